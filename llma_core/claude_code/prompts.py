@@ -1,0 +1,67 @@
+"""Which user text a person typed, which the client wrapped, and what a trace is called."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+__all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name"]
+
+NAME_CHARACTERS = 100
+"""Longest trace name, in characters."""
+
+TextKind = Literal["human", "command", "output", "notification", "interrupt"]
+"""What a user text is.
+
+`human`: typed, or sent through the SDK. `command`: a slash or bash command. `output`: what such a command printed.
+`notification`: a background task tells the model about its end. `interrupt`: the mark the client leaves when the user
+stops it.
+"""
+
+_INTERRUPT = "[Request interrupted"
+_WRAPPERS: tuple[tuple[str, TextKind], ...] = (
+    ("<command-name>", "command"),
+    ("<command-message>", "command"),
+    ("<bash-input>", "command"),
+    ("<local-command-", "output"),
+    ("<bash-stdout>", "output"),
+    ("<bash-stderr>", "output"),
+    ("<task-notification>", "notification"),
+    ("<system-reminder>", "output"),
+    (_INTERRUPT, "interrupt"),
+)
+_NAME = re.compile(r"<command-name>(.*?)</command-name>", re.DOTALL)
+_ARGS = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
+_BASH = re.compile(r"<bash-input>(.*?)</bash-input>", re.DOTALL)
+# Only the wrappers this client writes are markup; a prompt about `a<b and c>d` keeps every character.
+_MARKUP = re.compile(r"</?(?:pasted_content|system-reminder|ide_\w+|user-prompt-submit-hook)(?:\s[^<>]*)?>")
+
+
+def classify(text: str) -> TextKind:
+    """Say what a user text is by how it starts (session-format 7)."""
+    start = text.lstrip()
+    for prefix, kind in _WRAPPERS:
+        if start.startswith(prefix):
+            return kind
+    return "human"
+
+
+def is_interrupt(text: str) -> bool:
+    """Whether *text* is the mark of an interrupted request."""
+    return text.lstrip().startswith(_INTERRUPT)
+
+
+def command_line(text: str) -> str:
+    """Return what a user typed to get a wrapped command: `/greet world`, `!ls`; the text itself if it is none."""
+    if bash := _BASH.search(text):
+        return "!" + bash[1].strip()
+    if command := _NAME.search(text):
+        args = _ARGS.search(text)
+        return " ".join(part for part in (command[1].strip(), args[1].strip() if args else "") if part)
+    return text
+
+
+def name(text: str) -> str:
+    """Return *text* as the name of a trace: one line, at most 100 characters; "" if nothing is left."""
+    cleaned = " ".join(_MARKUP.sub(" ", command_line(text[:20_000])).split())
+    return cleaned if len(cleaned) <= NAME_CHARACTERS else cleaned[: NAME_CHARACTERS - 1].rstrip() + "…"

@@ -1,0 +1,652 @@
+"""One line of a Claude Code log to one record: the only module that knows the log's own key names.
+
+Decoding is tolerant at this border and strict behind it. Unknown record types and fields pass by; a field of another
+type than expected is dropped and the rest of the line kept; lone surrogates, NULs and bytes that are no UTF-8 become
+U+FFFD. Only a line that holds no JSON object at all is a RecordError. Content (blocks, tool inputs, results) stays raw
+JSON: most of it is never looked into.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from llma_core.errors import RecordError
+from llma_core.spans import TokenUsage
+
+__all__ = [
+    "AgentMeta",
+    "ApiError",
+    "ApiRequestRecord",
+    "AssistantRecord",
+    "AttachmentRecord",
+    "Block",
+    "CompactMetadata",
+    "CostStateRecord",
+    "Glance",
+    "IgnoredRecord",
+    "Message",
+    "Record",
+    "SystemRecord",
+    "TitleRecord",
+    "ToolUseResult",
+    "UnknownRecord",
+    "UserRecord",
+    "blocks",
+    "decode",
+    "decode_meta",
+    "glance",
+    "milliseconds",
+    "text_of",
+    "tool_use_result",
+    "usage",
+]
+
+
+class _Record(Struct, tag_field="type", rename="camel"):
+    """Fields any conversation line may carry (session-format 1)."""
+
+    session_id: str | None = None
+    uuid: str | None = None
+    parent_uuid: str | None = None
+    timestamp: str | None = None
+    cwd: str | None = None
+    version: str | None = None
+    git_branch: str | None = None
+    entrypoint: str | None = None
+    is_sidechain: bool = False
+    agent_id: str | None = None
+
+
+class Message(Struct):
+    """The API message inside a line; keys as the provider's API names them.
+
+    `stop_details` is missing, not null, on a message whose stream was cut (2.1.150 and later).
+    """
+
+    id: str | None = None
+    role: str | None = None
+    model: str | None = None
+    content: Raw = Raw(b"null")
+    stop_reason: str | None = None
+    stop_details: Raw | UnsetType = UNSET
+    usage: Raw = Raw(b"null")
+
+
+class _Fork(Struct, rename="camel"):
+    session_id: str | None = None
+
+
+class _PermissionDecision(Struct):
+    decision: str | None = None
+
+
+class _Origin(Struct):
+    kind: str | None = None
+
+
+class UserRecord(_Record, tag="user"):
+    """A prompt, a tool result, or a text the client added (session-format 2, 7)."""
+
+    message: Message | None = None
+    prompt_id: str | None = None
+    is_meta: bool = False
+    is_compact_summary: bool = False
+    is_visible_in_transcript_only: bool = False
+    permission_mode: str | None = None
+    prompt_source: str | None = None
+    origin: _Origin | None = None
+    tool_use_result: Raw = Raw(b"null")
+    tool_denial_kind: str | None = None
+    tool_denial_before_run: bool = False
+    permission_decision: _PermissionDecision | None = None
+    interrupted_message_id: str | None = None
+    forked_from: _Fork | None = None
+
+
+class AssistantRecord(_Record, tag="assistant"):
+    """One block of an API response, with the whole response's usage (session-format 3, 4)."""
+
+    message: Message | None = None
+    request_id: str | None = None
+    request_ref: str | None = None
+    api_block_index: int | None = None
+    requested_model: str | None = None
+    effort: str | None = None
+    request_session_id: str | None = None
+    forked_from: _Fork | None = None
+    is_aborted_mid_stream: bool = False
+    is_api_error_message: bool = False
+    error: Raw = Raw(b"null")
+    api_error_status: int | None = None
+    api_error_type: str | None = None
+    attribution_agent: str | None = None
+    attribution_skill: str | None = None
+    attribution_mcp_server: str | None = None
+    attribution_mcp_tool: str | None = None
+
+
+class ApiError(Struct, rename="camel"):
+    """What a failed attempt was answered with (system lines of subtype api_error, 2.1.300 and later)."""
+
+    message: str | None = None
+    status: int | None = None
+    formatted: str | None = None
+
+
+class CompactMetadata(Struct, rename="camel"):
+    """How a conversation was compacted."""
+
+    trigger: str | None = None
+    pre_tokens: int | None = None
+    post_tokens: int | None = None
+    duration_ms: int | None = None
+
+
+class SystemRecord(_Record, tag="system"):
+    """What the client notes about the conversation: failed attempts, compaction, the end of a turn."""
+
+    subtype: str | None = None
+    error: ApiError | None = None
+    retry_attempt: int | None = None
+    compact_metadata: CompactMetadata | None = None
+    logical_parent_uuid: str | None = None
+    pending_background_agent_count: int | None = None
+
+
+class _Attachment(Struct, rename="camel"):
+    type: str | None = None
+    prompt: Raw = Raw(b"null")
+    human_turn: bool = False
+    origin: _Origin | None = None
+
+
+class AttachmentRecord(_Record, tag="attachment"):
+    """What the model was also shown; a prompt typed while the model was busy arrives as one."""
+
+    attachment: _Attachment | None = None
+
+
+class _OutputConfig(Struct):
+    effort: str | None = None
+
+
+class _Params(Struct):
+    model: str | None = None
+    max_tokens: int | None = None
+    thinking: Raw | None = None
+    output_config: _OutputConfig | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+
+
+class ApiRequestRecord(_Record, tag="api-request"):
+    """One attempt at an API call, written when it starts (2.1.300 and later)."""
+
+    id: str | None = None
+    params: _Params | None = None
+
+
+class CostStateRecord(_Record, tag="cost-state"):
+    """The client's own totals since the session began, earlier runs and forked parents included (2.1.250 and later)."""
+
+    total_cost_usd: float | None = msgspec.field(default=None, name="totalCostUSD")
+    total_lines_added: int | None = None
+    total_lines_removed: int | None = None
+
+
+class _AiTitle(_Record, tag="ai-title"):
+    ai_title: str | None = None
+
+
+class _CustomTitle(_Record, tag="custom-title"):
+    custom_title: str | None = None
+
+
+class _Summary(_Record, tag="summary"):
+    summary: str | None = None
+
+
+class TitleRecord(Struct, kw_only=True):
+    """The session has a title now.
+
+    Attributes:
+        session_id: the session it names, where the line says so.
+        title: the words.
+        chosen: whether the user chose them; such a title is not replaced by a generated one.
+    """
+
+    session_id: str | None
+    title: str
+    chosen: bool
+
+
+class IgnoredRecord(Struct):
+    """A line of a known type that tells nothing about calls."""
+
+    type: str
+
+
+class UnknownRecord(Struct):
+    """A line of a type this version does not know; type is "" where the line has none."""
+
+    type: str
+
+
+Record = (
+    UserRecord
+    | AssistantRecord
+    | SystemRecord
+    | AttachmentRecord
+    | ApiRequestRecord
+    | CostStateRecord
+    | TitleRecord
+    | IgnoredRecord
+    | UnknownRecord
+)
+
+_KNOWN = (
+    UserRecord,
+    AssistantRecord,
+    SystemRecord,
+    AttachmentRecord,
+    ApiRequestRecord,
+    CostStateRecord,
+    _AiTitle,
+    _CustomTitle,
+    _Summary,
+)
+_BY_TAG: dict[str, type[_Record]] = {str(kind.__struct_config__.tag): kind for kind in _KNOWN}
+# Known and seen (session-format 2), and nothing in them is a call. progress lines (2.1.9 to 2.1.81) embed whole
+# messages of subagents that are counted from the subagents' own files.
+_IGNORED = frozenset(
+    {
+        "agent-color",
+        "agent-name",
+        "agent-setting",
+        "api-request-blob",
+        "api-request-resumed",
+        "api-request-shape",
+        "atis-latch",
+        "bridge-session",
+        "file-history-delta",
+        "file-history-snapshot",
+        "last-prompt",
+        "mode",
+        "permission-mode",
+        "pr-link",
+        "progress",
+        "queue-operation",
+        "tag",
+        "tools-used",
+    },
+)
+
+
+class _Header(Struct):
+    type: str = ""
+
+
+class Block(Struct):
+    """One content block of a message.
+
+    Attributes:
+        type: `text`, `thinking`, `tool_use`, `tool_result`, `image`, ... as the provider names it.
+        id: the call's id, of a tool_use.
+        name: the tool's name, of a tool_use.
+        text: the words, of a text block.
+        input: the arguments, of a tool_use, as raw JSON.
+        tool_use_id: the call a tool_result answers.
+        content: what a tool_result holds, as raw JSON.
+        is_error: whether a tool_result reports a failure.
+        raw: the whole block as logged.
+    """
+
+    type: str = ""
+    id: str | None = None
+    name: str | None = None
+    text: str | None = None
+    input: Raw | UnsetType = UNSET
+    tool_use_id: str | None = None
+    content: Raw | UnsetType = UNSET
+    is_error: bool | None = None
+    raw: bytes = b""
+
+
+class ToolUseResult(Struct, rename="camel"):
+    """What the client notes of a tool's run.
+
+    Attributes:
+        agent_id: the subagent a call started.
+        is_async: whether that agent runs in the background, so that this is no answer of its.
+        interrupted: whether the user stopped the tool.
+        status: the agent's state in the client's words.
+    """
+
+    agent_id: str | None = None
+    is_async: bool = False
+    interrupted: bool = False
+    status: str | None = None
+
+
+class AgentMeta(Struct, rename="camel"):
+    """What a subagent's meta file says (2.1.72 and later).
+
+    Attributes:
+        agent_type: the kind of agent, `general-purpose` and so on.
+        tool_use_id: the call that started it (2.1.150 and later).
+        parent_agent_id: the agent whose call that was; None for the main thread's.
+        finished: whether the agent has ended (2.1.329).
+    """
+
+    agent_type: str | None = None
+    tool_use_id: str | None = None
+    parent_agent_id: str | None = None
+    finished: bool = False
+
+
+class _CacheCreation(Struct):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(Struct):
+    thinking_tokens: int | None = None
+
+
+class _ServerTools(Struct):
+    web_search_requests: int | None = None
+
+
+class _Usage(Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+
+
+_decode_known = msgspec.json.Decoder(
+    UserRecord | AssistantRecord | SystemRecord | AttachmentRecord | ApiRequestRecord | CostStateRecord
+    | _AiTitle | _CustomTitle | _Summary
+).decode  # fmt: skip
+_decode_header = msgspec.json.Decoder(_Header).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+_S = TypeVar("_S", bound=Struct)
+
+_NULL = Raw(b"null")
+_TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
+_SURROGATE = re.compile("[\ud800-\udfff\x00]")
+
+
+def decode(line: bytes) -> Record:
+    """Decode one line of a session log.
+
+    Raises:
+        RecordError: the line is no JSON object. The reason names no content.
+    """
+    # A lone surrogate or a NUL inside content that stays raw would otherwise leave this machine and cost a whole batch.
+    if b"\\u" in line and (b"\\ud" in line or b"\\uD" in line or b"\\u0000" in line):
+        return _decode_slowly(line)
+    if not line.isascii():
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return _decode_slowly(line)
+    # Most bytes of a log stand in lines that tell nothing here; their type is found without decoding them.
+    # A false hit (a nested "type" before the line's own) only means the decoder decides.
+    found = _TYPE.search(line, 0, 400)
+    if found is not None and found[1].decode() in _IGNORED:
+        try:
+            header = _decode_header(line)
+        except (msgspec.MsgspecError, RecursionError):
+            return _decode_slowly(line)
+        if header.type in _IGNORED:
+            return IgnoredRecord(header.type)
+    try:
+        return _finish(_decode_known(line))
+    except (msgspec.MsgspecError, RecursionError):
+        return _decode_slowly(line)
+
+
+def _finish(record: _Record) -> Record:
+    if isinstance(record, _AiTitle):
+        return _title(record, record.ai_title, chosen=False)
+    if isinstance(record, _CustomTitle):
+        return _title(record, record.custom_title, chosen=True)
+    if isinstance(record, _Summary):
+        return _title(record, record.summary, chosen=False)
+    assert isinstance(
+        record,
+        UserRecord | AssistantRecord | SystemRecord | AttachmentRecord | ApiRequestRecord | CostStateRecord,
+    )
+    return record
+
+
+def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
+    if not title:
+        return IgnoredRecord("title")
+    return TitleRecord(session_id=record.session_id, title=title, chosen=chosen)
+
+
+def _decode_slowly(line: bytes) -> Record:
+    """Decode a line the fast way would not take: unknown type, odd text, a field of another type."""
+    try:
+        value = json.loads(line.decode("utf-8", "replace"), parse_constant=lambda _: None)
+    except ValueError as error:
+        # The parser's own message may quote the line; its position does not.
+        place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise RecordError(f"not JSON{place}") from None
+    except RecursionError:
+        raise RecordError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise RecordError("not a JSON object")
+    kind = value.get("type")
+    if not isinstance(kind, str):
+        return UnknownRecord("")
+    struct = _BY_TAG.get(kind)
+    if struct is None:
+        return IgnoredRecord(kind) if kind in _IGNORED else UnknownRecord(_clean(kind))
+    try:
+        record = _tolerant(struct, value)
+    except (RecursionError, msgspec.MsgspecError):
+        raise RecordError("nested too deep") from None
+    assert isinstance(record, _Record)
+    return _finish(record)
+
+
+def _clean(text: str) -> str:
+    """Return *text* without what no UTF-8 consumer takes; whole surrogate pairs have become characters already."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _clean_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, list):
+        return [_clean_all(item) for item in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean_all(item) for key, item in value.items()}
+    return value
+
+
+@cache
+def _fields(struct: type[Struct]) -> tuple[tuple[str, str, Any], ...]:
+    hints = get_type_hints(struct)
+    return tuple(
+        (field.name, field.encode_name, hints[field.name])
+        for field in msgspec.structs.fields(struct)
+        if field.name != "raw"
+    )
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__args__", None) or (hint,)
+
+
+def _tolerant(struct: type[Struct], value: dict[str, Any]) -> Struct:
+    """Build *struct* from *value*, leaving out each field whose value does not fit."""
+    known: dict[str, Any] = {}
+    for name, key, hint in _fields(struct):
+        if key not in value:
+            continue
+        item = value[key]
+        options = _options(hint)
+        nested = next((option for option in options if isinstance(option, type) and issubclass(option, Struct)), None)
+        if Raw in options:
+            known[name] = Raw(json.dumps(_clean_all(item), ensure_ascii=False, separators=(",", ":")).encode())
+        elif nested is not None:
+            if isinstance(item, dict):
+                known[name] = _tolerant(nested, item)
+        else:
+            try:
+                known[name] = msgspec.convert(_clean_all(item), hint)
+            except msgspec.ValidationError:
+                continue
+    return struct(**known)
+
+
+def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: bytes | Raw) -> _S | None:
+    """Decode an object that stayed raw; None if it is none."""
+    try:
+        return decoder(data)
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:
+        value = json.loads(bytes(data))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    built = _tolerant(struct, value)
+    assert isinstance(built, struct)
+    return built
+
+
+_decode_block: Callable[[bytes | Raw], Block] = msgspec.json.Decoder(Block).decode
+_decode_usage: Callable[[bytes | Raw], _Usage] = msgspec.json.Decoder(_Usage).decode
+_decode_result: Callable[[bytes | Raw], ToolUseResult] = msgspec.json.Decoder(ToolUseResult).decode
+_decode_meta: Callable[[bytes | Raw], AgentMeta] = msgspec.json.Decoder(AgentMeta).decode
+
+
+def blocks(content: Raw) -> list[Block]:
+    """Return the blocks of a message's content; a plain string is one text block, anything else none."""
+    data = bytes(content)
+    if data[:1] == b'"':
+        text = _decode_text(data)
+        return [Block(type="text", text=text, raw=b'{"type":"text","text":' + data + b"}")]
+    try:
+        items = _decode_list(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    found = []
+    for item in items:
+        block = _decode_as(Block, _decode_block, item)
+        if block is not None:
+            block.raw = bytes(item)
+            found.append(block)
+    return found
+
+
+def text_of(content: Raw) -> str:
+    """Return a content's words: a string as it is, text blocks joined by line ends."""
+    return "\n".join(block.text for block in blocks(content) if block.type == "text" and block.text)
+
+
+def tool_use_result(record: UserRecord) -> ToolUseResult:
+    """Return what the client notes of a tool's run beside the result it showed the model."""
+    if bytes(memoryview(record.tool_use_result)[:1]) != b"{":
+        return ToolUseResult()
+    return _decode_as(ToolUseResult, _decode_result, record.tool_use_result) or ToolUseResult()
+
+
+def usage(message: Message) -> TokenUsage | None:
+    """Return the counts a line shows; None where it shows none."""
+    if message.usage == _NULL:
+        return None
+    counts = _decode_as(_Usage, _decode_usage, message.usage)
+    if counts is None:
+        return None
+    cache, thinking, tools = counts.cache_creation, counts.output_tokens_details, counts.server_tool_use
+    return TokenUsage(
+        input=_count(counts.input_tokens),
+        output=_count(counts.output_tokens),
+        cache_read=_count(counts.cache_read_input_tokens),
+        cache_creation=_count(counts.cache_creation_input_tokens),
+        cache_creation_5m=_count(cache.ephemeral_5m_input_tokens) if cache else None,
+        cache_creation_1h=_count(cache.ephemeral_1h_input_tokens) if cache else None,
+        reasoning=_count(thinking.thinking_tokens) if thinking else None,
+        web_searches=_count(tools.web_search_requests) if tools else None,
+        service_tier=counts.service_tier,
+        speed=counts.speed,
+        raw=bytes(message.usage),
+    )
+
+
+def _count(value: int | None) -> int | None:
+    # The receiver's columns are signed 64-bit; a nonsense count must not make them drop the event.
+    return value if value is not None and 0 <= value < 2**63 else None
+
+
+class Glance(Struct, rename="camel"):
+    """The little of a line that tells whose file it is and when it begins.
+
+    Attributes:
+        timestamp: the line's time, as text.
+        session_id: the session it names.
+        marked: whether it says that it is a copy.
+    """
+
+    timestamp: str | None = None
+    session_id: str | None = None
+    request_session_id: str | None = None
+    forked_from: Raw | None = None
+
+    @property
+    def marked(self) -> bool:
+        """Whether the line says that it is a copy of another session's."""
+        return self.request_session_id is not None or self.forked_from is not None
+
+
+_decode_glance: Callable[[bytes | Raw], Glance] = msgspec.json.Decoder(Glance).decode
+
+
+def glance(line: bytes) -> Glance:
+    """Return what a line says of its file; an empty glance for a line that holds no record."""
+    return _decode_as(Glance, _decode_glance, line) or Glance()
+
+
+def decode_meta(data: bytes) -> AgentMeta | None:
+    """Return what a subagent's meta file says; None while it is no JSON object (half written, replaced)."""
+    return _decode_as(AgentMeta, _decode_meta, data)
+
+
+def milliseconds(timestamp: str | None) -> int | None:
+    """Return an ISO 8601 time as milliseconds since the epoch; a time without a zone is UTC; None if it is none."""
+    if not timestamp:
+        return None
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    # Integer arithmetic: a float would round some milliseconds to their neighbour.
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,1067 @@
+"""Records of one session in, finished spans out.
+
+Theory of operation
+===================
+
+A session is one main log and one log for each subagent. The client writes an API response as several lines, one for
+each content block, all with the response's id and with its whole usage. Tools start before the response has ended, so
+their results stand between its lines; parallel agents write at the same time into files of their own. Nothing in the
+log says "this response is complete now". What this module does about it:
+
+Threads. The main conversation and every subagent are threads. On each thread at most one message is open. A message is
+*finished* when
+
+    1. another message of the same thread, a human prompt or an interrupt line follows; or
+    2. one of its lines has a stop reason, and no further line came for the settle time; or
+    3. the thread's next request was written, and no further line came for the settle time; or
+    4. nothing came on the thread for the quiet time; or
+    5. the caller says that the session has ended.
+
+A tool result ends nothing, except its own call's message in logs before 2.1.25. 1 is decided by lines alone and is the
+same in every replay; 2 to 5 need the time, which is an argument. A line that comes for a finished message can only
+still bring tool calls; they are given out, and the message is not given again.
+
+Calls. A tool call is finished when its message is and its result has come, in whichever order. A result without a call
+waits for the call. A call without a result is given out when the thread's next human prompt comes, or at the end.
+
+Links. A subagent's spans need to know the call that started it: the parent, the prompt, the trace. They are held until
+that call's line has been read. It is found by the agent's meta file, else by the result that names the agent, else as
+the oldest unclaimed call with the agent's first text. After the quiet time, or at the end, they go without it.
+
+Snapshots. A span says what was true where its last line stands, and a subagent's what was true where its parent's call
+stands: never what had been read by the time it was finished. So reading slowly, quickly or twice gives the same spans.
+
+Copies. Forks and resumes copy lines into another session's log. `copied` tells whether another session wrote a message
+or a prompt first; what is copied takes part in the conversation here and is not given out.
+
+Held lines. `held` names, for each file, the oldest line that something not yet given out rests on. A reader that starts
+again from there, after replaying what stands before it, loses nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import msgspec
+
+from llma_core.claude_code import prompts
+from llma_core.claude_code.records import (
+    AgentMeta,
+    ApiRequestRecord,
+    AssistantRecord,
+    AttachmentRecord,
+    Block,
+    CostStateRecord,
+    Record,
+    SystemRecord,
+    TitleRecord,
+    UserRecord,
+    blocks,
+    milliseconds,
+    text_of,
+    tool_use_result,
+    usage,
+)
+from llma_core.claude_code.tally import ClientTotals, Tally
+from llma_core.claude_code.thread import (
+    AGENT_TOOLS,
+    Call,
+    Input,
+    Message,
+    Moment,
+    PromptLine,
+    Result,
+    Thread,
+    Waiting,
+)
+from llma_core.claude_code.usage import Reading, combine
+from llma_core.spans import (
+    ApiFailure,
+    Compaction,
+    ContentBlock,
+    Context,
+    Generation,
+    InputMessage,
+    Prompt,
+    Rest,
+    Span,
+    ToolCall,
+    TurnKey,
+    mark_of,
+    settled_name,
+)
+
+__all__ = ["QUIET_SECONDS", "SETTLE_SECONDS", "Copied", "SessionAccumulator"]
+
+SETTLE_SECONDS = 1.0
+"""Quiet after which a message with a stop reason is final: blocks of one message come at most two flushes apart."""
+QUIET_SECONDS = 300.0
+"""Quiet after which a message without a stop reason is final; no message in 980 logs paused longer."""
+
+REMEMBERED_LINES = 100_000
+"""Lines whose prompt is remembered. The longest way from an answer up to its prompt was 941 lines."""
+
+_SYNTHETIC = "<synthetic>"
+_WARM_UP = "Warmup"
+_RESULT_ENDS_MESSAGE_BEFORE = (2, 1, 25)
+_STOP_DETAILS_SINCE = (2, 1, 150)
+_DENIED_BEFORE_RUN_SINCE = (2, 1, 329)
+_STATUS = re.compile(r"API Error: (\d{3})\b")
+_ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
+
+Copied = Callable[[str, bytes | None, int | None], bool]
+"""Whether another session wrote this first: its name in the settled table, its mark (a message's), its time."""
+
+
+def _never(_name: str, _mark: bytes | None, _at: int | None) -> bool:
+    return False
+
+
+def _version(text: str | None) -> tuple[int, ...]:
+    parts = re.findall(r"\d+", text or "")
+    return tuple(int(part) for part in parts[:3])
+
+
+def _provider(model: str | None) -> str:
+    """Say who served *model* by the form of its id."""
+    if model and ("anthropic." in model or model.startswith("arn:")):
+        return "bedrock"
+    if model and "@" in model:
+        return "vertex"
+    return "anthropic"
+
+
+class _AgentInput(msgspec.Struct):
+    prompt: str | None = None
+    subagent_type: str | None = None
+
+
+class SessionAccumulator:
+    """One session's state. Every method returns the spans that became final, in the order they did.
+
+    Args:
+        session: the session's id by its file name; lines without one of their own belong to it.
+        copied: tells what another session wrote first.
+        settle: seconds; see rule 2.
+        quiet: seconds; see rule 4.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        *,
+        copied: Copied = _never,
+        settle: float = SETTLE_SECONDS,
+        quiet: float = QUIET_SECONDS,
+    ) -> None:
+        self.session = session
+        self._copied = copied
+        self._settle = settle
+        self._quiet = quiet
+        self._out: list[Span] = []
+        self._main = Thread(key="")
+        self._threads: dict[str, Thread] = {"": self._main}
+        self._side_threads: dict[str, str] = {}
+        self._roots: dict[str, PromptLine] = {}
+        self._prompts: dict[str, PromptLine] = {}
+        self._finished: dict[str, bool] = {}
+        self._known_calls: set[str] = set()
+        self._agent_calls: dict[str, Call] = {}
+        self._agent_results: dict[str, str] = {}
+        self._links_changed = False
+        self._title: str | None = None
+        self._title_chosen = False
+        self._first_name: str | None = None
+        self._client = ClientTotals()
+        self._sessions: dict[str, Tally] = {}
+        self._turns: dict[tuple[str, TurnKey], Tally] = {}
+        self._ended_turns: set[TurnKey] = set()
+        self._turn: TurnKey | None = None
+        self._heard_at = 0.0
+        self.first_cwd: str | None = None
+        self.last_version: str | None = None
+
+    # ------------------------------------------------------------------ what the caller tells
+
+    def feed(self, record: Record, rest: Rest, *, agent: str | None = None, now: float) -> list[Span]:
+        """Take the record of one line.
+
+        Args:
+            record: the line's record.
+            rest: where the line stands.
+            agent: the subagent whose file it is; None for the main file.
+            now: seconds on any steady clock.
+        """
+        self._heard_at = now
+        match record:
+            case UserRecord():
+                thread = self._thread_of(record, agent, now)
+                self._user(record, thread, rest, now)
+            case AssistantRecord():
+                thread = self._thread_of(record, agent, now)
+                self._assistant(record, thread, rest, now)
+            case SystemRecord():
+                self._system(record, self._thread_of(record, agent, now), rest, now)
+            case AttachmentRecord():
+                self._attachment(record, self._thread_of(record, agent, now))
+            case ApiRequestRecord():
+                self._request(record, self._thread(agent or record.agent_id or "", now))
+            case CostStateRecord():
+                self._cost_state(record)
+            case TitleRecord():
+                if not self._title_chosen or record.chosen:
+                    self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
+            case _:
+                pass
+        if self._links_changed:
+            self._link(now)
+        return self._drain()
+
+    def link(self, agent: str, meta: AgentMeta, *, now: float) -> list[Span]:
+        """Take what a subagent's meta file says."""
+        thread = self._thread(agent, now)
+        if thread.meta != meta:
+            thread.meta = meta
+            thread.agent_type = meta.agent_type or thread.agent_type
+            if meta.finished:
+                thread.working = False
+            self._link(now)
+        return self._drain()
+
+    def poll(self, now: float) -> list[Span]:
+        """Finish what the time has finished."""
+        for thread in self._threads.values():
+            message = thread.open
+            if message is not None and now >= message.heard_at + self._patience(message):
+                self._finish(thread, now)
+            if thread.waiting and now >= thread.waiting[0].heard_at + self._quiet:
+                self._unhold(thread, self._fallback(thread))
+            for call_id, orphan in list(thread.orphans.items()):
+                if now >= orphan.heard_at + self._quiet:
+                    del thread.orphans[call_id]
+        self._link(now)
+        if self._turn is not None and not self._main.working and now >= self._heard_at + self._quiet:
+            self._ended_turns.add(self._turn)
+        if now >= self._heard_at + self._settle:
+            for key in [key for key in self._turns if key[1] in self._ended_turns]:
+                if not self._busy(key[1], now):
+                    self._give_turn(key)
+        return self._drain()
+
+    def end(self, now: float) -> list[Span]:
+        """Finish everything: the session has ended, or there will be no further line."""
+        for thread in self._threads.values():
+            self._finish(thread, now)
+        self._link(now)
+        for thread in self._threads.values():
+            if thread.is_subagent and thread.base is None:
+                self._unhold(thread, self._fallback(thread))
+        for thread in self._threads.values():
+            self._abandon_calls(thread)
+            thread.working = False
+        for key in list(self._turns):
+            self._give_turn(key)
+        for tally in self._sessions.values():
+            if tally.opened and tally.changed:
+                tally.changed = False
+                tally.name = self._session_name(tally.session)
+                self._out.append(tally.trace(self._client if tally.session == self.session else None))
+        return self._drain()
+
+    # ------------------------------------------------------------------ what the caller asks
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for lines or time."""
+        return not any(thread.open or thread.waiting or thread.calls for thread in self._threads.values())
+
+    def due(self) -> float | None:
+        """When `poll` may have something to finish, on the clock of `now`; None if only lines can."""
+        times = []
+        for thread in self._threads.values():
+            if thread.open is not None:
+                times.append(thread.open.heard_at + self._patience(thread.open))
+            if thread.waiting:
+                times.append(thread.waiting[0].heard_at + self._quiet)
+            times.extend(orphan.heard_at + self._quiet for orphan in thread.orphans.values())
+        for _, turn in self._turns:
+            if turn not in self._ended_turns:
+                if turn == self._turn and not self._main.working:
+                    times.append(self._heard_at + self._quiet)
+            elif not self._busy(turn, self._heard_at):
+                times.append(self._heard_at + self._settle)
+        return min(times, default=None)
+
+    def held(self) -> dict[str, int]:
+        """Return, for each file, the start of the oldest line that something not yet given out rests on."""
+        oldest: dict[str, int] = {}
+        for thread in self._threads.values():
+            for rest in thread.held():
+                oldest[rest.file] = min(rest.start, oldest.get(rest.file, rest.start))
+        return oldest
+
+    # ------------------------------------------------------------------ threads and where a line stands
+
+    def _thread(self, key: str, now: float) -> Thread:
+        thread = self._threads.get(key)
+        if thread is None:
+            thread = self._threads[key] = Thread(key=key)
+        thread.heard_at = now
+        return thread
+
+    def _thread_of(
+        self,
+        record: UserRecord | AssistantRecord | SystemRecord | AttachmentRecord,
+        agent: str | None,
+        now: float,
+    ) -> Thread:
+        if self.first_cwd is None and record.cwd:
+            self.first_cwd = record.cwd
+        self.last_version = record.version or self.last_version
+        key = agent or (record.agent_id if record.is_sidechain else None) or ""
+        if not key and record.is_sidechain:
+            # Up to 2.0.1 subagents write into the main file without an id; their own chain, which begins without a
+            # parent, is all that tells parallel ones apart.
+            key = self._side_threads.get(record.parent_uuid or "", f"side:{record.uuid}")
+            if record.uuid:
+                self._side_threads[record.uuid] = key
+        thread = self._thread(key, now)
+        if thread.session is None:
+            thread.session = record.session_id or self.session
+        return thread
+
+    def _moment(self, record: UserRecord | AssistantRecord | SystemRecord, thread: Thread) -> Moment:
+        session = record.session_id or self.session
+        if isinstance(record, AssistantRecord):
+            forked = record.forked_from.session_id if record.forked_from else None
+            session = record.request_session_id or forked or session
+            if record.attribution_agent and thread.is_subagent:
+                thread.agent_type = thread.agent_type or record.attribution_agent
+        return Moment(
+            session=session,
+            prompt=None if thread.is_subagent else self._root(record, thread),
+            session_name=self._title or self._first_name,
+            cwd=record.cwd,
+            branch=record.git_branch if record.git_branch not in ("", "HEAD") else None,
+            version=record.version,
+            entrypoint=record.entrypoint,
+            agent=thread.agent_type,
+        )
+
+    def _root(
+        self,
+        record: UserRecord | AssistantRecord | SystemRecord | AttachmentRecord,
+        thread: Thread,
+    ) -> PromptLine | None:
+        """Find the prompt a line of the main thread belongs to, and remember it for the lines below."""
+        root = self._roots.get(record.parent_uuid or "")
+        if isinstance(record, UserRecord) and record.prompt_id:
+            root = self._prompts.get(record.prompt_id, root)
+        elif root is None and isinstance(record, SystemRecord) and record.logical_parent_uuid:
+            root = self._roots.get(record.logical_parent_uuid)
+        root = root or thread.prompt
+        if root is not None and record.uuid:
+            self._remember(record.uuid, root)
+        return root
+
+    def _remember(self, uuid: str, root: PromptLine) -> None:
+        self._roots[uuid] = root
+        if len(self._roots) > REMEMBERED_LINES:
+            del self._roots[next(iter(self._roots))]
+
+    def _context(self, thread: Thread, moment: Moment) -> Context:
+        """Return what a span on *thread* says about itself. A subagent's thread must have its base."""
+        if thread.is_subagent:
+            assert thread.base is not None
+            return replace(
+                thread.base,
+                session=moment.session,
+                cwd=moment.cwd,
+                branch=moment.branch,
+                version=moment.version,
+                entrypoint=moment.entrypoint,
+                agent=moment.agent or thread.base.agent,
+            )
+        prompt = moment.prompt
+        assert prompt is not None
+        return Context(
+            session=moment.session,
+            turn=prompt.turn,
+            prompt=prompt.text,
+            session_name=moment.session_name,
+            turn_name=prompt.name,
+            cwd=moment.cwd,
+            branch=moment.branch,
+            version=moment.version,
+            entrypoint=moment.entrypoint,
+            permission_mode=prompt.permission_mode,
+        )
+
+    def _ensure_prompt(self, thread: Thread, moment: Moment, identity: str) -> None:
+        """Give a main-thread line that no prompt stands above a stretch of its own."""
+        if thread.is_subagent or moment.prompt is not None:
+            return
+        thread.prompt = moment.prompt = PromptLine(
+            turn=TurnKey(kind="stretch", id=identity),
+            text=None,
+            name=None,
+            permission_mode=None,
+        )
+
+    # ------------------------------------------------------------------ lines
+
+    def _user(self, record: UserRecord, thread: Thread, rest: Rest, now: float) -> None:
+        if record.message is None or (record.uuid and record.uuid in self._roots and not thread.is_subagent):
+            return
+        content = record.message.content
+        parts = blocks(content)
+        at = milliseconds(record.timestamp)
+        results = [part for part in parts if part.type == "tool_result" and part.tool_use_id]
+        if results:
+            self._moment(record, thread)
+            for part in results:
+                self._result(record, part, thread, rest, now)
+            return
+        text = text_of(content)
+        kind = prompts.classify(text)
+        added = record.is_meta or record.is_compact_summary or record.is_visible_in_transcript_only
+        if not parts:
+            return
+        if kind == "interrupt":
+            self._interrupt(record, thread, rest, now)
+        elif thread.is_subagent:
+            self._agent_text(record, thread, text)
+        elif added or kind == "output":
+            self._moment(record, thread)
+        else:
+            self._prompt(record, thread, text, kind, rest, now)
+        origin: Literal["prompt", "client", "command_output", "agent_prompt"] = "prompt"
+        if kind == "output":
+            origin = "command_output"
+        elif added or kind in ("interrupt", "notification"):
+            origin = "client"
+        elif thread.is_subagent:
+            origin = "agent_prompt"
+        message = InputMessage(role="user", content=bytes(content), origin=origin)
+        thread.inputs.append(Input(message=message, at=at))
+
+    def _interrupt(self, record: UserRecord, thread: Thread, rest: Rest, now: float) -> None:
+        message = thread.open
+        if message is not None and not message.complete:
+            message.aborted = True
+            if message.rest.file == rest.file:
+                message.rest = replace(message.rest, end=max(message.rest.end, rest.end))
+        self._finish(thread, now)
+        self._moment(record, thread)
+        thread.working = False
+
+    def _agent_text(self, record: UserRecord, thread: Thread, text: str) -> None:
+        if thread.first_uuid is None:
+            thread.first_uuid = record.uuid
+            thread.first_text = text
+            thread.prompt_id = record.prompt_id
+            self._links_changed = True
+        thread.working = True
+
+    def _prompt(
+        self,
+        record: UserRecord,
+        thread: Thread,
+        text: str,
+        kind: prompts.TextKind,
+        rest: Rest,
+        now: float,
+    ) -> None:
+        """Start a turn: a person's prompt, a command, or the end of a background task."""
+        self._finish(thread, now)
+        human = kind == "human" and record.prompt_source != "system"
+        if kind != "notification":
+            self._abandon_calls(thread)
+            thread.orphans.clear()
+        at = milliseconds(record.timestamp)
+        known = self._prompts.get(record.prompt_id) if record.prompt_id else None
+        identity = record.uuid or f"{rest.file}:{rest.start}"
+        typed = prompts.command_line(text) if human or kind == "command" else None
+        if known is None:
+            known = PromptLine(
+                turn=TurnKey(kind="prompt", id=record.prompt_id or identity),
+                text=typed,
+                name=prompts.name(typed) or None if typed else None,
+                permission_mode=record.permission_mode,
+            )
+            if record.prompt_id:
+                self._prompts[record.prompt_id] = known
+            known.copied = self._copied(settled_name("prompt", identity), None, at)
+        elif known.text is None and typed:
+            known.text, known.name = typed, prompts.name(typed) or None
+        if self._turn is not None and self._turn != known.turn:
+            self._ended_turns.add(self._turn)
+        self._turn = known.turn
+        thread.prompt = known
+        thread.working = True
+        if record.uuid:
+            self._remember(record.uuid, known)
+        if human and not known.copied:
+            self._first_name = self._first_name or known.name
+            context = self._context(thread, self._moment(record, thread))
+            for tally in self._tallies(context):
+                tally.add_prompt(known.text, at, context)
+            self._out.append(Prompt(identity=identity, context=context, at=at, rest=rest))
+
+    def _result(self, record: UserRecord, part: Block, thread: Thread, rest: Rest, now: float) -> None:
+        call_id = part.tool_use_id
+        assert call_id is not None
+        noted = tool_use_result(record)
+        content = bytes(part.content) if isinstance(part.content, msgspec.Raw) else b'""'
+        at = milliseconds(record.timestamp)
+        assert record.message is not None
+        message = InputMessage(role="user", content=bytes(record.message.content), origin="tool_result")
+        thread.inputs.append(Input(message=message, at=at, answers=call_id))
+        thread.working = True
+        if noted.agent_id:
+            self._agent_results.setdefault(noted.agent_id, call_id)
+            self._links_changed = True
+            if not noted.is_async and noted.agent_id in self._threads:
+                self._threads[noted.agent_id].working = False
+        result = Result(
+            at=at,
+            content=content,
+            status=_status(record, part, interrupted=noted.interrupted),
+            permission_decision=record.permission_decision.decision if record.permission_decision else None,
+            rest=rest,
+            heard_at=now,
+        )
+        call = thread.calls.get(call_id)
+        if call is None:
+            if call_id not in self._known_calls:
+                thread.orphans.setdefault(call_id, result)
+            return
+        if call.result is None:
+            call.result = result
+        if thread.open is not None and call.message is thread.open:
+            if _version(record.version) < _RESULT_ENDS_MESSAGE_BEFORE:
+                self._finish(thread, now)
+        else:
+            self._give_call(call)
+
+    def _assistant(self, record: AssistantRecord, thread: Thread, rest: Rest, now: float) -> None:
+        message = record.message
+        if message is None:
+            return
+        moment = self._moment(record, thread)
+        at = milliseconds(record.timestamp)
+        if record.is_api_error_message or message.model == _SYNTHETIC:
+            self._finish(thread, now)
+            if record.is_api_error_message:
+                self._synthetic_error(record, thread, moment, rest, now)
+            return
+        identity = message.id or record.uuid or f"{rest.file}:{rest.start}"
+        if identity in self._finished:
+            self._late(identity, record, thread, moment, rest)
+            return
+        if thread.open is not None and thread.open.id != identity:
+            self._finish(thread, now)
+        parts = blocks(message.content)
+        if thread.open is None:
+            self._ensure_prompt(thread, moment, identity)
+            if moment.prompt is not None and not moment.prompt.copied:
+                self._first_name = self._first_name or moment.prompt.name
+                moment.session_name = moment.session_name or self._first_name
+            thread.open = Message(
+                id=identity,
+                mark=mark_of(record.uuid, record.timestamp, parts[0].raw if parts else b""),
+                moment=moment,
+                rest=rest,
+                heard_at=now,
+                inputs=len(thread.inputs),
+                first_at=at,
+                last_at=at,
+            )
+            thread.working = False
+        self._ensure_prompt(thread, moment, identity)
+        self._extend(thread.open, record, parts, moment, rest, now)
+        request = thread.requests.get(record.request_ref or "")
+        if request is not None:
+            thread.open.request, thread.open.request_at = request
+        for part in parts:
+            if part.type == "tool_use" and part.id:
+                self._call(part, thread, thread.open, moment, at, rest)
+
+    def _extend(
+        self,
+        open_message: Message,
+        record: AssistantRecord,
+        parts: list[Block],
+        moment: Moment,
+        rest: Rest,
+        now: float,
+    ) -> None:
+        """Add one line to a message."""
+        message = record.message
+        assert message is not None
+        open_message.heard_at = now
+        open_message.moment = moment
+        if open_message.rest.file == rest.file:
+            open_message.rest = replace(open_message.rest, end=rest.end)
+        at = milliseconds(record.timestamp)
+        if at is not None:
+            open_message.last_at = at
+        open_message.model = message.model or open_message.model
+        open_message.effort = record.effort or open_message.effort
+        open_message.skill = record.attribution_skill or open_message.skill
+        open_message.mcp_server = record.attribution_mcp_server or open_message.mcp_server
+        open_message.mcp_tool = record.attribution_mcp_tool or open_message.mcp_tool
+        open_message.aborted = open_message.aborted or record.is_aborted_mid_stream
+        if message.stop_reason is not None:
+            # A stream that broke off is written with a made-up stop reason; it lacks the key its complete kin have.
+            broken = message.stop_details is msgspec.UNSET and _version(record.version) >= _STOP_DETAILS_SINCE
+            open_message.cut = broken
+            open_message.complete = True
+            open_message.stop_reason = message.stop_reason
+        counts = usage(message)
+        if counts is not None:
+            final = message.stop_reason is not None and not open_message.cut
+            open_message.readings.append(Reading(usage=counts, final=final))
+        for part in parts:
+            key = part.id.encode() if part.type == "tool_use" and part.id else part.raw
+            if key not in open_message.seen:
+                open_message.seen.add(key)
+                open_message.blocks.append(part)
+
+    def _call(
+        self,
+        part: Block,
+        thread: Thread,
+        message: Message | None,
+        moment: Moment,
+        at: int | None,
+        rest: Rest,
+        *,
+        late_for: str = "",
+        copied: bool = False,
+    ) -> None:
+        """Open a tool call, unless it is known."""
+        call_id = part.id
+        assert call_id is not None
+        if call_id in self._known_calls:
+            return
+        self._known_calls.add(call_id)
+        call = Call(
+            id=call_id,
+            identity=call_id,
+            name=part.name or "",
+            input=bytes(part.input) if isinstance(part.input, msgspec.Raw) else None,
+            at=at,
+            moment=moment,
+            rest=rest,
+            thread=thread,
+            message=message,
+            message_id=message.id if message is not None else late_for,
+            copied=copied,
+            result=thread.orphans.pop(call_id, None),
+        )
+        thread.calls[call_id] = call
+        if message is not None:
+            message.calls.append(call)
+        if call.name in AGENT_TOOLS:
+            started = _agent_input(call.input)
+            call.prompt, call.agent_type = started.prompt, started.subagent_type
+            self._agent_calls[call_id] = call
+            self._links_changed = True
+        if message is None:
+            self._give_call(call)
+
+    def _late(self, identity: str, record: AssistantRecord, thread: Thread, moment: Moment, rest: Rest) -> None:
+        """Take a line of a message that has been given out: only the calls it brings are still of use."""
+        assert record.message is not None
+        self._ensure_prompt(thread, moment, identity)
+        for part in blocks(record.message.content):
+            if part.type == "tool_use" and part.id:
+                copied = self._finished[identity]
+                at = milliseconds(record.timestamp)
+                self._call(part, thread, None, moment, at, rest, late_for=identity, copied=copied)
+
+    def _synthetic_error(
+        self,
+        record: AssistantRecord,
+        thread: Thread,
+        moment: Moment,
+        rest: Rest,
+        now: float,
+    ) -> None:
+        assert record.message is not None
+        words = text_of(record.message.content)
+        status = record.api_error_status
+        if status is None and (found := _STATUS.search(words)):
+            status = int(found[1])
+        kind = record.api_error_type or _string(record.error)
+        if kind in (None, "unknown") and (found := _ERROR_TYPE.search(words)):
+            kind = found[1]
+        thread.working = False
+        self._failure(record, thread, moment, rest, now, status=status, kind=kind, words=words or None)
+
+    def _system(self, record: SystemRecord, thread: Thread, rest: Rest, now: float) -> None:
+        moment = self._moment(record, thread)
+        if record.subtype == "api_error" and record.error is not None:
+            words = record.error.message or record.error.formatted
+            found = _ERROR_TYPE.search(record.error.message or "")
+            kind = found[1] if found else None
+            self._failure(record, thread, moment, rest, now, status=record.error.status, kind=kind, words=words)
+        elif record.subtype == "compact_boundary":
+            self._compaction(record, thread, moment, rest, now)
+        elif record.subtype == "turn_duration" and not record.pending_background_agent_count and self._turn:
+            self._ended_turns.add(self._turn)
+
+    def _failure(
+        self,
+        record: AssistantRecord | SystemRecord,
+        thread: Thread,
+        moment: Moment,
+        rest: Rest,
+        now: float,
+        *,
+        status: int | None,
+        kind: str | None,
+        words: str | None,
+    ) -> None:
+        identity = record.uuid or f"{rest.file}:{rest.start}"
+        at = milliseconds(record.timestamp)
+        if self._copied(settled_name("error", identity), None, at):
+            return
+        self._ensure_prompt(thread, moment, identity)
+        request, started_at = thread.request or (None, None)
+        model = request.params.model if request is not None and request.params is not None else None
+        if model is None and isinstance(record, AssistantRecord):
+            model = record.requested_model
+
+        def give() -> None:
+            context = self._context(thread, moment)
+            failure = ApiFailure(
+                identity=identity,
+                context=context,
+                at=at,
+                started_at=started_at,
+                model=model,
+                provider=_provider(model),
+                status=status,
+                error_type=kind,
+                message=words,
+                rest=rest,
+            )
+            for tally in self._tallies(context):
+                tally.add_failure(failure)
+            self._out.append(failure)
+
+        self._hold_or(give, thread, rest, now)
+
+    def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, rest: Rest, now: float) -> None:
+        identity = record.uuid or f"{rest.file}:{rest.start}"
+        at = milliseconds(record.timestamp)
+        if self._copied(settled_name("compaction", identity), None, at):
+            return
+        self._ensure_prompt(thread, moment, identity)
+        noted = record.compact_metadata
+
+        def give() -> None:
+            context = self._context(thread, moment)
+            compaction = Compaction(
+                identity=identity,
+                context=context,
+                at=at,
+                duration_ms=noted.duration_ms if noted else None,
+                trigger=noted.trigger if noted else None,
+                tokens_before=noted.pre_tokens if noted else None,
+                tokens_after=noted.post_tokens if noted else None,
+                rest=rest,
+            )
+            for tally in self._tallies(context):
+                tally.add_compaction(compaction)
+            self._out.append(compaction)
+
+        self._hold_or(give, thread, rest, now)
+
+    def _attachment(self, record: AttachmentRecord, thread: Thread) -> None:
+        if not thread.is_subagent:
+            self._root(record, thread)
+        queued = record.attachment
+        if queued is None or queued.type != "queued_command":
+            return
+        # A prompt typed while the model was busy: it joins the running turn at a tool boundary, without a line of its
+        # own and without a new prompt id.
+        human = queued.human_turn or queued.origin is None or queued.origin.kind == "human"
+        message = InputMessage(role="user", content=bytes(queued.prompt), origin="prompt" if human else "client")
+        thread.inputs.append(Input(message=message, at=milliseconds(record.timestamp)))
+
+    def _request(self, record: ApiRequestRecord, thread: Thread) -> None:
+        thread.remember(record, milliseconds(record.timestamp))
+        thread.working = True
+        if thread.open is not None:
+            thread.open.asked_again = True
+
+    def _cost_state(self, record: CostStateRecord) -> None:
+        self._client = ClientTotals(
+            cost_usd=record.total_cost_usd,
+            lines_added=record.total_lines_added,
+            lines_removed=record.total_lines_removed,
+        )
+
+    # ------------------------------------------------------------------ finishing
+
+    def _patience(self, message: Message) -> float:
+        return self._settle if message.complete or message.asked_again else self._quiet
+
+    def _finish(self, thread: Thread, now: float) -> None:
+        """Close the thread's open message, if there is one."""
+        message = thread.open
+        if message is None:
+            return
+        thread.open = None
+        message.copied = self._copied(settled_name("gen", message.id), message.mark, message.first_at)
+        self._finished[message.id] = message.copied
+        own = {call.id for call in message.calls}
+        # Results may have been written before the message's first line: they answer it and belong to the next one.
+        given = [item for item in thread.inputs[: message.inputs] if item.answers not in own]
+        thread.inputs = [
+            item for index, item in enumerate(thread.inputs) if index >= message.inputs or item.answers in own
+        ]
+        self._hold_or(lambda: self._give_message(thread, message, given), thread, message.rest, now)
+
+    def _give_message(self, thread: Thread, message: Message, given: list[Input]) -> None:
+        message.given = True
+        if not message.copied:
+            generation = self._generation(thread, message, given)
+            answer = "\n".join(part.text for part in message.blocks if part.type == "text" and part.text)
+            for tally in self._tallies(generation.context):
+                tally.prompt = tally.prompt or generation.context.prompt
+                tally.name = tally.name or generation.context.turn_name
+                tally.add_generation(generation, answer or None)
+                if thread.is_subagent:
+                    tally.add_agent(thread.key)
+            self._out.append(generation)
+        for call in message.calls:
+            self._give_call(call)
+        # Open calls keep the message; its content has been given out.
+        message.blocks = []
+        message.seen = set()
+
+    def _generation(self, thread: Thread, message: Message, given: list[Input]) -> Generation:
+        counts = combine(message.readings)
+        params = message.request.params if message.request else None
+        started_at = message.request_at
+        if started_at is None:
+            started_at = max((item.at for item in given if item.at is not None), default=None)
+        stop_reason = "interrupted" if message.aborted else None if message.cut else message.stop_reason
+        return Generation(
+            identity=message.id,
+            mark=message.mark,
+            context=self._context(thread, message.moment),
+            model=message.model,
+            provider=_provider(message.model),
+            usage=counts,
+            output_partial=message.aborted or message.cut or not message.complete,
+            started_at=started_at,
+            ended_at=message.last_at,
+            stop_reason=stop_reason,
+            input=tuple(item.message for item in given),
+            output=tuple(ContentBlock(type=part.type, raw=part.raw) for part in message.blocks),
+            tools_called=tuple(part.name or "" for part in message.blocks if part.type == "tool_use"),
+            max_tokens=params.max_tokens if params else None,
+            thinking=bytes(params.thinking) if params and params.thinking is not None else None,
+            effort=(params.output_config.effort if params and params.output_config else None) or message.effort,
+            service_tier=(counts.service_tier if counts else None) or (params.service_tier if params else None),
+            speed=(counts.speed if counts else None) or (params.speed if params else None),
+            mcp_server=message.mcp_server,
+            mcp_tool=message.mcp_tool,
+            skill=message.skill,
+            rest=message.rest,
+        )
+
+    def _give_call(self, call: Call, *, abandoned: bool = False) -> None:
+        """Give a call out if its message was and its result has come, or never will."""
+        thread, message, result = call.thread, call.message, call.result
+        if (result is None and not abandoned) or (message is not None and not message.given):
+            return
+        if thread.is_subagent and thread.base is None:
+            return
+        if thread.calls.pop(call.id, None) is None or call.copied or (message is not None and message.copied):
+            return
+        context = self._context(thread, call.moment)
+        ends = [rest.end for rest in (call.rest, message.rest if message else None, result.rest if result else None)
+                if rest is not None and rest.file == call.rest.file]  # fmt: skip
+        starts = [call.rest.start, *([result.rest.start] if result and result.rest.file == call.rest.file else [])]
+        span = ToolCall(
+            identity=call.identity,
+            call_id=call.id,
+            context=context,
+            name=call.name,
+            generation=call.message_id,
+            generation_ended_at=message.last_at if message is not None else call.at,
+            is_agent=call.starts_agent,
+            called_at=call.at,
+            ended_at=result.at if result else None,
+            input=call.input,
+            output=result.content if result else None,
+            status=result.status if result else "no_result",
+            permission_decision=result.permission_decision if result else None,
+            rest=Rest(file=call.rest.file, start=min(starts), end=max(ends)),
+        )
+        for tally in self._tallies(context):
+            tally.add_call(span)
+        self._out.append(span)
+
+    def _abandon_calls(self, thread: Thread) -> None:
+        for call in list(thread.calls.values()):
+            self._give_call(call, abandoned=True)
+
+    def _give_turn(self, key: tuple[str, TurnKey]) -> None:
+        tally = self._turns[key]
+        if tally.opened and tally.changed:
+            tally.changed = False
+            tally.name = tally.name or self._session_name(tally.session)
+            self._out.append(tally.trace())
+
+    # ------------------------------------------------------------------ links
+
+    def _hold_or(self, give: Callable[[], None], thread: Thread, rest: Rest, now: float) -> None:
+        """Give something out now, or hold it until the subagent's call is known."""
+        if thread.is_subagent and thread.base is None:
+            thread.waiting.append(Waiting(rest=rest, heard_at=now, give=give))
+            self._links_changed = True
+        else:
+            give()
+
+    def _link(self, now: float) -> None:
+        """Find the calls of subagents that wait for theirs; a nested one may become known with its parent."""
+        del now
+        self._links_changed = False
+        progress = True
+        while progress:
+            progress = False
+            for thread in self._threads.values():
+                if thread.is_subagent and thread.base is None and (base := self._base(thread)) is not None:
+                    self._unhold(thread, base)
+                    progress = True
+
+    def _unhold(self, thread: Thread, base: Context) -> None:
+        thread.base = base
+        held, thread.waiting = thread.waiting, []
+        for item in held:
+            item.give()
+        for call in list(thread.calls.values()):
+            self._give_call(call)
+
+    def _base(self, thread: Thread) -> Context | None:
+        call: Call | None = None
+        named = thread.meta.tool_use_id if thread.meta else None
+        named = named or self._agent_results.get(thread.key)
+        if named:
+            call = self._agent_calls.get(named)
+            if call is None:
+                return None
+        elif thread.first_text == _WARM_UP:
+            # Two of these start with every client of 2.0.76 to 2.1.1; no call ever names them.
+            return self._fallback(thread)
+        elif thread.first_text:
+            call = next(
+                (
+                    candidate
+                    for candidate in self._agent_calls.values()
+                    if candidate.prompt == thread.first_text and candidate.claimed_by in (None, thread.key)
+                ),
+                None,
+            )
+        if call is None or (call.thread.is_subagent and call.thread.base is None) or call.thread is thread:
+            return None
+        call.claimed_by = thread.key
+        self._ensure_prompt(call.thread, call.moment, call.message_id)
+        context = self._context(call.thread, call.moment)
+        return replace(
+            context,
+            agent=thread.agent_type or call.agent_type or "subagent",
+            parent_call=call.id,
+            is_subagent=True,
+        )
+
+    def _fallback(self, thread: Thread) -> Context:
+        """Return what is said of a subagent that no call is known to have started."""
+        prompt = self._prompts.get(thread.prompt_id or "")
+        warm_up = thread.first_text == _WARM_UP
+        return Context(
+            session=thread.session or self.session,
+            turn=TurnKey(kind="prompt", id=thread.prompt_id or thread.first_uuid or thread.key),
+            prompt=prompt.text if prompt else None,
+            session_name=None if warm_up else self._title or self._first_name,
+            turn_name=prompt.name if prompt else None,
+            permission_mode=prompt.permission_mode if prompt else None,
+            agent=thread.agent_type or ("warm-up" if warm_up else "subagent"),
+            is_subagent=True,
+        )
+
+    # ------------------------------------------------------------------ traces
+
+    def _tallies(self, context: Context) -> tuple[Tally, Tally]:
+        session, key = context.session, (context.session, context.turn)
+        if session not in self._sessions:
+            self._sessions[session] = Tally(scope="session", session=session)
+        if key not in self._turns:
+            self._turns[key] = Tally(scope="turn", session=session, turn=context.turn, name=context.turn_name)
+        return self._sessions[session], self._turns[key]
+
+    def _session_name(self, session: str) -> str | None:
+        if session == self.session or len(self._sessions) == 1:
+            return self._title or self._first_name
+        tally = self._sessions.get(session)
+        return prompts.name(tally.prompt) or None if tally and tally.prompt else None
+
+    def _busy(self, turn: TurnKey, now: float) -> bool:
+        """Whether anything of *turn* may still come."""
+        for thread in self._threads.values():
+            if thread.is_subagent:
+                if thread.base is not None and thread.base.turn != turn:
+                    continue
+                if thread.working and now < thread.heard_at + self._quiet:
+                    return True
+                if thread.open or thread.waiting or thread.calls:
+                    return True
+            elif turn == self._turn and (thread.open or thread.calls):
+                return True
+        return False
+
+    def _drain(self) -> list[Span]:
+        spans, self._out = self._out, []
+        return spans
+
+
+def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["ok", "error", "denied", "interrupted"]:
+    """Say how a tool call ended (session-format 5, 8)."""
+    if interrupted:
+        return "interrupted"
+    if not part.is_error:
+        return "ok"
+    decision = record.permission_decision.decision if record.permission_decision else None
+    if record.tool_denial_before_run or decision in ("reject", "deny"):
+        return "denied"
+    words = text_of(part.content) if isinstance(part.content, msgspec.Raw) else ""
+    if record.tool_denial_kind == "user-rejected" or words.startswith("The user doesn't want to proceed"):
+        # From 2.1.329 on the client notes when a refusal came before the tool ran; a refusal without that note
+        # stopped a running tool. Older clients do not tell the two apart.
+        known = _version(record.version) >= _DENIED_BEFORE_RUN_SINCE
+        return "interrupted" if known else "denied"
+    return "interrupted" if prompts.is_interrupt(words) else "error"
+
+
+def _agent_input(data: bytes | None) -> _AgentInput:
+    try:
+        return msgspec.json.decode(data or b"{}", type=_AgentInput)
+    except (msgspec.MsgspecError, RecursionError):
+        return _AgentInput()
+
+
+def _string(data: msgspec.Raw) -> str | None:
+    try:
+        return msgspec.json.decode(data, type=str)
+    except msgspec.MsgspecError:
+        return None

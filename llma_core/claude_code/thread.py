@@ -1,0 +1,216 @@
+"""What is open on one thread of a session: the message being written, the calls without a result, the input gathered.
+
+A thread is the main conversation or one subagent. These are the accumulator's working parts; nothing outside the
+package uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, Block
+from llma_core.claude_code.usage import Reading
+from llma_core.spans import Context, InputMessage, Rest, TurnKey
+
+__all__ = ["AGENT_TOOLS", "Call", "Input", "Message", "Moment", "PromptLine", "Result", "Thread", "Waiting"]
+
+AGENT_TOOLS = frozenset({"Agent", "Task"})
+"""Tools that start a subagent; Task is the older name."""
+
+REMEMBERED_REQUESTS = 64
+"""Requests kept to find the start of a message; the one it names is always among the last few of its thread."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PromptLine:
+    """A line that starts a turn, and what every line below it in the conversation belongs to.
+
+    Attributes:
+        turn: the turn's key.
+        text: what the person typed; None where nobody did (a background task's end).
+        name: the name its own trace would have.
+        permission_mode: the mode it was sent in.
+        copied: whether another session wrote it first.
+    """
+
+    turn: TurnKey
+    text: str | None
+    name: str | None
+    permission_mode: str | None
+    copied: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Input:
+    """A message the model will be shown with its next request."""
+
+    message: InputMessage
+    at: int | None
+    answers: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Moment:
+    """What was known on the main thread, or of the envelope, where a line stands."""
+
+    session: str
+    prompt: PromptLine | None
+    session_name: str | None
+    cwd: str | None
+    branch: str | None
+    version: str | None
+    entrypoint: str | None
+    agent: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """An API response whose lines are being collected.
+
+    Attributes:
+        inputs: how many of the thread's inputs were there when its first line came.
+        complete: whether a line has a stop reason.
+        cut: whether that stop reason is the client's own, put on a stream that broke off.
+        asked_again: whether the thread's next request was seen.
+        given: whether its span was given out, so that its calls may follow.
+    """
+
+    id: str
+    mark: bytes
+    moment: Moment
+    rest: Rest
+    heard_at: float
+    inputs: int
+    first_at: int | None
+    last_at: int | None
+    model: str | None = None
+    request: ApiRequestRecord | None = None
+    request_at: int | None = None
+    readings: list[Reading] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    seen: set[bytes] = field(default_factory=set)
+    calls: list[Call] = field(default_factory=list)
+    stop_reason: str | None = None
+    complete: bool = False
+    cut: bool = False
+    aborted: bool = False
+    asked_again: bool = False
+    copied: bool = False
+    given: bool = False
+    effort: str | None = None
+    skill: str | None = None
+    mcp_server: str | None = None
+    mcp_tool: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """A tool's result line."""
+
+    at: int | None
+    content: bytes
+    status: Literal["ok", "error", "denied", "interrupted"]
+    permission_decision: str | None
+    rest: Rest
+    heard_at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """A tool call, from the block that makes it until its span is given out.
+
+    Attributes:
+        message: the message that makes it; None for one whose line came when the message had been given out.
+        message_id: that message's id.
+        prompt: the words a subagent is started with.
+        agent_type: the kind of subagent it starts.
+        claimed_by: the subagent it started, once known.
+    """
+
+    id: str
+    identity: str
+    name: str
+    input: bytes | None
+    at: int | None
+    moment: Moment
+    rest: Rest
+    thread: Thread
+    message: Message | None
+    message_id: str
+    copied: bool = False
+    result: Result | None = None
+    prompt: str | None = None
+    agent_type: str | None = None
+    claimed_by: str | None = None
+
+    @property
+    def starts_agent(self) -> bool:
+        """Whether the call starts a subagent."""
+        return self.name in AGENT_TOOLS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Something final on a subagent's thread, held until it is known which call started the agent."""
+
+    rest: Rest
+    heard_at: float
+    give: Callable[[], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Thread:
+    """One conversation with the model.
+
+    Attributes:
+        key: "" for the main thread, the agent's id for a subagent, `side:<uuid>` for one inside an old main file.
+        base: for a subagent, what its parent's call says; None until the call is known.
+        working: whether the model owes an answer on this thread.
+    """
+
+    key: str
+    open: Message | None = None
+    inputs: list[Input] = field(default_factory=list)
+    calls: dict[str, Call] = field(default_factory=dict)
+    orphans: dict[str, Result] = field(default_factory=dict)
+    requests: dict[str, tuple[ApiRequestRecord, int | None]] = field(default_factory=dict)
+    request: tuple[ApiRequestRecord, int | None] | None = None
+    waiting: list[Waiting] = field(default_factory=list)
+    base: Context | None = None
+    meta: AgentMeta | None = None
+    first_text: str | None = None
+    first_uuid: str | None = None
+    prompt_id: str | None = None
+    agent_type: str | None = None
+    prompt: PromptLine | None = None
+    session: str | None = None
+    working: bool = False
+    heard_at: float = 0.0
+
+    @property
+    def is_subagent(self) -> bool:
+        """Whether this is not the main thread."""
+        return bool(self.key)
+
+    def remember(self, request: ApiRequestRecord, at: int | None) -> None:
+        """Keep a request until the message it led to names it."""
+        self.request = (request, at)
+        if request.id:
+            self.requests[request.id] = self.request
+            while len(self.requests) > REMEMBERED_REQUESTS:
+                del self.requests[next(iter(self.requests))]
+
+    def held(self) -> Iterator[Rest]:
+        """Yield the lines that something not yet given out still rests on."""
+        if self.open is not None:
+            yield self.open.rest
+        for item in self.waiting:
+            yield item.rest
+        for call in self.calls.values():
+            yield call.rest
+            if call.result is not None:
+                yield call.result.rest
+        for orphan in self.orphans.values():
+            yield orphan.rest

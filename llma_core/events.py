@@ -1,0 +1,582 @@
+"""Spans to capture events, and back for those who show them: the only module that spells the receiver's names.
+
+A value that is not known is absent: never 0, never "", never null. For the receiver 0 tokens means "free" and absent
+means "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, assert_never
+
+import msgspec
+
+from llma_core import __version__, identifiers
+from llma_core.privacy import Policy, cut_strings
+from llma_core.spans import (
+    ApiFailure,
+    Compaction,
+    Context,
+    Generation,
+    Prompt,
+    TokenUsage,
+    ToolCall,
+    Trace,
+    TurnKey,
+    settled_name,
+)
+
+__all__ = [
+    "AI_EVENT_LIMIT",
+    "BATCH_EVENT_LIMIT",
+    "Attribution",
+    "CaptureEvent",
+    "EventView",
+    "Grouping",
+    "InputMode",
+    "build",
+    "fit",
+    "identity",
+    "read",
+    "refused_properties",
+    "trace_key",
+]
+
+LIBRARY = "posthog-llma-daemon"
+
+AI_EVENT_LIMIT = 7_864_320
+"""Largest event for the AI batch path, in bytes: 7.5 MiB, under its limit of 8 MiB with room for a proxy's changes."""
+BATCH_EVENT_LIMIT = 921_600
+"""Largest event for `/batch/`, in bytes: 900 KiB, what PostHog's own SDKs keep to there."""
+
+Grouping = Literal["session", "message"]
+InputMode = Literal["delta", "prompt"]
+_Kind = Literal["generation", "span", "trace", "other"]
+
+_CONTENT = (
+    "$ai_input",
+    "$ai_output_choices",
+    "$ai_input_state",
+    "$ai_output_state",
+    "$ai_error",
+    "$ai_user_prompt",
+)
+_PRICES = ("_token_price", "_request_price", "_search_price")
+_FREE_NAMES = frozenset(
+    {
+        "$ai_agent_name",
+        "$ai_git_branch",
+        "$ai_git_repo",
+        "$ai_project_name",
+        "$ai_prompt_name",
+        "$ai_prompt_version",
+        "$ai_purpose",
+    },
+)
+_RESERVED = frozenset(
+    {"$geoip_disable", "$insert_id", "$lib", "$lib_version", "$process_person_profile", "distinct_id", "token"},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureEvent:
+    """One event, final and encoded.
+
+    Attributes:
+        name: event name, for logs and counters.
+        uuid: the event's deterministic uuid.
+        identity: what happened, unique among all events of all sessions; what is kept in the settled table.
+        body: the whole event as a JSON object in UTF-8, ready to be joined into a batch.
+        cut: whether content had to be cut to keep the event under a sink's limit.
+    """
+
+    name: str
+    uuid: str
+    identity: str
+    body: bytes
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """What the settings say about a session's events; the same for all of them.
+
+    Attributes:
+        distinct_id: whose events they are.
+        identified: whether that is a person; a made-up id gets no person profile.
+        grouping: one trace for each session, or for each prompt.
+        policy: what content may leave.
+        input_mode: what `delta` sends as input, or the human prompt only.
+        purpose: POSTHOG_AI_PURPOSE.
+        properties: the user's own properties; refused names must have been taken out.
+    """
+
+    distinct_id: str
+    identified: bool = True
+    grouping: Grouping = "session"
+    policy: Policy = field(default_factory=Policy)
+    input_mode: InputMode = "delta"
+    purpose: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+def refused_properties(names: Iterable[str]) -> frozenset[str]:
+    """Return those of *names* that a user's own property may not have: identities, tokens, content, what is measured.
+
+    Prices, purpose and the names of project, agent, branch and repository may be given.
+    """
+    return frozenset(
+        name
+        for name in names
+        if name in _RESERVED
+        or name.startswith("claude_code_")
+        or (name.startswith("$ai_") and name not in _FREE_NAMES and not name.endswith(_PRICES))
+    )
+
+
+# ---------------------------------------------------------------------- identity
+
+
+def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction) -> str:
+    """Return what happened, as the settled table knows it, whatever log it is found in."""
+    match span:
+        case Prompt():
+            return settled_name("prompt", span.identity)
+        case Generation():
+            return settled_name("gen", span.identity)
+        case ToolCall():
+            return settled_name("call", span.identity)
+        case ApiFailure():
+            return settled_name("error", span.identity)
+        case Compaction():
+            return settled_name("compaction", span.identity)
+        case _:
+            assert_never(span)
+
+
+def trace_key(session: str, turn: TurnKey | None) -> str:
+    """Return what the trace of a session, or of one turn of it, is called where it is noted as owed."""
+    return f"trace|{session}" if turn is None else f"trace|{session}|{turn.kind}|{turn.id}"
+
+
+# ---------------------------------------------------------------------- building
+
+
+def build(
+    span: Generation | ToolCall | ApiFailure | Compaction | Trace,
+    attribution: Attribution,
+    *,
+    name: str,
+    repository: str | None = None,
+) -> CaptureEvent:
+    """Return the event that says what *span* is.
+
+    Args:
+        span: what happened.
+        attribution: whose it is and what of it may leave.
+        name: what it is called in the settled table.
+        repository: `owner/name` of the line's working directory.
+    """
+    match span:
+        case Generation():
+            event_name, uuid, at = (
+                "$ai_generation",
+                identifiers.generation(span.context.session, span.identity),
+                span.ended_at,
+            )
+            properties = _generation(span, attribution)
+        case ApiFailure():
+            event_name, uuid, at = "$ai_generation", identifiers.failure(span.context.session, span.identity), span.at
+            properties = _failure(span, attribution)
+        case ToolCall():
+            ended = _time(span.generation_ended_at) or ""
+            event_name = "$ai_span"
+            uuid = identifiers.tool_call(span.context.session, span.call_id, span.name, ended)
+            at = span.ended_at if span.ended_at is not None else span.called_at
+            properties = _tool_call(span, attribution)
+        case Compaction():
+            event_name, uuid, at = "$ai_span", identifiers.compaction(span.context.session, span.identity), span.at
+            properties = _compaction(span, attribution)
+        case Trace():
+            turn = span.turn
+            uuid = identifiers.session_trace(span.session) if turn is None else identifiers.turn_trace(
+                span.session, turn
+            )  # fmt: skip
+            event_name, at = "$ai_trace", span.first_at
+            properties = _trace(span, attribution)
+        case _:
+            assert_never(span)
+    properties |= _common(span.context, attribution, repository)
+    properties |= attribution.properties
+    event: dict[str, Any] = {"event": event_name, "uuid": uuid, "distinct_id": attribution.distinct_id}
+    timestamp = _time(at)
+    if timestamp is not None:
+        event["timestamp"] = timestamp
+    event["properties"] = {key: value for key, value in properties.items() if value is not None}
+    body = msgspec.json.encode(event)
+    return fit(
+        CaptureEvent(name=event_name, uuid=uuid, identity=name, body=body),
+        AI_EVENT_LIMIT,
+    )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _time(at: int | None) -> str | None:
+    """Return milliseconds since the epoch as RFC 3339, UTC."""
+    if at is None:
+        return None
+    try:
+        moment = _EPOCH + timedelta(milliseconds=at)
+    except OverflowError:
+        return None
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+
+
+def _seconds(start: int | None, end: int | None) -> float | None:
+    if start is None or end is None or end < start:
+        return None
+    return (end - start) / 1000
+
+
+def _trace_id(context: Context, attribution: Attribution) -> str:
+    return context.session if attribution.grouping == "session" else context.turn.id
+
+
+def _trace_name(context: Context, attribution: Attribution) -> str | None:
+    if not attribution.policy.conversation:
+        return None
+    if attribution.grouping == "session":
+        return context.session_name
+    return context.turn_name or context.session_name
+
+
+def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
+    trace = _trace_id(context, attribution)
+    return {
+        "$ai_trace_id": trace,
+        "$ai_session_id": context.session,
+        "$ai_parent_id": context.parent_call or trace,
+    }
+
+
+def _common(context: Context, attribution: Attribution, repository: str | None) -> dict[str, Any]:
+    cwd = (context.cwd or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return {
+        "$lib": LIBRARY,
+        "$lib_version": __version__,
+        "$ai_lib": LIBRARY,
+        "$ai_lib_version": __version__,
+        "$ai_framework": "claude-code",
+        "$ai_project_name": cwd or None,
+        "$ai_agent_name": context.agent or "claude-code",
+        "$ai_git_branch": context.branch,
+        "$ai_git_repo": repository,
+        "$ai_purpose": attribution.purpose,
+        "$geoip_disable": True,
+        "$process_person_profile": None if attribution.identified else False,
+        "claude_code_version": context.version,
+        "claude_code_entrypoint": context.entrypoint,
+        "claude_code_permission_mode": context.permission_mode,
+    }
+
+
+def _counts(usage: TokenUsage | None) -> dict[str, Any]:
+    if usage is None:
+        return {}
+    total = None if usage.input is None or usage.output is None else usage.input + usage.output
+    split = usage.cache_creation_5m, usage.cache_creation_1h
+    adds_up = None not in split and sum(filter(None, split)) == usage.cache_creation
+    return {
+        "$ai_input_tokens": usage.input,
+        "$ai_output_tokens": usage.output,
+        "$ai_cache_read_input_tokens": usage.cache_read,
+        "$ai_cache_creation_input_tokens": usage.cache_creation,
+        "$ai_cache_creation_5m_input_tokens": split[0] if adds_up else None,
+        "$ai_cache_creation_1h_input_tokens": split[1] if adds_up else None,
+        "$ai_cache_reporting_exclusive": True,
+        "$ai_total_tokens": total,
+        "$ai_reasoning_tokens": usage.reasoning or None,
+        "$ai_web_search_count": usage.web_searches or None,
+        "$ai_usage": msgspec.Raw(usage.raw) if usage.raw else None,
+    }
+
+
+def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
+    context, policy = span.context, attribution.policy
+    prompt = context.prompt if policy.conversation else None
+    given: Any = policy.messages(span.input)
+    if attribution.input_mode == "prompt":
+        given = [{"role": "user", "content": prompt}] if prompt else None
+    answer = policy.blocks(span.output)
+    parameters = {
+        "max_tokens": span.max_tokens,
+        "thinking": msgspec.Raw(span.thinking) if span.thinking else None,
+        "effort": span.effort,
+        "service_tier": span.service_tier,
+        "speed": span.speed,
+    }
+    parameters = {key: value for key, value in parameters.items() if value is not None}
+    return {
+        **_place(context, attribution),
+        "$ai_span_id": span.identity,
+        "$ai_model": span.model,
+        "$ai_provider": span.provider,
+        **_counts(span.usage),
+        "$ai_latency": _seconds(span.started_at, span.ended_at),
+        "$ai_stop_reason": span.stop_reason,
+        "$ai_input": given,
+        "$ai_output_choices": [{"role": "assistant", "content": answer}] if answer else None,
+        # One name of the list must not look like two.
+        "$ai_tools_called": ",".join(tool.replace(",", "_") for tool in span.tools_called),
+        "$ai_tool_call_count": len(span.tools_called),
+        "$ai_model_parameters": parameters or None,
+        "$ai_user_prompt": prompt,
+        "$ai_trace_name": _trace_name(context, attribution),
+        "$ai_is_error": False,
+        "claude_code_output_tokens_partial": True if span.output_partial else None,
+        "claude_code_effort": span.effort,
+        "claude_code_mcp_server": span.mcp_server,
+        "claude_code_mcp_tool": span.mcp_tool,
+        "claude_code_skill": span.skill,
+    }
+
+
+def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
+    policy = attribution.policy
+    return {
+        **_place(span.context, attribution),
+        "$ai_span_id": span.identity,
+        "$ai_model": span.model,
+        "$ai_provider": span.provider,
+        "$ai_latency": _seconds(span.started_at, span.at),
+        "$ai_tools_called": "",
+        "$ai_tool_call_count": 0,
+        "$ai_user_prompt": span.context.prompt if policy.conversation else None,
+        "$ai_trace_name": _trace_name(span.context, attribution),
+        "$ai_is_error": True,
+        "$ai_error": span.message if policy.conversation else None,
+        "$ai_error_type": span.error_type,
+        "$ai_http_status": span.status,
+    }
+
+
+def _tool_call(span: ToolCall, attribution: Attribution) -> dict[str, Any]:
+    policy = attribution.policy
+    failed = span.status in ("error", "denied", "interrupted")
+    server, tool = _mcp(span.name)
+    return {
+        **_place(span.context, attribution),
+        "$ai_span_id": span.call_id,
+        "$ai_parent_id": span.generation,
+        "$ai_span_name": span.name,
+        "$ai_span_type": "agent" if span.is_agent else "tool",
+        "$ai_latency": _seconds(span.called_at, span.ended_at),
+        "$ai_input_state": policy.tool_value(span.input),
+        "$ai_output_state": policy.tool_value(span.output),
+        "$ai_trace_name": _trace_name(span.context, attribution),
+        "$ai_is_error": failed,
+        "$ai_error": policy.tool_text(span.output) if failed else None,
+        "claude_code_tool_status": span.status,
+        "claude_code_permission_decision": span.permission_decision,
+        "claude_code_mcp_server": server,
+        "claude_code_mcp_tool": tool,
+    }
+
+
+def _mcp(name: str) -> tuple[str | None, str | None]:
+    if not name.startswith("mcp__"):
+        return None, None
+    server, _, tool = name[len("mcp__") :].partition("__")
+    return server or None, tool or None
+
+
+def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
+    return {
+        **_place(span.context, attribution),
+        "$ai_span_id": span.identity,
+        "$ai_span_name": "compaction",
+        "$ai_span_type": "compaction",
+        "$ai_latency": None if span.duration_ms is None else span.duration_ms / 1000,
+        "$ai_trace_name": _trace_name(span.context, attribution),
+        "$ai_is_error": False,
+        "claude_code_compaction_trigger": span.trigger,
+        "claude_code_tokens_before": span.tokens_before,
+        "claude_code_tokens_after": span.tokens_after,
+    }
+
+
+def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
+    policy = attribution.policy
+    trace = span.session if span.turn is None else span.turn.id
+    name = span.name if policy.conversation else None
+    return {
+        "$ai_trace_id": trace,
+        "$ai_session_id": span.session,
+        "$ai_span_id": trace,
+        "$ai_trace_name": name,
+        "$ai_span_name": name,
+        "$ai_latency": _seconds(span.started_at, span.ended_at),
+        "$ai_total_input_tokens": span.input_tokens,
+        "$ai_total_output_tokens": span.output_tokens,
+        "$ai_is_error": span.failed,
+        "$ai_error": span.error if policy.conversation else None,
+        "$ai_error_type": span.error_type,
+        "$ai_input_state": span.prompt if policy.conversation else None,
+        "$ai_output_state": span.answer if policy.conversation else None,
+        "claude_code_generations": span.generations,
+        "claude_code_tool_calls": span.tool_calls,
+        "claude_code_subagents": span.subagents,
+        "claude_code_api_errors": span.api_errors,
+        "claude_code_compactions": span.compactions,
+        "claude_code_client_cost_usd": span.client_cost_usd,
+        "claude_code_lines_added": span.lines_added,
+        "claude_code_lines_removed": span.lines_removed,
+    }
+
+
+# ---------------------------------------------------------------------- sizes
+
+
+def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
+    """Return *event* with its longest content strings cut until its body has at most *limit* bytes.
+
+    Ids, times and counts are never touched. The same event and limit always give the same body.
+    """
+    if len(event.body) <= limit:
+        return event
+    value = msgspec.json.decode(event.body)
+    properties = value["properties"]
+    content = {key: properties[key] for key in _CONTENT if key in properties}
+    low, high, best = 0, len(event.body), None
+    while low <= high:
+        length = (low + high) // 2
+        properties.update({key: cut_strings(item, length) for key, item in content.items()})
+        body = msgspec.json.encode(value)
+        if len(body) <= limit:
+            best, low = body, length + 1
+        else:
+            high = length - 1
+    if best is None:
+        # So many strings that even their markers are too long, or a custom property is.
+        for key in content:
+            del properties[key]
+        best = msgspec.json.encode(value)
+    return CaptureEvent(name=event.name, uuid=event.uuid, identity=event.identity, body=best, cut=True)
+
+
+# ---------------------------------------------------------------------- reading back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """An event as those who show it see it; None where the event does not say.
+
+    Attributes:
+        kind: what the event stands for.
+        name: the event's name.
+        label: the model of a generation, the name of a span or trace; "" if unknown.
+        timestamp: RFC 3339; "" if unknown.
+        latency: seconds.
+        status: how a tool call ended.
+    """
+
+    kind: _Kind
+    uuid: str
+    name: str
+    timestamp: str
+    trace_id: str
+    session_id: str | None
+    span_id: str | None
+    parent_id: str | None
+    label: str
+    span_type: str | None
+    agent: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    latency: float | None
+    is_error: bool
+    error: str | None
+    error_type: str | None
+    status: str | None
+    stop_reason: str | None
+    project: str | None
+
+
+class _Properties(msgspec.Struct):
+    trace_id: str = msgspec.field(default="", name="$ai_trace_id")
+    session_id: str | None = msgspec.field(default=None, name="$ai_session_id")
+    span_id: str | None = msgspec.field(default=None, name="$ai_span_id")
+    parent_id: str | None = msgspec.field(default=None, name="$ai_parent_id")
+    span_name: str | None = msgspec.field(default=None, name="$ai_span_name")
+    span_type: str | None = msgspec.field(default=None, name="$ai_span_type")
+    agent: str | None = msgspec.field(default=None, name="$ai_agent_name")
+    model: str | None = msgspec.field(default=None, name="$ai_model")
+    input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
+    output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
+    cache_read_tokens: int | None = msgspec.field(default=None, name="$ai_cache_read_input_tokens")
+    cache_write_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_input_tokens")
+    latency: float | None = msgspec.field(default=None, name="$ai_latency")
+    is_error: bool = msgspec.field(default=False, name="$ai_is_error")
+    error: str | None = msgspec.field(default=None, name="$ai_error")
+    error_type: str | None = msgspec.field(default=None, name="$ai_error_type")
+    stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
+    project: str | None = msgspec.field(default=None, name="$ai_project_name")
+    status: str | None = msgspec.field(default=None, name="claude_code_tool_status")
+
+
+class _Event(msgspec.Struct):
+    event: str = ""
+    uuid: str = ""
+    timestamp: str = ""
+    properties: _Properties = msgspec.field(default_factory=_Properties)
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_KINDS: dict[str, _Kind] = {
+    "$ai_generation": "generation",
+    "$ai_span": "span",
+    "$ai_trace": "trace",
+}
+
+
+def read(body: bytes) -> EventView:
+    """Return what an event's body says.
+
+    Raises:
+        msgspec.MsgspecError: *body* is no event of this project.
+    """
+    event = _decode_event(body)
+    said = event.properties
+    kind = _KINDS.get(event.event, "other")
+    return EventView(
+        kind=kind,
+        uuid=event.uuid,
+        name=event.event,
+        timestamp=event.timestamp,
+        trace_id=said.trace_id,
+        session_id=said.session_id,
+        span_id=said.span_id,
+        parent_id=said.parent_id,
+        label=(said.model if kind == "generation" else said.span_name) or "",
+        span_type=said.span_type,
+        agent=said.agent,
+        model=said.model,
+        input_tokens=said.input_tokens,
+        output_tokens=said.output_tokens,
+        cache_read_tokens=said.cache_read_tokens,
+        cache_write_tokens=said.cache_write_tokens,
+        latency=said.latency,
+        is_error=said.is_error,
+        error=said.error,
+        error_type=said.error_type,
+        status=said.status,
+        stop_reason=said.stop_reason,
+        project=said.project,
+    )

@@ -1,0 +1,56 @@
+"""The uuid scheme: the same log always gives the same event uuids.
+
+It is the scheme of PostHog's own plugin, so that the receiver's table keeps one of two events that stand for the same
+thing (same UTC day, event name and distinct id).
+"""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+from llma_core.spans import TurnKey
+
+__all__ = [
+    "compaction",
+    "failure",
+    "generation",
+    "session_trace",
+    "tool_call",
+    "turn_trace",
+]
+
+_NAMESPACE = UUID("a3c3f6c2-9b8e-4a3e-b3a1-7e6b8e9a0f00")
+
+
+def _uuid(*parts: str) -> str:
+    return str(uuid5(_NAMESPACE, "|".join(parts)))
+
+
+def generation(session: str, message: str) -> str:
+    """Return the uuid of an API response's event."""
+    return _uuid("cc-gen", session, message)
+
+
+def tool_call(session: str, call: str, name: str, generation_ended: str) -> str:
+    """Return the uuid of a tool call's event; *generation_ended* is the RFC 3339 time of its message's last line."""
+    return _uuid("cc-span", session, call, name, generation_ended)
+
+
+def failure(session: str, line: str) -> str:
+    """Return the uuid of a failed attempt's event."""
+    return _uuid("cc-error", session, line)
+
+
+def compaction(session: str, line: str) -> str:
+    """Return the uuid of a compaction's event."""
+    return _uuid("cc-compaction", session, line)
+
+
+def session_trace(session: str) -> str:
+    """Return the uuid of a session's trace; the same however often the session is resumed and ends."""
+    return _uuid("cc-trace-session", session)
+
+
+def turn_trace(session: str, turn: TurnKey) -> str:
+    """Return the uuid of one prompt's trace."""
+    return _uuid("cc-trace-msg" if turn.kind == "prompt" else "cc-trace-fallback", session, turn.id)

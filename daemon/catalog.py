@@ -1,0 +1,193 @@
+"""Which log files there are and which session each belongs to.
+
+A unit is one session: its main log, its subagents' logs and their meta files. It is what is read, accumulated and
+replayed as one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llma_core.claude_code.layout import LogPath, classify
+from llma_core.claude_code.records import glance, milliseconds
+
+__all__ = ["LOG_SUFFIXES", "Catalog", "Unit", "by_first_line", "log_files", "logs_below"]
+
+LOG_SUFFIXES = (".jsonl", ".meta.json")
+"""Names that may be a log or a meta file."""
+
+_GLANCE_LINES = 50
+"""Lines looked at to find a file's first time or session; both stand in one of the first few."""
+_GLANCE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Unit:
+    """One session's files.
+
+    Attributes:
+        name: the unit's name: project folder and session id.
+        folder: the project folder.
+        session: the session's id.
+        main: path of the main log; None while only subagents' logs are there.
+        agents: subagents' logs, by path, with the subagent's id.
+        metas: subagents' meta files, by the subagent's id.
+    """
+
+    name: str
+    folder: str
+    session: str
+    main: str | None = None
+    agents: dict[str, str] = field(default_factory=dict)
+    metas: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[str]:
+        """The logs, the main one first."""
+        return [*([self.main] if self.main else []), *sorted(self.agents)]
+
+
+class Catalog:
+    """Sorts paths into units, as they are found."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, Unit] = {}
+        self._by_path: dict[str, Unit] = {}
+
+    def add(self, path: str) -> Unit | None:
+        """Take a path that exists; return the unit it belongs to, None if it belongs to none (yet)."""
+        known = self._by_path.get(path)
+        if known is not None:
+            return known
+        place = classify(path)
+        if place is None:
+            return None
+        session = place.session or _named_inside(path, place)
+        if session is None:
+            return None
+        name = f"{Path(place.folder).name}/{session}"
+        unit = self.units.get(name)
+        if unit is None:
+            unit = self.units[name] = Unit(name=name, folder=place.folder, session=session)
+        if place.kind == "session":
+            unit.main = path
+        elif place.kind == "agent":
+            assert place.agent is not None
+            unit.agents[path] = place.agent
+        else:
+            assert place.agent is not None
+            unit.metas[place.agent] = path
+        self._by_path[path] = unit
+        return unit
+
+    def remove(self, path: str) -> Unit | None:
+        """Take a path that is gone; return the unit it belonged to."""
+        unit = self._by_path.pop(path, None)
+        if unit is None:
+            return None
+        if unit.main == path:
+            unit.main = None
+        unit.agents.pop(path, None)
+        unit.metas = {agent: meta for agent, meta in unit.metas.items() if meta != path}
+        if not unit.paths:
+            for meta in unit.metas.values():
+                self._by_path.pop(meta, None)
+            self.units.pop(unit.name, None)
+        return unit
+
+    def has_main(self, folder: str, session: str) -> bool:
+        """Whether *session* has a main log in *folder*."""
+        unit = self.units.get(f"{Path(folder).name}/{session}")
+        return unit is not None and unit.main is not None
+
+
+def _first_lines(path: str) -> Iterator[bytes]:
+    try:
+        with Path(path).open("rb") as file:
+            for line in file.readlines(_GLANCE_BYTES)[:_GLANCE_LINES]:
+                if line.endswith(b"\n"):
+                    yield line
+    except OSError:
+        return
+
+
+def _named_inside(path: str, place: LogPath) -> str | None:
+    """Return the session an agent's log names (2.0.76 to 2.1.1 put it beside the sessions)."""
+    if place.kind == "meta":
+        return None
+    for line in _first_lines(path):
+        if session := glance(line).session_id:
+            return session
+    return None
+
+
+def _first_line_key(unit: Unit) -> tuple[int, bool, bool, str]:
+    for path in unit.paths:
+        marked, own, first = False, False, None
+        for line in _first_lines(path):
+            said = glance(line)
+            marked = marked or said.marked
+            own = own or said.session_id == unit.session
+            if first is None:
+                first = milliseconds(said.timestamp)
+        if first is not None:
+            return first, marked, not own, unit.name
+    return 2**62, False, False, unit.name
+
+
+def by_first_line(units: Iterable[Unit]) -> list[Unit]:
+    """Return units in the order in which they began, so that an original comes before its copies.
+
+    What counts is the first time in the order of the file: a fork copies old lines, but its own first line is younger.
+    Where that is equal, the unmarked one and the one whose lines carry its name comes first.
+    """
+    return sorted(units, key=_first_line_key)
+
+
+def log_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield every log and meta file below a `projects` folder, with its status.
+
+    A project folder that is a symbolic link is followed once, by its real path; links deeper down, and files that are
+    links, are not followed. What cannot be listed is left out: the next sweep looks again.
+    """
+    seen: set[str] = set()
+    for project in _listed(str(root)):
+        try:
+            if not project.is_dir():
+                continue
+            folder = str(Path(project.path).resolve()) if project.is_symlink() else project.path
+        except OSError:
+            continue
+        if folder not in seen:
+            seen.add(folder)
+            yield from _below(folder, depth=3)
+
+
+def logs_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield every log and meta file below one folder inside a project, with its status."""
+    yield from _below(folder, depth=3)
+
+
+def _below(folder: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+    for entry in _listed(folder):
+        try:
+            if entry.is_symlink():
+                continue
+            if entry.is_dir():
+                if depth > 1:
+                    yield from _below(entry.path, depth - 1)
+            elif entry.name.endswith(LOG_SUFFIXES) and entry.is_file():
+                yield entry.path, entry.stat()
+        except OSError:
+            continue
+
+
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []

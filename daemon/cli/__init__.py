@@ -1,0 +1,63 @@
+"""The command line: one file a verb; the only place that prints.
+
+A verb's module is imported when the verb runs, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from llma_core import __version__
+
+__all__ = ["main", "run_main"]
+
+_VERBS = {
+    "backfill": "Send sessions that are history: files, folders, or everything.",
+    "config": "Show every setting, its value and where it came from.",
+    "demo": "Watch a sample session become a trace; nothing leaves this machine.",
+    "preview": "Print the events that logs would give.",
+    "run": "Follow the logs and deliver their events.",
+    "status": "Say what is delivered, what waits, and what went wrong.",
+    "traces": "Show the traces the local sink holds, as a tree.",
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _VERBS:
+            return None
+        command = getattr(importlib.import_module(f"daemon.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="posthog-llma-daemon")
+def main() -> None:
+    """Follow Claude Code sessions and deliver them to PostHog LLM Analytics."""
+    # Whatever this process writes holds prompts and code.
+    os.umask(0o077)
+
+
+def run_main() -> None:
+    """Run the command line, ending quietly when whoever reads its output stops reading."""
+    try:
+        main()
+    except BrokenPipeError:
+        # The interpreter would complain about the same pipe once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,8 @@
+"""`python -m daemon.cli`: the command line where no script is installed."""
+
+from __future__ import annotations
+
+from daemon.cli import run_main
+
+if __name__ == "__main__":
+    run_main()

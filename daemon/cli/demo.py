@@ -1,0 +1,101 @@
+"""`demo`: a sample session written live into a temporary folder, through the whole daemon into the local sink."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from daemon import logs
+from daemon import settings as settings_module
+from daemon.cli.render import build, delivered, stdout, tree
+from daemon.cli.sample import steps
+from daemon.cli.startup import build_service, open_state
+from daemon.cli.transcript import Step
+from daemon.delivery import Settled as Outcome
+from daemon.settings import Settings
+from daemon.sinks.local import LocalEvents, LocalSink, events_path
+from llma_core.events import EventView, read
+
+__all__ = ["demo"]
+
+_SESSION = "0d3f7c1e-5a4b-4c8e-9f21-6b7a8c9d0e1f"
+_PATIENCE_SECONDS = 10.0
+
+
+@click.command("demo")
+def demo() -> None:
+    """Watch a sample session become a trace, live. Nothing leaves this machine."""
+    logs.configure("console", "WARNING")
+    with TemporaryDirectory(prefix="posthog-llma-demo-") as temporary:
+        folder = Path(temporary)
+        settings = _settings(folder)
+        click.echo("A sample session is being written; each event is shown as it is delivered.\n")
+        asyncio.run(_play(folder, settings))
+        events = LocalEvents(events_path(settings.state_dir))
+        console = stdout()
+        console.print()
+        for trace in events.traces(10):
+            console.print(tree(build(trace.trace_id, events.events(trace.trace_id))))
+    click.echo("\nThat was a sample in a temporary folder. To follow your own sessions without an account:\n")
+    click.echo("  posthog-llma-daemon run --local     and, in another terminal:  posthog-llma-daemon traces")
+
+
+def _settings(folder: Path) -> Settings:
+    """Return the defaults, whatever this machine has configured: a demo shows the same everywhere."""
+    environ = {key: os.environ[key] for key in ("PATH", "HOME", "TERM") if key in os.environ}
+    flags = {
+        "state_dir": folder / "state",
+        "claude_config_dirs": str(folder / "claude"),
+        "distinct_id": "demo@example.com",
+    }
+    settings = settings_module.load(flags, environ, config_file=folder / "none.toml", home=folder)
+    return replace(settings, session_timeout=2.0)
+
+
+async def _play(folder: Path, settings: Settings) -> None:
+    console = stdout()
+    done = asyncio.Event()
+
+    def show(outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            view: EventView = read(outcome.event.body)
+            console.print(delivered(view))
+            if view.kind == "trace":
+                done.set()
+
+    sink = LocalSink(events_path(settings.state_dir))
+    with open_state(events_path(settings.state_dir).parent) as store:
+        service = build_service(settings, store, sink, watch=show)
+        projects = folder / "claude" / "projects"
+        projects.mkdir(parents=True)
+        service.prepare("skip", time.time() - 1)
+        following = asyncio.create_task(service.run())
+        for step in steps(_SESSION, datetime.now(UTC), "/home/demo/shop"):
+            await asyncio.sleep(step.delay)
+            _write(projects, step)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await done.wait()
+        finally:
+            service.stop()
+            await following
+
+
+def _write(projects: Path, step: Step) -> None:
+    path = projects / step.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if step.replace:
+        beside = path.with_name(path.name + ".tmp")
+        beside.write_bytes(step.data)
+        beside.replace(path)
+    else:
+        with path.open("ab") as log:
+            log.write(step.data)

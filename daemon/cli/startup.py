@@ -1,0 +1,150 @@
+"""What the verbs that run a service share: settings, logs, the state directory, and errors as one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from daemon import logs
+from daemon import settings as settings_module
+from daemon.delivery import Delivery
+from daemon.delivery import Settled as Outcome
+from daemon.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
+from daemon.notify import Notifier
+from daemon.repository import Repositories
+from daemon.routing import Routing
+from daemon.service import Service
+from daemon.settings import Settings
+from daemon.sinks import Sink, SinkConfigError
+from daemon.store import Store, StoreError
+
+__all__ = ["CONFIGURATION", "build_service", "capture_sink", "fail", "load_settings", "log_options", "open_state"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+CONFIGURATION = 78
+"""Exit code for a configuration that has to be changed first; a service is not restarted on it (EX_CONFIG)."""
+
+
+def fail(line: str, code: int = 1) -> click.exceptions.Exit:
+    """Print one line of what failed, and return what to raise to end with *code*."""
+    click.echo(f"error: {line}", err=True)
+    return click.exceptions.Exit(code)
+
+
+def log_options(command: _Command) -> _Command:
+    """Add the options that say how to log."""
+    command = click.option("--log-level", default="info", show_default=True, help="Least level that is logged.")(
+        command
+    )
+    formats = click.Choice(["console", "json"])
+    return click.option("--log-format", type=formats, help="How to log.  [default: json, on a terminal console]")(
+        command
+    )
+
+
+def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, log_level: str = "info") -> Settings:
+    """Read the settings and set logging up.
+
+    Raises:
+        click.exceptions.Exit: with 78 and one line for each problem.
+    """
+    try:
+        settings = settings_module.load(flags, os.environ)
+    except settings_module.ConfigError as error:
+        for problem in error.problems[1:]:
+            click.echo(f"error: {problem}", err=True)
+        raise fail(error.problems[0], CONFIGURATION) from None
+    secrets = [settings.api_key] if settings.api_key else []
+    try:
+        logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
+    except ValueError as error:
+        raise fail(f"--log-level: {error}", 2) from None
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return settings
+
+
+def capture_sink(settings: Settings) -> Callable[[], Sink]:
+    """Return what builds the sink for PostHog.
+
+    Raises:
+        click.exceptions.Exit: with 78: it is not enabled, or a host or proxy cannot be used.
+    """
+    from daemon.sinks.capture import CaptureSink
+
+    try:
+        key = settings.require_enabled()
+        sink = CaptureSink(settings.host, key.reveal())
+    except settings_module.ConfigError as error:
+        raise fail(error.problems[0], CONFIGURATION) from None
+    except SinkConfigError as error:
+        raise fail(str(error), CONFIGURATION) from None
+    return lambda: sink
+
+
+@contextmanager
+def open_state(folder: Path) -> Iterator[Store]:
+    """Hold the lock on a state directory, with its store.
+
+    Raises:
+        click.exceptions.Exit: with 1: it cannot be written, or another instance holds it.
+    """
+    try:
+        prepare_state_dir(folder)
+        with StateLock(folder):
+            store = Store(folder)
+            try:
+                yield store
+            finally:
+                store.close()
+    except (StateDirError, LockHeld, StoreError) as error:
+        raise fail(str(error)) from None
+
+
+def build_service(
+    settings: Settings,
+    store: Store,
+    sink: Sink,
+    *,
+    config_dirs: Sequence[Path] | None = None,
+    notifier: Notifier | None = None,
+    again: bool = False,
+    watch: Callable[[Sequence[Outcome]], None] | None = None,
+    session_timeout: float | None = None,
+) -> Service:
+    """Put a service together.
+
+    Args:
+        settings: the settings in force.
+        store: the state.
+        sink: where events go.
+        config_dirs: in place of the configured ones.
+        notifier: the service manager.
+        again: see `Service`.
+        watch: called with what was settled.
+        session_timeout: in place of the configured one, in seconds.
+    """
+
+    def make_delivery(settle: Callable[[Sequence[Outcome]], Awaitable[None]]) -> Delivery:
+        async def settle_and_tell(outcomes: Sequence[Outcome]) -> None:
+            await settle(outcomes)
+            if watch is not None:
+                watch(outcomes)
+
+        return Delivery(sink, settle=settle_and_tell)
+
+    return Service(
+        config_dirs=config_dirs if config_dirs is not None else settings.claude_config_dirs,
+        store=store,
+        make_delivery=make_delivery,
+        routing=Routing(settings, Repositories()),
+        session_timeout=session_timeout if session_timeout is not None else settings.session_timeout,
+        notifier=notifier,
+        again=again,
+    )

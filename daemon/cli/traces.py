@@ -1,0 +1,97 @@
+"""`traces`: what the local sink holds, as a tree."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from daemon.cli.render import Node, TraceTree, build, stdout, tree
+from daemon.sinks.local import LocalEvents, UnreadableEventsError, events_path
+
+__all__ = ["traces"]
+
+_NONE_YET = "no local events yet; run `posthog-llma-daemon run --local` first"
+
+
+@click.command("traces")
+@click.argument("trace_id", metavar="[TRACE_ID]", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many traces to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each trace.")
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.  [default: the configured]"
+)
+def traces(trace_id: str | None, limit: int, as_json: bool, state_dir: Path | None) -> None:
+    """Show the traces the local sink holds, the newest first.
+
+    With TRACE_ID, or as much of its beginning as no other trace has, show that one.
+    """
+    path = events_path(state_dir or _configured_state_dir())
+    if not path.exists():
+        raise click.ClickException(_NONE_YET)
+    local = LocalEvents(path)
+    try:
+        shown = [trace.trace_id for trace in local.traces(limit)] if trace_id is None else [_find(local, trace_id)]
+        found = [build(identity, local.events(identity)) for identity in shown]
+    except UnreadableEventsError as error:
+        raise click.ClickException(f"cannot read {path}: {error.reason}; move it away to start anew") from error
+    if not found:
+        raise click.ClickException(_NONE_YET)
+    if as_json:
+        for trace in found:
+            click.echo(json.dumps(_document(trace), ensure_ascii=False))
+        return
+    console = stdout()
+    for position, trace in enumerate(found):
+        if position:
+            console.print()
+        console.print(tree(trace))
+
+
+def _configured_state_dir() -> Path:
+    from daemon import settings
+
+    try:
+        return settings.load({}, os.environ).state_dir
+    except settings.ConfigError as error:
+        click.echo(f"error: {error.problems[0]} (or pass --state-dir)", err=True)
+        raise click.exceptions.Exit(os.EX_CONFIG) from error
+
+
+def _find(local: LocalEvents, prefix: str) -> str:
+    """Find the one trace whose id begins with *prefix*, or is it."""
+    found = [trace.trace_id for trace in local.traces(prefix=prefix)]
+    if not found:
+        raise click.ClickException(f"no local trace begins with {prefix!r}; `posthog-llma-daemon traces` lists them")
+    if len(found) > 1 and prefix not in found:
+        raise click.ClickException(f"{len(found)} local traces begin with {prefix!r}; give more of the id")
+    return prefix if prefix in found else found[0]
+
+
+def _document(trace: TraceTree) -> dict[str, Any]:
+    """Turn *trace* into plain values. What is unknown is left out, as in the events themselves."""
+    events = [_known(asdict(node.event)) for node in _walk(trace.roots)]
+    head = {
+        "trace_id": trace.trace_id,
+        "name": trace.name,
+        "project": trace.project,
+        "ended": trace.event is not None,
+        "started": trace.started.isoformat(timespec="milliseconds").replace("+00:00", "Z") if trace.started else None,
+        "seconds": round(trace.seconds, 3),
+    }
+    if trace.event is not None:
+        events.append(_known(asdict(trace.event)))
+    return {**_known(head), **_known(asdict(trace.totals)), "events": events}
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _walk(nodes: tuple[Node, ...]) -> list[Node]:
+    """List *nodes*, each followed by what it started."""
+    return [found for node in nodes for found in [node, *_walk(node.children)]]

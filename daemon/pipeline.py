@@ -1,0 +1,425 @@
+"""Bytes of one session's files to emissions: the events that are ours to send, with the lines they rest on.
+
+A pipeline is built when a session has something to read. It reads every file from byte 0: what stands before the
+committed offsets only rebuilds the accumulator's state, in silence. An event goes out if the last line it rests on lies
+beyond its file's committed offset and its identity is neither settled nor on its way.
+
+Everything here is synchronous and driven from outside: the service runs it in its reading thread, tests and `preview`
+by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from daemon.catalog import Unit
+from daemon.ledger import LineEnd
+from daemon.routing import Routing
+from daemon.store import FileMark, FrozenRoute, Owed, Settled
+from daemon.tailer import TAIL_BYTES, Tail
+from llma_core import events
+from llma_core.claude_code.records import UnknownRecord, decode, decode_meta
+from llma_core.claude_code.session import SessionAccumulator
+from llma_core.errors import RecordError
+from llma_core.events import Attribution, CaptureEvent
+from llma_core.lines import Line
+from llma_core.spans import (
+    ApiFailure,
+    Compaction,
+    Generation,
+    Prompt,
+    Rest,
+    Span,
+    ToolCall,
+    Trace,
+    same_message,
+)
+
+__all__ = ["Claims", "Emission", "Owners", "Pipeline", "Progress", "Replaced"]
+
+_log = structlog.get_logger(__name__)
+
+_META_BYTES = 1024 * 1024
+_Happened = Prompt | Generation | ToolCall | ApiFailure | Compaction
+
+
+class Owners(Protocol):
+    """Where settled identities are looked up."""
+
+    def owner(self, identity: str) -> tuple[str, bytes | None] | None:
+        """Return the unit that settled *identity* and its mark; None if none did."""
+
+
+class Claims:
+    """Who wrote what first: settled identities, and those on their way.
+
+    Args:
+        settled: the settled table; None where nothing was ever settled.
+    """
+
+    def __init__(self, settled: Owners | None = None) -> None:
+        self._settled = settled
+        self._pending: dict[str, tuple[str, bytes | None]] = {}
+
+    def owner(self, identity: str) -> tuple[str, bytes | None] | None:
+        """Return the unit that *identity* belongs to and its mark; None if it belongs to none yet."""
+        pending = self._pending.get(identity)
+        if pending is not None or self._settled is None:
+            return pending
+        return self._settled.owner(identity)
+
+    def take(self, identity: str, unit: str, mark: bytes | None) -> None:
+        """Note that *identity* is on its way for *unit*."""
+        self._pending[identity] = (unit, mark)
+
+    def is_pending(self, identity: str) -> bool:
+        """Whether *identity* is on its way."""
+        return identity in self._pending
+
+    def release(self, identity: str) -> None:
+        """Forget what is on its way: it is in the settled table now, or will be sent again."""
+        self._pending.pop(identity, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emission:
+    """Something of a session that is ours to settle.
+
+    Attributes:
+        settled: what will be noted as settled with it.
+        event: the event to deliver; None for a prompt, which only opens a trace.
+        rest: the lines it rests on; None for a trace.
+        owes: the trace that has to follow because of it.
+        pays: the owed trace that it is.
+        again: whether its event is on its way already, and only its lines are to be held.
+    """
+
+    settled: Settled
+    event: CaptureEvent | None
+    rest: Rest | None
+    owes: Owed | None = None
+    pays: tuple[str, int] | None = None
+    again: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What one step of a pipeline came to.
+
+    Attributes:
+        emissions: in the order in which they became final.
+        ends: ends of the lines read, for each file.
+        lines: how many lines were read.
+        bad_lines: how many of them held no record.
+        more: whether there is more to read at once.
+    """
+
+    emissions: list[Emission] = field(default_factory=list)
+    ends: dict[str, list[LineEnd]] = field(default_factory=dict)
+    lines: int = 0
+    bad_lines: int = 0
+    more: bool = False
+
+
+class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
+    """A file is not the file it was; the unit's pipeline must be built anew."""
+
+
+class Pipeline:
+    """One session, from its files to its emissions.
+
+    Args:
+        unit: the session's files; may grow while the pipeline lives.
+        marks: how its files were last known, by path.
+        claims: who wrote what first.
+        routing: whose the events are.
+        frozen: the session's route if it was decided before.
+        owed: tells the traces that the store says are owed.
+        first_start: milliseconds; what is older is history and not sent. None: everything is sent.
+        has_main: whether a session id has a main log of its own in this folder.
+        settle: see SessionAccumulator.
+        quiet: see SessionAccumulator.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        *,
+        marks: Mapping[str, FileMark],
+        claims: Claims,
+        routing: Routing,
+        frozen: FrozenRoute | None = None,
+        owed: Callable[[], Iterable[Owed]] = tuple,
+        first_start: int | None = None,
+        has_main: Callable[[str], bool] = lambda _session: False,
+        settle: float | None = None,
+        quiet: float | None = None,
+    ) -> None:
+        self.unit = unit
+        self.frozen = frozen
+        self.tails: dict[str, Tail] = {}
+        self._marks = marks
+        self._claims = claims
+        self._routing = routing
+        self._attribution: Attribution | None = None
+        self._owed: set[tuple[str, int]] = set()
+        self._owed_in_store = owed
+        self._first_start = first_start
+        self._has_main = has_main
+        times = {key: value for key, value in (("settle", settle), ("quiet", quiet)) if value is not None}
+        self._accumulator = SessionAccumulator(unit.session, copied=self._copied, **times)
+        self._metas: dict[str, tuple[int, int, int]] = {}
+        self._complained: set[str] = set()
+        self._trusted = False
+
+    # ------------------------------------------------------------------ steps
+
+    def open(self) -> None:
+        """Open files of the unit that are not open yet.
+
+        Raises:
+            OSError: one cannot be read; `filename` names it.
+        """
+        for path in self.unit.paths:
+            if path not in self.tails:
+                tail = Tail(path, self._marks.get(path))
+                known = tail.open()
+                if path in self._marks and not known:
+                    _log.info("file_replaced", path=path, action="reading it again from its beginning")
+                self._trusted = self._trusted or tail.history
+                self.tails[path] = tail
+
+    def advance(self, now: float, budget: int) -> Progress:
+        """Read up to about *budget* bytes and return what they made final.
+
+        Raises:
+            Replaced: a file was truncated or replaced.
+            OSError: a file cannot be read.
+        """
+        progress = Progress()
+        self.open()
+        self._read_metas(progress, now)
+        left = budget
+        for path, tail in self.tails.items():
+            chunk = tail.read(max(left, 1))
+            if chunk is None:
+                raise Replaced(path)
+            for line in chunk.lines:
+                self._line(path, line, progress, now)
+                left -= line.end - line.start
+            progress.more = progress.more or chunk.more
+            if left <= 0:
+                progress.more = progress.more or any(t.position < t.size for t in self.tails.values())
+                break
+        if not progress.more:
+            self._admit(self._accumulator.poll(now), progress)
+        return progress
+
+    def poll(self, now: float) -> Progress:
+        """Return what the time made final."""
+        progress = Progress()
+        self._read_metas(progress, now)
+        self._admit(self._accumulator.poll(now), progress)
+        return progress
+
+    def end(self, now: float) -> Progress:
+        """Return what is final because the session has ended."""
+        progress = Progress()
+        self._read_metas(progress, now)
+        self._admit(self._accumulator.end(now), progress)
+        return progress
+
+    # ------------------------------------------------------------------ what others ask
+
+    def due(self) -> float | None:
+        """When `poll` may have something, on the clock of `now`."""
+        return self._accumulator.due()
+
+    def held(self) -> dict[str, int]:
+        """Return the oldest line still needed, for each file that has one."""
+        return self._accumulator.held()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the session waits for nothing but new lines."""
+        return self._accumulator.idle
+
+    @property
+    def last_version(self) -> str | None:
+        """The client version of the latest line."""
+        return self._accumulator.last_version
+
+    @property
+    def unread(self) -> int:
+        """Bytes known to stand in the files and not read."""
+        return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
+
+    # ------------------------------------------------------------------ lines to spans
+
+    def _line(self, path: str, line: Line, progress: Progress, now: float) -> None:
+        tail = line.data[-TAIL_BYTES + 1 :] + b"\n" if line.data is not None else b""
+        progress.ends.setdefault(path, []).append((line.end, tail))
+        progress.lines += 1
+        if line.data is None:
+            progress.bad_lines += 1
+            self._complain(path, line, "longer than the limit")
+            return
+        try:
+            record = decode(line.data)
+        except RecordError as error:
+            progress.bad_lines += 1
+            self._complain(path, line, error.reason)
+            return
+        if isinstance(record, UnknownRecord):
+            return
+        rest = Rest(file=path, start=line.start, end=line.end)
+        self._admit(self._accumulator.feed(record, rest, agent=self.unit.agents.get(path), now=now), progress)
+
+    def _complain(self, path: str, line: Line, reason: str) -> None:
+        if path not in self._complained:
+            self._complained.add(path)
+            _log.warning(
+                "bad_line",
+                path=path,
+                start=line.start,
+                end=line.end,
+                reason=reason,
+                action="skipped; further ones of this file are only counted",
+            )
+
+    def _read_metas(self, progress: Progress, now: float) -> None:
+        for path, agent in self.unit.agents.items():
+            meta = self.unit.metas.get(agent) or path.removesuffix(".jsonl") + ".meta.json"
+            try:
+                status = Path(meta).stat()
+                seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if self._metas.get(agent) == seen or status.st_size > _META_BYTES:
+                    continue
+                said = decode_meta(Path(meta).read_bytes())
+            except OSError:
+                continue
+            if said is not None:
+                self._metas[agent] = seen
+                self._admit(self._accumulator.link(agent, said, now=now), progress)
+
+    # ------------------------------------------------------------------ spans to emissions
+
+    def _copied(self, identity: str, mark: bytes | None, at: int | None) -> bool:
+        """Whether another session wrote this first."""
+        owner = self._claims.owner(identity)
+        if owner is not None:
+            unit, known = owner
+            return unit != self.unit.name and (mark is None or known is None or same_message(mark, known))
+        # A session that was there at the first start holds history of its own; older lines in any other are copies
+        # of some session's history.
+        return self._first_start is not None and at is not None and at < self._first_start and not self._trusted
+
+    def _admit(self, spans: list[Span], progress: Progress) -> None:
+        for span in spans:
+            emission = self._trace(span) if isinstance(span, Trace) else self._happened(span)
+            if emission is not None:
+                progress.emissions.append(emission)
+
+    def _happened(self, span: _Happened) -> Emission | None:
+        rest = span.rest
+        if rest.end <= self.tails[rest.file].committed or self._is_history(span):
+            return None
+        if not self._routing.allows(self._accumulator.first_cwd, span.context.cwd):
+            return None
+        identity = events.identity(span)
+        owner = self._claims.owner(identity)
+        if owner is not None and owner[0] != self.unit.name:
+            # The accumulator found it to be no copy: another session's message has the same id.
+            identity = f"{identity}|{self.unit.name}"
+            owner = self._claims.owner(identity)
+        mark = span.mark if isinstance(span, Generation) else None
+        if owner is not None:
+            if not self._claims.is_pending(identity):
+                return None
+            # The pipeline was built anew while the event is on its way: it must not be sent twice, and its lines must
+            # not be committed before it is settled.
+            settled = Settled(identity=identity, unit=self.unit.name, mark=mark)
+            self._owe(self._trace_of(span))
+            return Emission(settled=settled, event=None, rest=rest, again=True)
+        attribution = self.attribution()
+        event = None
+        if not isinstance(span, Prompt):
+            event = events.build(
+                span,
+                attribution,
+                repository=self._routing.repository(span.context.cwd),
+                name=identity,
+            )
+        self._claims.take(identity, self.unit.name, mark)
+        return Emission(
+            settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
+            event=event,
+            rest=rest,
+            owes=self._owe(self._trace_of(span)),
+        )
+
+    def _trace_of(self, span: _Happened) -> str:
+        turn = span.context.turn if self.attribution().grouping == "message" else None
+        return events.trace_key(span.context.session, turn)
+
+    def _is_history(self, span: _Happened) -> bool:
+        if isinstance(span, ToolCall):
+            at = span.ended_at if span.ended_at is not None else span.called_at
+        else:
+            at = span.ended_at if isinstance(span, Generation) else span.at
+        return self._first_start is not None and at is not None and at < self._first_start
+
+    def _owe(self, trace: str) -> Owed | None:
+        ending = self._ending(trace)
+        if self._is_owed(trace, ending):
+            return None
+        self._owed.add((trace, ending))
+        return Owed(trace=trace, ending=ending, unit=self.unit.name)
+
+    def _is_owed(self, trace: str, ending: int) -> bool:
+        return (trace, ending) in self._owed or any(
+            (row.trace, row.ending) == (trace, ending) for row in self._owed_in_store()
+        )
+
+    def _ending(self, trace: str) -> int:
+        """Return the number of the ending that is to come: how often this trace was given out, and one."""
+        ending = 1
+        while self._claims.owner(f"{trace}|{ending}") is not None:
+            ending += 1
+        return ending
+
+    def _trace(self, span: Trace) -> Emission | None:
+        attribution = self.attribution()
+        if (span.scope == "session") != (attribution.grouping == "session"):
+            return None
+        if span.scope == "session" and span.session != self.unit.session and self._has_main(span.session):
+            # A few old agent files hold answers of a neighbouring session; its trace is that session's to send.
+            return None
+        trace = events.trace_key(span.session, span.turn)
+        ending = self._ending(trace)
+        if not self._is_owed(trace, ending) or (ending > 1 and span.scope == "turn"):
+            return None
+        identity = f"{trace}|{ending}"
+        event = events.build(
+            span,
+            attribution,
+            repository=self._routing.repository(span.context.cwd),
+            name=identity,
+        )
+        self._claims.take(identity, self.unit.name, None)
+        self._owed.discard((trace, ending))
+        settled = Settled(identity=identity, unit=self.unit.name)
+        return Emission(settled=settled, event=event, rest=None, pays=(trace, ending))
+
+    def attribution(self) -> Attribution:
+        """Return whose the session's events are; decided with the first of them."""
+        if self._attribution is None:
+            if self.frozen is None:
+                self.frozen = self._routing.freeze(self.unit.session, self._accumulator.first_cwd)
+            self._attribution = self._routing.attribution(self.frozen)
+        return self._attribution

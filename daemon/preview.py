@@ -1,0 +1,80 @@
+"""What `run --once` on a fresh state directory would send: no key, no network, no state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from daemon.catalog import Catalog, by_first_line, log_files
+from daemon.pipeline import Claims, Emission, Pipeline, Progress
+from daemon.routing import Routing
+from llma_core.claude_code.layout import classify
+from llma_core.events import CaptureEvent
+
+__all__ = ["NoLogError", "find_logs", "preview"]
+
+_SLICE_BYTES = 4 * 1024 * 1024
+
+
+class NoLogError(Exception):
+    """A path that was asked for is no log and holds none."""
+
+
+def find_logs(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield the logs that *paths* name: files, project folders, `projects` folders, or config folders.
+
+    A session's log brings its subagents' along.
+
+    Raises:
+        NoLogError: a path names none; the message says which.
+    """
+    for path in paths:
+        found = False
+        for log in _logs_at(Path(os.path.realpath(path))):
+            found = True
+            yield log
+        if not found:
+            raise NoLogError(f"{path}: no session log here; give a .jsonl file or a folder that holds some")
+
+
+def _logs_at(path: Path) -> Iterator[str]:
+    if path.is_file():
+        place = classify(str(path))
+        if place is not None:
+            yield str(path)
+            yield from sorted(str(log) for log in path.with_suffix("").glob("subagents/agent-*"))
+    elif path.is_dir():
+        root = path / "projects" if (path / "projects").is_dir() else path
+        seen = {log for log, _ in log_files(root)}
+        # A project folder's own sessions stand one level higher than log_files looks for them.
+        seen.update(log for log, _ in log_files(root.parent) if log.startswith(f"{root}/"))
+        yield from sorted(seen)
+
+
+def preview(logs: Iterable[str], routing: Routing) -> Iterator[CaptureEvent]:
+    """Yield the events of *logs*, judged together: a message that stands in several of them comes once."""
+    catalog = Catalog()
+    for path in logs:
+        catalog.add(path)
+    claims = Claims()
+    for unit in by_first_line(catalog.units.values()):
+        pipeline = Pipeline(
+            unit,
+            marks={},
+            claims=claims,
+            routing=routing,
+            has_main=partial(catalog.has_main, unit.folder),
+        )
+        more = True
+        while more:
+            progress = pipeline.advance(0.0, _SLICE_BYTES)
+            more = progress.more
+            yield from _events(progress)
+        yield from _events(pipeline.end(0.0))
+
+
+def _events(progress: Progress) -> Iterator[CaptureEvent]:
+    emissions: list[Emission] = progress.emissions
+    return (emission.event for emission in emissions if emission.event is not None)

@@ -1,0 +1,163 @@
+"""What git knows of a folder: the user's e-mail and the origin's name, asked so that nothing in the folder can run.
+
+Folders come from session logs, so a repository may be anybody's. git is run without hooks and file system monitor,
+which are programs a repository can name; without locks, so that it never stands in the user's way; without terminal and
+prompt; for at most two seconds; and for no other commands than those below.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+__all__ = ["Repositories", "Repository", "origin", "origin_name", "user_email"]
+
+_COMMANDS = frozenset({"config", "ls-files", "remote", "rev-parse"})
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_TIMEOUT_S = 2.0
+
+# Variables that say where the user's configuration is. All others of git's are left out: those a hook is run with
+# point at another repository, and those that trace write files.
+_KEPT_VARIABLES = frozenset(
+    {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"}
+)
+
+_MAX_LENGTH = 200
+# [user@]host:path, where the host is more than a drive letter.
+_SCP = re.compile(r"(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@\[\]]{2,}):(?!:)(?P<path>.+)")
+_REMOTE_SCHEMES = frozenset({"ssh", "git+ssh", "ssh+git", "https", "http", "git"})
+_SEGMENT = re.compile(r"[\w.~+-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """The facts of one folder.
+
+    Attributes:
+        user_email: git's user.email as it holds there, or None.
+        origin: `owner/name` of the remote called origin, groups included, or None.
+    """
+
+    user_email: str | None
+    origin: str | None
+
+
+class Repositories:
+    """Facts by folder, remembered for the *capacity* folders asked for last. May be used from several threads."""
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = capacity
+        self._known: OrderedDict[str, Repository] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, cwd: str) -> Repository:
+        """Return the facts of the folder *cwd*, asking git the first time. Waits for git, some seconds at worst."""
+        with self._lock:
+            if cwd in self._known:
+                self._known.move_to_end(cwd)
+                return self._known[cwd]
+        try:
+            facts = Repository(user_email=_email(cwd), origin=_origin(cwd))
+        except subprocess.TimeoutExpired:
+            # A busy machine is no fact of the folder: not remembered.
+            return Repository(user_email=None, origin=None)
+        with self._lock:
+            self._known[cwd] = facts
+            while len(self._known) > self._capacity:
+                self._known.popitem(last=False)
+        return facts
+
+
+def user_email(cwd: str) -> str | None:
+    """Return git's user.email as it holds in the folder *cwd*; None without one, without git, or without an answer."""
+    try:
+        return _email(cwd)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def origin(cwd: str) -> str | None:
+    """Return `owner/name` of the origin of the repository around *cwd*; None without one, or without an answer."""
+    try:
+        return _origin(cwd)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def origin_name(url: str) -> str | None:
+    """Return the path of a remote's *url* as `owner/name`: no scheme, host, credentials, query or `.git`.
+
+    Groups are kept (`group/sub/name`). A local path, a helper's address, or a path of fewer than two names gives None.
+    """
+    url = url.strip()
+    if "://" in url:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return None
+        if parts.scheme.lower() not in _REMOTE_SCHEMES or not parts.netloc:
+            return None
+        path = parts.path
+    elif match := _SCP.fullmatch(url):
+        path = match["path"]
+    else:
+        return None
+    segments = path.strip("/").removesuffix(".git").rstrip("/").split("/")
+    name = "/".join(segments)
+    whole = all(_SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments)
+    return name if whole and len(segments) > 1 and len(name) <= _MAX_LENGTH else None
+
+
+def _email(cwd: str) -> str | None:
+    email = _git(cwd, "config", "--get", "user.email")
+    return email if email and len(email) <= _MAX_LENGTH and email.isprintable() else None
+
+
+def _origin(cwd: str) -> str | None:
+    url = _git(cwd, "remote", "get-url", "origin")
+    return origin_name(url) if url else None
+
+
+def _git(cwd: str, command: str, *arguments: str) -> str | None:
+    """Return what `git command` prints in the folder *cwd*, without blanks around it; None where it fails.
+
+    Raises:
+        subprocess.TimeoutExpired: git did not answer in time; it has been killed.
+    """
+    assert command in _COMMANDS
+    program = shutil.which("git")
+    # A relative entry in PATH would look for git in whatever folder it is run in.
+    if program is None or not program.startswith("/") or not cwd.startswith("/"):
+        return None
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT_VARIABLES
+    }
+    environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        answer = subprocess.run(  # noqa: S603 - a fixed program and command; the folder is an argument of its own
+            # -C rather than the child's cwd: a folder that hangs must hang git, which the timeout ends, not us.
+            [program, *_SAFE, "-C", cwd, command, *arguments],
+            cwd="/",
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            start_new_session=True,
+            check=False,
+        )
+    except (OSError, ValueError):
+        # ValueError: a path with a NUL or a lone surrogate, which no folder has.
+        return None
+    if answer.returncode != 0:
+        return None
+    try:
+        return answer.stdout.decode().strip() or None
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,122 @@
+"""Retry: how long to wait after a failure, and when to give up. Pure: times and random numbers are arguments."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+__all__ = ["Backoff", "RetryPolicy", "parse_retry_after", "retry_delay"]
+
+# 2.0 ** 62 seconds is past every cap; the bound keeps the power from overflowing after years of failures.
+MAX_DOUBLINGS = 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How failed attempts are spaced.
+
+    Attributes:
+        base: seconds to wait after the first failure, before jitter; each further failure doubles it.
+        cap: seconds that doubling stops at.
+        retry_after_cap: seconds of a server's Retry-After that are honoured at most.
+        max_attempts: failed attempts in a row after which to give up; None is never.
+
+    Raises:
+        ValueError: a number that makes no policy.
+    """
+
+    base: float = 1.0
+    cap: float = 60.0
+    retry_after_cap: float = 300.0
+    max_attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.base <= self.cap < math.inf:
+            raise ValueError(f"a retry policy needs 0 <= base <= cap, not base={self.base}, cap={self.cap}")
+        if not 0 <= self.retry_after_cap < math.inf:
+            raise ValueError(f"retry_after_cap must be 0 or more seconds, not {self.retry_after_cap}")
+        if self.max_attempts is not None and self.max_attempts < 1:
+            raise ValueError(f"max_attempts must be at least 1, not {self.max_attempts}")
+
+
+def retry_delay(policy: RetryPolicy, attempt: int, *, retry_after: float | None, draw: float) -> float | None:
+    """Return the seconds to wait after the failed attempt number *attempt*, or None to give up.
+
+    The wait is `min(cap, base * 2 ** (attempt - 1))`, of which the upper half is jitter, and never less than what the
+    server asked for, itself clamped to `retry_after_cap`.
+
+    Args:
+        policy: the numbers.
+        attempt: attempts failed in a row so far, this one included; the first is 1.
+        retry_after: seconds the server asked to wait at least, or None.
+        draw: a random number in [0, 1).
+    """
+    if policy.max_attempts is not None and attempt >= policy.max_attempts:
+        return None
+    doubled = min(policy.cap, policy.base * 2.0 ** min(attempt - 1, MAX_DOUBLINGS))
+    jittered = doubled * (1 + draw) / 2
+    return max(jittered, min(retry_after or 0.0, policy.retry_after_cap))
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds a Retry-After header asks to wait, never negative; None where it says nothing readable.
+
+    Args:
+        value: the header: whole seconds, or an HTTP date.
+        now: seconds since the epoch.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        # A date without a zone is in UTC, as every HTTP date is.
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+class Backoff:
+    """What the failures of one receiver add up to, for all the requests that several slots send it.
+
+    Requests overlap: two that were under way when the receiver went down fail together, and that is one failure. So a
+    request remembers the `epoch` at its start, and its outcome counts only if no other failure came first.
+
+    Attributes:
+        attempt: failed attempts in a row; 0 while the receiver answers.
+        until: no request should start before this time.
+        epoch: grows with each failure that counts.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self.attempt = 0
+        self.until = -math.inf
+        self.epoch = 0
+
+    def failed(self, epoch: int, *, retry_after: float | None, now: float, draw: float) -> bool:
+        """Count a failure of a request that started in *epoch*; return False when it is time to give up."""
+        if self.attempt and epoch != self.epoch:
+            self.until = max(self.until, now + min(retry_after or 0.0, self._policy.retry_after_cap))
+            return True
+        self.attempt += 1
+        self.epoch += 1
+        delay = retry_delay(self._policy, self.attempt, retry_after=retry_after, draw=draw)
+        if delay is None:
+            return False
+        self.until = now + delay
+        return True
+
+    def answered(self, epoch: int) -> int:
+        """Note that a request that started in *epoch* was answered; return how many failures that ends.
+
+        An answer to a request older than the last failure ends nothing: the receiver may have asked for quiet since.
+        """
+        if epoch != self.epoch:
+            return 0
+        ended, self.attempt = self.attempt, 0
+        return ended

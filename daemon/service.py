@@ -1,0 +1,561 @@
+"""The service: composition root and life cycle.
+
+    watcher, sweep -> which sessions may have grown
+    pipeline       -> their new lines, as events (in a worker thread, one session at a time)
+    settlement     -> which lines those events rest on
+    delivery       -> batches to the sink, until settled
+    store          -> offsets, settled identities, owed traces: one transaction for each acknowledged batch
+
+Reading waits while delivery has no room: the logs are the queue. A session's trace is given out when its process is
+gone from the client's registry, or when it has been quiet for long. Shutdown has two phases: reading stops, then what
+was read is delivered within the deadline; what is not is read again at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from daemon.catalog import LOG_SUFFIXES, Catalog, Unit, by_first_line, logs_below
+from daemon.delivery import Delivery
+from daemon.delivery import Settled as Outcome
+from daemon.notify import Notifier
+from daemon.pipeline import Claims, Pipeline, Progress, Replaced
+from daemon.routing import Routing
+from daemon.sessions import LiveSessions
+from daemon.settlement import Settlement, marks_by_path, owed_by_unit
+from daemon.store import Commit, FileMark, Owed, Store
+from daemon.sweep import Sweep
+from daemon.tailer import mark_at_end
+from daemon.watcher import Watcher
+
+__all__ = ["SLICE_BYTES", "History", "Service"]
+
+_log = structlog.get_logger(__name__)
+
+SLICE_BYTES = 4 * 1024 * 1024
+"""Bytes read of one session before another gets its turn."""
+HOT_SWEEP_SECONDS = 10.0
+FULL_SWEEP_SECONDS = 600.0
+TICK_SECONDS = 1.0
+DRAIN_SECONDS = 10.0
+"""How long a shutdown delivers what was read."""
+ONCE_PATIENCE_SECONDS = 60.0
+"""How long `run --once` goes on without an accepted batch."""
+ACTIVE_SESSIONS = 256
+"""Sessions kept in memory at most, apart from those that have something open."""
+IDLE_SECONDS = 3600.0
+"""Quiet after which a session with nothing open is dropped from memory, to be replayed when it grows."""
+LOST_STORE_DAYS = 7
+"""Age of the sessions that are sent again after the store was lost."""
+GONE_SECONDS = 10.0
+"""Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
+_REGISTRY_SINCE = (2, 1, 100)
+_STORE_RETRY_SECONDS = 5.0
+
+History = str
+"""`skip`: what was there at the first start is not sent; `send`: it is."""
+
+
+class _Active:
+    """A session that is being followed."""
+
+    def __init__(self, pipeline: Pipeline, now: float) -> None:
+        self.pipeline = pipeline
+        self.heard_at = now
+        self.seen_running = False
+        self.ended = False
+        self.due: float | None = None
+        self.frozen = pipeline.frozen is not None
+
+
+class Service:
+    """Follows the logs below some config folders and delivers their events.
+
+    Args:
+        config_dirs: Claude Code's config folders; each has a `projects` folder, now or later.
+        store: the state.
+        make_delivery: builds where events go, around what settles them.
+        routing: whose they are.
+        session_timeout: seconds of quiet after which a session without a live process has ended.
+        notifier: the service manager.
+        again: read everything from its beginning and send what was never settled, history too; stored offsets are never
+            lowered by it.
+    """
+
+    def __init__(
+        self,
+        *,
+        config_dirs: Sequence[Path],
+        store: Store,
+        make_delivery: Callable[[Callable[[Sequence[Outcome]], Awaitable[None]]], Delivery],
+        routing: Routing,
+        session_timeout: float,
+        notifier: Notifier | None = None,
+        again: bool = False,
+    ) -> None:
+        self._roots = [folder / "projects" for folder in config_dirs]
+        self._live = LiveSessions(config_dirs)
+        self._store = store
+        self._routing = routing
+        self._timeout = session_timeout
+        self._notifier = notifier or Notifier({})
+        self._reader = store.reader()
+        self._claims = Claims(self._reader)
+        self._catalog = Catalog()
+        self._sweep = Sweep(self._roots)
+        self._settlement = Settlement(self._claims, {}, never_back=again)
+        self._again = again
+        self._active: dict[str, _Active] = {}
+        self._queue: dict[str, dict[str, None]] = {}
+        self._routes = store.routes()
+        self._owed = owed_by_unit(store.owed())
+        self._first_start: int | None = None
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._overflow = False
+        self._reading: str | None = None
+        self._write_lock = asyncio.Lock()
+        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._delivery = make_delivery(self._settle)
+
+    # ------------------------------------------------------------------ life cycle
+
+    async def run(self) -> None:
+        """Follow until `stop` is called; then deliver what was read, within the deadline.
+
+        Raises:
+            Exception: what broke the service; offsets are as they were last written.
+        """
+        loop = asyncio.get_running_loop()
+        watcher = Watcher(
+            self._roots,
+            lambda path: _discard(loop.call_soon_threadsafe(self._hint, path)),
+            lambda: _discard(loop.call_soon_threadsafe(self._hint_all)),
+        )
+        self._delivery.start()
+        try:
+            watcher.start()
+            await self._first_sweep()
+            _log.info("ready", sessions=len(self._catalog.units), to_read=sum(map(len, self._queue.values())))
+            self._notifier.ready(f"following {len(self._catalog.units)} sessions")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read_loop())
+                tasks.create_task(self._tick_loop(watcher))
+                tasks.create_task(self._watch_delivery())
+                tasks.create_task(self._end_when_stopped())
+        except* _Stop:
+            pass
+        finally:
+            self._notifier.stopping()
+            watcher.stop()
+            await self._close()
+
+    async def run_once(self, wanted: Callable[[Unit], bool] = lambda _unit: True) -> bool:
+        """Read everything there is, deliver it, and return whether all of it is settled.
+
+        Sessions that are running keep what is open in them for a daemon that follows them.
+
+        Args:
+            wanted: which sessions to look at.
+        """
+        loop = asyncio.get_running_loop()
+        self._delivery.start()
+        try:
+            await self._first_sweep()
+            order = by_first_line(self._catalog.units.values())
+            waiting = {name for units in self._queue.values() for name in units}
+            work = loop.create_task(self._read_units([unit for unit in order if unit.name in waiting and wanted(unit)]))
+            return await self._with_patience(work)
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """Begin to shut down."""
+        self._stopping.set()
+        self._wake.set()
+
+    def prepare(self, history: History, now: float) -> None:
+        """Settle what is history, before the first sweep.
+
+        Args:
+            history: what to do with the logs that are there at the first start.
+            now: the wall clock, in seconds since the epoch.
+        """
+        first = self._store.first_start
+        if first is not None:
+            if history == "send":
+                self._store.rewind_history()
+                first = 0
+            self._first_start = first
+            return
+        if history == "send":
+            self._store.begin(0, [])
+            self._first_start = 0
+            return
+        since = now - LOST_STORE_DAYS * 86_400 if self._store.lost else None
+        marks = self._history(since)
+        self._first_start = 0 if self._store.lost else int(now * 1000)
+        self._store.begin(self._first_start, marks)
+        if self._store.lost:
+            _log.warning("store_was_lost", action=f"sessions of the last {LOST_STORE_DAYS} days are sent again")
+
+    def _history(self, since: float | None) -> list[FileMark]:
+        """Mark what is there as history; except, after a loss, sessions touched since."""
+        self._sweep.full()
+        catalog = Catalog()
+        for path in self._sweep.files:
+            catalog.add(path)
+        marks = []
+        for unit in catalog.units.values():
+            latest = max((self._sweep.files[path].modified for path in unit.paths), default=0) / 1e9
+            if since is None or latest < since:
+                marks += [mark for path in unit.paths if (mark := mark_at_end(path, unit.name)) is not None]
+        self._sweep.files.clear()
+        return marks
+
+    async def _end_when_stopped(self) -> None:
+        await self._stopping.wait()
+        raise _Stop
+
+    async def _watch_delivery(self) -> None:
+        await self._delivery.wait_closed()
+
+    async def _close(self) -> None:
+        try:
+            await self._delivery.aclose(DRAIN_SECONDS)
+        finally:
+            await self._write(self._settlement.commit)
+            self._store_thread.shutdown()
+            self._read_thread.shutdown()
+            self._reader.close()
+
+    async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
+        """Wait for *work*, as long as batches are accepted from time to time."""
+        while True:
+            before = self._delivery.stats.batches
+            done, _ = await asyncio.wait({work}, timeout=ONCE_PATIENCE_SECONDS)
+            if done:
+                return work.result()
+            if self._delivery.stats.batches == before:
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await work
+                return False
+
+    # ------------------------------------------------------------------ hints and sweeps
+
+    def _hint(self, path: str) -> None:
+        if not path.endswith(LOG_SUFFIXES):
+            self._found([log for log, _ in logs_below(path) if self._sweep.look(log)])
+        elif self._sweep.look(path):
+            self._found([path])
+        elif path not in self._sweep.files:
+            self._gone([path])
+
+    def _hint_all(self) -> None:
+        self._overflow = True
+        self._wake.set()
+
+    def _found(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            unit = self._catalog.add(path)
+            if unit is None:
+                # An agent's log that names its session inside, and does not yet: look again when it grows.
+                self._sweep.files.pop(path, None)
+            elif path in unit.metas.values():
+                if unit.name in self._active:
+                    self._enqueue(unit)
+            else:
+                self._enqueue(unit)
+
+    def _gone(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            unit = self._catalog.remove(path)
+            if unit is not None and not unit.paths and unit.name in self._owed:
+                _log.info("session_removed", session=unit.session, action="its trace is not sent")
+
+    def _enqueue(self, unit: Unit) -> None:
+        self._queue.setdefault(unit.folder, {})[unit.name] = None
+        self._wake.set()
+
+    async def _first_sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        changed, _ = await loop.run_in_executor(self._read_thread, self._sweep.full)
+        known = self._store.files()
+        found = [(path, file.device, file.inode) for path, file in self._sweep.files.items()]
+        self._settlement.marks.update(marks_by_path(found, known))
+        for path in changed:
+            self._catalog.add(path)
+        unread = [unit for unit in self._catalog.units.values() if self._has_work(unit)]
+        gone = [name for name in self._owed if name not in self._catalog.units]
+        if gone:
+            await loop.run_in_executor(self._store_thread, self._store.forget_owed, gone)
+            for name in gone:
+                del self._owed[name]
+        # Folders newest first; within one, an original before its copies.
+        ordered = await loop.run_in_executor(self._read_thread, by_first_line, unread)
+        newest = {unit.folder: 0 for unit in unread}
+        for unit in unread:
+            newest[unit.folder] = max(newest[unit.folder], *(self._sweep.files[path].modified for path in unit.paths))
+        for unit in sorted(ordered, key=lambda unit: -newest[unit.folder]):
+            self._enqueue(unit)
+
+    def _has_work(self, unit: Unit) -> bool:
+        if self._again or unit.name in self._owed:
+            return True
+        marks = self._settlement.marks
+        return any(path not in marks or marks[path].offset != self._sweep.files[path].size for path in unit.paths)
+
+    async def _tick_loop(self, watcher: Watcher) -> None:
+        loop = asyncio.get_running_loop()
+        full_at = loop.time() + FULL_SWEEP_SECONDS
+        hot_at = loop.time() + HOT_SWEEP_SECONDS
+        last_wall = time.time()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now, wall = loop.time(), time.time()
+            # A clock that jumped means a suspend: no hint came for what was written meanwhile.
+            resumed = abs(wall - last_wall - TICK_SECONDS) > HOT_SWEEP_SECONDS
+            last_wall = wall
+            if now >= hot_at or self._overflow or resumed:
+                mended = watcher.ensure()
+                full = mended or self._overflow or resumed or watcher.polling or now >= full_at
+                self._overflow = False
+                changed, gone = await loop.run_in_executor(
+                    self._read_thread,
+                    *((self._sweep.full,) if full else (self._sweep.hot, wall)),
+                )
+                self._found(changed)
+                self._gone(gone)
+                hot_at = now + HOT_SWEEP_SECONDS
+                if full:
+                    full_at = now + FULL_SWEEP_SECONDS
+                self._reopen_owing()
+            self._end_sessions(now)
+            await self._write(self._settlement.commit)
+
+    def _reopen_owing(self) -> None:
+        """Take up sessions that owe a trace, are not in memory and have ended meanwhile."""
+        running = self._live.running()
+        for name in self._owed:
+            unit = self._catalog.units.get(name)
+            if unit is not None and name not in self._active and unit.session not in running:
+                self._enqueue(unit)
+
+    def _end_sessions(self, now: float) -> None:
+        running = self._live.running()
+        for name, active in list(self._active.items()):
+            pipeline = active.pipeline
+            if pipeline.unit.session in running:
+                active.seen_running = True
+            if name == self._reading:
+                continue
+            if (active.due is not None and active.due <= now) or (
+                not active.ended and self._has_ended(active, running, now)
+            ):
+                self._enqueue(pipeline.unit)
+            elif self._may_drop(active, now):
+                self._settlement.drop(pipeline)
+                del self._active[name]
+
+    def _may_drop(self, active: _Active, now: float) -> bool:
+        """Whether a session can leave the memory: nothing of it is open or unsettled, and it will hardly grow."""
+        unlikely = active.ended or now >= active.heard_at + IDLE_SECONDS or len(self._active) > ACTIVE_SESSIONS
+        return unlikely and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
+
+    def _has_ended(self, active: _Active, running: frozenset[str], now: float) -> bool:
+        if active.pipeline.unit.session in running:
+            return False
+        # What lies untouched for long is not made to wait because it was read only now.
+        touched = max((file.modified for path in active.pipeline.unit.paths if (file := self._sweep.files.get(path))),
+                      default=0)  # fmt: skip
+        quiet = max(now - active.heard_at, time.time() - touched / 1e9)
+        keeps_registry = self._live.has_registry and _version(active.pipeline.last_version) >= _REGISTRY_SINCE
+        if active.seen_running or keeps_registry:
+            return quiet >= min(GONE_SECONDS, self._timeout)
+        return quiet >= self._timeout
+
+    # ------------------------------------------------------------------ reading
+
+    async def _read_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            unit = self._next_unit()
+            if unit is None:
+                self._wake.clear()
+                due = [active.due for active in self._active.values() if active.due is not None]
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(due, default=None)):
+                        await self._wake.wait()
+                for active in list(self._active.values()):
+                    if active.due is not None and active.due <= loop.time():
+                        self._enqueue(active.pipeline.unit)
+                continue
+            await self._delivery.wait_room()
+            if await self._step(unit):
+                self._enqueue(unit)
+
+    def _next_unit(self) -> Unit | None:
+        """Take the next session to look at: folders in turn, within one folder in order."""
+        while self._queue:
+            folder, units = next(iter(self._queue.items()))
+            del self._queue[folder]
+            name = next(iter(units))
+            del units[name]
+            if units:
+                self._queue[folder] = units
+            unit = self._catalog.units.get(name)
+            if unit is not None:
+                return unit
+        return None
+
+    async def _step(self, unit: Unit, *, finish: bool = False) -> bool:
+        """Read a slice of *unit*, hand over what became final, and return whether there is more to read at once."""
+        loop = asyncio.get_running_loop()
+        active = self._active.get(unit.name)
+        try:
+            if active is None:
+                active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
+            pipeline = active.pipeline
+            self._reading = unit.name
+            progress = await loop.run_in_executor(self._read_thread, pipeline.advance, loop.time(), SLICE_BYTES)
+        except Replaced as replaced:
+            _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
+            assert active is not None
+            self._settlement.drop(active.pipeline)
+            del self._active[unit.name]
+            return True
+        except OSError as error:
+            # The next sweep finds the file again, when it can be read or has changed.
+            _log.warning("log_unreadable", path=error.filename or unit.session, reason=error.strerror or str(error))
+            if active is not None:
+                self._settlement.drop(active.pipeline)
+            self._active.pop(unit.name, None)
+            for path in unit.paths:
+                self._sweep.files.pop(path, None)
+            return False
+        finally:
+            self._reading = None
+        if progress.lines:
+            active.heard_at = loop.time()
+            active.ended = False
+        await self._hand_over(active, progress)
+        if progress.more:
+            return True
+        ended = not active.ended and self._has_ended(active, self._live.running(), loop.time())
+        if ended or (finish and unit.session not in self._live.running()):
+            active.ended = True
+            self._reading = unit.name
+            try:
+                progress = await loop.run_in_executor(self._read_thread, pipeline.end, loop.time())
+            finally:
+                self._reading = None
+            await self._hand_over(active, progress)
+        return False
+
+    def _pipeline(self, unit: Unit) -> Pipeline:
+        return Pipeline(
+            unit,
+            marks={} if self._again else self._settlement.marks,
+            claims=self._claims,
+            routing=self._routing,
+            frozen=self._routes.get(unit.name),
+            owed=lambda: tuple(self._owed.get(unit.name, ())),
+            first_start=None if self._again else self._first_start or None,
+            has_main=partial(self._catalog.has_main, unit.folder),
+        )
+
+    async def _hand_over(self, active: _Active, progress: Progress) -> None:
+        pipeline = active.pipeline
+        wanted = self._settlement.note(pipeline, progress)
+        active.due = pipeline.due()
+        if not active.frozen and pipeline.frozen is not None:
+            # Before the first event leaves: a crash must not let the session come back as someone else's.
+            active.frozen = True
+            self._routes[pipeline.unit.name] = pipeline.frozen
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._store_thread, self._store.freeze, pipeline.unit.name, pipeline.frozen)
+        for event in wanted:
+            await self._delivery.put(event)
+
+    async def _read_units(self, units: Sequence[Unit]) -> bool:
+        for unit in units:
+            while await self._step(unit, finish=True):
+                await self._delivery.wait_room()
+            if unit.name in self._active and await self._forget(unit):
+                continue
+        settled = await self._delivery.flush()
+        await self._write(self._settlement.commit)
+        return settled and not self._settlement.waiting
+
+    async def _forget(self, unit: Unit) -> bool:
+        """Drop a session from memory once everything of it is settled."""
+        await self._write(self._settlement.commit)
+        active = self._active[unit.name]
+        if not self._settlement.is_settled(active.pipeline):
+            return False
+        self._settlement.drop(active.pipeline)
+        del self._active[unit.name]
+        return True
+
+    # ------------------------------------------------------------------ settling
+
+    async def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        await self._write(lambda: self._settlement.commit(outcomes))
+
+    async def _write(self, make: Callable[[], Commit]) -> None:
+        """Write what may be written, in one transaction; wait while the disk refuses it."""
+        loop = asyncio.get_running_loop()
+        async with self._write_lock:
+            commit = make()
+            if not commit:
+                return
+            told = False
+            while True:
+                try:
+                    await loop.run_in_executor(self._store_thread, self._store.commit, commit)
+                    break
+                except sqlite3.Error as error:
+                    if not told:
+                        _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
+                        told = True
+                    if self._stopping.is_set():
+                        return
+                    await asyncio.sleep(_STORE_RETRY_SECONDS)
+            if told:
+                _log.info("store_writable_again")
+            self._settlement.written(commit)
+            for row in commit.owed:
+                self._owed.setdefault(row.unit, []).append(row)
+            for trace, ending in commit.paid:
+                self._forget_owed(trace, ending)
+
+    def _forget_owed(self, trace: str, ending: int) -> None:
+        for name, rows in list(self._owed.items()):
+            left: list[Owed] = [row for row in rows if (row.trace, row.ending) != (trace, ending)]
+            if not left:
+                del self._owed[name]
+            elif len(left) != len(rows):
+                self._owed[name] = left
+
+
+class _Stop(Exception):  # noqa: N818 - ends the group of tasks; nothing is wrong
+    """The service was asked to stop."""
+
+
+def _discard(_handle: asyncio.Handle) -> None:
+    """Turn what schedules a call into what a watcher may call."""
+
+
+def _version(text: str | None) -> tuple[int, ...]:
+    return tuple(int(part) for part in (text or "").split(".")[:3] if part.isdigit())

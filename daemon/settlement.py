@@ -1,0 +1,180 @@
+"""From progress to the store: what is on its way, what is settled, and the transaction that says so.
+
+Everything is synchronous and belongs to one thread (the event loop's). A pipeline's progress is noted before any of its
+events is sent; an offset can then only be committed over lines whose events are settled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from daemon.delivery import Settled as Delivered
+from daemon.ledger import Ledger
+from daemon.pipeline import Claims, Emission, Pipeline, Progress
+from daemon.store import Commit, FileMark, Owed, Rejected
+from llma_core.events import CaptureEvent
+
+__all__ = ["Settlement", "marks_by_path", "owed_by_unit"]
+
+
+class Settlement:
+    """The accounts between reading and the store.
+
+    Args:
+        claims: who wrote what first; what is written to the store is released from it.
+        marks: how files were last known, by path; kept up to date with what is written.
+        never_back: whether an offset that is stored must not be lowered (a backfill reads again what is settled).
+    """
+
+    def __init__(self, claims: Claims, marks: dict[str, FileMark], *, never_back: bool = False) -> None:
+        self.marks = marks
+        self._claims = claims
+        self._never_back = never_back
+        self._ledger = Ledger()
+        self._pipelines: dict[str, Pipeline] = {}
+        self._on_their_way: dict[str, Emission] = {}
+        self._ready: list[Emission] = []
+        self._touched: set[str] = set()
+        self._counters: Counter[str] = Counter()
+
+    # ------------------------------------------------------------------ reading
+
+    def note(self, pipeline: Pipeline, progress: Progress) -> list[CaptureEvent]:
+        """Take what a step of *pipeline* came to; return the events to deliver, in order."""
+        for path, tail in pipeline.tails.items():
+            if self._pipelines.get(path) is not pipeline:
+                self._pipelines[path] = pipeline
+                self._ledger.open(path, tail.committed)
+            self._ledger.read(path, progress.ends.get(path, ()))
+        self._touched.update(progress.ends)
+        wanted = []
+        for emission in progress.emissions:
+            identity, rest = emission.settled.identity, emission.rest
+            if emission.again:
+                if identity in self._on_their_way and rest is not None:
+                    self._ledger.register(identity, rest)
+            elif emission.event is None:
+                self._ready.append(emission)
+            else:
+                self._on_their_way[identity] = emission
+                if rest is not None:
+                    self._ledger.register(identity, rest)
+                wanted.append(emission.event)
+        held = pipeline.held()
+        for path in pipeline.tails:
+            self._ledger.hold(path, held.get(path))
+            self._touched.add(path)
+        if progress.bad_lines:
+            self._counters["bad_lines"] += progress.bad_lines
+        return wanted
+
+    def drop(self, pipeline: Pipeline) -> None:
+        """Forget a pipeline; its events on their way stay on their way."""
+        for path in pipeline.tails:
+            if self._pipelines.get(path) is pipeline:
+                del self._pipelines[path]
+                self._ledger.close(path)
+                self._touched.discard(path)
+
+    def is_settled(self, pipeline: Pipeline) -> bool:
+        """Whether everything *pipeline* has read is settled and written."""
+        return all(
+            path in self.marks and self.marks[path].offset == tail.offset
+            for path, tail in pipeline.tails.items()
+            if tail.offset
+        ) and not any(emission.settled.unit == pipeline.unit.name for emission in self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """Events that were given out for delivery and are not settled."""
+        return len(self._on_their_way)
+
+    # ------------------------------------------------------------------ settling
+
+    def commit(self, outcomes: Sequence[Delivered] = ()) -> Commit:
+        """Settle *outcomes*, and return everything that may now be written, as one transaction.
+
+        What is returned must be written before `commit` is called again, and then be given to `written`.
+        """
+        emissions: list[Emission] = []
+        rejected: list[Rejected] = []
+        for outcome in outcomes:
+            emission = self._on_their_way.pop(outcome.event.identity, None)
+            if emission is None:
+                continue
+            file = self._ledger.settle(outcome.event.identity)
+            if file is not None:
+                self._touched.add(file)
+            emissions.append(emission)
+            self._counters["sent" if outcome.outcome == "delivered" else "rejected"] += 1
+            if outcome.event.cut:
+                self._counters["cut"] += 1
+            if outcome.outcome == "rejected":
+                rejected.append(_rejected(outcome, emission))
+        emissions += self._ready
+        self._ready = []
+        counters, self._counters = dict(self._counters), Counter()
+        return Commit(
+            files=self._advanced(),
+            settled=[emission.settled for emission in emissions],
+            owed=[emission.owes for emission in emissions if emission.owes is not None],
+            paid=[emission.pays for emission in emissions if emission.pays is not None],
+            rejected=rejected,
+            counters=counters,
+        )
+
+    def written(self, commit: Commit) -> None:
+        """Take note that *commit* is in the store."""
+        for row in commit.settled:
+            self._claims.release(row.identity)
+        for mark in commit.files:
+            self.marks[mark.path] = mark
+
+    def _advanced(self) -> list[FileMark]:
+        marks = []
+        for path in self._touched:
+            pipeline = self._pipelines.get(path)
+            if pipeline is None:
+                continue
+            offset, tail = self._ledger.offset(path)
+            known = self.marks.get(path)
+            mark = pipeline.tails[path].mark(pipeline.unit.name, offset, tail)
+            if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
+                if known.offset == offset or (self._never_back and known.offset > offset):
+                    continue
+            elif offset == 0:
+                continue
+            marks.append(mark)
+        self._touched.clear()
+        return marks
+
+
+def _rejected(outcome: Delivered, emission: Emission) -> Rejected:
+    rest = emission.rest
+    return Rejected(
+        uuid=outcome.event.uuid,
+        name=outcome.event.name,
+        bytes=len(outcome.event.body),
+        reason=outcome.reason or "refused",
+        path=rest.file if rest else None,
+        start=rest.start if rest else None,
+        end=rest.end if rest else None,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def marks_by_path(files: Iterable[tuple[str, int, int]], known: Sequence[FileMark]) -> dict[str, FileMark]:
+    """Find how each of *files* (path, device, inode) was last known, wherever it was then."""
+    by_identity: Mapping[tuple[int, int], FileMark] = {(mark.device, mark.inode): mark for mark in known}
+    found = ((path, by_identity.get((device, inode))) for path, device, inode in files)
+    return {path: mark for path, mark in found if mark is not None}
+
+
+def owed_by_unit(owed: Iterable[Owed]) -> dict[str, list[Owed]]:
+    """Sort owed traces by the session that owes them."""
+    sorted_: dict[str, list[Owed]] = {}
+    for row in owed:
+        sorted_.setdefault(row.unit, []).append(row)
+    return sorted_

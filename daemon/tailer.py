@@ -1,0 +1,188 @@
+"""One file by its identity: new lines, and whether it is still the file it was.
+
+A file is its device and inode, and what it says: a hash of its head that grows with it, and a hash of the bytes just
+before the committed offset. The path is a label. Where anything disagrees, or the file is shorter than what was read
+of it, it is read again from its beginning; the table of settled identities keeps that from doubling anything.
+
+No descriptor is kept open between reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from daemon.store import FileMark
+from llma_core.lines import Line, LineSplitter
+
+__all__ = ["Chunk", "Tail", "digest", "mark_at_end"]
+
+HEAD_BYTES = 1024
+TAIL_BYTES = 64
+_READ_BYTES = 1024 * 1024
+
+
+def digest(data: bytes) -> bytes:
+    """Return a short hash of *data*; b"" of nothing."""
+    return hashlib.blake2b(data, digest_size=12).digest() if data else b""
+
+
+def _at(file: BinaryIO, start: int, length: int) -> bytes:
+    return os.pread(file.fileno(), length, start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one read of a file gave.
+
+    Attributes:
+        lines: complete lines, in order.
+        more: whether there is more to read at once.
+    """
+
+    lines: list[Line]
+    more: bool
+
+
+class Tail:
+    """A file that is being followed.
+
+    Args:
+        path: where it is.
+        mark: how it was last known; None for a file not seen before.
+    """
+
+    def __init__(self, path: str, mark: FileMark | None = None) -> None:
+        self.path = path
+        self.device = 0
+        self.inode = 0
+        self.size = 0
+        self.committed = 0
+        self.history = False
+        self._mark = mark
+        self._head = b""
+        self._before = b""
+        self._splitter = LineSplitter()
+
+    @property
+    def offset(self) -> int:
+        """End of the last complete line read."""
+        return self._splitter.offset
+
+    @property
+    def position(self) -> int:
+        """End of what was read, the incomplete last line included."""
+        return self._splitter.offset + self._splitter.pending
+
+    def open(self) -> bool:
+        """Find out which file this is and what of it is settled; begin at its first byte.
+
+        Returns:
+            Whether the mark still holds. Where it does not, nothing of the file is settled.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        self._splitter = LineSplitter()
+        self._head = self._before = b""
+        self.committed, self.history = 0, False
+        with Path(self.path).open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
+            mark = self._mark
+            if mark is None:
+                return False
+            known = (mark.device, mark.inode) == (self.device, self.inode) and self._agrees(file, mark)
+        if known:
+            self.committed, self.history = mark.offset, mark.history
+        return known
+
+    def _agrees(self, file: BinaryIO, mark: FileMark) -> bool:
+        if mark.offset > self.size or digest(_at(file, 0, mark.head_length)) != mark.head:
+            return False
+        length = min(TAIL_BYTES, mark.offset)
+        return not mark.tail or digest(_at(file, mark.offset - length, length)) == mark.tail
+
+    def read(self, limit: int) -> Chunk | None:
+        """Read up to *limit* bytes more, whole lines.
+
+        Returns:
+            The lines, or None where this is no longer the file it was: `open` must be called again, and everything
+            that was built from it thrown away.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        lines: list[Line] = []
+        with Path(self.path).open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            self.size = status.st_size
+            position = self.position
+            if (status.st_dev, status.st_ino) != (self.device, self.inode) or self.size < position:
+                return None
+            if _at(file, position - len(self._before), len(self._before)) != self._before:
+                return None
+            file.seek(position)
+            left = limit
+            while left > 0:
+                data = file.read(min(_READ_BYTES, left))
+                if not data:
+                    break
+                left -= len(data)
+                if len(self._head) < HEAD_BYTES:
+                    self._head = (self._head + data)[:HEAD_BYTES]
+                self._before = (self._before + data)[-TAIL_BYTES:] if len(data) < TAIL_BYTES else data[-TAIL_BYTES:]
+                lines += self._splitter.push(data)
+        return Chunk(lines=lines, more=left <= 0 and self.position < self.size)
+
+    def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
+        """Return how this file is to be known again with *offset* settled."""
+        length = min(HEAD_BYTES, offset)
+        return FileMark(
+            device=self.device,
+            inode=self.inode,
+            path=self.path,
+            unit=unit,
+            offset=offset,
+            head=digest(self._head[:length]),
+            head_length=length,
+            tail=digest(tail),
+            history=self.history,
+        )
+
+
+def mark_at_end(path: str, unit: str) -> FileMark | None:
+    """Return the mark of a file whose complete lines are history; None if it cannot be read."""
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            offset = _last_line_end(file, status.st_size)
+            length = min(HEAD_BYTES, offset)
+            tail = min(TAIL_BYTES, offset)
+            return FileMark(
+                device=status.st_dev,
+                inode=status.st_ino,
+                path=path,
+                unit=unit,
+                offset=offset,
+                head=digest(_at(file, 0, length)),
+                head_length=length,
+                tail=digest(_at(file, offset - tail, tail)),
+                history=True,
+            )
+    except OSError:
+        return None
+
+
+def _last_line_end(file: BinaryIO, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        found = _at(file, start, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -44,7 +44,7 @@ __all__ = [
     "trace_key",
 ]
 
-LIBRARY = "posthog-llma-daemon"
+_LIBRARY = "posthog-llma-daemon"
 
 AI_EVENT_LIMIT = 7_864_320
 """Largest event for the AI batch path, in bytes: 7.5 MiB, under its limit of 8 MiB with room for a proxy's changes."""
@@ -211,7 +211,8 @@ def build(
     properties |= _common(span.context, attribution, repository)
     properties |= attribution.properties
     event: dict[str, Any] = {"event": event_name, "uuid": uuid, "distinct_id": attribution.distinct_id}
-    timestamp = _time(at)
+    # Without a time of its own an event would get the receiver's, and another one each time it is sent.
+    timestamp = _time(at) or _time(span.context.near)
     if timestamp is not None:
         event["timestamp"] = timestamp
     event["properties"] = {key: value for key, value in properties.items() if value is not None}
@@ -223,6 +224,8 @@ def build(
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST = 2**53
+"""Milliseconds; a log may say any number, and a longer time than this is none."""
 
 
 def _time(at: int | None) -> str | None:
@@ -233,11 +236,12 @@ def _time(at: int | None) -> str | None:
         moment = _EPOCH + timedelta(milliseconds=at)
     except OverflowError:
         return None
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+    # strftime does not pad years below 1000 everywhere.
+    return f"{moment.year:04d}{moment:-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
 
 
 def _seconds(start: int | None, end: int | None) -> float | None:
-    if start is None or end is None or end < start:
+    if start is None or end is None or not 0 <= end - start <= _LONGEST:
         return None
     return (end - start) / 1000
 
@@ -266,9 +270,9 @@ def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
 def _common(context: Context, attribution: Attribution, repository: str | None) -> dict[str, Any]:
     cwd = (context.cwd or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
     return {
-        "$lib": LIBRARY,
+        "$lib": _LIBRARY,
         "$lib_version": __version__,
-        "$ai_lib": LIBRARY,
+        "$ai_lib": _LIBRARY,
         "$ai_lib_version": __version__,
         "$ai_framework": "claude-code",
         "$ai_project_name": cwd or None,
@@ -281,6 +285,7 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
         "claude_code_version": context.version,
         "claude_code_entrypoint": context.entrypoint,
         "claude_code_permission_mode": context.permission_mode,
+        "claude_code_effort": context.effort,
     }
 
 
@@ -315,7 +320,7 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
     parameters = {
         "max_tokens": span.max_tokens,
         "thinking": msgspec.Raw(span.thinking) if span.thinking else None,
-        "effort": span.effort,
+        "effort": span.context.effort,
         "service_tier": span.service_tier,
         "speed": span.speed,
     }
@@ -338,7 +343,6 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
         "$ai_trace_name": _trace_name(context, attribution),
         "$ai_is_error": False,
         "claude_code_output_tokens_partial": True if span.output_partial else None,
-        "claude_code_effort": span.effort,
         "claude_code_mcp_server": span.mcp_server,
         "claude_code_mcp_tool": span.mcp_tool,
         "claude_code_skill": span.skill,
@@ -382,6 +386,7 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> dict[str, Any]:
         "$ai_error": policy.tool_text(span.output) if failed else None,
         "claude_code_tool_status": span.status,
         "claude_code_permission_decision": span.permission_decision,
+        "claude_code_skill": span.skill,
         "claude_code_mcp_server": server,
         "claude_code_mcp_tool": tool,
     }
@@ -400,7 +405,7 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_id": span.identity,
         "$ai_span_name": "compaction",
         "$ai_span_type": "compaction",
-        "$ai_latency": None if span.duration_ms is None else span.duration_ms / 1000,
+        "$ai_latency": _seconds(0, span.duration_ms),
         "$ai_trace_name": _trace_name(span.context, attribution),
         "$ai_is_error": False,
         "claude_code_compaction_trigger": span.trigger,
@@ -448,9 +453,11 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
     """
     if len(event.body) <= limit:
         return event
-    value = msgspec.json.decode(event.body)
-    properties = value["properties"]
-    content = {key: properties[key] for key in _CONTENT if key in properties}
+    # Only what may be cut is looked into; the rest goes through as it is.
+    value: dict[str, Any] = msgspec.json.decode(event.body, type=dict[str, msgspec.Raw])
+    properties: dict[str, Any] = msgspec.json.decode(value["properties"], type=dict[str, msgspec.Raw])
+    value["properties"] = properties
+    content = {key: msgspec.json.decode(properties[key]) for key in _CONTENT if key in properties}
     low, high, best = 0, len(event.body), None
     while low <= high:
         length = (low + high) // 2

@@ -19,8 +19,12 @@ ContentLevel = Literal["full", "no_tool_content", "metadata"]
 """`full`: everything. `no_tool_content`: prompts and answers, but no tool inputs, outputs or tool error text.
 `metadata`: no content at all."""
 
-_MEDIA = frozenset({"image", "document"})
-_TOOL_USES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+# Tuples: what is looked up in them comes from the log and may be unhashable.
+_MEDIA = ("image", "document")
+_TOOL_NAMES = ("type", "id", "name", "tool_use_id", "is_error")
+
+_DEEPEST = 100
+"""Levels of nesting that leave. Deeper than any tool's value seen, and far from where the interpreter gives up."""
 
 
 def cut(text: str, limit: int) -> str:
@@ -72,13 +76,16 @@ def _media(block: dict[str, Any]) -> dict[str, Any]:
     return {"type": "text", "text": f"[{' '.join(parts)}]"}
 
 
-def _without_media(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return a JSON value with placeholders for what never leaves: images, documents, nesting without end."""
+    if depth >= _DEEPEST and isinstance(value, list | dict):
+        return "[nested too deep]"
     if isinstance(value, list):
-        return [_without_media(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
         if value.get("type") in _MEDIA and "source" in value:
             return _media(value)
-        return {key: _without_media(item) for key, item in value.items()}
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
     return value
 
 
@@ -110,8 +117,8 @@ class Policy:
             return None
         kept = []
         for message in messages:
-            if message.origin in ("agent_prompt", "command_output") and not self.tools:
-                # Another model wrote the one as a tool's input; the other is what a program printed.
+            if message.origin in ("agent_prompt", "command_output", "notification") and not self.tools:
+                # A tool's input that another model wrote, what a program printed, what a task was told to report.
                 continue
             content = _decode(message.content)
             if isinstance(content, list):
@@ -131,7 +138,7 @@ class Policy:
         """Return a tool's input or result, cut; None if there is none or it may not leave."""
         if data is None or not self.tools:
             return None
-        return cut_strings(_without_media(_decode(data)), self.max_length)
+        return cut_strings(_plain(_decode(data)), self.max_length)
 
     def tool_text(self, data: bytes | None) -> str | None:
         """Return the words of a tool's result, cut; None if there are none or they may not leave."""
@@ -144,18 +151,19 @@ class Policy:
             return block if isinstance(block, str) else {"type": "text", "text": "[unreadable block]"}
         kind = block.get("type")
         if kind == "text":
-            return {"type": "text", "text": block.get("text", "")}
+            return {"type": "text", "text": _plain(block.get("text", ""))}
         if kind == "thinking":
-            return {"type": "thinking", "thinking": block.get("thinking", "")}
+            return {"type": "thinking", "thinking": _plain(block.get("thinking", ""))}
         if kind == "redacted_thinking":
             return {"type": "thinking", "thinking": "[redacted by the provider]"}
         if kind in _MEDIA:
             return _media(block)
         # What is left is a tool's: its calls and results, also of server tools this version has never heard of.
         if not self.tools:
-            return {key: block[key] for key in ("type", "id", "name", "tool_use_id", "is_error") if key in block}
-        kept = {key: value for key, value in block.items() if key not in ("signature", "caller")}
-        for key in ("input",) if kind in _TOOL_USES else ("content",):
-            if key in kept:
-                kept[key] = cut_strings(_without_media(kept[key]), self.max_length)
-        return kept if kind in (*_TOOL_USES, "tool_result") else cut_strings(_without_media(kept), self.max_length)
+            return {key: _plain(value) for key, value in block.items() if key in _TOOL_NAMES}
+        # Ids and names are no content.
+        return {
+            key: _plain(value) if key in _TOOL_NAMES else cut_strings(_plain(value), self.max_length)
+            for key, value in block.items()
+            if key not in ("signature", "caller")
+        }

@@ -105,6 +105,8 @@ class Context:
         version: client version of the line.
         entrypoint: how the client was started (`cli`, `sdk-cli`, ...).
         permission_mode: the turn's permission mode.
+        near: time of the thread's latest line that has one: the best guess for a line without.
+        effort: how hard the model was asked to think.
         agent: type of the subagent; None on the main thread.
         parent_call: id of the call that started the subagent; None on the main thread and where no call did.
         is_subagent: whether this is not the main thread.
@@ -120,6 +122,8 @@ class Context:
     version: str | None = None
     entrypoint: str | None = None
     permission_mode: str | None = None
+    near: int | None = None
+    effort: str | None = None
     agent: str | None = None
     parent_call: str | None = None
     is_subagent: bool = False
@@ -146,12 +150,13 @@ class InputMessage:
         role: always `user` in this log.
         content: a JSON string or a list of blocks, as logged.
         origin: `prompt` typed by a person; `client` text the client added or wrapped; `command_output` of a command the
-            user ran; `agent_prompt` that another model wrote; `tool_result`.
+            user ran; `agent_prompt` that another model wrote; `notification` of a background task's end, with what it
+            has to report; `tool_result`.
     """
 
     role: str
     content: bytes
-    origin: Literal["prompt", "client", "command_output", "agent_prompt", "tool_result"]
+    origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification", "tool_result"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +189,6 @@ class Generation:
         tools_called: names of the tools it called, in order.
         max_tokens: of the request.
         thinking: of the request, a JSON object.
-        effort: of the request.
         service_tier: of the answer.
         speed: of the answer.
         mcp_server: the MCP server whose result the message answers, where logged.
@@ -208,7 +212,6 @@ class Generation:
     tools_called: tuple[str, ...]
     max_tokens: int | None = None
     thinking: bytes | None = None
-    effort: str | None = None
     service_tier: str | None = None
     speed: str | None = None
     mcp_server: str | None = None
@@ -235,6 +238,7 @@ class ToolCall:
         output: the result's content as raw JSON; None without a result.
         status: `ok`, `error`, `denied`, `interrupted` or `no_result`.
         permission_decision: what was decided about it, where logged.
+        skill: the skill that was active, where logged.
         rest: the lines it rests on.
     """
 
@@ -251,6 +255,7 @@ class ToolCall:
     output: bytes | None
     status: Literal["ok", "error", "denied", "interrupted", "no_result"]
     permission_decision: str | None
+    skill: str | None
     rest: Rest
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name"]
 
-NAME_CHARACTERS = 100
+_NAME_CHARACTERS = 100
 """Longest trace name, in characters."""
 
 TextKind = Literal["human", "command", "output", "notification", "interrupt"]
@@ -30,9 +30,6 @@ _WRAPPERS: tuple[tuple[str, TextKind], ...] = (
     ("<system-reminder>", "output"),
     (_INTERRUPT, "interrupt"),
 )
-_NAME = re.compile(r"<command-name>(.*?)</command-name>", re.DOTALL)
-_ARGS = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
-_BASH = re.compile(r"<bash-input>(.*?)</bash-input>", re.DOTALL)
 # Only the wrappers this client writes are markup; a prompt about `a<b and c>d` keeps every character.
 _MARKUP = re.compile(r"</?(?:pasted_content|system-reminder|ide_\w+|user-prompt-submit-hook)(?:\s[^<>]*)?>")
 
@@ -53,15 +50,25 @@ def is_interrupt(text: str) -> bool:
 
 def command_line(text: str) -> str:
     """Return what a user typed to get a wrapped command: `/greet world`, `!ls`; the text itself if it is none."""
-    if bash := _BASH.search(text):
-        return "!" + bash[1].strip()
-    if command := _NAME.search(text):
-        args = _ARGS.search(text)
-        return " ".join(part for part in (command[1].strip(), args[1].strip() if args else "") if part)
-    return text
+    if classify(text) != "command":
+        return text
+    bash = _inside(text, "bash-input")
+    if bash is not None:
+        return "!" + bash
+    command = _inside(text, "command-name")
+    if command is None:
+        return text
+    return " ".join(part for part in (command, _inside(text, "command-args")) if part)
+
+
+def _inside(text: str, tag: str) -> str | None:
+    """Return what stands between the first *tag* and its end; in linear time, whatever a prompt holds."""
+    _, opened, rest = text.partition(f"<{tag}>")
+    inside, closed, _ = rest.partition(f"</{tag}>")
+    return inside.strip() if opened and closed else None
 
 
 def name(text: str) -> str:
     """Return *text* as the name of a trace: one line, at most 100 characters; "" if nothing is left."""
     cleaned = " ".join(_MARKUP.sub(" ", command_line(text[:20_000])).split())
-    return cleaned if len(cleaned) <= NAME_CHARACTERS else cleaned[: NAME_CHARACTERS - 1].rstrip() + "…"
+    return cleaned if len(cleaned) <= _NAME_CHARACTERS else cleaned[: _NAME_CHARACTERS - 1].rstrip() + "…"

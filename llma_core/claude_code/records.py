@@ -9,6 +9,7 @@ JSON: most of it is never looked into.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -445,7 +446,7 @@ def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
 def _decode_slowly(line: bytes) -> Record:
     """Decode a line the fast way would not take: unknown type, odd text, a field of another type."""
     try:
-        value = json.loads(line.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        value = json.loads(line.decode("utf-8", "replace"), parse_constant=_nothing, parse_float=_finite)
     except ValueError as error:
         # The parser's own message may quote the line; its position does not.
         place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
@@ -466,6 +467,16 @@ def _decode_slowly(line: bytes) -> Record:
         raise RecordError("nested too deep") from None
     assert isinstance(record, _Record)
     return _finish(record)
+
+
+def _nothing(_constant: str) -> None:
+    """Read NaN and Infinity, which some writers take for JSON, as null."""
+
+
+def _finite(digits: str) -> float | None:
+    """Read a number; one too large for a float as null, because its Infinity would leave as no JSON."""
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _clean(text: str) -> str:
@@ -526,12 +537,12 @@ def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: byt
     except (msgspec.MsgspecError, RecursionError):
         pass
     try:
-        value = json.loads(bytes(data))
+        value = json.loads(bytes(data), parse_constant=_nothing, parse_float=_finite)
+        if not isinstance(value, dict):
+            return None
+        built = _tolerant(struct, value)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict):
-        return None
-    built = _tolerant(struct, value)
     assert isinstance(built, struct)
     return built
 
@@ -640,10 +651,9 @@ def milliseconds(timestamp: str | None) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(timestamp)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
     # Integer arithmetic: a float would round some milliseconds to their neighbour.
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

@@ -68,6 +68,7 @@ from llma_core.claude_code.records import (
 from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.claude_code.thread import (
     AGENT_TOOLS,
+    SIDE,
     Call,
     Input,
     Message,
@@ -101,7 +102,7 @@ SETTLE_SECONDS = 1.0
 QUIET_SECONDS = 300.0
 """Quiet after which a message without a stop reason is final; no message in 980 logs paused longer."""
 
-REMEMBERED_LINES = 100_000
+_REMEMBERED_LINES = 100_000
 """Lines whose prompt is remembered. The longest way from an answer up to its prompt was 941 lines."""
 
 _SYNTHETIC = "<synthetic>"
@@ -122,7 +123,8 @@ def _never(_name: str, _mark: bytes | None, _at: int | None) -> bool:
 
 def _version(text: str | None) -> tuple[int, ...]:
     parts = re.findall(r"\d+", text or "")
-    return tuple(int(part) for part in parts[:3])
+    # No version has parts of many digits; int() refuses thousands of them.
+    return tuple(int(part[:9]) for part in parts[:3])
 
 
 def _provider(model: str | None) -> str:
@@ -217,7 +219,7 @@ class SessionAccumulator:
             case _:
                 pass
         if self._links_changed:
-            self._link(now)
+            self._link()
         return self._drain()
 
     def link(self, agent: str, meta: AgentMeta, *, now: float) -> list[Span]:
@@ -228,25 +230,25 @@ class SessionAccumulator:
             thread.agent_type = meta.agent_type or thread.agent_type
             if meta.finished:
                 thread.working = False
-            self._link(now)
+            self._link()
         return self._drain()
 
     def poll(self, now: float) -> list[Span]:
         """Finish what the time has finished."""
-        for thread in self._threads.values():
+        for thread in sorted(self._threads.values(), key=_began):
             message = thread.open
             if message is not None and now >= message.heard_at + self._patience(message):
                 self._finish(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._quiet:
-                self._unhold(thread, self._fallback(thread))
+                self._unhold(thread, self._base(thread, late=True) or self._fallback(thread))
             for call_id, orphan in list(thread.orphans.items()):
                 if now >= orphan.heard_at + self._quiet:
                     del thread.orphans[call_id]
-        self._link(now)
+        self._link()
         if self._turn is not None and not self._main.working and now >= self._heard_at + self._quiet:
             self._ended_turns.add(self._turn)
         if now >= self._heard_at + self._settle:
-            for key in [key for key in self._turns if key[1] in self._ended_turns]:
+            for key in self._endable_turns():
                 if not self._busy(key[1], now):
                     self._give_turn(key)
         return self._drain()
@@ -255,12 +257,13 @@ class SessionAccumulator:
         """Finish everything: the session has ended, or there will be no further line."""
         for thread in self._threads.values():
             self._finish(thread, now)
-        self._link(now)
-        for thread in self._threads.values():
+        self._link()
+        for thread in sorted(self._threads.values(), key=_began):
             if thread.is_subagent and thread.base is None:
-                self._unhold(thread, self._fallback(thread))
+                self._unhold(thread, self._base(thread, late=True) or self._fallback(thread))
         for thread in self._threads.values():
             self._abandon_calls(thread)
+            thread.orphans.clear()
             thread.working = False
         for key in list(self._turns):
             self._give_turn(key)
@@ -287,12 +290,12 @@ class SessionAccumulator:
             if thread.waiting:
                 times.append(thread.waiting[0].heard_at + self._quiet)
             times.extend(orphan.heard_at + self._quiet for orphan in thread.orphans.values())
-        for _, turn in self._turns:
-            if turn not in self._ended_turns:
-                if turn == self._turn and not self._main.working:
-                    times.append(self._heard_at + self._quiet)
-            elif not self._busy(turn, self._heard_at):
-                times.append(self._heard_at + self._settle)
+        turn = self._turn
+        if turn is not None and turn not in self._ended_turns and not self._main.working:
+            times.append(self._heard_at + self._quiet)
+        # A turn that is ended and busy waits for lines, or for one of the times above.
+        if any(not self._busy(turn, self._heard_at) for _, turn in self._endable_turns()):
+            times.append(self._heard_at + self._settle)
         return min(times, default=None)
 
     def held(self) -> dict[str, int]:
@@ -325,30 +328,47 @@ class SessionAccumulator:
         if not key and record.is_sidechain:
             # Up to 2.0.1 subagents write into the main file without an id; their own chain, which begins without a
             # parent, is all that tells parallel ones apart.
-            key = self._side_threads.get(record.parent_uuid or "", f"side:{record.uuid}")
+            key = self._side_threads.get(record.parent_uuid or "", f"{SIDE}{record.uuid}")
             if record.uuid:
                 self._side_threads[record.uuid] = key
         thread = self._thread(key, now)
+        thread.at = milliseconds(record.timestamp)
+        thread.near = thread.at if thread.at is not None else thread.near
         if thread.session is None:
             thread.session = record.session_id or self.session
         return thread
 
-    def _moment(self, record: UserRecord | AssistantRecord | SystemRecord, thread: Thread) -> Moment:
+    def _place(self, thread: Thread, rest: Rest) -> str:
+        """Name a line that has no id of its own by where it stands; the same on every machine."""
+        return f"{self.session}:{thread.key}:{rest.start}" if thread.key else f"{self.session}:{rest.start}"
+
+    def _moment(
+        self,
+        record: UserRecord | AssistantRecord | SystemRecord,
+        thread: Thread,
+        prompt: PromptLine | None = None,
+    ) -> Moment:
+        """Return what is true at a line; *prompt* where the line is one itself."""
         session = record.session_id or self.session
+        effort = skill = None
         if isinstance(record, AssistantRecord):
+            effort, skill = record.effort, record.attribution_skill
             forked = record.forked_from.session_id if record.forked_from else None
             session = record.request_session_id or forked or session
             if record.attribution_agent and thread.is_subagent:
                 thread.agent_type = thread.agent_type or record.attribution_agent
         return Moment(
             session=session,
-            prompt=None if thread.is_subagent else self._root(record, thread),
+            near=thread.near,
+            prompt=None if thread.is_subagent else prompt or self._root(record, thread),
             session_name=self._title or self._first_name,
             cwd=record.cwd,
             branch=record.git_branch if record.git_branch not in ("", "HEAD") else None,
             version=record.version,
             entrypoint=record.entrypoint,
             agent=thread.agent_type,
+            effort=effort,
+            skill=skill,
         )
 
     def _root(
@@ -369,7 +389,7 @@ class SessionAccumulator:
 
     def _remember(self, uuid: str, root: PromptLine) -> None:
         self._roots[uuid] = root
-        if len(self._roots) > REMEMBERED_LINES:
+        if len(self._roots) > _REMEMBERED_LINES:
             del self._roots[next(iter(self._roots))]
 
     def _context(self, thread: Thread, moment: Moment) -> Context:
@@ -379,16 +399,19 @@ class SessionAccumulator:
             return replace(
                 thread.base,
                 session=moment.session,
+                near=moment.near,
                 cwd=moment.cwd,
                 branch=moment.branch,
                 version=moment.version,
                 entrypoint=moment.entrypoint,
+                effort=moment.effort,
                 agent=moment.agent or thread.base.agent,
             )
         prompt = moment.prompt
         assert prompt is not None
         return Context(
             session=moment.session,
+            near=moment.near,
             turn=prompt.turn,
             prompt=prompt.text,
             session_name=moment.session_name,
@@ -397,6 +420,7 @@ class SessionAccumulator:
             branch=moment.branch,
             version=moment.version,
             entrypoint=moment.entrypoint,
+            effort=moment.effort,
             permission_mode=prompt.permission_mode,
         )
 
@@ -418,7 +442,7 @@ class SessionAccumulator:
             return
         content = record.message.content
         parts = blocks(content)
-        at = milliseconds(record.timestamp)
+        at = thread.at
         results = [part for part in parts if part.type == "tool_result" and part.tool_use_id]
         if results:
             self._moment(record, thread)
@@ -438,10 +462,12 @@ class SessionAccumulator:
             self._moment(record, thread)
         else:
             self._prompt(record, thread, text, kind, rest, now)
-        origin: Literal["prompt", "client", "command_output", "agent_prompt"] = "prompt"
+        origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification"] = "prompt"
         if kind == "output":
             origin = "command_output"
-        elif added or kind in ("interrupt", "notification"):
+        elif kind == "notification":
+            origin = "notification"
+        elif added or kind == "interrupt":
             origin = "client"
         elif thread.is_subagent:
             origin = "agent_prompt"
@@ -461,6 +487,7 @@ class SessionAccumulator:
     def _agent_text(self, record: UserRecord, thread: Thread, text: str) -> None:
         if thread.first_uuid is None:
             thread.first_uuid = record.uuid
+            thread.began = thread.at
             thread.first_text = text
             thread.prompt_id = record.prompt_id
             self._links_changed = True
@@ -481,9 +508,9 @@ class SessionAccumulator:
         if kind != "notification":
             self._abandon_calls(thread)
             thread.orphans.clear()
-        at = milliseconds(record.timestamp)
+        at = thread.at
         known = self._prompts.get(record.prompt_id) if record.prompt_id else None
-        identity = record.uuid or f"{rest.file}:{rest.start}"
+        identity = record.uuid or self._place(thread, rest)
         typed = prompts.command_line(text) if human or kind == "command" else None
         if known is None:
             known = PromptLine(
@@ -506,7 +533,7 @@ class SessionAccumulator:
             self._remember(record.uuid, known)
         if human and not known.copied:
             self._first_name = self._first_name or known.name
-            context = self._context(thread, self._moment(record, thread))
+            context = self._context(thread, self._moment(record, thread, known))
             for tally in self._tallies(context):
                 tally.add_prompt(known.text, at, context)
             self._out.append(Prompt(identity=identity, context=context, at=at, rest=rest))
@@ -516,7 +543,7 @@ class SessionAccumulator:
         assert call_id is not None
         noted = tool_use_result(record)
         content = bytes(part.content) if isinstance(part.content, msgspec.Raw) else b'""'
-        at = milliseconds(record.timestamp)
+        at = thread.at
         assert record.message is not None
         message = InputMessage(role="user", content=bytes(record.message.content), origin="tool_result")
         thread.inputs.append(Input(message=message, at=at, answers=call_id))
@@ -552,13 +579,13 @@ class SessionAccumulator:
         if message is None:
             return
         moment = self._moment(record, thread)
-        at = milliseconds(record.timestamp)
+        at = thread.at
         if record.is_api_error_message or message.model == _SYNTHETIC:
             self._finish(thread, now)
             if record.is_api_error_message:
                 self._synthetic_error(record, thread, moment, rest, now)
             return
-        identity = message.id or record.uuid or f"{rest.file}:{rest.start}"
+        identity = message.id or record.uuid or self._place(thread, rest)
         if identity in self._finished:
             self._late(identity, record, thread, moment, rest)
             return
@@ -582,13 +609,13 @@ class SessionAccumulator:
             )
             thread.working = False
         self._ensure_prompt(thread, moment, identity)
-        self._extend(thread.open, record, parts, moment, rest, now)
+        self._extend(thread.open, record, parts, moment, at, rest, now)
         request = thread.requests.get(record.request_ref or "")
         if request is not None:
             thread.open.request, thread.open.request_at = request
         for part in parts:
             if part.type == "tool_use" and part.id:
-                self._call(part, thread, thread.open, moment, at, rest)
+                self._call(part, thread, thread.open, moment, rest)
 
     def _extend(
         self,
@@ -596,6 +623,7 @@ class SessionAccumulator:
         record: AssistantRecord,
         parts: list[Block],
         moment: Moment,
+        at: int | None,
         rest: Rest,
         now: float,
     ) -> None:
@@ -606,11 +634,9 @@ class SessionAccumulator:
         open_message.moment = moment
         if open_message.rest.file == rest.file:
             open_message.rest = replace(open_message.rest, end=rest.end)
-        at = milliseconds(record.timestamp)
         if at is not None:
             open_message.last_at = at
         open_message.model = message.model or open_message.model
-        open_message.effort = record.effort or open_message.effort
         open_message.skill = record.attribution_skill or open_message.skill
         open_message.mcp_server = record.attribution_mcp_server or open_message.mcp_server
         open_message.mcp_tool = record.attribution_mcp_tool or open_message.mcp_tool
@@ -629,7 +655,7 @@ class SessionAccumulator:
             key = part.id.encode() if part.type == "tool_use" and part.id else part.raw
             if key not in open_message.seen:
                 open_message.seen.add(key)
-                open_message.blocks.append(part)
+                open_message.add(part, record.api_block_index)
 
     def _call(
         self,
@@ -637,7 +663,6 @@ class SessionAccumulator:
         thread: Thread,
         message: Message | None,
         moment: Moment,
-        at: int | None,
         rest: Rest,
         *,
         late_for: str = "",
@@ -654,7 +679,7 @@ class SessionAccumulator:
             identity=call_id,
             name=part.name or "",
             input=bytes(part.input) if isinstance(part.input, msgspec.Raw) else None,
-            at=at,
+            at=thread.at,
             moment=moment,
             rest=rest,
             thread=thread,
@@ -681,8 +706,7 @@ class SessionAccumulator:
         for part in blocks(record.message.content):
             if part.type == "tool_use" and part.id:
                 copied = self._finished[identity]
-                at = milliseconds(record.timestamp)
-                self._call(part, thread, None, moment, at, rest, late_for=identity, copied=copied)
+                self._call(part, thread, None, moment, rest, late_for=identity, copied=copied)
 
     def _synthetic_error(
         self,
@@ -727,8 +751,8 @@ class SessionAccumulator:
         kind: str | None,
         words: str | None,
     ) -> None:
-        identity = record.uuid or f"{rest.file}:{rest.start}"
-        at = milliseconds(record.timestamp)
+        identity = record.uuid or self._place(thread, rest)
+        at = thread.at
         if self._copied(settled_name("error", identity), None, at):
             return
         self._ensure_prompt(thread, moment, identity)
@@ -758,8 +782,8 @@ class SessionAccumulator:
         self._hold_or(give, thread, rest, now)
 
     def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, rest: Rest, now: float) -> None:
-        identity = record.uuid or f"{rest.file}:{rest.start}"
-        at = milliseconds(record.timestamp)
+        identity = record.uuid or self._place(thread, rest)
+        at = thread.at
         if self._copied(settled_name("compaction", identity), None, at):
             return
         self._ensure_prompt(thread, moment, identity)
@@ -792,8 +816,11 @@ class SessionAccumulator:
         # A prompt typed while the model was busy: it joins the running turn at a tool boundary, without a line of its
         # own and without a new prompt id.
         human = queued.human_turn or queued.origin is None or queued.origin.kind == "human"
-        message = InputMessage(role="user", content=bytes(queued.prompt), origin="prompt" if human else "client")
-        thread.inputs.append(Input(message=message, at=milliseconds(record.timestamp)))
+        origin: Literal["prompt", "client", "notification"] = "prompt" if human else "client"
+        if prompts.classify(text_of(queued.prompt)) == "notification":
+            origin = "notification"
+        message = InputMessage(role="user", content=bytes(queued.prompt), origin=origin)
+        thread.inputs.append(Input(message=message, at=thread.at))
 
     def _request(self, record: ApiRequestRecord, thread: Thread) -> None:
         thread.remember(record, milliseconds(record.timestamp))
@@ -844,12 +871,13 @@ class SessionAccumulator:
         for call in message.calls:
             self._give_call(call)
         # Open calls keep the message; its content has been given out.
-        message.blocks = []
-        message.seen = set()
+        message.blocks, message.order, message.seen = [], [], set()
 
     def _generation(self, thread: Thread, message: Message, given: list[Input]) -> Generation:
         counts = combine(message.readings)
         params = message.request.params if message.request else None
+        effort = params.output_config.effort if params and params.output_config else None
+        context = self._context(thread, message.moment)
         started_at = message.request_at
         if started_at is None:
             started_at = max((item.at for item in given if item.at is not None), default=None)
@@ -857,7 +885,7 @@ class SessionAccumulator:
         return Generation(
             identity=message.id,
             mark=message.mark,
-            context=self._context(thread, message.moment),
+            context=replace(context, effort=effort or context.effort),
             model=message.model,
             provider=_provider(message.model),
             usage=counts,
@@ -870,7 +898,6 @@ class SessionAccumulator:
             tools_called=tuple(part.name or "" for part in message.blocks if part.type == "tool_use"),
             max_tokens=params.max_tokens if params else None,
             thinking=bytes(params.thinking) if params and params.thinking is not None else None,
-            effort=(params.output_config.effort if params and params.output_config else None) or message.effort,
             service_tier=(counts.service_tier if counts else None) or (params.service_tier if params else None),
             speed=(counts.speed if counts else None) or (params.speed if params else None),
             mcp_server=message.mcp_server,
@@ -906,6 +933,7 @@ class SessionAccumulator:
             output=result.content if result else None,
             status=result.status if result else "no_result",
             permission_decision=result.permission_decision if result else None,
+            skill=call.moment.skill,
             rest=Rest(file=call.rest.file, start=min(starts), end=max(ends)),
         )
         for tally in self._tallies(context):
@@ -915,6 +943,12 @@ class SessionAccumulator:
     def _abandon_calls(self, thread: Thread) -> None:
         for call in list(thread.calls.values()):
             self._give_call(call, abandoned=True)
+
+    def _endable_turns(self) -> list[tuple[str, TurnKey]]:
+        """Return the turns that have ended and have something that was not given out."""
+        return [
+            key for key, tally in self._turns.items() if tally.changed and tally.opened and key[1] in self._ended_turns
+        ]
 
     def _give_turn(self, key: tuple[str, TurnKey]) -> None:
         tally = self._turns[key]
@@ -933,9 +967,8 @@ class SessionAccumulator:
         else:
             give()
 
-    def _link(self, now: float) -> None:
+    def _link(self) -> None:
         """Find the calls of subagents that wait for theirs; a nested one may become known with its parent."""
-        del now
         self._links_changed = False
         progress = True
         while progress:
@@ -953,7 +986,8 @@ class SessionAccumulator:
         for call in list(thread.calls.values()):
             self._give_call(call)
 
-    def _base(self, thread: Thread) -> Context | None:
+    def _base(self, thread: Thread, *, late: bool = False) -> Context | None:
+        """Return what the call that started *thread* says; None while that is not known; *late*: it never will be."""
         call: Call | None = None
         named = thread.meta.tool_use_id if thread.meta else None
         named = named or self._agent_results.get(thread.key)
@@ -965,14 +999,7 @@ class SessionAccumulator:
             # Two of these start with every client of 2.0.76 to 2.1.1; no call ever names them.
             return self._fallback(thread)
         elif thread.first_text:
-            call = next(
-                (
-                    candidate
-                    for candidate in self._agent_calls.values()
-                    if candidate.prompt == thread.first_text and candidate.claimed_by in (None, thread.key)
-                ),
-                None,
-            )
+            call = self._call_with_words(thread, late=late)
         if call is None or (call.thread.is_subagent and call.thread.base is None) or call.thread is thread:
             return None
         call.claimed_by = thread.key
@@ -980,10 +1007,35 @@ class SessionAccumulator:
         context = self._context(call.thread, call.moment)
         return replace(
             context,
-            agent=thread.agent_type or call.agent_type or "subagent",
+            # What a call that names no kind starts is of the general kind.
+            agent=thread.agent_type or call.agent_type or "general-purpose",
             parent_call=call.id,
             is_subagent=True,
         )
+
+    def _call_with_words(self, thread: Thread, *, late: bool) -> Call | None:
+        """Find the call that started *thread* by its words, the only tie there is before 2.1.150 until it has ended."""
+        named = set(self._agent_results.values())
+        calls = [
+            call
+            for call in self._agent_calls.values()
+            if call.prompt == thread.first_text and call.claimed_by in (None, thread.key) and call.id not in named
+        ]
+        rivals = [
+            other
+            for other in self._threads.values()
+            if other.base is None and other.first_text == thread.first_text and other.key not in self._agent_results
+        ]
+        if not calls:
+            return None
+        if len(calls) > 1 or len(rivals) > 1:
+            # Agents with the same words: which is whose would depend on whose file is read first. Their results will
+            # tell; without them, the order in which they began.
+            if not thread.key.startswith(SIDE) and not late:
+                return None
+            place = sorted(rivals, key=_began).index(thread)
+            return calls[place] if place < len(calls) else None
+        return calls[0]
 
     def _fallback(self, thread: Thread) -> Context:
         """Return what is said of a subagent that no call is known to have started."""
@@ -1051,6 +1103,10 @@ def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["o
         known = _version(record.version) >= _DENIED_BEFORE_RUN_SINCE
         return "interrupted" if known else "denied"
     return "interrupted" if prompts.is_interrupt(words) else "error"
+
+
+def _began(thread: Thread) -> tuple[int, str]:
+    return thread.began or 0, thread.key
 
 
 def _agent_input(data: bytes | None) -> _AgentInput:

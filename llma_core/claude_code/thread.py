@@ -6,6 +6,7 @@ package uses them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,12 +15,15 @@ from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, Block
 from llma_core.claude_code.usage import Reading
 from llma_core.spans import Context, InputMessage, Rest, TurnKey
 
-__all__ = ["AGENT_TOOLS", "Call", "Input", "Message", "Moment", "PromptLine", "Result", "Thread", "Waiting"]
+__all__ = ["AGENT_TOOLS", "SIDE", "Call", "Input", "Message", "Moment", "PromptLine", "Result", "Thread", "Waiting"]
 
 AGENT_TOOLS = frozenset({"Agent", "Task"})
 """Tools that start a subagent; Task is the older name."""
 
-REMEMBERED_REQUESTS = 64
+SIDE = "side:"
+"""How the keys of subagents begin whose lines stand in the main file."""
+
+_REMEMBERED_REQUESTS = 64
 """Requests kept to find the start of a message; the one it names is always among the last few of its thread."""
 
 
@@ -56,6 +60,7 @@ class Moment:
     """What was known on the main thread, or of the envelope, where a line stands."""
 
     session: str
+    near: int | None
     prompt: PromptLine | None
     session_name: str | None
     cwd: str | None
@@ -63,6 +68,8 @@ class Moment:
     version: str | None
     entrypoint: str | None
     agent: str | None
+    effort: str | None
+    skill: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +82,7 @@ class Message:
         cut: whether that stop reason is the client's own, put on a stream that broke off.
         asked_again: whether the thread's next request was seen.
         given: whether its span was given out, so that its calls may follow.
+        order: of each block, where the client says that it belongs.
     """
 
     id: str
@@ -90,6 +98,7 @@ class Message:
     request_at: int | None = None
     readings: list[Reading] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
     seen: set[bytes] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     stop_reason: str | None = None
@@ -99,10 +108,16 @@ class Message:
     asked_again: bool = False
     copied: bool = False
     given: bool = False
-    effort: str | None = None
     skill: str | None = None
     mcp_server: str | None = None
     mcp_tool: str | None = None
+
+    def add(self, block: Block, index: int | None) -> None:
+        """Add a block where *index* says, behind those of its kind; at the end if nothing says where."""
+        place = index if index is not None else max(self.order, default=0)
+        at = bisect_right(self.order, place)
+        self.order.insert(at, place)
+        self.blocks.insert(at, block)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,6 +182,9 @@ class Thread:
     Attributes:
         key: "" for the main thread, the agent's id for a subagent, `side:<uuid>` for one inside an old main file.
         base: for a subagent, what its parent's call says; None until the call is known.
+        at: when its latest line was written, as far as that says so.
+        near: when the latest line was written that says so.
+        began: when its first text was.
         working: whether the model owes an answer on this thread.
     """
 
@@ -182,10 +200,13 @@ class Thread:
     meta: AgentMeta | None = None
     first_text: str | None = None
     first_uuid: str | None = None
+    began: int | None = None
     prompt_id: str | None = None
     agent_type: str | None = None
     prompt: PromptLine | None = None
     session: str | None = None
+    at: int | None = None
+    near: int | None = None
     working: bool = False
     heard_at: float = 0.0
 
@@ -199,7 +220,7 @@ class Thread:
         self.request = (request, at)
         if request.id:
             self.requests[request.id] = self.request
-            while len(self.requests) > REMEMBERED_REQUESTS:
+            while len(self.requests) > _REMEMBERED_REQUESTS:
                 del self.requests[next(iter(self.requests))]
 
     def held(self) -> Iterator[Rest]:

@@ -1,0 +1,1693 @@
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from llma_core import events
+from llma_core.claude_code import records
+from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
+from llma_core.errors import RecordError
+from llma_core.privacy import ContentLevel, Policy
+from llma_core.spans import ApiFailure, Compaction, Generation, Prompt, Rest, Span, ToolCall, Trace, TurnKey
+from tests.support.logs import LogBuilder, Transcript, text, thinking, tool_use, usage
+from tests.support.sessions import Feed, built, feeds, identity, spans
+
+S = TypeVar("S", bound=Span)
+
+VERSIONS = [
+    "1.0.128",
+    "2.0.1",
+    "2.0.76",
+    "2.1.1",
+    "2.1.25",
+    "2.1.72",
+    "2.1.100",
+    "2.1.150",
+    "2.1.200",
+    "2.1.300",
+    "2.1.329",
+]
+
+
+def of(kind: type[S], found: Iterable[Span]) -> list[S]:
+    return [span for span in found if isinstance(span, kind)]
+
+
+def only(kind: type[S], found: Iterable[Span]) -> S:
+    [span] = of(kind, found)
+    return span
+
+
+def turns(found: Iterable[Span]) -> list[Trace]:
+    return [trace for trace in of(Trace, found) if trace.scope == "turn"]
+
+
+def session_trace(found: Iterable[Span]) -> Trace:
+    [trace] = [trace for trace in of(Trace, found) if trace.scope == "session"]
+    return trace
+
+
+class Live:
+    """An accumulator that reads a log while it is written."""
+
+    def __init__(self, log: LogBuilder) -> None:
+        self.accumulator = SessionAccumulator(log.session)
+        self._log = log
+        self._read: dict[str, int] = {}
+
+    def read(self, now: float = 0.0) -> list[Span]:
+        """Read what was written to any file since the last time."""
+        found: list[Span] = []
+        for name, data in self._log.files().items():
+            told = feeds(name, data)
+            known = 0 if name.endswith(".meta.json") else self._read.get(name, 0)
+            self._read[name] = len(told)
+            for feed in told[known:]:
+                found += feed.to(self.accumulator, now=now)
+        return found
+
+
+@pytest.fixture
+def log() -> LogBuilder:
+    return LogBuilder()
+
+
+@pytest.fixture
+def live(log: LogBuilder) -> Live:
+    return Live(log)
+
+
+# ---------------------------------------------------------------------- one message from its lines
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_lines_of_a_message_are_one_generation_in_every_version(version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count the apple trees")
+    message = log.answer(thinking("hm"), text("I will look."), tool_use("Bash", id="toolu_1"), counts=usage(9, 777))
+    log.tool_result("toolu_1", "2")
+    log.answer(text("Two."), counts=usage(12, 30))
+
+    found = spans(log.files())
+
+    first, second = of(Generation, found)
+    assert first.identity == message
+    assert [block.type for block in first.output] == ["thinking", "text", "tool_use"]
+    assert first.tools_called == ("Bash",)
+    assert [block.type for block in second.output] == ["text"]
+    assert first.usage is not None
+    assert first.usage.input == 9
+    assert len(of(ToolCall, found)) == 1
+
+
+def test_results_between_the_blocks_end_no_message(log: LogBuilder) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    answer.add(text("Both at once."))
+    answer.add(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "one")
+    answer.add(tool_use("Read", id="toolu_2"), last=True)
+    log.tool_result("toolu_2", "two")
+
+    found = spans(log.files())
+
+    assert only(Generation, found).tools_called == ("Bash", "Read")
+    assert [(call.call_id, call.output) for call in of(ToolCall, found)] == [
+        ("toolu_1", b'"one"'),
+        ("toolu_2", b'"two"'),
+    ]
+
+
+def test_before_2_1_25_a_result_ends_the_message_of_its_call() -> None:
+    log = LogBuilder(version="2.1.1")
+    live = Live(log)
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    live.read()
+
+    log.tool_result("toolu_1", "one")
+
+    assert [type(span) for span in live.read()] == [Generation, ToolCall]
+
+
+@pytest.mark.parametrize("version", ["1.0.128", "2.1.58", "2.1.72", "2.1.100"])
+def test_output_counts_known_only_at_the_end_are_a_lower_bound_without_it(version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    log.answer(text("one"), text("two"), counts=usage(9, 777))
+
+    generation = only(Generation, spans(log.files()))
+
+    assert generation.usage is not None
+    complete = version in ("2.1.72", "2.1.100")
+    assert generation.usage.output == (777 if complete else 3)
+    assert generation.output_partial == (not complete)
+    assert generation.stop_reason == ("end_turn" if complete else None)
+
+
+def test_a_block_that_is_written_twice_is_given_once(log: LogBuilder) -> None:
+    log.prompt("Count")
+    answer = log.message()
+    for block in (text("one"), thinking("", signature="a"), text("one"), thinking("", signature="b")):
+        answer.add(block)
+
+    output = only(Generation, spans(log.files())).output
+
+    assert [json.loads(block.raw).get("signature", "text") for block in output] == ["text", "a", "b"]
+
+
+def test_a_call_that_is_written_twice_is_one_call_whatever_its_input_says(log: LogBuilder) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    answer.add(tool_use("Edit", {"old": "a"}, id="toolu_1"))
+    answer.add(tool_use("Edit", {"old": "a", "replace_all": False}, id="toolu_1"))
+
+    found = spans(log.files())
+
+    assert only(Generation, found).tools_called == ("Edit",)
+    assert only(ToolCall, found).input == b'{"old":"a"}'
+
+
+def test_a_line_may_hold_no_block_or_several(log: LogBuilder) -> None:
+    log.prompt("Count")
+    answer = log.message()
+    answer.add()
+    answer.add(text("one"), tool_use("Bash", id="toolu_1"), tool_use("Read", id="toolu_2"))
+
+    found = spans(log.files())
+
+    assert [block.type for block in only(Generation, found).output] == ["text", "tool_use", "tool_use"]
+    assert len(of(ToolCall, found)) == 2
+
+
+def test_a_request_says_when_a_generation_began_and_with_what(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.wait(5)
+    log.api_request(max_tokens=64000, thinking={"type": "enabled", "budget_tokens": 5}, speed="fast")
+    log.wait(2)
+    log.answer(text("Two."))
+
+    generation = only(Generation, spans(log.files()))
+
+    assert generation.started_at is not None
+    assert generation.ended_at is not None
+    assert generation.ended_at - generation.started_at == 2100
+    assert (generation.max_tokens, generation.context.effort, generation.speed) == (64000, "medium", "fast")
+    assert generation.thinking == b'{"type":"enabled","budget_tokens":5}'
+
+
+def test_without_a_request_line_a_generation_began_with_what_it_answers() -> None:
+    log = LogBuilder(version="2.1.200")
+    log.prompt("Count")
+    log.wait(3)
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.wait(10)
+    log.tool_result("toolu_1")
+    log.wait(4)
+    log.answer(text("Two."))
+
+    first, second = of(Generation, spans(log.files()))
+
+    assert [(g.ended_at or 0) - (g.started_at or 0) for g in (first, second)] == [3100, 4100]
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("claude-opus-5-5", "anthropic"),
+        ("us.anthropic.claude-opus-5-5-v1:0", "bedrock"),
+        ("anthropic.claude-opus-5-5-v1:0", "bedrock"),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/x", "bedrock"),
+        ("claude-opus-5-5@20260101", "vertex"),
+    ],
+)
+def test_the_form_of_a_models_name_tells_the_provider(log: LogBuilder, model: str, provider: str) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."), model=model)
+
+    generation = only(Generation, spans(log.files()))
+
+    assert (generation.model, generation.provider) == (model, provider)
+
+
+# ---------------------------------------------------------------------- cut, interrupted
+
+
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.200", "2.1.329"])
+def test_a_cut_stream_is_partial_and_has_no_stop_reason_of_the_providers(version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    cut = log.answer(text("Tw"), cut=True)
+    log.note("Your response above was cut off mid-stream.")
+    whole = log.answer(text("Two."))
+
+    first, second = of(Generation, spans(log.files()))
+
+    assert (first.identity, first.output_partial, first.stop_reason) == (cut, True, None)
+    assert second.identity == whole
+    assert second.output_partial == (version == "2.0.76")
+
+
+def test_a_made_up_stop_reason_of_another_line_does_not_outweigh_a_true_count(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Tw"), cut=True, counts=usage(9, 500))
+
+    generation = only(Generation, spans(log.files()))
+
+    assert generation.usage is not None
+    assert generation.usage.output == 3
+
+
+@pytest.mark.parametrize("version", ["2.1.200", "2.1.329"])
+def test_a_message_the_user_stopped_is_interrupted(version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    log.answer(text("A slow ans"), aborted=True)
+    log.interrupted()
+
+    generation = only(Generation, spans(log.files()))
+
+    assert (generation.stop_reason, generation.output_partial) == ("interrupted", True)
+
+
+def test_an_interrupt_after_a_complete_message_leaves_it_as_it_is(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.denied("toolu_1")
+    log.interrupted(for_tool=True)
+
+    generation = only(Generation, spans(log.files()))
+
+    assert (generation.stop_reason, generation.output_partial) == ("tool_use", False)
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "max_tokens", "refusal", "pause_turn", "word_of_the_future"])
+def test_a_stop_reason_is_the_providers_own_word(log: LogBuilder, reason: str) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."), stop_reason=reason)
+
+    generation = only(Generation, spans(log.files()))
+
+    assert (generation.stop_reason, generation.output_partial) == (reason, False)
+
+
+# ---------------------------------------------------------------------- when a message is finished
+
+
+def test_another_message_finishes_a_message(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    first = log.answer(text("One."))
+    assert of(Generation, live.read()) == []
+
+    log.answer(text("Two."))
+
+    assert [g.identity for g in of(Generation, live.read())] == [first]
+
+
+@pytest.mark.parametrize("what", ["prompt", "command", "interrupted", "task_notification", "permanent_error"])
+def test_a_prompt_an_interrupt_and_an_error_finish_a_message(log: LogBuilder, live: Live, what: str) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    assert of(Generation, live.read()) == []
+
+    written: dict[str, Callable[[], object]] = {
+        "prompt": lambda: log.prompt("And now?"),
+        "command": lambda: log.command("/cost"),
+        "interrupted": log.interrupted,
+        "task_notification": log.task_notification,
+        "permanent_error": log.permanent_error,
+    }
+    written[what]()
+
+    assert len(of(Generation, live.read())) == 1
+
+
+def test_a_stop_reason_finishes_a_message_after_the_settle_time(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    answer = log.message()
+    answer.add(text("One."))
+    live.read(now=100.0)
+    assert live.accumulator.due() == 100.0 + SETTLE_SECONDS
+    answer.add(text("Two."))
+    live.read(now=100.5)
+
+    assert live.accumulator.poll(100.5 + SETTLE_SECONDS - 0.01) == []
+    [generation] = of(Generation, live.accumulator.poll(100.5 + SETTLE_SECONDS))
+    assert len(generation.output) == 2
+
+
+def test_without_a_stop_reason_a_message_waits_for_the_quiet_time(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("One."), aborted=True)
+    live.read(now=100.0)
+
+    assert live.accumulator.due() == 100.0 + QUIET_SECONDS
+    assert live.accumulator.poll(100.0 + QUIET_SECONDS - 0.01) == []
+    assert len(of(Generation, live.accumulator.poll(100.0 + QUIET_SECONDS))) == 1
+
+
+def test_the_threads_next_request_shortens_the_wait(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("One."), aborted=True)
+    live.read(now=100.0)
+    log.api_request()
+    live.read(now=101.0)
+
+    assert len(of(Generation, live.accumulator.poll(101.0 + SETTLE_SECONDS))) == 1
+
+
+def test_a_request_of_another_thread_does_not(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason=None)
+    answer.add(tool_use("Agent", {"prompt": "go"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "go")
+    agent.api_request()
+    live.read(now=100.0)
+
+    assert live.accumulator.poll(100.0 + 10 * SETTLE_SECONDS) == []
+
+
+def test_the_end_finishes_everything(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"), aborted=True)
+    live.read()
+
+    found = live.accumulator.end(0.0)
+
+    assert [type(span) for span in found] == [Generation, ToolCall, Trace, Trace]
+    assert live.accumulator.idle
+    assert live.accumulator.held() == {}
+
+
+def test_threads_do_not_end_each_others_messages(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    answer.add(tool_use("Agent", {"prompt": "go"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "go")
+    agent.answer(text("sub"))
+
+    assert of(Generation, live.read()) == []
+
+    answer.add(text("more"))
+    found = live.read() + live.accumulator.end(0.0)
+    assert sorted(len(g.output) for g in of(Generation, found)) == [1, 2]
+
+
+def test_a_late_line_brings_its_calls_and_no_second_generation(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    answer.add(tool_use("Bash", id="toolu_1"))
+    live.read(now=0.0)
+    [generation] = of(Generation, live.accumulator.poll(10.0))
+    answer.add(text("late words"))
+    answer.add(tool_use("Read", id="toolu_2"))
+    log.tool_result("toolu_2", "found")
+
+    found = live.read(now=11.0) + live.accumulator.end(12.0)
+
+    assert of(Generation, found) == []
+    late = {call.call_id: call for call in of(ToolCall, found)}
+    assert late["toolu_2"].generation == generation.identity
+    assert late["toolu_2"].generation_ended_at == late["toolu_2"].called_at
+    assert late["toolu_2"].output == b'"found"'
+
+
+# ---------------------------------------------------------------------- tool calls
+
+
+def test_a_call_is_given_when_its_message_and_its_result_are_there(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    live.read(now=0.0)
+    assert of(ToolCall, live.accumulator.poll(10.0)) == []
+    log.wait(2)
+    log.tool_result("toolu_1", "2")
+
+    [call] = of(ToolCall, live.read(now=11.0))
+
+    assert (call.status, call.output, call.permission_decision) == ("ok", b'"2"', "accept")
+    assert call.called_at is not None
+    assert call.ended_at == call.called_at + 2100
+    assert call.generation_ended_at == call.called_at
+
+
+def test_a_result_may_stand_before_its_call() -> None:
+    log = LogBuilder(version="2.1.150")
+    log.prompt("Count")
+    log.tool_result("toolu_1", "early")
+    log.answer(text("I look."), tool_use("Bash", id="toolu_1"))
+    log.answer(text("Done."))
+
+    found = spans(log.files())
+
+    call = only(ToolCall, found)
+    assert (call.status, call.output) == ("ok", b'"early"')
+    asking, answering = of(Generation, found)
+    assert [message.origin for message in asking.input] == ["prompt"]
+    assert [message.origin for message in answering.input] == ["tool_result"]
+
+
+def test_a_call_without_a_result_is_given_at_the_threads_next_prompt(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_1"))
+    log.prompt("Never mind")
+
+    [call] = of(ToolCall, live.read())
+
+    assert (call.status, call.output, call.ended_at, call.permission_decision) == ("no_result", None, None, None)
+    assert call.input == b'{"command":"ls"}'
+
+
+def test_the_end_of_a_background_task_gives_up_no_call(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.task_notification()
+    assert of(ToolCall, live.read()) == []
+
+    log.tool_result("toolu_1", "at last")
+
+    [call] = of(ToolCall, live.read())
+    assert call.status == "ok"
+
+
+def test_the_first_of_two_results_counts(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "first")
+    log.tool_result("toolu_1", "second")
+
+    assert only(ToolCall, spans(log.files())).output == b'"first"'
+
+
+def test_a_result_without_a_call_is_no_call(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.tool_result("toolu_unknown", "whose?")
+    log.answer(text("Odd."))
+
+    assert of(ToolCall, spans(log.files())) == []
+
+
+REFUSAL = "The user doesn't want to proceed with this tool use."
+
+
+@pytest.mark.parametrize(
+    ("version", "result", "status"),
+    [
+        ("2.1.329", {"content": "2"}, "ok"),
+        ("2.1.329", {"content": "Exit code 3\nout", "error": True, "noted": "Error: Exit code 3"}, "error"),
+        ("2.1.329", {"content": "partly", "noted": {"stdout": "partly", "interrupted": True}}, "interrupted"),
+        ("2.1.329", {"content": REFUSAL, "error": True, "decision": "reject"}, "denied"),
+        ("2.1.329", {"content": "not allowed", "error": True, "decision": "deny"}, "denied"),
+        ("2.1.329", {"content": REFUSAL, "error": True, "decision": None, "toolDenialBeforeRun": True}, "denied"),
+        (
+            "2.1.329",
+            {"content": REFUSAL, "error": True, "decision": None, "toolDenialKind": "user-rejected"},
+            "interrupted",
+        ),
+        ("2.1.200", {"content": REFUSAL, "error": True, "toolDenialKind": "user-rejected"}, "denied"),
+        ("2.0.76", {"content": REFUSAL, "error": True}, "denied"),
+        ("2.0.76", {"content": "[Request interrupted by user for tool use]", "error": True}, "interrupted"),
+        ("2.0.76", {"content": [text("[Request interrupted by user]")], "error": True}, "interrupted"),
+        ("2.0.76", {"content": REFUSAL + " said a file"}, "ok"),
+    ],
+)
+def test_how_a_call_ended(version: str, result: Mapping[str, Any], status: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", **result)
+
+    assert only(ToolCall, spans(log.files())).status == status
+
+
+def test_a_call_without_a_parsable_input_keeps_what_the_log_has(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", "not an object", id="toolu_1"), {"type": "tool_use", "id": "toolu_2", "name": "Read"})
+
+    first, second = of(ToolCall, spans(log.files()))
+
+    assert (first.input, second.input) == (b'"not an object"', None)
+
+
+# ---------------------------------------------------------------------- input
+
+
+def test_a_generations_input_is_what_came_since_the_previous_one_of_its_thread(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"), tool_use("Agent", {"prompt": "go"}, id="toolu_2"))
+    agent = log.agent("toolu_2", "go")
+    agent.answer(text("sub"))
+    log.tool_result("toolu_1", "one")
+    log.agent_result("toolu_2", agent, "two")
+    log.queued_prompt("hurry up")
+    log.answer(text("Two."))
+
+    first, sub, second = sorted(of(Generation, spans(log.files())), key=lambda g: g.ended_at or 0)
+
+    assert [(m.origin, m.content) for m in first.input] == [("prompt", b'"Count"')]
+    assert [(m.origin, m.content) for m in sub.input] == [("agent_prompt", b'"go"')]
+    assert [m.origin for m in second.input] == ["tool_result", "tool_result", "prompt"]
+    assert second.input[2].content == b'"hurry up"'
+
+
+def test_what_the_client_adds_is_told_from_what_a_person_types(log: LogBuilder) -> None:
+    log.command("/greet", "world", expansion="Say hello to world", output="printed")
+    log.answer(text("Hello."))
+    log.answer(text("cut"), aborted=True)
+    log.interrupted()
+    log.task_notification()
+    log.answer(text("Seen."))
+
+    first, _, last = of(Generation, spans(log.files()))
+
+    assert [m.origin for m in first.input] == ["prompt", "client", "command_output"]
+    assert len(last.input) == 2
+    assert "prompt" not in [m.origin for m in last.input]
+
+
+# ---------------------------------------------------------------------- prompts and turns
+
+
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.100", "2.1.329"])
+def test_a_prompt_opens_a_turn_that_lines_below_it_belong_to(version: str) -> None:
+    log = LogBuilder(version=version)
+    first = log.prompt("Count the apple trees")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1")
+    log.answer(text("Two."))
+    second = log.prompt("And the pears?")
+    log.answer(text("Three."))
+
+    found = spans(log.files())
+
+    assert [p.context.turn for p in of(Prompt, found)] == [
+        TurnKey(kind="prompt", id=first),
+        TurnKey(kind="prompt", id=second),
+    ]
+    assert [(g.context.turn.id, g.context.prompt) for g in of(Generation, found)] == [
+        (first, "Count the apple trees"),
+        (first, "Count the apple trees"),
+        (second, "And the pears?"),
+    ]
+    assert [(t.turn and t.turn.id, t.name, t.generations) for t in turns(found)] == [
+        (first, "Count the apple trees", 2),
+        (second, "And the pears?", 1),
+    ]
+
+
+def test_lines_find_their_prompt_by_their_chain_and_not_by_their_place(log: LogBuilder) -> None:
+    first = log.prompt("Count")
+    log.answer(text("One."))
+    above = log.line()
+    log.prompt("And now?")
+    log.answer(text("Still about the first."), parentUuid=above["uuid"])
+
+    last = of(Generation, spans(log.files()))[-1]
+
+    assert last.context.turn.id == first
+
+
+def test_a_long_chain_is_followed_to_its_prompt(log: LogBuilder) -> None:
+    prompt = log.prompt("Count")
+    for number in range(400):
+        log.answer(tool_use("Bash", id=f"toolu_{number}"))
+        log.tool_result(f"toolu_{number}")
+
+    found = of(Generation, spans(log.files()))
+
+    assert {g.context.turn.id for g in found} == {prompt}
+    assert len(found) == 400
+
+
+def test_a_command_opens_no_trace_until_the_model_answers_it(log: LogBuilder) -> None:
+    log.command("/clear")
+    assert of(Trace, spans(log.files())) == []
+
+    prompt = log.command("/greet", "world", expansion="Say hello to world")
+    log.answer(text("Hello."))
+
+    found = spans(log.files())
+    assert of(Prompt, found) == []
+    assert only(Generation, found).context.prompt == "/greet world"
+    assert [(t.turn and t.turn.id, t.name) for t in turns(found)] == [(prompt, "/greet world")]
+
+
+def test_the_end_of_a_background_task_starts_a_turn_of_its_own_without_a_prompt(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Started."))
+    turn = log.task_notification()
+    log.answer(text("It is done."))
+
+    last = of(Generation, spans(log.files()))[-1]
+
+    assert (last.context.turn.id, last.context.prompt) == (turn, None)
+    assert len(of(Prompt, spans(log.files()))) == 1
+
+
+def test_a_queued_prompt_stays_in_the_running_turn(log: LogBuilder) -> None:
+    prompt = log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1")
+    log.queued_prompt("the pears too")
+    log.answer(text("Both."))
+
+    found = spans(log.files())
+
+    assert {g.context.turn.id for g in of(Generation, found)} == {prompt}
+    assert len(turns(found)) == 1
+
+
+def test_an_answer_that_no_prompt_stands_above_is_a_stretch_named_by_its_first_message(log: LogBuilder) -> None:
+    first = log.answer(text("Out of nowhere."))
+    log.answer(text("And more."))
+
+    found = spans(log.files())
+
+    assert {g.context.turn for g in of(Generation, found)} == {TurnKey(kind="stretch", id=first)}
+    assert [(t.turn, t.generations) for t in turns(found)] == [(TurnKey(kind="stretch", id=first), 2)]
+
+
+def test_a_prompt_that_mentions_a_command_is_not_one(log: LogBuilder) -> None:
+    words = "Why does <bash-input>ls</bash-input> stand in my log?"
+    log.prompt(words)
+    log.answer(text("Because."))
+
+    assert only(Generation, spans(log.files())).context.prompt == words
+
+
+def test_a_prompt_of_blocks_is_its_words(log: LogBuilder) -> None:
+    log.prompt([text("Count"), {"type": "image", "source": {}}, text("these")])
+
+    prompt = only(Prompt, spans(log.files()))
+
+    assert (prompt.context.prompt, prompt.context.turn_name) == ("Count\nthese", "Count these")
+
+
+def test_permission_mode_is_the_turns(log: LogBuilder) -> None:
+    log.prompt("Plan it", permissionMode="plan")
+    log.answer(text("Planned."))
+    log.prompt("Do it", permissionMode="acceptEdits")
+    log.answer(text("Done."))
+
+    assert [g.context.permission_mode for g in of(Generation, spans(log.files()))] == ["plan", "acceptEdits"]
+
+
+# ---------------------------------------------------------------------- what was true where a line stands
+
+
+def test_a_name_given_later_is_not_on_what_came_before(log: LogBuilder) -> None:
+    log.prompt("Count the apple trees")
+    log.answer(text("One."))
+    log.title("Trees")
+    log.answer(text("Two."))
+    log.title("Mine", kind="custom-title")
+    log.title("Generated again")
+    log.answer(text("Three."))
+
+    found = spans(log.files())
+
+    assert [g.context.session_name for g in of(Generation, found)] == ["Count the apple trees", "Trees", "Mine"]
+    assert session_trace(found).name == "Mine"
+
+
+def test_folder_branch_and_version_are_those_of_the_messages_last_line(log: LogBuilder) -> None:
+    log.prompt("Count")
+    answer = log.message()
+    answer.add(text("one"))
+    answer.add(text("two"), cwd="/home/ada/orchard/pears", gitBranch="pears", version="2.1.330")
+
+    context = only(Generation, spans(log.files())).context
+
+    assert (context.cwd, context.branch, context.version) == ("/home/ada/orchard/pears", "pears", "2.1.330")
+
+
+@pytest.mark.parametrize("branch", ["HEAD", ""])
+def test_no_branch_is_no_branch(branch: str) -> None:
+    log = LogBuilder(branch=branch)
+    log.prompt("Count")
+    log.answer(text("Two."))
+
+    assert only(Generation, spans(log.files())).context.branch is None
+
+
+def test_the_accumulator_knows_where_the_session_began_and_what_wrote_it_last(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."), cwd="/elsewhere", version="2.1.330")
+    live.read()
+
+    assert (live.accumulator.first_cwd, live.accumulator.last_version) == ("/home/ada/orchard", "2.1.330")
+
+
+# ---------------------------------------------------------------------- subagents
+
+
+def with_agent(log: Transcript, call: str = "toolu_1", prompt: str = "Count apples") -> None:
+    log.answer(tool_use("Agent", {"prompt": prompt, "subagent_type": "gardener"}, id=call))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_subagents_spans_hang_on_the_call_that_started_it_in_every_version(version: str) -> None:
+    log = LogBuilder(version=version)
+    prompt = log.prompt("Count")
+    with_agent(log)
+    agent = log.agent("toolu_1", "Count apples", type="gardener")
+    agent.answer(tool_use("Bash", id="toolu_2"))
+    agent.tool_result("toolu_2", "2")
+    agent.answer(text("Two apples."))
+    log.agent_result("toolu_1", agent, "Two apples.")
+    log.answer(text("Two."))
+
+    found = spans(log.files())
+
+    inside = [span.context for span in found if span.context.is_subagent]
+    assert len(inside) == 3
+    for context in inside:
+        assert (context.parent_call, context.agent) == ("toolu_1", "gardener")
+        assert (context.turn.id, context.prompt, context.turn_name) == (prompt, "Count", "Count")
+    trace = session_trace(found)
+    assert (trace.generations, trace.tool_calls, trace.subagents, trace.answer) == (4, 2, 1, "Two.")
+
+
+def test_nested_subagents_hang_on_their_own_parents_calls(log: LogBuilder) -> None:
+    log.prompt("Count")
+    with_agent(log, "toolu_1", "outer")
+    outer = log.agent("toolu_1", "outer")
+    outer.answer(tool_use("Agent", {"prompt": "inner"}, id="toolu_2"))
+    inner = outer.agent("toolu_2", "inner")
+    inner.answer(text("deep"))
+    outer.agent_result("toolu_2", inner, "deep")
+    outer.answer(text("outer done"))
+    log.agent_result("toolu_1", outer, "done")
+
+    found = {g.output[0].raw: g.context for g in of(Generation, spans(log.files()))}
+
+    assert found[b'{"type":"text","text":"deep"}'].parent_call == "toolu_2"
+    assert found[b'{"type":"text","text":"outer done"}'].parent_call == "toolu_1"
+    assert session_trace(spans(log.files())).subagents == 2
+
+
+def test_parallel_subagents_with_the_same_words_take_a_call_each() -> None:
+    log = LogBuilder(version="2.1.72")
+    log.prompt("Count")
+    calls = [tool_use("Task", {"prompt": "go"}, id=f"toolu_{number}") for number in (1, 2)]
+    log.answer(*calls)
+    for number in (1, 2):
+        log.agent(f"toolu_{number}", "go", meta=False).answer(text(f"agent {number}"))
+
+    parents = {
+        g.output[0].raw: g.context.parent_call for g in of(Generation, spans(log.files())) if g.context.is_subagent
+    }
+
+    assert parents == {
+        b'{"type":"text","text":"agent 1"}': "toolu_1",
+        b'{"type":"text","text":"agent 2"}': "toolu_2",
+    }
+
+
+def two_agents_with_the_same_words() -> LogBuilder:
+    """Agent `later` comes first by name; only their results tell which call is whose."""
+    log = LogBuilder(version="2.1.72")
+    log.prompt("Count")
+    log.answer(*(tool_use("Task", {"prompt": "go"}, id=f"toolu_{number}") for number in (1, 2)))
+    first = log.agent("toolu_1", "go", id="zz", meta=False)
+    second = log.agent("toolu_2", "go", id="aa", meta=False)
+    first.answer(text("first"))
+    second.answer(text("second"))
+    log.agent_result("toolu_2", second, "second")
+    log.agent_result("toolu_1", first, "first")
+    return log
+
+
+def parents_of(found: Iterable[Span]) -> dict[str, str | None]:
+    subs = [span for span in of(Generation, found) if span.context.is_subagent]
+    return {json.loads(sub.output[0].raw)["text"]: sub.context.parent_call for sub in subs}
+
+
+@pytest.mark.parametrize("results", [True, False])
+def test_whose_call_is_whose_does_not_depend_on_whose_file_is_read_first(results: bool) -> None:
+    log = two_agents_with_the_same_words()
+    files = log.files()
+    if not results:
+        files[log.path] = b"".join(files[log.path].splitlines(keepends=True)[:-2])
+    main = [log.path] * files[log.path].count(b"\n")
+    agents = [log.agent_path("aa"), log.agent_path("zz")]
+
+    for order in (agents, agents[::-1]):
+        again = [*main, *(name for name in order for _ in range(9))]
+        assert parents_of(spans(files, order=again)) == {"first": "toolu_1", "second": "toolu_2"}
+
+
+def test_an_agent_with_the_words_of_another_waits_for_a_result_that_names_one_of_them() -> None:
+    log = LogBuilder(version="2.1.72")
+    live = Live(log)
+    log.prompt("Count")
+    log.answer(*(tool_use("Task", {"prompt": "go"}, id=f"toolu_{number}") for number in (1, 2)))
+    first, second = (log.agent(f"toolu_{number}", "go", meta=False) for number in (1, 2))
+    first.answer(text("first"))
+    assert parents_of(live.read(now=0.0) + live.accumulator.poll(SETTLE_SECONDS)) == {}
+
+    log.agent_result("toolu_2", second, "second")
+
+    assert parents_of(live.read(now=SETTLE_SECONDS)) == {"first": "toolu_1"}
+
+
+def test_the_blocks_of_a_message_stand_in_the_order_the_client_gives_them(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.api_request()
+    answer = log.message(stop_reason="tool_use")
+    answer.add(text("late"), apiBlockIndex=1)
+    answer.add(thinking("early"), apiBlockIndex=0)
+    answer.add(tool_use("Bash", id="toolu_1"), last=True, apiBlockIndex=2)
+
+    generation = only(Generation, spans(log.files()))
+
+    assert [part.type for part in generation.output] == ["thinking", "text", "tool_use"]
+
+
+def test_a_line_without_an_id_is_named_by_its_place_and_no_path(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.permanent_error()
+    log.line()["uuid"] = None
+
+    for name in ("here", "there"):
+        files = {path.replace("orchard", name): data for path, data in log.files().items()}
+        [failure] = of(ApiFailure, spans(files))
+        assert failure.identity.startswith(f"{log.session}:")
+        assert "/" not in failure.identity
+
+
+def test_the_meta_file_is_believed_before_the_words() -> None:
+    log = LogBuilder(version="2.1.200")
+    log.prompt("Count")
+    log.answer(*(tool_use("Task", {"prompt": "go"}, id=f"toolu_{number}") for number in (1, 2)))
+    log.agent("toolu_2", "go").answer(text("second"))
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_2"
+
+
+def test_without_a_meta_file_the_result_that_names_the_agent_is_believed() -> None:
+    log = LogBuilder(version="2.1.72")
+    log.prompt("Count")
+    log.answer(tool_use("Task", {"prompt": "other words"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "go", meta=False)
+    agent.answer(text("sub"))
+    log.agent_result("toolu_1", agent, "done")
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_1"
+
+
+def test_a_subagent_read_before_its_call_waits_for_it(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    agent = log.agent("toolu_1", "Count apples")
+    agent.answer(text("One."))
+    agent.answer(text("Two."))
+    assert of(Generation, live.read(now=0.0)) == []
+    assert of(Generation, live.accumulator.poll(QUIET_SECONDS - 1)) == []
+
+    answer.add(tool_use("Agent", {"prompt": "Count apples"}, id="toolu_1"))
+
+    [*_, found] = of(Generation, live.read(now=QUIET_SECONDS - 1))
+    assert found.context.parent_call == "toolu_1"
+
+
+def test_a_subagent_whose_call_never_comes_goes_without_it_after_the_quiet_time(log: LogBuilder, live: Live) -> None:
+    prompt = log.prompt("Count")
+    agent = log.agent("toolu_1", "Count apples", type="gardener")
+    agent.answer(text("One."))
+    agent.answer(text("Two."))
+    live.read(now=0.0)
+
+    found = of(Generation, live.accumulator.poll(QUIET_SECONDS))
+
+    assert {(g.context.parent_call, g.context.is_subagent, g.context.agent) for g in found} == {
+        (None, True, "gardener")
+    }
+    assert {g.context.turn.id for g in found} == {prompt}
+
+
+def test_an_old_subagent_whose_call_never_comes_hangs_on_its_own_first_line() -> None:
+    log = LogBuilder(version="2.0.76")
+    log.prompt("Count")
+    agent = log.agent("toolu_1", "Count apples")
+    agent.answer(text("One."))
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.turn == TurnKey(kind="prompt", id=agent.line(0)["uuid"])
+
+
+def test_a_warm_up_is_a_subagent_that_no_call_starts() -> None:
+    log = LogBuilder(version="2.0.76")
+    live = Live(log)
+    warm_up = log.warm_up()
+    warm_up.answer(text("Ready."))
+    log.prompt("Count")
+    live.read(now=0.0)
+
+    [sub] = of(Generation, live.accumulator.poll(QUIET_SECONDS))
+
+    assert (sub.context.agent, sub.context.parent_call, sub.context.session_name) == ("warm-up", None, None)
+
+
+def test_parallel_subagents_inside_an_old_main_file_are_told_apart_by_their_chains() -> None:
+    log = LogBuilder(version="1.0.128")
+    log.prompt("Count")
+    log.answer(
+        tool_use("Task", {"prompt": "apples"}, id="toolu_1"), tool_use("Task", {"prompt": "pears"}, id="toolu_2")
+    )
+    apples, pears = log.agent("toolu_1", "apples"), log.agent("toolu_2", "pears")
+    one, two = apples.message(), pears.message()
+    one.add(text("an apple"))
+    two.add(text("a pear"))
+    one.add(text("another apple"))
+
+    found = {g.context.parent_call: len(g.output) for g in of(Generation, spans(log.files()))}
+
+    assert found == {None: 2, "toolu_1": 2, "toolu_2": 1}
+
+
+# ---------------------------------------------------------------------- errors
+
+
+def test_a_failed_attempt_that_is_repeated(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.api_request(model="claude-haiku-4-5")
+    log.wait(1)
+    log.api_error(529, "overloaded_error")
+    log.answer(text("Two."))
+
+    found = spans(log.files())
+
+    failure = only(ApiFailure, found)
+    assert (failure.status, failure.error_type, failure.model) == (529, "overloaded_error", "claude-haiku-4-5")
+    assert failure.at is not None
+    assert failure.started_at == failure.at - 1100
+    assert "Overloaded" in (failure.message or "")
+    trace = session_trace(found)
+    assert (trace.failed, trace.api_errors, trace.generations) == (False, 1, 1)
+
+
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.329"])
+def test_a_permanent_error_is_a_failure_and_no_generation(version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    log.permanent_error("API Error: 400 messages.0: too many trees")
+
+    found = spans(log.files())
+
+    failure = only(ApiFailure, found)
+    assert (failure.status, failure.message) == (400, "API Error: 400 messages.0: too many trees")
+    assert failure.error_type == ("invalid_request_error" if version == "2.1.329" else None)
+    assert of(Generation, found) == []
+    trace = session_trace(found)
+    assert (trace.failed, trace.error, trace.input_tokens) == (True, failure.message, None)
+
+
+def test_the_type_of_an_old_error_is_read_from_its_words() -> None:
+    log = LogBuilder(version="2.0.76")
+    log.prompt("Count")
+    log.permanent_error('API Error: 401 {"type":"error","error":{"type":"authentication_error","message":"no"}}')
+
+    failure = only(ApiFailure, spans(log.files()))
+
+    assert (failure.status, failure.error_type) == (401, "authentication_error")
+
+
+def test_a_line_that_stands_for_no_answer_gives_nothing(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.no_response()
+
+    assert [type(span) for span in spans(log.files())] == [Prompt, Trace, Trace]
+
+
+def test_an_error_on_a_subagent_hangs_on_the_agents_call(log: LogBuilder) -> None:
+    log.prompt("Count")
+    with_agent(log)
+    log.agent("toolu_1", "Count apples").permanent_error()
+
+    found = spans(log.files())
+
+    assert only(ApiFailure, found).context.parent_call == "toolu_1"
+    assert not session_trace(found).failed
+
+
+# ---------------------------------------------------------------------- compaction
+
+
+def test_a_compaction_belongs_to_the_turn_it_interrupts(log: LogBuilder) -> None:
+    prompt = log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1")
+    log.compaction(trigger="auto", preTokens=150000, postTokens=3000, durationMs=1500)
+    log.answer(text("Two."))
+
+    found = spans(log.files())
+
+    compaction = only(Compaction, found)
+    assert (compaction.trigger, compaction.tokens_before, compaction.tokens_after) == ("auto", 150000, 3000)
+    assert (compaction.duration_ms, compaction.context.turn.id) == (1500, prompt)
+    assert {g.context.turn.id for g in of(Generation, found)} == {prompt}
+    assert session_trace(found).compactions == 1
+    assert len(of(Prompt, found)) == 1
+
+
+# ---------------------------------------------------------------------- copies
+
+FORK = "9a9a9a9a-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.72", "2.1.100", "2.1.200", "2.1.300", "2.1.329"])
+@pytest.mark.parametrize("branch", [False, True])
+def test_what_a_fork_copies_is_given_once_and_by_the_session_that_wrote_it(version: str, branch: bool) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "2")
+    log.answer(text("Two."))
+    fork = log.fork(FORK, branch=branch)
+    fork.prompt("And the pears?")
+    fork.answer(text("Three."))
+
+    alone, both = spans(log.files()), spans({**log.files(), **fork.files()})
+
+    assert [span for span in both if span.context.session == log.session] == alone
+    new = [span for span in both if span not in alone]
+    assert [type(span) for span in new] == [Prompt, Generation, Trace, Trace]
+    assert {span.context.session for span in new} == {FORK}
+    assert only(Prompt, new).context.prompt == "And the pears?"
+
+
+def test_a_fork_that_adds_nothing_gives_nothing(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."))
+    fork = log.fork(FORK)
+
+    assert spans({**log.files(), **fork.files()}) == spans(log.files())
+
+
+def test_a_fork_goes_on_in_the_copied_prompts_turn_without_giving_the_prompt_again(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."))
+    fork = log.fork(FORK)
+    fork.answer(text("Or three."))
+
+    new = [span for span in spans({**log.files(), **fork.files()}) if span.context.session == FORK]
+
+    assert [type(span) for span in new] == [Generation, Trace, Trace]
+    assert only(Generation, new).context.prompt == "Count"
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_a_marked_copy_whose_original_is_nowhere_is_sent_under_the_originals_name(
+    log: LogBuilder, branch: bool
+) -> None:
+    log.prompt("Count")
+    message = log.answer(text("Two."))
+    fork = log.fork(FORK, branch=branch)
+
+    generation = only(Generation, spans(fork.files()))
+
+    assert (generation.identity, generation.context.session) == (message, log.session)
+
+
+# ---------------------------------------------------------------------- traces
+
+
+def test_a_turns_trace_comes_with_the_next_prompt(log: LogBuilder, live: Live) -> None:
+    first = log.prompt("Count")
+    log.answer(text("Two."))
+    log.prompt("And the pears?")
+    live.read(now=0.0)
+
+    [trace] = of(Trace, live.accumulator.poll(SETTLE_SECONDS))
+
+    assert trace.turn == TurnKey(kind="prompt", id=first)
+    assert (trace.prompt, trace.answer, trace.generations) == ("Count", "Two.", 1)
+
+
+def test_a_turns_trace_comes_with_the_word_that_it_ended(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."))
+    log.turn_duration()
+    live.read(now=0.0)
+
+    assert len(of(Trace, live.accumulator.poll(SETTLE_SECONDS))) == 1
+    assert of(Trace, live.accumulator.poll(10 * SETTLE_SECONDS)) == []
+
+
+def test_a_turn_with_background_agents_has_not_ended(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("Started."))
+    log.turn_duration(pending_agents=1)
+    live.read(now=0.0)
+
+    assert of(Trace, live.accumulator.poll(10 * SETTLE_SECONDS)) == []
+    assert len(of(Trace, live.accumulator.poll(QUIET_SECONDS))) == 1
+
+
+def test_a_turn_the_model_still_works_on_has_not_ended(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1")
+    live.read(now=0.0)
+
+    assert of(Trace, live.accumulator.poll(10 * QUIET_SECONDS)) == []
+
+
+def test_a_turn_waits_for_its_subagents(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    with_agent(log)
+    agent = log.agent("toolu_1", "Count apples")
+    log.agent_result("toolu_1", agent, "", background=True)
+    log.answer(text("It runs."))
+    log.prompt("Meanwhile?")
+    live.read(now=0.0)
+    assert of(Trace, live.accumulator.poll(10.0)) == []
+
+    agent.answer(text("Two apples."))
+    agent.finish()
+    live.read(now=20.0)
+
+    [trace] = of(Trace, live.accumulator.poll(30.0))
+    assert (trace.name, trace.generations, trace.subagents) == ("Count", 3, 1)
+
+
+def test_the_sessions_trace_comes_with_its_end_and_again_only_if_something_came(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."))
+    log.cost_state(0.25, added=5, removed=1)
+    live.read()
+
+    first = session_trace(live.accumulator.end(0.0))
+    assert (first.client_cost_usd, first.lines_added, first.lines_removed) == (0.25, 5, 1)
+    assert of(Trace, live.accumulator.end(0.0)) == []
+
+    log.prompt("And the pears?")
+    log.answer(text("Three."))
+    live.read()
+    second = session_trace(live.accumulator.end(0.0))
+    assert (second.generations, second.answer, second.first_at) == (2, "Three.", first.first_at)
+
+
+def test_a_traces_own_time_is_its_first_generations(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.wait(30)
+    log.answer(text("One."))
+    log.answer(text("Two."))
+
+    found = spans(log.files())
+
+    assert session_trace(found).first_at == of(Generation, found)[0].ended_at
+
+
+# ---------------------------------------------------------------------- held lines
+
+
+def test_what_is_not_given_yet_holds_its_lines(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    prompt_end = len(log.files()[log.path])
+    log.api_request()
+    request_end = len(log.files()[log.path])
+    log.answer(tool_use("Bash", id="toolu_1"))
+    live.read(now=0.0)
+    assert live.accumulator.held() == {log.path: request_end}
+    assert not live.accumulator.idle
+
+    live.accumulator.poll(10.0)
+    assert live.accumulator.held() == {log.path: request_end}, "its call has no result yet"
+
+    log.tool_result("toolu_1")
+    live.read(now=10.0)
+    assert live.accumulator.held() == {}
+    assert live.accumulator.idle
+    assert prompt_end < request_end
+
+
+def test_a_waiting_subagent_holds_its_own_file(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    agent = log.agent("toolu_1", "Count apples")
+    agent.answer(text("One."))
+    agent.answer(text("Two."))
+    live.read(now=0.0)
+
+    held = live.accumulator.held()
+
+    assert list(held) == [log.agent_path(agent.id)]
+    assert held[log.agent_path(agent.id)] > 0
+
+
+def test_an_early_result_holds_its_line(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    start = len(log.files()[log.path])
+    log.tool_result("toolu_1", "early")
+    live.read(now=0.0)
+
+    assert live.accumulator.held() == {log.path: start}
+
+    live.accumulator.poll(QUIET_SECONDS)
+    assert live.accumulator.held() == {}
+
+
+@pytest.mark.parametrize("kind", [Generation, ToolCall, ApiFailure, Compaction, Prompt])
+def test_a_span_names_the_lines_it_rests_on(log: LogBuilder, kind: type[Any]) -> None:
+    log.prompt("Count")
+    log.answer(text("I look."), tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "RESULT")
+    log.compaction()
+    log.permanent_error()
+    data = log.files()[log.path]
+
+    [span] = of(kind, spans(log.files()))
+
+    lines = data[span.rest.start : span.rest.end]
+    assert span.rest.file == log.path
+    assert lines.endswith(b"\n")
+    expected = {
+        Generation: b"I look.",
+        ToolCall: b"RESULT",
+        ApiFailure: b"isApiErrorMessage",
+        Compaction: b"compact_boundary",
+        Prompt: b"Count",
+    }
+    assert expected[kind] in lines
+
+
+# ---------------------------------------------------------------------- properties of whole sessions
+
+
+def busy_session(version: str = "2.1.329") -> LogBuilder:
+    """A session in which everything happens at once, in three files and two meta files."""
+    log = LogBuilder(version=version)
+    log.prompt("Count the trees")
+    answer = log.message(stop_reason="tool_use")
+    answer.add(text("Two helpers."))
+    answer.add(tool_use("Agent", {"prompt": "apples", "subagent_type": "gardener"}, id="toolu_1"))
+    apples = log.agent("toolu_1", "apples", type="gardener")
+    answer.add(tool_use("Bash", {"command": "ls"}, id="toolu_2"), last=True)
+    apples.answer(tool_use("Agent", {"prompt": "pears", "subagent_type": "picker"}, id="toolu_3"))
+    log.tool_result("toolu_2", "trees")
+    pears = apples.agent("toolu_3", "pears", type="picker")
+    pears.answer(text("Five pears."))
+    apples.agent_result("toolu_3", pears, "Five pears.")
+    apples.api_error()
+    apples.answer(text("Three apples."))
+    log.agent_result("toolu_1", apples, "Three apples.")
+    log.title("Trees")
+    log.compaction()
+    log.answer(text("Eight."))
+    log.turn_duration()
+    log.prompt("Sure?")
+    log.answer(text("Ye"), aborted=True)
+    log.interrupted()
+    log.prompt("Go on")
+    log.permanent_error()
+    log.cost_state()
+    return log
+
+
+VARIANTS = {version: busy_session(version) for version in ("2.0.76", "2.1.25", "2.1.72", "2.1.200", "2.1.329")}
+
+
+def bodies(found: Iterable[Span]) -> Counter[bytes]:
+    """Every event of *found* in both groupings, however often it is there."""
+    spans_found = list(found)
+    return Counter(
+        event.body
+        for grouping in ("session", "message")
+        for event in built(spans_found, events.Attribution(distinct_id="ada@example.com", grouping=grouping))
+    )
+
+
+@pytest.mark.parametrize("version", VARIANTS)
+@given(sizes=st.lists(st.integers(min_value=1, max_value=3000), min_size=1, max_size=5))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_the_sizes_of_reads_make_no_difference(version: str, sizes: list[int]) -> None:
+    files = VARIANTS[version].files()
+
+    assert bodies(spans(files, chunks=sizes)) == bodies(spans(files))
+
+
+@pytest.mark.parametrize("version", VARIANTS)
+@given(data=st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_the_order_in_which_files_are_read_makes_no_difference(version: str, data: st.DataObject) -> None:
+    files = VARIANTS[version].files()
+    slots = [name for name, content in files.items() for _ in content.splitlines()]
+    order = data.draw(st.permutations(slots))
+
+    assert bodies(spans(files, order=order)) == bodies(spans(files))
+
+
+@pytest.mark.parametrize("version", VARIANTS)
+@given(times=st.lists(st.floats(min_value=0, max_value=5000), max_size=6).map(sorted))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_what_time_finishes_is_what_the_end_would_have_finished(version: str, times: list[float]) -> None:
+    log = VARIANTS[version]
+    live = Live(log)
+
+    found = live.read(now=0.0)
+    for now in times:
+        found += live.accumulator.poll(now)
+    found += live.accumulator.end(times[-1] if times else 0.0)
+
+    assert Counter(map(identity, found)) == Counter(map(identity, spans(log.files())))
+
+
+def flushes(told: list[Feed]) -> list[list[Feed]]:
+    """Cut a file as the client writes it: all lines of a message, with what stands between them, at once."""
+    messages = [_message_id(feed) for feed in told]
+    found: list[list[Feed]] = []
+    until = 0
+    for number, (feed, message) in enumerate(zip(told, messages, strict=True)):
+        if number >= until:
+            found.append([])
+        found[-1].append(feed)
+        if message is not None:
+            until = max(until, len(messages) - messages[::-1].index(message))
+    return found
+
+
+def _message_id(feed: Feed) -> str | None:
+    assert feed.line is not None
+    assert feed.line.data is not None
+    return (json.loads(feed.line.data).get("message") or {}).get("id")
+
+
+@pytest.mark.parametrize("version", VARIANTS)
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_reading_slowly_gives_the_same_spans_as_reading_at_once(version: str, data: st.DataObject) -> None:
+    """Flushes that come seconds apart, with a look at the clock between them; traces may be given more than once."""
+    log = VARIANTS[version]
+    accumulator = SessionAccumulator(log.session)
+    files = log.files()
+    left = {}
+    found: list[Span] = []
+    now = 0.0
+    for name, content in files.items():
+        if name.endswith(".meta.json"):
+            found += feeds(name, content)[0].to(accumulator, now=now)
+        else:
+            left[name] = flushes(feeds(name, content))
+    while left:
+        name = data.draw(st.sampled_from(sorted(left)))
+        for feed in left[name].pop(0):
+            found += feed.to(accumulator, now=now)
+        if not left[name]:
+            del left[name]
+        now += data.draw(st.sampled_from([0.0, 0.5, 2.0]))
+        found += accumulator.poll(now)
+    found += accumulator.end(now)
+
+    def of_lines(every: Iterable[Span]) -> Counter[bytes]:
+        return bodies(span for span in every if not isinstance(span, Trace))
+
+    assert of_lines(found) == of_lines(spans(files))
+    assert {identity(span) for span in found} == {identity(span) for span in spans(files)}
+
+
+# ---------------------------------------------------------------------- no bytes do harm
+
+LEVELS: tuple[ContentLevel, ...] = ("full", "no_tool_content", "metadata")
+KEYS = st.sampled_from(
+    sorted(
+        {
+            key
+            for struct in vars(records).values()
+            if hasattr(struct, "__struct_encode_fields__")
+            for key in struct.__struct_encode_fields__
+        }
+        | {"source", "media_type", "data", "type", "command", "prompt", "subagent_type"}
+    )
+)
+TYPES = st.sampled_from(
+    ["user", "assistant", "system", "attachment", "api-request", "cost-state", "ai-title", "custom-title", "summary"]
+)
+WORDS = st.sampled_from(
+    [
+        "",
+        "a",
+        "toolu_1",
+        "msg_1",
+        "text",
+        "thinking",
+        "tool_use",
+        "tool_result",
+        "image",
+        "queued_command",
+        "api_error",
+        "compact_boundary",
+        "turn_duration",
+        "<synthetic>",
+        "Agent",
+        "Warmup",
+        "<command-name>/x</command-name>",
+        "<task-notification>",
+        "[Request interrupted by user]",
+        "2026-03-02T09:00:00.100Z",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59.999-23:59",
+        "2.1.329",
+        "2.1.24",
+        "9" * 5000,
+        "\ud800",
+        "a\x00b",
+        "\udfff\u2028",
+        "\U0001f34e",
+    ]
+) | st.text(max_size=10)
+NUMBERS = st.sampled_from([0, 1, -1, 2**31, 2**63 - 1, 2**63, 2**64, 10**30, 10**400, -(10**30)]) | st.floats()
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | WORDS, inner, max_size=5),
+    max_leaves=12,
+)
+BLOCKS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["text", "thinking", "tool_use", "tool_result", "image", "server_tool_use"]) | VALUES},
+        optional={
+            "id": st.sampled_from(["toolu_1", "toolu_2"]) | VALUES,
+            "tool_use_id": st.sampled_from(["toolu_1", "toolu_2"]) | VALUES,
+            "name": st.sampled_from(["Bash", "Agent", "mcp__a__b", "mcp__"]) | VALUES,
+            "text": VALUES,
+            "input": VALUES,
+            "content": VALUES,
+            "is_error": VALUES,
+            "source": VALUES,
+        },
+    ),
+    max_size=3,
+)
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["msg_1", "msg_2"]) | VALUES,
+        "role": VALUES,
+        "model": st.sampled_from(["claude-opus-5-5", "<synthetic>"]) | VALUES,
+        "content": BLOCKS | WORDS | VALUES,
+        "stop_reason": VALUES,
+        "stop_details": VALUES,
+        "usage": st.dictionaries(KEYS, VALUES, max_size=6) | VALUES,
+    },
+)
+LINES = st.builds(
+    lambda kind, message, fields: {**fields, "type": kind, "message": message},
+    TYPES,
+    MESSAGES | VALUES,
+    st.dictionaries(KEYS.filter(lambda key: key not in ("type", "message")), VALUES, max_size=8),
+)
+
+
+def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
+    """Feed whatever decodes, end the session, and build every event at every level."""
+    accumulator = SessionAccumulator("s1")
+    found: list[Span] = []
+    position = 0
+    for number, (line, agent) in enumerate(lines):
+        try:
+            record = records.decode(line)
+        except RecordError:
+            continue
+        rest = Rest(file=agent or "main", start=position, end=position + len(line) + 1)
+        position = rest.end
+        found += accumulator.feed(record, rest, agent=agent, now=float(number))
+        found += accumulator.poll(float(number))
+    found += accumulator.end(1e6)
+    assert accumulator.held() == {}
+    for level in LEVELS:
+        for grouping in ("session", "message"):
+            attribution = events.Attribution(distinct_id="ada", grouping=grouping, policy=Policy(level=level))
+            for event in built(found, attribution):
+                is_clean(event.body)
+
+
+def is_clean(data: bytes) -> None:
+    """Check that *data* is JSON in which every string can be stored by whoever reads UTF-8."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    # How long a number may be is bounded by Python here and not by JSON.
+    left = [json.loads(data.decode(), parse_constant=refuse, parse_int=float)]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, str):
+            assert "\x00" not in value
+            value.encode()
+
+
+AGENTS = st.sampled_from([None, None, "a1", "a2"])
+
+
+def log_lines() -> list[tuple[bytes, str | None]]:
+    log = busy_session()
+    found = []
+    for name, data in log.files().items():
+        if not name.endswith(".json"):
+            agent = name.rpartition("agent-")[2].removesuffix(".jsonl") if "subagents" in name else None
+            found += [(line, agent) for line in data.splitlines()]
+    return found
+
+
+GOOD_LINES = log_lines()
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every place in a JSON value at which another value may be put: a container and a key or index."""
+    inside = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    return [(value, key) for key, _ in inside] + [place for _, item in inside for place in places(item)]
+
+
+@st.composite
+def reshaped_logs(draw: st.DrawFn) -> list[tuple[bytes, str | None]]:
+    """The lines of a good log with values of any shape put in the place of others."""
+    lines = [(json.loads(line), agent) for line, agent in GOOD_LINES]
+    for _ in range(draw(st.integers(min_value=1, max_value=6))):
+        line, _ = draw(st.sampled_from(lines))
+        container, key = draw(st.sampled_from(places(line)))
+        container[key] = draw(VALUES)
+    return [(json.dumps(line).encode(), agent) for line, agent in lines]
+
+
+@given(reshaped_logs())
+@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+def test_values_of_any_shape_in_good_lines_do_no_harm(lines: list[tuple[bytes, str | None]]) -> None:
+    harmless(lines)
+
+
+@given(st.lists(st.tuples(LINES.map(lambda line: json.dumps(line).encode()), AGENTS), max_size=8))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+@example([(b'{"type":"assistant","message":{"content":[],"usage":{"x":1e999}},"uuid":"\\ud800"}', None)])
+@example(
+    [(b'{"type":"system","subtype":"compact_boundary","compactMetadata":{"durationMs":1%s}}' % (b"0" * 400), None)]
+)
+def test_lines_of_any_shape_do_no_harm(lines: list[tuple[bytes, str | None]]) -> None:
+    harmless(lines)
+
+
+SPOILERS = st.sampled_from(
+    [
+        b"\x00",
+        b"\xff",
+        b"\\ud800",
+        b"\\u0000",
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"-",
+        b"{",
+        b"}",
+        b"[",
+        b'"',
+        b"\\",
+        b",",
+        b"null",
+        b'"type":{},',
+        b"1" * 400,
+        b"1" * 5000,
+        b"[" * 700,
+        b"]" * 700,
+        b"[" * 400 + b"]" * 400,
+        b"[" * 50_000,
+    ]
+)
+
+
+@st.composite
+def spoiled_logs(draw: st.DrawFn) -> list[tuple[bytes, str | None]]:
+    """The lines of a good log with bytes put in, taken out and put over others."""
+    lines = list(GOOD_LINES)
+    for _ in range(draw(st.integers(min_value=1, max_value=4))):
+        number = draw(st.integers(min_value=0, max_value=len(lines) - 1))
+        line, agent = lines[number]
+        # After a colon a spoiler stands for a whole value more often than not.
+        colons = [place + 1 for place, byte in enumerate(line) if byte == ord(":")]
+        start = draw(st.sampled_from(colons) if colons else st.just(0))
+        ends = [place for place in range(start, len(line)) if line[place : place + 1] in (b",", b"}")]
+        end = draw(st.sampled_from(ends[:2] or [start]) | st.integers(min_value=start, max_value=len(line)))
+        lines[number] = (line[:start] + draw(SPOILERS) + line[end:], agent)
+    return lines
+
+
+@given(spoiled_logs())
+@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+def test_spoiled_lines_do_no_harm(lines: list[tuple[bytes, str | None]]) -> None:
+    harmless(lines)
+
+
+@given(st.permutations(GOOD_LINES), st.integers(min_value=0, max_value=len(GOOD_LINES)))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+def test_lines_in_any_order_or_missing_do_no_harm(lines: list[tuple[bytes, str | None]], count: int) -> None:
+    harmless(lines[:count])
+
+
+@pytest.mark.parametrize("depth", [50, 300, 450, 490, 600, 900, 990, 5000])
+@pytest.mark.parametrize("place", ["input", "content", "text", "usage", "thinking", "toolUseResult"])
+def test_nesting_of_any_depth_does_no_harm(depth: int, place: str) -> None:
+    log = LogBuilder()
+    log.api_request(thinking={"here": "@thinking@"})
+    log.prompt([text("Count"), {"type": "text", "text": "@text@"}])
+    log.answer(tool_use("Bash", {"x": "@input@"}, id="toolu_1"), counts=usage(x="@usage@"))
+    log.tool_result("toolu_1", {"x": "@content@"}, noted={"x": "@toolUseResult@"})
+    deep = b"[" * depth + b"]" * depth
+    data = log.files()[log.path].replace(f'"@{place}@"'.encode(), deep)
+    assert deep in data
+
+    harmless((line, None) for line in data.splitlines())
+
+
+def test_a_version_of_many_digits_is_no_harm(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."), cut=True, version="9" * 5000)
+
+    harmless((line, None) for line in log.files()[log.path].splitlines())
+
+
+def test_a_long_prompt_full_of_opened_wrappers_takes_no_time(log: LogBuilder) -> None:
+    # Looked through once for each tag, this would take minutes.
+    log.prompt("<command-name><bash-input>" * 20_000)
+    log.answer(text("Two."))
+    before = time.process_time()
+
+    found = spans(log.files())
+
+    assert len(of(Generation, found)) == 1
+    assert time.process_time() - before < 5

@@ -1,0 +1,957 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import llma_core
+from llma_core import events
+from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, CaptureEvent, EventView
+from llma_core.privacy import Policy
+from llma_core.spans import Generation, Prompt, TokenUsage, Trace, TurnKey
+from tests.support.logs import LogBuilder, redacted_thinking, text, thinking, tool_use, usage
+from tests.support.sessions import body, built, identity, properties, spans
+
+NAMESPACE = UUID("a3c3f6c2-9b8e-4a3e-b3a1-7e6b8e9a0f00")
+ADA = Attribution(distinct_id="ada@example.com")
+BY_MESSAGE = replace(ADA, grouping="message")
+
+
+@pytest.fixture
+def log() -> LogBuilder:
+    log = LogBuilder()
+    log.prompt("Count the apple trees")
+    return log
+
+
+def sent(log: LogBuilder, attribution: Attribution = ADA, *, repository: str | None = None) -> list[dict[str, Any]]:
+    return [body(event) for event in built(spans(log.files()), attribution, repository=repository)]
+
+
+def generations(log: LogBuilder, attribution: Attribution = ADA) -> list[dict[str, Any]]:
+    return [event["properties"] for event in sent(log, attribution) if event["event"] == "$ai_generation"]
+
+
+def tool_spans(log: LogBuilder, attribution: Attribution = ADA) -> list[dict[str, Any]]:
+    return [event["properties"] for event in sent(log, attribution) if event["event"] == "$ai_span"]
+
+
+def trace(log: LogBuilder, attribution: Attribution = ADA) -> dict[str, Any]:
+    [event] = [event for event in sent(log, attribution) if event["event"] == "$ai_trace"]
+    properties = event["properties"]
+    assert isinstance(properties, dict)
+    return properties
+
+
+def key(*parts: str) -> str:
+    return str(uuid5(NAMESPACE, "|".join(parts)))
+
+
+# ---------------------------------------------------------------------- identity
+
+
+def test_uuids_are_made_of_the_session_and_of_what_happened(log: LogBuilder) -> None:
+    asking = log.answer(text("I look."), tool_use("Bash", id="toolu_1"))
+    asked_at = log.line()["timestamp"]
+    log.wait(3)
+    log.tool_result("toolu_1", "2")
+    log.compaction()
+    compacted = log.line(-2)["uuid"]
+    log.permanent_error()
+    failed = log.line()["uuid"]
+    session = log.session
+
+    uuids = {(event["event"], event["uuid"]) for event in sent(log)}
+
+    assert uuids == {
+        ("$ai_generation", key("cc-gen", session, asking)),
+        ("$ai_span", key("cc-span", session, "toolu_1", "Bash", asked_at)),
+        ("$ai_span", key("cc-compaction", session, compacted)),
+        ("$ai_generation", key("cc-error", session, failed)),
+        ("$ai_trace", key("cc-trace-session", session)),
+    }
+
+
+def test_a_turns_trace_is_named_by_its_prompt_or_by_its_first_message() -> None:
+    log = LogBuilder()
+    first = log.answer(text("Out of nowhere."))
+    prompt = log.prompt("Count")
+    log.answer(text("Two."))
+
+    traces = [event for event in sent(log, BY_MESSAGE) if event["event"] == "$ai_trace"]
+
+    assert [event["uuid"] for event in traces] == [
+        key("cc-trace-fallback", log.session, first),
+        key("cc-trace-msg", log.session, prompt),
+    ]
+    assert [event["properties"]["$ai_trace_id"] for event in traces] == [first, prompt]
+
+
+def test_what_happened_has_one_name_whatever_log_it_is_found_in(log: LogBuilder) -> None:
+    message = log.answer(tool_use("Bash", id="toolu_1"))
+    found = spans(log.files())
+
+    names = [identity(span) for span in found]
+
+    prompt = found[0]
+    assert isinstance(prompt, Prompt)
+    turn = prompt.context.turn
+    assert names == [
+        f"prompt|{prompt.identity}",
+        f"gen|{message}",
+        "call|toolu_1",
+        f"trace|{log.session}|prompt|{turn.id}",
+        f"trace|{log.session}",
+    ]
+
+
+def test_the_trace_of_a_session_and_of_its_turns_have_different_names() -> None:
+    names = {
+        events.trace_key("s1", None),
+        events.trace_key("s1", TurnKey(kind="prompt", id="x")),
+        events.trace_key("s1", TurnKey(kind="stretch", id="x")),
+        events.trace_key("s2", None),
+    }
+
+    assert len(names) == 4
+
+
+def test_an_event_carries_the_name_it_is_given(log: LogBuilder) -> None:
+    [_, *_, last] = spans(log.files())
+    assert isinstance(last, Trace)
+
+    event = events.build(last, ADA, name="trace|s1|2")
+
+    assert (event.name, event.identity, event.cut) == ("$ai_trace", "trace|s1|2", False)
+    assert event.uuid == body(event)["uuid"]
+
+
+# ---------------------------------------------------------------------- time and place
+
+
+def test_timestamps_are_the_logs_own(log: LogBuilder) -> None:
+    log.answer(text("I look."), tool_use("Bash", id="toolu_1"))
+    ended = log.line()["timestamp"]
+    log.wait(3)
+    log.tool_result("toolu_1", "2")
+    result = log.line()["timestamp"]
+
+    times = {event["event"]: event["timestamp"] for event in sent(log)}
+
+    assert times == {"$ai_generation": ended, "$ai_span": result, "$ai_trace": ended}
+
+
+def test_a_call_without_a_result_has_its_own_time_and_nothing_it_does_not_know(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_1"))
+    asked = log.line()["timestamp"]
+
+    [event] = [event for event in sent(log) if event["event"] == "$ai_span"]
+
+    said = event["properties"]
+    assert event["timestamp"] == asked
+    assert said["claude_code_tool_status"] == "no_result"
+    assert said["$ai_is_error"] is False
+    assert {"$ai_latency", "$ai_output_state", "$ai_error", "claude_code_permission_decision"}.isdisjoint(said)
+
+
+def test_a_trace_without_a_generation_has_its_prompts_time(log: LogBuilder) -> None:
+    [event] = sent(log)
+
+    assert event["timestamp"] == log.line(0)["timestamp"]
+
+
+@pytest.mark.parametrize(
+    ("logged", "sent_as"),
+    [
+        ("2026-03-02T09:00:00Z", "2026-03-02T09:00:00.000Z"),
+        ("2026-03-02T10:00:00.050+01:00", "2026-03-02T09:00:00.050Z"),
+        ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"),
+        ("0999-01-01T00:00:00Z", "0999-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_time_is_rfc_3339_in_utc_with_milliseconds(log: LogBuilder, logged: str, sent_as: str) -> None:
+    log.answer(text("Two."), timestamp=logged)
+
+    [event] = [event for event in sent(log) if event["event"] == "$ai_generation"]
+
+    assert event["timestamp"] == sent_as
+
+
+@pytest.mark.parametrize("logged", ["no time", "", "0001-01-01T00:00:00+10:00"])
+def test_without_a_time_of_its_own_an_event_has_that_of_the_line_before(log: LogBuilder, logged: str) -> None:
+    before = log.line()["timestamp"]
+    log.answer(text("Two."), timestamp=logged)
+
+    [event] = [event for event in sent(log) if event["event"] == "$ai_generation"]
+
+    assert event["timestamp"] == before
+    assert "$ai_latency" not in event["properties"]
+
+
+def test_by_session_everything_hangs_in_the_sessions_trace(log: LogBuilder) -> None:
+    message = log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "go", type="gardener")
+    inner = agent.answer(tool_use("Bash", id="toolu_2"))
+    agent.tool_result("toolu_2")
+
+    places = {
+        said["$ai_span_id"]: (said["$ai_trace_id"], said["$ai_session_id"], said["$ai_parent_id"])
+        for said in generations(log) + tool_spans(log)
+    }
+
+    session = log.session
+    assert places == {
+        message: (session, session, session),
+        "toolu_1": (session, session, message),
+        inner: (session, session, "toolu_1"),
+        "toolu_2": (session, session, inner),
+    }
+    whole = trace(log)
+    assert (whole["$ai_trace_id"], whole["$ai_span_id"], whole["$ai_session_id"]) == (session, session, session)
+    assert "$ai_parent_id" not in whole
+
+
+def test_by_message_everything_hangs_in_its_prompts_trace_subagents_too(log: LogBuilder) -> None:
+    log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"))
+    log.agent("toolu_1", "go").answer(text("sub"))
+    second = log.prompt("And the pears?")
+    log.answer(text("Three."))
+    first = log.line(0)["promptId"]
+
+    said = generations(log, BY_MESSAGE)
+
+    assert {event["$ai_session_id"] for event in said} == {log.session}
+    assert sorted((event["$ai_trace_id"], event["$ai_parent_id"]) for event in said) == sorted(
+        [(first, first), (first, "toolu_1"), (second, second)]
+    )
+    assert [e["properties"]["$ai_span_id"] for e in sent(log, BY_MESSAGE) if e["event"] == "$ai_trace"] == [
+        first,
+        second,
+    ]
+
+
+# ---------------------------------------------------------------------- generations
+
+
+def test_the_properties_of_a_generation(log: LogBuilder) -> None:
+    counts = usage(
+        9,
+        777,
+        cache_read=9881,
+        cache_5m=617,
+        cache_1h=1235,
+        output_tokens_details={"thinking_tokens": 40},
+        server_tool_use={"web_search_requests": 2},
+        speed="fast",
+    )
+    log.wait(1)
+    log.api_request(max_tokens=64000, thinking={"type": "adaptive"})
+    log.wait(2)
+    message = log.answer(
+        thinking("hm", signature="c2VjcmV0"),
+        redacted_thinking(),
+        text("I look."),
+        tool_use("Bash", {"command": "ls"}, id="toolu_1"),
+        tool_use("mcp__trees__grow", id="toolu_2"),
+        counts=counts,
+        attributionSkill="pruning",
+        attributionMcpServer="trees",
+        attributionMcpTool="grow",
+    )
+
+    [said] = generations(log)
+
+    assert said == {
+        "$lib": "posthog-llma-daemon",
+        "$lib_version": llma_core.__version__,
+        "$ai_lib": "posthog-llma-daemon",
+        "$ai_lib_version": llma_core.__version__,
+        "$ai_framework": "claude-code",
+        "$ai_project_name": "orchard",
+        "$ai_agent_name": "claude-code",
+        "$ai_git_branch": "main",
+        "$geoip_disable": True,
+        "$ai_trace_id": log.session,
+        "$ai_session_id": log.session,
+        "$ai_parent_id": log.session,
+        "$ai_span_id": message,
+        "$ai_model": "claude-opus-5-5",
+        "$ai_provider": "anthropic",
+        "$ai_input_tokens": 9,
+        "$ai_output_tokens": 777,
+        "$ai_cache_read_input_tokens": 9881,
+        "$ai_cache_creation_input_tokens": 1852,
+        "$ai_cache_creation_5m_input_tokens": 617,
+        "$ai_cache_creation_1h_input_tokens": 1235,
+        "$ai_cache_reporting_exclusive": True,
+        "$ai_total_tokens": 786,
+        "$ai_reasoning_tokens": 40,
+        "$ai_web_search_count": 2,
+        "$ai_usage": counts,
+        "$ai_latency": 2.5,
+        "$ai_stop_reason": "tool_use",
+        "$ai_input": [{"role": "user", "content": "Count the apple trees"}],
+        "$ai_output_choices": [
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm"},
+                    {"type": "thinking", "thinking": "[redacted by the provider]"},
+                    {"type": "text", "text": "I look."},
+                    {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": "ls"}},
+                    {"type": "tool_use", "id": "toolu_2", "name": "mcp__trees__grow", "input": {}},
+                ],
+            }
+        ],
+        "$ai_tools_called": "Bash,mcp__trees__grow",
+        "$ai_tool_call_count": 2,
+        "$ai_model_parameters": {
+            "max_tokens": 64000,
+            "thinking": {"type": "adaptive"},
+            "effort": "medium",
+            "service_tier": "standard",
+            "speed": "fast",
+        },
+        "$ai_user_prompt": "Count the apple trees",
+        "$ai_trace_name": "Count the apple trees",
+        "$ai_is_error": False,
+        "claude_code_version": "2.1.329",
+        "claude_code_entrypoint": "cli",
+        "claude_code_permission_mode": "default",
+        "claude_code_effort": "medium",
+        "claude_code_skill": "pruning",
+        "claude_code_mcp_server": "trees",
+        "claude_code_mcp_tool": "grow",
+    }
+
+
+def test_a_message_without_calls_calls_no_tools_and_says_so(log: LogBuilder) -> None:
+    log.answer(text("Two."))
+
+    [said] = generations(log, replace(ADA, policy=Policy(level="metadata")))
+
+    assert (said["$ai_tools_called"], said["$ai_tool_call_count"]) == ("", 0)
+
+
+def test_a_comma_in_a_tools_name_does_not_make_it_two(log: LogBuilder) -> None:
+    log.answer(tool_use("a,b", id="toolu_1"))
+
+    [said] = generations(log)
+
+    assert said["$ai_tools_called"] == "a_b"
+
+
+def test_what_is_not_known_is_absent(log: LogBuilder) -> None:
+    log.raw({"type": "assistant", "message": {"id": "msg_bare", "role": "assistant", "content": []}})
+
+    [said] = generations(log)
+
+    assert said["$ai_span_id"] == "msg_bare"
+    absent = {
+        "$ai_model",
+        "$ai_input_tokens",
+        "$ai_output_tokens",
+        "$ai_total_tokens",
+        "$ai_cache_reporting_exclusive",
+        "$ai_usage",
+        "$ai_latency",
+        "$ai_stop_reason",
+        "$ai_output_choices",
+        "$ai_model_parameters",
+        "$ai_project_name",
+        "$ai_git_branch",
+        "$ai_error",
+        "claude_code_version",
+        "claude_code_effort",
+        "claude_code_skill",
+    }
+    assert absent.isdisjoint(said)
+    assert None not in said.values()
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (
+            {"input_tokens": 0, "output_tokens": 0},
+            {"$ai_input_tokens": 0, "$ai_output_tokens": 0, "$ai_total_tokens": 0},
+        ),
+        ({"input_tokens": 5}, {"$ai_input_tokens": 5}),
+        ({"output_tokens": 5}, {"$ai_output_tokens": 5}),
+    ],
+)
+def test_a_count_of_zero_is_a_count_and_a_missing_one_is_none(
+    log: LogBuilder, counts: dict[str, int], expected: dict[str, int]
+) -> None:
+    log.answer(text("Two."), counts=counts)
+
+    [said] = generations(log)
+
+    shown = ("$ai_input_tokens", "$ai_output_tokens", "$ai_total_tokens")
+    assert {name: said[name] for name in shown if name in said} == expected
+
+
+@pytest.mark.parametrize(
+    ("split", "aggregate", "shown"),
+    [
+        ({"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3}, 5, (2, 3)),
+        ({"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}, 0, (0, 0)),
+        ({"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 3}, 3, (0, 3)),
+        ({"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3}, 6, (None, None)),
+        ({"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3}, None, (None, None)),
+        ({"ephemeral_5m_input_tokens": 5}, 5, (None, None)),
+        ({"ephemeral_1h_input_tokens": 5}, 5, (None, None)),
+        (None, 5, (None, None)),
+    ],
+)
+def test_the_split_of_cache_writes_is_shown_whole_and_only_if_it_adds_up(
+    log: LogBuilder, split: dict[str, int] | None, aggregate: int | None, shown: tuple[int | None, int | None]
+) -> None:
+    log.answer(text("Two."), counts={"cache_creation": split, "cache_creation_input_tokens": aggregate})
+
+    [said] = generations(log)
+
+    names = ("$ai_cache_creation_5m_input_tokens", "$ai_cache_creation_1h_input_tokens")
+    assert tuple(said.get(name) for name in names) == shown
+    assert said.get("$ai_cache_creation_input_tokens") == aggregate
+
+
+def test_thinking_and_searches_of_zero_are_not_shown(log: LogBuilder) -> None:
+    log.answer(
+        text("Two."),
+        counts=usage(output_tokens_details={"thinking_tokens": 0}, server_tool_use={"web_search_requests": 0}),
+    )
+
+    [said] = generations(log)
+
+    assert {"$ai_reasoning_tokens", "$ai_web_search_count"}.isdisjoint(said)
+
+
+def test_a_partial_generation_says_that_its_output_is_a_lower_bound(log: LogBuilder) -> None:
+    log.answer(text("Tw"), cut=True)
+    log.answer(text("A slow"), aborted=True)
+    log.interrupted()
+    log.answer(text("Two."))
+
+    cut, stopped, whole = generations(log)
+
+    assert (cut["claude_code_output_tokens_partial"], cut["$ai_is_error"]) == (True, False)
+    assert "$ai_stop_reason" not in cut
+    assert (stopped["claude_code_output_tokens_partial"], stopped["$ai_stop_reason"]) == (True, "interrupted")
+    assert "claude_code_output_tokens_partial" not in whole
+
+
+def test_the_input_is_the_delta_or_the_prompt(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "2")
+    log.answer(text("Two."))
+
+    _, delta = generations(log)
+    _, prompt = generations(log, replace(ADA, input_mode="prompt"))
+
+    result = {"tool_use_id": "toolu_1", "type": "tool_result", "content": "2"}
+    assert delta["$ai_input"] == [{"role": "user", "content": [result]}]
+    assert prompt["$ai_input"] == [{"role": "user", "content": "Count the apple trees"}]
+
+
+def test_without_a_prompt_the_prompt_input_is_absent() -> None:
+    log = LogBuilder()
+    log.answer(text("Out of nowhere."))
+
+    [said] = generations(log, replace(ADA, input_mode="prompt"))
+
+    assert {"$ai_input", "$ai_user_prompt"}.isdisjoint(said)
+
+
+# ---------------------------------------------------------------------- failures
+
+
+def test_a_failed_attempt_is_a_generation_that_failed_and_has_no_counts(log: LogBuilder) -> None:
+    log.api_request(model="claude-haiku-4-5")
+    log.wait(1)
+    log.api_error(529, "overloaded_error", words="Overloaded")
+    line = log.line()
+
+    [said] = generations(log)
+
+    assert said["$ai_span_id"] == line["uuid"]
+    assert (said["$ai_is_error"], said["$ai_http_status"], said["$ai_error_type"]) == (True, 529, "overloaded_error")
+    assert "Overloaded" in said["$ai_error"]
+    assert (said["$ai_model"], said["$ai_provider"], said["$ai_latency"]) == ("claude-haiku-4-5", "anthropic", 1.1)
+    assert (said["$ai_user_prompt"], said["$ai_trace_name"]) == ("Count the apple trees",) * 2
+    assert [name for name in said if "token" in name] == []
+    assert {"$ai_usage", "$ai_stop_reason", "$ai_output_choices"}.isdisjoint(said)
+
+
+# ---------------------------------------------------------------------- tool calls
+
+
+def test_the_properties_of_a_tool_call(log: LogBuilder) -> None:
+    message = log.answer(tool_use("mcp__trees__grow_tall", {"kind": "apple"}, id="toolu_1"))
+    log.wait(2)
+    log.tool_result("toolu_1", [text("grown")])
+
+    [said] = tool_spans(log)
+
+    assert {name: value for name, value in said.items() if "lib" not in name} == {
+        "$ai_framework": "claude-code",
+        "$ai_project_name": "orchard",
+        "$ai_agent_name": "claude-code",
+        "$ai_git_branch": "main",
+        "$geoip_disable": True,
+        "$ai_trace_id": log.session,
+        "$ai_session_id": log.session,
+        "$ai_parent_id": message,
+        "$ai_span_id": "toolu_1",
+        "$ai_span_name": "mcp__trees__grow_tall",
+        "$ai_span_type": "tool",
+        "$ai_latency": 2.1,
+        "$ai_input_state": {"kind": "apple"},
+        "$ai_output_state": [{"type": "text", "text": "grown"}],
+        "$ai_trace_name": "Count the apple trees",
+        "$ai_is_error": False,
+        "claude_code_tool_status": "ok",
+        "claude_code_permission_decision": "accept",
+        "claude_code_mcp_server": "trees",
+        "claude_code_mcp_tool": "grow_tall",
+        "claude_code_version": "2.1.329",
+        "claude_code_entrypoint": "cli",
+        "claude_code_permission_mode": "default",
+        "claude_code_effort": "medium",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("Bash", "tool"), ("Agent", "agent"), ("Task", "agent"), ("TaskCreate", "tool")]
+)
+def test_only_calls_that_start_subagents_are_agents(log: LogBuilder, name: str, kind: str) -> None:
+    log.answer(tool_use(name, id="toolu_1"))
+
+    [said] = tool_spans(log)
+
+    assert (said["$ai_span_name"], said["$ai_span_type"]) == (name, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "server", "tool"),
+    [
+        ("mcp__trees__grow", "trees", "grow"),
+        ("mcp__trees__grow__tall", "trees", "grow__tall"),
+        ("mcp__trees", "trees", None),
+        ("mcp__", None, None),
+        ("mcp_trees", None, None),
+        ("Bash", None, None),
+    ],
+)
+def test_an_mcp_tools_name_tells_its_server(log: LogBuilder, name: str, server: str | None, tool: str | None) -> None:
+    log.answer(tool_use(name, id="toolu_1"))
+
+    [said] = tool_spans(log)
+
+    assert (said.get("claude_code_mcp_server"), said.get("claude_code_mcp_tool")) == (server, tool)
+
+
+def test_a_failed_call_says_what_went_wrong(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "Exit code 3\nout", error=True)
+
+    [said] = tool_spans(log)
+
+    assert (said["$ai_is_error"], said["$ai_error"], said["claude_code_tool_status"]) == (
+        True,
+        "Exit code 3\nout",
+        "error",
+    )
+
+
+def test_a_denied_call_is_an_error_and_says_that_it_was_denied(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.denied("toolu_1")
+
+    [said] = tool_spans(log)
+
+    assert (said["$ai_is_error"], said["claude_code_tool_status"]) == (True, "denied")
+    assert said["claude_code_permission_decision"] == "reject"
+
+
+def test_a_tool_that_printed_nothing_has_an_empty_output(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "")
+
+    [said] = tool_spans(log)
+
+    assert said["$ai_output_state"] == ""
+
+
+def test_tool_content_is_cut_string_by_string_also_inside_messages(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", {"command": "x" * 50, "n": 5}, id="toolu_1"))
+    log.tool_result("toolu_1", "y" * 50, error=True)
+    log.answer(text("z" * 50))
+    short = replace(ADA, policy=Policy(max_length=10))
+    cut_x, cut_y = "x" * 10 + "… [40 more characters]", "y" * 10 + "… [40 more characters]"
+
+    [span] = tool_spans(log, short)
+    first, second = generations(log, short)
+
+    assert (span["$ai_input_state"], span["$ai_output_state"]) == ({"command": cut_x, "n": 5}, cut_y)
+    assert span["$ai_error"] == cut_y
+    assert first["$ai_output_choices"][0]["content"][0]["input"] == {"command": cut_x, "n": 5}
+    assert second["$ai_input"][0]["content"][0]["content"] == cut_y
+    assert second["$ai_output_choices"][0]["content"] == [text("z" * 50)]
+
+
+def test_a_compaction(log: LogBuilder) -> None:
+    log.compaction(trigger="manual", preTokens=150000, postTokens=3000, durationMs=1500)
+
+    [said] = tool_spans(log)
+
+    assert (said["$ai_span_name"], said["$ai_span_type"], said["$ai_latency"]) == ("compaction", "compaction", 1.5)
+    assert said["$ai_parent_id"] == log.session
+    assert said["claude_code_compaction_trigger"] == "manual"
+    assert (said["claude_code_tokens_before"], said["claude_code_tokens_after"]) == (150000, 3000)
+
+
+# ---------------------------------------------------------------------- traces
+
+
+def test_the_properties_of_a_sessions_trace(log: LogBuilder) -> None:
+    log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"), counts=usage(10, 20))
+    agent = log.agent("toolu_1", "go")
+    agent.answer(text("sub"), counts=usage(1, 2))
+    log.agent_result("toolu_1", agent, "sub")
+    log.api_error()
+    log.compaction()
+    log.title("Trees")
+    log.answer(text("Two."), counts=usage(100, 200))
+    log.cost_state(0.25, added=12, removed=0)
+
+    said = trace(log)
+
+    assert {name: value for name, value in said.items() if "lib" not in name} == {
+        "$ai_framework": "claude-code",
+        "$ai_project_name": "orchard",
+        "$ai_agent_name": "claude-code",
+        "$ai_git_branch": "main",
+        "$geoip_disable": True,
+        "$ai_trace_id": log.session,
+        "$ai_session_id": log.session,
+        "$ai_span_id": log.session,
+        "$ai_trace_name": "Trees",
+        "$ai_span_name": "Trees",
+        "$ai_latency": 1.1,
+        "$ai_total_input_tokens": 111,
+        "$ai_total_output_tokens": 222,
+        "$ai_is_error": False,
+        "$ai_input_state": "Count the apple trees",
+        "$ai_output_state": "Two.",
+        "claude_code_generations": 3,
+        "claude_code_tool_calls": 1,
+        "claude_code_subagents": 1,
+        "claude_code_api_errors": 1,
+        "claude_code_compactions": 1,
+        "claude_code_client_cost_usd": 0.25,
+        "claude_code_lines_added": 12,
+        "claude_code_lines_removed": 0,
+        "claude_code_version": "2.1.329",
+        "claude_code_entrypoint": "cli",
+        "claude_code_permission_mode": "default",
+        "claude_code_effort": "medium",
+    }
+
+
+def test_a_turns_trace_has_no_totals_of_the_client(log: LogBuilder) -> None:
+    log.answer(text("Two."))
+    log.cost_state()
+
+    said = trace(log, BY_MESSAGE)
+
+    assert [name for name in said if "cost" in name or "lines" in name] == []
+
+
+def test_a_trace_that_ended_in_an_error_says_so(log: LogBuilder) -> None:
+    log.permanent_error("API Error: 400 messages.0: too many trees")
+
+    said = trace(log)
+
+    assert (said["$ai_is_error"], said["$ai_error_type"]) == (True, "invalid_request_error")
+    assert said["$ai_error"] == "API Error: 400 messages.0: too many trees"
+    assert {"$ai_total_input_tokens", "$ai_total_output_tokens", "$ai_output_state"}.isdisjoint(said)
+
+
+def test_the_name_of_a_trace_is_the_title_by_session_and_the_prompt_by_message(log: LogBuilder) -> None:
+    log.title("Trees")
+    log.answer(text("Two."))
+
+    assert {said["$ai_trace_name"] for said in generations(log)} == {"Trees"}
+    assert {said["$ai_trace_name"] for said in generations(log, BY_MESSAGE)} == {"Count the apple trees"}
+    assert trace(log)["$ai_trace_name"] == "Trees"
+    assert trace(log, BY_MESSAGE)["$ai_trace_name"] == "Count the apple trees"
+
+
+# ---------------------------------------------------------------------- on every event
+
+
+def test_a_made_up_person_gets_no_profile(log: LogBuilder) -> None:
+    log.answer(text("Two."))
+
+    for event in sent(log, Attribution(distinct_id="claude-code:s1", identified=False)):
+        assert event["distinct_id"] == "claude-code:s1"
+        assert event["properties"]["$process_person_profile"] is False
+    for event in sent(log):
+        assert event["distinct_id"] == "ada@example.com"
+        assert "$process_person_profile" not in event["properties"]
+
+
+def test_repository_purpose_and_own_properties_are_on_every_event(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", id="toolu_1"))
+    attribution = replace(ADA, purpose="review", properties={"team": "trees", "$ai_input_token_price": 0.5})
+
+    found = sent(log, attribution, repository="ada/orchard")
+
+    assert len(found) == 3
+    for event in found:
+        said = event["properties"]
+        assert (said["$ai_git_repo"], said["$ai_purpose"], said["team"]) == ("ada/orchard", "review", "trees")
+        assert said["$ai_input_token_price"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("cwd", "project"),
+    [
+        ("/home/zelda/orchard", "orchard"),
+        ("/home/zelda/orchard/", "orchard"),
+        ("C:\\Users\\zelda\\orchard", "orchard"),
+        ("orchard", "orchard"),
+        ("/", None),
+        ("", None),
+    ],
+)
+def test_of_a_folder_only_its_own_name_is_told(cwd: str, project: str | None) -> None:
+    log = LogBuilder(cwd=cwd)
+    log.prompt("Count")
+    log.answer(text("Two."))
+
+    [said] = generations(log)
+
+    assert said.get("$ai_project_name") == project
+    assert "zelda" not in json.dumps(said)
+
+
+def test_a_subagents_events_carry_its_type(log: LogBuilder) -> None:
+    log.answer(tool_use("Agent", {"prompt": "go", "subagent_type": "gardener"}, id="toolu_1"))
+    log.agent("toolu_1", "go", type="gardener").answer(text("sub"))
+
+    assert sorted(said["$ai_agent_name"] for said in generations(log)) == ["claude-code", "gardener"]
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("team", False),
+        ("$ai_purpose", False),
+        ("$ai_project_name", False),
+        ("$ai_agent_name", False),
+        ("$ai_git_repo", False),
+        ("$ai_git_branch", False),
+        ("$ai_input_token_price", False),
+        ("$ai_cache_read_token_price", False),
+        ("$ai_request_price", False),
+        ("$groups", False),
+        ("$ai_trace_id", True),
+        ("$ai_session_id", True),
+        ("$ai_span_id", True),
+        ("$ai_parent_id", True),
+        ("$ai_input_tokens", True),
+        ("$ai_total_tokens", True),
+        ("$ai_input", True),
+        ("$ai_model", True),
+        ("$ai_is_error", True),
+        ("$ai_input_cost_usd", True),
+        ("claude_code_version", True),
+        ("distinct_id", True),
+        ("token", True),
+        ("$lib", True),
+        ("$insert_id", True),
+        ("$process_person_profile", True),
+        ("$geoip_disable", True),
+    ],
+)
+def test_a_users_own_property_may_not_replace_what_is_measured(name: str, refused: bool) -> None:
+    assert events.refused_properties([name]) == ({name} if refused else frozenset())
+
+
+def test_every_property_that_is_sent_and_no_name_is_refused(log: LogBuilder) -> None:
+    log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"))
+    log.compaction()
+    log.permanent_error()
+    names = {name for event in sent(log, repository="ada/orchard") for name in event["properties"]}
+    free = {"$ai_project_name", "$ai_agent_name", "$ai_git_branch", "$ai_git_repo", "$ai_purpose"}
+
+    may_be_given = names - events.refused_properties(names)
+
+    # The library's and the framework's names are constants of this project.
+    assert may_be_given <= free
+
+
+# ---------------------------------------------------------------------- sizes
+
+
+def large(log: LogBuilder, **content: str) -> CaptureEvent:
+    log.prompt(content.get("prompt", "Count"))
+    log.answer(
+        text(content.get("answer", "Two.")), tool_use("Bash", {"command": content.get("command", "ls")}, id="toolu_1")
+    )
+    found = spans(log.files())
+    [generation] = [span for span in found if isinstance(span, Generation)]
+    return events.build(generation, replace(ADA, policy=Policy(max_length=10**9)), name="gen|m")
+
+
+def test_an_event_within_the_limit_is_not_touched(log: LogBuilder) -> None:
+    event = large(log)
+
+    assert events.fit(event, len(event.body)) is event
+
+
+def test_an_event_over_the_limit_loses_its_longest_strings_and_says_so(log: LogBuilder) -> None:
+    event = large(log, answer="a" * 50_000, command="short", prompt="p" * 100)
+
+    smaller = events.fit(event, 20_000)
+
+    said, whole = properties(smaller), properties(event)
+    assert len(smaller.body) <= 20_000
+    assert smaller.cut
+    assert (smaller.name, smaller.uuid, smaller.identity) == (event.name, event.uuid, event.identity)
+    answer, call = said["$ai_output_choices"][0]["content"]
+    assert answer["text"].startswith("aaaa")
+    assert answer["text"].endswith(" more characters]")
+    assert call == whole["$ai_output_choices"][0]["content"][1]
+    assert said["$ai_user_prompt"] == "p" * 100
+    content = {"$ai_output_choices", "$ai_input", "$ai_user_prompt"}
+    assert {n: v for n, v in said.items() if n not in content} == {n: v for n, v in whole.items() if n not in content}
+
+
+def test_cutting_keeps_as_much_as_fits(log: LogBuilder) -> None:
+    event = large(log, answer="a" * 50_000)
+
+    assert 19_900 < len(events.fit(event, 20_000).body) <= 20_000
+
+
+@given(
+    answer=st.integers(min_value=0, max_value=30_000),
+    command=st.integers(min_value=0, max_value=30_000),
+    letter=st.sampled_from(["a", "\U0001f34e", "\n", '"', "\\"]),
+    limit=st.integers(min_value=3_000, max_value=60_000),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_event_fits_any_limit_that_leaves_room_for_what_is_no_content(
+    answer: int, command: int, letter: str, limit: int
+) -> None:
+    event = large(LogBuilder(), answer=letter * answer, command=letter * command)
+
+    smaller = events.fit(event, limit)
+
+    assert len(smaller.body) <= limit
+    assert smaller.cut == (len(event.body) > limit)
+    said, whole = body(smaller), body(event)
+    assert (said["uuid"], said["timestamp"]) == (whole["uuid"], whole["timestamp"])
+    kept = ("$ai_input_tokens", "$ai_output_tokens", "$ai_latency", "$ai_trace_id", "$ai_span_id", "$ai_tools_called")
+    assert {name: said["properties"][name] for name in kept} == {name: whole["properties"][name] for name in kept}
+    assert events.fit(event, limit) == smaller
+
+
+def test_when_even_the_markers_are_too_long_the_content_goes(log: LogBuilder) -> None:
+    log.answer(*(text("word") for _ in range(1)), *({"type": "text", "text": f"{n}"} for n in range(2000)))
+    [generation] = [span for span in spans(log.files()) if isinstance(span, Generation)]
+    event = events.build(generation, ADA, name="gen|m")
+
+    smaller = events.fit(event, 3_000)
+
+    assert len(smaller.body) <= 3_000
+    assert "$ai_output_choices" not in properties(smaller)
+    assert properties(smaller)["$ai_output_tokens"] == 50
+
+
+def test_an_event_is_built_within_the_ai_paths_limit(log: LogBuilder) -> None:
+    event = large(log, answer="\U0001f34e" * 3_000_000)
+
+    assert event.cut
+    assert AI_EVENT_LIMIT - 1000 < len(event.body) <= AI_EVENT_LIMIT
+    assert events.fit(event, BATCH_EVENT_LIMIT).cut
+
+
+# ---------------------------------------------------------------------- reading back
+
+
+def test_an_event_reads_back(log: LogBuilder) -> None:
+    message = log.answer(tool_use("Bash", id="toolu_1"), counts=usage(9, 777, cache_read=5, cache_5m=2, cache_1h=1))
+    log.tool_result("toolu_1", "no", error=True)
+
+    views = {view.kind: view for view in map(events.read, (event.body for event in built(spans(log.files()))))}
+
+    generation, span, whole = views["generation"], views["span"], views["trace"]
+    assert (generation.span_id, generation.parent_id, generation.label) == (message, log.session, "claude-opus-5-5")
+    assert (generation.input_tokens, generation.output_tokens) == (9, 777)
+    assert (generation.cache_read_tokens, generation.cache_write_tokens) == (5, 3)
+    assert (generation.stop_reason, generation.is_error, generation.error) == ("tool_use", False, None)
+    assert (generation.project, generation.agent, generation.session_id) == ("orchard", "claude-code", log.session)
+    assert (span.label, span.span_type, span.status, span.is_error, span.error) == ("Bash", "tool", "error", True, "no")
+    assert span.latency == pytest.approx(0.1)
+    assert (whole.label, whole.trace_id, whole.parent_id) == ("Count the apple trees", log.session, None)
+    assert whole.timestamp == generation.timestamp
+
+
+def test_an_event_of_another_kind_reads_back_as_far_as_it_goes() -> None:
+    view = events.read(b'{"event":"$pageview","properties":{"$ai_model":"m"}}')
+
+    assert (view.kind, view.name, view.label, view.timestamp, view.trace_id) == ("other", "$pageview", "", "", "")
+    assert isinstance(view, EventView)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"properties":5}'])
+def test_what_is_no_event_does_not_read_back(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        events.read(data)
+
+
+# ---------------------------------------------------------------------- bodies
+
+
+def test_an_event_is_one_json_object_of_four_or_five_keys(log: LogBuilder) -> None:
+    log.answer(text("Two \U0001f34e trees"))
+
+    for event in built(spans(log.files())):
+        assert list(body(event)) == ["event", "uuid", "distinct_id", "timestamp", "properties"]
+        assert b"\n" not in event.body
+        assert "\U0001f34e".encode() in event.body or event.name != "$ai_generation"
+
+
+def test_the_same_log_gives_the_same_bytes(log: LogBuilder) -> None:
+    log.answer(tool_use("Bash", {"b": 1, "a": 2}, id="toolu_1"))
+    log.tool_result("toolu_1", "2")
+
+    first, second = built(spans(log.files())), built(spans(log.files()))
+
+    assert first == second
+
+
+def _one_call() -> LogBuilder:
+    log = LogBuilder()
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    return log
+
+
+@given(st.builds(TokenUsage, input=st.none() | st.integers(0, 2**63 - 1), output=st.none() | st.integers(0, 2**63 - 1)))
+def test_any_counts_make_an_event(counts: TokenUsage) -> None:
+    [generation] = [span for span in spans(_one_call().files()) if isinstance(span, Generation)]
+
+    said = properties(events.build(replace(generation, usage=counts), ADA, name="gen|m"))
+
+    assert said.get("$ai_input_tokens") == counts.input
+    assert ("$ai_total_tokens" in said) == (counts.input is not None and counts.output is not None)

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llma_core import events
+from llma_core.privacy import ContentLevel, Policy, cut, cut_strings, text_of
+from llma_core.spans import ContentBlock, InputMessage
+from tests.support.logs import LogBuilder, image, redacted_thinking, text, thinking, tool_use
+from tests.support.sessions import body, built, spans
+
+FULL = Policy()
+NO_TOOLS = Policy(level="no_tool_content")
+METADATA = Policy(level="metadata")
+LEVELS: tuple[ContentLevel, ...] = ("full", "no_tool_content", "metadata")
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["type", "source", "text", "content", "input", "data"]) | st.text(), inner, max_size=4
+        )
+    ),
+    max_leaves=20,
+)
+
+
+def raw(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def block(value: dict[str, Any]) -> ContentBlock:
+    return ContentBlock(type=str(value.get("type", "")), raw=raw(value))
+
+
+def message(content: Any, origin: Any = "prompt") -> InputMessage:
+    return InputMessage(role="user", content=raw(content), origin=origin)
+
+
+# ---------------------------------------------------------------------- cutting
+
+
+def test_a_text_within_the_limit_stays() -> None:
+    assert cut("apple", 5) == "apple"
+
+
+def test_a_cut_keeps_the_head_and_says_how_much_is_gone() -> None:
+    assert cut("apple tree", 5) == "apple… [5 more characters]"
+
+
+def test_cutting_counts_characters_and_not_bytes() -> None:
+    assert cut("\U0001f34e" * 6, 5) == "\U0001f34e" * 5 + "… [1 more characters]"
+
+
+def test_every_string_of_a_value_is_cut_and_nothing_else_is_touched() -> None:
+    value = {"long key is kept": "abcdef", "list": ["abcdef", 12345678, None, True, {"x": "abc"}]}
+
+    assert cut_strings(value, 3) == {
+        "long key is kept": "abc… [3 more characters]",
+        "list": ["abc… [3 more characters]", 12345678, None, True, {"x": "abc"}],
+    }
+
+
+@given(value=JSON)
+def test_a_generous_limit_changes_nothing(value: Any) -> None:
+    assert cut_strings(value, 10_000) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("plain", "plain"),
+        ([{"type": "text", "text": "one"}, {"type": "image"}, {"type": "text", "text": "two"}], "one\ntwo"),
+        ([{"type": "text", "text": 5}, {"type": "text"}, "loose", None], ""),
+        ({"type": "text", "text": "no list"}, ""),
+        (None, ""),
+        (5, ""),
+    ],
+)
+def test_the_words_of_content(content: Any, words: str) -> None:
+    assert text_of(content) == words
+
+
+# ---------------------------------------------------------------------- tool content
+
+
+def test_a_tools_value_is_cut_string_by_string() -> None:
+    policy = Policy(max_length=3)
+
+    assert policy.tool_value(raw({"command": "ls -la", "n": 5})) == {"command": "ls … [3 more characters]", "n": 5}
+    assert policy.tool_text(raw("failed")) == "fai… [3 more characters]"
+
+
+def test_a_tools_words_are_those_of_its_text_blocks() -> None:
+    assert FULL.tool_text(raw([text("one"), image(), text("two")])) == "one\ntwo"
+    assert FULL.tool_text(raw([image()])) is None
+
+
+@pytest.mark.parametrize("policy", [NO_TOOLS, METADATA])
+def test_below_full_nothing_of_a_tool_leaves(policy: Policy) -> None:
+    assert policy.tool_value(raw({"command": "ls"})) is None
+    assert policy.tool_text(raw("Exit code 1")) is None
+
+
+def test_a_tool_that_printed_nothing_is_known_to_have() -> None:
+    assert FULL.tool_value(b'""') == ""
+    assert FULL.tool_value(None) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"schema": {"type": ["string", "null"]}},
+        {"type": {"nested": True}},
+        {"properties": {"type": {"type": "string"}, "source": {"type": "object"}}},
+        [{"type": []}],
+    ],
+)
+def test_a_value_whose_type_is_no_string_is_a_value_as_any_other(value: Any) -> None:
+    assert FULL.tool_value(raw(value)) == value
+
+
+@given(value=JSON)
+def test_any_value_a_tool_may_take_or_give_can_leave(value: Any) -> None:
+    for policy in (FULL, Policy(max_length=1)):
+        policy.tool_value(raw(value))
+        policy.tool_text(raw(value))
+        json.dumps(policy.messages([message(value)]))
+        json.dumps(policy.blocks([ContentBlock(type="", raw=raw(value))]))
+
+
+@pytest.mark.parametrize("depth", [100, 400, 600, 900])
+def test_a_deeply_nested_value_does_no_harm(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+
+    FULL.tool_value(deep)
+    FULL.messages([InputMessage(role="user", content=b'[{"type":"tool_result","content":%s}]' % deep, origin="prompt")])
+    FULL.blocks([ContentBlock(type="tool_use", raw=b'{"type":"tool_use","input":%s}' % deep)])
+
+
+# ---------------------------------------------------------------------- images
+
+
+def test_an_image_becomes_its_type_and_size() -> None:
+    shown = FULL.tool_value(raw([text("see"), image("aGVsbG8=")]))
+
+    assert shown == [text("see"), {"type": "text", "text": "[image image/png 5 bytes]"}]
+
+
+def test_a_document_of_plain_text_becomes_its_size_too() -> None:
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "12345678"}}
+
+    assert FULL.messages([message([document])]) == [
+        {"role": "user", "content": [{"type": "text", "text": "[document text/plain 8 bytes]"}]}
+    ]
+
+
+@pytest.mark.parametrize("level", ["full", "no_tool_content"])
+def test_the_bytes_of_an_image_never_leave_wherever_it_stands(level: ContentLevel) -> None:
+    policy = Policy(level=level)
+    secret = image("QUJDREVG" * 10)
+    nested = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [secret]}]
+
+    said = json.dumps(
+        [
+            policy.messages([message([secret]), message(nested, "tool_result")]),
+            policy.blocks([block(secret), block({"type": "new_tool_result", "content": nested})]),
+            policy.tool_value(raw({"deep": [[secret]]})),
+        ]
+    )
+
+    assert "QUJDREVG" not in said
+
+
+def test_a_tools_own_word_image_is_no_image() -> None:
+    value = {"type": "image", "name": "apple"}
+
+    assert FULL.tool_value(raw(value)) == value
+
+
+# ---------------------------------------------------------------------- answers and inputs
+
+
+def test_an_answers_blocks_stay_in_order_each_without_what_is_no_content() -> None:
+    call = tool_use("Bash", {"command": "ls"}, id="toolu_1") | {"caller": {"type": "direct"}}
+
+    shown = FULL.blocks([block(thinking("hm")), block(thinking("")), block(text("hi")), block(call)])
+
+    assert shown == [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "thinking", "thinking": ""},
+        {"type": "text", "text": "hi"},
+        {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": "ls"}},
+    ]
+
+
+def test_what_only_the_provider_can_read_leaves_a_placeholder() -> None:
+    assert FULL.blocks([block(redacted_thinking())]) == [{"type": "thinking", "thinking": "[redacted by the provider]"}]
+
+
+def test_calls_and_results_inside_messages_are_cut_like_the_spans() -> None:
+    policy = Policy(max_length=3)
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "abcdef"}
+
+    assert policy.messages([message([result], "tool_result")]) == [
+        {"role": "user", "content": [result | {"content": "abc… [3 more characters]"}]}
+    ]
+    [call] = policy.blocks([block(tool_use("Bash", {"command": "abcdef"}, id="toolu_long"))]) or []
+    assert call["input"] == {"command": "abc… [3 more characters]"}
+    assert call["id"] == "toolu_long"
+
+
+def test_prompts_and_answers_are_not_cut() -> None:
+    policy = Policy(max_length=3)
+
+    assert policy.messages([message("abcdef")]) == [{"role": "user", "content": "abcdef"}]
+    assert policy.blocks([block(text("abcdef"))]) == [text("abcdef")]
+
+
+def test_without_tool_content_a_call_and_a_result_keep_their_names_only() -> None:
+    call = tool_use("Bash", {"command": "ls"}, id="toolu_1")
+    search = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": [{"title": "apples"}]}
+    unknown = {"type": "telepathy_result", "id": "t1", "thought": "apples"}
+
+    assert NO_TOOLS.blocks([block(text("hi")), block(call), block(search), block(unknown)]) == [
+        text("hi"),
+        {"type": "tool_use", "id": "toolu_1", "name": "Bash"},
+        {"type": "web_search_tool_result", "tool_use_id": "srv_1"},
+        {"type": "telepathy_result", "id": "t1"},
+    ]
+
+
+def test_without_tool_content_what_another_model_or_a_program_wrote_is_left_out() -> None:
+    given_messages = [message("typed"), message("told", "agent_prompt"), message("printed", "command_output")]
+
+    assert NO_TOOLS.messages(given_messages) == [{"role": "user", "content": "typed"}]
+
+
+def test_metadata_has_no_messages_and_no_blocks() -> None:
+    assert METADATA.messages([message("typed")]) is None
+    assert METADATA.blocks([block(text("hi"))]) is None
+
+
+def test_nothing_given_is_nothing_and_not_an_empty_list() -> None:
+    assert FULL.messages([]) is None
+    assert FULL.blocks([]) is None
+
+
+# ---------------------------------------------------------------------- whole sessions, every property
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+
+
+# Each piece of content carries a word that stands nowhere else.
+CONVERSATION = (
+    "PROMPTWORD",
+    "QUEUEDWORD",
+    "THINKWORD",
+    "ANSWERWORD",
+    "TITLEWORD",
+    "SUMMARYWORD",
+    "ERRORWORD",
+    "RETRYWORD",
+    "ARGUMENTWORD",
+    "CHOSENWORD",
+)
+TOOL = (
+    "INPUTWORD",
+    "OUTPUTWORD",
+    "FAILUREWORD",
+    "AGENTPROMPTWORD",
+    "REPORTWORD",
+    "PRINTEDWORD",
+    "STDOUTWORD",
+    "NOTIFIEDWORD",
+)
+NEVER = ("SIGNATUREWORD", "SECRETFOLDER", "aW1hZ2V3b3Jk")
+NAMES = ("Bash", "mcp__trees__grow", "gardener", "orchard", "harvest", "claude-opus-5-5", "invalid_request_error")
+
+
+def session_with_everything() -> dict[str, bytes]:
+    log = LogBuilder(cwd="/home/SECRETFOLDER/orchard", branch="harvest")
+    log.title("TITLEWORD")
+    log.prompt([text("PROMPTWORD"), image("aW1hZ2V3b3Jk")])
+    log.answer(
+        thinking("THINKWORD", signature="SIGNATUREWORD"),
+        text("ANSWERWORD"),
+        tool_use("Bash", {"command": "INPUTWORD"}, id="toolu_1"),
+        tool_use("mcp__trees__grow", {"tree": "INPUTWORD"}, id="toolu_2"),
+        tool_use("Agent", {"prompt": "AGENTPROMPTWORD", "subagent_type": "gardener"}, id="toolu_3"),
+    )
+    log.tool_result("toolu_1", [text("OUTPUTWORD"), image("aW1hZ2V3b3Jk")], noted={"stdout": "STDOUTWORD"})
+    log.tool_result("toolu_2", "FAILUREWORD", error=True, noted="Error: FAILUREWORD")
+    log.queued_prompt("QUEUEDWORD")
+    agent = log.agent("toolu_3", "AGENTPROMPTWORD", type="gardener")
+    agent.answer(text("REPORTWORD"), tool_use("Bash", {"command": "INPUTWORD"}, id="toolu_4"))
+    agent.tool_result("toolu_4", "OUTPUTWORD")
+    agent.answer(text("ANSWERWORD"))
+    log.agent_result("toolu_3", agent, "REPORTWORD")
+    log.api_error(words="RETRYWORD")
+    log.answer(text("ANSWERWORD"))
+    log.command("/greet", "ARGUMENTWORD", output="PRINTEDWORD")
+    log.answer(text("ANSWERWORD"))
+    log.task_notification("<task-id>a1</task-id><result>NOTIFIEDWORD</result>")
+    log.answer(text("ANSWERWORD"))
+    log.compaction("SUMMARYWORD")
+    log.title("CHOSENWORD", kind="custom-title")
+    log.prompt("PROMPTWORD again")
+    log.answer(text("ANSWERWORD"))
+    log.permanent_error("API Error: 400 ERRORWORD")
+    return log.files()
+
+
+def everything_said(level: ContentLevel, grouping: events.Grouping, mode: events.InputMode) -> str:
+    attribution = events.Attribution(
+        distinct_id="ada@example.com", grouping=grouping, policy=Policy(level=level), input_mode=mode
+    )
+    said = built(spans(session_with_everything()), attribution, repository="ada/orchard")
+    return "\n".join(word for event in said for word in strings(body(event)))
+
+
+@pytest.fixture(params=["session", "message"])
+def grouping(request: pytest.FixtureRequest) -> events.Grouping:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["delta", "prompt"])
+def mode(request: pytest.FixtureRequest) -> events.InputMode:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_at_metadata_no_word_of_the_content_leaves(grouping: events.Grouping, mode: events.InputMode) -> None:
+    said = everything_said("metadata", grouping, mode)
+
+    assert [word for word in (*CONVERSATION, *TOOL, *NEVER) if word in said] == []
+
+
+def test_without_tool_content_no_word_of_a_tool_leaves(grouping: events.Grouping, mode: events.InputMode) -> None:
+    said = everything_said("no_tool_content", grouping, mode)
+
+    # What a subagent says to its user, the model above it, is an answer; REPORTWORD stands in one.
+    assert [word for word in (*TOOL, *NEVER) if word in said and word != "REPORTWORD"] == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_names_and_no_folder_leave_at_every_level(level: ContentLevel, grouping: events.Grouping) -> None:
+    said = everything_said(level, grouping, "delta")
+
+    assert [word for word in NAMES if word not in said] == []
+    assert [word for word in NEVER if word in said] == []
+
+
+def test_at_full_all_content_leaves() -> None:
+    said = everything_said("full", "session", "delta")
+
+    kept = set(CONVERSATION) | set(TOOL)
+    # The client's own note of a run only repeats the result.
+    assert {word for word in kept if word not in said} == {"STDOUTWORD"}
+
+
+def test_without_tool_content_the_conversation_leaves() -> None:
+    said = everything_said("no_tool_content", "session", "delta")
+
+    assert [word for word in CONVERSATION if word not in said] == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_change_content_and_nothing_that_is_measured(level: ContentLevel) -> None:
+    found = spans(session_with_everything())
+    full = [body(event) for event in built(found)]
+    less = [
+        body(event)
+        for event in built(found, events.Attribution(distinct_id="ada@example.com", policy=Policy(level=level)))
+    ]
+
+    content = {
+        "$ai_input",
+        "$ai_output_choices",
+        "$ai_input_state",
+        "$ai_output_state",
+        "$ai_error",
+        "$ai_user_prompt",
+        "$ai_trace_name",
+    }
+    for one, other in zip(full, less, strict=True):
+        assert {key: one[key] for key in one if key != "properties"} == {
+            key: other[key] for key in other if key != "properties"
+        }
+        named = content | ({"$ai_span_name"} if one["event"] == "$ai_trace" else set())
+        kept = {key: value for key, value in one["properties"].items() if key not in named}
+        assert kept == {key: value for key, value in other["properties"].items() if key not in named}

@@ -1,0 +1,160 @@
+"""From log files to spans and events without a daemon: what a whole run comes to once every file has been read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+from llma_core import events
+from llma_core.claude_code import layout, records
+from llma_core.claude_code.session import SessionAccumulator
+from llma_core.errors import RecordError
+from llma_core.lines import Line, LineSplitter
+from llma_core.spans import Prompt, Rest, Span, Trace
+
+__all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
+
+_LAST = "~"
+"""Behind every time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """One thing an accumulator is told: a line's record, or what an agent's meta file says."""
+
+    file: str
+    agent: str | None
+    line: Line | None = None
+    meta: records.AgentMeta | None = None
+
+    def to(self, accumulator: SessionAccumulator, *, now: float = 0.0) -> list[Span]:
+        """Tell it; a line that holds no record is passed over, as a reader does."""
+        if self.meta is not None:
+            assert self.agent is not None
+            return accumulator.link(self.agent, self.meta, now=now)
+        line = self.line
+        assert line is not None
+        if line.data is None:
+            return []
+        try:
+            record = records.decode(line.data)
+        except RecordError:
+            return []
+        return accumulator.feed(record, Rest(file=self.file, start=line.start, end=line.end), agent=self.agent, now=now)
+
+
+def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None) -> list[Feed]:
+    """Return what one file tells, read in pieces of *chunks* bytes, over and over; in one piece without."""
+    path = layout.classify(file)
+    assert path is not None, f"{file} is no log"
+    if path.kind == "meta":
+        meta = records.decode_meta(data)
+        return [] if meta is None else [Feed(file=file, agent=path.agent, meta=meta)]
+    splitter = LineSplitter()
+    lines = [line for chunk in _cut(data, chunks) for line in splitter.push(chunk)]
+    return [Feed(file=file, agent=path.agent, line=line) for line in lines]
+
+
+def spans(
+    files: Mapping[str, bytes],
+    *,
+    chunks: Sequence[int] | None = None,
+    order: Sequence[str] | None = None,
+) -> list[Span]:
+    """Read *files* to their ends, end their sessions, and return every span that came out.
+
+    Sessions are read one after the other, the one that started first before its forks, and what an earlier one wrote
+    is a copy in a later one.
+
+    Args:
+        files: bytes by path relative to the `projects` folder.
+        chunks: sizes in which files are read, see `feeds`.
+        order: in which order the files of a session are read: each name stands for the file's next line. What it does
+            not name comes behind, file by file, meta files first.
+    """
+    owners: dict[str, str] = {}
+    found: list[Span] = []
+    for session, names in _sessions(files).items():
+
+        def copied(name: str, _mark: bytes | None, _at: int | None, session: str = session) -> bool:
+            return owners.setdefault(name, session) != session
+
+        accumulator = SessionAccumulator(session, copied=copied)
+        left = {name: iter(feeds(name, files[name], chunks=chunks)) for name in names}
+        for name in order or ():
+            if name in left and (feed := next(left[name], None)) is not None:
+                found += feed.to(accumulator)
+        for name in sorted(left, key=lambda name: not name.endswith(".meta.json")):
+            for feed in left[name]:
+                found += feed.to(accumulator)
+        found += accumulator.end(0.0)
+        assert accumulator.held() == {}, "an ended session needs no line any more"
+    return found
+
+
+def built(
+    found: Sequence[Span],
+    attribution: events.Attribution | None = None,
+    *,
+    repository: str | None = None,
+) -> list[events.CaptureEvent]:
+    """Return the events of *found* as they are sent: prompts give none, and traces go by the grouping."""
+    attribution = attribution or events.Attribution(distinct_id="ada@example.com")
+    return [
+        events.build(span, attribution, name=identity(span), repository=repository)
+        for span in found
+        if not isinstance(span, Prompt)
+        and not (isinstance(span, Trace) and (span.turn is None) != (attribution.grouping == "session"))
+    ]
+
+
+def identity(span: Span) -> str:
+    """Return what a span stands for, among all spans of all sessions."""
+    return events.trace_key(span.session, span.turn) if isinstance(span, Trace) else events.identity(span)
+
+
+def body(event: events.CaptureEvent) -> dict[str, Any]:
+    """Return an event's body as a value."""
+    value = json.loads(event.body)
+    assert isinstance(value, dict)
+    return value
+
+
+def properties(event: events.CaptureEvent) -> dict[str, Any]:
+    """Return an event's properties."""
+    value = body(event)["properties"]
+    assert isinstance(value, dict)
+    return value
+
+
+def _cut(data: bytes, chunks: Sequence[int] | None) -> Iterator[bytes]:
+    if not chunks:
+        yield data
+        return
+    position = 0
+    for size in cycle(chunks):
+        if position >= len(data):
+            return
+        yield data[position : position + size]
+        position += size
+
+
+def _sessions(files: Mapping[str, bytes]) -> dict[str, list[str]]:
+    """Return each session's files, the session first whose main file's first time is earliest."""
+    members: dict[str, list[str]] = {}
+    started: dict[str, tuple[str, bool]] = {}
+    for name, data in files.items():
+        path = layout.classify(name)
+        assert path is not None, f"{name} is no log"
+        seen = [records.glance(line) for line in data.split(b"\n")]
+        session = path.session or next((glance.session_id for glance in seen if glance.session_id), "")
+        members.setdefault(session, []).append(name)
+        if path.kind == "session":
+            first = next((glance.timestamp for glance in seen if glance.timestamp), _LAST)
+            started[session] = first, any(glance.marked for glance in seen)
+    return {
+        session: members[session] for session in sorted(members, key=lambda name: started.get(name, (_LAST, False)))
+    }

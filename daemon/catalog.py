@@ -7,14 +7,18 @@ replayed as one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from daemon.tailer import open_log
 from llma_core.claude_code.layout import LogPath, classify
 from llma_core.claude_code.records import glance, milliseconds
 
-__all__ = ["LOG_SUFFIXES", "Catalog", "Unit", "by_first_line", "log_files", "logs_below"]
+__all__ = ["LOG_SUFFIXES", "Catalog", "Unit", "by_first_line", "project_files", "project_folders", "session_files"]
+
+Found = tuple[str, os.stat_result]
 
 LOG_SUFFIXES = (".jsonl", ".meta.json")
 """Names that may be a log or a meta file."""
@@ -106,7 +110,7 @@ class Catalog:
 
 def _first_lines(path: str) -> Iterator[bytes]:
     try:
-        with Path(path).open("rb") as file:
+        with open_log(path, buffered=True) as file:
             for line in file.readlines(_GLANCE_BYTES)[:_GLANCE_LINES]:
                 if line.endswith(b"\n"):
                     yield line
@@ -130,9 +134,9 @@ def _first_line_key(unit: Unit) -> tuple[int, bool, bool, str]:
         for line in _first_lines(path):
             said = glance(line)
             marked = marked or said.marked
-            own = own or said.session_id == unit.session
             if first is None:
-                first = milliseconds(said.timestamp)
+                # A fork's own lines follow its copies; only what it begins with tells whose it is.
+                first, own = milliseconds(said.timestamp), said.session_id == unit.session
         if first is not None:
             return first, marked, not own, unit.name
     return 2**62, False, False, unit.name
@@ -147,12 +151,12 @@ def by_first_line(units: Iterable[Unit]) -> list[Unit]:
     return sorted(units, key=_first_line_key)
 
 
-def log_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every log and meta file below a `projects` folder, with its status.
+def _nobody(_folder: str) -> None:
+    """Take note of nothing."""
 
-    A project folder that is a symbolic link is followed once, by its real path; links deeper down, and files that are
-    links, are not followed. What cannot be listed is left out: the next sweep looks again.
-    """
+
+def project_folders(root: Path) -> Iterator[str]:
+    """Yield the folders of the projects in a `projects` folder; one that is a symbolic link once, by its real path."""
     seen: set[str] = set()
     for project in _listed(str(root)):
         try:
@@ -163,26 +167,59 @@ def log_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             continue
         if folder not in seen:
             seen.add(folder)
-            yield from _below(folder, depth=3)
+            yield folder
 
 
-def logs_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every log and meta file below one folder inside a project, with its status."""
-    yield from _below(folder, depth=3)
+def project_files(project: str, note: Callable[[str], None] = _nobody) -> Iterator[Found]:
+    """Yield every log and meta file of one project, with its status.
+
+    Links below the project's folder are not followed. What cannot be listed is left out: the next sweep looks again.
+
+    Args:
+        project: the project's folder.
+        note: told each folder in which a log may come to stand, before it is listed.
+    """
+    note(project)
+    for entry in _listed(project):
+        if entry.name.endswith(LOG_SUFFIXES):
+            yield from _file(entry)
+        elif _is_folder(entry):
+            yield from session_files(entry.path, note)
 
 
-def _below(folder: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    for entry in _listed(folder):
-        try:
-            if entry.is_symlink():
-                continue
-            if entry.is_dir():
-                if depth > 1:
-                    yield from _below(entry.path, depth - 1)
-            elif entry.name.endswith(LOG_SUFFIXES) and entry.is_file():
-                yield entry.path, entry.stat()
-        except OSError:
-            continue
+def session_files(session: str, note: Callable[[str], None] = _nobody) -> Iterator[Found]:
+    """Yield every log and meta file in a session's own folder: those of its subagents.
+
+    Args:
+        session: the folder named like the session; what else stands in it is what its tools wrote.
+        note: as for `project_files`.
+    """
+    note(session)
+    agents = f"{session}/subagents"
+    try:
+        if not stat.S_ISDIR(os.lstat(agents).st_mode):
+            return
+    except OSError:
+        return
+    note(agents)
+    for entry in _listed(agents):
+        if entry.name.endswith(LOG_SUFFIXES):
+            yield from _file(entry)
+
+
+def _file(entry: os.DirEntry[str]) -> Iterator[Found]:
+    try:
+        if entry.is_file(follow_symlinks=False):
+            yield entry.path, entry.stat(follow_symlinks=False)
+    except OSError:
+        return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:

@@ -21,9 +21,9 @@ from daemon.catalog import Unit
 from daemon.ledger import LineEnd
 from daemon.routing import Routing
 from daemon.store import FileMark, FrozenRoute, Owed, Settled
-from daemon.tailer import TAIL_BYTES, Tail
+from daemon.tailer import TAIL_BYTES, Tail, open_log
 from llma_core import events
-from llma_core.claude_code.records import UnknownRecord, decode, decode_meta
+from llma_core.claude_code.records import AssistantRecord, UnknownRecord, blocks, decode, decode_meta
 from llma_core.claude_code.session import SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.events import Attribution, CaptureEvent
@@ -37,7 +37,9 @@ from llma_core.spans import (
     Span,
     ToolCall,
     Trace,
+    mark_of,
     same_message,
+    settled_name,
 )
 
 __all__ = ["Claims", "Emission", "Owners", "Pipeline", "Progress", "Replaced"]
@@ -65,6 +67,8 @@ class Claims:
     def __init__(self, settled: Owners | None = None) -> None:
         self._settled = settled
         self._pending: dict[str, tuple[str, bytes | None]] = {}
+        self._owing: dict[str, Owed] = {}
+        self._met: dict[str, tuple[str, bytes]] = {}
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the unit that *identity* belongs to and its mark; None if it belongs to none yet."""
@@ -73,17 +77,39 @@ class Claims:
             return pending
         return self._settled.owner(identity)
 
-    def take(self, identity: str, unit: str, mark: bytes | None) -> None:
-        """Note that *identity* is on its way for *unit*."""
+    def take(self, identity: str, unit: str, mark: bytes | None, owes: Owed | None = None) -> None:
+        """Note that *identity* is on its way for *unit*, and the trace that will be owed once it is settled."""
         self._pending[identity] = (unit, mark)
+        if owes is not None:
+            self._owing[identity] = owes
+        self._met.pop(identity, None)
+
+    def owes(self, identity: str) -> Owed | None:
+        """Return the trace that will be owed once *identity*, which is on its way, is settled."""
+        return self._owing.get(identity)
 
     def is_pending(self, identity: str) -> bool:
         """Whether *identity* is on its way."""
         return identity in self._pending
 
+    def met(self, identity: str) -> tuple[str, bytes] | None:
+        """Return the unit in which the message *identity* was begun to be read first, and its mark."""
+        return self._met.get(identity)
+
+    def meet(self, identity: str, unit: str, mark: bytes) -> None:
+        """Note that *unit* has begun to read a message: a copy of it elsewhere may be complete before it is."""
+        self._met.setdefault(identity, (unit, mark))
+
+    def forget(self, unit: str) -> None:
+        """Forget what *unit* has begun to read: nobody reads it to its end."""
+        for identity, (name, _) in list(self._met.items()):
+            if name == unit:
+                self._met.pop(identity, None)
+
     def release(self, identity: str) -> None:
         """Forget what is on its way: it is in the settled table now, or will be sent again."""
         self._pending.pop(identity, None)
+        self._owing.pop(identity, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +118,7 @@ class Emission:
 
     Attributes:
         settled: what will be noted as settled with it.
-        event: the event to deliver; None for a prompt, which only opens a trace.
+        event: the event to deliver; None for a prompt, which only opens a trace, and for a trace that is not to come.
         rest: the lines it rests on; None for a trace.
         owes: the trace that has to follow because of it.
         pays: the owed trace that it is.
@@ -103,7 +129,7 @@ class Emission:
     event: CaptureEvent | None
     rest: Rest | None
     owes: Owed | None = None
-    pays: tuple[str, int] | None = None
+    pays: Owed | None = None
     again: bool = False
 
 
@@ -175,6 +201,7 @@ class Pipeline:
         self._accumulator = SessionAccumulator(unit.session, copied=self._copied, **times)
         self._metas: dict[str, tuple[int, int, int]] = {}
         self._complained: set[str] = set()
+        self._endings: dict[str, bytes] = {}
         self._trusted = False
 
     # ------------------------------------------------------------------ steps
@@ -204,21 +231,32 @@ class Pipeline:
         progress = Progress()
         self.open()
         self._read_metas(progress, now)
+        try:
+            self._read(progress, now, budget)
+        except (Replaced, OSError):
+            # What this step has found is lost with the pipeline: the next one must be free to find it again.
+            for emission in progress.emissions:
+                if not emission.again:
+                    self._claims.release(emission.settled.identity)
+            raise
+        if not progress.more:
+            self._admit(self._accumulator.poll(now), progress)
+        return progress
+
+    def _read(self, progress: Progress, now: float, budget: int) -> None:
         left = budget
         for path, tail in self.tails.items():
-            chunk = tail.read(max(left, 1))
+            if left <= 0:
+                # How long this file is by now is not known before it is its turn.
+                progress.more = True
+                return
+            chunk = tail.read(left)
             if chunk is None:
                 raise Replaced(path)
             for line in chunk.lines:
                 self._line(path, line, progress, now)
                 left -= line.end - line.start
             progress.more = progress.more or chunk.more
-            if left <= 0:
-                progress.more = progress.more or any(t.position < t.size for t in self.tails.values())
-                break
-        if not progress.more:
-            self._admit(self._accumulator.poll(now), progress)
-        return progress
 
     def poll(self, now: float) -> Progress:
         """Return what the time made final."""
@@ -232,6 +270,15 @@ class Pipeline:
         progress = Progress()
         self._read_metas(progress, now)
         self._admit(self._accumulator.end(now), progress)
+        for row in self._owed_in_store():
+            # Nothing is left that it could tell of, or an earlier ending tells it all. It would be owed for ever.
+            identity = f"{row.trace}|{row.ending}"
+            if self._claims.owner(identity) is None:
+                self._claims.take(identity, self.unit.name, None)
+                settled = Settled(identity=identity, unit=self.unit.name)
+                progress.emissions.append(
+                    Emission(settled=settled, event=None, rest=None, pays=row),
+                )
         return progress
 
     # ------------------------------------------------------------------ what others ask
@@ -262,8 +309,7 @@ class Pipeline:
     # ------------------------------------------------------------------ lines to spans
 
     def _line(self, path: str, line: Line, progress: Progress, now: float) -> None:
-        tail = line.data[-TAIL_BYTES + 1 :] + b"\n" if line.data is not None else b""
-        progress.ends.setdefault(path, []).append((line.end, tail))
+        progress.ends.setdefault(path, []).append((line.end, self._before(path, line)))
         progress.lines += 1
         if line.data is None:
             progress.bad_lines += 1
@@ -277,8 +323,30 @@ class Pipeline:
             return
         if isinstance(record, UnknownRecord):
             return
+        if isinstance(record, AssistantRecord) and line.end > self.tails[path].committed:
+            self._meet(record)
         rest = Rest(file=path, start=line.start, end=line.end)
         self._admit(self._accumulator.feed(record, rest, agent=self.unit.agents.get(path), now=now), progress)
+
+    def _before(self, path: str, line: Line) -> bytes:
+        """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
+        if line.data is None:
+            ending = b""
+        elif len(line.data) >= TAIL_BYTES - 1:
+            ending = line.data[-TAIL_BYTES + 1 :] + b"\n"
+        else:
+            ending = (self._endings.get(path, b"") + line.data + b"\n")[-TAIL_BYTES:]
+        self._endings[path] = ending
+        return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
+
+    def _meet(self, record: AssistantRecord) -> None:
+        message = record.message
+        if message is not None and message.id is not None:
+            identity = settled_name("gen", message.id)
+            if self._claims.met(identity) is None:
+                first = next(iter(blocks(message.content)), None)
+                mark = mark_of(record.uuid, record.timestamp, first.raw if first is not None else b"")
+                self._claims.meet(identity, self.unit.name, mark)
 
     def _complain(self, path: str, line: Line, reason: str) -> None:
         if path not in self._complained:
@@ -300,7 +368,8 @@ class Pipeline:
                 seen = (status.st_ino, status.st_mtime_ns, status.st_size)
                 if self._metas.get(agent) == seen or status.st_size > _META_BYTES:
                     continue
-                said = decode_meta(Path(meta).read_bytes())
+                with open_log(meta) as file:
+                    said = decode_meta(file.read(_META_BYTES))
             except OSError:
                 continue
             if said is not None:
@@ -312,6 +381,10 @@ class Pipeline:
     def _copied(self, identity: str, mark: bytes | None, at: int | None) -> bool:
         """Whether another session wrote this first."""
         owner = self._claims.owner(identity)
+        if owner is None:
+            # Another may be in the middle of it; that this one has met it first says nothing.
+            met = self._claims.met(identity)
+            owner = met if met is not None and met[0] != self.unit.name else None
         if owner is not None:
             unit, known = owner
             return unit != self.unit.name and (mark is None or known is None or same_message(mark, known))
@@ -344,7 +417,9 @@ class Pipeline:
             # The pipeline was built anew while the event is on its way: it must not be sent twice, and its lines must
             # not be committed before it is settled.
             settled = Settled(identity=identity, unit=self.unit.name, mark=mark)
-            self._owe(self._trace_of(span))
+            owes = self._claims.owes(identity)
+            if owes is not None:
+                self._owed.add((owes.trace, owes.ending))
             return Emission(settled=settled, event=None, rest=rest, again=True)
         attribution = self.attribution()
         event = None
@@ -355,17 +430,14 @@ class Pipeline:
                 repository=self._routing.repository(span.context.cwd),
                 name=identity,
             )
-        self._claims.take(identity, self.unit.name, mark)
+        owes = self._owe(span)
+        self._claims.take(identity, self.unit.name, mark, owes)
         return Emission(
             settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
             event=event,
             rest=rest,
-            owes=self._owe(self._trace_of(span)),
+            owes=owes,
         )
-
-    def _trace_of(self, span: _Happened) -> str:
-        turn = span.context.turn if self.attribution().grouping == "message" else None
-        return events.trace_key(span.context.session, turn)
 
     def _is_history(self, span: _Happened) -> bool:
         if isinstance(span, ToolCall):
@@ -374,9 +446,14 @@ class Pipeline:
             at = span.ended_at if isinstance(span, Generation) else span.at
         return self._first_start is not None and at is not None and at < self._first_start
 
-    def _owe(self, trace: str) -> Owed | None:
+    def _owe(self, span: _Happened) -> Owed | None:
+        """Return the trace that has to follow *span*, unless it is owed already or not ours to send."""
+        turn = span.context.turn if self.attribution().grouping == "message" else None
+        if turn is None and self._is_neighbour(span.context.session):
+            return None
+        trace = events.trace_key(span.context.session, turn)
         ending = self._ending(trace)
-        if self._is_owed(trace, ending):
+        if self._is_owed(trace, ending) or (ending > 1 and turn is not None):
             return None
         self._owed.add((trace, ending))
         return Owed(trace=trace, ending=ending, unit=self.unit.name)
@@ -385,6 +462,10 @@ class Pipeline:
         return (trace, ending) in self._owed or any(
             (row.trace, row.ending) == (trace, ending) for row in self._owed_in_store()
         )
+
+    def _is_neighbour(self, session: str) -> bool:
+        """Whether *session* sends its trace itself; a few old agent files hold answers of a neighbouring session."""
+        return session != self.unit.session and self._has_main(session)
 
     def _ending(self, trace: str) -> int:
         """Return the number of the ending that is to come: how often this trace was given out, and one."""
@@ -397,8 +478,7 @@ class Pipeline:
         attribution = self.attribution()
         if (span.scope == "session") != (attribution.grouping == "session"):
             return None
-        if span.scope == "session" and span.session != self.unit.session and self._has_main(span.session):
-            # A few old agent files hold answers of a neighbouring session; its trace is that session's to send.
+        if span.scope == "session" and self._is_neighbour(span.session):
             return None
         trace = events.trace_key(span.session, span.turn)
         ending = self._ending(trace)
@@ -414,7 +494,9 @@ class Pipeline:
         self._claims.take(identity, self.unit.name, None)
         self._owed.discard((trace, ending))
         settled = Settled(identity=identity, unit=self.unit.name)
-        return Emission(settled=settled, event=event, rest=None, pays=(trace, ending))
+        return Emission(
+            settled=settled, event=event, rest=None, pays=Owed(trace=trace, ending=ending, unit=self.unit.name)
+        )
 
     def attribution(self) -> Attribution:
         """Return whose the session's events are; decided with the first of them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from daemon.catalog import Catalog, by_first_line, log_files
+from daemon.catalog import Catalog, by_first_line, project_files, project_folders
 from daemon.pipeline import Claims, Emission, Pipeline, Progress
 from daemon.routing import Routing
 from llma_core.claude_code.layout import classify
@@ -23,7 +23,7 @@ class NoLogError(Exception):
 
 
 def find_logs(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield the logs that *paths* name: files, project folders, `projects` folders, or config folders.
+    """Yield the logs that *paths* name: files, or folders with logs in or below them.
 
     A session's log brings its subagents' along.
 
@@ -47,10 +47,13 @@ def _logs_at(path: Path) -> Iterator[str]:
             yield from sorted(str(log) for log in path.with_suffix("").glob("subagents/agent-*"))
     elif path.is_dir():
         root = path / "projects" if (path / "projects").is_dir() else path
-        seen = {log for log, _ in log_files(root)}
-        # A project folder's own sessions stand one level higher than log_files looks for them.
-        seen.update(log for log, _ in log_files(root.parent) if log.startswith(f"{root}/"))
-        yield from sorted(seen)
+        projects = [str(root), *project_folders(root)]
+        logs = sorted({log for project in projects for log, _ in project_files(project)})
+        if logs:
+            yield from logs
+        else:
+            for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()):
+                yield from _logs_at(folder)
 
 
 def preview(logs: Iterable[str], routing: Routing) -> Iterator[CaptureEvent]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import structlog
 
-from daemon.catalog import LOG_SUFFIXES, Catalog, Unit, by_first_line, logs_below
+from daemon.catalog import LOG_SUFFIXES, Catalog, Unit, by_first_line
 from daemon.delivery import Delivery
 from daemon.delivery import Settled as Outcome
 from daemon.notify import Notifier
@@ -32,7 +32,8 @@ from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.routing import Routing
 from daemon.sessions import LiveSessions
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
-from daemon.store import Commit, FileMark, Owed, Store
+from daemon.sinks import Stopped
+from daemon.store import Commit, FileMark, Store
 from daemon.sweep import Sweep
 from daemon.tailer import mark_at_end
 from daemon.watcher import Watcher
@@ -102,7 +103,8 @@ class Service:
         notifier: Notifier | None = None,
         again: bool = False,
     ) -> None:
-        self._roots = [folder / "projects" for folder in config_dirs]
+        # By their real paths, once: hints and sweeps must name a file alike, however the user reaches it.
+        self._roots = list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
         self._live = LiveSessions(config_dirs)
         self._store = store
         self._routing = routing
@@ -117,7 +119,8 @@ class Service:
         self._active: dict[str, _Active] = {}
         self._queue: dict[str, dict[str, None]] = {}
         self._routes = store.routes()
-        self._owed = owed_by_unit(store.owed())
+        owed = store.owed()
+        self._owed = owed_by_unit(owed)
         self._first_start: int | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -236,28 +239,39 @@ class Service:
         finally:
             await self._write(self._settlement.commit)
             self._store_thread.shutdown()
-            self._read_thread.shutdown()
+            # A file system that does not answer must not keep a second signal from being heard.
+            await asyncio.to_thread(self._read_thread.shutdown)
             self._reader.close()
 
     async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
-        """Wait for *work*, as long as batches are accepted from time to time."""
-        while True:
-            before = self._delivery.stats.batches
-            done, _ = await asyncio.wait({work}, timeout=ONCE_PATIENCE_SECONDS)
-            if done:
-                return work.result()
-            if self._delivery.stats.batches == before:
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
-                return False
+        """Wait for *work*, as long as batches are accepted from time to time and the receiver is not given up."""
+        stopped = asyncio.create_task(self._until_delivery_stopped())
+        try:
+            while True:
+                before = self._delivery.stats.batches
+                done, _ = await asyncio.wait(
+                    {work, stopped}, timeout=ONCE_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if work in done:
+                    return work.result()
+                if done or self._delivery.stats.batches == before:
+                    return False
+        finally:
+            work.cancel()
+            stopped.cancel()
+            await asyncio.wait({work, stopped})
+
+    async def _until_delivery_stopped(self) -> None:
+        state = self._delivery.state
+        while not isinstance(state, Stopped):
+            state = await self._delivery.next_state(state)
 
     # ------------------------------------------------------------------ hints and sweeps
 
     def _hint(self, path: str) -> None:
         if not path.endswith(LOG_SUFFIXES):
-            self._found([log for log, _ in logs_below(path) if self._sweep.look(log)])
-        elif self._sweep.look(path):
+            self._found(self._sweep.below(path))
+        elif self._sweep.is_log(path) and self._sweep.look(path):
             self._found([path])
         elif path not in self._sweep.files:
             self._gone([path])
@@ -287,6 +301,10 @@ class Service:
     def _enqueue(self, unit: Unit) -> None:
         self._queue.setdefault(unit.folder, {})[unit.name] = None
         self._wake.set()
+
+    def _resume(self, unit: Unit) -> None:
+        """Go on with *unit* when its folder's turn comes again, before what waits there: a fork may stand behind it."""
+        self._queue[unit.folder] = {unit.name: None, **self._queue.get(unit.folder, {})}
 
     async def _first_sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -403,7 +421,7 @@ class Service:
                 continue
             await self._delivery.wait_room()
             if await self._step(unit):
-                self._enqueue(unit)
+                self._resume(unit)
 
     def _next_unit(self) -> Unit | None:
         """Take the next session to look at: folders in turn, within one folder in order."""
@@ -537,16 +555,10 @@ class Service:
             self._settlement.written(commit)
             for row in commit.owed:
                 self._owed.setdefault(row.unit, []).append(row)
-            for trace, ending in commit.paid:
-                self._forget_owed(trace, ending)
-
-    def _forget_owed(self, trace: str, ending: int) -> None:
-        for name, rows in list(self._owed.items()):
-            left: list[Owed] = [row for row in rows if (row.trace, row.ending) != (trace, ending)]
-            if not left:
-                del self._owed[name]
-            elif len(left) != len(rows):
-                self._owed[name] = left
+            for row in commit.paid:
+                self._owed[row.unit] = [other for other in self._owed.get(row.unit, ()) if other != row]
+                if not self._owed[row.unit]:
+                    del self._owed[row.unit]
 
 
 class _Stop(Exception):  # noqa: N818 - ends the group of tasks; nothing is wrong

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from daemon.delivery import Settled as Delivered
@@ -72,6 +73,7 @@ class Settlement:
 
     def drop(self, pipeline: Pipeline) -> None:
         """Forget a pipeline; its events on their way stay on their way."""
+        self._claims.forget(pipeline.unit.name)
         for path in pipeline.tails:
             if self._pipelines.get(path) is pipeline:
                 del self._pipelines[path]
@@ -116,11 +118,13 @@ class Settlement:
         emissions += self._ready
         self._ready = []
         counters, self._counters = dict(self._counters), Counter()
+        paid = [emission.pays for emission in emissions if emission.pays is not None]
+        self._forgive(paid)
         return Commit(
             files=self._advanced(),
             settled=[emission.settled for emission in emissions],
             owed=[emission.owes for emission in emissions if emission.owes is not None],
-            paid=[emission.pays for emission in emissions if emission.pays is not None],
+            paid=paid,
             rejected=rejected,
             counters=counters,
         )
@@ -131,6 +135,13 @@ class Settlement:
             self._claims.release(row.identity)
         for mark in commit.files:
             self.marks[mark.path] = mark
+
+    def _forgive(self, paid: Sequence[Owed]) -> None:
+        """Let no event that is settled after the trace it owed make that trace owed again."""
+        if paid:
+            for identity, emission in self._on_their_way.items():
+                if emission.owes in paid:
+                    self._on_their_way[identity] = replace(emission, owes=None)
 
     def _advanced(self) -> list[FileMark]:
         marks = []

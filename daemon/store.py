@@ -42,10 +42,10 @@ CREATE TABLE settled (
     mark BLOB
 ) WITHOUT ROWID;
 CREATE TABLE owed (
+    unit TEXT NOT NULL,
     trace TEXT NOT NULL,
     ending INTEGER NOT NULL,
-    unit TEXT NOT NULL,
-    PRIMARY KEY (trace, ending)
+    PRIMARY KEY (unit, trace, ending)
 ) WITHOUT ROWID;
 CREATE TABLE routes (
     unit TEXT PRIMARY KEY,
@@ -142,7 +142,7 @@ class Commit:
     files: Sequence[FileMark] = ()
     settled: Sequence[Settled] = ()
     owed: Sequence[Owed] = ()
-    paid: Sequence[tuple[str, int]] = ()
+    paid: Sequence[Owed] = ()
     rejected: Sequence[Rejected] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
@@ -214,10 +214,14 @@ class Store:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # A full disk has rolled back already; a COMMIT that could not be written has not.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            # Numbers given to sessions within it are not theirs.
+            self._units.clear()
             raise
-        self._connection.execute("COMMIT")
 
     # ------------------------------------------------------------------ first start
 
@@ -250,9 +254,12 @@ class Store:
             )
             connection.executemany(
                 "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)",
-                [(row.trace, row.ending, row.unit) for row in commit.owed],
+                [(row.unit, row.trace, row.ending) for row in commit.owed],
             )
-            connection.executemany("DELETE FROM owed WHERE trace=? AND ending=?", commit.paid)
+            connection.executemany(
+                "DELETE FROM owed WHERE unit=? AND trace=? AND ending=?",
+                [(row.unit, row.trace, row.ending) for row in commit.paid],
+            )
             connection.executemany(
                 "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(r.uuid, r.name, r.bytes, r.reason, r.path, r.start, r.end, r.at) for r in commit.rejected],

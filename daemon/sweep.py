@@ -7,11 +7,13 @@ folders whose own time has changed, which is all a quiet tree costs every few se
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.catalog import log_files
+from daemon.catalog import project_files, project_folders, session_files
+from llma_core.claude_code.layout import classify
 
 __all__ = ["Found", "Sweep"]
 
@@ -44,21 +46,49 @@ class Sweep:
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = roots
         self._folders: dict[str, int] = {}
+        self._projects: frozenset[str] = frozenset()
         self.files: dict[str, Found] = {}
 
     def full(self) -> tuple[list[str], list[str]]:
         """Look at everything; return the paths that are new or changed, and those that are gone."""
         found: dict[str, Found] = {}
         folders: dict[str, int] = {}
+
+        def note(folder: str) -> None:
+            folders[folder] = _modified(folder)
+
+        projects: set[str] = set()
         for root in self._roots:
-            _note_folder(folders, str(root))
-            for path, status in log_files(root):
-                found[path] = Found.of(status)
-                _note_folder(folders, os.path.dirname(path))  # noqa: PTH120 - a string, ten thousand times a sweep
+            note(str(root))
+            for project in project_folders(root):
+                if project not in projects:
+                    projects.add(project)
+                    found.update((path, Found.of(status)) for path, status in project_files(project, note))
         changed = [path for path, file in found.items() if self.files.get(path) != file]
         gone = [path for path in self.files if path not in found]
-        self.files, self._folders = found, folders
+        self.files, self._folders, self._projects = found, folders, frozenset(projects)
         return changed, gone
+
+    def below(self, folder: str) -> list[str]:
+        """Look at the logs in one folder that has appeared; return those that are new or changed."""
+        if self.is_project(folder):
+            files = project_files(folder)
+        elif folder.endswith("/subagents"):
+            files = session_files(folder.removesuffix("/subagents"))
+        else:
+            files = session_files(folder)
+        return [path for path, _ in files if self.is_log(path) and self.look(path)]
+
+    def is_project(self, folder: str) -> bool:
+        """Whether *folder* is one in which sessions of a project stand."""
+        return folder in self._projects or any(
+            folder.rpartition("/")[0] == str(root) and not Path(folder).is_symlink() for root in self._roots
+        )
+
+    def is_log(self, path: str) -> bool:
+        """Whether a log or meta file at *path* is one of a session: what tools and people write may look alike."""
+        place = classify(path)
+        return place is not None and self.is_project(place.folder)
 
     def hot(self, now: float) -> tuple[list[str], list[str]]:
         """Look at what is likely to change; *now* is the wall clock. Everything, if a folder has changed."""
@@ -75,12 +105,16 @@ class Sweep:
         return changed, gone
 
     def look(self, path: str) -> bool:
-        """Look at one file; return whether it is new or changed. One that is gone is forgotten."""
+        """Look at one file; return whether it is new or changed. One that is gone, or is no file, is forgotten."""
         try:
-            file = Found.of(os.lstat(path))
+            status = os.lstat(path)
         except OSError:
             self.files.pop(path, None)
             return False
+        if not stat.S_ISREG(status.st_mode):
+            self.files.pop(path, None)
+            return False
+        file = Found.of(status)
         if self.files.get(path) == file:
             return False
         self.files[path] = file
@@ -92,8 +126,3 @@ def _modified(folder: str) -> int:
         return Path(folder).stat().st_mtime_ns
     except OSError:
         return -1
-
-
-def _note_folder(folders: dict[str, int], folder: str) -> None:
-    if folder not in folders:
-        folders[folder] = _modified(folder)

@@ -9,20 +9,37 @@ No descriptor is kept open between reads.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from daemon.store import FileMark
 from llma_core.lines import Line, LineSplitter
 
-__all__ = ["Chunk", "Tail", "digest", "mark_at_end"]
+__all__ = ["Chunk", "Tail", "digest", "mark_at_end", "open_log"]
 
 HEAD_BYTES = 1024
 TAIL_BYTES = 64
 _READ_BYTES = 1024 * 1024
+
+
+def open_log(path: str, *, buffered: bool = False) -> BinaryIO:
+    """Open a log for reading, if it is a regular file and no link.
+
+    Something else may have taken its place since it was listed: a pipe would never end, a link may lead anywhere.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    # Without O_NONBLOCK the opening of a pipe would wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(descriptor, "rb", buffering=-1 if buffered else 0)
 
 
 def digest(data: bytes) -> bytes:
@@ -89,7 +106,7 @@ class Tail:
         self._splitter = LineSplitter()
         self._head = self._before = b""
         self.committed, self.history = 0, False
-        with Path(self.path).open("rb", buffering=0) as file:
+        with open_log(self.path) as file:
             status = os.fstat(file.fileno())
             self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
             mark = self._mark
@@ -117,7 +134,7 @@ class Tail:
             OSError: it cannot be read.
         """
         lines: list[Line] = []
-        with Path(self.path).open("rb", buffering=0) as file:
+        with open_log(self.path) as file:
             status = os.fstat(file.fileno())
             self.size = status.st_size
             position = self.position
@@ -157,7 +174,7 @@ class Tail:
 def mark_at_end(path: str, unit: str) -> FileMark | None:
     """Return the mark of a file whose complete lines are history; None if it cannot be read."""
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with open_log(path) as file:
             status = os.fstat(file.fileno())
             offset = _last_line_end(file, status.st_size)
             length = min(HEAD_BYTES, offset)

@@ -1,0 +1,244 @@
+"""The command line as a whole: help, version, what it says of bad input, and with which exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llma_core import __version__
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Workspace
+from tests.support.logs import LogBuilder, text
+from tests.support.processes import KEY, ROOT, Ended, environment, following, put_logs, tree, verb
+
+VERBS = ("backfill", "config", "demo", "preview", "run", "status", "traces")
+CONFIGURATION = 78
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "machine")
+
+
+@pytest.fixture
+async def posthog() -> AsyncIterator[CaptureServer]:
+    async with CaptureServer() as server:
+        yield server
+
+
+def check_one_error(ended: Ended, status: int, *words: str) -> None:
+    """It ended so, told its one reason in one line, with a remedy, and without a traceback or the key."""
+    assert ended.status == status, ended.stderr
+    assert len(ended.errors) == 1, ended.stderr
+    for word in words:
+        assert word in ended.errors[0]
+    assert "Traceback" not in ended.stderr
+    assert KEY not in ended.stderr + ended.stdout
+
+
+async def test_help_names_every_verb(workspace: Workspace) -> None:
+    ended = await verb(workspace, "--help")
+    assert ended.status == 0
+    named = [line.split()[0] for line in ended.stdout.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert set(VERBS) <= set(named)
+
+
+async def test_every_verb_has_help_and_needs_no_configuration_for_it(workspace: Workspace) -> None:
+    env = environment(workspace, POSTHOG_HOST="not a host", POSTHOG_LLMA_CC_ENABLED="perhaps")
+    for ended in await asyncio.gather(*(verb(workspace, name, "--help", env=env) for name in VERBS)):
+        assert ended.status == 0
+        assert "Usage:" in ended.stdout
+        assert ended.stderr == ""
+
+
+async def test_version(workspace: Workspace) -> None:
+    ended = await verb(workspace, "--version")
+    assert (ended.status, ended.stdout.split()[-1]) == (0, __version__)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-verb",),
+        ("run", "--no-such-option"),
+        ("run", "superfluous"),
+        ("preview",),
+        ("preview", "/no/such/path"),
+        ("run", "--log-format", "xml"),
+        ("run", "--log-level", "loud"),
+    ],
+    ids=" ".join,
+)
+async def test_bad_usage_exits_with_2(workspace: Workspace, arguments: tuple[str, ...]) -> None:
+    ended = await verb(workspace, *arguments, env=environment(workspace, "http://127.0.0.1:9"))
+    assert ended.status == 2, ended.stderr
+    assert "rror: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# ---------------------------------------------------------------------- configuration
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, ("POSTHOG_LLMA_CC_ENABLED=true", "POSTHOG_API_KEY")),
+        ({"POSTHOG_LLMA_CC_ENABLED": "true"}, ("POSTHOG_API_KEY",)),
+        ({"POSTHOG_API_KEY": KEY}, ("POSTHOG_LLMA_CC_ENABLED=true",)),
+        ({"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true", "OPT_OUT_CAPTURE": "1"}, ("OPT_OUT_CAPTURE",)),
+        ({"POSTHOG_API_KEY": "phx_personal", "POSTHOG_LLMA_CC_ENABLED": "true"}, ("POSTHOG_API_KEY", "phc_")),
+        ({"POSTHOG_API_KEY": "two words", "POSTHOG_LLMA_CC_ENABLED": "true"}, ("POSTHOG_API_KEY", "phc_")),
+        (
+            {"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_HOST": "https://example.com"},
+            ("POSTHOG_HOST", "POSTHOG_LLMA_ALLOW_CUSTOM_HOST"),
+        ),
+        (
+            {"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_HOST": "http://us.i.posthog.com"},
+            ("POSTHOG_HOST", "https"),
+        ),
+        (
+            {"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true", "HTTPS_PROXY": "gopher://nowhere:70"},
+            ("proxy", "HTTPS_PROXY"),
+        ),
+        ({"POSTHOG_LLMA_CONTENT": "some"}, ("POSTHOG_LLMA_CONTENT", "metadata")),
+    ],
+    ids=str,
+)
+async def test_a_configuration_that_cannot_be_used_exits_with_78(
+    workspace: Workspace, variables: dict[str, str], words: tuple[str, ...]
+) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, **variables)
+    for ended in await asyncio.gather(verb(workspace, "run", env=env), verb(workspace, "backfill", env=env)):
+        check_one_error(ended, CONFIGURATION, *words)
+    assert not workspace.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(None, "not a regular file"), (b'{"env": ', "not valid JSON"), (b"[]", "not a JSON object")],
+)
+async def test_settings_of_the_client_that_cannot_be_read_exit_with_78(
+    workspace: Workspace, content: bytes | None, word: str
+) -> None:
+    put_logs(workspace, tree())
+    path = workspace.config / "settings.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    env = environment(workspace, "http://127.0.0.1:9")
+    commands: list[tuple[str | Path, ...]] = [("run",), ("backfill",), ("status",), ("preview", workspace.config)]
+    for ended in await asyncio.gather(*(verb(workspace, *command, env=env) for command in commands)):
+        check_one_error(ended, CONFIGURATION, str(path), word)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("enabled = maybe", "not valid TOML"),
+        ("no_such_setting = 1", "unknown setting"),
+        ('cc_enabled = "perhaps"', "neither true nor false"),
+    ],
+)
+async def test_a_config_file_that_cannot_be_used_exits_with_78(workspace: Workspace, content: str, word: str) -> None:
+    folder = workspace.home / ".config"
+    path = folder / "posthog-llma-daemon" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    env = environment(workspace, XDG_CONFIG_HOME=str(folder))
+    check_one_error(await verb(workspace, "run", env=env), CONFIGURATION, str(path), word)
+
+
+async def test_every_problem_is_told_at_once(workspace: Workspace) -> None:
+    env = environment(workspace, POSTHOG_LLMA_CC_ENABLED="maybe", POSTHOG_LLMA_CONTENT="some")
+    ended = await verb(workspace, "run", env=env)
+    assert ended.status == CONFIGURATION
+    assert len(ended.errors) == 2
+
+
+# ---------------------------------------------------------------------- the state directory
+
+
+@pytest.mark.parametrize("name", ["run", "backfill"])
+async def test_a_state_directory_that_cannot_be_used_exits_with_1(workspace: Workspace, name: str) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, "http://127.0.0.1:9")
+    workspace.state.write_text("a file in its place")
+    check_one_error(await verb(workspace, name, env=env), 1, str(workspace.state), "POSTHOG_LLMA_STATE_DIR")
+    below = environment(workspace, "http://127.0.0.1:9", POSTHOG_LLMA_STATE_DIR=str(workspace.state / "below"))
+    check_one_error(await verb(workspace, name, env=below), 1, str(workspace.state / "below"))
+    assert workspace.state.read_text() == "a file in its place"
+
+
+async def test_a_state_directory_that_others_can_read_and_use_exits_with_1(workspace: Workspace) -> None:
+    workspace.state.mkdir(mode=0o755)
+    (workspace.state / "notes.txt").write_text("of somebody's")
+    check_one_error(await verb(workspace, "run", env=environment(workspace, "http://127.0.0.1:9")), 1, "other files")
+
+
+async def test_beside_a_running_daemon_nothing_else_sends(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon:
+        check_one_error(await verb(workspace, "run", env=env), 1, f"pid {daemon.pid}", str(workspace.state))
+        check_one_error(await verb(workspace, "run", "--once", env=env), 1, f"pid {daemon.pid}")
+        check_one_error(await verb(workspace, "backfill", env=env), 1, f"pid {daemon.pid}", "stop it")
+        looked = await verb(workspace, "status", env=env)
+        assert looked.status == 0
+        assert f"pid: {daemon.pid}" in looked.stdout
+        daemon.terminate()
+        assert await daemon.wait(12) == 0
+    assert posthog.events == []
+
+
+# ---------------------------------------------------------------------- what is no log
+
+
+async def test_a_path_without_logs_exits_with_1(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, "http://127.0.0.1:9")
+    (workspace.root / "notes.txt").write_text("no log")
+    (workspace.root / "empty").mkdir()
+    os.mkfifo(workspace.root / "pipe.jsonl")
+    (workspace.root / "folder.jsonl").mkdir()
+    for name in ("notes.txt", "empty", "pipe.jsonl", "folder.jsonl"):
+        path = workspace.root / name
+        for ended in await asyncio.gather(*(verb(workspace, each, path, env=env) for each in ("preview", "backfill"))):
+            check_one_error(ended, 1, str(path), "no session log")
+
+
+async def test_status_without_anything_to_say_exits_with_1(workspace: Workspace) -> None:
+    check_one_error(await verb(workspace, "status"), 1, "posthog-llma-daemon run")
+    assert not workspace.state.exists()
+
+
+async def test_output_that_nobody_reads_is_no_error_to_tell(workspace: Workspace) -> None:
+    log = LogBuilder()
+    for turn in range(300):
+        log.prompt(f"turn {turn}")
+        log.answer(text("a line of some length " * 50), id=f"msg_{turn}")
+    projects = put_logs(workspace, log.files())
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "daemon.cli",
+        "preview",
+        projects,
+        cwd=ROOT,
+        env=environment(workspace),
+        stdout=writer,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writer)
+    async with asyncio.timeout(20):
+        _, stderr = await process.communicate()
+    assert process.returncode == 1
+    assert stderr == b""

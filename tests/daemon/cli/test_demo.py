@@ -1,0 +1,68 @@
+"""`demo`: a sample session becomes a trace; nothing leaves the machine and nothing stays on it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.support.client import Workspace
+from tests.support.processes import environment, put_logs, tree, verb
+
+# Imported by the interpreter before anything else: every way to another machine is an error.
+NO_NETWORK = """
+import os
+import socket
+
+def refuse(*arguments, **settings):
+    os.write(2, b"the network was used\\n")
+    os._exit(99)
+
+socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+"""
+
+
+async def test_it_shows_events_and_a_tree_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "machine")
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(NO_NETWORK)
+    env = workspace.environment(
+        PYTHONPATH=str(blocker),
+        # Whatever is configured, a demo is the same and sends nothing.
+        POSTHOG_API_KEY="phc_real",
+        POSTHOG_LLMA_CC_ENABLED="true",
+        POSTHOG_HOST="http://127.0.0.1:9",
+        POSTHOG_LLMA_STATE_DIR=str(workspace.state),
+    )
+    started = time.monotonic()
+    ended = await verb(workspace, "demo", env=env, limit=20)
+    assert time.monotonic() - started < 20
+    assert ended.status == 0, ended.stderr
+    assert ended.stderr == ""
+
+    lines = ended.stdout.splitlines()
+    kinds = [line.split()[1] for line in lines if line[:1].isdigit()]
+    assert kinds.count("generation") == 11  # one of them the API's failure
+    assert kinds.count("span") == 7
+    assert kinds[-1] == "trace"
+    nested = [line for line in lines if line.startswith("│       │       ├── claude-haiku")]
+    assert len(nested) == 1, ended.stdout
+    assert "run --local" in ended.stdout
+
+    for folder in (workspace.temporary, workspace.home, workspace.work):
+        assert list(folder.iterdir()) == []
+    assert not workspace.state.exists()
+    assert not workspace.config.exists()
+
+
+async def test_the_blocker_blocks(tmp_path: Path) -> None:
+    """What the test above relies on: with it, a daemon that has something to send ends."""
+    workspace = Workspace(tmp_path / "machine")
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(NO_NETWORK)
+    put_logs(workspace, tree())
+    env = environment(workspace, "http://127.0.0.1:9", PYTHONPATH=str(blocker))
+    ended = await verb(workspace, "run", "--once", env=env)
+    assert (ended.status, "the network was used" in ended.stderr) == (99, True)

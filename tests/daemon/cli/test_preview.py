@@ -1,0 +1,114 @@
+"""`preview`: what it prints is what would be sent."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Workspace
+from tests.support.logs import LogBuilder, text, write_files
+from tests.support.processes import environment, previewed, put_logs, session_id, tree, verb
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "machine")
+
+
+def everything_below(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_a_tree_is_the_same_however_it_is_named(workspace: Workspace) -> None:
+    projects = put_logs(workspace, tree())
+    whole = await verb(workspace, "preview", workspace.config)
+    assert whole.status == 0
+    events = previewed(whole.stdout)
+    assert len(events) > 50
+    for paths in (
+        [projects],
+        sorted(projects.iterdir()),
+        sorted(projects.rglob("*.jsonl")),
+        [projects, projects, workspace.config],
+    ):
+        said = await verb(workspace, "preview", *paths)
+        assert previewed(said.stdout) == events, paths
+
+
+async def test_one_session_brings_its_subagents_along(workspace: Workspace) -> None:
+    projects = put_logs(workspace, tree())
+    [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
+    said = await verb(workspace, "preview", log)
+    properties = [json.loads(line)["properties"] for line in said.stdout.splitlines()]
+    assert {each["$ai_session_id"] for each in properties} == {session_id("rich")}
+    assert "toolu_rich_inner" in {each["$ai_parent_id"] for each in properties if "$ai_parent_id" in each}
+
+
+async def test_it_needs_no_key_and_keeps_and_changes_nothing(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    before = everything_below(workspace.root)
+    first = await verb(workspace, "preview", workspace.config)
+    second = await verb(workspace, "preview", workspace.config)
+    assert (first.status, first.stderr) == (0, "")
+    assert first.stdout == second.stdout
+    outputs = str(workspace.output)
+    after = {name: seen for name, seen in everything_below(workspace.root).items() if not name.startswith(outputs)}
+    assert after == before
+
+
+async def test_the_settings_hold_for_it(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    env = environment(
+        workspace,
+        POSTHOG_LLMA_DISTINCT_ID="bob@example.com",
+        POSTHOG_LLMA_CUSTOM_PROPERTIES='{"team": "trees"}',
+        POSTHOG_LLMA_PRIVACY_MODE="yes",
+    )
+    said = await verb(workspace, "preview", workspace.config, env=env)
+    events = [json.loads(line) for line in said.stdout.splitlines()]
+    assert {event["distinct_id"] for event in events} == {"bob@example.com"}
+    assert {event["properties"]["team"] for event in events} == {"trees"}
+    assert not any("$ai_input" in event["properties"] for event in events)
+
+
+async def test_a_session_of_an_unknown_person_gets_no_profile(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace) | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    del env["POSTHOG_LLMA_DISTINCT_ID"]
+    said = await verb(workspace, "preview", workspace.config, env=env)
+    for line in said.stdout.splitlines():
+        event = json.loads(line)
+        assert event["distinct_id"].startswith("claude-code:")
+        assert event["properties"]["$process_person_profile"] is False
+
+
+async def test_an_incomplete_last_line_is_not_read(workspace: Workspace) -> None:
+    log = LogBuilder()
+    log.prompt("one")
+    log.answer(text("one"), id="msg_one")
+    whole = log.files()[log.path]
+    log.answer(text("two"), id="msg_two")
+    more = log.files()[log.path]
+    projects = put_logs(workspace, {log.path: more[:-1]})
+    said = await verb(workspace, "preview", projects)
+    assert "msg_one" in said.stdout
+    assert "msg_two" not in said.stdout
+    write_files(projects, {log.path: whole})
+    again = await verb(workspace, "preview", projects)
+    assert previewed(said.stdout) == previewed(again.stdout)
+
+
+async def test_what_only_looks_like_a_log_is_left_alone(workspace: Workspace) -> None:
+    projects = put_logs(workspace, tree())
+    expected = previewed((await verb(workspace, "preview", projects)).stdout)
+    folder = next(projects.iterdir())
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "folder.jsonl").mkdir()
+    (folder / "link.jsonl").symlink_to(next(folder.glob("*-*.jsonl")))
+    (folder / "dangling.jsonl").symlink_to(folder / "nowhere")
+    said = await verb(workspace, "preview", projects)
+    assert said.status == 0
+    assert previewed(said.stdout) == expected

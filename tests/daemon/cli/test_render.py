@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Literal
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from daemon.cli.render import Node, build, delivered, tree
+from llma_core.events import CaptureEvent, EventView, read
+from tests.support.sample_events import generation, span, trace
+
+
+def views(*events: CaptureEvent) -> list[EventView]:
+    return [read(event.body) for event in events]
+
+
+def shape(nodes: Iterable[Node]) -> list[object]:
+    return [[node.event.span_id, *shape(node.children)] for node in nodes]
+
+
+def drawn(what: RenderableType, *, color: bool = False) -> str:
+    system: Literal["standard"] | None = "standard" if color else None
+    console = Console(file=io.StringIO(), width=200, highlight=False, force_terminal=color, color_system=system)
+    console.print(what)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_operations_hang_under_what_started_them_in_the_order_of_their_starts() -> None:
+    events = views(
+        generation("late", at=20, latency=2),
+        # Ended last and was started first: a call's event carries the time of its result.
+        span("agent-call", "Agent", parent="first", at=15, latency=12),
+        span("read-call", "Read", parent="first", at=4, latency=0.5),
+        generation("inner-2", parent="agent-call", at=14, latency=2),
+        generation("inner-1", parent="agent-call", at=6, latency=2),
+        span("deep-call", "Agent", parent="inner-1", at=12, latency=5),
+        generation("deepest", parent="deep-call", at=10, latency=1),
+        trace(at=3),
+        generation("first", at=3, latency=3),
+    )
+    arranged = build("trace-1", events)
+    assert shape(arranged.roots) == [
+        [
+            "first",
+            ["agent-call", ["inner-1", ["deep-call", ["deepest"]]], ["inner-2"]],
+            ["read-call"],
+        ],
+        ["late"],
+    ]
+    assert arranged.seconds == 20.0
+    assert arranged.name == "Count the files"
+    assert arranged.project == "sample-project"
+
+
+def test_what_has_no_parent_here_is_a_root() -> None:
+    arranged = build("trace-1", views(generation("g", parent="not-here"), span("s", "Read", parent="gone", at=1)))
+    assert shape(arranged.roots) == [["g"], ["s"]]
+    assert arranged.name == "trace trace-1"
+    assert arranged.event is None
+
+
+def test_a_circle_of_parents_is_cut_and_nothing_is_left_out() -> None:
+    arranged = build(
+        "trace-1",
+        views(generation("a", parent="c", at=1), generation("b", parent="a", at=2), generation("c", parent="b", at=3)),
+    )
+    assert shape(arranged.roots) == [["a", ["b", ["c"]]]]
+    assert shape(build("trace-1", views(generation("self", parent="self"))).roots) == [["self"]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=12))
+def test_every_operation_stands_in_the_tree_once(links: list[tuple[int, int]]) -> None:
+    """Whatever the links are: doubled ids, parents of themselves, circles, parents elsewhere."""
+    events = [generation(str(own), parent=str(parent), at=at) for at, (own, parent) in enumerate(links)]
+
+    def count(nodes: Iterable[Node]) -> int:
+        return sum(1 + count(node.children) for node in nodes)
+
+    assert count(build("trace-1", views(*events)).roots) == len(events)
+
+
+def test_totals_sum_generations_and_leave_unknown_counts_unknown() -> None:
+    totals = build(
+        "trace-1",
+        views(
+            generation("a", tokens=(100, 10), cache=(1000, 0)),
+            generation("b", tokens=(20, 2)),
+            generation("c", tokens=None, model=None, error=("overloaded_error", "Overloaded")),
+            span("d", "Bash", parent="a", status="error", error="Exit code 1"),
+            span("e", "Agent", parent="a"),
+            trace(),
+        ),
+    ).totals
+    assert (totals.generations, totals.tool_calls, totals.errors) == (2, 2, 2)
+    assert (totals.input_tokens, totals.output_tokens) == (120, 12)
+    assert (totals.cache_read_tokens, totals.cache_write_tokens) == (1000, 0)
+    nothing = build("trace-1", views(generation("c", tokens=None))).totals
+    assert nothing.input_tokens is nothing.cache_read_tokens is None
+
+
+def test_a_trace_without_any_operation_can_be_drawn() -> None:
+    assert "Count the files" in drawn(tree(build("trace-1", views(trace()))))
+    assert "not ended" in drawn(tree(build("trace-1", [])))
+
+
+def test_the_tree_says_what_each_operation_took_and_how_it_ended() -> None:
+    text = drawn(
+        tree(
+            build(
+                "trace-1",
+                views(
+                    generation("a", at=2, latency=1.25, tokens=(1234, 56), cache=(9000, 7), stop_reason="tool_use"),
+                    span("b", "Bash", parent="a", at=3, latency=0.5, status="error", error="Exit code 1\nFAILED"),
+                    span("c", "Write", parent="a", at=4, latency=None, status="denied"),
+                    span("d", "Agent", parent="a", at=90, latency=80.0),
+                    generation("e", parent="d", at=80, agent="Explore"),
+                    trace(),
+                ),
+            )
+        )
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines == [
+        (
+            "Count the files sample-project 2026-11-20 12:00:00Z 2 generations 3 tool calls 1,334 in 66 out"
+            " (cache 9,000 read, 7 written) 1 min 29 s 1 error trace-1"
+        ),
+        "└── claude-opus-5-5 1,234 in 56 out (cache 9,000 read, 7 written) 1.25 s tool_use",
+        "├── Bash 0.50 s error Exit code 1 FAILED",
+        "├── Write denied",
+        "└── Agent 1 min 20 s ok",
+        "└── claude-opus-5-5 100 in 10 out 1.00 s end_turn Explore",
+    ]
+
+
+def test_failures_are_red() -> None:
+    failed = generation("a", model=None, tokens=None, latency=None, stop_reason=None, error=("overloaded_error", "529"))
+    assert drawn(tree(build("trace-1", views(failed))), color=True).count("\x1b[31m") >= 2
+    assert "API failed  overloaded_error: 529" in drawn(tree(build("trace-1", views(failed))))
+    assert "\x1b[31m" not in drawn(tree(build("trace-1", views(generation("a")))), color=True)
+
+
+def test_what_a_tool_printed_cannot_steer_the_terminal_or_break_the_line() -> None:
+    error = "\x1b[2J\x07[bold]gone[/bold]\r\n" + "x" * 10_000
+    text = drawn(tree(build("trace-1", views(span("a", "Bash\x1b[31m", parent="p", error=error, status="error")))))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[bold]gone[/bold]" in text
+    assert len(text.splitlines()) == 2
+
+
+def test_one_line_for_an_event_as_it_is_delivered() -> None:
+    lines = [
+        " ".join(drawn(delivered(view)).split())
+        for view in views(
+            generation("a", at=1.5),
+            span("b", "Read", parent="a", at=2),
+            trace(),
+            generation("c", model=None, tokens=None, latency=None, stop_reason=None, error=("overloaded_error", "")),
+        )
+    ]
+    assert lines == [
+        "12:00:01.500 generation claude-opus-5-5 100 in 10 out 1.00 s end_turn",
+        "12:00:02.000 span Read 0.50 s ok",
+        "12:00:00.000 trace Count the files",
+        "12:00:00.000 generation API failed overloaded_error",
+    ]
+
+
+def test_a_time_that_is_none_comes_last_and_hurts_nothing() -> None:
+    odd = CaptureEvent(name="x", uuid="u", identity="i", body=generation("odd").body.replace(b"2026-11-20T", b"never "))
+    arranged = build("trace-1", views(odd, generation("g")))
+    assert shape(arranged.roots) == [["g"], ["odd"]]
+    assert drawn(delivered(views(odd)[0])).startswith("- ")

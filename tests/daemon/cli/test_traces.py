@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from daemon.cli.traces import traces
+from daemon.sinks.local import LocalSink, events_path
+from llma_core.events import CaptureEvent
+from tests.support.sample_events import generation, span, trace
+
+
+def keep(state_dir: Path, *events: CaptureEvent) -> None:
+    async def write() -> None:
+        sink = LocalSink(events_path(state_dir))
+        await sink.send(events)
+        await sink.aclose()
+
+    asyncio.run(write())
+
+
+def run(state_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(traces, ["--state-dir", str(state_dir), *arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    keep(
+        tmp_path,
+        generation("a", trace_id="aa-old", at=1),
+        trace("The old one", trace_id="aa-old"),
+        generation("b", trace_id="ab-new", at=5, cache=(7, 8), text="secret"),
+        span("c", "Read", parent="b", trace_id="ab-new", at=6),
+        trace("The new one", trace_id="ab-new", at=4),
+    )
+    return tmp_path
+
+
+def test_shows_every_trace_as_a_tree_the_newest_first(filled: Path) -> None:
+    result = run(filled)
+    assert result.exit_code == 0
+    names = [line.split("  ")[0] for line in result.stdout.splitlines() if line.startswith("The")]
+    assert names == ["The new one", "The old one"]
+    assert "    └── Read  0.50 s  ok" in result.stdout
+
+
+def test_shows_no_more_than_the_limit(filled: Path) -> None:
+    result = run(filled, "--limit", "1")
+    assert "The new one" in result.stdout
+    assert "The old one" not in result.stdout
+    assert run(filled, "--limit", "0").exit_code == 2
+
+
+def test_shows_the_one_trace_that_is_asked_for(filled: Path) -> None:
+    result = run(filled, "aa")
+    assert "The old one" in result.stdout
+    assert "The new one" not in result.stdout
+
+
+def test_a_beginning_that_fits_none_or_several_is_one_line_and_a_failure(filled: Path) -> None:
+    for prefix, words in (("zz", "no local trace begins with 'zz'"), ("a", "2 local traces begin with 'a'")):
+        result = run(filled, prefix)
+        assert result.exit_code == 1
+        assert words in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_whole_id_is_enough_where_it_begins_another(tmp_path: Path) -> None:
+    keep(tmp_path, generation("a", trace_id="one"), generation("b", trace_id="one-more"))
+    assert run(tmp_path, "one").exit_code == 0
+
+
+def test_json_is_one_object_a_line_with_the_events_but_not_their_content(filled: Path) -> None:
+    result = run(filled, "--json")
+    new, old = (json.loads(line) for line in result.stdout.splitlines())
+    events = new.pop("events")
+    assert new == {
+        "trace_id": "ab-new",
+        "name": "The new one",
+        "project": "sample-project",
+        "ended": True,
+        "started": "2026-11-20T12:00:04.000Z",
+        "seconds": 2.0,
+        "generations": 1,
+        "tool_calls": 1,
+        "errors": 0,
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "cache_read_tokens": 7,
+        "cache_write_tokens": 8,
+    }
+    assert [(event["kind"], event["label"]) for event in events] == [
+        ("generation", "claude-opus-5-5"),
+        ("span", "Read"),
+        ("trace", "The new one"),
+    ]
+    assert events[1]["parent_id"] == "b"
+    assert "cache_read_tokens" not in old
+    assert "secret" not in result.stdout
+
+
+def test_without_local_events_it_says_what_to_run(tmp_path: Path) -> None:
+    keep(tmp_path / "empty")
+    for state_dir in (tmp_path / "none", tmp_path / "empty"):
+        result = run(state_dir)
+        assert result.exit_code == 1
+        assert "posthog-llma-daemon run --local" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_that_cannot_be_read_is_one_line_and_a_failure(tmp_path: Path) -> None:
+    path = events_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a database at all" * 100)
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "cannot read" in result.stderr
+    assert "move it away" in result.stderr
+
+
+def test_the_state_dir_is_the_configured_one(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(filled))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(filled / "config"))
+    monkeypatch.setenv("POSTHOG_LLMA_STATE_DIR", str(filled))
+    result = CliRunner().invoke(traces, [], catch_exceptions=False)
+    assert "The new one" in result.stdout
+    monkeypatch.setenv("POSTHOG_LLMA_STATE_DIR", "")
+    monkeypatch.setenv("POSTHOG_HOST", "not a host")
+    result = CliRunner().invoke(traces, [], catch_exceptions=False)
+    assert result.exit_code == 78
+    assert "--state-dir" in result.stderr

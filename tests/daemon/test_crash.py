@@ -1,0 +1,288 @@
+"""The daemon as a process that is killed, terminated and started again: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.capture_server import Accept, Behaviour, CaptureServer, Drop, Hold, LoseAnswer, Request
+from tests.support.client import Child, Workspace
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.processes import (
+    append,
+    bodies,
+    environment,
+    following,
+    log_lines,
+    many_sessions,
+    now,
+    previewed,
+    put_logs,
+    session_id,
+    tree,
+    until,
+    verb,
+)
+
+SLOWNESS = 0.05
+"""Seconds a slow receiver takes, so that the daemon dies with requests under way."""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "machine")
+
+
+@pytest.fixture
+async def posthog() -> AsyncIterator[CaptureServer]:
+    async with CaptureServer() as server:
+        yield server
+    assert server.violations == []
+
+
+def trouble(seed: int) -> Behaviour:
+    """Answer late; sometimes lose the answer, sometimes the request."""
+    release = asyncio.Event()
+    asyncio.get_running_loop().call_later(SLOWNESS, release.set)
+    draw = random.Random(seed).random()
+    return Hold(release, then=LoseAnswer() if draw < 0.2 else Drop() if draw < 0.3 else Accept())
+
+
+def in_trouble(server: CaptureServer, seed: int) -> None:
+    draws = random.Random(seed)
+
+    def fault(_: Request) -> Behaviour:
+        return trouble(draws.randrange(1 << 30))
+
+    server.fault = fault
+
+
+async def expected(workspace: Workspace) -> dict[str, str]:
+    said = await verb(workspace, "preview", workspace.config)
+    assert said.status == 0, said.stderr
+    return previewed(said.stdout)
+
+
+async def kill(child: Child) -> None:
+    os.kill(child.pid, signal.SIGKILL)
+    assert await child.wait(10) == -signal.SIGKILL
+
+
+async def settled(workspace: Workspace, url: str) -> None:
+    """Let a last daemon send whatever is left."""
+    ended = await verb(workspace, "run", "--once", env=environment(workspace, url), limit=60)
+    assert ended.status == 0, ended.stderr
+
+
+def offsets(workspace: Workspace) -> dict[str, int]:
+    """How far each file is settled, by its name, while the daemon runs or after it."""
+    uri = f"file:{workspace.state / 'state.db'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+        return {Path(path).name: offset for path, offset in connection.execute('SELECT path, "offset" FROM files')}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_again_and_again_it_delivers_what_preview_says(
+    workspace: Workspace, posthog: CaptureServer, seed: int
+) -> None:
+    put_logs(workspace, tree() | many_sessions(30, 25))
+    everything = await expected(workspace)
+    env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
+    in_trouble(posthog, seed)
+    draws = random.Random(seed)
+    for turn in range(5):
+        wanted = len(posthog.requests) + draws.choice([2, 3, 4])
+        async with following(workspace, *(["--from-start"] if turn == 0 else []), env=env, ready=False) as daemon:
+            # When everything has come it has nothing more to ask, and is killed at rest.
+            await daemon.until(
+                lambda wanted=wanted: (  # type: ignore[misc]
+                    len(posthog.requests) >= wanted or posthog.events_by_uuid.keys() >= everything.keys()
+                ),
+                20,
+            )
+            await asyncio.sleep(draws.random() * 2 * SLOWNESS)
+            await kill(daemon)
+    posthog.fault = None
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == everything
+
+
+async def test_killed_while_sessions_are_written_it_delivers_what_preview_says(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    projects = workspace.config / "projects"
+    projects.mkdir(parents=True)
+    env = environment(workspace, posthog.url)
+    in_trouble(posthog, 3)
+    async with following(workspace, env=env) as daemon:
+        await kill(daemon)
+    logs = [LogBuilder(session_id(f"writing/{number}"), start=now()) for number in range(3)]
+    for number, log in enumerate(logs):
+        for turn in range(12):
+            log.prompt(f"turn {turn}")
+            log.answer(text("and so on"), id=f"msg_01w{number}t{turn}")
+    left = {log.path: log.files()[log.path].splitlines(keepends=True) for log in logs}
+    rounds = 4
+    for turn in range(rounds):
+        arrived = len(posthog.requests)
+        async with following(workspace, env=env) as daemon:
+            for path, lines in left.items():
+                # The last line of a round is cut in two by the crash.
+                share = len(lines) if turn == rounds - 1 else len(lines) // 2
+                data = b"".join(lines[:share])
+                append(projects / path, data[:-20])
+                await daemon.until(lambda arrived=arrived: len(posthog.requests) > arrived, 20)  # type: ignore[misc]
+                append(projects / path, data[-20:])
+                del lines[:share]
+            await kill(daemon)
+    posthog.fault = None
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == await expected(workspace)
+
+
+async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_they_are_complete(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    projects = workspace.config / "projects"
+    projects.mkdir(parents=True)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon:
+        await kill(daemon)
+    message, call = (LogBuilder(session_id(name), start=now()) for name in ("message", "call"))
+    for log in (message, call):
+        log.prompt("begin")
+        log.answer(text("I begin."), id=f"msg_{log.session}")
+        log.prompt("go on")
+    # Without a stop reason only what follows can end it.
+    message.message(id="msg_open", stop_reason=None).add(text("Well, "))
+    call.answer(text("Let me see."), tool_use("Bash", {"command": "ls"}, id="toolu_open"), id="msg_call")
+    written = {log.path: len(log.lines) for log in (message, call)}
+    async with following(workspace, env=env) as daemon:
+        for log in (message, call):
+            append(projects / log.path, log.files()[log.path])
+        # What is complete has come, and is noted as settled: with lines before the open ones.
+        await daemon.until(lambda: len(posthog.events) == 3, 20)
+        names = {Path(path).name for path in written}
+        await daemon.until(lambda: {name for name, offset in offsets(workspace).items() if offset} >= names, 20)
+        await kill(daemon)
+    message.prompt("never mind")
+    call.tool_result("toolu_open", "ada\nbob")
+    call.answer(text("Two."), id="msg_last")
+    async with following(workspace, env=env) as daemon:
+        for log in (message, call):
+            append(projects / log.path, b"".join(log.files()[log.path].splitlines(True)[written[log.path] :]))
+        await daemon.until(lambda: len(posthog.events) == 6, 20)
+        await kill(daemon)
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == await expected(workspace)
+    assert {"msg_open", "toolu_open"} <= {event["properties"]["$ai_span_id"] for event in posthog.events}
+
+
+async def test_killed_when_most_answers_are_lost_it_loses_no_event(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    put_logs(workspace, many_sessions(6, 60))
+    env = environment(workspace, posthog.url)
+    for turn in range(3):
+        arrived = len(posthog.requests)
+        # One answer is heard, so that something is noted as settled; what was sent after it never is.
+        posthog.script(Accept())
+        posthog.fault = lambda _: Drop()
+        async with following(workspace, *(["--from-start"] if turn == 0 else []), env=env, ready=False) as daemon:
+            await daemon.until(lambda arrived=arrived: len(posthog.requests) >= arrived + 3, 20)  # type: ignore[misc]
+            await kill(daemon)
+    posthog.fault = None
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == await expected(workspace)
+
+
+async def test_terminated_it_delivers_what_it_has_read_and_sends_nothing_twice(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    put_logs(workspace, tree() | many_sessions(30, 25))
+
+    def slowly(_: Request) -> Behaviour:
+        release = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.2, release.set)
+        return Hold(release)
+
+    posthog.fault = slowly
+    env = environment(workspace, posthog.url)
+    async with following(workspace, "--from-start", env=env) as daemon:
+        await until(lambda: len(posthog.requests) >= 2, "requests under way")
+        daemon.terminate()
+        assert await daemon.wait(12) == 0, daemon.stderr
+        names = [line["event"] for line in log_lines(daemon.stderr)]
+        assert "stopping" in names
+        assert "delivery_stopped" not in names
+    posthog.fault = None
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == await expected(workspace)
+    assert {len(times) for times in posthog.events_by_uuid.values()} == {1}
+
+
+async def test_terminated_while_the_receiver_is_silent_it_ends_within_the_deadline(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    put_logs(workspace, tree())
+    posthog.fault = lambda _: Hold(asyncio.Event())
+    env = environment(workspace, posthog.url)
+    async with following(workspace, "--from-start", env=env) as daemon:
+        await until(lambda: len(posthog.requests) >= 1, "a request under way")
+        daemon.terminate()
+        assert await daemon.wait(13) == 0, daemon.stderr
+    posthog.fault = None
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == await expected(workspace)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(
+    workspace: Workspace, posthog: CaptureServer, number: signal.Signals
+) -> None:
+    put_logs(workspace, tree())
+    posthog.fault = lambda _: Hold(asyncio.Event())
+    env = environment(workspace, posthog.url)
+    async with following(workspace, "--from-start", env=env) as daemon:
+        await until(lambda: len(posthog.requests) >= 1, "a request under way")
+        os.kill(daemon.pid, number)
+        await daemon.until(lambda: any(line["event"] == "stopping" for line in log_lines(daemon.stderr)), 5)
+        os.kill(daemon.pid, number)
+        assert await daemon.wait(2) == 1
+        assert "Traceback" not in daemon.stderr
+    posthog.fault = None
+    await settled(workspace, posthog.url)
+    assert bodies(posthog) == await expected(workspace)
+
+
+async def test_a_hang_up_does_not_end_it(workspace: Workspace, posthog: CaptureServer) -> None:
+    (workspace.config / "projects").mkdir(parents=True)
+    async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
+        os.kill(daemon.pid, signal.SIGHUP)
+        log = LogBuilder(session_id("after"), start=now())
+        log.prompt("are you there?")
+        log.answer(text("I am."))
+        append(workspace.config / "projects" / log.path, log.files()[log.path])
+        await daemon.until(lambda: len(posthog.events) == 1, 15)
+
+
+async def test_the_interrupt_key_ends_once_without_a_traceback(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, tree())
+    release = asyncio.Event()
+    posthog.fault = lambda _: Hold(release)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, "--once", env=env, ready=False) as daemon:
+        await daemon.until(lambda: len(posthog.requests) >= 1, 20)
+        os.kill(daemon.pid, signal.SIGINT)
+        release.set()
+        assert await daemon.wait(13) == 1
+        assert "Traceback" not in daemon.stderr
+        assert "never retrieved" not in daemon.stderr

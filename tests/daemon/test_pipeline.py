@@ -1,0 +1,574 @@
+"""One session's files to emissions: what is ours to send, once, with the lines it rests on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon import tailer
+from daemon.catalog import Catalog, Unit
+from daemon.pipeline import Claims, Emission, Pipeline, Progress, Replaced
+from daemon.store import FileMark, FrozenRoute, Owed, Settled
+from daemon.tailer import mark_at_end
+from llma_core.lines import LineSplitter
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.rig import routing_for
+
+EVERYTHING = 1 << 30
+SETTLED_SECONDS = 1.5
+WITHOUT_REQUESTS = "2.1.200"
+FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+
+
+class Desk:
+    """Pipelines over real files, with claims of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.projects = root / "config" / "projects"
+        self.claims = Claims()
+
+    def write(self, log: LogBuilder, end: int | None = None) -> list[int]:
+        """Write a log, up to some line of its main file; returns where its lines end."""
+        log.write(self.projects)
+        lines = log.files()[log.path].splitlines(keepends=True)
+        path = self.projects / log.path
+        path.write_bytes(b"".join(lines[:end]))
+        return [sum(map(len, lines[: count + 1])) for count in range(len(lines))]
+
+    def unit(self, log: LogBuilder) -> Unit:
+        catalog = Catalog()
+        for name in log.files():
+            if (self.projects / name).exists():
+                catalog.add(str(self.projects / name))
+        (unit,) = catalog.units.values()
+        return unit
+
+    def pipeline(
+        self,
+        log: LogBuilder,
+        *,
+        grouping: str = "session",
+        claims: Claims | None = None,
+        marks: Mapping[str, FileMark] | None = None,
+        owed: Sequence[Owed] = (),
+        **settings: Any,
+    ) -> Pipeline:
+        return Pipeline(
+            self.unit(log),
+            marks=marks or {},
+            claims=claims or self.claims,
+            routing=routing_for(self.root, grouping=grouping),
+            owed=lambda: owed,
+            **settings,
+        )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def conversation(session: str | None = None) -> LogBuilder:
+    log = LogBuilder(*([session] if session else []), version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
+    log.tool_result("toolu_ls", "ada")
+    log.answer(text("One."))
+    return log
+
+
+def named(emissions: Sequence[Emission]) -> list[str]:
+    return [emission.event.name if emission.event else "prompt" for emission in emissions]
+
+
+def kinds(emissions: Sequence[Emission]) -> list[str]:
+    return [emission.settled.identity.partition("|")[0] for emission in emissions]
+
+
+def read(pipeline: Pipeline, now: float = 0.0) -> list[Emission]:
+    return pipeline.advance(now, EVERYTHING).emissions
+
+
+class Table:
+    """A settled table."""
+
+    def __init__(self, *rows: Settled) -> None:
+        self.rows = {row.identity: (row.unit, row.mark) for row in rows}
+
+    def owner(self, identity: str) -> tuple[str, bytes | None] | None:
+        return self.rows.get(identity)
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def test_what_is_on_its_way_or_settled_has_an_owner() -> None:
+    claims = Claims(Table(Settled(identity="gen|1", unit="a", mark=b"m")))
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert not claims.is_pending("gen|1")
+    assert claims.owner("gen|2") is None
+    claims.take("gen|2", "b", None)
+    assert claims.owner("gen|2") == ("b", None)
+    assert claims.is_pending("gen|2")
+    claims.release("gen|2")
+    claims.release("gen|2")
+    assert claims.owner("gen|2") is None
+
+
+def test_a_claim_remembers_the_trace_it_owes_until_it_is_released() -> None:
+    claims = Claims()
+    owed = Owed(trace="trace|s", ending=1, unit="a")
+    claims.take("gen|1", "a", None, owed)
+    claims.take("gen|2", "a", None)
+    assert claims.owes("gen|1") == owed
+    assert claims.owes("gen|2") is None
+    claims.release("gen|1")
+    assert claims.owes("gen|1") is None
+
+
+def test_who_began_to_read_a_message_first_is_known_until_it_is_taken_or_given_up() -> None:
+    claims = Claims()
+    for identity in ("gen|1", "gen|2", "gen|3"):
+        claims.meet(identity, "a", b"m")
+        claims.meet(identity, "b", b"n")
+    assert claims.met("gen|1") == ("a", b"m")
+    claims.take("gen|1", "a", b"m")
+    assert claims.met("gen|1") is None
+    claims.forget("b")
+    assert claims.met("gen|2") == ("a", b"m")
+    claims.forget("a")
+    assert claims.met("gen|2") is None
+    assert claims.owner("gen|3") is None, "to have begun is not to own"
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def test_a_conversation_comes_in_the_order_in_which_it_became_final(desk: Desk) -> None:
+    log = conversation()
+    ends = desk.write(log)
+    pipeline = desk.pipeline(log)
+    progress = pipeline.advance(0.0, EVERYTHING)
+    assert kinds(progress.emissions) == ["prompt", "gen", "call"]
+    assert (progress.lines, progress.bad_lines, progress.more) == (5, 0, False)
+    (path,) = progress.ends
+    assert [end for end, _ in progress.ends[path]] == ends
+    data = Path(path).read_bytes()
+    assert [before for _, before in progress.ends[path]] == [data[end - 64 : end] for end in ends]
+    assert pipeline.held() == {path: ends[3]}
+    assert not pipeline.idle
+    assert pipeline.due() == 1.0
+    assert kinds(pipeline.poll(SETTLED_SECONDS).emissions) == ["gen"]
+    assert pipeline.held() == {}
+    assert pipeline.idle
+    assert kinds(pipeline.end(SETTLED_SECONDS).emissions) == ["trace"]
+    assert pipeline.last_version == WITHOUT_REQUESTS
+
+
+def test_an_emission_rests_on_its_lines(desk: Desk) -> None:
+    log = conversation()
+    ends = [0, *desk.write(log)]
+    emissions = read(desk.pipeline(log))
+    rests = [(emission.rest.start, emission.rest.end) for emission in emissions if emission.rest]
+    assert rests == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[2], ends[4])]
+
+
+def test_the_settle_time_counts_from_the_moment_of_reading(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline, 100.0)
+    assert read(pipeline, 100.9) == []
+    assert kinds(read(pipeline, 101.0)) == ["gen"]
+
+
+@pytest.mark.parametrize("budget", [1, 500, 3000])
+def test_reading_in_slices_gives_the_same(desk: Desk, budget: int) -> None:
+    log = conversation()
+    desk.write(log)
+    whole = read(desk.pipeline(log, claims=Claims()))
+    pipeline = desk.pipeline(log, claims=Claims())
+    sliced: list[Emission] = []
+    steps, progress = 0, Progress(more=True)
+    while progress.more:
+        progress = pipeline.advance(0.0, budget)
+        sliced += progress.emissions
+        steps += 1
+    assert sliced == whole
+    assert steps > 1
+
+
+def test_no_time_passes_for_a_message_whose_next_line_is_still_to_be_read(desk: Desk) -> None:
+    """The main log took the whole slice, and the agent's, not looked at in it, has grown."""
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", meta=False)
+    agent.answer(text("One."), text("Or two."))
+    ends = desk.write(log)
+    name = desk.projects / log.agent_path(agent.id)
+    lines = name.read_bytes().splitlines(keepends=True)
+    name.write_bytes(b"".join(lines[:2]))
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    name.write_bytes(b"".join(lines))
+    log.prompt("More")
+    budget = desk.write(log)[-1] - ends[-1]
+    progress = pipeline.advance(10.0, budget)
+    assert progress.more
+    assert kinds(progress.emissions) == ["gen", "call", "prompt"]
+    assert kinds(read(pipeline, 10.0)) == []
+    (generation,) = read(pipeline, 20.0)
+    assert generation.event is not None
+    (answer,) = json.loads(generation.event.body)["properties"]["$ai_output_choices"]
+    assert [block["text"] for block in answer["content"]] == ["One.", "Or two."]
+
+
+def test_an_agents_log_that_comes_later_is_read_too(desk: Desk) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    agent = log.agent("toolu_task", "count")
+    agent.answer(text("One."))
+    desk.write(log)
+    catalog_unit = desk.unit(log)
+    pipeline.unit.agents.update(catalog_unit.agents)
+    read(pipeline, 1.0)
+    (generation,) = read(pipeline, 2.5)
+    assert generation.event is not None
+    properties = json.loads(generation.event.body)["properties"]
+    assert properties["$ai_parent_id"] == "toolu_task"
+    assert len(pipeline.tails) == 2
+
+
+def test_a_meta_file_is_read_when_it_comes_and_again_when_it_changes(desk: Desk) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    call = tool_use("Task", {"prompt": "something else"}, id="toolu_task")
+    log.answer(call)
+    agent = log.agent("toolu_task", "count")
+    agent.answer(text("One."))
+    desk.write(log)
+    meta = desk.projects / log.meta_path(agent.id)
+    whole = meta.read_bytes()
+    meta.unlink()
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    assert kinds(read(pipeline, 2.0)) == ["gen"], "the agent's own waits for its call"
+    meta.write_bytes(whole[:10])
+    assert read(pipeline, 3.0) == []
+    meta.write_bytes(whole)
+    os.utime(meta, (1, 1))
+    (generation,) = read(pipeline, 4.0)
+    assert generation.event is not None
+    assert json.loads(generation.event.body)["properties"]["$ai_parent_id"] == "toolu_task"
+
+
+def test_bad_lines_are_counted_settled_and_told_of_once_without_their_content(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    path = desk.projects / log.path
+    with path.open("ab") as file:
+        file.write(b'{"secret": \n[]\n\n{"type":"from the future"}\n')
+    with capture_logs() as logged:
+        progress = desk.pipeline(log).advance(0.0, EVERYTHING)
+    assert progress.bad_lines == 3
+    assert progress.ends[str(path)][-1][0] == path.stat().st_size
+    (line,) = [line for line in logged if line["event"] == "bad_line"]
+    assert "secret" not in str({key: value for key, value in line.items() if key != "path"})
+
+
+def test_a_line_over_the_limit_is_counted_and_nothing_is_known_of_its_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tailer, "LineSplitter", partial(LineSplitter, limit=3000))
+    log = conversation()
+    log.lines.insert(1, b"x" * 3001)
+    log.lines.insert(2, {"type": "mode"})
+    desk.write(log)
+    with capture_logs():
+        progress = desk.pipeline(log).advance(0.0, EVERYTHING)
+    assert progress.bad_lines == 1
+    assert kinds(progress.emissions) == ["prompt", "gen", "call"]
+    (ends,) = progress.ends.values()
+    assert [len(before) for _, before in ends] == [64, 0, 0, 64, 64, 64, 64]
+
+
+def test_before_a_short_line_stands_the_end_of_the_one_before_it(desk: Desk) -> None:
+    log = conversation()
+    for number in range(30):
+        log.lines.insert(0, {"n": number})
+    desk.write(log)
+    with capture_logs():
+        progress = desk.pipeline(log).advance(0.0, 100)
+    ((path, ends),) = progress.ends.items()
+    data = Path(path).read_bytes()
+    assert [before for _, before in ends] == [data[:end][-64:] for end, _ in ends]
+
+
+# ---------------------------------------------------------------------- replaced and gone
+
+
+@pytest.mark.parametrize("how", ["truncated", "replaced", "gone"])
+def test_what_a_step_found_before_it_failed_can_be_found_again(desk: Desk, how: str) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", meta=False)
+    log.agent_result("toolu_task", agent, "One.")
+    desk.write(log, 1)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    desk.write(log)
+    path = desk.projects / log.agent_path(agent.id)
+    if how == "gone":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(b"")
+    else:
+        path.with_name("beside").write_bytes(path.read_bytes())
+        path.with_name("beside").replace(path)
+    with pytest.raises(FileNotFoundError if how == "gone" else Replaced) as caught:
+        read(pipeline)
+    named_file = caught.value.filename if isinstance(caught.value, OSError) else str(caught.value)
+    assert str(named_file) == str(path)
+    again = desk.pipeline(log)
+    emissions = read(again) + again.end(1.0).emissions
+    assert [(kind, emission.again) for kind, emission in zip(kinds(emissions), emissions, strict=True)] == [
+        ("prompt", True),
+        ("gen", False),
+        ("call", False),
+        ("trace", False),
+    ]
+
+
+def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    first = read(desk.pipeline(log))
+    again = read(desk.pipeline(log))
+    assert [emission.again for emission in again] == [True] * 3
+    assert [emission.event for emission in again] == [None] * 3
+    assert [emission.rest for emission in again] == [emission.rest for emission in first]
+
+
+def test_what_is_on_its_way_when_a_pipeline_is_built_anew_still_owes_its_trace(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    first = desk.pipeline(log)
+    assert len(read(first) + read(first, SETTLED_SECONDS)) == 4
+    again = desk.pipeline(log)
+    assert all(emission.again for emission in read(again) + read(again, SETTLED_SECONDS))
+    (trace,) = again.end(SETTLED_SECONDS).emissions
+    assert trace.pays == Owed(trace=f"trace|{log.session}", ending=1, unit=again.unit.name)
+
+
+def test_a_trace_that_was_given_out_is_not_owed_by_what_is_still_on_its_way(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    assert kinds(pipeline.end(1.0).emissions) == ["gen", "trace"]
+    again = desk.pipeline(log)
+    read(again)
+    assert kinds(again.end(1.0).emissions) == ["gen"]
+    log.prompt("More")
+    desk.write(log)
+    (prompt,) = read(again)
+    assert prompt.owes == Owed(trace=f"trace|{log.session}", ending=2, unit=again.unit.name)
+
+
+# ---------------------------------------------------------------------- what is ours to send
+
+
+def test_what_is_settled_is_replayed_in_silence(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    path = str(desk.projects / log.path)
+    mark = mark_at_end(path, "unit")
+    assert mark is not None
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
+    pipeline = desk.pipeline(log, marks={path: mark}, owed=[owed])
+    assert kinds(read(pipeline)) == ["prompt"]
+    generation, trace = pipeline.end(1.0).emissions
+    assert trace.event is not None
+    assert json.loads(trace.event.body)["properties"]["claude_code_generations"] == 3
+    assert trace.pays == replace(owed, unit=pipeline.unit.name)
+    assert generation.owes is None, "it is owed already"
+
+
+def test_what_another_session_wrote_first_is_not_sent(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    read(desk.pipeline(log))
+    fork = log.fork(FORK)
+    fork.prompt("More")
+    fork.answer(text("Two."))
+    desk.write(fork)
+    pipeline = desk.pipeline(fork)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "gen", "trace"]
+    assert emissions[-1].event is not None
+    assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 1
+
+
+def test_a_session_of_copies_only_has_no_trace(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    pipeline.end(1.0)
+    fork = log.fork(FORK)
+    desk.write(fork)
+    copy = desk.pipeline(fork)
+    assert read(copy) + copy.end(1.0).emissions == []
+
+
+def test_another_message_of_the_same_id_is_sent_under_a_name_of_its_own(desk: Desk) -> None:
+    """Some gateways number their messages anew in every session."""
+    first, second = LogBuilder(version=WITHOUT_REQUESTS), LogBuilder(FORK, version=WITHOUT_REQUESTS, start="2026-03-03")
+    for log in (first, second):
+        log.prompt(f"Count the trees of {log.session}")
+        log.answer(text(f"One in {log.session}."), id="msg_1")
+        desk.write(log)
+    (_, one), (_, other) = (
+        read(pipeline) + pipeline.end(1.0).emissions[:1] for pipeline in map(desk.pipeline, (first, second))
+    )
+    assert one.settled.identity == "gen|msg_1"
+    assert other.settled.identity == f"gen|msg_1|{other.settled.unit}"
+    assert one.event is not None
+    assert other.event is not None
+    assert one.event.uuid != other.event.uuid
+
+
+def test_lines_older_than_the_first_start_are_history_in_a_session_that_was_not_there(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log, first_start=2**50)
+    assert read(pipeline) + pipeline.end(1.0).emissions == []
+
+
+def test_a_session_that_was_there_counts_its_history_in_its_trace(desk: Desk) -> None:
+    log = conversation()
+    ends = desk.write(log)
+    path = str(desk.projects / log.path)
+    mark = mark_at_end(path, "unit")
+    assert mark is not None
+    assert mark.offset == ends[-1]
+    log.wait(3600)
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    first_start = 1772445600000 - 1_800_000
+    pipeline = desk.pipeline(log, marks={path: mark}, first_start=first_start)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "gen", "trace"]
+    assert emissions[-1].event is not None
+    assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 3
+
+
+# ---------------------------------------------------------------------- traces
+
+
+def test_the_first_event_owes_the_trace_and_only_that(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    owes = Owed(trace=f"trace|{log.session}", ending=1, unit=pipeline.unit.name)
+    assert [emission.owes for emission in emissions] == [owes, None, None, None, None]
+    assert [emission.pays for emission in emissions] == [None] * 4 + [owes]
+
+
+def test_an_ending_without_anything_new_gives_no_trace(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    pipeline.end(1.0)
+    assert pipeline.end(2.0).emissions == []
+
+
+def test_every_prompt_has_a_trace_where_that_is_the_grouping(desk: Desk) -> None:
+    log = conversation()
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    pipeline = desk.pipeline(log, grouping="message")
+    emissions = read(pipeline)
+    emissions += read(pipeline, SETTLED_SECONDS)
+    assert kinds(emissions) == ["prompt", "gen", "call", "gen", "prompt", "gen", "trace"]
+    emissions = pipeline.end(2.0).emissions
+    assert kinds(emissions) == ["trace"]
+
+
+def test_a_turn_whose_trace_was_given_owes_none_any_more(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log, 3)
+    pipeline = desk.pipeline(log, grouping="message")
+    read(pipeline)
+    assert kinds(pipeline.end(1.0).emissions) == ["gen", "call", "trace"]
+    desk.write(log)
+    read(pipeline, 2.0)
+    late = read(pipeline, 5.0) + pipeline.end(6.0).emissions
+    assert kinds(late) == ["gen"]
+    assert late[0].owes is None
+
+
+def test_an_owed_trace_of_which_nothing_is_left_is_settled_without_being_sent(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log, 0)
+    owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
+    pipeline = desk.pipeline(log, owed=[owed])
+    read(pipeline)
+    (emission,) = pipeline.end(1.0).emissions
+    assert (emission.event, emission.pays, emission.settled.identity) == (None, owed, f"{owed.trace}|1")
+    assert pipeline.end(2.0).emissions == [], "once"
+
+
+def test_a_neighbours_trace_is_left_to_the_neighbour(desk: Desk) -> None:
+    """A few old agents' logs hold answers of another session than the one they belong to."""
+    log = conversation()
+    for line in log.lines:
+        assert isinstance(line, dict)
+        line["sessionId"] = FORK
+    desk.write(log)
+    alone = desk.pipeline(log, claims=Claims())
+    assert "trace" in kinds(read(alone) + alone.end(1.0).emissions)
+    neighbours = desk.pipeline(log, claims=Claims(), has_main=lambda session: session == FORK)
+    emissions = read(neighbours) + neighbours.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "gen", "call", "gen"]
+    assert {emission.owes for emission in emissions} == {None}
+
+
+# ---------------------------------------------------------------------- routes
+
+
+def test_whose_a_session_is_was_decided_with_its_first_event(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    assert pipeline.frozen is None
+    read(pipeline)
+    assert pipeline.frozen == FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
+    frozen = FrozenRoute(distinct_id="bob", identified=False, grouping="message")
+    again = desk.pipeline(log, claims=Claims(), frozen=frozen)
+    emissions = read(again) + again.end(1.0).emissions
+    assert {json.loads(e.event.body)["distinct_id"] for e in emissions if e.event} == {"bob"}
+    assert emissions[-1].pays is not None
+    assert emissions[-1].pays.trace.startswith(f"trace|{log.session}|prompt|")

@@ -1,0 +1,625 @@
+"""Whatever happens on the way, the receiver ends up with what `preview` says, each event once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from daemon.tailer import Tail
+from llma_core.claude_code.records import milliseconds
+from tests.support.histories import History, forks, histories
+from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.rig import Reference, Rig, reference, routing_for
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep what is logged of bad lines and replaced files out of a failing example's report."""
+    with capture_logs():
+        yield
+
+
+@contextmanager
+def fresh_rig(grouping: str = "session") -> Iterator[Rig]:
+    """A rig in a folder of its own; hypothesis runs one test function many times."""
+    root = Path(tempfile.mkdtemp(prefix="rig-"))
+    rig = Rig(root, grouping=grouping)
+    try:
+        yield rig
+    finally:
+        rig.close()
+        shutil.rmtree(root)
+
+
+def reference_of(history: History, grouping: str = "session") -> Reference:
+    with tempfile.TemporaryDirectory(prefix="logs-") as folder:
+        projects = Path(folder) / "projects"
+        write_files(projects, {**history.logs, **history.metas})
+        return reference(projects, routing_for(Path(folder), grouping=grouping))
+
+
+class Schedule:
+    """Plays any order of the client's, the receiver's and the daemon's doings.
+
+    Attributes:
+        sizes: how much of each log the client has written.
+        metas: the meta files it has not written yet.
+        waits_for: for a log that begins with a copy, the log it copies and how much of that has to be there.
+        inserted: what somebody put in front of a log's own bytes.
+        once: how much of each log there once was, if somebody cut it short.
+    """
+
+    STEPS = ("append",) * 6 + ("read",) * 3 + ("acknowledge",) * 3 + ("tick", "lose", "crash", "commit", "end", "drop")
+
+    def __init__(self, data: st.DataObject, rig: Rig, history: History, expected: Reference | None) -> None:
+        self.data = data
+        self.rig = rig
+        self.history = history
+        self.expected = expected
+        self.sizes = dict.fromkeys(history.logs, 0)
+        self.metas = dict(history.metas)
+        self.waits_for: dict[str, tuple[str, int]] = {}
+        self.inserted = dict.fromkeys(history.logs, b"")
+        self.once = dict(self.sizes)
+
+    def play(self, most: int, more: Sequence[str] = ()) -> None:
+        for _ in range(self.data.draw(st.integers(0, most), label="steps")):
+            getattr(self, self.data.draw(st.sampled_from((*self.STEPS, *more)), label="step"))()
+
+    def finish(self) -> None:
+        for name, data in self.history.logs.items():
+            self.rig.append(name, data[self.sizes[name] :])
+            self.sizes[name] = len(data)
+        for name, data in self.metas.items():
+            self.rig.append(name, data)
+        self.metas = {}
+        self.rig.finish()
+
+    # ------------------------------------------------------------------ the client
+
+    def append(self) -> None:
+        name = self.data.draw(st.sampled_from([*self.sizes, *self.metas]), label="file")
+        if name in self.metas:
+            self.rig.append(name, self.metas.pop(name))
+            return
+        data, start = self.history.logs[name], self.sizes[name]
+        before, size = self.waits_for.get(name, (name, 0))
+        if start == len(data) or self.sizes[before] < size:
+            return
+        if self.data.draw(st.booleans(), label="any byte"):
+            end = self.data.draw(st.integers(start + 1, len(data)), label="to byte")
+        else:
+            ends = [end for end, _ in self.history.times[name] if end > start]
+            end = self.data.draw(st.sampled_from(ends), label="to line")
+        self.rig.append(name, data[start:end])
+        self.sizes[name] = end
+
+    # ------------------------------------------------------------------ somebody else
+
+    def truncate(self) -> None:
+        name = self._written()
+        if name is not None:
+            self.once[name] = max(self.once[name], self.sizes[name])
+            self.sizes[name] = self.data.draw(st.integers(0, self.sizes[name]), label="down to")
+            self.rig.rewrite(name, self._bytes(name))
+
+    def rewrite(self) -> None:
+        """Put a line in front of all others, so that every line stands elsewhere."""
+        name = self._written()
+        if name is not None:
+            self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
+            self.rig.rewrite(name, self._bytes(name))
+
+    def replace(self) -> None:
+        name = self._written()
+        if name is not None:
+            self.rig.replace(name, self._bytes(name))
+
+    def _written(self) -> str | None:
+        written = [name for name, size in self.sizes.items() if size]
+        return self.data.draw(st.sampled_from(written), label="file") if written else None
+
+    def _bytes(self, name: str) -> bytes:
+        return self.inserted[name] + self.history.logs[name][: self.sizes[name]]
+
+    # ------------------------------------------------------------------ the daemon
+
+    def read(self) -> None:
+        self.rig.read(budget=self.data.draw(st.sampled_from([1, 700, 1 << 20]), label="budget"))
+
+    def tick(self) -> None:
+        """Let the settle time pass; with nothing half-written also the quiet time."""
+        if self.history.is_whole(self.sizes):
+            self.rig.tick(self.data.draw(st.sampled_from([0.9, 1.1, 400.0]), label="seconds"))
+        elif self.history.has_whole_messages(self.sizes):
+            self.rig.tick(self.data.draw(st.sampled_from([0.9, 1.1]), label="seconds"))
+        else:
+            self.rig.read()
+
+    def end(self) -> None:
+        # What a file that was cut short has lost is no more to be told of when the session ends.
+        if self.history.is_whole(self.sizes) and all(self.sizes[name] >= size for name, size in self.once.items()):
+            self.rig.end()
+
+    def commit(self) -> None:
+        self.rig.commit()
+
+    def drop(self) -> None:
+        for session in sorted({Path(name).stem for name in self.history.logs}):
+            self.rig.drop(session)
+
+    def crash(self) -> None:
+        self.rig.crash(self.expected)
+
+    # ------------------------------------------------------------------ the receiver
+
+    def acknowledge(self) -> None:
+        self.rig.acknowledge(self._some())
+
+    def lose(self) -> None:
+        self.rig.lose_answer(self._some())
+
+    def _some(self) -> list[int] | None:
+        count = len(self.rig.in_flight)
+        if not count or self.data.draw(st.booleans(), label="all"):
+            return None
+        return self.data.draw(st.lists(st.integers(0, count - 1), unique=True), label="which")
+
+
+def check_all_received(rig: Rig, reference: Reference, *, with_traces: bool = True) -> None:
+    """The receiver has what the reference says, body for body, and nothing too often."""
+    received = rig.bodies()
+    assert received.keys() == reference.bodies.keys()
+    for uuid, bodies in received.items():
+        trace = reference.names[uuid] == "$ai_trace"
+        if not trace:
+            assert set(bodies) == {reference.bodies[uuid]}
+        elif with_traces:
+            # Of a session that ended before, an earlier trace may have been sent last, where answers come out of order.
+            assert reference.bodies[uuid] in bodies
+        allowed = 1 + rig.excused[uuid]
+        if trace and with_traces:
+            # A session that had ended and was resumed ends again.
+            allowed += sum(rig.endings.values()) - 1
+        assert len(bodies) <= allowed
+
+
+def timestamp(body: bytes) -> str:
+    return str(json.loads(body)["timestamp"])
+
+
+relaxed = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+
+
+@relaxed
+@given(history=histories(), data=st.data())
+def test_any_schedule_delivers_what_preview_says_body_for_body(history: History, data: st.DataObject) -> None:
+    expected = reference_of(history)
+    with fresh_rig() as rig:
+        schedule = Schedule(data, rig, history, expected)
+        schedule.play(25)
+        schedule.finish()
+        check_all_received(rig, expected)
+
+
+@relaxed
+@given(history=histories(), data=st.data())
+def test_with_a_trace_for_each_prompt_the_same_events_arrive(history: History, data: st.DataObject) -> None:
+    """A turn's trace is sent once, when the turn seems over; what it sums up may be less than in the end."""
+    expected = reference_of(history, "message")
+    with fresh_rig("message") as rig:
+        schedule = Schedule(data, rig, history, expected)
+        schedule.play(25)
+        schedule.finish()
+        check_all_received(rig, expected, with_traces=False)
+
+
+@relaxed
+@given(drawn=forks(), data=st.data())
+def test_what_a_fork_copies_is_sent_once_and_for_its_original(
+    drawn: tuple[History, str, int], data: st.DataObject
+) -> None:
+    history, fork, copied = drawn
+    expected = reference_of(history)
+    with fresh_rig() as rig:
+        schedule = Schedule(data, rig, history, expected)
+        schedule.waits_for[fork] = next(name for name in history.logs if name != fork), copied
+        schedule.play(25)
+        schedule.finish()
+        check_all_received(rig, expected)
+
+
+@relaxed
+@given(history=histories(), data=st.data())
+def test_a_file_that_is_cut_short_written_anew_or_replaced_loses_and_doubles_nothing(
+    history: History, data: st.DataObject
+) -> None:
+    expected = reference_of(history)
+    with fresh_rig() as rig:
+        schedule = Schedule(data, rig, history, None)
+        schedule.play(30, more=("truncate", "rewrite", "replace") * 2)
+        schedule.finish()
+        check_all_received(rig, expected)
+
+
+@relaxed
+@given(history=histories(), data=st.data())
+def test_what_is_there_at_the_first_start_is_not_sent_and_all_that_follows_is(
+    history: History, data: st.DataObject
+) -> None:
+    expected = reference_of(history)
+    times = sorted({time for lines in history.times.values() for _, time in lines if time is not None})
+    latest = data.draw(st.sampled_from(times), label="latest line")
+    with fresh_rig() as rig:
+        schedule = Schedule(data, rig, history, None)
+        starts: dict[str, int] = {}
+        for name, lines in history.times.items():
+            schedule.sizes[name] = max((end for end, time in lines if time is not None and time <= latest), default=0)
+            starts[name] = schedule.sizes[name]
+            half = data.draw(st.integers(0, 20), label="bytes of the next line")
+            schedule.sizes[name] = min(schedule.sizes[name] + half, len(history.logs[name]))
+            if schedule.sizes[name]:
+                rig.append(name, history.logs[name][: schedule.sizes[name]])
+        first_start = milliseconds(latest)
+        assert first_start is not None
+        rig.begin(first_start + 1)
+        schedule.play(15)
+        schedule.finish()
+        after = {
+            resting.uuid
+            for resting in expected.rests
+            if resting.end > starts.get(resting.file, 0) and timestamp(expected.bodies[resting.uuid]) > latest
+        }
+        received = {uuid: bodies for uuid, bodies in rig.bodies().items() if expected.names[uuid] != "$ai_trace"}
+        assert received.keys() == after
+        for uuid, bodies in rig.bodies().items():
+            assert expected.bodies[uuid] in bodies
+            assert len(bodies) <= 1 + rig.excused[uuid] or uuid not in received
+        if after:
+            assert len(rig.bodies()) == len(after) + 1, "and the trace"
+
+
+# ---------------------------------------------------------------------- cases
+
+WITHOUT_REQUESTS = "2.1.200"
+"""A client that writes no line for a request, so that a line's place says what it is."""
+SETTLED = 1.5
+"""Seconds after which a message with a stop reason is final."""
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with fresh_rig() as made:
+        yield made
+
+
+def lines_of(log: LogBuilder) -> list[bytes]:
+    return log.files()[log.path].splitlines(keepends=True)
+
+
+def conversation() -> LogBuilder:
+    """A prompt, an answer of two lines that calls a tool, its result, an answer."""
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
+    log.tool_result("toolu_ls", "ada")
+    log.answer(text("One."))
+    return log
+
+
+def write(rig: Rig, log: LogBuilder, start: int = 0, end: int | None = None) -> None:
+    """Append some of the main log's lines."""
+    rig.append(log.path, b"".join(lines_of(log)[start:end]))
+
+
+def names(rig: Rig) -> list[str]:
+    """What the receiver has, in order, each named by its span."""
+    return [json.loads(event.body)["properties"]["$ai_span_id"] for event in rig.received]
+
+
+def counts(rig: Rig) -> dict[str, int]:
+    return {uuid: len(bodies) for uuid, bodies in rig.bodies().items()}
+
+
+def test_a_crash_within_the_settle_time_only_makes_the_message_wait_again(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.read()
+    rig.acknowledge()
+    rig.tick(0.5)
+    assert rig.in_flight == []
+    last_answer = sum(map(len, lines_of(log)[:4]))
+    rig.crash(rig.reference())
+    assert rig.offsets() == {log.path: last_answer}
+    rig.read()
+    assert rig.in_flight == [], "it waits from the moment it was read again"
+    rig.tick(SETTLED)
+    assert [event.name for event in rig.in_flight] == ["$ai_generation"]
+    rig.finish()
+    check_all_received(rig, rig.reference())
+
+
+def test_a_crash_before_the_quiet_time_is_over_keeps_a_message_without_a_stop_reason(rig: Rig) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.message(stop_reason=None).add(text("On"))
+    write(rig, log)
+    rig.tick(200.0)
+    rig.acknowledge()
+    rig.crash(rig.reference())
+    assert rig.offsets() == {log.path: len(lines_of(log)[0])}
+    rig.read()
+    rig.tick(200.0)
+    assert rig.in_flight == []
+    rig.tick(101.0)
+    assert len(rig.in_flight) == 1
+    rig.finish()
+    check_all_received(rig, rig.reference())
+
+
+def test_a_crash_in_the_middle_of_a_message_loses_none_of_its_lines(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log, 0, 2)
+    rig.read()
+    rig.commit()
+    rig.crash()
+    write(rig, log, 2)
+    rig.finish()
+    reference = rig.reference()
+    check_all_received(rig, reference)
+    assert len(reference.bodies) == 4
+
+
+def test_a_crash_in_the_middle_of_a_line_loses_nothing(rig: Rig) -> None:
+    log = conversation()
+    data = log.files()[log.path]
+    half = len(data) - len(lines_of(log)[-1]) // 2
+    rig.append(log.path, data[:half])
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    rig.crash()
+    assert rig.offsets()[log.path] == len(data) - len(lines_of(log)[-1]), "the half line is not settled"
+    rig.append(log.path, data[half:])
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    assert set(counts(rig).values()) == {1}
+
+
+def test_a_call_without_its_result_is_still_open_after_a_crash(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log, 0, 3)
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    rig.crash()
+    assert rig.offsets()[log.path] == sum(map(len, lines_of(log)[:2])), "the call's own line is still needed"
+    rig.read()
+    assert rig.in_flight == [], "its message was delivered, though it stands on that line too"
+    write(rig, log, 3)
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    assert set(counts(rig).values()) == {1}
+
+
+def test_a_trace_on_its_way_at_a_crash_is_sent_again(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.end()
+    rig.acknowledge(range(len(rig.in_flight) - 1))
+    assert [event.name for event in rig.in_flight] == ["$ai_trace"]
+    rig.lose_answer()
+    rig.crash()
+    rig.finish()
+    trace = [event for event in rig.received if event.name == "$ai_trace"]
+    assert len(trace) == 2
+    assert trace[0] == trace[1]
+    check_all_received(rig, rig.reference())
+
+
+def test_a_session_that_owes_only_its_trace_is_read_again_for_it(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    rig.crash(rig.reference())
+    assert rig.offsets() == {log.path: len(log.files()[log.path])}
+    rig.finish()
+    assert [event.name for event in rig.received].count("$ai_trace") == 1
+    check_all_received(rig, rig.reference())
+    rig.crash()
+    rig.finish()
+    assert set(counts(rig).values()) == {1}, "and owes nothing after that"
+
+
+@pytest.mark.parametrize("crashes", [(), ("ended",), ("resumed",), ("ended", "resumed")])
+def test_a_session_that_is_resumed_sends_its_trace_once_more_under_the_same_uuid(
+    rig: Rig, crashes: tuple[str, ...]
+) -> None:
+    log = conversation()
+    before = len(lines_of(log))
+    write(rig, log)
+    rig.end()
+    rig.acknowledge()
+    if "ended" in crashes:
+        rig.crash()
+    log.prompt("And the bushes?")
+    log.answer(text("None."))
+    write(rig, log, before)
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    if "resumed" in crashes:
+        rig.crash()
+    rig.finish()
+    traces = [json.loads(event.body) for event in rig.received if event.name == "$ai_trace"]
+    assert [trace["properties"]["claude_code_generations"] for trace in traces] == [2, 3]
+    assert traces[0]["uuid"] == traces[1]["uuid"]
+    assert traces[0]["timestamp"] == traces[1]["timestamp"]
+    assert sum(counts(rig).values()) == len(counts(rig)) + 1
+
+
+def test_an_answer_that_comes_out_of_order_keeps_the_offset_back(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.tick(SETTLED)
+    assert [event.name for event in rig.in_flight] == ["$ai_generation", "$ai_span", "$ai_generation"]
+    prompt, message = len(lines_of(log)[0]), sum(map(len, lines_of(log)[:2]))
+    rig.acknowledge([2])
+    assert rig.offsets() == {log.path: prompt}
+    rig.acknowledge([0])
+    assert rig.offsets() == {log.path: message}, "the call is still on its way"
+    rig.crash(rig.reference())
+    rig.read()
+    assert [event.name for event in rig.in_flight] == ["$ai_span"], "what was settled is not sent again"
+    rig.finish()
+    check_all_received(rig, rig.reference())
+
+
+def test_a_refused_event_is_settled_and_set_aside(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.tick(SETTLED)
+    rig.refuse([0])
+    rig.acknowledge()
+    assert rig.offsets() == {log.path: len(log.files()[log.path])}
+    (rejected,) = rig.store.rejected()
+    assert rejected.uuid == rig.refused[0]
+    assert (rejected.path, rejected.start) == (str(rig.path(log.path)), len(lines_of(log)[0]))
+    rig.crash()
+    rig.finish()
+    assert rig.reference().bodies.keys() - rig.bodies().keys() == set(rig.refused)
+
+
+def test_a_replaced_file_does_not_take_what_was_just_read_of_another_along(rig: Rig) -> None:
+    """What one step found before it met the replaced file must be found again."""
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", type="scout")
+    agent.answer(text("One."))
+    log.agent_result("toolu_task", agent, "One.")
+    log.answer(text("One."))
+    files = log.files()
+    (name,) = (name for name in files if name.startswith(log.agent_path(agent.id)))
+    rig.append(log.meta_path(agent.id), files[log.meta_path(agent.id)])
+    rig.append(name, files[name])
+    write(rig, log, 0, 1)
+    rig.read()
+    write(rig, log, 1)
+    rig.replace(name, files[name])
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    assert set(counts(rig).values()) == {1}
+
+
+def test_a_deleted_agent_file_does_not_take_the_sessions_own_events_along(rig: Rig) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", type="scout", meta=False)
+    log.agent_result("toolu_task", agent, "One.")
+    log.answer(text("One."))
+    rig.append(log.agent_path(agent.id), log.files()[log.agent_path(agent.id)])
+    write(rig, log, 0, 1)
+    rig.read()
+    write(rig, log, 1)
+    rig.path(log.agent_path(agent.id)).unlink()
+    rig.finish()
+    check_all_received(rig, rig.reference())
+
+
+def test_an_original_still_waiting_keeps_its_message_from_a_copy_that_is_complete(rig: Rig) -> None:
+    """Both were written while nobody looked; the copy goes on, so its messages are final at once."""
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(text("One."))
+    fork = log.fork("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b")
+    fork.prompt("Again")
+    fork.answer(text("Still one."))
+    write(rig, log)
+    write(rig, fork)
+    rig.read()
+    assert rig.in_flight == []
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    sessions = [json.loads(event.body)["properties"]["$ai_session_id"] for event in rig.received]
+    assert sorted(sessions) == [log.session] * 2 + [fork.session] * 2
+
+
+def test_a_copy_whose_original_is_gone_unfinished_is_sent(rig: Rig) -> None:
+    log = LogBuilder()
+    log.prompt("Count the trees")
+    log.answer(text("One."))
+    fork = log.fork("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b")
+    fork.prompt("Again")
+    write(rig, log)
+    rig.read()
+    rig.replace(log.path, b"")
+    rig.read()
+    write(rig, fork)
+    rig.read()
+    assert [json.loads(event.body)["properties"]["$ai_session_id"] for event in rig.in_flight] == [log.session]
+
+
+def test_a_fork_of_history_sends_only_what_is_its_own(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    first_start = milliseconds("2026-03-02T09:00:30Z")
+    assert first_start is not None
+    rig.begin(first_start)
+    fork = log.fork("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b", wait=60.0)
+    fork.prompt("Again")
+    answer = fork.answer(text("Still one."))
+    write(rig, fork)
+    rig.finish()
+    assert names(rig) == [answer, fork.session]
+    trace = json.loads(rig.received[-1].body)["properties"]
+    assert trace["claude_code_generations"] == 1
+
+
+def test_what_comes_late_for_a_turn_whose_trace_was_sent_is_sent_and_leaves_nothing_owed() -> None:
+    with fresh_rig("message") as rig:
+        log = conversation()
+        write(rig, log, 0, 4)
+        rig.end()
+        rig.acknowledge()
+        assert [event.name for event in rig.received] == ["$ai_generation", "$ai_span", "$ai_trace"]
+        write(rig, log, 4)
+        rig.tick(SETTLED)
+        rig.acknowledge()
+        assert rig.store.owed() == []
+        rig.finish()
+        assert [event.name for event in rig.received].count("$ai_trace") == 1
+
+
+def test_a_trace_of_which_nothing_is_left_is_not_owed_for_ever(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    assert len(rig.store.owed()) == 1
+    rig.rewrite(log.path, b"")
+    rig.crash()
+    rig.finish()
+    assert [event.name for event in rig.received].count("$ai_trace") == 0
+
+
+def test_a_short_last_line_does_not_make_a_file_look_replaced(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.append(log.path, b"{}\n")
+    rig.finish()
+    rig.crash()
+    tail = Tail(str(rig.path(log.path)), rig.settlement.marks[str(rig.path(log.path))])
+    assert tail.open()

@@ -1,0 +1,718 @@
+"""The whole service on real files against a strict receiver on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from daemon import service as service_module
+from daemon import settings as settings_module
+from daemon.delivery import Delivery
+from daemon.notify import Notifier
+from daemon.preview import find_logs, preview
+from daemon.repository import Repositories
+from daemon.retry import RetryPolicy
+from daemon.routing import Routing
+from daemon.service import Service
+from daemon.settings import Settings
+from daemon.sinks.capture import CaptureSink
+from daemon.store import Store
+from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
+from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.processes import SECRET, append, bodies, many_sessions, now, session_id, tree, until
+
+Logged = list[MutableMapping[str, Any]]
+
+YEAR = 365 * 86400.0
+
+
+class _Ready(Notifier):
+    """A service manager that is waited for."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        super().__init__({})
+        self._event = event
+
+    def ready(self, status: str | None = None) -> bool:
+        self._event.set()
+        return super().ready(status)
+
+
+class Machine:
+    """A user's machine in small: Claude Code's config folder, and the daemon's state."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config"
+        self.state = root / "state"
+        self.projects = self.config / "projects"
+        self.projects.mkdir(parents=True)
+        self.state.mkdir(mode=0o700)
+
+    def settings(self, **variables: str) -> Settings:
+        environ = {"CLAUDE_CONFIG_DIR": str(self.config), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com", **variables}
+        return settings_module.load({}, environ, config_file=self.root / "none.toml", home=self.root)
+
+    def preview(self, **variables: str) -> dict[str, Event]:
+        """What `preview` says of everything there is, by uuid."""
+        routing = Routing(self.settings(**variables), Repositories())
+        return {event.uuid: json.loads(event.body) for event in preview(list(find_logs([self.config])), routing)}
+
+    def offsets(self) -> dict[str, int]:
+        """How far each file that is there now is settled, by its name."""
+        store = Store(self.state)
+        try:
+            known = {mark.inode: mark.offset for mark in store.files()}
+        finally:
+            store.close()
+        return {path.name: known.get(path.stat().st_ino, 0) for path in self.projects.rglob("*.jsonl")}
+
+    def registers(self, session: str) -> Path:
+        """Note *session* as running, as the client does; the file to delete when it exits is returned."""
+        path = self.config / "sessions" / f"{os.getpid()}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"pid": os.getpid(), "sessionId": session}))
+        return path
+
+    def moves_in(self, files: Mapping[str, bytes], *, age: float) -> None:
+        """Let *files* appear, whole, as last touched *age* seconds ago."""
+        touched = time.time() - age
+        for name, data in files.items():
+            beside = self.root / "beside"
+            beside.write_bytes(data)
+            os.utime(beside, (touched, touched))
+            (self.projects / name).parent.mkdir(parents=True, exist_ok=True)
+            beside.replace(self.projects / name)
+
+    @asynccontextmanager
+    async def service(
+        self,
+        url: str,
+        *,
+        history: str = "skip",
+        quiet: float = YEAR,
+        notifier: Notifier | None = None,
+        **variables: str,
+    ) -> AsyncIterator[Service]:
+        """A service, ready to run."""
+        settings = self.settings(**variables)
+        store = Store(self.state)
+        try:
+            service = Service(
+                config_dirs=[self.config],
+                store=store,
+                make_delivery=lambda settle: Delivery(
+                    CaptureSink(url, "phc_test"), settle=settle, retry=RetryPolicy(base=0.05, cap=0.2)
+                ),
+                routing=Routing(settings, Repositories()),
+                session_timeout=quiet,
+                notifier=notifier,
+            )
+            service.prepare(history, time.time())
+            yield service
+        finally:
+            store.close()
+
+    @asynccontextmanager
+    async def following(self, url: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+        """A service that follows until the context is left."""
+        ready = asyncio.Event()
+        async with self.service(url, notifier=_Ready(ready), **options) as service:
+            running = asyncio.create_task(service.run())
+            try:
+                await until(lambda: ready.is_set() or running.done(), "the service's word that it is ready")
+                yield running
+            finally:
+                service.stop()
+                async with asyncio.timeout(20):
+                    await running
+
+    async def once(self, url: str, *, history: str = "send", **options: Any) -> bool:
+        """Read and deliver everything, and return whether all is settled."""
+        async with self.service(url, history=history, **options) as service, asyncio.timeout(30):
+            return await service.run_once()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+async def posthog() -> AsyncIterator[CaptureServer]:
+    async with CaptureServer() as server:
+        yield server
+    assert server.violations == []
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def span_ids(server: CaptureServer, name: str = "") -> list[str]:
+    """The span ids of what was received, in order."""
+    return [event["properties"]["$ai_span_id"] for event in server.events if event["event"].endswith(name)]
+
+
+def times_each_came(server: CaptureServer) -> set[int]:
+    return {len(times) for times in server.events_by_uuid.values()}
+
+
+def of_lines(log: LogBuilder, start: int) -> bytes:
+    """The lines of the main log from number *start* on, as bytes."""
+    return b"".join(log.files()[log.path].splitlines(keepends=True)[start:])
+
+
+def a_session(name: str, *, start: str | None = None, cwd: str = "/home/ada/orchard", **settings: Any) -> LogBuilder:
+    """A session with one answer, `msg_{name}`, which the prompt behind it makes final at once."""
+    log = LogBuilder(session_id(name), cwd=cwd, **({"start": start} if start else {}), **settings)
+    log.prompt(f"do {name}")
+    log.answer(text(f"{name} is done"), id=f"msg_{name}")
+    log.prompt("thanks")
+    return log
+
+
+# ---------------------------------------------------------------------- live
+
+
+async def test_events_arrive_while_the_session_is_still_being_written(machine: Machine, posthog: CaptureServer) -> None:
+    async with machine.following(posthog.url):
+        log = LogBuilder(session_id("live"), start=now())
+        path = machine.projects / log.path
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            for line in of_lines(log, written).splitlines(keepends=True):
+                append(path, line)
+            written = len(log.lines)
+
+        log.prompt("Count the trees")
+        write()
+        log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"), id="msg_1")
+        write()
+        # Nothing follows: the time alone makes the answer final.
+        await until(lambda: span_ids(posthog) == ["msg_1"], "the first answer")
+        log.tool_result("toolu_ls", "ada\nbob")
+        write()
+        await until(lambda: span_ids(posthog) == ["msg_1", "toolu_ls"], "the call")
+        answer = log.message(id="msg_2")
+        answer.add(text("Two."), last=True)
+        log.prompt("Thanks")
+        write()
+        await until(lambda: span_ids(posthog) == ["msg_1", "toolu_ls", "msg_2"], "the second answer")
+        log.answer(text("With pleasure."), id="msg_3")
+        write()
+        await until(lambda: span_ids(posthog) == ["msg_1", "toolu_ls", "msg_2", "msg_3"], "the last answer")
+
+    assert times_each_came(posthog) == {1}
+    expected = machine.preview()
+    assert {event["uuid"]: event for event in posthog.events}.items() < expected.items()
+    assert {event["event"] for uuid, event in expected.items() if uuid not in posthog.events_by_uuid} == {"$ai_trace"}
+
+
+async def test_a_line_written_in_pieces_is_one_line(machine: Machine, posthog: CaptureServer) -> None:
+    async with machine.following(posthog.url):
+        log = a_session("pieces", start=now())
+        data = log.files()[log.path]
+        cut = len(data) - 40
+        append(machine.projects / log.path, data[:cut])
+        other = a_session("other", start=now())
+        append(machine.projects / other.path, other.files()[other.path])
+        await until(lambda: span_ids(posthog) == ["msg_other"], "the whole one")
+        append(machine.projects / log.path, data[cut:])
+        await until(lambda: span_ids(posthog) == ["msg_other", "msg_pieces"], "the other one")
+
+
+async def test_live_gives_what_preview_says_body_for_body(machine: Machine, posthog: CaptureServer) -> None:
+    files = tree()
+    copies = {name: data for name, data in files.items() if session_id("fork") in name or session_id("branch") in name}
+    originals = {name: data for name, data in files.items() if name not in copies}
+    async with machine.following(posthog.url, history="send", quiet=2.0):
+        grow(machine.projects, originals)
+        expected = machine.preview()
+        await until(lambda: posthog.events_by_uuid.keys() >= expected.keys(), "all events of the originals")
+        grow(machine.projects, copies)
+        expected = machine.preview()
+        await until(lambda: posthog.events_by_uuid.keys() >= expected.keys(), "all events")
+    assert bodies(posthog).keys() == expected.keys()
+    assert {event["uuid"]: event for event in posthog.events} == expected
+
+
+def grow(projects: Path, files: Mapping[str, bytes]) -> None:
+    """Write *files* line by line, each of them one line in turn, so that all of them are open at once."""
+    left = {name: data.splitlines(keepends=True) for name, data in files.items() if name.endswith(".jsonl")}
+    write_files(projects, {name: data for name, data in files.items() if name not in left})
+    while left:
+        for name, lines in list(left.items()):
+            append(projects / name, lines.pop(0))
+            if not lines:
+                del left[name]
+
+
+async def test_the_trace_comes_when_the_process_is_gone_and_not_before(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    running, ended = a_session("running", start=now()), a_session("ended", start=now())
+    record = machine.registers(running.session)
+    async with machine.following(posthog.url):
+        machine.moves_in(running.files() | ended.files(), age=60)
+        await until(lambda: span_ids(posthog, "trace") == [ended.session], "the trace of the one that ended")
+        await until(lambda: "msg_running" in span_ids(posthog), "the other one's answer")
+        # One that came later had its turn, the other one not, though it is as old.
+        later = a_session("later", start=now())
+        machine.moves_in(later.files(), age=60)
+        await until(lambda: len(span_ids(posthog, "trace")) > 1, "a second trace")
+        assert span_ids(posthog, "trace") == [ended.session, later.session]
+        record.unlink()
+        await until(lambda: span_ids(posthog, "trace")[2:] == [running.session], "the other one's trace")
+    assert times_each_came(posthog) == {1}
+
+
+async def test_without_a_registry_the_trace_comes_after_the_quiet_time(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    async with machine.following(posthog.url, quiet=120.0):
+        recent, old = a_session("recent", start=now()), a_session("old", start=now())
+        machine.moves_in(recent.files(), age=60)
+        machine.moves_in(old.files(), age=180)
+        await until(lambda: set(span_ids(posthog)) == {"msg_recent", "msg_old", old.session}, "a trace, of one of them")
+        assert span_ids(posthog, "trace") == [old.session]
+
+
+async def test_a_session_that_goes_on_after_its_trace_gets_another_one(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    log = a_session("resumed", start=now())
+    async with machine.following(posthog.url, quiet=1.0):
+        append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: span_ids(posthog, "trace") == [log.session], "the first trace")
+        before = len(log.lines)
+        log.prompt("one more thing")
+        log.answer(text("as you like"), id="msg_more")
+        append(machine.projects / log.path, of_lines(log, before))
+        await until(lambda: span_ids(posthog, "trace") == [log.session] * 2, "the second trace")
+    assert sorted(span_ids(posthog, "generation")) == ["msg_more", "msg_resumed"]
+    last = [event for event in posthog.events if event["event"] == "$ai_trace"][-1]
+    assert last == machine.preview()[last["uuid"]]
+    assert last["properties"]["claude_code_generations"] == 2
+
+
+async def test_a_trace_that_is_owed_is_sent_after_a_restart(machine: Machine, posthog: CaptureServer) -> None:
+    log = a_session("owing", start=now())
+    record = machine.registers(log.session)
+    async with machine.following(posthog.url, history="send"):
+        machine.moves_in(log.files(), age=60)
+        await until(lambda: span_ids(posthog) == ["msg_owing"], "its answer")
+    record.unlink()
+    async with machine.following(posthog.url):
+        await until(lambda: span_ids(posthog, "trace") == [log.session], "its trace")
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+    assert times_each_came(posthog) == {1}
+
+
+# ---------------------------------------------------------------------- history
+
+
+async def test_what_is_there_at_the_first_start_is_history(machine: Machine, posthog: CaptureServer) -> None:
+    log = a_session("old")
+    log.write(machine.projects)
+    async with machine.following(posthog.url, quiet=1.0):
+        continued = LogBuilder(log.session, start=now())
+        continued.prompt("go on")
+        continued.answer(text("here I go"), id="msg_new")
+        append(machine.projects / log.path, continued.files()[log.path])
+        await until(lambda: len(posthog.events) >= 2, "the new answer and its trace")
+    assert span_ids(posthog) == ["msg_new", log.session]
+
+    # The next start is no first one: nothing of it is history, and nothing comes twice.
+    async with machine.following(posthog.url, quiet=1.0):
+        late = a_session("late", start=now())
+        append(machine.projects / late.path, late.files()[late.path])
+        await until(lambda: len(posthog.events) >= 4, "another session")
+    assert span_ids(posthog)[2:] == ["msg_late", late.session]
+
+
+async def test_lines_written_while_the_daemon_was_away_are_read_at_its_next_start(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    async with machine.following(posthog.url):
+        log = a_session("one", start=now())
+        append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: span_ids(posthog) == ["msg_one"], "the first answer")
+    before = len(log.lines)
+    log.prompt("more")
+    log.answer(text("more"), id="msg_two")
+    append(machine.projects / log.path, of_lines(log, before))
+    async with machine.following(posthog.url):
+        await until(lambda: span_ids(posthog) == ["msg_one", "msg_two"], "the second answer")
+
+
+async def test_a_fork_of_history_made_later_sends_only_what_is_its_own(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    log = a_session("original")
+    log.write(machine.projects)
+    async with machine.following(posthog.url):
+        copy = log.fork(session_id("fork"), wait=YEAR)
+        copied = len(copy.lines)
+        copy.prompt("another way")
+        copy.answer(text("another answer"), id="msg_fork")
+        for line in copy.lines[copied:]:
+            assert isinstance(line, dict)
+            line["timestamp"] = (datetime.now(UTC) + timedelta(seconds=1)).isoformat(timespec="milliseconds")
+        copy.write(machine.projects)
+        await until(lambda: "msg_fork" in span_ids(posthog), "the fork's own answer")
+    assert span_ids(posthog) == ["msg_fork"]
+
+
+async def test_history_is_sent_when_it_is_asked_for_later(machine: Machine, posthog: CaptureServer) -> None:
+    write_files(machine.projects, tree())
+    async with machine.following(posthog.url):
+        fresh = a_session("fresh", start=now())
+        append(machine.projects / fresh.path, fresh.files()[fresh.path])
+        await until(lambda: span_ids(posthog) == ["msg_fresh"], "what is no history")
+    assert await machine.once(posthog.url)
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+    assert times_each_came(posthog) == {1}
+
+
+# ---------------------------------------------------------------------- once
+
+
+async def test_once_delivers_what_preview_says_and_a_second_time_nothing(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    write_files(machine.projects, tree())
+    assert await machine.once(posthog.url)
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+    assert times_each_came(posthog) == {1}
+    requests = len(posthog.requests)
+    assert await machine.once(posthog.url, history="skip")
+    assert len(posthog.requests) == requests
+
+
+async def test_once_leaves_what_is_open_in_a_running_session(machine: Machine, posthog: CaptureServer) -> None:
+    log = LogBuilder(session_id("running"))
+    log.prompt("Count")
+    log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"), id="msg_1")
+    log.tool_result("toolu_ls", "ada")
+    log.answer(text("Two of them."), id="msg_2")
+    log.prompt("And now?")
+    log.message(id="msg_open").add(text("Well, "))
+    log.write(machine.projects)
+    record = machine.registers(log.session)
+    assert await machine.once(posthog.url)
+    assert span_ids(posthog) == ["msg_1", "toolu_ls", "msg_2"]
+    record.unlink()
+    assert await machine.once(posthog.url, history="skip")
+    assert span_ids(posthog) == ["msg_1", "toolu_ls", "msg_2", "msg_open", log.session]
+
+
+async def test_privacy_mode_lets_no_content_out(machine: Machine, posthog: CaptureServer) -> None:
+    write_files(machine.projects, tree())
+    assert await machine.once(posthog.url, POSTHOG_LLMA_PRIVACY_MODE="true")
+    assert len(posthog.events) == len(machine.preview())
+    sent = json.dumps(posthog.events)
+    assert SECRET not in sent
+    assert "path-marker" not in sent
+    assert "Overloaded" not in sent
+    assert "Exit code" not in sent
+
+
+async def test_grouping_by_prompt_gives_a_trace_for_each(machine: Machine, posthog: CaptureServer) -> None:
+    write_files(machine.projects, tree())
+    grouped = {"POSTHOG_LLMA_TRACE_GROUPING": "message"}
+    assert await machine.once(posthog.url, **grouped)
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview(**grouped)
+    traces = [event["properties"]["$ai_trace_id"] for event in posthog.events if event["event"] == "$ai_trace"]
+    assert len(traces) == len(set(traces)) > len({event["properties"]["$ai_session_id"] for event in posthog.events})
+
+
+# ---------------------------------------------------------------------- a receiver in trouble
+
+
+def an_unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_a_receiver_that_is_away_at_first_gets_everything(machine: Machine, logged: Logged) -> None:
+    write_files(machine.projects, tree())
+    port = an_unused_port()
+    async with machine.following(f"http://127.0.0.1:{port}", history="send", quiet=1.0):
+        await until(lambda: any(line["event"] == "delivery_failing" for line in logged), "a failed attempt")
+        async with CaptureServer(port=port) as posthog:
+            expected = machine.preview()
+            await until(lambda: len(posthog.events_by_uuid) >= len(expected), "all events")
+    assert {event["uuid"]: event for event in posthog.events} == expected
+    assert times_each_came(posthog) == {1}
+    assert any(line["event"] == "delivery_recovered" for line in logged)
+
+
+async def test_errors_and_lost_answers_lose_nothing(machine: Machine, posthog: CaptureServer) -> None:
+    write_files(machine.projects, many_sessions(8, 20) | tree())
+    posthog.script(Answer(status=503), Answer(status=503), Answer(status=429))
+    draws = iter(range(10_000))
+    posthog.fault = lambda _: Answer(status=503) if next(draws) % 2 else None
+    assert await machine.once(posthog.url)
+    assert bodies(posthog).keys() == machine.preview().keys()
+
+
+async def test_a_wrong_key_stops_with_one_line_and_keeps_everything_for_later(
+    machine: Machine, posthog: CaptureServer, logged: Logged
+) -> None:
+    write_files(machine.projects, tree())
+    posthog.fault = lambda _: Answer(status=401, body=b"API key is not valid")
+    async with machine.following(posthog.url, history="send"):
+        await until(lambda: any(line["event"] == "delivery_stopped" for line in logged), "the stop")
+    [stopped] = [line for line in logged if line["event"] == "delivery_stopped"]
+    assert stopped["log_level"] == "error"
+    assert "401" in stopped["reason"]
+    assert "POSTHOG_API_KEY" in stopped["hint"]
+    # At most those that were under way together.
+    assert len(posthog.requests) <= 2
+    sizes = {path.name: path.stat().st_size for path in machine.projects.rglob("*.jsonl")}
+    assert all(offset < sizes[name] for name, offset in machine.offsets().items())
+    posthog.fault = None
+    assert await machine.once(posthog.url, history="skip")
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+
+
+async def test_once_with_a_wrong_key_ends_soon_however_much_there_is(machine: Machine, posthog: CaptureServer) -> None:
+    big = LogBuilder(session_id("big"))
+    for turn in range(30):
+        big.prompt(f"turn {turn}")
+        big.answer(text("x" * 1_000_000), id=f"msg_big{turn}")
+    big.write(machine.projects)
+    posthog.fault = lambda _: Answer(status=401)
+    assert not await machine.once(posthog.url)
+
+
+class Picky(CaptureServer):
+    """Refuses every request that holds a certain word in one of its events."""
+
+    def __init__(self, word: str, status: int) -> None:
+        super().__init__()
+        self._word = word
+        self._status = status
+
+    def _judge_event(self, event: Event, path: str) -> None:
+        if self._word in json.dumps(event):
+            raise Refusal(self._status, "this one is not wanted")
+        super()._judge_event(event, path)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+async def test_an_event_that_is_refused_is_set_aside_and_the_others_go_on(machine: Machine, status: int) -> None:
+    write_files(machine.projects, many_sessions(3, 20))
+    log = a_session("poison", start="2026-03-02T08:00:00+00:00")
+    log.write(machine.projects)
+    refused = "poison is done"
+    async with Picky(refused, status) as posthog:
+        assert await machine.once(posthog.url)
+    expected = machine.preview()
+    wanted = {uuid: event for uuid, event in expected.items() if refused not in json.dumps(event)}
+    assert len(expected) - len(wanted) == 2  # the answer, and the trace that repeats it
+    assert {event["uuid"]: event for event in posthog.events} == wanted
+    assert {request.path for request in posthog.requests} == {AI_PATH}
+
+    store = Store(machine.state)
+    rejected = {row.uuid: row for row in store.rejected()}
+    store.close()
+    assert rejected.keys() == expected.keys() - wanted.keys()
+    answer = next(row for row in rejected.values() if row.name == "$ai_generation")
+    assert answer.path == str(machine.projects / log.path)
+    assert answer.reason == f"{status} this one is not wanted"
+    data = log.files()[log.path]
+    assert answer.start is not None
+    assert b"poison is done" in data[answer.start : answer.end]
+    assert machine.offsets()[Path(log.path).name] == len(data)
+
+
+# ---------------------------------------------------------------------- files that are not as they should be
+
+
+async def test_bad_lines_are_passed_over_and_told_once_a_file(
+    machine: Machine, posthog: CaptureServer, logged: Logged
+) -> None:
+    log = LogBuilder(session_id("bad"))
+    log.raw(f'{{"type": "user", "{SECRET}'.encode())
+    log.prompt("Count")
+    log.raw(b"[1, 2]")
+    log.raw(b"\xff\xfe " + SECRET.encode())
+    log.answer(text("Two."), id="msg_1")
+    log.raw({"type": "assistant", "message": SECRET, "uuid": 7})
+    log.raw({"type": "user", "message": {"role": 5, "content": {SECRET: 1}}})
+    log.raw(b"")
+    log.raw(b"null")
+    log.prompt("Again")
+    log.answer(text("Still two."), id="msg_2")
+    log.write(machine.projects)
+    assert await machine.once(posthog.url)
+    assert span_ids(posthog, "generation") == ["msg_1", "msg_2"]
+    [line] = [line for line in logged if line["event"] == "bad_line"]
+    assert line["path"] == str(machine.projects / log.path)
+    assert (line["start"], line["end"]) == (0, len(SECRET) + 19)
+    assert line["reason"]
+    assert SECRET not in json.dumps(logged, default=str)
+    store = Store(machine.state)
+    assert store.counters()["bad_lines"] >= 4
+    store.close()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+ODD_THINGS = [a_pipe, a_folder, a_dangling_link]
+
+
+@pytest.mark.parametrize("make", ODD_THINGS)
+async def test_what_only_looks_like_a_log_is_left_alone(
+    machine: Machine, posthog: CaptureServer, make: Callable[[Path], None]
+) -> None:
+    log = a_session("real")
+    log.write(machine.projects)
+    make(machine.projects / log.path.replace(log.session, session_id("odd")))
+    assert await machine.once(posthog.url)
+    assert set(span_ids(posthog)) == {"msg_real", log.session}
+
+
+async def test_what_only_looks_like_a_log_does_not_stop_the_others_when_it_appears(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    elsewhere, real = a_session("elsewhere", start=now()), a_session("real", start=now())
+    elsewhere.write(machine.root / "elsewhere")
+    folder = (machine.projects / real.path).parent
+    folder.mkdir()
+    async with machine.following(posthog.url):
+        for number, make in enumerate(ODD_THINGS):
+            make(folder / f"{session_id(f'odd/{number}')}.jsonl")
+        # A link to a log is not followed either: it may lead anywhere.
+        (folder / f"{elsewhere.session}.jsonl").symlink_to(machine.root / "elsewhere" / elsewhere.path)
+        append(machine.projects / real.path, real.files()[real.path])
+        await until(lambda: bool(posthog.events), "the real session", 10)
+    assert span_ids(posthog) == ["msg_real"]
+
+
+async def test_a_fork_never_overtakes_the_session_it_copies(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "SLICE_BYTES", 20_000)
+    log = LogBuilder(session_id("long"), version="2.1.200")
+    log.prompt("Count the trees")
+    for number in range(4):
+        for _ in range(20):
+            log.raw({"type": "file-history-snapshot", "snapshot": "x" * 1000})
+        log.answer(text(str(number)))
+    fork = log.fork(session_id("fork"))
+    fork.prompt("Again")
+    fork.answer(text("Still"))
+    log.write(machine.projects)
+    fork.write(machine.projects)
+    async with machine.following(posthog.url, history="send"):
+        await until(lambda: len(posthog.events) >= 5, "all answers")
+    owners = [event["properties"]["$ai_session_id"] for event in posthog.events if event["event"] == "$ai_generation"]
+    assert (owners.count(log.session), owners.count(fork.session)) == (4, 1)
+
+
+async def test_a_log_that_is_replaced_is_read_again_and_sends_what_is_new(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    async with machine.following(posthog.url):
+        log = a_session("replaced", start=now())
+        path = machine.projects / log.path
+        append(path, log.files()[log.path])
+        await until(lambda: span_ids(posthog) == ["msg_replaced"], "the first answer")
+        log.lines.insert(0, {"type": "ai-title", "aiTitle": "Another head", "sessionId": log.session})
+        log.prompt("more")
+        log.answer(text("more"), id="msg_more")
+        beside = machine.root / "beside"
+        beside.write_bytes(log.files()[log.path])
+        beside.replace(path)
+        await until(lambda: span_ids(posthog) == ["msg_replaced", "msg_more"], "the second answer")
+    assert machine.offsets()[path.name] == path.stat().st_size
+
+
+async def test_a_log_that_is_truncated_and_written_anew_is_read_from_its_beginning(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    async with machine.following(posthog.url):
+        log = a_session("long", start=now())
+        path = machine.projects / log.path
+        append(path, log.files()[log.path])
+        await until(lambda: span_ids(posthog) == ["msg_long"], "the first answer")
+        os.truncate(path, 0)
+        anew = a_session("x", start=now())
+        append(path, anew.files()[anew.path])
+        await until(lambda: span_ids(posthog) == ["msg_long", "msg_x"], "the answer after it")
+
+
+async def test_sessions_that_are_deleted_are_no_trouble(machine: Machine, posthog: CaptureServer) -> None:
+    async with machine.following(posthog.url):
+        log = a_session("deleted", start=now())
+        append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: span_ids(posthog) == ["msg_deleted"], "its answer")
+        (machine.projects / log.path).unlink()
+        other = a_session("other", start=now())
+        append(machine.projects / other.path, other.files()[other.path])
+        await until(lambda: span_ids(posthog) == ["msg_deleted", "msg_other"], "another session")
+    # Nor is the trace it owes.
+    assert await machine.once(posthog.url, history="skip")
+    assert span_ids(posthog)[2:] == [other.session]
+    assert times_each_came(posthog) == {1}
+
+
+# ---------------------------------------------------------------------- the end
+
+
+async def test_a_stop_delivers_what_was_read(machine: Machine, posthog: CaptureServer) -> None:
+    async with machine.following(posthog.url, history="send"):
+        write_files(machine.projects, many_sessions(4, 30))
+        await posthog.wait_requests(1)
+    assert times_each_came(posthog) == {1}
+    before = len(posthog.events)
+    assert await machine.once(posthog.url)
+    assert before < len(posthog.events) <= len(machine.preview())
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+    assert times_each_came(posthog) == {1}
+
+
+async def test_after_the_store_is_lost_recent_sessions_are_sent_again_and_older_ones_not(
+    machine: Machine, posthog: CaptureServer, logged: Logged
+) -> None:
+    recent, old = a_session("recent", start=now()), a_session("old")
+    machine.moves_in(recent.files(), age=3600)
+    machine.moves_in(old.files(), age=30 * 86400)
+    assert await machine.once(posthog.url)
+    assert set(span_ids(posthog, "generation")) == {"msg_recent", "msg_old"}
+    for leftover in machine.state.glob("state.db*"):
+        leftover.write_bytes(b"this is no database")
+    assert await machine.once(posthog.url, history="skip")
+    assert sorted(span_ids(posthog, "generation")) == ["msg_old", "msg_recent", "msg_recent"]
+    assert bodies(posthog).keys() == machine.preview().keys()
+    assert any(line["event"] == "store_corrupt" for line in logged)

@@ -1,0 +1,339 @@
+"""What the store was told is there after a crash, whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.store import Commit, FileMark, FrozenRoute, Owed, Rejected, Settled, Store, StoreError
+
+MARK = FileMark(
+    device=1, inode=2, path="/logs/a.jsonl", unit="orchard/a", offset=100, head=b"head", head_length=10, tail=b"tail"
+)
+EVERYTHING = Commit(
+    files=[MARK],
+    settled=[Settled(identity="gen|1", unit="orchard/a", mark=b"mark"), Settled(identity="call|1", unit="orchard/a")],
+    owed=[Owed(trace="trace|a", ending=1, unit="orchard/a")],
+    rejected=[
+        Rejected(uuid="u", name="$ai_span", bytes=9, reason="no", path="/logs/a.jsonl", start=0, end=9, at="2026")
+    ],
+    counters={"sent": 2},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def content(store: Store) -> dict[str, Any]:
+    """Everything a store says, its settled table by two of its names."""
+    reader = store.reader()
+    try:
+        owners = [reader.owner("gen|1"), reader.owner("call|1")]
+    finally:
+        reader.close()
+    return {
+        "files": store.files(),
+        "owed": store.owed(),
+        "rejected": store.rejected(),
+        "counters": store.counters(),
+        "owners": owners,
+    }
+
+
+EMPTY: dict[str, Any] = {"files": [], "owed": [], "rejected": [], "counters": {}, "owners": [None, None]}
+FULL: dict[str, Any] = {
+    "files": [MARK],
+    "owed": [Owed(trace="trace|a", ending=1, unit="orchard/a")],
+    "rejected": list(EVERYTHING.rejected),
+    "counters": {"sent": 2},
+    "owners": [("orchard/a", b"mark"), ("orchard/a", None)],
+}
+
+
+def test_a_new_store_holds_nothing(store: Store) -> None:
+    assert content(store) == EMPTY
+    assert store.first_start is None
+    assert not store.lost
+
+
+def test_what_is_committed_is_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = Store(tmp_path)
+        try:
+            store.commit(EVERYTHING if not store.files() else Commit())
+            assert content(store) == FULL
+        finally:
+            store.close()
+
+
+def test_what_is_committed_is_there_although_the_store_was_never_closed(store: Store, tmp_path: Path) -> None:
+    store.commit(EVERYTHING)
+    for file in list(tmp_path.iterdir()):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    copy = Store(tmp_path / "copy")
+    try:
+        assert content(copy) == FULL
+    finally:
+        copy.close()
+
+
+def test_a_commit_that_fails_leaves_nothing_of_itself(store: Store) -> None:
+    with pytest.raises(sqlite3.Error):
+        store.commit(replace(EVERYTHING, counters={"sent": object()}))  # type: ignore[dict-item]
+    assert content(store) == EMPTY
+
+
+def test_a_commit_that_failed_can_be_repeated(store: Store) -> None:
+    """The number that the session was given in the failed one is not remembered."""
+    with pytest.raises(sqlite3.Error):
+        store.commit(replace(EVERYTHING, counters={"sent": object()}))  # type: ignore[dict-item]
+    store.commit(Commit(settled=[Settled(identity="gen|9", unit="orchard/other")]))
+    store.commit(EVERYTHING)
+    assert content(store) == FULL
+
+
+def test_a_full_disk_is_an_error_and_then_none(store: Store) -> None:
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count={pages}")
+    large = [Settled(identity=f"gen|{number}|{'x' * 100}", unit="orchard/a") for number in range(1000)]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.commit(replace(EVERYTHING, settled=[*EVERYTHING.settled, *large]))
+    assert content(store) == EMPTY
+    store._connection.execute(f"PRAGMA max_page_count={pages * 100}")
+    store.commit(EVERYTHING)
+    assert content(store) == FULL
+
+
+def test_a_commit_with_nothing_in_it_is_false() -> None:
+    assert not Commit()
+    assert Commit(counters={"sent": 1})
+    assert Commit(paid=[Owed(trace="trace|a", ending=1, unit="orchard/a")])
+
+
+def test_a_file_is_known_by_its_device_and_inode(store: Store) -> None:
+    store.commit(Commit(files=[MARK]))
+    moved = replace(MARK, path="/logs/b.jsonl", offset=150, history=True)
+    other = replace(MARK, inode=3)
+    store.commit(Commit(files=[moved, other]))
+    assert sorted(store.files(), key=lambda mark: mark.inode) == [moved, other]
+
+
+def test_what_was_settled_first_stays(store: Store) -> None:
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a", mark=b"mark")]))
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/b", mark=b"other")]))
+    reader = store.reader()
+    try:
+        assert reader.owner("gen|1") == ("orchard/a", b"mark")
+        assert reader.owner("gen|2") is None
+    finally:
+        reader.close()
+
+
+def test_a_reader_sees_what_is_committed_after_it_was_opened(store: Store) -> None:
+    reader = store.reader()
+    try:
+        assert reader.owner("gen|1") is None
+        store.commit(EVERYTHING)
+        assert reader.owner("gen|1") == ("orchard/a", b"mark")
+    finally:
+        reader.close()
+        reader.close()
+
+
+def test_owners_are_known_after_a_restart_and_new_ones_are_not_mixed_up_with_them(tmp_path: Path) -> None:
+    for unit in ("orchard/a", "orchard/b", "orchard/a"):
+        store = Store(tmp_path)
+        store.commit(Commit(settled=[Settled(identity=f"gen|{unit}", unit=unit)]))
+        store.close()
+    store = Store(tmp_path)
+    reader = store.reader()
+    try:
+        assert reader.owner("gen|orchard/a") == ("orchard/a", None)
+        assert reader.owner("gen|orchard/b") == ("orchard/b", None)
+    finally:
+        reader.close()
+        store.close()
+
+
+def test_a_trace_is_owed_once_and_no_more_when_it_is_paid(store: Store) -> None:
+    first, second = (Owed(trace="trace|a", ending=ending, unit="orchard/a") for ending in (1, 2))
+    store.commit(Commit(owed=[first]))
+    store.commit(Commit(owed=[first, second]))
+    assert store.owed() == [first, second]
+    store.commit(Commit(paid=[replace(first, unit="pear/a")]))
+    assert store.owed() == [first, second]
+    store.commit(Commit(paid=[first]))
+    assert store.owed() == [second]
+    store.commit(Commit(owed=[replace(first, ending=3)], paid=[second, replace(first, ending=3)]))
+    assert store.owed() == []
+
+
+def test_traces_of_sessions_that_are_gone_are_forgotten(store: Store) -> None:
+    kept, gone = (Owed(trace=f"trace|{unit}", ending=1, unit=unit) for unit in ("a", "b"))
+    store.commit(Commit(owed=[kept, gone]))
+    store.forget_owed(["b", "c"])
+    assert store.owed() == [kept]
+
+
+def test_the_first_route_of_a_session_stays(store: Store) -> None:
+    first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
+    store.freeze("orchard/a", first)
+    store.freeze("orchard/a", FrozenRoute(distinct_id="bob", identified=False, grouping="message"))
+    other = FrozenRoute(distinct_id="claude-code:b", identified=False, grouping="message")
+    store.freeze("orchard/b", other)
+    assert store.routes() == {"orchard/a": first, "orchard/b": other}
+
+
+def test_counters_add_up(store: Store) -> None:
+    store.commit(Commit(counters={"sent": 2}))
+    store.commit(Commit(counters={"sent": 3, "cut": 1}))
+    assert store.counters() == {"sent": 5, "cut": 1}
+
+
+def test_set_aside_events_come_newest_first(store: Store) -> None:
+    (old,) = EVERYTHING.rejected
+    new = replace(old, uuid="v", at="2027", path=None, start=None, end=None)
+    store.commit(Commit(rejected=[old]))
+    store.commit(Commit(rejected=[new]))
+    assert store.rejected() == [new, old]
+
+
+# ---------------------------------------------------------------------- first start
+
+
+def test_the_first_start_is_kept_with_what_is_history(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(1000, [replace(MARK, history=True)])
+    store.close()
+    store = Store(tmp_path)
+    try:
+        assert store.first_start == 1000
+        assert store.files() == [replace(MARK, history=True)]
+        assert not store.lost
+    finally:
+        store.close()
+
+
+def test_history_is_read_from_its_beginning_when_it_is_to_be_sent(store: Store) -> None:
+    own = replace(MARK, inode=3)
+    store.begin(1000, [replace(MARK, history=True)])
+    store.commit(Commit(files=[own]))
+    store.rewind_history()
+    assert store.first_start == 0
+    assert sorted(store.files(), key=lambda mark: mark.inode) == [replace(MARK, offset=0, tail=b""), own]
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_store_that_is_gone_was_lost_and_is_no_first_start(tmp_path: Path, *, deleted: bool) -> None:
+    store = Store(tmp_path)
+    store.begin(1000, [])
+    store.close()
+    for file in tmp_path.glob("state.db*"):
+        if deleted:
+            file.unlink()
+        else:
+            file.write_bytes(b"no database" * 100)
+    with capture_logs():
+        store = Store(tmp_path)
+    try:
+        assert store.lost
+        assert store.first_start is None
+        store.begin(0, [])
+    finally:
+        store.close()
+    store = Store(tmp_path)
+    try:
+        assert not store.lost, "said once"
+    finally:
+        store.close()
+
+
+def test_a_store_that_never_began_was_not_lost(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    (tmp_path / "state.db").unlink()
+    store = Store(tmp_path)
+    try:
+        assert not store.lost
+    finally:
+        store.close()
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def damaged_head(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+
+
+def damaged_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 : 4096 * 3] = b"\xff" * (4096 * 2)
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("damage", [damaged_head, damaged_page, cut_short])
+def test_a_corrupt_store_is_set_aside_with_one_line_and_an_empty_one_begun(tmp_path: Path, damage: Any) -> None:
+    store = Store(tmp_path)
+    store.commit(replace(EVERYTHING, settled=[Settled(identity=f"gen|{n}", unit="orchard/a") for n in range(500)]))
+    store.close()
+    damage(tmp_path / "state.db")
+    damaged = (tmp_path / "state.db").read_bytes()
+    with capture_logs() as logged:
+        store = Store(tmp_path)
+    try:
+        assert content(store) == EMPTY
+        store.commit(EVERYTHING)
+        assert content(store) == FULL
+    finally:
+        store.close()
+    (aside,) = tmp_path.glob("state.db.corrupt-*")
+    assert aside.read_bytes() == damaged, "what may still be in it is kept"
+    assert [(line["event"], line["log_level"]) for line in logged] == [("store_corrupt", "error")]
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(StoreError, match="newer version") as caught:
+        Store(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "POSTHOG_LLMA_STATE_DIR" in str(caught.value)
+    assert list(tmp_path.glob("state.db.corrupt-*")) == []
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot open the state store") as caught:
+        Store(tmp_path / "missing")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_user_can_read_it(store: Store, tmp_path: Path) -> None:
+    store.begin(1000, [MARK])
+    store.commit(EVERYTHING)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes.keys() >= {"state.db", "state.db-wal"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.close()
+    store.close()

@@ -1,0 +1,201 @@
+"""The real client, and child processes in general: each in a process group of its own, with files for its output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Child", "Workspace", "find_client", "start", "start_client"]
+
+# All that a child gets of the environment the tests run in: no keys, no proxies, no settings of the machine's user.
+_PASSED_ON = ("PATH", "LANG", "LC_ALL")
+_POLL_INTERVAL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folders of one test: a user's machine in small, and empty at first."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        for folder in (self.home, self.work, self.temporary, self.output):
+            folder.mkdir(parents=True)
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def work(self) -> Path:
+        """The folder the client works in."""
+        return self.root / "work"
+
+    @property
+    def config(self) -> Path:
+        """The client's configuration folder; the client makes it."""
+        return self.root / "config"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def output(self) -> Path:
+        """Where the output of child processes goes."""
+        return self.root / "output"
+
+    @property
+    def state(self) -> Path:
+        """The daemon's state folder; the daemon makes it."""
+        return self.root / "state"
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """A child's whole environment: this workspace's folders and the given variables."""
+        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        folders = {"HOME": self.home, "TMPDIR": self.temporary, "CLAUDE_CONFIG_DIR": self.config}
+        return passed_on | {name: str(folder) for name, folder in folders.items()} | variables
+
+
+class Child:
+    """A child process, running or ended.
+
+    Its output goes to files and not through pipes, because a grandchild that outlives it would keep a pipe open and the
+    pipe's reader waiting.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, *, name: str, output: Path) -> None:
+        self._process = process
+        self._name = name
+        self._stdout = output / f"{name}.stdout"
+        self._stderr = output / f"{name}.stderr"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self._process.returncode is None
+
+    @property
+    def stdout(self) -> str:
+        """What it has written so far."""
+        return self._stdout.read_text("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it has written so far."""
+        return self._stderr.read_text("utf-8", "replace")
+
+    async def wait(self, limit: float) -> int:
+        """Wait for the process to end and return its exit status.
+
+        Args:
+            limit: Seconds to wait at most.
+
+        Raises:
+            TimeoutError: If it still runs then; says what it last wrote to stderr.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                return await self._process.wait()
+        except TimeoutError:
+            raise TimeoutError(
+                f"{self._name} still runs after {limit:.0f} s; its stderr ends: {self.stderr[-2000:]}"
+            ) from None
+
+    async def until(self, condition: Callable[[], bool], limit: float) -> None:
+        """Wait until the condition holds; the process must not end before.
+
+        Args:
+            condition: Asked again and again: what it looks at is made by other processes.
+            limit: Seconds to wait at most.
+
+        Raises:
+            ChildProcessError: If the process ends first.
+            TimeoutError: If the condition does not hold in time. Both say what the process last wrote to stderr.
+        """
+        deadline = asyncio.get_running_loop().time() + limit
+        while not condition():
+            if not self.running:
+                raise ChildProcessError(f"{self._name} has ended; its stderr ends: {self.stderr[-2000:]}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"not within {limit:.0f} s; the stderr of {self._name} ends: {self.stderr[-2000:]}")
+            await asyncio.sleep(_POLL_INTERVAL)
+
+    def terminate(self) -> None:
+        """Ask the process to end, as a service manager does."""
+        self._process.terminate()
+
+    async def end(self) -> None:
+        """End whatever is left of the process group, and reap the process."""
+        with suppress(ProcessLookupError):  # the group has ended by itself, as it should
+            os.killpg(self.pid, signal.SIGKILL)
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def start(
+    command: Sequence[str | Path], *, name: str, environment: Mapping[str, str], cwd: Path, output: Path
+) -> AsyncIterator[Child]:
+    """Run a command; what is left of its process group when the context is left is killed.
+
+    Args:
+        command: The program and its arguments.
+        name: Names the two output files, and the process in errors.
+        environment: The whole environment; nothing is inherited.
+        cwd: The working folder.
+        output: The folder for the output files.
+    """
+    with (output / f"{name}.stdout").open("wb") as stdout, (output / f"{name}.stderr").open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=environment,
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    child = Child(process, name=name, output=output)
+    try:
+        yield child
+    finally:
+        await child.end()
+
+
+def find_client() -> Path | None:
+    """The client's executable: ``LLMA_CLAUDE_BIN``, else ``claude`` on ``PATH``."""
+    found = os.environ.get("LLMA_CLAUDE_BIN") or shutil.which("claude")
+    return None if found is None else Path(found).absolute()
+
+
+def start_client(
+    executable: Path, prompt: str, *, workspace: Workspace, api_url: str
+) -> AbstractAsyncContextManager[Child]:
+    """Run the client in print mode with one prompt, talking to nobody but the given API.
+
+    The tools it may use are allowed by name: the flag that skips permissions altogether is refused to root.
+    """
+    return start(
+        [executable, "-p", prompt, "--allowedTools", "Bash,Agent,Task"],
+        name="client",
+        environment=workspace.environment(
+            ANTHROPIC_BASE_URL=api_url,
+            ANTHROPIC_API_KEY="sk-ant-test",
+            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+            DISABLE_TELEMETRY="1",
+            DISABLE_ERROR_REPORTING="1",
+            DISABLE_AUTOUPDATER="1",
+        ),
+        cwd=workspace.work,
+        output=workspace.output,
+    )

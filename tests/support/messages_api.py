@@ -1,0 +1,455 @@
+"""A scripted Messages API on loopback, for driving the real client without a model.
+
+A prompt names its script with a marker, ``[[name]]``. A script is a sequence of steps; a request gets the step whose
+number is the number of assistant messages the request already holds, so the API keeps no conversation of its own and
+all threads of a session may talk to it at once. A subagent's script is named by the marker in the prompt of the call
+that starts it.
+
+What was answered stands in :attr:`MessagesApi.answers`: the truth that log files and events are compared with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
+
+__all__ = [
+    "Answer",
+    "Block",
+    "Failure",
+    "Kind",
+    "MessagesApi",
+    "Step",
+    "Text",
+    "Thinking",
+    "ToolCall",
+    "ToolUse",
+    "Usage",
+    "agent",
+    "bash",
+]
+
+Json: TypeAlias = dict[str, Any]
+
+Kind = Literal["main", "subagent", "side"]
+"""Who was answered: the main thread, a subagent, or a request outside of any thread, such as one for a title."""
+
+_AGENT = "agent"
+_AGENT_TOOL_NAMES = ("Agent", "Task")
+_MARKER = re.compile(r"\[\[([a-z0-9-]+)\]\]")
+# Seconds. Longer than any pause of a healthy client or test, shorter than a run of the tests may hang.
+_CONNECTION_LIMIT = 60.0
+_HOLD_LIMIT = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text block."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinking:
+    """A thinking block, signed with a made-up signature."""
+
+    thinking: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """A tool call; its id is given when it is sent."""
+
+    name: str
+    input: Mapping[str, object]
+
+
+Block: TypeAlias = Text | Thinking | ToolUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An answer that is an error."""
+
+    status: int
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One answer of a script.
+
+    Attributes:
+        blocks: What the message holds. The stop reason is ``tool_use`` if a tool call is among them, else ``end_turn``.
+        failures: Answered first, one for each attempt, before the message itself.
+        hold: The message is not begun until :meth:`MessagesApi.release` was called with this name.
+    """
+
+    blocks: tuple[Block, ...]
+    failures: tuple[Failure, ...] = ()
+    hold: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The final token counts of a message; every message has its own numbers, so that a mix-up shows."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_5m_input_tokens: int
+    cache_creation_1h_input_tokens: int
+
+    @property
+    def cache_creation_input_tokens(self) -> int:
+        return self.cache_creation_5m_input_tokens + self.cache_creation_1h_input_tokens
+
+    def as_json(self, *, output_tokens: int) -> Json:
+        """The API's usage object, with the output count that is known at the time of sending."""
+        return {
+            "input_tokens": self.input_tokens,
+            "cache_creation_input_tokens": self.cache_creation_input_tokens,
+            "cache_read_input_tokens": self.cache_read_input_tokens,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": self.cache_creation_5m_input_tokens,
+                "ephemeral_1h_input_tokens": self.cache_creation_1h_input_tokens,
+            },
+            "output_tokens": output_tokens,
+            "service_tier": "standard",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A tool call as it was sent: its id and the tool's name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer as it was sent.
+
+    Attributes:
+        kind: Who was answered.
+        script: The script's name; ``None`` for a side request.
+        status: The HTTP status.
+        request_id: The answer's ``request-id`` header.
+        model: The model that was asked for.
+        message_id: ``None`` for a failure, as for ``usage`` and ``stop_reason``.
+        usage: The message's final usage.
+        stop_reason: ``tool_use`` or ``end_turn``.
+        tool_calls: The message's tool calls in order.
+        parent_tool_use_id: For a subagent, the call that started it.
+    """
+
+    kind: Kind
+    script: str | None
+    status: int
+    request_id: str
+    model: str
+    message_id: str | None = None
+    usage: Usage | None = None
+    stop_reason: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    parent_tool_use_id: str | None = None
+
+
+def bash(command: str) -> ToolUse:
+    """A call of the client's shell tool."""
+    return ToolUse(name="Bash", input={"command": command, "description": "Run a command"})
+
+
+def agent(prompt: str, *, background: bool) -> ToolUse:
+    """A call that starts a subagent, under whichever name the client offers that tool.
+
+    Both ways are asked for in so many words, because the client's default has changed from foreground to background.
+    """
+    return ToolUse(
+        name=_AGENT,
+        input={
+            "description": "Do a part of it",
+            "prompt": prompt,
+            "subagent_type": "general-purpose",
+            "run_in_background": background,
+        },
+    )
+
+
+class MessagesApi:
+    """The API's server: a context manager, on a free loopback port, one thread for each connection.
+
+    A request without tools or without a marker is a side request and is answered with a few words; so is a step beyond
+    the end of a script. Every path but ``/v1/messages`` is answered with something harmless.
+
+    Raises:
+        ExceptionGroup: On leaving the context, if a request could not be answered as planned.
+    """
+
+    def __init__(self, scripts: Mapping[str, Sequence[Step]]) -> None:
+        self._scripts = scripts
+        self._lock = threading.Lock()
+        self._answers: list[Answer] = []
+        self._attempts: Counter[tuple[str, int]] = Counter()
+        self._parents: dict[str, str] = {}
+        self._serial = 0
+        self._holds = {step.hold: threading.Event() for steps in scripts.values() for step in steps if step.hold}
+        self._faults: list[Exception] = []
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="messages-api", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a path."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """Every answer so far, in the order they were begun."""
+        with self._lock:
+            return tuple(self._answers)
+
+    def release(self, hold: str) -> None:
+        """Let the steps that wait under this name go on."""
+        self._holds[hold].set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for event in self._holds.values():
+            event.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        if self._faults and exc is None:
+            raise ExceptionGroup("the scripted API could not answer", self._faults)
+
+    def note_fault(self, fault: Exception) -> None:
+        """Keep what went wrong in a connection's thread, for the thread that runs the test."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def answer(self, request: Json) -> tuple[Answer, Failure | Json]:
+        """Decide and record the answer to a request for a message; waits while the step is held.
+
+        Returns:
+            The record, and what to send: a failure or the message's JSON.
+        """
+        script = _script_name(request)
+        if script is None:
+            return self._record(request, "side", None, Step(blocks=(Text(text="A few words"),)), None)
+        number = sum(message["role"] == "assistant" for message in request["messages"])
+        steps = self._scripts[script]
+        step = steps[number] if number < len(steps) else Step(blocks=(Text(text="Nothing more to do."),))
+        with self._lock:
+            attempt = self._attempts[script, number]
+            self._attempts[script, number] += 1
+            parent = self._parents.get(script)
+        kind: Kind = "main" if parent is None else "subagent"
+        if attempt < len(step.failures):
+            return self._record(request, kind, script, step.failures[attempt], parent)
+        if step.hold is not None and not self._holds[step.hold].wait(_HOLD_LIMIT):
+            raise RuntimeError(f"{step.hold!r} was not released within {_HOLD_LIMIT:.0f} s")
+        return self._record(request, kind, script, step, parent)
+
+    def _record(
+        self, request: Json, kind: Kind, script: str | None, reply: Step | Failure, parent: str | None
+    ) -> tuple[Answer, Failure | Json]:
+        with self._lock:
+            self._serial += 1
+            serial = f"{self._serial:06d}"
+            answer = Answer(
+                kind=kind,
+                script=script,
+                status=200,
+                request_id=f"req_scripted{serial}",
+                model=request["model"],
+                parent_tool_use_id=parent,
+            )
+            if isinstance(reply, Failure):
+                answer = replace(answer, status=reply.status)
+                self._answers.append(answer)
+                return answer, reply
+            content = [_block_json(block, request, f"{serial}{index:02d}") for index, block in enumerate(reply.blocks)]
+            uses = [block for block in content if block["type"] == "tool_use"]
+            for use in uses:
+                self._parents.update(dict.fromkeys(_MARKER.findall(use["input"].get("prompt", "")), use["id"]))
+            answer = replace(
+                answer,
+                message_id=f"msg_scripted{serial}",
+                usage=Usage(
+                    input_tokens=10 + self._serial,
+                    output_tokens=200 + self._serial,
+                    cache_read_input_tokens=3000 + self._serial,
+                    cache_creation_5m_input_tokens=400 + self._serial,
+                    cache_creation_1h_input_tokens=50 + self._serial,
+                ),
+                stop_reason="tool_use" if uses else "end_turn",
+                tool_calls=tuple(ToolCall(id=use["id"], name=use["name"]) for use in uses),
+            )
+            self._answers.append(answer)
+            return answer, _message_json(answer, content)
+
+
+class _Server(ThreadingHTTPServer):
+    # Threads are joined by server_close: none of them may outlive the test with an open socket.
+    daemon_threads = False
+
+    def __init__(self, api: MessagesApi) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.api = api
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's signature
+        fault = sys.exception()
+        # A client that is ended in the middle of an answer is a test's business, not a fault of the script.
+        if isinstance(fault, Exception) and not isinstance(fault, ConnectionError):
+            self.api.note_fault(fault)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    # Every answer closes its connection, so that a stream ends where its bytes end and no thread waits for more.
+    protocol_version = "HTTP/1.1"
+    timeout = _CONNECTION_LIMIT
+    server: _Server
+
+    def do_HEAD(self) -> None:
+        self._send(200, b"")
+
+    def do_GET(self) -> None:
+        self._send(200, b"{}")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        path = urlsplit(self.path).path
+        if path == "/v1/messages/count_tokens":
+            self._send(200, b'{"input_tokens":1}')
+        elif path == "/v1/messages":
+            self._answer(json.loads(body))
+        else:
+            self._send(200, b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Say nothing: the base class would write every request to stderr."""
+
+    def _answer(self, request: Json) -> None:
+        answer, reply = self.server.api.answer(request)
+        if isinstance(reply, Failure):
+            error = {"type": reply.error_type, "message": reply.message}
+            body = {"type": "error", "error": error, "request_id": answer.request_id}
+            self._send(reply.status, json.dumps(body).encode(), request_id=answer.request_id)
+        elif request.get("stream"):
+            self._begin(200, "text/event-stream", answer.request_id)
+            for event in _stream(reply):
+                self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+                self.wfile.flush()
+        else:
+            self._send(200, json.dumps(reply).encode(), request_id=answer.request_id)
+
+    def _send(self, status: int, body: bytes, *, request_id: str | None = None) -> None:
+        self._begin(status, "application/json", request_id, length=len(body))
+        self.wfile.write(body)
+
+    def _begin(self, status: int, content_type: str, request_id: str | None, *, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("content-type", content_type)
+        self.send_header("connection", "close")
+        if length is not None:
+            self.send_header("content-length", str(length))
+        if request_id is not None:
+            self.send_header("request-id", request_id)
+        self.end_headers()
+
+
+def _script_name(request: Json) -> str | None:
+    """The first marker among the user's texts; ``None`` for a request that is part of no conversation."""
+    if not request.get("tools"):
+        return None
+    for message in request["messages"]:
+        if message["role"] != "user":
+            continue
+        content = message["content"]
+        texts = [content] if isinstance(content, str) else [block.get("text", "") for block in content]
+        for text in texts:
+            if found := _MARKER.search(text):
+                return found[1]
+    return None
+
+
+def _block_json(block: Block, request: Json, number: str) -> Json:
+    match block:
+        case Text(text=text):
+            return {"type": "text", "text": text}
+        case Thinking(thinking=thinking):
+            return {"type": "thinking", "thinking": thinking, "signature": f"c2lnbmF0dXJl{number}"}
+        case ToolUse(name=name, input=tool_input):
+            if name == _AGENT:
+                offered = {tool["name"] for tool in request["tools"]}
+                name = next(candidate for candidate in _AGENT_TOOL_NAMES if candidate in offered)
+            return {"type": "tool_use", "id": f"toolu_scripted{number}", "name": name, "input": dict(tool_input)}
+
+
+def _message_json(answer: Answer, content: Sequence[Json]) -> Json:
+    assert answer.usage is not None
+    return {
+        "id": answer.message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+        "content": list(content),
+        "stop_reason": answer.stop_reason,
+        "stop_sequence": None,
+        "usage": answer.usage.as_json(output_tokens=answer.usage.output_tokens),
+    }
+
+
+def _stream(message: Json) -> Iterator[Json]:
+    """The events of a streamed message: the output count is 1 at its start and final only in ``message_delta``."""
+    started = message | {"content": [], "stop_reason": None, "usage": message["usage"] | {"output_tokens": 1}}
+    yield {"type": "message_start", "message": started}
+    yield {"type": "ping"}
+    for index, block in enumerate(message["content"]):
+        empty, deltas = _deltas(block)
+        yield {"type": "content_block_start", "index": index, "content_block": empty}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    yield {
+        "type": "message_delta",
+        "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None},
+        "usage": message["usage"],
+    }
+    yield {"type": "message_stop"}
+
+
+def _deltas(block: Json) -> tuple[Json, list[Json]]:
+    """A block as it begins, and the deltas that fill it, each kind of content in two pieces."""
+    match block["type"]:
+        case "text":
+            return block | {"text": ""}, [{"type": "text_delta", "text": part} for part in _halves(block["text"])]
+        case "thinking":
+            deltas = [{"type": "thinking_delta", "thinking": part} for part in _halves(block["thinking"])]
+            signed = {"type": "signature_delta", "signature": block["signature"]}
+            return block | {"thinking": "", "signature": ""}, [*deltas, signed]
+        case _:
+            parts = _halves(json.dumps(block["input"]))
+            return block | {"input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in parts]
+
+
+def _halves(text: str) -> tuple[str, str]:
+    middle = len(text) // 2
+    return text[:middle], text[middle:]

@@ -1,0 +1,301 @@
+"""The daemon as child processes on a small machine, and the logs such a machine holds.
+
+Every process started here has a time limit, and everything that is waited for has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Child, Workspace, start
+from tests.support.logs import LogBuilder, image, text, thinking, tool_use, write_files
+
+__all__ = [
+    "KEY",
+    "ROOT",
+    "SECRET",
+    "Ended",
+    "append",
+    "bodies",
+    "canonical",
+    "environment",
+    "following",
+    "log_lines",
+    "many_sessions",
+    "now",
+    "previewed",
+    "put_logs",
+    "session_id",
+    "tree",
+    "until",
+    "verb",
+]
+
+ROOT = Path(__file__).parents[2]
+KEY = "phc_a_key_that_no_output_shows"
+SECRET = "content-marker"
+"""Part of every string in `tree` that is content: prompts, answers, names made of them, inputs, results, errors."""
+
+_LIMIT = 30.0
+_POLL_INTERVAL = 0.02
+_numbers = count(1)
+
+Json = dict[str, Any]
+
+
+# ---------------------------------------------------------------------- processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A process that has ended.
+
+    Attributes:
+        status: its exit status.
+        stdout: what it wrote there.
+        stderr: what it wrote there.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of stderr that are an error told to the user."""
+        return [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+
+
+def environment(workspace: Workspace, url: str | None = None, **variables: str) -> dict[str, str]:
+    """Return the daemon's environment on *workspace*: nothing configured but its folders and whose the events are.
+
+    Args:
+        workspace: the machine.
+        url: the receiver; with one, sending is set up.
+        variables: further ones, in place of those made here.
+    """
+    sending = {} if url is None else {"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_HOST": url}
+    own = {"POSTHOG_LLMA_STATE_DIR": str(workspace.state), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com"}
+    return workspace.environment() | own | sending | variables
+
+
+def _command(arguments: tuple[str | Path, ...]) -> list[str | Path]:
+    return [sys.executable, "-m", "daemon.cli", *arguments]
+
+
+async def verb(
+    workspace: Workspace, *arguments: str | Path, env: Mapping[str, str] | None = None, limit: float = _LIMIT
+) -> Ended:
+    """Run the command line with *arguments* to its end.
+
+    Args:
+        workspace: the machine.
+        arguments: the verb and what follows it.
+        env: the whole environment; see `environment`.
+        limit: seconds it may take.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    name = f"{next(_numbers)}-{arguments[0] if arguments else 'nothing'}".replace("/", "")
+    command = _command(arguments)
+    variables = environment(workspace) if env is None else env
+    async with start(command, name=name, environment=variables, cwd=ROOT, output=workspace.output) as child:
+        status = await child.wait(limit)
+        return Ended(status=status, stdout=child.stdout, stderr=child.stderr)
+
+
+@asynccontextmanager
+async def following(
+    workspace: Workspace, *arguments: str, env: Mapping[str, str], ready: bool = True
+) -> AsyncIterator[Child]:
+    """Run the daemon; it is killed when the context is left.
+
+    Args:
+        workspace: the machine.
+        arguments: further ones of `run`.
+        env: the whole environment; see `environment`.
+        ready: whether to wait until it says so.
+    """
+    name = f"{next(_numbers)}-daemon"
+    command = _command(("run", "--log-format", "json", *arguments))
+    async with start(command, name=name, environment=env, cwd=ROOT, output=workspace.output) as child:
+        if ready:
+            await child.until(lambda: any(line["event"] == "ready" for line in log_lines(child.stderr)), _LIMIT)
+        yield child
+
+
+def log_lines(stderr: str) -> list[Json]:
+    """Return the whole lines of a log in JSON, as far as it is written."""
+    whole = stderr[: stderr.rfind("\n") + 1].splitlines()
+    return [json.loads(line) for line in whole if line.startswith("{")]
+
+
+async def until(condition: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+    """Wait until *condition* holds.
+
+    Raises:
+        TimeoutError: it does not within *limit* seconds; says *what* was waited for.
+    """
+    deadline = asyncio.get_running_loop().time() + limit
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError(f"not within {limit:.0f} s: {what}")
+        await asyncio.sleep(_POLL_INTERVAL)
+
+
+# ---------------------------------------------------------------------- what was received
+
+
+def bodies(server: CaptureServer) -> dict[str, str]:
+    """Return every received event by uuid, in one canonical form; what came twice must have been the same."""
+    found: dict[str, str] = {}
+    for event in server.events:
+        body = canonical(event)
+        assert found.setdefault(event["uuid"], body) == body, f"{event['event']} {event['uuid']} came in two forms"
+    return found
+
+
+def previewed(stdout: str) -> dict[str, str]:
+    """Return the events `preview` printed as `bodies` does; each must stand there once."""
+    events = [json.loads(line) for line in stdout.splitlines()]
+    found = {event["uuid"]: canonical(event) for event in events}
+    assert len(found) == len(events), "an event stands in the preview twice"
+    return found
+
+
+def canonical(event: Json) -> str:
+    """Return an event as the text it travels as; keys keep their order."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+
+# ---------------------------------------------------------------------- logs
+
+
+def session_id(name: str) -> str:
+    """Return a session id for *name*."""
+    return str(uuid5(NAMESPACE_URL, f"session/{name}"))
+
+
+def now() -> str:
+    """Return the time, as a log may begin with it: what is written from now on is no history."""
+    return datetime.now(UTC).isoformat()
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a log as the client does: one write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as log:
+        log.write(data)
+
+
+def put_logs(workspace: Workspace, files: Mapping[str, bytes], *, age: float = 3600.0) -> Path:
+    """Write *files* as logs last touched *age* seconds ago, and return the `projects` folder."""
+    projects = workspace.config / "projects"
+    write_files(projects, files)
+    touched = datetime.now(UTC).timestamp() - age
+    for name in files:
+        os.utime(projects / name, (touched, touched))
+    return projects
+
+
+def tree() -> dict[str, bytes]:
+    """Return the logs of several sessions by path below `projects`: parallel and nested subagents, failures, forks,
+    a branch, compaction, commands, several client versions and projects. Every content string holds `SECRET`.
+    """
+    files: dict[str, bytes] = {}
+    first = _rich_session("rich")
+    files |= first.files()
+    for kind, branch in (("fork", False), ("branch", True)):
+        copy = first.fork(session_id(kind), branch=branch)
+        copy.prompt(f"{SECRET} go on with the {kind}")
+        copy.answer(text(f"{SECRET} as you like"), id=f"msg_01{kind}0000000000000000000")
+        files |= copy.files()
+    for version in ("1.0.128", "2.0.76", "2.1.25", "2.1.72", "2.1.100", "2.1.200", "2.1.300"):
+        files |= _plain_session(version).files()
+    return files
+
+
+def _rich_session(name: str) -> LogBuilder:
+    log = LogBuilder(session_id(name), cwd="/home/ada-path-marker/orchard")
+    log.prompt(f"{SECRET} count the trees")
+    log.title(f"{SECRET} title")
+    log.answer(
+        thinking(f"{SECRET} thought"),
+        text(f"{SECRET} I will look"),
+        tool_use("Bash", {"command": f"ls {SECRET}", SECRET: 1}, id="toolu_rich_ls"),
+        tool_use("Agent", {"prompt": f"{SECRET} outer", "description": SECRET}, id="toolu_rich_outer"),
+    )
+    log.tool_result("toolu_rich_ls", f"{SECRET} ada\nbob", noted={"stdout": SECRET, "stderr": SECRET})
+    outer = log.agent("toolu_rich_outer", f"{SECRET} outer")
+    outer.answer(text(SECRET), tool_use("Agent", {"prompt": f"{SECRET} inner"}, id="toolu_rich_inner"))
+    inner = outer.agent("toolu_rich_inner", f"{SECRET} inner")
+    inner.answer(tool_use("Read", {"file_path": f"/srv/{SECRET}"}, id="toolu_rich_read"))
+    inner.tool_result("toolu_rich_read", [text(f"{SECRET} file"), image()])
+    inner.answer(text(f"{SECRET} found it"))
+    outer.agent_result("toolu_rich_inner", inner, f"{SECRET} found it")
+    outer.answer(text(f"{SECRET} all of it"))
+    log.agent_result("toolu_rich_outer", outer, f"{SECRET} all of it")
+    log.api_request()
+    log.api_error(words=f"{SECRET} overloaded")
+    log.answer(text(f"{SECRET} two"), tool_use("Edit", {"old": SECRET}, id="toolu_rich_edit"))
+    log.denied("toolu_rich_edit", words=f"The user doesn't want to proceed with {SECRET}")
+    log.interrupted(for_tool=True)
+    log.prompt(f"{SECRET} again")
+    log.answer(tool_use("Bash", {"command": f"false {SECRET}"}, id="toolu_rich_false"))
+    log.tool_result("toolu_rich_false", f"{SECRET} Exit code 1", error=True)
+    log.queued_prompt(f"{SECRET} and be quick")
+    log.answer(text(f"{SECRET} failed"))
+    log.command("/plant", f"{SECRET} arguments", expansion=f"{SECRET} expanded")
+    log.answer(text(f"{SECRET} planted"))
+    log.compaction(f"{SECRET} summary")
+    log.prompt(f"{SECRET} go on")
+    log.permanent_error(f"API Error: 400 {SECRET}")
+    log.cost_state()
+    return log
+
+
+def _plain_session(version: str) -> LogBuilder:
+    name = version.replace(".", "-")
+    log = LogBuilder(session_id(name), version=version, cwd=f"/home/ada-path-marker/garden-{name}")
+    log.prompt(f"{SECRET} version {version}")
+    log.answer(
+        text(f"{SECRET} I start somebody"),
+        tool_use("Task", {"prompt": f"{SECRET} help {version}", "description": SECRET}, id=f"toolu_{name}_task"),
+        id=f"msg_01{name}first",
+    )
+    agent = log.agent(f"toolu_{name}_task", f"{SECRET} help {version}")
+    agent.answer(text(f"{SECRET} helped"), id=f"msg_01{name}agent")
+    log.agent_result(f"toolu_{name}_task", agent, f"{SECRET} helped")
+    log.answer(text(f"{SECRET} done"), id=f"msg_01{name}last")
+    return log
+
+
+def many_sessions(sessions: int, turns: int) -> dict[str, bytes]:
+    """Return the logs of *sessions* sessions: each has *turns* answers with a tool call and one without, so that it
+    gives 2 * *turns* + 2 events.
+    """
+    files: dict[str, bytes] = {}
+    for session in range(sessions):
+        log = LogBuilder(session_id(f"many/{session}"), cwd=f"/home/ada/field-{session % 3}")
+        log.prompt(f"plant row {session}")
+        for turn in range(turns):
+            call = f"toolu_{session}_{turn}"
+            message = f"msg_01s{session}t{turn}"
+            log.answer(text("I dig. " * 20), tool_use("Bash", {"command": "dig"}, id=call), id=message)
+            log.tool_result(call, "a hole")
+        log.answer(text("Planted."), id=f"msg_01s{session}end")
+        files |= log.files()
+    return files

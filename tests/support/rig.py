@@ -1,0 +1,409 @@
+"""The way of a line driven by hand: real files, a real store, a receiver that remembers; no clock and no network.
+
+    rig = Rig(tmp_path)
+    rig.append(name, data)
+    rig.read()
+    rig.lose_answer(2)
+    rig.crash()
+    rig.finish()
+
+What the service would do is done here step by step, in the order in which it does it. The rig itself watches over what
+must hold at every moment: nothing is given out twice, nothing that is settled is given out again, and no offset that a
+crash leaves behind has passed a line whose event is not settled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from daemon.catalog import Catalog, Unit, by_first_line, project_files, project_folders
+from daemon.delivery import Settled as Outcome
+from daemon.pipeline import Claims, Emission, Pipeline, Progress, Replaced
+from daemon.preview import find_logs, preview
+from daemon.repository import Repositories
+from daemon.routing import Routing
+from daemon.settings import load
+from daemon.settlement import Settlement, marks_by_path, owed_by_unit
+from daemon.store import Commit, Store
+from daemon.tailer import mark_at_end
+from llma_core.events import CaptureEvent
+
+__all__ = ["Reference", "Resting", "Rig", "reference", "routing_for"]
+
+_REPOSITORIES = Repositories()
+_SLICE = 1 << 20
+
+
+def routing_for(root: Path, *, grouping: str = "session") -> Routing:
+    """Return a routing that asks nobody whose the events are."""
+    environ = {
+        "CLAUDE_CONFIG_DIR": str(root / "config"),
+        "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com",
+        "POSTHOG_LLMA_TRACE_GROUPING": grouping,
+    }
+    return Routing(load({}, environ, config_file=root / "none.toml", home=root), _REPOSITORIES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resting:
+    """An event that is no trace, and the last line it rests on.
+
+    Attributes:
+        identity: what happened.
+        uuid: the event's.
+        file: the file's name below `projects`.
+        end: end of that line.
+    """
+
+    identity: str
+    uuid: str
+    file: str
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What finished files come to.
+
+    Attributes:
+        bodies: every event's body by its uuid, as `preview` has it.
+        names: every event's name by its uuid.
+        rests: every event but traces, with the last line it rests on.
+    """
+
+    bodies: Mapping[str, bytes]
+    names: Mapping[str, str]
+    rests: Sequence[Resting]
+
+
+def reference(projects: Path, routing: Routing) -> Reference:
+    """Return what the logs below *projects* come to, read whole and without a past."""
+    found = list(preview(list(find_logs([projects])), routing))
+    bodies = {event.uuid: event.body for event in found}
+    assert len(bodies) == len(found), "nothing comes twice"
+    rests = [
+        Resting(
+            identity=emission.settled.identity,
+            uuid=emission.event.uuid,
+            file=str(Path(emission.rest.file).relative_to(projects)),
+            end=emission.rest.end,
+        )
+        for emission in _read_whole(projects, routing)
+        if emission.rest is not None and emission.event is not None
+    ]
+    return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, rests=rests)
+
+
+def log_files(projects: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield every log and meta file below a `projects` folder, with its status."""
+    for project in project_folders(projects):
+        yield from project_files(project)
+
+
+def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
+    catalog = Catalog()
+    for path, _ in log_files(projects):
+        catalog.add(path)
+    claims = Claims()
+    for unit in by_first_line(catalog.units.values()):
+        has_main = partial(catalog.has_main, unit.folder)
+        pipeline = Pipeline(unit, marks={}, claims=claims, routing=routing, has_main=has_main)
+        progress = Progress(more=True)
+        while progress.more:
+            progress = pipeline.advance(0.0, _SLICE)
+            yield from progress.emissions
+        yield from pipeline.end(0.0).emissions
+
+
+class Rig:
+    """One daemon, one machine and one receiver.
+
+    Args:
+        root: an empty folder.
+        grouping: POSTHOG_LLMA_TRACE_GROUPING.
+
+    Attributes:
+        projects: the `projects` folder.
+        received: every event the receiver was sent, in order.
+        in_flight: events given out for delivery and not settled, in order.
+        refused: uuids the receiver refused.
+        excused: for each uuid, how many of its sendings had an answer that was lost.
+        now: the steady clock.
+    """
+
+    def __init__(self, root: Path, *, grouping: str = "session") -> None:
+        self.projects = root / "config" / "projects"
+        self.projects.mkdir(parents=True)
+        self._state = root / "state"
+        self._state.mkdir(mode=0o700)
+        self._routing = routing_for(root, grouping=grouping)
+        self.received: list[CaptureEvent] = []
+        self.in_flight: list[CaptureEvent] = []
+        self.refused: list[str] = []
+        self.excused: Counter[str] = Counter()
+        self.endings: Counter[str] = Counter()
+        self.now = 0.0
+        self._answer_lost: set[str] = set()
+        self._settled: set[str] = set()
+        self._start()
+
+    # ------------------------------------------------------------------ the client
+
+    def path(self, name: str) -> Path:
+        """Return where the file *name* is."""
+        return self.projects / name
+
+    def append(self, name: str, data: bytes) -> None:
+        """Write more of a file, which may be its first bytes."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(data)
+
+    def rewrite(self, name: str, data: bytes) -> None:
+        """Write a file anew in its place."""
+        self.path(name).write_bytes(data)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put another file in a file's place."""
+        path = self.path(name)
+        beside = path.with_name("beside")
+        beside.write_bytes(data)
+        beside.replace(path)
+
+    def reference(self) -> Reference:
+        """Return what the files come to as they are now."""
+        return reference(self.projects, self._routing)
+
+    # ------------------------------------------------------------------ the daemon's life
+
+    def _start(self) -> None:
+        self.store = Store(self._state)
+        self._reader = self.store.reader()
+        self.claims = Claims(self._reader)
+        self._catalog = Catalog()
+        self._pipelines: dict[str, Pipeline] = {}
+        self._listed: set[str] = set()
+        self._routes = self.store.routes()
+        self._owed = owed_by_unit(self.store.owed())
+        found = [(path, status.st_dev, status.st_ino) for path, status in log_files(self.projects)]
+        self.settlement = Settlement(self.claims, marks_by_path(found, self.store.files()))
+
+    def begin(self, at: int) -> None:
+        """Start for the first time at *at* milliseconds: what is there is history."""
+        self._sweep()
+        units = self._catalog.units.values()
+        marks = [mark for unit in units for path in unit.paths if (mark := mark_at_end(path, unit.name)) is not None]
+        self.store.begin(at, marks)
+        found = [(path, status.st_dev, status.st_ino) for path, status in log_files(self.projects)]
+        self.settlement.marks.update(marks_by_path(found, self.store.files()))
+
+    def crash(self, reference: Reference | None = None) -> None:
+        """Lose everything that is not in the store, and start again.
+
+        Args:
+            reference: what the finished files come to; none of it may be out of reach then.
+        """
+        self.in_flight.clear()
+        self._answer_lost.clear()
+        if reference is not None:
+            self.check_offsets(reference)
+        self.close()
+        self.now += 1000.0
+        self._start()
+
+    def close(self) -> None:
+        """Let go of the store's file."""
+        self._reader.close()
+        self.store.close()
+
+    def check_offsets(self, reference: Reference) -> None:
+        """Find no offset that passed a line of an event that is not settled."""
+        offsets = self.offsets()
+        for resting in reference.rests:
+            if resting.end <= offsets.get(resting.file, 0):
+                owner = self._reader.owner(resting.identity)
+                assert owner is not None, f"{resting.identity} can never be sent again"
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, *, budget: int = _SLICE) -> None:
+        """Read whatever the files have more, originals before their copies."""
+        self._sweep()
+        for unit in by_first_line(self._catalog.units.values()):
+            if unit.name in self._pipelines or self._has_work(unit):
+                self._read_unit(unit, budget)
+
+    def tick(self, seconds: float) -> None:
+        """Look, let time pass, and look again."""
+        self.read()
+        self.now += seconds
+        self.read()
+
+    def end(self, session: str | None = None) -> None:
+        """Let one session end, or all that are read: they are looked at a last time, and their traces given out."""
+        self.read()
+        for pipeline in list(self._pipelines.values()):
+            if session in (None, pipeline.unit.session):
+                self.endings[pipeline.unit.session] += 1
+                self._hand_over(pipeline, pipeline.end(self.now))
+
+    def offsets(self) -> dict[str, int]:
+        """Return how far each file is settled, by the file's name."""
+        return {str(Path(mark.path).relative_to(self.projects)): mark.offset for mark in self.store.files()}
+
+    def drop(self, session: str) -> bool:
+        """Take a session out of memory, if nothing of it is open or unsettled; tell whether it was."""
+        for name, pipeline in list(self._pipelines.items()):
+            if pipeline.unit.session == session and pipeline.idle:
+                self._write(())
+                if self.settlement.is_settled(pipeline):
+                    self.settlement.drop(pipeline)
+                    del self._pipelines[name]
+                    return True
+        return False
+
+    def held(self) -> dict[str, int]:
+        """Return the oldest line still needed of each file, by the file's name."""
+        held: dict[str, int] = {}
+        for pipeline in self._pipelines.values():
+            held |= {str(Path(path).relative_to(self.projects)): start for path, start in pipeline.held().items()}
+        return held
+
+    def _sweep(self) -> None:
+        """Tell the catalog what is there and what is gone."""
+        found = {path for path, _ in log_files(self.projects)}
+        for path in self._listed - found:
+            self._catalog.remove(path)
+        for path in sorted(found):
+            self._catalog.add(path)
+        self._listed = found
+
+    def _has_work(self, unit: Unit) -> bool:
+        if unit.name in self._owed:
+            return True
+        marks = self.settlement.marks
+        return any(path not in marks or marks[path].offset != Path(path).stat().st_size for path in unit.paths)
+
+    def _read_unit(self, unit: Unit, budget: int) -> None:
+        progress = Progress(more=True)
+        while progress.more:
+            pipeline = self._pipelines.get(unit.name)
+            if pipeline is None:
+                pipeline = self._pipelines[unit.name] = self._pipeline(unit)
+            try:
+                progress = pipeline.advance(self.now, budget)
+            except (Replaced, OSError):
+                self.settlement.drop(pipeline)
+                del self._pipelines[unit.name]
+                self._sweep()
+                progress = Progress(more=bool(unit.paths))
+                continue
+            self._hand_over(pipeline, progress)
+
+    def _pipeline(self, unit: Unit) -> Pipeline:
+        return Pipeline(
+            unit,
+            marks=self.settlement.marks,
+            claims=self.claims,
+            routing=self._routing,
+            frozen=self._routes.get(unit.name),
+            owed=lambda: tuple(self._owed.get(unit.name, ())),
+            first_start=self.store.first_start or None,
+            has_main=partial(self._catalog.has_main, unit.folder),
+        )
+
+    def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
+        wanted = self.settlement.note(pipeline, progress)
+        if pipeline.frozen is not None and pipeline.unit.name not in self._routes:
+            self._routes[pipeline.unit.name] = pipeline.frozen
+            self.store.freeze(pipeline.unit.name, pipeline.frozen)
+        flying = {event.identity for event in self.in_flight}
+        for event in wanted:
+            assert event.identity not in flying, f"{event.identity} is on its way already"
+            assert event.identity not in self._settled, f"{event.identity} is settled"
+            flying.add(event.identity)
+            self.in_flight.append(event)
+
+    # ------------------------------------------------------------------ the receiver
+
+    def acknowledge(self, chosen: Iterable[int] | None = None) -> None:
+        """Let the receiver take a batch, and settle it: the events at these places in flight, or all of them."""
+        batch = self._take(chosen)
+        # What the receiver had already, without its answer being heard, it is sent again.
+        self.received += batch
+        self._answer_lost.difference_update(event.uuid for event in batch)
+        self._write([Outcome(event=event, outcome="delivered") for event in batch])
+
+    def lose_answer(self, chosen: Iterable[int] | None = None) -> None:
+        """Let the receiver take a batch, and its answer never come."""
+        for place in self._places(chosen):
+            event = self.in_flight[place]
+            if event.uuid not in self._answer_lost:
+                self.received.append(event)
+                self._answer_lost.add(event.uuid)
+                self.excused[event.uuid] += 1
+
+    def refuse(self, chosen: Iterable[int] | None = None) -> None:
+        """Let the receiver refuse a batch for good."""
+        batch = self._take(chosen)
+        self.refused += [event.uuid for event in batch]
+        self._write([Outcome(event=event, outcome="rejected", reason="too many trees") for event in batch])
+
+    def _places(self, chosen: Iterable[int] | None) -> list[int]:
+        if chosen is None:
+            return list(range(len(self.in_flight)))
+        return sorted({place for place in chosen if place < len(self.in_flight)})
+
+    def _take(self, chosen: Iterable[int] | None) -> list[CaptureEvent]:
+        places = self._places(chosen)
+        batch = [self.in_flight[place] for place in places]
+        self.in_flight = [event for place, event in enumerate(self.in_flight) if place not in places]
+        return batch
+
+    def commit(self) -> None:
+        """Write what may be written although no answer came."""
+        self._write(())
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
+        commit: Commit = self.settlement.commit(outcomes)
+        if commit:
+            self.store.commit(commit)
+            self.settlement.written(commit)
+        self._settled |= {row.identity for row in commit.settled}
+        for row in commit.owed:
+            self._owed.setdefault(row.unit, []).append(row)
+        for name, rows in list(self._owed.items()):
+            self._owed[name] = [row for row in rows if row not in commit.paid]
+            if not self._owed[name]:
+                del self._owed[name]
+
+    # ------------------------------------------------------------------ the end
+
+    def finish(self) -> None:
+        """Read everything, end every session, let the receiver take all there is, and find nothing left to do."""
+        for _ in range(2):
+            self.end()
+            self.acknowledge()
+            assert not self.settlement.waiting
+            for pipeline in list(self._pipelines.values()):
+                assert pipeline.idle
+                assert self.drop(pipeline.unit.session), "what is settled can leave the memory"
+            if not self.store.owed():
+                break
+            # A session that was resumed before its trace was settled, and then crashed, may owe one trace more. It is
+            # taken up again for that.
+        assert self.store.owed() == []
+        assert self.held() == {}
+
+    def bodies(self) -> dict[str, list[bytes]]:
+        """Return what the receiver has under each uuid, in order."""
+        found: dict[str, list[bytes]] = {}
+        for event in self.received:
+            found.setdefault(event.uuid, []).append(event.body)
+        return found

@@ -1,0 +1,168 @@
+"""Which module may know what: rules that hold for the source as it stands."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from daemon.settings import SETTINGS
+from llma_core.claude_code import records
+
+ROOT = Path(__file__).parents[1]
+CORE = sorted((ROOT / "llma_core").rglob("*.py"))
+DAEMON = sorted((ROOT / "daemon").rglob("*.py"))
+
+IMPURE = frozenset(
+    {
+        "asyncio",
+        "concurrent",
+        "httpx",
+        "io",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "select",
+        "shutil",
+        "signal",
+        "socket",
+        "sqlite3",
+        "structlog",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+    }
+)
+PURE_DAEMON_MODULES = ["batcher", "ledger", "retry"]
+
+# The keys of the log that are no word of anything else: those in camel case.
+LOG_KEYS = frozenset(
+    key
+    for struct in vars(records).values()
+    for key in getattr(struct, "__struct_encode_fields__", ())
+    if re.fullmatch(r"[a-z]+[A-Z]\w*", key)
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of all packages a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, "imports are absolute"
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def called(path: Path) -> set[str]:
+    """What a file calls, as it is spelled: `open`, `datetime.now`."""
+    return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+
+
+def literals(path: Path) -> Iterator[str]:
+    """The string and bytes literals of a file, without its docstrings."""
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and id(node) not in prose:
+            if isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node.value, bytes):
+                yield node.value.decode("latin-1")
+
+
+def files(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=name_of)
+
+
+@files(CORE)
+def test_the_core_imports_nothing_that_has_effects(path: Path) -> None:
+    assert imported(path) & (IMPURE | {"daemon"}) == set()
+
+
+@files(CORE)
+def test_the_core_opens_nothing_prints_nothing_and_looks_at_no_clock(path: Path) -> None:
+    said = called(path)
+
+    assert said & {"open", "print", "input", "eval", "exec", "__import__"} == set()
+    assert {call for call in said if call.rpartition(".")[2] in ("now", "utcnow", "today", "uuid1", "uuid4")} == set()
+
+
+@pytest.mark.parametrize("module", PURE_DAEMON_MODULES)
+def test_what_decides_imports_nothing_that_has_effects(module: str) -> None:
+    assert imported(ROOT / "daemon" / f"{module}.py") & IMPURE == set()
+
+
+@files([path for path in CORE + DAEMON if name_of(path) != "llma_core/events.py"])
+def test_only_one_module_spells_the_receivers_names(path: Path) -> None:
+    assert [literal for literal in literals(path) if "$ai_" in literal] == []
+
+
+@files(
+    [
+        path
+        for path in CORE + DAEMON
+        # The demo writes a log of its own, and the client's registry of live processes has some of the log's keys.
+        if name_of(path) not in ("llma_core/claude_code/records.py", "daemon/cli/transcript.py", "daemon/sessions.py")
+    ]
+)
+def test_only_one_module_spells_the_logs_keys(path: Path) -> None:
+    words = {word for literal in literals(path) for word in re.findall(r"\w+", literal)}
+
+    assert words & LOG_KEYS == set()
+
+
+def test_the_logs_keys_are_known_to_this_test() -> None:
+    assert {
+        "agentId",
+        "forkedFrom",
+        "isSidechain",
+        "parentUuid",
+        "promptId",
+        "requestRef",
+        "sessionId",
+        "toolUseId",
+        "toolUseResult",
+    } <= LOG_KEYS
+
+
+@files([path for path in DAEMON if not name_of(path).startswith("daemon/cli/")])
+def test_only_the_command_line_prints(path: Path) -> None:
+    assert "print" not in called(path)
+
+
+@files(CORE + DAEMON)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("variable", sorted({setting.variable for setting in SETTINGS}))
+def test_every_setting_is_in_the_readme(variable: str) -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("there is no README.md")
+
+    assert re.search(rf"\b{variable}\b", readme.read_text(encoding="utf-8"))

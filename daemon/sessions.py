@@ -106,7 +106,7 @@ class LiveSessions:
             return None
         try:
             record: _Record | None = msgspec.json.decode(data, type=_Record)
-        except (ValueError, RecursionError):
+        except (ValueError, msgspec.MsgspecError, RecursionError):
             record = before.record if before is not None else None
         return _Known(version=version, record=record)
 

@@ -360,7 +360,7 @@ def _json_object(value: object, context: _Context) -> Mapping[str, Any]:
         text = json.dumps(value, allow_nan=False, default=str) if isinstance(value, dict) else _text(value, context)
         properties = msgspec.json.decode(text)
         msgspec.json.encode(properties)
-    except (ValueError, OverflowError, RecursionError):
+    except (ValueError, msgspec.MsgspecError, OverflowError, RecursionError):
         raise ValueError(f"is not valid JSON; {advice}") from None
     if not isinstance(properties, dict):
         raise ValueError(f"is no JSON object; {advice}")  # noqa: TRY004

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -34,18 +33,6 @@ from tests.support.processes import (
 
 SLOWNESS = 0.05
 """Seconds a slow receiver takes, so that the daemon dies with requests under way."""
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
-
-
-@pytest.fixture
-async def posthog() -> AsyncIterator[CaptureServer]:
-    async with CaptureServer() as server:
-        yield server
-    assert server.violations == []
 
 
 def trouble(seed: int) -> Behaviour:

@@ -150,13 +150,6 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.fixture
-async def posthog() -> AsyncIterator[CaptureServer]:
-    async with CaptureServer() as server:
-        yield server
-    assert server.violations == []
-
-
-@pytest.fixture
 def logged() -> Iterator[Logged]:
     with structlog.testing.capture_logs() as lines:
         yield lines

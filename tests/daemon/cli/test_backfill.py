@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
@@ -23,18 +20,6 @@ from tests.support.processes import (
     tree,
     verb,
 )
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
-
-
-@pytest.fixture
-async def posthog() -> AsyncIterator[CaptureServer]:
-    async with CaptureServer() as server:
-        yield server
-    assert server.violations == []
 
 
 async def expected(workspace: Workspace, *paths: Path) -> dict[str, str]:

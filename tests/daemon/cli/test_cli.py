@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from tests.support.processes import KEY, ROOT, Ended, environment, following, pu
 
 VERBS = ("backfill", "config", "demo", "preview", "run", "status", "traces")
 CONFIGURATION = 78
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
-
-
-@pytest.fixture
-async def posthog() -> AsyncIterator[CaptureServer]:
-    async with CaptureServer() as server:
-        yield server
 
 
 def check_one_error(ended: Ended, status: int, *words: str) -> None:

@@ -6,16 +6,9 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, write_files
 from tests.support.processes import environment, previewed, put_logs, session_id, tree, verb
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
 
 
 def everything_below(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -29,18 +27,6 @@ from tests.support.processes import (
     tree,
     verb,
 )
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
-
-
-@pytest.fixture
-async def posthog() -> AsyncIterator[CaptureServer]:
-    async with CaptureServer() as server:
-        yield server
-    assert server.violations == []
 
 
 async def test_once_on_a_fresh_state_directory_sends_everything_and_then_nothing(

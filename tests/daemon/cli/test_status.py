@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
-import pytest
 
 from tests.support.capture_server import CaptureServer, Event, Refusal
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import SECRET, environment, following, put_logs, session_id, tree, verb
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
 
 
 class Picky(CaptureServer):

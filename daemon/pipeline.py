@@ -10,6 +10,7 @@ by hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,8 @@ __all__ = ["Claims", "Emission", "Owners", "Pipeline", "Progress", "Replaced"]
 _log = structlog.get_logger(__name__)
 
 _META_BYTES = 1024 * 1024
+_TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_UNKNOWN_TYPES = 100
 _Happened = Prompt | Generation | ToolCall | ApiFailure | Compaction
 
 
@@ -201,6 +204,7 @@ class Pipeline:
         self._accumulator = SessionAccumulator(unit.session, copied=self._copied, **times)
         self._metas: dict[str, tuple[int, int, int]] = {}
         self._complained: set[str] = set()
+        self._unknown: set[str] = set()
         self._endings: dict[str, bytes] = {}
         self._trusted = False
 
@@ -322,7 +326,7 @@ class Pipeline:
             self._complain(path, line, error.reason)
             return
         if isinstance(record, UnknownRecord):
-            return
+            self._note_unknown(record.type)
         if isinstance(record, AssistantRecord) and line.end > self.tails[path].committed:
             self._meet(record)
         rest = Rest(file=path, start=line.start, end=line.end)
@@ -347,6 +351,13 @@ class Pipeline:
                 first = next(iter(blocks(message.content)), None)
                 mark = mark_of(record.uuid, record.timestamp, first.raw if first is not None else b"")
                 self._claims.meet(identity, self.unit.name, mark)
+
+    def _note_unknown(self, kind: str) -> None:
+        """Tell of each unknown type once; a name that is none could be content."""
+        kind = kind if _TYPE_NAME.fullmatch(kind) else "unnamed"
+        if kind not in self._unknown and len(self._unknown) < _UNKNOWN_TYPES:
+            self._unknown.add(kind)
+            _log.debug("unknown_record_type", type=kind, session=self.unit.session)
 
     def _complain(self, path: str, line: Line, reason: str) -> None:
         if path not in self._complained:

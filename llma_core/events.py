@@ -6,7 +6,7 @@ means "unknown".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_never
@@ -14,12 +14,13 @@ from typing import Any, Literal, assert_never
 import msgspec
 
 from llma_core import __version__, identifiers
-from llma_core.privacy import Policy, cut_strings
+from llma_core.privacy import Policy, cut, cut_strings
 from llma_core.spans import (
     ApiFailure,
     Compaction,
     Context,
     Generation,
+    HookRun,
     Prompt,
     TokenUsage,
     ToolCall,
@@ -389,7 +390,23 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> dict[str, Any]:
         "claude_code_skill": span.skill,
         "claude_code_mcp_server": server,
         "claude_code_mcp_tool": tool,
+        "claude_code_hooks": _hooks(span.hooks, policy) or None,
+        "claude_code_hook_errors": sum(run.failed for run in span.hooks) or None,
     }
+
+
+def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
+    """Return runs as objects; what a program printed about a tool is as much the tool's as its result."""
+    found = []
+    for run in runs:
+        said = {
+            "name": run.name or None,
+            "seconds": _seconds(0, run.duration_ms),
+            "failed": run.failed or None,
+            "error": cut(run.error, policy.max_length) if run.error and policy.tools else None,
+        }
+        found.append({key: value for key, value in said.items() if value is not None})
+    return found
 
 
 def _mcp(name: str) -> tuple[str | None, str | None]:
@@ -437,10 +454,26 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         "claude_code_subagents": span.subagents,
         "claude_code_api_errors": span.api_errors,
         "claude_code_compactions": span.compactions,
+        "claude_code_unknown_records": span.unknown_records or None,
+        "claude_code_hook_runs": span.hook_runs or None,
+        "claude_code_hook_seconds": _seconds(0, span.hook_ms) if span.hook_runs else None,
+        "claude_code_hook_errors": span.hook_errors or None,
         "claude_code_client_cost_usd": span.client_cost_usd,
         "claude_code_lines_added": span.lines_added,
         "claude_code_lines_removed": span.lines_removed,
+        **_side(span.side_usage or {}),
     }
+
+
+def _side(usage: Mapping[str, TokenUsage]) -> dict[str, Any]:
+    """Return tokens by model of the calls that are not logged, one property for each kind of token."""
+    kinds = {
+        "claude_code_side_input_tokens": {model: side.input for model, side in usage.items()},
+        "claude_code_side_output_tokens": {model: side.output for model, side in usage.items()},
+        "claude_code_side_cache_read_input_tokens": {model: side.cache_read for model, side in usage.items()},
+        "claude_code_side_cache_creation_input_tokens": {model: side.cache_creation for model, side in usage.items()},
+    }
+    return {name: {model: count for model, count in counts.items() if count} or None for name, counts in kinds.items()}
 
 
 # ---------------------------------------------------------------------- sizes

@@ -8,6 +8,7 @@ logged.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ __all__ = [
     "ContentBlock",
     "Context",
     "Generation",
+    "HookRun",
     "InputMessage",
     "Prompt",
     "Rest",
@@ -221,6 +223,23 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HookRun:
+    """One run of a program the user has hooked into the client.
+
+    Attributes:
+        name: what it was hooked to, `PostToolUse:Bash` and the like.
+        duration_ms: how long it took, where logged.
+        failed: whether it ended with an error or was stopped.
+        error: its words then, if it had any.
+    """
+
+    name: str
+    duration_ms: int | None
+    failed: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """One call of a tool, with its result if it ever got one.
 
@@ -239,6 +258,7 @@ class ToolCall:
         status: `ok`, `error`, `denied`, `interrupted` or `no_result`.
         permission_decision: what was decided about it, where logged.
         skill: the skill that was active, where logged.
+        hooks: what ran before and after it, in order.
         rest: the lines it rests on.
     """
 
@@ -256,6 +276,7 @@ class ToolCall:
     status: Literal["ok", "error", "denied", "interrupted", "no_result"]
     permission_decision: str | None
     skill: str | None
+    hooks: tuple[HookRun, ...]
     rest: Rest
 
 
@@ -333,6 +354,12 @@ class Trace:
         subagents: how many.
         api_errors: how many failed attempts.
         compactions: how many.
+        unknown_records: lines of types this version does not know.
+        hook_runs: how often the user's hooked-in programs ran.
+        hook_ms: how long they took together, where logged.
+        hook_errors: how many of them failed.
+        side_usage: by model, what the client's own totals hold beyond the generations: titles, compaction and other
+            calls that are not logged. None where that cannot be told.
         failed: whether it ended in a failed attempt that nothing followed.
         error: that failure's words.
         error_type: that failure's type.
@@ -358,6 +385,11 @@ class Trace:
     subagents: int
     api_errors: int
     compactions: int
+    unknown_records: int = 0
+    hook_runs: int = 0
+    hook_ms: int = 0
+    hook_errors: int = 0
+    side_usage: Mapping[str, TokenUsage] | None = None
     failed: bool = False
     error: str | None = None
     error_type: str | None = None

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from llma_core.errors import RecordError
-from llma_core.spans import TokenUsage
+from llma_core.spans import HookRun, TokenUsage
 
 __all__ = [
     "AgentMeta",
@@ -44,7 +44,9 @@ __all__ = [
     "decode",
     "decode_meta",
     "glance",
+    "hook_runs",
     "milliseconds",
+    "model_usage",
     "text_of",
     "tool_use_result",
     "usage",
@@ -151,6 +153,10 @@ class CompactMetadata(Struct, rename="camel"):
     duration_ms: int | None = None
 
 
+class _HookInfo(Struct, rename="camel"):
+    duration_ms: int | None = None
+
+
 class SystemRecord(_Record, tag="system"):
     """What the client notes about the conversation: failed attempts, compaction, the end of a turn."""
 
@@ -160,6 +166,9 @@ class SystemRecord(_Record, tag="system"):
     compact_metadata: CompactMetadata | None = None
     logical_parent_uuid: str | None = None
     pending_background_agent_count: int | None = None
+    tool_use_id: str | None = msgspec.field(default=None, name="toolUseID")
+    hook_infos: list[_HookInfo] | None = None
+    hook_errors: list[Raw] | None = None
 
 
 class _Attachment(Struct, rename="camel"):
@@ -167,6 +176,12 @@ class _Attachment(Struct, rename="camel"):
     prompt: Raw = Raw(b"null")
     human_turn: bool = False
     origin: _Origin | None = None
+    hook_name: str | None = None
+    tool_use_id: str | None = msgspec.field(default=None, name="toolUseID")
+    exit_code: int | None = None
+    stderr: str | None = None
+    content: Raw = Raw(b"null")
+    duration_ms: int | None = None
 
 
 class AttachmentRecord(_Record, tag="attachment"):
@@ -195,12 +210,20 @@ class ApiRequestRecord(_Record, tag="api-request"):
     params: _Params | None = None
 
 
+class _ModelUsage(Struct, rename="camel"):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
 class CostStateRecord(_Record, tag="cost-state"):
     """The client's own totals since the session began, earlier runs and forked parents included (2.1.250 and later)."""
 
     total_cost_usd: float | None = msgspec.field(default=None, name="totalCostUSD")
     total_lines_added: int | None = None
     total_lines_removed: int | None = None
+    model_usage: dict[str, _ModelUsage] | None = None
 
 
 class _AiTitle(_Record, tag="ai-title"):
@@ -582,6 +605,50 @@ def tool_use_result(record: UserRecord) -> ToolUseResult:
     if bytes(memoryview(record.tool_use_result)[:1]) != b"{":
         return ToolUseResult()
     return _decode_as(ToolUseResult, _decode_result, record.tool_use_result) or ToolUseResult()
+
+
+def hook_runs(record: AttachmentRecord | SystemRecord) -> tuple[str, list[HookRun]]:
+    """Return what a line says of hooked-in programs: the id of the call or stop they belong to, and their runs.
+
+    Clients since 2.1.100 write a line for each run; before, and still, one sums up those that ran when a turn stopped.
+    """
+    if isinstance(record, SystemRecord):
+        failures = len(record.hook_errors or ())
+        infos = record.hook_infos or ()
+        runs = [
+            HookRun(name="Stop", duration_ms=_count(info.duration_ms), failed=index < failures, error=None)
+            for index, info in enumerate(infos)
+        ]
+        return record.tool_use_id or "", runs
+    noted = record.attachment
+    kind = (noted.type if noted is not None else None) or ""
+    if noted is None or not (kind == "hook_success" or (kind.startswith("hook_") and kind.endswith(_HOOK_FAILURES))):
+        return "", []
+    failed = kind != "hook_success" or noted.exit_code not in (None, 0)
+    words = noted.stderr or (text_of(noted.content) if failed else None)
+    run = HookRun(
+        name=noted.hook_name or "",
+        duration_ms=_count(noted.duration_ms),
+        failed=failed,
+        error=words if failed and words else None,
+    )
+    return noted.tool_use_id or "", [run]
+
+
+_HOOK_FAILURES = ("error", "cancelled", "error_during_execution")
+
+
+def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:
+    """Return the client's own totals by model."""
+    return {
+        model: TokenUsage(
+            input=_count(counts.input_tokens),
+            output=_count(counts.output_tokens),
+            cache_read=_count(counts.cache_read_input_tokens),
+            cache_creation=_count(counts.cache_creation_input_tokens),
+        )
+        for model, counts in (record.model_usage or {}).items()
+    }
 
 
 def usage(message: Message) -> TokenUsage | None:

@@ -21,8 +21,10 @@ A tool result ends nothing, except its own call's message in logs before 2.1.25.
 same in every replay; 2 to 5 need the time, which is an argument. A line that comes for a finished message can only
 still bring tool calls; they are given out, and the message is not given again.
 
-Calls. A tool call is finished when its message is and its result has come, in whichever order. A result without a call
-waits for the call. A call without a result is given out when the thread's next human prompt comes, or at the end.
+Calls. A tool call is finished when its message is and its result has come, in whichever order. What ran after the tool
+(clients since 2.1.91 note hooked-in programs) stands behind the result, so that the call waits for the thread's next
+request, answer or prompt, or for the settle time. A result without a call waits for the call. A call without a result
+is given out when the thread's next human prompt comes, or at the end.
 
 Links. A subagent's spans need to know the call that started it: the parent, the prompt, the trace. They are held until
 that call's line has been read. It is found by the agent's meta file, else by the result that names the agent, else as
@@ -58,9 +60,12 @@ from llma_core.claude_code.records import (
     Record,
     SystemRecord,
     TitleRecord,
+    UnknownRecord,
     UserRecord,
     blocks,
+    hook_runs,
     milliseconds,
+    model_usage,
     text_of,
     tool_use_result,
     usage,
@@ -85,6 +90,7 @@ from llma_core.spans import (
     ContentBlock,
     Context,
     Generation,
+    HookRun,
     InputMessage,
     Prompt,
     Rest,
@@ -108,6 +114,7 @@ _REMEMBERED_LINES = 100_000
 _SYNTHETIC = "<synthetic>"
 _WARM_UP = "Warmup"
 _RESULT_ENDS_MESSAGE_BEFORE = (2, 1, 25)
+_NOTES_HOOKS_SINCE = (2, 1, 91)
 _STOP_DETAILS_SINCE = (2, 1, 150)
 _DENIED_BEFORE_RUN_SINCE = (2, 1, 329)
 _STATUS = re.compile(r"API Error: (\d{3})\b")
@@ -182,6 +189,9 @@ class SessionAccumulator:
         self._turns: dict[tuple[str, TurnKey], Tally] = {}
         self._ended_turns: set[TurnKey] = set()
         self._turn: TurnKey | None = None
+        self._hooked: set[str] = set()
+        self._early_hooks: list[HookRun] = []
+        self._has_copies = False
         self._heard_at = 0.0
         self.first_cwd: str | None = None
         self.last_version: str | None = None
@@ -208,7 +218,7 @@ class SessionAccumulator:
             case SystemRecord():
                 self._system(record, self._thread_of(record, agent, now), rest, now)
             case AttachmentRecord():
-                self._attachment(record, self._thread_of(record, agent, now))
+                self._attachment(record, self._thread_of(record, agent, now), rest)
             case ApiRequestRecord():
                 self._request(record, self._thread(agent or record.agent_id or "", now))
             case CostStateRecord():
@@ -216,6 +226,8 @@ class SessionAccumulator:
             case TitleRecord():
                 if not self._title_chosen or record.chosen:
                     self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
+            case UnknownRecord():
+                self._unknown()
             case _:
                 pass
         if self._links_changed:
@@ -241,6 +253,10 @@ class SessionAccumulator:
                 self._finish(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._quiet:
                 self._unhold(thread, self._base(thread, late=True) or self._fallback(thread))
+            for call in list(thread.calls.values()):
+                if call.result is not None and not call.told and now >= call.result.heard_at + self._settle:
+                    call.told = True
+                    self._give_call(call)
             for call_id, orphan in list(thread.orphans.items()):
                 if now >= orphan.heard_at + self._quiet:
                     del thread.orphans[call_id]
@@ -262,6 +278,7 @@ class SessionAccumulator:
             if thread.is_subagent and thread.base is None:
                 self._unhold(thread, self._base(thread, late=True) or self._fallback(thread))
         for thread in self._threads.values():
+            self._tell(thread)
             self._abandon_calls(thread)
             thread.orphans.clear()
             thread.working = False
@@ -289,6 +306,11 @@ class SessionAccumulator:
                 times.append(thread.open.heard_at + self._patience(thread.open))
             if thread.waiting:
                 times.append(thread.waiting[0].heard_at + self._quiet)
+            times.extend(
+                call.result.heard_at + self._settle
+                for call in thread.calls.values()
+                if call.result is not None and not call.told
+            )
             times.extend(orphan.heard_at + self._quiet for orphan in thread.orphans.values())
         turn = self._turn
         if turn is not None and turn not in self._ended_turns and not self._main.working:
@@ -481,6 +503,7 @@ class SessionAccumulator:
             if message.rest.file == rest.file:
                 message.rest = replace(message.rest, end=max(message.rest.end, rest.end))
         self._finish(thread, now)
+        self._tell(thread)
         self._moment(record, thread)
         thread.working = False
 
@@ -504,6 +527,7 @@ class SessionAccumulator:
     ) -> None:
         """Start a turn: a person's prompt, a command, or the end of a background task."""
         self._finish(thread, now)
+        self._tell(thread)
         human = kind == "human" and record.prompt_source != "system"
         if kind != "notification":
             self._abandon_calls(thread)
@@ -512,7 +536,8 @@ class SessionAccumulator:
         known = self._prompts.get(record.prompt_id) if record.prompt_id else None
         identity = record.uuid or self._place(thread, rest)
         typed = prompts.command_line(text) if human or kind == "command" else None
-        if known is None:
+        if known is None or known.copied:
+            # A fork gives one prompt id to all that it copies, and to what is typed next.
             known = PromptLine(
                 turn=TurnKey(kind="prompt", id=record.prompt_id or identity),
                 text=typed,
@@ -522,6 +547,7 @@ class SessionAccumulator:
             if record.prompt_id:
                 self._prompts[record.prompt_id] = known
             known.copied = self._copied(settled_name("prompt", identity), None, at)
+            self._has_copies = self._has_copies or known.copied
         elif known.text is None and typed:
             known.text, known.name = typed, prompts.name(typed) or None
         if self._turn is not None and self._turn != known.turn:
@@ -531,11 +557,13 @@ class SessionAccumulator:
         thread.working = True
         if record.uuid:
             self._remember(record.uuid, known)
+        early, self._early_hooks = self._early_hooks, []
         if human and not known.copied:
             self._first_name = self._first_name or known.name
             context = self._context(thread, self._moment(record, thread, known))
             for tally in self._tallies(context):
                 tally.add_prompt(known.text, at, context)
+                tally.add_hooks(early)
             self._out.append(Prompt(identity=identity, context=context, at=at, rest=rest))
 
     def _result(self, record: UserRecord, part: Block, thread: Thread, rest: Rest, now: float) -> None:
@@ -568,6 +596,7 @@ class SessionAccumulator:
             return
         if call.result is None:
             call.result = result
+            call.told = _version(record.version) < _NOTES_HOOKS_SINCE
         if thread.open is not None and call.message is thread.open:
             if _version(record.version) < _RESULT_ENDS_MESSAGE_BEFORE:
                 self._finish(thread, now)
@@ -582,6 +611,7 @@ class SessionAccumulator:
         at = thread.at
         if record.is_api_error_message or message.model == _SYNTHETIC:
             self._finish(thread, now)
+            self._tell(thread)
             if record.is_api_error_message:
                 self._synthetic_error(record, thread, moment, rest, now)
             return
@@ -591,6 +621,7 @@ class SessionAccumulator:
             return
         if thread.open is not None and thread.open.id != identity:
             self._finish(thread, now)
+        self._tell(thread, but=identity)
         parts = blocks(message.content)
         if thread.open is None:
             self._ensure_prompt(thread, moment, identity)
@@ -608,6 +639,9 @@ class SessionAccumulator:
                 last_at=at,
             )
             thread.working = False
+            if not thread.is_subagent:
+                # The client's totals were written before it.
+                self._client.by_model = None
         self._ensure_prompt(thread, moment, identity)
         self._extend(thread.open, record, parts, moment, at, rest, now)
         request = thread.requests.get(record.request_ref or "")
@@ -687,6 +721,7 @@ class SessionAccumulator:
             message_id=message.id if message is not None else late_for,
             copied=copied,
             result=thread.orphans.pop(call_id, None),
+            told=True,
         )
         thread.calls[call_id] = call
         if message is not None:
@@ -736,6 +771,8 @@ class SessionAccumulator:
             self._failure(record, thread, moment, rest, now, status=record.error.status, kind=kind, words=words)
         elif record.subtype == "compact_boundary":
             self._compaction(record, thread, moment, rest, now)
+        elif record.subtype == "stop_hook_summary":
+            self._hooks(record, thread, moment.prompt, rest)
         elif record.subtype == "turn_duration" and not record.pending_background_agent_count and self._turn:
             self._ended_turns.add(self._turn)
 
@@ -807,9 +844,42 @@ class SessionAccumulator:
 
         self._hold_or(give, thread, rest, now)
 
-    def _attachment(self, record: AttachmentRecord, thread: Thread) -> None:
-        if not thread.is_subagent:
-            self._root(record, thread)
+    def _unknown(self) -> None:
+        """Count a line of a type that came after this version."""
+        self._session_tally(self.session).add_unknown()
+        if self._turn is not None and (self.session, self._turn) in self._turns:
+            self._turns[self.session, self._turn].add_unknown()
+
+    def _hooks(
+        self,
+        record: AttachmentRecord | SystemRecord,
+        thread: Thread,
+        root: PromptLine | None,
+        rest: Rest,
+    ) -> None:
+        """Count what hooked-in programs did, and note it with the call they belong to."""
+        belongs_to, runs = hook_runs(record)
+        if not runs or (isinstance(record, SystemRecord) and belongs_to in self._hooked):
+            return
+        call = thread.calls.get(belongs_to)
+        if call is not None:
+            call.hooks.extend(runs)
+            call.hooks_rest = rest
+        elif belongs_to and belongs_to not in self._known_calls:
+            self._hooked.add(belongs_to)
+        if root is None and not thread.is_subagent:
+            # Those of a session's start come before its first prompt, which tells whether all of it is a copy.
+            self._early_hooks.extend(runs)
+        elif root is None or not root.copied:
+            session = record.session_id or self.session
+            self._session_tally(session).add_hooks(runs)
+            turn = root.turn if root is not None else thread.base.turn if thread.base is not None else None
+            if turn is not None and (session, turn) in self._turns:
+                self._turns[session, turn].add_hooks(runs)
+
+    def _attachment(self, record: AttachmentRecord, thread: Thread, rest: Rest) -> None:
+        root = None if thread.is_subagent else self._root(record, thread)
+        self._hooks(record, thread, root, rest)
         queued = record.attachment
         if queued is None or queued.type != "queued_command":
             return
@@ -825,6 +895,7 @@ class SessionAccumulator:
     def _request(self, record: ApiRequestRecord, thread: Thread) -> None:
         thread.remember(record, milliseconds(record.timestamp))
         thread.working = True
+        self._tell(thread)
         if thread.open is not None:
             thread.open.asked_again = True
 
@@ -833,6 +904,7 @@ class SessionAccumulator:
             cost_usd=record.total_cost_usd,
             lines_added=record.total_lines_added,
             lines_removed=record.total_lines_removed,
+            by_model=None if self._has_copies else model_usage(record),
         )
 
     # ------------------------------------------------------------------ finishing
@@ -847,6 +919,7 @@ class SessionAccumulator:
             return
         thread.open = None
         message.copied = self._copied(settled_name("gen", message.id), message.mark, message.first_at)
+        self._has_copies = self._has_copies or message.copied
         self._finished[message.id] = message.copied
         own = {call.id for call in message.calls}
         # Results may have been written before the message's first line: they answer it and belong to the next one.
@@ -909,15 +982,17 @@ class SessionAccumulator:
     def _give_call(self, call: Call, *, abandoned: bool = False) -> None:
         """Give a call out if its message was and its result has come, or never will."""
         thread, message, result = call.thread, call.message, call.result
-        if (result is None and not abandoned) or (message is not None and not message.given):
+        if message is not None and not message.given:
+            return
+        if (result is None or not call.told) and not abandoned:
             return
         if thread.is_subagent and thread.base is None:
             return
         if thread.calls.pop(call.id, None) is None or call.copied or (message is not None and message.copied):
             return
         context = self._context(thread, call.moment)
-        ends = [rest.end for rest in (call.rest, message.rest if message else None, result.rest if result else None)
-                if rest is not None and rest.file == call.rest.file]  # fmt: skip
+        rests = (call.rest, message.rest if message else None, result.rest if result else None, call.hooks_rest)
+        ends = [rest.end for rest in rests if rest is not None and rest.file == call.rest.file]
         starts = [call.rest.start, *([result.rest.start] if result and result.rest.file == call.rest.file else [])]
         span = ToolCall(
             identity=call.identity,
@@ -934,11 +1009,19 @@ class SessionAccumulator:
             status=result.status if result else "no_result",
             permission_decision=result.permission_decision if result else None,
             skill=call.moment.skill,
+            hooks=tuple(call.hooks),
             rest=Rest(file=call.rest.file, start=min(starts), end=max(ends)),
         )
         for tally in self._tallies(context):
             tally.add_call(span)
         self._out.append(span)
+
+    def _tell(self, thread: Thread, *, but: str | None = None) -> None:
+        """Take note that nothing more will be said of the calls that have their results: the thread went on."""
+        for call in list(thread.calls.values()):
+            if call.result is not None and not call.told and call.message_id != but:
+                call.told = True
+                self._give_call(call)
 
     def _abandon_calls(self, thread: Thread) -> None:
         for call in list(thread.calls.values()):
@@ -1056,11 +1139,14 @@ class SessionAccumulator:
 
     def _tallies(self, context: Context) -> tuple[Tally, Tally]:
         session, key = context.session, (context.session, context.turn)
-        if session not in self._sessions:
-            self._sessions[session] = Tally(scope="session", session=session)
         if key not in self._turns:
             self._turns[key] = Tally(scope="turn", session=session, turn=context.turn, name=context.turn_name)
-        return self._sessions[session], self._turns[key]
+        return self._session_tally(session), self._turns[key]
+
+    def _session_tally(self, session: str) -> Tally:
+        if session not in self._sessions:
+            self._sessions[session] = Tally(scope="session", session=session)
+        return self._sessions[session]
 
     def _session_name(self, session: str) -> str | None:
         if session == self.session or len(self._sessions) == 1:

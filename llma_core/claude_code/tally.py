@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llma_core.spans import ApiFailure, Compaction, Context, Generation, ToolCall, Trace, TurnKey
+from llma_core.spans import (
+    ApiFailure,
+    Compaction,
+    Context,
+    Generation,
+    HookRun,
+    TokenUsage,
+    ToolCall,
+    Trace,
+    TurnKey,
+)
 
 __all__ = ["ClientTotals", "Tally"]
 
 
 @dataclass(slots=True)
 class ClientTotals:
-    """The client's own totals; the latest line wins."""
+    """The client's own totals; the latest line wins.
+
+    Attributes:
+        by_model: tokens by model, of every call since the session began; None where they are no measure of this log:
+            a fork's hold its parent's, and those of an earlier run lack what came after it.
+    """
 
     cost_usd: float | None = None
     lines_added: int | None = None
     lines_removed: int | None = None
+    by_model: Mapping[str, TokenUsage] | None = None
 
 
 @dataclass(slots=True)
@@ -52,7 +69,12 @@ class Tally:
     _tool_calls: int = 0
     _api_errors: int = 0
     _compactions: int = 0
+    _unknown_records: int = 0
+    _hook_runs: int = 0
+    _hook_ms: int = 0
+    _hook_errors: int = 0
     _agents: set[str] = field(default_factory=set)
+    _by_model: dict[str, TokenUsage] = field(default_factory=dict)
     _answer: tuple[int, str] | None = None
     _failure: ApiFailure | None = None
     _answered_at: int = -1
@@ -75,6 +97,8 @@ class Tally:
                 self._input = (self._input or 0) + usage.input
             if usage.output is not None:
                 self._output = (self._output or 0) + usage.output
+            model = generation.model or ""
+            self._by_model[model] = _plus(self._by_model.get(model, TokenUsage()), usage)
         if at is not None:
             self._first_at = at if self._first_at is None else min(self._first_at, at)
             if not generation.context.is_subagent:
@@ -99,6 +123,17 @@ class Tally:
         """Count a compaction."""
         self._compactions += 1
         self._note(compaction.context, compaction.at, compaction.at)
+
+    def add_unknown(self) -> None:
+        """Count a line of an unknown type; it makes no trace."""
+        self._unknown_records += 1
+
+    def add_hooks(self, runs: Iterable[HookRun]) -> None:
+        """Count runs of hooked-in programs; they make no trace."""
+        for run in runs:
+            self._hook_runs += 1
+            self._hook_ms += run.duration_ms or 0
+            self._hook_errors += run.failed
 
     def add_agent(self, agent: str) -> None:
         """Count a subagent, once however often it is named."""
@@ -138,6 +173,11 @@ class Tally:
             subagents=len(self._agents),
             api_errors=self._api_errors,
             compactions=self._compactions,
+            unknown_records=self._unknown_records,
+            hook_runs=self._hook_runs,
+            hook_ms=self._hook_ms,
+            hook_errors=self._hook_errors,
+            side_usage=_beyond(client.by_model, self._by_model) if client and client.by_model else None,
             failed=failure is not None,
             error=failure.message if failure else None,
             error_type=failure.error_type if failure else None,
@@ -147,3 +187,33 @@ class Tally:
             lines_added=client.lines_added if client else None,
             lines_removed=client.lines_removed if client else None,
         )
+
+
+def _plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:
+    return TokenUsage(
+        input=(one.input or 0) + (other.input or 0),
+        output=(one.output or 0) + (other.output or 0),
+        cache_read=(one.cache_read or 0) + (other.cache_read or 0),
+        cache_creation=(one.cache_creation or 0) + (other.cache_creation or 0),
+    )
+
+
+def _beyond(totals: Mapping[str, TokenUsage], known: Mapping[str, TokenUsage]) -> dict[str, TokenUsage] | None:
+    """Return what *totals* hold beyond *known*, by model; None where they do not cover it."""
+    if not known.keys() <= totals.keys():
+        return None
+    found = {}
+    for model, total in totals.items():
+        counted = known.get(model, TokenUsage())
+        left = TokenUsage(
+            input=(total.input or 0) - (counted.input or 0),
+            output=(total.output or 0) - (counted.output or 0),
+            cache_read=(total.cache_read or 0) - (counted.cache_read or 0),
+            cache_creation=(total.cache_creation or 0) - (counted.cache_creation or 0),
+        )
+        counts = (left.input or 0, left.output or 0, left.cache_read or 0, left.cache_creation or 0)
+        if min(counts) < 0:
+            return None
+        if max(counts) > 0:
+            found[model] = left
+    return found

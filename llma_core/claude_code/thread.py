@@ -13,7 +13,7 @@ from typing import Literal
 
 from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, Block
 from llma_core.claude_code.usage import Reading
-from llma_core.spans import Context, InputMessage, Rest, TurnKey
+from llma_core.spans import Context, HookRun, InputMessage, Rest, TurnKey
 
 __all__ = ["AGENT_TOOLS", "SIDE", "Call", "Input", "Message", "Moment", "PromptLine", "Result", "Thread", "Waiting"]
 
@@ -142,6 +142,9 @@ class Call:
         prompt: the words a subagent is started with.
         agent_type: the kind of subagent it starts.
         claimed_by: the subagent it started, once known.
+        told: whether everything that may stand behind its result has been read.
+        hooks: the hooked-in programs that ran before and after it.
+        hooks_rest: the last line that says so.
     """
 
     id: str
@@ -159,6 +162,9 @@ class Call:
     prompt: str | None = None
     agent_type: str | None = None
     claimed_by: str | None = None
+    told: bool = False
+    hooks: list[HookRun] = field(default_factory=list)
+    hooks_rest: Rest | None = None
 
     @property
     def starts_agent(self) -> bool:

@@ -276,6 +276,17 @@ def test_a_meta_file_is_read_when_it_comes_and_again_when_it_changes(desk: Desk)
     assert json.loads(generation.event.body)["properties"]["$ai_parent_id"] == "toolu_task"
 
 
+def test_a_type_that_is_unknown_is_told_once_by_its_name_and_never_by_content(desk: Desk) -> None:
+    log = conversation()
+    for kind in ("tomorrow", "tomorrow", "what I typed", "x" * 100):
+        log.raw({"type": kind})
+    desk.write(log)
+    with capture_logs() as logged:
+        read(desk.pipeline(log))
+    told = [(line["log_level"], line["type"]) for line in logged if line["event"] == "unknown_record_type"]
+    assert told == [("debug", "tomorrow"), ("debug", "unnamed")]
+
+
 def test_bad_lines_are_counted_settled_and_told_of_once_without_their_content(desk: Desk) -> None:
     log = conversation()
     desk.write(log)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import llma_core
 from llma_core import events
 from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, CaptureEvent, EventView
-from llma_core.privacy import Policy
+from llma_core.privacy import ContentLevel, Policy
 from llma_core.spans import Generation, Prompt, TokenUsage, Trace, TurnKey
 from tests.support.logs import LogBuilder, redacted_thinking, text, thinking, tool_use, usage
 from tests.support.sessions import body, built, identity, properties, spans
@@ -525,6 +525,46 @@ def test_the_properties_of_a_tool_call(log: LogBuilder) -> None:
         "claude_code_permission_mode": "default",
         "claude_code_effort": "medium",
     }
+
+
+@pytest.mark.parametrize("level", ["full", "no_tool_content", "metadata"])
+def test_what_ran_around_a_call_is_told_and_its_words_only_where_tools_words_are(
+    log: LogBuilder, level: ContentLevel
+) -> None:
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.hook("PreToolUse", "toolu_1", tool="Bash", seconds=0.25)
+    log.tool_result("toolu_1")
+    log.hook("PostToolUse", "toolu_1", tool="Bash", error="no apples")
+    log.answer(text("Done."))
+
+    [said] = [
+        event["properties"]
+        for event in sent(log, replace(ADA, policy=Policy(level=level)))
+        if event["event"] == "$ai_span"
+    ]
+
+    words = {"error": "no apples"} if level == "full" else {}
+    assert said["claude_code_hooks"] == [
+        {"name": "PreToolUse:Bash", "seconds": 0.25},
+        {"name": "PostToolUse:Bash", "seconds": 0.005, "failed": True} | words,
+    ]
+    assert said["claude_code_hook_errors"] == 1
+    assert said["$ai_is_error"] is False, "the tool itself did what it should"
+
+
+def test_what_the_log_does_not_show_is_on_the_sessions_trace(log: LogBuilder) -> None:
+    log.hook("Stop", seconds=2, error="no")
+    log.raw({"type": "tomorrow"})
+    log.cost_state(models={"claude-haiku-4-5": [3, 0, 5, 0]})
+
+    [said] = [event["properties"] for event in sent(log) if event["event"] == "$ai_trace"]
+
+    assert said["claude_code_unknown_records"] == 1
+    hooks = (said["claude_code_hook_runs"], said["claude_code_hook_seconds"], said["claude_code_hook_errors"])
+    assert hooks == (1, 2.0, 1)
+    assert said["claude_code_side_input_tokens"] == {"claude-haiku-4-5": 3}
+    assert said["claude_code_side_cache_read_input_tokens"] == {"claude-haiku-4-5": 5}
+    assert "claude_code_side_output_tokens" not in said
 
 
 @pytest.mark.parametrize(

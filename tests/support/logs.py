@@ -222,6 +222,22 @@ class Transcript:
         words = "[Request interrupted by user for tool use]" if for_tool else "[Request interrupted by user]"
         self._append(self._line("user", message=_user([text(words)])), {})
 
+    def hook(
+        self,
+        event: str,
+        call: str | None = None,
+        *,
+        tool: str | None = None,
+        seconds: float = 0.005,
+        error: str | None = None,
+    ) -> None:
+        """Note the run of a program the user hooked to *event*, for a call of *tool* or for none."""
+        kind = "hook_success" if error is None else "hook_non_blocking_error"
+        noted: Json = {"type": kind, "hookName": f"{event}:{tool}" if tool else event, "hookEvent": event}
+        noted |= {"toolUseID": call or self._writer.uuid("hook"), "content": "", "stdout": "", "stderr": error or ""}
+        noted |= {"exitCode": 0 if error is None else 1, "command": "check", "durationMs": int(seconds * 1000)}
+        self._append(self._line("attachment", attachment=noted), {})
+
     # ------------------------------------------------------------------ what the model is told
 
     def note(self, words: str) -> None:
@@ -631,9 +647,19 @@ class LogBuilder(Transcript):
         session = {} if kind == "summary" else {"sessionId": self.session}
         self.lines.append({"type": kind, key: words, **session})
 
-    def cost_state(self, cost: float = 0.125, *, added: int = 12, removed: int = 3) -> None:
-        """Write the client's own totals."""
-        totals = {"totalCostUSD": cost, "totalLinesAdded": added, "totalLinesRemoved": removed}
+    def cost_state(
+        self,
+        cost: float = 0.125,
+        *,
+        added: int = 12,
+        removed: int = 3,
+        models: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """Write the client's own totals; *models*: input, output, cache read and cache creation tokens by model."""
+        totals: Json = {"totalCostUSD": cost, "totalLinesAdded": added, "totalLinesRemoved": removed}
+        keys = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+        if models is not None:
+            totals["modelUsage"] = {model: dict(zip(keys, counts, strict=True)) for model, counts in models.items()}
         self.lines.append({"type": "cost-state", "sessionId": self.session, **totals})
 
     def fork(self, session: str, *, branch: bool = False, wait: float = 60.0) -> LogBuilder:

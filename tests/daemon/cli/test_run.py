@@ -107,7 +107,7 @@ async def test_nothing_that_a_log_says_is_ever_said(workspace: Workspace, postho
         b"[1]",
         b"\xff\xfe " + SECRET.encode(),
         f'"{SECRET}"'.encode(),
-        f'{{"type": "{SECRET}", "{SECRET}": 1}}'.encode(),
+        f'{{"type": "a {SECRET}", "{SECRET}": 1}}'.encode(),
         f'{{"type": "system", "subtype": "{SECRET}", "content": ["{SECRET}"]}}'.encode(),
         f'{{"type": "user", "uuid": ["{SECRET}"], "message": "{SECRET}"}}'.encode(),
         b'{"type": "user", "message": ' + b"[" * 5000 + SECRET.encode(),

@@ -430,7 +430,9 @@ def test_a_call_is_given_when_its_message_and_its_result_are_there(log: LogBuild
     log.wait(2)
     log.tool_result("toolu_1", "2")
 
-    [call] = of(ToolCall, live.read(now=11.0))
+    assert of(ToolCall, live.read(now=11.0)) == [], "a hooked-in program may still have something to say"
+    assert live.accumulator.due() == 11.0 + SETTLE_SECONDS
+    [call] = of(ToolCall, live.accumulator.poll(11.0 + SETTLE_SECONDS))
 
     assert (call.status, call.output, call.permission_decision) == ("ok", b'"2"', "accept")
     assert call.called_at is not None
@@ -472,6 +474,7 @@ def test_the_end_of_a_background_task_gives_up_no_call(log: LogBuilder, live: Li
     assert of(ToolCall, live.read()) == []
 
     log.tool_result("toolu_1", "at last")
+    log.api_request()
 
     [call] = of(ToolCall, live.read())
     assert call.status == "ok"
@@ -871,6 +874,176 @@ def test_the_blocks_of_a_message_stand_in_the_order_the_client_gives_them(log: L
     assert [part.type for part in generation.output] == ["thinking", "text", "tool_use"]
 
 
+# ---------------------------------------------------------------------- hooked-in programs, side calls, unknown lines
+
+
+def test_what_ran_before_and_after_a_tool_is_noted_with_its_call(log: LogBuilder) -> None:
+    log.hook("SessionStart", seconds=1)
+    log.prompt("Count")
+    log.hook("UserPromptSubmit", seconds=2)
+    log.answer(tool_use("Read", id="toolu_1"), tool_use("Bash", id="toolu_2"))
+    log.hook("PreToolUse", "toolu_1", tool="Read")
+    log.tool_result("toolu_1")
+    log.tool_result("toolu_2")
+    log.hook("PostToolUse", "toolu_1", tool="Read", error="no apples")
+    log.hook("PostToolUse", "toolu_2", tool="Bash", seconds=0.5)
+    log.answer(text("Two."))
+    end = len(log.files()[log.path])
+    log.hook("Stop", seconds=3)
+
+    found = spans(log.files())
+
+    one, two = of(ToolCall, found)
+    assert [(run.name, run.duration_ms, run.failed, run.error) for run in one.hooks] == [
+        ("PreToolUse:Read", 5, False, None),
+        ("PostToolUse:Read", 5, True, "no apples"),
+    ]
+    assert [(run.name, run.duration_ms, run.failed) for run in two.hooks] == [("PostToolUse:Bash", 500, False)]
+    assert one.rest.end < two.rest.end < end, "a call rests on the lines that say what ran after it"
+    for trace in (session_trace(found), *turns(found)):
+        assert (trace.hook_runs, trace.hook_ms, trace.hook_errors) == (6, 6510, 1)
+
+
+def test_a_call_waits_for_what_runs_after_it_until_the_thread_goes_on(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    live.read(now=0.0)
+    live.accumulator.poll(SETTLE_SECONDS)
+    log.tool_result("toolu_1")
+    log.hook("PostToolUse", "toolu_1", tool="Bash")
+    assert of(ToolCall, live.read(now=SETTLE_SECONDS)) == []
+
+    log.api_request()
+
+    [call] = of(ToolCall, live.read(now=SETTLE_SECONDS))
+    assert [run.name for run in call.hooks] == ["PostToolUse:Bash"]
+
+
+def test_before_clients_noted_hooks_a_call_waits_for_nothing() -> None:
+    log = LogBuilder(version="2.1.72")
+    live = Live(log)
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.answer(text("Meanwhile."))
+    log.tool_result("toolu_1")
+
+    assert len(of(ToolCall, live.read())) == 1
+
+
+def test_a_stop_that_is_summed_up_and_noted_counts_once(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."))
+    log.hook("Stop", "stop-1", seconds=1)
+    infos = [{"command": "check", "durationMs": 1000}]
+    log.raw(log.line() | {"type": "system", "subtype": "stop_hook_summary", "toolUseID": "stop-1", "hookInfos": infos})
+    log.raw(
+        log.line()
+        | {"type": "system", "subtype": "stop_hook_summary", "toolUseID": "stop-2", "hookInfos": infos * 2}
+        | {"hookErrors": ["no"]}
+    )
+
+    trace = session_trace(spans(log.files()))
+
+    assert (trace.hook_runs, trace.hook_ms, trace.hook_errors) == (3, 3000, 1)
+
+
+def test_what_a_fork_copies_of_hooked_in_programs_does_not_count(log: LogBuilder) -> None:
+    log.hook("SessionStart")
+    log.prompt("Count")
+    log.hook("UserPromptSubmit")
+    log.answer(text("Two."))
+    fork = log.fork("11111111-2222-4333-8444-555555555555")
+    fork.prompt("Again")
+    fork.hook("UserPromptSubmit", seconds=7)
+    fork.answer(text("Still two."))
+
+    traces = [t for t in of(Trace, spans(log.files() | fork.files())) if t.scope == "session"]
+
+    assert {t.session: t.hook_ms for t in traces} == {log.session: 10, fork.session: 7000}
+
+
+def test_lines_of_unknown_types_are_counted_on_their_traces(log: LogBuilder) -> None:
+    log.raw({"type": "tomorrow"})
+    log.prompt("Count")
+    log.raw({"type": "next-week", "message": {"id": "msg_9", "usage": {"input_tokens": 5}}})
+    log.raw({"no": "type"})
+    log.answer(text("Two."))
+    log.prompt("Again")
+    log.answer(text("Still two."))
+
+    found = spans(log.files())
+
+    assert session_trace(found).unknown_records == 3
+    assert [trace.unknown_records for trace in turns(found)] == [2, 0]
+    assert len(of(Generation, found)) == 2
+
+
+MODEL, OTHER_MODEL = "claude-opus-5-5", "claude-haiku-4-5"
+
+
+def test_what_the_clients_totals_hold_beyond_the_generations_is_told_by_model(log: LogBuilder) -> None:
+    log.prompt("Count")
+    counts = usage(10, 20, cache_read=30, cache_5m=40, cache_1h=0)
+    log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"), counts=counts, model=MODEL)
+    log.agent("toolu_1", "go").answer(text("One."), counts=counts, model=MODEL)
+    log.cost_state(models={MODEL: [25, 40, 60, 80], OTHER_MODEL: [3, 4, 0, 0]})
+
+    side = session_trace(spans(log.files())).side_usage
+
+    assert side is not None
+    assert {model: (u.input, u.output, u.cache_read, u.cache_creation) for model, u in side.items()} == {
+        MODEL: (5, 0, 0, 0),
+        OTHER_MODEL: (3, 4, 0, 0),
+    }
+
+
+@pytest.mark.parametrize("models", [{}, {MODEL: [9, 20, 30, 40]}, {OTHER_MODEL: [100, 100, 100, 100]}])
+def test_totals_that_do_not_cover_the_generations_tell_nothing_beyond_them(
+    log: LogBuilder, models: Mapping[str, list[int]]
+) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."), counts=usage(10, 20, cache_read=30, cache_5m=40, cache_1h=0), model=MODEL)
+    log.cost_state(models=models)
+
+    assert session_trace(spans(log.files())).side_usage is None
+
+
+def test_totals_written_before_the_last_answer_tell_nothing_beyond_it(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.cost_state(models={MODEL: [100, 100, 100, 100]})
+    log.answer(text("Two."), counts=usage(10, 20, cache_read=30, cache_5m=40, cache_1h=0), model=MODEL)
+
+    assert session_trace(spans(log.files())).side_usage is None
+
+
+def test_a_forks_totals_hold_its_parents_and_tell_nothing_beyond(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."), counts=usage(10, 20), model=MODEL)
+    fork = log.fork("11111111-2222-4333-8444-555555555555")
+    fork.prompt("Again")
+    fork.answer(text("Still two."), counts=usage(10, 20), model=MODEL)
+    fork.cost_state(models={MODEL: [1000, 1000, 100000, 100000]})
+
+    [trace] = [t for t in of(Trace, spans(log.files() | fork.files())) if t.session == fork.session and not t.turn]
+
+    assert trace.client_cost_usd is not None
+    assert trace.side_usage is None
+
+
+def test_what_is_typed_in_a_fork_is_its_prompt_although_the_client_reuses_the_copies_id(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("Two."))
+    fork = log.fork("11111111-2222-4333-8444-555555555555")
+    copied = next(line["promptId"] for line in fork.lines if isinstance(line, dict) and "promptId" in line)
+    fork.prompt("Again", id=copied)
+    fork.answer(text("Still two."))
+
+    found = [span for span in spans(log.files() | fork.files()) if getattr(span, "context", None)]
+
+    assert [g.context.prompt for g in of(Generation, found)] == ["Count", "Again"]
+    assert [t.name for t in of(Trace, found) if t.session == fork.session] == ["Again", "Again"]
+
+
 def test_a_line_without_an_id_is_named_by_its_place_and_no_path(log: LogBuilder) -> None:
     log.prompt("Count")
     log.permanent_error()
@@ -1230,6 +1403,7 @@ def test_what_is_not_given_yet_holds_its_lines(log: LogBuilder, live: Live) -> N
 
     log.tool_result("toolu_1")
     live.read(now=10.0)
+    live.accumulator.poll(20.0)
     assert live.accumulator.held() == {}
     assert live.accumulator.idle
     assert prompt_end < request_end

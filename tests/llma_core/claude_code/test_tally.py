@@ -52,6 +52,7 @@ def call(called_at: int, ended_at: int | None, *, context: Context = MAIN) -> To
         status="ok",
         permission_decision=None,
         skill=None,
+        hooks=(),
         rest=REST,
     )
 

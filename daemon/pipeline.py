@@ -25,7 +25,7 @@ from daemon.store import FileMark, FrozenRoute, Owed, Settled
 from daemon.tailer import TAIL_BYTES, Tail, open_log
 from llma_core import events
 from llma_core.claude_code.records import AssistantRecord, UnknownRecord, blocks, decode, decode_meta
-from llma_core.claude_code.session import SessionAccumulator
+from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.events import Attribution, CaptureEvent
 from llma_core.lines import Line
@@ -200,8 +200,14 @@ class Pipeline:
         self._owed_in_store = owed
         self._first_start = first_start
         self._has_main = has_main
-        times = {key: value for key, value in (("settle", settle), ("quiet", quiet)) if value is not None}
-        self._accumulator = SessionAccumulator(unit.session, copied=self._copied, **times)
+        self._whole_inputs = routing.whole_inputs
+        self._accumulator = SessionAccumulator(
+            unit.session,
+            copied=self._copied,
+            settle=SETTLE_SECONDS if settle is None else settle,
+            quiet=QUIET_SECONDS if quiet is None else quiet,
+            whole_inputs=self._whole_inputs,
+        )
         self._metas: dict[str, tuple[int, int, int]] = {}
         self._complained: set[str] = set()
         self._unknown: set[str] = set()
@@ -320,7 +326,7 @@ class Pipeline:
             self._complain(path, line, "longer than the limit")
             return
         try:
-            record = decode(line.data)
+            record = decode(line.data, requests=self._whole_inputs)
         except RecordError as error:
             progress.bad_lines += 1
             self._complain(path, line, error.reason)

@@ -53,6 +53,11 @@ class Routing:
             properties=dict(settings.custom_properties),
         )
 
+    @property
+    def whole_inputs(self) -> bool:
+        """Whether generations say their whole inputs."""
+        return self._settings.input == "full"
+
     def allows(self, *folders: str | None) -> bool:
         """Whether the settings let events of all *folders* be sent: an event's own, and its session's first."""
         return all(self._folders.allow(folder) for folder in folders)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -209,7 +209,7 @@ class Settings:
     redact_secrets: bool
     distinct_id: str | None
     trace_grouping: events.Grouping
-    input: Literal["delta", "prompt"]
+    input: events.InputMode
     max_attribute_length: int
     custom_properties: Mapping[str, Any]
     include: tuple[str, ...]
@@ -525,9 +525,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="input",
         variable="POSTHOG_LLMA_INPUT",
-        parse=_choice("delta", "prompt"),
+        parse=_choice("delta", "prompt", "full"),
         default="delta",
-        help="A generation's input: the messages added since the one before (delta), or the human prompt only.",
+        help="A generation's input: the messages added since the one before (delta), the human prompt only, or the "
+        "whole request with its system prompt and tools (full).",
     ),
     Setting(
         name="max_attribute_length",

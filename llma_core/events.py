@@ -53,11 +53,12 @@ BATCH_EVENT_LIMIT = 921_600
 """Largest event for `/batch/`, in bytes: 900 KiB, what PostHog's own SDKs keep to there."""
 
 Grouping = Literal["session", "message"]
-InputMode = Literal["delta", "prompt"]
+InputMode = Literal["delta", "prompt", "full"]
 _Kind = Literal["generation", "span", "trace", "other"]
 
 _CONTENT = (
     "$ai_input",
+    "$ai_tools",
     "$ai_output_choices",
     "$ai_input_state",
     "$ai_output_state",
@@ -109,7 +110,8 @@ class Attribution:
         identified: whether that is a person; a made-up id gets no person profile.
         grouping: one trace for each session, or for each prompt.
         policy: what content may leave.
-        input_mode: what `delta` sends as input, or the human prompt only.
+        input_mode: what a generation's input is: what was added since the one before (`delta`), the human prompt only
+            (`prompt`), or the whole request (`full`), for which the accumulator must have been asked for whole inputs.
         purpose: POSTHOG_AI_PURPOSE.
         properties: the user's own properties; refused names must have been taken out.
     """
@@ -314,9 +316,8 @@ def _counts(usage: TokenUsage | None) -> dict[str, Any]:
 def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
     context, policy = span.context, attribution.policy
     prompt = context.prompt if policy.conversation else None
-    given: Any = policy.messages(span.input)
-    if attribution.input_mode == "prompt":
-        given = [{"role": "user", "content": prompt}] if prompt else None
+    given, exact = _input(span, attribution)
+    tools = span.request.tools if span.request is not None and attribution.input_mode == "full" else None
     answer = policy.blocks(span.output)
     parameters = {
         "max_tokens": span.max_tokens,
@@ -335,6 +336,7 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
         "$ai_latency": _seconds(span.started_at, span.ended_at),
         "$ai_stop_reason": span.stop_reason,
         "$ai_input": given,
+        "$ai_tools": policy.tool_definitions(tools),
         "$ai_output_choices": [{"role": "assistant", "content": answer}] if answer else None,
         # One name of the list must not look like two.
         "$ai_tools_called": ",".join(tool.replace(",", "_") for tool in span.tools_called),
@@ -343,11 +345,31 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
         "$ai_user_prompt": prompt,
         "$ai_trace_name": _trace_name(context, attribution),
         "$ai_is_error": False,
+        "claude_code_input_exact": exact,
         "claude_code_output_tokens_partial": True if span.output_partial else None,
         "claude_code_mcp_server": span.mcp_server,
         "claude_code_mcp_tool": span.mcp_tool,
         "claude_code_skill": span.skill,
     }
+
+
+def _input(span: Generation, attribution: Attribution) -> tuple[list[dict[str, Any]] | None, bool | None]:
+    """Return what the model was given, as far as it may leave, and whether that is all of it as it was sent.
+
+    The second is None where that is not claimed: there is no input, or only a part of it was asked for.
+    """
+    policy = attribution.policy
+    if attribution.input_mode == "prompt":
+        prompt = span.context.prompt if policy.conversation else None
+        return ([{"role": "user", "content": prompt}] if prompt else None), None
+    if attribution.input_mode == "delta" or span.conversation is None:
+        return policy.messages(span.input), None
+    request = span.request
+    if request is not None and (sent := policy.request(request)) is not None:
+        return sent, request.exact
+    system = policy.system(request) if request is not None else []
+    said = [*system, *(policy.messages(span.conversation) or [])]
+    return (said, False) if said else (None, None)
 
 
 def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:

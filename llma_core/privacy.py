@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from llma_core.spans import ContentBlock, InputMessage
+from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = ["ContentLevel", "Policy", "cut", "cut_strings", "text_of"]
 
@@ -127,6 +127,39 @@ class Policy:
                 continue
             kept.append({"role": message.role, "content": content})
         return kept or None
+
+    def request(self, request: Request) -> list[dict[str, Any]] | None:
+        """Return a request's system prompt and messages; None if they are not known, or not all of them may leave.
+
+        What the client put into them (files, a hook's or a command's output, reports of tasks) stands there as text
+        among the words of people, and nothing tells it apart: without tool content no request is given.
+        """
+        if not self.tools or request.messages is None:
+            return None
+        messages = (
+            {"role": message.role, "content": [self._block(_decode(block)) for block in message.blocks]}
+            for message in request.messages
+        )
+        return [*self.system(request), *messages]
+
+    def system(self, request: Request) -> list[dict[str, Any]]:
+        """Return a request's system prompt as the message that it is shown as; nothing if it may not leave."""
+        if not self.conversation or not request.system:
+            return []
+        return [{"role": "system", "content": [self._block(_decode(block)) for block in request.system]}]
+
+    def tool_definitions(self, definitions: bytes | None) -> list[Any] | None:
+        """Return the tools that a request offers: they are no tool's input or output. At `metadata` only their names.
+
+        None if there are none.
+        """
+        value = _decode(definitions) if definitions is not None else None
+        if not isinstance(value, list):
+            return None
+        if self.conversation:
+            return [_plain(item) for item in value] or None
+        names = (item.get("name") for item in value if isinstance(item, dict))
+        return [{"name": name} for name in names if isinstance(name, str)] or None
 
     def blocks(self, blocks: Sequence[ContentBlock]) -> list[Any] | None:
         """Return an answer's blocks, as far as they may leave; None if nothing of it may or there is nothing."""

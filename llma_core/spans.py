@@ -21,6 +21,8 @@ __all__ = [
     "HookRun",
     "InputMessage",
     "Prompt",
+    "Request",
+    "RequestMessage",
     "Rest",
     "Span",
     "TokenUsage",
@@ -146,19 +148,50 @@ class ContentBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputMessage:
-    """One message the model was given since its previous answer on the same thread.
+    """One message of a thread's conversation, as the log has it.
 
     Attributes:
-        role: always `user` in this log.
+        role: `user`; `assistant` for an earlier answer.
         content: a JSON string or a list of blocks, as logged.
         origin: `prompt` typed by a person; `client` text the client added or wrapped; `command_output` of a command the
             user ran; `agent_prompt` that another model wrote; `notification` of a background task's end, with what it
-            has to report; `tool_result`.
+            has to report; `tool_result`; `answer` of the model's own, in a whole conversation.
     """
 
     role: str
     content: bytes
-    origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification", "tool_result"]
+    origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification", "tool_result", "answer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestMessage:
+    """One message of an API request.
+
+    Attributes:
+        role: `user`, `assistant` or `system`.
+        blocks: its content, each block a JSON object.
+    """
+
+    role: str
+    blocks: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An API request as it was sent, as far as the log lets it be rebuilt.
+
+    Attributes:
+        system: the system prompt's blocks, each a JSON object; empty where they are not known.
+        tools: the definitions of the tools offered, a JSON list; None where they are not known.
+        messages: all its messages in order, each of which is what the log says that was sent; None where one of them
+            is not to be found.
+        exact: whether all of that is known, and is what was sent.
+    """
+
+    system: tuple[bytes, ...]
+    tools: bytes | None
+    messages: tuple[RequestMessage, ...] | None
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +220,9 @@ class Generation:
         ended_at: its last line.
         stop_reason: the provider's word; `interrupted` for a message the user stopped; None where it is not known.
         input: what the model was given since its previous answer.
+        conversation: all that was said on the thread up to its answer, since the last compaction; None unless whole
+            inputs were asked for.
+        request: the request that it answers; likewise, and None where the log has none.
         output: its blocks in order, each once.
         tools_called: names of the tools it called, in order.
         max_tokens: of the request.
@@ -210,6 +246,8 @@ class Generation:
     ended_at: int | None
     stop_reason: str | None
     input: tuple[InputMessage, ...]
+    conversation: tuple[InputMessage, ...] | None = None
+    request: Request | None = None
     output: tuple[ContentBlock, ...]
     tools_called: tuple[str, ...]
     max_tokens: int | None = None

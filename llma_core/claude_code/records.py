@@ -35,6 +35,9 @@ __all__ = [
     "IgnoredRecord",
     "Message",
     "Record",
+    "RequestBlobRecord",
+    "RequestShapeRecord",
+    "Shape",
     "SystemRecord",
     "TitleRecord",
     "ToolUseResult",
@@ -47,6 +50,9 @@ __all__ = [
     "hook_runs",
     "milliseconds",
     "model_usage",
+    "request_message",
+    "shape",
+    "strings",
     "text_of",
     "tool_use_result",
     "usage",
@@ -204,10 +210,33 @@ class _Params(Struct):
 
 
 class ApiRequestRecord(_Record, tag="api-request"):
-    """One attempt at an API call, written when it starts (2.1.300 and later)."""
+    """One attempt at an API call, written when it starts (2.1.300 and later).
+
+    Its messages are the first `keep` of those of the request `base`, and those whose hashes `tail` lists. `cut` says
+    that the client left something out of them. What they hash to, and where they stand: `requests`.
+    """
 
     id: str | None = None
     params: _Params | None = None
+    base: str | None = None
+    keep: int | None = None
+    tail: Raw = Raw(b"null")
+    shape_hash: str | None = None
+    cut: Raw | None = None
+
+
+class RequestShapeRecord(_Record, tag="api-request-shape"):
+    """The system prompt and the tools of the requests that name its hash; some 45 kB, once for each."""
+
+    shape_hash: str | None = None
+    shape: Raw = Raw(b"null")
+
+
+class RequestBlobRecord(_Record, tag="api-request-blob"):
+    """A message of a request that is not to be found in the conversation's own lines."""
+
+    hash: str | None = None
+    message: Raw = Raw(b"null")
 
 
 class _ModelUsage(Struct, rename="camel"):
@@ -270,6 +299,8 @@ Record = (
     | SystemRecord
     | AttachmentRecord
     | ApiRequestRecord
+    | RequestShapeRecord
+    | RequestBlobRecord
     | CostStateRecord
     | TitleRecord
     | IgnoredRecord
@@ -288,6 +319,10 @@ _KNOWN = (
     _Summary,
 )
 _BY_TAG: dict[str, type[_Record]] = {str(kind.__struct_config__.tag): kind for kind in _KNOWN}
+# Most bytes of a log; ignored unless requests are to be rebuilt.
+_PARTS_BY_TAG: dict[str, type[_Record]] = {
+    str(kind.__struct_config__.tag): kind for kind in (RequestShapeRecord, RequestBlobRecord)
+}
 # Known and seen (session-format 2), and nothing in them is a call. progress lines (2.1.9 to 2.1.81) embed whole
 # messages of subagents that are counted from the subagents' own files.
 _IGNORED = frozenset(
@@ -405,9 +440,11 @@ _decode_known = msgspec.json.Decoder(
     UserRecord | AssistantRecord | SystemRecord | AttachmentRecord | ApiRequestRecord | CostStateRecord
     | _AiTitle | _CustomTitle | _Summary
 ).decode  # fmt: skip
+_decode_part = msgspec.json.Decoder(RequestShapeRecord | RequestBlobRecord).decode
 _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_decode_strings = msgspec.json.Decoder(list[str]).decode
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -416,34 +453,40 @@ _TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
 _SURROGATE = re.compile("[\ud800-\udfff\x00]")
 
 
-def decode(line: bytes) -> Record:
+def decode(line: bytes, *, requests: bool = False) -> Record:
     """Decode one line of a session log.
+
+    Args:
+        line: the line, without its end.
+        requests: whether the lines that requests are rebuilt from are wanted; they are ignored otherwise.
 
     Raises:
         RecordError: the line is no JSON object. The reason names no content.
     """
     # A lone surrogate or a NUL inside content that stays raw would otherwise leave this machine and cost a whole batch.
     if b"\\u" in line and (b"\\ud" in line or b"\\uD" in line or b"\\u0000" in line):
-        return _decode_slowly(line)
+        return _decode_slowly(line, requests=requests)
     if not line.isascii():
         try:
             line.decode()
         except UnicodeDecodeError:
-            return _decode_slowly(line)
+            return _decode_slowly(line, requests=requests)
     # Most bytes of a log stand in lines that tell nothing here; their type is found without decoding them.
     # A false hit (a nested "type" before the line's own) only means the decoder decides.
     found = _TYPE.search(line, 0, 400)
     if found is not None and found[1].decode() in _IGNORED:
         try:
             header = _decode_header(line)
+            if requests and header.type in _PARTS_BY_TAG:
+                return _finish(_decode_part(line))
         except (msgspec.MsgspecError, RecursionError):
-            return _decode_slowly(line)
+            return _decode_slowly(line, requests=requests)
         if header.type in _IGNORED:
             return IgnoredRecord(header.type)
     try:
         return _finish(_decode_known(line))
     except (msgspec.MsgspecError, RecursionError):
-        return _decode_slowly(line)
+        return _decode_slowly(line, requests=requests)
 
 
 def _finish(record: _Record) -> Record:
@@ -455,7 +498,14 @@ def _finish(record: _Record) -> Record:
         return _title(record, record.summary, chosen=False)
     assert isinstance(
         record,
-        UserRecord | AssistantRecord | SystemRecord | AttachmentRecord | ApiRequestRecord | CostStateRecord,
+        UserRecord
+        | AssistantRecord
+        | SystemRecord
+        | AttachmentRecord
+        | ApiRequestRecord
+        | RequestShapeRecord
+        | RequestBlobRecord
+        | CostStateRecord,
     )
     return record
 
@@ -466,7 +516,7 @@ def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
     return TitleRecord(session_id=record.session_id, title=title, chosen=chosen)
 
 
-def _decode_slowly(line: bytes) -> Record:
+def _decode_slowly(line: bytes, *, requests: bool) -> Record:
     """Decode a line the fast way would not take: unknown type, odd text, a field of another type."""
     try:
         value = json.loads(line.decode("utf-8", "replace"), parse_constant=_nothing, parse_float=_finite)
@@ -481,7 +531,7 @@ def _decode_slowly(line: bytes) -> Record:
     kind = value.get("type")
     if not isinstance(kind, str):
         return UnknownRecord("")
-    struct = _BY_TAG.get(kind)
+    struct = _BY_TAG.get(kind) or (_PARTS_BY_TAG.get(kind) if requests else None)
     if struct is None:
         return IgnoredRecord(kind) if kind in _IGNORED else UnknownRecord(_clean(kind))
     try:
@@ -570,6 +620,20 @@ def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: byt
     return built
 
 
+class Shape(Struct):
+    """What of a request stays the same from one to the next; keys as the provider's API names them.
+
+    Attributes:
+        system: the system prompt, a string or a list of blocks, as raw JSON.
+        tools: the tools' definitions, a list, as raw JSON.
+    """
+
+    system: Raw = Raw(b"null")
+    tools: Raw = Raw(b"null")
+
+
+_decode_message: Callable[[bytes | Raw], Message] = msgspec.json.Decoder(Message).decode
+_decode_shape: Callable[[bytes | Raw], Shape] = msgspec.json.Decoder(Shape).decode
 _decode_block: Callable[[bytes | Raw], Block] = msgspec.json.Decoder(Block).decode
 _decode_usage: Callable[[bytes | Raw], _Usage] = msgspec.json.Decoder(_Usage).decode
 _decode_result: Callable[[bytes | Raw], ToolUseResult] = msgspec.json.Decoder(ToolUseResult).decode
@@ -593,6 +657,24 @@ def blocks(content: Raw) -> list[Block]:
             block.raw = bytes(item)
             found.append(block)
     return found
+
+
+def request_message(record: RequestBlobRecord) -> Message | None:
+    """Return the message that a line holds; None where it holds none."""
+    return _decode_as(Message, _decode_message, record.message)
+
+
+def shape(record: RequestShapeRecord) -> Shape | None:
+    """Return the system prompt and the tools that a line holds; None where it holds none."""
+    return _decode_as(Shape, _decode_shape, record.shape)
+
+
+def strings(data: Raw) -> list[str] | None:
+    """Return a list of strings that stayed raw; None if it is none."""
+    try:
+        return _decode_strings(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def text_of(content: Raw) -> str:

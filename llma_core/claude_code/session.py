@@ -36,6 +36,11 @@ stands: never what had been read by the time it was finished. So reading slowly,
 Copies. Forks and resumes copy lines into another session's log. `copied` tells whether another session wrote a message
 or a prompt first; what is copied takes part in the conversation here and is not given out.
 
+Whole inputs. Where they are asked for, every thread keeps what was said on it (`conversation`) and the requests it made
+(`requests`), both in memory that is bounded for each thread alone, so that no other file's lines play a part. What an
+answer was given is looked up where its first line stands, and so are the messages before it; the lines that a request
+is rebuilt from hold nothing back.
+
 Held lines. `held` names, for each file, the oldest line that something not yet given out rests on. A reader that starts
 again from there, after replaying what stands before it, loses nothing.
 """
@@ -50,6 +55,7 @@ from typing import Literal
 import msgspec
 
 from llma_core.claude_code import prompts
+from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.records import (
     AgentMeta,
     ApiRequestRecord,
@@ -58,6 +64,8 @@ from llma_core.claude_code.records import (
     Block,
     CostStateRecord,
     Record,
+    RequestBlobRecord,
+    RequestShapeRecord,
     SystemRecord,
     TitleRecord,
     UnknownRecord,
@@ -70,6 +78,7 @@ from llma_core.claude_code.records import (
     tool_use_result,
     usage,
 )
+from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.claude_code.thread import (
     AGENT_TOOLS,
@@ -82,6 +91,7 @@ from llma_core.claude_code.thread import (
     Result,
     Thread,
     Waiting,
+    Whole,
 )
 from llma_core.claude_code.usage import Reading, combine
 from llma_core.spans import (
@@ -156,6 +166,8 @@ class SessionAccumulator:
         copied: tells what another session wrote first.
         settle: seconds; see rule 2.
         quiet: seconds; see rule 4.
+        whole_inputs: whether generations say their whole inputs; costs memory, see `conversation` and `requests`. The
+            records must then be decoded with `requests`.
     """
 
     def __init__(
@@ -165,13 +177,15 @@ class SessionAccumulator:
         copied: Copied = _never,
         settle: float = SETTLE_SECONDS,
         quiet: float = QUIET_SECONDS,
+        whole_inputs: bool = False,
     ) -> None:
         self.session = session
         self._copied = copied
         self._settle = settle
         self._quiet = quiet
+        self._whole_inputs = whole_inputs
         self._out: list[Span] = []
-        self._main = Thread(key="")
+        self._main = self._new_thread("")
         self._threads: dict[str, Thread] = {"": self._main}
         self._side_threads: dict[str, str] = {}
         self._roots: dict[str, PromptLine] = {}
@@ -221,6 +235,8 @@ class SessionAccumulator:
                 self._attachment(record, self._thread_of(record, agent, now), rest)
             case ApiRequestRecord():
                 self._request(record, self._thread(agent or record.agent_id or "", now))
+            case RequestShapeRecord() | RequestBlobRecord():
+                self._request_part(record, agent or record.agent_id or "")
             case CostStateRecord():
                 self._cost_state(record)
             case TitleRecord():
@@ -333,9 +349,14 @@ class SessionAccumulator:
     def _thread(self, key: str, now: float) -> Thread:
         thread = self._threads.get(key)
         if thread is None:
-            thread = self._threads[key] = Thread(key=key)
+            thread = self._threads[key] = self._new_thread(key)
         thread.heard_at = now
         return thread
+
+    def _new_thread(self, key: str) -> Thread:
+        if not self._whole_inputs:
+            return Thread(key=key)
+        return Thread(key=key, conversation=Conversation(), sent=RequestLog())
 
     def _thread_of(
         self,
@@ -358,6 +379,8 @@ class SessionAccumulator:
         thread.near = thread.at if thread.at is not None else thread.near
         if thread.session is None:
             thread.session = record.session_id or self.session
+        if thread.sent is not None:
+            thread.sent.take(record)
         return thread
 
     def _place(self, thread: Thread, rest: Rest) -> str:
@@ -464,7 +487,6 @@ class SessionAccumulator:
             return
         content = record.message.content
         parts = blocks(content)
-        at = thread.at
         results = [part for part in parts if part.type == "tool_result" and part.tool_use_id]
         if results:
             self._moment(record, thread)
@@ -493,8 +515,7 @@ class SessionAccumulator:
             origin = "client"
         elif thread.is_subagent:
             origin = "agent_prompt"
-        message = InputMessage(role="user", content=bytes(content), origin=origin)
-        thread.inputs.append(Input(message=message, at=at))
+        thread.hear(InputMessage(role="user", content=bytes(content), origin=origin))
 
     def _interrupt(self, record: UserRecord, thread: Thread, rest: Rest, now: float) -> None:
         message = thread.open
@@ -574,7 +595,7 @@ class SessionAccumulator:
         at = thread.at
         assert record.message is not None
         message = InputMessage(role="user", content=bytes(record.message.content), origin="tool_result")
-        thread.inputs.append(Input(message=message, at=at, answers=call_id))
+        thread.hear(message, answers=call_id)
         thread.working = True
         if noted.agent_id:
             self._agent_results.setdefault(noted.agent_id, call_id)
@@ -638,6 +659,8 @@ class SessionAccumulator:
                 first_at=at,
                 last_at=at,
             )
+            if thread.conversation is not None:
+                thread.open.whole = Whole(said=thread.conversation.so_far(), part=thread.conversation.part)
             thread.working = False
             if not thread.is_subagent:
                 # The client's totals were written before it.
@@ -647,6 +670,9 @@ class SessionAccumulator:
         request = thread.requests.get(record.request_ref or "")
         if request is not None:
             thread.open.request, thread.open.request_at = request
+        whole = thread.open.whole
+        if thread.sent is not None and whole is not None and whole.request is None and record.request_ref:
+            whole.request = thread.sent.request(record.request_ref)
         for part in parts:
             if part.type == "tool_use" and part.id:
                 self._call(part, thread, thread.open, moment, rest)
@@ -686,7 +712,7 @@ class SessionAccumulator:
             final = message.stop_reason is not None and not open_message.cut
             open_message.readings.append(Reading(usage=counts, final=final))
         for part in parts:
-            key = part.id.encode() if part.type == "tool_use" and part.id else part.raw
+            key = _key(part)
             if key not in open_message.seen:
                 open_message.seen.add(key)
                 open_message.add(part, record.api_block_index)
@@ -739,6 +765,8 @@ class SessionAccumulator:
         assert record.message is not None
         self._ensure_prompt(thread, moment, identity)
         for part in blocks(record.message.content):
+            if thread.conversation is not None:
+                thread.conversation.late(identity, _key(part), part.raw, record.api_block_index)
             if part.type == "tool_use" and part.id:
                 copied = self._finished[identity]
                 self._call(part, thread, None, moment, rest, late_for=identity, copied=copied)
@@ -770,6 +798,8 @@ class SessionAccumulator:
             kind = found[1] if found else None
             self._failure(record, thread, moment, rest, now, status=record.error.status, kind=kind, words=words)
         elif record.subtype == "compact_boundary":
+            if thread.conversation is not None:
+                thread.conversation.restart()
             self._compaction(record, thread, moment, rest, now)
         elif record.subtype == "stop_hook_summary":
             self._hooks(record, thread, moment.prompt, rest)
@@ -889,15 +919,23 @@ class SessionAccumulator:
         origin: Literal["prompt", "client", "notification"] = "prompt" if human else "client"
         if prompts.classify(text_of(queued.prompt)) == "notification":
             origin = "notification"
-        message = InputMessage(role="user", content=bytes(queued.prompt), origin=origin)
-        thread.inputs.append(Input(message=message, at=thread.at))
+        thread.hear(InputMessage(role="user", content=bytes(queued.prompt), origin=origin))
 
     def _request(self, record: ApiRequestRecord, thread: Thread) -> None:
+        if thread.sent is not None:
+            thread.sent.take(record)
         thread.remember(record, milliseconds(record.timestamp))
         thread.working = True
         self._tell(thread)
         if thread.open is not None:
             thread.open.asked_again = True
+
+    def _request_part(self, record: RequestShapeRecord | RequestBlobRecord, key: str) -> None:
+        if key not in self._threads:
+            self._threads[key] = self._new_thread(key)
+        sent = self._threads[key].sent
+        if sent is not None:
+            sent.take(record)
 
     def _cost_state(self, record: CostStateRecord) -> None:
         self._client = ClientTotals(
@@ -927,7 +965,19 @@ class SessionAccumulator:
         thread.inputs = [
             item for index, item in enumerate(thread.inputs) if index >= message.inputs or item.answers in own
         ]
+        if thread.conversation is not None and message.whole is not None:
+            self._talk(thread.conversation, message, message.whole, given)
         self._hold_or(lambda: self._give_message(thread, message, given), thread, message.rest, now)
+
+    def _talk(self, conversation: Conversation, message: Message, whole: Whole, given: list[Input]) -> None:
+        """Add what *message* was given and what it says to the conversation."""
+        heard = tuple(item.message for item in given if item.part == whole.part)
+        whole.said += heard
+        if whole.part == conversation.part:
+            conversation.hear(heard)
+            keys = (_key(part) for part in message.blocks)
+            raws = (part.raw for part in message.blocks)
+            conversation.answer(message.id, zip(keys, raws, message.order, strict=True))
 
     def _give_message(self, thread: Thread, message: Message, given: list[Input]) -> None:
         message.given = True
@@ -945,6 +995,7 @@ class SessionAccumulator:
             self._give_call(call)
         # Open calls keep the message; its content has been given out.
         message.blocks, message.order, message.seen = [], [], set()
+        message.whole = None
 
     def _generation(self, thread: Thread, message: Message, given: list[Input]) -> Generation:
         counts = combine(message.readings)
@@ -967,6 +1018,8 @@ class SessionAccumulator:
             ended_at=message.last_at,
             stop_reason=stop_reason,
             input=tuple(item.message for item in given),
+            conversation=message.whole.said if message.whole else None,
+            request=message.whole.request if message.whole else None,
             output=tuple(ContentBlock(type=part.type, raw=part.raw) for part in message.blocks),
             tools_called=tuple(part.name or "" for part in message.blocks if part.type == "tool_use"),
             max_tokens=params.max_tokens if params else None,
@@ -1189,6 +1242,11 @@ def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["o
         known = _version(record.version) >= _DENIED_BEFORE_RUN_SINCE
         return "interrupted" if known else "denied"
     return "interrupted" if prompts.is_interrupt(words) else "error"
+
+
+def _key(part: Block) -> bytes:
+    """Return what a block has in common with itself in another line of its message."""
+    return part.id.encode() if part.type == "tool_use" and part.id else part.raw
 
 
 def _began(thread: Thread) -> tuple[int, str]:

@@ -11,11 +11,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, Block
+from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.usage import Reading
-from llma_core.spans import Context, HookRun, InputMessage, Rest, TurnKey
+from llma_core.spans import Context, HookRun, InputMessage, Request, Rest, TurnKey
 
-__all__ = ["AGENT_TOOLS", "SIDE", "Call", "Input", "Message", "Moment", "PromptLine", "Result", "Thread", "Waiting"]
+__all__ = [
+    "AGENT_TOOLS",
+    "SIDE",
+    "Call",
+    "Input",
+    "Message",
+    "Moment",
+    "PromptLine",
+    "Result",
+    "Thread",
+    "Waiting",
+    "Whole",
+]
 
 AGENT_TOOLS = frozenset({"Agent", "Task"})
 """Tools that start a subagent; Task is the older name."""
@@ -48,11 +62,32 @@ class PromptLine:
 
 @dataclass(slots=True, kw_only=True)
 class Input:
-    """A message the model will be shown with its next request."""
+    """A message the model will be shown with its next request.
+
+    Attributes:
+        answers: the call whose result it is.
+        part: the part of the conversation it belongs to.
+    """
 
     message: InputMessage
     at: int | None
     answers: str | None = None
+    part: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Whole:
+    """What the whole input of a message is made of, taken where its first line stands.
+
+    Attributes:
+        said: the conversation before what it was given last.
+        part: the part of the conversation it belongs to.
+        request: the request it answers, as far as it can be rebuilt.
+    """
+
+    said: tuple[InputMessage, ...]
+    part: int
+    request: Request | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +117,7 @@ class Message:
         cut: whether that stop reason is the client's own, put on a stream that broke off.
         asked_again: whether the thread's next request was seen.
         given: whether its span was given out, so that its calls may follow.
+        whole: what its whole input is made of; None unless that was asked for.
         order: of each block, where the client says that it belongs.
     """
 
@@ -108,6 +144,7 @@ class Message:
     asked_again: bool = False
     copied: bool = False
     given: bool = False
+    whole: Whole | None = None
     skill: str | None = None
     mcp_server: str | None = None
     mcp_tool: str | None = None
@@ -192,6 +229,8 @@ class Thread:
         near: when the latest line was written that says so.
         began: when its first text was.
         working: whether the model owes an answer on this thread.
+        conversation: what was said on it; None unless whole inputs were asked for, as for what follows.
+        sent: the requests it made.
     """
 
     key: str
@@ -215,11 +254,18 @@ class Thread:
     near: int | None = None
     working: bool = False
     heard_at: float = 0.0
+    conversation: Conversation | None = None
+    sent: RequestLog | None = None
 
     @property
     def is_subagent(self) -> bool:
         """Whether this is not the main thread."""
         return bool(self.key)
+
+    def hear(self, message: InputMessage, *, answers: str | None = None) -> None:
+        """Add what the model will be shown with its next request; *answers* the call whose result it is."""
+        part = self.conversation.part if self.conversation is not None else 0
+        self.inputs.append(Input(message=message, at=self.at, answers=answers, part=part))
 
     def remember(self, request: ApiRequestRecord, at: int | None) -> None:
         """Keep a request until the message it led to names it."""

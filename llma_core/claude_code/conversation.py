@@ -1,0 +1,121 @@
+"""What was said on one thread since its last compaction: the whole input of an answer whose exact request is not known.
+
+It is the order of the log, which is not always the order of the conversation: what a person went back from and said
+anew stays in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from llma_core.spans import InputMessage
+
+__all__ = ["MEMORY_BYTES", "Conversation"]
+
+MEMORY_BYTES = 32 * 1024 * 1024
+"""Bytes of messages remembered for one thread; the oldest are dropped. More than four times what one event may hold."""
+
+_MESSAGE_BYTES = 200
+"""What remembering a message costs besides its content, about."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    identity: str
+    blocks: list[bytes]
+    order: list[int]
+    seen: set[bytes]
+
+
+@dataclass(slots=True)
+class _Said:
+    message: InputMessage
+    answer: _Answer | None = field(default=None)
+
+    @property
+    def size(self) -> int:
+        return _MESSAGE_BYTES + len(self.message.content)
+
+
+class Conversation:
+    """The messages of one thread, in the order of their lines.
+
+    Args:
+        memory: bytes to remember; see MEMORY_BYTES.
+
+    Attributes:
+        part: how often the conversation was replaced by a summary before what is being said now.
+    """
+
+    def __init__(self, memory: int = MEMORY_BYTES) -> None:
+        self.part = 0
+        self._memory = memory
+        self._size = 0
+        self._said: deque[_Said] = deque()
+        self._answers: dict[str, _Said] = {}
+
+    def so_far(self) -> tuple[InputMessage, ...]:
+        """Return what was said, answers included."""
+        return tuple(said.message for said in self._said)
+
+    def hear(self, messages: Iterable[InputMessage]) -> None:
+        """Take what the model was given."""
+        for message in messages:
+            self._add(_Said(message))
+
+    def answer(self, identity: str, blocks: Iterable[tuple[bytes, bytes, int]]) -> None:
+        """Take an answer.
+
+        Args:
+            identity: its message's id.
+            blocks: for each block its key (what the same block has in another line), itself, and its place.
+        """
+        answer = _Answer(identity, [], [], set())
+        for key, raw, place in blocks:
+            _insert(answer, key, raw, place)
+        self._answers[identity] = said = _Said(_message(answer), answer)
+        self._add(said)
+
+    def late(self, identity: str, key: bytes, raw: bytes, place: int | None) -> None:
+        """Take a block of an answer that was complete; at its end if nothing says where it belongs."""
+        said = self._answers.get(identity)
+        if said is None or said.answer is None or key in said.answer.seen:
+            return
+        before = said.size
+        _insert(said.answer, key, raw, place if place is not None else max(said.answer.order, default=0))
+        said.message = _message(said.answer)
+        self._size += said.size - before
+        self._shrink()
+
+    def restart(self) -> None:
+        """Forget what was said: a summary stands for it from here on."""
+        self.part += 1
+        self._said.clear()
+        self._answers.clear()
+        self._size = 0
+
+    def _add(self, said: _Said) -> None:
+        self._said.append(said)
+        self._size += said.size
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self._size > self._memory and self._said:
+            oldest = self._said.popleft()
+            self._size -= oldest.size
+            if oldest.answer is not None and self._answers.get(oldest.answer.identity) is oldest:
+                del self._answers[oldest.answer.identity]
+
+
+def _insert(answer: _Answer, key: bytes, raw: bytes, place: int) -> None:
+    at = bisect_right(answer.order, place)
+    answer.order.insert(at, place)
+    answer.blocks.insert(at, raw)
+    answer.seen.add(key)
+
+
+def _message(answer: _Answer) -> InputMessage:
+    return InputMessage(role="assistant", content=b"[" + b",".join(answer.blocks) + b"]", origin="answer")

@@ -234,6 +234,35 @@ def content() -> Files:
     return log.files()
 
 
+def _two_prompts(version: str) -> Files:
+    log = LogBuilder(version=version, requests=True)
+    log.prompt("Count the apple trees")
+    log.answer(text("I look."), tool_use("Bash", {"command": "ls apples"}, id="toolu_apples"))
+    log.tool_result("toolu_apples", "ada\nbea")
+    log.queued_prompt("The pear trees too")
+    agent = {"prompt": "Count the pears", "subagent_type": "gardener"}
+    log.answer(tool_use("Agent", agent, id="toolu_agent"))
+    gardener = log.agent("toolu_agent", "Count the pears", type="gardener", id="a0123456789abcdef")
+    gardener.answer(tool_use("Bash", {"command": "ls pears"}, id="toolu_pears"))
+    gardener.tool_result("toolu_pears", [text("cleo"), image()])
+    gardener.answer(text("One pear tree."))
+    log.agent_result("toolu_agent", gardener, "One pear tree.")
+    log.answer(thinking("Two and one."), text("Three."))
+    log.prompt("And the plums?")
+    log.answer(text("None."))
+    return log.files()
+
+
+def full_input() -> Files:
+    """Requests that are rebuilt: two prompts, tools, a prompt that joins a running turn, a subagent."""
+    return _two_prompts("2.1.329")
+
+
+def full_input_old() -> Files:
+    """The same of a client that kept no requests."""
+    return _two_prompts("2.1.100")
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One golden file: a log, and how it is sent."""
@@ -261,6 +290,8 @@ CASES = {
     )
 } | {
     "message_grouping": Case(message_grouping, replace(ADA, grouping="message")),
+    "full_input": Case(full_input, replace(ADA, input_mode="full")),
+    "full_input_old": Case(full_input_old, replace(ADA, input_mode="full")),
     "level_full": Case(content, repository="ada/orchard"),
     "level_no_tool_content": Case(content, replace(ADA, policy=Policy(level="no_tool_content"))),
     "level_metadata": Case(
@@ -279,7 +310,8 @@ CASES = {
 def golden(case: Case) -> str:
     """Return a case's events, one a line, with the release's number taken out."""
     lines = []
-    for event in built(spans(case.files()), case.attribution, repository=case.repository):
+    found = spans(case.files(), whole_inputs=case.attribution.input_mode == "full")
+    for event in built(found, case.attribution, repository=case.repository):
         value = json.loads(event.body)
         for name in ("$lib_version", "$ai_lib_version"):
             assert value["properties"].pop(name) == __version__

@@ -194,7 +194,7 @@ def test_all_problems_of_all_sources_come_at_once(user: User) -> None:
             "POSTHOG_HOST (environment): is not a host name; set a host such as https://us.i.posthog.com",
             "POSTHOG_LLMA_CONTENT (environment): 'ful' is not known; set one of full, no_tool_content, metadata",
             f"POSTHOG_LLMA_TRACE_GROUPING ({user.config_file}): 'day' is not known; set one of session, message",
-            f"POSTHOG_LLMA_INPUT ({claude}): 'everything' is not known; set one of delta, prompt",
+            f"POSTHOG_LLMA_INPUT ({claude}): 'everything' is not known; set one of delta, prompt, full",
             "POSTHOG_LLMA_SESSION_TIMEOUT (flag --session-timeout): '0' is no time; set a number of seconds above 0",
         ]
     )

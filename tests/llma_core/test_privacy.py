@@ -300,7 +300,7 @@ NAMES = ("Bash", "mcp__trees__grow", "gardener", "orchard", "harvest", "claude-o
 
 
 def session_with_everything() -> dict[str, bytes]:
-    log = LogBuilder(cwd="/home/SECRETFOLDER/orchard", branch="harvest")
+    log = LogBuilder(cwd="/home/SECRETFOLDER/orchard", branch="harvest", requests=True)
     log.title("TITLEWORD")
     log.prompt([text("PROMPTWORD"), image("aW1hZ2V3b3Jk")])
     log.answer(
@@ -336,7 +336,8 @@ def everything_said(level: ContentLevel, grouping: events.Grouping, mode: events
     attribution = events.Attribution(
         distinct_id="ada@example.com", grouping=grouping, policy=Policy(level=level), input_mode=mode
     )
-    said = built(spans(session_with_everything()), attribution, repository="ada/orchard")
+    found = spans(session_with_everything(), whole_inputs=mode == "full")
+    said = built(found, attribution, repository="ada/orchard")
     return "\n".join(word for event in said for word in strings(body(event)))
 
 
@@ -345,7 +346,7 @@ def grouping(request: pytest.FixtureRequest) -> events.Grouping:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.fixture(params=["delta", "prompt"])
+@pytest.fixture(params=["delta", "prompt", "full"])
 def mode(request: pytest.FixtureRequest) -> events.InputMode:
     return request.param  # type: ignore[no-any-return]
 

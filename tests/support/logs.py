@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
+from tests.support.requests import Requests
+
 __all__ = [
     "AgentLog",
     "Answer",
@@ -127,6 +129,7 @@ class _Writer:
     now: datetime
     counts: dict[str, int] = field(default_factory=dict)
     prompt_id: str | None = None
+    requests: bool = False
 
     def since(self, version: str) -> bool:
         """Whether the client is at least this old."""
@@ -159,6 +162,7 @@ class Transcript:
         self._parent: str | None = None
         self._asked: str | None = None
         self._agent_type: str | None = None
+        self._requests = Requests()
         self.lines = lines
 
     # ------------------------------------------------------------------ time and raw lines
@@ -302,7 +306,11 @@ class Transcript:
         line |= {"timestamp": self._writer.tick(), "version": self._writer.version, "params": asked}
         if self._agent is not None:
             line["agentId"] = self._agent
-        self.lines.append(line)
+        if self._writer.requests:
+            stamps = {key: line[key] for key in ("sessionId", "agentId") if key in line}
+            self.lines += self._requests.lines(self.lines, line, stamps)
+        else:
+            self.lines.append(line)
         return self._asked
 
     def message(
@@ -547,6 +555,7 @@ class LogBuilder(Transcript):
         start: time of the start, ISO 8601.
         branch: the git branch; HEAD is what the client writes where there is none.
         entrypoint: how the client was started.
+        requests: whether the requests can be rebuilt, as in every real log since 2.1.300; most bytes of it serve that.
 
     Attributes:
         session: the session's id.
@@ -562,9 +571,18 @@ class LogBuilder(Transcript):
         start: str = START,
         branch: str = "main",
         entrypoint: str = "cli",
+        requests: bool = False,
     ) -> None:
         now = datetime.fromisoformat(start)
-        writer = _Writer(session=session, version=version, cwd=cwd, branch=branch, entrypoint=entrypoint, now=now)
+        writer = _Writer(
+            session=session,
+            version=version,
+            cwd=cwd,
+            branch=branch,
+            entrypoint=entrypoint,
+            now=now,
+            requests=requests,
+        )
         super().__init__(writer, [], agent=None, sidechain=False)
         self.session = session
         self.metas: dict[str, Json] = {}
@@ -672,6 +690,7 @@ class LogBuilder(Transcript):
             start=(writer.now + timedelta(seconds=wait)).isoformat(),
             branch=writer.branch,
             entrypoint=writer.entrypoint,
+            requests=writer.requests,
         )
         if writer.since("2.0.76") and not branch:
             # The fork's own first line: its time is later than those of the lines copied behind it.

@@ -29,6 +29,7 @@ class Feed:
     agent: str | None
     line: Line | None = None
     meta: records.AgentMeta | None = None
+    requests: bool = False
 
     def to(self, accumulator: SessionAccumulator, *, now: float = 0.0) -> list[Span]:
         """Tell it; a line that holds no record is passed over, as a reader does."""
@@ -40,13 +41,13 @@ class Feed:
         if line.data is None:
             return []
         try:
-            record = records.decode(line.data)
+            record = records.decode(line.data, requests=self.requests)
         except RecordError:
             return []
         return accumulator.feed(record, Rest(file=self.file, start=line.start, end=line.end), agent=self.agent, now=now)
 
 
-def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None) -> list[Feed]:
+def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None, whole_inputs: bool = False) -> list[Feed]:
     """Return what one file tells, read in pieces of *chunks* bytes, over and over; in one piece without."""
     path = layout.classify(file)
     assert path is not None, f"{file} is no log"
@@ -55,7 +56,7 @@ def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None) -> lis
         return [] if meta is None else [Feed(file=file, agent=path.agent, meta=meta)]
     splitter = LineSplitter()
     lines = [line for chunk in _cut(data, chunks) for line in splitter.push(chunk)]
-    return [Feed(file=file, agent=path.agent, line=line) for line in lines]
+    return [Feed(file=file, agent=path.agent, line=line, requests=whole_inputs) for line in lines]
 
 
 def spans(
@@ -63,6 +64,7 @@ def spans(
     *,
     chunks: Sequence[int] | None = None,
     order: Sequence[str] | None = None,
+    whole_inputs: bool = False,
 ) -> list[Span]:
     """Read *files* to their ends, end their sessions, and return every span that came out.
 
@@ -74,6 +76,7 @@ def spans(
         chunks: sizes in which files are read, see `feeds`.
         order: in which order the files of a session are read: each name stands for the file's next line. What it does
             not name comes behind, file by file, meta files first.
+        whole_inputs: see SessionAccumulator.
     """
     owners: dict[str, str] = {}
     found: list[Span] = []
@@ -82,8 +85,8 @@ def spans(
         def copied(name: str, _mark: bytes | None, _at: int | None, session: str = session) -> bool:
             return owners.setdefault(name, session) != session
 
-        accumulator = SessionAccumulator(session, copied=copied)
-        left = {name: iter(feeds(name, files[name], chunks=chunks)) for name in names}
+        accumulator = SessionAccumulator(session, copied=copied, whole_inputs=whole_inputs)
+        left = {name: iter(feeds(name, files[name], chunks=chunks, whole_inputs=whole_inputs)) for name in names}
         for name in order or ():
             if name in left and (feed := next(left[name], None)) is not None:
                 found += feed.to(accumulator)

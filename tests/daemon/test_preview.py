@@ -17,8 +17,8 @@ FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 OTHER = "2f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 
 
-def with_agent(version: str = "2.1.329") -> LogBuilder:
-    log = LogBuilder(version=version)
+def with_agent(version: str = "2.1.329", *, requests: bool = False) -> LogBuilder:
+    log = LogBuilder(version=version, requests=requests)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
     agent = log.agent("toolu_task", "count", id="a1")
@@ -33,8 +33,8 @@ def projects(tmp_path: Path) -> Path:
     return tmp_path / "config" / "projects"
 
 
-def events(projects: Path, *paths: Path, grouping: str = "session") -> list[dict[str, Any]]:
-    routing = routing_for(projects.parent.parent, grouping=grouping)
+def events(projects: Path, *paths: Path, grouping: str = "session", inputs: str = "delta") -> list[dict[str, Any]]:
+    routing = routing_for(projects.parent.parent, grouping=grouping, inputs=inputs)
     return [json.loads(event.body) for event in preview(list(find_logs(paths or [projects])), routing)]
 
 
@@ -120,6 +120,16 @@ def test_every_prompt_has_a_trace_where_that_is_the_grouping(projects: Path) -> 
     log.write(projects)
     traces = [event for event in events(projects, grouping="message") if event["event"] == "$ai_trace"]
     assert sorted(spans(traces)) == sorted(prompts)
+
+
+@pytest.mark.parametrize(("inputs", "exact"), [("delta", None), ("prompt", None), ("full", True)])
+def test_requests_are_rebuilt_where_they_are_asked_for(projects: Path, inputs: str, exact: bool | None) -> None:
+    log = with_agent(requests=True)
+    log.write(projects)
+    given = events(projects, inputs=inputs)
+    said = [event["properties"] for event in given if event["event"] == "$ai_generation"]
+    assert [each.get("claude_code_input_exact") for each in said] == [exact] * 3
+    assert [("$ai_tools" in each) for each in said] == [inputs == "full"] * 3
 
 
 def test_nothing_is_written(projects: Path) -> None:

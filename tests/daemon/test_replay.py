@@ -29,10 +29,10 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def fresh_rig(grouping: str = "session") -> Iterator[Rig]:
+def fresh_rig(grouping: str = "session", inputs: str = "delta") -> Iterator[Rig]:
     """A rig in a folder of its own; hypothesis runs one test function many times."""
     root = Path(tempfile.mkdtemp(prefix="rig-"))
-    rig = Rig(root, grouping=grouping)
+    rig = Rig(root, grouping=grouping, inputs=inputs)
     try:
         yield rig
     finally:
@@ -40,11 +40,11 @@ def fresh_rig(grouping: str = "session") -> Iterator[Rig]:
         shutil.rmtree(root)
 
 
-def reference_of(history: History, grouping: str = "session") -> Reference:
+def reference_of(history: History, grouping: str = "session", inputs: str = "delta") -> Reference:
     with tempfile.TemporaryDirectory(prefix="logs-") as folder:
         projects = Path(folder) / "projects"
         write_files(projects, {**history.logs, **history.metas})
-        return reference(projects, routing_for(Path(folder), grouping=grouping))
+        return reference(projects, routing_for(Path(folder), grouping=grouping, inputs=inputs))
 
 
 class Schedule:
@@ -225,6 +225,17 @@ def test_with_a_trace_for_each_prompt_the_same_events_arrive(history: History, d
         schedule.play(25)
         schedule.finish()
         check_all_received(rig, expected, with_traces=False)
+
+
+@relaxed
+@given(history=histories(versions=("2.1.329", "2.1.200", "2.0.1"), requests=True), data=st.data())
+def test_with_whole_inputs_the_same_requests_arrive(history: History, data: st.DataObject) -> None:
+    expected = reference_of(history, inputs="full")
+    with fresh_rig(inputs="full") as rig:
+        schedule = Schedule(data, rig, history, expected)
+        schedule.play(25)
+        schedule.finish()
+        check_all_received(rig, expected)
 
 
 @relaxed

@@ -171,7 +171,8 @@ def of_lines(log: LogBuilder, start: int) -> bytes:
 
 def a_session(name: str, *, start: str | None = None, cwd: str = "/home/ada/orchard", **settings: Any) -> LogBuilder:
     """A session with one answer, `msg_{name}`, which the prompt behind it makes final at once."""
-    log = LogBuilder(session_id(name), cwd=cwd, **({"start": start} if start else {}), **settings)
+    begun: dict[str, Any] = {"start": start} if start else {}
+    log = LogBuilder(session_id(name), cwd=cwd, **begun, **settings)
     log.prompt(f"do {name}")
     log.answer(text(f"{name} is done"), id=f"msg_{name}")
     log.prompt("thanks")

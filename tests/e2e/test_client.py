@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from daemon.preview import find_logs, preview
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Workspace, start_client
 from tests.support.messages_api import Answer, Failure, MessagesApi, Step, Text, Thinking, Usage, agent, bash
+from tests.support.rig import routing_for
 
 pytestmark = pytest.mark.e2e
 
@@ -206,6 +208,40 @@ async def test_failed_command_is_a_failed_span(
     spans = by_span_id(of_kind(posthog, "$ai_span"))
     assert Counter(span["claude_code_tool_status"] for span in spans.values()) == {"ok": 3, "error": 1}
     assert spans[failed.id]["$ai_is_error"]
+
+
+def as_shown(content: str | list[Json]) -> list[Json]:
+    """What went over the wire as events show it: without cache marks and signatures, a string as a block."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [
+        {key: value for key, value in block.items() if key not in ("cache_control", "signature", "caller")}
+        for block in content
+    ]
+
+
+@pytest.mark.parametrize("script", ["tools", "foreground", "background"])
+async def test_the_full_input_is_what_went_over_the_wire(executable: Path, script: str, workspace: Workspace) -> None:
+    with MessagesApi(SCRIPTS) as api:
+        prompt = f"Do what is to be done. [[{script}]]"
+        async with start_client(executable, prompt, workspace=workspace, api_url=api.url) as client:
+            assert await client.wait(CLIENT_LIMIT) == 0, client.stderr + client.stdout
+        requests = api.requests
+
+    routing = routing_for(workspace.root, inputs="full")
+    events = [json.loads(event.body) for event in preview(find_logs([workspace.config]), routing)]
+    said = by_span_id([event["properties"] for event in events if event["event"] == "$ai_generation"])
+
+    assert len(said) == ANSWERS[script]
+    for message_id, properties in said.items():
+        request = requests[message_id]
+        # The first block bills, and is no part of the prompt.
+        billing, *system = as_shown(request["system"])
+        assert billing["text"].startswith("x-anthropic-billing-header")
+        sent = [{"role": each["role"], "content": as_shown(each["content"])} for each in request["messages"]]
+        assert properties["$ai_input"] == [{"role": "system", "content": system}, *sent]
+        assert properties["$ai_tools"] == as_shown(request["tools"])
+        assert properties["claude_code_input_exact"] is True
 
 
 async def test_events_arrive_while_the_client_still_runs(

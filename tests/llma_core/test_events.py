@@ -16,6 +16,7 @@ from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, Cap
 from llma_core.privacy import ContentLevel, Policy
 from llma_core.spans import Generation, Prompt, TokenUsage, Trace, TurnKey
 from tests.support.logs import LogBuilder, redacted_thinking, text, thinking, tool_use, usage
+from tests.support.requests import SHAPE
 from tests.support.sessions import body, built, identity, properties, spans
 
 NAMESPACE = UUID("a3c3f6c2-9b8e-4a3e-b3a1-7e6b8e9a0f00")
@@ -458,6 +459,118 @@ def test_the_input_is_the_delta_or_the_prompt(log: LogBuilder) -> None:
     result = {"tool_use_id": "toolu_1", "type": "tool_result", "content": "2"}
     assert delta["$ai_input"] == [{"role": "user", "content": [result]}]
     assert prompt["$ai_input"] == [{"role": "user", "content": "Count the apple trees"}]
+
+
+FULL = replace(ADA, input_mode="full")
+
+
+def requesting(log: LogBuilder, attribution: Attribution = FULL) -> list[dict[str, Any]]:
+    """The properties of every generation, from spans that have their whole inputs."""
+    found = built(spans(log.files(), whole_inputs=True), attribution)
+    return [said for event in found if "$ai_model" in (said := properties(event))]
+
+
+def with_requests(version: str = "2.1.329") -> LogBuilder:
+    log = LogBuilder(version=version, requests=True)
+    log.prompt("Count the apple trees")
+    log.answer(text("I look."), tool_use("Bash", {"command": "ls"}, id="toolu_1"))
+    log.tool_result("toolu_1", "2 trees")
+    log.answer(text("Two."))
+    return log
+
+
+def test_the_full_input_is_the_exact_request() -> None:
+    _, said = requesting(with_requests())
+
+    roles = [message["role"] for message in said["$ai_input"]]
+    assert roles == ["system", "user", "system", "assistant", "user"]
+    assert said["$ai_input"][0] == {"role": "system", "content": SHAPE["system"]}
+    assert said["$ai_input"][1]["content"][1] == text("Count the apple trees")
+    assert said["$ai_tools"] == SHAPE["tools"]
+    assert said["claude_code_input_exact"] is True
+
+
+def test_the_full_input_of_an_old_log_is_the_conversation() -> None:
+    _, said = requesting(with_requests("2.1.100"))
+
+    result = {"tool_use_id": "toolu_1", "type": "tool_result", "content": "2 trees"}
+    assert said["$ai_input"] == [
+        {"role": "user", "content": "Count the apple trees"},
+        {"role": "assistant", "content": [text("I look."), tool_use("Bash", {"command": "ls"}, id="toolu_1")]},
+        {"role": "user", "content": [result]},
+    ]
+    assert "$ai_tools" not in said
+    assert said["claude_code_input_exact"] is False
+
+
+def test_a_request_that_cannot_be_rebuilt_is_the_conversation_with_what_else_is_known() -> None:
+    log = with_requests()
+    blob = next(line for line in log.lines if isinstance(line, dict) and line["type"] == "api-request-blob")
+    blob["message"]["content"] = [text("Count the bushes")]
+
+    _, said = requesting(log)
+
+    assert [message["role"] for message in said["$ai_input"]] == ["system", "user", "assistant", "user"]
+    assert said["$ai_input"][1] == {"role": "user", "content": "Count the apple trees"}
+    assert said["$ai_tools"] == SHAPE["tools"]
+    assert said["claude_code_input_exact"] is False
+
+
+def test_a_request_whose_system_prompt_was_changed_is_not_called_exact() -> None:
+    log = with_requests()
+    shape = next(line for line in log.lines if isinstance(line, dict) and line["type"] == "api-request-shape")
+    shape["shape"] = {**shape["shape"], "system": [text("You [shortened]")]}
+
+    said, _ = requesting(log)
+
+    assert said["$ai_input"][0] == {"role": "system", "content": [text("You [shortened]")]}
+    assert said["$ai_input"][1]["content"][1] == text("Count the apple trees")
+    assert said["claude_code_input_exact"] is False
+
+
+def test_without_tool_content_the_full_input_is_the_conversation() -> None:
+    """Nothing tells a file's text in a reminder from a person's."""
+    _, said = requesting(with_requests(), replace(FULL, policy=Policy(level="no_tool_content")))
+
+    assert said["$ai_input"] == [
+        {"role": "system", "content": SHAPE["system"]},
+        {"role": "user", "content": "Count the apple trees"},
+        {"role": "assistant", "content": [text("I look."), {"type": "tool_use", "id": "toolu_1", "name": "Bash"}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]},
+    ]
+    assert said["$ai_tools"] == SHAPE["tools"]
+    assert said["claude_code_input_exact"] is False
+
+
+def test_at_metadata_of_the_full_input_only_the_tools_names_are_said() -> None:
+    _, said = requesting(with_requests(), replace(FULL, policy=Policy(level="metadata")))
+
+    assert said["$ai_tools"] == [{"name": "Bash"}, {"name": "Agent"}]
+    assert {"$ai_input", "claude_code_input_exact"}.isdisjoint(said)
+
+
+@pytest.mark.parametrize("mode", ["delta", "prompt"])
+def test_only_the_full_input_says_what_was_requested(mode: events.InputMode) -> None:
+    for said in requesting(with_requests(), replace(ADA, input_mode=mode)):
+        assert {"$ai_tools", "claude_code_input_exact"}.isdisjoint(said)
+
+
+@pytest.mark.parametrize("limit", [60_000, 20_000, 5_000])
+def test_a_full_input_over_the_limit_is_cut(limit: int) -> None:
+    log = LogBuilder(requests=True)
+    for number in range(20):
+        log.prompt(f"{number} " + "apple " * 1000)
+        log.answer(text("Two."))
+
+    found = [event for event in built(spans(log.files(), whole_inputs=True), FULL) if event.name == "$ai_generation"]
+    smaller = [events.fit(event, limit) for event in found]
+
+    assert len(found[-1].body) > 100_000
+    assert all(len(event.body) <= limit for event in smaller)
+    said, whole = properties(smaller[-1]), properties(found[-1])
+    assert {name: value for name, value in said.items() if "tokens" in name} == {
+        name: value for name, value in whole.items() if "tokens" in name
+    }
 
 
 def test_without_a_prompt_the_prompt_input_is_absent() -> None:

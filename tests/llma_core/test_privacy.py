@@ -365,23 +365,27 @@ def test_without_tool_content_no_word_of_a_tool_leaves(grouping: events.Grouping
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_names_and_no_folder_leave_at_every_level(level: ContentLevel, grouping: events.Grouping) -> None:
-    said = everything_said(level, grouping, "delta")
+def test_names_and_no_folder_leave_at_every_level(
+    level: ContentLevel, grouping: events.Grouping, mode: events.InputMode
+) -> None:
+    said = everything_said(level, grouping, mode)
 
     assert [word for word in NAMES if word not in said] == []
     assert [word for word in NEVER if word in said] == []
 
 
-def test_at_full_all_content_leaves() -> None:
-    said = everything_said("full", "session", "delta")
+@pytest.mark.parametrize("mode", ["delta", "full"])
+def test_at_full_all_content_leaves(mode: events.InputMode) -> None:
+    said = everything_said("full", "session", mode)
 
     kept = set(CONVERSATION) | set(TOOL)
     # The client's own note of a run only repeats the result.
     assert {word for word in kept if word not in said} == {"STDOUTWORD"}
 
 
-def test_without_tool_content_the_conversation_leaves() -> None:
-    said = everything_said("no_tool_content", "session", "delta")
+@pytest.mark.parametrize("mode", ["delta", "full"])
+def test_without_tool_content_the_conversation_leaves(mode: events.InputMode) -> None:
+    said = everything_said("no_tool_content", "session", mode)
 
     assert [word for word in CONVERSATION if word not in said] == []
 

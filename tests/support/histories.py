@@ -157,9 +157,10 @@ def built(
     version: str,
     start: str = "2026-03-02T09:00:00.000Z",
     turns: int = 2,
+    requests: bool = False,
 ) -> LogBuilder:
     """Draw one session."""
-    log = LogBuilder(session, version=version, start=start)
+    log = LogBuilder(session, version=version, start=start, requests=requests)
     writing = _Writing(draw=draw, log=log, interleaved=_interleaves(version))
     for _ in range(draw(st.integers(1, turns))):
         _turn(writing)
@@ -173,9 +174,11 @@ def histories(
     session: str = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b",
     versions: tuple[str, ...] = VERSIONS,
     turns: int = 2,
+    requests: bool = False,
 ) -> History:
     """Draw one session's finished files."""
-    return history_of(built(draw, session=session, version=draw(st.sampled_from(versions)), turns=turns))
+    version = draw(st.sampled_from(versions))
+    return history_of(built(draw, session=session, version=version, turns=turns, requests=requests))
 
 
 def _interleaves(version: str) -> bool:

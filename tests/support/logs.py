@@ -307,7 +307,7 @@ class Transcript:
         if self._agent is not None:
             line["agentId"] = self._agent
         if self._writer.requests:
-            stamps = {key: line[key] for key in ("sessionId", "agentId") if key in line}
+            stamps: Json = {key: line[key] for key in ("sessionId", "agentId") if key in line}
             self.lines += self._requests.lines(self.lines, line, stamps)
         else:
             self.lines.append(line)

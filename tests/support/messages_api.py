@@ -201,6 +201,7 @@ class MessagesApi:
         self._scripts = scripts
         self._lock = threading.Lock()
         self._answers: list[Answer] = []
+        self._requests: dict[str, Json] = {}
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._parents: dict[str, str] = {}
         self._serial = 0
@@ -219,6 +220,12 @@ class MessagesApi:
         """Every answer so far, in the order they were begun."""
         with self._lock:
             return tuple(self._answers)
+
+    @property
+    def requests(self) -> dict[str, Json]:
+        """The body of the request that each message answered, by the message's id."""
+        with self._lock:
+            return dict(self._requests)
 
     def release(self, hold: str) -> None:
         """Let the steps that wait under this name go on."""
@@ -303,6 +310,7 @@ class MessagesApi:
                 tool_calls=tuple(ToolCall(id=use["id"], name=use["name"]) for use in uses),
             )
             self._answers.append(answer)
+            self._requests[f"msg_scripted{serial}"] = request
             return answer, _message_json(answer, content)
 
 

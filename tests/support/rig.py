@@ -39,12 +39,13 @@ _REPOSITORIES = Repositories()
 _SLICE = 1 << 20
 
 
-def routing_for(root: Path, *, grouping: str = "session") -> Routing:
+def routing_for(root: Path, *, grouping: str = "session", inputs: str = "delta") -> Routing:
     """Return a routing that asks nobody whose the events are."""
     environ = {
         "CLAUDE_CONFIG_DIR": str(root / "config"),
         "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com",
         "POSTHOG_LLMA_TRACE_GROUPING": grouping,
+        "POSTHOG_LLMA_INPUT": inputs,
     }
     return Routing(load({}, environ, config_file=root / "none.toml", home=root), _REPOSITORIES)
 
@@ -126,6 +127,7 @@ class Rig:
     Args:
         root: an empty folder.
         grouping: POSTHOG_LLMA_TRACE_GROUPING.
+        inputs: POSTHOG_LLMA_INPUT.
 
     Attributes:
         projects: the `projects` folder.
@@ -136,12 +138,12 @@ class Rig:
         now: the steady clock.
     """
 
-    def __init__(self, root: Path, *, grouping: str = "session") -> None:
+    def __init__(self, root: Path, *, grouping: str = "session", inputs: str = "delta") -> None:
         self.projects = root / "config" / "projects"
         self.projects.mkdir(parents=True)
         self._state = root / "state"
         self._state.mkdir(mode=0o700)
-        self._routing = routing_for(root, grouping=grouping)
+        self._routing = routing_for(root, grouping=grouping, inputs=inputs)
         self.received: list[CaptureEvent] = []
         self.in_flight: list[CaptureEvent] = []
         self.refused: list[str] = []

@@ -17,6 +17,8 @@ from llma_core.claude_code.records import (
     AttachmentRecord,
     CostStateRecord,
     IgnoredRecord,
+    RequestBlobRecord,
+    RequestShapeRecord,
     SystemRecord,
     TitleRecord,
     UnknownRecord,
@@ -63,6 +65,8 @@ def assistant(**message: Any) -> AssistantRecord:
         ({"type": "progress", "data": {"message": {"type": "assistant"}}}, IgnoredRecord),
         ({"type": "queue-operation", "operation": "enqueue", "content": "hi"}, IgnoredRecord),
         ({"type": "api-request-blob", "hash": "x", "message": {"role": "user"}}, IgnoredRecord),
+        ({"type": "api-request-shape", "shapeHash": "x", "shape": {"system": [], "tools": []}}, IgnoredRecord),
+        ({"type": "api-request-resumed", "messageId": "msg_1"}, IgnoredRecord),
         ({"type": "weather", "temperature": 20}, UnknownRecord),
         ({"no": "type"}, UnknownRecord),
         ({"type": 5}, UnknownRecord),
@@ -72,6 +76,29 @@ def assistant(**message: Any) -> AssistantRecord:
 )
 def test_a_line_becomes_the_record_of_its_type(value: Any, kind: type) -> None:
     assert type(decode(line(value))) is kind
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ({"type": "api-request-blob", "hash": "x", "message": {"role": "user"}}, RequestBlobRecord),
+        ({"type": "api-request-blob", "hash": "\ud800", "message": 5}, RequestBlobRecord),
+        ({"type": "api-request-shape", "shapeHash": "x", "shape": {"system": []}}, RequestShapeRecord),
+        ({"type": "api-request-shape", "shapeHash": 5, "shape": None}, RequestShapeRecord),
+        ({"type": "api-request-resumed", "messageId": "msg_1"}, IgnoredRecord),
+        ({"type": "user", "message": {"role": "user", "content": "hi"}}, UserRecord),
+        ({"type": "weather"}, UnknownRecord),
+    ],
+)
+def test_the_parts_of_requests_are_decoded_where_they_are_wanted(value: Any, kind: type) -> None:
+    assert type(decode(line(value), requests=True)) is kind
+
+
+def test_parts_of_requests_are_not_looked_into_unless_they_are_wanted() -> None:
+    """Most bytes of a log stand in these lines: what is wrong deep inside one is not even found."""
+    broken = b'{"type":"api-request-blob","hash":"x","message":{"role":5,"content":{}}}'
+
+    assert isinstance(decode(broken), IgnoredRecord)
 
 
 @pytest.mark.parametrize("value", [{"type": "weather"}, {"type": "progress"}])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -1463,7 +1463,7 @@ def test_a_span_names_the_lines_it_rests_on(log: LogBuilder, kind: type[Any]) ->
 
 def busy_session(version: str = "2.1.329") -> LogBuilder:
     """A session in which everything happens at once, in three files and two meta files."""
-    log = LogBuilder(version=version)
+    log = LogBuilder(version=version, requests=True)
     log.prompt("Count the trees")
     answer = log.message(stop_reason="tool_use")
     answer.add(text("Two helpers."))
@@ -1494,34 +1494,55 @@ def busy_session(version: str = "2.1.329") -> LogBuilder:
 VARIANTS = {version: busy_session(version) for version in ("2.0.76", "2.1.25", "2.1.72", "2.1.200", "2.1.329")}
 
 
-def bodies(found: Iterable[Span]) -> Counter[bytes]:
-    """Every event of *found* in both groupings, however often it is there."""
+def bodies(found: Iterable[Span], modes: Sequence[events.InputMode] = ("delta", "full")) -> Counter[bytes]:
+    """Every event of *found* in both groupings and with every input, however often it is there."""
     spans_found = list(found)
     return Counter(
         event.body
         for grouping in ("session", "message")
-        for event in built(spans_found, events.Attribution(distinct_id="ada@example.com", grouping=grouping))
+        for mode in modes
+        for event in built(
+            spans_found, events.Attribution(distinct_id="ada@example.com", grouping=grouping, input_mode=mode)
+        )
     )
+
+
+@pytest.fixture(params=[False, True], ids=["what is new", "whole inputs"], scope="module")
+def whole_inputs(request: pytest.FixtureRequest) -> bool:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("version", VARIANTS)
+def test_asking_for_whole_inputs_changes_nothing_else(version: str) -> None:
+    files = VARIANTS[version].files()
+
+    assert bodies(spans(files, whole_inputs=True), ["delta"]) == bodies(spans(files), ["delta"])
 
 
 @pytest.mark.parametrize("version", VARIANTS)
 @given(sizes=st.lists(st.integers(min_value=1, max_value=3000), min_size=1, max_size=5))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_the_sizes_of_reads_make_no_difference(version: str, sizes: list[int]) -> None:
+def test_the_sizes_of_reads_make_no_difference(version: str, whole_inputs: bool, sizes: list[int]) -> None:
     files = VARIANTS[version].files()
 
-    assert bodies(spans(files, chunks=sizes)) == bodies(spans(files))
+    found = spans(files, chunks=sizes, whole_inputs=whole_inputs)
+
+    assert bodies(found) == bodies(spans(files, whole_inputs=whole_inputs))
 
 
 @pytest.mark.parametrize("version", VARIANTS)
 @given(data=st.data())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_the_order_in_which_files_are_read_makes_no_difference(version: str, data: st.DataObject) -> None:
+def test_the_order_in_which_files_are_read_makes_no_difference(
+    version: str, whole_inputs: bool, data: st.DataObject
+) -> None:
     files = VARIANTS[version].files()
     slots = [name for name, content in files.items() for _ in content.splitlines()]
     order = data.draw(st.permutations(slots))
 
-    assert bodies(spans(files, order=order)) == bodies(spans(files))
+    found = spans(files, order=order, whole_inputs=whole_inputs)
+
+    assert bodies(found) == bodies(spans(files, whole_inputs=whole_inputs))
 
 
 @pytest.mark.parametrize("version", VARIANTS)
@@ -1562,10 +1583,12 @@ def _message_id(feed: Feed) -> str | None:
 @pytest.mark.parametrize("version", VARIANTS)
 @given(data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_reading_slowly_gives_the_same_spans_as_reading_at_once(version: str, data: st.DataObject) -> None:
+def test_reading_slowly_gives_the_same_spans_as_reading_at_once(
+    version: str, whole_inputs: bool, data: st.DataObject
+) -> None:
     """Flushes that come seconds apart, with a look at the clock between them; traces may be given more than once."""
     log = VARIANTS[version]
-    accumulator = SessionAccumulator(log.session)
+    accumulator = SessionAccumulator(log.session, whole_inputs=whole_inputs)
     files = log.files()
     left = {}
     found: list[Span] = []
@@ -1574,7 +1597,7 @@ def test_reading_slowly_gives_the_same_spans_as_reading_at_once(version: str, da
         if name.endswith(".meta.json"):
             found += feeds(name, content)[0].to(accumulator, now=now)
         else:
-            left[name] = flushes(feeds(name, content))
+            left[name] = flushes(feeds(name, content, whole_inputs=whole_inputs))
     while left:
         name = data.draw(st.sampled_from(sorted(left)))
         for feed in left[name].pop(0):
@@ -1588,8 +1611,9 @@ def test_reading_slowly_gives_the_same_spans_as_reading_at_once(version: str, da
     def of_lines(every: Iterable[Span]) -> Counter[bytes]:
         return bodies(span for span in every if not isinstance(span, Trace))
 
-    assert of_lines(found) == of_lines(spans(files))
-    assert {identity(span) for span in found} == {identity(span) for span in spans(files)}
+    expected = spans(files, whole_inputs=whole_inputs)
+    assert of_lines(found) == of_lines(expected)
+    assert {identity(span) for span in found} == {identity(span) for span in expected}
 
 
 # ---------------------------------------------------------------------- no bytes do harm
@@ -1607,7 +1631,19 @@ KEYS = st.sampled_from(
     )
 )
 TYPES = st.sampled_from(
-    ["user", "assistant", "system", "attachment", "api-request", "cost-state", "ai-title", "custom-title", "summary"]
+    [
+        "user",
+        "assistant",
+        "system",
+        "attachment",
+        "api-request",
+        "api-request-blob",
+        "api-request-shape",
+        "cost-state",
+        "ai-title",
+        "custom-title",
+        "summary",
+    ]
 )
 WORDS = st.sampled_from(
     [
@@ -1686,12 +1722,12 @@ LINES = st.builds(
 
 def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
     """Feed whatever decodes, end the session, and build every event at every level."""
-    accumulator = SessionAccumulator("s1")
+    accumulator = SessionAccumulator("s1", whole_inputs=True)
     found: list[Span] = []
     position = 0
     for number, (line, agent) in enumerate(lines):
         try:
-            record = records.decode(line)
+            record = records.decode(line, requests=True)
         except RecordError:
             continue
         rest = Rest(file=agent or "main", start=position, end=position + len(line) + 1)
@@ -1702,9 +1738,12 @@ def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
     assert accumulator.held() == {}
     for level in LEVELS:
         for grouping in ("session", "message"):
-            attribution = events.Attribution(distinct_id="ada", grouping=grouping, policy=Policy(level=level))
-            for event in built(found, attribution):
-                is_clean(event.body)
+            for mode in ("delta", "full"):
+                attribution = events.Attribution(
+                    distinct_id="ada", grouping=grouping, policy=Policy(level=level), input_mode=mode
+                )
+                for event in built(found, attribution):
+                    is_clean(event.body)
 
 
 def is_clean(data: bytes) -> None:

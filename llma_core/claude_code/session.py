@@ -191,6 +191,7 @@ class SessionAccumulator:
         self._roots: dict[str, PromptLine] = {}
         self._prompts: dict[str, PromptLine] = {}
         self._finished: dict[str, bool] = {}
+        self._told: set[str] = set()
         self._known_calls: set[str] = set()
         self._agent_calls: dict[str, Call] = {}
         self._agent_results: dict[str, str] = {}
@@ -806,6 +807,13 @@ class SessionAccumulator:
         elif record.subtype == "turn_duration" and not record.pending_background_agent_count and self._turn:
             self._ended_turns.add(self._turn)
 
+    def _is_told(self, name: str, at: int | None) -> bool:
+        """Whether what a line tells of stands in this session before it, or in the session that wrote it first."""
+        if name in self._told:
+            return True
+        self._told.add(name)
+        return self._copied(name, None, at)
+
     def _failure(
         self,
         record: AssistantRecord | SystemRecord,
@@ -820,7 +828,7 @@ class SessionAccumulator:
     ) -> None:
         identity = record.uuid or self._place(thread, rest)
         at = thread.at
-        if self._copied(settled_name("error", identity), None, at):
+        if self._is_told(settled_name("error", identity), at):
             return
         self._ensure_prompt(thread, moment, identity)
         request, started_at = thread.request or (None, None)
@@ -851,7 +859,7 @@ class SessionAccumulator:
     def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, rest: Rest, now: float) -> None:
         identity = record.uuid or self._place(thread, rest)
         at = thread.at
-        if self._copied(settled_name("compaction", identity), None, at):
+        if self._is_told(settled_name("compaction", identity), at):
             return
         self._ensure_prompt(thread, moment, identity)
         noted = record.compact_metadata

@@ -1216,6 +1216,20 @@ def test_an_error_on_a_subagent_hangs_on_the_agents_call(log: LogBuilder) -> Non
     assert not session_trace(found).failed
 
 
+def test_what_stands_twice_in_a_log_is_told_once(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.api_error()
+    log.permanent_error()
+    log.compaction()
+    for line in [log.line(number) for number in range(-4, 0)]:
+        log.raw(line)
+
+    found = spans(log.files())
+
+    assert (len(of(ApiFailure, found)), len(of(Compaction, found))) == (2, 1)
+    assert (session_trace(found).api_errors, session_trace(found).compactions) == (2, 1)
+
+
 # ---------------------------------------------------------------------- compaction
 
 

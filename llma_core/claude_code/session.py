@@ -692,6 +692,8 @@ class SessionAccumulator:
         message = record.message
         assert message is not None
         open_message.heard_at = now
+        # A resumed log of 2.1.1 repeats messages in its own session's name; whose they are is what they said first.
+        moment.session = open_message.moment.session
         open_message.moment = moment
         if open_message.rest.file == rest.file:
             open_message.rest = replace(open_message.rest, end=rest.end)

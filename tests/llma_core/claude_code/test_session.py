@@ -1296,6 +1296,20 @@ def test_a_fork_goes_on_in_the_copied_prompts_turn_without_giving_the_prompt_aga
     assert only(Generation, new).context.prompt == "Count"
 
 
+def test_a_message_repeated_under_a_new_sessions_name_stays_the_first_ones() -> None:
+    log = LogBuilder(version="2.1.1")
+    log.prompt("Count")
+    log.answer(text("I look."), tool_use("Bash", id="toolu_1"))
+    for number, line in enumerate([log.line(-2), log.line(-1)]):
+        log.raw({**line, "uuid": f"again-{number}", "sessionId": FORK})
+    log.tool_result("toolu_1", "2")
+
+    found = spans(log.files())
+
+    assert {span.context.session for span in found} == {log.session}
+    assert len(of(Generation, found)) == len(of(ToolCall, found)) == 1
+
+
 @pytest.mark.parametrize("branch", [False, True])
 def test_a_marked_copy_whose_original_is_nowhere_is_sent_under_the_originals_name(
     log: LogBuilder, branch: bool

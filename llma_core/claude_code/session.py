@@ -638,7 +638,7 @@ class SessionAccumulator:
                 self._synthetic_error(record, thread, moment, rest, now)
             return
         identity = message.id or record.uuid or self._place(thread, rest)
-        if identity in self._finished:
+        if identity in self._finished or self._is_open_elsewhere(identity, thread):
             self._late(identity, record, thread, moment, rest)
             return
         if thread.open is not None and thread.open.id != identity:
@@ -677,6 +677,12 @@ class SessionAccumulator:
         for part in parts:
             if part.type == "tool_use" and part.id:
                 self._call(part, thread, thread.open, moment, rest)
+
+    def _is_open_elsewhere(self, identity: str, thread: Thread) -> bool:
+        """Whether a message is being read on another thread: a subagent's log may begin with all of another's."""
+        if thread.open is not None and thread.open.id == identity:
+            return False
+        return any(other.open is not None and other.open.id == identity for other in self._threads.values())
 
     def _extend(
         self,
@@ -771,7 +777,7 @@ class SessionAccumulator:
             if thread.conversation is not None:
                 thread.conversation.late(identity, _key(part), part.raw, record.api_block_index)
             if part.type == "tool_use" and part.id:
-                copied = self._finished[identity]
+                copied = self._finished.get(identity, False)
                 self._call(part, thread, None, moment, rest, late_for=identity, copied=copied)
 
     def _synthetic_error(

@@ -1310,6 +1310,24 @@ def test_a_message_repeated_under_a_new_sessions_name_stays_the_first_ones() -> 
     assert len(of(Generation, found)) == len(of(ToolCall, found)) == 1
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_message_that_stands_in_two_agents_logs_is_given_once(log: LogBuilder, finished: bool) -> None:
+    log.prompt("Count")
+    with_agent(log)
+    log.answer(tool_use("Task", {"prompt": "Count pears"}, id="toolu_2"))
+    apples, pears = log.agent("toolu_1", "Count apples"), log.agent("toolu_2", "Count pears")
+    apples.answer(text("I look."), tool_use("Bash", id="toolu_3"))
+    if finished:
+        apples.tool_result("toolu_3")
+        apples.answer(text("Two."))
+    pears.lines += [{**line, "agentId": pears.id} for line in apples.lines if isinstance(line, dict)]
+
+    found = spans(log.files())
+
+    assert Counter(span.identity for span in of(Generation, found)).most_common(1)[0][1] == 1
+    assert session_trace(found).generations == len(of(Generation, found)) == 3 + finished
+
+
 @pytest.mark.parametrize("branch", [False, True])
 def test_a_marked_copy_whose_original_is_nowhere_is_sent_under_the_originals_name(
     log: LogBuilder, branch: bool

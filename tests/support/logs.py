@@ -221,6 +221,17 @@ class Transcript:
             self._append(self._line("user", message=printed), {})
         return prompt
 
+    def bash(self, command: str, output: str = "") -> str:
+        """Run a shell command by hand; returns its prompt id."""
+        prompt = self.prompt(f"<bash-input>{command}</bash-input>")
+        printed = f"<bash-stdout>{output}</bash-stdout><bash-stderr></bash-stderr>"
+        self._append(self._line("user", message=_user(printed)), {})
+        return prompt
+
+    def rewind(self, number: int) -> None:
+        """Go back to an older line: what comes next is another child of it, and what came after it stays."""
+        self._parent = self.line(number)["uuid"]
+
     def interrupted(self, *, for_tool: bool = False) -> None:
         """Stop the model: the mark that the client leaves."""
         words = "[Request interrupted by user for tool use]" if for_tool else "[Request interrupted by user]"
@@ -247,6 +258,11 @@ class Transcript:
     def note(self, words: str) -> None:
         """Add a text of the client's own for the model."""
         self._append(self._line("user", message=_user(words), isMeta=True), {})
+
+    def attachment(self, kind: str, **fields: Any) -> None:
+        """Show the model something besides; clients before 2.1.100 write no such lines."""
+        if self._writer.since("2.1.100"):
+            self._append(self._line("attachment", attachment={"type": kind, **fields}), {})
 
     def task_notification(self, words: str = "<task-id>a1</task-id>\n<status>completed</status>") -> str:
         """Tell the model that a background task ended, which starts a turn; returns its prompt id."""
@@ -363,6 +379,15 @@ class Transcript:
         for number, block in enumerate(blocks, start=1):
             answer.add(block, last=number == len(blocks))
         return answer.id
+
+    def progress(self, message: Json) -> None:
+        """Note what a subagent has just said, by its whole message; clients of 2.1.9 to 2.1.81 do."""
+        data = {"type": "agent_progress", "message": {"type": "assistant", "message": message}}
+        self._append(self._line("progress", data=data), {})
+
+    def system(self, subtype: str, **fields: Any) -> None:
+        """Note something about the session."""
+        self._append(self._line("system", subtype=subtype, **fields), {})
 
     def api_error(
         self,
@@ -586,8 +611,10 @@ class LogBuilder(Transcript):
         super().__init__(writer, [], agent=None, sidechain=False)
         self.session = session
         self.metas: dict[str, Json] = {}
+        self._started_in = cwd
         self._folder = project_folder(cwd)
         self._agents: dict[str, AgentLog] = {}
+        self._places: dict[str, str] = {}
 
     # ------------------------------------------------------------------ where its files are
 
@@ -598,6 +625,8 @@ class LogBuilder(Transcript):
 
     def agent_path(self, agent: str) -> str:
         """An agent's log, relative to the `projects` folder."""
+        if agent in self._places:
+            return self._places[agent]
         if self._writer.since("2.1.25"):
             return f"{self._folder}/{self.session}/subagents/agent-{agent}.jsonl"
         return f"{self._folder}/agent-{agent}.jsonl" if self._writer.since("2.0.76") else self.path
@@ -642,6 +671,15 @@ class LogBuilder(Transcript):
         """
         return self._start_agent(call, prompt, kind=type, meta=meta, id=id, parent=None)
 
+    def cd(self, cwd: str, *, branch: str | None = None) -> None:
+        """Go to another folder; the log stays where it is."""
+        self._writer.cwd = cwd
+        self._writer.branch = branch or self._writer.branch
+
+    def update(self, version: str) -> None:
+        """Resume the session with another version of the client, which writes what follows."""
+        self._writer.version = version
+
     def warm_up(self) -> AgentLog:
         """Start the agent that no call asked for; clients of 2.0.76 to 2.1.1 start two with every session."""
         return self._start_agent(None, "Warmup", kind="warm-up", meta=False, id=None, parent=None)
@@ -657,7 +695,7 @@ class LogBuilder(Transcript):
     def turn_duration(self, *, pending_agents: int | None = None) -> None:
         """Note the end of a turn."""
         pending = {} if pending_agents is None else {"pendingBackgroundAgentCount": pending_agents}
-        self._append(self._line("system", subtype="turn_duration", durationMs=1000, **pending), {})
+        self.system("turn_duration", durationMs=1000, **pending)
 
     def title(self, words: str, *, kind: Literal["ai-title", "custom-title", "summary"] = "ai-title") -> None:
         """Name the session."""
@@ -680,24 +718,47 @@ class LogBuilder(Transcript):
             totals["modelUsage"] = {model: dict(zip(keys, counts, strict=True)) for model, counts in models.items()}
         self.lines.append({"type": "cost-state", "sessionId": self.session, **totals})
 
-    def fork(self, session: str, *, branch: bool = False, wait: float = 60.0) -> LogBuilder:
-        """Start another session with a copy of this one, as this version's `--fork-session` does, or `/branch`."""
+    def queue(self, operation: str, content: str = "") -> None:
+        """Note what happened to a prompt that waits for the model."""
+        line: Json = {"type": "queue-operation", "operation": operation, "timestamp": self._writer.tick()}
+        self.lines.append(line | {"sessionId": self.session, "content": content})
+
+    def clear(self, session: str) -> LogBuilder:
+        """Start a new session in the same process, which nothing of this one is copied into."""
+        new = self._successor(session, wait=1)
+        new.note("<local-command-caveat>Caveat: these messages were made by the user.</local-command-caveat>")
+        new.command("/clear", output="")
+        return new
+
+    def continued(self, session: str, *, wait: float = 60.0) -> LogBuilder:
+        """Start another session with every line of this one as it is, as some clients before 2.1.25 resume one."""
+        new = self._successor(session, wait=wait)
+        new.lines += self.lines
+        new._parent = self._parent
+        return new
+
+    def _successor(self, session: str, *, wait: float) -> LogBuilder:
         writer = self._writer
-        copy = LogBuilder(
+        return LogBuilder(
             session,
             version=writer.version,
-            cwd=writer.cwd,
+            cwd=self._started_in,
             start=(writer.now + timedelta(seconds=wait)).isoformat(),
             branch=writer.branch,
             entrypoint=writer.entrypoint,
             requests=writer.requests,
         )
+
+    def fork(self, session: str, *, branch: bool = False, wait: float = 60.0) -> LogBuilder:
+        """Start another session with a copy of this one, as this version's `--fork-session` does, or `/branch`."""
+        writer = self._writer
+        copy = self._successor(session, wait=wait)
         if writer.since("2.0.76") and not branch:
             # The fork's own first line: its time is later than those of the lines copied behind it.
             copy.raw({"type": "queue-operation", "operation": "enqueue", "timestamp": copy._writer.tick()})
         prompts: dict[str, str] = {}
         for line in self.lines:
-            if isinstance(line, dict) and line["type"] in ("user", "assistant", "attachment"):
+            if isinstance(line, dict) and line.get("type") in ("user", "assistant", "attachment"):
                 copy.lines.append(self._copied(line, copy, prompts, branch=branch))
                 copy._parent = line["uuid"]
         return copy
@@ -735,6 +796,7 @@ class LogBuilder(Transcript):
         agent = id or writer.short("a", "agent", 16 if writer.since("2.1.25") else 6)
         lines = self.lines if not writer.since("2.0.76") else []
         log = self._agents[agent] = AgentLog(self, lines, id=agent, kind=kind)
+        self._places[agent] = self.agent_path(agent)
         if meta and writer.since("2.1.72"):
             known: Json = {"agentType": kind}
             if writer.since("2.1.100"):

@@ -148,16 +148,22 @@ def _cut(data: bytes, chunks: Sequence[int] | None) -> Iterator[bytes]:
 def _sessions(files: Mapping[str, bytes]) -> dict[str, list[str]]:
     """Return each session's files, the session first whose main file's first time is earliest."""
     members: dict[str, list[str]] = {}
-    started: dict[str, tuple[str, bool]] = {}
+    mains: set[str] = set()
+    started: dict[str, tuple[str, bool, bool]] = {}
     for name, data in files.items():
         path = layout.classify(name)
         assert path is not None, f"{name} is no log"
         seen = [records.glance(line) for line in data.split(b"\n")]
         session = path.session or next((glance.session_id for glance in seen if glance.session_id), "")
         members.setdefault(session, []).append(name)
+        first = next((glance for glance in seen if glance.timestamp), None)
+        if first is None or first.timestamp is None or session in mains:
+            continue
+        # Where there is no main log, any of the agents' tells.
+        if path.kind == "session" or session not in started:
+            marked = any(glance.marked for glance in seen)
+            started[session] = first.timestamp, marked, first.session_id != session
         if path.kind == "session":
-            first = next((glance.timestamp for glance in seen if glance.timestamp), _LAST)
-            started[session] = first, any(glance.marked for glance in seen)
-    return {
-        session: members[session] for session in sorted(members, key=lambda name: started.get(name, (_LAST, False)))
-    }
+            mains.add(session)
+    last = (_LAST, False, False)
+    return {session: members[session] for session in sorted(members, key=lambda name: started.get(name, last))}

@@ -1,0 +1,169 @@
+"""A second reader of session logs, to compare the first with: what is in a set of files, counted and nothing else.
+
+It shares no code with the packages and is written from what is known of the logs alone. It holds everything in memory,
+reads files whole and one after the other, and knows nothing of time: whatever is no count is left out.
+
+    counted(files)[session].generations
+
+An API response is all lines with its message id; it belongs to the session that wrote it first, and what other logs
+hold of it are copies. Its counts are those of its last line with a stop reason, else the greatest there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Counts", "counted"]
+
+Json = dict[str, Any]
+
+_TOKENS = {
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cache_read": "cache_read_input_tokens",
+    "cache_creation": "cache_creation_input_tokens",
+}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one session did; a count of tokens that no line gives counts for nothing."""
+
+    generations: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
+    api_errors: int = 0
+    compactions: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_creation: int = 0
+
+
+@dataclass(slots=True)
+class _Response:
+    """All lines of one message in the log that wrote it first."""
+
+    log: str
+    owner: str
+    lines: list[Json] = field(default_factory=list)
+
+
+def counted(files: Mapping[str, bytes]) -> dict[str, Counts]:
+    """Count what *files* hold, by the session that did it; sessions that did nothing are left out.
+
+    Args:
+        files: bytes by path relative to the `projects` folder; meta files say nothing here.
+    """
+    logs = _logs(files)
+    responses: dict[str, list[_Response]] = {}
+    calls: dict[str, str] = {}
+    results: dict[str, Json] = {}
+    happened: dict[str, tuple[str, str]] = {}
+    for log, line in ((name, line) for name in _in_order(logs) for line in logs[name]):
+        message = line.get("message") if isinstance(line.get("message"), dict) else {}
+        owner = _owner(line, log)
+        if line["type"] == "assistant" and line.get("isApiErrorMessage"):
+            happened.setdefault(line["uuid"], ("api_errors", owner))
+        elif line["type"] == "assistant" and message and message.get("model") != "<synthetic>":
+            known = responses.setdefault(message["id"], [])
+            response = next((one for one in known if one.log == log or _is_copy(line, one)), None)
+            if response is None:
+                known.append(response := _Response(log, owner))
+            if response.log == log:
+                response.lines.append(line)
+            for block in _blocks(message, "tool_use"):
+                calls.setdefault(block["id"], response.owner)
+        elif line["type"] == "user":
+            for block in _blocks(message, "tool_result"):
+                results.setdefault(block["tool_use_id"], block)
+        elif line["type"] == "system" and line["subtype"] in ("api_error", "compact_boundary"):
+            kind = "api_errors" if line["subtype"] == "api_error" else "compactions"
+            happened.setdefault(line["uuid"], (kind, owner))
+
+    found: dict[str, Counts] = {}
+    for response in (one for known in responses.values() for one in known):
+        _add(found, response.owner, generations=1, **_tokens(response.lines))
+    for call, owner in calls.items():
+        _add(found, owner, tool_calls=1, tool_errors=bool(results.get(call, {}).get("is_error")))
+    for kind, owner in happened.values():
+        _add(found, owner, **{kind: 1})
+    return found
+
+
+def _logs(files: Mapping[str, bytes]) -> dict[str, list[Json]]:
+    """Return the lines of every log that tell of a conversation, its session first; broken ones are none."""
+    logs: dict[str, list[Json]] = {}
+    for name in sorted(files, key=lambda name: "agent-" in name):
+        if not name.endswith(".jsonl"):
+            continue
+        lines = list(_lines(files[name]))
+        session = name.rpartition("/")[2].removesuffix(".jsonl")
+        if "/subagents/" in name:
+            session = name.split("/")[-3]
+        elif session.startswith("agent-"):
+            session = next((line["sessionId"] for line in lines if line.get("sessionId")), "")
+        logs.setdefault(session, []).extend(lines)
+    return logs
+
+
+def _lines(data: bytes) -> Iterator[Json]:
+    # Behind the last line end stands a line that is still being written.
+    for raw in data.split(b"\n")[:-1]:
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            yield {"type": None, "subtype": None, **line}
+
+
+def _in_order(logs: Mapping[str, Sequence[Json]]) -> list[str]:
+    """Return the logs in the order in which they began, an original before its copies."""
+
+    def began(log: str) -> tuple[str, bool, bool]:
+        marked = any("requestSessionId" in line or "forkedFrom" in line for line in logs[log])
+        first = next((line for line in logs[log] if line.get("timestamp")), {})
+        return first.get("timestamp", "~"), marked, first.get("sessionId") != log
+
+    return sorted(logs, key=began)
+
+
+def _owner(line: Json, log: str) -> str:
+    """Return the session that wrote a line, as far as the line says so."""
+    forked = line.get("forkedFrom") or {}
+    return line.get("requestSessionId") or forked.get("sessionId") or line.get("sessionId") or log
+
+
+def _is_copy(line: Json, response: _Response) -> bool:
+    """Whether a line of another log is the message's too, and no other message to which somebody gave its id."""
+    return any(
+        line.get("uuid") == other.get("uuid")
+        or line.get("timestamp") == other.get("timestamp")
+        or line["message"]["content"] == other["message"]["content"]
+        for other in response.lines
+    )
+
+
+def _blocks(message: Json | None, kind: str) -> Iterator[Json]:
+    content = (message or {}).get("content")
+    for block in content if isinstance(content, list) else []:
+        if block.get("type") == kind:
+            yield block
+
+
+def _tokens(lines: Sequence[Json]) -> dict[str, int]:
+    shown = [line["message"].get("usage") or {} for line in lines]
+    last = [line["message"].get("usage") or {} for line in lines if line["message"].get("stop_reason") is not None]
+    return {
+        name: max((counts.get(key) or 0 for counts in (last[-1:] or shown)), default=0) for name, key in _TOKENS.items()
+    }
+
+
+def _add(found: dict[str, Counts], session: str, **more: int) -> None:
+    counts = found.setdefault(session, Counts())
+    for name, count in more.items():
+        setattr(counts, name, getattr(counts, name) + int(count))

@@ -796,6 +796,7 @@ class SessionAccumulator:
         kind = record.api_error_type or _string(record.error)
         if kind in (None, "unknown") and (found := _ERROR_TYPE.search(words)):
             kind = found[1]
+        kind = None if kind == "unknown" else kind
         thread.working = False
         self._failure(record, thread, moment, rest, now, status=status, kind=kind, words=words or None)
 

@@ -1198,6 +1198,15 @@ def test_the_type_of_an_old_error_is_read_from_its_words() -> None:
     assert (failure.status, failure.error_type) == (401, "authentication_error")
 
 
+def test_an_error_of_a_type_the_client_does_not_know_has_none(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.permanent_error("API Error: the model refused", status=None, kind=None)
+
+    failure = only(ApiFailure, spans(log.files()))
+
+    assert (failure.error_type, failure.status, failure.message) == (None, None, "API Error: the model refused")
+
+
 def test_a_line_that_stands_for_no_answer_gives_nothing(log: LogBuilder) -> None:
     log.prompt("Count")
     log.no_response()

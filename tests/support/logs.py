@@ -381,7 +381,9 @@ class Transcript:
         return answer.id
 
     def progress(self, message: Json) -> None:
-        """Note what a subagent has just said, by its whole message; clients of 2.1.9 to 2.1.81 do."""
+        """Note what a subagent has just said, by its whole message; only clients of 2.1.9 to 2.1.81 do."""
+        if not self._writer.since("2.1.9") or self._writer.since("2.1.82"):
+            return
         data = {"type": "agent_progress", "message": {"type": "assistant", "message": message}}
         self._append(self._line("progress", data=data), {})
 

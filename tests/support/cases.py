@@ -531,6 +531,16 @@ def hooks() -> Files:
     return log.files()
 
 
+def hooks_summed_up() -> Files:
+    """2.1.72: nothing but those that run when a turn stops is noted, and only in sum."""
+    log = LogBuilder(version="2.1.72")
+    log.prompt("Count")
+    log.answer(text("Two."))
+    runs = [{"command": "check", "durationMs": 1500}, {"command": "tidy", "durationMs": 20}]
+    log.system("stop_hook_summary", toolUseID="stop-1", hookCount=2, hookInfos=runs, hookErrors=["the gate is shut"])
+    return log.files()
+
+
 def mcp_and_skills() -> Files:
     """Tools of an MCP server, one of which fails, and an answer under a skill."""
     log = LogBuilder()
@@ -565,7 +575,7 @@ def worktree() -> Files:
 def unknown() -> Files:
     """Types, fields, blocks, tools and stop reasons that nobody knows yet, and lines that are none."""
     log = LogBuilder(version="3.0.0")
-    log.raw({"type": "observer-note", "sessionId": log.session, "note": {"deep": [1, 2]}})
+    log.raw({"type": "observer-note", "sessionId": log.session, "note": {"deep": [1, "tree"]}})
     log.prompt("Count", mood="curious")
     log.raw({"type": "dream", "message": {"id": "msg_dream", "model": "claude-opus-9", "usage": usage()}})
     log.raw(b"[1, 2]")
@@ -647,6 +657,7 @@ CASES = {
         queued_prompts,
         commands,
         hooks,
+        hooks_summed_up,
         mcp_and_skills,
         worktree,
         unknown,

@@ -14,9 +14,28 @@ from pathlib import Path
 
 from daemon.tailer import open_log
 from llma_core.claude_code.layout import LogPath, classify
-from llma_core.claude_code.records import glance, milliseconds
+from llma_core.claude_code.records import (
+    AssistantRecord,
+    AttachmentRecord,
+    SystemRecord,
+    UserRecord,
+    decode,
+    glance,
+    milliseconds,
+)
+from llma_core.errors import RecordError
 
-__all__ = ["LOG_SUFFIXES", "Catalog", "Unit", "by_first_line", "project_files", "project_folders", "session_files"]
+__all__ = [
+    "LOG_SUFFIXES",
+    "Catalog",
+    "Opening",
+    "Unit",
+    "by_first_line",
+    "opening",
+    "project_files",
+    "project_folders",
+    "session_files",
+]
 
 Found = tuple[str, os.stat_result]
 
@@ -52,6 +71,21 @@ class Unit:
     def paths(self) -> list[str]:
         """The logs, the main one first."""
         return [*([self.main] if self.main else []), *sorted(self.agents)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a session began.
+
+    Attributes:
+        session: its id.
+        cwd: its first working directory, or None where that is not known yet.
+        at: the time of its first line, in milliseconds since the epoch, or None.
+    """
+
+    session: str
+    cwd: str | None = None
+    at: int | None = None
 
 
 class Catalog:
@@ -126,6 +160,22 @@ def _named_inside(path: str, place: LogPath) -> str | None:
         if session := glance(line).session_id:
             return session
     return None
+
+
+def opening(unit: Unit) -> Opening:
+    """Return how a session began, as far as the first lines of its logs tell it."""
+    at = None
+    for path in unit.paths:
+        for line in _first_lines(path):
+            if at is None:
+                at = milliseconds(glance(line).timestamp)
+            try:
+                record = decode(line)
+            except RecordError:
+                continue
+            if isinstance(record, UserRecord | AssistantRecord | SystemRecord | AttachmentRecord) and record.cwd:
+                return Opening(session=unit.session, cwd=record.cwd, at=at)
+    return Opening(session=unit.session, at=at)
 
 
 def _first_line_key(unit: Unit) -> tuple[int, bool, bool, str]:

@@ -1,4 +1,4 @@
-"""Claude Code's own settings files: the `env` block a user may already have there."""
+"""Claude Code's own settings files: the `env` block a user or a project may already have there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "read_env", "read_regular"]
+__all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "env_block", "read_env", "read_regular", "read_with_status"]
 
 # A settings file is a few kilobytes; whatever is larger is not one, and is not worth the memory.
 MAX_FILE_BYTES = 1024 * 1024
@@ -36,13 +36,24 @@ def read_regular(path: Path, limit: int = MAX_FILE_BYTES) -> bytes | None:
     Raises:
         UnreadableFileError: it is no regular file, has more than *limit* bytes, or the system refuses to read it.
     """
+    found = read_with_status(path, limit)
+    return None if found is None else found[0]
+
+
+def read_with_status(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os.stat_result] | None:
+    """Return what `read_regular` does, and the status of the very file that was read.
+
+    Raises:
+        UnreadableFileError: as `read_regular` raises it.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UnreadableFileError(path, _words(error)) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise UnreadableFileError(path, "is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
@@ -52,22 +63,29 @@ def read_regular(path: Path, limit: int = MAX_FILE_BYTES) -> bytes | None:
             raise UnreadableFileError(path, _words(error)) from error
     if len(data) > limit:
         raise UnreadableFileError(path, f"is larger than {limit} bytes")
-    return data
+    return data, status
 
 
 def read_env(config_dir: Path) -> Mapping[str, str]:
-    """Return the `env` block of `settings.json` in *config_dir*, as the strings an environment would hold.
-
-    Numbers and booleans become their JSON text, and so do lists and objects, which lets an object be written as one;
-    null counts as absent. A missing file, or one without the block, gives an empty mapping.
+    """Return the `env` block of `settings.json` in *config_dir*; an empty mapping where there is none.
 
     Raises:
         UnreadableFileError: the file cannot be read, is no JSON object, or its `env` is no object.
     """
     path = config_dir / "settings.json"
     data = read_regular(path)
-    if data is None:
-        return {}
+    return {} if data is None else env_block(path, data)
+
+
+def env_block(path: Path, data: bytes) -> Mapping[str, str]:
+    """Return the `env` block of the settings file *path* that holds *data*, as the strings an environment would hold.
+
+    Numbers and booleans become their JSON text, and so do lists and objects, which lets an object be written as one;
+    null counts as absent. A file without the block gives an empty mapping.
+
+    Raises:
+        UnreadableFileError: it is no JSON object, or its `env` is no object.
+    """
     try:
         # utf-8-sig: editors of other systems put a byte order mark in front.
         document = json.loads(data.decode("utf-8-sig"))

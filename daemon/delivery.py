@@ -22,7 +22,7 @@ import asyncio
 import math
 import random as random_module
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Self
@@ -317,6 +317,22 @@ class Delivery:
             self._batcher.add(event, self._clock())
             self._put += 1
             self._bell.ring()
+
+    def add(self, events: Iterable[CaptureEvent]) -> None:
+        """Queue *events* behind all others although there may be no room: what was asked for when there was some.
+
+        Raises:
+            DeliveryClosed: the delivery is closed.
+            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+        """
+        self._raise_error()
+        if self._closing:
+            raise DeliveryClosed("the delivery is closed")
+        now = self._clock()
+        for event in events:
+            self._batcher.add(event, now)
+            self._put += 1
+        self._bell.ring()
 
     async def wait_room(self) -> None:
         """Wait until `has_room`. Raises as `put` does."""

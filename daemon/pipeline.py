@@ -2,7 +2,8 @@
 
 A pipeline is built when a session has something to read. It reads every file from byte 0: what stands before the
 committed offsets only rebuilds the accumulator's state, in silence. An event goes out if the last line it rests on lies
-beyond its file's committed offset and its identity is neither settled nor on its way.
+beyond its file's committed offset and its identity is neither settled nor on its way. Whether it may, and how much it
+says, is asked anew with every step.
 
 Everything here is synchronous and driven from outside: the service runs it in its reading thread, tests and `preview`
 by hand.
@@ -11,20 +12,30 @@ by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from daemon.catalog import Unit
+from daemon.catalog import Opening, Unit
 from daemon.ledger import LineEnd
-from daemon.routing import Routing
+from daemon.project_settings import UNRESTRAINED, Restraint
+from daemon.routing import Held, Route, Routing, Ruling
 from daemon.store import FileMark, FrozenRoute, Owed, Settled
 from daemon.tailer import TAIL_BYTES, Tail, open_log
 from llma_core import events
-from llma_core.claude_code.records import AssistantRecord, UnknownRecord, blocks, decode, decode_meta
+from llma_core.claude_code.records import (
+    AssistantRecord,
+    UnknownRecord,
+    blocks,
+    decode,
+    decode_meta,
+    glance,
+    milliseconds,
+)
 from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.events import Attribution, CaptureEvent
@@ -168,6 +179,7 @@ class Pipeline:
         claims: who wrote what first.
         routing: whose the events are.
         frozen: the session's route if it was decided before.
+        restraint: what its project's files made stricter before.
         owed: tells the traces that the store says are owed.
         first_start: milliseconds; what is older is history and not sent. None: everything is sent.
         has_main: whether a session id has a main log of its own in this folder.
@@ -183,6 +195,7 @@ class Pipeline:
         claims: Claims,
         routing: Routing,
         frozen: FrozenRoute | None = None,
+        restraint: Restraint = UNRESTRAINED,
         owed: Callable[[], Iterable[Owed]] = tuple,
         first_start: int | None = None,
         has_main: Callable[[str], bool] = lambda _session: False,
@@ -191,11 +204,15 @@ class Pipeline:
     ) -> None:
         self.unit = unit
         self.frozen = frozen
+        self.restraint = restraint
         self.tails: dict[str, Tail] = {}
         self._marks = marks
         self._claims = claims
         self._routing = routing
+        self._began: int | None = None
+        self._ruling: Ruling | None = None
         self._attribution: Attribution | None = None
+        self._route: Route | None = None
         self._owed: set[tuple[str, int]] = set()
         self._owed_in_store = owed
         self._first_start = first_start
@@ -236,22 +253,29 @@ class Pipeline:
 
         Raises:
             Replaced: a file was truncated or replaced.
+            Held: the session has to wait; the pipeline must be built anew when it no longer has.
             OSError: a file cannot be read.
         """
-        progress = Progress()
         self.open()
-        self._read_metas(progress, now)
-        try:
+        with self._step() as progress:
+            self._read_metas(progress, now)
             self._read(progress, now, budget)
-        except (Replaced, OSError):
+            if not progress.more:
+                self._admit(self._accumulator.poll(now), progress)
+        return progress
+
+    @contextmanager
+    def _step(self) -> Iterator[Progress]:
+        progress = Progress()
+        self._ruling = self._attribution = None
+        try:
+            yield progress
+        except (Replaced, Held, OSError):
             # What this step has found is lost with the pipeline: the next one must be free to find it again.
             for emission in progress.emissions:
                 if not emission.again:
                     self._claims.release(emission.settled.identity)
             raise
-        if not progress.more:
-            self._admit(self._accumulator.poll(now), progress)
-        return progress
 
     def _read(self, progress: Progress, now: float, budget: int) -> None:
         left = budget
@@ -269,17 +293,29 @@ class Pipeline:
             progress.more = progress.more or chunk.more
 
     def poll(self, now: float) -> Progress:
-        """Return what the time made final."""
-        progress = Progress()
-        self._read_metas(progress, now)
-        self._admit(self._accumulator.poll(now), progress)
+        """Return what the time made final.
+
+        Raises:
+            Held: as for `advance`.
+        """
+        with self._step() as progress:
+            self._read_metas(progress, now)
+            self._admit(self._accumulator.poll(now), progress)
         return progress
 
     def end(self, now: float) -> Progress:
-        """Return what is final because the session has ended."""
-        progress = Progress()
-        self._read_metas(progress, now)
-        self._admit(self._accumulator.end(now), progress)
+        """Return what is final because the session has ended.
+
+        Raises:
+            Held: as for `advance`.
+        """
+        with self._step() as progress:
+            self._read_metas(progress, now)
+            self._admit(self._accumulator.end(now), progress)
+            self._write_off(progress)
+        return progress
+
+    def _write_off(self, progress: Progress) -> None:
         for row in self._owed_in_store():
             # Nothing is left that it could tell of, or an earlier ending tells it all. It would be owed for ever.
             identity = f"{row.trace}|{row.ending}"
@@ -289,7 +325,6 @@ class Pipeline:
                 progress.emissions.append(
                     Emission(settled=settled, event=None, rest=None, pays=row),
                 )
-        return progress
 
     # ------------------------------------------------------------------ what others ask
 
@@ -312,6 +347,16 @@ class Pipeline:
         return self._accumulator.last_version
 
     @property
+    def route(self) -> Route | None:
+        """Where the session's events go; None before the first."""
+        return self._route
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line each on what the project's files say in vain, as of the last step that asked."""
+        return self._ruling.project.warnings if self._ruling is not None else ()
+
+    @property
     def unread(self) -> int:
         """Bytes known to stand in the files and not read."""
         return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
@@ -325,6 +370,8 @@ class Pipeline:
             progress.bad_lines += 1
             self._complain(path, line, "longer than the limit")
             return
+        if self._began is None:
+            self._began = milliseconds(glance(line.data).timestamp)
         try:
             record = decode(line.data, requests=self._whole_inputs)
         except RecordError as error:
@@ -419,7 +466,7 @@ class Pipeline:
         rest = span.rest
         if rest.end <= self.tails[rest.file].committed or self._is_history(span):
             return None
-        if not self._routing.allows(self._accumulator.first_cwd, span.context.cwd):
+        if not self._rule().allows(self._accumulator.first_cwd, span.context.cwd):
             return None
         identity = events.identity(span)
         owner = self._claims.owner(identity)
@@ -492,6 +539,8 @@ class Pipeline:
         return ending
 
     def _trace(self, span: Trace) -> Emission | None:
+        if not self._rule().allows(self._accumulator.first_cwd):
+            return None
         attribution = self.attribution()
         if (span.scope == "session") != (attribution.grouping == "session"):
             return None
@@ -516,9 +565,26 @@ class Pipeline:
         )
 
     def attribution(self) -> Attribution:
-        """Return whose the session's events are; decided with the first of them."""
+        """Return whose the session's events are, which is decided with the first of them, and what they may say now.
+
+        Raises:
+            Held: the session has to wait.
+        """
         if self._attribution is None:
-            if self.frozen is None:
-                self.frozen = self._routing.freeze(self.unit.session, self._accumulator.first_cwd)
-            self._attribution = self._routing.attribution(self.frozen)
+            ruling = self._rule()
+            route = ruling.route
+            assert route is not None
+            if self.frozen is None or (self.frozen.host, self.frozen.key) != (route.host, route.fingerprint):
+                self.frozen = self._routing.freeze(self._opening(), ruling, self.frozen)
+            self._route = route
+            self._attribution = self._routing.attribution(self.frozen, ruling)
         return self._attribution
+
+    def _rule(self) -> Ruling:
+        if self._ruling is None:
+            self._ruling = self._routing.rule(self._opening(), self.frozen, self.restraint)
+            self.restraint = self._ruling.restraint
+        return self._ruling
+
+    def _opening(self) -> Opening:
+        return Opening(session=self.unit.session, cwd=self._accumulator.first_cwd, at=self._began)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from daemon.catalog import Catalog, by_first_line, project_files, project_folders
 from daemon.pipeline import Claims, Emission, Pipeline, Progress
-from daemon.routing import Routing
+from daemon.routing import Held, Routing
 from llma_core.claude_code.layout import classify
 from llma_core.events import CaptureEvent
 
@@ -56,8 +56,16 @@ def _logs_at(path: Path) -> Iterator[str]:
                 yield from _logs_at(folder)
 
 
-def preview(logs: Iterable[str], routing: Routing) -> Iterator[CaptureEvent]:
-    """Yield the events of *logs*, judged together: a message that stands in several of them comes once."""
+def preview(
+    logs: Iterable[str], routing: Routing, on_held: Callable[[str, str], None] = lambda _session, _reason: None
+) -> Iterator[CaptureEvent]:
+    """Yield the events of *logs*, judged together: a message that stands in several of them comes once.
+
+    Args:
+        logs: paths of logs.
+        routing: whose the events are.
+        on_held: called with the id of a session that would have to wait, and why; nothing of it is yielded.
+    """
     catalog = Catalog()
     for path in logs:
         catalog.add(path)
@@ -70,12 +78,15 @@ def preview(logs: Iterable[str], routing: Routing) -> Iterator[CaptureEvent]:
             routing=routing,
             has_main=partial(catalog.has_main, unit.folder),
         )
-        more = True
-        while more:
-            progress = pipeline.advance(0.0, _SLICE_BYTES)
-            more = progress.more
-            yield from _events(progress)
-        yield from _events(pipeline.end(0.0))
+        try:
+            more = True
+            while more:
+                progress = pipeline.advance(0.0, _SLICE_BYTES)
+                more = progress.more
+                yield from _events(progress)
+            yield from _events(pipeline.end(0.0))
+        except Held as held:
+            on_held(unit.session, held.reason)
 
 
 def _events(progress: Progress) -> Iterator[CaptureEvent]:

@@ -1,7 +1,8 @@
 """What git knows of a folder: the user's e-mail and the origin's name, asked so that nothing in the folder can run.
 
 Folders come from session logs, so a repository may be anybody's. git is run without hooks and file system monitor,
-which are programs a repository can name; without locks, so that it never stands in the user's way; without terminal and
+which are programs a repository can name; without any transport, because the remote of a partial clone, from which git
+fetches what it misses, can name one too; without locks, so that it never stands in the user's way; without terminal and
 prompt; for at most two seconds; and for no other commands than those below.
 """
 
@@ -14,9 +15,14 @@ import subprocess
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
-__all__ = ["Repositories", "Repository", "origin", "origin_name", "user_email"]
+__all__ = ["Repositories", "Repository", "Tracking", "origin", "origin_name", "tracking", "user_email"]
+
+Tracking = Literal["untracked", "tracked", "outside", "unknown"]
+"""What git knows of a file: it stands in a work tree and is not tracked, or is; it stands outside any; git gave no
+answer."""
 
 _COMMANDS = frozenset({"config", "ls-files", "remote", "rev-parse"})
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
@@ -90,6 +96,28 @@ def origin(cwd: str) -> str | None:
         return None
 
 
+def tracking(folder: str, name: str) -> Tracking:
+    """Return what git knows of the file *name* in a folder below *folder*, such as `.claude/settings.json`.
+
+    A name that differs in case only counts as the same: there are file systems on which it is.
+    """
+    below, _, last = name.rpartition("/")
+    try:
+        inside = _git(folder, "rev-parse", "--is-inside-work-tree")
+        if inside != "true":
+            return "outside"
+        # The folder in between may have a repository of its own.
+        for place, path in ((folder, name), (f"{folder}/{below}", last)):
+            listed = _ask(place, "ls-files", "--", f":(icase){path}")
+            if listed is None:
+                return "unknown"
+            if listed.strip():
+                return "tracked"
+    except subprocess.TimeoutExpired:
+        return "unknown"
+    return "untracked"
+
+
 def origin_name(url: str) -> str | None:
     """Return the path of a remote's *url* as `owner/name`: no scheme, host, credentials, query or `.git`.
 
@@ -125,7 +153,20 @@ def _origin(cwd: str) -> str | None:
 
 
 def _git(cwd: str, command: str, *arguments: str) -> str | None:
-    """Return what `git command` prints in the folder *cwd*, without blanks around it; None where it fails.
+    """Return what `git command` prints in the folder *cwd*, without blanks around it; None where it fails or is mute.
+
+    Raises:
+        subprocess.TimeoutExpired: git did not answer in time; it has been killed.
+    """
+    answer = _ask(cwd, command, *arguments)
+    try:
+        return None if answer is None else answer.decode().strip() or None
+    except UnicodeDecodeError:
+        return None
+
+
+def _ask(cwd: str, command: str, *arguments: str) -> bytes | None:
+    """Return all that `git command` prints in the folder *cwd*; None where it fails.
 
     Raises:
         subprocess.TimeoutExpired: git did not answer in time; it has been killed.
@@ -138,7 +179,13 @@ def _git(cwd: str, command: str, *arguments: str) -> str | None:
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT_VARIABLES
     }
-    environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    environ |= {
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        # A list of transports overrules what a repository allows; on it is the name of none.
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_NO_LAZY_FETCH": "1",
+    }
     try:
         answer = subprocess.run(  # noqa: S603 - a fixed program and command; the folder is an argument of its own
             # -C rather than the child's cwd: a folder that hangs must hang git, which the timeout ends, not us.
@@ -155,9 +202,4 @@ def _git(cwd: str, command: str, *arguments: str) -> str | None:
     except (OSError, ValueError):
         # ValueError: a path with a NUL or a lone surrogate, which no folder has.
         return None
-    if answer.returncode != 0:
-        return None
-    try:
-        return answer.stdout.decode().strip() or None
-    except UnicodeDecodeError:
-        return None
+    return answer.stdout if answer.returncode == 0 else None

@@ -3,10 +3,11 @@
     watcher, sweep -> which sessions may have grown
     pipeline       -> their new lines, as events (in a worker thread, one session at a time)
     settlement     -> which lines those events rest on
-    delivery       -> batches to the sink, until settled
+    deliveries     -> for each route batches to its sink, until settled
     store          -> offsets, settled identities, owed traces: one transaction for each acknowledged batch
 
-Reading waits while delivery has no room: the logs are the queue. A session's trace is given out when its process is
+A session is not read while its route has no room: the logs are the queue. One that has to wait for a word of the user's
+is held: noted in the store, and looked at again from time to time. A session's trace is given out when its process is
 gone from the client's registry, or when it has been quiet for long. Shutdown has two phases: reading stops, then what
 was read is delivered within the deadline; what is not is read again at the next start.
 """
@@ -14,26 +15,27 @@ was read is delivered within the deadline; what is not is read again at the next
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from daemon.catalog import LOG_SUFFIXES, Catalog, Unit, by_first_line
-from daemon.delivery import Delivery
+from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, opening
+from daemon.deliveries import Deliveries, MakeDelivery
 from daemon.delivery import Settled as Outcome
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
-from daemon.routing import Routing
+from daemon.project_settings import UNRESTRAINED, Restraint
+from daemon.routing import Held, Route, Routing, Ruling
 from daemon.sessions import LiveSessions
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
-from daemon.sinks import Stopped
-from daemon.store import Commit, FileMark, Store
+from daemon.store import Commit, FileMark, HeldSession, Store
 from daemon.sweep import Sweep
 from daemon.tailer import mark_at_end
 from daemon.watcher import Watcher
@@ -75,7 +77,14 @@ class _Active:
         self.seen_running = False
         self.ended = False
         self.due: float | None = None
-        self.frozen = pipeline.frozen is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A session that has to wait, and why."""
+
+    opening: Opening
+    reason: str
 
 
 class Service:
@@ -84,8 +93,8 @@ class Service:
     Args:
         config_dirs: Claude Code's config folders; each has a `projects` folder, now or later.
         store: the state.
-        make_delivery: builds where events go, around what settles them.
-        routing: whose they are.
+        make_delivery: builds where the events of a route go, around what settles them.
+        routing: whose they are, and which route they take.
         session_timeout: seconds of quiet after which a session without a live process has ended.
         notifier: the service manager.
         again: read everything from its beginning and send what was never settled, history too; stored offsets are never
@@ -97,7 +106,7 @@ class Service:
         *,
         config_dirs: Sequence[Path],
         store: Store,
-        make_delivery: Callable[[Callable[[Sequence[Outcome]], Awaitable[None]]], Delivery],
+        make_delivery: MakeDelivery,
         routing: Routing,
         session_timeout: float,
         notifier: Notifier | None = None,
@@ -119,6 +128,11 @@ class Service:
         self._active: dict[str, _Active] = {}
         self._queue: dict[str, dict[str, None]] = {}
         self._routes = store.routes()
+        self._restraints = {unit: Restraint.load(text) for unit, text in store.restraints().items()}
+        self._foreseen: dict[str, Route | None] = {}
+        self._held: dict[str, _Held] = {}
+        self._held_told: set[tuple[str | None, str]] = set()
+        self._warnings_told: set[str] = set()
         owed = store.owed()
         self._owed = owed_by_unit(owed)
         self._first_start: int | None = None
@@ -129,7 +143,7 @@ class Service:
         self._write_lock = asyncio.Lock()
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self._delivery = make_delivery(self._settle)
+        self._deliveries = Deliveries(make_delivery, self._settle)
 
     # ------------------------------------------------------------------ life cycle
 
@@ -145,7 +159,6 @@ class Service:
             lambda path: _discard(loop.call_soon_threadsafe(self._hint, path)),
             lambda: _discard(loop.call_soon_threadsafe(self._hint_all)),
         )
-        self._delivery.start()
         try:
             watcher.start()
             await self._first_sweep()
@@ -154,7 +167,7 @@ class Service:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_loop())
                 tasks.create_task(self._tick_loop(watcher))
-                tasks.create_task(self._watch_delivery())
+                tasks.create_task(self._deliveries.wait_failed())
                 tasks.create_task(self._end_when_stopped())
         except* _Stop:
             pass
@@ -172,7 +185,6 @@ class Service:
             wanted: which sessions to look at.
         """
         loop = asyncio.get_running_loop()
-        self._delivery.start()
         try:
             await self._first_sweep()
             order = by_first_line(self._catalog.units.values())
@@ -230,12 +242,9 @@ class Service:
         await self._stopping.wait()
         raise _Stop
 
-    async def _watch_delivery(self) -> None:
-        await self._delivery.wait_closed()
-
     async def _close(self) -> None:
         try:
-            await self._delivery.aclose(DRAIN_SECONDS)
+            await self._deliveries.aclose(DRAIN_SECONDS)
         finally:
             await self._write(self._settlement.commit)
             self._store_thread.shutdown()
@@ -244,27 +253,24 @@ class Service:
             self._reader.close()
 
     async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
-        """Wait for *work*, as long as batches are accepted from time to time and the receiver is not given up."""
-        stopped = asyncio.create_task(self._until_delivery_stopped())
+        """Wait for *work*, as long as batches are accepted from time to time."""
+        failed = asyncio.create_task(self._deliveries.wait_failed())
         try:
             while True:
-                before = self._delivery.stats.batches
+                before = self._deliveries.batches
                 done, _ = await asyncio.wait(
-                    {work, stopped}, timeout=ONCE_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {work, failed}, timeout=ONCE_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 if work in done:
                     return work.result()
-                if done or self._delivery.stats.batches == before:
+                if failed in done:
+                    failed.result()
+                if self._deliveries.batches == before:
                     return False
         finally:
             work.cancel()
-            stopped.cancel()
-            await asyncio.wait({work, stopped})
-
-    async def _until_delivery_stopped(self) -> None:
-        state = self._delivery.state
-        while not isinstance(state, Stopped):
-            state = await self._delivery.next_state(state)
+            failed.cancel()
+            await asyncio.wait({work, failed})
 
     # ------------------------------------------------------------------ hints and sweeps
 
@@ -299,6 +305,8 @@ class Service:
                 _log.info("session_removed", session=unit.session, action="its trace is not sent")
 
     def _enqueue(self, unit: Unit) -> None:
+        if unit.name in self._held:
+            return
         self._queue.setdefault(unit.folder, {})[unit.name] = None
         self._wake.set()
 
@@ -309,6 +317,7 @@ class Service:
     async def _first_sweep(self) -> None:
         loop = asyncio.get_running_loop()
         changed, _ = await loop.run_in_executor(self._read_thread, self._sweep.full)
+        await self._stored(self._store.release)
         known = self._store.files()
         found = [(path, file.device, file.inode) for path, file in self._sweep.files.items()]
         self._settlement.marks.update(marks_by_path(found, known))
@@ -358,6 +367,7 @@ class Service:
                 hot_at = now + HOT_SWEEP_SECONDS
                 if full:
                     full_at = now + FULL_SWEEP_SECONDS
+                await self._look_at_held()
                 self._reopen_owing()
             self._end_sessions(now)
             await self._write(self._settlement.commit)
@@ -410,32 +420,70 @@ class Service:
         while True:
             unit = self._next_unit()
             if unit is None:
-                self._wake.clear()
-                due = [active.due for active in self._active.values() if active.due is not None]
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(min(due, default=None)):
-                        await self._wake.wait()
+                await self._rest()
                 for active in list(self._active.values()):
                     if active.due is not None and active.due <= loop.time():
                         self._enqueue(active.pipeline.unit)
-                continue
-            await self._delivery.wait_room()
-            if await self._step(unit):
+            elif await self._step(unit):
                 self._resume(unit)
 
+    async def _rest(self) -> None:
+        """Wait until there is something to read: a hint, a session that is due, or room on a route that had none."""
+        self._wake.clear()
+        waiting = {name for units in self._queue.values() for name in units}
+        due = [active.due for name, active in self._active.items() if active.due is not None and name not in waiting]
+        stalled = {route for name in waiting if (route := self._stalled_on(name)) is not None}
+        woken = asyncio.ensure_future(self._wake.wait())
+        room = asyncio.ensure_future(self._deliveries.wait_room(stalled))
+        try:
+            async with asyncio.timeout_at(min(due, default=None)):
+                await asyncio.wait({woken, room}, return_when=asyncio.FIRST_COMPLETED)
+            if room.done():
+                room.result()
+        except TimeoutError:
+            pass
+        finally:
+            woken.cancel()
+            room.cancel()
+            await asyncio.gather(woken, room, return_exceptions=True)
+
     def _next_unit(self) -> Unit | None:
-        """Take the next session to look at: folders in turn, within one folder in order."""
-        while self._queue:
-            folder, units = next(iter(self._queue.items()))
-            del self._queue[folder]
-            name = next(iter(units))
-            del units[name]
-            if units:
-                self._queue[folder] = units
-            unit = self._catalog.units.get(name)
+        """Take the next session to look at: folders in turn, within one folder in order; none whose route is full."""
+        for folder in list(self._queue):
+            units = self._queue[folder]
+            for name in [name for name in units if name not in self._catalog.units]:
+                del units[name]
+            unit = next(self._readable([self._catalog.units[name] for name in units]), None)
             if unit is not None:
+                del units[unit.name]
+                # Its folder's next turn comes after those of all others.
+                del self._queue[folder]
+                if units:
+                    self._queue[folder] = units
                 return unit
+            if not units:
+                del self._queue[folder]
         return None
+
+    def _readable(self, units: Sequence[Unit]) -> Iterator[Unit]:
+        """Pick those of *units* that can be read now, in order.
+
+        Behind one that cannot for now, a session of the same folder that was never looked at waits too: it may be its
+        fork. Behind one whose route is stopped it does not, as that may be for ever.
+        """
+        stalled: set[str] = set()
+        for unit in units:
+            if (route := self._stalled_on(unit.name)) is not None:
+                if not self._deliveries.is_stopped(route):
+                    stalled.add(unit.folder)
+            elif unit.name in self._foreseen or unit.name in self._active or unit.folder not in stalled:
+                yield unit
+
+    def _stalled_on(self, name: str) -> Route | None:
+        """Return the route of a session if it has no room; None if it has, or if the route is not known yet."""
+        active = self._active.get(name)
+        route = (active.pipeline.route if active is not None else None) or self._foreseen.get(name)
+        return route if route is not None and not self._deliveries.has_room(route) else None
 
     async def _step(self, unit: Unit, *, finish: bool = False) -> bool:
         """Read a slice of *unit*, hand over what became final, and return whether there is more to read at once."""
@@ -443,6 +491,8 @@ class Service:
         active = self._active.get(unit.name)
         try:
             if active is None:
+                if not await self._foresee(unit):
+                    return unit.name not in self._held
                 active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
             pipeline = active.pipeline
             self._reading = unit.name
@@ -453,6 +503,9 @@ class Service:
             self._settlement.drop(active.pipeline)
             del self._active[unit.name]
             return True
+        except Held as held:
+            await self._hold([unit.name], held)
+            return False
         except OSError as error:
             # The next sweep finds the file again, when it can be read or has changed.
             _log.warning("log_unreadable", path=error.filename or unit.session, reason=error.strerror or str(error))
@@ -476,6 +529,9 @@ class Service:
             self._reading = unit.name
             try:
                 progress = await loop.run_in_executor(self._read_thread, pipeline.end, loop.time())
+            except Held as held:
+                await self._hold([unit.name], held)
+                return False
             finally:
                 self._reading = None
             await self._hand_over(active, progress)
@@ -488,6 +544,7 @@ class Service:
             claims=self._claims,
             routing=self._routing,
             frozen=self._routes.get(unit.name),
+            restraint=self._restraints.get(unit.name, UNRESTRAINED),
             owed=lambda: tuple(self._owed.get(unit.name, ())),
             first_start=None if self._again else self._first_start or None,
             has_main=partial(self._catalog.has_main, unit.folder),
@@ -495,26 +552,38 @@ class Service:
 
     async def _hand_over(self, active: _Active, progress: Progress) -> None:
         pipeline = active.pipeline
+        name, frozen = pipeline.unit.name, pipeline.frozen
+        self._tell_warnings(pipeline.warnings)
+        # Before any line of it counts as settled: it was refused because of this.
+        await self._restrain([name], pipeline.restraint)
         wanted = self._settlement.note(pipeline, progress)
         active.due = pipeline.due()
-        if not active.frozen and pipeline.frozen is not None:
+        if frozen is not None and self._routes.get(name) != frozen:
             # Before the first event leaves: a crash must not let the session come back as someone else's.
-            active.frozen = True
-            self._routes[pipeline.unit.name] = pipeline.frozen
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._store_thread, self._store.freeze, pipeline.unit.name, pipeline.frozen)
-        for event in wanted:
-            await self._delivery.put(event)
+            await self._stored(partial(self._store.freeze, name, frozen))
+            self._routes[name] = frozen
+        if wanted:
+            assert pipeline.route is not None
+            self._deliveries.put(pipeline.route, wanted)
 
     async def _read_units(self, units: Sequence[Unit]) -> bool:
-        for unit in units:
-            while await self._step(unit, finish=True):
-                await self._delivery.wait_room()
-            if unit.name in self._active and await self._forget(unit):
-                continue
-        settled = await self._delivery.flush()
+        left = {unit.name: unit for unit in units}
+        while left:
+            unit = next(self._readable(list(left.values())), None)
+            if unit is None:
+                stalled = {route for name in left if (route := self._stalled_on(name)) is not None}
+                if all(self._deliveries.is_stopped(route) for route in stalled):
+                    break
+                await self._deliveries.wait_change(
+                    [route for route in stalled if not self._deliveries.is_stopped(route)]
+                )
+            elif not await self._step(unit, finish=True):
+                del left[unit.name]
+                if unit.name in self._active:
+                    await self._forget(unit)
+        settled = await self._deliveries.flush()
         await self._write(self._settlement.commit)
-        return settled and not self._settlement.waiting
+        return settled and not left and not self._held and not self._settlement.waiting
 
     async def _forget(self, unit: Unit) -> bool:
         """Drop a session from memory once everything of it is settled."""
@@ -526,6 +595,93 @@ class Service:
         del self._active[unit.name]
         return True
 
+    # ------------------------------------------------------------------ sessions that have to wait
+
+    async def _foresee(self, unit: Unit) -> bool:
+        """Find out, before a session is read, where its events will go; return whether they may be read now.
+
+        What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
+        """
+        loop = asyncio.get_running_loop()
+        self._reading = unit.name
+        began = await loop.run_in_executor(self._read_thread, opening, unit)
+        if began.cwd is None:
+            return True
+        ruling = await loop.run_in_executor(self._read_thread, self._rule(unit.name, began))
+        self._tell_warnings(ruling.project.warnings)
+        self._foreseen[unit.name] = ruling.route
+        return self._stalled_on(unit.name) is None
+
+    def _rule(self, name: str, began: Opening) -> Callable[[], Ruling]:
+        frozen, restraint = self._routes.get(name), self._restraints.get(name, UNRESTRAINED)
+        return partial(self._routing.rule, began, frozen, restraint)
+
+    def _tell_warnings(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            if warning not in self._warnings_told:
+                self._warnings_told.add(warning)
+                _log.warning("project_setting_ignored", reason=warning)
+
+    async def _restrain(self, names: Sequence[str], restraint: Restraint) -> None:
+        """Remember what sessions are restrained to: a file of their project may say less when they are read again."""
+        fresh: dict[str, Restraint] = {}
+        for name in names:
+            known = self._restraints.get(name, UNRESTRAINED)
+            if (both := known.also(restraint)) != known:
+                fresh[name] = both
+        if fresh:
+            texts = {name: both.dump() for name, both in fresh.items()}
+            await self._stored(partial(self._store.restrain, texts))
+            self._restraints |= fresh
+
+    async def _hold(self, names: Sequence[str], held: Held) -> None:
+        """Let sessions wait for the user: what was read of them is forgotten, and their offsets stay."""
+        loop = asyncio.get_running_loop()
+        reason = held.reason
+        await self._restrain(names, held.restraint)
+        rows = []
+        for name in names:
+            active = self._active.pop(name, None)
+            if active is not None:
+                self._settlement.drop(active.pipeline)
+            self._foreseen.pop(name, None)
+            unit = self._catalog.units.get(name)
+            if unit is None:
+                continue
+            began = await loop.run_in_executor(self._read_thread, opening, unit)
+            self._held[name] = _Held(opening=began, reason=reason)
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            rows.append(HeldSession(unit=name, session=unit.session, folder=began.cwd, reason=reason, since=since))
+            if (began.cwd, reason) not in self._held_told:
+                self._held_told.add((began.cwd, reason))
+                _log.warning("session_held", session=unit.session, project=began.cwd, reason=reason)
+        await self._stored(partial(self._store.hold, rows))
+
+    async def _look_at_held(self) -> None:
+        """Take up the sessions that no longer have to wait."""
+        loop = asyncio.get_running_loop()
+        waiting: dict[tuple[str | None, str], list[str]] = {}
+        for name, held in self._held.items():
+            waiting.setdefault((held.opening.cwd, held.reason), []).append(name)
+        for (_, reason), names in waiting.items():
+            # What lets one go lets all go that wait in the same folder for the same reason, or they are held again.
+            first = self._held[names[0]]
+            try:
+                await loop.run_in_executor(self._read_thread, self._rule(names[0], first.opening))
+            except Held as held:
+                if held.reason != reason:
+                    await self._hold(names, held)
+                continue
+            await self._release(names)
+            _log.info("sessions_released", project=first.opening.cwd, sessions=len(names))
+
+    async def _release(self, names: Sequence[str]) -> None:
+        for name in names:
+            del self._held[name]
+            if (unit := self._catalog.units.get(name)) is not None:
+                self._enqueue(unit)
+        await self._stored(partial(self._store.release, names))
+
     # ------------------------------------------------------------------ settling
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -533,25 +689,15 @@ class Service:
 
     async def _write(self, make: Callable[[], Commit]) -> None:
         """Write what may be written, in one transaction; wait while the disk refuses it."""
-        loop = asyncio.get_running_loop()
         async with self._write_lock:
             commit = make()
             if not commit:
                 return
-            told = False
-            while True:
-                try:
-                    await loop.run_in_executor(self._store_thread, self._store.commit, commit)
-                    break
-                except sqlite3.Error as error:
-                    if not told:
-                        _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
-                        told = True
-                    if self._stopping.is_set():
-                        return
-                    await asyncio.sleep(_STORE_RETRY_SECONDS)
-            if told:
-                _log.info("store_writable_again")
+            try:
+                await self._stored(partial(self._store.commit, commit))
+            except sqlite3.Error:
+                # The service ends; what is not written is read again.
+                return
             self._settlement.written(commit)
             for row in commit.owed:
                 self._owed.setdefault(row.unit, []).append(row)
@@ -559,6 +705,28 @@ class Service:
                 self._owed[row.unit] = [other for other in self._owed.get(row.unit, ()) if other != row]
                 if not self._owed[row.unit]:
                     del self._owed[row.unit]
+
+    async def _stored(self, write: Callable[[], None]) -> None:
+        """Let the store write; wait while the disk refuses it.
+
+        Raises:
+            sqlite3.Error: the disk refuses it, and the service is to end.
+        """
+        loop = asyncio.get_running_loop()
+        told = False
+        while True:
+            try:
+                await loop.run_in_executor(self._store_thread, write)
+                break
+            except sqlite3.Error as error:
+                if not told:
+                    _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
+                    told = True
+                if self._stopping.is_set():
+                    raise
+                await asyncio.sleep(_STORE_RETRY_SECONDS)
+        if told:
+            _log.info("store_writable_again")
 
 
 class _Stop(Exception):  # noqa: N818 - ends the group of tasks; nothing is wrong

@@ -1,4 +1,4 @@
-"""What must survive: offsets, settled identities, owed traces, frozen routes, set-aside events, counters.
+"""What must survive: offsets, settled identities, owed traces, frozen routes, what holds sessions, counters.
 
 One SQLite file in WAL mode with synchronous=FULL: a commit costs a fraction of a millisecond, against one HTTP round
 trip a batch. Everything a batch changes is one transaction, so that a crash leaves the state before it or after it.
@@ -15,11 +15,22 @@ from pathlib import Path
 
 import structlog
 
-__all__ = ["Commit", "FileMark", "FrozenRoute", "Owed", "Rejected", "Settled", "SettledReader", "Store", "StoreError"]
+__all__ = [
+    "Commit",
+    "FileMark",
+    "FrozenRoute",
+    "HeldSession",
+    "Owed",
+    "Rejected",
+    "Settled",
+    "SettledReader",
+    "Store",
+    "StoreError",
+]
 
 _log = structlog.get_logger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _MARKER = "store-exists"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -51,8 +62,18 @@ CREATE TABLE routes (
     unit TEXT PRIMARY KEY,
     distinct_id TEXT NOT NULL,
     identified INTEGER NOT NULL,
-    grouping TEXT NOT NULL
+    grouping TEXT NOT NULL,
+    host TEXT,
+    key TEXT
 ) WITHOUT ROWID;
+CREATE TABLE held (
+    unit TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    folder TEXT,
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rejected (
     uuid TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -65,6 +86,21 @@ CREATE TABLE rejected (
 ) WITHOUT ROWID;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_UPGRADES = {
+    1: """
+ALTER TABLE routes ADD COLUMN host TEXT;
+ALTER TABLE routes ADD COLUMN key TEXT;
+CREATE TABLE held (
+    unit TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    folder TEXT,
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
+""",
+}
+"""What makes the next schema version of one."""
 
 
 class StoreError(Exception):
@@ -114,11 +150,40 @@ class Owed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenRoute:
-    """What was decided with a session's first event and holds for all others."""
+    """What was decided with a session's first event and holds for all others.
+
+    Attributes:
+        distinct_id: whose events they are.
+        identified: whether that is a person.
+        grouping: what one trace is.
+        host: where they go; None where that was not kept yet.
+        key: a fingerprint of the key they go with.
+    """
 
     distinct_id: str
     identified: bool
     grouping: str
+    host: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSession:
+    """A session that is not sent, and not lost, until the user has done something.
+
+    Attributes:
+        unit: its unit.
+        session: its id.
+        folder: its first working directory, if that is known.
+        reason: why, and what to do, in one line.
+        since: when it was found to be so, in ISO 8601.
+    """
+
+    unit: str
+    session: str
+    folder: str | None
+    reason: str
+    since: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +257,9 @@ class Store:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        elif version < SCHEMA_VERSION:
+            upgrade = "".join(_UPGRADES[number] for number in range(version, SCHEMA_VERSION))
+            connection.executescript(f"BEGIN;{upgrade}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         elif version > SCHEMA_VERSION:
             raise StoreError(
                 f"the state store {self._path} was written by a newer version (schema {version}); "
@@ -270,12 +338,34 @@ class Store:
             )
 
     def freeze(self, unit: str, route: FrozenRoute) -> None:
-        """Keep a session's route, unless one is kept already."""
+        """Keep a session's route. Of one that is kept already only host and key can change."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO routes VALUES (?, ?, ?, ?)",
-                (unit, route.distinct_id, route.identified, route.grouping),
+                "INSERT INTO routes VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT(unit) DO UPDATE SET host=excluded.host, key=excluded.key",
+                (unit, route.distinct_id, route.identified, route.grouping, route.host, route.key),
             )
+
+    def restrain(self, restraints: Mapping[str, str]) -> None:
+        """Remember what sessions are restrained to, as text; what was remembered of them before is replaced."""
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO restraints VALUES (?, ?)", list(restraints.items()))
+
+    def hold(self, held: Sequence[HeldSession]) -> None:
+        """Note that sessions have to wait; what was noted of them before is replaced."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
+                [(row.unit, row.session, row.folder, row.reason, row.since) for row in held],
+            )
+
+    def release(self, units: Sequence[str] | None = None) -> None:
+        """Note that sessions have to wait no longer; None: that it is not known of any."""
+        with self._transaction() as connection:
+            if units is None:
+                connection.execute("DELETE FROM held")
+            else:
+                connection.executemany("DELETE FROM held WHERE unit=?", [(unit,) for unit in units])
 
     def forget_owed(self, units: Sequence[str]) -> None:
         """Drop the traces owed by sessions whose files are gone: nothing can be said of them any more."""
@@ -335,11 +425,25 @@ class Store:
 
     def routes(self) -> dict[str, FrozenRoute]:
         """Return the frozen route of every session that has one."""
-        rows = self._connection.execute("SELECT unit, distinct_id, identified, grouping FROM routes")
+        rows = self._connection.execute("SELECT unit, distinct_id, identified, grouping, host, key FROM routes")
         return {
-            unit: FrozenRoute(distinct_id=distinct_id, identified=bool(identified), grouping=grouping)
-            for unit, distinct_id, identified, grouping in rows
+            unit: FrozenRoute(
+                distinct_id=distinct_id, identified=bool(identified), grouping=grouping, host=host, key=key
+            )
+            for unit, distinct_id, identified, grouping, host, key in rows
         }
+
+    def restraints(self) -> dict[str, str]:
+        """Return what each session is restrained to, of those that are."""
+        return dict(self._connection.execute("SELECT unit, restraint FROM restraints"))
+
+    def held(self) -> list[HeldSession]:
+        """Return the sessions that have to wait, those that wait longest first."""
+        rows = self._connection.execute("SELECT unit, session, folder, reason, since FROM held ORDER BY since, unit")
+        return [
+            HeldSession(unit=unit, session=session, folder=folder, reason=reason, since=since)
+            for unit, session, folder, reason, since in rows
+        ]
 
     def counters(self) -> dict[str, int]:
         """Return the counters since the store began."""

@@ -40,6 +40,7 @@ __all__ = [
     "build",
     "fit",
     "identity",
+    "platform_properties",
     "read",
     "refused_properties",
     "trace_key",
@@ -137,6 +138,11 @@ def refused_properties(names: Iterable[str]) -> frozenset[str]:
         or name.startswith("claude_code_")
         or (name.startswith("$ai_") and name not in _FREE_NAMES and not name.endswith(_PRICES))
     )
+
+
+def platform_properties(names: Iterable[str]) -> frozenset[str]:
+    """Return those of *names* that say more than something of their event: the receiver's own, such as a person's."""
+    return frozenset(name for name in names if name.startswith("$") and not name.startswith("$ai_"))
 
 
 # ---------------------------------------------------------------------- identity

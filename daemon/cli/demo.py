@@ -71,9 +71,9 @@ async def _play(folder: Path, settings: Settings) -> None:
             if view.kind == "trace":
                 done.set()
 
-    sink = LocalSink(events_path(settings.state_dir))
     with open_state(events_path(settings.state_dir).parent) as store:
-        service = build_service(settings, store, sink, watch=show)
+        events = events_path(settings.state_dir)
+        service = build_service(settings, store, lambda _route: LocalSink(events), purpose="local", watch=show)
         projects = folder / "claude" / "projects"
         projects.mkdir(parents=True)
         service.prepare("skip", time.time() - 1)

@@ -27,8 +27,12 @@ def preview(paths: tuple[Path, ...], log_format: str | None, log_level: str) -> 
     from daemon.repository import Repositories
     from daemon.routing import Routing
 
+    def tell_held(session: str, reason: str) -> None:
+        click.echo(f"warning: session {session} would wait: {reason}", err=True)
+
+    routing = Routing(settings, Repositories(), purpose="preview")
     try:
-        for event in events_of(list(find_logs(paths)), Routing(settings, Repositories())):
+        for event in events_of(list(find_logs(paths)), routing, tell_held):
             sys.stdout.buffer.write(event.body + b"\n")
     except NoLogError as error:
         raise fail(str(error)) from None

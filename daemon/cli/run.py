@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import structlog
 
-from daemon.cli.startup import build_service, capture_sink, load_settings, log_options, open_state
+from daemon.cli.startup import build_service, capture_sinks, load_settings, log_options, open_state
 from daemon.notify import Notifier
+from daemon.routing import Purpose, Route
 from daemon.service import Service
 from daemon.sinks import Sink
 
@@ -43,19 +45,24 @@ def run(
     """
     settings = load_settings({"state_dir": state_dir}, log_format=log_format, log_level=log_level)
     folder = settings.state_dir
-    sink: Sink
+    purpose: Purpose = "send"
+    make_sink: Callable[[Route], Sink]
     if local:
         from daemon.sinks.local import LocalSink, events_path
 
-        sink = LocalSink(events_path(folder))
-        folder = events_path(folder).parent
+        path = events_path(folder)
+        purpose, folder = "local", path.parent
+
+        def make_sink(_route: Route) -> Sink:
+            return LocalSink(path)
+
     else:
-        sink = capture_sink(settings)()
+        make_sink = capture_sinks(settings)
     with open_state(folder) as store:
         service_history = "send" if from_start or (once and store.first_start is None) else "skip"
 
         async def follow() -> bool:
-            service = build_service(settings, store, sink, notifier=Notifier(os.environ))
+            service = build_service(settings, store, make_sink, purpose=purpose, notifier=Notifier(os.environ))
             service.prepare(service_history, time.time())
             if once:
                 return await service.run_once()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,15 @@ from daemon.delivery import Settled as Outcome
 from daemon.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
 from daemon.notify import Notifier
 from daemon.repository import Repositories
-from daemon.routing import Routing
+from daemon.routing import Purpose, Route, Routing, configured_routes
 from daemon.service import Service
 from daemon.settings import Settings
-from daemon.sinks import Sink, SinkConfigError
+from daemon.sinks import Outcome as Answer
+from daemon.sinks import Sink, SinkConfigError, Stopped
 from daemon.store import Store, StoreError
+from llma_core.events import CaptureEvent
 
-__all__ = ["CONFIGURATION", "build_service", "capture_sink", "fail", "load_settings", "log_options", "open_state"]
+__all__ = ["CONFIGURATION", "build_service", "capture_sinks", "fail", "load_settings", "log_options", "open_state"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -60,7 +63,7 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
         for problem in error.problems[1:]:
             click.echo(f"error: {problem}", err=True)
         raise fail(error.problems[0], CONFIGURATION) from None
-    secrets = [settings.api_key] if settings.api_key else []
+    secrets = [key for _, key in settings.pairs()]
     try:
         logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
     except ValueError as error:
@@ -70,22 +73,48 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
     return settings
 
 
-def capture_sink(settings: Settings) -> Callable[[], Sink]:
-    """Return what builds the sink for PostHog.
+class _UnusableSink:
+    """Stands for a route whose sink cannot be built: it takes nothing and says why, and other routes go on."""
+
+    event_limit = sys.maxsize
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def send(self, events: Sequence[CaptureEvent]) -> Answer:
+        del events
+        return Stopped(reason=self._reason, hint="correct that and start the daemon again")
+
+    async def aclose(self) -> None:
+        pass
+
+
+def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
+    """Return what builds the sink of a route to PostHog.
 
     Raises:
-        click.exceptions.Exit: with 78: it is not enabled, or a host or proxy cannot be used.
+        click.exceptions.Exit: with 78: nothing is enabled, or a configured host or proxy cannot be used.
     """
     from daemon.sinks.capture import CaptureSink
 
+    def build(route: Route) -> CaptureSink:
+        return CaptureSink(route.host, route.key.reveal())
+
     try:
-        key = settings.require_enabled()
-        sink = CaptureSink(settings.host, key.reveal())
+        settings.require_enabled()
+        ready = {route: build(route) for route in configured_routes(settings)}
     except settings_module.ConfigError as error:
         raise fail(error.problems[0], CONFIGURATION) from None
     except SinkConfigError as error:
         raise fail(str(error), CONFIGURATION) from None
-    return lambda: sink
+
+    def make_sink(route: Route) -> Sink:
+        try:
+            return ready.pop(route, None) or build(route)
+        except SinkConfigError as error:
+            return _UnusableSink(str(error))
+
+    return make_sink
 
 
 @contextmanager
@@ -110,8 +139,9 @@ def open_state(folder: Path) -> Iterator[Store]:
 def build_service(
     settings: Settings,
     store: Store,
-    sink: Sink,
+    make_sink: Callable[[Route], Sink],
     *,
+    purpose: Purpose = "send",
     config_dirs: Sequence[Path] | None = None,
     notifier: Notifier | None = None,
     again: bool = False,
@@ -123,7 +153,8 @@ def build_service(
     Args:
         settings: the settings in force.
         store: the state.
-        sink: where events go.
+        make_sink: builds the sink of a route, once for each.
+        purpose: what the events are for.
         config_dirs: in place of the configured ones.
         notifier: the service manager.
         again: see `Service`.
@@ -131,19 +162,19 @@ def build_service(
         session_timeout: in place of the configured one, in seconds.
     """
 
-    def make_delivery(settle: Callable[[Sequence[Outcome]], Awaitable[None]]) -> Delivery:
+    def make_delivery(route: Route, settle: Callable[[Sequence[Outcome]], Awaitable[None]]) -> Delivery:
         async def settle_and_tell(outcomes: Sequence[Outcome]) -> None:
             await settle(outcomes)
             if watch is not None:
                 watch(outcomes)
 
-        return Delivery(sink, settle=settle_and_tell)
+        return Delivery(make_sink(route), settle=settle_and_tell, name=route.name)
 
     return Service(
         config_dirs=config_dirs if config_dirs is not None else settings.claude_config_dirs,
         store=store,
         make_delivery=make_delivery,
-        routing=Routing(settings, Repositories()),
+        routing=Routing(settings, Repositories(), purpose=purpose),
         session_timeout=session_timeout if session_timeout is not None else settings.session_timeout,
         notifier=notifier,
         again=again,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
         return
     if not rejected:
         for key, value in said.items():
-            if key != "set_aside":
+            if key not in ("set_aside", "held"):
                 click.echo(f"{key.replace('_', ' ')}: {value}")
+        for reason, number in Counter(row["reason"] for row in said["held"]).items():
+            click.echo(f"  {number} of them: {reason}")
         return
     for row in said["set_aside"]:
         click.echo(f"{row['at']} {row['name']} {row['uuid']} {row['bytes']} bytes: {row['reason']}")
@@ -54,6 +57,7 @@ def _gather(folder: Path) -> dict[str, Any]:
     try:
         counters = store.counters()
         running = is_held(folder)
+        held = store.held()
         return {
             "running": running,
             "pid": holder(folder) if running else None,
@@ -64,6 +68,8 @@ def _gather(folder: Path) -> dict[str, Any]:
             "cut": counters.get("cut", 0),
             "bad_lines": counters.get("bad_lines", 0),
             "traces_owed": len(store.owed()),
+            "sessions_held": len(held),
+            "held": [asdict(row) for row in held],
             "set_aside": [asdict(row) for row in store.rejected()],
         }
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ def test_without_patterns_everything_is_allowed() -> None:
         ("client-?", ["/data/client-a"], ["/data/client-ab", "/data/client-"]),
         ("/srv/a.b", ["/srv/a.b"], ["/srv/axb"]),
         ("/srv/**", ["/srv", "/srv/a/b"], ["/srv2"]),
+        ("/srv/a**b", ["/srv/a/x/b", "/srv/ab"], ["/srv/a/x"]),
+        ("/srv/a*b*c", ["/srv/abc", "/srv/axbbyc/d"], ["/srv/ab/c", "/srv/acb"]),
+        ("/", ["/", "/srv"], []),
+        ("**", ["/", "/srv"], []),
     ],
 )
 def test_a_pattern_names_a_folder_and_everything_below(pattern: str, inside: list[str], outside: list[str]) -> None:
@@ -57,3 +62,17 @@ def test_the_real_path_is_compared_too(tmp_path: Path) -> None:
 
 def test_climbing_out_of_a_folder_does_not_escape_it() -> None:
     assert not Folders(exclude=["/srv/secret"]).allow("/srv/open/../secret")
+
+
+@pytest.mark.parametrize("folder", ["/a\0b", "/a/\ud800", "", "/" + "a" * 10_000])
+def test_a_path_that_is_no_folder_is_compared_as_it_is(folder: str) -> None:
+    folders = Folders(exclude=["/a*"])
+    assert folders.allow(folder) == (folder == "")
+
+
+@pytest.mark.parametrize("pattern", ["/" + "*a" * 1000 + "b", "**/" * 1000 + "b", "/" + "**a" * 1000 + "/b"])
+def test_no_pattern_takes_long_on_any_path(pattern: str) -> None:
+    path = "/" + "a" * 100 + "/a" * 100
+    before = time.process_time()
+    assert Folders(exclude=[pattern]).allow(path)
+    assert time.process_time() - before < 5

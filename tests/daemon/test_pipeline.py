@@ -576,7 +576,15 @@ def test_whose_a_session_is_was_decided_with_its_first_event(desk: Desk) -> None
     pipeline = desk.pipeline(log)
     assert pipeline.frozen is None
     read(pipeline)
-    assert pipeline.frozen == FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
+    assert pipeline.frozen is not None
+    assert pipeline.route is not None
+    assert pipeline.frozen == FrozenRoute(
+        distinct_id="ada@example.com",
+        identified=True,
+        grouping="session",
+        host="https://us.i.posthog.com",
+        key=pipeline.route.fingerprint,
+    )
     frozen = FrozenRoute(distinct_id="bob", identified=False, grouping="message")
     again = desk.pipeline(log, claims=Claims(), frozen=frozen)
     emissions = read(again) + again.end(1.0).emissions

@@ -18,12 +18,12 @@ import structlog
 
 from daemon import service as service_module
 from daemon import settings as settings_module
-from daemon.delivery import Delivery
+from daemon.delivery import Delivery, Settle
 from daemon.notify import Notifier
 from daemon.preview import find_logs, preview
 from daemon.repository import Repositories
 from daemon.retry import RetryPolicy
-from daemon.routing import Routing
+from daemon.routing import Route, Routing
 from daemon.service import Service
 from daemon.settings import Settings
 from daemon.sinks.capture import CaptureSink
@@ -49,6 +49,11 @@ class _Ready(Notifier):
         return super().ready(status)
 
 
+def deliver(route: Route, settle: Settle) -> Delivery:
+    sink = CaptureSink(route.host, route.key.reveal())
+    return Delivery(sink, settle=settle, retry=RetryPolicy(base=0.05, cap=0.2))
+
+
 class Machine:
     """A user's machine in small: Claude Code's config folder, and the daemon's state."""
 
@@ -66,7 +71,7 @@ class Machine:
 
     def preview(self, **variables: str) -> dict[str, Event]:
         """What `preview` says of everything there is, by uuid."""
-        routing = Routing(self.settings(**variables), Repositories())
+        routing = Routing(self.settings(**variables), Repositories(), purpose="preview")
         return {event.uuid: json.loads(event.body) for event in preview(list(find_logs([self.config])), routing)}
 
     def offsets(self) -> dict[str, int]:
@@ -106,15 +111,14 @@ class Machine:
         **variables: str,
     ) -> AsyncIterator[Service]:
         """A service, ready to run."""
-        settings = self.settings(**variables)
+        own = {"POSTHOG_HOST": url, "POSTHOG_API_KEY": "phc_test", "POSTHOG_LLMA_CC_ENABLED": "true"}
+        settings = self.settings(**own | variables)
         store = Store(self.state)
         try:
             service = Service(
                 config_dirs=[self.config],
                 store=store,
-                make_delivery=lambda settle: Delivery(
-                    CaptureSink(url, "phc_test"), settle=settle, retry=RetryPolicy(base=0.05, cap=0.2)
-                ),
+                make_delivery=deliver,
                 routing=Routing(settings, Repositories()),
                 session_timeout=quiet,
                 notifier=notifier,

@@ -86,7 +86,7 @@ def test_the_table_is_what_users_were_promised() -> None:
 
 
 def test_every_setting_is_a_field_and_explained() -> None:
-    fields = {item.name for item in dataclasses.fields(Settings)} - {"config_file", "warnings", "sources"}
+    fields = {item.name for item in dataclasses.fields(Settings)} - {"projects", "config_file", "warnings", "sources"}
 
     assert fields == {setting.name for setting in SETTINGS}
     assert all(setting.help.endswith(".") for setting in SETTINGS)
@@ -273,16 +273,98 @@ def test_both_spellings_of_enabled_are_known_but_not_together(user: User) -> Non
     assert "is given twice" in user.problem()
 
 
-def test_following_projects_is_not_supported_yet(user: User) -> None:
-    user.write_config('enabled = "projects"')
+def test_following_projects_is_the_users_word_in_the_config_file_only(user: User) -> None:
+    user.write_config('enabled = " Projects "')
+    assert user.load().enabled == "projects"
+    assert user.load().why_disabled() is None
 
-    assert "'projects' is not supported in this version" in user.problem()
+    advice = "'projects' counts above the tables of config.toml only; set true or false here"
+    user.write_config('[[project]]\npath = "~/x"\nenabled = "projects"')
+    assert user.problem() == f"POSTHOG_LLMA_CC_ENABLED ({user.config_file}, [[project]] 1): {advice}"
+    user.write_config("")
+    assert user.problem({"POSTHOG_LLMA_CC_ENABLED": "projects"}) == f"POSTHOG_LLMA_CC_ENABLED (environment): {advice}"
+    path = user.write_claude_settings({"POSTHOG_LLMA_CC_ENABLED": "projects"})
+    assert user.problem() == f"POSTHOG_LLMA_CC_ENABLED ({path}): {advice}"
 
 
-def test_project_tables_are_not_supported_yet(user: User) -> None:
-    user.write_config('[[project]]\npath = "~/x"\n[[project]]\npath = "~/y"')
+# --- [[project]] tables of config.toml ---------------------------------------------------------------------------
 
-    assert user.problem() == f"{user.config_file}: [[project]] tables are not supported in this version; remove them"
+
+def test_project_tables_are_read_in_their_order(user: User) -> None:
+    user.write_config(
+        """
+        enabled = true
+        [[project]]
+        path = "~/x/**"
+        api_key = "phc_of_x"
+        host = "eu.posthog.com"
+        custom_properties = { team = "trees" }
+        [[project]]
+        path = ["~/y", "z"]
+        enabled = false
+        exclude = ["~/y/secret"]
+        """
+    )
+    first, second = user.load().projects
+
+    assert first.path == ("~/x/**",)
+    assert first.values == {
+        "api_key": Secret("phc_of_x"),
+        "host": "https://eu.i.posthog.com",
+        "custom_properties": {"team": "trees"},
+    }
+    assert first.label == f"{user.config_file}, [[project]] 1"
+    assert second.path == ("~/y", "z")
+    assert second.values == {"enabled": False, "exclude": ("~/y/secret",)}
+    assert list(user.load().pairs()) == [("https://eu.i.posthog.com", Secret("phc_of_x"))]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('path = "~/x"\nallow_custom_host = true', "allow_custom_host cannot hold for one project; set it above"),
+        ('path = "~/x"\nredact_secrets = false', "redact_secrets cannot hold for one project"),
+        ('path = "~/x"\nstate_dir = "/x"', "state_dir cannot hold for one project"),
+        ('path = "~/x"\nclaude_config_dir = "/x"', "claude_config_dir cannot hold for one project"),
+        ('path = "~/x"\nsession_timeout = 5', "session_timeout cannot hold for one project"),
+        ('path = "~/x"\nhots = "x"', "unknown setting 'hots'; did you mean host?"),
+        ('path = "~/x"\nhost = "https://evil.example"', "'evil.example' is not PostHog's"),
+        ('path = "~/x"\ncontent = "some"', "'some' is not known; set one of full, no_tool_content, metadata"),
+        ("enabled = true", 'path names no folder; set one such as path = "~/work/**"'),
+        ("path = []", "path names no folder"),
+        ('path = " "', "path names no folder"),
+        ("path = 5", "path names no folder"),
+    ],
+)
+def test_a_project_table_that_cannot_be_used_is_one_line(user: User, table: str, words: str) -> None:
+    user.write_config(f"[[project]]\n{table}")
+    problem = user.problem()
+
+    assert f"{user.config_file}, [[project]] 1" in problem
+    assert words in problem
+    assert len(problem.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", ['project = "x"', "[project]\npath = '~/x'", "project = [1]"])
+def test_what_is_no_list_of_tables_is_one_line(user: User, content: str) -> None:
+    user.write_config(content)
+
+    assert "project is not a list of tables; write each one below a line [[project]]" in user.problem()
+
+
+def test_a_table_with_a_key_in_a_file_that_others_can_read_is_refused(user: User) -> None:
+    user.write_config('[[project]]\npath = "~/x"\napi_key = "phc_of_x"', mode=0o644)
+
+    assert "holds a key and can be read by other users; run chmod 600" in user.problem()
+
+
+def test_a_table_that_gives_both_is_enough_to_start(user: User) -> None:
+    user.write_config('[[project]]\npath = "~/x"\nenabled = true\napi_key = "phc_of_x"')
+    assert user.load().why_disabled() is None
+    user.write_config('[[project]]\npath = "~/x"\nenabled = true')
+    assert user.load().why_disabled() is not None
+    user.write_config('[[project]]\npath = "~/x"\napi_key = "phc_of_x"')
+    assert user.load().why_disabled() is not None
 
 
 @pytest.mark.parametrize(
@@ -664,7 +746,8 @@ def test_enabled_with_a_key_gives_the_key(user: User) -> None:
     settings = user.load({"POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_API_KEY": KEY})
 
     assert settings.why_disabled() is None
-    assert settings.require_enabled().reveal() == KEY
+    settings.require_enabled()
+    assert list(settings.pairs()) == [("https://us.i.posthog.com", Secret(KEY))]
 
 
 def test_who_opted_out_sends_nothing(user: User) -> None:

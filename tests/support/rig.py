@@ -47,7 +47,7 @@ def routing_for(root: Path, *, grouping: str = "session", inputs: str = "delta")
         "POSTHOG_LLMA_TRACE_GROUPING": grouping,
         "POSTHOG_LLMA_INPUT": inputs,
     }
-    return Routing(load({}, environ, config_file=root / "none.toml", home=root), _REPOSITORIES)
+    return Routing(load({}, environ, config_file=root / "none.toml", home=root), _REPOSITORIES, purpose="preview")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

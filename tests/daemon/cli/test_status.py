@@ -43,6 +43,8 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "cut": 0,
         "bad_lines": 1,
         "traces_owed": 0,
+        "sessions_held": 0,
+        "held": [],
     }
     path = projects / log.path
     assert (aside["name"], aside["path"]) == ("$ai_generation", str(path))

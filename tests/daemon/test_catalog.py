@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon.catalog import Catalog, Unit, by_first_line, project_files
+from daemon.catalog import Catalog, Opening, Unit, by_first_line, opening, project_files
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.rig import log_files
 
@@ -278,3 +279,30 @@ def test_a_folder_that_is_named_like_a_log_is_none(tmp_path: Path) -> None:
 
 def test_a_root_that_is_missing_holds_nothing(tmp_path: Path) -> None:
     assert list(log_files(tmp_path / "missing")) == []
+
+
+# ---------------------------------------------------------------------- how a session began
+
+
+def test_how_a_session_began_is_in_its_first_lines(tmp_path: Path) -> None:
+    log = LogBuilder(start="2026-01-02T03:04:05.678Z", cwd="/home/ada/orchard")
+    log.prompt("one")
+    log.write(tmp_path)
+    catalog = Catalog()
+    unit = catalog.add(str(tmp_path / log.path))
+    assert unit is not None
+    began = opening(unit)
+    assert (began.session, began.cwd) == (log.session, "/home/ada/orchard")
+    first = json.loads(log.files()[log.path].splitlines()[0])
+    assert began.at == int(datetime.fromisoformat(first["timestamp"]).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"no line", b"[[[\n", b'{"type":"summary"}\n'])
+def test_a_log_that_does_not_say_it_yet_leaves_it_open(tmp_path: Path, content: bytes) -> None:
+    log = LogBuilder()
+    path = tmp_path / log.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    unit = Catalog().add(str(path))
+    assert unit is not None
+    assert opening(unit) == Opening(session=log.session)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.repository import Repositories, Repository, origin, origin_name, user_email
+from daemon.repository import Repositories, Repository, origin, origin_name, tracking, user_email
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -101,6 +101,46 @@ def test_no_program_a_repository_names_is_run(repository: Path, tmp_path: Path) 
     assert not ran.exists()
 
 
+@needs_git
+def test_what_git_knows_of_a_file(repository: Path, tmp_path: Path) -> None:
+    (repository / ".claude").mkdir()
+    settings = repository / ".claude" / "settings.local.json"
+    settings.touch()
+    name = ".claude/settings.local.json"
+
+    assert tracking(str(repository), name) == "untracked"
+    assert tracking(str(tmp_path), name) == "outside"
+    assert tracking(str(repository / ".git"), name) == "outside"
+    assert tracking("/no/such/folder", name) == "outside"
+    git(repository, "add", "-f", str(settings))
+    assert tracking(str(repository), name) == "tracked"
+    settings.unlink()
+    assert tracking(str(repository), name) == "tracked"
+
+
+@needs_git
+def test_a_file_tracked_in_another_case_or_by_a_repository_in_between_is_tracked(repository: Path) -> None:
+    folder = repository / "project"
+    (folder / ".claude").mkdir(parents=True)
+    (folder / ".claude" / "Settings.Local.json").touch()
+    git(repository, "add", "-f", str(folder / ".claude" / "Settings.Local.json"))
+    assert tracking(str(folder), ".claude/settings.local.json") == "tracked"
+
+    git(repository, "rm", "--quiet", "--cached", "-r", ".")
+    assert tracking(str(folder), ".claude/settings.local.json") == "untracked"
+    git(folder / ".claude", "init")
+    git(folder / ".claude", "add", "-f", "Settings.Local.json")
+    assert tracking(str(folder), ".claude/settings.local.json") == "tracked"
+
+
+@needs_git
+def test_an_index_that_git_cannot_read_tells_nothing(repository: Path) -> None:
+    (repository / ".claude").mkdir()
+    (repository / ".git" / "index").write_bytes(b"no index")
+
+    assert tracking(str(repository), ".claude/settings.local.json") == "unknown"
+
+
 def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +154,8 @@ def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     assert "-c core.fsmonitor=false -c core.hooksPath=/dev/null -C /some folder config --get user.email" in said
     assert "GIT_OPTIONAL_LOCKS=0" in said
     assert "GIT_TERMINAL_PROMPT=0" in said
+    assert "GIT_ALLOW_PROTOCOL=none" in said
+    assert "GIT_NO_LAZY_FETCH=1" in said
     assert not any(line.startswith("GIT_TRACE") for line in said)
     assert "/" in said
     assert "not a tty" in said

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +67,16 @@ class Machine:
         self.projects = self.config / "projects"
         self.projects.mkdir(parents=True)
         self.state.mkdir(mode=0o700)
+        self.config_file = root / "config.toml"
+
+    def writes_config(self, content: str) -> None:
+        """Write the user's config.toml."""
+        self.config_file.write_text(content)
+        self.config_file.chmod(0o600)
 
     def settings(self, **variables: str) -> Settings:
         environ = {"CLAUDE_CONFIG_DIR": str(self.config), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com", **variables}
-        return settings_module.load({}, environ, config_file=self.root / "none.toml", home=self.root)
+        return settings_module.load({}, environ, config_file=self.config_file, home=self.root)
 
     def preview(self, **variables: str) -> dict[str, Event]:
         """What `preview` says of everything there is, by uuid."""
@@ -438,6 +447,286 @@ async def test_grouping_by_prompt_gives_a_trace_for_each(machine: Machine, posth
     assert {event["uuid"]: event for event in posthog.events} == machine.preview(**grouped)
     traces = [event["properties"]["$ai_trace_id"] for event in posthog.events if event["event"] == "$ai_trace"]
     assert len(traces) == len(set(traces)) > len({event["properties"]["$ai_session_id"] for event in posthog.events})
+
+
+# ---------------------------------------------------------------------- projects
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[CaptureServer]:
+    """Another receiver."""
+    async with CaptureServer() as server:
+        yield server
+    assert server.violations == []
+
+
+@pytest.fixture
+def orchard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in a git work tree."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    folder = tmp_path / "orchard"
+    folder.mkdir()
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, timeout=10)
+    subprocess.run(["git", "-C", str(folder), "config", "user.email", "eve@example.com"], check=True, timeout=10)
+    return folder
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at from time to time is looked at often."""
+    monkeypatch.setattr(service_module, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 0.2)
+
+
+def writes(folder: Path, name: str = "settings.local.json", **env: object) -> None:
+    """Write a settings file of a project, in one step."""
+    path = folder / ".claude" / name
+    path.parent.mkdir(exist_ok=True)
+    beside = path.with_name("beside")
+    beside.write_text(json.dumps({"env": env}))
+    beside.replace(path)
+
+
+def a_table(folder: Path | str, server: CaptureServer, key: str = "phc_there") -> str:
+    return f'[[project]]\npath = "{folder}"\nhost = "{server.url}"\napi_key = "{key}"\n'
+
+
+def keys(server: CaptureServer) -> set[str]:
+    return {json.loads(gzip.decompress(request.body))["api_key"] for request in server.requests}
+
+
+def content_of(event: Event) -> bool:
+    return "$ai_output_choices" in event["properties"]
+
+
+async def test_each_route_gets_its_own_events_and_ids_do_not_depend_on_it(
+    machine: Machine, posthog: CaptureServer, there: CaptureServer
+) -> None:
+    files = tree()
+    write_files(machine.projects, files)
+    machine.writes_config(a_table("garden-*", there))
+    assert await machine.once(posthog.url)
+
+    expected = machine.preview()
+    machine.config_file.unlink()
+    assert machine.preview().keys() == expected.keys()
+    gardens = {uuid for uuid, event in expected.items() if event["properties"]["$ai_project_name"].startswith("garden")}
+    assert 0 < len(gardens) < len(expected)
+    assert there.events_by_uuid.keys() == gardens
+    assert posthog.events_by_uuid.keys() == expected.keys() - gardens
+    assert (keys(posthog), keys(there)) == ({"phc_test"}, {"phc_there"})
+    assert times_each_came(posthog) == times_each_came(there) == {1}
+
+
+async def test_a_route_that_is_refused_stops_alone(
+    machine: Machine, posthog: CaptureServer, there: CaptureServer, logged: Logged
+) -> None:
+    there.fault = lambda _: Answer(status=401)
+    machine.writes_config(a_table("garden", there))
+    async with machine.following(posthog.url):
+        refused = a_session("refused", start=now(), cwd="/home/ada/garden")
+        append(machine.projects / refused.path, refused.files()[refused.path])
+        await until(lambda: any(line["event"] == "delivery_stopped" for line in logged), "the stop")
+        for number in range(3):
+            log = a_session(f"fine-{number}", start=now())
+            append(machine.projects / log.path, log.files()[log.path])
+            expected = [f"msg_fine-{earlier}" for earlier in range(number + 1)]
+            await until(partial(lambda ids: span_ids(posthog) == ids, expected), "the next answer")
+    assert there.events == []
+    there.fault = None
+    async with machine.following(posthog.url):
+        await until(lambda: span_ids(there) == ["msg_refused"], "what was refused")
+    assert span_ids(posthog) == ["msg_fine-0", "msg_fine-1", "msg_fine-2"]
+
+
+async def test_once_ends_with_what_a_stopped_route_leaves(
+    machine: Machine, posthog: CaptureServer, there: CaptureServer
+) -> None:
+    there.fault = lambda _: Answer(status=401)
+    machine.writes_config(a_table("garden-*", there))
+    write_files(machine.projects, tree())
+    assert not await machine.once(posthog.url)
+    assert posthog.events
+    there.fault = None
+    assert await machine.once(posthog.url, history="skip")
+    assert posthog.events_by_uuid.keys() | there.events_by_uuid.keys() == machine.preview().keys()
+    assert times_each_came(posthog) == times_each_came(there) == {1}
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_session_that_has_to_wait_loses_nothing(
+    machine: Machine, posthog: CaptureServer, there: CaptureServer, orchard: Path, logged: Logged
+) -> None:
+    writes(orchard, POSTHOG_HOST=there.url, POSTHOG_API_KEY="phc_there")
+    begin = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    waiting = a_session("waiting", start=begin, cwd=str(orchard))
+    async with machine.following(posthog.url):
+        append(machine.projects / waiting.path, waiting.files()[waiting.path])
+        other = a_session("other", start=now())
+        append(machine.projects / other.path, other.files()[other.path])
+        await until(lambda: span_ids(posthog) == ["msg_other"], "the other session's answer")
+        await until(lambda: any(line["event"] == "session_held" for line in logged), "a word of it")
+    assert machine.offsets()[Path(waiting.path).name] == 0
+    [told] = [line for line in logged if line["event"] == "session_held"]
+    assert "config allow" in told["reason"]
+    assert "phc_there" not in str(told)
+
+    # A restart changes nothing; what is written meanwhile waits, too.
+    before = len(waiting.lines)
+    waiting.answer(text("still here"), id="msg_later")
+    waiting.prompt("good")
+    append(machine.projects / waiting.path, of_lines(waiting, before))
+    async with machine.following(posthog.url):
+        await until(lambda: len(held_in(machine)) == 1, "the note that it waits")
+        assert machine.offsets()[Path(waiting.path).name] == 0
+        own = {"POSTHOG_HOST": posthog.url, "POSTHOG_API_KEY": "phc_test", "POSTHOG_LLMA_CC_ENABLED": "true"}
+        Routing(machine.settings(**own), Repositories()).allow(str(orchard))
+        await until(lambda: span_ids(there) == ["msg_waiting", "msg_later"], "all of it")
+        await until(lambda: held_in(machine) == [], "the note to be gone")
+    assert keys(there) == {"phc_there"}
+    assert span_ids(posthog) == ["msg_other"]
+    assert times_each_came(there) == {1}
+
+
+def held_in(machine: Machine) -> list[str]:
+    store = Store(machine.state)
+    try:
+        return [row.session for row in store.held()]
+    finally:
+        store.close()
+
+
+async def test_once_says_that_not_all_is_settled_while_something_waits(
+    machine: Machine, posthog: CaptureServer, orchard: Path
+) -> None:
+    writes(orchard, POSTHOG_API_KEY="phc_other")
+    a_session("waiting", cwd=str(orchard)).write(machine.projects)
+    a_session("other").write(machine.projects)
+    assert not await machine.once(posthog.url)
+    assert "msg_other" in span_ids(posthog)
+    assert "msg_waiting" not in span_ids(posthog)
+    (orchard / ".claude" / "settings.local.json").unlink()
+    assert await machine.once(posthog.url, history="skip")
+    assert "msg_waiting" in span_ids(posthog)
+    assert times_each_came(posthog) == {1}
+
+
+async def test_settings_written_while_a_session_runs_do_not_redirect_it(
+    machine: Machine, posthog: CaptureServer, there: CaptureServer, orchard: Path
+) -> None:
+    # Even a host and key that are the user's.
+    machine.writes_config(a_table("/elsewhere", there))
+    log = a_session("steady", start=now(), cwd=str(orchard))
+    async with machine.following(posthog.url):
+        append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: span_ids(posthog) == ["msg_steady"], "the first answer")
+        writes(orchard, POSTHOG_HOST=there.url, POSTHOG_API_KEY="phc_there")
+        before = len(log.lines)
+        log.answer(text("more"), id="msg_more")
+        log.prompt("and more")
+        append(machine.projects / log.path, of_lines(log, before))
+        await until(lambda: span_ids(posthog) == ["msg_steady", "msg_more"], "the second answer")
+    before = len(log.lines)
+    log.answer(text("after a restart"), id="msg_restart")
+    log.prompt("and after that")
+    append(machine.projects / log.path, of_lines(log, before))
+    async with machine.following(posthog.url):
+        await until(lambda: span_ids(posthog) == ["msg_steady", "msg_more", "msg_restart"], "the third answer")
+    assert there.requests == []
+
+
+async def test_what_a_project_makes_stricter_holds_at_once_and_stays_for_the_session(
+    machine: Machine, posthog: CaptureServer, orchard: Path
+) -> None:
+    log = a_session("private", start=now(), cwd=str(orchard))
+
+    def goes_on(name: str) -> None:
+        before = len(log.lines)
+        log.answer(text(f"{name} is done"), id=f"msg_{name}")
+        log.prompt("thanks")
+        append(machine.projects / log.path, of_lines(log, before))
+
+    async with machine.following(posthog.url):
+        append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: len(posthog.events) == 1, "the first answer")
+        writes(orchard, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
+        goes_on("strict")
+        await until(lambda: len(posthog.events) == 2, "the second answer")
+        # An agent removes what it is bound by.
+        (orchard / ".claude" / "settings.json").unlink()
+        goes_on("loose")
+        await until(lambda: len(posthog.events) == 3, "the third answer")
+    goes_on("restart")
+    async with machine.following(posthog.url):
+        await until(lambda: len(posthog.events) == 4, "the fourth answer")
+        fresh = a_session("fresh", start=now(), cwd=str(orchard))
+        append(machine.projects / fresh.path, fresh.files()[fresh.path])
+        await until(lambda: len(posthog.events) == 5, "the answer of a new session")
+    assert span_ids(posthog) == ["msg_private", "msg_strict", "msg_loose", "msg_restart", "msg_fresh"]
+    assert [content_of(event) for event in posthog.events] == [True, False, False, False, True]
+
+
+async def test_a_settings_file_that_breaks_leaves_in_force_what_held(
+    machine: Machine, posthog: CaptureServer, orchard: Path, logged: Logged
+) -> None:
+    writes(orchard, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
+    log = a_session("broken", start=now(), cwd=str(orchard))
+    async with machine.following(posthog.url):
+        append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: len(posthog.events) == 1, "the first answer")
+        (orchard / ".claude" / "settings.json").write_text("{")
+        before = len(log.lines)
+        log.answer(text("more"), id="msg_more")
+        log.prompt("and more")
+        append(machine.projects / log.path, of_lines(log, before))
+        await until(lambda: len(posthog.events) == 2, "the second answer")
+    assert [content_of(event) for event in posthog.events] == [False, False]
+    [told] = [line for line in logged if line["event"] == "project_setting_ignored"]
+    assert "settings.json: is not valid JSON" in told["reason"]
+
+
+async def test_what_is_excluded_is_never_sent(machine: Machine, posthog: CaptureServer, orchard: Path) -> None:
+    excluded = a_session("excluded", start=now(), cwd="/home/ada/secret")
+    switched_off = a_session("off", start=now(), cwd=str(orchard))
+    writes(orchard, "settings.json", POSTHOG_LLMA_CC_ENABLED="false")
+    logs = (excluded, switched_off)
+    async with machine.following(posthog.url, POSTHOG_LLMA_EXCLUDE="secret"):
+        for log in logs:
+            append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: all(machine.offsets().get(Path(log.path).name) for log in logs), "both to be read")
+    writes(orchard, "settings.json")
+    before = len(switched_off.lines)
+    switched_off.answer(text("more"), id="msg_more")
+    switched_off.prompt("and more")
+    append(machine.projects / switched_off.path, of_lines(switched_off, before))
+    async with machine.following(posthog.url):
+        other = a_session("other", start=now(), cwd=str(orchard))
+        append(machine.projects / other.path, other.files()[other.path])
+        await until(lambda: span_ids(posthog) == ["msg_other"], "what may be sent")
+    assert span_ids(posthog) == ["msg_other"]
+
+
+async def test_following_projects_sends_those_that_say_so(
+    machine: Machine, posthog: CaptureServer, orchard: Path
+) -> None:
+    machine.writes_config('enabled = "projects"\n')
+    writes(orchard, "settings.json", POSTHOG_LLMA_CC_ENABLED="true")
+    a_session("one", cwd=str(orchard)).write(machine.projects)
+    a_session("other").write(machine.projects)
+    assert await machine.once(posthog.url, POSTHOG_LLMA_CC_ENABLED="")
+    assert set(span_ids(posthog, "generation")) == {"msg_one"}
+
+
+async def test_a_session_is_the_person_of_its_repository(
+    machine: Machine, posthog: CaptureServer, orchard: Path
+) -> None:
+    a_session("one", cwd=str(orchard)).write(machine.projects)
+    a_session("other", cwd="/no/such/folder").write(machine.projects)
+    assert await machine.once(posthog.url, POSTHOG_LLMA_DISTINCT_ID="")
+    people = {event["properties"]["$ai_session_id"]: event["distinct_id"] for event in posthog.events}
+    other = session_id("other")
+    assert people == {session_id("one"): "eve@example.com", other: f"claude-code:{other}"}
 
 
 # ---------------------------------------------------------------------- a receiver in trouble

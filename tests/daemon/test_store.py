@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.store import Commit, FileMark, FrozenRoute, Owed, Rejected, Settled, Store, StoreError
+from daemon.store import Commit, FileMark, FrozenRoute, HeldSession, Owed, Rejected, Settled, Store, StoreError
 
 MARK = FileMark(
     device=1, inode=2, path="/logs/a.jsonl", unit="orchard/a", offset=100, head=b"head", head_length=10, tail=b"tail"
@@ -194,6 +194,79 @@ def test_the_first_route_of_a_session_stays(store: Store) -> None:
     other = FrozenRoute(distinct_id="claude-code:b", identified=False, grouping="message")
     store.freeze("orchard/b", other)
     assert store.routes() == {"orchard/a": first, "orchard/b": other}
+
+
+def test_where_a_session_goes_can_change_and_nothing_else_of_its_route(store: Store) -> None:
+    first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session", host="a", key="1")
+    store.freeze("orchard/a", first)
+    store.freeze("orchard/a", FrozenRoute(distinct_id="bob", identified=False, grouping="message", host="b", key="2"))
+    assert store.routes() == {"orchard/a": replace(first, host="b", key="2")}
+
+
+def test_sessions_that_wait_are_told_until_they_do_no_more(store: Store) -> None:
+    rows = [
+        HeldSession(unit=f"orchard/{name}", session=name, folder=folder, reason="why", since=since)
+        for name, folder, since in (("a", "/x", "2"), ("b", None, "1"), ("c", "/x", "3"))
+    ]
+    store.hold(rows)
+    assert [row.session for row in store.held()] == ["b", "a", "c"]
+    store.hold([replace(rows[0], reason="another")])
+    store.release(["orchard/b"])
+    assert store.held() == [replace(rows[0], reason="another"), rows[2]]
+    store.release()
+    assert store.held() == []
+
+
+def test_restraints_are_kept(store: Store) -> None:
+    store.restrain({"orchard/a": "1", "orchard/b": "2"})
+    store.restrain({"orchard/b": "3"})
+    assert store.restraints() == {"orchard/a": "1", "orchard/b": "3"}
+
+
+V1_ROUTES = """
+CREATE TABLE routes (
+    unit TEXT PRIMARY KEY,
+    distinct_id TEXT NOT NULL,
+    identified INTEGER NOT NULL,
+    grouping TEXT NOT NULL
+) WITHOUT ROWID;
+INSERT INTO routes VALUES ('orchard/a', 'ada@example.com', 1, 'session');
+"""
+
+
+def test_a_store_of_the_first_version_goes_on_as_one_of_this(tmp_path: Path) -> None:
+    old = Store(tmp_path)
+    old.commit(EVERYTHING)
+    old.begin(5, [])
+    old.close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(
+        f"DROP TABLE held; DROP TABLE restraints; DROP TABLE routes; {V1_ROUTES} PRAGMA user_version=1;"
+    )
+    connection.close()
+    for _ in range(2):
+        store = Store(tmp_path)
+        assert content(store) == FULL
+        assert store.first_start == 5
+        assert store.held() == []
+        assert store.restraints() == {}
+        frozen = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
+        assert store.routes() == {"orchard/a": frozen}
+        store.close()
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    Store(fresh).close()
+    assert schema(tmp_path) == schema(fresh)
+
+
+def schema(folder: Path) -> list[Any]:
+    """The columns of every table, as SQLite understands them."""
+    connection = sqlite3.connect(folder / "state.db")
+    try:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        return [(name, connection.execute(f"PRAGMA table_info({name})").fetchall()) for name in sorted(names)]
+    finally:
+        connection.close()
 
 
 def test_counters_add_up(store: Store) -> None:

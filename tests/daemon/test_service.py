@@ -540,6 +540,44 @@ async def test_a_route_that_is_refused_stops_alone(
     assert span_ids(posthog) == ["msg_fine-0", "msg_fine-1", "msg_fine-2"]
 
 
+async def test_a_stopped_route_does_not_keep_a_folders_new_sessions_on_another(
+    machine: Machine, posthog: CaptureServer, there: CaptureServer, logged: Logged
+) -> None:
+    old = a_session("old", start=now())
+    async with machine.following(posthog.url):
+        append(machine.projects / old.path, old.files()[old.path])
+        await until(lambda: span_ids(posthog) == ["msg_old"], "the first answer")
+    posthog.fault = lambda _: Answer(status=401)
+    machine.writes_config(a_table("orchard", there))
+    before = len(old.lines)
+    for number in range(2):
+        old.answer(text("more"), id=f"msg_more_{number}")
+        old.prompt("and more")
+    whole = of_lines(old, before).splitlines(keepends=True)
+    append(machine.projects / old.path, b"".join(whole[:-2]))
+    async with machine.following(posthog.url):
+        await until(lambda: any(line["event"] == "delivery_stopped" for line in logged), "the stop")
+        append(machine.projects / old.path, b"".join(whole[-2:]))
+        new = a_session("new", start=now())
+        append(machine.projects / new.path, new.files()[new.path])
+        await until(lambda: span_ids(there) == ["msg_new"], "the new session's answer")
+    assert span_ids(posthog) == ["msg_old"]
+
+
+async def test_projects_may_say_different_things_at_once(machine: Machine, posthog: CaptureServer) -> None:
+    machine.writes_config(
+        '[[project]]\npath = "full"\ninput = "full"\n[[project]]\npath = "quiet"\nprivacy_mode = true\n'
+    )
+    for name in ("full", "quiet", "plain"):
+        a_session(name, cwd=f"/home/ada/{name}").write(machine.projects)
+    assert await machine.once(posthog.url)
+    generations = {event["properties"]["$ai_span_id"]: event["properties"] for event in posthog.events}
+    assert "$ai_input" not in generations["msg_quiet"]
+    assert "claude_code_input_exact" in generations["msg_full"]
+    assert "claude_code_input_exact" not in generations["msg_plain"]
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+
+
 async def test_once_ends_with_what_a_stopped_route_leaves(
     machine: Machine, posthog: CaptureServer, there: CaptureServer
 ) -> None:

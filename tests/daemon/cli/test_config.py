@@ -134,3 +134,24 @@ async def test_locally_every_project_is_followed_whatever_key_it_asks_for(worksp
     put_logs(workspace, log.files())
     assert (await verb(workspace, "run", "--once", "--local")).status == 0
     assert log.session in (await verb(workspace, "traces", "--json")).stdout
+
+
+async def test_a_route_that_cannot_be_used_stops_with_one_line(
+    workspace: Workspace, posthog: CaptureServer, project: Path
+) -> None:
+    """It is known only once a session asks for it, when the daemon runs already."""
+    folder = workspace.home / ".config" / "posthog-llma-daemon"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('enabled = "projects"\n')
+    (project / ".claude" / "settings.json").write_text('{"env": {"POSTHOG_LLMA_CC_ENABLED": "true"}}')
+    put_logs(workspace, a_session("one", project).files())
+    env = environment(workspace) | {"POSTHOG_HOST": posthog.url}
+    assert (await verb(workspace, "config", "allow", project, env=env)).status == 0
+
+    broken = env | {"HTTP_PROXY": "gopher://proxy:70"}
+    once = await verb(workspace, "run", "--once", "--log-format", "json", env=broken)
+    assert once.status == 1
+    [stopped] = [line for line in log_lines(once.stderr) if line["event"] == "delivery_stopped"]
+    assert "proxy" in stopped["reason"]
+    assert (await verb(workspace, "run", "--once", env=env)).status == 0
+    assert posthog.events

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -451,9 +451,10 @@ class Service:
         """Take the next session to look at: folders in turn, within one folder in order; none whose route is full."""
         for folder in list(self._queue):
             units = self._queue[folder]
-            for name in [name for name in units if name not in self._catalog.units]:
-                del units[name]
-            unit = next(self._readable([self._catalog.units[name] for name in units]), None)
+            while units and (first := next(iter(units))) not in self._catalog.units:
+                del units[first]
+            known = (unit for name in units if (unit := self._catalog.units.get(name)) is not None)
+            unit = next(self._readable(known), None)
             if unit is not None:
                 del units[unit.name]
                 # Its folder's next turn comes after those of all others.
@@ -465,7 +466,7 @@ class Service:
                 del self._queue[folder]
         return None
 
-    def _readable(self, units: Sequence[Unit]) -> Iterator[Unit]:
+    def _readable(self, units: Iterable[Unit]) -> Iterator[Unit]:
         """Pick those of *units* that can be read now, in order.
 
         Behind one that cannot for now, a session of the same folder that was never looked at waits too: it may be its
@@ -569,7 +570,7 @@ class Service:
     async def _read_units(self, units: Sequence[Unit]) -> bool:
         left = {unit.name: unit for unit in units}
         while left:
-            unit = next(self._readable(list(left.values())), None)
+            unit = next(self._readable(left.values()), None)
             if unit is None:
                 stalled = {route for name in left if (route := self._stalled_on(name)) is not None}
                 if all(self._deliveries.is_stopped(route) for route in stalled):

@@ -138,6 +138,7 @@ class Service:
         self._first_start: int | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._replaced = False
         self._overflow = False
         self._reading: str | None = None
         self._write_lock = asyncio.Lock()
@@ -172,7 +173,8 @@ class Service:
         except* _Stop:
             pass
         finally:
-            self._notifier.stopping()
+            if not self._replaced:
+                self._notifier.stopping()
             watcher.stop()
             await self._close()
 
@@ -194,8 +196,15 @@ class Service:
         finally:
             await self._close()
 
-    def stop(self) -> None:
-        """Begin to shut down."""
+    def stop(self, *, replaced: bool = False) -> None:
+        """Begin to shut down.
+
+        Args:
+            replaced: whether another service takes over in this process, so that the service manager sees no end.
+        """
+        if replaced:
+            self._replaced = True
+            self._notifier.reloading()
         self._stopping.set()
         self._wake.set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from daemon.catalog import Unit
-from daemon.cli.startup import build_service, capture_sinks, fail, load_settings, log_options, open_state
+from daemon.cli.startup import build_service, capture_sinks, config_errors, fail, load_settings, log_options, open_state
 from daemon.delivery import Settled as Outcome
 from daemon.lock import holder, is_held
 from daemon.preview import NoLogError, find_logs
@@ -31,7 +31,8 @@ def backfill(paths: tuple[Path, ...], log_format: str | None, log_level: str) ->
         pid = holder(settings.state_dir)
         running = f"the daemon (pid {pid})" if pid else "the daemon"
         raise fail(f"{running} is running on {settings.state_dir}; stop it, backfill, and start it again")
-    make_sink = capture_sinks(settings)
+    with config_errors():
+        make_sink = capture_sinks(settings)
     try:
         wanted = {str(log) for log in find_logs(paths)}
     except NoLogError as error:

@@ -7,16 +7,28 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import structlog
 
-from daemon.cli.startup import build_service, capture_sinks, load_settings, log_options, open_state
+from daemon import settings as settings_module
+from daemon.cli.startup import (
+    build_service,
+    capture_sinks,
+    config_errors,
+    load_settings,
+    log_options,
+    open_state,
+    set_up_logs,
+)
 from daemon.notify import Notifier
 from daemon.routing import Purpose, Route
-from daemon.service import Service
+from daemon.service import History, Service
+from daemon.settings import ConfigError, Settings
 from daemon.sinks import Sink
+from daemon.store import Store
 
 __all__ = ["run"]
 
@@ -43,54 +55,115 @@ def run(
 
     Exits with 78 when something has to be configured first.
     """
-    settings = load_settings({"state_dir": state_dir}, log_format=log_format, log_level=log_level)
-    folder = settings.state_dir
-    purpose: Purpose = "send"
-    make_sink: Callable[[Route], Sink]
-    if local:
-        from daemon.sinks.local import LocalSink, events_path
+    flags = {"state_dir": state_dir}
+    settings = load_settings(flags, log_format=log_format, log_level=log_level)
+    with config_errors():
+        plan = _plan(settings, local=local)
+    with open_state(plan.folder) as store:
+        history = "send" if from_start or (once and store.first_start is None) else "skip"
+        if once:
+            settled = asyncio.run(_once(plan, store, history))
+        else:
+            settled = True
 
-        path = events_path(folder)
-        purpose, folder = "local", path.parent
+            def reread() -> _Plan:
+                fresh = _plan(settings_module.load(flags, os.environ), local=local)
+                if fresh.folder != plan.folder:
+                    raise ConfigError(
+                        [f"POSTHOG_LLMA_STATE_DIR is {fresh.folder} now; restart the daemon to move there"]
+                    )
+                set_up_logs(fresh.settings, log_format=log_format, log_level=log_level)
+                return fresh
 
-        def make_sink(_route: Route) -> Sink:
-            return LocalSink(path)
-
-    else:
-        make_sink = capture_sinks(settings)
-    with open_state(folder) as store:
-        service_history = "send" if from_start or (once and store.first_start is None) else "skip"
-
-        async def follow() -> bool:
-            service = build_service(settings, store, make_sink, purpose=purpose, notifier=Notifier(os.environ))
-            service.prepare(service_history, time.time())
-            if once:
-                return await service.run_once()
-            _stop_on_signals(service)
-            await service.run()
-            return True
-
-        settled = asyncio.run(follow())
+            asyncio.run(_follow(plan, store, history, reread))
     if not settled:
         _log.error("not_everything_settled", hint="what is left is sent by the next run; see `status`")
         raise click.exceptions.Exit(1)
 
 
-def _stop_on_signals(service: Service) -> None:
-    loop = asyncio.get_running_loop()
-    asked = False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What to run with: the settings, where its state is, and where events go."""
 
-    def stop(name: str) -> None:
-        nonlocal asked
-        if asked:
+    settings: Settings
+    folder: Path
+    purpose: Purpose
+    make_sink: Callable[[Route], Sink]
+
+
+def _plan(settings: Settings, *, local: bool) -> _Plan:
+    """Work out what to run with.
+
+    Raises:
+        ConfigError: nothing can be sent so.
+    """
+    if not local:
+        return _Plan(settings=settings, folder=settings.state_dir, purpose="send", make_sink=capture_sinks(settings))
+    from daemon.sinks.local import LocalSink, events_path
+
+    path = events_path(settings.state_dir)
+    return _Plan(settings=settings, folder=path.parent, purpose="local", make_sink=lambda _route: LocalSink(path))
+
+
+def _service(plan: _Plan, store: Store) -> Service:
+    return build_service(plan.settings, store, plan.make_sink, purpose=plan.purpose, notifier=Notifier(os.environ))
+
+
+async def _once(plan: _Plan, store: Store, history: History) -> bool:
+    service = _service(plan, store)
+    service.prepare(history, time.time())
+    return await service.run_once()
+
+
+async def _follow(plan: _Plan, store: Store, history: History, reread: Callable[[], _Plan]) -> None:
+    """Follow until a signal says to end. SIGHUP puts a new service in place of the old one, with new settings."""
+    following = _Following()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, following.stop, number.name)
+    loop.add_signal_handler(signal.SIGHUP, following.reload, reread)
+    while True:
+        service = _service(plan, store)
+        service.prepare(history, time.time())
+        following.service = service
+        await service.run()
+        if following.ending or following.next is None:
+            return
+        # What was read before is history no more than what comes now.
+        plan, following.next, history = following.next, None, "skip"
+
+
+class _Following:
+    """What signals do.
+
+    Attributes:
+        service: the one that runs.
+        next: what to run with after it.
+        ending: whether there is nothing after it.
+    """
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+        self.next: _Plan | None = None
+        self.ending = False
+
+    def stop(self, name: str) -> None:
+        if self.ending:
             # What is not settled is read again at the next start; nothing is lost by leaving at once.
             os._exit(1)
-        asked = True
+        self.ending = True
         _log.info("stopping", signal=name)
-        service.stop()
+        if self.service is not None:
+            self.service.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number.name)
-    loop.add_signal_handler(
-        signal.SIGHUP, lambda: _log.info("ignored", signal="SIGHUP", hint="restart to read settings")
-    )
+    def reload(self, reread: Callable[[], _Plan]) -> None:
+        if self.ending:
+            return
+        try:
+            self.next = reread()
+        except ConfigError as error:
+            _log.error("settings_refused", problems=error.problems, action="the old ones stay in force")
+            return
+        _log.info("settings_read", action="going on with these")
+        if self.service is not None:
+            self.service.stop(replaced=True)

@@ -20,13 +20,23 @@ from daemon.notify import Notifier
 from daemon.repository import Repositories
 from daemon.routing import Purpose, Route, Routing, configured_routes
 from daemon.service import Service
-from daemon.settings import Settings
+from daemon.settings import ConfigError, Settings
 from daemon.sinks import Outcome as Answer
 from daemon.sinks import Sink, SinkConfigError, Stopped
 from daemon.store import Store, StoreError
 from llma_core.events import CaptureEvent
 
-__all__ = ["CONFIGURATION", "build_service", "capture_sinks", "fail", "load_settings", "log_options", "open_state"]
+__all__ = [
+    "CONFIGURATION",
+    "build_service",
+    "capture_sinks",
+    "config_errors",
+    "fail",
+    "load_settings",
+    "log_options",
+    "open_state",
+    "set_up_logs",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -51,26 +61,46 @@ def log_options(command: _Command) -> _Command:
     )
 
 
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """Turn a ConfigError into one line for each problem, and the end of the command.
+
+    Raises:
+        click.exceptions.Exit: with 78.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems[1:]:
+            click.echo(f"error: {problem}", err=True)
+        raise fail(error.problems[0], CONFIGURATION) from None
+
+
 def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, log_level: str = "info") -> Settings:
     """Read the settings and set logging up.
 
     Raises:
         click.exceptions.Exit: with 78 and one line for each problem.
     """
-    try:
+    with config_errors():
         settings = settings_module.load(flags, os.environ)
-    except settings_module.ConfigError as error:
-        for problem in error.problems[1:]:
-            click.echo(f"error: {problem}", err=True)
-        raise fail(error.problems[0], CONFIGURATION) from None
-    secrets = [key for _, key in settings.pairs()]
     try:
-        logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
+        set_up_logs(settings, log_format=log_format, log_level=log_level)
     except ValueError as error:
         raise fail(f"--log-level: {error}", 2) from None
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     return settings
+
+
+def set_up_logs(settings: Settings, *, log_format: str | None, log_level: str) -> None:
+    """Set logging up, or up again: no key of *settings* will be in a line.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    secrets = [key for _, key in settings.pairs()]
+    logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
 
 
 class _UnusableSink:
@@ -93,20 +123,18 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
     """Return what builds the sink of a route to PostHog.
 
     Raises:
-        click.exceptions.Exit: with 78: nothing is enabled, or a configured host or proxy cannot be used.
+        ConfigError: nothing is enabled, or a configured host or proxy cannot be used.
     """
     from daemon.sinks.capture import CaptureSink
 
     def build(route: Route) -> CaptureSink:
         return CaptureSink(route.host, route.key.reveal())
 
+    settings.require_enabled()
     try:
-        settings.require_enabled()
         ready = {route: build(route) for route in configured_routes(settings)}
-    except settings_module.ConfigError as error:
-        raise fail(error.problems[0], CONFIGURATION) from None
     except SinkConfigError as error:
-        raise fail(str(error), CONFIGURATION) from None
+        raise ConfigError([str(error)]) from None
 
     def make_sink(route: Route) -> Sink:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -250,15 +251,52 @@ async def test_a_second_signal_ends_it_at_once(
     assert bodies(posthog) == await expected(workspace)
 
 
-async def test_a_hang_up_does_not_end_it(workspace: Workspace, posthog: CaptureServer) -> None:
+def spoken(words: str) -> LogBuilder:
+    """A session begun now, of one prompt and its answer."""
+    log = LogBuilder(session_id(words), start=now())
+    log.prompt(words)
+    log.answer(text("I am."))
+    return log
+
+
+def put(workspace: Workspace, log: LogBuilder) -> None:
+    append(workspace.config / "projects" / log.path, log.files()[log.path])
+
+
+def told(daemon: Child, event: str) -> int:
+    return sum(line["event"] == event for line in log_lines(daemon.stderr))
+
+
+async def test_a_hang_up_reads_the_settings_again(workspace: Workspace, posthog: CaptureServer) -> None:
+    (workspace.config / "projects").mkdir(parents=True)
+    settings = workspace.config / "settings.json"
+    async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
+        put(workspace, spoken("before"))
+        await daemon.until(lambda: len(posthog.events) == 1, 15)
+
+        settings.write_text(json.dumps({"env": {"POSTHOG_LLMA_PRIVACY_MODE": "true"}}))
+        os.kill(daemon.pid, signal.SIGHUP)
+        await daemon.until(lambda: told(daemon, "ready") == 2, 15)
+        put(workspace, spoken("private"))
+        await daemon.until(lambda: len(posthog.events) == 2, 15)
+        assert "$ai_input" in posthog.events[0]["properties"]
+        assert "$ai_input" not in posthog.events[1]["properties"]
+        daemon.terminate()
+        assert await daemon.wait(12) == 0
+    assert len(posthog.events_by_uuid) == len(posthog.events)
+
+
+async def test_bad_settings_leave_the_old_ones_in_force(workspace: Workspace, posthog: CaptureServer) -> None:
     (workspace.config / "projects").mkdir(parents=True)
     async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
+        (workspace.config / "settings.json").write_text('{"env": {"POSTHOG_LLMA_CONTENT": "some"}}')
         os.kill(daemon.pid, signal.SIGHUP)
-        log = LogBuilder(session_id("after"), start=now())
-        log.prompt("are you there?")
-        log.answer(text("I am."))
-        append(workspace.config / "projects" / log.path, log.files()[log.path])
+        await daemon.until(lambda: told(daemon, "settings_refused") == 1, 15)
+        put(workspace, spoken("after"))
         await daemon.until(lambda: len(posthog.events) == 1, 15)
+        refused = next(line for line in log_lines(daemon.stderr) if line["event"] == "settings_refused")
+        assert "POSTHOG_LLMA_CONTENT" in refused["problems"][0]
+        assert told(daemon, "ready") == 1
 
 
 async def test_the_interrupt_key_ends_once_without_a_traceback(workspace: Workspace, posthog: CaptureServer) -> None:

@@ -127,6 +127,7 @@ class Service:
         self._again = again
         self._active: dict[str, _Active] = {}
         self._queue: dict[str, dict[str, None]] = {}
+        self._unsorted: set[str] = set()
         self._routes = store.routes()
         self._restraints = {unit: Restraint.load(text) for unit, text in store.restraints().items()}
         self._foreseen: dict[str, Route | None] = {}
@@ -296,16 +297,15 @@ class Service:
         self._wake.set()
 
     def _found(self, paths: Sequence[str]) -> None:
+        units: dict[str, Unit] = {}
         for path in paths:
             unit = self._catalog.add(path)
             if unit is None:
                 # An agent's log that names its session inside, and does not yet: look again when it grows.
                 self._sweep.files.pop(path, None)
-            elif path in unit.metas.values():
-                if unit.name in self._active:
-                    self._enqueue(unit)
-            else:
-                self._enqueue(unit)
+            elif path not in unit.metas.values() or unit.name in self._active:
+                units[unit.name] = unit
+        self._enqueue_all(units.values())
 
     def _gone(self, paths: Sequence[str]) -> None:
         for path in paths:
@@ -318,6 +318,16 @@ class Service:
             return
         self._queue.setdefault(unit.folder, {})[unit.name] = None
         self._wake.set()
+
+    def _enqueue_all(self, units: Iterable[Unit]) -> None:
+        """Enqueue what was found at once, in whatever order."""
+        folders = set()
+        for unit in units:
+            if unit.name not in self._active:
+                if unit.folder in folders:
+                    self._unsorted.add(unit.folder)
+                folders.add(unit.folder)
+            self._enqueue(unit)
 
     def _resume(self, unit: Unit) -> None:
         """Go on with *unit* when its folder's turn comes again, before what waits there: a fork may stand behind it."""
@@ -338,13 +348,10 @@ class Service:
             await loop.run_in_executor(self._store_thread, self._store.forget_owed, gone)
             for name in gone:
                 del self._owed[name]
-        # Folders newest first; within one, an original before its copies.
-        ordered = await loop.run_in_executor(self._read_thread, by_first_line, unread)
         newest = {unit.folder: 0 for unit in unread}
         for unit in unread:
             newest[unit.folder] = max(newest[unit.folder], *(self._sweep.files[path].modified for path in unit.paths))
-        for unit in sorted(ordered, key=lambda unit: -newest[unit.folder]):
-            self._enqueue(unit)
+        self._enqueue_all(sorted(unread, key=lambda unit: -newest[unit.folder]))
 
     def _has_work(self, unit: Unit) -> bool:
         if self._again or unit.name in self._owed:
@@ -427,6 +434,7 @@ class Service:
     async def _read_loop(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._sort()
             unit = self._next_unit()
             if unit is None:
                 await self._rest()
@@ -455,6 +463,25 @@ class Service:
             woken.cancel()
             room.cancel()
             await asyncio.gather(woken, room, return_exceptions=True)
+
+    async def _sort(self) -> None:
+        """Put originals before their copies, in the folders in which sessions were found all at once.
+
+        What copies a message says so only since 2.1.329: of others, the session that is read first counts as its own.
+        """
+        loop = asyncio.get_running_loop()
+        while self._unsorted:
+            folder = self._unsorted.pop()
+            units = self._catalog.units
+            known = [units[name] for name in self._queue.get(folder, ()) if name in units]
+            if not known:
+                continue
+            being_read = [unit.name for unit in known if unit.name in self._active]
+            found = [unit for unit in known if unit.name not in self._active]
+            ordered = await loop.run_in_executor(self._read_thread, by_first_line, found)
+            # What a hint has brought meanwhile comes last.
+            names = [*being_read, *(unit.name for unit in ordered), *self._queue[folder]]
+            self._queue[folder] = dict.fromkeys(names)
 
     def _next_unit(self) -> Unit | None:
         """Take the next session to look at: folders in turn, within one folder in order; none whose route is full."""

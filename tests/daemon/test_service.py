@@ -965,6 +965,34 @@ async def test_a_fork_never_overtakes_the_session_it_copies(
     assert (owners.count(log.session), owners.count(fork.session)) == (4, 1)
 
 
+@pytest.mark.parametrize("appearing", ["projects", "project"])
+async def test_a_fork_that_is_found_together_with_what_it_copies_is_read_after_it(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch, appearing: str
+) -> None:
+    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 0.1)
+    log = LogBuilder("ffffffff-0000-4000-8000-000000000000", version="2.1.200", start=now())
+    log.prompt("Count the trees")
+    log.answer(text("One"), id="msg_original")
+    fork = log.fork("00000000-0000-4000-8000-000000000000", wait=1)
+    fork.prompt("Again")
+    fork.answer(text("Two"), id="msg_fork")
+    for each in (log, fork):
+        each.write(machine.root / "elsewhere")
+    folder = (machine.projects / log.path).parent
+    if appearing == "projects":
+        machine.projects.rmdir()
+    async with machine.following(posthog.url):
+        if appearing == "projects":
+            (machine.root / "elsewhere").replace(machine.projects)
+        else:
+            (machine.root / "elsewhere" / folder.name).replace(folder)
+        await until(lambda: {"msg_original", "msg_fork"} <= set(span_ids(posthog)), "both answers")
+    owners = {event["properties"]["$ai_span_id"]: event["properties"]["$ai_session_id"] for event in posthog.events}
+    assert owners["msg_original"] == log.session
+    assert owners["msg_fork"] == fork.session
+    assert times_each_came(posthog) == {1}
+
+
 async def test_a_log_that_is_replaced_is_read_again_and_sends_what_is_new(
     machine: Machine, posthog: CaptureServer
 ) -> None:

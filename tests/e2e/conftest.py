@@ -1,55 +1,50 @@
-"""What the end-to-end tests stand on: a client, an empty machine in small, a receiver, and the running daemon."""
+"""What the end-to-end tests look at: real clients at work, followed by a real daemon; once for each client."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.support.capture_server import CaptureServer
-from tests.support.client import Child, Workspace, find_client, start
+from tests.support.client import Client
+from tests.support.scenarios import Observation, Run, observe
 
-ROOT = Path(__file__).parents[2]
+_KNOWN_SINCE = (2, 1, 329)
+"""What a client on PATH has to be at least; one that a variable names is taken as it is."""
 
 
-@pytest.fixture(scope="session")
-def executable() -> Path:
-    """The real client."""
-    found = find_client()
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    # Here and not in the fixture: so all tests of a client that is missing are told of in one line.
+    if "observation" in item.fixturenames and isinstance(found := _client(item.callspec.params["observation"]), str):
+        pytest.skip(found)
+
+
+@pytest.fixture(scope="session", params=["current", "old"])
+def observation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Observation:
+    client = _client(request.param)
+    assert isinstance(client, Client)
+    return asyncio.run(observe(client, tmp_path_factory.mktemp(request.param)))
+
+
+@pytest.fixture
+def run(observation: Observation, scenario: str) -> Run:
+    return observation.runs[scenario]
+
+
+@cache
+def _client(age: str) -> Client | str:
+    """Return the client to test with, or why there is none."""
+    variable = {"current": "LLMA_CLAUDE_BIN", "old": "LLMA_CLAUDE_OLD_BIN"}[age]
+    if named := os.environ.get(variable):
+        return Client.at(Path(named))
+    found = shutil.which("claude") if age == "current" else None
     if found is None:
-        pytest.skip("no claude executable (LLMA_CLAUDE_BIN or PATH)")
-    return found
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
-
-
-@pytest.fixture
-async def posthog() -> AsyncIterator[CaptureServer]:
-    async with CaptureServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def service(workspace: Workspace, posthog: CaptureServer) -> AsyncIterator[Child]:
-    """The daemon as a process of its own, ready, on a state folder that nothing was ever written to."""
-    environment = workspace.environment(
-        POSTHOG_LLMA_CC_ENABLED="true",
-        POSTHOG_API_KEY="phc_test",
-        POSTHOG_HOST=posthog.url,
-        POSTHOG_LLMA_STATE_DIR=str(workspace.state),
-    )
-    command = [sys.executable, "-m", "daemon.cli", "run", "--log-format", "json"]
-    async with start(command, name="daemon", environment=environment, cwd=ROOT, output=workspace.output) as child:
-        await child.until(lambda: _is_ready(child), 30)
-        yield child
-
-
-def _is_ready(child: Child) -> bool:
-    lines = child.stderr.splitlines(keepends=True)
-    return any(json.loads(line).get("event") == "ready" for line in lines if line.startswith("{") and line[-1] == "\n")
+        return f"no {age} client: {variable} is not set" + (" and no claude is on PATH" if age == "current" else "")
+    client = Client.at(Path(found))
+    if not client.since(*_KNOWN_SINCE):
+        return f"the claude on PATH is of version {client.version}, too old for these tests: set {variable} to another"
+    return client

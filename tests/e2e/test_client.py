@@ -4,267 +4,369 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from daemon.preview import find_logs, preview
-from tests.support.capture_server import CaptureServer
-from tests.support.client import Child, Workspace, start_client
-from tests.support.messages_api import Answer, Failure, MessagesApi, Step, Text, Thinking, Usage, agent, bash
-from tests.support.rig import routing_for
+from tests.support.messages_api import Answer, Usage
+from tests.support.processes import canonical, previewed
+from tests.support.scenarios import SCENARIOS, SCRIPTS, Observation, Run, is_final
 
 pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
 
-OVERLOADED = Failure(status=529, error_type="overloaded_error", message="Overloaded")
+each_scenario = pytest.mark.parametrize("scenario", [scenario.name for scenario in SCENARIOS])
 
-SCRIPTS = {
-    "tools": (
-        Step(blocks=(Thinking(thinking="Where to begin?"), Text(text="I begin."), bash("echo hi"))),
-        Step(blocks=(bash("echo one"), bash("echo two"))),
-        Step(blocks=(bash("exit 3"),)),
-        Step(blocks=(Text(text="The last one failed."),)),
-    ),
-    "foreground": (
-        Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
-        Step(blocks=(Text(text="All done."),)),
-    ),
-    "background": (
-        Step(blocks=(agent("Do it. [[part]]", background=True),)),
-        Step(blocks=(Text(text="It is under way."),)),
-        Step(blocks=(Text(text="All done."),)),
-    ),
-    "part": (
-        Step(blocks=(bash("echo part"),)),
-        Step(blocks=(Text(text="The part is done."),)),
-    ),
-    "overloaded": (Step(blocks=(Text(text="At last."),), failures=(OVERLOADED,)),),
-    "held": (
-        Step(blocks=(Text(text="I begin."), bash("echo hi"))),
-        Step(blocks=(Text(text="All done."),), hold="second answer"),
-    ),
-}
-
-ANSWERS = {"tools": 4, "foreground": 4, "background": 5, "overloaded": 2}
-"""How many answers each whole session gets, its subagents' and its failures counted."""
-
-# Seconds. A session takes two or three; a session's end is noticed with the daemon's next look at the registry.
-CLIENT_LIMIT = 120.0
-ARRIVAL_LIMIT = 60.0
+# What the client times and what the API times are compared by one clock; this is for rounding, in milliseconds, and the
+# first for what a client may note late of its own requests.
+LATE = 1000
+ROUNDING = 2
 
 
-async def run_client(executable: Path, script: str, workspace: Workspace) -> tuple[Answer, ...]:
-    """Run a session to its end and return what the API answered it."""
-    with MessagesApi(SCRIPTS) as api:
-        prompt = f"Do what is to be done. [[{script}]]"
-        async with start_client(executable, prompt, workspace=workspace, api_url=api.url) as client:
-            assert await client.wait(CLIENT_LIMIT) == 0, client.stderr + client.stdout
-        answers = tuple(answer for answer in api.answers if answer.kind != "side")
-    assert len(answers) == ANSWERS[script]
-    return answers
+def properties(events: Iterable[Json]) -> list[Json]:
+    return [event["properties"] for event in events]
 
 
-def messages(answers: Sequence[Answer]) -> list[Answer]:
-    """The answers that were messages."""
-    return [answer for answer in answers if answer.status == 200]
-
-
-def failures(answers: Sequence[Answer]) -> list[Answer]:
-    """The answers that were errors."""
-    return [answer for answer in answers if answer.status != 200]
-
-
-def log_lines(workspace: Workspace, pattern: str) -> Iterator[Json]:
-    for path in sorted((workspace.config / "projects").glob(pattern)):
-        for line in path.read_text("utf-8").splitlines():
-            yield json.loads(line)
-
-
-def blocks(record: Json) -> list[Json]:
-    content = record["message"]["content"]
-    return content if isinstance(content, list) else []
-
-
-def token_counts(properties: Json) -> Usage:
-    """An event's token counts, in the API's terms."""
-    usage = Usage(
-        input_tokens=properties["$ai_input_tokens"],
-        output_tokens=properties["$ai_output_tokens"],
-        cache_read_input_tokens=properties["$ai_cache_read_input_tokens"],
-        cache_creation_5m_input_tokens=properties["$ai_cache_creation_5m_input_tokens"],
-        cache_creation_1h_input_tokens=properties["$ai_cache_creation_1h_input_tokens"],
-    )
-    assert properties["$ai_cache_creation_input_tokens"] == usage.cache_creation_input_tokens
-    return usage
-
-
-def of_kind(posthog: CaptureServer, name: str) -> list[Json]:
-    """The properties of every event of that name."""
-    return [event["properties"] for event in posthog.events if event["event"] == name]
-
-
-def by_span_id(properties: Sequence[Json]) -> dict[str, Json]:
-    found = {each["$ai_span_id"]: each for each in properties}
-    assert len(found) == len(properties), "a span id stands in two events"
+def by_span_id(events: Iterable[Json]) -> dict[str, Json]:
+    found = {event["properties"]["$ai_span_id"]: event for event in events}
+    assert len(found) == len(list(events)), "a span id stands in two events"
     return found
 
 
-def check_each_event_came_once(posthog: CaptureServer) -> None:
-    assert posthog.violations == []
-    assert {uuid: len(times) for uuid, times in posthog.events_by_uuid.items() if len(times) > 1} == {}
+def generations(observation: Observation, run: Run) -> dict[str, Json]:
+    """The events of the answers that were messages, by span id."""
+    events = observation.events(run.scenario.name, "$ai_generation")
+    return by_span_id([event for event in events if not event["properties"]["$ai_is_error"]])
 
 
-def check_generations(posthog: CaptureServer, answers: Sequence[Answer], session_id: str) -> None:
-    generations = [each for each in of_kind(posthog, "$ai_generation") if not each["$ai_is_error"]]
-    found = by_span_id(generations)
-    expected = {answer.message_id: answer for answer in messages(answers)}
-    assert set(found) == set(expected)
-    for span_id, properties in found.items():
-        answer = expected[span_id]
-        assert token_counts(properties) == answer.usage
-        assert properties["$ai_model"] == answer.model
-        assert properties["$ai_stop_reason"] == answer.stop_reason
-        assert properties["$ai_tool_call_count"] == len(answer.tool_calls)
-        assert properties["$ai_parent_id"] == (answer.parent_tool_use_id or session_id)
-        assert properties["$ai_latency"] > 0
+def errors(observation: Observation, run: Run) -> list[Json]:
+    """The properties of the events of the attempts that failed."""
+    events = observation.events(run.scenario.name, "$ai_generation")
+    return [each for each in properties(events) if each["$ai_is_error"]]
 
 
-def check_tool_spans(posthog: CaptureServer, answers: Sequence[Answer]) -> None:
-    expected = {(call.id, call.name, answer.message_id) for answer in messages(answers) for call in answer.tool_calls}
-    spans = by_span_id(of_kind(posthog, "$ai_span")).values()
-    assert {(span["$ai_span_id"], span["$ai_span_name"], span["$ai_parent_id"]) for span in spans} == expected
+def tool_spans(observation: Observation, run: Run) -> dict[str, Json]:
+    """The properties of the tool calls' events, by span id."""
+    spans = by_span_id(observation.events(run.scenario.name, "$ai_span"))
+    return {
+        span_id: event["properties"]
+        for span_id, event in spans.items()
+        if event["properties"]["$ai_span_type"] != "compaction"
+    }
 
 
-def check_failures(posthog: CaptureServer, answers: Sequence[Answer]) -> None:
-    found = [each for each in of_kind(posthog, "$ai_generation") if each["$ai_is_error"]]
-    assert [each["$ai_http_status"] for each in found] == [answer.status for answer in failures(answers)]
-    for each in found:
+def expected(run: Run) -> dict[str, Answer]:
+    """The answers that have to become generations: warm-ups only if the client was not too quick to log them."""
+    return {
+        str(answer.message_id): answer
+        for answer in run.answers
+        if answer in run.messages or (answer.kind == "warm-up" and answer.message_id in run.logged)
+    }
+
+
+def session_of(run: Run, answer: Answer) -> str:
+    """The session an answer belongs to: for a warm-up, which no prompt asked for, the one its line names."""
+    if answer.kind == "warm-up":
+        return str(run.logged[str(answer.message_id)][0]["sessionId"])
+    return run.result(answer).session
+
+
+def token_counts(event: Json) -> Usage:
+    """An event's token counts, in the API's terms."""
+    usage = Usage(
+        input_tokens=event["$ai_input_tokens"],
+        output_tokens=event["$ai_output_tokens"],
+        cache_read_input_tokens=event["$ai_cache_read_input_tokens"],
+        cache_creation_5m_input_tokens=event["$ai_cache_creation_5m_input_tokens"],
+        cache_creation_1h_input_tokens=event["$ai_cache_creation_1h_input_tokens"],
+    )
+    assert event["$ai_cache_creation_input_tokens"] == usage.cache_creation_input_tokens
+    return usage
+
+
+def milliseconds(timestamp: str) -> int:
+    return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
+
+
+# ---------------------------------------------------------------------- the client itself
+
+
+@each_scenario
+def test_client_asks_for_every_step_and_logs_every_message(observation: Observation, run: Run) -> None:
+    name, old = run.scenario.name, observation.client.is_old
+    scripts = [turn.script for turn in run.scenario.turns if turn.script is not None]
+    if name in ("foreground", "background"):
+        scripts.append("part")
+    steps = {(script, number) for script in scripts for number in range(len(SCRIPTS[script]))}
+    if old:
+        # It does not wait for its agents when it prints, and gives up where its answers are cut.
+        steps -= {("background", 2), ("limit", 1)}
+
+    assert {(answer.script, answer.step) for answer in run.answers if answer.script is not None} == steps
+    assert set(run.logged) >= {answer.message_id for answer in run.messages}
+    if (name, old) != ("background", True):  # there it depends on which of its agent and its answer ends first
+        failed = name == "refused" or (name == "limit" and old)
+        assert [result.status for result in run.results] == [int(failed)] * len(run.results)
+    forked = [bool(turn.options) for turn in run.scenario.turns]
+    assert len(run.sessions) == 1 + sum(forked)
+
+
+# ---------------------------------------------------------------------- generations
+
+
+@each_scenario
+def test_every_message_becomes_one_generation(observation: Observation, run: Run) -> None:
+    assert set(generations(observation, run)) == set(expected(run))
+
+
+@each_scenario
+def test_generation_says_what_the_api_said(observation: Observation, run: Run) -> None:
+    for span_id, event in generations(observation, run).items():
+        answer, found = expected(run)[span_id], event["properties"]
+        assert found["$ai_model"] == answer.model
+        assert found["$ai_tool_call_count"] == len(answer.tool_calls)
+        [choice] = found["$ai_output_choices"]
+        assert tuple(block["text"] for block in choice["content"] if block["type"] == "text") == answer.texts
+        assert found["claude_code_version"] == observation.client.version
+
+
+@each_scenario
+def test_tokens_and_finish_reason_are_those_the_api_sent(observation: Observation, run: Run) -> None:
+    for span_id, event in generations(observation, run).items():
+        answer, found = expected(run)[span_id], event["properties"]
+        assert answer.usage is not None
+        lines = run.logged[span_id]
+        if not observation.client.is_old or any(map(is_final, lines)):
+            assert token_counts(found) == answer.usage
+            assert found["$ai_stop_reason"] == answer.stop_reason
+            assert "claude_code_output_tokens_partial" not in found
+        else:
+            # It had logged the message before it was complete, and never told what it came to.
+            told = max(line["message"]["usage"]["output_tokens"] for line in lines)
+            assert token_counts(found) == replace(answer.usage, output_tokens=told)
+            assert "$ai_stop_reason" not in found
+            assert found["claude_code_output_tokens_partial"] is True
+
+
+def test_message_whose_end_comes_late_is_told_for_what_is_known_of_it(observation: Observation) -> None:
+    run = observation.runs["slow"]
+    [answer] = run.messages
+    event = generations(observation, run)[str(answer.message_id)]
+    partial = event["properties"].get("claude_code_output_tokens_partial", False)
+    assert partial is observation.client.is_old
+    assert (event["properties"]["$ai_output_tokens"] == 1) is partial
+
+
+@each_scenario
+def test_generation_hangs_on_its_session_or_the_call_that_started_its_agent(observation: Observation, run: Run) -> None:
+    agents = {"main": "claude-code", "subagent": "general-purpose", "warm-up": "warm-up"}
+    for span_id, event in generations(observation, run).items():
+        answer, found = expected(run)[span_id], event["properties"]
+        session = session_of(run, answer)
+        assert (found["$ai_trace_id"], found["$ai_session_id"]) == (session, session)
+        assert found["$ai_parent_id"] == (answer.parent_tool_use_id or session)
+        assert found["$ai_agent_name"] == agents[answer.kind]
+
+
+@each_scenario
+def test_latency_spans_the_request(observation: Observation, run: Run) -> None:
+    for span_id, event in generations(observation, run).items():
+        answer = expected(run)[span_id]
+        ended = milliseconds(event["timestamp"])
+        latency = round(event["properties"]["$ai_latency"] * 1000)
+        began = ended - latency
+
+        assert latency >= 0
+        assert began <= answer.received_at + LATE
+        assert ended >= answer.received_at - ROUNDING
+        if answer.kind != "warm-up":
+            turn = run.result(answer)
+            assert turn.began_at - ROUNDING <= began
+            assert ended <= turn.ended_at + ROUNDING
+        if not observation.client.is_old:
+            # It logs when each attempt began: what was tried before is not in the latency of what succeeded.
+            tried = [other for other in run.failures if (other.script, other.step) == (answer.script, answer.step)]
+            assert all(other.received_at <= began + ROUNDING for other in tried)
+
+
+# ---------------------------------------------------------------------- tool calls
+
+
+@each_scenario
+def test_every_tool_call_becomes_a_span_below_its_generation(observation: Observation, run: Run) -> None:
+    calls = {call.id: (call, answer) for answer in run.messages for call in answer.tool_calls}
+    spans = tool_spans(observation, run)
+
+    assert set(spans) == set(calls)
+    for span_id, span in spans.items():
+        call, answer = calls[span_id]
+        assert span["$ai_span_name"] == call.name
+        assert span["$ai_span_type"] == ("tool" if call.name == "Bash" else "agent")
+        assert span["$ai_parent_id"] == answer.message_id
+        assert span["$ai_trace_id"] == run.result(answer).session
+        assert 0 < span["$ai_latency"] * 1000 <= run.result(answer).ended_at - run.result(answer).began_at
+
+
+@each_scenario
+def test_failed_command_is_a_failed_span(observation: Observation, run: Run) -> None:
+    spans = tool_spans(observation, run)
+    failed = {span_id for span_id, span in spans.items() if span["$ai_is_error"]}
+    commands = {span["$ai_input_state"].get("command") for span_id, span in spans.items() if span_id in failed}
+
+    assert commands == ({"exit 3"} if run.scenario.name == "parallel" else set())
+    assert {span_id for span_id, span in spans.items() if span["claude_code_tool_status"] == "error"} == failed
+    assert {span["claude_code_tool_status"] for span in spans.values()} <= {"ok", "error"}
+
+
+# ---------------------------------------------------------------------- failures, compactions, traces
+
+
+def logged_failures(observation: Observation, run: Run) -> list[tuple[int | None, str | None, str]]:
+    """The failed attempts that the client logs: status, type and a part of the message."""
+    match run.scenario.name:
+        case "retry":
+            # Old clients say nothing of what they try again.
+            told = [] if observation.client.is_old else run.failures
+        case "refused":
+            # However often it tried, it tells once.
+            told = run.failures[-1:]
+            assert len(run.failures) > 1
+        case "limit" if observation.client.is_old:
+            return [(None, None, "output token maximum")]
+        case _:
+            told = run.failures
+            assert not told
+    return [(answer.status, answer.error_type, str(answer.error_message)) for answer in told]
+
+
+@each_scenario
+def test_failed_attempts_are_errors_without_tokens(observation: Observation, run: Run) -> None:
+    found = errors(observation, run)
+    told = logged_failures(observation, run)
+
+    assert [(each.get("$ai_http_status"), each.get("$ai_error_type")) for each in found] == [
+        (status, kind) for status, kind, _ in told
+    ]
+    for each, (_, _, message) in zip(found, told, strict=True):
+        assert message in each["$ai_error"]
+        assert each["$ai_parent_id"] == each["$ai_trace_id"] == run.results[0].session
         assert not [name for name in each if name.endswith("_tokens")]
 
 
-def check_trace(posthog: CaptureServer, answers: Sequence[Answer], session_id: str) -> None:
-    [trace] = of_kind(posthog, "$ai_trace")
-    assert trace["$ai_span_id"] == session_id
-    assert trace["claude_code_generations"] == len(messages(answers))
-    assert trace["claude_code_tool_calls"] == sum(len(answer.tool_calls) for answer in answers)
-    assert {event["properties"]["$ai_trace_id"] for event in posthog.events} == {session_id}
+@each_scenario
+def test_compaction_is_a_span(observation: Observation, run: Run) -> None:
+    spans = properties(observation.events(run.scenario.name, "$ai_span"))
+    compactions = [span for span in spans if span["$ai_span_type"] == "compaction"]
+
+    assert len(compactions) == (1 if run.scenario.name == "compaction" else 0)
+    for span in compactions:
+        assert span["claude_code_compaction_trigger"] == "manual"
+        assert span["claude_code_tokens_before"] > 0
+        assert span["$ai_parent_id"] == span["$ai_trace_id"] == run.results[0].session
 
 
-@pytest.mark.parametrize("script", ANSWERS)
-async def test_scripted_api_drives_the_client(executable: Path, script: str, workspace: Workspace) -> None:
-    answers = await run_client(executable, script, workspace)
+@each_scenario
+def test_trace_sums_up_its_session(observation: Observation, run: Run) -> None:
+    name = run.scenario.name
+    found = {each["$ai_trace_id"]: each for each in properties(observation.events(name, "$ai_trace"))}
+    events = [each for each in properties(observation.events(name)) if each["$ai_span_id"] not in found]
 
-    main, subagents = (list(log_lines(workspace, pattern)) for pattern in ("*/*.jsonl", "*/*/subagents/*.jsonl"))
-    for kind, records in (("main", main), ("subagent", subagents)):
-        expected = [answer for answer in messages(answers) if answer.kind == kind]
-        logged = [record for record in records if record["type"] == "assistant"]
-        assert {record["message"]["id"] for record in logged} == {answer.message_id for answer in expected}
-        final = {record["message"]["id"]: record["message"]["usage"]["output_tokens"] for record in logged}
-        assert final == {answer.message_id: answer.usage.output_tokens for answer in expected if answer.usage}
-        for block_type, key in (("tool_use", "id"), ("tool_result", "tool_use_id")):
-            ids = [
-                block[key]
-                for record in records
-                if record["type"] in ("assistant", "user")
-                for block in blocks(record)
-                if block["type"] == block_type
-            ]
-            assert sorted(ids) == sorted(call.id for answer in expected for call in answer.tool_calls)
-    retried = [record["error"]["requestId"] for record in main if record.get("subtype") == "api_error"]
-    assert retried == [answer.request_id for answer in failures(answers)]
-
-
-@pytest.mark.parametrize("script", ANSWERS)
-async def test_every_answer_becomes_its_events(
-    executable: Path, script: str, workspace: Workspace, posthog: CaptureServer, service: Child
-) -> None:
-    answers = await run_client(executable, script, workspace)
-    [log] = (workspace.config / "projects").glob("*/*.jsonl")
-
-    whole_session = len(answers) + sum(len(answer.tool_calls) for answer in answers) + 1  # and its trace
-    await service.until(lambda: len(posthog.events) >= whole_session, ARRIVAL_LIMIT)
-    service.terminate()
-    assert await service.wait(30) == 0, service.stderr
-
-    check_each_event_came_once(posthog)
-    check_generations(posthog, answers, log.stem)
-    check_tool_spans(posthog, answers)
-    check_failures(posthog, answers)
-    check_trace(posthog, answers, log.stem)
+    assert set(found) == run.sessions
+    assert {each["$ai_trace_id"] for each in events} == run.sessions
+    for session, trace in found.items():
+        # What an old client warms up before it knows which session it resumes is in that session's trace, not its sums.
+        summed = [
+            answer for answer in expected(run).values() if started_in(run, answer) == session_of(run, answer) == session
+        ]
+        sent = [each for each in events if each["$ai_span_id"] in {answer.message_id for answer in summed}]
+        assert trace["$ai_span_id"] == session
+        assert trace["claude_code_generations"] == len(summed) == len(sent)
+        assert trace["claude_code_tool_calls"] == sum(len(answer.tool_calls) for answer in summed)
+        agents = {run.logged[str(answer.message_id)][0].get("agentId") for answer in summed} - {None}
+        assert trace["claude_code_subagents"] == len(agents)
+        assert trace["claude_code_api_errors"] == len(errors(observation, run))
+        assert trace["claude_code_compactions"] == (1 if name == "compaction" else 0)
+        for total in ("input", "output"):
+            assert trace[f"$ai_total_{total}_tokens"] == sum(each[f"$ai_{total}_tokens"] for each in sent)
+        assert trace["$ai_is_error"] is (name == "refused" or (name == "limit" and observation.client.is_old))
 
 
-async def test_failed_command_is_a_failed_span(
-    executable: Path, workspace: Workspace, posthog: CaptureServer, service: Child
-) -> None:
-    answers = await run_client(executable, "tools", workspace)
-    [failed] = answers[2].tool_calls
-
-    await service.until(lambda: len(of_kind(posthog, "$ai_span")) >= 4, ARRIVAL_LIMIT)
-
-    spans = by_span_id(of_kind(posthog, "$ai_span"))
-    assert Counter(span["claude_code_tool_status"] for span in spans.values()) == {"ok": 3, "error": 1}
-    assert spans[failed.id]["$ai_is_error"]
+def started_in(run: Run, answer: Answer) -> str:
+    """The session an answer belongs to: for a warm-up, the one its log begins with."""
+    if answer.kind != "warm-up":
+        return run.result(answer).session
+    agent = run.logged[str(answer.message_id)][0]["agentId"]
+    return str(next(record["sessionId"] for record in run.records if record.get("agentId") == agent))
 
 
-def as_shown(content: str | list[Json]) -> list[Json]:
-    """What went over the wire as events show it: without cache marks and signatures, a string as a block."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [
-        {key: value for key, value in block.items() if key not in ("cache_control", "signature", "caller")}
-        for block in content
-    ]
+@each_scenario
+def test_side_requests_are_in_the_trace_of_their_session(observation: Observation, run: Run) -> None:
+    side = [answer for answer in run.answers if answer.kind == "side"]
+    totals: dict[str, Counter[str]] = {}
+    for answer in side if not observation.client.is_old else ():  # an old client tells no totals
+        assert answer.usage is not None
+        totals.setdefault(answer.model, Counter()).update(
+            input=answer.usage.input_tokens,
+            output=answer.usage.output_tokens,
+            cache_read_input=answer.usage.cache_read_input_tokens,
+            cache_creation_input=answer.usage.cache_creation_input_tokens,
+        )
+
+    traces = {each["$ai_trace_id"]: each for each in properties(observation.events(run.scenario.name, "$ai_trace"))}
+    for trace in traces.values():
+        for kind in ("input", "output", "cache_read_input", "cache_creation_input"):
+            told = trace.get(f"claude_code_side_{kind}_tokens", {})
+            assert told == {model: counts[kind] for model, counts in totals.items()}
 
 
-@pytest.mark.parametrize("script", ["tools", "foreground", "background"])
-async def test_the_full_input_is_what_went_over_the_wire(executable: Path, script: str, workspace: Workspace) -> None:
-    with MessagesApi(SCRIPTS) as api:
-        prompt = f"Do what is to be done. [[{script}]]"
-        async with start_client(executable, prompt, workspace=workspace, api_url=api.url) as client:
-            assert await client.wait(CLIENT_LIMIT) == 0, client.stderr + client.stdout
-        requests = api.requests
-
-    routing = routing_for(workspace.root, inputs="full")
-    events = [json.loads(event.body) for event in preview(find_logs([workspace.config]), routing)]
-    said = by_span_id([event["properties"] for event in events if event["event"] == "$ai_generation"])
-
-    assert len(said) == ANSWERS[script]
-    for message_id, properties in said.items():
-        request = requests[message_id]
-        # The first block bills, and is no part of the prompt.
-        billing, *system = as_shown(request["system"])
-        assert billing["text"].startswith("x-anthropic-billing-header")
-        sent = [{"role": each["role"], "content": as_shown(each["content"])} for each in request["messages"]]
-        assert properties["$ai_input"] == [{"role": "system", "content": system}, *sent]
-        assert properties["$ai_tools"] == as_shown(request["tools"])
-        assert properties["claude_code_input_exact"] is True
+# ---------------------------------------------------------------------- all of it
 
 
-async def test_events_arrive_while_the_client_still_runs(
-    executable: Path, workspace: Workspace, posthog: CaptureServer, service: Child
-) -> None:
-    with MessagesApi(SCRIPTS) as api:
-        prompt = "Do what is to be done. [[held]]"
-        async with start_client(executable, prompt, workspace=workspace, api_url=api.url) as client:
-            await client.until(lambda: bool(api.answers), CLIENT_LIMIT)
-            [first] = api.answers
-            [call] = first.tool_calls
-            await service.until(
-                lambda: {event["properties"]["$ai_span_id"] for event in posthog.events} >= {first.message_id, call.id},
-                ARRIVAL_LIMIT,
-            )
-            assert client.running
-            assert api.answers == (first,)
+def test_receiver_has_nothing_to_complain_of(observation: Observation) -> None:
+    assert observation.posthog.violations == []
+    assert {request.status for request in observation.posthog.requests} == {200}
 
-            api.release("second answer")
-            assert await client.wait(CLIENT_LIMIT) == 0, client.stderr + client.stdout
-        answers = api.answers
 
-    await service.until(lambda: bool(of_kind(posthog, "$ai_trace")), ARRIVAL_LIMIT)
-    check_each_event_came_once(posthog)
-    check_tool_spans(posthog, answers)
-    assert set(by_span_id(of_kind(posthog, "$ai_generation"))) == {answer.message_id for answer in answers}
+def test_each_event_came_once(observation: Observation) -> None:
+    turns = Counter(result.session for run in observation.runs.values() for result in run.results)
+    for uuid, events in observation.posthog.events_by_uuid.items():
+        # A session that ends, goes on and ends again tells its sums again.
+        session = events[0]["properties"]["$ai_trace_id"]
+        assert len(events) <= (turns[session] if events[0]["event"] == "$ai_trace" else 1), uuid
+
+
+def test_all_events_belong_to_what_the_client_did(observation: Observation) -> None:
+    assert {event["properties"]["$ai_project_name"] for event in observation.posthog.events} == set(observation.runs)
+
+
+def test_second_daemon_sends_only_what_no_line_made_final(observation: Observation) -> None:
+    assert observation.again.status == 0, observation.again.stderr
+    late = observation.posthog.events[observation.live :]
+    if not observation.client.is_old:
+        assert late == []
+    for event in late:
+        final = observation.runs[event["properties"]["$ai_project_name"]].logged.get(event["properties"]["$ai_span_id"])
+        assert event["event"] == "$ai_trace" or not any(is_final(line) for line in final or ())
+
+
+def test_what_was_sent_is_what_preview_says(observation: Observation) -> None:
+    assert observation.preview.status == 0, observation.preview.stderr
+    sent = {event["uuid"]: canonical(event) for event in observation.posthog.events}
+    assert sent == previewed(observation.preview.stdout)
+
+
+def test_events_arrive_while_the_client_still_runs(observation: Observation) -> None:
+    run = observation.runs["live"]
+    first, second = run.messages
+    [call] = first.tool_calls
+    assert {first.message_id, call.id} <= run.early
+    assert second.message_id not in run.early
+
+
+def test_log_lines_hold_no_content(observation: Observation) -> None:
+    assert "Do what is to be done" not in observation.log
+    assert {json.loads(line)["level"] for line in observation.log.splitlines()} <= {"info", "debug"}

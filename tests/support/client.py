@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
+import re
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Child", "Workspace", "find_client", "start", "start_client"]
+__all__ = ["Child", "Client", "Workspace", "start", "start_client"]
 
 # All that a child gets of the environment the tests run in: no keys, no proxies, no settings of the machine's user.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
@@ -58,9 +59,8 @@ class Workspace:
 
     def environment(self, **variables: str) -> dict[str, str]:
         """A child's whole environment: this workspace's folders and the given variables."""
-        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         folders = {"HOME": self.home, "TMPDIR": self.temporary, "CLAUDE_CONFIG_DIR": self.config}
-        return passed_on | {name: str(folder) for name, folder in folders.items()} | variables
+        return _passed_on() | {name: str(folder) for name, folder in folders.items()} | variables
 
 
 class Child:
@@ -142,6 +142,10 @@ class Child:
         await self._process.wait()
 
 
+def _passed_on() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
 @asynccontextmanager
 async def start(
     command: Sequence[str | Path], *, name: str, environment: Mapping[str, str], cwd: Path, output: Path
@@ -172,22 +176,55 @@ async def start(
         await child.end()
 
 
-def find_client() -> Path | None:
-    """The client's executable: ``LLMA_CLAUDE_BIN``, else ``claude`` on ``PATH``."""
-    found = os.environ.get("LLMA_CLAUDE_BIN") or shutil.which("claude")
-    return None if found is None else Path(found).absolute()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """An installed client.
+
+    Attributes:
+        command: What runs it, to be followed by its arguments.
+        version: What it says of itself.
+    """
+
+    command: tuple[str, ...]
+    version: str
+
+    @classmethod
+    def at(cls, program: Path) -> Client:
+        """Return the client that a file is: a program, or a script for node.
+
+        Raises:
+            OSError: It, or node, cannot be run.
+            ValueError: It says no version.
+        """
+        command = (*(("node",) if program.suffix == ".js" else ()), str(program.absolute()))
+        said = subprocess.run(
+            [*command, "--version"], env=_passed_on(), capture_output=True, text=True, timeout=60, check=False
+        )
+        found = re.search(r"\d+\.\d+\.\d+", said.stdout)
+        if found is None:
+            raise ValueError(f"{program} says no version: {(said.stderr or said.stdout)[-500:]}")
+        return cls(command=command, version=found[0])
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is from before 2.1.100: no registry of running sessions, lines that are logged too early."""
+        return not self.since(2, 1, 100)
+
+    def since(self, *version: int) -> bool:
+        """Whether it is of this version or a later one."""
+        return tuple(map(int, self.version.split("."))) >= version
 
 
 def start_client(
-    executable: Path, prompt: str, *, workspace: Workspace, api_url: str
+    client: Client, prompt: str, *options: str, name: str, workspace: Workspace, cwd: Path, api_url: str
 ) -> AbstractAsyncContextManager[Child]:
-    """Run the client in print mode with one prompt, talking to nobody but the given API.
+    """Run a client in print mode with one prompt, talking to nobody but the given API; it prints its result as JSON.
 
     The tools it may use are allowed by name: the flag that skips permissions altogether is refused to root.
     """
     return start(
-        [executable, "-p", prompt, "--allowedTools", "Bash,Agent,Task"],
-        name="client",
+        [*client.command, "-p", prompt, *options, "--output-format", "json", "--allowedTools", "Bash,Agent,Task"],
+        name=name,
         environment=workspace.environment(
             ANTHROPIC_BASE_URL=api_url,
             ANTHROPIC_API_KEY="sk-ant-test",
@@ -196,6 +233,6 @@ def start_client(
             DISABLE_ERROR_REPORTING="1",
             DISABLE_AUTOUPDATER="1",
         ),
-        cwd=workspace.work,
+        cwd=cwd,
         output=workspace.output,
     )

@@ -1,9 +1,9 @@
 """A scripted Messages API on loopback, for driving the real client without a model.
 
 A prompt names its script with a marker, ``[[name]]``. A script is a sequence of steps; a request gets the step whose
-number is the number of assistant messages the request already holds, so the API keeps no conversation of its own and
-all threads of a session may talk to it at once. A subagent's script is named by the marker in the prompt of the call
-that starts it.
+number is the number of assistant messages the request holds after its last marker, so the API keeps no conversation of
+its own, all threads of a session may talk to it at once, and a resumed session goes on with another script. A
+subagent's script is named by the marker in the prompt of the call that starts it.
 
 What was answered stands in :attr:`MessagesApi.answers`: the truth that log files and events are compared with.
 """
@@ -14,9 +14,11 @@ import json
 import re
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -40,12 +42,17 @@ __all__ = [
 
 Json: TypeAlias = dict[str, Any]
 
-Kind = Literal["main", "subagent", "side"]
-"""Who was answered: the main thread, a subagent, or a request outside of any thread, such as one for a title."""
+Kind = Literal["main", "subagent", "warm-up", "side"]
+"""Who was answered: the main thread, a subagent, one of the subagents that old clients start for nothing but a warm
+cache, or a request outside of any thread, such as one for a summary."""
 
 _AGENT = "agent"
 _AGENT_TOOL_NAMES = ("Agent", "Task")
 _MARKER = re.compile(r"\[\[([a-z0-9-]+)\]\]")
+# How the client asks for a summary when it compacts a conversation, in versions from 2.0.76 to 2.1.329 at least.
+_SUMMARY_WANTED = "create a detailed summary of "
+_SUMMARY = "<analysis>A few words</analysis>\n<summary>Something was done.</summary>"
+_WARM_UP = "Warmup"
 # Seconds. Longer than any pause of a healthy client or test, shorter than a run of the tests may hang.
 _CONNECTION_LIMIT = 60.0
 _HOLD_LIMIT = 120.0
@@ -90,14 +97,18 @@ class Step:
     """One answer of a script.
 
     Attributes:
-        blocks: What the message holds. The stop reason is ``tool_use`` if a tool call is among them, else ``end_turn``.
+        blocks: What the message holds.
+        stop_reason: By default ``tool_use`` if a tool call is among the blocks, else ``end_turn``.
         failures: Answered first, one for each attempt, before the message itself.
         hold: The message is not begun until :meth:`MessagesApi.release` was called with this name.
+        pause: Its last block is sent, and its end, with the final usage, not before a release of this name.
     """
 
     blocks: tuple[Block, ...]
+    stop_reason: str | None = None
     failures: tuple[Failure, ...] = ()
     hold: str | None = None
+    pause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,25 +154,35 @@ class Answer:
 
     Attributes:
         kind: Who was answered.
-        script: The script's name; ``None`` for a side request.
+        script: The script's name; ``None`` where no script says what to answer.
+        step: The step's number in the script.
+        received_at: When the request was there, in milliseconds since the epoch.
         status: The HTTP status.
+        error_type: The error's type; ``None`` for a message, as for ``error_message``.
+        error_message: What the error says.
         request_id: The answer's ``request-id`` header.
         model: The model that was asked for.
         message_id: ``None`` for a failure, as for ``usage`` and ``stop_reason``.
         usage: The message's final usage.
-        stop_reason: ``tool_use`` or ``end_turn``.
+        stop_reason: The message's.
+        texts: The message's texts in order.
         tool_calls: The message's tool calls in order.
         parent_tool_use_id: For a subagent, the call that started it.
     """
 
     kind: Kind
     script: str | None
+    step: int | None
+    received_at: int
     status: int
     request_id: str
     model: str
+    error_type: str | None = None
+    error_message: str | None = None
     message_id: str | None = None
     usage: Usage | None = None
     stop_reason: str | None = None
+    texts: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     parent_tool_use_id: str | None = None
 
@@ -190,22 +211,28 @@ def agent(prompt: str, *, background: bool) -> ToolUse:
 class MessagesApi:
     """The API's server: a context manager, on a free loopback port, one thread for each connection.
 
-    A request without tools or without a marker is a side request and is answered with a few words; so is a step beyond
-    the end of a script. Every path but ``/v1/messages`` is answered with something harmless.
+    A request for a summary is answered with one; a request without tools or without a marker with a few words, and so
+    is a step beyond the end of a script. Every path but ``/v1/messages`` is answered with something harmless.
+
+    Args:
+        scripts: The scripts by name.
+        name: Part of all ids that are given, so that several servers may stand behind one daemon.
 
     Raises:
         ExceptionGroup: On leaving the context, if a request could not be answered as planned.
     """
 
-    def __init__(self, scripts: Mapping[str, Sequence[Step]]) -> None:
+    def __init__(self, scripts: Mapping[str, Sequence[Step]], *, name: str = "scripted") -> None:
         self._scripts = scripts
+        self._name = name
         self._lock = threading.Lock()
         self._answers: list[Answer] = []
         self._requests: dict[str, Json] = {}
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._parents: dict[str, str] = {}
         self._serial = 0
-        self._holds = {step.hold: threading.Event() for steps in scripts.values() for step in steps if step.hold}
+        held = {name for steps in scripts.values() for step in steps for name in (step.hold, step.pause) if name}
+        self._holds = {name: threading.Event() for name in held}
         self._faults: list[Exception] = []
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, name="messages-api", daemon=True)
@@ -251,54 +278,77 @@ class MessagesApi:
         with self._lock:
             self._faults.append(fault)
 
-    def answer(self, request: Json) -> tuple[Answer, Failure | Json]:
+    def await_release(self, hold: str) -> None:
+        """Wait until :meth:`release` was called with this name.
+
+        Raises:
+            RuntimeError: It was not, for long.
+        """
+        if not self._holds[hold].wait(_HOLD_LIMIT):
+            raise RuntimeError(f"{hold!r} was not released within {_HOLD_LIMIT:.0f} s")
+
+    def answer(self, request: Json) -> tuple[Answer, Failure | Json, str | None]:
         """Decide and record the answer to a request for a message; waits while the step is held.
 
         Returns:
-            The record, and what to send: a failure or the message's JSON.
+            The record, what to send (a failure or the message's JSON), and what to wait for before its end is sent.
         """
-        script = _script_name(request)
-        if script is None:
-            return self._record(request, "side", None, Step(blocks=(Text(text="A few words"),)), None)
-        number = sum(message["role"] == "assistant" for message in request["messages"])
+        received_at = time.time_ns() // 1_000_000
+        record = partial(self._record, request, received_at)
+        if _last_text(request) == _WARM_UP:
+            return record("warm-up", Step(blocks=(Text(text="A few words"),)))
+        place = _place(request)
+        if place is None:
+            return record("side", Step(blocks=(Text(text="A few words"),)))
+        if _SUMMARY_WANTED in _last_text(request):
+            return record("side", Step(blocks=(Text(text=_SUMMARY),)))
+        script, number = place
         steps = self._scripts[script]
         step = steps[number] if number < len(steps) else Step(blocks=(Text(text="Nothing more to do."),))
         with self._lock:
-            attempt = self._attempts[script, number]
-            self._attempts[script, number] += 1
+            attempt = self._attempts[place]
+            self._attempts[place] += 1
             parent = self._parents.get(script)
         kind: Kind = "main" if parent is None else "subagent"
         if attempt < len(step.failures):
-            return self._record(request, kind, script, step.failures[attempt], parent)
-        if step.hold is not None and not self._holds[step.hold].wait(_HOLD_LIMIT):
-            raise RuntimeError(f"{step.hold!r} was not released within {_HOLD_LIMIT:.0f} s")
-        return self._record(request, kind, script, step, parent)
+            return record(kind, step.failures[attempt], place, parent)
+        if step.hold is not None:
+            self.await_release(step.hold)
+        return record(kind, step, place, parent)
 
     def _record(
-        self, request: Json, kind: Kind, script: str | None, reply: Step | Failure, parent: str | None
-    ) -> tuple[Answer, Failure | Json]:
+        self,
+        request: Json,
+        received_at: int,
+        kind: Kind,
+        reply: Step | Failure,
+        place: tuple[str, int] | None = None,
+        parent: str | None = None,
+    ) -> tuple[Answer, Failure | Json, str | None]:
         with self._lock:
             self._serial += 1
-            serial = f"{self._serial:06d}"
+            serial = f"{self._name}{self._serial:06d}"
             answer = Answer(
                 kind=kind,
-                script=script,
+                script=place[0] if place else None,
+                step=place[1] if place else None,
+                received_at=received_at,
                 status=200,
-                request_id=f"req_scripted{serial}",
+                request_id=f"req_{serial}",
                 model=request["model"],
                 parent_tool_use_id=parent,
             )
             if isinstance(reply, Failure):
-                answer = replace(answer, status=reply.status)
+                answer = replace(answer, status=reply.status, error_type=reply.error_type, error_message=reply.message)
                 self._answers.append(answer)
-                return answer, reply
+                return answer, reply, None
             content = [_block_json(block, request, f"{serial}{index:02d}") for index, block in enumerate(reply.blocks)]
             uses = [block for block in content if block["type"] == "tool_use"]
             for use in uses:
                 self._parents.update(dict.fromkeys(_MARKER.findall(use["input"].get("prompt", "")), use["id"]))
             answer = replace(
                 answer,
-                message_id=f"msg_scripted{serial}",
+                message_id=f"msg_{serial}",
                 usage=Usage(
                     input_tokens=10 + self._serial,
                     output_tokens=200 + self._serial,
@@ -306,12 +356,12 @@ class MessagesApi:
                     cache_creation_5m_input_tokens=400 + self._serial,
                     cache_creation_1h_input_tokens=50 + self._serial,
                 ),
-                stop_reason="tool_use" if uses else "end_turn",
+                stop_reason=reply.stop_reason or ("tool_use" if uses else "end_turn"),
+                texts=tuple(block.text for block in reply.blocks if isinstance(block, Text)),
                 tool_calls=tuple(ToolCall(id=use["id"], name=use["name"]) for use in uses),
             )
             self._answers.append(answer)
-            self._requests[f"msg_scripted{serial}"] = request
-            return answer, _message_json(answer, content)
+            return answer, _message_json(answer, content), reply.pause
 
 
 class _Server(ThreadingHTTPServer):
@@ -355,7 +405,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the base class would write every request to stderr."""
 
     def _answer(self, request: Json) -> None:
-        answer, reply = self.server.api.answer(request)
+        answer, reply, pause = self.server.api.answer(request)
         if isinstance(reply, Failure):
             error = {"type": reply.error_type, "message": reply.message}
             body = {"type": "error", "error": error, "request_id": answer.request_id}
@@ -363,6 +413,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif request.get("stream"):
             self._begin(200, "text/event-stream", answer.request_id)
             for event in _stream(reply):
+                if event["type"] == "message_delta" and pause is not None:
+                    self.server.api.await_release(pause)
                 self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
                 self.wfile.flush()
         else:
@@ -383,18 +435,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _script_name(request: Json) -> str | None:
-    """The first marker among the user's texts; ``None`` for a request that is part of no conversation."""
+def _texts(message: Json) -> list[str]:
+    content = message["content"]
+    return [content] if isinstance(content, str) else [block.get("text", "") for block in content]
+
+
+def _last_text(request: Json) -> str:
+    """The last text of the last message a user or the client itself wrote; empty if that is no text."""
+    texts = [_texts(message)[-1:] for message in request["messages"] if message["role"] == "user"]
+    return "".join(texts[-1]) if texts else ""
+
+
+def _place(request: Json) -> tuple[str, int] | None:
+    """The script named last by a user's text, and the number of its step.
+
+    Returns:
+        ``None`` for a request that is part of no conversation.
+    """
     if not request.get("tools"):
         return None
-    for message in request["messages"]:
-        if message["role"] != "user":
-            continue
-        content = message["content"]
-        texts = [content] if isinstance(content, str) else [block.get("text", "") for block in content]
-        for text in texts:
-            if found := _MARKER.search(text):
-                return found[1]
+    number = 0
+    for message in reversed(request["messages"]):
+        number += message["role"] == "assistant"
+        if message["role"] == "user":
+            markers = [marker for text in _texts(message) for marker in _MARKER.findall(text)]
+            if markers:
+                return markers[-1], number
     return None
 
 
@@ -408,7 +474,7 @@ def _block_json(block: Block, request: Json, number: str) -> Json:
             if name == _AGENT:
                 offered = {tool["name"] for tool in request["tools"]}
                 name = next(candidate for candidate in _AGENT_TOOL_NAMES if candidate in offered)
-            return {"type": "tool_use", "id": f"toolu_scripted{number}", "name": name, "input": dict(tool_input)}
+            return {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": dict(tool_input)}
 
 
 def _message_json(answer: Answer, content: Sequence[Json]) -> Json:

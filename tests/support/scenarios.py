@@ -1,0 +1,417 @@
+"""What a real client is made to do, and what came of it: its answers, its logs, and the events of a real daemon.
+
+    observation = asyncio.run(observe(client, root))
+    observation.runs["fork"].answers
+    observation.events
+
+All scenarios go on at the same time on one machine, each in a folder and against an API of its own, while one daemon
+follows them. When everything has arrived the daemon is stopped, and a second one reads what there is once more: what
+only the end of a session makes final, where the client does not tell that it has ended, is given out by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Child, Client, Workspace, start_client
+from tests.support.messages_api import (
+    Answer,
+    Failure,
+    MessagesApi,
+    Step,
+    Text,
+    Thinking,
+    ToolCall,
+    agent,
+    bash,
+)
+from tests.support.processes import Ended, environment, following, verb
+
+__all__ = ["SCENARIOS", "SCRIPTS", "Observation", "Result", "Run", "Scenario", "Turn", "is_final", "observe"]
+
+Json = dict[str, Any]
+
+_OVERLOADED = Failure(status=529, error_type="overloaded_error", message="Overloaded")
+_BROKEN = Failure(status=500, error_type="api_error", message="Internal server error")
+_INVALID = Failure(status=400, error_type="invalid_request_error", message="messages.0: not like this")
+
+SCRIPTS: Mapping[str, tuple[Step, ...]] = {
+    "plain": (Step(blocks=(Thinking(thinking="What to say?"), Text(text="Good day."))),),
+    "parallel": (
+        Step(blocks=(Text(text="I begin."), bash("echo one"), bash("echo two"), bash("exit 3"))),
+        Step(blocks=(bash("echo three"),)),
+        Step(blocks=(Text(text="One of them failed."),)),
+    ),
+    "foreground": (
+        Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
+        Step(blocks=(Text(text="All done."),)),
+    ),
+    "background": (
+        Step(blocks=(agent("Do it. [[part]]", background=True),)),
+        Step(blocks=(Text(text="It is under way."),), hold="background"),
+        # The agent's end makes the client ask again, where it waits for its agents.
+        Step(blocks=(Text(text="All done."),)),
+    ),
+    "part": (
+        Step(blocks=(bash("echo part"),)),
+        Step(blocks=(Text(text="The part is done."),)),
+    ),
+    "origin": (
+        Step(blocks=(Text(text="I begin."), bash("echo origin"))),
+        Step(blocks=(Text(text="So far, so good."),)),
+    ),
+    "branch": (
+        Step(blocks=(bash("echo branch"),)),
+        Step(blocks=(Text(text="The other way."),)),
+    ),
+    "further": (Step(blocks=(Text(text="The same way."),)),),
+    "retry": (
+        Step(blocks=(bash("echo retry"),), failures=(_OVERLOADED, _BROKEN)),
+        Step(blocks=(Text(text="At last."),)),
+    ),
+    "refused": (
+        Step(blocks=(bash("echo refused"),)),
+        # More often than any client tries.
+        Step(blocks=(Text(text="Never said."),), failures=(_INVALID,) * 40),
+    ),
+    "compaction": (
+        Step(blocks=(Text(text="I begin."), bash("echo compaction"))),
+        Step(blocks=(Text(text="Much was done."),)),
+    ),
+    "compacted": (Step(blocks=(Text(text="I go on."),)),),
+    "limit": (
+        Step(blocks=(Text(text="What I wanted to"),), stop_reason="max_tokens"),
+        # The client asks again, where it does not give up.
+        Step(blocks=(Text(text=" say."),)),
+    ),
+    "slow": (Step(blocks=(Text(text="At some length."),), pause="slow"),),
+    "live": (
+        Step(blocks=(Text(text="I begin."), bash("echo live"))),
+        Step(blocks=(Text(text="All done."),), hold="live"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One run of the client.
+
+    Attributes:
+        script: The script that answers the prompt; ``None`` for a command of the client's own.
+        prompt: The prompt.
+        resumes: The number of the turn whose session goes on; ``None`` for a new one.
+        options: Further options.
+    """
+
+    script: str | None
+    prompt: str
+    resumes: int | None = None
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Runs of the client in one folder, one after the other.
+
+    Attributes:
+        name: The folder's name, too.
+        turns: The runs.
+        release: Lets the step go on that is held or paused under the scenario's name, once as many messages as `after`
+            says are ``logged`` or have ``arrived`` as events. ``begun`` is ``logged`` for an old client, which logs
+            each block when it has it; others wait for the message's end, so that it is enough that they are sent it.
+        after: How many messages these are.
+    """
+
+    name: str
+    turns: tuple[Turn, ...]
+    release: Literal["begun", "logged", "arrived"] | None = None
+    after: int = 0
+
+
+def _turn(script: str, *, resumes: int | None = None, options: tuple[str, ...] = ()) -> Turn:
+    prompt = f"Do what is to be done. [[{script}]]"
+    return Turn(script=script, prompt=prompt, resumes=resumes, options=options)
+
+
+SCENARIOS = (
+    # Those that take longest come first.
+    Scenario(
+        name="fork",
+        turns=(
+            _turn("origin"),
+            _turn("branch", resumes=0, options=("--fork-session",)),
+            _turn("further", resumes=0),
+        ),
+    ),
+    Scenario(
+        name="compaction",
+        turns=(
+            _turn("compaction"),
+            Turn(script=None, prompt="/compact", resumes=0),
+            _turn("compacted", resumes=0),
+        ),
+    ),
+    Scenario(name="live", turns=(_turn("live"),), release="arrived", after=1),
+    Scenario(name="retry", turns=(_turn("retry"),)),
+    Scenario(name="background", turns=(_turn("background"),), release="logged", after=3),
+    Scenario(name="foreground", turns=(_turn("foreground"),)),
+    Scenario(name="parallel", turns=(_turn("parallel"),)),
+    Scenario(name="refused", turns=(_turn("refused"),)),
+    Scenario(name="slow", turns=(_turn("slow"),), release="begun", after=1),
+    Scenario(name="limit", turns=(_turn("limit"),)),
+    Scenario(name="plain", turns=(_turn("plain"),)),
+)
+
+# Seconds. A turn takes one or two; what is waited for after it comes with the daemon's next looks at the machine.
+_TURN_LIMIT = 90.0
+_ARRIVAL_LIMIT = 60.0
+# Clients at the same time. They are busy while they start and idle for most of the rest.
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one turn ended.
+
+    Attributes:
+        status: The client's exit status.
+        session: The session it was, in the client's words.
+        began_at: When it was started, in milliseconds since the epoch.
+        ended_at: When it had ended.
+    """
+
+    status: int
+    session: str
+    began_at: int
+    ended_at: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A scenario that was played.
+
+    Attributes:
+        scenario: The scenario.
+        folder: Where its logs are.
+        answers: What its API answered, in order.
+        results: Its turns' ends.
+        early: The span ids of the events that were there when the held step was released.
+    """
+
+    scenario: Scenario
+    folder: Path
+    answers: tuple[Answer, ...]
+    results: tuple[Result, ...]
+    early: frozenset[str]
+
+    @property
+    def messages(self) -> list[Answer]:
+        """The messages of conversations, whether or not anybody logged them."""
+        return [answer for answer in self.answers if answer.kind in ("main", "subagent") and answer.status == 200]
+
+    @property
+    def failures(self) -> list[Answer]:
+        """The answers that were errors."""
+        return [answer for answer in self.answers if answer.status != 200]
+
+    @property
+    def sessions(self) -> frozenset[str]:
+        """The sessions its clients said they were."""
+        return frozenset(result.session for result in self.results)
+
+    @cached_property
+    def records(self) -> list[Json]:
+        """Every line of its logs."""
+        paths = sorted(self.folder.glob("**/*.jsonl"))
+        return [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
+
+    @cached_property
+    def logged(self) -> dict[str, list[Json]]:
+        """The logged lines of each message, by its id."""
+        return _logged(self.records)
+
+    def result(self, answer: Answer) -> Result:
+        """Return the end of the turn that an answer on the main thread or to a subagent belongs to."""
+        while answer.parent_tool_use_id is not None:
+            answer = next(other for other in self.messages if answer.parent_tool_use_id in _ids(other.tool_calls))
+        [number] = [place for place, turn in enumerate(self.scenario.turns) if turn.script == answer.script]
+        return self.results[number]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What one client did on one machine, and what arrived of it.
+
+    Attributes:
+        client: The client.
+        runs: What it did, by the scenario's name.
+        posthog: What received the events; it is not running any more.
+        live: How many events there were when the daemon that followed the sessions had ended.
+        log: What that daemon logged.
+        again: The second daemon's end.
+        preview: What `preview` says of the same logs.
+    """
+
+    client: Client
+    runs: Mapping[str, Run]
+    posthog: CaptureServer
+    live: int
+    log: str
+    again: Ended
+    preview: Ended
+
+    def events(self, scenario: str, name: str | None = None) -> list[Json]:
+        """Return a scenario's events, those of one name or all, in the order of their arrival."""
+        return [
+            event
+            for event in self.posthog.events
+            if event["properties"]["$ai_project_name"] == scenario and event["event"] == (name or event["event"])
+        ]
+
+
+async def observe(client: Client, root: Path) -> Observation:
+    """Play all scenarios with *client*, and return what came of it once everything has arrived.
+
+    Args:
+        client: The client.
+        root: An empty folder.
+
+    Raises:
+        TimeoutError: Something did not come in time; says what was waited for.
+    """
+    workspace = Workspace(root / "machine")
+    async with CaptureServer() as posthog:
+        env = environment(workspace, posthog.url)
+        async with following(workspace, env=env) as daemon:
+            stage = _Stage(client=client, workspace=workspace, posthog=posthog)
+            async with asyncio.TaskGroup() as tasks:
+                played = [tasks.create_task(stage.play(scenario)) for scenario in SCENARIOS]
+            runs = {run.scenario.name: run for run in (task.result() for task in played)}
+            await daemon.until(lambda: _all_arrived(client, runs, posthog), _ARRIVAL_LIMIT)
+            daemon.terminate()
+            assert await daemon.wait(30) == 0, daemon.stderr
+            log = daemon.stderr
+        live = len(posthog.events)
+        again = await verb(workspace, "run", "--once", env=env)
+        preview = await verb(workspace, "preview", workspace.config)
+    return Observation(client=client, runs=runs, posthog=posthog, live=live, log=log, again=again, preview=preview)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stage:
+    client: Client
+    workspace: Workspace
+    posthog: CaptureServer
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    async def play(self, scenario: Scenario) -> Run:
+        cwd = self.workspace.work / scenario.name
+        cwd.mkdir()
+        folder = self.workspace.config / "projects" / re.sub("[^a-zA-Z0-9]", "-", str(cwd))
+        results: list[Result] = []
+        early: frozenset[str] = frozenset()
+        async with self._places:
+            with MessagesApi(SCRIPTS, name=scenario.name) as api:
+                for number, turn in enumerate(scenario.turns):
+                    options = turn.options
+                    if turn.resumes is not None:
+                        options = ("--resume", results[turn.resumes].session, *options)
+                    began_at = _now()
+                    async with start_client(
+                        self.client,
+                        turn.prompt,
+                        *options,
+                        name=f"{scenario.name}-{number}",
+                        workspace=self.workspace,
+                        cwd=cwd,
+                        api_url=api.url,
+                    ) as child:
+                        if scenario.release is not None:
+                            early = await self._release(scenario, api, folder, child)
+                        status = await child.wait(_TURN_LIMIT)
+                        session = json.loads(child.stdout)["session_id"]
+                    results.append(Result(status=status, session=session, began_at=began_at, ended_at=_now()))
+                answers = api.answers
+        return Run(scenario=scenario, folder=folder, answers=answers, results=tuple(results), early=early)
+
+    async def _release(self, scenario: Scenario, api: MessagesApi, folder: Path, child: Child) -> frozenset[str]:
+        """Let the held step go on when it may; return the events that are there then."""
+
+        def may() -> bool:
+            messages = [answer for answer in api.answers if answer.kind in ("main", "subagent")]
+            if len(messages) < scenario.after:
+                return False
+            wanted = {str(answer.message_id) for answer in messages}
+            if scenario.release == "logged" or (scenario.release == "begun" and self.client.is_old):
+                return wanted <= _logged(_whole_lines(folder)).keys()
+            if scenario.release == "begun":
+                return True
+            wanted |= {call.id for answer in messages for call in answer.tool_calls}
+            return wanted <= _span_ids(self.posthog)
+
+        await child.until(may, _ARRIVAL_LIMIT)
+        early = _span_ids(self.posthog)
+        api.release(scenario.name)
+        return early
+
+
+def _all_arrived(client: Client, runs: Mapping[str, Run], posthog: CaptureServer) -> bool:
+    """Whether everything has arrived that a daemon can know to be final.
+
+    An old client does not always log that a message is complete, and never that a session has ended.
+    """
+    arrived = _span_ids(posthog)
+    traces = {
+        event["properties"]["$ai_trace_id"]: event["properties"]["claude_code_generations"]
+        for event in posthog.events
+        if event["event"] == "$ai_trace"
+    }
+    for run in runs.values():
+        final = [answer for answer in run.answers if any(map(is_final, run.logged.get(answer.message_id or "", ())))]
+        wanted = {item for answer in final for item in (answer.message_id, *_ids(answer.tool_calls))}
+        if not wanted <= arrived:
+            return False
+        for session in () if client.is_old else run.sessions:
+            if traces.get(session) != sum(run.result(message).session == session for message in run.messages):
+                return False
+    return True
+
+
+def is_final(line: Json) -> bool:
+    """Whether a logged line of a message has the message's final usage."""
+    return line["message"]["stop_reason"] is not None
+
+
+def _logged(records: list[Json]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for record in records:
+        if record["type"] == "assistant":
+            found.setdefault(record["message"]["id"], []).append(record)
+    return found
+
+
+def _whole_lines(folder: Path) -> list[Json]:
+    """The lines of logs that are being written."""
+    data = [path.read_bytes() for path in folder.glob("**/*.jsonl")]
+    return [json.loads(line) for text in data for line in text[: text.rfind(b"\n") + 1].splitlines()]
+
+
+def _span_ids(posthog: CaptureServer) -> frozenset[str]:
+    return frozenset(event["properties"]["$ai_span_id"] for event in posthog.events)
+
+
+def _ids(calls: tuple[ToolCall, ...]) -> list[str]:
+    return [call.id for call in calls]
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -367,6 +367,6 @@ def test_events_arrive_while_the_client_still_runs(observation: Observation) -> 
     assert second.message_id not in run.early
 
 
-def test_log_lines_hold_no_content(observation: Observation) -> None:
+def test_log_tells_no_content(observation: Observation) -> None:
     assert "Do what is to be done" not in observation.log
     assert {json.loads(line)["level"] for line in observation.log.splitlines()} <= {"info", "debug"}

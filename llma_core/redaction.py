@@ -1,0 +1,892 @@
+r"""Secrets out of text: keys, tokens, private keys, passwords; each becomes `[REDACTED:kind]`.
+
+Theory of operation
+===================
+
+Two things tell a secret: its own form (`ghp_...`, a private key block, `user:password@` in a URL), or the name in front
+of it (`DB_PASSWORD=...`, `"api_key": "..."`, `--token ...`, `Authorization: Bearer ...`). A name says less than a form:
+most of what stands behind `token` in code is no secret but a type, a variable, a count. So what stands behind a name is
+judged: `_Name.hides` decides, and how the value is written (quoted, in a variable of the environment, bare) counts.
+
+Text is taken as it is, after JSON was decoded once. JSON within text, to any depth, has backslashes before its quotes
+and `\n` for line ends; every rule here reads these too.
+
+It must cost little where there is nothing to find, and never more than a time proportional to the text. Therefore:
+
+    - Text is looked at as UTF-8 bytes. Everything looked for is ASCII, so that no character is ever cut apart.
+    - Nothing but literal searches runs over the whole text. A token is at least `_LONG` characters without a break: one
+      translation of the bytes into word and other turns the search for these into a search for a literal, too.
+    - Regular expressions start where a literal was found. Their repetitions are bounded, or of one class of
+      characters that nothing behind them has. Where one can run far, what it ran over is not looked at again.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, assert_never
+
+__all__ = ["marker", "scrub", "scrub_member"]
+
+_SHORTEST = 8
+"""Bytes below which no text holds a name and a secret, nor a secret with a form of its own."""
+_LONG = 18
+"""Characters in a row that every token with a form of its own has."""
+_NAME_REACH = 64
+"""Longest part of a name before its telling word that is looked at."""
+_VALUE_REACH = 1024
+"""Bytes within which a quoted value ends; behind a name a longer run without blanks is taken whole, and unjudged."""
+_BARE_REACH = 512
+"""Likewise for a value without quotes."""
+
+_REPEATED = 64
+"""Characters up to which a text is likely to come again: names, versions, branches."""
+_ROUNDS = 4
+"""How often text is looked at again after something was found; without contrivance once is enough."""
+
+_MARK = b"[REDACTED:"
+_MARKER = re.compile(rb"\[REDACTED:[a-z-]{1,40}\]")
+
+
+def marker(kind: str) -> str:
+    """Return what stands for a secret of *kind*."""
+    return f"[REDACTED:{kind}]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a secret stands, in bytes. Of two that overlap, the one with a form of its own gives the kind."""
+
+    start: int
+    end: int
+    kind: str
+    by_name: bool = False
+
+
+# ---------------------------------------------------------------------- tokens with a form of their own
+
+# A letter before a token makes it another word, unless the letter ends an escape (`\n` and `\u0022` of JSON, `%3D` of
+# URLs) or a terminal's colour.
+_LEFT = (
+    rb"(?:(?<![A-Za-z0-9_])|(?<=\\[abfnrtv0])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2})"
+    rb"|(?<=\[[0-9]m)|(?<=[0-9;\[][0-9]m))"
+)
+_WORD_RUN = re.compile(rb"[A-Za-z0-9]{12,}")
+
+
+def _mixed(token: bytes) -> bool:
+    """Whether a token has letters and digits run together, as no words joined by hyphens have."""
+    return any(not run.isalpha() and not run.isdigit() for run in _WORD_RUN.findall(token))
+
+
+def _cased(token: bytes) -> bool:
+    return _mixed(token) or not (token.islower() or token.isupper())
+
+
+def _any(_: bytes) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    """A kind of token.
+
+    Attributes:
+        kind: its name.
+        literals: what one of its kind has at its beginning, one of these.
+        pattern: the whole of it, from there on; a group holds what follows the prefix.
+        check: what else must hold for that.
+        breaks: whether a token has a dot inside, so that one may be missed at the end of a long run.
+    """
+
+    kind: str
+    literals: tuple[bytes, ...]
+    pattern: re.Pattern[bytes]
+    check: Callable[[bytes], bool]
+    breaks: bool
+
+
+def _token(
+    kind: str,
+    literals: str,
+    body: bytes,
+    *,
+    prefix: bytes | None = None,
+    check: Callable[[bytes], bool] = _any,
+    free: bool = False,
+    breaks: bool = False,
+) -> _Token:
+    """Build a _Token; *free* if letters may stand before it because nothing else looks like it."""
+    found = tuple(literals.encode().split())
+    prefix = prefix or b"(?:" + b"|".join(re.escape(literal) for literal in found) + b")"
+    pattern = re.compile((b"" if free else _LEFT) + prefix + b"(" + body + b")")
+    return _Token(kind=kind, literals=found, pattern=pattern, check=check, breaks=breaks)
+
+
+_TOKENS = (
+    _token("anthropic-key", "sk-ant-", rb"[A-Za-z0-9_-]{10,}", free=True),
+    _token("openai-key", "sk-", rb"[A-Za-z0-9_-]{15,}", check=_mixed),
+    _token("google-key", "AIza", rb"[A-Za-z0-9_-]{35,}"),
+    _token("google-oauth-secret", "GOCSPX-", rb"[A-Za-z0-9_-]{20,}", free=True),
+    _token("google-oauth-token", "ya29.", rb"[A-Za-z0-9_-]{20,}"),
+    _token("google-oauth-token", "1//0", rb"[A-Za-z0-9_-]{30,}"),
+    _token("aws-key-id", "AKIA ASIA", rb"[A-Z0-9]{16}[A-Za-z0-9]*"),
+    _token("github-token", "ghp_ gho_ ghu_ ghs_ ghr_", rb"[A-Za-z0-9]{20,}", free=True),
+    _token("github-token", "github_pat_", rb"[A-Za-z0-9_]{20,}", free=True),
+    _token(
+        "gitlab-token",
+        "gl",
+        rb"[A-Za-z0-9_-]{15,}(?:\.[A-Za-z0-9_-]{2,}){0,4}",
+        prefix=rb"gl(?:pat|dt|rtr?|cbt|ptt|ft|imt|agent|oas|soat|ffct|wt)-",
+        free=True,
+    ),
+    _token("grafana-token", "gl", rb"[A-Za-z0-9_+/]{20,}={0,2}", prefix=rb"gl(?:sa|c)_", free=True),
+    _token("slack-token", "xox", rb"[A-Za-z0-9-]{10,}", prefix=rb"xox[a-z](?:\.xox[a-z])?-", free=True),
+    _token("slack-token", "xapp-", rb"[0-9]-[A-Za-z0-9-]{10,}", free=True),
+    _token("stripe-key", "sk_live_ sk_test_ rk_live_ rk_test_", rb"[A-Za-z0-9]{10,}", free=True),
+    _token("stripe-webhook-secret", "whsec_", rb"[A-Za-z0-9+/]{16,}={0,2}", free=True),
+    _token("npm-token", "npm_", rb"[A-Za-z0-9]{30,}", free=True),
+    _token("pypi-token", "pypi-", rb"[A-Za-z0-9_-]{16,}", check=_mixed, free=True),
+    _token("posthog-key", "phx_ phs_ pha_ phr_", rb"[A-Za-z0-9]{20,}"),
+    _token("hugging-face-token", "hf_ api_org_", rb"[A-Za-z0-9]{20,}", check=_cased),
+    _token("jwt", "eyJ", rb"[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){0,4}", breaks=True),
+    _token("sendgrid-key", "SG.", rb"[A-Za-z0-9_-]{18,}\.[A-Za-z0-9_-]{16,}", breaks=True),
+    _token("telegram-token", ":AA", rb"[A-Za-z0-9_-]{30,}", prefix=rb"(?<=[0-9]{8}):AA", free=True),
+    _token("digitalocean-token", "_v1_", rb"[a-f0-9]{32,}[A-Za-z0-9]*", prefix=rb"(?<=do[opr])_v1_", free=True),
+    _token("databricks-token", "dapi", rb"[a-f0-9]{32}[A-Za-z0-9]*"),
+    _token("docker-token", "dckr_", rb"[A-Za-z0-9_-]{20,}", free=True),
+    _token("vault-token", "hvs. hvb. hvr.", rb"[A-Za-z0-9_-]{20,}"),
+    _token("linear-key", "lin_api_ lin_oauth_", rb"[A-Za-z0-9]{20,}", free=True),
+    _token("notion-token", "ntn_", rb"[A-Za-z0-9]{30,}"),
+    _token("atlassian-token", "ATATT3 ATCTT3", rb"[A-Za-z0-9_-]{20,}[=A-F0-9]{0,10}"),
+    _token("shopify-token", "shpat_ shpca_ shppa_ shpss_", rb"[A-Fa-f0-9]{32,}[A-Za-z0-9]*", free=True),
+    _token("sentry-token", "sntrys_ sntryu_", rb"[A-Za-z0-9_+/-]{20,}={0,2}", free=True),
+    _token("supabase-key", "sbp_ sb_secret_", rb"[A-Za-z0-9_-]{20,}"),
+    _token("groq-key", "gsk_", rb"[A-Za-z0-9]{30,}", free=True),
+    _token("xai-key", "xai-", rb"[A-Za-z0-9]{30,}"),
+    _token("replicate-token", "r8_", rb"[A-Za-z0-9]{30,}"),
+    _token("perplexity-key", "pplx-", rb"[A-Za-z0-9]{30,}", free=True),
+    _token("tavily-key", "tvly-", rb"[A-Za-z0-9-]{20,}", check=_mixed),
+    _token("age-key", "AGE-SECRET-KEY-1", rb"[A-Z0-9]{20,}[A-Za-z0-9]*", free=True),
+    _token("new-relic-key", "NRAK-", rb"[A-Z0-9]{20,}[A-Za-z0-9]*"),
+)
+_LITERALS = tuple((literal, token) for token in _TOKENS for literal in token.literals)
+_LITERAL = re.compile(b"|".join(re.escape(literal) for literal, _ in _LITERALS))
+_LITTLE = 256
+_LITERAL_REACH = 16
+"""Bytes that a literal may stand before the long run of its token, because it has a dot, a slash or a colon in it."""
+
+_IS_WORD = bytes(ord("w") if chr(code).isalnum() or chr(code) in "_-" else ord(" ") for code in range(128)) + b" " * 128
+_RUN = b"w" * _LONG
+_WORDS_ON = re.compile(rb"[A-Za-z0-9_-]*")
+_AWS_SECRET = re.compile(rb"""[,:;|\s"']{1,6}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])""")
+
+
+def _tokens(data: bytes, long: bytes) -> Iterator[_Found]:
+    # On little text one search for all is quicker than one for each, on much it is slower.
+    if len(long) < _LITTLE and _LITERAL.search(long) is None:
+        return
+    for literal, token in _LITERALS:
+        if literal in long:
+            yield from _tokens_at(data, literal, token)
+
+
+def _long_runs(data: bytes) -> bytes:
+    """Return all long runs of word characters, each with a little of what stands before it."""
+    words = data.translate(_IS_WORD)
+    runs: list[bytes] = []
+    end = 0
+    while (start := words.find(_RUN, end)) >= 0:
+        end = words.find(b" ", start + _LONG)
+        end = len(data) if end < 0 else end
+        runs.append(data[max(0, start - _LITERAL_REACH) : end])
+    return b"\n".join(runs)
+
+
+def _tokens_at(data: bytes, literal: bytes, token: _Token) -> Iterator[_Found]:
+    at = data.find(literal)
+    while at >= 0:
+        match = token.pattern.match(data, at)
+        end = at + len(literal)
+        if match is not None:
+            end = match.end()
+            if not _is_sample(match[1]) and token.check(match[1]):
+                yield _Found(at, end, token.kind)
+                secret = _AWS_SECRET.match(data, end) if token.kind == "aws-key-id" else None
+                if secret is not None:
+                    yield _Found(secret.start(1), secret.end(1), "aws-secret-key")
+        elif token.breaks and (words := _WORDS_ON.match(data, end)) is not None:
+            # What this one lacks behind its run, others within the same run lack, too.
+            end = words.end()
+        at = data.find(literal, end)
+
+
+def _is_sample(body: bytes) -> bool:
+    """Whether the part of a token behind its prefix is what documentation writes there."""
+    if body.endswith((b"EXAMPLE", b"EXAMPLEKEY")):
+        return True
+    lower = body.lower()
+    if max(lower.count(sample) for sample in (b"x", b"0", b"1")) * 2 >= len(body):
+        return True
+    # Words joined by hyphens: `your-key-here`.
+    return lower == body and all(part.isalpha() for part in re.split(rb"[_-]", body) if part) and b"your" in body
+
+
+# ---------------------------------------------------------------------- private keys
+
+_BLOCK_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{0,40})PRIVATE KEY( BLOCK)?-----")
+_BLOCK_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+# A line of a block, with what may stand before it: a line end (also `\n` in JSON), quotes, a margin, a block's headers.
+_BLOCK_FIRST = re.compile(rb"[\s\S]{0,200}?[A-Za-z0-9+/]{24,}={0,2}")
+_BLOCK_LINE = re.compile(rb"[\s\S]{0,64}?[A-Za-z0-9+/]{24,}={0,2}")
+_BLOCK_LAST = re.compile(
+    rb"(?>\\{1,15}[nrt]|\\{1,15}u[0-9a-f]{4}|[0-9]{1,6}(?=[^A-Za-z0-9+/=])|\+(?![A-Za-z0-9+/])|[^A-Za-z0-9+/]){0,64}+"
+    rb"""[A-Za-z0-9+/]{1,64}={0,2}(?=\s|\\|["']|\Z)"""
+)
+_LINE_END = re.compile(rb"\n|\\[nr]")
+_TEMPLATE = re.compile(rb"""[{}<>$()"'`]|\.\.\.|\xe2\x80\xa6|xxx|your|redacted""", re.IGNORECASE)
+_SHORTEST_BLOCK = 64
+_LONGEST_BLOCK = 32 * 1024
+
+
+def _blocks(data: bytes) -> Iterator[_Found]:
+    at, ending = 0, None
+    while (begin := data.find(b"-----BEGIN ", at)) >= 0:
+        at = begin + 1
+        header = _BLOCK_BEGIN.match(data, begin)
+        if header is None:
+            continue
+        at = header.end()
+        if ending is None or 0 <= ending < at:
+            ending = data.find(b"-----END ", at)
+        footer = _BLOCK_END.match(data, ending) if 0 <= ending <= at + _LONGEST_BLOCK else None
+        inside = data[at:ending] if footer is not None else b""
+        if footer is not None and b"-----BEGIN " not in inside:
+            # What is shorter than any key may be a sample of one, or code that puts one together.
+            if len(inside) > _SHORTEST_BLOCK or (_LINE_END.search(inside) is not None and _is_body(inside)):
+                at = footer.end()
+                yield _Found(begin, at, "private-key")
+            continue
+        line = _BLOCK_FIRST.match(data, at)
+        if line is None:
+            continue
+        while line is not None:
+            at = line.end()
+            line = _BLOCK_LINE.match(data, at)
+        last = _BLOCK_LAST.match(data, at)
+        at = last.end() if last is not None else at
+        yield _Found(begin, at, "private-key")
+
+
+def _is_body(inside: bytes) -> bool:
+    return _TEMPLATE.search(inside) is None and bool(inside.strip(b" \t\r\n\\nr\"'"))
+
+
+# ---------------------------------------------------------------------- URLs
+
+_USER_INFO = re.compile(rb""":(?:\\{0,15}/){2}([^\s/:@"'<>\\?#]{0,256})(?::([^\s/"'`<>\\]{1,256}))?@""")
+_WEBHOOK = re.compile(
+    rb"(?:(?<=/web)hooks|hooks\.slack\.com(?:\\?/)+(?:services|workflows|triggers))(?:\\?/)+([A-Za-z0-9_/\\-]{20,})"
+)
+_SIGNATURE = re.compile(
+    rb"(?:(?:(?<![A-Za-z0-9_])|(?<=u0026))sig|(?:(?<=X-Amz-)|(?<=X-Goog-))Signature)(?:=|\\{1,8}u003d)"
+    rb"([A-Za-z0-9%+/=_-]{20,})"
+)
+_CURL_USER = re.compile(rb"""(?:-u|--user)[ =]?(?:\\{0,15}["'])?([^\s:"'\\]{1,64}):([^\s"'\\]{1,256})""")
+
+
+def _urls(data: bytes) -> Iterator[_Found]:
+    for match in _each(_USER_INFO, data, b"://"):
+        yield from _user_info(match)
+    if b"\\/" in data:
+        for match in _each(_USER_INFO, data, b":\\"):
+            yield from _user_info(match)
+    for match in _each(_WEBHOOK, data, b"hooks"):
+        if not _is_sample(match[1].rpartition(b"/")[2]):
+            yield _Found(match.start(1), match.end(1), "webhook")
+    if b"curl" in data:
+        for match in _each(_CURL_USER, data, b"-u", b"--user"):
+            if _PASSWORD.hides(_text(match[2]), "bare"):
+                yield _Found(match.start(2), match.end(2), "password", by_name=True)
+
+
+def _user_info(match: re.Match[bytes]) -> Iterator[_Found]:
+    user, password = match[1], match[2]
+    if len(user) >= _LONG and _mixed(user):
+        yield _Found(match.start(1), match.end(1), "url-token")
+    if password is not None and not _is_placeholder(_text(password)):
+        yield _Found(match.start(2), match.end(2), "url-password")
+
+
+def _signatures(data: bytes, lower: bytes) -> Iterator[_Found]:
+    at = lower.find(b"sig")
+    while at >= 0:
+        match = _SIGNATURE.match(data, at)
+        if match is not None and not _is_sample(match[1]):
+            yield _Found(match.start(1), match.end(1), "signature")
+        at = lower.find(b"sig", at + 3 if match is None else match.end())
+
+
+def _each(pattern: re.Pattern[bytes], data: bytes, *literals: bytes) -> Iterator[re.Match[bytes]]:
+    """Yield where *pattern* matches at one of *literals*, each part of *data* in one match at most."""
+    for literal in literals:
+        at = data.find(literal)
+        while at >= 0:
+            match = pattern.match(data, at)
+            if match is not None:
+                yield match
+            at = data.find(literal, at + len(literal) if match is None else match.end())
+
+
+# ---------------------------------------------------------------------- what a value says
+
+_Form = Literal["quoted", "variable", "bare"]
+"""How a value is written: in quotes; behind NAME= of an environment or a flag's `=`; otherwise."""
+
+_PLACEHOLDER = re.compile(
+    r"""(?ix) [x*.…•_\#?0-]+ | .{0,40}%[sr].{0,40}
+    | .{0,40}(?:example|placeholder|changeme|change[_-]me|redacted|your[_-]|dummy).{0,40}
+    | your.{0,40} | my[_-]?(?:api[_-]?)?(?:password|passwd|secret|token|key)
+    | \[.{0,60}\] | <.{0,60}> | \(.{0,60}\)
+    """
+)
+# Types, states and kinds of credentials: what is said about secrets in place of secrets.
+_WORDS = frozenset(
+    """
+    any array base64 bool boolean byte bytes char const custom date default disabled double empty enabled enum env
+    environment error expired external false field file float header hidden inherit inline input int integer internal
+    invalid json keychain keyring local manual missing nil no none not null number obj object off on oauth oauth1 oauth2
+    openid optional option options pass passcode passphrase passwd password passwords pwd prompt query read readonly
+    required saml secret secretref secrets secretstr sha1 sha256 sha512 md5 bcrypt scrypt argon2 hs256 rs256 es256 hmac
+    self session str string text token tokens true type undefined unknown unset unsigned username user valid value
+    varchar vault void wrong write yes api apikey api_key api-key basic bearer digest cookie jwt auth authorization
+    credential credentials key keys access_token refresh_token client_secret secret_key access_key private_key
+    """.split()  # noqa: SIM905 - words are read more easily than literals
+)
+# What points to a secret instead of being one: variables, templates, calls, paths, addresses.
+_REFERENCE = re.compile(
+    r"""(?x)
+    \$[A-Za-z_{(\[]\w*(?:[})\]].{0,80})?\Z | \$\{ | \$\( | %[A-Za-z_]\w*%?\Z | %\(\w+\)s | \{\{? | <%?
+    | (?:process\.env|os\.environ|os\.getenv|getenv|import\.meta|ENV\[|secrets\.|env\.|vars\.)
+    | (?:config\.|settings\.|self\.|this\.)
+    | (?:op|vault|env|file|https?|s3|gs|arn|ref|secretsmanager|ssm|keychain)\+?:
+    | (?:~|\.{1,2})?/[\w@.-]+(?:/[\w@.-]+)+/?\Z | ~/ | \.{1,2}/ | [A-Za-z]:\\ | !(?:Ref|Sub|GetAtt|ENV|secret)\b
+    | @@?[A-Za-z_]\w*\Z | \* | &[A-Za-z] | [A-Za-z_][\w.]{0,80}[(\[{] | f["'] | phc_ | pk_(?:live|test)_
+    """
+)
+# Words, also joined ones: names of types and variables, slugs.
+_NAME_LIKE = re.compile(r"[A-Za-z_$][A-Za-z]*+\d{0,2}+(?:[._:/-]++[A-Za-z]*+\d{0,4}+)*+[!?;.,]?")
+_DOTTED = re.compile(r"[A-Za-z_]\w{0,30}(?:\.[A-Za-z_]\w{0,30})+")
+_NUMBER = re.compile(r"[+-]?[\d_.,:/%eE+-]+")
+_TELLING = re.compile(r"pass|secret|token|key|auth|cred|pwd", re.IGNORECASE)
+_SYMBOL = re.compile(r"[!@#$%^&*?~+=]")
+
+_LONGEST_PLACEHOLDER = 100
+_SHORTEST_NUMBER = 4
+"""Digits of a password; shorter numbers are counts."""
+_SHORTEST_RANDOM = 20
+"""Characters from which on what is no name is a secret even without digits."""
+_LONGEST_WORD = 24
+"""Letters from which on a bare word is no variable. A password's are fewer."""
+_LONGEST_PASSWORD_WORD = 16
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _is_placeholder(value: str) -> bool:
+    """Whether *value* stands where a secret would, or says where to find it."""
+    return (
+        not value
+        or "[REDACTED:" in value
+        or value.lower().strip(" .,;:!?") in _WORDS
+        or (len(value) <= _LONGEST_PLACEHOLDER and _PLACEHOLDER.fullmatch(value) is not None)
+        or value.endswith(("EXAMPLE", "EXAMPLEKEY"))
+        or _REFERENCE.match(value) is not None
+    )
+
+
+def _is_prose(value: str) -> bool:
+    """Whether a value with blanks is a label or a sentence, as they begin: large, and of whole words."""
+    words = [word.strip(".,;:!?'\"()-") for word in value.replace("\\n", " ").split()]
+    return value[:1].isupper() and all(word.isalpha() or word.isdigit() or not word for word in words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Name:
+    """What a name says of its value.
+
+    Attributes:
+        kind: what the value is called once it is out.
+        sure: whether such a name hardly ever has another value than a secret.
+        variable: the fewest characters of a secret that is written so; see _Form.
+        quoted: likewise.
+        bare: likewise.
+    """
+
+    kind: str
+    sure: bool
+    variable: int
+    quoted: int
+    bare: int
+
+    def hides(self, value: str, form: _Form) -> bool:
+        """Whether *value* is a secret. It is at most as long as a reach, so that no judgement takes long."""
+        value = value.strip()
+        is_password = self.kind == "password"
+        if _is_placeholder(value) or (not is_password and value[0] in "[(^"):
+            return False
+        if _NUMBER.fullmatch(value):
+            return is_password and value.isdigit() and len(value) >= _SHORTEST_NUMBER
+        if len(value.split()) > 1:
+            return is_password and not _is_prose(value)
+        match form:
+            case "variable":
+                return len(value) >= self.variable and self._hides_in_variable(value)
+            case "quoted":
+                return len(value) >= self.quoted and self._hides_in_quotes(value)
+            case "bare":
+                return len(value) >= self.bare and self._hides_bare(value)
+            case _:
+                assert_never(form)
+
+    def _hides_in_variable(self, value: str) -> bool:
+        named, joined, telling, digits = _said(value)
+        if self.kind == "password":
+            # PASSWORD=DB_PASSWORD names another variable.
+            return not (telling and joined and value.isupper())
+        if named and telling:
+            return False
+        return self.sure or self.kind == "secret" or (not joined and (self.kind != "key" or (digits and not named)))
+
+    def _hides_in_quotes(self, value: str) -> bool:
+        named, joined, telling, digits = _said(value)
+        if self.kind == "password":
+            is_label = value.isalpha() and value.istitle()
+            return not is_label and not (telling and (joined or value != value.lower()))
+        if self.sure:
+            return not (named and (telling or joined))
+        if self.kind == "secret" and not joined and not telling:
+            return value.isalpha() or digits or _SYMBOL.search(value) is not None
+        return not named and (digits or len(value) >= _SHORTEST_RANDOM)
+
+    def _hides_bare(self, value: str) -> bool:
+        named, joined, telling, digits = _said(value)
+        is_password = self.kind == "password"
+        if value.isalpha():
+            # A bare word is a variable; only one that is too long for that is a secret.
+            longest = _LONGEST_PASSWORD_WORD if is_password else _LONGEST_WORD
+            return len(value) >= longest and value.islower() and not telling
+        if joined or _DOTTED.fullmatch(value) is not None:
+            return False
+        if is_password:
+            return digits or _SYMBOL.search(value) is not None
+        return digits and (not named or self.kind == "secret")
+
+
+def _said(value: str) -> tuple[bool, bool, bool, bool]:
+    """Return whether *value* is like a name, is one of several words, speaks of secrets, has digits."""
+    named = _NAME_LIKE.fullmatch(value) is not None
+    joined = named and not value.rstrip("!?;.,").isalnum()
+    return named, joined, _TELLING.search(value) is not None, any(letter.isdigit() for letter in value)
+
+
+_PASSWORD = _Name(kind="password", sure=True, variable=3, quoted=3, bare=6)
+_SURE_SECRET = _Name(kind="secret", sure=True, variable=4, quoted=6, bare=6)
+_SOME_SECRET = _Name(kind="secret", sure=False, variable=4, quoted=6, bare=6)
+_SURE_TOKEN = _Name(kind="token", sure=True, variable=6, quoted=6, bare=8)
+_SOME_TOKEN = _Name(kind="token", sure=False, variable=6, quoted=8, bare=12)
+_SURE_KEY = _Name(kind="key", sure=True, variable=6, quoted=6, bare=8)
+_SOME_KEY = _Name(kind="key", sure=False, variable=16, quoted=16, bare=16)
+_SOME_AUTH = _Name(kind="authorization", sure=False, variable=8, quoted=8, bare=12)
+# A header's name: what it leads to has a form of its own.
+_AUTHORIZATION = _Name(kind="authorization", sure=False, variable=8, quoted=8, bare=12)
+
+
+# ---------------------------------------------------------------------- names
+
+_STEMS = (b"pass", b"pwd", b"secret", b"token", b"auth", b"key")
+_NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
+_STEM = re.compile(rb"pass(?:word|wd|phrase|code)?|pwd|secret|token|auth(?:orization)?|key")
+_TAIL = rb"s?(?:[_.-]?(?:[0-9]{1,4}|prod|production|dev|staging|stage|test|live|base|value|raw|plain|old|new))?"
+_STEM_TAIL = re.compile(b"(?:" + _STEM.pattern + b")" + _TAIL)
+# Behind a name: what closes it, and what leads to its value.
+_LINK = re.compile(
+    rb"""(?P<close>\\{0,15}["'`]|\*\*)?\]?(?:
+      (?P<typed>[ \t]{0,16}:[ \t]{0,16}[A-Za-z_][\w.|\[\] \t]{0,40}=[ \t]{0,16}(?=[bruf]?\\{0,15}["'`]))
+    | [ \t]{0,16}(?:=>|:=|[!=]?={1,2}|\\{1,8}u003[dD]|:)[ \t]{0,16}(?:\*\*[ \t]{0,16})?
+    | (?P<element>>)
+    | (?P<is>[ \t]{1,16}(?:is|was)[ \t]{0,16}:?[ \t]{1,16})
+    | (?P<comma>,[ \t]{0,16}(?=[bruf]?\\{0,15}["'`]))
+    | (?P<blank>[ \t]{1,16})
+    )""",
+    re.VERBOSE,
+)
+_OPEN = re.compile(rb"""[bruf]{0,2}(\\{0,15})("{3}|'{3}|["'`])""")
+_BARE = re.compile(rb"""(?:[^\s"'`<\\]|\\(?![nrtbfu"'\\])){1,512}""")
+_BARE_REST = re.compile(rb"""[^\s"'`<\\]*""")
+_BARE_STOP = re.compile(rb"[,;&)}\]|>]")
+_LINE_START = re.compile(
+    rb"(?:\A|[\r\n]|\\[nr])[ \t]{0,16}(?:[+>-][ \t]{0,4}|export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+)?\Z"
+)
+_KEY_HEADS = tuple(
+    """
+    api access private secret signing encryption encrypt master account auth service shared admin hmac jwt storage
+    subscription license deploy webhook app application
+    """.split()  # noqa: SIM905 - as above
+)
+_SURE_HEADS = frozenset(
+    """
+    access auth refresh bearer api bot personal session id security deploy secret client consumer app webhook signing
+    jwt shared oauth admin user service
+    """.split()  # noqa: SIM905 - as above
+)
+_OTHER_TOKENS = frozenset(
+    """
+    page continuation cancellation cancel eos bos pad unk sep cls mask stop start end first last next prev special sync
+    cursor per max min num image audio each
+    """.split()  # noqa: SIM905 - as above
+)
+_WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+_SCHEME = re.compile(
+    rb"(?i)(?:(bearer|basic|token|apikey|api-key|bot|negotiate|sharedkey)|(digest|aws4-hmac-sha256|hawk|hmac))"
+    rb"[ \t]{1,16}"
+)
+_CREDENTIALS = re.compile(rb"[A-Za-z0-9._~+/=:@!$%^*|-]{6,512}")
+_CREDENTIALS_REST = re.compile(rb"[A-Za-z0-9._~+/=:@!$%^*|-]*")
+_LINE = re.compile(rb"""[^\r\n"'`\\]{6,512}""")
+_LINE_REST = re.compile(rb"""[^\r\n"'`\\]*""")
+_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr][ \t]{1,16}([A-Za-z0-9._~+/=-]{16,})")
+
+
+def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
+    """Return what a name says, by its telling word and what stands before that; None if it says nothing."""
+    words = _WORD_OF_NAME.findall(_text(head))
+    last = words[-1].lower() if words else ""
+    if last in ("no", "has", "is", "use", "with", "without", "needs", "require", "requires"):
+        return None
+    if stem.startswith((b"pass", b"pwd")):
+        # A bare "pass" is more often a verb, the outcome of a test, or a part of "bypass" or "compass".
+        is_word = not head[-1:].isalpha() or head.isupper()
+        return _PASSWORD if stem != b"pass" or (is_word and (last or closed)) else None
+    if stem == b"secret":
+        return _SURE_SECRET if last in _SURE_HEADS or (last and _is_loud(head)) else _SOME_SECRET
+    if stem == b"token":
+        if last in _OTHER_TOKENS:
+            return None
+        return _SURE_TOKEN if last in _SURE_HEADS or (last and _is_loud(head)) else _SOME_TOKEN
+    if stem == b"key":
+        if last.endswith(_KEY_HEADS):
+            return _SURE_KEY
+        return _SOME_KEY if last and _is_loud(head) and last not in ("public", "primary", "foreign", "cache") else None
+    if stem == b"authorization":
+        return _AUTHORIZATION
+    return _SOME_AUTH
+
+
+def _is_loud(name: bytes) -> bool:
+    """Whether a name is written like an environment variable."""
+    return name.isupper() and b"." not in name and b"-" not in name
+
+
+def _head(data: bytes, at: int) -> bytes:
+    """Return the part of a name that stands before *at*."""
+    window = data[max(0, at - _NAME_REACH) : at]
+    kept = len(window.rstrip(_NAME_BYTES))
+    # `\n` before a name is a line end in JSON, and no part of the name.
+    if kept and window[kept - 1 : kept] == b"\\" and window[kept : kept + 1] in (b"n", b"r", b"t"):
+        kept += 1
+    return window[kept:]
+
+
+def _by_name(data: bytes, lower: bytes) -> Iterator[_Found]:
+    for literal in _STEMS:
+        at = lower.find(literal)
+        while at >= 0:
+            found = _behind_name(data, lower, at)
+            if found is not None:
+                yield found
+            at = lower.find(literal, at + len(literal) if found is None else found.end)
+
+
+def _bearers(data: bytes, lower: bytes) -> Iterator[_Found]:
+    at = lower.find(b"bearer")
+    while at >= 0:
+        match = _BEARER.match(data, at)
+        if match is not None and any(byte in b"0123456789" for byte in match[1][:64]) and not _is_sample(match[1]):
+            yield _Found(match.start(1), match.end(1), "bearer-token", by_name=True)
+        at = lower.find(b"bearer", at + 6 if match is None else match.end())
+
+
+def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
+    stem = _STEM.match(lower, at)
+    end = _STEM_TAIL.match(lower, at)
+    assert stem is not None
+    assert end is not None
+    link = _LINK.match(data, end.end())
+    if link is None or (stem[0] == b"token" and lower[stem.end() : stem.end() + 1] == b"s"):
+        return None
+    head = _head(data, at)
+    name_start = at - len(head)
+    if stem[0] == b"key" and not head and data[max(0, at - 1) : at] == b" ":
+        # "API key: ..." in a sentence.
+        head = _head(data, at - 1) + b"_"
+    if data.endswith(_MARK, 0, name_start):
+        return None
+    name = _name_of(head, stem[0], closed=link["close"] is not None)
+    if name is None or not _leads(link, name, head, data, name_start):
+        return None
+    if name is _AUTHORIZATION:
+        return _authorization(data, link.end())
+    quote = _OPEN.match(data, link.end())
+    if quote is not None:
+        return _quoted(data, quote, name, link)
+    return _bare(data, link, name, data[name_start : end.end()], name_start)
+
+
+def _leads(link: re.Match[bytes], name: _Name, head: bytes, data: bytes, start: int) -> bool:
+    """Whether what stands behind a name leads to its value, where that depends on the name."""
+    if link["element"] is not None:
+        return data[max(0, start - 1) : start] == b"<" and b"</" in data[link.end() : link.end() + _BARE_REACH]
+    if link["comma"] is not None:
+        return link["close"] is not None
+    if link["blank"] is not None:
+        is_flag = head.startswith(b"-") and link["close"] is None
+        quoted = _OPEN.match(data, link.end()) is not None
+        in_netrc = name is _PASSWORD and b"login " in data[max(0, start - 200) : start]
+        return is_flag or in_netrc or (name is _PASSWORD and quoted and link["close"] is None)
+    return True
+
+
+def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[bytes]) -> _Found | None:
+    start = quote.end()
+    if link["close"] is None and data[start : start + 1] in (b"", b")", b",", b";", b"]", b"\n"):
+        # The end of a string: "Password: ".
+        return None
+    end = _closing(data, start, len(quote[1]), quote[2])
+    if end is None:
+        # No end in reach: cut off, or no string at all. What has no blanks in it is one value.
+        rest = _BARE_REST.match(data, start)
+        assert rest is not None
+        if rest.end() - start > _VALUE_REACH:
+            return _Found(start, rest.end(), name.kind, by_name=True)
+        line = data.find(b"\n", start, start + _VALUE_REACH)
+        end = rest.end() if line >= 0 or len(data) > start + _VALUE_REACH else len(data)
+    value = _text(data[start:end])
+    if link["comma"] is not None or link["blank"] is not None:
+        # A list of names, or a sentence, looks the same.
+        hidden = not value.isalpha() and name.hides(value, "bare")
+    else:
+        hidden = name.hides(value, "quoted")
+    return _Found(start, end, name.kind, by_name=True) if hidden else None
+
+
+def _closing(data: bytes, start: int, escapes: int, quote: bytes) -> int | None:
+    """Return where a string ends that was opened by *quote* behind that many backslashes; None if not in reach."""
+    # n levels of JSON make 2**n - 1 backslashes before a quote that closes, and more before one that is inside.
+    at, reach = start, start + _VALUE_REACH
+    while (at := data.find(quote, at, reach)) >= 0:
+        before = at - len(data[start:at].rstrip(b"\\")) - start
+        if before % (2 * (escapes + 1)) == escapes or before < escapes:
+            return at - before if before <= escapes else at - escapes
+        at += len(quote)
+    return None
+
+
+def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start: int) -> _Found | None:
+    if link["comma"] is not None or link["typed"] is not None:
+        return None
+    run = _BARE.match(data, link.end())
+    if run is None or run[0][:1] in (b"(", b"[", b"{"):
+        return None
+    said = data[link.start() : link.end()]
+    tight = said in (b"=", b"\\u003d") or (said.strip() == b":" and link["close"] is None)
+    is_flag = said == b"=" and spelled.startswith(b"--")
+    form: _Form = "variable" if is_flag or (tight and _is_loud(spelled)) else "bare"
+    whole_line = form == "variable" and _LINE_START.search(data, max(0, start - 40), start) is not None
+    stop = None if whole_line else _BARE_STOP.search(data, run.start() + 1, run.end())
+    if stop is None and run.end() - run.start() >= _BARE_REACH:
+        rest = _BARE_REST.match(data, run.end())
+        assert rest is not None
+        return _Found(run.start(), rest.end(), name.kind, by_name=True)
+    end = run.end() if stop is None else stop.start()
+    if said.strip() in (b"==", b"===", b"!=", b"!=="):
+        return None
+    if form == "bare" and data[end : end + 1] in (b"(", b"["):
+        return None
+    value = data[run.start() : end]
+    kept = value.rstrip(b".,;:")
+    if said.strip() == b":" and kept.isalpha() and kept.istitle():
+        # A type.
+        return None
+    if not name.hides(_text(kept), "quoted" if link["element"] is not None else form):
+        return None
+    return _Found(run.start(), end if whole_line else run.start() + len(kept), name.kind, by_name=True)
+
+
+def _authorization(data: bytes, at: int) -> _Found | None:
+    quote = _OPEN.match(data, at)
+    at = quote.end() if quote is not None else at
+    scheme = _SCHEME.match(data, at)
+    at = scheme.end() if scheme is not None else at
+    is_line = scheme is not None and scheme[2] is not None
+    value = (_LINE if is_line else _CREDENTIALS).match(data, at)
+    if value is None:
+        return None
+    if value.end() - at >= _BARE_REACH:
+        rest = (_LINE_REST if is_line else _CREDENTIALS_REST).match(data, value.end())
+        assert rest is not None
+        return _Found(at, rest.end(), "authorization", by_name=True)
+    said = _text(value[0])
+    if scheme is None:
+        hidden = _AUTHORIZATION.hides(said, "bare")
+    else:
+        hidden = not _is_placeholder(said) and not _is_sample(value[0])
+    return _Found(at, value.end(), "authorization", by_name=True) if hidden else None
+
+
+# ---------------------------------------------------------------------- all together
+
+
+def _find(data: bytes) -> list[_Found]:
+    lower = data.lower()
+    found = [*_by_name(data, lower), *_urls(data), *_signatures(data, lower)]
+    if long := _long_runs(data):
+        found += _tokens(data, long)
+        found += _bearers(data, lower)
+    if b"PRIVATE KEY" in data:
+        found += _blocks(data)
+    if found and _MARK in data:
+        # What was scrubbed before stays as it is: a marker is no value, and its kind no name.
+        marked = [match.span() for match in _MARKER.finditer(data)]
+        found = [place for place in found if not _overlaps(place, marked)]
+    return found
+
+
+def _overlaps(place: _Found, marked: list[tuple[int, int]]) -> bool:
+    """Whether a place begins or ends within a marker; one that says its own secret may hold a marker as a whole."""
+    last = bisect_right(marked, (place.end, 0)) - 1
+    if last < 0 or marked[last][1] <= place.start:
+        return False
+    return (
+        place.by_name
+        or marked[last][1] > place.end
+        or marked[bisect_right(marked, (place.start, 0)) - 1][1] > place.start
+    )
+
+
+def scrub(text: str, found: list[str] | None = None) -> str:
+    """Return *text* with every secret in it replaced by its marker; the same object if there is none.
+
+    Scrubbing twice gives the same as scrubbing once.
+
+    Args:
+        text: any text, also JSON.
+        found: where to note the kind of each secret.
+    """
+    if len(text) < _SHORTEST:
+        return text
+    scrubbed, kinds = _scrubbed_before(text) if len(text) <= _REPEATED else _scrubbed(text)
+    if found is not None:
+        found += kinds
+    return scrubbed
+
+
+def _scrubbed(text: str) -> tuple[str, tuple[str, ...]]:
+    data = text.encode("utf-8", "surrogatepass")
+    places = _find(data)
+    if not places:
+        return text, ()
+    kinds: list[str] = []
+    # A marker ends the word it stands in, so that what came next may only now be seen to be a secret.
+    for _ in range(_ROUNDS):
+        data = _replaced(data, places, kinds)
+        if not (places := _find(data)):
+            break
+    return data.decode("utf-8", "surrogatepass"), tuple(kinds)
+
+
+_scrubbed_before = lru_cache(maxsize=1024)(_scrubbed)
+
+
+def _replaced(data: bytes, places: list[_Found], kinds: list[str]) -> bytes:
+    parts: list[bytes] = []
+    at = 0
+    for start, end, kind in _joined(places):
+        parts += (data[at:start], marker(kind).encode())
+        at = end
+        kinds.append(kind)
+    parts.append(data[at:])
+    return b"".join(parts)
+
+
+def _joined(places: list[_Found]) -> Iterator[tuple[int, int, str]]:
+    """Yield the places in order, those that overlap as one: nothing that any rule found stays."""
+    places.sort(key=lambda place: (place.start, place.end))
+    group = places[:1]
+    end = group[0].end
+    for place in places[1:]:
+        if place.start >= end:
+            yield group[0].start, end, _kind(group)
+            group = []
+        group.append(place)
+        end = max(end, place.end) if len(group) > 1 else place.end
+    yield group[0].start, end, _kind(group)
+
+
+def _kind(group: list[_Found]) -> str:
+    return min(group, key=lambda place: (place.by_name, place.start)).kind
+
+
+@lru_cache(maxsize=4096)
+def _name_of_key(key: str) -> _Name | None:
+    data = key.encode("utf-8", "replace")
+    lower = data.lower()
+    for literal in _STEMS:
+        at = lower.rfind(literal)
+        if at >= 0 and _STEM_TAIL.fullmatch(lower, at) is not None:
+            stem = _STEM.match(lower, at)
+            assert stem is not None
+            if stem[0] != b"token" or lower[stem.end() : stem.end() + 1] != b"s":
+                return _name_of(data[:at], stem[0], closed=True)
+    return None
+
+
+def scrub_member(key: str, value: str | int, found: list[str] | None = None) -> str | int:
+    """Return an object's member *value* scrubbed, and replaced as a whole where *key* names it a secret.
+
+    Args:
+        key: the member's key.
+        value: a string or a number.
+        found: where to note the kind of each secret.
+    """
+    name = _name_of_key(key) if len(key) <= _NAME_REACH else None
+    if isinstance(value, int):
+        if name is not _PASSWORD or not name.hides(str(value), "quoted"):
+            return value
+    elif name is None:
+        return scrub(value, found)
+    elif name is _AUTHORIZATION:
+        data = value.encode("utf-8", "surrogatepass")
+        place = _authorization(data, 0)
+        if place is None or place.end < len(data):
+            return scrub(value, found)
+        if found is not None:
+            found.append(place.kind)
+        return data[: place.start].decode() + marker(place.kind)
+    else:
+        kinds: list[str] = []
+        scrubbed = scrub(value, kinds)
+        is_run = len(value) > _VALUE_REACH and not any(map(str.isspace, value))
+        is_known = len(kinds) == 1 and scrubbed == marker(kinds[0])
+        if is_known or not (is_run or name.hides(value[:_VALUE_REACH], "quoted")):
+            if found is not None:
+                found += kinds
+            return scrubbed
+    if found is not None:
+        found.append(name.kind)
+    return marker(name.kind)

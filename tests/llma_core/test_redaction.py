@@ -1,0 +1,527 @@
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from itertools import product
+from types import FrameType
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llma_core.redaction import marker, scrub, scrub_member
+
+# Secrets are put together here, so that nothing that looks for them in repositories finds one.
+MIX = "a1B2c3D4e5F6g7H8"
+HEX = "0123456789abcdef"
+KEY_LINES = [f"MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC{number:02}{MIX}"[:64] for number in range(20)]
+
+
+def block(kind: str, *, headers: str = "", end: bool = True, lines: int = 20) -> str:
+    last = f"\n-----END {kind}-----" if end else ""
+    return f"-----BEGIN {kind}-----\n{headers}" + "\n".join(KEY_LINES[:lines]) + last
+
+
+TOKENS = {
+    "anthropic-key": ["sk-ant-" + "api03-" + MIX * 5 + "-" + MIX + "AA", "sk-ant-" + "oat01-" + MIX * 3],
+    "openai-key": [
+        "sk-" + MIX * 3,
+        "sk-proj-" + MIX + "-" + MIX + "_" + MIX,
+        "sk-svcacct-" + MIX * 4,
+        "sk-or-v1-" + HEX * 4,
+    ],
+    "google-key": ["AIza" + "Sy" + (MIX * 3)[:33]],
+    "google-oauth-secret": ["GOCSPX-" + MIX + "abcdefghijkl"],
+    "google-oauth-token": ["ya29." + "a0AfH6SM" + MIX * 3, "1//0" + "g" + MIX * 3],
+    "aws-key-id": ["AKIA" + "ABCD1234EFGH5678", "ASIA" + "ZYXW9876VUTS5432"],
+    "github-token": [
+        *(prefix + "_" + "a1B2" * 9 for prefix in ("ghp", "gho", "ghu", "ghs", "ghr")),
+        "github_pat_" + "11ABCDEFG0" + MIX + "_" + MIX * 3,
+    ],
+    "gitlab-token": [
+        *(prefix + "-" + "a1B2c-3D4e5_F6g7H8x9" for prefix in ("glpat", "gldt", "glrt", "glptt", "gloas")),
+        "glpat-" + MIX * 2 + ".01.0z1x2c3v4",
+    ],
+    "slack-token": [
+        "xoxb-" + "123456789012-" + "123456789012-" + MIX,
+        "xoxp-" + "1-2-3-" + HEX * 2,
+        "xoxe.xoxp-" + "1-" + MIX * 3,
+        "xapp-" + "1-A012-345-" + HEX * 2,
+    ],
+    "stripe-key": ["sk_live_" + MIX + "abcd", "rk_live_" + MIX, "sk_test_" + MIX],
+    "stripe-webhook-secret": ["whsec_" + MIX * 2],
+    "npm-token": ["npm_" + "a1B2" * 9],
+    "pypi-token": ["pypi-" + "AgEIcHlwaS5vcmc" + MIX * 4],
+    "posthog-key": ["phx_" + MIX * 3],
+    "hugging-face-token": ["hf_" + "AbCdEfGhIj" * 3 + "KLMN"],
+    "jwt": ["eyJ" + "hbGciOiJIUzI1NiJ9" + "." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" + "." + MIX * 2 + "_-x"],
+    "sendgrid-key": ["SG." + MIX + "-x1_y2" + "." + MIX * 2],
+    "telegram-token": [":AA" + MIX * 2 + "-x"],
+    "digitalocean-token": ["_v1_" + HEX * 4],
+    "databricks-token": ["dapi" + HEX * 2],
+    "docker-token": ["dckr_" + "pat_" + MIX + "-" + MIX],
+    "vault-token": ["hvs." + MIX * 3],
+    "linear-key": ["lin_api_" + MIX * 2],
+    "notion-token": ["ntn_" + MIX * 3],
+    "atlassian-token": ["ATATT3" + MIX * 4 + "=" + "1A2B3C4D"],
+    "shopify-token": ["shpat_" + HEX * 2],
+    "grafana-token": ["glsa_" + MIX * 2 + "_1a2b3c4d"],
+    "sentry-token": ["sntrys_" + MIX * 3],
+    "supabase-key": ["sbp_" + HEX * 2],
+    "groq-key": ["gsk_" + MIX * 3],
+    "xai-key": ["xai-" + MIX * 4],
+    "replicate-token": ["r8_" + MIX * 2],
+    "perplexity-key": ["pplx-" + MIX * 3],
+    "tavily-key": ["tvly-" + "dev-" + MIX * 2],
+    "age-key": ["AGE-SECRET-KEY-1" + "QPZRY9X8GF2TVDW0" * 3],
+    "new-relic-key": ["NRAK-" + "ABCDEFGH12345678JKLMNPQ"],
+    "private-key": [
+        block("RSA PRIVATE KEY"),
+        block("PRIVATE KEY"),
+        block("EC PRIVATE KEY", lines=3),
+        block("ENCRYPTED PRIVATE KEY"),
+        block("OPENSSH PRIVATE KEY"),
+        block("RSA PRIVATE KEY", headers=f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{HEX.upper() * 2}\n\n"),
+        block("PGP PRIVATE KEY BLOCK", headers="Version: GnuPG v2\n\n"),
+    ],
+}
+# What stands before a token of the two kinds that are found only by it.
+BEFORE = {"telegram-token": "123456789", "digitalocean-token": "dop"}
+OWN_FORM = [(kind, secret) for kind, secrets in TOKENS.items() for secret in secrets]
+
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYabcdefghij"
+AROUND = (
+    *("{}", "it is {} here", "before\n{}\nafter", "[{}]", "x={}", "`{}`", "'{}',", '"{}"', "before\\n{}\\nafter"),
+    "\x1b[31m{}\x1b[0m",
+)
+# (text with {} for the secret, secret, kind)
+NAMED = [
+    # The environment and its files.
+    ("PASSWORD={}", "hunter2", "password"),
+    ("DB_PASSWORD={}", "correcthorse", "password"),
+    ("DB_PASSWORD={}", "p@ss,w;ord&x", "password"),
+    ("export API_KEY={}", "abc123def456", "key"),
+    ('export API_KEY="{}"', "abc123def456", "key"),
+    ("SECRET={}", "swordfish", "secret"),
+    ("TOKEN={} make", "abcdef123456", "token"),
+    ("OPENAI_KEY={}", MIX * 2, "key"),
+    ("SECRET_KEY_BASE={}", HEX * 4, "key"),
+    ("AWS_SECRET_ACCESS_KEY={}", AWS_SECRET, "key"),
+    ("aws_secret_access_key = {}", AWS_SECRET, "key"),
+    ("//registry.npmjs.org/:_authToken={}", MIX + "-abc", "token"),
+    ("docker run -e POSTGRES_PASSWORD={} postgres", "postgres1", "password"),
+    # YAML, headers, prose.
+    ("password: {}", "hunter2", "password"),
+    ("password: {}", "s3cr3t!pass", "password"),
+    ("  password: '{}'", "it is a phrase", "password"),
+    ("POSTGRES_PASSWORD: {}", "postgres1", "password"),
+    ("password: {}", "12345678", "password"),
+    ("X-Api-Key: {}", MIX, "key"),
+    ("API key: {}", MIX, "key"),
+    ("the password is {}", "hunter2!", "password"),
+    ("**Password:** {}", "hunter2", "password"),
+    # JSON and code.
+    ('{{"password": "{}"}}', "hunter2", "password"),
+    ('{{"password":"{}"}}', "correct horse battery staple", "password"),
+    ("{{'api_key': '{}'}}", "abcdef123456", "key"),
+    ('{{"client_secret":"{}"}}', "zyxwvut9876", "secret"),
+    ('{{"secret": "{}"}}', "hunter2", "secret"),
+    ('{{"accessToken": "{}"}}', "abcdef123456", "token"),
+    ('password = "{}"', "Tr0ub4dor&3", "password"),
+    ('password: str = "{}"', "hunter2xyz", "password"),
+    ("const token: string = '{}';", "abc123def456", "token"),
+    ("os.environ['API_KEY'] = '{}'", "abc123def456", "key"),
+    ("SECRET_KEY = '{}'", "django-insecure-abc#123$%z", "key"),
+    ("connect(host, password='{}')", "geheim$parole", "password"),
+    ("<password>{}</password>", "hunter2", "password"),
+    ("CREATE USER x WITH PASSWORD '{}'", "hunter2", "password"),
+    # Commands.
+    ("--password {}", "s3cretpw", "password"),
+    ("--password={}", "correcthorse", "password"),
+    ("--token={} --verbose", "abcdef1234", "token"),
+    ('mysql --password="{}" -u x', "my pw 12", "password"),
+    ("curl -u bob:{} https://x", "hunter2!", "password"),
+    ("machine h login me password {}", "hunter2", "password"),
+    # Headers that authorize.
+    ("Authorization: Bearer {}", "abcdef.1234567", "authorization"),
+    ("Authorization: Basic {}", "dXNlcjpwYXNz", "authorization"),
+    ("curl -H 'Authorization: token {}' https://x", "abcdefgh12", "authorization"),
+    ('"Authorization": "Bearer {}"', "abcdefgh12345678", "authorization"),
+    ("send it as bearer {}", MIX + "." + MIX + MIX, "bearer-token"),
+    # Addresses and connection strings.
+    ("postgres://user:{}@db.local/x", "p4ssw0rd", "url-password"),
+    ("https://bob:{}@host/", "p@ss:w0rd", "url-password"),
+    ("redis://:{}@cache:6379", "hunter2", "url-password"),
+    (r"https:\/\/bob:{}@host\/", "hunter2", "url-password"),
+    ("https://{}@github.com/a/b", MIX * 2, "url-token"),
+    ("https://{}:$PASSWORD@github.com/a/b", MIX * 2, "url-token"),
+    ("AccountName=x;AccountKey={};EndpointSuffix=core", MIX * 5 + "abcdef==", "key"),
+    ("Endpoint=sb://x/;SharedAccessKeyName=Root;SharedAccessKey={}", MIX * 2 + "abc=", "key"),
+    ("Server=x;Password={};User=y", "abc123!x", "password"),
+    ("https://x.blob.core.windows.net/c?sv=2020&sig={}&se=1", "abc%2Fdef" + MIX + "%3D", "signature"),
+    ("https://s3/x?X-Amz-Signature={}", HEX * 4, "signature"),
+    ("https://hooks.slack.com/services/{}", "T00000000/B00000000/" + MIX + "abcdefgh", "webhook"),
+    ("https://discord.com/api/webhooks/{}", "123456789012345678/" + MIX * 4, "webhook"),
+    ("https://x/?access_token={}&y=1", "abc123def456", "token"),
+]
+
+HARMLESS = r"""
+commit 3f786850e387550fdab836ed7e6dc881de23001b
+550e8400-e29b-41d4-a716-446655440000
+"integrity": "sha512-7GZlN9dxK9ITjOEHFdTkV8S2qbbEW+E4RTPmHBKnkFlIaHKr0vAmI/5c6s5YCyZd1kGZkXk8vYQ6fVUuRPDm8A=="
+"resolved": "https://registry.npmjs.org/foo/-/foo-1.2.3.tgz#3f786850e387550fdab836ed7e6dc881de23001b"
+image: sha256:3f786850e387550fdab836ed7e6dc881de23001b3f786850e387550fdab836ed
+checksum = "3f786850e387550fdab836ed7e6dc881de23001b3f786850e387550fdab836ed"
+h1:7GZlN9dxK9ITjOEHFdTkV8S2qbbEW+E4RTPmHBKnkFl=
+iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==
+token_count=123
+max_tokens: 4096
+"input_tokens": 1234, "output_tokens": 99
+per_token = 0.000003
+--token-limit 4096
+password: str
+password: Optional[str] = None
+password=None
+api_key: str = Field(default=None)
+os.environ["API_KEY"]
+os.environ.get("API_KEY", "")
+api_key = os.getenv("OPENAI_API_KEY")
+api_key=os.environ["OPENAI_API_KEY"]
+const token = process.env.GITHUB_TOKEN2;
+TOKEN=${TOKEN}
+TOKEN=$TOKEN
+export TOKEN="$(cat token.txt)"
+token: ${{ secrets.GITHUB_TOKEN }}
+password: "{{ vault_password }}"
+password: !Ref DbPassword1
+token: <your-token>
+API_KEY=<your-api-key>
+API_KEY=your-api-key
+API_KEY=xxxxxxxxxxxx
+API_KEY=***
+password: ********
+password: example
+sk-ant-...
+sk-ant-api03-xxxxxxxxxxxxxxxxxxxxxxxx
+sk-ant-your-key-here
+AKIAIOSFODNN7EXAMPLE
+AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
+phc_abcdefghijklmnop1234567890
+POSTHOG_API_KEY=phc_abcdefghijklmnop1234567890
+tokenizer = AutoTokenizer.from_pretrained("gpt2")
+tokenizer="gpt2-medium-v2"
+author: John Smith 1999
+author = "abc12345"
+secretary: Jane2
+keyboard=us101
+monkey: 12345
+bypass=yes1
+def login(user, password): return auth.check(user, password)
+password = input("Password: ")
+getpass.getpass('Password: ')
+token = self.token
+token=token
+secret = config.secret
+auth=HTTPBasicAuth(user, password)
+if token == expected_token:
+secrets.token_hex(32)
+password = get_password()
+private_key: ed25519.Ed25519PrivateKey
+DEFAULT_LAST_PASS: Final
+token: string;
+password: string
+auth: { type: "bearer" }
+"auth": "oauth2"
+token_type: bearer
+"token": "comment.block"
+"token": "string"
+"password": "Enter your password"
+"password": "Password"
+["password", "username", "email2"]
+type="password" name="password"
+passwordField = document.getElementById("password")
+The token is invalid
+the password is required
+use the --token flag to set
+--password is required
+`password`: the user's password
+{"type":"string","description":"The API key: used for x1"}
+Authorization: Bearer <token>
+Authorization: Bearer $TOKEN
+Authorization: `Bearer ${token}`
+headers = {"Authorization": f"Bearer {token}"}
+Authorization: required
+https://user:password@example.com/
+https://${USER}:${PASS}@host/
+https://<username>:<password>@proxy-host:8080
+http://localhost:8080/path@2x.png
+git@github.com:owner/repo.git
+ssh://git@github.com/owner/repo
+docker run -u 1000:1000 image
+-----BEGIN PRIVATE KEY-----
+if text.startswith("-----BEGIN RSA PRIVATE KEY-----"):
+"-----BEGIN PRIVATE KEY-----\n" + body + "\n-----END PRIVATE KEY-----"
+-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----
+sk-fading-circle-animation-delay
+.sk-folding-cube-container { }
+secretName: my-tls-secret
+secret_name = "my-secret"
+next_page_token="abc123def456ghi789"
+eos_token="</s>"
+PWD=/home/user/project
+SSH_KEY=~/.ssh/id_rsa
+private_key: /etc/ssl/private/key.pem
+for key, value in items:
+key = "abc123def456"
+"key": "user:123:profile"
+sort_key=created_at2
+public_key = "abc123def456"
+PASS: test_password_1
+pass: 12 fail: 3
+PASS=5
+password_hash = hash_password(password)
+{"type": "keyword", "token": "support.function.C99"}
+var a={auth:function(t){return t.token},token:e.token,password:t.value}
+""".strip().splitlines()
+
+
+def in_json(text: str, levels: int) -> str:
+    """*text* in JSON in JSON, as many times."""
+    for _ in range(levels):
+        text = json.dumps({"text": text, "after": "words"})
+    return text
+
+
+levels = pytest.mark.parametrize("levels", [0, 1, 2, 3])
+
+
+def assert_gone(text: str, secret: str, kind: str) -> None:
+    kinds: list[str] = []
+    scrubbed = scrub(text, kinds)
+
+    assert [line for line in secret.splitlines() if line and line in scrubbed] == []
+    assert marker(kind) in scrubbed
+    assert kind in kinds
+    assert scrub(scrubbed) == scrubbed
+
+
+# ---------------------------------------------------------------------- what goes
+
+
+@levels
+@pytest.mark.parametrize(("kind", "secret"), OWN_FORM)
+def test_what_has_a_form_of_its_own_goes(kind: str, secret: str, levels: int) -> None:
+    for around in AROUND:
+        assert_gone(in_json(around.format(BEFORE.get(kind, "") + secret), levels), secret, kind)
+
+
+@levels
+@pytest.mark.parametrize(("written", "secret", "kind"), NAMED)
+def test_what_a_name_or_place_says_is_secret_goes(written: str, secret: str, kind: str, levels: int) -> None:
+    for around in ("{}", "before\n{}\nafter"):
+        said = around.format(written.format(secret))
+
+        assert_gone(in_json(said, levels), secret, kind)
+        assert scrub(said) == around.format(written.format(marker(kind)))
+
+
+@levels
+@pytest.mark.parametrize(("margin", "lines"), list(product(["", "+", "    ", "> ", '    "', "     7→"], [1, 2, 20])))
+def test_of_a_private_key_that_is_cut_off_nothing_stays(margin: str, lines: int, levels: int) -> None:
+    cut_off = block("RSA PRIVATE KEY", end=False, lines=lines)[:-10]
+    key = "\n".join(margin + line for line in cut_off.splitlines())
+
+    scrubbed = scrub(in_json(f"cat key\n{key}", levels))
+
+    assert marker("private-key") in scrubbed
+    assert [line for line in cut_off.splitlines() if line in scrubbed] == []
+
+
+def test_the_secret_beside_an_aws_key_id_goes_too() -> None:
+    line = "AKIA" + "ABCD1234EFGH5678" + "," + AWS_SECRET
+
+    assert scrub(line) == f"{marker('aws-key-id')},{marker('aws-secret-key')}"
+
+
+def test_the_name_and_everything_around_a_value_stay() -> None:
+    env = "A=1\nDB_PASSWORD=hunter2\nB=2\n"
+
+    assert scrub(env) == "A=1\nDB_PASSWORD=[REDACTED:password]\nB=2\n"
+
+
+def test_a_value_with_a_form_of_its_own_says_what_it_is() -> None:
+    assert scrub("GITHUB_TOKEN=" + "ghp_" + "a1B2" * 9) == "GITHUB_TOKEN=[REDACTED:github-token]"
+
+
+def test_each_secret_is_noted() -> None:
+    kinds: list[str] = []
+    scrub(f"password=hunter2 {'ghp_' + 'a1B2' * 9} password=hunter3", kinds)
+
+    assert sorted(kinds) == ["github-token", "password", "password"]
+
+
+def test_a_quoted_value_may_hold_quotes() -> None:
+    assert scrub(r'{"password": "pa\"ss w0rd", "n": 1}') == '{"password": "[REDACTED:password]", "n": 1}'
+
+
+@pytest.mark.parametrize("quote", ['"', "'", ""])
+def test_a_value_without_end_goes_whole(quote: str) -> None:
+    assert scrub(f"api_key={quote}{MIX * 500}") == f"api_key={quote}[REDACTED:key]"
+
+
+# ---------------------------------------------------------------------- what stays
+
+
+@levels
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_no_secret_stays(text: str, levels: int) -> None:
+    for said in (text, f"before\n{text}\nafter"):
+        nested = in_json(said, levels)
+        assert scrub(nested) is nested
+
+
+# ---------------------------------------------------------------------- members of objects
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "left"),
+    [
+        ("password", "hunter2", "[REDACTED:password]"),
+        ("DB_PASSWORD", "swordfish", "[REDACTED:password]"),
+        ("api_key", "abcdef123456", "[REDACTED:key]"),
+        ("clientSecret", "zyxwvut9876", "[REDACTED:secret]"),
+        ("password", 12345678, "[REDACTED:password]"),
+        ("Authorization", "Basic dXNlcjpwYXNz", "Basic [REDACTED:authorization]"),
+        ("Authorization", "Bearer $TOKEN", "Bearer $TOKEN"),
+        ("authorization", "export PASSWORD=hunter2", "export PASSWORD=[REDACTED:password]"),
+        ("token", "ghp_" + "a1B2" * 9, "[REDACTED:github-token]"),
+        ("api_key", MIX * 200, "[REDACTED:key]"),
+        ("command", "export PASSWORD=hunter2", "export PASSWORD=[REDACTED:password]"),
+        ("password", f"a1!{'ghp_' + 'a1B2' * 9}", "[REDACTED:password]"),
+        ("password", "${DB_PASSWORD}", "${DB_PASSWORD}"),
+        ("password", "string", "string"),
+        ("password", 3, 3),
+        ("password", True, True),
+        ("max_tokens", 4096, 4096),
+        ("token_count", 123456, 123456),
+        ("key", "abc123def456", "abc123def456"),
+        ("id", "toolu_01A09q90qw90lq917835lq9", "toolu_01A09q90qw90lq917835lq9"),
+    ],
+)
+def test_a_members_key_may_say_that_it_is_a_secret(key: str, value: str | int, left: str | int) -> None:
+    kinds: list[str] = []
+
+    assert scrub_member(key, value, kinds) == left
+    assert bool(kinds) == (left != value)
+    assert scrub_member(key, left) == left
+
+
+# ---------------------------------------------------------------------- any text
+
+ANY_SECRET = st.sampled_from(OWN_FORM)
+# No letter, digit or underscore: a token may be told only by where it begins and ends.
+EDGE = st.sampled_from(["", " ", "\n", '"', "'", "`", "=", ":", ",", "(", ")", "\t", "/", "é", "\u2028", "\x00", "\\n"])
+WORDS = st.text(max_size=60) | st.sampled_from(["password", "token: ", "{", "}", "[REDACTED:", "x" * 2000, "\ud800"])
+PIECES = st.lists(
+    st.text(max_size=6)
+    | st.sampled_from(
+        [
+            *("password", "PASSWORD", "secret", "token", "api_key", "API_KEY", "auth", "Authorization", "key", "is"),
+            *(
+                "=",
+                ":",
+                " ",
+                "\n",
+                '"',
+                "'",
+                "`",
+                "\\",
+                '\\"',
+                "\\n",
+                ",",
+                ";",
+                "(",
+                ")",
+                "[",
+                "]",
+                "{",
+                "<",
+                ">",
+                "--",
+            ),
+            *("hunter2", "abc123def456", "://", "user:", "@host", "Bearer ", "sig=", "curl -u ", "[REDACTED:", "]"),
+            *("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "[REDACTED:password]", "\ud800", "É"),
+            *(secret for _, secret in OWN_FORM),
+        ]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@given(secret=ANY_SECRET, before=WORDS, left=EDGE, right=EDGE, after=WORDS, levels=st.integers(0, 3))
+def test_no_text_around_it_lets_a_secret_out(
+    secret: tuple[str, str], before: str, left: str, right: str, after: str, levels: int
+) -> None:
+    kind, token = secret
+    said = f"{before}{left or ' '}{BEFORE.get(kind, '')}{token}{right or ' '}{after}"
+
+    scrubbed = scrub(in_json(said, levels))
+
+    assert [line for line in token.splitlines() if line and line in scrubbed] == []
+
+
+@given(PIECES | st.text())
+@example("[REDACTED:password]")
+@example('password="[REDACTED:github-token]"')
+def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
+    scrubbed = scrub(text)
+
+    assert scrub(scrubbed) == scrubbed
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="=:/pstakAGhgyx-_.1eE\"'")))
+def test_a_text_without_anything_telling_is_the_same_object(text: str) -> None:
+    assert scrub(text) is text
+
+
+@given(st.binary())
+def test_any_bytes_do_no_harm(data: bytes) -> None:
+    for text in (data.decode("latin-1"), data.decode("utf-8", "replace"), data.decode("utf-8", "surrogateescape")):
+        scrub(text)
+        scrub_member(text, text)
+
+
+# ---------------------------------------------------------------------- time
+
+
+@pytest.fixture
+def _bounded() -> Iterator[None]:
+    """Fail what would take minutes: anything that is not linear, in a megabyte, does."""
+
+    def give_up(_: int, __: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+REPEATED = [
+    *(secret[: len(secret) // 2] for kind, secret in OWN_FORM if kind != "private-key"),
+    *("sk-", "AIza", "eyJ", "-eyJ", "eyJa.", "SG.", "gl", "://", "://a:", "a:", "key", "auth", "token", "pass"),
+    *("password=", 'password="', '\\"password\\":\\"', 'api_key=\\"', "password: ", "--password ", "<password>"),
+    *("Authorization: Bearer ", "bearer ", "sig=", "curl -u ", "-u a:", "hooks.slack.com/services/", "password is "),
+    *("-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "-----BEGIN RSA PRIVATE KEY-----\nMIIE", "PRIVATE KEY"),
+    *("authorization:", "authorization=bearer ", "authorization:digest <", "auth:f(){", "token:a.", "-u", "hooks/"),
+    *("password: a" + "-" * 100 + "~ ", "password" + " " * 40, "password is ", "token\t", "PASSWORD=a;"),
+    *("\\", '\\"', '"', "[REDACTED:", "[REDACTED:password]", "é", "_" * 63 + "token=", "a", "aA1", "w" * 17 + " "),
+]
+
+
+@pytest.mark.usefixtures("_bounded")
+@pytest.mark.parametrize("piece", REPEATED)
+def test_a_megabyte_of_anything_takes_its_time_and_no_more(piece: str) -> None:
+    scrub("curl " + (piece * (1_000_000 // len(piece) + 1))[:1_000_000])

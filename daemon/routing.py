@@ -127,13 +127,17 @@ class Routing:
         settings: the settings in force.
         repositories: what folders' repositories say.
         purpose: what the events are for.
+        explain: whether events note what was done to their properties.
     """
 
-    def __init__(self, settings: Settings, repositories: Repositories, *, purpose: Purpose = "send") -> None:
+    def __init__(
+        self, settings: Settings, repositories: Repositories, *, purpose: Purpose = "send", explain: bool = False
+    ) -> None:
         if purpose != "send" and settings.why_disabled() is not None:
             # Nothing is set up yet, and nothing will leave.
             settings = replace(settings, enabled=True, opt_out=False)
         self._purpose = purpose
+        self._explain = explain
         self._projects = Projects(settings)
         self._repositories = repositories
         self._own = configured_routes(settings)
@@ -189,18 +193,22 @@ class Routing:
             distinct_id=distinct_id, identified=identified, grouping=settings.trace_grouping, host=host, key=key
         )
 
-    @staticmethod
-    def attribution(frozen: FrozenRoute, ruling: Ruling) -> Attribution:
+    def attribution(self, frozen: FrozenRoute, ruling: Ruling) -> Attribution:
         """Return what a session's events say, from what was frozen and from what holds now."""
         settings = ruling.project.settings
         return Attribution(
             distinct_id=frozen.distinct_id,
             identified=frozen.identified,
             grouping="message" if frozen.grouping == "message" else "session",
-            policy=Policy(level=settings.content_level, max_length=settings.max_attribute_length),
+            policy=Policy(
+                level=settings.content_level,
+                max_length=settings.max_attribute_length,
+                redact=settings.redact_secrets,
+            ),
             input_mode=settings.input,
             purpose=settings.purpose,
             properties=dict(settings.custom_properties),
+            explain=self._explain,
         )
 
     @property

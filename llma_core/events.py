@@ -7,14 +7,14 @@ means "unknown".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_never
 
 import msgspec
 
 from llma_core import __version__, identifiers
-from llma_core.privacy import Policy, cut, cut_strings
+from llma_core.privacy import Change, ContentLevel, Policy, TraceName, characters, cut_strings
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -66,6 +66,8 @@ _CONTENT = (
     "$ai_error",
     "$ai_user_prompt",
 )
+# They say what an event is and what it belongs to; to change them would tear a trace apart.
+_IDS = frozenset({"$ai_trace_id", "$ai_session_id", "$ai_span_id", "$ai_parent_id"})
 _PRICES = ("_token_price", "_request_price", "_search_price")
 _FREE_NAMES = frozenset(
     {
@@ -93,6 +95,7 @@ class CaptureEvent:
         identity: what happened, unique among all events of all sessions; what is kept in the settled table.
         body: the whole event as a JSON object in UTF-8, ready to be joined into a batch.
         cut: whether content had to be cut to keep the event under a sink's limit.
+        changes: what was withheld, scrubbed and cut before that; noted only where the attribution asks for it.
     """
 
     name: str
@@ -100,6 +103,7 @@ class CaptureEvent:
     identity: str
     body: bytes
     cut: bool = False
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ class Attribution:
             (`prompt`), or the whole request (`full`), for which the accumulator must have been asked for whole inputs.
         purpose: POSTHOG_AI_PURPOSE.
         properties: the user's own properties; refused names must have been taken out.
+        explain: whether events note what was done to their properties.
     """
 
     distinct_id: str
@@ -124,6 +129,7 @@ class Attribution:
     input_mode: InputMode = "delta"
     purpose: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    explain: bool = False
 
 
 def refused_properties(names: Iterable[str]) -> frozenset[str]:
@@ -195,41 +201,67 @@ def build(
                 identifiers.generation(span.context.session, span.identity),
                 span.ended_at,
             )
-            properties = _generation(span, attribution)
         case ApiFailure():
             event_name, uuid, at = "$ai_generation", identifiers.failure(span.context.session, span.identity), span.at
-            properties = _failure(span, attribution)
         case ToolCall():
             ended = _time(span.generation_ended_at) or ""
             event_name = "$ai_span"
             uuid = identifiers.tool_call(span.context.session, span.call_id, span.name, ended)
             at = span.ended_at if span.ended_at is not None else span.called_at
-            properties = _tool_call(span, attribution)
         case Compaction():
             event_name, uuid, at = "$ai_span", identifiers.compaction(span.context.session, span.identity), span.at
-            properties = _compaction(span, attribution)
         case Trace():
             turn = span.turn
             uuid = identifiers.session_trace(span.session) if turn is None else identifiers.turn_trace(
                 span.session, turn
             )  # fmt: skip
             event_name, at = "$ai_trace", span.first_at
-            properties = _trace(span, attribution)
         case _:
             assert_never(span)
-    properties |= _common(span.context, attribution, repository)
-    properties |= attribution.properties
+    properties = _properties(span, attribution, repository)
+    changes: list[Change] | None = None
+    if attribution.explain:
+        everything = replace(attribution, policy=replace(attribution.policy, level="full"))
+        changes = _withheld(_properties(span, everything, repository), properties, attribution.policy.level)
     event: dict[str, Any] = {"event": event_name, "uuid": uuid, "distinct_id": attribution.distinct_id}
     # Without a time of its own an event would get the receiver's, and another one each time it is sent.
     timestamp = _time(at) or _time(span.context.near)
     if timestamp is not None:
         event["timestamp"] = timestamp
-    event["properties"] = {key: value for key, value in properties.items() if value is not None}
+    event["properties"] = attribution.policy.release(properties, ids=_IDS, changes=changes)
     body = msgspec.json.encode(event)
     return fit(
-        CaptureEvent(name=event_name, uuid=uuid, identity=name, body=body),
+        CaptureEvent(name=event_name, uuid=uuid, identity=name, body=body, changes=tuple(changes or ())),
         AI_EVENT_LIMIT,
     )
+
+
+def _properties(
+    span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution, repository: str | None
+) -> dict[str, Any]:
+    """Return what the level lets leave, not yet scrubbed and cut; None stands for what is not known."""
+    match span:
+        case Generation():
+            properties = _generation(span, attribution)
+        case ApiFailure():
+            properties = _failure(span, attribution)
+        case ToolCall():
+            properties = _tool_call(span, attribution)
+        case Compaction():
+            properties = _compaction(span, attribution)
+        case Trace():
+            properties = _trace(span, attribution)
+        case _:
+            assert_never(span)
+    properties |= _common(span.context, attribution, repository)
+    properties |= attribution.properties
+    return properties
+
+
+def _withheld(everything: Mapping[str, Any], properties: Mapping[str, Any], level: ContentLevel) -> list[Change]:
+    """Return what of an event's properties its content level keeps back."""
+    gone = ((name, characters(value) - characters(properties.get(name))) for name, value in everything.items())
+    return [Change(what="withheld", where=name, kind=level, count=count) for name, count in gone if count > 0]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -259,12 +291,9 @@ def _trace_id(context: Context, attribution: Attribution) -> str:
     return context.session if attribution.grouping == "session" else context.turn.id
 
 
-def _trace_name(context: Context, attribution: Attribution) -> str | None:
-    if not attribution.policy.conversation:
-        return None
-    if attribution.grouping == "session":
-        return context.session_name
-    return context.turn_name or context.session_name
+def _trace_name(context: Context, attribution: Attribution) -> TraceName | None:
+    by_turn = attribution.grouping == "message" and context.turn_name
+    return attribution.policy.trace_name(by_turn or context.session_name)
 
 
 def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
@@ -431,7 +460,7 @@ def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
             "name": run.name or None,
             "seconds": _seconds(0, run.duration_ms),
             "failed": run.failed or None,
-            "error": cut(run.error, policy.max_length) if run.error and policy.tools else None,
+            "error": policy.tool_words(run.error),
         }
         found.append({key: value for key, value in said.items() if value is not None})
     return found
@@ -462,7 +491,7 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
 def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
     policy = attribution.policy
     trace = span.session if span.turn is None else span.turn.id
-    name = span.name if policy.conversation else None
+    name = policy.trace_name(span.name)
     return {
         "$ai_trace_id": trace,
         "$ai_session_id": span.session,
@@ -533,7 +562,7 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
         for key in content:
             del properties[key]
         best = msgspec.json.encode(value)
-    return CaptureEvent(name=event.name, uuid=event.uuid, identity=event.identity, body=best, cut=True)
+    return replace(event, body=best, cut=True)
 
 
 # ---------------------------------------------------------------------- reading back

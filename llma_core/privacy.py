@@ -1,19 +1,33 @@
-"""What of a session's content may leave the machine: levels, and cutting.
+"""What of a session's content may leave the machine: levels, scrubbing, cutting.
 
-The order is: drop what the level forbids, then cut, so that nothing forbidden is looked at.
+The order is: drop what the level forbids, scrub secrets, cut, so that nothing forbidden is looked at and no half of
+a secret stays. The first is done where content is asked for; the other two for all properties of an event at once, in
+`Policy.release`, so that none can be forgotten. Until then what will be cut is a `ToolContent` or a `TraceName`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
+from llma_core.redaction import scrub, scrub_member
 from llma_core.spans import ContentBlock, InputMessage, Request
 
-__all__ = ["ContentLevel", "Policy", "cut", "cut_strings", "text_of"]
+__all__ = [
+    "Change",
+    "ContentLevel",
+    "Policy",
+    "ToolContent",
+    "TraceName",
+    "characters",
+    "cut",
+    "cut_strings",
+    "text_of",
+]
 
 ContentLevel = Literal["full", "no_tool_content", "metadata"]
 """`full`: everything. `no_tool_content`: prompts and answers, but no tool inputs, outputs or tool error text.
@@ -23,8 +37,61 @@ ContentLevel = Literal["full", "no_tool_content", "metadata"]
 _MEDIA = ("image", "document")
 _TOOL_NAMES = ("type", "id", "name", "tool_use_id", "is_error")
 
+_NAME_CHARACTERS = 100
+"""Longest trace name that leaves."""
+
 _DEEPEST = 100
 """Levels of nesting that leave. Deeper than any tool's value seen, and far from where the interpreter gives up."""
+
+
+_DEEPEST_PROPERTY = _DEEPEST + 20
+"""Levels of nesting of a property: content, and what it is wrapped in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContent:
+    """A JSON value whose strings are cut before they leave."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TraceName:
+    """Words whose beginning names a trace."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What was done to a property before it left.
+
+    Attributes:
+        what: `withheld` by the content level, `scrubbed` of secrets, or `cut`.
+        where: the property, and the place in it: `name.key[0]`.
+        kind: of a secret; the content level that withheld something; None of what was cut.
+        count: of secrets; of characters that did not leave.
+    """
+
+    what: Literal["withheld", "scrubbed", "cut"]
+    where: str
+    kind: str | None = None
+    count: int
+
+
+def characters(value: Any) -> int:
+    """Return how many characters the strings in a value have together, those that are about to be cut included."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, ToolContent):
+        return characters(value.value)
+    if isinstance(value, TraceName):
+        return min(len(value.words), _NAME_CHARACTERS)
+    if isinstance(value, list):
+        return sum(map(characters, value))
+    if isinstance(value, dict):
+        return sum(map(characters, value.values()))
+    return 0
 
 
 def cut(text: str, limit: int) -> str:
@@ -96,10 +163,12 @@ class Policy:
     Attributes:
         level: the content level.
         max_length: longest string of tool inputs, results and tool errors, in characters.
+        redact: whether secrets are scrubbed.
     """
 
     level: ContentLevel = "full"
     max_length: int = 12_000
+    redact: bool = True
 
     @property
     def conversation(self) -> bool:
@@ -110,6 +179,10 @@ class Policy:
     def tools(self) -> bool:
         """Whether tool inputs, results and tool errors' words may leave."""
         return self.level == "full"
+
+    def trace_name(self, words: str | None) -> TraceName | None:
+        """Return what a trace is called; None if that is nothing or may not leave."""
+        return TraceName(words) if words and self.conversation else None
 
     def messages(self, messages: Sequence[InputMessage]) -> list[dict[str, Any]] | None:
         """Return what the model was given, as far as it may leave; None if nothing of it may or there is nothing."""
@@ -168,16 +241,37 @@ class Policy:
         return [self._block(_decode(block.raw)) for block in blocks] or None
 
     def tool_value(self, data: bytes | None) -> Any:
-        """Return a tool's input or result, cut; None if there is none or it may not leave."""
+        """Return a tool's input or result as ToolContent; None if there is none or it may not leave."""
         if data is None or not self.tools:
             return None
-        return cut_strings(_plain(_decode(data)), self.max_length)
+        value = _plain(_decode(data))
+        return None if value is None else ToolContent(value)
 
-    def tool_text(self, data: bytes | None) -> str | None:
-        """Return the words of a tool's result, cut; None if there are none or they may not leave."""
-        if data is None or not self.tools:
-            return None
-        return cut(text_of(_decode(data)), self.max_length) or None
+    def tool_text(self, data: bytes | None) -> ToolContent | None:
+        """Return the words of a tool's result; None if there are none or they may not leave."""
+        return self.tool_words(text_of(_decode(data))) if data is not None else None
+
+    def tool_words(self, words: str | None) -> ToolContent | None:
+        """Return what a tool, or a program that ran with it, said; None if that is nothing or may not leave."""
+        return ToolContent(words) if words and self.tools else None
+
+    def release(
+        self, properties: Mapping[str, Any], *, ids: Container[str] = (), changes: list[Change] | None = None
+    ) -> dict[str, Any]:
+        """Return an event's properties as they leave: without None, scrubbed of secrets, tool content cut.
+
+        Args:
+            properties: JSON values, ToolContent and raw JSON, which is left out if it cannot be read.
+            ids: names of properties that say what an event is, and stay as they are.
+            changes: where to note what was done.
+        """
+        way = _Way(self, changes)
+        released = {}
+        for key, value in properties.items():
+            said = value if key in ids else way.member(key, value, 0, cutting=False)
+            if said is not None:
+                released[key] = said
+        return released
 
     def _block(self, block: Any) -> Any:
         if not isinstance(block, dict):
@@ -196,7 +290,94 @@ class Policy:
             return {key: _plain(value) for key, value in block.items() if key in _TOOL_NAMES}
         # Ids and names are no content.
         return {
-            key: _plain(value) if key in _TOOL_NAMES else cut_strings(_plain(value), self.max_length)
+            key: _plain(value) if key in _TOOL_NAMES else ToolContent(_plain(value))
             for key, value in block.items()
             if key not in ("signature", "caller")
         }
+
+
+@dataclass(slots=True)
+class _Way:
+    """The way out of one event's properties.
+
+    Attributes:
+        policy: what holds.
+        changes: where to note what is done; None for nowhere.
+        place: where the way is now, from a property's name inwards.
+    """
+
+    policy: Policy
+    changes: list[Change] | None
+    place: list[str] = field(default_factory=list)
+
+    def member(self, key: str, value: Any, depth: int, *, cutting: bool) -> Any:
+        """Return a member of an object; its key may say that it is a secret."""
+        self.place.append(f".{self._shown(key)}" if self.place else key)
+        if self.policy.redact and isinstance(value, str | int) and not isinstance(value, bool):
+            kinds: list[str] = []
+            scrubbed = scrub_member(key, value, kinds)
+            self._note_secrets(kinds)
+            value = self._cut(scrubbed) if cutting and isinstance(scrubbed, str) else scrubbed
+        else:
+            value = self.value(value, depth, cutting=cutting)
+        self.place.pop()
+        return value
+
+    def value(self, value: Any, depth: int, *, cutting: bool) -> Any:
+        """Return any value as it leaves."""
+        if isinstance(value, str):
+            return self._text(value, cutting=cutting)
+        if isinstance(value, ToolContent):
+            return self.value(value.value, depth, cutting=True)
+        if isinstance(value, TraceName):
+            words = self._text(value.words, cutting=False)
+            return words if len(words) <= _NAME_CHARACTERS else words[: _NAME_CHARACTERS - 1].rstrip() + "…"
+        if isinstance(value, msgspec.Raw):
+            return self._raw(value, depth)
+        if isinstance(value, list | dict) and depth >= _DEEPEST_PROPERTY:
+            return "[nested too deep]"
+        if isinstance(value, list):
+            return [self._item(number, item, depth + 1, cutting=cutting) for number, item in enumerate(value)]
+        if isinstance(value, dict):
+            return {self._key(key): self.member(key, item, depth + 1, cutting=cutting) for key, item in value.items()}
+        return value
+
+    def _item(self, number: int, value: Any, depth: int, *, cutting: bool) -> Any:
+        self.place.append(f"[{number}]")
+        value = self.value(value, depth, cutting=cutting)
+        self.place.pop()
+        return value
+
+    def _raw(self, raw: msgspec.Raw, depth: int) -> Any:
+        value = _decode(bytes(raw))
+        if value is None:
+            return None
+        left = self.value(value, depth, cutting=False)
+        # As it was written, where that can be: numbers have more than one spelling.
+        return raw if left == value else left
+
+    def _text(self, text: str, *, cutting: bool) -> str:
+        if self.policy.redact:
+            kinds: list[str] = []
+            text = scrub(text, kinds)
+            self._note_secrets(kinds)
+        return self._cut(text) if cutting else text
+
+    def _key(self, key: str) -> str:
+        return self._text(key, cutting=False)
+
+    def _shown(self, key: str) -> str:
+        return scrub(key) if self.policy.redact and self.changes is not None else key
+
+    def _cut(self, text: str) -> str:
+        gone = len(text) - self.policy.max_length
+        if gone > 0 and self.changes is not None:
+            self.changes.append(Change(what="cut", where="".join(self.place), count=gone))
+        return cut(text, self.policy.max_length)
+
+    def _note_secrets(self, kinds: list[str]) -> None:
+        if kinds and self.changes is not None:
+            self.changes += (
+                Change(what="scrubbed", where="".join(self.place), kind=kind, count=count)
+                for kind, count in Counter(kinds).items()
+            )

@@ -7,8 +7,10 @@ from typing import Literal
 
 __all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name"]
 
-_NAME_CHARACTERS = 100
-"""Longest trace name, in characters."""
+_LOOKED_AT = 20_000
+"""Characters of a text that a name is made of."""
+_NAME_CHARACTERS = 1000
+"""Longest name, in characters. It leaves shorter, but is cut only then: what is looked for in it must be whole."""
 
 TextKind = Literal["human", "command", "output", "notification", "interrupt"]
 """What a user text is.
@@ -69,6 +71,15 @@ def _inside(text: str, tag: str) -> str | None:
 
 
 def name(text: str) -> str:
-    """Return *text* as the name of a trace: one line, at most 100 characters; "" if nothing is left."""
-    cleaned = " ".join(_MARKUP.sub(" ", command_line(text[:20_000])).split())
-    return cleaned if len(cleaned) <= _NAME_CHARACTERS else cleaned[: _NAME_CHARACTERS - 1].rstrip() + "…"
+    """Return *text* as the name of a trace: the beginning of its words on one line; "" if nothing is left."""
+    cleaned = " ".join(_MARKUP.sub(" ", command_line(_beginning(text))).split())
+    return cleaned[:_NAME_CHARACTERS].rstrip()
+
+
+def _beginning(text: str) -> str:
+    """Return as much of *text* as a name needs, without a half word at its end."""
+    start = text[:_LOOKED_AT]
+    if start == text or start[-1].isspace() or text[_LOOKED_AT].isspace():
+        return start
+    *_, last = start.rsplit(maxsplit=1)
+    return start if len(last) > _NAME_CHARACTERS else start[: -len(last)]

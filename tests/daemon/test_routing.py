@@ -101,6 +101,11 @@ def test_privacy_mode_overrules_the_content_level(tmp_path: Path) -> None:
     assert said.policy.level == "metadata"
 
 
+def test_secrets_are_scrubbed_unless_the_settings_say_no(tmp_path: Path) -> None:
+    assert said_by(routing(tmp_path)).policy.redact is True
+    assert said_by(routing(tmp_path, POSTHOG_LLMA_REDACT_SECRETS="false")).policy.redact is False
+
+
 def test_grouping_is_frozen_as_it_is_set(tmp_path: Path) -> None:
     frozen = frozen_by(routing(tmp_path, POSTHOG_LLMA_TRACE_GROUPING="message"), None)
     assert frozen.grouping == "message"

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llma_core import events
-from llma_core.privacy import ContentLevel, Policy, cut, cut_strings, text_of
+from llma_core.privacy import Change, ContentLevel, Policy, characters, cut, cut_strings, text_of
 from llma_core.spans import ContentBlock, InputMessage
 from tests.support.logs import LogBuilder, image, redacted_thinking, text, thinking, tool_use
 from tests.support.sessions import body, built, spans
@@ -43,6 +44,11 @@ def block(value: dict[str, Any]) -> ContentBlock:
     return ContentBlock(type=str(value.get("type", "")), raw=raw(value))
 
 
+def left(value: Any, policy: Policy = FULL) -> Any:
+    """What a property with this value says once it has left; None if it has none."""
+    return policy.release({"property": value}).get("property")
+
+
 def message(content: Any, origin: Any = "prompt") -> InputMessage:
     return InputMessage(role="user", content=raw(content), origin=origin)
 
@@ -60,6 +66,14 @@ def test_a_cut_keeps_the_head_and_says_how_much_is_gone() -> None:
 
 def test_cutting_counts_characters_and_not_bytes() -> None:
     assert cut("\U0001f34e" * 6, 5) == "\U0001f34e" * 5 + "… [1 more characters]"
+
+
+def test_a_trace_name_has_a_hundred_characters_at_most_and_says_that_it_is_cut() -> None:
+    assert left(FULL.trace_name("x" * 100)) == "x" * 100
+    assert left(FULL.trace_name("x" * 101)) == "x" * 99 + "…"
+    assert left(FULL.trace_name("tree " * 30)) == ("tree " * 20)[:99].rstrip() + "…"
+    assert FULL.trace_name("") is None
+    assert METADATA.trace_name("tree") is None
 
 
 def test_every_string_of_a_value_is_cut_and_nothing_else_is_touched() -> None:
@@ -97,12 +111,14 @@ def test_the_words_of_content(content: Any, words: str) -> None:
 def test_a_tools_value_is_cut_string_by_string() -> None:
     policy = Policy(max_length=3)
 
-    assert policy.tool_value(raw({"command": "ls -la", "n": 5})) == {"command": "ls … [3 more characters]", "n": 5}
-    assert policy.tool_text(raw("failed")) == "fai… [3 more characters]"
+    said = left(policy.tool_value(raw({"command": "ls -la", "n": 5})), policy)
+
+    assert said == {"command": "ls … [3 more characters]", "n": 5}
+    assert left(policy.tool_text(raw("failed")), policy) == "fai… [3 more characters]"
 
 
 def test_a_tools_words_are_those_of_its_text_blocks() -> None:
-    assert FULL.tool_text(raw([text("one"), image(), text("two")])) == "one\ntwo"
+    assert left(FULL.tool_text(raw([text("one"), image(), text("two")]))) == "one\ntwo"
     assert FULL.tool_text(raw([image()])) is None
 
 
@@ -113,7 +129,7 @@ def test_below_full_nothing_of_a_tool_leaves(policy: Policy) -> None:
 
 
 def test_a_tool_that_printed_nothing_is_known_to_have() -> None:
-    assert FULL.tool_value(b'""') == ""
+    assert left(FULL.tool_value(b'""')) == ""
     assert FULL.tool_value(None) is None
 
 
@@ -127,32 +143,33 @@ def test_a_tool_that_printed_nothing_is_known_to_have() -> None:
     ],
 )
 def test_a_value_whose_type_is_no_string_is_a_value_as_any_other(value: Any) -> None:
-    assert FULL.tool_value(raw(value)) == value
+    assert left(FULL.tool_value(raw(value))) == value
 
 
 @given(value=JSON)
 def test_any_value_a_tool_may_take_or_give_can_leave(value: Any) -> None:
     for policy in (FULL, Policy(max_length=1)):
-        policy.tool_value(raw(value))
-        policy.tool_text(raw(value))
-        json.dumps(policy.messages([message(value)]))
-        json.dumps(policy.blocks([ContentBlock(type="", raw=raw(value))]))
+        json.dumps(left(policy.tool_value(raw(value)), policy))
+        json.dumps(left(policy.tool_text(raw(value)), policy))
+        json.dumps(left(policy.messages([message(value)]), policy))
+        json.dumps(left(policy.blocks([ContentBlock(type="", raw=raw(value))]), policy))
 
 
 @pytest.mark.parametrize("depth", [100, 400, 600, 900])
 def test_a_deeply_nested_value_does_no_harm(depth: int) -> None:
     deep = b"[" * depth + b"]" * depth
 
-    FULL.tool_value(deep)
-    FULL.messages([InputMessage(role="user", content=b'[{"type":"tool_result","content":%s}]' % deep, origin="prompt")])
-    FULL.blocks([ContentBlock(type="tool_use", raw=b'{"type":"tool_use","input":%s}' % deep)])
+    left(FULL.tool_value(deep))
+    content = b'[{"type":"tool_result","content":%s}]' % deep
+    left(FULL.messages([InputMessage(role="user", content=content, origin="prompt")]))
+    left(FULL.blocks([ContentBlock(type="tool_use", raw=b'{"type":"tool_use","input":%s}' % deep)]))
 
 
 # ---------------------------------------------------------------------- images
 
 
 def test_an_image_becomes_its_type_and_size() -> None:
-    shown = FULL.tool_value(raw([text("see"), image("aGVsbG8=")]))
+    shown = left(FULL.tool_value(raw([text("see"), image("aGVsbG8=")])))
 
     assert shown == [text("see"), {"type": "text", "text": "[image image/png 5 bytes]"}]
 
@@ -173,9 +190,9 @@ def test_the_bytes_of_an_image_never_leave_wherever_it_stands(level: ContentLeve
 
     said = json.dumps(
         [
-            policy.messages([message([secret]), message(nested, "tool_result")]),
-            policy.blocks([block(secret), block({"type": "new_tool_result", "content": nested})]),
-            policy.tool_value(raw({"deep": [[secret]]})),
+            left(policy.messages([message([secret]), message(nested, "tool_result")])),
+            left(policy.blocks([block(secret), block({"type": "new_tool_result", "content": nested})])),
+            left(policy.tool_value(raw({"deep": [[secret]]}))),
         ]
     )
 
@@ -185,7 +202,7 @@ def test_the_bytes_of_an_image_never_leave_wherever_it_stands(level: ContentLeve
 def test_a_tools_own_word_image_is_no_image() -> None:
     value = {"type": "image", "name": "apple"}
 
-    assert FULL.tool_value(raw(value)) == value
+    assert left(FULL.tool_value(raw(value))) == value
 
 
 # ---------------------------------------------------------------------- answers and inputs
@@ -194,7 +211,7 @@ def test_a_tools_own_word_image_is_no_image() -> None:
 def test_an_answers_blocks_stay_in_order_each_without_what_is_no_content() -> None:
     call = tool_use("Bash", {"command": "ls"}, id="toolu_1") | {"caller": {"type": "direct"}}
 
-    shown = FULL.blocks([block(thinking("hm")), block(thinking("")), block(text("hi")), block(call)])
+    shown = left(FULL.blocks([block(thinking("hm")), block(thinking("")), block(text("hi")), block(call)]))
 
     assert shown == [
         {"type": "thinking", "thinking": "hm"},
@@ -212,10 +229,10 @@ def test_calls_and_results_inside_messages_are_cut_like_the_spans() -> None:
     policy = Policy(max_length=3)
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "abcdef"}
 
-    assert policy.messages([message([result], "tool_result")]) == [
+    assert left(policy.messages([message([result], "tool_result")]), policy) == [
         {"role": "user", "content": [result | {"content": "abc… [3 more characters]"}]}
     ]
-    [call] = policy.blocks([block(tool_use("Bash", {"command": "abcdef"}, id="toolu_long"))]) or []
+    [call] = left(policy.blocks([block(tool_use("Bash", {"command": "abcdef"}, id="toolu_long"))]), policy)
     assert call["input"] == {"command": "abc… [3 more characters]"}
     assert call["id"] == "toolu_long"
 
@@ -415,3 +432,163 @@ def test_levels_change_content_and_nothing_that_is_measured(level: ContentLevel)
         named = content | ({"$ai_span_name"} if one["event"] == "$ai_trace" else set())
         kept = {key: value for key, value in one["properties"].items() if key not in named}
         assert kept == {key: value for key, value in other["properties"].items() if key not in named}
+
+
+# ---------------------------------------------------------------------- scrubbing
+
+# Put together here, so that nothing that looks for secrets in repositories finds one.
+TOKEN = "ghp_" + "q7Rw" * 9
+PIECES = [TOKEN[at : at + 8] for at in range(len(TOKEN) - 8)]
+
+
+def session_with_a_token_everywhere() -> dict[str, bytes]:
+    """A session in which every string that is no id of the client's own holds a token."""
+    log = LogBuilder(cwd=f"/home/{TOKEN}/{TOKEN}", branch=f"fix/{TOKEN}", requests=True)
+    log.title(f"A title with {TOKEN}")
+    log.prompt([text(f"Use {TOKEN} please"), image(TOKEN)])
+    log.answer(
+        thinking(f"hm, {TOKEN}", signature=TOKEN),
+        text(f"With `{TOKEN}`."),
+        tool_use("Bash", {"command": f"curl -H 'X: {TOKEN}'", TOKEN: json.dumps({"key": TOKEN})}, id="toolu_1"),
+        tool_use(f"mcp__{TOKEN}__grow", {"deep": [[{"x": f"\\n{TOKEN}"}]]}, id="toolu_2"),
+        tool_use("Agent", {"prompt": f"Find {TOKEN}", "subagent_type": f"kind-{TOKEN}"}, id="toolu_3"),
+    )
+    log.tool_result("toolu_1", [text(f"GITHUB_TOKEN={TOKEN}\n")], noted={"stdout": TOKEN})
+    log.tool_result("toolu_2", f"Error: {TOKEN}", error=True, noted=f"Error: {TOKEN}")
+    agent = log.agent("toolu_3", f"Find {TOKEN}", type=f"kind-{TOKEN}")
+    agent.answer(text(TOKEN), tool_use("Bash", {"command": TOKEN}, id="toolu_4"))
+    agent.tool_result("toolu_4", TOKEN)
+    agent.answer(text(TOKEN))
+    log.agent_result("toolu_3", agent, TOKEN)
+    log.api_error(words=f"401 {TOKEN}")
+    log.answer(text(TOKEN))
+    log.command("/greet", TOKEN, output=TOKEN)
+    log.task_notification(f"<task-id>a1</task-id><result>{TOKEN}</result>")
+    log.answer(text(TOKEN))
+    log.compaction(f"Told of {TOKEN}")
+    # It stands across the place where a name is cut, and where a tool's output is.
+    log.prompt("x" * 90 + f" {TOKEN} and so on")
+    log.answer(tool_use("Bash", {"command": "x" * 990 + f" {TOKEN} y"}, id="toolu_5"))
+    log.tool_result("toolu_5", "x" * 985 + f" {TOKEN}" + " y" * 100)
+    log.answer(text("done"))
+    log.title(TOKEN, kind="custom-title")
+    log.prompt("y" * 95 + f" {TOKEN}")
+    log.answer(text(TOKEN))
+    return log.files()
+
+
+def with_token(policy: Policy, grouping: events.Grouping, mode: events.InputMode, **more: Any) -> list[Any]:
+    attribution = events.Attribution(
+        distinct_id="ada@example.com",
+        grouping=grouping,
+        policy=policy,
+        input_mode=mode,
+        purpose=f"for {TOKEN}",
+        properties={"deploy_key": TOKEN, "nested": {"list": [TOKEN]}},
+        **more,
+    )
+    found = spans(session_with_a_token_everywhere(), whole_inputs=mode == "full")
+    return built(found, attribution, repository=f"ada/{TOKEN}")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_piece_of_a_secret_leaves_at_any_level(
+    level: ContentLevel, grouping: events.Grouping, mode: events.InputMode
+) -> None:
+    sent = with_token(Policy(level=level, max_length=1000), grouping, mode)
+
+    assert len(sent) > 10
+    for event in sent:
+        assert [piece for piece in PIECES if piece.encode() in event.body] == [], event.name
+        assert b"[REDACTED:github-token]" in event.body
+
+
+@pytest.mark.parametrize("limit", range(960, 1010, 3))
+def test_no_piece_of_a_secret_leaves_wherever_a_cut_falls(limit: int) -> None:
+    for event in with_token(Policy(max_length=limit), "session", "delta"):
+        assert [piece for piece in PIECES if piece.encode() in event.body] == []
+
+
+def test_scrubbing_changes_no_id_and_can_be_turned_off(grouping: events.Grouping) -> None:
+    scrubbed = with_token(Policy(), grouping, "delta")
+    plain = with_token(Policy(redact=False), grouping, "delta")
+
+    assert [event.uuid for event in scrubbed] == [event.uuid for event in plain]
+    assert all(TOKEN.encode() in event.body for event in plain)
+    for one, other in zip(map(body, scrubbed), map(body, plain), strict=True):
+        assert one["distinct_id"] == other["distinct_id"]
+        assert one.get("timestamp") == other.get("timestamp")
+        for name in ("$ai_trace_id", "$ai_session_id", "$ai_span_id", "$ai_parent_id"):
+            assert one["properties"].get(name) == other["properties"].get(name)
+        assert one["properties"].keys() == other["properties"].keys()
+
+
+def test_raw_json_is_scrubbed_and_else_stays_as_it_was_written() -> None:
+    plain = msgspec.Raw(b'{"a": 1.50, "b": [ ]}')
+    properties = {
+        "plain": plain,
+        "secret": msgspec.Raw(b'{"password": "hunter2", "a": "ghp\\u005f%s"}' % (b"q7Rw" * 9)),
+        "broken": msgspec.Raw(b'{"a": '),
+    }
+
+    released = FULL.release(properties)
+
+    assert released["plain"] is plain
+    assert released["secret"] == {"password": "[REDACTED:password]", "a": "[REDACTED:github-token]"}
+    assert "broken" not in released
+
+
+def test_a_members_key_says_that_its_value_is_a_secret_at_any_depth() -> None:
+    value = {"env": {"DB_PASSWORD": "swordfish", "list": [{"api_key": "abcdef123456", "max_tokens": 4096}]}}
+
+    assert left(FULL.tool_value(raw(value))) == {
+        "env": {
+            "DB_PASSWORD": "[REDACTED:password]",
+            "list": [{"api_key": "[REDACTED:key]", "max_tokens": 4096}],
+        }
+    }
+
+
+def test_a_property_that_is_not_known_does_not_leave() -> None:
+    assert FULL.release({"known": "", "unknown": None, "id": None}, ids={"id"}) == {"known": ""}
+
+
+def test_ids_leave_as_they_are() -> None:
+    assert FULL.release({"id": TOKEN}, ids={"id"}) == {"id": TOKEN}
+
+
+def test_what_was_done_is_noted_with_its_place() -> None:
+    changes: list[Change] = []
+    policy = Policy(max_length=10)
+    value = policy.tool_value(raw({"env": [f"A={TOKEN} B={TOKEN}"], TOKEN: 1, "out": "x" * 15, "password": "hunter2"}))
+
+    policy.release({"state": value, "other": "x" * 50}, changes=changes)
+
+    assert changes == [
+        Change(what="scrubbed", where="state.env[0]", kind="github-token", count=2),
+        Change(what="cut", where="state.env[0]", count=len("A=[REDACTED:github-token] B=[REDACTED:github-token]") - 10),
+        Change(what="scrubbed", where="state", kind="github-token", count=1),
+        Change(what="cut", where="state.out", count=5),
+        Change(what="scrubbed", where="state.password", kind="password", count=1),
+        Change(what="cut", where="state.password", count=len("[REDACTED:password]") - 10),
+    ]
+
+
+def test_characters_are_those_of_all_strings() -> None:
+    assert characters(FULL.tool_value(raw({"a": "bcd", "e": ["fg", 5, None, {"h": "i"}]}))) == 6
+    assert characters(FULL.trace_name("x" * 300)) == 100
+    assert characters(None) == 0
+
+
+def test_events_explain_themselves_only_when_asked() -> None:
+    assert all(event.changes == () for event in with_token(Policy(), "session", "delta"))
+
+    explained = with_token(Policy(level="metadata"), "session", "delta", explain=True)
+    generation = next(event for event in explained if any(c.where == "$ai_output_choices" for c in event.changes))
+    withheld = {change.where: change.count for change in generation.changes if change.what == "withheld"}
+    assert withheld.keys() == {"$ai_input", "$ai_output_choices", "$ai_user_prompt", "$ai_trace_name"}
+    assert {change.kind for change in generation.changes if change.what == "withheld"} == {"metadata"}
+    assert withheld["$ai_user_prompt"] == len(f"Use {TOKEN} please")
+    assert Change(what="scrubbed", where="nested.list[0]", kind="github-token", count=1) in generation.changes
+    plain = with_token(Policy(level="metadata"), "session", "delta")
+    assert [event.body for event in explained] == [event.body for event in plain]

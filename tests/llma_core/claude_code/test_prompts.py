@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llma_core.claude_code import prompts
 
-LONGEST_NAME = 100
+LONGEST_NAME = 1000
 SLASH = (
     "<command-message>greet is running…</command-message>\n"
     "<command-name>/greet</command-name>\n<command-args>the world</command-args>"
@@ -98,19 +98,18 @@ def test_a_name_is_one_clean_line(text: str, name: str) -> None:
     assert prompts.name(text) == name
 
 
-def test_a_long_name_is_cut_and_says_so() -> None:
-    name = prompts.name("tree " * 100)
-
-    assert len(name) <= LONGEST_NAME
-    assert name.startswith("tree tree")
-    assert name.endswith("…")
-
-
-def test_a_name_of_just_the_length_is_not_cut() -> None:
+def test_a_name_is_no_longer_than_what_is_looked_for_in_it() -> None:
     words = "x" * LONGEST_NAME
 
     assert prompts.name(words) == words
-    assert prompts.name(words + "y") == "x" * (LONGEST_NAME - 1) + "…"
+    assert prompts.name(words + "y") == words
+    assert prompts.name("tree " * 1000) == ("tree " * 200).rstrip()
+
+
+def test_a_name_never_ends_in_half_a_word_because_a_text_is_long() -> None:
+    assert prompts.name("tree" + " " * 19_990 + "half-a-word") == "tree"
+    assert prompts.name(" " * 19_990 + "half-a-word") == ""
+    assert prompts.name("x" * 30_000) == "x" * LONGEST_NAME
 
 
 @given(st.text() | st.text(alphabet="<>/abcdefgi-n_ \n"))

@@ -1,26 +1,36 @@
-"""`preview`: the events that logs would give, one a line."""
+"""`preview`: the events that logs would give, one a line, or what was kept back from each."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from daemon.cli.startup import fail, load_settings, log_options
+from llma_core import events
+from llma_core.events import CaptureEvent
+from llma_core.privacy import Change
 
 __all__ = ["preview"]
 
 
 @click.command("preview")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--explain", is_flag=True, help="Print what was kept back of each event, and why, in place of the event.")
+@click.option("--json", "as_json", is_flag=True, help="With --explain: one JSON object a line.")
 @log_options
-def preview(paths: tuple[Path, ...], log_format: str | None, log_level: str) -> None:
+def preview(paths: tuple[Path, ...], explain: bool, as_json: bool, log_format: str | None, log_level: str) -> None:
     """Print the events that session logs would give, one JSON object a line.
 
     PATH is a session's .jsonl file, a project folder, a `projects` folder or a config folder. All paths of one call are
     judged together: what several of them hold comes once. Needs no key, uses no network and keeps no state.
     """
+    if as_json and not explain:
+        raise click.UsageError("--json goes with --explain; without it events are JSON already")
     settings = load_settings({}, log_format=log_format, log_level=log_level)
     from daemon.preview import NoLogError, find_logs
     from daemon.preview import preview as events_of
@@ -30,10 +40,11 @@ def preview(paths: tuple[Path, ...], log_format: str | None, log_level: str) -> 
     def tell_held(session: str, reason: str) -> None:
         click.echo(f"warning: session {session} would wait: {reason}", err=True)
 
-    routing = Routing(settings, Repositories(), purpose="preview")
+    say = (_as_json if as_json else _as_words) if explain else _as_it_is
+    routing = Routing(settings, Repositories(), purpose="preview", explain=explain)
     try:
         for event in events_of(list(find_logs(paths)), routing, tell_held):
-            sys.stdout.buffer.write(event.body + b"\n")
+            sys.stdout.buffer.write(say(event) + b"\n")
     except NoLogError as error:
         raise fail(str(error)) from None
     except BrokenPipeError:
@@ -41,3 +52,69 @@ def preview(paths: tuple[Path, ...], log_format: str | None, log_level: str) -> 
     except OSError as error:
         raise fail(f"{error.filename}: {error.strerror}; give a log that can be read") from None
     sys.stdout.buffer.flush()
+
+
+def _as_it_is(event: CaptureEvent) -> bytes:
+    return event.body
+
+
+def _as_json(event: CaptureEvent) -> bytes:
+    said = events.read(event.body)
+    line = json.dumps(
+        {
+            "event": event.name,
+            "uuid": event.uuid,
+            "timestamp": said.timestamp or None,
+            "label": said.label or None,
+            "bytes": len(event.body),
+            "cut_to_fit": event.cut,
+            "changes": [
+                {key: value for key, value in asdict(change).items() if value is not None} for change in event.changes
+            ],
+        },
+        ensure_ascii=False,
+    )
+    return line.encode()
+
+
+def _as_words(event: CaptureEvent) -> bytes:
+    said = events.read(event.body)
+    name = _clean(f"{said.timestamp or '-'} {event.name} {said.label}".rstrip())
+    done = _summed_up(event.changes)
+    if event.cut:
+        done.append("longest strings cut to keep it under the receiver's limit")
+    return f"{name}: {'; '.join(done) or 'nothing kept back'}".encode()
+
+
+def _summed_up(changes: tuple[Change, ...]) -> list[str]:
+    """Return what was done in words, each property and kind once; the place within it where there is just one."""
+    counts: Counter[tuple[str, str, str | None]] = Counter()
+    places: dict[tuple[str, str, str | None], set[str]] = {}
+    for change in changes:
+        # A property is named as a whole; what is in it begins with a dot or a bracket.
+        key = (change.what, change.where.partition(".")[0].partition("[")[0], change.kind)
+        counts[key] += change.count
+        places.setdefault(key, set()).add(change.where)
+    return [
+        _clean(f"{next(iter(places[key])) if len(places[key]) == 1 else key[1]}: {_said(key[0], count, key[2])}")
+        for key, count in counts.items()
+    ]
+
+
+def _said(what: str, count: int, kind: str | None) -> str:
+    match what:
+        case "withheld":
+            return f"{_number(count, 'character')} left out at content level {kind}"
+        case "scrubbed":
+            return f"{_number(count, 'secret')} scrubbed ({kind})"
+        case _:
+            return f"{_number(count, 'character')} cut"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _clean(words: str) -> str:
+    """Return words of a log on one line, without what a terminal would act on."""
+    return "".join(char if char.isprintable() else " " for char in words)

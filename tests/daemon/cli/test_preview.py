@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from tests.support.client import Workspace
-from tests.support.logs import LogBuilder, text, write_files
+from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.processes import environment, previewed, put_logs, session_id, tree, verb
 
 
@@ -105,3 +105,83 @@ async def test_what_only_looks_like_a_log_is_left_alone(workspace: Workspace) ->
     said = await verb(workspace, "preview", projects)
     assert said.status == 0
     assert previewed(said.stdout) == expected
+
+
+def with_secrets() -> LogBuilder:
+    log = LogBuilder()
+    log.prompt("Deploy with PASSWORD=hunter2")
+    log.answer(tool_use("Bash", {"command": "deploy --token=abcdef123456\x1b[31m"}, id="toolu_deploy"))
+    log.tool_result("toolu_deploy", "x" * 20_000)
+    log.answer(text("Done."))
+    return log
+
+
+async def test_it_explains_what_is_kept_back_in_one_line_an_event(workspace: Workspace) -> None:
+    projects = put_logs(workspace, with_secrets().files())
+    plain = await verb(workspace, "preview", projects)
+    said = await verb(workspace, "preview", "--explain", projects)
+
+    assert (said.status, said.stderr) == (0, "")
+    assert "hunter2" not in plain.stdout + said.stdout
+    lines = said.stdout.splitlines()
+    assert len(lines) == len(plain.stdout.splitlines())
+    [call] = [line for line in lines if " $ai_span Bash: " in line]
+    assert "$ai_input_state.command: 1 secret scrubbed (token)" in call
+    assert "$ai_output_state: 8,000 characters cut" in call
+    prompted, answered = (line for line in lines if " $ai_generation " in line)
+    assert "$ai_user_prompt: 1 secret scrubbed (password)" in prompted
+    assert "$ai_input[0].content[0].content: 8,000 characters cut" in answered
+    assert all(line.isprintable() for line in lines)
+
+
+async def test_it_explains_what_the_content_level_leaves_out(workspace: Workspace) -> None:
+    projects = put_logs(workspace, with_secrets().files())
+    env = environment(workspace, POSTHOG_LLMA_CONTENT="no_tool_content")
+    said = await verb(workspace, "preview", "--explain", projects, env=env)
+
+    [call] = [line for line in said.stdout.splitlines() if " $ai_span Bash: " in line]
+    assert "$ai_output_state: 20,000 characters left out at content level no_tool_content" in call
+    assert "scrubbed" in said.stdout
+    env = environment(workspace, POSTHOG_LLMA_PRIVACY_MODE="true")
+    said = await verb(workspace, "preview", "--explain", projects, env=env)
+    assert "$ai_user_prompt: 28 characters left out at content level metadata" in said.stdout
+    assert "scrubbed" not in said.stdout
+
+
+async def test_it_says_where_nothing_is_kept_back(workspace: Workspace) -> None:
+    log = LogBuilder()
+    log.prompt("one")
+    log.answer(text("one"))
+    said = await verb(workspace, "preview", "--explain", put_logs(workspace, log.files()))
+    assert [line.rpartition(": ")[2] for line in said.stdout.splitlines()] == ["nothing kept back"] * 2
+
+
+async def test_it_explains_in_json(workspace: Workspace) -> None:
+    projects = put_logs(workspace, with_secrets().files())
+    plain = await verb(workspace, "preview", projects)
+    said = await verb(workspace, "preview", "--explain", "--json", projects)
+
+    explained = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [each["uuid"] for each in explained] == [
+        event["uuid"] for event in map(json.loads, plain.stdout.splitlines())
+    ]
+    [call] = [each for each in explained if each["label"] == "Bash"]
+    assert {"what": "scrubbed", "where": "$ai_input_state.command", "kind": "token", "count": 1} in call["changes"]
+    assert {"what": "cut", "where": "$ai_output_state", "count": 8000} in call["changes"]
+    assert call["cut_to_fit"] is False
+
+
+async def test_json_goes_with_explain(workspace: Workspace) -> None:
+    projects = put_logs(workspace, with_secrets().files())
+    said = await verb(workspace, "preview", "--json", projects)
+    assert said.status == 2
+    assert "--json goes with --explain" in said.stderr
+
+
+async def test_scrubbing_can_be_turned_off(workspace: Workspace) -> None:
+    projects = put_logs(workspace, with_secrets().files())
+    env = environment(workspace, POSTHOG_LLMA_REDACT_SECRETS="false")
+    said = await verb(workspace, "preview", projects, env=env)
+    assert "hunter2" in said.stdout
+    explained = await verb(workspace, "preview", "--explain", projects, env=env)
+    assert "scrubbed" not in explained.stdout

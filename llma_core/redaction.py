@@ -723,9 +723,18 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
     if said.strip() == b":" and kept.isalpha() and kept.istitle():
         # A type.
         return None
+    if name is _PASSWORD and said == b"=" and kept.isalpha() and _is_own_line(data, start, end):
+        # password=swordfish in a file of settings; arguments in code stand further in.
+        form = "variable" if _TELLING.search(_text(kept)) is None else form
     if not name.hides(_text(kept), "quoted" if link["element"] is not None else form):
         return None
     return _Found(run.start(), end if whole_line else run.start() + len(kept), name.kind, by_name=True)
+
+
+def _is_own_line(data: bytes, start: int, end: int) -> bool:
+    """Whether what stands from *start* to *end* is all of a line, with nothing before it."""
+    begins = start == 0 or data[start - 1 : start] in (b"\n", b"\r", b'"') or data.endswith((b"\\n", b"\\r"), 0, start)
+    return begins and data[end : end + 1] in (b"", b"\n", b"\r", b"\\", b'"')
 
 
 def _authorization(data: bytes, at: int) -> _Found | None:

@@ -104,6 +104,8 @@ NAMED = [
     ("export API_KEY={}", "abc123def456", "key"),
     ('export API_KEY="{}"', "abc123def456", "key"),
     ("SECRET={}", "swordfish", "secret"),
+    ("user=ada\npassword={}\nport=1", "swordfish", "password"),
+    ("spring.datasource.password={}", "swordfish", "password"),
     ("TOKEN={} make", "abcdef123456", "token"),
     ("OPENAI_KEY={}", MIX * 2, "key"),
     ("SECRET_KEY_BASE={}", HEX * 4, "key"),
@@ -176,6 +178,10 @@ checksum = "3f786850e387550fdab836ed7e6dc881de23001b3f786850e387550fdab836ed"
 h1:7GZlN9dxK9ITjOEHFdTkV8S2qbbEW+E4RTPmHBKnkFl=
 iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==
 token_count=123
+password=password
+password=getpass
+    password=chosen
+connect(user=user, password=chosen)
 max_tokens: 4096
 "input_tokens": 1234, "output_tokens": 99
 per_token = 0.000003

@@ -342,22 +342,29 @@ class Service:
         self._settlement.marks.update(marks_by_path(found, known))
         for path in changed:
             self._catalog.add(path)
-        unread = [unit for unit in self._catalog.units.values() if self._has_work(unit)]
         gone = [name for name in self._owed if name not in self._catalog.units]
         if gone:
             await loop.run_in_executor(self._store_thread, self._store.forget_owed, gone)
             for name in gone:
                 del self._owed[name]
+        # With the sessions that hints have named meanwhile, so that these are put in order with the others.
+        unread = [unit for unit in self._catalog.units.values() if self._has_work(unit)]
         newest = {unit.folder: 0 for unit in unread}
         for unit in unread:
-            newest[unit.folder] = max(newest[unit.folder], *(self._sweep.files[path].modified for path in unit.paths))
+            newest[unit.folder] = max(newest[unit.folder], self._touched(unit))
         self._enqueue_all(sorted(unread, key=lambda unit: -newest[unit.folder]))
+
+    def _touched(self, unit: Unit) -> int:
+        """When *unit* was last written to, as far as it was seen, in nanoseconds since the epoch."""
+        return max((file.modified for path in unit.paths if (file := self._sweep.files.get(path))), default=0)
 
     def _has_work(self, unit: Unit) -> bool:
         if self._again or unit.name in self._owed:
             return True
-        marks = self._settlement.marks
-        return any(path not in marks or marks[path].offset != self._sweep.files[path].size for path in unit.paths)
+        marks, files = self._settlement.marks, self._sweep.files
+        return any(
+            path not in marks or path not in files or marks[path].offset != files[path].size for path in unit.paths
+        )
 
     async def _tick_loop(self, watcher: Watcher) -> None:
         loop = asyncio.get_running_loop()
@@ -421,9 +428,7 @@ class Service:
         if active.pipeline.unit.session in running:
             return False
         # What lies untouched for long is not made to wait because it was read only now.
-        touched = max((file.modified for path in active.pipeline.unit.paths if (file := self._sweep.files.get(path))),
-                      default=0)  # fmt: skip
-        quiet = max(now - active.heard_at, time.time() - touched / 1e9)
+        quiet = max(now - active.heard_at, time.time() - self._touched(active.pipeline.unit) / 1e9)
         keeps_registry = self._live.has_registry and _version(active.pipeline.last_version) >= _REGISTRY_SINCE
         if active.seen_running or keeps_registry:
             return quiet >= min(GONE_SECONDS, self._timeout)

@@ -39,6 +39,8 @@ class Found:
 class Sweep:
     """Remembers what every file looked like when it was last seen.
 
+    `look` may be called while another thread is in `full` or `hot`: hints come at any time.
+
     Args:
         roots: the `projects` folders; those that do not exist are looked for each time.
     """
@@ -51,6 +53,7 @@ class Sweep:
 
     def full(self) -> tuple[list[str], list[str]]:
         """Look at everything; return the paths that are new or changed, and those that are gone."""
+        before = frozenset(self.files)
         found: dict[str, Found] = {}
         folders: dict[str, int] = {}
 
@@ -65,7 +68,11 @@ class Sweep:
                     projects.add(project)
                     found.update((path, Found.of(status)) for path, status in project_files(project, note))
         changed = [path for path, file in found.items() if self.files.get(path) != file]
-        gone = [path for path in self.files if path not in found]
+        gone = [path for path in before if path not in found and path in self.files]
+        # What appeared, and was looked at, after its folder was listed.
+        found.update(
+            (path, file) for path, file in list(self.files.items()) if path not in before and path not in found
+        )
         self.files, self._folders, self._projects = found, folders, frozenset(projects)
         return changed, gone
 
@@ -97,7 +104,7 @@ class Sweep:
                 return self.full()
         since = int((now - HOT_SECONDS) * 1e9)
         changed, gone = [], []
-        for path in [path for path, file in self.files.items() if file.modified >= since]:
+        for path in [path for path, file in list(self.files.items()) if file.modified >= since]:
             if self.look(path):
                 changed.append(path)
             elif path not in self.files:

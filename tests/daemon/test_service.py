@@ -31,6 +31,7 @@ from daemon.service import Service
 from daemon.settings import Settings
 from daemon.sinks.capture import CaptureSink
 from daemon.store import Store
+from daemon.sweep import Sweep
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.processes import SECRET, append, bodies, many_sessions, now, session_id, tree, until
@@ -963,6 +964,34 @@ async def test_a_fork_never_overtakes_the_session_it_copies(
         await until(lambda: len(posthog.events) >= 5, "all answers")
     owners = [event["properties"]["$ai_session_id"] for event in posthog.events if event["event"] == "$ai_generation"]
     assert (owners.count(log.session), owners.count(fork.session)) == (4, 1)
+
+
+async def test_a_fork_written_to_while_the_daemon_starts_is_read_after_what_it_copies(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with machine.following(posthog.url):
+        pass
+    log = LogBuilder("ffffffff-0000-4000-8000-000000000000", version="2.1.200", start=now())
+    log.prompt("Count the trees")
+    log.answer(text("One"))
+    fork = log.fork("00000000-0000-4000-8000-000000000000", wait=1)
+    fork.prompt("Again")
+    fork.answer(text("Two"))
+    log.write(machine.projects)
+    full = Sweep.full
+
+    def after_a_hint(sweep: Sweep) -> tuple[list[str], list[str]]:
+        """Look at everything after a hint of the fork, and of nothing else, was heard."""
+        fork.write(machine.projects)
+        deadline = time.monotonic() + 10
+        while str((machine.projects / fork.path).resolve()) not in sweep.files:
+            assert time.monotonic() < deadline
+        return full(sweep)
+
+    monkeypatch.setattr(Sweep, "full", after_a_hint)
+    async with machine.following(posthog.url):
+        await until(lambda: len(posthog.events) >= 2, "both answers")
+    assert sorted(event["properties"]["$ai_session_id"] for event in posthog.events) == [fork.session, log.session]
 
 
 @pytest.mark.parametrize("appearing", ["projects", "project"])

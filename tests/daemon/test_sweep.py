@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from daemon import sweep as sweep_module
+from daemon.catalog import project_files
 from daemon.sweep import HOT_SECONDS, Sweep
 from tests.support.logs import write_files
 
@@ -224,3 +226,22 @@ def test_several_roots_are_swept_together(tmp_path: Path) -> None:
     changed, gone = sweep.full()
     assert sorted(changed) == [str(tmp_path / "a/p/s.jsonl"), str(tmp_path / "b/q/t.jsonl")]
     assert gone == []
+
+
+def test_what_appears_while_everything_is_looked_at_is_neither_forgotten_nor_gone(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write(MAIN)
+    late = tree.root / "p/late.jsonl"
+
+    def then_a_hint(project: str, note: Callable[[str], None]) -> Iterator[tuple[str, os.stat_result]]:
+        yield from project_files(project, note)
+        late.write_bytes(b"{}\n")
+        assert tree.sweep.look(str(late))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "project_files", then_a_hint)
+        assert tree.full() == ([MAIN], [])
+    assert set(tree.sweep.files) == {str(tree.root / MAIN), str(late)}
+    late.unlink()
+    assert tree.full() == ([], ["p/late.jsonl"])

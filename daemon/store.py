@@ -234,7 +234,11 @@ class Store:
             self._set_aside(error)
             self._connection = self._open()
         # A store that is new although the marker says there was one has been lost, and this is no first start.
-        self.lost = self._marker.exists() and self.first_start is None
+        marked, begun = self._marker.exists(), self.first_start is not None
+        self.lost = marked and not begun
+        if begun and not marked:
+            # A crash came between the first transaction and the marker.
+            self._marker.touch(mode=0o600)
         self._units: dict[str, int] = {
             name: number for number, name in self._connection.execute("SELECT id, name FROM units")
         }

@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.capture_server import Accept, Behaviour, CaptureServer, Drop, Hold, LoseAnswer, Request
+from tests.support.capture_server import Accept, Behaviour, CaptureServer, Drop, Hold, Request
 from tests.support.client import Child, Workspace
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import (
     append,
     bodies,
     environment,
+    expected,
     following,
+    kill,
     log_lines,
     many_sessions,
     now,
-    previewed,
     put_logs,
     session_id,
     tree,
@@ -36,32 +37,9 @@ SLOWNESS = 0.05
 """Seconds a slow receiver takes, so that the daemon dies with requests under way."""
 
 
-def trouble(seed: int) -> Behaviour:
-    """Answer late; sometimes lose the answer, sometimes the request."""
-    release = asyncio.Event()
-    asyncio.get_running_loop().call_later(SLOWNESS, release.set)
-    draw = random.Random(seed).random()
-    return Hold(release, then=LoseAnswer() if draw < 0.2 else Drop() if draw < 0.3 else Accept())
-
-
 def in_trouble(server: CaptureServer, seed: int) -> None:
-    draws = random.Random(seed)
-
-    def fault(_: Request) -> Behaviour:
-        return trouble(draws.randrange(1 << 30))
-
-    server.fault = fault
-
-
-async def expected(workspace: Workspace) -> dict[str, str]:
-    said = await verb(workspace, "preview", workspace.config)
-    assert said.status == 0, said.stderr
-    return previewed(said.stdout)
-
-
-async def kill(child: Child) -> None:
-    os.kill(child.pid, signal.SIGKILL)
-    assert await child.wait(10) == -signal.SIGKILL
+    """Let the receiver answer late; sometimes it fails, or its answer is lost."""
+    server.fail_at_random(0.3, seed=seed, delay=SLOWNESS)
 
 
 async def settled(workspace: Workspace, url: str) -> None:

@@ -8,13 +8,15 @@ In a test:
         assert [event["uuid"] for event in server.events] == [...]
 
 As a process, for tests that kill what sends: `python -m tests.support.capture_server --port 0 --record FILE` prints its
-port, and appends each accepted event to FILE as one JSON line before it answers.
+port, and appends each accepted event to FILE as one JSON line before it answers. With `--journal FILE` it appends one
+JSON line for each request it has judged: which connection it came on, what became of it, and its events.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -65,9 +67,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
-    """Judge, and where the request is accepted answer with this body."""
+    """Judge, and where the request is accepted answer with this body, so many seconds *late*."""
 
     body: bytes = b'{"status":1}'
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Request:
         events: what its body held, as far as it could be read.
         status: what was answered, whether or not the answer was lost; None for a dropped request.
         text: the body of the answer.
+        connection: number of the connection it came on, counted from 1 as they were opened.
+        lost: whether its answer was lost on purpose.
     """
 
     method: str
@@ -108,6 +113,8 @@ class Request:
     events: list[Event] = field(default_factory=list)
     status: int | None = None
     text: str = ""
+    connection: int = 0
+    lost: bool = False
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer, not an error of the server
@@ -125,9 +132,12 @@ class CaptureServer:
     Args:
         ai_path: whether the AI path exists; it can be switched while the server runs.
         record: file object to append accepted events to, one JSON line each.
+        journal: file object to append every judged request to, one JSON line each.
     """
 
-    def __init__(self, *, ai_path: bool = True, port: int = 0, record: TextIO | None = None) -> None:
+    def __init__(
+        self, *, ai_path: bool = True, port: int = 0, record: TextIO | None = None, journal: TextIO | None = None
+    ) -> None:
         self.ai_path = ai_path
         self.fault: Callable[[Request], Behaviour | None] | None = None
         self.requests: list[Request] = []
@@ -135,6 +145,8 @@ class CaptureServer:
         self.violations: list[str] = []
         self._port = port
         self._record = record
+        self._journal = journal
+        self._opened = 0
         self._script: deque[Behaviour] = deque()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -162,6 +174,11 @@ class CaptureServer:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def connections(self) -> int:
+        """How many connections are open; what came on one that is closed is dealt with."""
+        return len(self._connections)
+
+    @property
     def events_by_uuid(self) -> dict[str, list[Event]]:
         """Every time each event was accepted, by uuid, in order of first acceptance."""
         found: dict[str, list[Event]] = {}
@@ -173,16 +190,30 @@ class CaptureServer:
         """Let the next requests be treated so, one each, before `fault` is asked."""
         self._script.extend(behaviours)
 
-    def fail_at_random(self, share: float, *, seed: int) -> None:
-        """Let *share* of all requests go wrong: errors, lost answers and drops, the same for the same *seed*."""
+    def fail_at_random(self, share: float, *, seed: int, delay: float = 0.0) -> None:
+        """Let *share* of all requests go wrong: errors, lost answers and drops, the same for the same *seed*.
+
+        Args:
+            share: from 0 to 1.
+            seed: of the random numbers.
+            delay: seconds up to which a request waits to be judged, and up to which an answer comes late.
+        """
         draws = random.Random(seed)
 
-        def fault(_: Request) -> Behaviour | None:
+        def judged() -> Answer | Accept | LoseAnswer | Drop:
             if draws.random() >= share:
-                return None
+                return Accept(late=draws.random() * delay)
             # No time to wait: what retries is to be tested, not patience.
-            faults: list[Behaviour] = [Answer(status=503), Answer(status=429), Answer(status=500), LoseAnswer(), Drop()]
+            faults: list[Answer | LoseAnswer | Drop] = [Answer(status=status) for status in (503, 429, 500)]
+            faults += [LoseAnswer(), Drop()]
             return draws.choice(faults)
+
+        def fault(_: Request) -> Behaviour:
+            if not delay:
+                return judged()
+            release = asyncio.Event()
+            asyncio.get_running_loop().call_later(draws.random() * delay, release.set)
+            return Hold(release, then=judged())
 
         self.fault = fault
 
@@ -197,8 +228,10 @@ class CaptureServer:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self._opened += 1
+        number = self._opened
         try:
-            while await self._exchange(reader, writer):
+            while await self._exchange(number, reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away: its own affair
@@ -208,13 +241,13 @@ class CaptureServer:
             self._connections.discard(task)
             writer.transport.abort() if writer.transport.is_closing() else writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _exchange(self, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Treat one request; return whether the connection lives on."""
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         method, path, _ = lines[0].split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])}
-        request = Request(method=method, path=path, headers=headers)
+        request = Request(method=method, path=path, headers=headers, connection=connection)
         behaviour = self._behaviour(request)
         async with self._arrived:
             self.requests.append(request)
@@ -246,10 +279,13 @@ class CaptureServer:
                     status, body = refusal.status, refusal.text.encode()
                 else:
                     status, body = 200, behaviour.body if isinstance(behaviour, Accept) else b""
+                request.status, request.lost = status, isinstance(behaviour, LoseAnswer)
+                self._note(request)
                 if isinstance(behaviour, LoseAnswer):
-                    request.status = status
                     writer.transport.abort()
                     return False
+                if behaviour.late:
+                    await asyncio.sleep(behaviour.late)
                 kind = "application/json" if status == 200 else "text/plain; charset=utf-8"
                 await self._answer(request, writer, status, body, (("Content-Type", kind),))
         return request.headers.get("connection", "").lower() != "close"
@@ -273,6 +309,12 @@ class CaptureServer:
         if self._script:
             return self._script.popleft()
         return (self.fault(request) if self.fault is not None else None) or Accept()
+
+    def _note(self, request: Request) -> None:
+        if self._journal is not None:
+            noted = {name: getattr(request, name) for name in ("connection", "path", "status", "lost", "events")}
+            self._journal.write(json.dumps(noted) + "\n")
+            self._journal.flush()
 
     # The judgement.
 
@@ -422,10 +464,12 @@ def _is_time(timestamp: str) -> bool:
     return True
 
 
-async def _main(options: argparse.Namespace, record: TextIO) -> None:
-    async with CaptureServer(ai_path=not options.no_ai_path, port=options.port, record=record) as server:
-        if options.fail_share:
-            server.fail_at_random(options.fail_share, seed=options.seed)
+async def _main(options: argparse.Namespace, record: TextIO | None, journal: TextIO | None) -> None:
+    async with CaptureServer(
+        ai_path=not options.no_ai_path, port=options.port, record=record, journal=journal
+    ) as server:
+        if options.fail_share or options.delay:
+            server.fail_at_random(options.fail_share, seed=options.seed, delay=options.delay)
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
@@ -434,10 +478,16 @@ async def _main(options: argparse.Namespace, record: TextIO) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Take capture requests on loopback until killed.")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--record", required=True, help="file that accepted events are appended to")
+    parser.add_argument("--record", type=Path, help="file that accepted events are appended to")
+    parser.add_argument("--journal", type=Path, help="file that judged requests are appended to")
     parser.add_argument("--no-ai-path", action="store_true", help="answer 404 on the AI path")
     parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that go wrong")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds up to which requests and answers are late")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with Path(arguments.record).open("a", encoding="utf-8") as record_file:
-        asyncio.run(_main(arguments, record_file))
+    with contextlib.ExitStack() as files:
+        opened = [
+            None if path is None else files.enter_context(path.open("a", encoding="utf-8"))
+            for path in (arguments.record, arguments.journal)
+        ]
+        asyncio.run(_main(arguments, *opened))

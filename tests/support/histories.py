@@ -1,8 +1,8 @@
 """Sessions made up by hypothesis, and what of them may be looked at when: every shape of conversation, any cut.
 
-`histories` draws a session as `tests.support.logs.LogBuilder` writes it. A `History` knows of every prefix of its files
-whether something in it is still being written, because an event that only the passing of time makes final may say less
-than the finished log does.
+`histories` draws a session as `tests.support.logs.LogBuilder` writes it; `add_turn` makes one turn of such a session
+from any source of decisions. A `History` knows of every prefix of its files whether something in it is still being
+written, because an event that only the passing of time makes final may say less than the finished log does.
 """
 
 from __future__ import annotations
@@ -10,18 +10,47 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from hypothesis import strategies as st
 
 from tests.support.logs import AgentLog, LogBuilder, Transcript, text, thinking, tool_use
 
-__all__ = ["VERSIONS", "History", "built", "forks", "histories", "history_of"]
+__all__ = ["VERSIONS", "Draws", "History", "add_turn", "built", "forks", "histories", "history_of"]
 
 VERSIONS = ("2.1.329", "2.1.200", "2.1.92", "2.1.72", "2.1.25", "2.0.76", "2.0.1")
 """Clients whose logs differ in what their lines say or in where they stand."""
 
 _RESULTS_BETWEEN_BLOCKS_SINCE = (2, 1, 25)
+
+
+class Draws(Protocol):
+    """Who decides what a session is like: hypothesis, or a seeded source of random numbers."""
+
+    def choose(self, *choices: str) -> str:
+        """Return one of *choices*; the first is the simplest."""
+
+    def between(self, least: int, most: int) -> int:
+        """Return a number from *least* to *most*, both included."""
+
+    def either(self) -> bool:
+        """Return yes or no."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """The decisions of a hypothesis strategy."""
+
+    draw: st.DrawFn
+
+    def choose(self, *choices: str) -> str:
+        return self.draw(st.sampled_from(choices))
+
+    def between(self, least: int, most: int) -> int:
+        return self.draw(st.integers(least, most))
+
+    def either(self) -> bool:
+        return self.draw(st.booleans())
 
 
 @dataclass(slots=True)
@@ -48,9 +77,13 @@ class History:
     _results: Mapping[str, tuple[str, int]] = field(repr=False)
     _starts: Mapping[str, str] = field(repr=False)
 
+    def open_files(self, sizes: Mapping[str, int]) -> set[str]:
+        """Return the logs in whose first *sizes* bytes a message has begun that ends behind them."""
+        return {file for (file, _), ends in self._messages.items() if ends.first <= sizes.get(file, 0) < ends.last}
+
     def has_whole_messages(self, sizes: Mapping[str, int]) -> bool:
         """Whether no message has begun in the first *sizes* bytes of its file and ends behind them."""
-        return not any(ends.first <= sizes.get(file, 0) < ends.last for (file, _), ends in self._messages.items())
+        return not self.open_files(sizes)
 
     def is_whole(self, sizes: Mapping[str, int]) -> bool:
         """Whether besides no call waits for a result that will come, no result for its call, no agent for its own."""
@@ -136,7 +169,7 @@ def _parts(line: Mapping[str, Any]) -> list[dict[str, Any]]:
 class _Writing:
     """What the drawing of one session shares: the names given so far, and how much more may be written."""
 
-    draw: st.DrawFn
+    draws: Draws
     log: LogBuilder
     interleaved: bool
     count: int = 0
@@ -146,8 +179,16 @@ class _Writing:
         self.count += 1
         return f"{kind}_{self.log.session[:8]}_{self.count}"
 
-    def choose(self, *choices: str) -> str:
-        return self.draw(st.sampled_from(choices))
+
+def add_turn(log: LogBuilder, draws: Draws, *, named_from: int = 0) -> None:
+    """Let a person ask something, and what follows from it happen.
+
+    Args:
+        log: the session.
+        draws: who decides.
+        named_from: what is written is named by numbers above this one; no two turns of a session may share names.
+    """
+    _turn(_Writing(draws=draws, log=log, interleaved=_interleaves(log.version), count=named_from))
 
 
 def built(
@@ -161,7 +202,7 @@ def built(
 ) -> LogBuilder:
     """Draw one session."""
     log = LogBuilder(session, version=version, start=start, requests=requests)
-    writing = _Writing(draw=draw, log=log, interleaved=_interleaves(version))
+    writing = _Writing(draws=_Drawn(draw), log=log, interleaved=_interleaves(version))
     for _ in range(draw(st.integers(1, turns))):
         _turn(writing)
     return log
@@ -188,7 +229,7 @@ def _interleaves(version: str) -> bool:
 
 def _turn(writing: _Writing) -> None:
     log = writing.log
-    before = writing.choose("nothing", "nothing", "title", "cost", "junk", "command")
+    before = writing.draws.choose("nothing", "nothing", "title", "cost", "junk", "command")
     if before == "title":
         log.title(writing.name("title"))
     elif before == "cost":
@@ -198,11 +239,11 @@ def _turn(writing: _Writing) -> None:
     elif before == "command":
         log.command("/model", "opus", output="done")
     log.prompt(writing.name("prompt"))
-    steps = writing.draw(st.integers(0, 3))
+    steps = writing.draws.between(0, 3)
     for _ in range(steps):
         if not _step(writing, log, depth=0):
             return
-    end = writing.choose("answer", "answer", "interrupt", "error", "call", "duration", "nothing")
+    end = writing.draws.choose("answer", "answer", "interrupt", "error", "call", "duration", "nothing")
     if end == "answer":
         log.answer(thinking("hm"), text(writing.name("answer")))
     elif end == "interrupt":
@@ -220,7 +261,7 @@ def _turn(writing: _Writing) -> None:
 
 def _step(writing: _Writing, thread: Transcript, *, depth: int) -> bool:
     """Write one request and what follows from it; return whether the turn goes on."""
-    kind = writing.choose("tools", "tools", "agents", "retry", "denied", "compaction", "queued")
+    kind = writing.draws.choose("tools", "tools", "agents", "retry", "denied", "compaction", "queued")
     if kind == "retry":
         thread.api_error()
         thread.answer(text(writing.name("answer")), tool := tool_use("Read", {"file": "a"}, id=writing.name("toolu")))
@@ -248,14 +289,13 @@ def _step(writing: _Writing, thread: Transcript, *, depth: int) -> bool:
 def _tools(writing: _Writing, thread: Transcript) -> None:
     """Answer with calls, some of whose results come while the answer is still being written."""
     calls = [
-        tool_use("Bash", {"command": f"ls {n}"}, id=writing.name("toolu"))
-        for n in range(writing.draw(st.integers(1, 3)))
+        tool_use("Bash", {"command": f"ls {n}"}, id=writing.name("toolu")) for n in range(writing.draws.between(1, 3))
     ]
-    early = {call["id"]: writing.choose("after", "after", "between", "before") for call in calls}
+    early = {call["id"]: writing.draws.choose("after", "after", "between", "before") for call in calls}
     if not writing.interleaved:
         early = dict.fromkeys(early, "after")
     answer = thread.message(stop_reason="tool_use")
-    if writing.draw(st.booleans()):
+    if writing.draws.either():
         answer.add(text(writing.name("words")))
     for number, call in enumerate(calls, start=1):
         if early[call["id"]] == "before" and number > 1:
@@ -265,13 +305,13 @@ def _tools(writing: _Writing, thread: Transcript) -> None:
             thread.tool_result(call["id"], "soon")
     for number, call in enumerate(calls, start=1):
         if early[call["id"]] == "after" or (early[call["id"]] == "before" and number == 1):
-            thread.tool_result(call["id"], "late", error=writing.draw(st.booleans()))
+            thread.tool_result(call["id"], "late", error=writing.draws.either())
 
 
 def _agents(writing: _Writing, thread: Transcript, depth: int) -> None:
     """Start agents side by side; each may start some of its own."""
     calls = []
-    for _ in range(writing.draw(st.integers(1, 2))):
+    for _ in range(writing.draws.between(1, 2)):
         writing.agents += 1
         prompt = writing.name("task")
         calls.append(tool_use("Task", {"prompt": prompt, "subagent_type": "scout"}, id=writing.name("toolu")))
@@ -279,13 +319,13 @@ def _agents(writing: _Writing, thread: Transcript, depth: int) -> None:
     agents: list[AgentLog] = []
     for call in calls:
         assert isinstance(thread, LogBuilder | AgentLog)
-        agents.append(thread.agent(call["id"], call["input"]["prompt"], type="scout", meta=writing.draw(st.booleans())))
-    background = writing.draw(st.booleans())
+        agents.append(thread.agent(call["id"], call["input"]["prompt"], type="scout", meta=writing.draws.either()))
+    background = writing.draws.either()
     if background:
         for call, agent in zip(calls, agents, strict=True):
             thread.agent_result(call["id"], agent, "", background=True)
     for agent in agents:
-        for _ in range(writing.draw(st.integers(0, 2))):
+        for _ in range(writing.draws.between(0, 2)):
             _step(writing, agent, depth=depth + 1)
         agent.answer(text(writing.name("report")))
     if not background:
@@ -306,7 +346,6 @@ def forks(draw: st.DrawFn, *, versions: tuple[str, ...] = VERSIONS) -> tuple[His
     copied = len(original.files()[original.path])
     fork = original.fork("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b", branch=draw(st.booleans()))
     for log in (original, fork):
-        more = _Writing(draw=draw, log=log, interleaved=_interleaves(version), count=100)
-        for _ in range(draw(st.integers(0, 1))):
-            _turn(more)
+        if draw(st.booleans()):
+            add_turn(log, _Drawn(draw), named_from=100)
     return history_of(original, fork), fork.path, copied

@@ -586,6 +586,7 @@ class LogBuilder(Transcript):
 
     Attributes:
         session: the session's id.
+        version: the client's version.
         metas: contents of the meta files, by agent id; tests may change them.
     """
 
@@ -612,6 +613,7 @@ class LogBuilder(Transcript):
         )
         super().__init__(writer, [], agent=None, sidechain=False)
         self.session = session
+        self.version = version
         self.metas: dict[str, Json] = {}
         self._started_in = cwd
         self._folder = project_folder(cwd)

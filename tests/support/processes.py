@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -31,7 +32,9 @@ __all__ = [
     "bodies",
     "canonical",
     "environment",
+    "expected",
     "following",
+    "kill",
     "log_lines",
     "many_sessions",
     "now",
@@ -137,6 +140,12 @@ async def following(
         yield child
 
 
+async def kill(child: Child) -> None:
+    """End a process as a crash of the machine would, at once."""
+    os.kill(child.pid, signal.SIGKILL)
+    assert await child.wait(10) == -signal.SIGKILL, child.stderr
+
+
 def log_lines(stderr: str) -> list[Json]:
     """Return the whole lines of a log in JSON, as far as it is written."""
     whole = stderr[: stderr.rfind("\n") + 1].splitlines()
@@ -166,6 +175,13 @@ def bodies(server: CaptureServer) -> dict[str, str]:
         body = canonical(event)
         assert found.setdefault(event["uuid"], body) == body, f"{event['event']} {event['uuid']} came in two forms"
     return found
+
+
+async def expected(workspace: Workspace) -> dict[str, str]:
+    """Return what the logs come to, by uuid: what `preview` prints of them."""
+    said = await verb(workspace, "preview", workspace.config)
+    assert said.status == 0, said.stderr
+    return previewed(said.stdout)
 
 
 def previewed(stdout: str) -> dict[str, str]:

@@ -1,0 +1,141 @@
+"""The daemon dies at each step of its way in turn; the next one goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from daemon.preview import find_logs, preview
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Workspace, start
+from tests.support.dying import COMMIT_STEPS, DELIVERY_STEPS, SET_ASIDE_STEPS, START_STEPS
+from tests.support.logs import LogBuilder, text
+from tests.support.processes import (
+    ROOT,
+    append,
+    bodies,
+    environment,
+    expected,
+    following,
+    kill,
+    log_lines,
+    many_sessions,
+    now,
+    put_logs,
+    session_id,
+    tree,
+    until,
+    verb,
+)
+from tests.support.rig import routing_for
+
+
+async def die(env: Mapping[str, str], workspace: Workspace, step: str, number: int = 1, history: str = "send") -> None:
+    """Run the daemon until it dies at *step*."""
+    command = [sys.executable, "-m", "tests.support.dying", "--step", step, "--number", str(number)]
+    command += ["--history", history]
+    async with start(command, name="dying", environment=env, cwd=ROOT, output=workspace.output) as child:
+        assert await child.wait(30) == -signal.SIGKILL, child.stderr
+
+
+async def heard_out(server: CaptureServer) -> None:
+    """Wait until the receiver has dealt with all that the dead have sent."""
+    await until(lambda: not server.connections, "the end of all connections")
+
+
+def noted(workspace: Workspace) -> set[str]:
+    """Return the uuids of the events that are noted as settled."""
+    database = workspace.state / "state.db"
+    if not database.exists():
+        return set()
+    uri = f"file:{database}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+        try:
+            identities = {identity for (identity,) in connection.execute("SELECT identity FROM settled")}
+        except sqlite3.OperationalError:
+            return set()  # it has no tables yet
+    events = preview(list(find_logs([workspace.config])), routing_for(workspace.root))
+    return {event.uuid for event in events if event.identity in identities}
+
+
+def counts(server: CaptureServer) -> dict[str, int]:
+    """Return how often each event was accepted, by uuid."""
+    return {uuid: len(times) for uuid, times in server.events_by_uuid.items()}
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [
+        *((step, 1) for step in (*START_STEPS, *DELIVERY_STEPS, *COMMIT_STEPS)),
+        *((step, 3) for step in ("send", "sent", "answered", "settled", "commit", "committed")),
+        *((step, 400) for step in ("settled",)),
+    ],
+)
+async def test_only_what_was_accepted_and_not_noted_is_sent_again(
+    workspace: Workspace, posthog: CaptureServer, step: str, number: int
+) -> None:
+    put_logs(workspace, tree() | many_sessions(3, 60))
+    # Its sessions have ended: their traces are sent by the daemon that dies.
+    env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
+    everything = await expected(workspace)
+    await die(env, workspace, step, number)
+    await heard_out(posthog)
+    accepted, settled = set(posthog.events_by_uuid), noted(workspace)
+    assert settled <= accepted, "nothing is noted that did not arrive"
+    ended = await verb(workspace, "run", "--once", "--from-start", env=env, limit=60)
+    assert ended.status == 0, ended.stderr
+    assert bodies(posthog) == everything
+    assert {uuid for uuid, times in counts(posthog).items() if times > 1} == accepted - settled
+    assert set(counts(posthog).values()) <= {1, 2}
+
+
+@pytest.mark.parametrize("step", START_STEPS)
+async def test_a_first_start_that_fails_is_begun_again_and_is_the_only_one(
+    workspace: Workspace, posthog: CaptureServer, step: str
+) -> None:
+    put_logs(workspace, many_sessions(2, 3))
+    env = environment(workspace, posthog.url)
+    await die(env, workspace, step, history="skip")
+    async with following(workspace, env=env) as daemon:
+        log = LogBuilder(session_id("new"), start=now())
+        log.prompt("are you there?")
+        answer = log.answer(text("I am."))
+        append(workspace.config / "projects" / log.path, log.files()[log.path])
+        await daemon.until(lambda: bool(posthog.events), 15)
+        await kill(daemon)
+    assert [event["properties"]["$ai_span_id"] for event in posthog.events] == [answer], "the others are history"
+    for file in workspace.state.glob("state.db*"):
+        file.unlink()
+    async with following(workspace, env=env) as daemon:
+        assert "store_was_lost" in {line["event"] for line in log_lines(daemon.stderr)}
+
+
+@pytest.mark.parametrize("step", SET_ASIDE_STEPS)
+async def test_a_broken_store_is_put_aside_whatever_happens_meanwhile(
+    workspace: Workspace, posthog: CaptureServer, step: str
+) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, posthog.url)
+    everything = await expected(workspace)
+    # It dies with its last transactions still in the write-ahead log.
+    await die(env, workspace, "committed", history="send")
+    await heard_out(posthog)
+    broken(workspace.state / "state.db")
+    await die(env, workspace, step, history="skip")
+    ended = await verb(workspace, "run", "--once", env=env)
+    assert ended.status == 0, ended.stderr
+    assert bodies(posthog) == everything
+    assert len(list(workspace.state.glob("state.db.corrupt-*"))) == 1
+
+
+def broken(path: Path) -> None:
+    """Write over the head of a database and of its write-ahead log."""
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with file.open("r+b") as opened:
+            opened.write(b"\xff" * 100)

@@ -1,0 +1,333 @@
+"""Kill the daemon again and again while logs grow, and count what the receiver has: nothing lost, nothing twice.
+
+    python -m tests.reliability.crash --rounds 100 --seed 1
+    python -m tests.reliability.crash --rounds 100 --signal term --fail-share 0.2
+
+The daemon is the real program with its real settings, the logs are real files in a temporary folder that a seeded
+writer appends to all the time, the receiver is the strict capture server as a process of its own. Each round starts the
+daemon and sends it a signal at a random moment: before it is ready, while requests are under way, or at rest. In the
+end the writer stops, `run --once` delivers what is left, and what was received is compared with what `preview` makes of
+the finished logs.
+
+Exits with 1 and the reasons if an event was lost, is one too many or differs from what it should be, at any time; if
+one was sent again without a reason, or after one kill more than can be on their way at a time; and if the daemon ended
+by itself or logged an error. The folder is kept then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import inspect
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daemon.batcher import BatchLimits
+from daemon.delivery import Delivery
+from tests.reliability.account import BARRIER, Account, End, arrivals, balance, refusals
+from tests.reliability.writer import Figures, Writer
+from tests.support.client import Child, Workspace, start
+from tests.support.processes import ROOT, environment, following, log_lines, previewed, verb
+
+WINDOW = inspect.signature(Delivery).parameters["concurrency"].default * BatchLimits().count
+"""Events that can be on their way at one time: full batches, as many as may be under way."""
+
+SESSION_TIMEOUT = 12
+"""Seconds of quiet after which a session has ended: some end, and give their traces, while the daemon is killed."""
+LONGEST_LIFE = 2.2
+"""Seconds after which a daemon gets its signal at the latest."""
+DELAY = 0.15
+"""Seconds up to which the receiver lets requests wait, and comes late with its answers."""
+STOP_LIMIT = 13.0
+"""Seconds a daemon may take to end after SIGTERM: it delivers for ten of them."""
+DRAIN_LIMIT = 180.0
+FLUENT_SECONDS = 0.8
+"""A message whose lines took longer to write may have been found complete before it was."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        ends: how each life of the daemon ended.
+        figures: what the writer did.
+        account: what became of the events.
+        errors: errors the daemon logged, and other things that must not be.
+        seconds: how long it took.
+    """
+
+    ends: list[End] = field(default_factory=list)
+    figures: Figures = field(default_factory=Figures)
+    account: Account = field(default_factory=lambda: Account(expected=0, accepted=0))
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, one line each."""
+        faults = [*self.account.faults(WINDOW), *self.errors]
+        if faults and self.figures.longest_message > FLUENT_SECONDS:
+            faults.append(
+                f"the writer was kept from writing for {self.figures.longest_message:.1f} s in the middle of a message:"
+                " what differs may be due to that; try again on a machine with less to do"
+            )
+        return faults
+
+    def lines(self) -> list[str]:
+        """Return the figures, one line each."""
+        account, figures, ends = self.account, self.figures, Counter(self.ends)
+        after_life, after_loss = sum(account.again_after_life.values()), account.again_after_lost_answer
+        without = len(account.again_without_reason)
+        most = f"at most {account.largest_after_life} after one (window {WINDOW})"
+        named = {
+            "lives": f"{len(self.ends)}: " + ", ".join(f"{count} {end}" for end, count in ends.items()),
+            "sessions": f"{figures.sessions}, {figures.forks} of them forks; {figures.rewrites} logs replaced",
+            "bytes": figures.bytes,
+            "expected": f"{account.expected} events",
+            "accepted": f"{account.accepted}, repeated ones included",
+            "lost": len(account.lost),
+            "extra": len(account.extra),
+            "different": len(account.different),
+            "sent again": f"{after_life + after_loss + without}: {after_life} after the end of a life, {most}; "
+            f"{after_loss} after a lost answer; {without} without a reason",
+            "seconds": round(self.seconds, 1),
+        }
+        return [f"{name:<11}{figure}" for name, figure in named.items()]
+
+
+class Receiver:
+    """The capture server as a process, and its journal."""
+
+    def __init__(self, child: Child, journal: Path) -> None:
+        self._child = child
+        self._path = journal
+        self.port = int(child.stdout)
+
+    @property
+    def url(self) -> str:
+        """Where it takes requests."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the journal: it grows with each request that is judged, before that is answered."""
+        return self._path.stat().st_size
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return the requests judged so far."""
+        return [json.loads(line) for line in self._path.read_bytes().splitlines()]
+
+    async def end_life(self) -> None:
+        """Mark that connections opened from now on belong to another life of the daemon."""
+        size = self.size
+        # Faults are for the daemon: a mark that is not in the journal is made again.
+        while BARRIER.encode() not in self._path.read_bytes()[size:]:
+            with contextlib.suppress(ConnectionError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                with contextlib.closing(writer):
+                    writer.write(f"GET {BARRIER} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+                    await reader.read()
+
+
+@asynccontextmanager
+async def receiving(workspace: Workspace, *, seed: int, fail_share: float) -> AsyncIterator[Receiver]:
+    """Run the capture server."""
+    journal = workspace.root / "journal.jsonl"
+    journal.touch()
+    options = {"--journal": journal, "--seed": seed, "--fail-share": fail_share, "--delay": DELAY}
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.capture_server",
+        *(str(part) for pair in options.items() for part in pair),
+    ]
+    async with start(
+        command, name="receiver", environment=workspace.environment(), cwd=ROOT, output=workspace.output
+    ) as child:
+        await child.until(lambda: child.stdout.endswith("\n"), 20)
+        yield Receiver(child, journal)
+
+
+class Harness:
+    """One run.
+
+    Args:
+        workspace: an empty machine.
+        receiver: where events go.
+        seed: of all random numbers.
+        signals: one of them is sent in each round.
+        fail_share: share of the requests that the receiver fails.
+        inputs: POSTHOG_LLMA_INPUT; with `full` the logs hold what requests are rebuilt from.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        receiver: Receiver,
+        *,
+        seed: int,
+        signals: Sequence[signal.Signals],
+        fail_share: float,
+        inputs: str = "delta",
+    ) -> None:
+        self._workspace = workspace
+        self._receiver = receiver
+        self._signals = signals
+        self._fail_share = fail_share
+        self._draws = random.Random(seed)
+        self._env = environment(
+            workspace, receiver.url, POSTHOG_LLMA_SESSION_TIMEOUT=str(SESSION_TIMEOUT), POSTHOG_LLMA_INPUT=inputs
+        )
+        self._projects = workspace.config / "projects"
+        self._projects.mkdir(parents=True)
+        self._writer = Writer(self._projects, seed=seed, requests=inputs == "full")
+        self.outcome = Outcome(figures=self._writer.figures)
+
+    async def play(self, rounds: int, seconds: float) -> None:
+        """Play so many rounds, as far as there is time."""
+        began = time.monotonic()
+        # What is there before the first start ends is history; so that start is not disturbed.
+        async with following(self._workspace, env=self._env) as daemon:
+            await self._end(daemon, signal.SIGKILL)
+        writing = asyncio.create_task(self._writer.write())
+        try:
+            for _ in range(rounds):
+                if time.monotonic() - began > seconds:
+                    break
+                async with following(self._workspace, env=self._env, ready=False) as daemon:
+                    await self._moment(daemon)
+                    if writing.done():
+                        await writing
+                    await self._end(daemon, self._draws.choice(self._signals))
+        finally:
+            writing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writing
+            # At once: what is half-written must not seem complete.
+            self._writer.finish()
+        await self._drain()
+        self.outcome.seconds = time.monotonic() - began
+
+    async def judge(self) -> None:
+        """Compare what was received with what should have been."""
+        said = await verb(self._workspace, "preview", self._workspace.config, env=self._env, limit=120)
+        if said.status != 0:
+            self.outcome.errors.append(f"preview ended with status {said.status}: {said.stderr[-500:]}")
+        journal = self._receiver.journal()
+        if refused := refusals(journal):
+            self.outcome.errors.append(f"{refused} requests were refused, such as {journal[-1]['path']}")
+        self.outcome.account = balance(previewed(said.stdout), arrivals(journal), self.outcome.ends)
+
+    async def _moment(self, daemon: Child) -> None:
+        """Wait for a moment to send the signal; often one at which the receiver has something the daemon awaits."""
+        loop = asyncio.get_running_loop()
+        until_latest = loop.time() + self._draws.random() * LONGEST_LIFE
+        if self._draws.random() < 0.6:
+            wanted = self._draws.randint(1, 4)
+            until_latest = loop.time() + LONGEST_LIFE
+            size = self._receiver.size
+            while wanted and daemon.running and loop.time() < until_latest:
+                if self._receiver.size > size:
+                    wanted -= 1
+                    size = self._receiver.size
+                await asyncio.sleep(0.003)
+            until_latest = loop.time() + self._draws.random() ** 2 * DELAY
+        await asyncio.sleep(max(0.0, until_latest - loop.time()))
+
+    async def _end(self, daemon: Child, number: signal.Signals) -> None:
+        if not daemon.running:
+            self.outcome.errors.append(f"the daemon ended by itself: {daemon.stderr[-500:]}")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, number)
+        status = await daemon.wait(STOP_LIMIT)
+        # Before it listens to SIGTERM it is simply killed by it.
+        if status in (-signal.SIGKILL, -signal.SIGTERM):
+            self.outcome.ends.append("killed")
+        elif status == 0:
+            # A receiver that fails is waited for, and perhaps too long.
+            self.outcome.ends.append("cut short" if self._fail_share else "clean")
+        else:
+            self.outcome.ends.append("cut short")
+            self.outcome.errors.append(f"the daemon ended with status {status}: {daemon.stderr[-500:]}")
+        self._look_at(daemon.stderr)
+        await self._receiver.end_life()
+
+    async def _drain(self) -> None:
+        """Deliver what is left; then there must be nothing left."""
+        for _ in range(2):
+            size = self._receiver.size
+            ended = await verb(self._workspace, "run", "--once", env=self._env, limit=DRAIN_LIMIT)
+            if ended.status != 0:
+                self.outcome.errors.append(f"`run --once` ended with status {ended.status}: {ended.stderr[-500:]}")
+            self._look_at(ended.stderr)
+            self.outcome.ends.append("clean")
+            grown = self._receiver.size > size
+            await self._receiver.end_life()
+        if grown:
+            self.outcome.errors.append("there was something to send after everything was sent")
+
+    def _look_at(self, stderr: str) -> None:
+        """Note the errors the daemon told of."""
+        errors = [line["event"] for line in log_lines(stderr) if line["level"] == "error"]
+        if "Traceback" in stderr:
+            errors.append("a traceback")
+        self.outcome.errors += [f"the daemon logged {error}" for error in errors]
+
+
+async def _run(options: argparse.Namespace, folder: Path) -> Outcome:
+    workspace = Workspace(folder)
+    async with receiving(workspace, seed=options.seed, fail_share=options.fail_share) as receiver:
+        signals = {"kill": [signal.SIGKILL], "term": [signal.SIGTERM], "both": [signal.SIGKILL, signal.SIGTERM]}
+        harness = Harness(
+            workspace,
+            receiver,
+            seed=options.seed,
+            signals=signals[options.signal],
+            fail_share=options.fail_share,
+            inputs=options.input,
+        )
+        await harness.play(options.rounds, options.seconds)
+        await harness.judge()
+    return harness.outcome
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the harness, print its figures, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Kill the daemon again and again; nothing is lost, nothing sent twice."
+    )
+    parser.add_argument("--rounds", type=int, default=100, help="how often it gets a signal [100]")
+    parser.add_argument("--seed", type=int, default=1, help="of what is written and when signals come [1]")
+    parser.add_argument("--seconds", type=float, default=600.0, help="no round begins after that many [600]")
+    parser.add_argument("--signal", choices=["kill", "term", "both"], default="kill", help="which signal [kill]")
+    parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that go wrong [0]")
+    parser.add_argument("--input", choices=["delta", "full"], default="delta", help="POSTHOG_LLMA_INPUT [delta]")
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    outcome = asyncio.run(_run(options, folder / "machine"))
+    faults = outcome.faults
+    sys.stdout.write("".join(f"{line}\n" for line in outcome.lines()))
+    sys.stdout.write("".join(f"{'FAULT':<11}{fault}\n" for fault in faults))
+    if faults:
+        sys.stdout.write(f"everything is kept in {folder}\n")
+    else:
+        shutil.rmtree(folder)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The benchmarks. `python -m tests.bench --help` says what can be asked for; README.md beside this what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.catchup import catch_up, paired, previewed
+from tests.bench.corpus import Spec
+from tests.bench.figures import Table
+from tests.bench.following import idle, live
+from tests.bench.growth import TIMES, growth
+from tests.bench.small import commits, starts
+
+_RECORDED = Path(__file__).with_name("recorded.json")
+_GUARDED = "one file"
+_TOLERATED = 0.5
+"""Share of the recorded ratio below which the smoke run fails: no noise halves a ratio of two runs in turn."""
+_SECOND_LOOKS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        runs: of which a median is taken.
+        logs: what is caught up with, by name.
+        old: sessions to which nothing happens, by name.
+        appends: lines whose arrival is timed.
+        settling: answers that end only with the settle time.
+        rest: seconds at rest.
+        times: how many times the amount, for growth.
+        unit: bytes of the smallest amount, for growth.
+        commits: transactions of the store.
+    """
+
+    runs: int
+    logs: dict[str, Spec]
+    old: dict[str, Spec]
+    appends: int
+    settling: int
+    rest: float
+    times: Sequence[int]
+    unit: int
+    commits: int
+
+
+_TWO_THOUSAND = Spec(sessions=1_700, projects=200, size=200_000_000, agents=300)
+_TEN_THOUSAND = Spec(sessions=8_500, projects=500, size=200_000_000, agents=1_500)
+FULL = Scale(
+    runs=3,
+    logs={
+        _GUARDED: Spec(sessions=1, projects=1, size=200_000_000),
+        "2,000 files": _TWO_THOUSAND,
+        "10,000 files": _TEN_THOUSAND,
+    },
+    old={"2,000 files": _TWO_THOUSAND, "10,000 files": _TEN_THOUSAND},
+    appends=200,
+    settling=20,
+    rest=30.0,
+    times=TIMES,
+    unit=4_000_000,
+    commits=500,
+)
+SMOKE = Scale(
+    runs=1,
+    logs={
+        _GUARDED: Spec(sessions=1, projects=1, size=24_000_000),
+        "200 files": Spec(sessions=170, projects=20, size=8_000_000, agents=30),
+    },
+    old={"200 files": Spec(sessions=170, projects=20, size=8_000_000, agents=30)},
+    appends=20,
+    settling=3,
+    rest=2.0,
+    times=(1, 4),
+    unit=500_000,
+    commits=50,
+)
+
+
+def _main() -> int:
+    suites = ("catchup", "preview", "live", "idle", "growth", "store", "start")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
+    parser.add_argument("--smoke", action="store_true", help="little of everything; fails if catching up is far slower")
+    parser.add_argument("--only", action="append", choices=suites, help="measure only this; may be repeated")
+    parser.add_argument("--runs", type=int, help="runs of which a median is taken")
+    parser.add_argument("--record", action="store_true", help="keep the ratio that later smoke runs are held to")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    arguments = parser.parse_args()
+    scale = SMOKE if arguments.smoke or arguments.record else FULL
+    runs = arguments.runs or scale.runs
+    ratios: dict[str, float] = {}
+
+    def catchup() -> Table:
+        table, found = catch_up(scale.logs, runs)
+        ratios.update(found)
+        return table
+
+    measures: dict[str, Callable[[], Table]] = {
+        "catchup": catchup,
+        "preview": lambda: previewed(dict(list(scale.logs.items())[:1]), runs),
+        "live": lambda: live(scale.old, scale.appends, scale.settling),
+        "idle": lambda: idle(scale.old, scale.rest),
+        "growth": lambda: growth(scale.times, scale.unit),
+        "store": lambda: commits(scale.commits),
+        "start": lambda: starts(max(runs, 2)),
+    }
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"load before: {os.getloadavg()[0]:.2f}; medians of {runs}\n", flush=True)
+    tables = {}
+    began = time.monotonic()
+    for name, measure in measures.items():
+        if not arguments.only or name in arguments.only:
+            tables[name] = measure()
+            print(tables[name].markdown(), flush=True)
+    print(f"took {time.monotonic() - began:.0f} s", flush=True)
+    if arguments.json is not None:
+        values = {name: table.values() for name, table in tables.items()}
+        arguments.json.write_text(json.dumps(values, indent=2) + "\n")
+    if arguments.record:
+        _RECORDED.write_text(json.dumps({"catch_up_to_json_loads": round(ratios[_GUARDED], 4)}, indent=2) + "\n")
+    if not arguments.smoke or _GUARDED not in ratios:
+        return 0
+    return _judge(ratios[_GUARDED], lambda: paired(scale.logs[_GUARDED], 1).ratio)
+
+
+def _judge(found: float, measure: Callable[[], float]) -> int:
+    """Return the exit status: 1 if catching up has become far slower than it was recorded.
+
+    Args:
+        found: the ratio that was measured.
+        measure: measures it again; what is slow because of something else is not slow three times.
+    """
+    recorded = json.loads(_RECORDED.read_text())["catch_up_to_json_loads"]
+    for _ in range(_SECOND_LOOKS):
+        if found >= recorded * _TOLERATED:
+            return 0
+        found = max(found, measure())
+    if found >= recorded * _TOLERATED:
+        return 0
+    print(
+        f"error: catching up runs at {found:.3f} of the speed of json.loads, recorded are {recorded:.3f}: "
+        "find out what made it slower, or record the new ratio with `python -m tests.bench --record --only catchup`",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

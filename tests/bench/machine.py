@@ -1,0 +1,232 @@
+"""Programs to be measured, each a process of its own, and what the system says about them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+from daemon.store import Store
+from tests.bench.corpus import FOLDER
+
+__all__ = ["Follower", "Ran", "Receiver", "Room", "cpu_seconds", "receiving", "room", "run"]
+
+ROOT = Path(__file__).parents[2]
+DAEMON = (sys.executable, "-m", "daemon.cli")
+LIMIT = 900.0
+"""Seconds after which a program is ended that should have ended by itself."""
+_READY_LIMIT = 120.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_PROC = Path("/proc")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A program that ran to its end.
+
+    Attributes:
+        wall: seconds on the clock.
+        cpu: seconds of the processor, its start included.
+        peak: the most memory it ever had, in bytes.
+    """
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+def run(command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes] | int = subprocess.DEVNULL) -> Ran:
+    """Run a program to its end.
+
+    Raises:
+        RuntimeError: it failed; says what it wrote.
+    """
+    with tempfile.TemporaryFile() as errors:
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+        )
+        guard = threading.Timer(LIMIT, child.kill)
+        guard.start()
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+        finally:
+            guard.cancel()
+        wall = time.perf_counter() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}: {errors.read().decode()[-2000:]}")
+    return Ran(wall=wall, cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss * _RSS_UNIT)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of the processor that a running program has had."""
+    try:
+        # In nanoseconds, of every thread; the sum that `stat` and `ps` give counts in hundredths of seconds.
+        tasks = [task.read_text() for task in (_PROC / str(pid) / "task").glob("*/schedstat")]
+        if tasks:
+            return sum(int(task.split()[0]) for task in tasks) / 1e9
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+    except FileNotFoundError:
+        clock = subprocess.check_output(["ps", "-o", "cputime=", "-p", str(pid)], text=True).strip().replace("-", ":")
+        seconds = 0.0
+        for part in clock.split(":"):
+            seconds = seconds * 60 + float(part)
+        return seconds
+
+
+def memory(pid: int) -> int:
+    """Return the memory that a running program has, in bytes."""
+    return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], text=True)) * 1024
+
+
+def descriptors(pid: int) -> int | None:
+    """Return how many descriptors a running program has open; None where the system does not tell."""
+    folder = _PROC / str(pid) / "fd"
+    return len(list(folder.iterdir())) if folder.exists() else None
+
+
+# ---------------------------------------------------------------------- what the daemon runs in
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """The process that takes what the daemon sends."""
+
+    url: str
+
+    def take(self) -> Json:
+        """Return what came since this was last asked: requests, bytes, marks."""
+        with urllib.request.urlopen(f"{self.url}/counts", timeout=30) as answer:
+            counts = json.load(answer)
+        assert isinstance(counts, dict)
+        return counts
+
+
+@contextmanager
+def receiving(*, marks: bool = False) -> Iterator[Receiver]:
+    """Run a receiver; with *marks* it notes when each mark came."""
+    command = [sys.executable, "-m", "tests.bench.sink", *(["--marks"] if marks else [])]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        port = child.stdout.readline().strip()
+        try:
+            yield Receiver(f"http://127.0.0.1:{port}")
+        finally:
+            child.terminate()
+
+
+class Room:
+    """A user's machine for one daemon: a home, a state folder, and the configuration folders with the logs."""
+
+    def __init__(self, folder: Path, receiver: Receiver | None) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self._receiver = receiver
+
+    def environment(self, *configs: Path) -> dict[str, str]:
+        """Return the whole environment of a daemon that follows the logs in *configs*."""
+        variables = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "CLAUDE_CONFIG_DIR": os.pathsep.join(map(str, configs)),
+            "POSTHOG_LLMA_STATE_DIR": str(self.state),
+            "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com",
+        }
+        if self._receiver is not None:
+            variables["POSTHOG_HOST"] = self._receiver.url
+            variables |= {"POSTHOG_API_KEY": "phc_bench", "POSTHOG_LLMA_CC_ENABLED": "true"}
+        return variables
+
+    def sent(self) -> int:
+        """Return how many events were delivered."""
+        store = Store(self.state)
+        try:
+            return store.counters().get("sent", 0)
+        finally:
+            store.close()
+
+
+@contextmanager
+def room(receiver: Receiver | None = None) -> Iterator[Room]:
+    """Make a room; it is gone when the context is left."""
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="room-", dir=FOLDER))
+    try:
+        yield Room(folder, receiver)
+    finally:
+        shutil.rmtree(folder)
+
+
+class Follower:
+    """A daemon that follows logs; a context manager that ends it.
+
+    Attributes:
+        ready_after: seconds from its start until it said that it is ready.
+    """
+
+    def __init__(self, env: Mapping[str, str], output: Path) -> None:
+        self._env = env
+        self._output = output
+        self.ready_after = 0.0
+
+    def __enter__(self) -> Self:
+        began = time.monotonic()
+        with self._output.open("wb") as errors:
+            self._child = subprocess.Popen(
+                [*DAEMON, "run", "--log-format", "json"],
+                cwd=ROOT,
+                env=dict(self._env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        while b'"ready"' not in self._output.read_bytes():
+            if self._child.poll() is not None or time.monotonic() > began + _READY_LIMIT:
+                self.__exit__()
+                raise RuntimeError(f"the daemon did not get ready: {self._output.read_text()[-2000:]}")
+            time.sleep(0.002)
+        self.ready_after = time.monotonic() - began
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(signal.SIGTERM)
+        try:
+            self._child.wait(20)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of the processor it has had."""
+        return cpu_seconds(self._child.pid)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory it has."""
+        return memory(self._child.pid)
+
+    @property
+    def descriptors(self) -> int | None:
+        """Descriptors it has open."""
+        return descriptors(self._child.pid)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -95,6 +96,8 @@ def _main() -> int:
     parser.add_argument("--record", action="store_true", help="keep the ratio that later smoke runs are held to")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     arguments = parser.parse_args()
+    # As an interrupt does: what was started is ended, and the folders are removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     scale = SMOKE if arguments.smoke or arguments.record else FULL
     runs = arguments.runs or scale.runs
     ratios: dict[str, float] = {}

@@ -66,6 +66,10 @@ def run(command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes] | i
         guard.start()
         try:
             _, status, used = os.wait4(child.pid, 0)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
         finally:
             guard.cancel()
         wall = time.perf_counter() - began

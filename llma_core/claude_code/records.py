@@ -48,6 +48,7 @@ __all__ = [
     "decode_meta",
     "glance",
     "hook_runs",
+    "known",
     "milliseconds",
     "model_usage",
     "request_message",
@@ -203,7 +204,7 @@ class _OutputConfig(Struct):
 class _Params(Struct):
     model: str | None = None
     max_tokens: int | None = None
-    thinking: Raw | None = None
+    thinking: Raw = Raw(b"null")
     output_config: _OutputConfig | None = None
     service_tier: str | None = None
     speed: str | None = None
@@ -222,7 +223,7 @@ class ApiRequestRecord(_Record, tag="api-request"):
     keep: int | None = None
     tail: Raw = Raw(b"null")
     shape_hash: str | None = None
-    cut: Raw | None = None
+    cut: Raw = Raw(b"null")
 
 
 class RequestShapeRecord(_Record, tag="api-request-shape"):
@@ -451,6 +452,8 @@ _S = TypeVar("_S", bound=Struct)
 _NULL = Raw(b"null")
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
 _SURROGATE = re.compile("[\ud800-\udfff\x00]")
+# One pass, where looking for each of them would be three. Whole pairs are found too, and decoded as slowly.
+_UNSENDABLE = re.compile(rb"\\u(?:[dD]|0000)")
 
 
 def decode(line: bytes, *, requests: bool = False) -> Record:
@@ -464,7 +467,7 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
         RecordError: the line is no JSON object. The reason names no content.
     """
     # A lone surrogate or a NUL inside content that stays raw would otherwise leave this machine and cost a whole batch.
-    if b"\\u" in line and (b"\\ud" in line or b"\\uD" in line or b"\\u0000" in line):
+    if _UNSENDABLE.search(line) is not None:
         return _decode_slowly(line, requests=requests)
     if not line.isascii():
         try:
@@ -640,6 +643,11 @@ _decode_result: Callable[[bytes | Raw], ToolUseResult] = msgspec.json.Decoder(To
 _decode_meta: Callable[[bytes | Raw], AgentMeta] = msgspec.json.Decoder(AgentMeta).decode
 
 
+def known(data: Raw) -> bytes | None:
+    """Return a value that stayed raw, as JSON; None where there is none, or null."""
+    return None if data == _NULL else bytes(data)
+
+
 def blocks(content: Raw) -> list[Block]:
     """Return the blocks of a message's content; a plain string is one text block, anything else none."""
     data = bytes(content)
@@ -773,12 +781,12 @@ class Glance(Struct, rename="camel"):
     timestamp: str | None = None
     session_id: str | None = None
     request_session_id: str | None = None
-    forked_from: Raw | None = None
+    forked_from: Raw = Raw(b"null")
 
     @property
     def marked(self) -> bool:
         """Whether the line says that it is a copy of another session's."""
-        return self.request_session_id is not None or self.forked_from is not None
+        return self.request_session_id is not None or known(self.forked_from) is not None
 
 
 _decode_glance: Callable[[bytes | Raw], Glance] = msgspec.json.Decoder(Glance).decode

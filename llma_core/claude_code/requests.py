@@ -37,6 +37,7 @@ from llma_core.claude_code.records import (
     SystemRecord,
     UserRecord,
     blocks,
+    known,
     request_message,
     shape,
     strings,
@@ -233,7 +234,7 @@ class RequestLog:
         if names is not None and tail is not None and 0 <= keep <= len(names) and keep + len(tail) <= _MOST_MESSAGES:
             messages = names[:keep] + tail
         self._sent.pop(record.id, None)
-        self._sent[record.id] = _Sent(messages, record.shape_hash or "", record.cut is not None)
+        self._sent[record.id] = _Sent(messages, record.shape_hash or "", known(record.cut) is not None)
         if len(self._sent) > _REMEMBERED_REQUESTS:
             del self._sent[next(iter(self._sent))]
 

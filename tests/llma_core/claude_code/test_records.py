@@ -27,6 +27,7 @@ from llma_core.claude_code.records import (
     decode,
     decode_meta,
     glance,
+    known,
     milliseconds,
     text_of,
     tool_use_result,
@@ -34,6 +35,8 @@ from llma_core.claude_code.records import (
 )
 from llma_core.errors import RecordError
 from llma_core.spans import TokenUsage
+from tests.support.logs import LogBuilder, text
+from tests.support.processes import tree
 
 
 def line(value: Any) -> bytes:
@@ -490,6 +493,33 @@ def test_no_millisecond_is_rounded_to_its_neighbour(moment: datetime) -> None:
 
     assert at is not None
     assert at % 1000 == moment.microsecond // 1000
+
+
+# ---------------------------------------------------------------------- speed
+
+
+def test_no_line_that_a_client_writes_is_decoded_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow way takes ten times as long, and gives the same records: nothing else would tell."""
+    monkeypatch.setattr(records, "_decode_slowly", lambda line, **_: pytest.fail(line[:200].decode()))
+    lines = [line for name, data in tree().items() if name.endswith(".jsonl") for line in data.splitlines()]
+    whole = LogBuilder(requests=True)
+    whole.prompt("go")
+    whole.answer(text("yes"))
+    lines += whole.files()[whole.path].splitlines()
+
+    kinds = {type(decode(line, requests=True)) for line in lines}
+
+    assert {AssistantRecord, UserRecord, ApiRequestRecord, RequestShapeRecord, SystemRecord} <= kinds
+
+
+@pytest.mark.parametrize(("said", "expected"), [({"a": 1}, b'{"a": 1}'), (None, None), ("", b'""')])
+def test_a_value_that_stays_raw_is_known_or_none(said: object, expected: bytes | None) -> None:
+    record = decode(line({"type": "api-request", "cut": said, "params": {"thinking": said}}))
+
+    assert isinstance(record, ApiRequestRecord)
+    assert record.params is not None
+    assert (known(record.cut), known(record.params.thinking)) == (expected, expected)
+    assert known(ApiRequestRecord().cut) is None
 
 
 # ---------------------------------------------------------------------- no bytes do harm

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -324,6 +324,17 @@ _BY_TAG: dict[str, type[_Record]] = {str(kind.__struct_config__.tag): kind for k
 _PARTS_BY_TAG: dict[str, type[_Record]] = {
     str(kind.__struct_config__.tag): kind for kind in (RequestShapeRecord, RequestBlobRecord)
 }
+# Those that are given out as they are.
+_TELLING = (
+    UserRecord,
+    AssistantRecord,
+    SystemRecord,
+    AttachmentRecord,
+    ApiRequestRecord,
+    RequestShapeRecord,
+    RequestBlobRecord,
+    CostStateRecord,
+)
 # Known and seen (session-format 2), and nothing in them is a call. progress lines (2.1.9 to 2.1.81) embed whole
 # messages of subagents that are counted from the subagents' own files.
 _IGNORED = frozenset(
@@ -348,6 +359,7 @@ _IGNORED = frozenset(
         "tools-used",
     },
 )
+_IGNORED_NAMES = frozenset(name.encode() for name in _IGNORED)
 
 
 class _Header(Struct):
@@ -477,7 +489,7 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
     # Most bytes of a log stand in lines that tell nothing here; their type is found without decoding them.
     # A false hit (a nested "type" before the line's own) only means the decoder decides.
     found = _TYPE.search(line, 0, 400)
-    if found is not None and found[1].decode() in _IGNORED:
+    if found is not None and found[1] in _IGNORED_NAMES:
         try:
             header = _decode_header(line)
             if requests and header.type in _PARTS_BY_TAG:
@@ -493,24 +505,14 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
 
 
 def _finish(record: _Record) -> Record:
+    if isinstance(record, _TELLING):
+        return record
     if isinstance(record, _AiTitle):
         return _title(record, record.ai_title, chosen=False)
     if isinstance(record, _CustomTitle):
         return _title(record, record.custom_title, chosen=True)
-    if isinstance(record, _Summary):
-        return _title(record, record.summary, chosen=False)
-    assert isinstance(
-        record,
-        UserRecord
-        | AssistantRecord
-        | SystemRecord
-        | AttachmentRecord
-        | ApiRequestRecord
-        | RequestShapeRecord
-        | RequestBlobRecord
-        | CostStateRecord,
-    )
-    return record
+    assert isinstance(record, _Summary)
+    return _title(record, record.summary, chosen=False)
 
 
 def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
@@ -743,9 +745,13 @@ def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:
 
 def usage(message: Message) -> TokenUsage | None:
     """Return the counts a line shows; None where it shows none."""
-    if message.usage == _NULL:
-        return None
-    counts = _decode_as(_Usage, _decode_usage, message.usage)
+    return None if message.usage == _NULL else _token_usage(bytes(message.usage))
+
+
+# All lines of a message mostly show the same.
+@lru_cache(maxsize=16)
+def _token_usage(data: bytes) -> TokenUsage | None:
+    counts = _decode_as(_Usage, _decode_usage, data)
     if counts is None:
         return None
     cache, thinking, tools = counts.cache_creation, counts.output_tokens_details, counts.server_tool_use
@@ -760,7 +766,7 @@ def usage(message: Message) -> TokenUsage | None:
         web_searches=_count(tools.web_search_requests) if tools else None,
         service_tier=counts.service_tier,
         speed=counts.speed,
-        raw=bytes(message.usage),
+        raw=data,
     )
 
 
@@ -808,7 +814,8 @@ def milliseconds(timestamp: str | None) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(timestamp)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if moment.tzinfo is not UTC:
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     # Integer arithmetic: a float would round some milliseconds to their neighbour.

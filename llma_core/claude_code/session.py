@@ -50,6 +50,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -139,6 +140,7 @@ def _never(_name: str, _mark: bytes | None, _at: int | None) -> bool:
     return False
 
 
+@lru_cache(maxsize=64)
 def _version(text: str | None) -> tuple[int, ...]:
     parts = re.findall(r"\d+", text or "")
     # No version has parts of many digits; int() refuses thousands of them.
@@ -703,7 +705,7 @@ class SessionAccumulator:
         moment.session = open_message.moment.session
         open_message.moment = moment
         if open_message.rest.file == rest.file:
-            open_message.rest = replace(open_message.rest, end=rest.end)
+            open_message.rest = Rest(file=rest.file, start=open_message.rest.start, end=rest.end)
         if at is not None:
             open_message.last_at = at
         open_message.model = message.model or open_message.model
@@ -1027,7 +1029,7 @@ class SessionAccumulator:
         return Generation(
             identity=message.id,
             mark=message.mark,
-            context=replace(context, effort=effort or context.effort),
+            context=context if not effort or effort == context.effort else replace(context, effort=effort),
             model=message.model,
             provider=_provider(message.model),
             usage=counts,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from uuid import UUID, uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llma_core import identifiers
 from llma_core.spans import TurnKey
@@ -30,6 +32,11 @@ ENDED = "2026-03-02T09:00:00.300Z"
 def test_uuids_follow_the_written_down_keys(uuid: str, key: str) -> None:
     assert uuid == str(uuid5(NAMESPACE, key))
     assert UUID(uuid).version == 5
+
+
+@given(st.text())
+def test_every_uuid_is_the_one_of_the_standard_library(message: str) -> None:
+    assert identifiers.generation(SESSION, message) == str(uuid5(NAMESPACE, f"cc-gen|{SESSION}|{message}"))
 
 
 def test_known_uuids_never_change() -> None:

@@ -61,6 +61,8 @@ _log = structlog.get_logger(__name__)
 _META_BYTES = 1024 * 1024
 _TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _UNKNOWN_TYPES = 100
+_REMEMBERED = 1000
+"""Answers of the settled table that are kept."""
 _Happened = Prompt | Generation | ToolCall | ApiFailure | Compaction
 
 
@@ -83,20 +85,42 @@ class Claims:
         self._pending: dict[str, tuple[str, bytes | None]] = {}
         self._owing: dict[str, Owed] = {}
         self._met: dict[str, tuple[str, bytes]] = {}
+        self._free: set[str] = set()
+        self._endings: dict[str, int] = {}
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the unit that *identity* belongs to and its mark; None if it belongs to none yet."""
         pending = self._pending.get(identity)
-        if pending is not None or self._settled is None:
+        if pending is not None or self._settled is None or identity in self._free:
             return pending
-        return self._settled.owner(identity)
+        owner = self._settled.owner(identity)
+        if owner is None:
+            # Most are asked for twice, as a copy and as an event. Nothing is settled that was not taken before.
+            if len(self._free) >= _REMEMBERED:
+                self._free.clear()
+            self._free.add(identity)
+        return owner
 
     def take(self, identity: str, unit: str, mark: bytes | None, owes: Owed | None = None) -> None:
         """Note that *identity* is on its way for *unit*, and the trace that will be owed once it is settled."""
         self._pending[identity] = (unit, mark)
+        self._free.discard(identity)
+        self._endings.pop(identity.rpartition("|")[0], None)
         if owes is not None:
             self._owing[identity] = owes
         self._met.pop(identity, None)
+
+    def ending(self, trace: str) -> int:
+        """Return the number of the ending of *trace* that is to come: how often it was given out, and one."""
+        ending = self._endings.get(trace)
+        if ending is None:
+            ending = 1
+            while self.owner(f"{trace}|{ending}") is not None:
+                ending += 1
+            if len(self._endings) >= _REMEMBERED:
+                self._endings.clear()
+            self._endings[trace] = ending
+        return ending
 
     def owes(self, identity: str) -> Owed | None:
         """Return the trace that will be owed once *identity*, which is on its way, is settled."""
@@ -124,6 +148,7 @@ class Claims:
         """Forget what is on its way: it is in the settled table now, or will be sent again."""
         self._pending.pop(identity, None)
         self._owing.pop(identity, None)
+        self._endings.pop(identity.rpartition("|")[0], None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -516,7 +541,7 @@ class Pipeline:
         if turn is None and self._is_neighbour(span.context.session):
             return None
         trace = events.trace_key(span.context.session, turn)
-        ending = self._ending(trace)
+        ending = self._claims.ending(trace)
         if self._is_owed(trace, ending) or (ending > 1 and turn is not None):
             return None
         self._owed.add((trace, ending))
@@ -531,13 +556,6 @@ class Pipeline:
         """Whether *session* sends its trace itself; a few old agent files hold answers of a neighbouring session."""
         return session != self.unit.session and self._has_main(session)
 
-    def _ending(self, trace: str) -> int:
-        """Return the number of the ending that is to come: how often this trace was given out, and one."""
-        ending = 1
-        while self._claims.owner(f"{trace}|{ending}") is not None:
-            ending += 1
-        return ending
-
     def _trace(self, span: Trace) -> Emission | None:
         if not self._rule().allows(self._accumulator.first_cwd):
             return None
@@ -547,7 +565,7 @@ class Pipeline:
         if span.scope == "session" and self._is_neighbour(span.session):
             return None
         trace = events.trace_key(span.session, span.turn)
-        ending = self._ending(trace)
+        ending = self._claims.ending(trace)
         if not self._is_owed(trace, ending) or (ending > 1 and span.scope == "turn"):
             return None
         identity = f"{trace}|{ending}"

@@ -57,7 +57,7 @@ class Repository:
 class Repositories:
     """Facts by folder, remembered for the *capacity* folders asked for last. May be used from several threads."""
 
-    def __init__(self, capacity: int = 256) -> None:
+    def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
         self._known: OrderedDict[str, Repository] = OrderedDict()
         self._lock = threading.Lock()

@@ -103,8 +103,10 @@ class Table:
 
     def __init__(self, *rows: Settled) -> None:
         self.rows = {row.identity: (row.unit, row.mark) for row in rows}
+        self.asked: list[str] = []
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
+        self.asked.append(identity)
         return self.rows.get(identity)
 
 
@@ -122,6 +124,38 @@ def test_what_is_on_its_way_or_settled_has_an_owner() -> None:
     claims.release("gen|2")
     claims.release("gen|2")
     assert claims.owner("gen|2") is None
+
+
+def test_the_settled_table_is_asked_once_until_an_identity_is_taken() -> None:
+    table = Table()
+    claims = Claims(table)
+    assert [claims.owner("gen|1") for _ in range(3)] == [None] * 3
+    assert table.asked == ["gen|1"]
+    claims.take("gen|1", "a", b"m")
+    table.rows["gen|1"] = ("a", b"m")
+    claims.release("gen|1")
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert table.asked == ["gen|1", "gen|1"]
+
+
+def test_what_is_remembered_of_the_settled_table_is_bounded() -> None:
+    table = Table()
+    claims = Claims(table)
+    for number in range(5000):
+        claims.owner(f"gen|{number}")
+        claims.ending(f"trace|{number}")
+    assert len(claims._free) + len(claims._endings) < 3000
+    assert claims.owner("gen|0") is None
+
+
+def test_a_trace_ends_once_more_than_it_was_given_out() -> None:
+    claims = Claims(Table(Settled(identity="trace|s|1", unit="a")))
+    assert claims.ending("trace|s") == claims.ending("trace|s") == 2
+    claims.take("trace|s|2", "a", None)
+    assert claims.ending("trace|s") == 3
+    claims.release("trace|s|2")
+    assert claims.ending("trace|s") == 2, "it was given up, and is to come again"
+    assert claims.ending("trace|s|prompt|p") == 1
 
 
 def test_a_claim_remembers_the_trace_it_owes_until_it_is_released() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -610,6 +610,7 @@ class Service:
 
     async def _read_units(self, units: Sequence[Unit]) -> bool:
         left = {unit.name: unit for unit in units}
+        many = ACTIVE_SESSIONS
         while left:
             unit = next(self._readable(left.values()), None)
             if unit is None:
@@ -621,21 +622,20 @@ class Service:
                 )
             elif not await self._step(unit, finish=True):
                 del left[unit.name]
-                if unit.name in self._active:
-                    await self._forget(unit)
+                if len(self._active) >= many:
+                    await self._forget_settled(left)
+                    many = max(ACTIVE_SESSIONS, 2 * len(self._active))
         settled = await self._deliveries.flush()
         await self._write(self._settlement.commit)
         return settled and not left and not self._held and not self._settlement.waiting
 
-    async def _forget(self, unit: Unit) -> bool:
-        """Drop a session from memory once everything of it is settled."""
+    async def _forget_settled(self, but: Container[str]) -> None:
+        """Drop the sessions from memory of which everything is read and settled; *but* those are not read yet."""
         await self._write(self._settlement.commit)
-        active = self._active[unit.name]
-        if not self._settlement.is_settled(active.pipeline):
-            return False
-        self._settlement.drop(active.pipeline)
-        del self._active[unit.name]
-        return True
+        for name, active in list(self._active.items()):
+            if name not in but and self._settlement.is_settled(active.pipeline):
+                self._settlement.drop(active.pipeline)
+                del self._active[name]
 
     # ------------------------------------------------------------------ sessions that have to wait
 

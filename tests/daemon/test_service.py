@@ -23,12 +23,14 @@ from daemon import service as service_module
 from daemon import settings as settings_module
 from daemon.delivery import Delivery, Settle
 from daemon.notify import Notifier
+from daemon.pipeline import Pipeline
 from daemon.preview import find_logs, preview
 from daemon.repository import Repositories
 from daemon.retry import RetryPolicy
 from daemon.routing import Route, Routing
 from daemon.service import Service
 from daemon.settings import Settings
+from daemon.settlement import Settlement
 from daemon.sinks.capture import CaptureSink
 from daemon.store import Store
 from daemon.sweep import Sweep
@@ -411,6 +413,28 @@ async def test_once_delivers_what_preview_says_and_a_second_time_nothing(
     requests = len(posthog.requests)
     assert await machine.once(posthog.url, history="skip")
     assert len(posthog.requests) == requests
+
+
+async def test_once_keeps_no_session_in_memory_that_is_settled(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.service.ACTIVE_SESSIONS", 4)
+    # The next session is read when all of the one before it is settled.
+    defaults = Delivery.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "queue_bytes", 1)
+    write_files(machine.projects, many_sessions(20, 1))
+    dropped: list[str] = []
+
+    class Watched(Settlement):
+        def drop(self, pipeline: Pipeline) -> None:
+            dropped.append(pipeline.unit.name)
+            super().drop(pipeline)
+
+    monkeypatch.setattr("daemon.service.Settlement", Watched)
+    assert await machine.once(posthog.url)
+    assert len(dropped) == len(set(dropped)) >= 15
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview()
 
 
 async def test_once_leaves_what_is_open_in_a_running_session(machine: Machine, posthog: CaptureServer) -> None:

@@ -277,8 +277,7 @@ def _time(at: int | None) -> str | None:
         moment = _EPOCH + timedelta(milliseconds=at)
     except OverflowError:
         return None
-    # strftime does not pad years below 1000 everywhere.
-    return f"{moment.year:04d}{moment:-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _seconds(start: int | None, end: int | None) -> float | None:

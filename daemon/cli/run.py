@@ -23,6 +23,8 @@ from daemon.cli.startup import (
     open_state,
     set_up_logs,
 )
+from daemon.cli.supervised import supervised
+from daemon.heartbeat import heartbeat
 from daemon.notify import Notifier
 from daemon.routing import Purpose, Route
 from daemon.service import History, Service
@@ -41,6 +43,7 @@ _log = structlog.get_logger(__name__)
 @click.option("--local", is_flag=True, help="Deliver into a local file; needs no account. See `traces`.")
 @click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.")
 @log_options
+@supervised
 def run(
     once: bool,
     from_start: bool,
@@ -105,12 +108,12 @@ def _plan(settings: Settings, *, local: bool) -> _Plan:
     return _Plan(settings=settings, folder=path.parent, purpose="local", make_sink=lambda _route: LocalSink(path))
 
 
-def _service(plan: _Plan, store: Store) -> Service:
-    return build_service(plan.settings, store, plan.make_sink, purpose=plan.purpose, notifier=Notifier(os.environ))
+def _service(plan: _Plan, store: Store, notifier: Notifier) -> Service:
+    return build_service(plan.settings, store, plan.make_sink, purpose=plan.purpose, notifier=notifier)
 
 
 async def _once(plan: _Plan, store: Store, history: History) -> bool:
-    service = _service(plan, store)
+    service = _service(plan, store, Notifier(os.environ))
     service.prepare(history, time.time())
     return await service.run_once()
 
@@ -118,19 +121,21 @@ async def _once(plan: _Plan, store: Store, history: History) -> bool:
 async def _follow(plan: _Plan, store: Store, history: History, reread: Callable[[], _Plan]) -> None:
     """Follow until a signal says to end. SIGHUP puts a new service in place of the old one, with new settings."""
     following = _Following()
+    notifier = Notifier(os.environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, following.stop, number.name)
     loop.add_signal_handler(signal.SIGHUP, following.reload, reread)
-    while True:
-        service = _service(plan, store)
-        service.prepare(history, time.time())
-        following.service = service
-        await service.run()
-        if following.ending or following.next is None:
-            return
-        # What was read before is history no more than what comes now.
-        plan, following.next, history = following.next, None, "skip"
+    async with heartbeat(notifier, os.environ):
+        while True:
+            service = _service(plan, store, notifier)
+            service.prepare(history, time.time())
+            following.service = service
+            await service.run()
+            if following.ending or following.next is None:
+                return
+            # What was read before is history no more than what comes now.
+            plan, following.next, history = following.next, None, "skip"
 
 
 class _Following:

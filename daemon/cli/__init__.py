@@ -19,6 +19,7 @@ _VERBS = {
     "backfill": "Send sessions that are history: files, folders, or everything.",
     "config": "Show every setting, its value and where it came from.",
     "demo": "Watch a sample session become a trace; nothing leaves this machine.",
+    "login": "Write the project's key and host to config.toml, after checking them.",
     "preview": "Print the events that logs would give.",
     "run": "Follow the logs and deliver their events.",
     "status": "Say what is delivered, what waits, and what went wrong.",

@@ -1,0 +1,115 @@
+"""Changes to the user's config.toml that keep everything else in it: comments, order, tables."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from daemon import claude_settings, settings
+from daemon.private_file import write_private
+from daemon.settings import ConfigError, Setting, Settings
+
+__all__ = ["open_key", "read", "tried", "update"]
+
+_READABLE_BY_OTHERS = 0o044
+
+
+def open_key(path: Path) -> str | None:
+    """Return, in one line, that others can read a key that config.toml holds, and what to run; None where all is well.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    if "api_key" not in _flat(read(path)):
+        return None
+    if path.stat().st_mode & _READABLE_BY_OTHERS:
+        return f"{path}: holds a key and can be read by other users; run chmod 600 {shlex.quote(str(path))}"
+    return None
+
+
+def read(path: Path) -> Mapping[str, object]:
+    """Return what config.toml holds; nothing without a file.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        raise ConfigError([f"{path}: is not valid TOML; `{settings.APP_NAME} config` says where"]) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        # utf-8-sig: editors of other systems put a byte order mark in front.
+        return (claude_settings.read_regular(path) or b"").decode("utf-8-sig")
+    except claude_settings.UnreadableFileError as error:
+        raise ConfigError([f"{path}: {error.reason}; correct or remove the file"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"]) from None
+
+
+def _flat(document: Mapping[str, object]) -> set[str]:
+    """Return the keys of the document and of its project tables."""
+    tables = document.get("project")
+    inner = [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    return {key for table in (document, *inner) for key in table}
+
+
+def tried(path: Path, values: Mapping[Setting, str | bool]) -> Settings:
+    """Return the settings that config.toml alone would give with *values* in it; nothing is changed.
+
+    Raises:
+        ConfigError: the file there cannot be used, holds a key that others can read, or a value is not one of its
+            setting.
+        OSError: the system refuses to let the trial be written beside it.
+    """
+    return _read_as_daemon(path, _with(path, values))
+
+
+def update(path: Path, values: Mapping[Setting, str | bool]) -> None:
+    """Set *values* in the config.toml at *path*, which only the user can read afterwards.
+
+    What is written is read as the daemon reads it before it takes the file's place.
+
+    Raises:
+        ConfigError: as by `tried`; then nothing is written.
+        OSError: the system refuses; then nothing is written.
+    """
+    data = _with(path, values)
+    _read_as_daemon(path, data)
+    write_private(path, data)
+
+
+def _with(path: Path, values: Mapping[Setting, str | bool]) -> bytes:
+    if (problem := open_key(path)) is not None:
+        raise ConfigError([problem])
+    try:
+        document = tomlkit.parse(_text(path))
+    except TOMLKitError:
+        raise ConfigError([f"{path}: is not valid TOML; `{settings.APP_NAME} config` says where"]) from None
+    for setting, value in values.items():
+        names = (setting.key, *setting.aliases)
+        # A short name is what people read; one that stands there already is kept.
+        key = next((name for name in names if name in document), names[-1])
+        document[key] = value
+    return tomlkit.dumps(document).encode()
+
+
+def _read_as_daemon(path: Path, data: bytes) -> Settings:
+    """Return what the daemon would make of *data* at *path*, or raise what it would say."""
+    trial = path.with_name(f".{path.name}.{os.getpid()}")
+    write_private(trial, data)
+    try:
+        # Without an environment and with a home that has nothing in it: what other places say is not its fault.
+        return settings.load({}, {}, config_file=trial, home=trial)
+    except ConfigError as error:
+        raise ConfigError(problem.replace(str(trial), str(path)) for problem in error.problems) from None
+    finally:
+        trial.unlink()

@@ -1,0 +1,117 @@
+"""`login`: the key into config.toml, checked."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.capture_server import Answer, CaptureServer
+from tests.support.client import Workspace
+from tests.support.processes import KEY, ROOT, Ended, environment, verb
+from tests.support.project_server import ProjectServer
+
+
+async def login(workspace: Workspace, *arguments: str, key: str = KEY, **variables: str) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "daemon.cli", "login", "--key-stdin", *arguments),
+        cwd=ROOT,
+        env=environment(workspace, **variables),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        stdout, stderr = await process.communicate(f"{key}\n".encode())
+    assert process.returncode is not None
+    ended = Ended(status=process.returncode, stdout=stdout.decode(), stderr=stderr.decode())
+    assert KEY not in ended.stdout + ended.stderr
+    return ended
+
+
+def config(workspace: Workspace) -> Path:
+    return workspace.home / ".config" / "posthog-llma-daemon" / "config.toml"
+
+
+async def test_a_key_that_posthog_knows_is_written_for_the_users_eyes_only(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server:
+        ended = await login(workspace, "--host", server.url, "--enable")
+    assert ended.status == 0, ended.stderr
+    assert f"{server.url} knows the key phc_a_**********" in ended.stdout
+    assert "posthog-llma-daemon install" in ended.stdout
+    path = config(workspace)
+    assert path.read_text() == f'api_key = "{KEY}"\nhost = "{server.url}"\nenabled = true\n'
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_what_is_written_is_what_run_takes(workspace: Workspace, posthog: CaptureServer) -> None:
+    assert (await login(workspace, "--host", posthog.url, "--enable", "--no-check")).status == 0
+    assert (await verb(workspace, "run", "--once")).status == 0
+
+
+async def test_without_the_users_word_nothing_is_enabled(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server:
+        ended = await login(workspace, "--host", server.url)
+    assert "nothing is sent yet" in ended.stdout
+    assert "enabled" not in config(workspace).read_text()
+
+
+async def test_a_key_that_posthog_does_not_know_is_not_written(workspace: Workspace) -> None:
+    async with ProjectServer() as server:
+        ended = await login(workspace, "--host", server.url, "--enable")
+    assert ended.status == 1
+    [error] = ended.errors
+    assert f"{server.url} knows no project with the key phc_a_" in error
+    assert "https://eu.i.posthog.com" in error
+    assert not config(workspace).exists()
+
+
+async def test_a_host_that_cannot_be_reached_is_said_and_nothing_written(workspace: Workspace) -> None:
+    async with ProjectServer() as server:
+        pass
+    ended = await login(workspace, "--host", server.url)
+    assert ended.status == 1
+    assert "cannot be reached" in ended.errors[0]
+    assert "--no-check" in ended.errors[0]
+    assert not config(workspace).exists()
+
+
+async def test_a_host_that_cannot_tell_gets_the_key_with_a_warning(workspace: Workspace) -> None:
+    async with ProjectServer() as server:
+        server.fault = lambda _request: Answer(status=404)
+        ended = await login(workspace, "--host", server.url)
+    assert ended.status == 0
+    assert "warning" in ended.stderr
+    assert "404" in ended.stderr
+    assert config(workspace).exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "word"),
+    [
+        ("phx_personal", "https://us.i.posthog.com", "personal API key"),
+        (KEY, "https://example.com", "POSTHOG_LLMA_ALLOW_CUSTOM_HOST"),
+        (KEY, "http://us.i.posthog.com", "https://"),
+    ],
+)
+async def test_what_cannot_be_used_is_not_even_tried(workspace: Workspace, key: str, host: str, word: str) -> None:
+    ended = await login(workspace, "--host", host, key=key)
+    assert ended.status == 78
+    assert word in ended.errors[0]
+    assert not config(workspace).exists()
+
+
+async def test_without_a_key_it_is_bad_usage(workspace: Workspace) -> None:
+    assert (await login(workspace, key="")).status == 2
+    ended = await verb(workspace, "login")
+    assert (ended.status, "--key-stdin" in ended.errors[0]) == (2, True)
+
+
+async def test_a_shell_that_overrules_the_file_is_warned_of(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server:
+        ended = await login(workspace, "--host", server.url, POSTHOG_API_KEY="phc_another_key_altogether")
+    assert ended.status == 0
+    assert "POSTHOG_API_KEY of this shell's environment comes before config.toml" in ended.stderr

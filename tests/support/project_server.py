@@ -1,0 +1,50 @@
+"""A capture server that also answers the endpoint of feature flags, and knows which keys are a project's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+from tests.support.capture_server import CaptureServer, Refusal, Request
+
+__all__ = ["ProjectServer"]
+
+
+class ProjectServer(CaptureServer):
+    """See `CaptureServer`.
+
+    Args:
+        keys: keys that belong to a project.
+        ahead: by how much its clock is ahead of this machine's.
+        ai_path: whether capture has the AI path.
+    """
+
+    def __init__(self, *keys: str, ahead: timedelta = timedelta(0), ai_path: bool = True) -> None:
+        super().__init__(ai_path=ai_path)
+        self.keys = set(keys)
+        self.ahead = ahead
+        self.questions: list[dict[str, object]] = []
+
+    def _accept(self, request: Request) -> None:
+        if not request.path.startswith("/flags/"):
+            super()._accept(request)
+            return
+        payload = self._payload(request)
+        self.questions.append(payload)
+        if payload.get("disable_flags") is not True:
+            raise Refusal(400, "a question that counts as an evaluation of flags")
+        if payload.get("api_key") not in self.keys:
+            raise Refusal(401, json.dumps({"code": "invalid_token"}))
+
+    async def _answer(
+        self,
+        request: Request,
+        writer: asyncio.StreamWriter,
+        status: int,
+        body: bytes,
+        headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        date = format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)
+        await super()._answer(request, writer, status, body, (*headers, ("Date", date)))

@@ -19,11 +19,15 @@ _VERBS = {
     "backfill": "Send sessions that are history: files, folders, or everything.",
     "config": "Show every setting, its value and where it came from.",
     "demo": "Watch a sample session become a trace; nothing leaves this machine.",
+    "install": "Run the daemon as a service of this user.",
     "login": "Write the project's key and host to config.toml, after checking them.",
+    "logs": "Show the log of the service.",
     "preview": "Print the events that logs would give.",
+    "restart": "Start the service anew.",
     "run": "Follow the logs and deliver their events.",
     "status": "Say what is delivered, what waits, and what went wrong.",
     "traces": "Show the traces the local sink holds, as a tree.",
+    "uninstall": "Stop the service and remove it.",
 }
 
 

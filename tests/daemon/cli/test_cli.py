@@ -15,7 +15,20 @@ from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import KEY, ROOT, Ended, environment, following, put_logs, tree, verb
 
-VERBS = ("backfill", "config", "demo", "login", "preview", "run", "status", "traces")
+VERBS = (
+    "backfill",
+    "config",
+    "demo",
+    "install",
+    "login",
+    "logs",
+    "preview",
+    "restart",
+    "run",
+    "status",
+    "traces",
+    "uninstall",
+)
 CONFIGURATION = 78
 
 

@@ -1,0 +1,167 @@
+"""`install`: let the daemon run as a service of the user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from daemon import lock, settings
+from daemon.cli.managed import configured, give_up, log_file, manager_of, tell
+from daemon.cli.startup import CONFIGURATION, fail
+from daemon.plan import Plan
+from daemon.program import ProgramError, find_program, other_owners
+from daemon.service_environment import (
+    FOLDERS,
+    EnvironmentFileError,
+    Missing,
+    environment_file,
+    find_missing,
+    read_environment,
+    write_environment,
+)
+from daemon.service_manager import ManagerError, ServiceManager
+from daemon.settings import APP_NAME, ConfigError, Settings
+from daemon.templates import TemplateError
+
+__all__ = ["install"]
+
+
+@click.command("install")
+@click.option("--print", "print_only", is_flag=True, help="Print the file that would be written, and change nothing.")
+@click.option("--yes", is_flag=True, help="Write what the service would not see of this shell, without asking.")
+@click.option("--linger", is_flag=True, help="Run also while you are not logged in (systemd).")
+@click.option(
+    "--program",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=False),
+    help="Executable that the service runs.  [default: this one]",
+)
+def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) -> None:
+    """Run the daemon as a service of this user: systemd on Linux, launchd on macOS.
+
+    Done again it brings the service up to date. Keys stay in config.toml; see `login`.
+    """
+    current = configured()
+    variables = environment_file(current.config_file)
+    manager = manager_of(current.state_dir)
+    try:
+        executable = program.absolute() if program is not None else find_program()
+        if print_only:
+            click.echo(manager.render(_plan(executable, current.state_dir, variables)), nl=False)
+            return
+        _refuse_to_follow_root()
+        _warn_of_other_owners()
+        manager.check()
+        service = _carry_over(current, manager, variables, yes=yes)
+        _refuse_to_run_twice(service.state_dir, manager)
+        lock.prepare_state_dir(service.state_dir)
+        if linger:
+            manager.linger(tell)
+        manager.install(_plan(executable, service.state_dir, variables), tell)
+    except ManagerError as error:
+        raise give_up(error) from None
+    except ConfigError as error:
+        for problem in error.problems[1:]:
+            click.echo(f"error: {problem}", err=True)
+        raise fail(error.problems[0], CONFIGURATION) from None
+    except (ProgramError, TemplateError, EnvironmentFileError, lock.StateDirError, ValueError) as error:
+        raise fail(str(error)) from None
+    if not linger and manager.state().lingers is False:
+        tell("it runs while you are logged in; `posthog-llma-daemon install --linger` lets it run always")
+    tell(f"look at it with `{APP_NAME} status`, `{APP_NAME} logs` and `{APP_NAME} doctor`")
+
+
+def _plan(program: Path, state_dir: Path, variables: Path) -> Plan:
+    return Plan(
+        program=program,
+        state_dir=state_dir,
+        environment_file=variables,
+        environment=read_environment(variables),
+        log_file=log_file(),
+    )
+
+
+def _refuse_to_follow_root() -> None:
+    if os.environ.get("SUDO_USER") and os.getuid() == 0:
+        raise ManagerError(f"this would follow root's sessions: run it as {os.environ['SUDO_USER']}, without sudo")
+
+
+def _warn_of_other_owners() -> None:
+    for owner in other_owners():
+        click.echo(
+            f"warning: the package {owner} in this environment also owns the import name 'daemon'; install {APP_NAME} "
+            f"by itself, with `pipx install {APP_NAME}`",
+            err=True,
+        )
+
+
+def _refuse_to_run_twice(state_dir: Path, manager: ServiceManager) -> None:
+    pid = lock.holder(state_dir)
+    if pid is not None and not manager.state().running:
+        raise ManagerError(f"a daemon (pid {pid}) runs already on {state_dir}, outside of the service: stop it first")
+
+
+def _carry_over(current: Settings, manager: ServiceManager, variables: Path, *, yes: bool) -> Settings:
+    """Bring what holds in this shell to where the service sees it, as far as the user wants it.
+
+    Returns:
+        The settings as the service will read them.
+
+    Raises:
+        ConfigError: the service could not be started with them, or what is written cannot be used.
+    """
+    folders = [(name, os.environ[name]) for name in FOLDERS if os.environ.get(name)]
+    folders = [(name, value) for name, value in folders if manager.environment().get(name) != value]
+    if changed := write_environment(variables, folders):
+        tell(f"written: {variables} ({', '.join(changed)}), so that the service finds config.toml and its state")
+    missing = find_missing(
+        os.environ, _seen_by_service(manager, variables), config_file=current.config_file, home=_home()
+    )
+    if missing and _wants_them_written(missing, current.config_file, variables, yes=yes):
+        _write(missing, current.config_file, variables)
+    service = settings.load({}, _seen_by_service(manager, variables), config_file=current.config_file, home=_home())
+    if (reason := service.why_disabled()) is not None:
+        raise ConfigError([f"the service would not send anything: {reason}; `{APP_NAME} login` does it for you"])
+    return service
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HOME") or Path.home())
+
+
+def _seen_by_service(manager: ServiceManager, variables: Path) -> Mapping[str, str]:
+    return {**manager.environment(), **read_environment(variables)}
+
+
+def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables: Path, *, yes: bool) -> bool:
+    for each in missing:
+        place = config_file if each.setting is not None else variables
+        click.echo(
+            f"set in this shell, and the service will not see it: {each.variable} (belongs into {place})", err=True
+        )
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        click.echo("note: --yes writes them there, to files that only you can read", err=True)
+        return False
+    return click.confirm("Write them there, to files that only you can read?", default=True, err=True)
+
+
+def _write(missing: Sequence[Missing], config_file: Path, variables: Path) -> None:
+    from daemon import config_file as config_files
+
+    values = {each.setting: each.value for each in missing if each.setting is not None}
+    others = [(each.variable, each.value) for each in missing if each.setting is None]
+    if values:
+        try:
+            config_files.update(config_file, values)
+        except OSError as error:
+            raise ConfigError(
+                [f"{config_file}: cannot be written ({(error.strerror or str(error)).lower()})"]
+            ) from None
+        tell(f"written: {config_file} ({', '.join(setting.variable for setting in values)})")
+    if others:
+        tell(f"written: {variables} ({', '.join(write_environment(variables, others))})")

@@ -1,0 +1,81 @@
+"""`uninstall`: take away what `install` made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from daemon import lock, settings
+from daemon.cli.managed import give_up, log_file, manager_of, state_dir, tell
+from daemon.cli.startup import fail
+from daemon.service_environment import environment_file
+from daemon.service_manager import ManagerError
+from daemon.state_files import remove_state
+
+__all__ = ["uninstall"]
+
+
+@click.command("uninstall")
+@click.option("--purge", is_flag=True, help="Remove config.toml with its key, and the state, too.")
+@click.option("--yes", is_flag=True, help="Do not ask before --purge.")
+def uninstall(*, purge: bool, yes: bool) -> None:
+    """Stop the service and remove it.
+
+    What stays is config.toml, and the state: what was delivered already, so that a later start sends nothing twice.
+    """
+    folder, config_file = state_dir(), settings.default_config_file()
+    if purge and not yes:
+        click.confirm(f"Remove {config_file} and the state in {folder}?", abort=True, err=True)
+    told: list[str] = []
+
+    def note(line: str) -> None:
+        told.append(line)
+        tell(line)
+
+    try:
+        manager_of(folder).uninstall(note)
+    except ManagerError as error:
+        raise give_up(error) from None
+    logs = log_file()
+    own = (environment_file(config_file), logs, logs.with_name(f"{logs.name}.1"), logs.with_suffix(".stderr"))
+    removed = [path for path in own if _remove(path)]
+    _remove_if_empty(logs.parent)
+    if not told and not removed and not purge:
+        tell("there was nothing to remove")
+    if not purge:
+        for path in (folder, config_file):
+            if path.exists():
+                tell(f"left: {path}; --purge removes it")
+        return
+    if (pid := lock.holder(folder)) is not None:
+        raise fail(f"a daemon (pid {pid}) runs on {folder}: stop it, and do this again")
+    # What `config allow` remembers stands beside it.
+    for path in (config_file, config_file.with_name("allowed.json")):
+        _remove(path)
+    _remove_if_empty(config_file.parent)
+    try:
+        left = remove_state(folder)
+    except OSError as error:
+        raise fail(f"{error.filename or folder} cannot be removed ({(error.strerror or str(error)).lower()})") from None
+    tell(f"removed: the state in {folder}")
+    for path in left:
+        tell(f"left as it is, because it is not the daemon's: {path}")
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file; return whether there was one."""
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise fail(f"{path} cannot be removed ({(error.strerror or str(error)).lower()})") from None
+    tell(f"removed: {path}")
+    return True
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not os.listdir(folder):  # noqa: PTH208 - only whether there is anything counts
+        folder.rmdir()

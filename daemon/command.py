@@ -1,0 +1,71 @@
+"""Other programs, run to their end within a time limit: systemctl, launchctl, loginctl, journalctl, claude."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["CommandError", "Ran", "run"]
+
+
+class CommandError(Exception):
+    """A program could not be run to its end; the message says which and why, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A program that has ended.
+
+    Attributes:
+        status: its exit status; negative: the signal that ended it.
+        stdout: what it printed.
+        stderr: what it complained of.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def complaint(self) -> str:
+        """The last thing it complained of, in one line; its exit status where it said nothing."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit status {self.status}"
+
+
+def run(*argv: str, limit: float = 10.0, environ: Mapping[str, str] = os.environ) -> Ran:
+    """Run a program without a terminal, in the C locale.
+
+    Args:
+        argv: the program's name or path, and its arguments.
+        limit: seconds it may take.
+        environ: its environment; the program is looked for on the PATH of it.
+
+    Raises:
+        CommandError: there is no such program, it cannot be started, or it took longer.
+    """
+    program = shutil.which(argv[0], path=environ.get("PATH"))
+    if program is None:
+        raise CommandError(f"{argv[0]} is not on the PATH")
+    try:
+        ended = subprocess.run(  # noqa: S603 - what is run is written in this project, never given from outside
+            [program, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
+            timeout=limit,
+            check=False,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandError(f"`{' '.join(argv)}` did not end within {limit:.0f} s") from None
+    except OSError as error:
+        raise CommandError(f"{program} cannot be run ({(error.strerror or str(error)).lower()})") from None
+    return Ran(
+        status=ended.returncode,
+        stdout=ended.stdout.decode(errors="replace"),
+        stderr=ended.stderr.decode(errors="replace"),
+    )

@@ -1,0 +1,40 @@
+"""The files of the state directory, for whoever wants them gone."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+
+from daemon.lock import LOCK_NAME
+
+__all__ = ["remove_state"]
+
+# By name and not by place: a user may have made a folder of other things the state directory.
+_OURS = (LOCK_NAME, "store-exists", "state.db*", "events.db*")
+_LOCAL = "local"
+
+
+def remove_state(state_dir: Path) -> list[Path]:
+    """Remove the daemon's files from *state_dir*, and the folder when nothing else is in it; return what is left there.
+
+    No daemon may run on it.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    for folder in (state_dir / _LOCAL, state_dir):
+        for path in list(_ours(folder)):
+            path.unlink()
+        with contextlib.suppress(OSError):  # there is no such folder, or something of somebody's is in it
+            folder.rmdir()
+    return sorted(state_dir.iterdir()) if state_dir.is_dir() else []
+
+
+def _ours(folder: Path) -> Iterator[Path]:
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if any(fnmatch.fnmatch(path.name, name) for name in _OURS) and not path.is_dir():
+            yield path

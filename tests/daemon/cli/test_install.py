@@ -1,0 +1,338 @@
+"""`install`, `restart`, `logs` and `uninstall` under a stand-in for systemd."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon.lock import StateLock, prepare_state_dir
+from tests.support.client import Workspace
+from tests.support.managers import Managers
+from tests.support.processes import KEY, Ended, verb
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+
+SET_UP = {"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true"}
+
+
+@pytest.fixture
+def managers(workspace: Workspace) -> Managers:
+    return Managers(workspace)
+
+
+def config_folder(managers: Managers) -> Path:
+    return managers.workspace.home / ".config" / "posthog-llma-daemon"
+
+
+def configure(managers: Managers, more: str = "") -> Path:
+    """Write a config.toml with all that is needed; return its path."""
+    path = config_folder(managers) / "config.toml"
+    path.parent.mkdir(parents=True)
+    claude = managers.workspace.config
+    path.write_text(f'api_key = "{KEY}"\nenabled = true\nclaude_config_dir = "{claude}"\n{more}')
+    path.chmod(0o600)
+    return path
+
+
+async def install(managers: Managers, *arguments: str, **variables: str) -> Ended:
+    env = managers.environment(**variables)
+    ended = await verb(managers.workspace, "install", "--program", managers.program, *arguments, env=env)
+    assert KEY not in ended.stdout + ended.stderr
+    assert all(KEY not in call for call in managers.calls)
+    if managers.unit.exists():
+        assert KEY not in managers.unit.read_text()
+    return ended
+
+
+async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
+    configure(managers)
+    ended = await install(managers)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert managers.calls == [
+        "systemctl --user daemon-reload",
+        "systemctl --user enable posthog-llma-daemon.service",
+        "systemctl --user restart posthog-llma-daemon.service",
+    ]
+    assert f"written: {managers.unit}" in ended.stdout
+    assert "running: following 3 sessions (pid 4711)" in ended.stdout
+    assert "--linger" in ended.stdout
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    assert f'ReadWritePaths="{state}"' in managers.unit.read_text().splitlines()
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700, "a folder to write to has to be there before the service"
+
+
+async def test_doing_it_again_leaves_the_same_behind(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    before = managers.unit.read_bytes()
+    ended = await install(managers)
+    assert ended.status == 0
+    assert f"unchanged: {managers.unit}" in ended.stdout
+    assert managers.unit.read_bytes() == before
+
+
+async def test_it_can_be_looked_at_first(managers: Managers) -> None:
+    configure(managers)
+    printed = await install(managers, "--print")
+    assert (printed.status, printed.stderr) == (0, "")
+    assert not managers.unit.exists()
+    assert managers.calls == []
+    await install(managers)
+    assert managers.unit.read_text() == printed.stdout
+
+
+async def test_lingering_is_enabled_only_when_asked_for(managers: Managers) -> None:
+    configure(managers)
+    ended = await install(managers, "--linger")
+    assert ended.status == 0
+    assert [call for call in managers.calls if call.startswith("loginctl enable-linger ")]
+    assert "lingering is enabled" in ended.stdout
+    assert "--linger" not in ended.stdout
+
+
+async def test_lingering_that_is_refused_is_said(managers: Managers) -> None:
+    configure(managers)
+    managers.say("no-linger")
+    ended = await install(managers, "--linger")
+    assert ended.status == 1
+    assert "Access denied" in ended.errors[0]
+    assert "ask an administrator" in ended.errors[0]
+
+
+@pytest.mark.parametrize("status", ["217", "226"])
+async def test_a_machine_without_user_namespaces_gets_what_works_there(managers: Managers, status: str) -> None:
+    configure(managers)
+    managers.say("no-namespaces", status)
+    for _ in range(2):
+        ended = await install(managers)
+        assert ended.status == 0, ended.stderr
+        assert "does not allow user namespaces" in ended.stdout
+        text = managers.unit.read_text()
+        assert "PrivateUsers" not in text
+        assert "NoNewPrivileges=true" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_status", "word"), [("78", 78, "posthog-llma-daemon login"), ("1", 1, "posthog-llma-daemon logs")]
+)
+async def test_a_service_that_does_not_start_is_an_error_with_its_last_words(
+    managers: Managers, code: str, exit_status: int, word: str
+) -> None:
+    configure(managers)
+    managers.say("fails", code)
+    managers.say("journal", "error: what it said last\n")
+    ended = await install(managers)
+    assert ended.status == exit_status
+    assert word in ended.stderr
+    assert "  error: what it said last" in ended.stderr.splitlines()
+    assert "Traceback" not in ended.stderr
+
+
+async def test_without_a_user_manager_it_says_what_to_do(managers: Managers) -> None:
+    configure(managers)
+    managers.say("no-bus")
+    ended = await install(managers)
+    assert ended.status == 1
+    [error] = ended.errors
+    assert "No medium found" in error
+    assert "su or sudo" in error
+    assert not managers.unit.exists()
+
+
+async def test_root_by_sudo_is_sent_back(managers: Managers) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root is root")
+    configure(managers)
+    ended = await install(managers, SUDO_USER="ada")
+    assert (ended.status, len(ended.errors)) == (1, 1)
+    assert "run it as ada" in ended.errors[0]
+
+
+async def test_what_was_never_set_up_is_not_installed(managers: Managers) -> None:
+    ended = await install(managers, CLAUDE_CONFIG_DIR="")
+    assert ended.status == 78
+    assert "posthog-llma-daemon login" in ended.errors[0]
+    assert not managers.unit.exists()
+
+
+# ---------------------------------------------------------------------- this shell and the service
+
+
+async def test_what_only_this_shell_knows_is_named_and_not_written_without_a_word(managers: Managers) -> None:
+    ended = await install(managers, HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
+    assert ended.status == 78
+    named = [line.split()[-4] for line in ended.stderr.splitlines() if line.startswith("set in this shell")]
+    assert len(named) == 4
+    for word in ("POSTHOG_API_KEY", "POSTHOG_LLMA_CC_ENABLED", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY"):
+        assert word in ended.stderr
+    assert "--yes" in ended.stderr
+    assert "secret" not in ended.stderr
+    assert not config_folder(managers).exists()
+
+
+async def test_it_is_written_where_it_belongs_with_yes(managers: Managers) -> None:
+    ended = await install(managers, "--yes", HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
+    assert ended.status == 0, ended.stderr
+    config, variables = (config_folder(managers) / name for name in ("config.toml", "service.env"))
+    assert f'api_key = "{KEY}"' in config.read_text()
+    assert "HTTPS_PROXY='http://u:secret@proxy:3128'" in variables.read_text()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (config, variables)} == {0o600}
+    assert f"EnvironmentFile=-{variables}" in managers.unit.read_text().splitlines()
+    assert "secret" not in managers.unit.read_text() + ended.stdout + ended.stderr
+    again = await install(managers, HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
+    assert (again.status, again.stderr) == (0, "")
+
+
+async def test_what_the_user_manager_knows_needs_no_file(managers: Managers) -> None:
+    variables = SET_UP | {"CLAUDE_CONFIG_DIR": str(managers.workspace.config), "NO_PROXY": "a b"}
+    managers.say("environment", "".join(f"{name}={value}\n" for name, value in SET_UP.items()))
+    with (managers.folder / "environment").open("a") as file:
+        file.write(f"CLAUDE_CONFIG_DIR={managers.workspace.config}\nNO_PROXY=$'a b'\n")
+    ended = await install(managers, **variables)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert not config_folder(managers).exists()
+
+
+async def test_the_service_finds_config_and_state_where_this_shell_does(managers: Managers) -> None:
+    folders = {name: str(managers.workspace.root / name) for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME")}
+    ended = await install(managers, "--yes", **SET_UP, **folders)
+    assert ended.status == 0, ended.stderr
+    own = Path(folders["XDG_CONFIG_HOME"]) / "posthog-llma-daemon"
+    for name, value in folders.items():
+        assert f"{name}='{value}'" in (own / "service.env").read_text()
+    # The user manager does not know of that folder.
+    text = managers.unit.read_text()
+    assert f"EnvironmentFile=-{own / 'service.env'}" in text
+    assert f'ReadWritePaths="{folders["XDG_STATE_HOME"]}/posthog-llma-daemon"' in text
+
+
+async def test_a_key_that_others_can_read_is_refused_with_what_to_run(managers: Managers) -> None:
+    path = configure(managers)
+    path.chmod(0o644)
+    ended = await install(managers)
+    assert ended.status == 78
+    assert f"chmod 600 {path}" in ended.errors[0]
+    assert not managers.unit.exists()
+
+
+async def test_beside_a_daemon_in_a_terminal_it_is_not_started(managers: Managers) -> None:
+    configure(managers)
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    prepare_state_dir(state)
+    with StateLock(state):
+        ended = await install(managers)
+    assert ended.status == 1
+    assert f"pid {os.getpid()}" in ended.errors[0]
+    assert not managers.unit.exists()
+
+
+# ---------------------------------------------------------------------- restart, logs, uninstall
+
+
+async def test_restart_waits_until_it_is_ready(managers: Managers) -> None:
+    env = managers.environment()
+    ended = await verb(managers.workspace, "restart", env=env)
+    assert (ended.status, "posthog-llma-daemon install" in ended.errors[0]) == (1, True)
+    configure(managers)
+    await install(managers)
+    ended = await verb(managers.workspace, "restart", env=env)
+    assert (ended.status, ended.stdout) == (0, "running: following 3 sessions (pid 4711)\n")
+
+
+async def test_restart_works_on_what_cannot_be_read_and_says_why_it_fails(managers: Managers) -> None:
+    path = configure(managers)
+    await install(managers)
+    path.write_text("nonsense")
+    managers.say("fails", "78")
+    ended = await verb(managers.workspace, "restart", env=managers.environment())
+    assert ended.status == 78
+    assert "posthog-llma-daemon config" in ended.errors[0]
+
+
+async def test_logs_are_the_journals(managers: Managers) -> None:
+    managers.say("journal", "one\ntwo\n")
+    ended = await verb(managers.workspace, "logs", "-f", "-n", "7", env=managers.environment())
+    assert (ended.status, ended.stdout) == (0, "one\ntwo\n")
+    called = (managers.folder / "calls").read_text()
+    assert called == "journalctl --user --user-unit posthog-llma-daemon.service --lines 7 --follow\n"
+
+
+def everything(managers: Managers) -> set[str]:
+    home = managers.workspace.home
+    return {str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()}
+
+
+async def test_uninstall_leaves_the_state_and_the_users_config(managers: Managers) -> None:
+    configure(managers)
+    await install(managers, "--yes", HTTPS_PROXY="http://proxy:3128")
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    (state / "state.db").touch()
+    ended = await verb(managers.workspace, "uninstall", env=managers.environment())
+    assert (ended.status, ended.stderr) == (0, "")
+    assert managers.calls[-3:] == [
+        "systemctl --user disable --now posthog-llma-daemon.service",
+        "systemctl --user daemon-reload",
+        "systemctl --user reset-failed posthog-llma-daemon.service",
+    ]
+    assert everything(managers) == {
+        ".config/posthog-llma-daemon/config.toml",
+        ".local/state/posthog-llma-daemon/state.db",
+    }
+    assert f"left: {state}; --purge removes it" in ended.stdout
+
+
+async def test_purge_leaves_nothing(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    (managers.workspace.home / ".local" / "state" / "posthog-llma-daemon" / "state.db").touch()
+    asked = await verb(managers.workspace, "uninstall", "--purge", env=managers.environment())
+    assert asked.status == 1
+    assert managers.unit.exists(), "nobody has said yes"
+    ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
+    assert (ended.status, ended.stderr) == (0, "")
+    assert everything(managers) == set()
+    assert not config_folder(managers).exists()
+
+
+async def test_uninstall_of_nothing_is_no_error_and_says_so(managers: Managers) -> None:
+    ended = await verb(managers.workspace, "uninstall", env=managers.environment())
+    assert (ended.status, ended.stdout) == (0, "there was nothing to remove\n")
+
+
+async def test_uninstall_works_without_a_user_manager(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    wanted = managers.unit.parent / "default.target.wants" / managers.unit.name
+    wanted.parent.mkdir()
+    wanted.symlink_to(managers.unit)
+    managers.say("no-bus")
+    ended = await verb(managers.workspace, "uninstall", env=managers.environment())
+    assert ended.status == 0
+    assert not managers.unit.exists()
+    assert not wanted.is_symlink()
+
+
+async def test_changes_that_the_user_made_to_the_unit_are_left_and_named(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    own = managers.unit.with_name(f"{managers.unit.name}.d")
+    own.mkdir()
+    (own / "override.conf").touch()
+    ended = await verb(managers.workspace, "uninstall", env=managers.environment())
+    assert str(own) in ended.stdout
+    assert own.exists()
+
+
+async def test_under_a_daemon_the_state_is_not_removed(managers: Managers) -> None:
+    configure(managers)
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    prepare_state_dir(state)
+    with StateLock(state):
+        ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
+    assert ended.status == 1
+    assert f"pid {os.getpid()}" in ended.errors[0]
+    assert state.exists()

@@ -1,0 +1,144 @@
+"""`install`, `restart`, `logs` and `uninstall` as on macOS, under a stand-in for launchd that runs the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import plistlib
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from daemon.lock import holder
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Workspace, start
+from tests.support.managers import Managers
+from tests.support.processes import KEY, ROOT, Ended
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="would meet the real launchd")
+
+# What the verbs import is imported as on this machine; only what they decide is as on the other.
+_AS_MACOS = """
+import sys
+import daemon.launchd, daemon.cli.install, daemon.cli.uninstall, daemon.cli.restart, daemon.cli.logs
+sys.platform = "darwin"
+from daemon.cli import run_main
+run_main()
+"""
+
+
+@pytest.fixture
+async def managers(workspace: Workspace, posthog: CaptureServer) -> AsyncIterator[Managers]:
+    managers = Managers(workspace)
+    variables = {
+        "POSTHOG_API_KEY": KEY,
+        "POSTHOG_LLMA_CC_ENABLED": "true",
+        "POSTHOG_HOST": posthog.url,
+        "CLAUDE_CONFIG_DIR": str(workspace.config),
+        "POSTHOG_LLMA_STATE_DIR": str(workspace.state),
+    }
+    managers.say("environment", "".join(f"{name}={value}\n" for name, value in variables.items()))
+    yield managers
+    pid = holder(workspace.state)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def verb(managers: Managers, *arguments: str, **variables: str) -> Ended:
+    told = dict(line.split("=", 1) for line in (managers.folder / "environment").read_text().splitlines())
+    env = managers.environment(**told, **variables)
+    command = [sys.executable, "-c", _AS_MACOS, *arguments]
+    name = f"{len(list(managers.workspace.output.iterdir()))}-{arguments[0]}"
+    async with start(command, name=name, environment=env, cwd=ROOT, output=managers.workspace.output) as child:
+        status = await child.wait(60)
+        return Ended(status=status, stdout=child.stdout, stderr=child.stderr)
+
+
+def install(managers: Managers, *arguments: str, **variables: str) -> asyncio.Task[Ended]:
+    return asyncio.ensure_future(verb(managers, "install", "--program", str(managers.program), *arguments, **variables))
+
+
+def log(managers: Managers) -> Path:
+    [found] = managers.workspace.home.rglob("daemon.log")
+    return found
+
+
+async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
+    ended = await install(managers)
+    assert (ended.status, ended.stderr) == (0, "")
+    pid = holder(managers.workspace.state)
+    assert f"running (pid {pid})" in ended.stdout
+    domain = f"gui/{os.getuid()}"
+    assert managers.calls == [
+        f"launchctl enable {domain}/com.posthog.llma-daemon",
+        f"launchctl bootstrap {domain} {managers.agent}",
+    ]
+    assert stat.S_IMODE(managers.agent.stat().st_mode) == 0o600
+    assert KEY not in managers.agent.read_text()
+    shown = await verb(managers, "logs", "-n", "50")
+    assert '"ready"' in shown.stdout
+    assert KEY not in shown.stdout
+
+
+async def test_doing_it_again_starts_it_anew(managers: Managers) -> None:
+    await install(managers)
+    before = holder(managers.workspace.state)
+    ended = await install(managers)
+    assert ended.status == 0, ended.stderr
+    assert f"unchanged: {managers.agent}" in ended.stdout
+    assert holder(managers.workspace.state) not in (None, before)
+
+
+async def test_a_launchd_that_is_still_busy_with_the_last_one_is_asked_again(managers: Managers) -> None:
+    managers.say("busy")
+    assert (await install(managers)).status == 0
+    assert len([call for call in managers.calls if " bootstrap " in call]) == 2
+
+
+async def test_over_ssh_the_users_own_domain_is_taken(managers: Managers) -> None:
+    managers.say("no-gui")
+    assert (await install(managers)).status == 0
+    assert f"launchctl bootstrap user/{os.getuid()} {managers.agent}" in managers.calls
+    managers.say("no-user")
+    ended = await verb(managers, "restart")
+    assert (ended.status, "log in on the machine itself" in ended.errors[0]) == (1, True)
+
+
+async def test_a_proxy_of_this_shell_goes_into_the_agent_when_wanted(managers: Managers) -> None:
+    # Nothing listens there; loopback needs no proxy.
+    proxy = {"HTTPS_PROXY": "http://127.0.0.1:9"}
+    ended = await install(managers, "--yes", **proxy)
+    assert ended.status == 0, ended.stderr
+    assert plistlib.loads(managers.agent.read_bytes())["EnvironmentVariables"] == proxy
+
+
+async def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_words(managers: Managers) -> None:
+    managers.program.write_text("#!/bin/sh\nexit 3\n")
+    ended = await install(managers)
+    assert ended.status == 1
+    assert "exit status 3" in ended.errors[0]
+    managers.program.write_text(f"#!{sys.executable}\nimport sys\nopen(sys.argv[4], 'w').write('error: no key\\n')\n")
+    ended = await install(managers)
+    assert ended.status == 78
+    assert "configured first" in ended.errors[0]
+    assert "  error: no key" in ended.stderr.splitlines()
+
+
+async def test_restart_and_uninstall(managers: Managers) -> None:
+    await install(managers)
+    before = holder(managers.workspace.state)
+    assert (await verb(managers, "restart")).status == 0
+    assert holder(managers.workspace.state) not in (None, before)
+    assert log(managers).exists()
+    ended = await verb(managers, "uninstall")
+    assert (ended.status, ended.stderr) == (0, "")
+    assert holder(managers.workspace.state) is None
+    assert not [path for path in managers.workspace.home.rglob("*") if not path.is_dir()]
+    assert managers.workspace.state.exists()
+    assert (await verb(managers, "restart")).status == 1
+    assert (await verb(managers, "uninstall", "--purge", "--yes")).status == 0
+    assert not managers.workspace.state.exists()

@@ -1,0 +1,201 @@
+"""Stand-ins for systemd and launchd: real executables for the PATH, which do the little that is looked at and note how
+they were called.
+
+No user manager runs where tests run, so what the real ones make of the files is checked by their own tools only.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.client import Workspace
+
+__all__ = ["Managers"]
+
+_ROOT = Path(__file__).parents[2]
+
+_SYSTEMCTL = r"""
+[ "$1" = --user ] || exit 64
+shift
+if [ -e "$here/no-bus" ]; then echo 'Failed to connect to bus: No medium found' >&2; exit 1; fi
+case "$1" in
+show-environment) cat "$here/environment" ;;
+daemon-reload | reset-failed) ;;
+enable) echo enabled >"$here/enabled" ;;
+disable) rm -f "$here/enabled" "$here/active" ;;
+restart)
+  status=0
+  if [ -e "$here/fails" ]; then status=$(cat "$here/fails"); fi
+  if [ -e "$here/no-namespaces" ] && grep -q '^PrivateUsers=true' "$here/unit"; then
+    status=$(cat "$here/no-namespaces")
+  fi
+  echo "$status" >"$here/status"
+  if [ "$status" != 0 ]; then rm -f "$here/active"; echo "Job for $2 failed." >&2; exit 1; fi
+  touch "$here/active" ;;
+show)
+  status=$(cat "$here/status" 2>/dev/null || echo 0)
+  if [ -e "$here/active" ]; then
+    printf 'ActiveState=active\nSubState=running\nMainPID=4711\nStatusText=following 3 sessions\n'
+  else
+    printf 'ActiveState=failed\nSubState=failed\nMainPID=0\nStatusText=\n'
+  fi
+  printf 'Result=exit-code\nExecMainStatus=%s\n' "$status"
+  if [ -e "$here/enabled" ]; then echo UnitFileState=enabled; else echo UnitFileState=; fi ;;
+*) exit 64 ;;
+esac
+"""
+
+_LOGINCTL = r"""
+case "$1" in
+enable-linger)
+  if [ -e "$here/no-linger" ]; then echo 'Could not enable linger: Access denied' >&2; exit 1; fi
+  touch "$here/lingers" ;;
+show-user) if [ -e "$here/lingers" ]; then echo Linger=yes; else echo Linger=no; fi ;;
+*) exit 64 ;;
+esac
+"""
+
+_JOURNALCTL = 'cat "$here/journal"\n'
+
+# Runs the daemon for real, as the agent file says. What waits for it and notes its exit status is a process of its own.
+_LAUNCHCTL = r"""
+import os, plistlib, signal, subprocess, sys, time
+from pathlib import Path
+
+here = Path(sys.argv.pop(1))
+loaded, code, leaving = here / "loaded", here / "code", here / "leaving"
+
+def main(verb, *rest):
+    if verb == "print" and rest[0].endswith("/com.posthog.llma-daemon"):
+        if not loaded.exists():
+            return 113
+        pid = loaded.read_text()
+        if code.exists():
+            print(f"\tstate = not running\n\tlast exit code = {code.read_text()}")
+        else:
+            print(f"\tstate = running\n\tpid = {pid}\n\tlast exit code = (never exited)")
+    elif verb == "print":
+        return 113 if (here / f"no-{rest[0].partition('/')[0]}").exists() else 0
+    elif verb == "bootstrap":
+        if (here / "busy").exists():
+            (here / "busy").unlink()
+            print("Bootstrap failed: 5: Input/output error", file=sys.stderr)
+            return 5
+        with open(rest[1], "rb") as file:
+            agent = plistlib.load(file)
+        code.unlink(missing_ok=True)
+        if os.fork():
+            while not loaded.exists():
+                time.sleep(0.01)
+            return 0
+        os.setsid()
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(quiet, number)
+        environ = {**os.environ, **agent["EnvironmentVariables"]}
+        with open(agent["StandardErrorPath"], "ab") as errors:
+            child = subprocess.Popen(agent["ProgramArguments"], env=environ, stderr=errors)
+        (here / "new").write_text(str(child.pid))
+        (here / "new").rename(loaded)
+        (here / "new-code").write_text(str(child.wait()))
+        if leaving.exists():
+            leaving.unlink()
+            loaded.unlink()
+        else:
+            (here / "new-code").rename(code)
+    elif verb == "bootout":
+        # Like the real one it is done before the process is.
+        if code.exists():
+            loaded.unlink()
+        else:
+            leaving.touch()
+            os.kill(int(loaded.read_text()), signal.SIGTERM)
+    return 0
+
+sys.exit(main(*sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Managers:
+    """The stand-ins on one machine.
+
+    What they are to do is told by files in `folder`, each named in the scripts: `no-bus`, `no-namespaces`, `fails`, ...
+
+    Args:
+        workspace: the machine.
+    """
+
+    workspace: Workspace
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        self.programs.mkdir()
+        for name in ("environment", "journal", "calls"):
+            (self.folder / name).touch()
+        (self.folder / "unit").symlink_to(self.unit)
+        getenv = 'if [ "$1" = getenv ]; then exec sed -n "s/^$2=//p" "$here/environment"; fi\n'
+        launchctl = (
+            f'{getenv}exec {sys.executable} -I {shlex.quote(str(self.programs / "launchctl-within"))} "$here" "$@"\n'
+        )
+        for name, text in (
+            ("systemctl", _SYSTEMCTL),
+            ("loginctl", _LOGINCTL),
+            ("journalctl", _JOURNALCTL),
+            ("launchctl", launchctl),
+        ):
+            here = shlex.quote(str(self.folder))
+            self._write(name, f'#!/bin/sh\nhere={here}\necho "{name} $*" >>"$here/calls"\n{text}')
+        self._write("launchctl-within", _LAUNCHCTL)
+        # What a console script does.
+        run = f'cd {shlex.quote(str(_ROOT))}\nexec {sys.executable} -m daemon.cli "$@"\n'
+        self._write("posthog-llma-daemon", f"#!/bin/sh\n{run}")
+
+    @property
+    def folder(self) -> Path:
+        """What the stand-ins remember, and are told."""
+        return self.workspace.root / "manager"
+
+    @property
+    def programs(self) -> Path:
+        """The folder for the PATH."""
+        return self.workspace.root / "programs"
+
+    @property
+    def program(self) -> Path:
+        """The daemon's executable."""
+        return self.programs / "posthog-llma-daemon"
+
+    @property
+    def unit(self) -> Path:
+        """Where the unit file belongs."""
+        return self.workspace.home / ".config" / "systemd" / "user" / "posthog-llma-daemon.service"
+
+    @property
+    def agent(self) -> Path:
+        """Where the agent file belongs."""
+        return self.workspace.home / "Library" / "LaunchAgents" / "com.posthog.llma-daemon.plist"
+
+    @property
+    def calls(self) -> list[str]:
+        """Every call of them so far, without those that only look."""
+        looks = ("show", "print", "getenv", "journalctl")
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line for line in lines if not any(word in line.split("=")[0] for word in looks)]
+
+    def say(self, name: str, text: str = "") -> None:
+        """Tell the stand-ins something."""
+        (self.folder / name).write_text(text)
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return the environment of a shell on this machine, in which the stand-ins are found first."""
+        environ = self.workspace.environment()
+        return environ | {"PATH": f"{self.programs}:{environ['PATH']}"} | variables
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.programs / name
+        path.write_text(text)
+        path.chmod(0o755)

@@ -65,12 +65,16 @@ class Launchd:
         """Return the text of the agent file."""
         return agent_file.render(plan)
 
+    def is_current(self, plan: Plan) -> bool:
+        """Whether the agent file is what would be written."""
+        return self._read() == agent_file.render(plan)
+
     def install(self, plan: Plan, tell: Tell) -> None:
         """See `ServiceManager.install`."""
         domain = self._domain()
         path, text = self.path, agent_file.render(plan)
         try:
-            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+            if self._read() == text:
                 tell(f"unchanged: {path}")
             else:
                 write_private(path, text.encode())
@@ -118,6 +122,10 @@ class Launchd:
     def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
         """Return the tail command; it goes on with a new file when the log is set aside."""
         return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self._log_file)]
+
+    def _read(self) -> str | None:
+        path = self.path
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
     def _domain(self) -> str:
         """Return the domain of the user's graphical session, else that of the user alone, as over ssh."""

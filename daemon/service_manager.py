@@ -67,6 +67,9 @@ class ServiceManager(Protocol):
     def render(self, plan: Plan) -> str:
         """Return the text of the file."""
 
+    def is_current(self, plan: Plan) -> bool:
+        """Whether the file that is there is what would be written."""
+
     def install(self, plan: Plan, tell: Tell) -> None:
         """Write the file, let the service start with the user's session and now, and wait until it says it is ready.
 

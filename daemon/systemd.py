@@ -88,6 +88,11 @@ class Systemd:
         """Return the text of the unit file."""
         return unit_file.render(plan)
 
+    def is_current(self, plan: Plan) -> bool:
+        """Whether the unit file is what would be written, with or without namespaces."""
+        written = _read(self.path)
+        return written in (unit_file.render(plan), unit_file.render(plan, namespaces=False))
+
     def install(self, plan: Plan, tell: Tell) -> None:
         """See `ServiceManager.install`. Where the machine forbids user namespaces the unit goes without them."""
         self.check()
@@ -164,7 +169,7 @@ class Systemd:
     def _write(self, text: str, tell: Tell) -> None:
         path = self.path
         try:
-            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+            if _read(path) == text:
                 tell(f"unchanged: {path}")
             else:
                 write_whole(path, text.encode(), mode=0o644)
@@ -235,6 +240,10 @@ class Systemd:
 
     def _systemctl(self, *arguments: str, limit: float = 15.0) -> Ran:
         return run("systemctl", "--user", *arguments, limit=limit, environ=self._environ)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def _remove(path: Path, tell: Tell) -> None:

@@ -19,6 +19,7 @@ _VERBS = {
     "backfill": "Send sessions that are history: files, folders, or everything.",
     "config": "Show every setting, its value and where it came from.",
     "demo": "Watch a sample session become a trace; nothing leaves this machine.",
+    "doctor": "Check everything the daemon needs, with a hint for what is wrong.",
     "install": "Run the daemon as a service of this user.",
     "login": "Write the project's key and host to config.toml, after checking them.",
     "logs": "Show the log of the service.",

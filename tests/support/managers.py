@@ -190,6 +190,13 @@ class Managers:
         """Tell the stand-ins something."""
         (self.folder / name).write_text(text)
 
+    def install(self) -> None:
+        """Have a unit that is enabled and runs."""
+        self.unit.parent.mkdir(parents=True)
+        self.unit.touch()
+        self.say("enabled")
+        self.say("active")
+
     def environment(self, **variables: str) -> dict[str, str]:
         """Return the environment of a shell on this machine, in which the stand-ins are found first."""
         environ = self.workspace.environment()

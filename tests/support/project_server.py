@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Self
 
 from tests.support.capture_server import CaptureServer, Refusal, Request
 
@@ -19,13 +21,26 @@ class ProjectServer(CaptureServer):
         keys: keys that belong to a project.
         ahead: by how much its clock is ahead of this machine's.
         ai_path: whether capture has the AI path.
+        tls: with it the server speaks https.
     """
 
-    def __init__(self, *keys: str, ahead: timedelta = timedelta(0), ai_path: bool = True) -> None:
+    def __init__(
+        self, *keys: str, ahead: timedelta = timedelta(0), ai_path: bool = True, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(ai_path=ai_path)
+        self._tls = tls
         self.keys = set(keys)
         self.ahead = ahead
         self.questions: list[dict[str, object]] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     def _accept(self, request: Request) -> None:
         if not request.path.startswith("/flags/"):

@@ -19,6 +19,7 @@ VERBS = (
     "backfill",
     "config",
     "demo",
+    "doctor",
     "install",
     "login",
     "logs",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import stat
 import sys
 from pathlib import Path
@@ -115,3 +117,31 @@ async def test_a_shell_that_overrules_the_file_is_warned_of(workspace: Workspace
         ended = await login(workspace, "--host", server.url, POSTHOG_API_KEY="phc_another_key_altogether")
     assert ended.status == 0
     assert "POSTHOG_API_KEY of this shell's environment comes before config.toml" in ended.stderr
+
+
+async def test_at_a_terminal_it_asks_and_shows_no_key(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server:
+        controller, terminal = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "daemon.cli", "login"),
+            cwd=ROOT,
+            env=environment(workspace, TERM="dumb"),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        seen = ""
+        try:
+            async with asyncio.timeout(30):
+                for prompt, answer in (("(phc_...): ", KEY), ("posthog.com]: ", server.url), ("[Y/n]: ", "")):
+                    while not seen.endswith(prompt):
+                        seen += (await asyncio.to_thread(os.read, controller, 1000)).decode()
+                    os.write(controller, f"{answer}\n".encode())
+                status = await process.wait()
+        finally:
+            os.close(controller)
+    assert status == 0
+    assert KEY not in seen
+    assert config(workspace).read_text() == f'api_key = "{KEY}"\nhost = "{server.url}"\nenabled = true\n'

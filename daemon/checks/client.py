@@ -1,0 +1,173 @@
+"""Checks of Claude Code: is it there, does it write logs, does something else send them too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon.catalog import project_files, project_folders
+from daemon.checks import Finding, failure, fine, warning
+from daemon.claude_settings import UnreadableFileError, read_env, read_regular
+from daemon.command import CommandError, run
+from daemon.settings import APP_NAME
+from llma_core.claude_code.records import AssistantRecord, SystemRecord, UserRecord, decode
+from llma_core.errors import RecordError
+
+__all__ = ["check_client", "check_logs", "check_persistence", "check_plugin", "logged_folders"]
+
+_DAY = 86_400.0
+_FEW_DAYS = 7
+_GLANCE_LINES = 30
+_GLANCE_BYTES = 1024 * 1024
+_PLUGINS = frozenset({"posthog", "posthog-telemetry"})
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_NO_HISTORY = "CLAUDE_CODE_SKIP_PROMPT_HISTORY"
+
+
+def check_client(environ: Mapping[str, str], home: Path) -> Finding:
+    """Say which Claude Code there is."""
+    places = (home / ".local" / "bin" / "claude", home / ".claude" / "local" / "claude")
+    found = shutil.which("claude", path=environ.get("PATH")) or next(
+        (str(each) for each in places if each.exists()), None
+    )
+    if found is None:
+        return warning(
+            "Claude Code",
+            "no program claude on the PATH",
+            "nothing to do where sessions come from an editor, an app or the SDK: their logs are followed alike",
+        )
+    try:
+        ran = run(found, "--version", environ=environ)
+    except CommandError as error:
+        return warning("Claude Code", str(error), f"run `{found} --version` and see")
+    version = (ran.stdout.split() or ["?"])[0]
+    if ran.status != 0 or not version[:1].isdigit():
+        return warning(
+            "Claude Code", f"{found} does not tell its version ({ran.complaint})", f"run `{found} --version`"
+        )
+    return fine("Claude Code", f"{version} ({found})")
+
+
+def check_logs(config_dirs: Sequence[Path], now: float) -> Iterator[Finding]:
+    """Say what logs there are, and how old the newest is.
+
+    Args:
+        config_dirs: Claude Code's configuration folders.
+        now: seconds since the epoch.
+    """
+    for folder in config_dirs:
+        root = folder / "projects"
+        times = [
+            status.st_mtime
+            for project in project_folders(root)
+            for path, status in project_files(project)
+            if path.endswith(".jsonl")
+        ]
+        if times:
+            days = max(0.0, now - max(times)) / _DAY
+            age = "today" if days < 1 else f"{days:.0f} days ago"
+            yield fine("logs", f"{len(times):,} in {root}, the newest written {age}")
+        else:
+            yield warning(
+                "logs",
+                f"none in {root}",
+                "start a Claude Code session; set CLAUDE_CONFIG_DIR if it keeps them elsewhere",
+            )
+
+
+def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Say whether Claude Code is told to write no logs, or to remove them soon."""
+    findings = []
+    places = [(f"the environment's {_NO_HISTORY}", environ.get(_NO_HISTORY, ""))]
+    for folder in config_dirs:
+        path = folder / "settings.json"
+        places.append((f"{_NO_HISTORY} in {path}", _env(folder).get(_NO_HISTORY, "")))
+        days = _document(folder).get("cleanupPeriodDays")
+        if isinstance(days, int) and not isinstance(days, bool) and days < _FEW_DAYS:
+            words = f"cleanupPeriodDays in {path} is {days}"
+            findings.append(
+                failure("session persistence", f"{words}, with which some versions write no logs", "remove it")
+                if days < 1
+                else warning("session persistence", f"{words}: older logs are removed", "give backfills more time")
+            )
+    findings += [
+        failure("session persistence", f"{place} keeps Claude Code from writing logs", "unset it")
+        for place, value in places
+        if value.strip().lower() in _TRUE
+    ]
+    yield from findings or [fine("session persistence", "on, except for runs with --no-session-persistence")]
+
+
+def check_plugin(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Finding:
+    """Say whether PostHog's own plugin sends the same sessions."""
+    for folder in config_dirs:
+        plugins = _document(folder).get("enabledPlugins")
+        names = [
+            name
+            for name, enabled in (plugins.items() if isinstance(plugins, dict) else ())
+            if enabled and name.partition("@")[0] in _PLUGINS
+        ]
+        variables = {**environ, **_env(folder)}
+        # The plugin takes no other spelling of true than this, in whatever case.
+        sends = variables.get("POSTHOG_LLMA_CC_ENABLED", "").lower() == "true" and variables.get("POSTHOG_API_KEY")
+        if names and sends:
+            return warning(
+                "PostHog plugin",
+                f"{names[0]} sends the same sessions at their end: PostHog keeps one of two events with the same id, "
+                "but both are uploaded, and trace views may show both for 30 days",
+                f"run `claude plugin disable {names[0]}`; or keep its other features and give the key to the daemon "
+                f"alone: `{APP_NAME} login --enable`, then take POSTHOG_LLMA_CC_ENABLED from Claude Code's environment",
+            )
+        if names:
+            return fine("PostHog plugin", f"{names[0]} is installed and not set up to send sessions")
+    return fine("PostHog plugin", "not enabled")
+
+
+def logged_folders(config_dirs: Sequence[Path]) -> list[str]:
+    """Return the folders that the newest log of each project was begun in."""
+    found: dict[str, None] = {}
+    for root in (folder / "projects" for folder in config_dirs):
+        for project in project_folders(root):
+            logs = [(status.st_mtime, path) for path, status in project_files(project) if path.endswith(".jsonl")]
+            if logs and (cwd := _first_folder(max(logs)[1])) is not None:
+                found[cwd] = None
+    return list(found)
+
+
+def _first_folder(path: str) -> str | None:
+    try:
+        with Path(path).open("rb") as log:
+            for _ in range(_GLANCE_LINES):
+                line = log.readline(_GLANCE_BYTES)
+                if not line.endswith(b"\n"):
+                    return None
+                try:
+                    record = decode(line)
+                except RecordError:
+                    continue
+                if isinstance(record, UserRecord | AssistantRecord | SystemRecord) and record.cwd:
+                    return record.cwd
+    except OSError:
+        # It has been removed meanwhile; another one will tell.
+        return None
+    return None
+
+
+def _env(folder: Path) -> Mapping[str, str]:
+    try:
+        return read_env(folder)
+    except UnreadableFileError:
+        # A problem of the configuration, and told as one.
+        return {}
+
+
+def _document(folder: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads((read_regular(folder / "settings.json") or b"{}").decode("utf-8-sig"))
+    except (UnreadableFileError, ValueError, RecursionError):
+        # A problem of the configuration, and told as one.
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,78 @@
+"""Checks of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from daemon.checks import Finding, failure, fine, warning
+from daemon.patterns import Folders
+from daemon.settings import APP_NAME, Settings
+
+__all__ = ["check_keys", "check_patterns", "check_sending", "report_problems"]
+
+
+def report_problems(problems: Sequence[str]) -> Iterator[Finding]:
+    """Give each problem that keeps the settings from being read."""
+    for problem in problems:
+        what, _, advice = problem.rpartition("; ")
+        yield failure("config", what or advice, advice if what else f"`{APP_NAME} config` shows where it stands")
+
+
+def check_sending(settings: Settings) -> Iterator[Finding]:
+    """Say whether the settings allow sending, and what was odd about them."""
+    reason = settings.why_disabled()
+    if reason is None:
+        yield fine("config", f"sending to {settings.host}, content level {settings.content_level}")
+    else:
+        what, _, advice = reason.partition(": ")
+        yield failure("config", what, f"{advice or reason}, or run `{APP_NAME} login`")
+    for words in settings.warnings:
+        yield warning("config", words, f"`{APP_NAME} config` shows what holds")
+
+
+def check_keys(settings: Settings) -> Iterator[Finding]:
+    """Say whether each key has the form of a project's: the user-wide one, and those of `[[project]]` tables."""
+    given = [(settings.api_key, settings.source("api_key"))] if settings.api_key is not None else []
+    given += [(table.values["api_key"], table.label) for table in settings.projects if "api_key" in table.values]
+    if not given and settings.why_disabled() is None:
+        yield fine("key", "none of your own: projects bring theirs")
+    elif not given:
+        yield failure("key", "no key is set", f"`{APP_NAME} login` asks for it, checks it and writes it")
+    for key, source in given:
+        if key.reveal().startswith("phc_"):
+            yield fine("key", f"{key.masked()} ({source})")
+        else:
+            yield warning(
+                "key",
+                f"{key.masked()} ({source}) does not start with phc_, as project keys do",
+                "compare it with the key in the project's settings in PostHog",
+            )
+
+
+def check_patterns(settings: Settings, folders: Sequence[str]) -> Iterator[Finding]:
+    """Name the patterns that match none of the *folders* that logs name: one of them may be misspelled."""
+    patterns = [("include pattern", each, settings.source("include")) for each in settings.include]
+    patterns += [("exclude pattern", each, settings.source("exclude")) for each in settings.exclude]
+    patterns += [("path", each, table.label) for table in settings.projects for each in table.path]
+    if not patterns:
+        yield fine("patterns", "none: all folders are followed alike")
+        return
+    if not folders:
+        yield fine("patterns", f"{len(patterns)}, and no log yet that they could be compared with")
+        return
+    idle = [each for each in patterns if not _matches(each[1], folders)]
+    for what, pattern, source in idle:
+        yield warning(
+            "patterns",
+            f"{what} {pattern!r} matches none of the {len(folders)} folders that logs name",
+            f"correct it in {source}; `~`, `*` and `**` are as in .gitignore",
+        )
+    if not idle:
+        followed = Folders(settings.include, settings.exclude)
+        number = sum(followed.allow(folder) for folder in folders)
+        yield fine("patterns", f"{number} of the {len(folders)} folders that logs name are followed")
+
+
+def _matches(pattern: str, folders: Sequence[str]) -> bool:
+    named = Folders(include=[pattern])
+    return any(named.allow(folder) for folder in folders)

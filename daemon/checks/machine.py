@@ -1,0 +1,127 @@
+"""Checks of folders, file systems and the limits of the machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from daemon.checks import Finding, failure, fine, warning
+from daemon.file_system import file_system_of, is_network
+
+__all__ = ["check_disk", "check_logs_place", "check_permissions", "check_state_place", "check_watches"]
+
+_OTHERS = 0o077
+_MEGABYTE = 1_000_000
+_LITTLE_SPACE = 1000 * _MEGABYTE
+_NO_SPACE = 100 * _MEGABYTE
+# Watches are shared with editors and everything else the user runs.
+_SHARE_OF_WATCHES = 0.5
+
+
+def check_permissions(state_dir: Path, config_dirs: Sequence[Path]) -> Iterator[Finding]:
+    """Say whether the state can be written by nobody else, and the logs be read."""
+    try:
+        yield _judge_state(state_dir)
+    except OSError as error:
+        yield failure(
+            "permissions",
+            f"{state_dir} cannot be looked at ({(error.strerror or str(error)).lower()})",
+            "make its folders yours, or set POSTHOG_LLMA_STATE_DIR",
+        )
+    for folder in (each / "projects" for each in config_dirs):
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            yield failure("permissions", f"{folder} cannot be read", f"run chmod u+rx {shlex.quote(str(folder))}")
+
+
+def _judge_state(state_dir: Path) -> Finding:
+    if not state_dir.exists():
+        above = _existing(state_dir)
+        if os.access(above, os.W_OK | os.X_OK):
+            return fine("permissions", f"{state_dir} is made at the first start")
+        return failure("permissions", f"{state_dir} cannot be made", "make it yourself, or set POSTHOG_LLMA_STATE_DIR")
+    status = state_dir.stat()
+    if not state_dir.is_dir():
+        return failure("permissions", f"{state_dir} is not a folder", "set POSTHOG_LLMA_STATE_DIR to another")
+    if status.st_uid != os.getuid():
+        return failure("permissions", f"{state_dir} is another user's", "set POSTHOG_LLMA_STATE_DIR to one of yours")
+    if status.st_mode & _OTHERS:
+        return failure(
+            "permissions", f"{state_dir} is open to other users", f"run chmod 700 {shlex.quote(str(state_dir))}"
+        )
+    if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
+        return failure(
+            "permissions", f"{state_dir} cannot be written", f"run chmod u+rwx {shlex.quote(str(state_dir))}"
+        )
+    return fine("permissions", f"{state_dir} is yours alone")
+
+
+def check_state_place(state_dir: Path) -> Finding:
+    """Say whether the state is on a disk of this machine."""
+    kind = file_system_of(state_dir)
+    if kind is not None and is_network(kind):
+        return failure(
+            "state folder",
+            f"{state_dir} is on a network file system ({kind}), where SQLite's locks cannot be relied on",
+            "set POSTHOG_LLMA_STATE_DIR to a folder on a disk of this machine",
+        )
+    return fine("state folder", f"{state_dir} is on a local file system ({kind or 'unknown'})")
+
+
+def check_logs_place(config_dirs: Sequence[Path]) -> Iterator[Finding]:
+    """Name log folders on network file systems."""
+    for folder in config_dirs:
+        kind = file_system_of(folder) if folder.exists() else None
+        if kind is not None and is_network(kind):
+            yield warning(
+                "log folder",
+                f"{folder} is on a network file system ({kind}), which does not tell of changes made elsewhere",
+                "nothing to do: its files are looked at every few seconds",
+            )
+
+
+def check_disk(state_dir: Path) -> Finding:
+    """Say whether there is room for the state, which takes some bytes for each event."""
+    free = shutil.disk_usage(_existing(state_dir)).free
+    words = f"{free // _MEGABYTE:,} MB free for {state_dir}"
+    if free < _NO_SPACE:
+        return failure(
+            "disk space", words, "make room: without it nothing can be noted as delivered, so nothing is sent"
+        )
+    if free < _LITTLE_SPACE:
+        return warning("disk space", words, "make room")
+    return fine("disk space", words)
+
+
+def check_watches(
+    config_dirs: Sequence[Path], limit_file: Path = Path("/proc/sys/fs/inotify/max_user_watches")
+) -> Finding:
+    """Say whether the kernel lets all folders of logs be watched."""
+    if sys.platform != "linux":
+        return fine("watches", "this system needs none for each folder")
+    folders = sum(_count_folders(folder / "projects") for folder in config_dirs)
+    try:
+        limit = int(limit_file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return warning("watches", f"{limit_file} does not tell the limit", "nothing to do")
+    words = f"{folders:,} folders to watch, and {limit:,} watches for everything you run"
+    if folders > limit * _SHARE_OF_WATCHES:
+        return warning(
+            "watches",
+            words,
+            f"run sudo sysctl fs.inotify.max_user_watches={max(524_288, 4 * folders)}; "
+            "what cannot be watched is looked at every few seconds",
+        )
+    return fine("watches", words)
+
+
+def _count_folders(root: Path) -> int:
+    return sum(1 for _ in os.walk(root)) if root.is_dir() else 0
+
+
+def _existing(path: Path) -> Path:
+    """Return *path*, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.parents) if each.exists())

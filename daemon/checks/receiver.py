@@ -1,0 +1,95 @@
+"""Checks of PostHog: reachable, its clock, and whether it knows the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from daemon.checks import Finding, failure, fine, warning
+from daemon.posthog import Answer, PostHog, ProxyUnusableError, proxy_for
+from daemon.settings import APP_NAME, Secret, Settings
+
+__all__ = ["check_receivers"]
+
+_BAD_REQUEST = 400
+_UNAUTHORIZED = 401
+_PROXY_AUTHENTICATION = 407
+
+# Events carry the times of the logs. A minute moves them visibly; PostHog takes those of tomorrow for those of now.
+_SKEW_WARNING = 60.0
+_SKEW_FAILURE = 3600.0
+
+
+def check_receivers(settings: Settings, *, pause: float = 1.0) -> Iterator[Finding]:
+    """Ask every PostHog that the user's own configuration sends to, without sending an event.
+
+    Args:
+        settings: without any key nothing is asked.
+        pause: seconds before a second attempt.
+    """
+    pairs = list(dict.fromkeys(settings.pairs()))
+    if not pairs and settings.why_disabled() is not None:
+        for name in ("capture", "clock", "key accepted"):
+            yield warning(name, "not checked, because no key is set", f"`{APP_NAME} login` sets one")
+    for host, key in pairs:
+        yield from _check_receiver(host, key, pause)
+
+
+def _check_receiver(host: str, key: Secret, pause: float) -> Iterator[Finding]:
+    try:
+        with PostHog(host, pause=pause) as posthog:
+            path, answer = posthog.ask_capture(key)
+            yield _judge_capture(host, path, answer)
+            yield _judge_clock(answer)
+            if answer.status is None:
+                yield warning("key accepted", "not checked, because nothing answers", "see capture")
+                return
+            verdict, answer = posthog.judge_key(key)
+    except ProxyUnusableError as error:
+        yield failure("capture", str(error), "correct HTTPS_PROXY or ALL_PROXY")
+        return
+    if verdict == "accepted":
+        yield fine("key accepted", f"{host} knows {key.masked()}")
+    elif verdict == "unknown":
+        yield failure(
+            "key accepted",
+            f"{host} knows no project with the key {key.masked()}, and drops its events without a word",
+            f"copy it from the project's settings, mind the region (us, eu), and run `{APP_NAME} login`",
+        )
+    else:
+        said = answer.reason or f"it answered {answer.status}"
+        yield warning(
+            "key accepted",
+            f"{host} cannot tell ({said})",
+            "look whether the first trace arrives in PostHog",
+        )
+
+
+def _judge_capture(host: str, path: str, answer: Answer) -> Finding:
+    proxy = proxy_for(host)
+    way = f" through the proxy {proxy}" if proxy else ""
+    if answer.status == _BAD_REQUEST and "<" not in answer.body:
+        secure = ", TLS verified" if host.startswith("https:") else ""
+        return fine("capture", f"{host}{path} answers{way}{secure}")
+    if answer.status is None:
+        hint = "check POSTHOG_HOST, the network and HTTPS_PROXY"
+        if "CERTIFICATE" in answer.reason.upper():
+            hint = "add the certificate authority of your company to the system's trust store"
+        return failure("capture", f"{host} cannot be reached{way} ({answer.reason})", hint)
+    hint = {
+        _UNAUTHORIZED: "POSTHOG_API_KEY must be a project's key, which begins with phc_",
+        _PROXY_AUTHENTICATION: "the proxy asks for a user and a password: put them into HTTPS_PROXY",
+    }.get(answer.status, "check POSTHOG_HOST: it must be a PostHog ingestion host, not behind a login or a portal")
+    return failure("capture", f"{host}{path} answers with {answer.status}{way}", hint)
+
+
+def _judge_clock(answer: Answer) -> Finding:
+    if answer.ahead is None:
+        return warning("clock", "not checked: the server tells no time", "compare this machine's clock by hand")
+    seconds = abs(answer.ahead)
+    words = f"this machine's clock is {seconds:.0f} s {'ahead of' if answer.ahead > 0 else 'behind'} PostHog's"
+    hint = "set it by the network (timedatectl set-ntp true): events carry its times"
+    if seconds >= _SKEW_FAILURE:
+        return failure("clock", words, hint)
+    if seconds >= _SKEW_WARNING:
+        return warning("clock", words, hint)
+    return fine("clock", "agrees with PostHog's")

@@ -1,0 +1,93 @@
+"""Checks of the service: installed, running, up to date, with the settings of this shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from daemon import lock
+from daemon.checks import Finding, failure, fine, warning
+from daemon.plan import Plan
+from daemon.service_environment import EnvironmentFileError, environment_file, find_missing, read_environment
+from daemon.service_manager import ManagerError, ServiceManager
+from daemon.settings import APP_NAME
+
+__all__ = ["check_environment", "check_service"]
+
+
+def check_service(manager: ServiceManager, state_dir: Path, plan: Plan | None) -> Iterator[Finding]:
+    """Say how the service stands.
+
+    Args:
+        manager: this machine's service manager.
+        state_dir: the state directory.
+        plan: what would be installed now; None where that cannot be told.
+    """
+    pid = lock.holder(state_dir)
+    outside = f"a daemon runs outside of a service (pid {pid})"
+    try:
+        manager.check()
+        state = manager.state()
+    except ManagerError as error:
+        if pid is not None:
+            yield fine("service", outside)
+        else:
+            yield warning("service", str(error), f"run `{APP_NAME} run` under a supervisor of yours")
+        return
+    if not state.installed:
+        if pid is not None:
+            yield warning("service", outside, f"`{APP_NAME} install` keeps it running after you log in again")
+        else:
+            yield warning("service", "not installed, and no daemon runs", f"`{APP_NAME} install` runs it from now on")
+        return
+    if not state.running:
+        yield failure(
+            "service",
+            f"installed, and does not run: {state.words}",
+            f"`{APP_NAME} logs` shows why, `{APP_NAME} restart` starts it",
+        )
+    elif plan is not None and not manager.is_current(plan):
+        yield warning(
+            "service",
+            f"runs, but {manager.path} is not what this version would write",
+            f"run `{APP_NAME} install` again",
+        )
+    else:
+        lingers = {True: ", logged in or not", False: " while you are logged in (`install --linger`: always)"}
+        yield fine(
+            "service", f"runs under {manager.name}{lingers.get(state.lingers, '') if state.lingers is not None else ''}"
+        )
+
+
+def check_environment(
+    manager: ServiceManager, shell: Mapping[str, str], *, config_file: Path, home: Path
+) -> Iterator[Finding]:
+    """Name what is set in this shell and does not hold in the service, where one is installed.
+
+    Args:
+        manager: this machine's service manager.
+        shell: the environment of this process.
+        config_file: the config.toml that both read.
+        home: the user's home folder.
+    """
+    variables = environment_file(config_file)
+    try:
+        if not manager.state().installed:
+            return
+        service = {**manager.environment(), **read_environment(variables)}
+    except ManagerError:
+        # There is no service then, which is told by the check of it.
+        return
+    except EnvironmentFileError as error:
+        what, _, advice = str(error).rpartition("; ")
+        yield failure("environment", what, advice)
+        return
+    missing = [each.variable for each in find_missing(shell, service, config_file=config_file, home=home)]
+    if missing:
+        yield warning(
+            "environment",
+            f"set in this shell and not seen by the service: {', '.join(missing)}",
+            f"`{APP_NAME} install --yes` writes them to {config_file.parent}",
+        )
+    else:
+        yield fine("environment", "the service sees the settings of this shell")

@@ -1,0 +1,370 @@
+"""`doctor`: what it says of a machine where all is well, and of one thing after the other that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.capture_server import Answer
+from tests.support.client import Workspace
+from tests.support.managers import Managers
+from tests.support.processes import KEY, environment, following, put_logs, tree, verb
+from tests.support.project_server import ProjectServer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the service is systemd's here")
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Machine:
+    """A machine where all is well: configured, logs there, service installed and running, a client on the PATH."""
+
+    managers: Managers
+    server: ProjectServer
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.managers.workspace
+
+    @property
+    def config(self) -> Path:
+        return self.workspace.home / ".config" / "posthog-llma-daemon" / "config.toml"
+
+    def env(self, **variables: str) -> dict[str, str]:
+        path = self.managers.environment()["PATH"]
+        own = environment(self.workspace) | {"PATH": path}
+        return own | variables
+
+    async def doctor(self, **variables: str) -> tuple[int, dict[str, Json]]:
+        """Return the exit status and the worst finding of each name."""
+        ended = await verb(self.workspace, "doctor", "--json", env=self.env(**variables))
+        assert ended.stderr == ""
+        assert KEY not in ended.stdout
+        document = json.loads(ended.stdout)
+        order = ["ok", "warning", "fail"]
+        findings: dict[str, Json] = {}
+        for finding in document["checks"]:
+            known = findings.get(finding["name"])
+            if known is None or order.index(finding["level"]) > order.index(known["level"]):
+                findings[finding["name"]] = finding
+            assert finding["level"] == "ok" or finding["hint"], finding
+        assert document["ok"] == (ended.status == 0) == all(each["level"] != "fail" for each in findings.values())
+        return ended.status, findings
+
+    def tell_client(self, document: Json) -> None:
+        """Write Claude Code's settings."""
+        (self.workspace.config / "settings.json").write_text(json.dumps(document))
+
+
+@pytest.fixture
+async def machine(workspace: Workspace) -> AsyncIterator[Machine]:
+    async with ProjectServer(KEY) as server:
+        machine = Machine(Managers(workspace), server)
+        put_logs(workspace, tree())
+        machine.config.parent.mkdir(parents=True)
+        machine.config.write_text(
+            f'api_key = "{KEY}"\nenabled = true\nhost = "{server.url}"\nclaude_config_dir = "{workspace.config}"\n'
+            f'state_dir = "{workspace.state}"\ndistinct_id = "ada@example.com"\n'
+        )
+        machine.config.chmod(0o600)
+        claude = machine.managers.programs / "claude"
+        claude.write_text("#!/bin/sh\necho '2.1.329 (Claude Code)'\n")
+        claude.chmod(0o755)
+        machine.managers.install()
+        workspace.state.mkdir(mode=0o700)
+        yield machine
+        assert server.events == []
+        assert server.violations == []
+
+
+async def test_where_all_is_well_it_says_so(machine: Machine) -> None:
+    status, findings = await machine.doctor()
+    assert {name: each["message"] for name, each in findings.items() if each["level"] == "fail"} == {}
+    assert status == 0
+    assert {
+        "config",
+        "key",
+        "capture",
+        "clock",
+        "key accepted",
+        "permissions",
+        "state folder",
+        "disk space",
+        "Claude Code",
+        "logs",
+        "watches",
+        "patterns",
+        "session persistence",
+        "PostHog plugin",
+        "service",
+        "environment",
+    } <= findings.keys()
+    assert "2.1.329" in findings["Claude Code"]["message"]
+    assert findings["key accepted"]["message"].endswith("knows phc_a_**********")
+
+
+async def test_people_get_one_line_a_check(machine: Machine) -> None:
+    shown = await verb(machine.workspace, "doctor", env=machine.env())
+    _, findings = await machine.doctor()
+    lines = shown.stdout.splitlines()
+    assert {line[9:].partition(":")[0] for line in lines} == findings.keys()
+    assert all(line.split()[0] in ("ok", "warning", "fail") for line in lines)
+    assert KEY not in shown.stdout
+
+
+async def test_nothing_is_set_up(workspace: Workspace) -> None:
+    managers = Managers(workspace)
+    ended = await verb(workspace, "doctor", env=managers.environment())
+    assert ended.status == 1
+    for words in ("fail     config:", "fail     key:", "warning  capture: not checked", "posthog-llma-daemon login"):
+        assert words in ended.stdout
+    assert not workspace.state.exists()
+    assert not list(workspace.home.rglob("*"))
+
+
+async def test_settings_that_cannot_be_read(machine: Machine) -> None:
+    machine.config.chmod(0o644)
+    status, findings = await machine.doctor(POSTHOG_LLMA_CONTENT="some")
+    assert (status, list(findings)) == (1, ["config"])
+    shown = await verb(machine.workspace, "doctor", env=machine.env(POSTHOG_LLMA_CONTENT="some"))
+    assert f"chmod 600 {machine.config}" in shown.stdout
+    assert "POSTHOG_LLMA_CONTENT" in shown.stdout
+
+
+async def check(machine: Machine, name: str, level: str, *words: str, **variables: str) -> None:
+    """One thing is found, and nothing else is worse for it."""
+    status, findings = await machine.doctor(**variables)
+    assert findings[name]["level"] == level, findings[name]
+    for word in words:
+        assert word in findings[name]["message"] + " -> " + findings[name]["hint"]
+    others = {other for other, each in findings.items() if each["level"] == "fail"} - {name}
+    assert others == set()
+    assert status == (1 if level == "fail" else 0)
+
+
+# ---------------------------------------------------------------------- PostHog
+
+
+async def test_a_key_that_belongs_to_no_project(machine: Machine) -> None:
+    machine.server.keys.clear()
+    await check(machine, "key accepted", "fail", machine.server.url, "phc_a_", "login")
+
+
+async def test_a_host_that_cannot_tell(machine: Machine) -> None:
+    machine.server.fault = lambda request: Answer(status=404) if request.path.startswith("/flags") else None
+    await check(machine, "key accepted", "warning", "404")
+
+
+async def test_an_older_installation_without_the_ai_path(machine: Machine) -> None:
+    machine.server.ai_path = False
+    await check(machine, "capture", "ok", "/batch/")
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(401, "POSTHOG_API_KEY"), (403, "POSTHOG_HOST"), (302, "POSTHOG_HOST"), (200, "POSTHOG_HOST")]
+)
+async def test_what_is_not_capture(machine: Machine, status: int, word: str) -> None:
+    answer = Answer(status=status, body=b"<html>")
+    machine.server.fault = lambda request: None if request.path.startswith("/flags") else answer
+    await check(machine, "capture", "fail", str(status), word)
+
+
+async def test_a_host_that_cannot_be_reached(machine: Machine) -> None:
+    _, findings = await machine.doctor(POSTHOG_HOST="http://127.0.0.1:9")
+    assert findings["capture"]["level"] == "fail"
+    assert "127.0.0.1:9" in findings["capture"]["message"]
+    assert findings["key accepted"]["level"] == "warning"
+
+
+async def test_a_proxy_is_named_without_its_password(machine: Machine) -> None:
+    proxy = "http://user:secret@127.0.0.1:9"
+    _, findings = await machine.doctor(http_proxy=proxy, POSTHOG_HOST=machine.server.url)
+    assert findings["capture"]["level"] == "fail"
+    assert "through the proxy http://127.0.0.1:9" in findings["capture"]["message"]
+    assert "secret" not in json.dumps(findings)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A folder with a certificate for this machine that nobody trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", *name],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return tmp_path
+
+
+async def test_a_certificate_that_is_not_trusted(machine: Machine, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    async with ProjectServer(KEY, tls=context) as server:
+        address = {"POSTHOG_HOST": server.url}
+        _, findings = await machine.doctor(**address)
+        assert findings["capture"]["level"] == "fail"
+        assert "trust store" in findings["capture"]["hint"]
+        _, findings = await machine.doctor(SSL_CERT_FILE=str(certificate / "cert.pem"), **address)
+        assert "TLS verified" in findings["capture"]["message"]
+        assert findings["key accepted"]["level"] == "ok"
+
+
+@pytest.mark.parametrize(("minutes", "level"), [(5, "warning"), (-5, "warning"), (120, "fail")])
+async def test_a_clock_that_goes_wrong(machine: Machine, minutes: int, level: str) -> None:
+    machine.server.ahead = timedelta(minutes=minutes)
+    await check(machine, "clock", level, "behind" if minutes > 0 else "ahead")
+
+
+async def test_every_project_of_the_configuration_is_asked(machine: Machine) -> None:
+    async with ProjectServer() as other:
+        key = "phc_a_key_of_another_project"
+        with machine.config.open("a") as file:
+            file.write(f'[[project]]\npath = "~/elsewhere"\napi_key = "{key}"\nhost = "{other.url}"\n')
+        await check(machine, "key accepted", "fail", other.url)
+        other.keys.add(key)
+        await check(machine, "key accepted", "ok", machine.server.url)
+        await check(machine, "patterns", "warning", "path '~/elsewhere'", f"{machine.config}, [[project]] 1")
+    assert other.events == []
+
+
+async def test_keys_that_projects_bring_are_not_asked_for(machine: Machine) -> None:
+    lines = machine.config.read_text().splitlines()
+    kept = [line for line in lines if line.partition(" ")[0] not in ("api_key", "enabled", "host")]
+    machine.config.write_text("\n".join(['enabled = "projects"', *kept]))
+    _, findings = await machine.doctor()
+    assert findings["key"]["message"].startswith("none of your own")
+    assert "capture" not in findings
+    assert {each["level"] for name, each in findings.items() if name != "service"} == {"ok"}
+
+
+# ---------------------------------------------------------------------- the machine
+
+
+async def test_a_state_folder_that_others_can_enter(machine: Machine) -> None:
+    machine.workspace.state.chmod(0o755)
+    await check(machine, "permissions", "fail", f"chmod 700 {machine.workspace.state}")
+
+
+async def test_logs_that_cannot_be_read(machine: Machine) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root can read everything")
+    projects = machine.workspace.config / "projects"
+    projects.chmod(0)
+    _, findings = await machine.doctor()
+    projects.chmod(0o700)
+    assert findings["permissions"]["level"] == "fail"
+
+
+async def test_a_pattern_that_matches_nothing(machine: Machine) -> None:
+    with machine.config.open("a") as file:
+        file.write('include = ["/home/ada-path-marker/**"]\nexclude = ["~/secert"]\n')
+    await check(machine, "patterns", "warning", "exclude pattern '~/secert'", str(machine.config))
+    machine.config.write_text(machine.config.read_text().replace("~/secert", "orchard"))
+    await check(machine, "patterns", "ok", "7 of the 8 folders")
+
+
+# ---------------------------------------------------------------------- Claude Code
+
+
+async def test_no_client(machine: Machine) -> None:
+    (machine.managers.programs / "claude").unlink()
+    await check(machine, "Claude Code", "warning", "PATH", PATH=f"{machine.managers.programs}:/usr/bin:/bin")
+
+
+async def test_a_client_that_fails(machine: Machine) -> None:
+    (machine.managers.programs / "claude").write_text("#!/bin/sh\necho broken >&2; exit 1\n")
+    await check(machine, "Claude Code", "warning", "broken")
+
+
+async def test_no_logs(machine: Machine) -> None:
+    shutil.rmtree(machine.workspace.config / "projects")
+    await check(machine, "logs", "warning", str(machine.workspace.config / "projects"))
+
+
+@pytest.mark.parametrize(
+    ("document", "level", "word"),
+    [
+        ({"env": {"CLAUDE_CODE_SKIP_PROMPT_HISTORY": "1"}}, "fail", "CLAUDE_CODE_SKIP_PROMPT_HISTORY"),
+        ({"cleanupPeriodDays": 0}, "fail", "cleanupPeriodDays"),
+        ({"cleanupPeriodDays": 2}, "warning", "cleanupPeriodDays"),
+        ({"cleanupPeriodDays": 30}, "ok", "--no-session-persistence"),
+        ({"cleanupPeriodDays": True}, "ok", "on"),
+    ],
+    ids=str,
+)
+async def test_sessions_that_are_not_kept(machine: Machine, document: Json, level: str, word: str) -> None:
+    machine.tell_client(document)
+    await check(machine, "session persistence", level, word)
+
+
+async def test_sessions_of_this_shell_that_are_not_kept(machine: Machine) -> None:
+    await check(machine, "session persistence", "fail", "environment", CLAUDE_CODE_SKIP_PROMPT_HISTORY="true")
+
+
+async def test_posthogs_own_plugin_beside_it(machine: Machine) -> None:
+    plugins = {"enabledPlugins": {"other@x": True, "posthog@posthog": True}}
+    machine.tell_client(plugins | {"env": {"POSTHOG_LLMA_CC_ENABLED": "True", "POSTHOG_API_KEY": KEY}})
+    await check(machine, "PostHog plugin", "warning", "claude plugin disable posthog@posthog", "uploaded", "30 days")
+
+
+@pytest.mark.parametrize(
+    ("enabled", "variables", "word"),
+    [
+        (True, {}, "not set up to send"),
+        # The plugin does not take this for true.
+        (True, {"POSTHOG_LLMA_CC_ENABLED": "1", "POSTHOG_API_KEY": KEY}, "not set up to send"),
+        (False, {"POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_API_KEY": KEY}, "not enabled"),
+    ],
+)
+async def test_a_plugin_that_sends_nothing(
+    machine: Machine, enabled: bool, variables: dict[str, str], word: str
+) -> None:
+    machine.tell_client({"enabledPlugins": {"posthog@claude-plugins-official": enabled}, "env": variables})
+    await check(machine, "PostHog plugin", "ok", word)
+
+
+# ---------------------------------------------------------------------- the service
+
+
+async def test_a_service_that_does_not_run(machine: Machine) -> None:
+    (machine.managers.folder / "active").unlink()
+    await check(machine, "service", "fail", "failed", "posthog-llma-daemon restart")
+
+
+async def test_no_service(machine: Machine) -> None:
+    machine.managers.unit.unlink()
+    await check(machine, "service", "warning", "not installed", "posthog-llma-daemon install")
+
+
+async def test_a_daemon_in_a_terminal(machine: Machine) -> None:
+    machine.managers.unit.unlink()
+    async with following(machine.workspace, env=machine.env()) as daemon:
+        await check(machine, "service", "warning", f"outside of a service (pid {daemon.pid})")
+        machine.managers.say("no-bus")
+        await check(machine, "service", "ok", f"outside of a service (pid {daemon.pid})")
+
+
+async def test_no_user_manager(machine: Machine) -> None:
+    machine.managers.say("no-bus")
+    await check(machine, "service", "warning", "No medium found")
+
+
+async def test_what_only_this_shell_knows(machine: Machine) -> None:
+    variables = {"POSTHOG_LLMA_CONTENT": "metadata", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    await check(machine, "environment", "warning", *variables, "install --yes", **variables)

@@ -2,198 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import os
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
 from daemon import service as service_module
-from daemon import settings as settings_module
-from daemon.delivery import Delivery, Settle
-from daemon.notify import Notifier
+from daemon.delivery import Delivery
 from daemon.pipeline import Pipeline
-from daemon.preview import find_logs, preview
 from daemon.repository import Repositories
-from daemon.retry import RetryPolicy
-from daemon.routing import Route, Routing
-from daemon.service import Service
-from daemon.settings import Settings
+from daemon.routing import Routing
 from daemon.settlement import Settlement
-from daemon.sinks.capture import CaptureSink
 from daemon.store import Store
 from daemon.sweep import Sweep
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.machine import YEAR, Logged, Machine, a_session, of_lines, span_ids, times_each_came
 from tests.support.processes import SECRET, append, bodies, many_sessions, now, session_id, tree, until
-
-Logged = list[MutableMapping[str, Any]]
-
-YEAR = 365 * 86400.0
-
-
-class _Ready(Notifier):
-    """A service manager that is waited for."""
-
-    def __init__(self, event: asyncio.Event) -> None:
-        super().__init__({})
-        self._event = event
-
-    def ready(self, status: str | None = None) -> bool:
-        self._event.set()
-        return super().ready(status)
-
-
-def deliver(route: Route, settle: Settle) -> Delivery:
-    sink = CaptureSink(route.host, route.key.reveal())
-    return Delivery(sink, settle=settle, retry=RetryPolicy(base=0.05, cap=0.2))
-
-
-class Machine:
-    """A user's machine in small: Claude Code's config folder, and the daemon's state."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.config = root / "config"
-        self.state = root / "state"
-        self.projects = self.config / "projects"
-        self.projects.mkdir(parents=True)
-        self.state.mkdir(mode=0o700)
-        self.config_file = root / "config.toml"
-
-    def writes_config(self, content: str) -> None:
-        """Write the user's config.toml."""
-        self.config_file.write_text(content)
-        self.config_file.chmod(0o600)
-
-    def settings(self, **variables: str) -> Settings:
-        environ = {"CLAUDE_CONFIG_DIR": str(self.config), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com", **variables}
-        return settings_module.load({}, environ, config_file=self.config_file, home=self.root)
-
-    def preview(self, **variables: str) -> dict[str, Event]:
-        """What `preview` says of everything there is, by uuid."""
-        routing = Routing(self.settings(**variables), Repositories(), purpose="preview")
-        return {event.uuid: json.loads(event.body) for event in preview(list(find_logs([self.config])), routing)}
-
-    def offsets(self) -> dict[str, int]:
-        """How far each file that is there now is settled, by its name."""
-        store = Store(self.state)
-        try:
-            known = {mark.inode: mark.offset for mark in store.files()}
-        finally:
-            store.close()
-        return {path.name: known.get(path.stat().st_ino, 0) for path in self.projects.rglob("*.jsonl")}
-
-    def registers(self, session: str) -> Path:
-        """Note *session* as running, as the client does; the file to delete when it exits is returned."""
-        path = self.config / "sessions" / f"{os.getpid()}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"pid": os.getpid(), "sessionId": session}))
-        return path
-
-    def moves_in(self, files: Mapping[str, bytes], *, age: float) -> None:
-        """Let *files* appear, whole, as last touched *age* seconds ago."""
-        touched = time.time() - age
-        for name, data in files.items():
-            beside = self.root / "beside"
-            beside.write_bytes(data)
-            os.utime(beside, (touched, touched))
-            (self.projects / name).parent.mkdir(parents=True, exist_ok=True)
-            beside.replace(self.projects / name)
-
-    @asynccontextmanager
-    async def service(
-        self,
-        url: str,
-        *,
-        history: str = "skip",
-        quiet: float = YEAR,
-        notifier: Notifier | None = None,
-        **variables: str,
-    ) -> AsyncIterator[Service]:
-        """A service, ready to run."""
-        own = {"POSTHOG_HOST": url, "POSTHOG_API_KEY": "phc_test", "POSTHOG_LLMA_CC_ENABLED": "true"}
-        settings = self.settings(**own | variables)
-        store = Store(self.state)
-        try:
-            service = Service(
-                config_dirs=[self.config],
-                store=store,
-                make_delivery=deliver,
-                routing=Routing(settings, Repositories()),
-                session_timeout=quiet,
-                notifier=notifier,
-            )
-            service.prepare(history, time.time())
-            yield service
-        finally:
-            store.close()
-
-    @asynccontextmanager
-    async def following(self, url: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-        """A service that follows until the context is left."""
-        ready = asyncio.Event()
-        async with self.service(url, notifier=_Ready(ready), **options) as service:
-            running = asyncio.create_task(service.run())
-            try:
-                await until(lambda: ready.is_set() or running.done(), "the service's word that it is ready")
-                yield running
-            finally:
-                service.stop()
-                async with asyncio.timeout(20):
-                    await running
-
-    async def once(self, url: str, *, history: str = "send", **options: Any) -> bool:
-        """Read and deliver everything, and return whether all is settled."""
-        async with self.service(url, history=history, **options) as service, asyncio.timeout(30):
-            return await service.run_once()
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
-def logged() -> Iterator[Logged]:
-    with structlog.testing.capture_logs() as lines:
-        yield lines
-
-
-def span_ids(server: CaptureServer, name: str = "") -> list[str]:
-    """The span ids of what was received, in order."""
-    return [event["properties"]["$ai_span_id"] for event in server.events if event["event"].endswith(name)]
-
-
-def times_each_came(server: CaptureServer) -> set[int]:
-    return {len(times) for times in server.events_by_uuid.values()}
-
-
-def of_lines(log: LogBuilder, start: int) -> bytes:
-    """The lines of the main log from number *start* on, as bytes."""
-    return b"".join(log.files()[log.path].splitlines(keepends=True)[start:])
-
-
-def a_session(name: str, *, start: str | None = None, cwd: str = "/home/ada/orchard", **settings: Any) -> LogBuilder:
-    """A session with one answer, `msg_{name}`, which the prompt behind it makes final at once."""
-    begun: dict[str, Any] = {"start": start} if start else {}
-    log = LogBuilder(session_id(name), cwd=cwd, **begun, **settings)
-    log.prompt(f"do {name}")
-    log.answer(text(f"{name} is done"), id=f"msg_{name}")
-    log.prompt("thanks")
-    return log
-
 
 # ---------------------------------------------------------------------- live
 

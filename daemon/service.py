@@ -36,9 +36,10 @@ from daemon.routing import Held, Route, Routing, Ruling
 from daemon.sessions import LiveSessions
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
 from daemon.store import Commit, FileMark, HeldSession, Store
-from daemon.sweep import Sweep
+from daemon.sweep import Sweep, is_missing
 from daemon.tailer import mark_at_end
 from daemon.watcher import Watcher
+from llma_core.claude_code.layout import classify
 
 __all__ = ["SLICE_BYTES", "History", "Service"]
 
@@ -342,7 +343,7 @@ class Service:
         self._settlement.marks.update(marks_by_path(found, known))
         for path in changed:
             self._catalog.add(path)
-        gone = [name for name in self._owed if name not in self._catalog.units]
+        gone = self._deleted([name for name in self._owed if name not in self._catalog.units], known)
         if gone:
             await loop.run_in_executor(self._store_thread, self._store.forget_owed, gone)
             for name in gone:
@@ -357,6 +358,20 @@ class Service:
     def _touched(self, unit: Unit) -> int:
         """When *unit* was last written to, as far as it was seen, in nanoseconds since the epoch."""
         return max((file.modified for path in unit.paths if (file := self._sweep.files.get(path))), default=0)
+
+    def _deleted(self, names: Sequence[str], known: Sequence[FileMark]) -> list[str]:
+        """Return those of the sessions *names*, none of which is there, whose logs were deleted.
+
+        Others may be on a disk that is not mounted, or in a folder that is not followed this time.
+        """
+        inhabited = {
+            str(root) for root in self._roots if any(path.startswith(f"{root}/") for path in self._sweep.files)
+        }
+        paths: dict[str, list[str]] = {name: [] for name in names}
+        for mark in known:
+            if mark.unit in paths:
+                paths[mark.unit].append(mark.path)
+        return [name for name, logs in paths.items() if logs and all(_was_deleted(log, inhabited) for log in logs)]
 
     def _has_work(self, unit: Unit) -> bool:
         if self._again or unit.name in self._owed:
@@ -777,6 +792,13 @@ class _Stop(Exception):  # noqa: N818 - ends the group of tasks; nothing is wron
 
 def _discard(_handle: asyncio.Handle) -> None:
     """Turn what schedules a call into what a watcher may call."""
+
+
+def _was_deleted(log: str, inhabited: set[str]) -> bool:
+    """Whether *log* is missing where its neighbours are there; *inhabited* are the roots with any log below them."""
+    place = classify(log)
+    assert place is not None
+    return is_missing(log) and (not is_missing(place.folder) or str(Path(place.folder).parent) in inhabited)
 
 
 def _version(text: str | None) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from daemon.catalog import project_files, project_folders, session_files
 from llma_core.claude_code.layout import classify
 
-__all__ = ["Found", "Sweep"]
+__all__ = ["Found", "Sweep", "is_missing"]
 
 HOT_SECONDS = 86_400
 """Files touched within this time are looked at by every hot sweep."""
@@ -126,6 +126,17 @@ class Sweep:
             return False
         self.files[path] = file
         return True
+
+
+def is_missing(path: str) -> bool:
+    """Whether there is nothing at *path*. That it cannot be looked at says nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _modified(folder: str) -> int:

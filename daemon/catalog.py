@@ -136,6 +136,10 @@ class Catalog:
             self.units.pop(unit.name, None)
         return unit
 
+    def find(self, path: str) -> Unit | None:
+        """Return the unit that *path* was found to belong to."""
+        return self._by_path.get(path)
+
     def has_main(self, folder: str, session: str) -> bool:
         """Whether *session* has a main log in *folder*."""
         unit = self.units.get(f"{Path(folder).name}/{session}")

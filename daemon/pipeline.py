@@ -25,7 +25,7 @@ from daemon.ledger import LineEnd
 from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.routing import Held, Route, Routing, Ruling
 from daemon.store import FileMark, FrozenRoute, Owed, Settled
-from daemon.tailer import TAIL_BYTES, Tail, open_log
+from daemon.tailer import TAIL_BYTES, Chunk, Kept, Tail, open_log
 from llma_core import events
 from llma_core.claude_code.records import (
     AssistantRecord,
@@ -192,7 +192,16 @@ class Progress:
 
 
 class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
-    """A file is not the file it was; the unit's pipeline must be built anew."""
+    """A file is not the file it was; the unit's pipeline must be built anew.
+
+    Attributes:
+        lives_on: whether what is there now begins as the file did. Where it does not, what is open in the pipeline will
+            never be complete.
+    """
+
+    def __init__(self, path: str, *, lives_on: bool) -> None:
+        super().__init__(path)
+        self.lives_on = lives_on
 
 
 class Pipeline:
@@ -208,6 +217,7 @@ class Pipeline:
         owed: tells the traces that the store says are owed.
         first_start: milliseconds; what is older is history and not sent. None: everything is sent.
         has_main: whether a session id has a main log of its own in this folder.
+        kept: who keeps files open that are not read to their end.
         settle: see SessionAccumulator.
         quiet: see SessionAccumulator.
     """
@@ -224,6 +234,7 @@ class Pipeline:
         owed: Callable[[], Iterable[Owed]] = tuple,
         first_start: int | None = None,
         has_main: Callable[[str], bool] = lambda _session: False,
+        kept: Kept | None = None,
         settle: float | None = None,
         quiet: float | None = None,
     ) -> None:
@@ -242,6 +253,7 @@ class Pipeline:
         self._owed_in_store = owed
         self._first_start = first_start
         self._has_main = has_main
+        self._kept = kept
         self._whole_inputs = routing.whole_inputs
         self._accumulator = SessionAccumulator(
             unit.session,
@@ -266,7 +278,7 @@ class Pipeline:
         """
         for path in self.unit.paths:
             if path not in self.tails:
-                tail = Tail(path, self._marks.get(path))
+                tail = Tail(path, self._marks.get(path), self._kept)
                 known = tail.open()
                 if path in self._marks and not known:
                     _log.info("file_replaced", path=path, action="reading it again from its beginning")
@@ -276,10 +288,12 @@ class Pipeline:
     def advance(self, now: float, budget: int) -> Progress:
         """Read up to about *budget* bytes and return what they made final.
 
+        A file that was deleted gives nothing more; what was read of it counts.
+
         Raises:
             Replaced: a file was truncated or replaced.
             Held: the session has to wait; the pipeline must be built anew when it no longer has.
-            OSError: a file cannot be read.
+            OSError: a file cannot be read. What is open stays open: it can be tried again.
         """
         self.open()
         with self._step() as progress:
@@ -309,9 +323,14 @@ class Pipeline:
                 # How long this file is by now is not known before it is its turn.
                 progress.more = True
                 return
-            chunk = tail.read(left)
-            if chunk is None:
-                raise Replaced(path)
+            try:
+                chunk = _read(tail, left)
+            except (Replaced, OSError):
+                if not progress.ends and not progress.emissions:
+                    raise
+                # What this step has found comes first: it may stand in no file any more. The next step says this again.
+                progress.more = True
+                return
             for line in chunk.lines:
                 self._line(path, line, progress, now)
                 left -= line.end - line.start
@@ -350,6 +369,17 @@ class Pipeline:
                 progress.emissions.append(
                     Emission(settled=settled, event=None, rest=None, pays=row),
                 )
+
+    def part(self, now: float) -> Progress:
+        """Return what is open, as far as it is known: its files say something else now. The session has not ended.
+
+        Raises:
+            Held: as for `advance`.
+        """
+        with self._step() as progress:
+            spans: list[Span] = [span for span in self._accumulator.end(now) if not isinstance(span, Trace)]
+            self._admit(spans, progress)
+        return progress
 
     # ------------------------------------------------------------------ what others ask
 
@@ -450,7 +480,8 @@ class Pipeline:
             )
 
     def _read_metas(self, progress: Progress, now: float) -> None:
-        for path, agent in self.unit.agents.items():
+        # More of them may be found while these are read.
+        for path, agent in list(self.unit.agents.items()):
             meta = self.unit.metas.get(agent) or path.removesuffix(".jsonl") + ".meta.json"
             try:
                 status = Path(meta).stat()
@@ -606,3 +637,10 @@ class Pipeline:
 
     def _opening(self) -> Opening:
         return Opening(session=self.unit.session, cwd=self._accumulator.first_cwd, at=self._began)
+
+
+def _read(tail: Tail, limit: int) -> Chunk:
+    chunk = tail.read(limit)
+    if chunk is None:
+        raise Replaced(tail.path, lives_on=tail.lives_on())
+    return chunk

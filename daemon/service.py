@@ -15,6 +15,7 @@ was read is delivered within the deadline; what is not is read again at the next
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ from daemon.settlement import Settlement, marks_by_path, owed_by_unit
 from daemon.store import Commit, FileMark, HeldSession, Store
 from daemon.sweep import Sweep, is_missing
 from daemon.tailer import mark_at_end
+from daemon.unread import Unread
 from daemon.watcher import Watcher
 from llma_core.claude_code.layout import classify
 
@@ -64,6 +66,7 @@ GONE_SECONDS = 10.0
 """Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
 _REGISTRY_SINCE = (2, 1, 100)
 _STORE_RETRY_SECONDS = 5.0
+_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 History = str
 """`skip`: what was there at the first start is not sent; `send`: it is."""
@@ -124,6 +127,8 @@ class Service:
         self._claims = Claims(self._reader)
         self._catalog = Catalog()
         self._sweep = Sweep(self._roots)
+        self._unread = Unread()
+        self._unreadable: dict[str, int | None] = {}
         self._settlement = Settlement(self._claims, {}, never_back=again)
         self._again = again
         self._active: dict[str, _Active] = {}
@@ -193,6 +198,7 @@ class Service:
             await self._first_sweep()
             order = by_first_line(self._catalog.units.values())
             waiting = {name for units in self._queue.values() for name in units}
+            self._queue.clear()
             work = loop.create_task(self._read_units([unit for unit in order if unit.name in waiting and wanted(unit)]))
             return await self._with_patience(work)
         finally:
@@ -259,6 +265,7 @@ class Service:
         finally:
             await self._write(self._settlement.commit)
             self._store_thread.shutdown()
+            self._unread.close()
             # A file system that does not answer must not keep a second signal from being heard.
             await asyncio.to_thread(self._read_thread.shutdown)
             self._reader.close()
@@ -304,15 +311,44 @@ class Service:
             if unit is None:
                 # An agent's log that names its session inside, and does not yet: look again when it grows.
                 self._sweep.files.pop(path, None)
-            elif path not in unit.metas.values() or unit.name in self._active:
-                units[unit.name] = unit
+                continue
+            if path in unit.metas.values():
+                if unit.name not in self._active:
+                    continue
+            else:
+                self._keep(path)
+            units[unit.name] = unit
         self._enqueue_all(units.values())
 
     def _gone(self, paths: Sequence[str]) -> None:
         for path in paths:
-            unit = self._catalog.remove(path)
-            if unit is not None and not unit.paths and unit.name in self._owed:
-                _log.info("session_removed", session=unit.session, action="its trace is not sent")
+            unit = self._catalog.find(path)
+            if unit is not None and (path in self._unread or unit.name in self._active):
+                # What was not read of it still can be, and what was read is still to be sent.
+                self._enqueue(unit)
+            else:
+                self._forget_path(path)
+
+    def _keep(self, path: str) -> None:
+        """Keep a log open until it is read: it may be deleted before its turn comes."""
+        found = self._sweep.files.get(path)
+        if found is not None:
+            self._unread.hold(path, found.identity, found.modified)
+
+    def _forget_path(self, path: str) -> None:
+        self._unread.release(path)
+        unit = self._catalog.remove(path)
+        if unit is not None and not unit.paths and unit.name in self._owed:
+            _log.info("session_removed", session=unit.session, action="its trace is not sent")
+
+    def _drop(self, unit: Unit) -> None:
+        """Take a session out of memory, and what was deleted of it out of the catalog."""
+        active = self._active.pop(unit.name, None)
+        if active is not None:
+            self._settlement.drop(active.pipeline)
+        for path in [*unit.paths, *unit.metas.values()]:
+            if path not in self._sweep.files and path not in self._unread:
+                self._forget_path(path)
 
     def _enqueue(self, unit: Unit) -> None:
         if unit.name in self._held:
@@ -354,6 +390,9 @@ class Service:
         for unit in unread:
             newest[unit.folder] = max(newest[unit.folder], self._touched(unit))
         self._enqueue_all(sorted(unread, key=lambda unit: -newest[unit.folder]))
+        for unit in unread:
+            for path in filter(self._is_unread, unit.paths):
+                self._keep(path)
 
     def _touched(self, unit: Unit) -> int:
         """When *unit* was last written to, as far as it was seen, in nanoseconds since the epoch."""
@@ -376,10 +415,11 @@ class Service:
     def _has_work(self, unit: Unit) -> bool:
         if self._again or unit.name in self._owed:
             return True
-        marks, files = self._settlement.marks, self._sweep.files
-        return any(
-            path not in marks or path not in files or marks[path].offset != files[path].size for path in unit.paths
-        )
+        return any(map(self._is_unread, unit.paths))
+
+    def _is_unread(self, path: str) -> bool:
+        mark, file = self._settlement.marks.get(path), self._sweep.files.get(path)
+        return mark is None or file is None or mark.offset != file.size
 
     async def _tick_loop(self, watcher: Watcher) -> None:
         loop = asyncio.get_running_loop()
@@ -407,6 +447,7 @@ class Service:
                     full_at = now + FULL_SWEEP_SECONDS
                 await self._look_at_held()
                 self._reopen_owing()
+                self._retry_unreadable()
             self._end_sessions(now)
             await self._write(self._settlement.commit)
 
@@ -418,21 +459,28 @@ class Service:
             if unit is not None and name not in self._active and unit.session not in running:
                 self._enqueue(unit)
 
+    def _retry_unreadable(self) -> None:
+        for name in list(self._unreadable):
+            unit = self._catalog.units.get(name)
+            if unit is None:
+                del self._unreadable[name]
+            else:
+                self._enqueue(unit)
+
     def _end_sessions(self, now: float) -> None:
         running = self._live.running()
         for name, active in list(self._active.items()):
             pipeline = active.pipeline
             if pipeline.unit.session in running:
                 active.seen_running = True
-            if name == self._reading:
+            if name == self._reading or name in self._unreadable:
                 continue
             if (active.due is not None and active.due <= now) or (
                 not active.ended and self._has_ended(active, running, now)
             ):
                 self._enqueue(pipeline.unit)
             elif self._may_drop(active, now):
-                self._settlement.drop(pipeline)
-                del self._active[name]
+                self._drop(pipeline.unit)
 
     def _may_drop(self, active: _Active, now: float) -> bool:
         """Whether a session can leave the memory: nothing of it is open or unsettled, and it will hardly grow."""
@@ -443,7 +491,11 @@ class Service:
         if active.pipeline.unit.session in running:
             return False
         # What lies untouched for long is not made to wait because it was read only now.
-        quiet = max(now - active.heard_at, time.time() - self._touched(active.pipeline.unit) / 1e9)
+        touched = self._touched(active.pipeline.unit)
+        if not touched:
+            # All of it was deleted, if nothing takes its place soon.
+            return now - active.heard_at >= min(GONE_SECONDS, self._timeout)
+        quiet = max(now - active.heard_at, time.time() - touched / 1e9)
         keeps_registry = self._live.has_registry and _version(active.pipeline.last_version) >= _REGISTRY_SINCE
         if active.seen_running or keeps_registry:
             return quiet >= min(GONE_SECONDS, self._timeout)
@@ -557,21 +609,16 @@ class Service:
         except Replaced as replaced:
             _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
             assert active is not None
-            self._settlement.drop(active.pipeline)
-            del self._active[unit.name]
-            return True
+            if not replaced.lives_on:
+                # What is open in it stands nowhere any more.
+                await self._conclude(active, active.pipeline.part)
+            self._drop(unit)
+            return unit.name not in self._held
         except Held as held:
             await self._hold([unit.name], held)
             return False
         except OSError as error:
-            # The next sweep finds the file again, when it can be read or has changed.
-            _log.warning("log_unreadable", path=error.filename or unit.session, reason=error.strerror or str(error))
-            if active is not None:
-                self._settlement.drop(active.pipeline)
-            self._active.pop(unit.name, None)
-            for path in unit.paths:
-                self._sweep.files.pop(path, None)
-            return False
+            return self._put_off(unit, error)
         finally:
             self._reading = None
         if progress.lines:
@@ -580,19 +627,57 @@ class Service:
         await self._hand_over(active, progress)
         if progress.more:
             return True
+        self._caught_up(unit)
         ended = not active.ended and self._has_ended(active, self._live.running(), loop.time())
         if ended or (finish and unit.session not in self._live.running()):
             active.ended = True
-            self._reading = unit.name
-            try:
-                progress = await loop.run_in_executor(self._read_thread, pipeline.end, loop.time())
-            except Held as held:
-                await self._hold([unit.name], held)
-                return False
-            finally:
-                self._reading = None
-            await self._hand_over(active, progress)
+            await self._conclude(active, pipeline.end)
         return False
+
+    async def _conclude(self, active: _Active, conclude: Callable[[float], Progress]) -> None:
+        """Hand over what is final because nothing more comes: the session has ended, or its files are others now."""
+        loop = asyncio.get_running_loop()
+        self._reading = active.pipeline.unit.name
+        try:
+            progress = await loop.run_in_executor(self._read_thread, conclude, loop.time())
+        except Held as held:
+            await self._hold([active.pipeline.unit.name], held)
+            return
+        finally:
+            self._reading = None
+        await self._hand_over(active, progress)
+
+    def _put_off(self, unit: Unit, error: OSError) -> bool:
+        """Leave a session of which a file cannot be read for later; return whether to try at once."""
+        active = self._active.get(unit.name)
+        if active is not None and not any(tail.position for tail in active.pipeline.tails.values()):
+            # Nothing of it is known. Otherwise it stays: what was read may stand in no file any more.
+            self._settlement.drop(active.pipeline)
+            del self._active[unit.name]
+        path = str(error.filename or unit.session)
+        if path in unit.paths:
+            self._sweep.look(path)
+            if path not in self._sweep.files and path not in self._unread:
+                self._drop(unit)
+                return bool(unit.paths)
+        # Where it is the daemon that has no descriptor left, no session can be read, and one line says it.
+        code, known = error.errno, self._unreadable
+        if unit.name not in known and not (code in _OWN_WANT and code in known.values()):
+            _log.warning(
+                "log_unreadable", path=path, reason=error.strerror or str(error), action="trying again; nothing is lost"
+            )
+        known[unit.name] = code
+        return False
+
+    def _caught_up(self, unit: Unit) -> None:
+        """Keep nothing open of a session that was read to its end, unless it has grown since."""
+        if unit.name in self._unreadable:
+            code = self._unreadable.pop(unit.name)
+            if code not in _OWN_WANT or code not in self._unreadable.values():
+                _log.info("log_readable_again", session=unit.session)
+        if unit.name not in self._queue.get(unit.folder, ()):
+            for path in unit.paths:
+                self._unread.release(path)
 
     def _pipeline(self, unit: Unit) -> Pipeline:
         return Pipeline(
@@ -605,6 +690,7 @@ class Service:
             owed=lambda: tuple(self._owed.get(unit.name, ())),
             first_start=None if self._again else self._first_start or None,
             has_main=partial(self._catalog.has_main, unit.folder),
+            kept=self._unread,
         )
 
     async def _hand_over(self, active: _Active, progress: Progress) -> None:
@@ -642,15 +728,14 @@ class Service:
                     many = max(ACTIVE_SESSIONS, 2 * len(self._active))
         settled = await self._deliveries.flush()
         await self._write(self._settlement.commit)
-        return settled and not left and not self._held and not self._settlement.waiting
+        return settled and not (left or self._held or self._unreadable or self._settlement.waiting)
 
     async def _forget_settled(self, but: Container[str]) -> None:
         """Drop the sessions from memory of which everything is read and settled; *but* those are not read yet."""
         await self._write(self._settlement.commit)
         for name, active in list(self._active.items()):
             if name not in but and self._settlement.is_settled(active.pipeline):
-                self._settlement.drop(active.pipeline)
-                del self._active[name]
+                self._drop(active.pipeline.unit)
 
     # ------------------------------------------------------------------ sessions that have to wait
 

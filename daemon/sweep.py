@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.catalog import project_files, project_folders, session_files
+from daemon.tailer import Identity
 from llma_core.claude_code.layout import classify
 
 __all__ = ["Found", "Sweep", "is_missing"]
@@ -29,6 +30,11 @@ class Found:
     inode: int
     size: int
     modified: int
+
+    @property
+    def identity(self) -> Identity:
+        """Which file it is."""
+        return self.device, self.inode
 
     @classmethod
     def of(cls, status: os.stat_result) -> Found:
@@ -115,8 +121,11 @@ class Sweep:
         """Look at one file; return whether it is new or changed. One that is gone, or is no file, is forgotten."""
         try:
             status = os.lstat(path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             self.files.pop(path, None)
+            return False
+        except OSError:
+            # It may be there all the same.
             return False
         if not stat.S_ISREG(status.st_mode):
             self.files.pop(path, None)

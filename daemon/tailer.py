@@ -4,7 +4,8 @@ A file is its device and inode, and what it says: a hash of its head that grows 
 before the committed offset. The path is a label. Where anything disagrees, or the file is shorter than what was read
 of it, it is read again from its beginning; the table of settled identities keeps that from doubling anything.
 
-No descriptor is kept open between reads.
+No descriptor is kept here between reads. Where somebody else keeps one of a file that is not read to its end, reading
+goes on although the path is gone or leads to another file.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from daemon.store import FileMark
 from llma_core.lines import Line, LineSplitter
 
-__all__ = ["Chunk", "Tail", "digest", "mark_at_end", "open_log"]
+__all__ = ["Chunk", "Identity", "Kept", "Tail", "digest", "mark_at_end", "open_log"]
+
+Identity = tuple[int, int]
+"""A file's device and inode."""
 
 HEAD_BYTES = 1024
 TAIL_BYTES = 64
@@ -64,16 +68,38 @@ class Chunk:
     more: bool
 
 
+class Kept(Protocol):
+    """Who keeps files open that are not read to their end."""
+
+    def borrow(self, path: str, identity: Identity | None = None) -> BinaryIO | None:
+        """Return the file with this *identity* at *path*, without one the oldest; None where it is not kept."""
+
+    def drop(self, path: str, identity: Identity) -> None:
+        """Keep a file open no longer."""
+
+
+class _Nobody:
+    """Keeps nothing."""
+
+    def borrow(self, path: str, identity: Identity | None = None) -> None:
+        del path, identity
+
+    def drop(self, path: str, identity: Identity) -> None:
+        del path, identity
+
+
 class Tail:
     """A file that is being followed.
 
     Args:
         path: where it is.
         mark: how it was last known; None for a file not seen before.
+        kept: who keeps it open while it is not read to its end.
     """
 
-    def __init__(self, path: str, mark: FileMark | None = None) -> None:
+    def __init__(self, path: str, mark: FileMark | None = None, kept: Kept | None = None) -> None:
         self.path = path
+        self._kept: Kept = _Nobody() if kept is None else kept
         self.device = 0
         self.inode = 0
         self.size = 0
@@ -94,8 +120,15 @@ class Tail:
         """End of what was read, the incomplete last line included."""
         return self._splitter.offset + self._splitter.pending
 
+    @property
+    def identity(self) -> Identity:
+        """The device and inode it was opened with."""
+        return self.device, self.inode
+
     def open(self) -> bool:
         """Find out which file this is and what of it is settled; begin at its first byte.
+
+        Of several that one after the other stood at the path, and are kept, it is the oldest.
 
         Returns:
             Whether the mark still holds. Where it does not, nothing of the file is settled.
@@ -106,7 +139,7 @@ class Tail:
         self._splitter = LineSplitter()
         self._head = self._before = b""
         self.committed, self.history = 0, False
-        with open_log(self.path) as file:
+        with self._kept.borrow(self.path) or open_log(self.path) as file:
             status = os.fstat(file.fileno())
             self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
             mark = self._mark
@@ -124,36 +157,83 @@ class Tail:
         return not mark.tail or digest(_at(file, mark.offset - length, length)) == mark.tail
 
     def read(self, limit: int) -> Chunk | None:
-        """Read up to *limit* bytes more, whole lines.
+        """Read up to *limit* bytes more, whole lines; nothing of a file that was deleted, unless it is kept.
 
         Returns:
             The lines, or None where this is no longer the file it was: `open` must be called again, and everything
             that was built from it thrown away.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read. Nothing of what it holds was passed over.
         """
-        lines: list[Line] = []
-        with open_log(self.path) as file:
+        # Another one that is kept came after this one, which is over then.
+        kept = self._kept.borrow(self.path, self.identity) or self._kept.borrow(self.path)
+        try:
+            file = kept or open_log(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return Chunk(lines=[], more=False)
+        with file:
             status = os.fstat(file.fileno())
-            self.size = status.st_size
             position = self.position
-            if (status.st_dev, status.st_ino) != (self.device, self.inode) or self.size < position:
+            if (status.st_dev, status.st_ino) != self.identity or status.st_size < position:
                 return None
             if _at(file, position - len(self._before), len(self._before)) != self._before:
                 return None
-            file.seek(position)
-            left = limit
-            while left > 0:
+            self.size = status.st_size
+            lines, left = self._lines(file, position, limit)
+        more = left <= 0 and self.position < self.size
+        return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another()))
+
+    def _lines(self, file: BinaryIO, position: int, limit: int) -> tuple[list[Line], int]:
+        """Return the lines found, and how much of *limit* is left."""
+        lines: list[Line] = []
+        left = limit
+        file.seek(position)
+        while left > 0:
+            try:
                 data = file.read(min(_READ_BYTES, left))
-                if not data:
-                    break
-                left -= len(data)
-                if len(self._head) < HEAD_BYTES:
-                    self._head = (self._head + data)[:HEAD_BYTES]
-                self._before = (self._before + data)[-TAIL_BYTES:] if len(data) < TAIL_BYTES else data[-TAIL_BYTES:]
-                lines += self._splitter.push(data)
-        return Chunk(lines=lines, more=left <= 0 and self.position < self.size)
+            except OSError:
+                if left == limit:
+                    raise
+                # What was read before is not to be lost; the next read says why there is no more.
+                return lines, 0
+            if not data:
+                break
+            left -= len(data)
+            if len(self._head) < HEAD_BYTES:
+                self._head = (self._head + data)[:HEAD_BYTES]
+            self._before = (self._before + data)[-TAIL_BYTES:] if len(data) < TAIL_BYTES else data[-TAIL_BYTES:]
+            lines += self._splitter.push(data)
+        return lines, left
+
+    def _is_followed_by_another(self) -> bool:
+        """Whether this file, which is kept, is read to its end and another has taken its place."""
+        if self.position < self.size:
+            return False
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            there: Identity | None = None
+        else:
+            there = status.st_dev, status.st_ino
+        if there == self.identity:
+            return False
+        self._kept.drop(self.path, self.identity)
+        if there is not None:
+            return True
+        if (after := self._kept.borrow(self.path)) is None:
+            return False
+        after.close()
+        return True
+
+    def lives_on(self) -> bool:
+        """Whether what is at its path now begins as this file did: it was written anew, and is not another log."""
+        try:
+            with self._kept.borrow(self.path) or open_log(self.path) as file:
+                begins = _at(file, 0, len(self._head))
+        except OSError:
+            return False
+        return self._head.startswith(begins)
 
     def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
         """Return how this file is to be known again with *offset* settled."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,7 +18,7 @@ from daemon import tailer
 from daemon.catalog import Catalog, Unit
 from daemon.pipeline import Claims, Emission, Pipeline, Progress, Replaced
 from daemon.store import FileMark, FrozenRoute, Owed, Settled
-from daemon.tailer import mark_at_end
+from daemon.tailer import mark_at_end, open_log
 from llma_core.lines import LineSplitter
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.rig import routing_for
@@ -366,37 +367,88 @@ def test_before_a_short_line_stands_the_end_of_the_one_before_it(desk: Desk) -> 
 # ---------------------------------------------------------------------- replaced and gone
 
 
-@pytest.mark.parametrize("how", ["truncated", "replaced", "gone"])
-def test_what_a_step_found_before_it_failed_can_be_found_again(desk: Desk, how: str) -> None:
+def with_an_agent(desk: Desk) -> tuple[LogBuilder, Pipeline, Path]:
+    """A session of which one line is read, and then the rest was written; with the path of its agent's log."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
     agent = log.agent("toolu_task", "count", meta=False)
     log.agent_result("toolu_task", agent, "One.")
+    log.answer(text("One."))
     desk.write(log, 1)
     pipeline = desk.pipeline(log)
     read(pipeline)
     desk.write(log)
-    path = desk.projects / log.agent_path(agent.id)
-    if how == "gone":
-        path.unlink()
-    elif how == "truncated":
+    return log, pipeline, desk.projects / log.agent_path(agent.id)
+
+
+@pytest.mark.parametrize("how", ["truncated", "replaced"])
+def test_what_a_step_has_found_comes_before_the_word_that_a_file_is_another(desk: Desk, how: str) -> None:
+    log, pipeline, path = with_an_agent(desk)
+    if how == "truncated":
         path.write_bytes(b"")
     else:
         path.with_name("beside").write_bytes(path.read_bytes())
         path.with_name("beside").replace(path)
-    with pytest.raises(FileNotFoundError if how == "gone" else Replaced) as caught:
+    progress = pipeline.advance(0.0, EVERYTHING)
+    assert kinds(progress.emissions) == ["gen", "call"]
+    assert progress.more
+    with pytest.raises(Replaced, match=path.name) as caught:
         read(pipeline)
-    named_file = caught.value.filename if isinstance(caught.value, OSError) else str(caught.value)
-    assert str(named_file) == str(path)
+    assert caught.value.lives_on
     again = desk.pipeline(log)
     emissions = read(again) + again.end(1.0).emissions
     assert [(kind, emission.again) for kind, emission in zip(kinds(emissions), emissions, strict=True)] == [
         ("prompt", True),
+        ("gen", True),
+        ("call", True),
         ("gen", False),
-        ("call", False),
         ("trace", False),
     ]
+
+
+def test_a_file_that_cannot_be_read_for_a_while_costs_nothing_that_was_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pipeline, path = with_an_agent(desk)
+
+    def broken(name: str, *, buffered: bool = False) -> BinaryIO:
+        if name == str(path):
+            raise OSError(errno.EIO, "Input/output error", name)
+        return open_log(name, buffered=buffered)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.tailer.open_log", broken)
+        assert kinds(read(pipeline)) == ["gen", "call"]
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error") as caught:
+                read(pipeline)
+            assert caught.value.filename == str(path)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["gen", "trace"]
+
+
+def test_an_agents_log_that_is_deleted_leaves_the_others_as_they_are(desk: Desk) -> None:
+    _, pipeline, path = with_an_agent(desk)
+    path.unlink()
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["gen", "call", "gen", "trace"]
+
+
+def test_files_may_be_found_while_others_are_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found in another thread."""
+    _, pipeline, path = with_an_agent(desk)
+    found = iter(range(100))
+
+    def finding(name: str, *, buffered: bool = False) -> BinaryIO:
+        if name.endswith(".meta.json"):
+            pipeline.unit.agents[str(path.with_name(f"agent-{next(found)}.jsonl"))] = "late"
+        return open_log(name, buffered=buffered)
+
+    path.with_name(path.name.replace(".jsonl", ".meta.json")).write_bytes(b"{}")
+    monkeypatch.setattr("daemon.pipeline.open_log", finding)
+    assert kinds(read(pipeline)) == ["gen", "call"]
+    assert len(pipeline.unit.agents) == 2
 
 
 def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(desk: Desk) -> None:

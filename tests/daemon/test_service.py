@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gzip
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -955,3 +958,145 @@ async def test_after_the_store_is_lost_recent_sessions_are_sent_again_and_older_
     assert sorted(span_ids(posthog, "generation")) == ["msg_old", "msg_recent", "msg_recent"]
     assert bodies(posthog).keys() == machine.preview().keys()
     assert any(line["event"] == "store_corrupt" for line in logged)
+
+
+# ---------------------------------------------------------------------- logs that are gone before they are read
+
+
+def a_big_session(name: str, answers: int = 40) -> LogBuilder:
+    """A session that fills a delivery's queue several times over."""
+    log = LogBuilder(session_id(name), start=now())
+    log.prompt("begin")
+    for number in range(answers):
+        log.answer(text("x" * 400_000), id=f"msg_{name}_{number}")
+        log.prompt("go on")
+    return log
+
+
+def answer_ids(*logs: LogBuilder) -> set[str]:
+    lines = [json.loads(line) for log in logs for line in of_lines(log, 0).splitlines()]
+    return {line["message"]["id"] for line in lines if line["type"] == "assistant"}
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def replaced_by_another(path: Path) -> None:
+    other = LogBuilder(path.stem, start=now())
+    other.title("another log")
+    other.prompt("anew")
+    other.answer(text("as you wish"), id=f"msg_anew_{path.stem}")
+    other.prompt("thanks")
+    beside = path.with_name("beside")
+    beside.write_bytes(other.files()[other.path])
+    beside.replace(path)
+
+
+def its_folder_deleted(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("leave", [deleted, replaced_by_another, its_folder_deleted])
+async def test_what_was_written_while_reading_waited_is_delivered_although_the_log_is_gone(
+    machine: Machine, posthog: CaptureServer, leave: Callable[[Path], None]
+) -> None:
+    """A receiver that is away lets reading wait; one session is half read then, and another not at all."""
+    release = asyncio.Event()
+    posthog.fault = lambda _: None if release.is_set() else Answer(status=503)
+    big, small, late = a_big_session("big"), a_session("small", start=now()), a_session("late", start=now())
+    machine.projects.joinpath(big.path).parent.mkdir()
+    async with machine.following(posthog.url) as running:
+        append(machine.projects / big.path, big.files()[big.path])
+        await posthog.wait_requests(1)
+        for log in (small, late):
+            append(machine.projects / log.path, log.files()[log.path])
+        open_logs = {str(machine.projects / log.path) for log in (big, small, late)}
+        await until(lambda: open_logs <= descriptors(), "that all three are kept open")
+        # Reading waits: what is left of the big one will not fit in.
+        before = len(late.lines)
+        late.answer(text("at last"), id="msg_at_last")
+        late.prompt("thanks")
+        append(machine.projects / late.path, of_lines(late, before))
+        assert not running.done()
+        paths = [machine.projects / log.path for log in (big, small, late)]
+        leave(paths[0])
+        if leave is not its_folder_deleted:
+            for path in paths[1:]:
+                leave(path)
+        release.set()
+        wanted = answer_ids(big, small, late)
+        if leave is replaced_by_another:
+            wanted |= {f"msg_anew_{path.stem}" for path in paths}
+        await until(lambda: set(span_ids(posthog, "generation")) >= wanted, "all answers")
+        await until(lambda: not any(".jsonl" in name for name in descriptors()), "that nothing is kept open")
+    assert set(span_ids(posthog, "generation")) == wanted
+    assert len(span_ids(posthog, "generation")) == len(wanted)
+
+
+def descriptors() -> set[str]:
+    """What this process has open; what was deleted or replaced has a mark behind its name."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(str(descriptor.readlink()).removesuffix(" (deleted)"))
+    return found
+
+
+async def test_what_is_open_in_a_log_that_is_deleted_or_replaced_is_sent_when_its_time_has_come(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    gone, other = (LogBuilder(session_id(name), start=now()) for name in ("gone", "other"))
+    for log, name in ((gone, "gone"), (other, "other")):
+        log.prompt("begin")
+        log.answer(text("done"), tool_use("Bash", {"command": "ls"}, id=f"toolu_{name}"), id=f"msg_{name}_first")
+        log.tool_result(f"toolu_{name}", "ada")
+        # Nothing follows it: only the time makes it final.
+        log.answer(text("done"), id=f"msg_{name}_last")
+    async with machine.following(posthog.url):
+        for log in (gone, other):
+            append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: len(posthog.events) == 4, "what is final in both")
+        (machine.projects / gone.path).unlink()
+        replaced_by_another(machine.projects / other.path)
+        await until(lambda: len(posthog.events) >= 7, "the last answers")
+    assert {"msg_gone_last", "msg_other_last"} < set(span_ids(posthog))
+    assert times_each_came(posthog) == {1}
+
+
+async def test_a_session_that_is_deleted_ends_and_has_its_trace(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "GONE_SECONDS", 0.5)
+    log = a_session("deleted", start=now())
+    async with machine.following(posthog.url):
+        path = machine.projects / log.path
+        append(path, log.files()[log.path])
+        await until(lambda: span_ids(posthog) == ["msg_deleted"], "its answer")
+        path.unlink()
+        await until(lambda: span_ids(posthog, "trace") == [log.session], "its trace")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not list a process's descriptors")
+async def test_logs_at_rest_are_not_kept_open(machine: Machine, posthog: CaptureServer) -> None:
+    async with machine.following(posthog.url):
+        for number in range(20):
+            log = a_session(f"rest{number}", start=now())
+            append(machine.projects / log.path, log.files()[log.path])
+        await until(lambda: len(posthog.events) == 20, "all of them")
+        await until(lambda: not any(name.endswith(".jsonl") for name in descriptors()), "that none is open")
+
+
+async def test_what_was_kept_open_is_lost_with_the_daemon(machine: Machine, posthog: CaptureServer) -> None:
+    """The only thing that is: a log deleted before it was read."""
+    posthog.fault = lambda _: Answer(status=401)
+    log = a_session("lost", start=now())
+    async with machine.following(posthog.url):
+        append(machine.projects / log.path, log.files()[log.path])
+        await posthog.wait_requests(1)
+        (machine.projects / log.path).unlink()
+    posthog.fault = None
+    other = a_session("other", start=now())
+    append(machine.projects / other.path, other.files()[other.path])
+    assert await machine.once(posthog.url, history="skip")
+    assert set(span_ids(posthog)) == {"msg_other", other.session}

@@ -195,7 +195,7 @@ class Replaced(Exception):  # noqa: N818 - it says what happened to the file; no
     """A file is not the file it was; the unit's pipeline must be built anew.
 
     Attributes:
-        lives_on: whether what is there now begins as the file did. Where it does not, what is open in the pipeline will
+        lives_on: whether what is there now was made of the file. Where it was not, what is open in the pipeline will
             never be complete.
     """
 

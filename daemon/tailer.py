@@ -28,6 +28,7 @@ Identity = tuple[int, int]
 HEAD_BYTES = 1024
 TAIL_BYTES = 64
 _READ_BYTES = 1024 * 1024
+_BEGINNING_BYTES = 64 * 1024
 
 
 def open_log(path: str, *, buffered: bool = False) -> BinaryIO:
@@ -227,13 +228,17 @@ class Tail:
         return True
 
     def lives_on(self) -> bool:
-        """Whether what is at its path now begins as this file did: it was written anew, and is not another log."""
+        """Whether what is at its path now was made of this file: cut short, or with its first line near the beginning.
+
+        Where it was not, it is another log.
+        """
+        first = self._head[: self._head.find(b"\n") + 1] or self._head
         try:
             with self._kept.borrow(self.path) or open_log(self.path) as file:
-                begins = _at(file, 0, len(self._head))
+                begins = _at(file, 0, _BEGINNING_BYTES)
         except OSError:
             return False
-        return self._head.startswith(begins)
+        return first in begins or self._head.startswith(begins)
 
     def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
         """Return how this file is to be known again with *offset* settled."""

@@ -202,11 +202,18 @@ def test_one_that_was_read_is_over_when_another_one_is_kept(unread: Unread, log:
     assert read(tail) == [b"[1]"]
 
 
-def test_a_log_lives_on_in_one_that_begins_as_it_did(unread: Unread, log: Path) -> None:
+def test_a_log_lives_on_in_one_that_was_made_of_it(unread: Unread, log: Path) -> None:
     tail = Tail(str(log), None, unread)
     tail.open()
     tail.read(EVERYTHING)
-    for content, lives_on in [(LINES + b"{}\n", True), (LINES[:5], True), (b"", True), (b"[]\n", False)]:
+    for content, lives_on in [
+        (LINES + b"{}\n", True),
+        (b"{}\n" + LINES, True),
+        (LINES[:5], True),
+        (b"", True),
+        (b"[]\n", False),
+        (LINES[5:], False),
+    ]:
         replaced(log, content)
         assert tail.lives_on() is lives_on
     log.unlink()

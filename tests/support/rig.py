@@ -30,7 +30,9 @@ from daemon.routing import Routing
 from daemon.settings import load
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
 from daemon.store import Commit, Store
+from daemon.sweep import Sweep
 from daemon.tailer import mark_at_end
+from daemon.unread import Unread
 from llma_core.events import CaptureEvent
 
 __all__ = ["Reference", "Resting", "Rig", "reference", "routing_for"]
@@ -178,6 +180,10 @@ class Rig:
         beside.write_bytes(data)
         beside.replace(path)
 
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+        self.path(name).unlink()
+
     def reference(self) -> Reference:
         """Return what the files come to as they are now."""
         return reference(self.projects, self._routing)
@@ -186,11 +192,15 @@ class Rig:
 
     def _start(self) -> None:
         self.store = Store(self._state)
+        # A crash here is not one of the machine.
+        self.store._connection.execute("PRAGMA synchronous=OFF")
         self._reader = self.store.reader()
         self.claims = Claims(self._reader)
         self._catalog = Catalog()
         self._pipelines: dict[str, Pipeline] = {}
-        self._listed: set[str] = set()
+        self._unreadable: set[str] = set()
+        self._unread = Unread()
+        self._looks = Sweep([self.projects])
         self._routes = self.store.routes()
         self._owed = owed_by_unit(self.store.owed())
         found = [(path, status.st_dev, status.st_ino) for path, status in log_files(self.projects)]
@@ -198,7 +208,7 @@ class Rig:
 
     def begin(self, at: int) -> None:
         """Start for the first time at *at* milliseconds: what is there is history."""
-        self._sweep()
+        self.look()
         units = self._catalog.units.values()
         marks = [mark for unit in units for path in unit.paths if (mark := mark_at_end(path, unit.name)) is not None]
         self.store.begin(at, marks)
@@ -220,7 +230,8 @@ class Rig:
         self._start()
 
     def close(self) -> None:
-        """Let go of the store's file."""
+        """Let go of the store's file and of all logs."""
+        self._unread.close()
         self._reader.close()
         self.store.close()
 
@@ -236,7 +247,7 @@ class Rig:
 
     def read(self, *, budget: int = _SLICE) -> None:
         """Read whatever the files have more, originals before their copies."""
-        self._sweep()
+        self.look()
         for unit in by_first_line(self._catalog.units.values()):
             if unit.name in self._pipelines or self._has_work(unit):
                 self._read_unit(unit, budget)
@@ -248,10 +259,13 @@ class Rig:
         self.read()
 
     def end(self, session: str | None = None) -> None:
-        """Let one session end, or all that are read: they are looked at a last time, and their traces given out."""
+        """Let one session end, or all that are read: they are looked at a last time, and their traces given out.
+
+        One that cannot be read goes on.
+        """
         self.read()
         for pipeline in list(self._pipelines.values()):
-            if session in (None, pipeline.unit.session):
+            if session in (None, pipeline.unit.session) and pipeline.unit.name not in self._unreadable:
                 self.endings[pipeline.unit.session] += 1
                 self._hand_over(pipeline, pipeline.end(self.now))
 
@@ -261,12 +275,11 @@ class Rig:
 
     def drop(self, session: str) -> bool:
         """Take a session out of memory, if nothing of it is open or unsettled; tell whether it was."""
-        for name, pipeline in list(self._pipelines.items()):
+        for pipeline in list(self._pipelines.values()):
             if pipeline.unit.session == session and pipeline.idle:
                 self._write(())
                 if self.settlement.is_settled(pipeline):
-                    self.settlement.drop(pipeline)
-                    del self._pipelines[name]
+                    self._drop(pipeline.unit)
                     return True
         return False
 
@@ -277,20 +290,35 @@ class Rig:
             held |= {str(Path(path).relative_to(self.projects)): start for path, start in pipeline.held().items()}
         return held
 
-    def _sweep(self) -> None:
-        """Tell the catalog what is there and what is gone."""
-        found = {path for path, _ in log_files(self.projects)}
-        for path in self._listed - found:
-            self._catalog.remove(path)
-        for path in sorted(found):
-            self._catalog.add(path)
-        self._listed = found
+    def look(self) -> None:
+        """Find out what is there and what is gone, and read nothing: as while the receiver is away."""
+        changed, gone = self._looks.full()
+        for path in changed:
+            unit = self._catalog.add(path)
+            if unit is not None and path in unit.paths:
+                found = self._looks.files[path]
+                self._unread.hold(path, found.identity, found.modified)
+        for path in gone:
+            unit = self._catalog.find(path)
+            if path not in self._unread and (unit is None or unit.name not in self._pipelines):
+                self._catalog.remove(path)
+
+    def forget_missing(self) -> None:
+        """Let no trace be owed by sessions of which nothing is there, as a start does."""
+        self.look()
+        missing = [name for name in self._owed if name not in self._catalog.units]
+        self.store.forget_owed(missing)
+        for name in missing:
+            del self._owed[name]
 
     def _has_work(self, unit: Unit) -> bool:
         if unit.name in self._owed:
             return True
-        marks = self.settlement.marks
-        return any(path not in marks or marks[path].offset != Path(path).stat().st_size for path in unit.paths)
+        marks, files = self.settlement.marks, self._looks.files
+        return any(
+            path in self._unread or (path in files and (path not in marks or marks[path].offset != files[path].size))
+            for path in unit.paths
+        )
 
     def _read_unit(self, unit: Unit, budget: int) -> None:
         progress = Progress(more=True)
@@ -300,13 +328,36 @@ class Rig:
                 pipeline = self._pipelines[unit.name] = self._pipeline(unit)
             try:
                 progress = pipeline.advance(self.now, budget)
-            except (Replaced, OSError):
-                self.settlement.drop(pipeline)
-                del self._pipelines[unit.name]
-                self._sweep()
+            except Replaced as replaced:
+                if not replaced.lives_on:
+                    self._hand_over(pipeline, pipeline.part(self.now))
+                self._drop(unit)
+                self.look()
                 progress = Progress(more=bool(unit.paths))
-                continue
-            self._hand_over(pipeline, progress)
+            except OSError as error:
+                self._unreadable.add(unit.name)
+                progress = Progress()
+                if not any(tail.position for tail in pipeline.tails.values()):
+                    self.settlement.drop(pipeline)
+                    del self._pipelines[unit.name]
+                self.look()
+                if str(error.filename) in unit.paths and error.filename not in self._looks.files:
+                    self._drop(unit)
+                    progress = Progress(more=bool(unit.paths))
+            else:
+                self._hand_over(pipeline, progress)
+                self._unreadable.discard(unit.name)
+        if unit.name not in self._unreadable:
+            for path in unit.paths:
+                self._unread.release(path)
+
+    def _drop(self, unit: Unit) -> None:
+        pipeline = self._pipelines.pop(unit.name, None)
+        if pipeline is not None:
+            self.settlement.drop(pipeline)
+        for path in [*unit.paths, *unit.metas.values()]:
+            if path not in self._looks.files and path not in self._unread:
+                self._catalog.remove(path)
 
     def _pipeline(self, unit: Unit) -> Pipeline:
         return Pipeline(
@@ -318,6 +369,7 @@ class Rig:
             owed=lambda: tuple(self._owed.get(unit.name, ())),
             first_start=self.store.first_start or None,
             has_main=partial(self._catalog.has_main, unit.folder),
+            kept=self._unread,
         )
 
     def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:

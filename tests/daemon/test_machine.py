@@ -1,0 +1,342 @@
+"""A machine on which everything happens to logs that can: whatever it was, the receiver ends up with what they say.
+
+The file system is a real one, and so are tailer, pipeline, ledger and store; clock, network and hints are done by hand.
+One session is made whole in the end, whatever was done to its logs before; another is deleted at some time, and then
+what counts is what was seen of it.
+
+`LLMA_MACHINE_SECONDS` lets it run for that long instead of a few seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from structlog.testing import capture_logs
+
+from tests.support.histories import History, histories
+from tests.support.logs import write_files
+from tests.support.rig import Reference, Rig, reference, routing_for
+
+SECONDS = float(os.environ.get("LLMA_MACHINE_SECONDS", "0"))
+
+KEPT = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+DOOMED = "2f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+
+_real_open = os.open
+
+
+class Machine(RuleBasedStateMachine):
+    """Two sessions, the daemon, and the receiver.
+
+    Attributes:
+        sizes: how much of its history each log holds now; 0 where it is not there.
+        once: how much it held at most.
+        seen: how much of it this run of the daemon has seen.
+        inserted: what somebody put in front of it.
+        locked: the logs that nobody may open.
+        doomed: whether the second session was deleted, and it stays so.
+        crashed: whether the daemon ever did.
+        lost: whether it did after that, so that what it had not delivered of that session is lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.stack.enter_context(capture_logs())
+        self.root = Path(tempfile.mkdtemp(prefix="machine-"))
+        self.rig = Rig(self.root)
+        self.histories: dict[str, History] = {}
+        self.logs: dict[str, bytes] = {}
+        self.metas: dict[str, bytes] = {}
+        self.sizes: dict[str, int] = {}
+        self.once: dict[str, int] = {}
+        self.seen: dict[str, int] = {}
+        self.inserted: dict[str, bytes] = {}
+        self.locked: set[str] = set()
+        self.doomed = False
+        self.crashed = self.lost = False
+        self.stack.enter_context(patch("os.open", self._open))
+
+    def _open(self, path: Any, *arguments: Any, **options: Any) -> int:
+        """Open a file, unless it is locked: to root no permission is ever denied."""
+        if any(os.fspath(path) == str(self.rig.path(name)) for name in self.locked):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return _real_open(path, *arguments, **options)
+
+    @initialize(kept=histories(session=KEPT), doomed=histories(session=DOOMED, turns=1))
+    def begin(self, kept: History, doomed: History) -> None:
+        self.histories = {KEPT: kept, DOOMED: doomed}
+        for history in self.histories.values():
+            self.logs |= history.logs
+            self.metas |= history.metas
+        self.sizes = dict.fromkeys(self.logs, 0)
+        self.once = dict.fromkeys(self.logs, 0)
+        self.seen = dict.fromkeys(self.logs, 0)
+        self.inserted = dict.fromkeys(self.logs, b"")
+
+    def _is_doomed(self, name: str) -> bool:
+        return name in self.histories[DOOMED].logs
+
+    def _pick(self, data: st.DataObject, names: list[str]) -> str:
+        return data.draw(st.sampled_from(sorted(names)), label="file")
+
+    def _content(self, name: str) -> bytes:
+        return self.inserted[name] + self.logs[name][: self.sizes[name]]
+
+    def _written(self, *, doomed: bool = False) -> list[str]:
+        return [name for name, size in self.sizes.items() if size and (doomed or not self._is_doomed(name))]
+
+    # ------------------------------------------------------------------ the client
+
+    @rule(data=st.data(), whole_lines=st.booleans())
+    def append(self, data: st.DataObject, *, whole_lines: bool) -> None:
+        names = [name for name in self.logs if self.sizes[name] < len(self.logs[name])]
+        names = [*[name for name in names if not (self.doomed and self._is_doomed(name))], *self.metas]
+        if not names:
+            return
+        name = self._pick(data, names)
+        if name in self.metas:
+            self.rig.append(name, self.metas.pop(name))
+            return
+        start, log = self.sizes[name], self.logs[name]
+        ends = [end for history in self.histories.values() for end, _ in history.times.get(name, ()) if end > start]
+        choice = st.sampled_from(ends) if whole_lines else st.integers(start + 1, len(log))
+        end = data.draw(choice, label="to")
+        self.rig.append(name, log[start:end])
+        self.sizes[name] = end
+        self.once[name] = max(self.once[name], end)
+
+    # ------------------------------------------------------------------ somebody else
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data())
+    def truncate(self, data: st.DataObject) -> None:
+        name = self._pick(data, self._written())
+        self.sizes[name] = data.draw(st.integers(0, self.sizes[name]), label="to")
+        os.truncate(self.rig.path(name), len(self._content(name)))
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data(), in_place=st.booleans(), another_line=st.booleans())
+    def write_anew(self, data: st.DataObject, *, in_place: bool, another_line: bool) -> None:
+        name = self._pick(data, self._written())
+        if another_line:
+            # Every line stands elsewhere then.
+            self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
+        if in_place:
+            self.rig.rewrite(name, self._content(name))
+        else:
+            self.rig.replace(name, self._content(name))
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        name = self._pick(data, self._written())
+        self.rig.delete(name)
+        self.sizes[name] = 0
+        self.inserted[name] = b""
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data())
+    def delete_and_create(self, data: st.DataObject) -> None:
+        """On many file systems the new one has the inode of the old one."""
+        name = self._pick(data, self._written())
+        self.rig.delete(name)
+        self.sizes[name] = data.draw(st.integers(1, self.sizes[name]), label="with")
+        self.rig.append(name, self._content(name))
+
+    @precondition(lambda self: not self.doomed and any(self._is_doomed(name) for name in self._written(doomed=True)))
+    @rule()
+    def delete_for_good(self) -> None:
+        for name in self._written(doomed=True):
+            if self._is_doomed(name):
+                self.rig.delete(name)
+                self.locked.discard(name)
+        self.doomed = True
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data())
+    def lock(self, data: st.DataObject) -> None:
+        self.locked.add(self._pick(data, self._written()))
+
+    @precondition(lambda self: self.locked)
+    @rule()
+    def unlock(self) -> None:
+        self.locked.clear()
+
+    # ------------------------------------------------------------------ the daemon
+
+    @rule()
+    def look(self) -> None:
+        self.rig.look()
+        self._saw()
+
+    @rule(budget=st.sampled_from([1, 700, 1 << 20]))
+    def read(self, budget: int) -> None:
+        self.rig.read(budget=budget)
+        self._saw()
+
+    @rule(seconds=st.sampled_from([0.9, 1.1, 400.0]))
+    def tick(self, seconds: float) -> None:
+        """Let the settle time pass; with nothing half-written also the quiet time."""
+        if seconds < 400.0:
+            ready = all(history.has_whole_messages(sizes) for history, sizes in self._states())
+        else:
+            ready = self._is_whole()
+        if ready and not self.locked:
+            self.rig.tick(seconds)
+            self._saw()
+
+    @rule()
+    def end(self) -> None:
+        # What a log that was cut short has lost is no more to be told of when the session ends.
+        if self._is_whole() and not self.locked and all(self.sizes[name] >= self.once[name] for name in self._kept()):
+            self.rig.end()
+            self._saw()
+
+    @rule()
+    def crash(self) -> None:
+        self.rig.crash()
+        if not self.doomed:
+            self.seen = dict.fromkeys(self.logs, 0)
+        self.crashed = True
+        self.lost = self.doomed
+
+    @rule()
+    def commit(self) -> None:
+        self.rig.commit()
+
+    @rule()
+    def drop(self) -> None:
+        for session in self.histories:
+            self.rig.drop(session)
+
+    def _saw(self) -> None:
+        if not self.doomed:
+            self.seen = {name: 0 if name in self.locked else self.sizes[name] for name in self.logs}
+
+    def _kept(self) -> list[str]:
+        return [name for name in self.logs if not self._is_doomed(name)]
+
+    def _states(self) -> Iterator[tuple[History, Mapping[str, int]]]:
+        """The histories, with how much is there of each and how much there ever was."""
+        for history in self.histories.values():
+            yield history, self.sizes
+            yield history, self.once
+
+    def _is_whole(self) -> bool:
+        return all(history.is_whole(sizes) for history, sizes in self._states())
+
+    # ------------------------------------------------------------------ the receiver
+
+    @rule(data=st.data())
+    def acknowledge(self, data: st.DataObject) -> None:
+        self.rig.acknowledge(self._some(data))
+
+    @rule(data=st.data())
+    def lose_answer(self, data: st.DataObject) -> None:
+        self.rig.lose_answer(self._some(data))
+
+    @rule(data=st.data())
+    def refuse(self, data: st.DataObject) -> None:
+        self.rig.refuse(self._some(data))
+
+    def _some(self, data: st.DataObject) -> list[int] | None:
+        count = len(self.rig.in_flight)
+        if not count or data.draw(st.booleans(), label="all"):
+            return None
+        return data.draw(st.lists(st.integers(0, count - 1), unique=True), label="which")
+
+    # ------------------------------------------------------------------ what must come of it
+
+    def teardown(self) -> None:
+        try:
+            if self.histories:
+                self._recover()
+                self._check()
+        finally:
+            self.rig.close()
+            self.stack.close()
+            shutil.rmtree(self.root)
+
+    def _recover(self) -> None:
+        self.locked.clear()
+        for name, data in self.metas.items():
+            self.rig.append(name, data)
+        for name in self._kept():
+            self.rig.append(name, self.logs[name][self.sizes[name] :])
+            self.sizes[name] = len(self.logs[name])
+        if not self.doomed:
+            for name in self.histories[DOOMED].logs:
+                self.rig.append(name, self.logs[name][self.sizes[name] :])
+                self.seen[name] = self.once[name] = len(self.logs[name])
+        elif self.crashed:
+            self.rig.forget_missing()
+        self.rig.finish()
+
+    def _reference(self, doomed: Mapping[str, int]) -> Reference:
+        """What the logs say, those of the second session being this long."""
+        files = {name: data[: doomed.get(name, len(data))] for name, data in self.logs.items()}
+        for history in self.histories.values():
+            files |= history.metas
+        with tempfile.TemporaryDirectory(prefix="logs-") as folder:
+            projects = Path(folder) / "projects"
+            write_files(projects, {name: data for name, data in files.items() if data})
+            return reference(projects, routing_for(Path(folder)))
+
+    def _check(self) -> None:
+        doomed = self.histories[DOOMED].logs
+        expected = self._reference({name: self.seen[name] for name in doomed})
+        received, refused = self.rig.bodies(), set(self.rig.refused)
+        wanted = {uuid for uuid in expected.bodies if not self._is_lost(expected, uuid)}
+        assert wanted <= received.keys() | refused, "the receiver lacks events"
+        possible = self._reference({name: self.once[name] for name in doomed}).bodies.keys() | expected.bodies.keys()
+        assert received.keys() <= possible, "the receiver has what no log ever said"
+        for uuid in wanted & received.keys():
+            bodies = received[uuid]
+            if expected.names[uuid] == "$ai_trace":
+                # A session that had ended and went on ends again, and answers come out of order.
+                assert expected.bodies[uuid] in bodies or uuid in refused
+            else:
+                assert set(bodies) == {expected.bodies[uuid]}
+                assert len(bodies) <= 1 + self.rig.excused[uuid]
+
+    def _is_lost(self, expected: Reference, uuid: str) -> bool:
+        """Whether an event may be missing: a deleted session's trace, or what the end of a run lost."""
+        if not (self.doomed and self.crashed) or KEPT.encode() in expected.bodies[uuid]:
+            return False
+        return self.lost or expected.names[uuid] == "$ai_trace"
+
+
+def profile(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+def test_whatever_happens_to_logs_the_receiver_has_what_they_say() -> None:
+    run_state_machine_as_test(Machine, settings=profile(200, 40))
+
+
+@pytest.mark.skipif(not SECONDS, reason="takes as long as LLMA_MACHINE_SECONDS says")
+def test_whatever_happens_for_a_long_time_the_receiver_has_what_the_logs_say() -> None:
+    until = time.monotonic() + SECONDS
+    run: Callable[..., None] = run_state_machine_as_test
+    while time.monotonic() < until:
+        run(Machine, settings=profile(300, 80))

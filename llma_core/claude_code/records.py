@@ -612,10 +612,10 @@ def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: byt
     """Decode an object that stayed raw; None if it is none."""
     try:
         return decoder(data)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        value = json.loads(bytes(data), parse_constant=_nothing, parse_float=_finite)
+        value = json.loads(bytes(data).decode("utf-8", "replace"), parse_constant=_nothing, parse_float=_finite)
         if not isinstance(value, dict):
             return None
         built = _tolerant(struct, value)

@@ -537,6 +537,11 @@ def test_any_bytes_give_a_record_or_a_record_error(data: bytes) -> None:
     assert 0 < len(reason) < 60
 
 
+def test_a_line_in_bad_utf_8_can_be_glanced_at() -> None:
+    said = glance(b'{"sessionId":"a\xff","timestamp":"2026-03-02T09:00:00Z"}')
+    assert (said.session_id, said.timestamp) == ("a\N{REPLACEMENT CHARACTER}", "2026-03-02T09:00:00Z")
+
+
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_a_meta_file_or_none_and_can_be_glanced_at(data: bytes) -> None:
     assert decode_meta(data) is None or isinstance(decode_meta(data), AgentMeta)

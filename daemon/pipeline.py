@@ -23,7 +23,7 @@ import structlog
 from daemon.catalog import Opening, Unit
 from daemon.ledger import LineEnd
 from daemon.project_settings import UNRESTRAINED, Restraint
-from daemon.routing import Held, Route, Routing, Ruling
+from daemon.routing import Route, Routing, Ruling
 from daemon.store import FileMark, FrozenRoute, Owed, Settled
 from daemon.tailer import TAIL_BYTES, Chunk, Kept, Tail, open_log
 from llma_core import events
@@ -279,7 +279,8 @@ class Pipeline:
         for path in self.unit.paths:
             if path not in self.tails:
                 tail = Tail(path, self._marks.get(path), self._kept)
-                known = tail.open()
+                with _naming(path):
+                    known = tail.open()
                 if path in self._marks and not known:
                     _log.info("file_replaced", path=path, action="reading it again from its beginning")
                 self._trusted = self._trusted or tail.history
@@ -293,7 +294,7 @@ class Pipeline:
         Raises:
             Replaced: a file was truncated or replaced.
             Held: the session has to wait; the pipeline must be built anew when it no longer has.
-            OSError: a file cannot be read. What is open stays open: it can be tried again.
+            OSError: a file cannot be read; `filename` names it. What is open stays open: it can be tried again.
         """
         self.open()
         with self._step() as progress:
@@ -309,7 +310,7 @@ class Pipeline:
         self._ruling = self._attribution = None
         try:
             yield progress
-        except (Replaced, Held, OSError):
+        except BaseException:
             # What this step has found is lost with the pipeline: the next one must be free to find it again.
             for emission in progress.emissions:
                 if not emission.again:
@@ -640,7 +641,18 @@ class Pipeline:
 
 
 def _read(tail: Tail, limit: int) -> Chunk:
-    chunk = tail.read(limit)
+    with _naming(tail.path):
+        chunk = tail.read(limit)
     if chunk is None:
         raise Replaced(tail.path, lives_on=tail.lives_on())
     return chunk
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Let errors name the file; those of reading do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise

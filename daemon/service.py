@@ -66,6 +66,8 @@ GONE_SECONDS = 10.0
 """Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
 _REGISTRY_SINCE = (2, 1, 100)
 _STORE_RETRY_SECONDS = 5.0
+_STORE = -1
+"""In place of an error's number: it is the store that cannot be read."""
 _OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 History = str
@@ -177,8 +179,10 @@ class Service:
                 tasks.create_task(self._tick_loop(watcher))
                 tasks.create_task(self._deliveries.wait_failed())
                 tasks.create_task(self._end_when_stopped())
-        except* _Stop:
-            pass
+        except BaseExceptionGroup as group:
+            broken = group.split(_Stop)[1]
+            if broken is not None:
+                raise (broken if len(broken.exceptions) > 1 else broken.exceptions[0]) from None
         finally:
             if not self._replaced:
                 self._notifier.stopping()
@@ -263,12 +267,14 @@ class Service:
         try:
             await self._deliveries.aclose(DRAIN_SECONDS)
         finally:
-            await self._write(self._settlement.commit)
-            self._store_thread.shutdown()
-            self._unread.close()
-            # A file system that does not answer must not keep a second signal from being heard.
-            await asyncio.to_thread(self._read_thread.shutdown)
-            self._reader.close()
+            try:
+                await self._write(self._settlement.commit)
+            finally:
+                self._store_thread.shutdown()
+                self._unread.close()
+                # A file system that does not answer must not keep a second signal from being heard.
+                await asyncio.to_thread(self._read_thread.shutdown)
+                self._reader.close()
 
     async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
         """Wait for *work*, as long as batches are accepted from time to time."""
@@ -403,6 +409,8 @@ class Service:
 
         Others may be on a disk that is not mounted, or in a folder that is not followed this time.
         """
+        if not self._sweep.complete:
+            return []
         inhabited = {
             str(root) for root in self._roots if any(path.startswith(f"{root}/") for path in self._sweep.files)
         }
@@ -484,7 +492,11 @@ class Service:
 
     def _may_drop(self, active: _Active, now: float) -> bool:
         """Whether a session can leave the memory: nothing of it is open or unsettled, and it will hardly grow."""
-        unlikely = active.ended or now >= active.heard_at + IDLE_SECONDS or len(self._active) > ACTIVE_SESSIONS
+        unlikely = active.ended or (
+            # One that was deleted has its end still to come, and could not be taken up again for that.
+            any(path in self._sweep.files for path in active.pipeline.unit.paths)
+            and (now >= active.heard_at + IDLE_SECONDS or len(self._active) > ACTIVE_SESSIONS)
+        )
         return unlikely and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
 
     def _has_ended(self, active: _Active, running: frozenset[str], now: float) -> bool:
@@ -619,6 +631,9 @@ class Service:
             return False
         except OSError as error:
             return self._put_off(unit, error)
+        except sqlite3.OperationalError as error:
+            self._put_off_for_store(unit, error)
+            return False
         finally:
             self._reading = None
         if progress.lines:
@@ -643,6 +658,9 @@ class Service:
         except Held as held:
             await self._hold([active.pipeline.unit.name], held)
             return
+        except sqlite3.OperationalError as error:
+            self._put_off_for_store(active.pipeline.unit, error)
+            return
         finally:
             self._reading = None
         await self._hand_over(active, progress)
@@ -650,10 +668,13 @@ class Service:
     def _put_off(self, unit: Unit, error: OSError) -> bool:
         """Leave a session of which a file cannot be read for later; return whether to try at once."""
         active = self._active.get(unit.name)
-        if active is not None and not any(tail.position for tail in active.pipeline.tails.values()):
-            # Nothing of it is known. Otherwise it stays: what was read may stand in no file any more.
-            self._settlement.drop(active.pipeline)
-            del self._active[unit.name]
+        if active is not None:
+            # Whatever is due in it has to wait for what cannot be read, until a sweep tries again.
+            active.due = None
+            if not any(tail.position for tail in active.pipeline.tails.values()):
+                # Nothing of it is known. Otherwise it stays: what was read may stand in no file any more.
+                self._settlement.drop(active.pipeline)
+                del self._active[unit.name]
         path = str(error.filename or unit.session)
         if path in unit.paths:
             self._sweep.look(path)
@@ -669,11 +690,23 @@ class Service:
         known[unit.name] = code
         return False
 
+    def _put_off_for_store(self, unit: Unit, error: sqlite3.OperationalError) -> None:
+        """Leave a session for later because nobody can say what of it is settled."""
+        active = self._active.pop(unit.name, None)
+        if active is not None:
+            self._settlement.drop(active.pipeline)
+        if _STORE not in self._unreadable.values():
+            _log.error("store_unreadable", reason=str(error), action="trying again; nothing is lost")
+        self._unreadable[unit.name] = _STORE
+
     def _caught_up(self, unit: Unit) -> None:
         """Keep nothing open of a session that was read to its end, unless it has grown since."""
         if unit.name in self._unreadable:
             code = self._unreadable.pop(unit.name)
-            if code not in _OWN_WANT or code not in self._unreadable.values():
+            if code == _STORE:
+                if code not in self._unreadable.values():
+                    _log.info("store_readable_again")
+            elif code not in _OWN_WANT or code not in self._unreadable.values():
                 _log.info("log_readable_again", session=unit.session)
         if unit.name not in self._queue.get(unit.folder, ()):
             for path in unit.paths:
@@ -837,7 +870,7 @@ class Service:
                 return
             try:
                 await self._stored(partial(self._store.commit, commit))
-            except sqlite3.Error:
+            except sqlite3.OperationalError:
                 # The service ends; what is not written is read again.
                 return
             self._settlement.written(commit)
@@ -852,7 +885,8 @@ class Service:
         """Let the store write; wait while the disk refuses it.
 
         Raises:
-            sqlite3.Error: the disk refuses it, and the service is to end.
+            sqlite3.OperationalError: the disk refuses it, and the service is to end.
+            sqlite3.DatabaseError: the store is damaged. A new start sets it aside.
         """
         loop = asyncio.get_running_loop()
         told = False
@@ -860,7 +894,7 @@ class Service:
             try:
                 await loop.run_in_executor(self._store_thread, write)
                 break
-            except sqlite3.Error as error:
+            except sqlite3.OperationalError as error:
                 if not told:
                     _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
                     told = True

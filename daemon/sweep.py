@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from daemon.catalog import project_files, project_folders, session_files
 from daemon.tailer import Identity
 from llma_core.claude_code.layout import classify
 
 __all__ = ["Found", "Sweep", "is_missing"]
+
+_log = structlog.get_logger(__name__)
 
 HOT_SECONDS = 86_400
 """Files touched within this time are looked at by every hot sweep."""
@@ -55,6 +59,7 @@ class Sweep:
         self._roots = roots
         self._folders: dict[str, int] = {}
         self._projects: frozenset[str] = frozenset()
+        self._unlisted: frozenset[str] = frozenset()
         self.files: dict[str, Found] = {}
 
     def full(self) -> tuple[list[str], list[str]]:
@@ -66,13 +71,22 @@ class Sweep:
         def note(folder: str) -> None:
             folders[folder] = _modified(folder)
 
+        unlisted: dict[str, OSError] = {}
         projects: set[str] = set()
         for root in self._roots:
             note(str(root))
-            for project in project_folders(root):
+            for project in project_folders(root, unlisted.__setitem__):
                 if project not in projects:
                     projects.add(project)
-                    found.update((path, Found.of(status)) for path, status in project_files(project, note))
+                    files = project_files(project, note, unlisted.__setitem__)
+                    found.update((path, Found.of(status)) for path, status in files)
+        if not unlisted.keys().isdisjoint(map(str, self._roots)):
+            projects |= self._projects
+        # What cannot be looked at is not gone.
+        for path, file in self.files.items():
+            if path not in found and _may_be_there(path, unlisted):
+                found[path] = file
+        self._tell(unlisted)
         changed = [path for path, file in found.items() if self.files.get(path) != file]
         gone = [path for path in before if path not in found and path in self.files]
         # What appeared, and was looked at, after its folder was listed.
@@ -81,6 +95,20 @@ class Sweep:
         )
         self.files, self._folders, self._projects = found, folders, frozenset(projects)
         return changed, gone
+
+    def _tell(self, unlisted: Mapping[str, OSError]) -> None:
+        """Say once of each folder that it cannot be listed, and once that it can."""
+        for folder in unlisted.keys() - self._unlisted:
+            error = unlisted[folder]
+            _log.warning(
+                "folder_unreadable",
+                path=folder,
+                reason=error.strerror or str(error),
+                action="trying again; nothing is lost",
+            )
+        for folder in self._unlisted - unlisted.keys():
+            _log.info("folder_readable_again", path=folder)
+        self._unlisted = frozenset(unlisted)
 
     def below(self, folder: str) -> list[str]:
         """Look at the logs in one folder that has appeared; return those that are new or changed."""
@@ -103,8 +131,18 @@ class Sweep:
         place = classify(path)
         return place is not None and self.is_project(place.folder)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last full sweep has seen every folder that is there."""
+        return not self._unlisted
+
     def hot(self, now: float) -> tuple[list[str], list[str]]:
-        """Look at what is likely to change; *now* is the wall clock. Everything, if a folder has changed."""
+        """Look at what is likely to change; *now* is the wall clock.
+
+        Everything, if a folder has changed, or could not be listed the last time.
+        """
+        if self._unlisted:
+            return self.full()
         for folder, modified in self._folders.items():
             if _modified(folder) != modified:
                 return self.full()
@@ -135,6 +173,17 @@ class Sweep:
             return False
         self.files[path] = file
         return True
+
+
+def _may_be_there(path: str, unlisted: Iterable[str]) -> bool:
+    """Whether a file that was not found may be there all the same."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return any(path.startswith(f"{folder}/") for folder in unlisted)
 
 
 def is_missing(path: str) -> bool:

@@ -53,7 +53,11 @@ def digest(data: bytes) -> bytes:
 
 
 def _at(file: BinaryIO, start: int, length: int) -> bytes:
-    return os.pread(file.fileno(), length, start)
+    """Return *length* bytes, fewer only at the end of the file: some file systems give less than what is asked for."""
+    found = b""
+    while len(found) < length and (data := os.pread(file.fileno(), length - len(found), start + len(found))):
+        found += data
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

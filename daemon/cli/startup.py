@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,7 @@ def open_state(folder: Path) -> Iterator[Store]:
     """Hold the lock on a state directory, with its store.
 
     Raises:
-        click.exceptions.Exit: with 1: it cannot be written, or another instance holds it.
+        click.exceptions.Exit: with 1: it cannot be written, is damaged, or another instance holds it.
     """
     try:
         prepare_state_dir(folder)
@@ -162,6 +163,12 @@ def open_state(folder: Path) -> Iterator[Store]:
                 store.close()
     except (StateDirError, LockHeld, StoreError) as error:
         raise fail(str(error)) from None
+    except sqlite3.OperationalError as error:
+        raise fail(f"cannot write the state store in {folder}: {error}; check the disk and the folder") from None
+    except sqlite3.DatabaseError as error:
+        raise fail(
+            f"the state store in {folder} is damaged: {error}; start again: it is set aside and nothing is lost"
+        ) from None
 
 
 def build_service(

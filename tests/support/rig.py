@@ -274,11 +274,15 @@ class Rig:
         return {str(Path(mark.path).relative_to(self.projects)): mark.offset for mark in self.store.files()}
 
     def drop(self, session: str) -> bool:
-        """Take a session out of memory, if nothing of it is open or unsettled; tell whether it was."""
+        """Take a session out of memory, if nothing of it is open or unsettled; tell whether it was.
+
+        One that was deleted and owes its trace stays: it could not be taken up again.
+        """
         for pipeline in list(self._pipelines.values()):
             if pipeline.unit.session == session and pipeline.idle:
                 self._write(())
-                if self.settlement.is_settled(pipeline):
+                is_there = not self._looks.files.keys().isdisjoint(pipeline.unit.paths)
+                if self.settlement.is_settled(pipeline) and (is_there or pipeline.unit.name not in self._owed):
                     self._drop(pipeline.unit)
                     return True
         return False

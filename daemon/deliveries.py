@@ -56,6 +56,13 @@ class Deliveries:
         delivery = self._deliveries.get(route)
         return delivery is not None and isinstance(delivery.state, Stopped)
 
+    def overdue(self) -> str | None:
+        """Name the route and what of it should have got on long ago; None if nothing should."""
+        for route, delivery in self._deliveries.items():
+            if (late := delivery.overdue()) is not None:
+                return f"{late} to {route.name}"
+        return None
+
     def put(self, route: Route, events: Iterable[CaptureEvent]) -> None:
         """Queue *events* behind all others of *route*, whether or not there is room.
 

@@ -58,6 +58,12 @@ IMMEDIATE_IN_A_ROW = 2
 # Seconds between two log lines that say the same.
 LOG_INTERVAL = 300.0
 
+# Seconds an attempt may take: timeouts bound its parts, and 20 MB may have to go through a thin line.
+ATTEMPT_SECONDS = 900.0
+
+# Seconds by which what is due may be late before something is wrong.
+LATE_SECONDS = 60.0
+
 
 class DeliveryClosed(Exception):  # noqa: N818 -- named for the state, as asyncio.QueueShutDown is
     """The delivery was closed and takes no more events."""
@@ -231,6 +237,7 @@ class Delivery:
         self._flushes = 0
         self._runner: asyncio.Task[None] | None = None
         self._failing_told = False
+        self._sending: dict[int, float] = {}
 
         self._bell = _Bell()
         self._put_lock = asyncio.Lock()  # keeps those who wait in put in their order
@@ -302,6 +309,23 @@ class Delivery:
         if (oldest := self._batcher.oldest) is not None:
             times.append(oldest)
         return min(times, default=None)
+
+    def overdue(self) -> str | None:
+        """Say what should have got on long ago; None if nothing should.
+
+        A delivery may wait: for events, for the end of a back-off, for a person after a stop.
+        """
+        now = self._clock()
+        if isinstance(self._state, Stopped | Closed):
+            return None
+        if self._sending and min(self._sending.values()) + ATTEMPT_SECONDS < now:
+            return "an attempt to send"
+        if isinstance(self._state, BackingOff):
+            late = not self._sending and self._state.until + LATE_SECONDS < now
+            return "the end of a back-off" if late else None
+        due = self._batcher.due_at
+        late = not self._flights and due is not None and due + LATE_SECONDS < now
+        return "a batch" if late else None
 
     async def put(self, event: CaptureEvent) -> None:
         """Queue *event* behind all others; wait while the queue is full or the delivery stopped.
@@ -457,7 +481,11 @@ class Delivery:
         for _ in range(1 + IMMEDIATE_IN_A_ROW):
             piece.fit(self._sink.event_limit)
             epoch = self._backoff.epoch
-            outcome = await self._sink.send(piece.events)
+            self._sending[id(piece)] = self._clock()
+            try:
+                outcome = await self._sink.send(piece.events)
+            finally:
+                del self._sending[id(piece)]
             if not (isinstance(outcome, Retryable) and outcome.immediate):
                 break
         self._observe(outcome, epoch)

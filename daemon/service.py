@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, opening
 from daemon.deliveries import Deliveries, MakeDelivery
 from daemon.delivery import Settled as Outcome
+from daemon.liveness import Liveness
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.project_settings import UNRESTRAINED, Restraint
@@ -66,9 +68,15 @@ GONE_SECONDS = 10.0
 """Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
 _REGISTRY_SINCE = (2, 1, 100)
 _STORE_RETRY_SECONDS = 5.0
+WORK_SECONDS = 300.0
+"""What one piece of work in a thread may take: a file system that hangs takes longer."""
+LATE_SECONDS = 60.0
+"""By how much what is due may be late before something is wrong."""
 _STORE = -1
 """In place of an error's number: it is the store that cannot be read."""
 _OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+_T = TypeVar("_T")
 
 History = str
 """`skip`: what was there at the first start is not sent; `send`: it is."""
@@ -148,6 +156,10 @@ class Service:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._replaced = False
+        self._liveness = Liveness()
+        self._resting_until: float | None = None
+        self._ticked_at: float | None = None
+        self._store_waits = False
         self._overflow = False
         self._reading: str | None = None
         self._write_lock = asyncio.Lock()
@@ -377,8 +389,7 @@ class Service:
         self._queue[unit.folder] = {unit.name: None, **self._queue.get(unit.folder, {})}
 
     async def _first_sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        changed, _ = await loop.run_in_executor(self._read_thread, self._sweep.full)
+        changed, _ = await self._in_reader(self._sweep.full)
         await self._stored(self._store.release)
         known = self._store.files()
         found = [(path, file.device, file.inode) for path, file in self._sweep.files.items()]
@@ -387,7 +398,7 @@ class Service:
             self._catalog.add(path)
         gone = self._deleted([name for name in self._owed if name not in self._catalog.units], known)
         if gone:
-            await loop.run_in_executor(self._store_thread, self._store.forget_owed, gone)
+            await self._in_store(partial(self._store.forget_owed, gone))
             for name in gone:
                 del self._owed[name]
         # With the sessions that hints have named meanwhile, so that these are put in order with the others.
@@ -437,6 +448,7 @@ class Service:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now, wall = loop.time(), time.time()
+            self._ticked_at = time.monotonic()
             # A clock that jumped means a suspend: no hint came for what was written meanwhile.
             resumed = abs(wall - last_wall - TICK_SECONDS) > HOT_SWEEP_SECONDS
             last_wall = wall
@@ -444,10 +456,7 @@ class Service:
                 mended = watcher.ensure()
                 full = mended or self._overflow or resumed or watcher.polling or now >= full_at
                 self._overflow = False
-                changed, gone = await loop.run_in_executor(
-                    self._read_thread,
-                    *((self._sweep.full,) if full else (self._sweep.hot, wall)),
-                )
+                changed, gone = await self._in_reader(self._sweep.full if full else partial(self._sweep.hot, wall))
                 self._found(changed)
                 self._gone(gone)
                 hot_at = now + HOT_SWEEP_SECONDS
@@ -536,14 +545,16 @@ class Service:
         stalled = {route for name in waiting if (route := self._stalled_on(name)) is not None}
         woken = asyncio.ensure_future(self._wake.wait())
         room = asyncio.ensure_future(self._deliveries.wait_room(stalled))
+        self._resting_until = min(due, default=None)
         try:
-            async with asyncio.timeout_at(min(due, default=None)):
+            async with asyncio.timeout_at(self._resting_until):
                 await asyncio.wait({woken, room}, return_when=asyncio.FIRST_COMPLETED)
             if room.done():
                 room.result()
         except TimeoutError:
             pass
         finally:
+            self._resting_until = None
             woken.cancel()
             room.cancel()
             await asyncio.gather(woken, room, return_exceptions=True)
@@ -553,7 +564,6 @@ class Service:
 
         What copies a message says so only since 2.1.329: of others, the session that is read first counts as its own.
         """
-        loop = asyncio.get_running_loop()
         while self._unsorted:
             folder = self._unsorted.pop()
             units = self._catalog.units
@@ -562,7 +572,7 @@ class Service:
                 continue
             being_read = [unit.name for unit in known if unit.name in self._active]
             found = [unit for unit in known if unit.name not in self._active]
-            ordered = await loop.run_in_executor(self._read_thread, by_first_line, found)
+            ordered = await self._in_reader(partial(by_first_line, found))
             # What a hint has brought meanwhile comes last.
             names = [*being_read, *(unit.name for unit in ordered), *self._queue[folder]]
             self._queue[folder] = dict.fromkeys(names)
@@ -617,7 +627,7 @@ class Service:
                 active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
             pipeline = active.pipeline
             self._reading = unit.name
-            progress = await loop.run_in_executor(self._read_thread, pipeline.advance, loop.time(), SLICE_BYTES)
+            progress = await self._in_reader(partial(pipeline.advance, loop.time(), SLICE_BYTES))
         except Replaced as replaced:
             _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
             assert active is not None
@@ -654,7 +664,7 @@ class Service:
         loop = asyncio.get_running_loop()
         self._reading = active.pipeline.unit.name
         try:
-            progress = await loop.run_in_executor(self._read_thread, conclude, loop.time())
+            progress = await self._in_reader(partial(conclude, loop.time()))
         except Held as held:
             await self._hold([active.pipeline.unit.name], held)
             return
@@ -777,12 +787,11 @@ class Service:
 
         What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
         """
-        loop = asyncio.get_running_loop()
         self._reading = unit.name
-        began = await loop.run_in_executor(self._read_thread, opening, unit)
+        began = await self._in_reader(partial(opening, unit))
         if began.cwd is None:
             return True
-        ruling = await loop.run_in_executor(self._read_thread, self._rule(unit.name, began))
+        ruling = await self._in_reader(self._rule(unit.name, began))
         self._tell_warnings(ruling.project.warnings)
         self._foreseen[unit.name] = ruling.route
         return self._stalled_on(unit.name) is None
@@ -811,7 +820,6 @@ class Service:
 
     async def _hold(self, names: Sequence[str], held: Held) -> None:
         """Let sessions wait for the user: what was read of them is forgotten, and their offsets stay."""
-        loop = asyncio.get_running_loop()
         reason = held.reason
         await self._restrain(names, held.restraint)
         rows = []
@@ -823,7 +831,7 @@ class Service:
             unit = self._catalog.units.get(name)
             if unit is None:
                 continue
-            began = await loop.run_in_executor(self._read_thread, opening, unit)
+            began = await self._in_reader(partial(opening, unit))
             self._held[name] = _Held(opening=began, reason=reason)
             since = datetime.now(UTC).isoformat(timespec="seconds")
             rows.append(HeldSession(unit=name, session=unit.session, folder=began.cwd, reason=reason, since=since))
@@ -834,7 +842,6 @@ class Service:
 
     async def _look_at_held(self) -> None:
         """Take up the sessions that no longer have to wait."""
-        loop = asyncio.get_running_loop()
         waiting: dict[tuple[str | None, str], list[str]] = {}
         for name, held in self._held.items():
             waiting.setdefault((held.opening.cwd, held.reason), []).append(name)
@@ -842,7 +849,7 @@ class Service:
             # What lets one go lets all go that wait in the same folder for the same reason, or they are held again.
             first = self._held[names[0]]
             try:
-                await loop.run_in_executor(self._read_thread, self._rule(names[0], first.opening))
+                await self._in_reader(self._rule(names[0], first.opening))
             except Held as held:
                 if held.reason != reason:
                     await self._hold(names, held)
@@ -888,11 +895,10 @@ class Service:
             sqlite3.OperationalError: the disk refuses it, and the service is to end.
             sqlite3.DatabaseError: the store is damaged. A new start sets it aside.
         """
-        loop = asyncio.get_running_loop()
         told = False
         while True:
             try:
-                await loop.run_in_executor(self._store_thread, write)
+                await self._in_store(write)
                 break
             except sqlite3.OperationalError as error:
                 if not told:
@@ -900,9 +906,39 @@ class Service:
                     told = True
                 if self._stopping.is_set():
                     raise
+                self._store_waits = True
                 await asyncio.sleep(_STORE_RETRY_SECONDS)
+        self._store_waits = False
         if told:
             _log.info("store_writable_again")
+
+    # ------------------------------------------------------------------ threads, and whether they get on
+
+    async def _in_reader(self, work: Callable[[], _T]) -> _T:
+        """Do what looks at files, in its thread."""
+        with self._liveness.doing("the reader", WORK_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(self._read_thread, work)
+
+    async def _in_store(self, work: Callable[[], _T]) -> _T:
+        """Do what changes the store, in its thread."""
+        with self._liveness.doing("the store", WORK_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(self._store_thread, work)
+
+    def overdue(self) -> str | None:
+        """Name the part that should have got on long ago; None if all parts do, or wait for what they may wait for."""
+        if (late := self._liveness.overdue() or self._deliveries.overdue()) is not None:
+            return late
+        now = time.monotonic()
+        if self._resting_until is not None and self._resting_until + LATE_SECONDS < now:
+            return "the reader, which rests"
+        # While the disk refuses the store, looking at files waits for it.
+        if (
+            self._ticked_at is not None
+            and not self._store_waits
+            and self._ticked_at + WORK_SECONDS + LATE_SECONDS < now
+        ):
+            return "the look at files"
+        return None
 
 
 class _Stop(Exception):  # noqa: N818 - ends the group of tasks; nothing is wrong

@@ -126,7 +126,7 @@ async def _follow(plan: _Plan, store: Store, history: History, reread: Callable[
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, following.stop, number.name)
     loop.add_signal_handler(signal.SIGHUP, following.reload, reread)
-    async with heartbeat(notifier, os.environ):
+    async with heartbeat(notifier, os.environ, following.overdue):
         while True:
             service = _service(plan, store, notifier)
             service.prepare(history, time.time())
@@ -151,6 +151,10 @@ class _Following:
         self.service: Service | None = None
         self.next: _Plan | None = None
         self.ending = False
+
+    def overdue(self) -> str | None:
+        """Name what should have got on long ago; None if nothing should."""
+        return self.service.overdue() if self.service is not None else None
 
     def stop(self, name: str) -> None:
         if self.ending:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.batcher import BatchLimits
-from daemon.delivery import BackingOff, Closed, Delivery, DeliveryClosed, Running, Settled
+from daemon.delivery import (
+    ATTEMPT_SECONDS,
+    LATE_SECONDS,
+    BackingOff,
+    Closed,
+    Delivery,
+    DeliveryClosed,
+    Running,
+    Settled,
+)
 from daemon.retry import RetryPolicy
 from daemon.sinks import Delivered, Outcome, Rejected, Retryable, Stopped
 from llma_core.events import CaptureEvent
@@ -771,3 +780,47 @@ async def test_no_event_is_lost_or_settled_twice(script: list[Outcome], count: i
 def test_a_delivery_that_could_deliver_nothing_cannot_be_built(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Delivery(ScriptedSink(), **options)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- what is overdue
+
+
+async def test_an_attempt_that_never_ends_is_overdue() -> None:
+    time, sink = Time(), ScriptedSink()
+    sink.gate.clear()
+    async with delivering(sink, time) as (delivery, _):
+        assert delivery.overdue() is None
+        await put(delivery, 1)
+        await sink.wait_sent(1)
+        assert delivery.overdue() is None
+        time.now += ATTEMPT_SECONDS + 1
+        assert delivery.overdue() == "an attempt to send"
+    assert delivery.overdue() is None
+
+
+async def test_a_back_off_is_overdue_when_nothing_follows_it() -> None:
+    time, never = Time(), asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await never.wait()
+
+    sink = ScriptedSink(rule=lambda _: Retryable(reason="away"))
+    delivery = Delivery(sink, batch=BatchLimits(linger=0), clock=time.clock, sleep=sleep)
+    delivery.start()
+    await put(delivery, 1)
+    state = await delivery.next_state(Running())
+    assert isinstance(state, BackingOff)
+    time.now = state.until + 1
+    assert delivery.overdue() is None
+    time.now = state.until + LATE_SECONDS + 1
+    assert delivery.overdue() == "the end of a back-off"
+    await delivery.aclose()
+
+
+async def test_a_stopped_delivery_waits_for_a_person() -> None:
+    time = Time()
+    async with delivering(ScriptedSink(rule=lambda _: Stopped(reason="401", hint="key")), time) as (delivery, _):
+        await put(delivery, 1)
+        await delivery.next_state(Running())
+        time.now += 1e6
+        assert delivery.overdue() is None

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,11 +20,13 @@ from pathlib import Path
 import pytest
 
 from daemon import service as service_module
-from daemon.delivery import Delivery
+from daemon.delivery import Delivery, Settle
 from daemon.pipeline import Pipeline
 from daemon.repository import Repositories
-from daemon.routing import Routing
+from daemon.retry import RetryPolicy
+from daemon.routing import Route, Routing
 from daemon.settlement import Settlement
+from daemon.sinks.capture import CaptureSink
 from daemon.store import Store
 from daemon.sweep import Sweep
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
@@ -658,6 +661,72 @@ async def test_errors_and_lost_answers_lose_nothing(machine: Machine, posthog: C
     posthog.fault = lambda _: Answer(status=503) if next(draws) % 2 else None
     assert await machine.once(posthog.url)
     assert bodies(posthog).keys() == machine.preview().keys()
+
+
+async def test_while_the_receiver_is_away_busy_sessions_wait_in_their_logs(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "SLICE_BYTES", 64 * 1024)
+    queue_bytes = 256 * 1024
+    made: list[Delivery] = []
+
+    def make_delivery(route: Route, settle: Settle) -> Delivery:
+        sink = CaptureSink(route.host, route.key.reveal())
+        retry = RetryPolicy(base=0.01, cap=0.02)
+        made.append(Delivery(sink, settle=settle, retry=retry, queue_bytes=queue_bytes))
+        return made[-1]
+
+    posthog.fault = lambda _: Answer(status=503)
+    sessions = [LogBuilder(session_id(f"busy {number}"), start=now()) for number in range(8)]
+    most = 0
+
+    def look() -> bool:
+        nonlocal most
+        most = max([most, *(delivery.queued_bytes for delivery in made)])
+        return len(posthog.requests) >= attempts
+
+    async with machine.following(posthog.url, make_delivery=make_delivery):
+        for turn in range(12):
+            for log in sessions:
+                written = len(log.files().get(log.path, b""))
+                log.prompt(f"turn {turn}")
+                log.answer(text(f"{turn} " + "x" * 20_000), id=f"msg_{log.session[:8]}_{turn}")
+                append(machine.projects / log.path, log.files()[log.path][written:])
+            attempts = len(posthog.requests) + 3
+            await until(look, "some attempts")
+        for log in sessions:
+            written = len(log.files()[log.path])
+            log.prompt("thanks")
+            append(machine.projects / log.path, log.files()[log.path][written:])
+        # What one slice gave comes on top of what was let in while there was room.
+        assert queue_bytes <= most <= queue_bytes + 2 * 64 * 1024
+        posthog.fault = None
+        await until(lambda: len(posthog.events) == 8 * 12, "everything")
+    for log in sessions:
+        own = [span for span in span_ids(posthog, "generation") if span.startswith(f"msg_{log.session[:8]}_")]
+        assert own == [f"msg_{log.session[:8]}_{turn}" for turn in range(12)]
+
+
+async def test_a_part_that_hangs_is_named_and_waiting_is_no_hanging(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_session("one", start=now()).write(machine.projects)
+    posthog.fault = lambda _: Answer(status=503)
+    async with machine.service(posthog.url, history="send") as service:
+        running = asyncio.create_task(service.run())
+        await until(lambda: len(posthog.requests) >= 2, "a second attempt")
+        assert service.overdue() is None
+        monkeypatch.setattr(service_module, "WORK_SECONDS", 0)
+        # Another process holds the store's file, and the commit waits for it.
+        with contextlib.closing(sqlite3.connect(machine.state / "state.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            posthog.fault = None
+            await until(lambda: service.overdue() == "the store", "that the store is overdue")
+            other.execute("ROLLBACK")
+        await until(lambda: service.overdue() is None, "that it goes on")
+        service.stop()
+        await running
+    assert times_each_came(posthog) == {1}
 
 
 async def test_a_wrong_key_stops_with_one_line_and_keeps_everything_for_later(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import settings as settings_module
+from daemon.deliveries import MakeDelivery
 from daemon.delivery import Delivery, Settle
 from daemon.notify import Notifier
 from daemon.preview import find_logs, preview
@@ -111,6 +112,7 @@ class Machine:
         history: str = "skip",
         quiet: float = YEAR,
         notifier: Notifier | None = None,
+        make_delivery: MakeDelivery = _deliver,
         **variables: str,
     ) -> AsyncIterator[Service]:
         """A service, ready to run."""
@@ -121,7 +123,7 @@ class Machine:
             service = Service(
                 config_dirs=[self.config],
                 store=store,
-                make_delivery=_deliver,
+                make_delivery=make_delivery,
                 routing=Routing(settings, Repositories()),
                 session_timeout=quiet,
                 notifier=notifier,

@@ -83,9 +83,9 @@ class Sweep:
         if not unlisted.keys().isdisjoint(map(str, self._roots)):
             projects |= self._projects
         # What cannot be looked at is not gone.
-        for path, file in self.files.items():
-            if path not in found and _may_be_there(path, unlisted):
-                found[path] = file
+        for path in before:
+            if path not in found and path in self.files and _may_be_there(path, unlisted):
+                found[path] = self.files[path]
         self._tell(unlisted)
         changed = [path for path, file in found.items() if self.files.get(path) != file]
         gone = [path for path in before if path not in found and path in self.files]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -235,8 +234,10 @@ def test_what_appears_while_everything_is_looked_at_is_neither_forgotten_nor_gon
     tree.write(MAIN)
     late = tree.root / "p/late.jsonl"
 
-    def then_a_hint(*arguments: Any) -> Iterator[tuple[str, os.stat_result]]:
-        yield from project_files(*arguments)
+    def then_a_hint(
+        project: str, note: Callable[[str], None], missed: Callable[[str, OSError], None]
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        yield from project_files(project, note, missed)
         late.write_bytes(b"{}\n")
         assert tree.sweep.look(str(late))
 

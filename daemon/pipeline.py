@@ -371,14 +371,16 @@ class Pipeline:
                     Emission(settled=settled, event=None, rest=None, pays=row),
                 )
 
-    def part(self, now: float) -> Progress:
-        """Return what is open, as far as it is known: its files say something else now. The session has not ended.
+    def part(self, now: float, path: str) -> Progress:
+        """Return what is open in one file, as far as it is known: it is another now. The session has not ended.
 
         Raises:
             Held: as for `advance`.
         """
         with self._step() as progress:
-            spans: list[Span] = [span for span in self._accumulator.end(now) if not isinstance(span, Trace)]
+            spans: list[Span] = [
+                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.rest.file == path
+            ]
             self._admit(spans, progress)
         return progress
 

@@ -633,7 +633,7 @@ class Service:
             assert active is not None
             if not replaced.lives_on:
                 # What is open in it stands nowhere any more.
-                await self._conclude(active, active.pipeline.part)
+                await self._conclude(active, partial(active.pipeline.part, path=str(replaced)))
             self._drop(unit)
             return unit.name not in self._held
         except Held as held:

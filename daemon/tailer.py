@@ -232,17 +232,16 @@ class Tail:
         return True
 
     def lives_on(self) -> bool:
-        """Whether what is at its path now was made of this file: cut short, or with its first line near the beginning.
+        """Whether what is at its path now was made of this file: cut short, or with one of its first lines in it.
 
         Where it was not, it is another log.
         """
-        first = self._head[: self._head.find(b"\n") + 1] or self._head
         try:
             with self._kept.borrow(self.path) or open_log(self.path) as file:
                 begins = _at(file, 0, _BEGINNING_BYTES)
         except OSError:
             return False
-        return first in begins or self._head.startswith(begins)
+        return begins in self._head or any(line in begins for line in self._head.splitlines(keepends=True))
 
     def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
         """Return how this file is to be known again with *offset* settled."""

@@ -212,7 +212,8 @@ def test_a_log_lives_on_in_one_that_was_made_of_it(unread: Unread, log: Path) ->
         (LINES[:5], True),
         (b"", True),
         (b"[]\n", False),
-        (LINES[5:], False),
+        (LINES[:11] + b"{}\n", False),
+        (b"{}\n" + LINES[13:], True),
     ]:
         replaced(log, content)
         assert tail.lives_on() is lives_on

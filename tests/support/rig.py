@@ -334,7 +334,7 @@ class Rig:
                 progress = pipeline.advance(self.now, budget)
             except Replaced as replaced:
                 if not replaced.lives_on:
-                    self._hand_over(pipeline, pipeline.part(self.now))
+                    self._hand_over(pipeline, pipeline.part(self.now, str(replaced)))
                 self._drop(unit)
                 self.look()
                 progress = Progress(more=bool(unit.paths))

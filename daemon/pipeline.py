@@ -266,6 +266,7 @@ class Pipeline:
         self._complained: set[str] = set()
         self._unknown: set[str] = set()
         self._endings: dict[str, bytes] = {}
+        self._originals: set[str] = set()
         self._trusted = False
 
     # ------------------------------------------------------------------ steps
@@ -395,6 +396,11 @@ class Pipeline:
         return self._accumulator.held()
 
     @property
+    def originals(self) -> frozenset[str]:
+        """The other sessions of which this one's files hold copies, as far as they were read."""
+        return frozenset(self._originals)
+
+    @property
     def idle(self) -> bool:
         """Whether the session waits for nothing but new lines."""
         return self._accumulator.idle
@@ -510,7 +516,10 @@ class Pipeline:
             owner = met if met is not None and met[0] != self.unit.name else None
         if owner is not None:
             unit, known = owner
-            return unit != self.unit.name and (mark is None or known is None or same_message(mark, known))
+            if unit == self.unit.name or not (mark is None or known is None or same_message(mark, known)):
+                return False
+            self._originals.add(unit)
+            return True
         # A session that was there at the first start holds history of its own; older lines in any other are copies
         # of some session's history.
         return self._first_start is not None and at is not None and at < self._first_start and not self._trusted

@@ -35,6 +35,7 @@ from daemon.liveness import Liveness
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.project_settings import UNRESTRAINED, Restraint
+from daemon.pruning import Forgettable, Kept, forgetting
 from daemon.routing import Held, Route, Routing, Ruling
 from daemon.sessions import LiveSessions
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
@@ -66,6 +67,8 @@ LOST_STORE_DAYS = 7
 """Age of the sessions that are sent again after the store was lost."""
 GONE_SECONDS = 10.0
 """Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
+PRUNE_SECONDS = 86_400.0
+"""Between two looks for what no log refers to any more."""
 _REGISTRY_SINCE = (2, 1, 100)
 _STORE_RETRY_SECONDS = 5.0
 WORK_SECONDS = 300.0
@@ -190,6 +193,7 @@ class Service:
                 tasks.create_task(self._read_loop())
                 tasks.create_task(self._tick_loop(watcher))
                 tasks.create_task(self._deliveries.wait_failed())
+                tasks.create_task(self._prune_loop())
                 tasks.create_task(self._end_when_stopped())
         except BaseExceptionGroup as group:
             broken = group.split(_Stop)[1]
@@ -216,7 +220,10 @@ class Service:
             waiting = {name for units in self._queue.values() for name in units}
             self._queue.clear()
             work = loop.create_task(self._read_units([unit for unit in order if unit.name in waiting and wanted(unit)]))
-            return await self._with_patience(work)
+            settled = await self._with_patience(work)
+            if not self._again:
+                await self._prune()
+            return settled
         finally:
             await self._close()
 
@@ -863,6 +870,35 @@ class Service:
             if (unit := self._catalog.units.get(name)) is not None:
                 self._enqueue(unit)
         await self._stored(partial(self._store.release, names))
+
+    # ------------------------------------------------------------------ what may be forgotten
+
+    async def _prune_loop(self) -> None:
+        while True:
+            await self._prune()
+            await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _prune(self) -> None:
+        """Forget what no log refers to any more. Batches are written in between; that it fails harms nothing."""
+        loop = asyncio.get_running_loop()
+        is_there = self._catalog.units.__contains__
+        try:
+            kept = await loop.run_in_executor(self._store_thread, Kept.of, self._store)
+            found = {path: (file.device, file.inode) for path, file in list(self._sweep.files.items())}
+            compare = partial(Forgettable.of, kept, roots=self._roots, found=found, is_there=is_there)
+            what = await loop.run_in_executor(self._read_thread, compare)
+            for name in what.units:
+                # Should one come back, it is decided anew, and kept anew.
+                if not is_there(name):
+                    for memory in (self._routes, self._restraints, self._foreseen):
+                        memory.pop(name, None)
+            for step in forgetting(self._store, what, is_there):
+                await loop.run_in_executor(self._store_thread, step)
+        except sqlite3.Error as error:
+            _log.warning("pruning_failed", reason=str(error), action="tried again tomorrow; nothing is lost")
+        else:
+            if what.units or what.files:
+                _log.info("store_pruned", sessions=len(what.units), files=len(what.files))
 
     # ------------------------------------------------------------------ settling
 

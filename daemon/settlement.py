@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from daemon.delivery import Settled as Delivered
 from daemon.ledger import Ledger
 from daemon.pipeline import Claims, Emission, Pipeline, Progress
-from daemon.store import Commit, FileMark, Owed, Rejected
+from daemon.store import Commit, Copies, FileMark, Owed, Rejected
 from llma_core.events import CaptureEvent
 
 __all__ = ["Settlement", "marks_by_path", "owed_by_unit"]
@@ -39,6 +39,8 @@ class Settlement:
         self._ready: list[Emission] = []
         self._touched: set[str] = set()
         self._counters: Counter[str] = Counter()
+        self._copies: dict[tuple[str, str], None] = {}
+        self._copies_noted: set[tuple[str, str]] = set()
 
     # ------------------------------------------------------------------ reading
 
@@ -63,6 +65,10 @@ class Settlement:
                 if rest is not None:
                     self._ledger.register(identity, rest)
                 wanted.append(emission.event)
+        for original in pipeline.originals:
+            copies = (pipeline.unit.name, original)
+            if copies not in self._copies_noted:
+                self._copies[copies] = None
         held = pipeline.held()
         for path in pipeline.tails:
             self._ledger.hold(path, held.get(path))
@@ -118,11 +124,14 @@ class Settlement:
         emissions += self._ready
         self._ready = []
         counters, self._counters = dict(self._counters), Counter()
+        # With the offsets over the copies or before them, never after: their original must not be forgotten.
+        copies, self._copies = list(self._copies), {}
         paid = [emission.pays for emission in emissions if emission.pays is not None]
         self._forgive(paid)
         return Commit(
             files=self._advanced(),
             settled=[emission.settled for emission in emissions],
+            copies=[Copies(unit=unit, original=original) for unit, original in copies],
             owed=[emission.owes for emission in emissions if emission.owes is not None],
             paid=paid,
             rejected=rejected,
@@ -133,6 +142,7 @@ class Settlement:
         """Take note that *commit* is in the store."""
         for row in commit.settled:
             self._claims.release(row.identity)
+        self._copies_noted.update((row.unit, row.original) for row in commit.copies)
         for mark in commit.files:
             self.marks[mark.path] = mark
 

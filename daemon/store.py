@@ -7,16 +7,19 @@ trip a batch. Everything a batch changes is one transaction, so that a crash lea
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 __all__ = [
+    "IDENTITY_SLICES",
     "Commit",
+    "Copies",
     "FileMark",
     "FrozenRoute",
     "HeldSession",
@@ -26,11 +29,14 @@ __all__ = [
     "SettledReader",
     "Store",
     "StoreError",
+    "identity_key",
 ]
 
 _log = structlog.get_logger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+IDENTITY_SLICES = 256
+"""Into so many parts the settled table is cut where it has to be gone through as a whole: by its keys' first byte."""
 _MARKER = "store-exists"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,11 +52,16 @@ CREATE TABLE files (
     history INTEGER NOT NULL,
     PRIMARY KEY (device, inode)
 ) WITHOUT ROWID;
-CREATE TABLE units (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE units (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, settled_on INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE settled (
-    identity TEXT PRIMARY KEY,
+    identity BLOB PRIMARY KEY,
     unit INTEGER NOT NULL,
     mark BLOB
+) WITHOUT ROWID;
+CREATE TABLE copies (
+    unit INTEGER NOT NULL,
+    original INTEGER NOT NULL,
+    PRIMARY KEY (unit, original)
 ) WITHOUT ROWID;
 CREATE TABLE owed (
     unit TEXT NOT NULL,
@@ -99,8 +110,36 @@ CREATE TABLE held (
 ) WITHOUT ROWID;
 CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
 """,
+    # When a session was last settled was not kept: it counts from now, so that nothing is forgotten too early.
+    2: """
+ALTER TABLE units ADD COLUMN settled_on INTEGER NOT NULL DEFAULT 0;
+UPDATE units SET settled_on=today();
+ALTER TABLE settled RENAME TO settled_by_text;
+CREATE TABLE settled (
+    identity BLOB PRIMARY KEY,
+    unit INTEGER NOT NULL,
+    mark BLOB
+) WITHOUT ROWID;
+INSERT INTO settled SELECT identity_key(identity), unit, mark FROM settled_by_text ORDER BY 1;
+DROP TABLE settled_by_text;
+CREATE TABLE copies (
+    unit INTEGER NOT NULL,
+    original INTEGER NOT NULL,
+    PRIMARY KEY (unit, original)
+) WITHOUT ROWID;
+""",
 }
 """What makes the next schema version of one."""
+
+
+def identity_key(identity: str) -> bytes:
+    """Return what *identity* is kept under: 16 bytes of its hash, so that a million of them stay small."""
+    return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _today() -> int:
+    """Return the day, in days since the epoch, UTC."""
+    return int(time.time() // 86_400)
 
 
 class StoreError(Exception):
@@ -137,6 +176,14 @@ class Settled:
     identity: str
     unit: str
     mark: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """A session whose logs hold copies of what another one has settled."""
+
+    unit: str
+    original: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +253,16 @@ class Commit:
 
     files: Sequence[FileMark] = ()
     settled: Sequence[Settled] = ()
+    copies: Sequence[Copies] = ()
     owed: Sequence[Owed] = ()
     paid: Sequence[Owed] = ()
     rejected: Sequence[Rejected] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.settled or self.owed or self.paid or self.rejected or self.counters)
+        return bool(
+            self.files or self.settled or self.copies or self.owed or self.paid or self.rejected or self.counters
+        )
 
 
 class Store:
@@ -220,9 +270,11 @@ class Store:
 
     Args:
         folder: the state directory; it must exist and be ours.
+        today: the day, in days since the epoch.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, today: Callable[[], int] = _today) -> None:
+        self._today = today
         self._path = folder / "state.db"
         self._marker = folder / _MARKER
         self.lost = False
@@ -239,8 +291,9 @@ class Store:
         if begun and not marked:
             # A crash came between the first transaction and the marker.
             self._marker.touch(mode=0o600)
-        self._units: dict[str, int] = {
-            name: number for number, name in self._connection.execute("SELECT id, name FROM units")
+        self._units: dict[str, tuple[int, int]] = {
+            name: (number, day)
+            for number, name, day in self._connection.execute("SELECT id, name, settled_on FROM units")
         }
 
     def _open(self) -> sqlite3.Connection:
@@ -262,6 +315,8 @@ class Store:
         if version == 0:
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         elif version < SCHEMA_VERSION:
+            connection.create_function("identity_key", 1, identity_key, deterministic=True)
+            connection.create_function("today", 0, self._today)
             upgrade = "".join(_UPGRADES[number] for number in range(version, SCHEMA_VERSION))
             connection.executescript(f"BEGIN;{upgrade}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         elif version > SCHEMA_VERSION:
@@ -322,7 +377,11 @@ class Store:
             self._write_files(connection, commit.files)
             connection.executemany(
                 "INSERT OR IGNORE INTO settled VALUES (?, ?, ?)",
-                [(row.identity, self._unit(connection, row.unit), row.mark) for row in commit.settled],
+                [(identity_key(row.identity), self._unit(connection, row.unit), row.mark) for row in commit.settled],
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO copies VALUES (?, ?)",
+                [(self._unit(connection, row.unit), self._unit(connection, row.original)) for row in commit.copies],
             )
             connection.executemany(
                 "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)",
@@ -393,12 +452,94 @@ class Store:
         )  # fmt: skip
 
     def _unit(self, connection: sqlite3.Connection, name: str) -> int:
-        number = self._units.get(name)
+        """Return the number of a session that something is written of today."""
+        today = self._today()
+        number, day = self._units.get(name, (None, 0))
         if number is None:
             connection.execute("INSERT OR IGNORE INTO units (name) VALUES (?)", (name,))
-            number = int(connection.execute("SELECT id FROM units WHERE name=?", (name,)).fetchone()[0])
-            self._units[name] = number
-        return number
+            [[number, day]] = connection.execute("SELECT id, settled_on FROM units WHERE name=?", (name,))
+            self._units[name] = number, day
+        if day < today:
+            connection.execute("UPDATE units SET settled_on=? WHERE id=?", (today, number))
+            self._units[name] = number, today
+        return int(number)
+
+    # ------------------------------------------------------------------ forgetting
+
+    def quiet_units(self, days: int) -> list[str]:
+        """Return every session that anything is kept of and that was not settled in the last *days* days.
+
+        A session that was never settled is one of them.
+        """
+        rows = self._connection.execute(
+            "SELECT name FROM units UNION SELECT unit FROM routes UNION SELECT unit FROM restraints "
+            "UNION SELECT unit FROM files EXCEPT SELECT name FROM units WHERE settled_on>=?",
+            (self._today() - days,),
+        )
+        return [name for (name,) in rows]
+
+    def copies(self) -> list[Copies]:
+        """Return which sessions hold copies of what others have settled."""
+        rows = self._connection.execute(
+            "SELECT mine.name, theirs.name FROM copies "
+            "JOIN units AS mine ON mine.id=copies.unit JOIN units AS theirs ON theirs.id=copies.original"
+        )
+        return [Copies(unit=unit, original=original) for unit, original in rows]
+
+    def forget_identities(self, units: Collection[str], number: int) -> int:
+        """Forget what *units* have settled, as far as it stands in one slice of the table; return how much it was.
+
+        Args:
+            units: sessions of which nothing is there any more.
+            number: which slice, from 0; there are IDENTITY_SLICES.
+        """
+        # A table of them, as the number of values in one statement is limited.
+        self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS gone (unit INTEGER PRIMARY KEY)")
+        end = bytes([number + 1]) if number + 1 < IDENTITY_SLICES else b"\xff" * 17
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM temp.gone")
+            connection.executemany(
+                "INSERT OR IGNORE INTO temp.gone SELECT id FROM units WHERE name=?", [(name,) for name in units]
+            )
+            return connection.execute(
+                "DELETE FROM settled WHERE identity>=? AND identity<? AND unit IN (SELECT unit FROM temp.gone)",
+                (bytes([number]), end),
+            ).rowcount
+
+    def forget_units(self, units: Collection[str], days: int) -> list[str]:
+        """Forget the rest of what is kept of *units*; return which were forgotten.
+
+        One that was settled in the last *days* days after all has come back, and is kept.
+        """
+        before = self._today() - days
+        with self._transaction() as connection:
+            back = {name for (name,) in connection.execute("SELECT name FROM units WHERE settled_on>=?", (before,))}
+            forgotten = [name for name in units if name not in back]
+            for name in forgotten:
+                self._units.pop(name, None)
+                for statement in (
+                    "DELETE FROM copies WHERE unit IN (SELECT id FROM units WHERE name=?)",
+                    "DELETE FROM files WHERE unit=?",
+                    "DELETE FROM routes WHERE unit=?",
+                    "DELETE FROM restraints WHERE unit=?",
+                    "DELETE FROM units WHERE name=?",
+                ):
+                    connection.execute(statement, (name,))
+            connection.execute("DELETE FROM copies WHERE original NOT IN (SELECT id FROM units)")
+        return forgotten
+
+    def forget_files(self, files: Collection[tuple[int, int]]) -> None:
+        """Forget files, by device and inode."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM files WHERE device=? AND inode=?", list(files))
+
+    def forget_rejected(self, before: str, keep: int) -> int:
+        """Forget set-aside events from before a time (ISO 8601), and all but the newest *keep*; return how many."""
+        with self._transaction() as connection:
+            return connection.execute(
+                "DELETE FROM rejected WHERE at<? OR uuid NOT IN (SELECT uuid FROM rejected ORDER BY at DESC LIMIT ?)",
+                (before, keep),
+            ).rowcount
 
     # ------------------------------------------------------------------ reading
 
@@ -478,7 +619,7 @@ class SettledReader:
         """Return the session that settled *identity* and its mark; None if none did."""
         row = self._connection.execute(
             "SELECT units.name, mark FROM settled JOIN units ON units.id=unit WHERE identity=?",
-            (identity,),
+            (identity_key(identity),),
         ).fetchone()
         return (row[0], row[1]) if row else None
 

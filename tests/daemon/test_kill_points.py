@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.preview import find_logs, preview
+from daemon.store import identity_key
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.dying import COMMIT_STEPS, DELIVERY_STEPS, SET_ASIDE_STEPS, START_STEPS
@@ -61,7 +62,7 @@ def noted(workspace: Workspace) -> set[str]:
         except sqlite3.OperationalError:
             return set()  # it has no tables yet
     events = preview(list(find_logs([workspace.config])), routing_for(workspace.root))
-    return {event.uuid for event in events if event.identity in identities}
+    return {event.uuid for event in events if identity_key(event.identity) in identities}
 
 
 def counts(server: CaptureServer) -> dict[str, int]:

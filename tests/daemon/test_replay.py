@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from daemon.store import Copies
 from daemon.tailer import Tail
 from llma_core.claude_code.records import milliseconds
 from tests.support.histories import History, forks, histories
@@ -566,6 +567,26 @@ def test_an_original_still_waiting_keeps_its_message_from_a_copy_that_is_complet
     check_all_received(rig, rig.reference())
     sessions = [json.loads(event.body)["properties"]["$ai_session_id"] for event in rig.received]
     assert sorted(sessions) == [log.session] * 2 + [fork.session] * 2
+
+
+def test_the_store_knows_which_session_holds_copies_of_another(rig: Rig) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(text("One."))
+    fork = log.fork("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b")
+    fork.prompt("Again")
+    fork.answer(text("Still one."))
+    write(rig, log)
+    rig.finish()
+    assert rig.store.copies() == []
+    write(rig, fork)
+    rig.finish()
+    unit, original = (path.path.removesuffix(".jsonl") for path in (fork, log))
+    assert rig.store.copies() == [Copies(unit=unit, original=original)]
+    rig.crash()
+    rig.append(fork.path, b"{}\n")
+    rig.finish()
+    assert rig.store.copies() == [Copies(unit=unit, original=original)]
 
 
 def test_a_copy_whose_original_is_gone_unfinished_is_sent(rig: Rig) -> None:

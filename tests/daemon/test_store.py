@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.store import Commit, FileMark, FrozenRoute, HeldSession, Owed, Rejected, Settled, Store, StoreError
+from daemon.store import (
+    IDENTITY_SLICES,
+    Commit,
+    Copies,
+    FileMark,
+    FrozenRoute,
+    HeldSession,
+    Owed,
+    Rejected,
+    Settled,
+    Store,
+    StoreError,
+)
 
 MARK = FileMark(
     device=1, inode=2, path="/logs/a.jsonl", unit="orchard/a", offset=100, head=b"head", head_length=10, tail=b"tail"
@@ -223,7 +235,19 @@ def test_restraints_are_kept(store: Store) -> None:
     assert store.restraints() == {"orchard/a": "1", "orchard/b": "3"}
 
 
-V1_ROUTES = """
+TO_V2 = """
+DROP TABLE copies;
+DROP TABLE settled;
+CREATE TABLE settled (identity TEXT PRIMARY KEY, unit INTEGER NOT NULL, mark BLOB) WITHOUT ROWID;
+INSERT INTO settled SELECT 'gen|1', id, CAST('mark' AS BLOB) FROM units WHERE name='orchard/a';
+INSERT INTO settled SELECT 'call|1', id, NULL FROM units WHERE name='orchard/a';
+ALTER TABLE units DROP COLUMN settled_on;
+PRAGMA user_version=2;
+"""
+TO_V1 = """
+DROP TABLE held;
+DROP TABLE restraints;
+DROP TABLE routes;
 CREATE TABLE routes (
     unit TEXT PRIMARY KEY,
     distinct_id TEXT NOT NULL,
@@ -231,27 +255,29 @@ CREATE TABLE routes (
     grouping TEXT NOT NULL
 ) WITHOUT ROWID;
 INSERT INTO routes VALUES ('orchard/a', 'ada@example.com', 1, 'session');
+PRAGMA user_version=1;
 """
 
 
-def test_a_store_of_the_first_version_goes_on_as_one_of_this(tmp_path: Path) -> None:
-    old = Store(tmp_path)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, version: int) -> None:
+    old = Store(tmp_path, today=lambda: 5)
     old.commit(EVERYTHING)
     old.begin(5, [])
+    old.freeze("orchard/a", FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session"))
     old.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(
-        f"DROP TABLE held; DROP TABLE restraints; DROP TABLE routes; {V1_ROUTES} PRAGMA user_version=1;"
-    )
+    connection.executescript(TO_V2 + (TO_V1 if version == 1 else ""))
     connection.close()
     for _ in range(2):
-        store = Store(tmp_path)
+        store = Store(tmp_path, today=lambda: 100)
         assert content(store) == FULL
         assert store.first_start == 5
         assert store.held() == []
         assert store.restraints() == {}
         frozen = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
         assert store.routes() == {"orchard/a": frozen}
+        assert store.quiet_units(1) == [], "when it was settled is not known, so it counts from now"
         store.close()
     fresh = tmp_path / "fresh"
     fresh.mkdir()
@@ -410,3 +436,111 @@ def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.close()
     store.close()
+
+
+# ---------------------------------------------------------------------- forgetting
+
+
+def owners(store: Store, *identities: str) -> list[str | None]:
+    """Whose each of *identities* is."""
+    reader = store.reader()
+    try:
+        found = [reader.owner(identity) for identity in identities]
+    finally:
+        reader.close()
+    return [owner[0] if owner is not None else None for owner in found]
+
+
+def test_sessions_are_quiet_when_nothing_of_them_was_settled_for_long(tmp_path: Path) -> None:
+    day = 100
+    store = Store(tmp_path, today=lambda: day)
+    try:
+        store.commit(EVERYTHING)
+        store.commit(Commit(settled=[Settled(identity="gen|2", unit="orchard/b")]))
+        store.restrain({"orchard/c": "1"})
+        day = 110
+        store.commit(Commit(settled=[Settled(identity="gen|3", unit="orchard/b")]))
+        assert sorted(store.quiet_units(10)) == ["orchard/c"]
+        assert sorted(store.quiet_units(9)) == ["orchard/a", "orchard/c"]
+        day = 120
+        assert sorted(store.quiet_units(10)) == ["orchard/a", "orchard/c"]
+        assert sorted(store.quiet_units(9)) == ["orchard/a", "orchard/b", "orchard/c"]
+    finally:
+        store.close()
+
+
+def test_what_was_settled_is_forgotten_slice_by_slice_and_of_no_other_session(store: Store) -> None:
+    mine = [f"gen|{number}" for number in range(2000)]
+    others = [f"call|{number}" for number in range(500)]
+    store.commit(Commit(settled=[Settled(identity=name, unit="orchard/a") for name in mine]))
+    store.commit(Commit(settled=[Settled(identity=name, unit="orchard/b") for name in others]))
+    counts = [store.forget_identities(["orchard/a", "orchard/unknown"], number) for number in range(IDENTITY_SLICES)]
+    assert sum(counts) == len(mine)
+    assert max(counts) < 40, "no step is a large one"
+    assert owners(store, *mine) == [None] * len(mine)
+    assert owners(store, *others) == ["orchard/b"] * len(others)
+
+
+def test_a_session_is_forgotten_with_all_that_was_kept_of_it(tmp_path: Path) -> None:
+    day = 100
+    store = Store(tmp_path, today=lambda: day)
+    try:
+        for name in ("orchard/a", "orchard/b"):
+            store.commit(
+                Commit(
+                    files=[replace(MARK, unit=name, inode=ord(name[-1]))],
+                    settled=[Settled(identity=f"gen|{name}", unit=name)],
+                    copies=[Copies(unit=name, original="orchard/z"), Copies(unit="orchard/z", original=name)],
+                )
+            )
+            store.freeze(name, FrozenRoute(distinct_id="ada", identified=True, grouping="session"))
+            store.restrain({name: "1"})
+        day = 200
+        store.commit(Commit(settled=[Settled(identity="late", unit="orchard/b")]))
+        for number in range(IDENTITY_SLICES):
+            store.forget_identities(["orchard/a"], number)
+        assert store.forget_units(["orchard/a", "orchard/b"], 45) == ["orchard/a"], "the other one has come back"
+        assert [mark.unit for mark in store.files()] == ["orchard/b"]
+        assert list(store.routes()) == list(store.restraints()) == ["orchard/b"]
+        assert set(store.copies()) == {
+            Copies(unit="orchard/b", original="orchard/z"),
+            Copies(unit="orchard/z", original="orchard/b"),
+        }
+        store.commit(Commit(settled=[Settled(identity="gen|again", unit="orchard/a")]))
+        assert owners(store, "gen|again", "gen|orchard/a", "gen|orchard/b") == ["orchard/a", None, "orchard/b"]
+    finally:
+        store.close()
+
+
+def test_files_are_forgotten_by_device_and_inode(store: Store) -> None:
+    kept = replace(MARK, inode=3)
+    store.commit(Commit(files=[MARK, kept]))
+    store.forget_files([(MARK.device, MARK.inode), (9, 9)])
+    assert store.files() == [kept]
+
+
+def test_set_aside_events_are_listed_for_a_time_and_in_a_number(store: Store) -> None:
+    (row,) = EVERYTHING.rejected
+    store.commit(Commit(rejected=[replace(row, uuid=f"u{year}", at=str(year)) for year in range(2020, 2030)]))
+    assert store.forget_rejected("2023", 5) == 5
+    assert [found.uuid for found in store.rejected()] == [f"u{year}" for year in range(2029, 2024, -1)]
+    assert store.forget_rejected("2028", 5) == 3
+    assert [found.uuid for found in store.rejected()] == ["u2029", "u2028"]
+
+
+def test_what_a_million_events_leave_stays_under_120_megabytes(tmp_path: Path) -> None:
+    """As much as a fifth of them is written; the rest grows in proportion."""
+    events = 200_000
+    store = Store(tmp_path)
+    try:
+        store._connection.execute("PRAGMA synchronous=OFF")
+        for first in range(0, events, 20_000):
+            rows = [
+                Settled(identity=f"gen|msg_01{number:022d}", unit=f"orchard/{number // 500}", mark=b"x" * 12)
+                for number in range(first, first + 20_000)
+            ]
+            store.commit(Commit(settled=rows))
+        store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        store.close()
+    assert (tmp_path / "state.db").stat().st_size * (1_000_000 / events) < 120e6

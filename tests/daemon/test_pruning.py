@@ -1,0 +1,205 @@
+"""What no log refers to any more is forgotten, and nothing that may be needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.catalog import Catalog
+from daemon.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Kept, forgetting
+from daemon.store import Commit, Copies, FileMark, FrozenRoute, Rejected, Settled, Store
+
+LONG = KEPT_DAYS + 1
+
+
+class Machine:
+    """A `projects` folder, the store, and a calendar."""
+
+    def __init__(self, root: Path) -> None:
+        self.day = 1000
+        self.projects = root / "projects"
+        self.projects.mkdir()
+        state = root / "state"
+        state.mkdir()
+        self.store = Store(state, today=lambda: self.day)
+        self.reader = self.store.reader()
+
+    def settles(self, name: str, *, original: str | None = None) -> Path:
+        """Let a session's log be there, and something of it be settled."""
+        path = self.projects / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"line\n")
+        status = path.stat()
+        mark = FileMark(
+            device=status.st_dev,
+            inode=status.st_ino,
+            path=str(path),
+            unit=name,
+            offset=5,
+            head=b"",
+            head_length=0,
+            tail=b"",
+        )
+        copies = [Copies(unit=name, original=original)] if original is not None else []
+        self.store.commit(Commit(files=[mark], settled=[Settled(identity=f"gen|{name}", unit=name)], copies=copies))
+        self.store.freeze(name, FrozenRoute(distinct_id="ada", identified=True, grouping="session"))
+        return path
+
+    def knows(self, name: str) -> bool:
+        return self.reader.owner(f"gen|{name}") is not None
+
+    def prune(self, *roots: Path) -> Forgettable:
+        catalog = Catalog()
+        found = {}
+        for path in self.projects.rglob("*.jsonl"):
+            catalog.add(str(path))
+            found[str(path)] = (path.stat().st_dev, path.stat().st_ino)
+        is_there = catalog.units.__contains__
+        what = Forgettable.of(
+            Kept.of(self.store), roots=[self.projects, *roots], found=found, is_there=is_there
+        )  # fmt: skip
+        for step in forgetting(self.store, what, is_there):
+            step()
+        return what
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
+    yield machine
+    machine.reader.close()
+    machine.store.close()
+
+
+def test_a_session_is_forgotten_when_its_log_is_gone_and_it_is_long_ago(machine: Machine) -> None:
+    gone, kept = machine.settles("orchard/a"), machine.settles("orchard/b")
+    gone.unlink()
+    machine.day += KEPT_DAYS
+    assert machine.prune() == Forgettable(), "that many days it is kept"
+    machine.day += 1
+    assert machine.prune().units == {"orchard/a"}
+    assert not machine.knows("orchard/a")
+    assert machine.knows("orchard/b")
+    assert [mark.path for mark in machine.store.files()] == [str(kept)]
+    assert list(machine.store.routes()) == ["orchard/b"]
+    assert machine.prune() == Forgettable(), "nothing is left to do"
+
+
+def test_an_original_is_kept_for_as_long_as_a_copy_of_it_is_there(machine: Machine) -> None:
+    original, copy = machine.settles("orchard/a"), machine.settles("orchard/b", original="orchard/a")
+    machine.settles("orchard/c")
+    original.unlink()
+    machine.day += LONG
+    machine.prune()
+    assert machine.knows("orchard/a"), "a fork of the fork would be counted again"
+    copy.unlink()
+    machine.prune()
+    assert not machine.knows("orchard/a")
+    assert not machine.knows("orchard/b")
+
+
+def test_a_file_that_another_has_replaced_is_forgotten_at_once(machine: Machine) -> None:
+    path = machine.settles("orchard/a")
+    (mark,) = machine.store.files()
+    beside = path.with_name("beside")
+    beside.write_bytes(b"other\n")
+    beside.replace(path)
+    assert machine.prune().files == {(mark.device, mark.inode)}
+    assert machine.store.files() == []
+    assert machine.knows("orchard/a")
+
+
+def test_a_log_that_was_moved_keeps_what_is_known_of_it(machine: Machine) -> None:
+    path = machine.settles("orchard/a")
+    path.parent.rename(machine.projects / "garden")
+    machine.day += LONG
+    machine.prune()
+    assert len(machine.store.files()) == 1
+    assert machine.knows("orchard/a")
+
+
+@pytest.mark.parametrize("state", ["missing", "empty", "holding no folder"])
+def test_nothing_is_forgotten_while_the_projects_folder_is_away(machine: Machine, state: str, tmp_path: Path) -> None:
+    machine.settles("orchard/a")
+    machine.projects.rename(tmp_path / "away")
+    if state != "missing":
+        machine.projects.mkdir()
+    if state == "holding no folder":
+        (machine.projects / "note").touch()
+    machine.day += LONG
+    assert machine.prune() == Forgettable()
+    assert machine.knows("orchard/a")
+
+
+def test_nothing_is_forgotten_while_another_projects_folder_is_away(machine: Machine, tmp_path: Path) -> None:
+    machine.settles("orchard/a").unlink()
+    machine.settles("orchard/b")
+    machine.day += LONG
+    assert machine.prune(tmp_path / "other") == Forgettable()
+
+
+def test_nothing_is_forgotten_while_a_project_leads_nowhere(machine: Machine, tmp_path: Path) -> None:
+    machine.settles("orchard/a").unlink()
+    (machine.projects / "disk").symlink_to(tmp_path / "unmounted")
+    machine.day += LONG
+    assert machine.prune() == Forgettable()
+
+
+def test_nothing_of_a_project_is_forgotten_whose_folder_is_empty_as_a_mount_point_is(machine: Machine) -> None:
+    machine.settles("orchard/a").unlink()
+    machine.settles("garden/b").unlink()
+    machine.settles("garden/c")
+    machine.day += LONG
+    assert machine.prune().units == {"garden/b"}
+    assert machine.knows("orchard/a")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_nothing_is_forgotten_while_a_project_cannot_be_listed(machine: Machine) -> None:
+    machine.settles("orchard/a")
+    machine.settles("garden/b").unlink()
+    machine.day += LONG
+    (machine.projects / "orchard").chmod(0)
+    try:
+        assert machine.prune() == Forgettable()
+    finally:
+        (machine.projects / "orchard").chmod(0o700)
+
+
+def test_logs_below_a_folder_that_is_followed_no_more_are_let_alone(machine: Machine, tmp_path: Path) -> None:
+    machine.settles("orchard/a")
+    machine.day += LONG
+    machine.projects = tmp_path / "other"
+    machine.settles("garden/b")
+    assert machine.prune() == Forgettable()
+    assert machine.knows("orchard/a")
+
+
+def test_a_session_that_comes_back_meanwhile_is_let_alone(machine: Machine) -> None:
+    machine.settles("orchard/a").unlink()
+    machine.settles("orchard/b")
+    machine.day += LONG
+    kept = Kept.of(machine.store)
+    what = Forgettable.of(kept, roots=[machine.projects], found={}, is_there=lambda name: name == "orchard/b")
+    assert what.units == {"orchard/a"}
+    for step in forgetting(machine.store, what, lambda _name: True):
+        step()
+    assert machine.knows("orchard/a")
+    assert "orchard/a" in machine.store.routes()
+
+
+def test_events_that_were_set_aside_do_not_pile_up(machine: Machine) -> None:
+    rows = [
+        Rejected(uuid=str(number), name="event", bytes=1, reason="no", path=None, start=None, end=None, at="9999")
+        for number in range(REJECTED_KEPT + 5)
+    ]
+    old = Rejected(uuid="old", name="event", bytes=1, reason="no", path=None, start=None, end=None, at="2001-01-01")
+    machine.store.commit(Commit(rejected=[old]))
+    machine.prune()
+    assert machine.store.rejected() == []
+    machine.store.commit(Commit(rejected=rows))
+    machine.prune()
+    assert len(machine.store.rejected()) == REJECTED_KEPT

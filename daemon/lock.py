@@ -12,7 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["LOCK_NAME", "LockHeld", "StateDirError", "StateLock", "holder", "is_held", "prepare_state_dir"]
+__all__ = [
+    "LOCK_NAME",
+    "LockHeld",
+    "StateDirError",
+    "StateLock",
+    "held_since",
+    "holder",
+    "is_held",
+    "prepare_state_dir",
+]
 
 LOCK_NAME = "daemon.lock"
 
@@ -155,6 +164,14 @@ def holder(state_dir: Path) -> int | None:
     """Return the process id of the instance on *state_dir*; None without one, or where it is not known."""
     held, pid = _look(state_dir)
     return pid if held else None
+
+
+def held_since(state_dir: Path) -> float | None:
+    """Return since when the instance on *state_dir* runs, in seconds since the epoch; None without one."""
+    try:
+        return (state_dir / LOCK_NAME).stat().st_mtime if is_held(state_dir) else None
+    except FileNotFoundError:
+        return None
 
 
 def _look(state_dir: Path) -> tuple[bool, int | None]:

@@ -31,6 +31,8 @@ import structlog
 from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, opening
 from daemon.deliveries import Deliveries, MakeDelivery
 from daemon.delivery import Settled as Outcome
+from daemon.health import Health
+from daemon.health import Unread as UnreadLog
 from daemon.liveness import Liveness
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
@@ -67,6 +69,8 @@ LOST_STORE_DAYS = 7
 """Age of the sessions that are sent again after the store was lost."""
 GONE_SECONDS = 10.0
 """Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
+HEALTH_SECONDS = 5.0
+"""Between two looks at whether there is something new for `status`."""
 PRUNE_SECONDS = 86_400.0
 """Between two looks for what no log refers to any more."""
 _REGISTRY_SINCE = (2, 1, 100)
@@ -114,6 +118,7 @@ class Service:
         routing: whose they are, and which route they take.
         session_timeout: seconds of quiet after which a session without a live process has ended.
         notifier: the service manager.
+        health: where to say what `status` is to tell; None: nowhere.
         again: read everything from its beginning and send what was never settled, history too; stored offsets are never
             lowered by it.
     """
@@ -127,6 +132,7 @@ class Service:
         routing: Routing,
         session_timeout: float,
         notifier: Notifier | None = None,
+        health: Health | None = None,
         again: bool = False,
     ) -> None:
         # By their real paths, once: hints and sweeps must name a file alike, however the user reaches it.
@@ -136,6 +142,7 @@ class Service:
         self._routing = routing
         self._timeout = session_timeout
         self._notifier = notifier or Notifier({})
+        self._health = health
         self._reader = store.reader()
         self._claims = Claims(self._reader)
         self._catalog = Catalog()
@@ -194,6 +201,7 @@ class Service:
                 tasks.create_task(self._tick_loop(watcher))
                 tasks.create_task(self._deliveries.wait_failed())
                 tasks.create_task(self._prune_loop())
+                tasks.create_task(self._health_loop())
                 tasks.create_task(self._end_when_stopped())
         except BaseExceptionGroup as group:
             broken = group.split(_Stop)[1]
@@ -289,6 +297,7 @@ class Service:
             try:
                 await self._write(self._settlement.commit)
             finally:
+                await self._tell_health()
                 self._store_thread.shutdown()
                 self._unread.close()
                 # A file system that does not answer must not keep a second signal from being heard.
@@ -871,6 +880,38 @@ class Service:
                 self._enqueue(unit)
         await self._stored(partial(self._store.release, names))
 
+    # ------------------------------------------------------------------ what `status` tells
+
+    async def _health_loop(self) -> None:
+        while True:
+            await self._tell_health()
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    async def _tell_health(self) -> None:
+        if self._health is not None:
+            await self._health.tell(
+                self._health.observe(
+                    sessions=len(self._catalog.units),
+                    followed=len(self._active),
+                    unread=list(self._unread_logs()),
+                    deliveries=self._deliveries.by_route,
+                )
+            )
+
+    def _unread_logs(self) -> Iterator[UnreadLog]:
+        """Yield the logs of the sessions that are to be read, with how far they are."""
+        waiting = {name for units in self._queue.values() for name in units}
+        if self._reading is not None:
+            waiting.add(self._reading)
+        for name in waiting:
+            unit, active = self._catalog.units.get(name), self._active.get(name)
+            for path in unit.paths if unit is not None else ():
+                file, mark = self._sweep.files.get(path), self._settlement.marks.get(path)
+                tail = active.pipeline.tails.get(path) if active is not None else None
+                position = tail.position if tail is not None else mark.offset if mark is not None else 0
+                if file is not None:
+                    yield UnreadLog(path=path, position=position, size=file.size, modified=file.modified / 1e9)
+
     # ------------------------------------------------------------------ what may be forgotten
 
     async def _prune_loop(self) -> None:
@@ -880,21 +921,22 @@ class Service:
 
     async def _prune(self) -> None:
         """Forget what no log refers to any more. Batches are written in between; that it fails harms nothing."""
-        loop = asyncio.get_running_loop()
+        if not self._sweep.complete:
+            return
         is_there = self._catalog.units.__contains__
         try:
-            kept = await loop.run_in_executor(self._store_thread, Kept.of, self._store)
-            found = {path: (file.device, file.inode) for path, file in list(self._sweep.files.items())}
+            kept = await self._in_store(partial(Kept.of, self._store))
+            found = {path: file.identity for path, file in list(self._sweep.files.items())}
             compare = partial(Forgettable.of, kept, roots=self._roots, found=found, is_there=is_there)
-            what = await loop.run_in_executor(self._read_thread, compare)
+            what = await self._in_reader(compare)
             for name in what.units:
                 # Should one come back, it is decided anew, and kept anew.
                 if not is_there(name):
                     for memory in (self._routes, self._restraints, self._foreseen):
                         memory.pop(name, None)
             for step in forgetting(self._store, what, is_there):
-                await loop.run_in_executor(self._store_thread, step)
-        except sqlite3.Error as error:
+                await self._in_store(step)
+        except sqlite3.OperationalError as error:
             _log.warning("pruning_failed", reason=str(error), action="tried again tomorrow; nothing is lost")
         else:
             if what.units or what.files:

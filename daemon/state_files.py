@@ -7,12 +7,13 @@ import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 
+from daemon.health import HEALTH_FILE
 from daemon.lock import LOCK_NAME
 
 __all__ = ["remove_state"]
 
 # By name and not by place: a user may have made a folder of other things the state directory.
-_OURS = (LOCK_NAME, "store-exists", "state.db*", "events.db*")
+_OURS = (LOCK_NAME, HEALTH_FILE, f".{HEALTH_FILE}.*", "store-exists", "state.db*", "events.db*")
 _LOCAL = "local"
 
 

@@ -271,10 +271,15 @@ class Store:
     Args:
         folder: the state directory; it must exist and be ours.
         today: the day, in days since the epoch.
+        read_only: only look, beside the daemon that may use it: nothing is written, brought up to date or set aside.
+
+    Raises:
+        StoreError: it cannot be opened, or is of another version than this.
     """
 
-    def __init__(self, folder: Path, *, today: Callable[[], int] = _today) -> None:
+    def __init__(self, folder: Path, *, today: Callable[[], int] = _today, read_only: bool = False) -> None:
         self._today = today
+        self._read_only = read_only
         self._path = folder / "state.db"
         self._marker = folder / _MARKER
         self.lost = False
@@ -283,12 +288,16 @@ class Store:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and not _is_corruption(error):
                 raise StoreError(f"cannot open the state store {self._path}: {error}; check the folder") from error
+            if read_only:
+                raise StoreError(
+                    f"the state store {self._path} is damaged: {error}; start the daemon, which sets it aside"
+                ) from error
             self._set_aside(error)
             self._connection = self._open()
         # A store that is new although the marker says there was one has been lost, and this is no first start.
         marked, begun = self._marker.exists(), self.first_start is not None
         self.lost = marked and not begun
-        if begun and not marked:
+        if begun and not marked and not read_only:
             # A crash came between the first transaction and the marker.
             self._marker.touch(mode=0o600)
         self._units: dict[str, tuple[int, int]] = {
@@ -297,10 +306,17 @@ class Store:
         }
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+        if self._read_only:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        else:
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         try:
-            self._path.chmod(0o600)
-            self._prepare(connection)
+            if self._read_only:
+                self._check_version(connection)
+            else:
+                self._path.chmod(0o600)
+                self._prepare(connection)
         except BaseException:
             connection.close()
             raise
@@ -311,7 +327,7 @@ class Store:
         connection.execute("PRAGMA synchronous=FULL")
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("its own check fails")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        version = self._version(connection)
         if version == 0:
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         elif version < SCHEMA_VERSION:
@@ -319,11 +335,23 @@ class Store:
             connection.create_function("today", 0, self._today)
             upgrade = "".join(_UPGRADES[number] for number in range(version, SCHEMA_VERSION))
             connection.executescript(f"BEGIN;{upgrade}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
-        elif version > SCHEMA_VERSION:
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        version = self._version(connection)
+        if version < SCHEMA_VERSION:
+            raise StoreError(
+                f"the state store {self._path} was written by an older version (schema {version}); "
+                "start the daemon again, which brings it up to date",
+            )
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
             raise StoreError(
                 f"the state store {self._path} was written by a newer version (schema {version}); "
                 "update posthog-llma-daemon or use another POSTHOG_LLMA_STATE_DIR",
             )
+        return version
 
     def _set_aside(self, error: Exception) -> None:
         aside = self._path.with_name(f"state.db.corrupt-{int(time.time())}")

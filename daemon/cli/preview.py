@@ -22,8 +22,16 @@ __all__ = ["preview"]
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--explain", is_flag=True, help="Print what was kept back of each event, and why, in place of the event.")
 @click.option("--json", "as_json", is_flag=True, help="With --explain: one JSON object a line.")
+@click.option("--event", "uuid", metavar="UUID", help="Print only the event with this uuid.")
 @log_options
-def preview(paths: tuple[Path, ...], explain: bool, as_json: bool, log_format: str | None, log_level: str) -> None:
+def preview(
+    paths: tuple[Path, ...],
+    explain: bool,
+    as_json: bool,
+    uuid: str | None,
+    log_format: str | None,
+    log_level: str,
+) -> None:
     """Print the events that session logs would give, one JSON object a line.
 
     PATH is a session's .jsonl file, a project folder, a `projects` folder or a config folder. All paths of one call are
@@ -42,9 +50,14 @@ def preview(paths: tuple[Path, ...], explain: bool, as_json: bool, log_format: s
 
     say = (_as_json if as_json else _as_words) if explain else _as_it_is
     routing = Routing(settings, Repositories(), purpose="preview", explain=explain)
+    found = False
     try:
         for event in events_of(list(find_logs(paths)), routing, tell_held):
-            sys.stdout.buffer.write(say(event) + b"\n")
+            if uuid is None or event.uuid == uuid.lower():
+                found = True
+                sys.stdout.buffer.write(say(event) + b"\n")
+                if uuid is not None:
+                    break
     except NoLogError as error:
         raise fail(str(error)) from None
     except BrokenPipeError:
@@ -52,6 +65,9 @@ def preview(paths: tuple[Path, ...], explain: bool, as_json: bool, log_format: s
     except OSError as error:
         raise fail(f"{error.filename}: {error.strerror}; give a log that can be read") from None
     sys.stdout.buffer.flush()
+    if uuid is not None and not found:
+        where = ", ".join(str(path) for path in paths)
+        raise fail(f"{where}: no log here gives event {uuid}; give the log that `status --rejected` names")
 
 
 def _as_it_is(event: CaptureEvent) -> bytes:

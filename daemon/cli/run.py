@@ -24,6 +24,7 @@ from daemon.cli.startup import (
     set_up_logs,
 )
 from daemon.cli.supervised import supervised
+from daemon.health import Health
 from daemon.heartbeat import heartbeat
 from daemon.notify import Notifier
 from daemon.routing import Purpose, Route
@@ -109,7 +110,10 @@ def _plan(settings: Settings, *, local: bool) -> _Plan:
 
 
 def _service(plan: _Plan, store: Store, notifier: Notifier) -> Service:
-    return build_service(plan.settings, store, plan.make_sink, purpose=plan.purpose, notifier=notifier)
+    health = Health(plan.folder)
+    return build_service(
+        plan.settings, store, plan.make_sink, purpose=plan.purpose, notifier=notifier, health=health
+    )  # fmt: skip
 
 
 async def _once(plan: _Plan, store: Store, history: History) -> bool:

@@ -16,6 +16,7 @@ from daemon import logs
 from daemon import settings as settings_module
 from daemon.delivery import Delivery
 from daemon.delivery import Settled as Outcome
+from daemon.health import Health
 from daemon.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
 from daemon.notify import Notifier
 from daemon.repository import Repositories
@@ -179,6 +180,7 @@ def build_service(
     purpose: Purpose = "send",
     config_dirs: Sequence[Path] | None = None,
     notifier: Notifier | None = None,
+    health: Health | None = None,
     again: bool = False,
     watch: Callable[[Sequence[Outcome]], None] | None = None,
     session_timeout: float | None = None,
@@ -192,6 +194,7 @@ def build_service(
         purpose: what the events are for.
         config_dirs: in place of the configured ones.
         notifier: the service manager.
+        health: see `Service`.
         again: see `Service`.
         watch: called with what was settled.
         session_timeout: in place of the configured one, in seconds.
@@ -212,5 +215,6 @@ def build_service(
         routing=Routing(settings, Repositories(), purpose=purpose),
         session_timeout=session_timeout if session_timeout is not None else settings.session_timeout,
         notifier=notifier,
+        health=health,
         again=again,
     )

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import sqlite3
+import textwrap
+import time
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from daemon.cli.startup import fail, load_settings
 
+if TYPE_CHECKING:
+    from daemon.condition import Condition, Problem
+    from daemon.health import RouteReport
+    from daemon.store import Rejected
+
 __all__ = ["status"]
+
+_WIDTH = 80
+_LABEL = 18
 
 
 @click.command("status")
@@ -20,57 +32,169 @@ __all__ = ["status"]
 @click.option("--local", is_flag=True, help="Of the local sink.")
 @click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.")
 def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -> None:
-    """Say whether the daemon runs, and what its store counts."""
+    """Say whether the daemon runs, what it has delivered, what waits, and what is wrong.
+
+    Exits with 1 when events do not arrive or will be lost.
+    """
     settings = load_settings({"state_dir": state_dir})
     from daemon.sinks.local import events_path
 
     folder = events_path(settings.state_dir).parent if local else settings.state_dir
-    said = _gather(folder)
+    now = time.time()
+    # Nobody expects the local sink to be there all the time.
+    condition = _look(folder, () if local else settings.claude_config_dirs, now)
+    problems = [problem for problem in condition.problems(now) if condition.running or not local]
     if as_json:
-        click.echo(json.dumps(said, indent=2))
-        return
-    if not rejected:
-        for key, value in said.items():
-            if key not in ("set_aside", "held"):
-                click.echo(f"{key.replace('_', ' ')}: {value}")
-        for reason, number in Counter(row["reason"] for row in said["held"]).items():
-            click.echo(f"  {number} of them: {reason}")
-        return
-    for row in said["set_aside"]:
-        click.echo(f"{row['at']} {row['name']} {row['uuid']} {row['bytes']} bytes: {row['reason']}")
-        if row["path"]:
-            click.echo(f"  {row['path']} bytes {row['start']} to {row['end']}")
+        click.echo(json.dumps(_document(condition, problems), indent=2, ensure_ascii=False))
+    elif rejected:
+        for row in condition.set_aside:
+            _print_rejected(row)
+    else:
+        for line in _lines(condition, problems, now):
+            click.echo(line)
+    if not rejected and any(problem.level == "fail" for problem in problems):
+        raise click.exceptions.Exit(1)
 
 
-def _gather(folder: Path) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from daemon.lock import holder, is_held
+def _look(folder: Path, config_dirs: tuple[Path, ...], now: float) -> Condition:
+    from daemon.condition import condition_of
     from daemon.store import Store, StoreError
 
     if not (folder / "state.db").exists():
         raise fail(f"{folder}: nothing was delivered from here yet; start it with `posthog-llma-daemon run`")
     try:
-        store = Store(folder)
+        store = Store(folder, read_only=True)
     except StoreError as error:
         raise fail(str(error)) from None
     try:
-        counters = store.counters()
-        running = is_held(folder)
-        held = store.held()
-        return {
-            "running": running,
-            "pid": holder(folder) if running else None,
-            "state_dir": str(folder),
-            "files": len(store.files()),
-            "sent": counters.get("sent", 0),
-            "rejected": counters.get("rejected", 0),
-            "cut": counters.get("cut", 0),
-            "bad_lines": counters.get("bad_lines", 0),
-            "traces_owed": len(store.owed()),
-            "sessions_held": len(held),
-            "held": [asdict(row) for row in held],
-            "set_aside": [asdict(row) for row in store.rejected()],
-        }
+        return condition_of(store, folder, config_dirs, now)
+    except sqlite3.Error as error:
+        raise fail(f"cannot read the state store in {folder}: {error}; check the disk and the folder") from None
     finally:
         store.close()
+
+
+def _document(condition: Condition, problems: list[Problem]) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from daemon.condition import rebuilding
+
+    document = asdict(condition)
+    for row, said in zip(condition.set_aside, document["set_aside"], strict=True):
+        said["command"] = rebuilding(row)
+    healthy = not any(problem.level == "fail" for problem in problems)
+    return {"healthy": healthy, "problems": [asdict(problem) for problem in problems], **document}
+
+
+def _print_rejected(row: Rejected) -> None:
+    from daemon.condition import rebuilding
+
+    click.echo(f"{row.at} {row.name} {row.uuid} {row.bytes} bytes: {row.reason}")
+    if row.path:
+        click.echo(f"  {row.path} bytes {row.start} to {row.end}")
+        click.echo(f"  {rebuilding(row)}")
+
+
+def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterator[str]:
+    yield from _line("running", _running(condition, now))
+    yield from _line("state directory", condition.state_dir)
+    if condition.sessions is not None:
+        yield from _line("sessions", f"{condition.sessions:,} there, {condition.followed:,} followed")
+    yield from _line("logs known", f"{condition.files:,}")
+    what = "unread" if condition.running else "unsent"
+    yield from _line(what, _behind(condition))
+    yield from _line("sent", f"{condition.sent:,} events")
+    yield from _line("set aside", _set_aside(condition))
+    if condition.cut:
+        yield from _line("cut to fit", f"{condition.cut:,} events")
+    if condition.bad_lines:
+        yield from _line("bad lines", f"{condition.bad_lines:,}")
+    yield from _line("traces to come", f"{condition.traces_owed:,}")
+    if condition.held:
+        yield from _line("sessions waiting", f"{len(condition.held):,}")
+    for route in condition.routes:
+        yield ""
+        yield from _route_lines(route, now, running=condition.running)
+    for problem in problems:
+        yield ""
+        mark = "!!" if problem.level == "fail" else "! "
+        yield from textwrap.wrap(problem.message, _WIDTH, initial_indent=f"{mark} ", subsequent_indent="   ")
+        yield from _wrapped(problem.hint, first="   -> ", then="      ")
+    if not problems:
+        yield ""
+        yield "All is well."
+
+
+def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[str]:
+    yield from _line("route", f"{route.host}, key {route.key}")
+    yield from _line("  state", _state(route) if running else f"{_state(route)} (before the daemon ended)")
+    waiting = "nothing"
+    if route.waiting:
+        waiting = f"{route.waiting:,} events, the oldest for {_ago(route.oldest_waiting_at, now)}"
+    yield from _line("  waiting", waiting)
+    yield from _line("  sent", f"{route.sent:,} events since it was begun")
+    accepted = f"{_ago(route.last_success_at, now)} ago" if route.last_success_at else "nothing yet"
+    yield from _line("  last accepted", accepted)
+    for label, number in (("set aside", route.rejected), ("over quota", route.quota_limited)):
+        if number:
+            yield from _line(f"  {label}", f"{number:,} events")
+    if route.resent:
+        yield from _line("  sent again", f"{route.resent:,} requests")
+    if route.last_error and route.last_error != route.reason:
+        yield from _line("  last error", route.last_error)
+
+
+def _state(route: RouteReport) -> str:
+    match route.state:
+        case "backing_off":
+            return f"failed {route.attempt:,} times in a row, tries again: {route.reason}"
+        case "stopped":
+            return f"stopped: {route.reason}"
+        case _:
+            return route.state if route.reason is None else f"{route.state}: {route.reason}"
+
+
+def _running(condition: Condition, now: float) -> str:
+    if not condition.running:
+        return "no"
+    since = f", for {_ago(condition.since, now)}" if condition.since else ""
+    version = f", version {condition.version}" if condition.version else ""
+    return f"yes{since}, pid {condition.pid}{version}"
+
+
+def _behind(condition: Condition) -> str:
+    if not condition.unread_bytes or condition.unread_seconds is None:
+        return "nothing"
+    logs = f"{condition.unread_logs:,} log{'' if condition.unread_logs == 1 else 's'}"
+    return f"{condition.unread_bytes:,} bytes in {logs}, for {_duration(condition.unread_seconds)}"
+
+
+def _set_aside(condition: Condition) -> str:
+    return f"{condition.rejected:,} events" + ("; list them with --rejected" if condition.set_aside else "")
+
+
+def _line(label: str, value: str) -> Iterator[str]:
+    yield from _wrapped(value, first=f"{label + ':':<{_LABEL}}", then=" " * _LABEL)
+
+
+def _wrapped(value: str, *, first: str, then: str) -> Iterator[str]:
+    # A path or a command stays in one piece, to be copied.
+    yield from textwrap.wrap(
+        value,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _ago(at: str | None, now: float) -> str:
+    return "?" if at is None else _duration(max(0.0, now - datetime.fromisoformat(at).timestamp()))
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

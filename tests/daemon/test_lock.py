@@ -4,11 +4,12 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from daemon.lock import LOCK_NAME, LockHeld, StateDirError, StateLock, holder, is_held, prepare_state_dir
+from daemon.lock import LOCK_NAME, LockHeld, StateDirError, StateLock, held_since, holder, is_held, prepare_state_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,3 +168,14 @@ def test_a_directory_that_cannot_be_written_to_is_one_clear_error() -> None:
 
     with pytest.raises(StateDirError, match=r"^state directory /proc/self/state cannot be used"):
         prepare_state_dir(Path("/proc/self/state"))
+
+
+def test_it_is_known_since_when_the_lock_is_held(tmp_path: Path) -> None:
+    assert held_since(tmp_path) is None
+    with StateLock(tmp_path):
+        since = held_since(tmp_path)
+        assert since is not None
+        assert abs(time.time() - since) < 5
+        os.utime(tmp_path / LOCK_NAME, (1000.0, 1000.0))
+        assert held_since(tmp_path) == 1000.0, "looking changes nothing"
+    assert held_since(tmp_path) is None

@@ -19,6 +19,8 @@ def test_nothing_is_left_of_a_state_directory(tmp_path: Path) -> None:
     used(folder)
     used(events_path(folder).parent)
     events_path(folder).touch()
+    (folder / "status.json").touch()
+    (folder / ".status.json.half").touch()
     assert remove_state(folder) == []
     assert not folder.exists()
     assert remove_state(folder) == []

@@ -544,3 +544,36 @@ def test_what_a_million_events_leave_stays_under_120_megabytes(tmp_path: Path) -
     finally:
         store.close()
     assert (tmp_path / "state.db").stat().st_size * (1_000_000 / events) < 120e6
+
+
+# ---------------------------------------------------------------------- only looking
+
+
+def test_who_only_looks_sees_what_is_written_and_can_write_nothing(store: Store, tmp_path: Path) -> None:
+    store.begin(5, [])
+    store.commit(EVERYTHING)
+    looking = Store(tmp_path, read_only=True)
+    try:
+        assert content(looking) == FULL
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            looking.commit(Commit(counters={"sent": 1}))
+    finally:
+        looking.close()
+
+
+@pytest.mark.parametrize(("version", "words"), [(2, "older version"), (99, "newer version")])
+def test_who_only_looks_brings_nothing_up_to_date(tmp_path: Path, version: int, words: str) -> None:
+    Store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute(f"PRAGMA user_version={version}")
+    connection.close()
+    with pytest.raises(StoreError, match=words):
+        Store(tmp_path, read_only=True)
+
+
+def test_who_only_looks_sets_nothing_aside(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    damaged_head(tmp_path / "state.db")
+    with pytest.raises(StoreError, match="damaged"):
+        Store(tmp_path, read_only=True)
+    assert list(tmp_path.glob("state.db.corrupt-*")) == []

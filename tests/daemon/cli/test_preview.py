@@ -185,3 +185,22 @@ async def test_scrubbing_can_be_turned_off(workspace: Workspace) -> None:
     assert "hunter2" in said.stdout
     explained = await verb(workspace, "preview", "--explain", projects, env=env)
     assert "scrubbed" not in explained.stdout
+
+
+async def test_one_event_is_printed_by_its_uuid(workspace: Workspace) -> None:
+    projects = put_logs(workspace, tree())
+    events = previewed((await verb(workspace, "preview", projects)).stdout)
+    uuid = sorted(events)[7]
+    said = await verb(workspace, "preview", "--event", uuid.upper(), projects)
+    assert (said.status, previewed(said.stdout)) == (0, {uuid: events[uuid]})
+    explained = await verb(workspace, "preview", "--event", uuid, "--explain", "--json", projects)
+    assert json.loads(explained.stdout)["uuid"] == uuid
+
+
+async def test_an_event_that_no_log_gives_is_one_line(workspace: Workspace) -> None:
+    projects = put_logs(workspace, tree())
+    said = await verb(workspace, "preview", "--event", "00000000-0000-4000-8000-000000000000", projects)
+    assert (said.status, said.stdout) == (1, "")
+    [line] = said.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "no log here gives event" in line

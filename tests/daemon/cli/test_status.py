@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 
-from tests.support.capture_server import CaptureServer, Event, Refusal
+from llma_core import __version__
+from tests.support.capture_server import Answer, CaptureServer, Event, Refusal
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
-from tests.support.processes import SECRET, environment, following, put_logs, session_id, tree, verb
+from tests.support.processes import KEY, SECRET, environment, following, put_logs, session_id, tree, verb
 
 
 class Picky(CaptureServer):
@@ -31,11 +33,22 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         env = environment(workspace, posthog.url)
         assert (await verb(workspace, "run", "--once", env=env)).status == 0
         sent = len(posthog.events)
-    document = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
+    said = await verb(workspace, "status", "--json", env=env)
+    assert said.status == 1, "it is not running"
+    document = json.loads(said.stdout)
     [aside] = document.pop("set_aside")
+    [problem] = document.pop("problems")
+    assert (problem["level"], problem["message"]) == ("fail", "the daemon is not running")
+    [route] = document.pop("routes")
+    assert (route["host"], route["state"]) == (posthog.url, "closed")
+    assert (route["sent"], route["waiting"], route["rejected"]) == (sent, 0, 1)
+    assert "400" in route["last_error"]
     assert document == {
+        "healthy": False,
         "running": False,
         "pid": None,
+        "since": None,
+        "version": None,
         "state_dir": str(workspace.state),
         "files": len(list(projects.rglob("*.jsonl"))),
         "sent": sent,
@@ -43,8 +56,13 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "cut": 0,
         "bad_lines": 1,
         "traces_owed": 0,
-        "sessions_held": 0,
+        "sessions": None,
+        "followed": None,
+        "unread_bytes": 0,
+        "unread_logs": 0,
+        "unread_seconds": None,
         "held": [],
+        "endangered": [],
     }
     path = projects / log.path
     assert (aside["name"], aside["path"]) == ("$ai_generation", str(path))
@@ -55,13 +73,26 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
     assert aside["uuid"] in listed.stdout
     assert "400" in listed.stdout
     assert f"{path} bytes {aside['start']} to {aside['end']}" in listed.stdout
+    rebuilt = await verb(workspace, *shlex.split(aside["command"])[1:], env=env)
+    assert json.loads(rebuilt.stdout)["uuid"] == aside["uuid"]
+    assert aside["command"] in listed.stdout
     # What the receiver quotes may be content.
     assert "msg_poison" not in listed.stdout
     assert SECRET not in listed.stdout
 
     plain = await verb(workspace, "status", env=env)
-    assert f"sent: {sent}" in plain.stdout.splitlines()
-    assert "running: False" in plain.stdout.splitlines()
+    assert plain.status == 1
+    assert fields(plain.stdout)["sent"] == f"{sent} events"
+    assert fields(plain.stdout)["running"] == "no"
+    assert "posthog-llma-daemon install" in plain.stdout
+    assert KEY not in plain.stdout + said.stdout + (workspace.state / "status.json").read_text()
+    assert max(len(line) for line in plain.stdout.splitlines() if str(workspace.state) not in line) <= 80
+
+
+def fields(stdout: str) -> dict[str, str]:
+    """What stands on lines of its own, the first of a name."""
+    pairs = (line.partition(":") for line in reversed(stdout.splitlines()))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 async def test_without_anything_set_aside_it_lists_nothing(workspace: Workspace) -> None:
@@ -80,8 +111,53 @@ async def test_it_tells_a_running_daemon_from_one_that_was_killed(workspace: Wor
         async with following(workspace, env=env) as daemon:
             seen = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
             assert (seen["running"], seen["pid"]) == (True, daemon.pid)
+            assert seen["since"] is not None
+            said = await verb(workspace, "status", env=env)
+            assert said.status == 0, said.stdout
+            assert fields(said.stdout)["running"].startswith("yes, for ")
+            assert said.stdout.endswith("All is well.\n")
         seen = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
         assert (seen["running"], seen["pid"]) == (False, None)
+
+
+async def test_a_route_that_is_stopped_is_said_with_what_to_do(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    async with CaptureServer() as posthog:
+        posthog.script(*[Answer(status=401)] * 50)
+        env = environment(workspace, posthog.url)
+        async with following(workspace, "--from-start", env=env) as daemon:
+            await daemon.until(lambda: "delivery_stopped" in daemon.stderr, 20)
+            report = workspace.state / "status.json"
+            await daemon.until(lambda: '"stopped"' in report.read_text(), 20)
+            seen = await verb(workspace, "status", "--json", env=env)
+            said = await verb(workspace, "status", env=env)
+    document = json.loads(seen.stdout)
+    assert (seen.status, said.status, document["healthy"]) == (1, 1, False)
+    [route] = document["routes"]
+    assert (route["state"], route["sent"]) == ("stopped", 0)
+    assert route["waiting"] > 0
+    assert route["oldest_waiting_at"] is not None
+    assert document["version"] == __version__
+    [problem] = document["problems"]
+    assert posthog.url in problem["message"]
+    assert "posthog-llma-daemon restart" in problem["hint"]
+    words = " ".join(said.stdout.split())
+    assert f"!! {problem['message']} -> {problem['hint']}" in words
+    assert SECRET not in seen.stdout + said.stdout
+    assert KEY not in seen.stdout + said.stdout
+
+
+async def test_a_daemon_that_writes_no_status_delivers_all_the_same(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    workspace.state.mkdir(mode=0o700)
+    (workspace.state / "daemon.lock").touch()
+    (workspace.state / "status.json").mkdir()
+    async with CaptureServer() as posthog:
+        env = environment(workspace, posthog.url)
+        ended = await verb(workspace, "run", "--once", "--log-format", "json", env=env)
+        assert (ended.status, ended.stderr.count("status_unwritable")) == (0, 1)
+        said = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
+        assert (said["sent"], said["routes"]) == (len(posthog.events), [])
 
 
 async def test_the_local_sink_has_a_status_of_its_own(workspace: Workspace) -> None:
@@ -89,4 +165,5 @@ async def test_the_local_sink_has_a_status_of_its_own(workspace: Workspace) -> N
     assert (await verb(workspace, "run", "--local", "--once")).status == 0
     local = json.loads((await verb(workspace, "status", "--local", "--json")).stdout)
     assert local["sent"] > 50
+    assert local["healthy"], "nobody expects it to run all the time"
     assert (await verb(workspace, "status")).status == 1

@@ -6,7 +6,7 @@ KEPT_DAYS and is in no log any more will not be asked for.
 
 What is not there may be away only for now: a home or a disk that is not mounted, a folder that cannot be listed. So
 nothing at all is forgotten while a `projects` folder is missing, empty or not to be read as a whole, and nothing of a
-project whose folder is there and empty, which is what a mount point looks like.
+project whose folder is empty although no log was removed from it: a mount point looks like that.
 
 Everything is done in small steps, each one transaction or a part of a look at the disk, so that a batch waits for one
 of them at most.
@@ -40,12 +40,13 @@ class Kept:
     """What the store keeps that may be too old.
 
     Attributes:
-        quiet: sessions that were not settled for KEPT_DAYS, or never.
+        quiet: sessions that were not settled for KEPT_DAYS, or never, with the day on which they were, in days since
+            the epoch.
         copies: which sessions hold copies of what others have settled.
         files: every file it knows.
     """
 
-    quiet: Sequence[str]
+    quiet: Mapping[str, int]
     copies: Sequence[Copies]
     files: Sequence[FileMark]
 
@@ -83,6 +84,9 @@ class Forgettable:
             roots: the `projects` folders.
             found: device and inode of every log that was found, by path.
             is_there: whether a session has a log now.
+
+        Raises:
+            OSError: a folder cannot be looked at.
         """
         empty = _empty_projects(roots)
         if empty is None:
@@ -101,10 +105,10 @@ class Forgettable:
         needed = moved | {row.original for row in kept.copies if is_there(row.unit)}
         units = {
             name
-            for name in kept.quiet
+            for name, settled_on in kept.quiet.items()
             if name not in needed
             and not is_there(name)
-            and name.rpartition("/")[0] not in empty
+            and empty.get(name.rpartition("/")[0], settled_on) >= settled_on
             and not any(_may_be_back(path) for path in paths.get(name, ()))
         }
         return cls(units=frozenset(units), files=frozenset(gone))
@@ -134,9 +138,12 @@ def _left(units: Collection[str], is_there: Callable[[str], bool]) -> list[str]:
     return [name for name in units if not is_there(name)]
 
 
-def _empty_projects(roots: Sequence[Path]) -> set[str] | None:
-    """Return the names of the projects whose folders are there and empty; None where not everything can be seen."""
-    empty: set[str] = set()
+def _empty_projects(roots: Sequence[Path]) -> dict[str, int] | None:
+    """Return the names of the projects whose folders are there and empty; None where not everything can be seen.
+
+    Each comes with the day on which its folder was last changed: the day of a removal, if a log was removed from it.
+    """
+    empty: dict[str, int] = {}
     for root in roots:
         projects = _folders(str(root))
         if not projects:
@@ -146,7 +153,8 @@ def _empty_projects(roots: Sequence[Path]) -> set[str] | None:
             if entries is None:
                 return None
             if not entries:
-                empty |= {Path(project).name, Path(os.path.realpath(project)).name}
+                day = int(Path(project).stat().st_mtime // 86_400)
+                empty |= {Path(project).name: day, Path(os.path.realpath(project)).name: day}
     return empty
 
 

@@ -936,7 +936,7 @@ class Service:
                         memory.pop(name, None)
             for step in forgetting(self._store, what, is_there):
                 await self._in_store(step)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             _log.warning("pruning_failed", reason=str(error), action="tried again tomorrow; nothing is lost")
         else:
             if what.units or what.files:

@@ -494,17 +494,18 @@ class Store:
 
     # ------------------------------------------------------------------ forgetting
 
-    def quiet_units(self, days: int) -> list[str]:
+    def quiet_units(self, days: int) -> dict[str, int]:
         """Return every session that anything is kept of and that was not settled in the last *days* days.
 
-        A session that was never settled is one of them.
+        Each comes with the day on which it was last settled, in days since the epoch; 0 if it never was.
         """
         rows = self._connection.execute(
-            "SELECT name FROM units UNION SELECT unit FROM routes UNION SELECT unit FROM restraints "
-            "UNION SELECT unit FROM files EXCEPT SELECT name FROM units WHERE settled_on>=?",
+            "SELECT name, settled_on FROM units WHERE settled_on<? UNION SELECT unit, 0 FROM "
+            "(SELECT unit FROM routes UNION SELECT unit FROM restraints UNION SELECT unit FROM files) "
+            "WHERE unit NOT IN (SELECT name FROM units)",
             (self._today() - days,),
         )
-        return [name for (name,) in rows]
+        return dict(rows)
 
     def copies(self) -> list[Copies]:
         """Return which sessions hold copies of what others have settled."""

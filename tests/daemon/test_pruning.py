@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,20 @@ import pytest
 from daemon.catalog import Catalog
 from daemon.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Kept, forgetting
 from daemon.store import Commit, Copies, FileMark, FrozenRoute, Rejected, Settled, Store
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Workspace
+from tests.support.processes import environment, following, log_lines, many_sessions, put_logs, verb
 
 LONG = KEPT_DAYS + 1
+START = 1000
+DAY = 86_400
 
 
 class Machine:
     """A `projects` folder, the store, and a calendar."""
 
     def __init__(self, root: Path) -> None:
-        self.day = 1000
+        self.day = START
         self.projects = root / "projects"
         self.projects.mkdir()
         state = root / "state"
@@ -149,11 +155,13 @@ def test_nothing_is_forgotten_while_a_project_leads_nowhere(machine: Machine, tm
 
 
 def test_nothing_of_a_project_is_forgotten_whose_folder_is_empty_as_a_mount_point_is(machine: Machine) -> None:
-    machine.settles("orchard/a").unlink()
     machine.settles("garden/b").unlink()
-    machine.settles("garden/c")
+    machine.settles("orchard/a").unlink()
+    machine.settles("tree/c")
     machine.day += LONG
-    assert machine.prune().units == {"garden/b"}
+    os.utime(machine.projects / "orchard", (0, (START - 1) * DAY))
+    os.utime(machine.projects / "garden", (0, START * DAY))
+    assert machine.prune().units == {"garden/b"}, "there a log was removed after it was settled"
     assert machine.knows("orchard/a")
 
 
@@ -203,3 +211,42 @@ def test_events_that_were_set_aside_do_not_pile_up(machine: Machine) -> None:
     machine.store.commit(Commit(rejected=rows))
     machine.prune()
     assert len(machine.store.rejected()) == REJECTED_KEPT
+
+
+def age(workspace: Workspace) -> None:
+    """Let everything that was settled be settled long ago."""
+    connection = sqlite3.connect(workspace.state / "state.db")
+    with connection:
+        connection.execute("UPDATE units SET settled_on=1")
+    connection.close()
+
+
+def kept(workspace: Workspace) -> int:
+    connection = sqlite3.connect(workspace.state / "state.db")
+    (number,) = connection.execute("SELECT count(DISTINCT unit) FROM settled").fetchone()
+    connection.close()
+    assert isinstance(number, int)
+    return number
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_start_forgets_what_is_gone(workspace: Workspace, posthog: CaptureServer, once: bool) -> None:
+    logs = many_sessions(3, 2)
+    projects = put_logs(workspace, logs)
+    env = environment(workspace, posthog.url)
+    assert (await verb(workspace, "run", "--once", env=env)).status == 0
+    sent = len(posthog.events)
+    assert kept(workspace) == 3
+    age(workspace)
+    (projects / min(logs)).unlink()
+    if once:
+        ended = await verb(workspace, "run", "--once", "--log-format", "json", env=env)
+        said = log_lines(ended.stderr)
+    else:
+        async with following(workspace, env=env) as daemon:
+            await daemon.until(lambda: "store_pruned" in daemon.stderr, 20)
+            said = log_lines(daemon.stderr)
+    [pruned] = [line for line in said if line["event"] == "store_pruned"]
+    assert (pruned["sessions"], pruned["files"]) == (1, 0)
+    assert kept(workspace) == 2
+    assert len(posthog.events) == sent, "and nothing is sent again"

@@ -162,6 +162,7 @@ class Emission:
         owes: the trace that has to follow because of it.
         pays: the owed trace that it is.
         again: whether its event is on its way already, and only its lines are to be held.
+        prompt: the prompt it is, if it is one.
     """
 
     settled: Settled
@@ -170,6 +171,7 @@ class Emission:
     owes: Owed | None = None
     pays: Owed | None = None
     again: bool = False
+    prompt: Prompt | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -569,6 +571,7 @@ class Pipeline:
             event=event,
             rest=rest,
             owes=owes,
+            prompt=span if isinstance(span, Prompt) else None,
         )
 
     def _is_history(self, span: _Happened) -> bool:

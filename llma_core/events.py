@@ -37,13 +37,16 @@ __all__ = [
     "EventView",
     "Grouping",
     "InputMode",
+    "PromptView",
     "build",
     "fit",
     "identity",
     "platform_properties",
+    "prompt",
     "read",
     "refused_properties",
     "trace_key",
+    "words",
 ]
 
 _LIBRARY = "posthog-llma-daemon"
@@ -676,3 +679,68 @@ def read(body: bytes) -> EventView:
         stop_reason=said.stop_reason,
         project=said.project,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptView:
+    """A prompt as those who show it see it: it gives no event of its own, and is told as the events would tell it.
+
+    Attributes:
+        timestamp: RFC 3339; "" if unknown.
+        session_id: the session it was given in.
+        project: base name of its working directory; None if unknown.
+        words: what was asked, scrubbed; None where that may not leave.
+    """
+
+    timestamp: str
+    session_id: str
+    project: str | None
+    words: str | None
+
+
+def prompt(span: Prompt, attribution: Attribution) -> PromptView:
+    """Return what the events of *span*'s turn say of its prompt."""
+    policy = attribution.policy
+    said = policy.release(
+        {
+            "$ai_project_name": _common(span.context, attribution, None)["$ai_project_name"],
+            "$ai_user_prompt": span.context.prompt if policy.conversation else None,
+        }
+    )
+    return PromptView(
+        timestamp=_time(span.at) or _time(span.context.near) or "",
+        session_id=span.context.session,
+        project=said.get("$ai_project_name"),
+        words=said.get("$ai_user_prompt"),
+    )
+
+
+class _Said(msgspec.Struct):
+    choices: Any = msgspec.field(default=None, name="$ai_output_choices")
+    arguments: Any = msgspec.field(default=None, name="$ai_input_state")
+
+
+class _SaidEvent(msgspec.Struct):
+    properties: _Said = msgspec.field(default_factory=_Said)
+
+
+_decode_said = msgspec.json.Decoder(_SaidEvent).decode
+
+
+def words(body: bytes) -> str:
+    """Return the words that tell an event best: an answer's text, a call's first text argument, a trace's prompt.
+
+    "" where it has none, or none that may leave: an event holds nothing else.
+
+    Raises:
+        msgspec.MsgspecError: *body* is no event of this project.
+    """
+    said = _decode_said(body).properties
+    if isinstance(said.choices, list):
+        blocks = [block for choice in said.choices if isinstance(choice, dict) for block in choice.get("content") or ()]
+        texts = (block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
+        return "\n".join(text for text in texts if isinstance(text, str))
+    arguments = said.arguments
+    if isinstance(arguments, dict):
+        return next((value for value in arguments.values() if isinstance(value, str)), "")
+    return arguments if isinstance(arguments, str) else ""

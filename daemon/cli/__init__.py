@@ -27,6 +27,7 @@ _VERBS = {
     "restart": "Start the service anew.",
     "run": "Follow the logs and deliver their events.",
     "status": "Say what is delivered, what waits, and what went wrong.",
+    "tail": "Watch what happens in the sessions of this machine, as it happens.",
     "traces": "Show the traces the local sink holds, as a tree.",
     "uninstall": "Stop the service and remove it.",
 }

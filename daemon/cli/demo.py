@@ -24,9 +24,15 @@ from daemon.settings import Settings
 from daemon.sinks.local import LocalEvents, LocalSink, events_path
 from llma_core.events import EventView, read
 
-__all__ = ["demo"]
+__all__ = ["BEFORE", "BEHIND", "CWD", "SESSION", "demo"]
 
-_SESSION = "0d3f7c1e-5a4b-4c8e-9f21-6b7a8c9d0e1f"
+SESSION = "0d3f7c1e-5a4b-4c8e-9f21-6b7a8c9d0e1f"
+CWD = "/home/demo/shop"
+BEFORE = "A sample session is being written; each event is shown as it is delivered.\n"
+BEHIND = (
+    "\nThat was a sample in a temporary folder. To follow your own sessions without an account:\n",
+    "  posthog-llma-daemon run --local     and, in another terminal:  posthog-llma-daemon traces",
+)
 _PATIENCE_SECONDS = 10.0
 
 
@@ -37,15 +43,15 @@ def demo() -> None:
     with TemporaryDirectory(prefix="posthog-llma-demo-") as temporary:
         folder = Path(temporary)
         settings = _settings(folder)
-        click.echo("A sample session is being written; each event is shown as it is delivered.\n")
+        click.echo(BEFORE)
         asyncio.run(_play(folder, settings))
         events = LocalEvents(events_path(settings.state_dir))
         console = stdout()
         console.print()
         for trace in events.traces(10):
             console.print(tree(build(trace.trace_id, events.events(trace.trace_id))))
-    click.echo("\nThat was a sample in a temporary folder. To follow your own sessions without an account:\n")
-    click.echo("  posthog-llma-daemon run --local     and, in another terminal:  posthog-llma-daemon traces")
+    for words in BEHIND:
+        click.echo(words)
 
 
 def _settings(folder: Path) -> Settings:
@@ -67,7 +73,7 @@ async def _play(folder: Path, settings: Settings) -> None:
     def show(outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             view: EventView = read(outcome.event.body)
-            console.print(delivered(view))
+            console.print(delivered(view), no_wrap=True, overflow="ellipsis")
             if view.kind == "trace":
                 done.set()
 
@@ -78,7 +84,7 @@ async def _play(folder: Path, settings: Settings) -> None:
         projects.mkdir(parents=True)
         service.prepare("skip", time.time() - 1)
         following = asyncio.create_task(service.run())
-        for step in steps(_SESSION, datetime.now(UTC), "/home/demo/shop"):
+        for step in steps(SESSION, datetime.now(UTC), CWD):
             await asyncio.sleep(step.delay)
             _write(projects, step)
         try:

@@ -1108,3 +1108,42 @@ def test_any_counts_make_an_event(counts: TokenUsage) -> None:
 
     assert said.get("$ai_input_tokens") == counts.input
     assert ("$ai_total_tokens" in said) == (counts.input is not None and counts.output is not None)
+
+
+# ---------------------------------------------------------------------- what is shown of them
+
+
+def shown_of(log: LogBuilder, level: ContentLevel) -> tuple[list[events.PromptView], list[str]]:
+    attribution = replace(ADA, policy=Policy(level=level))
+    found = spans(log.files())
+    asked = [events.prompt(span, attribution) for span in found if isinstance(span, Prompt)]
+    said = [
+        events.words(events.build(each, attribution, name="it").body)
+        for each in found
+        if not isinstance(each, Prompt | Trace)
+    ]
+    return asked, said
+
+
+def test_a_prompt_is_told_as_the_events_of_its_turn_tell_it() -> None:
+    log = LogBuilder(cwd="/home/ada/orchard")
+    log.prompt("Count the trees, password=hunter2hunter2")
+    log.answer(text("I look."), tool_use("Bash", {"command": "ls trees", "description": "Look"}, id="toolu_ls"))
+    log.tool_result("toolu_ls", "oak")
+    log.answer(tool_use("Nothing", {"deep": {"er": "words"}, "number": 1}, id="toolu_nothing"))
+
+    [asked], said = shown_of(log, "full")
+    assert asked.session_id == log.session
+    assert asked.project == "orchard"
+    assert asked.timestamp.endswith("Z")
+    assert asked.words is not None
+    assert asked.words.startswith("Count the trees, password=[REDACTED:")
+    assert sorted(filter(None, said)) == ["I look.", "ls trees"]
+
+    [asked], said = shown_of(log, "no_tool_content")
+    assert asked.words is not None
+    assert list(filter(None, said)) == ["I look."]
+
+    [asked], said = shown_of(log, "metadata")
+    assert (asked.words, asked.project) == (None, "orchard")
+    assert list(filter(None, said)) == []

@@ -27,6 +27,7 @@ VERBS = (
     "restart",
     "run",
     "status",
+    "tail",
     "traces",
     "uninstall",
 )

@@ -1,0 +1,148 @@
+"""`tail`: what happens in the sessions of this machine, as it happens."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from daemon.cli.live import Board, line, moment
+from daemon.cli.render import stdout
+from daemon.cli.startup import load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from daemon.catalog import Opening
+    from daemon.follower import Follower, Seen
+
+__all__ = ["tail"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_NO_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str) -> int:
+    """Read a number of seconds, written as `90s`, `10m`, `2h` or `1d`."""
+    found = re.fullmatch(r"(\d{1,6})([smhd])", value.strip(), re.ASCII)
+    if found is None:
+        raise click.BadParameter(f"{value[:40]!r} is no time; write 90s, 10m, 2h or 1d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command("tail")
+@click.option("--session", metavar="ID", help="Only this session; the beginning of its id is enough.")
+@click.option("--project", metavar="PATH", help="Only sessions begun in this folder or below it.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    default="0s",
+    callback=_seconds,
+    help="Begin with what came in the last 90s, 10m, 2h or 1d.",
+)
+@click.option("--plain", is_flag=True, help="One line for each event and nothing else, as without a terminal.")
+def tail(session: str | None, project: str | None, since: int, plain: bool) -> None:
+    """Show what happens in the sessions of this machine, as it happens: prompts, answers, tool calls, errors, tokens.
+
+    Reads the logs itself and nothing else: it needs no account, no running daemon and no state, writes nothing and
+    sends nothing. Shows as much as the content level lets leave the machine, with secrets scrubbed. Ctrl-C ends it.
+    """
+    settings = load_settings({}, log_level="warning")
+    from daemon.follower import Follower
+    from daemon.repository import Repositories
+    from daemon.routing import Routing
+
+    def tell_held(held: str, reason: str) -> None:
+        click.echo(f"warning: session {held} is not shown: {reason}", err=True)
+
+    # A terminal that goes away, or a plain kill, ends it as Ctrl-C does: with the terminal as it was.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    console = stdout()
+    follower = Follower(
+        settings.claude_config_dirs,
+        Routing(settings, Repositories(), purpose="local"),
+        since=time.time() - since,
+        session_timeout=settings.session_timeout,
+        wanted=_wanted(session, project),
+        on_held=tell_held,
+    )
+    folders = ", ".join(map(str, settings.claude_config_dirs))
+    try:
+        with follower:
+            told = f"{follower.sessions} sessions in {folders}; what they do from now on is shown here. Ctrl-C ends."
+            if plain or not console.is_terminal or console.is_dumb_terminal:
+                _plainly(follower, console, told)
+            else:
+                _lively(follower, console, told)
+    except KeyboardInterrupt:
+        # How one ends it; nothing is left undone.
+        return
+
+
+def _wanted(session: str | None, project: str | None) -> Callable[[Opening], bool]:
+    from daemon.patterns import Folders
+
+    if project is not None and Path(project).expanduser().is_dir():
+        # Also where it is given as seen from here.
+        project = str(Path(project).expanduser().absolute())
+    folders = Folders(include=[project] if project is not None else [])
+
+    def wanted(began: Opening) -> bool:
+        return began.session.startswith(session or "") and folders.allow(began.cwd)
+
+    return wanted
+
+
+def _plainly(follower: Follower, console: Console, told: str) -> None:
+    click.echo(told, err=True)
+
+    def show(found: Iterable[Seen]) -> None:
+        for seen in found:
+            _print(console, line(seen, session=True))
+        sys.stdout.flush()
+
+    show(_in_order(follower.advance()))
+    while True:
+        follower.wait()
+        show(follower.advance())
+
+
+def _lively(follower: Follower, console: Console, told: str) -> None:
+    from rich.live import Live
+
+    board = Board(told)
+    with ExitStack() as stack:
+        # Drawn when something has changed, and not all the time.
+        live = stack.enter_context(Live(board, console=console, auto_refresh=False))
+        live.refresh()
+
+        def show(found: Iterable[Seen]) -> None:
+            for seen in found:
+                board.add(seen)
+                _print(console, line(seen, project_width=board.project_width))
+                live.refresh()
+
+        show(_in_order(follower.advance()))
+        while True:
+            follower.wait()
+            show(follower.advance())
+
+
+def _print(console: Console, words: Text) -> None:
+    # A console forgets what a text says of its own wrapping.
+    console.print(words, no_wrap=True, overflow="ellipsis")
+
+
+def _in_order(found: Iterable[Seen]) -> list[Seen]:
+    """Put what came before the beginning in the order in which it came; it is found session by session."""
+    return sorted(found, key=lambda seen: moment(seen) or _NO_TIME)

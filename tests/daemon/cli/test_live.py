@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC
+
+from rich.console import Console, RenderableType
+
+from daemon.cli.live import Board, line, moment
+from daemon.follower import Seen
+from llma_core.events import CaptureEvent, PromptView, read
+from tests.support.sample_events import generation, span, trace
+
+SESSION = "5e551011-0000-4000-8000-000000000001"
+
+
+def seen(event: CaptureEvent, *, words: str = "", session: str = SESSION) -> Seen:
+    return Seen(session=session, what=read(event.body), words=words)
+
+
+def asked(words: str = "count the trees", *, session: str = SESSION, timestamp: str = "2026-11-20T10:00:00Z") -> Seen:
+    what = PromptView(timestamp=timestamp, session_id=session, project="orchard", words=words or None)
+    return Seen(session=session, what=what, words=words)
+
+
+def drawn(what: RenderableType, *, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=width, highlight=False).print(what, no_wrap=True, overflow="ellipsis")
+    return file.getvalue().splitlines()
+
+
+def test_a_line_tells_time_project_kind_and_words() -> None:
+    assert drawn(line(asked(), zone=UTC)) == ["10:00:00 orchard prompt count the trees"]
+    assert drawn(line(asked(), zone=UTC, session=True)) == ["10:00:00 5e551011 orchard prompt count the trees"]
+    assert drawn(line(asked(), zone=UTC, project_width=9)) == ["10:00:00 orchard   prompt count the trees"]
+
+
+def test_a_prompt_that_may_not_be_shown_is_told_all_the_same() -> None:
+    assert drawn(line(asked(""), zone=UTC)) == ["10:00:00 orchard prompt (not shown)"]
+
+
+def test_what_has_no_time_is_told_all_the_same() -> None:
+    timeless = asked(timestamp="")
+    assert moment(timeless) is None
+    assert drawn(line(timeless, zone=UTC)) == ["--:--:-- orchard prompt count the trees"]
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    found = moment(asked(timestamp="2026-11-20T10:00:00"))
+    assert found is not None
+    assert found.tzinfo is UTC
+
+
+def test_kinds_are_told_apart() -> None:
+    kinds = [
+        drawn(line(seen(event), zone=UTC))[0].split()[2]
+        for event in (
+            generation("a"),
+            generation("b", error=("overloaded_error", "Overloaded")),
+            span("c", "Read", parent="a"),
+            span("d", "Agent", parent="a"),
+            trace("The end"),
+        )
+    ]
+    assert kinds == ["answer", "failed", "tool", "agent", "ended"]
+
+
+def test_a_step_that_is_no_call_is_told_apart() -> None:
+    step = replace(read(span("c", "compaction", parent="a").body), span_type="compaction")
+    row = drawn(line(Seen(session=SESSION, what=step, words=""), zone=UTC))[0]
+    assert row.split()[2:4] == ["step", "compaction"]
+
+
+def test_a_line_is_cut_at_the_edge() -> None:
+    [row] = drawn(line(seen(generation("a"), words="many words " * 100), zone=UTC))
+    assert len(row) == 80
+    assert row.endswith("…")
+
+
+def test_nothing_is_markup_and_nothing_acts_on_a_terminal() -> None:
+    assert drawn(line(asked("[red]one[/red] \x1b[2J two\nthree"), zone=UTC))[0].endswith("[red]one[/red] [2J two three")
+
+
+def test_the_board_waits_and_then_adds_up() -> None:
+    board = Board("nothing yet")
+    assert drawn(board)[1:] == ["nothing yet"]
+    for each in (
+        asked(),
+        seen(generation("a", cache=(1_000, 500))),
+        seen(span("c", "Read", parent="a")),
+        seen(generation("b", error=("overloaded_error", "Overloaded"))),
+    ):
+        board.add(each)
+    _, head, facts = drawn(board)
+    assert head == "sample-project 5e551011  > count the trees"
+    assert facts.startswith("  1 answer, 1 tool call  ")
+    assert "+ 1.5k cache" in facts
+    assert facts.endswith("  1 error")
+
+
+def test_a_session_that_ended_says_so_until_it_goes_on() -> None:
+    board = Board("")
+    board.add(asked())
+    board.add(seen(trace("The end")))
+    assert "  ended  > count the trees" in drawn(board)[1]
+    board.add(asked("go on"))
+    assert drawn(board)[1] == "orchard 5e551011  > go on"
+
+
+def test_the_board_holds_the_latest_sessions() -> None:
+    board = Board("")
+    for number in range(6):
+        board.add(asked(f"prompt {number}", session=f"{number}-session"))
+    board.add(asked("again", session="0-session"))
+    rows = drawn(board)
+    assert [row.split("> ")[1] for row in rows if "> " in row] == ["again", "prompt 5", "prompt 4", "prompt 3"]
+    assert rows[-1] == "and 2 more"
+
+
+def test_large_numbers_are_short() -> None:
+    event = read(generation("a").body)
+    for number, words in ((999, "999 out"), (1_000, "1.0k out"), (999_949, "999.9k out"), (999_950, "1.0M out")):
+        shown = Seen(session=SESSION, what=replace(event, output_tokens=number), words="")
+        assert words in drawn(line(shown, zone=UTC))[0]

@@ -1,0 +1,362 @@
+"""`tail`: what happens in sessions is shown as it happens, by a process that only reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Child, Workspace, start
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.processes import ROOT, SECRET, append, bodies, environment, following, now, put_logs, until, verb
+from tests.support.processes import session_id as session_of
+
+TAIL = (sys.executable, "-m", "daemon.cli", "tail")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@asynccontextmanager
+async def tailing(
+    workspace: Workspace, *arguments: str | Path, env: dict[str, str] | None = None
+) -> AsyncIterator[Child]:
+    """Run it, from the moment on when it says that it looks."""
+    variables = environment(workspace) if env is None else env
+    command = [*TAIL, *arguments]
+    async with start(command, name="tail", environment=variables, cwd=ROOT, output=workspace.output) as child:
+        await child.until(lambda: "Ctrl-C ends" in child.stderr, 20)
+        yield child
+
+
+async def ended(child: Child, number: int = signal.SIGINT) -> list[str]:
+    """End it as a person would, and return the lines it showed."""
+    os.kill(child.pid, number)
+    assert await child.wait(10) == 0, child.stderr
+    return child.stdout.splitlines()
+
+
+class Growing:
+    """A log that grows while somebody looks."""
+
+    def __init__(self, workspace: Workspace, log: LogBuilder) -> None:
+        self.log = log
+        self._projects = workspace.config / "projects"
+        self._written: dict[str, int] = {}
+
+    def write(self) -> None:
+        """Write what was added since."""
+        for name, data in self.log.files().items():
+            append(self._projects / name, data[self._written.get(name, 0) :])
+            self._written[name] = len(data)
+
+
+def session(name: str, *, cwd: str = "/home/ada/orchard", started: str | None = None) -> LogBuilder:
+    return LogBuilder(session_of(name), cwd=cwd, start=started or now())
+
+
+def asked_and_done(log: LogBuilder, name: str) -> None:
+    log.prompt(f"count the trees of {name}")
+    log.answer(text("I look."), tool_use("Bash", {"command": "ls trees"}, id=f"toolu_{name}"), id=f"msg_01{name}a")
+    log.tool_result(f"toolu_{name}", "no such folder", error=True)
+    log.answer(text("There are three."), id=f"msg_01{name}b")
+
+
+def shows(child: Child, *words: str) -> Callable[[], bool]:
+    return lambda: all(word in child.stdout for word in words)
+
+
+# ---------------------------------------------------------------------- lines
+
+
+async def test_what_happens_is_shown_as_it_happens(workspace: Workspace) -> None:
+    async with tailing(workspace) as child:
+        log = session("one")
+        growing = Growing(workspace, log)
+        log.prompt("count the trees")
+        growing.write()
+        await child.until(shows(child, "count the trees"), 20)
+        log.answer(text("I look."), tool_use("Bash", {"command": "ls trees"}, id="toolu_one"), id="msg_01one")
+        growing.write()
+        await child.until(shows(child, "I look."), 20)
+        log.tool_result("toolu_one", "no such folder", error=True)
+        log.answer(text("There are three."), id="msg_01two")
+        growing.write()
+        await child.until(shows(child, "no such folder", "There are three."), 20)
+        lines = await ended(child)
+
+    said = [line.split(maxsplit=4) for line in lines]
+    assert [each[1:4] for each in said] == [
+        [session_of("one")[:8], "orchard", kind] for kind in ("prompt", "answer", "tool", "answer")
+    ]
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", each[0]) for each in said)
+    assert re.search(r"10\+1\.3k in 50 out", said[1][4])
+    assert said[2][4].startswith("Bash")
+    assert "  error  ls trees  no such folder" in said[2][4]
+
+
+async def test_what_was_there_is_shown_only_as_far_back_as_asked(workspace: Workspace) -> None:
+    old = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    log = session("one", started=old)
+    asked_and_done(log, "long-ago")
+    later = session("two", started=(datetime.now(UTC) - timedelta(minutes=5)).isoformat())
+    asked_and_done(later, "lately")
+    growing, growing_later = Growing(workspace, log), Growing(workspace, later)
+    growing.write()
+    growing_later.write()
+    long_ago = time.time() - 300
+    for path in (workspace.config / "projects").rglob("*.jsonl"):
+        os.utime(path, (long_ago, long_ago))
+
+    async with tailing(workspace) as child:
+        log.wait(3 * 3600)
+        log.prompt("now at last")
+        growing.write()
+        await child.until(shows(child, "now at last"), 20)
+        assert [line.split()[3] for line in await ended(child)] == ["prompt"]
+
+    async with tailing(workspace, "--since", "10m") as child:
+        await child.until(shows(child, "There are three.", "now at last"), 20)
+        lines = await ended(child)
+    assert [line.split()[3] for line in lines] == ["prompt", "answer", "tool", "answer", "prompt"]
+    assert "long-ago" not in child.stdout
+    assert [line[:8] for line in lines] == sorted(line[:8] for line in lines)
+
+
+async def test_it_can_be_narrowed_to_a_session_or_a_project(workspace: Workspace) -> None:
+    orchard, field = session("one"), session("two", cwd="/home/ada/field/north")
+    asked_and_done(orchard, "apples")
+    asked_and_done(field, "wheat")
+    Growing(workspace, orchard).write()
+    Growing(workspace, field).write()
+    last = "There are three."
+    for arguments, name in (
+        (("--session", session_of("two")[:10]), "wheat"),
+        (("--project", "/home/ada/field"), "wheat"),
+        (("--project", "/home/ada/orchard"), "apples"),
+    ):
+        async with tailing(workspace, "--since", "1h", *arguments) as child:
+            await child.until(shows(child, last), 20)
+            lines = await ended(child)
+        assert len(lines) == 4
+        assert f"count the trees of {name}" in lines[0]
+
+
+async def test_a_subagents_work_is_shown(workspace: Workspace) -> None:
+    log = session("one")
+    log.prompt("have it counted")
+    log.answer(tool_use("Agent", {"prompt": "count", "description": "counting"}, id="toolu_agent"), id="msg_01agent")
+    agent = log.agent("toolu_agent", "count")
+    agent.answer(text("Three of them."), id="msg_01inner")
+    log.agent_result("toolu_agent", agent, "three")
+    log.answer(text("Done."), id="msg_01outer")
+    Growing(workspace, log).write()
+    async with tailing(workspace, "--since", "1h") as child:
+        await child.until(shows(child, "Done.", "Three of them."), 20)
+        lines = await ended(child)
+    assert [line.split()[3] for line in lines].count("agent") == 1
+
+
+# ---------------------------------------------------------------------- what may be shown
+
+
+@pytest.mark.parametrize("level", ["metadata", "no_tool_content", "full"])
+async def test_no_more_is_shown_than_may_leave(workspace: Workspace, level: str) -> None:
+    log = session("one")
+    log.prompt(f"{SECRET} prompt")
+    log.answer(
+        text(f"{SECRET} answer"),
+        tool_use("Bash", {"command": f"cat {SECRET} password=hunter2hunter2"}, id="toolu_one"),
+        id="msg_01one",
+    )
+    log.tool_result("toolu_one", f"{SECRET} output", error=True)
+    log.permanent_error(f"API Error: 400 {SECRET} failure")
+    log.answer(text("last"), id="msg_01last")
+    Growing(workspace, log).write()
+    env = environment(workspace, POSTHOG_LLMA_CONTENT=level)
+    async with tailing(workspace, "--since", "1h", env=env) as child:
+        await until(lambda: child.stdout.count("\n") >= 5, "all of it")
+        lines = await ended(child)
+    shown = {
+        words
+        for words in ("prompt", "answer", "output", "failure", "cat")
+        if f"{SECRET} {words}" in child.stdout or f"{words} {SECRET}" in child.stdout
+    }
+    assert (
+        shown
+        == {
+            "metadata": set(),
+            "no_tool_content": {"prompt", "answer", "failure"},
+            "full": {"prompt", "answer", "output", "failure", "cat"},
+        }[level]
+    )
+    assert "hunter2" not in child.stdout
+    assert any(" Bash  " in line for line in lines)
+
+
+async def test_what_is_excluded_is_not_shown(workspace: Workspace) -> None:
+    private, open_ = session("one", cwd="/home/ada/private"), session("two")
+    asked_and_done(private, "secrets")
+    asked_and_done(open_, "apples")
+    Growing(workspace, private).write()
+    Growing(workspace, open_).write()
+    env = environment(workspace, POSTHOG_LLMA_EXCLUDE="/home/ada/private")
+    async with tailing(workspace, "--since", "1h", env=env) as child:
+        await child.until(shows(child, "There are three."), 20)
+        assert len(await ended(child)) == 4
+    assert "secrets" not in child.stdout
+
+
+async def test_what_a_tool_printed_cannot_act_on_the_terminal(workspace: Workspace) -> None:
+    log = session("one")
+    log.prompt("a \x1b]0;title\x07 \x1b[2J prompt\nin two lines")
+    log.answer(text("last"), id="msg_01last")
+    Growing(workspace, log).write()
+    async with tailing(workspace, "--since", "1h") as child:
+        await child.until(shows(child, "last"), 20)
+        await ended(child)
+    assert "\x1b" not in child.stdout
+    assert "prompt in two lines" in child.stdout
+
+
+# ---------------------------------------------------------------------- the machine
+
+
+async def test_it_runs_beside_the_daemon_and_changes_nothing(workspace: Workspace, posthog: CaptureServer) -> None:
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon, tailing(workspace, env=env) as child:
+        log = session("one")
+        asked_and_done(log, "apples")
+        Growing(workspace, log).write()
+        await child.until(shows(child, "There are three."), 20)
+        await until(lambda: len(posthog.events) >= 3, "three events at the receiver")
+        await ended(child, signal.SIGTERM)
+        daemon.terminate()
+        assert await daemon.wait(15) == 0
+    assert len(bodies(posthog)) == 3
+
+
+async def test_it_needs_no_state_and_writes_nothing(workspace: Workspace) -> None:
+    log = session("one")
+    asked_and_done(log, "apples")
+    put_logs(workspace, log.files(), age=0)
+
+    def everything() -> dict[str, tuple[int, bytes]]:
+        files = (path for path in workspace.root.rglob("*") if path.is_file() and workspace.output not in path.parents)
+        return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = everything()
+    async with tailing(workspace, "--since", "1h") as child:
+        await child.until(shows(child, "There are three."), 20)
+        await ended(child)
+    assert everything() == before
+    assert not workspace.state.exists()
+
+
+async def test_a_log_that_is_written_anew_is_not_told_twice(workspace: Workspace) -> None:
+    log = session("one")
+    asked_and_done(log, "apples")
+    projects = put_logs(workspace, log.files(), age=0)
+    async with tailing(workspace, "--since", "1h") as child:
+        await child.until(shows(child, "There are three."), 20)
+        log.prompt("and the pears")
+        beside = projects / "beside.tmp"
+        beside.write_bytes(log.files()[log.path])
+        beside.replace(projects / log.path)
+        await child.until(shows(child, "and the pears"), 20)
+        lines = await ended(child)
+    assert [line.split()[3] for line in lines] == ["prompt", "answer", "tool", "answer", "prompt"]
+
+
+async def test_it_takes_up_a_projects_folder_that_appears(workspace: Workspace) -> None:
+    assert not (workspace.config / "projects").exists()
+    async with tailing(workspace) as child:
+        log = session("one")
+        log.prompt("first of all")
+        Growing(workspace, log).write()
+        await child.until(shows(child, "first of all"), 25)
+        await ended(child)
+
+
+@pytest.mark.parametrize("since", ["10", "m", "-5m", "10 m", "1w", "\uff19m"])
+async def test_a_time_that_is_none_exits_with_2(workspace: Workspace, since: str) -> None:
+    said = await verb(workspace, "tail", "--since", since)
+    assert said.status == 2
+    assert "write 90s, 10m, 2h or 1d" in said.stderr
+
+
+# ---------------------------------------------------------------------- a terminal
+
+
+async def in_a_terminal(workspace: Workspace, columns: int, wanted: str, **variables: str) -> tuple[str, int]:
+    """Run it in a terminal until *wanted* is on it, press Ctrl-C, and return what came to it and the exit status."""
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = environment(workspace, TERM="xterm-256color", **variables)
+    process = await asyncio.create_subprocess_exec(
+        *TAIL, "--since", "1h", cwd=ROOT, env=env, stdin=follower, stdout=follower, stderr=follower,
+        start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(follower)
+    came = bytearray()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        try:
+            came.extend(os.read(leader, 65536))
+        except OSError:
+            # On Linux a terminal nobody has open any more ends so.
+            loop.remove_reader(leader)
+
+    loop.add_reader(leader, read)
+    try:
+        await until(lambda: wanted in ESCAPES.sub("", came.decode(errors="replace")), f"{wanted} on the terminal")
+        os.write(leader, b"\x03")
+        async with asyncio.timeout(10):
+            status = await process.wait()
+        await asyncio.sleep(0)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        loop.remove_reader(leader)
+        os.close(leader)
+    return came.decode(errors="replace"), status
+
+
+async def test_in_a_terminal_a_board_stands_below_the_lines(workspace: Workspace) -> None:
+    log = session("one")
+    asked_and_done(log, "apples")
+    log.prompt("and what of the pears, the plums, the quinces and the medlars behind the house of my neighbour?")
+    Growing(workspace, log).write()
+    came, status = await in_a_terminal(workspace, 80, "2 answers, 1 tool call")
+    assert status == 0
+    shown = ESCAPES.sub("", came)
+    assert f"orchard {session_of('one')[:8]}  > and what of the pears" in shown
+    assert "1 error" in shown
+    assert all(len(line.rstrip("\r\n")) <= 80 for line in shown.splitlines())
+    # The cursor is there again.
+    assert came.rfind("\x1b[?25h") > came.rfind("\x1b[?25l")
+
+
+async def test_colours_are_used_unless_they_are_not_wanted(workspace: Workspace) -> None:
+    log = session("one")
+    asked_and_done(log, "apples")
+    Growing(workspace, log).write()
+    colour = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-7]|9[0-7]|38)[;m]")
+    came, _ = await in_a_terminal(workspace, 100, "2 answers")
+    assert colour.search(came)
+    came, _ = await in_a_terminal(workspace, 100, "2 answers", NO_COLOR="1")
+    assert not colour.search(came)

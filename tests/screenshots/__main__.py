@@ -1,0 +1,180 @@
+"""Pictures of `demo` and `tail` for the README: `python -m tests.screenshots [FOLDER]`.
+
+The demo's session is played at a fixed date, with the clock in hand, through the parts that `demo` and `tail` use, so
+that the same source always gives the same pictures. They say which version of rich has drawn them: another one may draw
+the same words otherwise.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from daemon.catalog import Catalog
+from daemon.cli.demo import BEFORE, BEHIND, CWD, SESSION
+from daemon.cli.live import Board, line
+from daemon.cli.render import build, delivered, tree
+from daemon.cli.sample import Step, steps
+from daemon.follower import Seen
+from daemon.pipeline import Claims, Pipeline, Progress
+from daemon.repository import Repositories
+from daemon.routing import Routing
+from daemon.settings import load
+from llma_core import events
+from llma_core.events import EventView
+
+__all__ = ["FOLDER", "pictures"]
+
+FOLDER = Path(__file__).parent
+"""Where the pictures are kept."""
+
+STARTED = datetime(2026, 11, 20, 9, 12, 40, tzinfo=UTC)
+_SLICE_BYTES = 1 << 20
+# As rich has it, without fonts from elsewhere on the web.
+_TEMPLATE = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<!-- rich RICH_VERSION -->
+<style>
+.{unique_id}-matrix {{
+    font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+    font-size: {char_height}px;
+    line-height: {line_height}px;
+}}
+.{unique_id}-title {{
+    font-size: 18px;
+    font-weight: bold;
+    font-family: sans-serif;
+}}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def pictures() -> Mapping[str, str]:
+    """Return the pictures as SVG, by the names of their files."""
+    with TemporaryDirectory() as folder:
+        seen = list(_play(Path(folder)))
+    return {"demo.svg": _demo(seen), "tail.svg": _tail(seen)}
+
+
+def _play(folder: Path) -> Iterator[Seen]:
+    """Write the demo's session step by step, and yield what comes of it when it does."""
+    # No git is asked: neither whose a folder is that is none of this machine's, nor for an address.
+    environ = {"POSTHOG_LLMA_DISTINCT_ID": "demo@example.com"}
+    settings = load({}, environ, config_file=folder / "none.toml", home=folder)
+    routing = Routing(settings, Repositories(), purpose="local")
+    projects = folder / "projects"
+    catalog, claims, pipeline, now = Catalog(), Claims(), None, 0.0
+    for step in steps(SESSION, STARTED, CWD):
+        if pipeline is not None:
+            yield from _until(pipeline, now + step.delay)
+        now += step.delay
+        path = _write(projects, step)
+        unit = catalog.add(str(path))
+        assert unit is not None
+        pipeline = pipeline or Pipeline(unit, marks={}, claims=claims, routing=routing)
+        yield from _seen(pipeline, pipeline.advance(now, _SLICE_BYTES))
+    assert pipeline is not None
+    yield from _until(pipeline, now + 60)
+    yield from _seen(pipeline, pipeline.end(now + 60))
+
+
+def _until(pipeline: Pipeline, end: float) -> Iterator[Seen]:
+    while (due := pipeline.due()) is not None and due <= end:
+        yield from _seen(pipeline, pipeline.poll(due))
+
+
+def _seen(pipeline: Pipeline, progress: Progress) -> Iterator[Seen]:
+    for emission in progress.emissions:
+        if emission.event is not None:
+            body = emission.event.body
+            yield Seen(session=SESSION, what=events.read(body), words=events.words(body))
+        elif emission.prompt is not None:
+            asked = events.prompt(emission.prompt, pipeline.attribution())
+            yield Seen(session=SESSION, what=asked, words=asked.words or "")
+
+
+def _write(projects: Path, step: Step) -> Path:
+    path = projects / step.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb" if step.replace else "ab") as log:
+        log.write(step.data)
+    return path
+
+
+def _demo(seen: list[Seen]) -> str:
+    views = [each.what for each in seen if isinstance(each.what, EventView)]
+    console = _console(110)
+    console.print(BEFORE)
+    for view in views:
+        console.print(delivered(view), no_wrap=True, overflow="ellipsis")
+    console.print()
+    console.print(tree(build(views[0].trace_id, views)))
+    for words in BEHIND:
+        console.print(words)
+    return _svg(console, "posthog-llma-daemon demo")
+
+
+def _tail(seen: list[Seen]) -> str:
+    board, console = Board(""), _console(100)
+    # Before its end, while one looks on.
+    for each in seen[:-1]:
+        board.add(each)
+    for each in seen[:-1]:
+        console.print(line(each, zone=UTC, project_width=board.project_width), no_wrap=True, overflow="ellipsis")
+    console.print(board)
+    return _svg(console, "posthog-llma-daemon tail")
+
+
+def _console(width: int) -> Console:
+    # Nothing of the terminal, or of its absence, that this happens to run in.
+    return Console(
+        record=True,
+        file=io.StringIO(),
+        width=width,
+        highlight=False,
+        markup=False,
+        force_terminal=True,
+        color_system="truecolor",
+        no_color=False,
+        legacy_windows=False,
+        _environ={},
+    )
+
+
+def _svg(console: Console, title: str) -> str:
+    template = _TEMPLATE.replace("RICH_VERSION", version("rich"))
+    drawn = console.export_svg(title=title, code_format=template, unique_id=title.rpartition(" ")[2])
+    return "".join(f"{row.rstrip()}\n" for row in drawn.splitlines())
+
+
+def main(folder: Path) -> None:
+    """Write the pictures into *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures().items():
+        (folder / name).write_text(picture, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

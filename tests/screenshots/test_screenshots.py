@@ -1,0 +1,52 @@
+"""The pictures that are kept are those that the source gives."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.screenshots.__main__ import FOLDER
+from tests.support.processes import ROOT
+
+NAMES = ("demo.svg", "tail.svg")
+
+
+def words(picture: str) -> list[str]:
+    """What stands in it, piece by piece, wherever the pieces stand."""
+    pieces = re.findall(r"<text[^>]*>(.*?)</text>", picture, re.DOTALL)
+    return " ".join(html.unescape(piece).replace("\xa0", " ") for piece in pieces).split()
+
+
+def test_the_script_gives_the_pictures_that_are_kept(tmp_path: Path) -> None:
+    # In a zone and a terminal of its own: neither is to be seen in them.
+    environ = {"PATH": "/usr/bin:/bin", "TZ": "Asia/Tokyo", "COLUMNS": "40", "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "tests.screenshots", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == list(NAMES)
+    for name in NAMES:
+        kept, made = (folder / name for folder in (FOLDER, tmp_path))
+        if f"<!-- rich {version('rich')} -->" in kept.read_text("utf-8"):
+            assert made.read_bytes() == kept.read_bytes(), f"{name}: draw them anew with python -m tests.screenshots"
+        else:
+            # Another rich may draw it otherwise; what it says is the same.
+            assert words(made.read_text("utf-8")) == words(kept.read_text("utf-8"))
+
+
+def test_they_show_what_they_are_of_and_need_nothing_from_elsewhere() -> None:
+    demo, tail = (" ".join(words((FOLDER / name).read_text("utf-8"))) for name in NAMES)
+    assert "A sample session is being written" in demo
+    assert "overloaded_error" in demo
+    assert "10 answers, 7 tool calls" in tail
+    assert "Thanks! In one sentence, for the changelog?" in tail
+    for name in NAMES:
+        assert re.findall(r"https?://(?!www\.w3\.org)", (FOLDER / name).read_text("utf-8")) == []
+
+
+def test_the_readme_shows_them_and_says_what_they_are() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = dict(re.findall(r"!\[([^\]]{20,})\]\((tests/screenshots/\w+\.svg)\)", readme))
+    assert sorted(shown.values()) == [f"tests/screenshots/{name}" for name in NAMES]

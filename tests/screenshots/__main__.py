@@ -125,7 +125,7 @@ def _write(projects: Path, step: Step) -> Path:
 
 def _demo(seen: list[Seen]) -> str:
     views = [each.what for each in seen if isinstance(each.what, EventView)]
-    console = _console(110)
+    console = _console(120)
     console.print(BEFORE)
     for view in views:
         console.print(delivered(view), no_wrap=True, overflow="ellipsis")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from daemon.settings import SETTINGS
 from llma_core.claude_code import records
 
 ROOT = Path(__file__).parents[1]
@@ -157,12 +156,3 @@ def test_only_the_command_line_prints(path: Path) -> None:
 @files(CORE + DAEMON)
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(tree(path))
-
-
-@pytest.mark.parametrize("variable", sorted({setting.variable for setting in SETTINGS}))
-def test_every_setting_is_in_the_readme(variable: str) -> None:
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("there is no README.md")
-
-    assert re.search(rf"\b{variable}\b", readme.read_text(encoding="utf-8"))

@@ -83,7 +83,12 @@ def _document(condition: Condition, problems: list[Problem]) -> dict[str, object
     for row, said in zip(condition.set_aside, document["set_aside"], strict=True):
         said["command"] = rebuilding(row)
     healthy = not any(problem.level == "fail" for problem in problems)
-    return {"healthy": healthy, "problems": [asdict(problem) for problem in problems], **document}
+    return {
+        "healthy": healthy,
+        "problems": [asdict(problem) for problem in problems],
+        **document,
+        "sessions_held": len(condition.held),
+    }
 
 
 def _print_rejected(row: Rejected) -> None:

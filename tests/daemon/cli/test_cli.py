@@ -194,7 +194,7 @@ async def test_beside_a_running_daemon_nothing_else_sends(workspace: Workspace, 
         check_one_error(await verb(workspace, "backfill", env=env), 1, f"pid {daemon.pid}", "stop it")
         looked = await verb(workspace, "status", env=env)
         assert looked.status == 0
-        assert f"pid: {daemon.pid}" in looked.stdout
+        assert f"pid {daemon.pid}," in looked.stdout
         daemon.terminate()
         assert await daemon.wait(12) == 0
     assert posthog.events == []

@@ -55,8 +55,8 @@ async def test_a_session_that_waits_is_told_of_and_sent_once_it_is_allowed(
     assert fix in held["reason"]
 
     plain = await verb(workspace, "status", env=env)
-    assert "sessions held: 1\n" in plain.stdout
-    assert f"1 of them: {held['reason']}" in plain.stdout
+    words = " ".join(plain.stdout.split())
+    assert f"1 session waiting for you -> {held['reason']}" in words
     document = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
     assert document["sessions_held"] == 1
     assert document["held"][0]["session"] == log.session

@@ -61,6 +61,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "unread_bytes": 0,
         "unread_logs": 0,
         "unread_seconds": None,
+        "sessions_held": 0,
         "held": [],
         "endangered": [],
     }

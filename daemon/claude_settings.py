@@ -7,8 +7,17 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "env_block", "read_env", "read_regular", "read_with_status"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "UnreadableFileError",
+    "cleanup_days",
+    "env_block",
+    "read_env",
+    "read_regular",
+    "read_with_status",
+]
 
 # A settings file is a few kilobytes; whatever is larger is not one, and is not worth the memory.
 MAX_FILE_BYTES = 1024 * 1024
@@ -77,6 +86,18 @@ def read_env(config_dir: Path) -> Mapping[str, str]:
     return {} if data is None else env_block(path, data)
 
 
+def cleanup_days(config_dir: Path) -> int | None:
+    """Return after how many days `settings.json` in *config_dir* lets the client remove logs; None: it says nothing.
+
+    Raises:
+        UnreadableFileError: the file cannot be read or is no JSON object.
+    """
+    path = config_dir / "settings.json"
+    data = read_regular(path)
+    days = None if data is None else _document(path, data).get("cleanupPeriodDays")
+    return days if isinstance(days, int) and not isinstance(days, bool) else None
+
+
 def env_block(path: Path, data: bytes) -> Mapping[str, str]:
     """Return the `env` block of the settings file *path* that holds *data*, as the strings an environment would hold.
 
@@ -86,6 +107,17 @@ def env_block(path: Path, data: bytes) -> Mapping[str, str]:
     Raises:
         UnreadableFileError: it is no JSON object, or its `env` is no object.
     """
+    block = _document(path, data).get("env", {})
+    if not isinstance(block, dict):
+        raise UnreadableFileError(path, "has an 'env' that is not an object")
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in block.items()
+        if value is not None
+    }
+
+
+def _document(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         # utf-8-sig: editors of other systems put a byte order mark in front.
         document = json.loads(data.decode("utf-8-sig"))
@@ -98,14 +130,7 @@ def env_block(path: Path, data: bytes) -> Mapping[str, str]:
         raise UnreadableFileError(path, "is not valid JSON") from None
     if not isinstance(document, dict):
         raise UnreadableFileError(path, "is not a JSON object")
-    block = document.get("env", {})
-    if not isinstance(block, dict):
-        raise UnreadableFileError(path, "has an 'env' that is not an object")
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in block.items()
-        if value is not None
-    }
+    return document
 
 
 def _words(error: Exception) -> str:

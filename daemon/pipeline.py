@@ -218,6 +218,8 @@ class Pipeline:
         restraint: what its project's files made stricter before.
         owed: tells the traces that the store says are owed.
         first_start: milliseconds; what is older is history and not sent. None: everything is sent.
+        again: whether settled lines are read once more for what was never sent of them: neither *marks* nor
+            *first_start* counts, and no stored offset is lowered.
         has_main: whether a session id has a main log of its own in this folder.
         kept: who keeps files open that are not read to their end.
         settle: see SessionAccumulator.
@@ -235,6 +237,7 @@ class Pipeline:
         restraint: Restraint = UNRESTRAINED,
         owed: Callable[[], Iterable[Owed]] = tuple,
         first_start: int | None = None,
+        again: bool = False,
         has_main: Callable[[str], bool] = lambda _session: False,
         kept: Kept | None = None,
         settle: float | None = None,
@@ -243,8 +246,9 @@ class Pipeline:
         self.unit = unit
         self.frozen = frozen
         self.restraint = restraint
+        self.again = again
         self.tails: dict[str, Tail] = {}
-        self._marks = marks
+        self._marks = {} if again else marks
         self._claims = claims
         self._routing = routing
         self._began: int | None = None
@@ -253,7 +257,7 @@ class Pipeline:
         self._route: Route | None = None
         self._owed: set[tuple[str, int]] = set()
         self._owed_in_store = owed
-        self._first_start = first_start
+        self._first_start = None if again else first_start
         self._has_main = has_main
         self._kept = kept
         self._whole_inputs = routing.whole_inputs

@@ -1,6 +1,7 @@
 """The service: composition root and life cycle.
 
     watcher, sweep -> which sessions may have grown
+    backlog        -> whose history is asked for; read only while none of the others waits
     pipeline       -> their new lines, as events (in a worker thread, one session at a time)
     settlement     -> which lines those events rest on
     deliveries     -> for each route batches to its sink, until settled
@@ -20,7 +21,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,11 @@ from typing import TypeVar
 
 import structlog
 
+from daemon.backfill_request import BackfillDesk, Report
+from daemon.backlog import Backlog, Ending
 from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, opening
 from daemon.deliveries import Deliveries, MakeDelivery
+from daemon.delivery import BackingOff
 from daemon.delivery import Settled as Outcome
 from daemon.health import Health
 from daemon.health import Unread as UnreadLog
@@ -41,6 +45,7 @@ from daemon.pruning import Forgettable, Kept, forgetting
 from daemon.routing import Held, Route, Routing, Ruling
 from daemon.sessions import LiveSessions
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
+from daemon.sinks import Stopped
 from daemon.store import Commit, FileMark, HeldSession, Store
 from daemon.sweep import Sweep, is_missing
 from daemon.tailer import mark_at_end
@@ -73,6 +78,8 @@ HEALTH_SECONDS = 5.0
 """Between two looks at whether there is something new for `status`."""
 PRUNE_SECONDS = 86_400.0
 """Between two looks for what no log refers to any more."""
+BACKLOG_EVENTS = 100
+"""Events of the backlog on their way at which no more of it is read: one request, before what happens now is heard."""
 _REGISTRY_SINCE = (2, 1, 100)
 _STORE_RETRY_SECONDS = 5.0
 WORK_SECONDS = 300.0
@@ -121,6 +128,8 @@ class Service:
         health: where to say what `status` is to tell; None: nowhere.
         again: read everything from its beginning and send what was never settled, history too; stored offsets are never
             lowered by it.
+        desk: where a running service is asked to send history.
+        backlog: counts how far the sessions in it are.
     """
 
     def __init__(
@@ -134,6 +143,8 @@ class Service:
         notifier: Notifier | None = None,
         health: Health | None = None,
         again: bool = False,
+        desk: BackfillDesk | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         # By their real paths, once: hints and sweeps must name a file alike, however the user reaches it.
         self._roots = list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
@@ -149,8 +160,11 @@ class Service:
         self._sweep = Sweep(self._roots)
         self._unread = Unread()
         self._unreadable: dict[str, int | None] = {}
-        self._settlement = Settlement(self._claims, {}, never_back=again)
+        self._settlement = Settlement(self._claims, {})
         self._again = again
+        self._desk = desk
+        self._backlog = backlog or Backlog()
+        self._backlog_id: str | None = None
         self._active: dict[str, _Active] = {}
         self._queue: dict[str, dict[str, None]] = {}
         self._unsorted: set[str] = set()
@@ -194,6 +208,7 @@ class Service:
         try:
             watcher.start()
             await self._first_sweep()
+            await self._tend_backlog()
             _log.info("ready", sessions=len(self._catalog.units), to_read=sum(map(len, self._queue.values())))
             self._notifier.ready(f"following {len(self._catalog.units)} sessions")
             async with asyncio.TaskGroup() as tasks:
@@ -483,6 +498,7 @@ class Service:
                 self._retry_unreadable()
             self._end_sessions(now)
             await self._write(self._settlement.commit)
+            await self._tend_backlog()
 
     def _reopen_owing(self) -> None:
         """Take up sessions that owe a trace, are not in memory and have ended meanwhile."""
@@ -545,13 +561,26 @@ class Service:
         while True:
             await self._sort()
             unit = self._next_unit()
-            if unit is None:
-                await self._rest()
-                for active in list(self._active.values()):
-                    if active.due is not None and active.due <= loop.time():
-                        self._enqueue(active.pipeline.unit)
-            elif await self._step(unit):
-                self._resume(unit)
+            if unit is not None:
+                if await self._step(unit):
+                    self._resume(unit)
+            elif not self._enqueue_due(loop.time()):
+                if (unit := self._next_history()) is not None:
+                    await self._step_history(unit)
+                else:
+                    await self._rest()
+
+    def _enqueue_due(self, now: float) -> bool:
+        """Enqueue the sessions whose time has come; return whether there is one that did not wait already."""
+        waiting = {name for units in self._queue.values() for name in units}
+        due = [
+            active.pipeline.unit
+            for name, active in self._active.items()
+            if active.due is not None and active.due <= now and name not in waiting and name not in self._held
+        ]
+        for unit in due:
+            self._enqueue(unit)
+        return bool(due)
 
     async def _rest(self) -> None:
         """Wait until there is something to read: a hint, a session that is due, or room on a route that had none."""
@@ -741,13 +770,14 @@ class Service:
     def _pipeline(self, unit: Unit) -> Pipeline:
         return Pipeline(
             unit,
-            marks={} if self._again else self._settlement.marks,
+            marks=self._settlement.marks,
             claims=self._claims,
             routing=self._routing,
             frozen=self._routes.get(unit.name),
             restraint=self._restraints.get(unit.name, UNRESTRAINED),
             owed=lambda: tuple(self._owed.get(unit.name, ())),
-            first_start=None if self._again else self._first_start or None,
+            first_start=self._first_start or None,
+            again=self._again or unit.name in self._backlog,
             has_main=partial(self._catalog.has_main, unit.folder),
             kept=self._unread,
         )
@@ -755,6 +785,7 @@ class Service:
     async def _hand_over(self, active: _Active, progress: Progress) -> None:
         pipeline = active.pipeline
         name, frozen = pipeline.unit.name, pipeline.frozen
+        self._backlog.read(name, sum(tail.position for tail in pipeline.tails.values()))
         self._tell_warnings(pipeline.warnings)
         # Before any line of it counts as settled: it was refused because of this.
         await self._restrain([name], pipeline.restraint)
@@ -782,6 +813,7 @@ class Service:
                 )
             elif not await self._step(unit, finish=True):
                 del left[unit.name]
+                self._backlog.finish(unit.name, "held" if unit.name in self._held else "read")
                 if len(self._active) >= many:
                     await self._forget_settled(left)
                     many = max(ACTIVE_SESSIONS, 2 * len(self._active))
@@ -942,9 +974,71 @@ class Service:
             if what.units or what.files:
                 _log.info("store_pruned", sessions=len(what.units), files=len(what.files))
 
+    # ------------------------------------------------------------------ history that is asked for
+
+    async def _tend_backlog(self) -> None:
+        """Take up, or give up, what `backfill` asks for, and say how far it is."""
+        if self._desk is None:
+            return
+        request = self._desk.asked()
+        if (request.id if request is not None else None) != self._backlog_id:
+            self._backlog = Backlog(request.units if request is not None else None)
+            self._backlog_id = request.id if request is not None else None
+            if request is not None:
+                _log.info("backfill_begun", sessions=len(request.units))
+            self._wake.set()
+        if self._backlog_id is None:
+            return
+        headway = self._backlog.headway()
+        outstanding = self._settlement.waiting_of(self._backlog)
+        busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
+        done = self._backlog.next is None and not (
+            outstanding and any(not isinstance(state, Stopped) for state in busy)
+        )
+        if done:
+            # Their routes take nothing until a person has changed something.
+            headway = replace(headway, stopped=headway.stopped + len(outstanding))
+        reason = next((state.reason for state in busy if isinstance(state, BackingOff | Stopped)), None)
+        report = Report(id=self._backlog_id, headway=headway, done=done, waiting=reason)
+        await asyncio.to_thread(self._desk.tell, report)
+        if done:
+            _log.info("backfill_done", sessions=headway.sessions, sent=headway.sent)
+            self._backlog, self._backlog_id = Backlog(), None
+
+    def _next_history(self) -> Unit | None:
+        """Return the session of the backlog whose turn it is; None while there is none, or it has to wait."""
+        while (name := self._backlog.next) is not None:
+            unit, route = self._catalog.units.get(name), self._stalled_on(name)
+            if unit is None:
+                self._backlog.finish(name, "missing")
+            elif name in self._held:
+                self._backlog.finish(name, "held")
+            elif route is None:
+                return unit if self._settlement.waiting_of(self._backlog).total() < BACKLOG_EVENTS else None
+            elif self._deliveries.is_stopped(route):
+                self._backlog.finish(name, "stopped")
+            else:
+                return None
+        return None
+
+    async def _step_history(self, unit: Unit) -> None:
+        active = self._active.get(unit.name)
+        if active is not None and not active.pipeline.again:
+            # It was followed from where history ended; what is on its way stays on its way.
+            self._settlement.drop(active.pipeline)
+            del self._active[unit.name]
+        if not await self._step(unit):
+            # One that cannot be read has left the memory.
+            read: Ending = "read" if unit.name in self._active else "missing"
+            self._backlog.finish(unit.name, "held" if unit.name in self._held else read)
+
     # ------------------------------------------------------------------ settling
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._backlog.settle(self._settlement.unit_of(outcome.event.identity), outcome.outcome)
+        if self._backlog:
+            self._wake.set()
         await self._write(lambda: self._settlement.commit(outcomes))
 
     async def _write(self, make: Callable[[], Commit]) -> None:

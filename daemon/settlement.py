@@ -7,7 +7,7 @@ events is sent; an offset can then only be committed over lines whose events are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,13 +26,11 @@ class Settlement:
     Args:
         claims: who wrote what first; what is written to the store is released from it.
         marks: how files were last known, by path; kept up to date with what is written.
-        never_back: whether an offset that is stored must not be lowered (a backfill reads again what is settled).
     """
 
-    def __init__(self, claims: Claims, marks: dict[str, FileMark], *, never_back: bool = False) -> None:
+    def __init__(self, claims: Claims, marks: dict[str, FileMark]) -> None:
         self.marks = marks
         self._claims = claims
-        self._never_back = never_back
         self._ledger = Ledger()
         self._pipelines: dict[str, Pipeline] = {}
         self._on_their_way: dict[str, Emission] = {}
@@ -99,6 +97,16 @@ class Settlement:
         """Events that were given out for delivery and are not settled."""
         return len(self._on_their_way)
 
+    def waiting_of(self, units: Container[str]) -> Counter[str]:
+        """Count those events of each of *units*."""
+        names = (emission.settled.unit for emission in self._on_their_way.values())
+        return Counter(name for name in names if name in units)
+
+    def unit_of(self, identity: str) -> str | None:
+        """Return the unit of an event on its way; None for one that is not."""
+        emission = self._on_their_way.get(identity)
+        return emission.settled.unit if emission is not None else None
+
     # ------------------------------------------------------------------ settling
 
     def commit(self, outcomes: Sequence[Delivered] = ()) -> Commit:
@@ -163,7 +171,7 @@ class Settlement:
             known = self.marks.get(path)
             mark = pipeline.tails[path].mark(pipeline.unit.name, offset, tail)
             if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
-                if known.offset == offset or (self._never_back and known.offset > offset):
+                if known.offset == offset or (pipeline.again and known.offset > offset):
                     continue
             elif offset == 0:
                 continue

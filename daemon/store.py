@@ -18,6 +18,7 @@ import structlog
 
 __all__ = [
     "IDENTITY_SLICES",
+    "STORE_NAME",
     "Commit",
     "Copies",
     "FileMark",
@@ -37,6 +38,9 @@ _log = structlog.get_logger(__name__)
 SCHEMA_VERSION = 3
 IDENTITY_SLICES = 256
 """Into so many parts the settled table is cut where it has to be gone through as a whole: by its keys' first byte."""
+STORE_NAME = "state.db"
+"""What the file is called in the state directory."""
+SCHEMA_VERSION = 2
 _MARKER = "store-exists"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -281,6 +285,9 @@ class Store:
         self._today = today
         self._read_only = read_only
         self._path = folder / "state.db"
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / STORE_NAME
         self._marker = folder / _MARKER
         self.lost = False
         try:

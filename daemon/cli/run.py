@@ -14,6 +14,7 @@ import click
 import structlog
 
 from daemon import settings as settings_module
+from daemon.backfill_request import BackfillDesk
 from daemon.cli.startup import (
     build_service,
     capture_sinks,
@@ -110,10 +111,15 @@ def _plan(settings: Settings, *, local: bool) -> _Plan:
 
 
 def _service(plan: _Plan, store: Store, notifier: Notifier) -> Service:
-    health = Health(plan.folder)
     return build_service(
-        plan.settings, store, plan.make_sink, purpose=plan.purpose, notifier=notifier, health=health
-    )  # fmt: skip
+        plan.settings,
+        store,
+        plan.make_sink,
+        purpose=plan.purpose,
+        notifier=notifier,
+        health=Health(plan.folder),
+        desk=BackfillDesk(plan.folder),
+    )
 
 
 async def _once(plan: _Plan, store: Store, history: History) -> bool:

@@ -14,6 +14,8 @@ import click
 
 from daemon import logs
 from daemon import settings as settings_module
+from daemon.backfill_request import BackfillDesk
+from daemon.backlog import Backlog
 from daemon.delivery import Delivery
 from daemon.delivery import Settled as Outcome
 from daemon.health import Health
@@ -184,6 +186,8 @@ def build_service(
     again: bool = False,
     watch: Callable[[Sequence[Outcome]], None] | None = None,
     session_timeout: float | None = None,
+    desk: BackfillDesk | None = None,
+    backlog: Backlog | None = None,
 ) -> Service:
     """Put a service together.
 
@@ -198,6 +202,8 @@ def build_service(
         again: see `Service`.
         watch: called with what was settled.
         session_timeout: in place of the configured one, in seconds.
+        desk: see `Service`.
+        backlog: see `Service`.
     """
 
     def make_delivery(route: Route, settle: Callable[[Sequence[Outcome]], Awaitable[None]]) -> Delivery:
@@ -217,4 +223,6 @@ def build_service(
         notifier=notifier,
         health=health,
         again=again,
+        desk=desk,
+        backlog=backlog,
     )

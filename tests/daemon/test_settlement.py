@@ -258,11 +258,11 @@ def test_an_older_pipeline_of_the_same_file_takes_nothing_from_the_newer(desk: D
 
 def test_reading_again_what_is_settled_never_lowers_an_offset(desk: Desk) -> None:
     known = desk.settle(*desk.read(desk.pipeline())).files[0]
-    settlement = Settlement(desk.claims, {known.path: known}, never_back=True)
+    settlement = Settlement(desk.claims, {known.path: known})
     catalog = Catalog()
     unit = catalog.add(known.path)
     assert unit is not None
-    pipeline = Pipeline(unit, marks={}, claims=Claims(), routing=routing_for(desk.root))
+    pipeline = Pipeline(unit, marks={}, claims=Claims(), routing=routing_for(desk.root), again=True)
     wanted = settlement.note(pipeline, pipeline.advance(0.0, 1 << 30))
     assert offsets(settlement.commit()) == []
     desk.log.prompt("More")

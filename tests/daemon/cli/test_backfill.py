@@ -29,11 +29,11 @@ async def expected(workspace: Workspace, *paths: Path) -> dict[str, str]:
 async def test_everything_is_sent_once(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, posthog.url)
-    first = await verb(workspace, "backfill", env=env)
+    first = await verb(workspace, "backfill", "--yes", env=env)
     assert first.status == 0, first.stderr
     assert bodies(posthog) == await expected(workspace)
     assert first.stdout == f"{len(posthog.events)} events sent\n"
-    second = await verb(workspace, "backfill", env=env)
+    second = await verb(workspace, "backfill", "--yes", env=env)
     assert (second.status, second.stdout) == (0, "0 events sent\n")
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
@@ -42,12 +42,12 @@ async def test_only_the_sessions_that_are_named_are_sent(workspace: Workspace, p
     projects = put_logs(workspace, tree())
     [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
     env = environment(workspace, posthog.url)
-    assert (await verb(workspace, "backfill", log, env=env)).status == 0
+    assert (await verb(workspace, "backfill", "--yes", log, env=env)).status == 0
     assert bodies(posthog) == await expected(workspace, log)
     # The rest stays history for a daemon, and can be sent later.
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert bodies(posthog) == await expected(workspace, log)
-    assert (await verb(workspace, "backfill", projects, env=env)).status == 0
+    assert (await verb(workspace, "backfill", "--yes", projects, env=env)).status == 0
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
@@ -63,7 +63,7 @@ async def test_after_a_daemon_only_what_it_did_not_send_is_sent(workspace: Works
         await daemon.until(lambda: len(posthog.events) == 2, 15)
         daemon.terminate()
         assert await daemon.wait(12) == 0
-    ended = await verb(workspace, "backfill", env=env)
+    ended = await verb(workspace, "backfill", "--yes", env=env)
     assert ended.status == 0
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)
@@ -74,7 +74,7 @@ async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, 
     answered = iter(range(1000))
     posthog.fault = lambda _: Answer(status=403) if next(answered) >= 3 else None
     env = environment(workspace, posthog.url)
-    first = await verb(workspace, "backfill", "--log-format", "json", env=env, limit=20)
+    first = await verb(workspace, "backfill", "--yes", "--log-format", "json", env=env, limit=20)
     assert first.status == 1
     assert first.stdout == f"{len(posthog.events)} events sent\n"
     assert len(first.errors) == 1
@@ -82,7 +82,7 @@ async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, 
     before = len(posthog.events)
     assert before
     posthog.fault = None
-    second = await verb(workspace, "backfill", env=env)
+    second = await verb(workspace, "backfill", "--yes", env=env)
     assert second.stdout == f"{len(posthog.events) - before} events sent\n"
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)

@@ -117,7 +117,7 @@ async def test_a_configuration_that_cannot_be_used_exits_with_78(
 ) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, **variables)
-    for ended in await asyncio.gather(verb(workspace, "run", env=env), verb(workspace, "backfill", env=env)):
+    for ended in await asyncio.gather(verb(workspace, "run", env=env), verb(workspace, "backfill", "--yes", env=env)):
         check_one_error(ended, CONFIGURATION, *words)
     assert not workspace.state.exists()
 
@@ -168,14 +168,16 @@ async def test_every_problem_is_told_at_once(workspace: Workspace) -> None:
 # ---------------------------------------------------------------------- the state directory
 
 
-@pytest.mark.parametrize("name", ["run", "backfill"])
-async def test_a_state_directory_that_cannot_be_used_exits_with_1(workspace: Workspace, name: str) -> None:
+@pytest.mark.parametrize("command", [("run",), ("backfill", "--yes")], ids=" ".join)
+async def test_a_state_directory_that_cannot_be_used_exits_with_1(
+    workspace: Workspace, command: tuple[str, ...]
+) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, "http://127.0.0.1:9")
     workspace.state.write_text("a file in its place")
-    check_one_error(await verb(workspace, name, env=env), 1, str(workspace.state), "POSTHOG_LLMA_STATE_DIR")
+    check_one_error(await verb(workspace, *command, env=env), 1, str(workspace.state), "POSTHOG_LLMA_STATE_DIR")
     below = environment(workspace, "http://127.0.0.1:9", POSTHOG_LLMA_STATE_DIR=str(workspace.state / "below"))
-    check_one_error(await verb(workspace, name, env=below), 1, str(workspace.state / "below"))
+    check_one_error(await verb(workspace, *command, env=below), 1, str(workspace.state / "below"))
     assert workspace.state.read_text() == "a file in its place"
 
 
@@ -191,7 +193,6 @@ async def test_beside_a_running_daemon_nothing_else_sends(workspace: Workspace, 
     async with following(workspace, env=env) as daemon:
         check_one_error(await verb(workspace, "run", env=env), 1, f"pid {daemon.pid}", str(workspace.state))
         check_one_error(await verb(workspace, "run", "--once", env=env), 1, f"pid {daemon.pid}")
-        check_one_error(await verb(workspace, "backfill", env=env), 1, f"pid {daemon.pid}", "stop it")
         looked = await verb(workspace, "status", env=env)
         assert looked.status == 0
         assert f"pid {daemon.pid}," in looked.stdout

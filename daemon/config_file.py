@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -15,7 +16,10 @@ from daemon import claude_settings, settings
 from daemon.private_file import write_private
 from daemon.settings import ConfigError, Setting, Settings
 
-__all__ = ["open_key", "read", "tried", "update"]
+__all__ = ["Value", "open_key", "read", "tried", "update"]
+
+Value = str | bool | int | float | list[str] | dict[str, Any]
+"""What TOML can hold of a setting."""
 
 _READABLE_BY_OTHERS = 0o044
 
@@ -62,7 +66,7 @@ def _flat(document: Mapping[str, object]) -> set[str]:
     return {key for table in (document, *inner) for key in table}
 
 
-def tried(path: Path, values: Mapping[Setting, str | bool]) -> Settings:
+def tried(path: Path, values: Mapping[Setting, Value]) -> Settings:
     """Return the settings that config.toml alone would give with *values* in it; nothing is changed.
 
     Raises:
@@ -73,7 +77,7 @@ def tried(path: Path, values: Mapping[Setting, str | bool]) -> Settings:
     return _read_as_daemon(path, _with(path, values))
 
 
-def update(path: Path, values: Mapping[Setting, str | bool]) -> None:
+def update(path: Path, values: Mapping[Setting, Value]) -> None:
     """Set *values* in the config.toml at *path*, which only the user can read afterwards.
 
     What is written is read as the daemon reads it before it takes the file's place.
@@ -87,7 +91,7 @@ def update(path: Path, values: Mapping[Setting, str | bool]) -> None:
     write_private(path, data)
 
 
-def _with(path: Path, values: Mapping[Setting, str | bool]) -> bytes:
+def _with(path: Path, values: Mapping[Setting, Value]) -> bytes:
     if (problem := open_key(path)) is not None:
         raise ConfigError([problem])
     try:

@@ -22,6 +22,7 @@ import msgspec
 from daemon.secret import Secret
 
 __all__ = [
+    "Choice",
     "Context",
     "Enabled",
     "Parser",
@@ -35,6 +36,7 @@ __all__ = [
     "folders",
     "host",
     "json_object",
+    "looks_like_key",
     "one_line",
     "patterns",
     "purpose",
@@ -96,10 +98,15 @@ def one_line(message: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
+def looks_like_key(value: str) -> bool:
+    """Whether *value* holds what looks like a key of PostHog's, and must not be repeated."""
+    return _KEY_LIKE.search(value) is not None
+
+
 def shown(value: object) -> str:
     """Put *value* into a message: short, on one line, and never something that looks like a key."""
     words = str(value)
-    if _KEY_LIKE.search(words):
+    if looks_like_key(words):
         return "what looks like a key"
     longest = 60
     return repr(words if len(words) <= longest else f"{words[:longest]}…")
@@ -163,16 +170,23 @@ def purpose(value: object, context: Context) -> str:
     return words
 
 
-def choice(*words: str) -> Parser:
-    """Make a parser that reads one of *words*, in any case."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A parser that reads one of *words*, in any case."""
 
-    def parse(value: object, context: Context) -> str:
+    words: tuple[str, ...]
+
+    def __call__(self, value: object, context: Context) -> str:
+        """Read it."""
         word = text(value, context).lower()
-        if word not in words:
-            raise ValueError(f"{shown(value)} is not known; set one of {', '.join(words)}")
+        if word not in self.words:
+            raise ValueError(f"{shown(value)} is not known; set one of {', '.join(self.words)}")
         return word
 
-    return parse
+
+def choice(*words: str) -> Choice:
+    """Make a parser that reads one of *words*, in any case."""
+    return Choice(words)
 
 
 def attribute_length(value: object, _: Context) -> int:

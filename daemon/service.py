@@ -19,6 +19,7 @@ import asyncio
 import errno
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ from daemon.unread import Unread
 from daemon.watcher import Watcher
 from llma_core.claude_code.layout import classify
 
-__all__ = ["SLICE_BYTES", "History", "Service"]
+__all__ = ["DRAIN_SECONDS", "SLICE_BYTES", "History", "Service"]
 
 _log = structlog.get_logger(__name__)
 
@@ -990,14 +991,13 @@ class Service:
         if self._backlog_id is None:
             return
         headway = self._backlog.headway()
-        outstanding = self._settlement.waiting_of(self._backlog)
+        under_way = self._history_under_way()
         busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
-        done = self._backlog.next is None and not (
-            outstanding and any(not isinstance(state, Stopped) for state in busy)
-        )
+        # What was refused, and waits for another to be taken, may do so for ever.
+        done = self._backlog.next is None and not (under_way and any(not isinstance(state, Stopped) for state in busy))
         if done:
-            # Their routes take nothing until a person has changed something.
-            headway = replace(headway, stopped=headway.stopped + len(outstanding))
+            stopped = self._settlement.waiting_of(self._backlog).keys() - under_way.keys()
+            headway = replace(headway, stopped=headway.stopped + len(stopped))
         reason = next((state.reason for state in busy if isinstance(state, BackingOff | Stopped)), None)
         report = Report(id=self._backlog_id, headway=headway, done=done, waiting=reason)
         await asyncio.to_thread(self._desk.tell, report)
@@ -1014,12 +1014,23 @@ class Service:
             elif name in self._held:
                 self._backlog.finish(name, "held")
             elif route is None:
-                return unit if self._settlement.waiting_of(self._backlog).total() < BACKLOG_EVENTS else None
+                return unit if self._history_under_way().total() < BACKLOG_EVENTS else None
             elif self._deliveries.is_stopped(route):
                 self._backlog.finish(name, "stopped")
             else:
                 return None
         return None
+
+    def _history_under_way(self) -> Counter[str]:
+        """Count, for each session of the backlog, the events that are on their way on a route that goes on."""
+
+        def is_stopped(name: str) -> bool:
+            active = self._active.get(name)
+            route = active.pipeline.route if active is not None else None
+            return route is not None and self._deliveries.is_stopped(route)
+
+        waiting = self._settlement.waiting_of(self._backlog)
+        return Counter({name: number for name, number in waiting.items() if not is_stopped(name)})
 
     async def _step_history(self, unit: Unit) -> None:
         active = self._active.get(unit.name)

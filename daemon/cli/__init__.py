@@ -17,7 +17,8 @@ __all__ = ["main", "run_main"]
 
 _VERBS = {
     "backfill": "Send sessions that are history: files, folders, or everything.",
-    "config": "Show every setting, its value and where it came from.",
+    "completion": "Print what lets a shell complete this command line.",
+    "config": "Show, check and change the settings.",
     "demo": "Watch a sample session become a trace; nothing leaves this machine.",
     "doctor": "Check everything the daemon needs, with a hint for what is wrong.",
     "install": "Run the daemon as a service of this user.",

@@ -31,6 +31,7 @@ from daemon.pipeline import Claims
 from daemon.preview import NoLogError, find_logs
 from daemon.repository import Repositories
 from daemon.routing import Route, Routing
+from daemon.service import DRAIN_SECONDS
 from daemon.sessions import LiveSessions
 from daemon.settings import APP_NAME, Settings
 from daemon.sinks import Sink
@@ -343,8 +344,15 @@ class _Job:
                 service = build_service(self._settings, store, make_sink, again=True, backlog=backlog)
                 service.prepare("skip", time.time())
                 showing = asyncio.create_task(show())
+                work = asyncio.create_task(service.run_once(is_wanted))
                 try:
-                    return await service.run_once(is_wanted)
+                    return await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    wait = f"what was read is delivered first, within {DRAIN_SECONDS:.0f} s"
+                    click.echo(f"stopping: {wait}; Ctrl-C again ends at once", err=True)
+                    work.cancel()
+                    await asyncio.wait({work})
+                    raise
                 finally:
                     showing.cancel()
 

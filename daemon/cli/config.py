@@ -1,9 +1,11 @@
-"""`config`: every setting, its value, and where it came from; `config allow`: let a project say where it sends to."""
+"""`config`: every setting, its value, and where it came from; what is wrong with them; how to change one."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +15,14 @@ import click
 
 from daemon import settings
 from daemon.cli.startup import CONFIGURATION, fail, load_settings
+from daemon.config_schema import value_type
+from daemon.parsers import folders, looks_like_key, shown
 from daemon.settings import ProjectTable
 
-__all__ = ["allow", "config"]
+__all__ = ["allow", "check", "config", "schema", "set_"]
 
+
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 # For output that no terminal bounds, so that values stay on their line.
 _WIDE = 200
 
@@ -74,6 +80,108 @@ def allow(path: Path) -> None:
         where = error.filename or allowances_file(current)
         raise fail(f"{where}: {error.strerror}; make it writable and try again") from None
     click.echo(f"sessions of {folder} may go to {route.host} with the key {route.key.masked()}")
+
+
+@config.command("check")
+def check() -> None:
+    """Say everything that is wrong with the configuration.
+
+    Exits with 78 when something cannot be used, or nothing is set up to be sent.
+    """
+    try:
+        current = settings.load({}, os.environ)
+    except settings.ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        raise click.exceptions.Exit(CONFIGURATION) from None
+    for warning in current.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if (reason := current.why_disabled()) is not None:
+        raise fail(reason, CONFIGURATION)
+    click.echo(f"no problems; config.toml is {current.config_file}")
+
+
+@config.command("set", context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("value")
+def set_(name: str, value: str) -> None:
+    """Set NAME to VALUE in config.toml; everything else in the file stays as it is.
+
+    NAME is a key of config.toml or a variable, such as content or POSTHOG_LLMA_CONTENT. A list is separated by commas,
+    custom_properties is a JSON object. The key is no argument, because every user of a machine can see those: `login`
+    asks for it.
+    """
+    from daemon import config_file as config_files
+
+    setting = _find(name)
+    path = settings.default_config_file()
+    if setting.secret or looks_like_key(value):
+        why = "a key is never an argument, because every user of the machine can see those"
+        raise fail(f"{why}; `{settings.APP_NAME} login` asks for it", 2)
+    try:
+        config_files.update(path, {setting: _plain_value(setting, value)})
+    except settings.ConfigError as error:
+        for problem in error.problems[1:]:
+            click.echo(f"error: {problem}", err=True)
+        raise fail(error.problems[0], CONFIGURATION) from None
+    except OSError as error:
+        raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+    click.echo(f"written: {setting.key} in {path}")
+    _say_what_overrules(setting, path)
+    click.echo(f"next: `{settings.APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
+
+
+@config.command("schema")
+def schema() -> None:
+    """Print the JSON schema of config.toml, for editors that complete and check it."""
+    from daemon.config_schema import config_schema
+
+    click.echo(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+
+
+def _find(name: str) -> settings.Setting:
+    """Find a setting by its key or variable, or end with 2."""
+    by_name = {
+        each: setting
+        for setting in settings.SETTINGS
+        for each in (setting.key, setting.variable, setting.variable.lower(), setting.name, *setting.aliases)
+    }
+    if (setting := by_name.get(name) or by_name.get(name.lower().replace("-", "_"))) is not None:
+        return setting
+    guess = difflib.get_close_matches(name.lower(), by_name, n=1)
+    advice = f"did you mean {guess[0]}?" if guess else f"`{settings.APP_NAME} config` lists what there is"
+    raise fail(f"{shown(name)} is no setting; {advice}", 2)
+
+
+def _plain_value(setting: settings.Setting, value: str) -> Any:
+    """Turn an argument into what TOML has for it; what cannot be read is left for the check of the whole to name."""
+    match value_type(setting):
+        case "boolean" if value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        case "number" | "integer" if _NUMBER.fullmatch(value.strip()):
+            return float(value) if "." in value else int(value)
+        case "array":
+            separator = os.pathsep if setting.parse is folders else ","
+            return [each.strip() for each in value.split(separator) if each.strip()]
+        case "object":
+            try:
+                document = json.loads(value)
+            except (ValueError, RecursionError):
+                return value
+            return document if isinstance(document, dict) else value
+    return value
+
+
+def _say_what_overrules(setting: settings.Setting, path: Path) -> None:
+    try:
+        current = settings.load({}, os.environ)
+    except settings.ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"warning: {problem}", err=True)
+        return
+    if (source := current.source(setting.name)) not in (str(path), "default"):
+        what = f"{setting.variable} ({source})" if source == "environment" else source
+        click.echo(f"warning: {what} comes before config.toml, and holds", err=True)
 
 
 def _document(current: settings.Settings) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.cli.render import Node, TraceTree, build, stdout, tree
 from daemon.sinks.local import LocalEvents, UnreadableEventsError, events_path
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
 
 __all__ = ["traces"]
 
@@ -22,15 +26,22 @@ _NONE_YET = "no local events yet; run `posthog-llma-daemon run --local` first"
 @click.argument("trace_id", metavar="[TRACE_ID]", required=False)
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many traces to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each trace.")
+@click.option("--url", is_flag=True, help="Print where PostHog shows each trace, once it is sent there.")
 @click.option(
     "--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.  [default: the configured]"
 )
-def traces(trace_id: str | None, limit: int, as_json: bool, state_dir: Path | None) -> None:
+def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir: Path | None) -> None:
     """Show the traces the local sink holds, the newest first.
 
     With TRACE_ID, or as much of its beginning as no other trace has, show that one.
     """
-    path = events_path(state_dir or _configured_state_dir())
+    if url and as_json:
+        raise click.UsageError("--url is not for --json")
+    path = events_path(state_dir or _configured().state_dir)
+    if url and trace_id is not None and not path.exists():
+        # The id of a session's trace is the session's, so that no local copy is needed.
+        _print_urls([trace_id])
+        return
     if not path.exists():
         raise click.ClickException(_NONE_YET)
     local = LocalEvents(path)
@@ -41,6 +52,9 @@ def traces(trace_id: str | None, limit: int, as_json: bool, state_dir: Path | No
         raise click.ClickException(f"cannot read {path}: {error.reason}; move it away to start anew") from error
     if not found:
         raise click.ClickException(_NONE_YET)
+    if url:
+        _print_urls(shown)
+        return
     if as_json:
         for trace in found:
             click.echo(json.dumps(_document(trace), ensure_ascii=False))
@@ -52,11 +66,20 @@ def traces(trace_id: str | None, limit: int, as_json: bool, state_dir: Path | No
         console.print(tree(trace))
 
 
-def _configured_state_dir() -> Path:
+def _print_urls(traces: Sequence[str]) -> None:
+    from daemon.web_app import trace_url
+
+    host = _configured().host
+    for trace in traces:
+        click.echo(trace_url(host, trace))
+    click.echo("note: it opens in the project that is current there; a trace shows once it was sent", err=True)
+
+
+def _configured() -> Settings:
     from daemon import settings
 
     try:
-        return settings.load({}, os.environ).state_dir
+        return settings.load({}, os.environ)
     except settings.ConfigError as error:
         click.echo(f"error: {error.problems[0]} (or pass --state-dir)", err=True)
         raise click.exceptions.Exit(os.EX_CONFIG) from error

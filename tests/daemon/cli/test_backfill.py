@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from daemon.backfill_request import BackfillDesk, Request
 from tests.support.capture_server import Answer, CaptureServer
-from tests.support.client import Workspace
+from tests.support.client import Workspace, start
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import (
+    ROOT,
+    SECRET,
     append,
     bodies,
     environment,
     following,
+    kill,
+    log_lines,
     many_sessions,
     now,
     previewed,
@@ -84,5 +95,312 @@ async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, 
     posthog.fault = None
     second = await verb(workspace, "backfill", "--yes", env=env)
     assert second.stdout == f"{len(posthog.events) - before} events sent\n"
+    assert bodies(posthog) == await expected(workspace)
+    assert len(posthog.events) == len(posthog.events_by_uuid)
+
+
+# ---------------------------------------------------------------------- what is meant, and what it comes to
+
+
+async def test_a_dry_run_counts_what_would_be_sent_and_sends_nothing(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, posthog.url)
+    would = await expected(workspace)
+
+    said = await verb(workspace, "backfill", "--dry-run", "--json", env=env)
+    assert said.status == 0, said.stderr
+    document = json.loads(said.stdout)
+    assert document["events"] == len(would)
+    assert document["sessions"] == 10
+    assert document["bytes"] == sum(len(body.encode()) for body in would.values())
+    generations = [event["properties"] for event in map(json.loads, would.values())]
+    assert document["tokens"]["output"] == sum(each.get("$ai_output_tokens", 0) for each in generations)
+    assert not workspace.state.exists()
+
+    plain = await verb(workspace, "backfill", "--dry-run", env=env)
+    assert f"events:   {len(would):,}\n" in plain.stdout
+    assert all(len(line) <= 100 for line in plain.stdout.splitlines())
+    assert SECRET not in plain.stdout + plain.stderr
+    assert posthog.requests == []
+
+    assert (await verb(workspace, "backfill", "--yes", env=env)).status == 0
+    again = json.loads((await verb(workspace, "backfill", "--dry-run", "--json", env=env)).stdout)
+    assert (again["events"], again["sessions"]) == (0, 0)
+    assert (await verb(workspace, "backfill", "--dry-run", env=env)).stdout.startswith("nothing to send")
+
+
+async def test_a_dry_run_needs_no_key(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    said = await verb(workspace, "backfill", "--dry-run", "--json")
+    assert (said.status, said.stderr) == (0, "")
+    assert json.loads(said.stdout)["events"]
+
+
+async def test_without_a_terminal_nothing_is_sent_unasked(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, tree())
+    for more in ([], ["--json"]):
+        ended = await verb(workspace, "backfill", *more, env=environment(workspace, posthog.url))
+        assert (ended.status, ended.stdout) == (2, "")
+        assert len(ended.errors) == 1
+        assert "--yes" in ended.errors[0]
+        assert "--dry-run" in ended.errors[0]
+    assert posthog.requests == []
+
+
+def dated(name: str, day: str, cwd: str = "/home/ada/orchard") -> LogBuilder:
+    log = LogBuilder(session_id(name), start=f"{day}T12:00:00Z", cwd=cwd)
+    log.prompt("hello")
+    log.answer(text("hello"), id=f"msg_{name}")
+    return log
+
+
+async def test_sessions_are_meant_by_time_project_and_id(workspace: Workspace, posthog: CaptureServer) -> None:
+    logs = {
+        "first": dated("first", "2026-01-10"),
+        "second": dated("second", "2026-02-10"),
+        "third": dated("third", "2026-03-10", "/home/ada/meadow/low"),
+    }
+    put_logs(workspace, {path: data for log in logs.values() for path, data in log.files().items()})
+    env = environment(workspace, posthog.url)
+
+    async def meant(*options: str) -> int:
+        said = await verb(workspace, "backfill", "--dry-run", "--json", *options, env=env)
+        assert said.status == 0, said.stderr
+        return int(json.loads(said.stdout)["sessions"])
+
+    assert await meant("--since", "2026-02-10") == 2
+    assert await meant("--since", "2026-02-11") == 1
+    assert await meant("--until", "2026-02-10") == 2
+    assert await meant("--until", "2026-02-09T23:00") == 1
+    assert await meant("--since", "2026-02-01", "--until", "2026-02-28") == 1
+    assert await meant("--project", "/home/ada/meadow") == 1
+    assert await meant("--project", "orchard", "--project", "low") == 3
+    assert await meant("--session", session_id("first")) == 1
+    assert await meant("--session", session_id("first")[:8], "--session", session_id("third")) == 2
+    assert await meant("--since", "1h") == 0
+    [log] = (workspace.config / "projects").glob(f"*/{session_id('second')}.jsonl")
+    assert await meant("--path", str(log)) == 1
+
+    sent = await verb(workspace, "backfill", "--yes", "--json", "--since", "2026-03-01", env=env)
+    assert sent.status == 0
+    document = json.loads(sent.stdout)
+    assert (document["sessions"], document["sent"], document["settled"]) == (1, len(posthog.events), True)
+    assert {event["properties"]["$ai_session_id"] for event in posthog.events} == {logs["third"].session}
+    none = await verb(workspace, "backfill", "--yes", "--session", "no-such", env=env)
+    assert (none.status, none.stdout) == (0, "nothing to send: no session on disk is meant by these options\n")
+
+
+async def test_a_time_that_is_none_is_bad_usage(workspace: Workspace) -> None:
+    ended = await verb(workspace, "backfill", "--since", "yesterday")
+    assert ended.status == 2
+    assert "2026-11-20" in ended.stderr
+
+
+async def test_logs_that_the_daemon_does_not_follow_are_told_of(workspace: Workspace, posthog: CaptureServer) -> None:
+    log = dated("elsewhere", "2026-01-10")
+    put_logs(workspace, tree())
+    elsewhere = workspace.root / "elsewhere.jsonl"
+    elsewhere.write_bytes(log.files()[log.path])
+    ended = await verb(workspace, "backfill", "--yes", elsewhere, env=environment(workspace, posthog.url))
+    assert ended.status == 1
+    assert "CLAUDE_CONFIG_DIR" in ended.errors[0]
+
+
+async def test_content_that_posthog_does_not_keep_is_announced(workspace: Workspace, posthog: CaptureServer) -> None:
+    recent = datetime.now(UTC) - timedelta(days=2)
+    put_logs(workspace, dated("old", "2026-01-10").files() | dated("new", recent.date().isoformat()).files())
+    env = environment(workspace, posthog.url)
+    counted = await verb(workspace, "backfill", "--dry-run", env=env)
+    assert "note: 2 events older than 30 days: PostHog takes the metrics" in counted.stderr
+    document = json.loads((await verb(workspace, "backfill", "--dry-run", "--json", env=env)).stdout)
+    assert (document["events"], document["metrics_only_events"]) == (4, 2)
+    sent = await verb(workspace, "backfill", "--yes", env=env)
+    assert "note: 1 session began more than 30 days ago" in sent.stderr
+
+
+async def test_sessions_that_the_client_will_remove_are_listed(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, dated("fresh", "2026-01-10").files())
+    put_logs(workspace, dated("soon", "2026-01-10").files(), age=26 * 86_400)
+    put_logs(workspace, dated("overdue", "2026-01-10").files(), age=40 * 86_400)
+    env = environment(workspace, posthog.url)
+    listed = await verb(workspace, "backfill", "--expiring", "--json", env=env)
+    assert listed.status == 0, listed.stderr
+    rows = json.loads(listed.stdout)
+    assert [row["session"] for row in rows] == [session_id("overdue"), session_id("soon")]
+    assert [row["days_left"] for row in rows] == [0.0, 4.0]
+    assert {row["unsent_events"] for row in rows} == {2}
+    assert posthog.requests == []
+
+    sent = await verb(workspace, "backfill", "--expiring", "--yes", env=env)
+    assert sent.stdout == "4 events sent\n"
+    plain = await verb(workspace, "backfill", "--expiring", env=env)
+    assert "everything in them was sent before" in plain.stdout
+
+    (workspace.config / "settings.json").write_text('{"cleanupPeriodDays": 365}')
+    kept = await verb(workspace, "backfill", "--expiring", env=env)
+    assert (kept.status, kept.stdout) == (0, "no session is removed by Claude Code within 7 days\n")
+
+
+async def test_what_a_running_session_has_open_is_left_open(workspace: Workspace, posthog: CaptureServer) -> None:
+    log = dated("running", "2026-01-10")
+    log.prompt("and now?")
+    log.answer(text("I think"), id="msg_open", stop_reason=None)
+    put_logs(workspace, log.files())
+    registry = workspace.config / "sessions"
+    registry.mkdir()
+    (registry / f"{os.getpid()}.json").write_text(json.dumps({"sessionId": log.session, "pid": os.getpid()}))
+    env = environment(workspace, posthog.url)
+    said = await verb(workspace, "backfill", "--dry-run", env=env)
+    assert "events:   1\n" in said.stdout
+    assert "note: 1 session running now" in said.stderr
+    assert (await verb(workspace, "backfill", "--yes", env=env)).stdout == "1 events sent\n"
+
+
+# ---------------------------------------------------------------------- by a running daemon
+
+
+async def test_a_running_daemon_sends_history_itself(workspace: Workspace, posthog: CaptureServer) -> None:
+    projects = put_logs(workspace, tree())
+    would = await expected(workspace)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon:
+        done = await verb(workspace, "backfill", "--yes", env=env)
+        assert done.status == 0, done.stderr + daemon.stderr
+        assert f"pid {daemon.pid}" in done.stderr
+        assert bodies(posthog) == would
+        assert done.stdout == f"{len(would)} events sent\n"
+        again = await verb(workspace, "backfill", "--yes", "--json", env=env)
+        assert (again.status, json.loads(again.stdout)["sent"]) == (0, 0)
+        # It goes on with what happens now, in a session of which it has sent the history too.
+        [log] = projects.glob(f"*/{session_id('2-1-300')}.jsonl")
+        more = LogBuilder(session_id("live"), start=now())
+        more.prompt("hello")
+        more.answer(text("hello"), id="msg_live")
+        append(projects / more.path, more.files()[more.path])
+        await daemon.until(lambda: len(posthog.events) == len(would) + 1, 15)
+        daemon.terminate()
+        assert await daemon.wait(12) == 0
+    assert [path.name for path in workspace.state.iterdir() if path.name.startswith("backfill")] == []
+    assert len(posthog.events) == len(posthog.events_by_uuid)
+    # Nothing of it comes again, whoever asks.
+    assert (await verb(workspace, "backfill", "--yes", "--path", log, env=env)).stdout == "0 events sent\n"
+
+
+async def test_only_the_sessions_meant_are_sent_by_the_daemon(workspace: Workspace, posthog: CaptureServer) -> None:
+    projects = put_logs(workspace, tree())
+    [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env):
+        done = await verb(workspace, "backfill", "--yes", log, env=env)
+        assert done.status == 0, done.stderr
+        assert bodies(posthog) == await expected(workspace, log)
+
+
+async def test_a_daemon_that_dies_is_told_of_and_the_next_backfill_goes_on(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    put_logs(workspace, many_sessions(10, 25))
+    posthog.fault = lambda _: Answer(status=503)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon:
+        asking = asyncio.create_task(verb(workspace, "backfill", "--yes", env=env))
+        await posthog.wait_requests(1)
+        await kill(daemon)
+        ended = await asking
+    assert ended.status == 1
+    assert len(ended.errors) == 1
+    assert f"pid {daemon.pid}" in ended.errors[0]
+    assert "run this again" in ended.errors[0]
+    posthog.fault = None
+    assert (await verb(workspace, "backfill", "--yes", env=env)).status == 0
+    assert bodies(posthog) == await expected(workspace)
+
+
+async def test_a_daemon_that_starts_goes_on_with_what_was_asked_for(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    put_logs(workspace, many_sessions(5, 5))
+    would = await expected(workspace)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon:
+        daemon.terminate()
+        assert await daemon.wait(12) == 0
+    units = {
+        str(path.relative_to(workspace.config / "projects")).removesuffix(".jsonl"): path.stat().st_size
+        for path in (workspace.config / "projects").glob("*/*.jsonl")
+    }
+    BackfillDesk(workspace.state).ask(Request(id="0" * 32, units=units))
+    async with following(workspace, env=env) as daemon:
+        await daemon.until(lambda: len(posthog.events) == len(would), 15)
+        await daemon.until(lambda: not BackfillDesk(workspace.state).request_path.exists(), 15)
+    assert bodies(posthog) == would
+
+
+async def test_a_stopped_route_ends_what_the_daemon_was_asked_for(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, many_sessions(4, 25))
+    posthog.fault = lambda _: Answer(status=403)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env):
+        ended = await verb(workspace, "backfill", "--yes", env=env)
+    assert ended.status == 1
+    assert len(ended.errors) == 1
+    assert "run it again" in ended.errors[0]
+    assert "403" in ended.stderr
+
+
+async def test_a_request_that_is_none_of_ours_is_refused(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, posthog.url)
+    path = BackfillDesk(workspace.state).request_path
+    async with following(workspace, env=env) as daemon:
+        for content, mode in (('{"version": 1, "id": "x", "units": {"a": 1}}', 0o600), ("{}", 0o600), ("{", 0o644)):
+            path.write_text(content)
+            path.chmod(mode)
+            await daemon.until(lambda: not path.exists(), 10)
+        refused = [line for line in log_lines(daemon.stderr) if line["event"] == "backfill_refused"]
+        assert len(refused) == 3
+        assert all(str(path) in line["reason"] for line in refused)
+    assert posthog.requests == []
+
+
+async def test_ctrl_c_takes_the_request_back(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, many_sessions(10, 25))
+    posthog.fault = lambda _: Answer(status=503)
+    env = environment(workspace, posthog.url)
+    path = BackfillDesk(workspace.state).request_path
+    async with following(workspace, env=env) as daemon:
+        command = [sys.executable, "-m", "daemon.cli", "backfill", "--yes"]
+        async with start(command, name="asking", environment=env, cwd=ROOT, output=workspace.output) as asking:
+            await posthog.wait_requests(1)
+            os.kill(asking.pid, signal.SIGINT)
+            assert await asking.wait(10) == 1
+            assert "interrupted; run it again" in asking.stderr
+            assert "Traceback" not in asking.stderr
+        assert not path.exists()
+        posthog.fault = None
+        done = await verb(workspace, "backfill", "--yes", env=env)
+        assert done.status == 0, done.stderr + daemon.stderr
+    assert bodies(posthog) == await expected(workspace)
+
+
+async def test_ctrl_c_without_a_daemon_keeps_what_was_sent(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, many_sessions(10, 25))
+    answered = iter(range(1000))
+    posthog.fault = lambda _: Answer(status=503) if next(answered) >= 2 else None
+    env = environment(workspace, posthog.url)
+    command = [sys.executable, "-m", "daemon.cli", "backfill", "--yes"]
+    async with start(command, name="sending", environment=env, cwd=ROOT, output=workspace.output) as sending:
+        await posthog.wait_requests(4)
+        os.kill(sending.pid, signal.SIGINT)
+        assert await sending.wait(15) == 1
+        assert "interrupted; run it again" in sending.stderr
+        assert "Traceback" not in sending.stderr
+    before = len(posthog.events)
+    assert before
+    posthog.fault = None
+    done = await verb(workspace, "backfill", "--yes", env=env)
+    assert done.stdout == f"{len(posthog.events) - before} events sent\n"
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)

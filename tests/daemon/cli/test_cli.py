@@ -17,6 +17,7 @@ from tests.support.processes import KEY, ROOT, Ended, environment, following, pu
 
 VERBS = (
     "backfill",
+    "completion",
     "config",
     "demo",
     "doctor",

@@ -133,3 +133,19 @@ def test_the_state_dir_is_the_configured_one(filled: Path, monkeypatch: pytest.M
     result = CliRunner().invoke(traces, [], catch_exceptions=False)
     assert result.exit_code == 78
     assert "--state-dir" in result.stderr
+
+
+def test_says_where_posthog_shows_them(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTHOG_HOST", "https://eu.i.posthog.com")
+    result = run(filled, "--url")
+    assert result.exit_code == 0
+    place = "https://eu.posthog.com/llm-analytics/traces"
+    assert result.stdout == f"{place}/ab-new\n{place}/aa-old\n"
+    assert "current" in result.stderr
+    assert run(filled, "--url", "aa").stdout == f"{place}/aa-old\n"
+    assert run(filled, "--url", "--json").exit_code == 2
+
+
+def test_says_where_posthog_shows_a_trace_that_is_not_kept_here(tmp_path: Path) -> None:
+    assert run(tmp_path, "--url", "some-id").stdout == "https://us.posthog.com/llm-analytics/traces/some-id\n"
+    assert run(tmp_path, "--url").exit_code == 1

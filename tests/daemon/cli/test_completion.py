@@ -1,0 +1,42 @@
+"""`completion`: scripts that the shells take, and that complete."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.client import Workspace
+from tests.support.processes import environment, verb
+
+
+def complaints(shell: str, script: str) -> str:
+    """Return what *shell* has to say against a script that it only reads."""
+    return subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=10, check=False).stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_the_script_is_printed(workspace: Workspace, shell: str) -> None:
+    said = await verb(workspace, "completion", shell)
+    assert (said.status, said.stderr) == (0, "")
+    assert f"{shell}_complete" in said.stdout
+    assert "posthog-llma-daemon" in said.stdout
+    if shutil.which(shell):
+        assert complaints(shell, said.stdout) == ""
+
+
+async def test_another_shell_is_bad_usage(workspace: Workspace) -> None:
+    assert (await verb(workspace, "completion", "tcsh")).status == 2
+
+
+async def test_it_completes_verbs_and_options(workspace: Workspace) -> None:
+    # As click names the variable after the program, which is this module here.
+    def asking(words: str, at: int) -> dict[str, str]:
+        variables = {"_PYTHON _M DAEMON_CLI_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+        return environment(workspace) | variables
+
+    verbs = await verb(workspace, env=asking("posthog-llma-daemon back", 1))
+    assert verbs.stdout == "plain,backfill\n"
+    options = await verb(workspace, env=asking("posthog-llma-daemon backfill --expi", 2))
+    assert options.stdout == "plain,--expiring\n"

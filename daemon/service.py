@@ -987,9 +987,10 @@ class Service:
             self._backlog_id = request.id if request is not None else None
             if request is not None:
                 _log.info("backfill_begun", sessions=len(request.units))
-            self._wake.set()
         if self._backlog_id is None:
             return
+        # A route that has stopped settles nothing, and so wakes nobody.
+        self._wake.set()
         headway = self._backlog.headway()
         under_way = self._history_under_way()
         busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
@@ -1013,6 +1014,8 @@ class Service:
                 self._backlog.finish(name, "missing")
             elif name in self._held:
                 self._backlog.finish(name, "held")
+            elif name in self._unreadable:
+                self._backlog.finish(name, "missing")
             elif route is None:
                 return unit if self._history_under_way().total() < BACKLOG_EVENTS else None
             elif self._deliveries.is_stopped(route):
@@ -1039,8 +1042,8 @@ class Service:
             self._settlement.drop(active.pipeline)
             del self._active[unit.name]
         if not await self._step(unit):
-            # One that cannot be read has left the memory.
-            read: Ending = "read" if unit.name in self._active else "missing"
+            is_read = unit.name in self._active and unit.name not in self._unreadable
+            read: Ending = "read" if is_read else "missing"
             self._backlog.finish(unit.name, "held" if unit.name in self._held else read)
 
     # ------------------------------------------------------------------ settling

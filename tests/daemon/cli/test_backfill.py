@@ -404,3 +404,27 @@ async def test_ctrl_c_without_a_daemon_keeps_what_was_sent(workspace: Workspace,
     assert done.stdout == f"{len(posthog.events) - before} events sent\n"
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)
+
+
+async def test_what_happens_now_is_sent_before_the_rest_of_history(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    projects = put_logs(workspace, many_sessions(30, 25))
+    would = await expected(workspace)
+    env = environment(workspace, posthog.url)
+    async with following(workspace, env=env) as daemon:
+        # Nothing is taken until what happens now is logged: it then stands behind little of what was before.
+        posthog.fault = lambda _: Answer(status=503)
+        asking = asyncio.create_task(verb(workspace, "backfill", "--yes", env=env))
+        await posthog.wait_requests(1)
+        log = LogBuilder(session_id("live"), start=now())
+        log.prompt("hello")
+        log.answer(text("hello"), id="msg_live")
+        append(projects / log.path, log.files()[log.path])
+        await asyncio.sleep(0)
+        posthog.fault = None
+        done = await asking
+        assert done.status == 0, done.stderr + daemon.stderr
+        await daemon.until(lambda: len(posthog.events) == len(would) + 1, 15)
+    order = [event["properties"]["$ai_session_id"] for event in posthog.events]
+    assert order.index(log.session) < len(order) * 2 / 3

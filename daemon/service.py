@@ -81,6 +81,8 @@ PRUNE_SECONDS = 86_400.0
 """Between two looks for what no log refers to any more."""
 BACKLOG_EVENTS = 100
 """Events of the backlog on their way at which no more of it is read: one request, before what happens now is heard."""
+BACKLOG_PATIENCE = 5.0
+"""Seconds within which what is open in a session belongs to the backlog; what takes longer is left to the following."""
 _REGISTRY_SINCE = (2, 1, 100)
 _STORE_RETRY_SECONDS = 5.0
 WORK_SECONDS = 300.0
@@ -994,8 +996,15 @@ class Service:
         headway = self._backlog.headway()
         under_way = self._history_under_way()
         busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
+        soon = asyncio.get_running_loop().time() + BACKLOG_PATIENCE
+        settling = any(
+            active.due is not None and active.due <= soon
+            for name, active in self._active.items()
+            if name in self._backlog and not self._is_stopped(name)
+        )
         # What was refused, and waits for another to be taken, may do so for ever.
-        done = self._backlog.next is None and not (under_way and any(not isinstance(state, Stopped) for state in busy))
+        sending = under_way and any(not isinstance(state, Stopped) for state in busy)
+        done = self._backlog.next is None and not settling and not sending
         if done:
             stopped = self._settlement.waiting_of(self._backlog).keys() - under_way.keys()
             headway = replace(headway, stopped=headway.stopped + len(stopped))
@@ -1026,14 +1035,14 @@ class Service:
 
     def _history_under_way(self) -> Counter[str]:
         """Count, for each session of the backlog, the events that are on their way on a route that goes on."""
-
-        def is_stopped(name: str) -> bool:
-            active = self._active.get(name)
-            route = active.pipeline.route if active is not None else None
-            return route is not None and self._deliveries.is_stopped(route)
-
         waiting = self._settlement.waiting_of(self._backlog)
-        return Counter({name: number for name, number in waiting.items() if not is_stopped(name)})
+        return Counter({name: number for name, number in waiting.items() if not self._is_stopped(name)})
+
+    def _is_stopped(self, name: str) -> bool:
+        """Whether the route that a session's events take takes nothing until a person has changed something."""
+        active = self._active.get(name)
+        route = active.pipeline.route if active is not None else None
+        return route is not None and self._deliveries.is_stopped(route)
 
     async def _step_history(self, unit: Unit) -> None:
         active = self._active.get(unit.name)

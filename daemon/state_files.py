@@ -13,8 +13,7 @@ from daemon.lock import LOCK_NAME
 __all__ = ["remove_state"]
 
 # By name and not by place: a user may have made a folder of other things the state directory.
-_OURS = (LOCK_NAME, HEALTH_FILE, f".{HEALTH_FILE}.*", "store-exists", "state.db*", "events.db*")
-_OURS = (LOCK_NAME, "store-exists", "state.db*", "events.db*", "backfill-*.json")
+_OURS = (LOCK_NAME, HEALTH_FILE, f".{HEALTH_FILE}.*", "store-exists", "state.db*", "events.db*", "backfill-*.json")
 _LOCAL = "local"
 
 

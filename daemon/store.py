@@ -35,12 +35,11 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
+STORE_NAME = "state.db"
+"""What the file is called in the state directory."""
 SCHEMA_VERSION = 3
 IDENTITY_SLICES = 256
 """Into so many parts the settled table is cut where it has to be gone through as a whole: by its keys' first byte."""
-STORE_NAME = "state.db"
-"""What the file is called in the state directory."""
-SCHEMA_VERSION = 2
 _MARKER = "store-exists"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -284,9 +283,6 @@ class Store:
     def __init__(self, folder: Path, *, today: Callable[[], int] = _today, read_only: bool = False) -> None:
         self._today = today
         self._read_only = read_only
-        self._path = folder / "state.db"
-
-    def __init__(self, folder: Path) -> None:
         self._path = folder / STORE_NAME
         self._marker = folder / _MARKER
         self.lost = False

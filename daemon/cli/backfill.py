@@ -35,7 +35,7 @@ from daemon.service import DRAIN_SECONDS
 from daemon.sessions import LiveSessions
 from daemon.settings import APP_NAME, Settings
 from daemon.sinks import Sink
-from daemon.store import STORE_NAME, SettledReader
+from daemon.store import STORE_NAME, Store, StoreError
 
 __all__ = ["backfill"]
 
@@ -204,15 +204,17 @@ class _Job:
     @contextmanager
     def _claims(self) -> Iterator[Claims]:
         """Yield what is settled, also while a daemon runs."""
-        path = self._settings.state_dir / STORE_NAME
-        if not path.is_file():
+        folder = self._settings.state_dir
+        if not (folder / STORE_NAME).is_file():
             yield Claims()
             return
         try:
-            with closing(SettledReader(path)) as reader:
+            with closing(Store(folder, read_only=True)) as store, closing(store.reader()) as reader:
                 yield Claims(reader)
+        except StoreError as error:
+            raise fail(str(error)) from None
         except sqlite3.Error as error:
-            raise fail(f"{path} cannot be read ({error}); see `{APP_NAME} doctor`") from None
+            raise fail(f"{folder / STORE_NAME} cannot be read ({error}); see `{APP_NAME} doctor`") from None
 
     def say(self, found: Estimate) -> None:
         """Tell what there is to send."""

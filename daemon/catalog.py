@@ -81,11 +81,13 @@ class Opening:
         session: its id.
         cwd: its first working directory, or None where that is not known yet.
         at: the time of its first line, in milliseconds since the epoch, or None.
+        version: the version of the client that says its working directory, or None.
     """
 
     session: str
     cwd: str | None = None
     at: int | None = None
+    version: str | None = None
 
 
 class Catalog:
@@ -178,7 +180,7 @@ def opening(unit: Unit) -> Opening:
             except RecordError:
                 continue
             if isinstance(record, UserRecord | AssistantRecord | SystemRecord | AttachmentRecord) and record.cwd:
-                return Opening(session=unit.session, cwd=record.cwd, at=at)
+                return Opening(session=unit.session, cwd=record.cwd, at=at, version=record.version)
     return Opening(session=unit.session, at=at)
 
 

@@ -56,6 +56,12 @@ class Deliveries:
         delivery = self._deliveries.get(route)
         return delivery is not None and isinstance(delivery.state, Stopped)
 
+    def refusal(self) -> Stopped | None:
+        """Return why nothing is taken any more, where that holds for every route there is; else None."""
+        states = [delivery.state for delivery in self._deliveries.values()]
+        stopped = [state for state in states if isinstance(state, Stopped)]
+        return stopped[0] if stopped and len(stopped) == len(states) else None
+
     def overdue(self) -> str | None:
         """Name the route and what of it should have got on long ago; None if nothing should."""
         for route, delivery in self._deliveries.items():

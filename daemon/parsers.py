@@ -39,6 +39,7 @@ __all__ = [
     "looks_like_key",
     "one_line",
     "patterns",
+    "properties",
     "purpose",
     "seconds",
     "shown",
@@ -67,6 +68,7 @@ _MAX_PURPOSE_LENGTH = 200
 # Both may come with a repository; these go into every event, and are compared with every folder.
 _MAX_PROPERTIES_BYTES = 16 * 1024
 _MAX_PATTERNS_LENGTH = 16 * 1024
+_PROPERTIES_ADVICE = 'set a JSON object such as {"team": "web"}'
 # Below this a cut text says nothing and its marker is longer than what is kept.
 _MIN_ATTRIBUTE_LENGTH = 100
 
@@ -211,19 +213,26 @@ def seconds(value: object, _: Context) -> float:
 
 def json_object(value: object, context: Context) -> Mapping[str, Any]:
     """Read a JSON object, as text or as a table of TOML."""
-    advice = 'set a JSON object such as {"team": "web"}'
     try:
         # TOML knows dates and times, which go out as text, and infinities, which JSON has no word for.
         data = json.dumps(value, allow_nan=False, default=str) if isinstance(value, dict) else text(value, context)
-        properties = msgspec.json.decode(data)
-        msgspec.json.encode(properties)
+    except (ValueError, OverflowError, RecursionError):
+        raise ValueError(f"is not valid JSON; {_PROPERTIES_ADVICE}") from None
+    return properties(data)
+
+
+def properties(data: str, limit: int = _MAX_PROPERTIES_BYTES) -> Mapping[str, Any]:
+    """Read the JSON object *data*, of at most *limit* characters."""
+    try:
+        found = msgspec.json.decode(data)
+        msgspec.json.encode(found)
     except (ValueError, msgspec.MsgspecError, OverflowError, RecursionError):
-        raise ValueError(f"is not valid JSON; {advice}") from None
-    if not isinstance(properties, dict):
-        raise ValueError(f"is no JSON object; {advice}")  # noqa: TRY004
-    if len(data) > _MAX_PROPERTIES_BYTES:
-        raise ValueError(f"is larger than {_MAX_PROPERTIES_BYTES} bytes; set fewer or shorter properties")
-    return MappingProxyType(properties)
+        raise ValueError(f"is not valid JSON; {_PROPERTIES_ADVICE}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"is no JSON object; {_PROPERTIES_ADVICE}")  # noqa: TRY004
+    if len(data) > limit:
+        raise ValueError(f"is larger than {limit} bytes; set fewer or shorter properties")
+    return MappingProxyType(found)
 
 
 def _list(value: object, separators: str) -> list[str]:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from daemon.catalog import Opening, Unit
+from daemon.executions import NOTHING, Added
 from daemon.ledger import LineEnd
 from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.routing import Route, Routing, Ruling
@@ -222,6 +223,7 @@ class Pipeline:
             *first_start* counts, and no stored offset is lowered.
         has_main: whether a session id has a main log of its own in this folder.
         kept: who keeps files open that are not read to their end.
+        added: tells what commands add to the session now.
         settle: see SessionAccumulator.
         quiet: see SessionAccumulator.
     """
@@ -240,6 +242,7 @@ class Pipeline:
         again: bool = False,
         has_main: Callable[[str], bool] = lambda _session: False,
         kept: Kept | None = None,
+        added: Callable[[], Added] = lambda: NOTHING,
         settle: float | None = None,
         quiet: float | None = None,
     ) -> None:
@@ -260,6 +263,8 @@ class Pipeline:
         self._first_start = None if again else first_start
         self._has_main = has_main
         self._kept = kept
+        self._added = added
+        self._waiting: list[Trace] = []
         self._whole_inputs = routing.whole_inputs
         self._accumulator = SessionAccumulator(
             unit.session,
@@ -308,7 +313,7 @@ class Pipeline:
             self._read_metas(progress, now)
             self._read(progress, now, budget)
             if not progress.more:
-                self._admit(self._accumulator.poll(now), progress)
+                self._admit([*self._released(), *self._accumulator.poll(now)], progress)
         return progress
 
     @contextmanager
@@ -352,7 +357,7 @@ class Pipeline:
         """
         with self._step() as progress:
             self._read_metas(progress, now)
-            self._admit(self._accumulator.poll(now), progress)
+            self._admit([*self._released(), *self._accumulator.poll(now)], progress)
         return progress
 
     def end(self, now: float) -> Progress:
@@ -363,8 +368,9 @@ class Pipeline:
         """
         with self._step() as progress:
             self._read_metas(progress, now)
-            self._admit(self._accumulator.end(now), progress)
-            self._write_off(progress)
+            self._admit([*self._released(), *self._accumulator.end(now)], progress)
+            if not self._waiting:
+                self._write_off(progress)
         return progress
 
     def _write_off(self, progress: Progress) -> None:
@@ -409,7 +415,7 @@ class Pipeline:
     @property
     def idle(self) -> bool:
         """Whether the session waits for nothing but new lines."""
-        return self._accumulator.idle
+        return self._accumulator.idle and not self._waiting
 
     @property
     def last_version(self) -> str | None:
@@ -531,10 +537,22 @@ class Pipeline:
         return self._first_start is not None and at is not None and at < self._first_start and not self._trusted
 
     def _admit(self, spans: list[Span], progress: Progress) -> None:
+        waits = self._added().waits
         for span in spans:
+            if waits and isinstance(span, Trace):
+                self._waiting.append(span)
+                continue
             emission = self._trace(span) if isinstance(span, Trace) else self._happened(span)
             if emission is not None:
                 progress.emissions.append(emission)
+
+    def _released(self) -> list[Span]:
+        """Take the traces that have waited for a command's end, once it has come."""
+        if self._added().waits:
+            return []
+        released: list[Span] = [*self._waiting]
+        self._waiting.clear()
+        return released
 
     def _happened(self, span: _Happened) -> Emission | None:
         rest = span.rest
@@ -619,6 +637,8 @@ class Pipeline:
         if not self._is_owed(trace, ending) or (ending > 1 and span.scope == "turn"):
             return None
         identity = f"{trace}|{ending}"
+        if said := self._added().trace:
+            attribution = replace(attribution, properties={**attribution.properties, **said})
         event = events.build(
             span,
             attribution,
@@ -645,7 +665,8 @@ class Pipeline:
             if self.frozen is None or (self.frozen.host, self.frozen.key) != (route.host, route.fingerprint):
                 self.frozen = self._routing.freeze(self._opening(), ruling, self.frozen)
             self._route = route
-            self._attribution = self._routing.attribution(self.frozen, ruling)
+            attribution = self._routing.attribution(self.frozen, ruling)
+            self._attribution = replace(attribution, properties={**attribution.properties, **self._added().properties})
         return self._attribution
 
     def _rule(self) -> Ruling:

@@ -36,6 +36,7 @@ from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, 
 from daemon.deliveries import Deliveries, MakeDelivery
 from daemon.delivery import BackingOff
 from daemon.delivery import Settled as Outcome
+from daemon.executions import Executions
 from daemon.health import Health
 from daemon.health import Unread as UnreadLog
 from daemon.liveness import Liveness
@@ -44,7 +45,7 @@ from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.pruning import Forgettable, Kept, forgetting
 from daemon.routing import Held, Route, Routing, Ruling
-from daemon.sessions import LiveSessions
+from daemon.sessions import LiveSessions, keeps_registry
 from daemon.settlement import Settlement, marks_by_path, owed_by_unit
 from daemon.sinks import Stopped
 from daemon.store import Commit, FileMark, HeldSession, Store
@@ -84,6 +85,8 @@ BACKLOG_EVENTS = 100
 BACKLOG_PATIENCE = 5.0
 """Seconds within which what is open in a session belongs to the backlog; what takes longer is left to the following."""
 _REGISTRY_SINCE = (2, 1, 100)
+YOUNG_SECONDS = 3.0
+"""Age up to which a session is not read while a command runs that may yet say it is its own."""
 _STORE_RETRY_SECONDS = 5.0
 WORK_SECONDS = 300.0
 """What one piece of work in a thread may take: a file system that hangs takes longer."""
@@ -133,6 +136,8 @@ class Service:
             lowered by it.
         desk: where a running service is asked to send history.
         backlog: counts how far the sessions in it are.
+        executions: the commands that `exec` runs.
+        only_named: follow no sessions but those of commands.
     """
 
     def __init__(
@@ -148,6 +153,8 @@ class Service:
         again: bool = False,
         desk: BackfillDesk | None = None,
         backlog: Backlog | None = None,
+        executions: Executions | None = None,
+        only_named: bool = False,
     ) -> None:
         # By their real paths, once: hints and sweeps must name a file alike, however the user reaches it.
         self._roots = list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
@@ -168,6 +175,11 @@ class Service:
         self._desk = desk
         self._backlog = backlog or Backlog()
         self._backlog_id: str | None = None
+        self._executions = executions or Executions(None)
+        self._only_named = only_named
+        self._executions_seen = 0
+        self._young: set[str] = set()
+        self._drain_seconds = DRAIN_SECONDS
         self._active: dict[str, _Active] = {}
         self._queue: dict[str, dict[str, None]] = {}
         self._unsorted: set[str] = set()
@@ -253,12 +265,14 @@ class Service:
         finally:
             await self._close()
 
-    def stop(self, *, replaced: bool = False) -> None:
+    def stop(self, *, replaced: bool = False, drain: float = DRAIN_SECONDS) -> None:
         """Begin to shut down.
 
         Args:
             replaced: whether another service takes over in this process, so that the service manager sees no end.
+            drain: seconds to deliver what was read.
         """
+        self._drain_seconds = drain
         if replaced:
             self._replaced = True
             self._notifier.reloading()
@@ -310,7 +324,7 @@ class Service:
 
     async def _close(self) -> None:
         try:
-            await self._deliveries.aclose(DRAIN_SECONDS)
+            await self._deliveries.aclose(self._drain_seconds)
         finally:
             try:
                 await self._write(self._settlement.commit)
@@ -403,10 +417,13 @@ class Service:
                 self._forget_path(path)
 
     def _enqueue(self, unit: Unit) -> None:
-        if unit.name in self._held:
+        if unit.name in self._held or not self._follows(unit):
             return
         self._queue.setdefault(unit.folder, {})[unit.name] = None
         self._wake.set()
+
+    def _follows(self, unit: Unit) -> bool:
+        return not self._only_named or self._executions.names(unit.session)
 
     def _enqueue_all(self, units: Iterable[Unit]) -> None:
         """Enqueue what was found at once, in whatever order."""
@@ -423,8 +440,12 @@ class Service:
         self._queue[unit.folder] = {unit.name: None, **self._queue.get(unit.folder, {})}
 
     async def _first_sweep(self) -> None:
+        await self._in_reader(self._executions.refresh)
         changed, _ = await self._in_reader(self._sweep.full)
-        await self._stored(self._store.release)
+        self._executions.close(self._executions.ended)
+        if not self._only_named:
+            # Those that still have to wait are found again; who looks at few sessions must not forget the others.
+            await self._stored(self._store.release)
         known = self._store.files()
         found = [(path, file.device, file.inode) for path, file in self._sweep.files.items()]
         self._settlement.marks.update(marks_by_path(found, known))
@@ -436,7 +457,7 @@ class Service:
             for name in gone:
                 del self._owed[name]
         # With the sessions that hints have named meanwhile, so that these are put in order with the others.
-        unread = [unit for unit in self._catalog.units.values() if self._has_work(unit)]
+        unread = [unit for unit in self._catalog.units.values() if self._follows(unit) and self._has_work(unit)]
         newest = {unit.folder: 0 for unit in unread}
         for unit in unread:
             newest[unit.folder] = max(newest[unit.folder], self._touched(unit))
@@ -499,6 +520,7 @@ class Service:
                 await self._look_at_held()
                 self._reopen_owing()
                 self._retry_unreadable()
+            await self._look_at_executions()
             self._end_sessions(now)
             await self._write(self._settlement.commit)
             await self._tend_backlog()
@@ -518,6 +540,50 @@ class Service:
                 del self._unreadable[name]
             else:
                 self._enqueue(unit)
+
+    async def _look_at_executions(self) -> None:
+        """Take up sessions that turn out to be a command's, end those whose command has ended, and say what is done."""
+        for unit in [self._catalog.units[name] for name in self._young if name in self._catalog.units]:
+            self._enqueue(unit)
+        self._young.clear()
+        await self._in_reader(self._executions.refresh)
+        if self._executions.version != self._executions_seen:
+            self._executions_seen, ended = self._executions.version, self._executions.ended
+            # The command's processes are gone: whatever they wrote is found by this.
+            changed, gone = await self._in_reader(self._sweep.full)
+            self._executions.close(ended)
+            self._found(changed)
+            self._gone(gone)
+            for unit in [each for each in self._catalog.units.values() if self._executions.names(each.session)]:
+                self._enqueue(unit)
+        await self._remove_executions()
+
+    async def _remove_executions(self) -> None:
+        """Remove the files of commands of which everything is delivered."""
+        ended = self._executions.ended
+        if not ended:
+            return
+        units = self._catalog.units.values()
+        waiting = {unit.session for unit in units if self._executions.names(unit.session) and not self._is_done(unit)}
+        for name, sessions in ended.items():
+            if waiting.isdisjoint(sessions) and all(map(self._executions.is_over, sessions)):
+                try:
+                    await self._in_reader(partial(self._executions.remove, name))
+                except OSError as error:
+                    _log.warning("execution_kept", path=name, reason=error.strerror, action="trying again")
+
+    def _is_done(self, unit: Unit) -> bool:
+        """Whether nothing of a session that has ended is left to be delivered."""
+        active = self._active.get(unit.name)
+        if unit.name in self._queue.get(unit.folder, ()) or unit.name == self._reading or unit.name in self._owed:
+            return False
+        if active is None:
+            return not any(map(self._is_unread, unit.paths))
+        return active.ended and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
+
+    def refusal(self) -> Stopped | None:
+        """Return why nothing can be delivered until a person changes something; None where something can."""
+        return self._deliveries.refusal()
 
     def _end_sessions(self, now: float) -> None:
         running = self._live.running()
@@ -544,16 +610,18 @@ class Service:
         return unlikely and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
 
     def _has_ended(self, active: _Active, running: frozenset[str], now: float) -> bool:
-        if active.pipeline.unit.session in running:
+        session = active.pipeline.unit.session
+        if session in running or self._executions.of(session).waits:
             return False
+        if self._executions.is_over(session):
+            return True
         # What lies untouched for long is not made to wait because it was read only now.
         touched = self._touched(active.pipeline.unit)
         if not touched:
             # All of it was deleted, if nothing takes its place soon.
             return now - active.heard_at >= min(GONE_SECONDS, self._timeout)
         quiet = max(now - active.heard_at, time.time() - touched / 1e9)
-        keeps_registry = self._live.has_registry and _version(active.pipeline.last_version) >= _REGISTRY_SINCE
-        if active.seen_running or keeps_registry:
+        if active.seen_running or (self._live.has_registry and keeps_registry(active.pipeline.last_version)):
             return quiet >= min(GONE_SECONDS, self._timeout)
         return quiet >= self._timeout
 
@@ -671,7 +739,7 @@ class Service:
         try:
             if active is None:
                 if not await self._foresee(unit):
-                    return unit.name not in self._held
+                    return unit.name not in self._held and unit.name not in self._young
                 active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
             pipeline = active.pipeline
             self._reading = unit.name
@@ -702,6 +770,7 @@ class Service:
             return True
         self._caught_up(unit)
         ended = not active.ended and self._has_ended(active, self._live.running(), loop.time())
+        finish = finish and not self._executions.of(unit.session).waits
         if ended or (finish and unit.session not in self._live.running()):
             active.ended = True
             await self._conclude(active, pipeline.end)
@@ -783,6 +852,7 @@ class Service:
             again=self._again or unit.name in self._backlog,
             has_main=partial(self._catalog.has_main, unit.folder),
             kept=self._unread,
+            added=partial(self._executions.of, unit.session),
         )
 
     async def _hand_over(self, active: _Active, progress: Progress) -> None:
@@ -822,7 +892,8 @@ class Service:
                     many = max(ACTIVE_SESSIONS, 2 * len(self._active))
         settled = await self._deliveries.flush()
         await self._write(self._settlement.commit)
-        return settled and not (left or self._held or self._unreadable or self._settlement.waiting)
+        await self._remove_executions()
+        return settled and not (left or self._young or self._held or self._unreadable or self._settlement.waiting)
 
     async def _forget_settled(self, but: Container[str]) -> None:
         """Drop the sessions from memory of which everything is read and settled; *but* those are not read yet."""
@@ -840,12 +911,31 @@ class Service:
         """
         self._reading = unit.name
         began = await self._in_reader(partial(opening, unit))
+        if self._is_young(unit, began) and await self._in_reader(self._may_be_named(unit)):
+            self._young.add(unit.name)
+            return False
         if began.cwd is None:
             return True
         ruling = await self._in_reader(self._rule(unit.name, began))
         self._tell_warnings(ruling.project.warnings)
         self._foreseen[unit.name] = ruling.route
         return self._stalled_on(unit.name) is None
+
+    def _is_young(self, unit: Unit, began: Opening) -> bool:
+        return (
+            unit.name not in self._routes
+            and began.at is not None
+            and abs(time.time() - began.at / 1000) < YOUNG_SECONDS
+        )
+
+    def _may_be_named(self, unit: Unit) -> Callable[[], bool]:
+        """Return what finds out whether a command that runs may be about to say that *unit* is one of its sessions."""
+
+        def look() -> bool:
+            self._executions.refresh()
+            return self._executions.any_runs and not self._executions.names(unit.session)
+
+        return look
 
     def _rule(self, name: str, began: Opening) -> Callable[[], Ruling]:
         frozen, restraint = self._routes.get(name), self._restraints.get(name, UNRESTRAINED)
@@ -1149,7 +1239,3 @@ def _was_deleted(log: str, inhabited: set[str]) -> bool:
     place = classify(log)
     assert place is not None
     return is_missing(log) and (not is_missing(place.folder) or str(Path(place.folder).parent) in inhabited)
-
-
-def _version(text: str | None) -> tuple[int, ...]:
-    return tuple(int(part) for part in (text or "").split(".")[:3] if part.isdigit())

@@ -18,7 +18,9 @@ import msgspec
 
 from daemon.claude_settings import UnreadableFileError, read_regular
 
-__all__ = ["LiveSessions"]
+__all__ = ["LiveSessions", "keeps_registry"]
+
+_REGISTRY_SINCE = (2, 1, 100)
 
 # A record is some hundred bytes; a folder holds one for each running client.
 _MAX_RECORD_BYTES = 64 * 1024
@@ -62,6 +64,11 @@ class _Process:
     ticks: int
 
 
+def keeps_registry(version: str | None) -> bool:
+    """Whether a client of this version keeps a registry; one whose version is not known does not."""
+    return tuple(int(part) for part in (version or "").split(".")[:3] if part.isdigit()) >= _REGISTRY_SINCE
+
+
 class LiveSessions:
     """The live sessions of the clients that use *config_dirs*. For one thread at a time."""
 
@@ -75,7 +82,11 @@ class LiveSessions:
         return any(folder.is_dir() for folder in self._folders)
 
     def running(self) -> frozenset[str]:
-        """Return the ids of the sessions that run now.
+        """Return the ids of the sessions that run now."""
+        return frozenset(session for _, session in self.processes())
+
+    def processes(self) -> frozenset[tuple[int, str]]:
+        """Return the processes that run now, each with the id of its session.
 
         Files are read again only when they changed; whether their processes live is asked each time. Files that are
         not of the registry, or not readable, name nobody; one that is half written says what it said before.
@@ -86,10 +97,11 @@ class LiveSessions:
                 if (found := self._look(entry)) is not None:
                     known[entry.path] = found
         self._known = known
+        records = [(item.record, Path(path)) for path, item in known.items() if item.record is not None]
         return frozenset(
-            item.record.sessionId
-            for path, item in known.items()
-            if item.record and _is_running(item.record, Path(path))
+            (pid, record.sessionId)
+            for record, path in records
+            if (pid := _pid(record, path)) is not None and _is_running(record, pid)
         )
 
     def _look(self, entry: os.DirEntry[str]) -> _Known | None:
@@ -122,10 +134,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _is_running(record: _Record, path: Path) -> bool:
+def _pid(record: _Record, path: Path) -> int | None:
     pid = record.pid if isinstance(record.pid, int) and not isinstance(record.pid, bool) else _digits(path.stem)
-    if pid is None or pid <= 0:
-        return False
+    return pid if pid is not None and pid > 0 else None
+
+
+def _is_running(record: _Record, pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:

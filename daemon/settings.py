@@ -666,7 +666,8 @@ def _read_claude_settings(folders: Iterable[Path], reading: _Reading) -> Iterato
 
 def _unknown_variables(names: Iterable[str], label: str = "environment") -> Iterator[str]:
     """Warn of a misspelled variable: left unsaid, a privacy setting would seem to hold."""
-    known = [setting.variable for setting in SETTINGS]
+    # The second is no setting: `exec` gives it to the command it runs.
+    known = [*(setting.variable for setting in SETTINGS), "POSTHOG_LLMA_PROPERTIES_FILE"]
     for name in sorted(names):
         if name.startswith("POSTHOG_LLMA_") and name not in known:
             guess = difflib.get_close_matches(name, known, n=1)

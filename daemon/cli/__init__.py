@@ -21,6 +21,7 @@ _VERBS = {
     "config": "Show, check and change the settings.",
     "demo": "Watch a sample session become a trace; nothing leaves this machine.",
     "doctor": "Check everything the daemon needs, with a hint for what is wrong.",
+    "exec": "Run a command and deliver the sessions it begins, as in CI.",
     "install": "Run the daemon as a service of this user.",
     "login": "Write the project's key and host to config.toml, after checking them.",
     "logs": "Show the log of the service.",
@@ -55,10 +56,11 @@ class _Verbs(click.Group):
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="posthog-llma-daemon")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Follow Claude Code sessions and deliver them to PostHog LLM Analytics."""
-    # Whatever this process writes holds prompts and code.
-    os.umask(0o077)
+    # Whatever this process writes holds prompts and code. What it runs for the user has the user's umask.
+    ctx.obj = os.umask(0o077)
 
 
 def run_main() -> None:

@@ -18,6 +18,7 @@ from daemon.backfill_request import BackfillDesk
 from daemon.backlog import Backlog
 from daemon.delivery import Delivery
 from daemon.delivery import Settled as Outcome
+from daemon.executions import Executions
 from daemon.health import Health
 from daemon.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
 from daemon.notify import Notifier
@@ -188,6 +189,7 @@ def build_service(
     session_timeout: float | None = None,
     desk: BackfillDesk | None = None,
     backlog: Backlog | None = None,
+    only_named: bool = False,
 ) -> Service:
     """Put a service together.
 
@@ -204,6 +206,7 @@ def build_service(
         session_timeout: in place of the configured one, in seconds.
         desk: see `Service`.
         backlog: see `Service`.
+        only_named: see `Service`.
     """
 
     def make_delivery(route: Route, settle: Callable[[Sequence[Outcome]], Awaitable[None]]) -> Delivery:
@@ -225,4 +228,7 @@ def build_service(
         again=again,
         desk=desk,
         backlog=backlog,
+        # What goes to PostHog is what they tell of, and done only when it is there.
+        executions=Executions(settings.state_dir) if purpose == "send" else None,
+        only_named=only_named,
     )

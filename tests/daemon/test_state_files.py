@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from daemon.executions import FOLDER, Notice
 from daemon.lock import StateLock, prepare_state_dir
 from daemon.sinks.local import events_path
 from daemon.state_files import remove_state
@@ -21,6 +22,8 @@ def test_nothing_is_left_of_a_state_directory(tmp_path: Path) -> None:
     events_path(folder).touch()
     (folder / "status.json").touch()
     (folder / ".status.json.half").touch()
+    with Notice(folder, {}):
+        (folder / FOLDER / ".1.json.half").touch()
     assert remove_state(folder) == []
     assert not folder.exists()
     assert remove_state(folder) == []

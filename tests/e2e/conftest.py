@@ -30,6 +30,14 @@ def observation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return asyncio.run(observe(client, tmp_path_factory.mktemp(request.param)))
 
 
+@pytest.fixture(params=["current", "old"])
+def client(request: pytest.FixtureRequest) -> Client:
+    found = _client(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
 @pytest.fixture
 def run(observation: Observation, scenario: str) -> Run:
     return observation.runs[scenario]

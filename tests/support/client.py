@@ -216,7 +216,14 @@ class Client:
 
 
 def start_client(
-    client: Client, prompt: str, *options: str, name: str, workspace: Workspace, cwd: Path, api_url: str
+    client: Client,
+    prompt: str,
+    *options: str,
+    name: str,
+    workspace: Workspace,
+    cwd: Path,
+    api_url: str,
+    **variables: str,
 ) -> AbstractAsyncContextManager[Child]:
     """Run a client in print mode with one prompt, talking to nobody but the given API; it prints its result as JSON.
 
@@ -232,6 +239,7 @@ def start_client(
             DISABLE_TELEMETRY="1",
             DISABLE_ERROR_REPORTING="1",
             DISABLE_AUTOUPDATER="1",
+            **variables,
         ),
         cwd=cwd,
         output=workspace.output,

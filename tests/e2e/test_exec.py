@@ -1,0 +1,58 @@
+"""`exec` around the real client, driven by a scripted API, as a CI job runs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.capture_server import CaptureServer
+from tests.support.client import Client, Workspace, start_client
+from tests.support.messages_api import MessagesApi
+from tests.support.processes import ROOT, environment
+from tests.support.scenarios import SCRIPTS
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("script", ["plain", "parallel", "foreground"])
+async def test_all_of_the_commands_session_is_there_when_exec_has_ended(
+    client: Client, tmp_path: Path, script: str
+) -> None:
+    workspace = Workspace(tmp_path / "machine")
+    verdict = """; status=$?; echo '{"verdict": "approve"}' > "$POSTHOG_LLMA_PROPERTIES_FILE"; exit $status"""
+    shell = ("sh", "-c", '"$@"' + verdict, "sh")
+    wrapped = replace(
+        client,
+        command=(sys.executable, "-m", "daemon.cli", "exec", "--property", "pr=123", "--", *shell, *client.command),
+    )
+    async with CaptureServer() as posthog:
+        with MessagesApi(SCRIPTS) as api:
+            variables = {name: value for name, value in environment(workspace, posthog.url).items() if "LLMA" in name}
+            async with start_client(
+                wrapped,
+                f"Do what is to be done. [[{script}]]",
+                name="exec",
+                workspace=workspace,
+                cwd=workspace.work,
+                api_url=api.url,
+                PYTHONPATH=str(ROOT),
+                POSTHOG_API_KEY="phc_test",
+                POSTHOG_HOST=posthog.url,
+                **variables,
+            ) as child:
+                assert await child.wait(90) == 0, child.stderr
+                assert child.stderr == ""
+                session = json.loads(child.stdout)["session_id"]
+            answers = [answer for answer in api.answers if answer.kind in ("main", "subagent")]
+        assert posthog.violations == []
+    assert len(posthog.events_by_uuid) == len(posthog.events)
+    mine = [event for event in posthog.events if event["properties"]["$ai_session_id"] == session]
+    sent = {event["properties"]["$ai_span_id"] for event in mine if event["event"] == "$ai_generation"}
+    assert {answer.message_id for answer in answers} <= sent
+    assert {event["properties"]["pr"] for event in mine} == {"123"}
+    assert [event["properties"]["verdict"] for event in mine if event["event"] == "$ai_trace"] == ["approve"]
+    assert not any("verdict" in event["properties"] for event in mine if event["event"] != "$ai_trace")

@@ -924,6 +924,7 @@ class Service:
     def _is_young(self, unit: Unit, began: Opening) -> bool:
         return (
             unit.name not in self._routes
+            and unit.name not in self._backlog
             and began.at is not None
             and abs(time.time() - began.at / 1000) < YOUNG_SECONDS
         )

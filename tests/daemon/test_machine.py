@@ -105,8 +105,10 @@ class Machine(RuleBasedStateMachine):
 
     def _least(self, name: str) -> int:
         """How much of a log has to stay so that it can be known again: behind what was put in front, its first line."""
-        first = next(end for history in self.histories.values() for end, _ in history.times.get(name, ()))
-        return min(first, self.sizes[name]) if self.inserted[name] else 0
+        return min(self._first_line(name), self.sizes[name]) if self.inserted[name] else 0
+
+    def _first_line(self, name: str) -> int:
+        return next(end for history in self.histories.values() for end, _ in history.times.get(name, ()))
 
     def _written(self, *, doomed: bool = False) -> list[str]:
         return [name for name, size in self.sizes.items() if size and (doomed or not self._is_doomed(name))]
@@ -144,7 +146,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), in_place=st.booleans(), another_line=st.booleans())
     def write_anew(self, data: st.DataObject, *, in_place: bool, another_line: bool) -> None:
         name = self._pick(data, self._written())
-        if another_line:
+        if another_line and self.sizes[name] >= self._first_line(name):
             # Every line stands elsewhere then.
             self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
         if in_place:

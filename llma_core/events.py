@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 _LIBRARY = "posthog-llma-daemon"
+_PLACES = 100
+"""Places whose common properties are kept."""
 
 AI_EVENT_LIMIT = 7_864_320
 """Largest event for the AI batch path, in bytes: 7.5 MiB, under its limit of 8 MiB with room for a proxy's changes."""
@@ -123,6 +125,7 @@ class Attribution:
         purpose: POSTHOG_AI_PURPOSE.
         properties: the user's own properties; refused names must have been taken out.
         explain: whether events note what was done to their properties.
+        shared: what events of one place have in common, as it leaves; kept while the settings hold.
     """
 
     distinct_id: str
@@ -133,6 +136,9 @@ class Attribution:
     purpose: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     explain: bool = False
+    shared: dict[tuple[str | None, ...], dict[str, Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
 
 def refused_properties(names: Iterable[str]) -> frozenset[str]:
@@ -221,17 +227,20 @@ def build(
             event_name, at = "$ai_trace", span.first_at
         case _:
             assert_never(span)
-    properties = _properties(span, attribution, repository)
-    changes: list[Change] | None = None
-    if attribution.explain:
-        everything = replace(attribution, policy=replace(attribution.policy, level="full"))
-        changes = _withheld(_properties(span, everything, repository), properties, attribution.policy.level)
     event: dict[str, Any] = {"event": event_name, "uuid": uuid, "distinct_id": attribution.distinct_id}
     # Without a time of its own an event would get the receiver's, and another one each time it is sent.
     timestamp = _time(at) or _time(span.context.near)
     if timestamp is not None:
         event["timestamp"] = timestamp
-    event["properties"] = attribution.policy.release(properties, ids=_IDS, changes=changes)
+    changes: list[Change] | None = None
+    if attribution.explain:
+        properties = _properties(span, attribution, repository)
+        everything = replace(attribution, policy=replace(attribution.policy, level="full"))
+        changes = _withheld(_properties(span, everything, repository), properties, attribution.policy.level)
+        event["properties"] = attribution.policy.release(properties, ids=_IDS, changes=changes)
+    else:
+        own = attribution.policy.release_at_once(_own(span, attribution), ids=_IDS)
+        event["properties"] = {**own, **_shared(span.context, attribution, repository)}
     body = msgspec.json.encode(event)
     return fit(
         CaptureEvent(name=event_name, uuid=uuid, identity=name, body=body, changes=tuple(changes or ())),
@@ -243,22 +252,46 @@ def _properties(
     span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution, repository: str | None
 ) -> dict[str, Any]:
     """Return what the level lets leave, not yet scrubbed and cut; None stands for what is not known."""
+    own = _own(span, attribution)
+    return {**own, **_common(span.context, attribution, repository), **attribution.properties}
+
+
+def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution) -> dict[str, Any]:
+    """Return what *span* alone says."""
     match span:
         case Generation():
-            properties = _generation(span, attribution)
+            return _generation(span, attribution)
         case ApiFailure():
-            properties = _failure(span, attribution)
+            return _failure(span, attribution)
         case ToolCall():
-            properties = _tool_call(span, attribution)
+            return _tool_call(span, attribution)
         case Compaction():
-            properties = _compaction(span, attribution)
+            return _compaction(span, attribution)
         case Trace():
-            properties = _trace(span, attribution)
+            return _trace(span, attribution)
         case _:
             assert_never(span)
-    properties |= _common(span.context, attribution, repository)
-    properties |= attribution.properties
-    return properties
+
+
+def _shared(context: Context, attribution: Attribution, repository: str | None) -> dict[str, Any]:
+    """Return what all events of the same place say, as it leaves; worked out once for each place."""
+    place = (
+        context.cwd,
+        context.agent,
+        context.branch,
+        context.version,
+        context.entrypoint,
+        context.permission_mode,
+        context.effort,
+        repository,
+    )
+    shared = attribution.shared.get(place)
+    if shared is None:
+        if len(attribution.shared) >= _PLACES:
+            attribution.shared.clear()
+        said = {**_common(context, attribution, repository), **attribution.properties}
+        shared = attribution.shared[place] = attribution.policy.release(said, ids=_IDS)
+    return shared
 
 
 def _withheld(everything: Mapping[str, Any], properties: Mapping[str, Any], level: ContentLevel) -> list[Change]:
@@ -355,7 +388,6 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
     prompt = context.prompt if policy.conversation else None
     given, exact = _input(span, attribution)
     tools = span.request.tools if span.request is not None and attribution.input_mode == "full" else None
-    answer = policy.blocks(span.output)
     parameters = {
         "max_tokens": span.max_tokens,
         "thinking": msgspec.Raw(span.thinking) if span.thinking else None,
@@ -374,11 +406,11 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
         "$ai_stop_reason": span.stop_reason,
         "$ai_input": given,
         "$ai_tools": policy.tool_definitions(tools),
-        "$ai_output_choices": [{"role": "assistant", "content": answer}] if answer else None,
+        "$ai_output_choices": policy.answer(span.output),
         # One name of the list must not look like two.
         "$ai_tools_called": ",".join(tool.replace(",", "_") for tool in span.tools_called),
         "$ai_tool_call_count": len(span.tools_called),
-        "$ai_model_parameters": parameters or None,
+        "$ai_model_parameters": msgspec.Raw(msgspec.json.encode(parameters)) if parameters else None,
         "$ai_user_prompt": prompt,
         "$ai_trace_name": _trace_name(context, attribution),
         "$ai_is_error": False,
@@ -390,7 +422,7 @@ def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
     }
 
 
-def _input(span: Generation, attribution: Attribution) -> tuple[list[dict[str, Any]] | None, bool | None]:
+def _input(span: Generation, attribution: Attribution) -> tuple[list[Any] | None, bool | None]:
     """Return what the model was given, as far as it may leave, and whether that is all of it as it was sent.
 
     The second is None where that is not claimed: there is no input, or only a part of it was asked for.

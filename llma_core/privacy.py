@@ -3,23 +3,29 @@
 The order is: drop what the level forbids, scrub secrets, cut, so that nothing forbidden is looked at and no half of
 a secret stays. The first is done where content is asked for; the other two for all properties of an event at once, in
 `Policy.release`, so that none can be forgotten. Until then what will be cut is a `ToolContent` or a `TraceName`.
+
+Most content needs none of this, and stays as it was logged, JSON that nobody decodes: a `Logged` until it is released,
+and mostly after that. See `_as_logged`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, assert_never
 
 import msgspec
 
-from llma_core.redaction import scrub, scrub_member
+from llma_core.memo import Memo
+from llma_core.redaction import hides_text, is_clean, is_telling, scrub, scrub_member
 from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = [
     "Change",
     "ContentLevel",
+    "Logged",
+    "LoggedMessage",
     "Policy",
     "ToolContent",
     "TraceName",
@@ -62,6 +68,47 @@ class TraceName:
     words: str
 
 
+class Logged(msgspec.Struct, frozen=True, gc=False):
+    """Content as it was logged, and the policy it leaves under. What is to be done about it is done at its release.
+
+    Attributes:
+        policy: what holds.
+        kind: `block` of a message; `words` of a message, a string; a tool's `value`; a list of tools' `definitions`.
+        raw: JSON.
+    """
+
+    policy: Policy
+    kind: Literal["block", "words", "value", "definitions"]
+    raw: bytes
+
+    def opened(self) -> Any:
+        """Return it decoded, as far as its policy's level allows; None if it cannot be read."""
+        value = _decode(self.raw)
+        match self.kind:
+            case "block":
+                return self.policy.opened_block(value)
+            case "words":
+                return value
+            case "value":
+                return None if value is None else ToolContent(_plain(value))
+            case "definitions":
+                return None if value is None else _plain(value)
+            case _:
+                assert_never(self.kind)
+
+
+class LoggedMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message whose content is as it was logged.
+
+    Attributes:
+        role: whose it is.
+        content: its words or its blocks.
+    """
+
+    role: str
+    content: Logged | list[Logged]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What was done to a property before it left.
@@ -87,6 +134,10 @@ def characters(value: Any) -> int:
         return characters(value.value)
     if isinstance(value, TraceName):
         return min(len(value.words), _NAME_CHARACTERS)
+    if isinstance(value, Logged):
+        return characters(value.opened())
+    if isinstance(value, LoggedMessage):
+        return characters(value.role) + characters(value.content)
     if isinstance(value, list):
         return sum(map(characters, value))
     if isinstance(value, dict):
@@ -184,7 +235,7 @@ class Policy:
         """Return what a trace is called; None if that is nothing or may not leave."""
         return TraceName(words) if words and self.conversation else None
 
-    def messages(self, messages: Sequence[InputMessage]) -> list[dict[str, Any]] | None:
+    def messages(self, messages: Sequence[InputMessage]) -> list[LoggedMessage] | None:
         """Return what the model was given, as far as it may leave; None if nothing of it may or there is nothing."""
         if not self.conversation:
             return None
@@ -193,15 +244,20 @@ class Policy:
             if message.origin in ("agent_prompt", "command_output", "notification") and not self.tools:
                 # A tool's input that another model wrote, what a program printed, what a task was told to report.
                 continue
-            content = _decode(message.content)
-            if isinstance(content, list):
-                content = [self._block(block) for block in content]
-            elif not isinstance(content, str):
-                continue
-            kept.append({"role": message.role, "content": content})
+            content = self._content(message.content)
+            if content is not None:
+                kept.append(LoggedMessage(message.role, content))
         return kept or None
 
-    def request(self, request: Request) -> list[dict[str, Any]] | None:
+    def _content(self, data: bytes) -> Logged | list[Logged] | None:
+        if data.startswith(b'"'):
+            return Logged(self, "words", data)
+        try:
+            return [Logged(self, "block", bytes(block)) for block in _decode_list(data)]
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+
+    def request(self, request: Request) -> list[LoggedMessage] | None:
         """Return a request's system prompt and messages; None if they are not known, or not all of them may leave.
 
         What the client put into them (files, a hook's or a command's output, reports of tasks) stands there as text
@@ -210,42 +266,39 @@ class Policy:
         if not self.tools or request.messages is None:
             return None
         messages = (
-            {"role": message.role, "content": [self._block(_decode(block)) for block in message.blocks]}
+            LoggedMessage(message.role, [Logged(self, "block", block) for block in message.blocks])
             for message in request.messages
         )
         return [*self.system(request), *messages]
 
-    def system(self, request: Request) -> list[dict[str, Any]]:
+    def system(self, request: Request) -> list[LoggedMessage]:
         """Return a request's system prompt as the message that it is shown as; nothing if it may not leave."""
         if not self.conversation or not request.system:
             return []
-        return [{"role": "system", "content": [self._block(_decode(block)) for block in request.system]}]
+        return [LoggedMessage("system", [Logged(self, "block", block) for block in request.system])]
 
-    def tool_definitions(self, definitions: bytes | None) -> list[Any] | None:
+    def tool_definitions(self, definitions: bytes | None) -> Logged | list[Any] | None:
         """Return the tools that a request offers: they are no tool's input or output. At `metadata` only their names.
 
         None if there are none.
         """
         value = _decode(definitions) if definitions is not None else None
-        if not isinstance(value, list):
+        if not isinstance(value, list) or definitions is None:
             return None
         if self.conversation:
-            return [_plain(item) for item in value] or None
+            return Logged(self, "definitions", definitions) if value else None
         names = (item.get("name") for item in value if isinstance(item, dict))
         return [{"name": name} for name in names if isinstance(name, str)] or None
 
-    def blocks(self, blocks: Sequence[ContentBlock]) -> list[Any] | None:
-        """Return an answer's blocks, as far as they may leave; None if nothing of it may or there is nothing."""
-        if not self.conversation:
+    def answer(self, blocks: Sequence[ContentBlock]) -> list[LoggedMessage] | None:
+        """Return an answer's one message, as far as it may leave; None if nothing of it may or there is nothing."""
+        if not self.conversation or not blocks:
             return None
-        return [self._block(_decode(block.raw)) for block in blocks] or None
+        return [LoggedMessage("assistant", [Logged(self, "block", block.raw) for block in blocks])]
 
-    def tool_value(self, data: bytes | None) -> Any:
-        """Return a tool's input or result as ToolContent; None if there is none or it may not leave."""
-        if data is None or not self.tools:
-            return None
-        value = _plain(_decode(data))
-        return None if value is None else ToolContent(value)
+    def tool_value(self, data: bytes | None) -> Logged | None:
+        """Return a tool's input or result; None if there is none or it may not leave."""
+        return None if data is None or not self.tools else Logged(self, "value", data)
 
     def tool_text(self, data: bytes | None) -> ToolContent | None:
         """Return the words of a tool's result; None if there are none or they may not leave."""
@@ -273,7 +326,32 @@ class Policy:
                 released[key] = said
         return released
 
-    def _block(self, block: Any) -> Any:
+    def release_at_once(self, properties: Mapping[str, Any], *, ids: Container[str] = ()) -> dict[str, Any]:
+        """Return what `release` does: short strings are looked at all at once, long ones and content once and for all.
+
+        Most events hold nothing to be scrubbed; here they do not pay for it string by string.
+        """
+        released: dict[str, Any] = {}
+        words: list[str] = []
+        way = _Way(self, None)
+        for key, value in properties.items():
+            kind = type(value)
+            if kind is TraceName or (kind is str and len(value) > _SHORT_WORDS and key not in ids):
+                released[key] = msgspec.Raw(_released_words(self, value))
+            elif kind is str:
+                released[key] = value
+                if key not in ids:
+                    words.append(value)
+            elif kind in _NUMBERS:
+                released[key] = value
+            elif value is not None and (said := way.value(value, 0, cutting=False)) is not None:
+                released[key] = said
+        if self.redact and (not is_clean(msgspec.json.encode(words)) or any(map(is_telling, released))):
+            return self.release(properties, ids=ids)
+        return released
+
+    def opened_block(self, block: Any) -> Any:
+        """Return a block of a message, as far as it may leave: no signature, nothing of a tool that is kept back."""
         if not isinstance(block, dict):
             return block if isinstance(block, str) else {"type": "text", "text": "[unreadable block]"}
         kind = block.get("type")
@@ -294,6 +372,136 @@ class Policy:
             for key, value in block.items()
             if key not in ("signature", "caller")
         }
+
+
+# ---------------------------------------------------------------------- content that leaves as it was logged
+
+_MEMO_BYTES = 8 * 1024 * 1024
+_memo = Memo(_MEMO_BYTES)
+"""What content has become. The same stands in an answer, in its call's span, in the result's, in the next input."""
+_UNREADABLE = b""
+_ONLY_WORDS = {
+    b'"text"': ("text", b'{"type":"text","text":'),
+    b'"thinking"': ("thinking", b'{"type":"thinking","thinking":'),
+}
+_ROLES = ("user", "assistant", "system")
+_NUMBERS = (int, float, bool)
+_SHORT_WORDS = 100
+_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_nothing = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _decode_nothing(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+def _is_flat(data: bytes) -> bool:
+    """Whether a value is not null, and surely not nested too deep."""
+    return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
+
+
+def _released(logged: Logged) -> bytes | None:
+    """Return content as it leaves, as JSON; None if it cannot be read."""
+    policy = logged.policy
+    key = logged.kind, policy.level, policy.max_length, policy.redact, logged.raw
+    released = _memo.get(key, None)
+    if released is None:
+        released = _block_as_logged(logged) if logged.kind == "block" else _value_as_logged(logged)
+        _memo.put(key, released, len(logged.raw) + (0 if released is logged.raw else len(released)))
+    return released or None
+
+
+def _message(message: LoggedMessage) -> dict[str, Any]:
+    """Return a message as it leaves."""
+    content = message.content
+    said = _content(content) if isinstance(content, Logged) else [_content(block) for block in content]
+    return {"role": message.role, "content": said}
+
+
+def _content(logged: Logged) -> msgspec.Raw | None:
+    released = _released(logged)
+    return None if released is None else msgspec.Raw(released)
+
+
+def _released_words(policy: Policy, words: str | TraceName) -> bytes:
+    """Return words as they leave, as JSON: a prompt and a name stand in every event of their turn."""
+    is_name = isinstance(words, TraceName)
+    key = policy.redact, is_name, words.words if isinstance(words, TraceName) else words
+    released = _memo.get(key, None)
+    if released is None:
+        released = msgspec.json.encode(_Way(policy, None).value(words, 0, cutting=False))
+        _memo.put(key, released, 2 * len(released))
+    return released
+
+
+def _value_as_logged(logged: Logged) -> bytes:
+    """Return content as it was logged, the fast path, or all the way if anything may have to be done about it.
+
+    There is nothing to scrub if no rule finds a place to begin, nothing to cut if all of it is shorter than the limit,
+    and nothing to be replaced if there is no place for media and fewer brackets than are nested at most.
+    """
+    raw, policy = logged.raw, logged.policy
+    if not _is_json(raw) or (logged.kind == "words" and not raw.startswith(b'"')):
+        return _UNREADABLE
+    is_string = raw.startswith(b'"')
+    if not is_string and (b'"source"' in raw or hides_text(raw)):
+        return _all_the_way(logged)
+    if policy.redact and not is_clean(raw):
+        return _all_the_way(logged)
+    fits = logged.kind != "value" or len(raw) <= policy.max_length
+    return raw if fits and (is_string or _is_flat(raw)) else _all_the_way(logged, scrubbing=False)
+
+
+def _block_as_logged(logged: Logged) -> bytes:
+    """Return a block, its parts likewise."""
+    policy = logged.policy
+    try:
+        fields = _decode_fields(logged.raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return _all_the_way(logged)
+    kind = bytes(fields.get("type", b""))
+    if kind in _ONLY_WORDS:
+        key, beginning = _ONLY_WORDS[kind]
+        words = bytes(fields.get(key, b""))
+        return (
+            beginning + _value_as_logged(Logged(policy, "words", words)) + b"}"
+            if words.startswith(b'"')
+            else _all_the_way(logged)
+        )
+    if not policy.tools or kind in _PLACEHELD or b"\\" in kind:
+        return _all_the_way(logged)
+    fields.pop("signature", None)
+    fields.pop("caller", None)
+    # What a call is given and a result brings is the span's own, too, and may have been looked at for that.
+    key = "input" if "input" in fields else "content"
+    if key in fields:
+        value = _released(Logged(policy, "value", bytes(fields[key])))
+        fields[key] = msgspec.Raw(b'""')
+    rest = msgspec.json.encode(fields)
+    if _value_as_logged(Logged(policy, "value", rest)) != rest:
+        return _all_the_way(logged)
+    if key not in fields:
+        return rest
+    if value is None:
+        return _all_the_way(logged)
+    fields[key] = msgspec.Raw(value)
+    return msgspec.json.encode(fields)
+
+
+def _all_the_way(logged: Logged, *, scrubbing: bool = True) -> bytes:
+    """Return content that was decoded, scrubbed and cut; `_UNREADABLE` if it is no JSON."""
+    value = logged.opened()
+    if value is None:
+        return _UNREADABLE
+    policy = logged.policy if scrubbing else replace(logged.policy, redact=False)
+    return msgspec.json.encode(_Way(policy, None).value(value, 0, cutting=False))
 
 
 @dataclass(slots=True)
@@ -332,6 +540,12 @@ class _Way:
         if isinstance(value, TraceName):
             words = self._text(value.words, cutting=False)
             return words if len(words) <= _NAME_CHARACTERS else words[: _NAME_CHARACTERS - 1].rstrip() + "…"
+        if isinstance(value, Logged):
+            return self._logged(value, depth)
+        if isinstance(value, LoggedMessage):
+            if self.changes is None and value.role in _ROLES:
+                return _message(value)
+            return self.value({"role": value.role, "content": value.content}, depth, cutting=False)
         if isinstance(value, msgspec.Raw):
             return self._raw(value, depth)
         if isinstance(value, list | dict) and depth >= _DEEPEST_PROPERTY:
@@ -348,8 +562,18 @@ class _Way:
         self.place.pop()
         return value
 
+    def _logged(self, logged: Logged, depth: int) -> Any:
+        if self.changes is not None:
+            # Where each change was made is only known to those who go all the way.
+            return self.value(logged.opened(), depth, cutting=False)
+        return _content(logged)
+
     def _raw(self, raw: msgspec.Raw, depth: int) -> Any:
-        value = _decode(bytes(raw))
+        data = bytes(raw)
+        stays = self.changes is None and _is_flat(data) and _is_json(data)
+        if stays and (not self.policy.redact or is_clean(data)):
+            return raw
+        value = _decode(data)
         if value is None:
             return None
         left = self.value(value, depth, cutting=False)

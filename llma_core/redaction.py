@@ -18,6 +18,7 @@ It must cost little where there is nothing to find, and never more than a time p
       translation of the bytes into word and other turns the search for these into a search for a literal, too.
     - Regular expressions start where a literal was found. Their repetitions are bounded, or of one class of
       characters that nothing behind them has. Where one can run far, what it ran over is not looked at again.
+    - JSON need not be decoded to know that no string in it holds a secret: see `is_clean`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, assert_never
 
-__all__ = ["marker", "scrub", "scrub_member"]
+__all__ = ["hides_text", "is_clean", "is_telling", "marker", "scrub", "scrub_member"]
 
 _SHORTEST = 8
 """Bytes below which no text holds a name and a secret, nor a secret with a form of its own."""
@@ -44,6 +45,8 @@ _BARE_REACH = 512
 
 _REPEATED = 64
 """Characters up to which a text is likely to come again: names, versions, branches."""
+_REPEATED_JSON = 256
+"""Likewise for JSON."""
 _ROUNDS = 4
 """How often text is looked at again after something was found; without contrivance once is enough."""
 
@@ -174,8 +177,10 @@ _TOKENS = (
     _token("new-relic-key", "NRAK-", rb"[A-Z0-9]{20,}[A-Za-z0-9]*"),
 )
 _LITERALS = tuple((literal, token) for token in _TOKENS for literal in token.literals)
-_LITERAL = re.compile(b"|".join(re.escape(literal) for literal, _ in _LITERALS))
-_LITTLE = 256
+_SPLIT_LITERALS = tuple(b"1//0 ya29. SG. :AA hvs. hvb. hvr. sk-ant- xox xapp- gl whsec_ sntrys_ sntryu_".split())
+"""Those that may stand before a long run, not in it: the token has other characters, too, or need not be that long."""
+_SPLIT_REACH = 4
+"""Characters of a run that such a literal may reach into."""
 _LITERAL_REACH = 16
 """Bytes that a literal may stand before the long run of its token, because it has a dot, a slash or a colon in it."""
 
@@ -185,25 +190,54 @@ _WORDS_ON = re.compile(rb"[A-Za-z0-9_-]*")
 _AWS_SECRET = re.compile(rb"""[,:;|\s"']{1,6}([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])""")
 
 
-def _tokens(data: bytes, long: bytes) -> Iterator[_Found]:
-    # On little text one search for all is quicker than one for each, on much it is slower.
-    if len(long) < _LITTLE and _LITERAL.search(long) is None:
-        return
-    for literal, token in _LITERALS:
-        if literal in long:
-            yield from _tokens_at(data, literal, token)
+def _tokens(data: bytes, runs: list[tuple[int, int]]) -> Iterator[_Found]:
+    if _hold_literals(data, runs, _LITERAL_REACH):
+        long = _with_margins(data, runs, _LITERAL_REACH)
+        for literal, token in _LITERALS:
+            if literal in long:
+                yield from _tokens_at(data, literal, token)
 
 
-def _long_runs(data: bytes) -> bytes:
-    """Return all long runs of word characters, each with a little of what stands before it."""
+def _long_runs(data: bytes) -> list[tuple[int, int]]:
+    """Return where all long runs of word characters stand."""
     words = data.translate(_IS_WORD)
-    runs: list[bytes] = []
+    runs: list[tuple[int, int]] = []
     end = 0
     while (start := words.find(_RUN, end)) >= 0:
         end = words.find(b" ", start + _LONG)
         end = len(data) if end < 0 else end
-        runs.append(data[max(0, start - _LITERAL_REACH) : end])
-    return b"\n".join(runs)
+        runs.append((start, end))
+    return runs
+
+
+def _with_margins(data: bytes, runs: list[tuple[int, int]], reach: int) -> bytes:
+    """Return all runs, each with a little of what stands before it."""
+    return b"\n".join([data[max(0, start - reach) : end] for start, end in runs])
+
+
+def _hold_literals(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool:
+    """Whether a literal of a token stands in one of *runs*, or so close before it."""
+    margins = b"\n".join([data[max(0, start - reach) : start + _SPLIT_REACH] for start, _ in runs])
+    for literal in _SPLIT_LITERALS:
+        if literal in margins:
+            return True
+    return any(_holds_literal(data[start:end]) for start, end in runs)
+
+
+def _holds_literal(run: bytes) -> bool:
+    return _search_again(run) if len(run) <= _REPEATED else _search(run)
+
+
+def _search(run: bytes) -> bool:
+    # Far quicker than one regular expression for all.
+    for literal, _ in _LITERALS:  # noqa: SIM110 - a generator costs as much as the search
+        if literal in run:
+            return True
+    return False
+
+
+# The same names, folders and branches come again and again.
+_search_again = lru_cache(maxsize=4096)(_search)
 
 
 def _tokens_at(data: bytes, literal: bytes, token: _Token) -> Iterator[_Found]:
@@ -758,14 +792,108 @@ def _authorization(data: bytes, at: int) -> _Found | None:
     return _Found(at, value.end(), "authorization", by_name=True) if hidden else None
 
 
+# ---------------------------------------------------------------------- JSON that is not decoded
+
+# What a name may end with, as `_STEM_TAIL` has it; whatever is tried first, no longer end is missed.
+_LAST = (
+    rb"(?>stag(?:ing|e)|s?(?:[_.-]?(?:"
+    rb"[0-9]{1,4}|production|prod|dev|stag(?:ing|e)|test|live|base|value|raw|plain|old|new))?)"
+)
+# What may follow a name, in JSON as it is written, for its value to be a secret. A comma leads on only behind a quote;
+# behind a string that ends there comes nothing; a key leads to a string, or, of a password, also to a number. Behind a
+# blank alone stands a flag's value, or a password of .netrc.
+_LEADS = rb"""(?:
+      [=!>:*\]'`]
+    | \\(?![nrbf])
+    | "(?!\s*(?:[,}\]]|\Z)|\s*:\s*[^"\s])
+    | [ ]+(?:[=:!\\"'`]|is|was|[bruf]{1,2}[\\"'`])
+    | (?P<blank>[ ])
+    )"""
+
+
+def _leading(stem: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+    """Return a stem, and what finds it where it may lead to a value."""
+    rest = {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}.get(stem, b"") + _LAST
+    leads = _LEADS.replace(b"[=!>", b'"\\s*:\\s*[-0-9] | [=!>') if stem in (b"pass", b"pwd") else _LEADS
+    return stem, re.compile(stem + rest + leads, re.VERBOSE)
+
+
+_LEADING = tuple(map(_leading, _STEMS))
+
+
+def is_clean(data: bytes) -> bool:
+    r"""Whether JSON surely holds no secret: `scrub` and `scrub_member` would leave all that is in it as it is.
+
+    False says nothing; then it has to be decoded and scrubbed. No rule is judged here, only whether one could begin:
+    each starts at literals that stand in JSON as they stand in text. Where one can be written in two ways, the other
+    way (`\u0070`, `\/`) counts as found. Control characters have to be escaped, and terminals' output is full of them:
+    they end a name, a value and a word here as they do in text, only not what stands before the `@` of a URL.
+
+    Args:
+        data: any JSON value.
+    """
+    return _is_clean_again(data) if len(data) <= _REPEATED_JSON else _is_clean(data)
+
+
+def _is_clean(data: bytes) -> bool:
+    escaped = b"\\u" in data
+    if b"\\" in data and ((escaped and hides_text(data)) or b"\\/" in data or b":\\\\" in data):
+        return False
+    if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
+        return False
+    if b"curl" in data and b"-u" in data:
+        return False
+    lower = data.lower()
+    if b"sig" in lower and (b"sig=" in lower or b"signature=" in lower):
+        return False
+    for stem, leads in _LEADING:
+        at = lower.find(stem)
+        if at >= 0 and _may_lead(data, leads.search(lower, at)):
+            return False
+    if b"private key" in lower:
+        return False
+    if b"://" in data and b"@" in data and (escaped or any(_each(_USER_INFO, data, b"://"))):
+        return False
+    runs = _long_runs(data)
+    # An escape has more bytes than the character it stands for.
+    reach = _LITERAL_REACH * (6 if escaped else 2)
+    return not runs or not (
+        b"bearer" in lower or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
+    )
+
+
+# Names, models and states come again with every event.
+_is_clean_again = lru_cache(maxsize=1024)(_is_clean)
+
+
+def hides_text(data: bytes) -> bool:
+    r"""Whether JSON may write letters in another way than as themselves; of `\u` only control characters are none."""
+    return b"\\u" in data and data.count(b"\\u") != data.count(b"\\u000") + data.count(b"\\u001")
+
+
+def _may_lead(data: bytes, found: re.Match[bytes] | None) -> bool:
+    while found is not None:
+        if found["blank"] is None or b"-" in _head(data, found.start()) or b"login " in data:
+            return True
+        found = found.re.search(found.string, found.end())
+    return False
+
+
+def _may_be_tokens(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool:
+    long = _with_margins(data, runs, reach)
+    return any(
+        literal in long and (token.breaks or any(_each(token.pattern, data, literal))) for literal, token in _LITERALS
+    )
+
+
 # ---------------------------------------------------------------------- all together
 
 
 def _find(data: bytes) -> list[_Found]:
     lower = data.lower()
     found = [*_by_name(data, lower), *_urls(data), *_signatures(data, lower)]
-    if long := _long_runs(data):
-        found += _tokens(data, long)
+    if runs := _long_runs(data):
+        found += _tokens(data, runs)
         found += _bearers(data, lower)
     if b"PRIVATE KEY" in data:
         found += _blocks(data)
@@ -863,6 +991,12 @@ def _name_of_key(key: str) -> _Name | None:
             if stem[0] != b"token" or lower[stem.end() : stem.end() + 1] != b"s":
                 return _name_of(data[:at], stem[0], closed=True)
     return None
+
+
+@lru_cache(maxsize=4096)
+def is_telling(key: str) -> bool:
+    """Whether an object's key says that its member may be a secret, whatever it looks like."""
+    return len(key) <= _NAME_REACH and _name_of_key(key) is not None
 
 
 def scrub_member(key: str, value: str | int, found: list[str] | None = None) -> str | int:

@@ -45,8 +45,17 @@ def block(value: dict[str, Any]) -> ContentBlock:
 
 
 def left(value: Any, policy: Policy = FULL) -> Any:
-    """What a property with this value says once it has left; None if it has none."""
-    return policy.release({"property": value}).get("property")
+    """What a property with this value says once it has left, either way; None if it has none."""
+    at_once = policy.release_at_once({"property": value})
+    said = json.loads(msgspec.json.encode(at_once))
+    assert said == json.loads(msgspec.json.encode(policy.release({"property": value}, changes=[])))
+    return said.get("property")
+
+
+def answered(blocks: list[ContentBlock], policy: Policy = FULL) -> Any:
+    """The content of an answer of these blocks once it has left."""
+    said = left(policy.answer(blocks), policy)
+    return said and said[0]["content"]
 
 
 def message(content: Any, origin: Any = "prompt") -> InputMessage:
@@ -152,7 +161,7 @@ def test_any_value_a_tool_may_take_or_give_can_leave(value: Any) -> None:
         json.dumps(left(policy.tool_value(raw(value)), policy))
         json.dumps(left(policy.tool_text(raw(value)), policy))
         json.dumps(left(policy.messages([message(value)]), policy))
-        json.dumps(left(policy.blocks([ContentBlock(type="", raw=raw(value))]), policy))
+        json.dumps(answered([ContentBlock(type="", raw=raw(value))], policy))
 
 
 @pytest.mark.parametrize("depth", [100, 400, 600, 900])
@@ -162,7 +171,7 @@ def test_a_deeply_nested_value_does_no_harm(depth: int) -> None:
     left(FULL.tool_value(deep))
     content = b'[{"type":"tool_result","content":%s}]' % deep
     left(FULL.messages([InputMessage(role="user", content=content, origin="prompt")]))
-    left(FULL.blocks([ContentBlock(type="tool_use", raw=b'{"type":"tool_use","input":%s}' % deep)]))
+    answered([ContentBlock(type="tool_use", raw=b'{"type":"tool_use","input":%s}' % deep)], FULL)
 
 
 # ---------------------------------------------------------------------- images
@@ -177,7 +186,7 @@ def test_an_image_becomes_its_type_and_size() -> None:
 def test_a_document_of_plain_text_becomes_its_size_too() -> None:
     document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "12345678"}}
 
-    assert FULL.messages([message([document])]) == [
+    assert left(FULL.messages([message([document])])) == [
         {"role": "user", "content": [{"type": "text", "text": "[document text/plain 8 bytes]"}]}
     ]
 
@@ -191,7 +200,7 @@ def test_the_bytes_of_an_image_never_leave_wherever_it_stands(level: ContentLeve
     said = json.dumps(
         [
             left(policy.messages([message([secret]), message(nested, "tool_result")])),
-            left(policy.blocks([block(secret), block({"type": "new_tool_result", "content": nested})])),
+            answered([block(secret), block({"type": "new_tool_result", "content": nested})], policy),
             left(policy.tool_value(raw({"deep": [[secret]]}))),
         ]
     )
@@ -211,7 +220,7 @@ def test_a_tools_own_word_image_is_no_image() -> None:
 def test_an_answers_blocks_stay_in_order_each_without_what_is_no_content() -> None:
     call = tool_use("Bash", {"command": "ls"}, id="toolu_1") | {"caller": {"type": "direct"}}
 
-    shown = left(FULL.blocks([block(thinking("hm")), block(thinking("")), block(text("hi")), block(call)]))
+    shown = answered([block(thinking("hm")), block(thinking("")), block(text("hi")), block(call)], FULL)
 
     assert shown == [
         {"type": "thinking", "thinking": "hm"},
@@ -222,7 +231,7 @@ def test_an_answers_blocks_stay_in_order_each_without_what_is_no_content() -> No
 
 
 def test_what_only_the_provider_can_read_leaves_a_placeholder() -> None:
-    assert FULL.blocks([block(redacted_thinking())]) == [{"type": "thinking", "thinking": "[redacted by the provider]"}]
+    assert answered([block(redacted_thinking())]) == [{"type": "thinking", "thinking": "[redacted by the provider]"}]
 
 
 def test_calls_and_results_inside_messages_are_cut_like_the_spans() -> None:
@@ -232,7 +241,7 @@ def test_calls_and_results_inside_messages_are_cut_like_the_spans() -> None:
     assert left(policy.messages([message([result], "tool_result")]), policy) == [
         {"role": "user", "content": [result | {"content": "abc… [3 more characters]"}]}
     ]
-    [call] = left(policy.blocks([block(tool_use("Bash", {"command": "abcdef"}, id="toolu_long"))]), policy)
+    [call] = answered([block(tool_use("Bash", {"command": "abcdef"}, id="toolu_long"))], policy)
     assert call["input"] == {"command": "abc… [3 more characters]"}
     assert call["id"] == "toolu_long"
 
@@ -240,8 +249,8 @@ def test_calls_and_results_inside_messages_are_cut_like_the_spans() -> None:
 def test_prompts_and_answers_are_not_cut() -> None:
     policy = Policy(max_length=3)
 
-    assert policy.messages([message("abcdef")]) == [{"role": "user", "content": "abcdef"}]
-    assert policy.blocks([block(text("abcdef"))]) == [text("abcdef")]
+    assert left(policy.messages([message("abcdef")]), policy) == [{"role": "user", "content": "abcdef"}]
+    assert answered([block(text("abcdef"))], policy) == [text("abcdef")]
 
 
 def test_without_tool_content_a_call_and_a_result_keep_their_names_only() -> None:
@@ -249,7 +258,7 @@ def test_without_tool_content_a_call_and_a_result_keep_their_names_only() -> Non
     search = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": [{"title": "apples"}]}
     unknown = {"type": "telepathy_result", "id": "t1", "thought": "apples"}
 
-    assert NO_TOOLS.blocks([block(text("hi")), block(call), block(search), block(unknown)]) == [
+    assert answered([block(text("hi")), block(call), block(search), block(unknown)], NO_TOOLS) == [
         text("hi"),
         {"type": "tool_use", "id": "toolu_1", "name": "Bash"},
         {"type": "web_search_tool_result", "tool_use_id": "srv_1"},
@@ -260,17 +269,17 @@ def test_without_tool_content_a_call_and_a_result_keep_their_names_only() -> Non
 def test_without_tool_content_what_another_model_or_a_program_wrote_is_left_out() -> None:
     given_messages = [message("typed"), message("told", "agent_prompt"), message("printed", "command_output")]
 
-    assert NO_TOOLS.messages(given_messages) == [{"role": "user", "content": "typed"}]
+    assert left(NO_TOOLS.messages(given_messages), NO_TOOLS) == [{"role": "user", "content": "typed"}]
 
 
 def test_metadata_has_no_messages_and_no_blocks() -> None:
     assert METADATA.messages([message("typed")]) is None
-    assert METADATA.blocks([block(text("hi"))]) is None
+    assert METADATA.answer([block(text("hi"))]) is None
 
 
 def test_nothing_given_is_nothing_and_not_an_empty_list() -> None:
     assert FULL.messages([]) is None
-    assert FULL.blocks([]) is None
+    assert FULL.answer([]) is None
 
 
 # ---------------------------------------------------------------------- whole sessions, every property
@@ -547,6 +556,62 @@ def test_a_members_key_says_that_its_value_is_a_secret_at_any_depth() -> None:
             "list": [{"api_key": "[REDACTED:key]", "max_tokens": 4096}],
         }
     }
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-99999, 99999)
+    | st.text(max_size=5)
+    | st.lists(
+        st.sampled_from(
+            [TOKEN, "password=", "hunter2", "DB_TOKEN", ": ", '"', "\\", "\n", "\x1b[1m", "é", " ", "x" * 30]
+        ),
+        max_size=4,
+    ).map("".join),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "content", "password", "api_key", "type", TOKEN]), inner, max_size=3)
+        | inner.map(lambda value: [image("QUJDREVG"), value])
+        | inner.map(lambda value: {"type": "image", "source": value, "name": "apple"})
+        | st.tuples(inner, st.sampled_from([1, 60, 130])).map(lambda pair: nested(*pair))
+    ),
+    max_leaves=6,
+)
+KINDS = ["text", "thinking", "redacted_thinking", "image", "tool_use", "tool_result", "server_tool_use", 5, None]
+
+
+def nested(value: Any, depth: int) -> Any:
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@given(
+    value=ANYTHING,
+    kind=st.sampled_from(KINDS),
+    level=st.sampled_from(LEVELS),
+    limit=st.sampled_from([1, 10, 40, 12_000]),
+    redact=st.booleans(),
+    ascii_only=st.booleans(),
+)
+def test_what_leaves_as_it_was_logged_is_what_leaves_decoded_scrubbed_and_cut(
+    value: Any, kind: Any, level: ContentLevel, limit: int, redact: bool, ascii_only: bool
+) -> None:
+    policy = Policy(level=level, max_length=limit, redact=redact)
+    part = {"type": kind, "id": "toolu_1", "signature": "x", "text": value, "thinking": value, "input": value}
+    for content in (part, part | {"content": value}, part | {"text": "yes", "thinking": "", "name": TOKEN}, value):
+        data = json.dumps(content, ensure_ascii=ascii_only).encode()
+        # Each is compared by `left`, the second time with what was remembered.
+        for _ in range(2):
+            left(policy.tool_value(data), policy)
+            left(policy.answer([ContentBlock(type="", raw=data)]), policy)
+            left(policy.messages([InputMessage(role="user", content=b"[%s]" % data, origin="prompt")]), policy)
+            left(policy.tool_definitions(b"[%s]" % data), policy)
+            left(msgspec.Raw(data), policy)
+            left(policy.trace_name(str(value)), policy)
+            left(str(value), policy)
+            left({"api_key": str(value)}, policy)
 
 
 def test_a_property_that_is_not_known_does_not_leave() -> None:

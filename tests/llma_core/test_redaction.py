@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llma_core.redaction import marker, scrub, scrub_member
+from llma_core.redaction import is_clean, is_telling, marker, scrub, scrub_member
 
 # Secrets are put together here, so that nothing that looks for them in repositories finds one.
 MIX = "a1B2c3D4e5F6g7H8"
@@ -420,6 +421,7 @@ def test_a_members_key_may_say_that_it_is_a_secret(key: str, value: str | int, l
 
     assert scrub_member(key, value, kinds) == left
     assert bool(kinds) == (left != value)
+    assert is_telling(key) or scrub_member("of no meaning", value) == left
     assert scrub_member(key, left) == left
 
 
@@ -496,6 +498,130 @@ def test_any_bytes_do_no_harm(data: bytes) -> None:
     for text in (data.decode("latin-1"), data.decode("utf-8", "replace"), data.decode("utf-8", "surrogateescape")):
         scrub(text)
         scrub_member(text, text)
+
+
+# ---------------------------------------------------------------------- JSON that is not decoded
+
+FEW_PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "password",
+                "PASS",
+                "pwd",
+                "client_secret",
+                "token",
+                "tokens",
+                "api_key",
+                "keystaging",
+                "auth",
+                "is",
+                "was",
+            ),
+            *(
+                "_prod",
+                "-production",
+                ".1",
+                "s",
+                "=",
+                ":",
+                " ",
+                "  ",
+                "\n",
+                "\t",
+                "\r",
+                "\x1b[1m",
+                "\x1f",
+                '"',
+                "'",
+                "\\",
+            ),
+            *(
+                ",",
+                "]",
+                "`",
+                "*",
+                "!",
+                ">",
+                "/",
+                "<",
+                "@",
+                "--",
+                "-u",
+                "curl",
+                "login ",
+                "://",
+                ":\\/\\/",
+                "user:",
+                "é",
+            ),
+            *("hunter2", "abc123def456", "swordfish", "u003d", "n", "b", "bearer ", "Signature=", "sig=", "/webhooks/"),
+            *("an_ordinary_but_very_long_name", "xoxb-abcdefghij", "hooks.slack.com/services/", MIX, MIX * 3, "ya29."),
+            *(secret for _, secret in OWN_FORM),
+        ]
+    ),
+    max_size=5,
+).map("".join)
+SAID = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-99999, 99999)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | FEW_PIECES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FEW_PIECES, inner, max_size=3),
+    max_leaves=4,
+)
+WRITERS: list[Callable[[Any], bytes]] = [
+    lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(),
+    lambda value: json.dumps(value, indent=1).encode(),
+    lambda value: json.dumps(value).replace("/", "\\/").encode(),
+    lambda value: json.dumps(json.dumps(value)).encode(),
+]
+
+
+def all_scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, list):
+        return [all_scrubbed(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            scrub(key): scrub_member(key, item)
+            if isinstance(item, str | int) and not isinstance(item, bool)
+            else all_scrubbed(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+@given(value=SAID, write=st.sampled_from(WRITERS))
+@example(value={"a": "xoxb-abcdefghij\n\n\n an_ordinary_but_very_long_name"}, write=WRITERS[0])
+@example(value={"tokenprod": "abc123def456"}, write=WRITERS[0])
+@example(value={"password": 123456}, write=WRITERS[0])
+@example(value="https://us\x1ber:swordfish1@host", write=WRITERS[0])
+def test_json_is_clean_only_if_scrubbing_would_leave_it_as_it_is(value: Any, write: Callable[[Any], bytes]) -> None:
+    data = write(value)
+    said = json.loads(data)
+
+    assert not is_clean(data) or all_scrubbed(said) == said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"input_tokens":12,"cache_creation":{"ephemeral_5m_input_tokens":5},"service_tier":"standard"}',
+        b'{"keys":["a"],"token":null,"secret":true,"auth":{},"monk":"passed, tokens) and the key\\nof C:/x"}',
+        b'{"command":"cd /srv && git log --oneline","url":"https://example.com/a?b=c"}',
+        b'"\\u001b[1mbold\\u001b[0m \\"quoted\\" a_name_of_many_words toolu_01A09q90qw90lq917835lq9 design"',
+    ],
+)
+def test_what_content_mostly_is_is_clean(data: bytes) -> None:
+    assert is_clean(data)
+
+
+@pytest.mark.parametrize("data", [b'"token"', b"[1]", b"null", b""])
+def test_the_shortest_json_is_clean(data: bytes) -> None:
+    assert is_clean(data)
 
 
 # ---------------------------------------------------------------------- time

@@ -6,7 +6,7 @@ line end (U+2028, U+0085). Where the chunks were cut makes no difference to what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 __all__ = ["MAX_LINE_BYTES", "Line", "LineSplitter"]
 
@@ -14,8 +14,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is skipped to its end. The longest seen in 980 public logs has 2 MB; an image is about as large."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True, gc=False):
     """One complete line.
 
     Attributes:

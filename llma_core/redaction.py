@@ -837,7 +837,7 @@ def is_clean(data: bytes) -> bool:
 
 def _is_clean(data: bytes) -> bool:
     escaped = b"\\u" in data
-    if b"\\" in data and ((escaped and hides_text(data)) or b"\\/" in data or b":\\\\" in data):
+    if escaped and hides_text(data):
         return False
     if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
         return False
@@ -852,14 +852,18 @@ def _is_clean(data: bytes) -> bool:
             return False
     if b"private key" in lower:
         return False
-    if b"://" in data and b"@" in data and (escaped or any(_each(_USER_INFO, data, b"://"))):
-        return False
+    if b"@" in data:
+        if b"\\/" in data or b":\\\\" in data:
+            return False
+        if b"://" in data and (escaped or any(_each(_USER_INFO, data, b"://"))):
+            return False
     runs = _long_runs(data)
+    if not runs:
+        return True
     # An escape has more bytes than the character it stands for.
     reach = _LITERAL_REACH * (6 if escaped else 2)
-    return not runs or not (
-        b"bearer" in lower or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
-    )
+    may_be_token = b"\\/" in data or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
+    return not may_be_token and b"bearer" not in lower
 
 
 # Names, models and states come again with every event.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 __all__ = [
     "ApiFailure",
@@ -35,8 +36,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenUsage:
+class TokenUsage(Struct, frozen=True, kw_only=True):
     """Counts of one API response, in tokens; None where the log does not say.
 
     Attributes:
@@ -66,8 +66,7 @@ class TokenUsage:
     raw: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rest:
+class Rest(Struct, frozen=True, kw_only=True):
     """The lines of one file that a span rests on; they are settled when the span is.
 
     Attributes:
@@ -81,8 +80,7 @@ class Rest:
     end: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnKey:
+class TurnKey(Struct, frozen=True, kw_only=True):
     """What a prompt's own trace is called.
 
     Attributes:
@@ -94,8 +92,7 @@ class TurnKey:
     id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Struct, frozen=True, kw_only=True):
     """What was true where a span's last line stands.
 
     Attributes:
@@ -133,8 +130,7 @@ class Context:
     is_subagent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentBlock:
+class ContentBlock(Struct, frozen=True, kw_only=True):
     """One block of a message.
 
     Attributes:
@@ -146,8 +142,7 @@ class ContentBlock:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputMessage:
+class InputMessage(Struct, frozen=True, kw_only=True):
     """One message of a thread's conversation, as the log has it.
 
     Attributes:
@@ -163,8 +158,7 @@ class InputMessage:
     origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification", "tool_result", "answer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestMessage:
+class RequestMessage(Struct, frozen=True, kw_only=True):
     """One message of an API request.
 
     Attributes:
@@ -176,8 +170,7 @@ class RequestMessage:
     blocks: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """An API request as it was sent, as far as the log lets it be rebuilt.
 
     Attributes:
@@ -194,8 +187,7 @@ class Request:
     exact: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(Struct, frozen=True, kw_only=True):
     """A person asked something: a turn, and with it a trace, has begun. Gives no event of its own."""
 
     identity: str
@@ -204,8 +196,7 @@ class Prompt:
     rest: Rest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class Generation(Struct, frozen=True, kw_only=True):
     """One API response.
 
     Attributes:
@@ -260,8 +251,7 @@ class Generation:
     rest: Rest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookRun:
+class HookRun(Struct, frozen=True, kw_only=True):
     """One run of a program the user has hooked into the client.
 
     Attributes:
@@ -277,8 +267,7 @@ class HookRun:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True, kw_only=True):
     """One call of a tool, with its result if it ever got one.
 
     Attributes:
@@ -318,8 +307,7 @@ class ToolCall:
     rest: Rest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiFailure:
+class ApiFailure(Struct, frozen=True, kw_only=True):
     """One API attempt that failed.
 
     Attributes:
@@ -347,8 +335,7 @@ class ApiFailure:
     rest: Rest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compaction:
+class Compaction(Struct, frozen=True, kw_only=True):
     """The client replaced the conversation by a summary.
 
     Attributes:
@@ -372,8 +359,7 @@ class Compaction:
     rest: Rest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(Struct, frozen=True, kw_only=True):
     """A session or a turn has ended; what it came to.
 
     Attributes:

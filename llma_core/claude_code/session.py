@@ -49,11 +49,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from llma_core.claude_code import prompts
 from llma_core.claude_code.conversation import Conversation

@@ -1104,7 +1104,7 @@ def _one_call() -> LogBuilder:
 def test_any_counts_make_an_event(counts: TokenUsage) -> None:
     [generation] = [span for span in spans(_one_call().files()) if isinstance(span, Generation)]
 
-    said = properties(events.build(replace(generation, usage=counts), ADA, name="gen|m"))
+    said = properties(events.build(msgspec.structs.replace(generation, usage=counts), ADA, name="gen|m"))
 
     assert said.get("$ai_input_tokens") == counts.input
     assert ("$ai_total_tokens" in said) == (counts.input is not None and counts.output is not None)

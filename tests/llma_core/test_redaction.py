@@ -575,6 +575,7 @@ WRITERS: list[Callable[[Any], bytes]] = [
     lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(),
     lambda value: json.dumps(value, indent=1).encode(),
     lambda value: json.dumps(value).replace("/", "\\/").encode(),
+    lambda value: json.dumps(value).replace("//", "/\\/").encode(),
     lambda value: json.dumps(json.dumps(value)).encode(),
 ]
 
@@ -598,6 +599,7 @@ def all_scrubbed(value: Any) -> Any:
 @example(value={"a": "xoxb-abcdefghij\n\n\n an_ordinary_but_very_long_name"}, write=WRITERS[0])
 @example(value={"tokenprod": "abc123def456"}, write=WRITERS[0])
 @example(value={"password": 123456}, write=WRITERS[0])
+@example(value="https://user:swordfish1@host", write=WRITERS[3])
 @example(value="https://us\x1ber:swordfish1@host", write=WRITERS[0])
 def test_json_is_clean_only_if_scrubbing_would_leave_it_as_it_is(value: Any, write: Callable[[Any], bytes]) -> None:
     data = write(value)

@@ -1503,7 +1503,7 @@ def test_a_span_names_the_lines_it_rests_on(log: LogBuilder, kind: type[Any]) ->
     lines = data[span.rest.start : span.rest.end]
     assert span.rest.file == log.path
     assert lines.endswith(b"\n")
-    expected = {
+    expected: dict[Any, bytes] = {
         Generation: b"I look.",
         ToolCall: b"RESULT",
         ApiFailure: b"isApiErrorMessage",

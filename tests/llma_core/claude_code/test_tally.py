@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.spans import ApiFailure, Compaction, Context, Generation, Rest, TokenUsage, ToolCall, TurnKey

@@ -11,7 +11,7 @@ _OVERHEAD = 200
 
 
 class Memo:
-    """Bytes made of bytes, bounded by their size.
+    """Bytes made of bytes, bounded by their size. For one thread at a time.
 
     Args:
         limit: bytes of memory, about.

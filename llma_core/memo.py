@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
 
 __all__ = ["Memo"]
@@ -20,7 +21,7 @@ class Memo:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._entries: dict[Hashable, tuple[bytes | None, int]] = {}
+        self._entries: OrderedDict[Hashable, tuple[bytes | None, int]] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -29,11 +30,10 @@ class Memo:
 
     def get(self, key: Hashable, default: bytes | None) -> bytes | None:
         """Return what is noted under *key*, or *default*."""
-        entry = self._entries.pop(key, None)
+        entry = self._entries.get(key)
         if entry is None:
             return default
-        # To the end: a dictionary keeps the order in which its keys came.
-        self._entries[key] = entry
+        self._entries.move_to_end(key)
         return entry[0]
 
     def put(self, key: Hashable, value: bytes | None, cost: int) -> None:
@@ -46,5 +46,5 @@ class Memo:
         self._entries[key] = value, cost
         self._held += cost
         while self._held > self._limit:
-            _, dropped = self._entries.pop(next(iter(self._entries)))
+            _, (_, dropped) = self._entries.popitem(last=False)
             self._held -= dropped

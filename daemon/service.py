@@ -499,14 +499,14 @@ class Service:
         loop = asyncio.get_running_loop()
         full_at = loop.time() + FULL_SWEEP_SECONDS
         hot_at = loop.time() + HOT_SWEEP_SECONDS
-        last_wall = time.time()
+        last, last_wall = loop.time(), time.time()
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now, wall = loop.time(), time.time()
             self._ticked_at = time.monotonic()
             # A clock that jumped means a suspend: no hint came for what was written meanwhile.
-            resumed = abs(wall - last_wall - TICK_SECONDS) > HOT_SWEEP_SECONDS
-            last_wall = wall
+            resumed = abs((wall - last_wall) - (now - last)) > HOT_SWEEP_SECONDS
+            last, last_wall = now, wall
             if now >= hot_at or self._overflow or resumed:
                 mended = watcher.ensure()
                 full = mended or self._overflow or resumed or watcher.polling or now >= full_at

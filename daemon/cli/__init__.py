@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from daemon.slim import import_slim
 from llma_core import __version__
 
 __all__ = ["main", "run_main"]
@@ -44,6 +45,9 @@ class _Verbs(click.Group):
         del ctx
         if cmd_name not in _VERBS:
             return None
+        if cmd_name == "run":
+            # Before anything imports them: this process stays.
+            import_slim()
         command = getattr(importlib.import_module(f"daemon.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command

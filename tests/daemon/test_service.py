@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from daemon.settlement import Settlement
 from daemon.sinks.capture import CaptureSink
 from daemon.store import Store
 from daemon.sweep import Sweep
+from daemon.watcher import Watcher
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.machine import YEAR, Logged, Machine, a_session, of_lines, span_ids, times_each_came
@@ -705,6 +706,24 @@ async def test_while_the_receiver_is_away_busy_sessions_wait_in_their_logs(
     for log in sessions:
         own = [span for span in span_ids(posthog, "generation") if span.startswith(f"msg_{log.session[:8]}_")]
         assert own == [f"msg_{log.session[:8]}_{turn}" for turn in range(12)]
+
+
+async def test_after_a_suspend_everything_is_looked_at(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(Watcher):
+        """Gives no hint: nothing was watched while the machine slept."""
+
+        def __init__(self, roots: Sequence[Path], *_: object) -> None:
+            super().__init__(roots, lambda _path: None, lambda: None)
+
+    monkeypatch.setattr(service_module, "Watcher", Silent)
+    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 600.0)
+    clock = time.time
+    async with machine.following(posthog.url):
+        a_session("slept", start=now(), cwd="/home/ada/another").write(machine.projects)
+        monkeypatch.setattr(time, "time", lambda: clock() + 3600)
+        await until(lambda: "msg_slept" in span_ids(posthog), "what was written meanwhile")
 
 
 async def test_a_part_that_hangs_is_named_and_waiting_is_no_hanging(

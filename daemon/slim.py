@@ -1,0 +1,31 @@
+"""Imports without the parts that only a terminal has a use for: some 4 MB of a process that runs for years.
+
+structlog imports rich for coloured tracebacks, httpx a command line of its own, with rich and pygments. Both take it
+that these may not be installed, so for the time of the import they are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+
+__all__ = ["import_slim"]
+
+_UNUSED = ("rich", "httpx._main")
+
+
+def import_slim() -> None:
+    """Import structlog and httpx without them, if they were not imported before. Rich can still be imported later."""
+    hidden = [name for name in _UNUSED if name not in sys.modules]
+    for name in hidden:
+        # What stands for a module that cannot be imported.
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        for library in ("structlog", "httpx"):
+            # A version that insists on them is imported whole, where it is needed.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(library)
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)

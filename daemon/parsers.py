@@ -117,7 +117,7 @@ def shown(value: object) -> str:
 def text(value: object, _: Context) -> str:
     """Read text, without blanks around it."""
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {type(value).__name__}; put it in quotes")  # noqa: TRY004
+        raise ValueError(f"must be text, not {type(value).__name__}; put it in quotes")  # noqa: TRY004 - a wrong value, as all parsers tell of one
     if "\0" in value:
         raise ValueError("holds a NUL character; remove it")
     try:
@@ -229,7 +229,7 @@ def properties(data: str, limit: int = _MAX_PROPERTIES_BYTES) -> Mapping[str, An
     except (ValueError, msgspec.MsgspecError, OverflowError, RecursionError):
         raise ValueError(f"is not valid JSON; {_PROPERTIES_ADVICE}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"is no JSON object; {_PROPERTIES_ADVICE}")  # noqa: TRY004
+        raise ValueError(f"is no JSON object; {_PROPERTIES_ADVICE}")  # noqa: TRY004 - as above
     if len(data) > limit:
         raise ValueError(f"is larger than {limit} bytes; set fewer or shorter properties")
     return MappingProxyType(found)

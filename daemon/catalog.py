@@ -54,7 +54,6 @@ class Unit:
     Attributes:
         name: the unit's name: project folder and session id.
         folder: the project folder.
-        session: the session's id.
         main: path of the main log; None while only subagents' logs are there.
         agents: subagents' logs, by path, with the subagent's id.
         metas: subagents' meta files, by the subagent's id.
@@ -62,10 +61,14 @@ class Unit:
 
     name: str
     folder: str
-    session: str
     main: str | None = None
     agents: dict[str, str] = field(default_factory=dict)
     metas: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def session(self) -> str:
+        """The session's id."""
+        return self.name.partition("/")[2]
 
     @property
     def paths(self) -> list[str]:
@@ -96,6 +99,7 @@ class Catalog:
     def __init__(self) -> None:
         self.units: dict[str, Unit] = {}
         self._by_path: dict[str, Unit] = {}
+        self._folders: dict[str, str] = {}
 
     def add(self, path: str) -> Unit | None:
         """Take a path that exists; return the unit it belongs to, None if it belongs to none (yet)."""
@@ -111,7 +115,9 @@ class Catalog:
         name = f"{Path(place.folder).name}/{session}"
         unit = self.units.get(name)
         if unit is None:
-            unit = self.units[name] = Unit(name=name, folder=place.folder, session=session)
+            # One text for all of a folder: there may be thousands.
+            folder = self._folders.setdefault(place.folder, place.folder)
+            unit = self.units[name] = Unit(name=name, folder=folder)
         if place.kind == "session":
             unit.main = path
         elif place.kind == "agent":

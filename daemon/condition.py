@@ -180,7 +180,7 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
         since=None if since is None else datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
         version=current.version if current is not None else None,
         state_dir=str(folder),
-        files=len(store.files()),
+        files=sum(1 for _ in store.files()),
         sent=counters.get("sent", 0),
         rejected=counters.get("rejected", 0),
         cut=counters.get("cut", 0),

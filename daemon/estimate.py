@@ -103,7 +103,7 @@ def estimate(
         unit = session.unit
         is_running = unit.session in running
         total.running += is_running
-        pipeline = Pipeline(unit, marks={}, claims=claims, routing=routing, has_main=partial(has_main, unit.folder))
+        pipeline = Pipeline(unit, claims=claims, routing=routing, has_main=partial(has_main, unit.folder))
         before = 0
         try:
             more = True

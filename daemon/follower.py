@@ -23,7 +23,8 @@ from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.routing import Held, Routing
 from daemon.sessions import LiveSessions
 from daemon.store import FileMark
-from daemon.sweep import Found, Sweep
+from daemon.sweep import Sweep
+from daemon.tailer import Identity
 from daemon.watcher import Watcher
 from llma_core import events
 from llma_core.events import EventView, PromptView
@@ -92,7 +93,7 @@ class Follower(AbstractContextManager["Follower"]):
         self._live = LiveSessions(config_dirs)
         self._catalog = Catalog()
         self._claims = Claims()
-        self._there: dict[str, FileMark] = {}
+        self._there: dict[str, Identity] = {}
         self._following: dict[str, _Following] = {}
         self._unwanted: set[str] = set()
         self._held: set[str] = set()
@@ -108,7 +109,7 @@ class Follower(AbstractContextManager["Follower"]):
             unit, found = self._catalog.add(path), self._sweep.files[path]
             if unit is None:
                 continue
-            self._there[path] = _mark(path, unit, found)
+            self._there[path] = found.identity
             if found.modified >= self._since * 1_000_000 and unit not in recent:
                 recent.append(unit)
         self._queue.update((unit.name, None) for unit in by_first_line(recent))
@@ -228,12 +229,30 @@ class Follower(AbstractContextManager["Follower"]):
         touched = max((file.modified for path in unit.paths if (file := self._sweep.files.get(path))), default=0)
         return max(0.0, time.time() - touched / 1e9) if touched else 0.0
 
+    def _mark(self, unit: Unit, identity: Identity) -> FileMark | None:
+        """Return the mark of a log that was there: all of it is looked at, and older lines are its own history."""
+        path = next((path for path in unit.paths if self._there.get(path) == identity), None)
+        if path is None:
+            return None
+        device, inode = identity
+        return FileMark(
+            device=device,
+            inode=inode,
+            path=path,
+            unit=unit.name,
+            offset=0,
+            head=b"",
+            head_length=0,
+            tail=b"",
+            history=True,
+        )
+
     def _pipeline(self, unit: Unit) -> Pipeline:
         return Pipeline(
             unit,
-            marks=self._there,
             claims=self._claims,
             routing=self._routing,
+            marks=partial(self._mark, unit),
             first_start=self._since,
             has_main=partial(self._catalog.has_main, unit.folder),
         )
@@ -322,18 +341,3 @@ class _Hints:
             paths, self._paths = list(self._paths), {}
             everything, self._all = self._all, False
         return paths, everything
-
-
-def _mark(path: str, unit: Unit, found: Found) -> FileMark:
-    """Return the mark of a log that was there: all of it is looked at, and older lines in it are its own history."""
-    return FileMark(
-        device=found.device,
-        inode=found.inode,
-        path=path,
-        unit=unit.name,
-        offset=0,
-        head=b"",
-        head_length=0,
-        tail=b"",
-        history=True,
-    )

@@ -12,7 +12,7 @@ by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +25,8 @@ from daemon.executions import NOTHING, Added
 from daemon.ledger import LineEnd
 from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.routing import Route, Routing, Ruling
-from daemon.store import FileMark, FrozenRoute, Owed, Settled
-from daemon.tailer import TAIL_BYTES, Chunk, Kept, Tail, open_log
+from daemon.store import FrozenRoute, Owed, Settled
+from daemon.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, open_log, unknown
 from llma_core import events
 from llma_core.claude_code.records import (
     AssistantRecord,
@@ -212,15 +212,15 @@ class Pipeline:
 
     Args:
         unit: the session's files; may grow while the pipeline lives.
-        marks: how its files were last known, by path.
         claims: who wrote what first.
         routing: whose the events are.
+        marks: tells how its files were last known.
         frozen: the session's route if it was decided before.
         restraint: what its project's files made stricter before.
         owed: tells the traces that the store says are owed.
         first_start: milliseconds; what is older is history and not sent. None: everything is sent.
-        again: whether settled lines are read once more for what was never sent of them: neither *marks* nor
-            *first_start* counts, and no stored offset is lowered.
+        again: whether settled lines are read once more for what was never sent of them: neither what *marks* tells
+            nor *first_start* counts, and no stored offset is lowered.
         has_main: whether a session id has a main log of its own in this folder.
         kept: who keeps files open that are not read to their end.
         added: tells what commands add to the session now.
@@ -232,9 +232,9 @@ class Pipeline:
         self,
         unit: Unit,
         *,
-        marks: Mapping[str, FileMark],
         claims: Claims,
         routing: Routing,
+        marks: Marks = unknown,
         frozen: FrozenRoute | None = None,
         restraint: Restraint = UNRESTRAINED,
         owed: Callable[[], Iterable[Owed]] = tuple,
@@ -251,7 +251,7 @@ class Pipeline:
         self.restraint = restraint
         self.again = again
         self.tails: dict[str, Tail] = {}
-        self._marks = {} if again else marks
+        self._marks = marks
         self._claims = claims
         self._routing = routing
         self._began: int | None = None
@@ -290,10 +290,10 @@ class Pipeline:
         """
         for path in self.unit.paths:
             if path not in self.tails:
-                tail = Tail(path, self._marks.get(path), self._kept)
+                tail = Tail(path, self._marks, self._kept, again=self.again)
                 with _naming(path):
-                    known = tail.open()
-                if path in self._marks and not known:
+                    agrees = tail.open()
+                if tail.known is not None and not agrees:
                     _log.info("file_replaced", path=path, action="reading it again from its beginning")
                 self._trusted = self._trusted or tail.history
                 self.tails[path] = tail

@@ -73,7 +73,6 @@ def preview(
     for unit in by_first_line(catalog.units.values()):
         pipeline = Pipeline(
             unit,
-            marks={},
             claims=claims,
             routing=routing,
             has_main=partial(catalog.has_main, unit.folder),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from daemon.store import IDENTITY_SLICES, Copies, FileMark, Store
+from daemon.sweep import Found
 from llma_core.claude_code.layout import classify
 
 __all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Kept", "forgetting"]
@@ -37,13 +38,13 @@ REJECTED_KEPT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What the store keeps that may be too old.
+    """What the store keeps that may be too old: little, as most of what it keeps is of sessions that are there.
 
     Attributes:
-        quiet: sessions that were not settled for KEPT_DAYS, or never, with the day on which they were, in days since
-            the epoch.
-        copies: which sessions hold copies of what others have settled.
-        files: every file it knows.
+        quiet: sessions without a log that were not settled for KEPT_DAYS, or never, with the day on which they were,
+            in days since the epoch.
+        copies: which sessions that are there hold copies of what others have settled.
+        files: the files it knows, but for those that stand where it knows them, in sessions that are there.
     """
 
     quiet: Mapping[str, int]
@@ -51,9 +52,24 @@ class Kept:
     files: Sequence[FileMark]
 
     @classmethod
-    def of(cls, store: Store) -> Self:
-        """Ask *store*, in its thread."""
-        return cls(quiet=store.quiet_units(KEPT_DAYS), copies=store.copies(), files=store.files())
+    def of(cls, store: Store, found: Mapping[str, Found], is_there: Callable[[str], bool]) -> Self:
+        """Ask *store*, in its thread.
+
+        Args:
+            store: the state.
+            found: every log that was found, by path.
+            is_there: whether a session has a log now.
+        """
+
+        def stands(mark: FileMark) -> bool:
+            file = found.get(mark.path)
+            return file is not None and file.identity == (mark.device, mark.inode) and is_there(mark.unit)
+
+        return cls(
+            quiet={unit: day for unit, day in store.quiet_units(KEPT_DAYS) if not is_there(unit)},
+            copies=[row for row in store.copies() if is_there(row.unit)],
+            files=[mark for mark in store.files() if not stands(mark)],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +90,7 @@ class Forgettable:
         kept: Kept,
         *,
         roots: Sequence[Path],
-        found: Mapping[str, tuple[int, int]],
+        found: Mapping[str, Found],
         is_there: Callable[[str], bool],
     ) -> Self:
         """Compare what is kept with what is there. Looks at the disk.
@@ -82,7 +98,7 @@ class Forgettable:
         Args:
             kept: what the store keeps.
             roots: the `projects` folders.
-            found: device and inode of every log that was found, by path.
+            found: every log that was found, by path.
             is_there: whether a session has a log now.
 
         Raises:
@@ -91,7 +107,7 @@ class Forgettable:
         empty = _empty_projects(roots)
         if empty is None:
             return cls()
-        there = set(found.values())
+        there = {file.identity for file in found.values()} if kept.files else set()
         paths: dict[str, list[str]] = {}
         moved = set()
         gone = set()

@@ -46,9 +46,9 @@ from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.pruning import Forgettable, Kept, forgetting
 from daemon.routing import Held, Route, Routing, Ruling
 from daemon.sessions import LiveSessions, keeps_registry
-from daemon.settlement import Settlement, marks_by_path, owed_by_unit
+from daemon.settlement import Settlement, owed_by_unit
 from daemon.sinks import Stopped
-from daemon.store import Commit, FileMark, HeldSession, Store
+from daemon.store import Commit, FileMark, FrozenRoute, HeldSession, Store
 from daemon.sweep import Sweep, is_missing
 from daemon.tailer import mark_at_end
 from daemon.unread import Unread
@@ -170,7 +170,7 @@ class Service:
         self._sweep = Sweep(self._roots)
         self._unread = Unread()
         self._unreadable: dict[str, int | None] = {}
-        self._settlement = Settlement(self._claims, {})
+        self._settlement = Settlement(self._claims)
         self._again = again
         self._desk = desk
         self._backlog = backlog or Backlog()
@@ -183,8 +183,8 @@ class Service:
         self._active: dict[str, _Active] = {}
         self._queue: dict[str, dict[str, None]] = {}
         self._unsorted: set[str] = set()
-        self._routes = store.routes()
-        self._restraints = {unit: Restraint.load(text) for unit, text in store.restraints().items()}
+        self._routes: dict[str, FrozenRoute] = {}
+        self._restraints: dict[str, Restraint] = {}
         self._foreseen: dict[str, Route | None] = {}
         self._held: dict[str, _Held] = {}
         self._held_told: set[tuple[str | None, str]] = set()
@@ -412,6 +412,9 @@ class Service:
         active = self._active.pop(unit.name, None)
         if active is not None:
             self._settlement.drop(active.pipeline)
+        # What was decided of it stands in the store, and is looked up when it grows.
+        for memory in (self._routes, self._restraints, self._foreseen):
+            memory.pop(unit.name, None)
         for path in [*unit.paths, *unit.metas.values()]:
             if path not in self._sweep.files and path not in self._unread:
                 self._forget_path(path)
@@ -446,54 +449,57 @@ class Service:
         if not self._only_named:
             # Those that still have to wait are found again; who looks at few sessions must not forget the others.
             await self._stored(self._store.release)
-        known = self._store.files()
-        found = [(path, file.device, file.inode) for path, file in self._sweep.files.items()]
-        self._settlement.marks.update(marks_by_path(found, known))
         for path in changed:
             self._catalog.add(path)
-        gone = self._deleted([name for name in self._owed if name not in self._catalog.units], known)
+        gone = self._deleted([name for name in self._owed if name not in self._catalog.units])
         if gone:
             await self._in_store(partial(self._store.forget_owed, gone))
             for name in gone:
                 del self._owed[name]
+        settled = await self._in_reader(partial(self._unread_of, list(self._catalog.units.values())))
+        self._sweep.rested.update(settled)
+        units = [unit for unit in self._catalog.units.values() if self._follows(unit)]
+        wanted = {unit.name for unit in map(self._catalog.find, settled) if unit is not None}
         # With the sessions that hints have named meanwhile, so that these are put in order with the others.
-        unread = [unit for unit in self._catalog.units.values() if self._follows(unit) and self._has_work(unit)]
+        wanted |= {*self._owed, *(name for names in self._queue.values() for name in names)}
+        unread = [unit for unit in units if self._again or unit.name in wanted]
         newest = {unit.folder: 0 for unit in unread}
         for unit in unread:
             newest[unit.folder] = max(newest[unit.folder], self._touched(unit))
         self._enqueue_all(sorted(unread, key=lambda unit: -newest[unit.folder]))
         for unit in unread:
-            for path in filter(self._is_unread, unit.paths):
+            for path in filter(settled.__contains__, unit.paths):
                 self._keep(path)
 
     def _touched(self, unit: Unit) -> int:
         """When *unit* was last written to, as far as it was seen, in nanoseconds since the epoch."""
         return max((file.modified for path in unit.paths if (file := self._sweep.files.get(path))), default=0)
 
-    def _deleted(self, names: Sequence[str], known: Sequence[FileMark]) -> list[str]:
+    def _deleted(self, names: Sequence[str]) -> list[str]:
         """Return those of the sessions *names*, none of which is there, whose logs were deleted.
 
         Others may be on a disk that is not mounted, or in a folder that is not followed this time.
         """
-        if not self._sweep.complete:
+        if not (names and self._sweep.complete):
             return []
         inhabited = {
             str(root) for root in self._roots if any(path.startswith(f"{root}/") for path in self._sweep.files)
         }
         paths: dict[str, list[str]] = {name: [] for name in names}
-        for mark in known:
+        for mark in self._store.files():
             if mark.unit in paths:
                 paths[mark.unit].append(mark.path)
         return [name for name, logs in paths.items() if logs and all(_was_deleted(log, inhabited) for log in logs)]
 
-    def _has_work(self, unit: Unit) -> bool:
-        if self._again or unit.name in self._owed:
-            return True
-        return any(map(self._is_unread, unit.paths))
-
-    def _is_unread(self, path: str) -> bool:
-        mark, file = self._settlement.marks.get(path), self._sweep.files.get(path)
-        return mark is None or file is None or mark.offset != file.size
+    def _unread_of(self, units: Iterable[Unit]) -> dict[str, int]:
+        """Find the logs of *units* that are not settled to their end, and up to where they are. Asks the store."""
+        unread = {}
+        for path in (path for unit in units for path in unit.paths):
+            file = self._sweep.files.get(path)
+            offset = self._reader.offset(file.identity) if file is not None else 0
+            if file is None or offset != file.size:
+                unread[path] = offset
+        return unread
 
     async def _tick_loop(self, watcher: Watcher) -> None:
         loop = asyncio.get_running_loop()
@@ -563,8 +569,14 @@ class Service:
         ended = self._executions.ended
         if not ended:
             return
-        units = self._catalog.units.values()
-        waiting = {unit.session for unit in units if self._executions.names(unit.session) and not self._is_done(unit)}
+        units = [unit for unit in self._catalog.units.values() if self._executions.names(unit.session)]
+        resting = [unit for unit in units if unit.name not in self._active]
+        try:
+            unread = await self._in_reader(partial(self._unread_of, resting))
+        except sqlite3.OperationalError:
+            # Asked again with the next tick; whoever reads a session says why.
+            return
+        waiting = {unit.session for unit in units if not self._is_done(unit, unread)}
         for name, sessions in ended.items():
             if waiting.isdisjoint(sessions) and all(map(self._executions.is_over, sessions)):
                 try:
@@ -572,13 +584,13 @@ class Service:
                 except OSError as error:
                     _log.warning("execution_kept", path=name, reason=error.strerror, action="trying again")
 
-    def _is_done(self, unit: Unit) -> bool:
-        """Whether nothing of a session that has ended is left to be delivered."""
+    def _is_done(self, unit: Unit, unread: Container[str]) -> bool:
+        """Whether nothing of a session that has ended is left to be delivered; *unread*: of those not in memory."""
         active = self._active.get(unit.name)
         if unit.name in self._queue.get(unit.folder, ()) or unit.name == self._reading or unit.name in self._owed:
             return False
         if active is None:
-            return not any(map(self._is_unread, unit.paths))
+            return not any(path in unread for path in unit.paths)
         return active.ended and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
 
     def refusal(self) -> Stopped | None:
@@ -838,13 +850,14 @@ class Service:
         if unit.name not in self._queue.get(unit.folder, ()):
             for path in unit.paths:
                 self._unread.release(path)
+                self._sweep.rested.pop(path, None)
 
     def _pipeline(self, unit: Unit) -> Pipeline:
         return Pipeline(
             unit,
-            marks=self._settlement.marks,
             claims=self._claims,
             routing=self._routing,
+            marks=self._reader.mark,
             frozen=self._routes.get(unit.name),
             restraint=self._restraints.get(unit.name, UNRESTRAINED),
             owed=lambda: tuple(self._owed.get(unit.name, ())),
@@ -910,7 +923,7 @@ class Service:
         What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
         """
         self._reading = unit.name
-        began = await self._in_reader(partial(opening, unit))
+        began = await self._in_reader(partial(self._recall, unit))
         if self._is_young(unit, began) and await self._in_reader(self._may_be_named(unit)):
             self._young.add(unit.name)
             return False
@@ -920,6 +933,14 @@ class Service:
         self._tell_warnings(ruling.project.warnings)
         self._foreseen[unit.name] = ruling.route
         return self._stalled_on(unit.name) is None
+
+    def _recall(self, unit: Unit) -> Opening:
+        """Find out how a session began, and what was decided of it before. Asks the store."""
+        if (frozen := self._reader.route(unit.name)) is not None:
+            self._routes[unit.name] = frozen
+        if (restraint := self._reader.restraint(unit.name)) is not None:
+            self._restraints[unit.name] = Restraint.load(restraint)
+        return opening(unit)
 
     def _is_young(self, unit: Unit, began: Opening) -> bool:
         return (
@@ -1032,9 +1053,9 @@ class Service:
         for name in waiting:
             unit, active = self._catalog.units.get(name), self._active.get(name)
             for path in unit.paths if unit is not None else ():
-                file, mark = self._sweep.files.get(path), self._settlement.marks.get(path)
+                file = self._sweep.files.get(path)
                 tail = active.pipeline.tails.get(path) if active is not None else None
-                position = tail.position if tail is not None else mark.offset if mark is not None else 0
+                position = tail.position if tail is not None else self._sweep.rested.get(path, 0)
                 if file is not None:
                     yield UnreadLog(path=path, position=position, size=file.size, modified=file.modified / 1e9)
 
@@ -1051,8 +1072,8 @@ class Service:
             return
         is_there = self._catalog.units.__contains__
         try:
-            kept = await self._in_store(partial(Kept.of, self._store))
-            found = {path: file.identity for path, file in list(self._sweep.files.items())}
+            found = dict(self._sweep.files)
+            kept = await self._in_store(partial(Kept.of, self._store, found, is_there))
             compare = partial(Forgettable.of, kept, roots=self._roots, found=found, is_there=is_there)
             what = await self._in_reader(compare)
             for name in what.units:

@@ -7,7 +7,7 @@ events is sent; an offset can then only be committed over lines whose events are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ from daemon.pipeline import Claims, Emission, Pipeline, Progress
 from daemon.store import Commit, Copies, FileMark, Owed, Rejected
 from llma_core.events import CaptureEvent
 
-__all__ = ["Settlement", "marks_by_path", "owed_by_unit"]
+__all__ = ["Settlement", "owed_by_unit"]
 
 
 class Settlement:
@@ -25,11 +25,10 @@ class Settlement:
 
     Args:
         claims: who wrote what first; what is written to the store is released from it.
-        marks: how files were last known, by path; kept up to date with what is written.
     """
 
-    def __init__(self, claims: Claims, marks: dict[str, FileMark]) -> None:
-        self.marks = marks
+    def __init__(self, claims: Claims) -> None:
+        self._marks: dict[str, FileMark] = {}
         self._claims = claims
         self._ledger = Ledger()
         self._pipelines: dict[str, Pipeline] = {}
@@ -48,6 +47,8 @@ class Settlement:
             if self._pipelines.get(path) is not pipeline:
                 self._pipelines[path] = pipeline
                 self._ledger.open(path, tail.committed)
+                if tail.known is not None:
+                    self._marks[path] = tail.known
             self._ledger.read(path, progress.ends.get(path, ()))
         self._touched.update(progress.ends)
         wanted = []
@@ -83,11 +84,12 @@ class Settlement:
                 del self._pipelines[path]
                 self._ledger.close(path)
                 self._touched.discard(path)
+                self._marks.pop(path, None)
 
     def is_settled(self, pipeline: Pipeline) -> bool:
         """Whether everything *pipeline* has read is settled and written."""
         return all(
-            path in self.marks and self.marks[path].offset == tail.offset
+            path in self._marks and self._marks[path].offset == tail.offset
             for path, tail in pipeline.tails.items()
             if tail.offset
         ) and not any(emission.settled.unit == pipeline.unit.name for emission in self._ready)
@@ -152,7 +154,8 @@ class Settlement:
             self._claims.release(row.identity)
         self._copies_noted.update((row.unit, row.original) for row in commit.copies)
         for mark in commit.files:
-            self.marks[mark.path] = mark
+            if mark.path in self._pipelines:
+                self._marks[mark.path] = mark
 
     def _forgive(self, paid: Sequence[Owed]) -> None:
         """Let no event that is settled after the trace it owed make that trace owed again."""
@@ -168,7 +171,7 @@ class Settlement:
             if pipeline is None:
                 continue
             offset, tail = self._ledger.offset(path)
-            known = self.marks.get(path)
+            known = self._marks.get(path)
             mark = pipeline.tails[path].mark(pipeline.unit.name, offset, tail)
             if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
                 if known.offset == offset or (pipeline.again and known.offset > offset):
@@ -192,13 +195,6 @@ def _rejected(outcome: Delivered, emission: Emission) -> Rejected:
         end=rest.end if rest else None,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def marks_by_path(files: Iterable[tuple[str, int, int]], known: Sequence[FileMark]) -> dict[str, FileMark]:
-    """Find how each of *files* (path, device, inode) was last known, wherever it was then."""
-    by_identity: Mapping[tuple[int, int], FileMark] = {(mark.device, mark.inode): mark for mark in known}
-    found = ((path, by_identity.get((device, inode))) for path, device, inode in files)
-    return {path: mark for path, mark in found if mark is not None}
 
 
 def owed_by_unit(owed: Iterable[Owed]) -> dict[str, list[Owed]]:

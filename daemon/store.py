@@ -27,9 +27,9 @@ __all__ = [
     "Owed",
     "Rejected",
     "Settled",
-    "SettledReader",
     "Store",
     "StoreError",
+    "StoreReader",
     "identity_key",
 ]
 
@@ -41,6 +41,9 @@ SCHEMA_VERSION = 3
 IDENTITY_SLICES = 256
 """Into so many parts the settled table is cut where it has to be gone through as a whole: by its keys' first byte."""
 _MARKER = "store-exists"
+_READER_CACHE_KIB = 512
+_REMEMBERED = 1000
+"""Sessions whose numbers are kept in memory; most of what the store knows is of sessions that are over."""
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
@@ -303,10 +306,7 @@ class Store:
         if begun and not marked and not read_only:
             # A crash came between the first transaction and the marker.
             self._marker.touch(mode=0o600)
-        self._units: dict[str, tuple[int, int]] = {
-            name: (number, day)
-            for number, name, day in self._connection.execute("SELECT id, name, settled_on FROM units")
-        }
+        self._units: dict[str, tuple[int, int]] = {}
 
     def _open(self) -> sqlite3.Connection:
         if self._read_only:
@@ -487,6 +487,8 @@ class Store:
         today = self._today()
         number, day = self._units.get(name, (None, 0))
         if number is None:
+            if len(self._units) >= _REMEMBERED:
+                self._units.clear()
             connection.execute("INSERT OR IGNORE INTO units (name) VALUES (?)", (name,))
             [[number, day]] = connection.execute("SELECT id, settled_on FROM units WHERE name=?", (name,))
             self._units[name] = number, day
@@ -497,26 +499,26 @@ class Store:
 
     # ------------------------------------------------------------------ forgetting
 
-    def quiet_units(self, days: int) -> dict[str, int]:
-        """Return every session that anything is kept of and that was not settled in the last *days* days.
+    def quiet_units(self, days: int) -> Iterator[tuple[str, int]]:
+        """Yield every session that anything is kept of and that was not settled in the last *days* days.
 
-        Each comes with the day on which it was last settled, in days since the epoch; 0 if it never was.
+        Each comes with the day on which it was last settled, in days since the epoch; 0 if it never was. Nothing may
+        be written until the last was taken.
         """
-        rows = self._connection.execute(
+        return self._connection.execute(
             "SELECT name, settled_on FROM units WHERE settled_on<? UNION SELECT unit, 0 FROM "
             "(SELECT unit FROM routes UNION SELECT unit FROM restraints UNION SELECT unit FROM files) "
             "WHERE unit NOT IN (SELECT name FROM units)",
             (self._today() - days,),
         )
-        return dict(rows)
 
-    def copies(self) -> list[Copies]:
-        """Return which sessions hold copies of what others have settled."""
+    def copies(self) -> Iterator[Copies]:
+        """Yield which sessions hold copies of what others have settled. Nothing may be written until then."""
         rows = self._connection.execute(
             "SELECT mine.name, theirs.name FROM copies "
             "JOIN units AS mine ON mine.id=copies.unit JOIN units AS theirs ON theirs.id=copies.original"
         )
-        return [Copies(unit=unit, original=original) for unit, original in rows]
+        return (Copies(unit=unit, original=original) for unit, original in rows)
 
     def forget_identities(self, units: Collection[str], number: int) -> int:
         """Forget what *units* have settled, as far as it stands in one slice of the table; return how much it was.
@@ -575,44 +577,14 @@ class Store:
 
     # ------------------------------------------------------------------ reading
 
-    def files(self) -> list[FileMark]:
-        """Return every file known."""
-        rows = self._connection.execute(
-            'SELECT device, inode, path, unit, "offset", head, head_length, tail, history FROM files',
-        )
-        return [
-            FileMark(
-                device=device,
-                inode=inode,
-                path=path,
-                unit=unit,
-                offset=offset,
-                head=head,
-                head_length=head_length,
-                tail=tail,
-                history=bool(history),
-            )
-            for device, inode, path, unit, offset, head, head_length, tail, history in rows
-        ]
+    def files(self) -> Iterator[FileMark]:
+        """Yield every file known, one by one: there may be many. Nothing may be written until the last was taken."""
+        return map(_mark, self._connection.execute("SELECT * FROM files"))
 
     def owed(self) -> list[Owed]:
         """Return every trace that is owed."""
         rows = self._connection.execute("SELECT trace, ending, unit FROM owed")
         return [Owed(trace=trace, ending=ending, unit=unit) for trace, ending, unit in rows]
-
-    def routes(self) -> dict[str, FrozenRoute]:
-        """Return the frozen route of every session that has one."""
-        rows = self._connection.execute("SELECT unit, distinct_id, identified, grouping, host, key FROM routes")
-        return {
-            unit: FrozenRoute(
-                distinct_id=distinct_id, identified=bool(identified), grouping=grouping, host=host, key=key
-            )
-            for unit, distinct_id, identified, grouping, host, key in rows
-        }
-
-    def restraints(self) -> dict[str, str]:
-        """Return what each session is restrained to, of those that are."""
-        return dict(self._connection.execute("SELECT unit, restraint FROM restraints"))
 
     def held(self) -> list[HeldSession]:
         """Return the sessions that have to wait, those that wait longest first."""
@@ -636,16 +608,21 @@ class Store:
             for uuid, name, size, reason, path, start, end, at in rows
         ]
 
-    def reader(self) -> SettledReader:
-        """Return a view of the settled table for another thread."""
-        return SettledReader(self._path)
+    def reader(self) -> StoreReader:
+        """Return what looks things up in another thread."""
+        return StoreReader(self._path)
 
 
-class SettledReader:
-    """Looks identities up, on a connection of its own; sees what was committed."""
+class StoreReader:
+    """Looks up what is kept of one thing, on a connection of its own; sees what was committed.
+
+    Nothing of it is kept in memory: nearly all of it is of sessions that are over. Belongs to one thread at a time.
+    """
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        # What is asked for is hardly ever asked for again, and the system keeps the file's pages too.
+        self._connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the session that settled *identity* and its mark; None if none did."""
@@ -655,9 +632,50 @@ class SettledReader:
         ).fetchone()
         return (row[0], row[1]) if row else None
 
+    def mark(self, identity: tuple[int, int]) -> FileMark | None:
+        """Return how the file with this device and inode was last known, wherever it was then."""
+        row = self._connection.execute("SELECT * FROM files WHERE device=? AND inode=?", identity).fetchone()
+        return _mark(row) if row else None
+
+    def offset(self, identity: tuple[int, int]) -> int:
+        """Return up to where the file with this device and inode is settled, in bytes; 0 for one that is not known."""
+        row = self._connection.execute('SELECT "offset" FROM files WHERE device=? AND inode=?', identity).fetchone()
+        return int(row[0]) if row else 0
+
+    def route(self, unit: str) -> FrozenRoute | None:
+        """Return a session's frozen route; None if it has none."""
+        row = self._connection.execute(
+            "SELECT distinct_id, identified, grouping, host, key FROM routes WHERE unit=?", (unit,)
+        ).fetchone()
+        if row is None:
+            return None
+        distinct_id, identified, grouping, host, key = row
+        return FrozenRoute(distinct_id=distinct_id, identified=bool(identified), grouping=grouping, host=host, key=key)
+
+    def restraint(self, unit: str) -> str | None:
+        """Return what a session is restrained to, as it was given to `Store.restrain`; None if it is not."""
+        row = self._connection.execute("SELECT restraint FROM restraints WHERE unit=?", (unit,)).fetchone()
+        return str(row[0]) if row else None
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self._connection.close()
+
+
+def _mark(row: tuple[int, int, str, str, int, bytes, int, bytes, int]) -> FileMark:
+    """Return what a row of the table of files, with its columns in the order of the schema, stands for."""
+    device, inode, path, unit, offset, head, head_length, tail, history = row
+    return FileMark(
+        device=device,
+        inode=inode,
+        path=path,
+        unit=unit,
+        offset=offset,
+        head=head,
+        head_length=head_length,
+        tail=tail,
+        history=bool(history),
+    )
 
 
 def _is_corruption(error: sqlite3.OperationalError) -> bool:

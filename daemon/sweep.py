@@ -53,6 +53,11 @@ class Sweep:
 
     Args:
         roots: the `projects` folders; those that do not exist are looked for each time.
+
+    Attributes:
+        files: what they looked like, by path.
+        rested: how long files were before they were found to have grown, by path, until the reader says that it has
+            caught up with them by taking them out.
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
@@ -61,11 +66,13 @@ class Sweep:
         self._projects: frozenset[str] = frozenset()
         self._unlisted: frozenset[str] = frozenset()
         self.files: dict[str, Found] = {}
+        self.rested: dict[str, int] = {}
 
     def full(self) -> tuple[list[str], list[str]]:
         """Look at everything; return the paths that are new or changed, and those that are gone."""
         before = frozenset(self.files)
-        found: dict[str, Found] = {}
+        seen: set[str] = set()
+        changed: list[str] = []
         folders: dict[str, int] = {}
 
         def note(folder: str) -> None:
@@ -78,22 +85,19 @@ class Sweep:
             for project in project_folders(root, unlisted.__setitem__):
                 if project not in projects:
                     projects.add(project)
-                    files = project_files(project, note, unlisted.__setitem__)
-                    found.update((path, Found.of(status)) for path, status in files)
+                    for path, status in project_files(project, note, unlisted.__setitem__):
+                        seen.add(path)
+                        # In place: at rest nothing is made anew, of ten thousand files either.
+                        if self._is_new(path, status):
+                            changed.append(path)
         if not unlisted.keys().isdisjoint(map(str, self._roots)):
             projects |= self._projects
-        # What cannot be looked at is not gone.
-        for path in before:
-            if path not in found and path in self.files and _may_be_there(path, unlisted):
-                found[path] = self.files[path]
         self._tell(unlisted)
-        changed = [path for path, file in found.items() if self.files.get(path) != file]
-        gone = [path for path in before if path not in found and path in self.files]
-        # What appeared, and was looked at, after its folder was listed.
-        found.update(
-            (path, file) for path, file in list(self.files.items()) if path not in before and path not in found
-        )
-        self.files, self._folders, self._projects = found, folders, frozenset(projects)
+        # What cannot be looked at is not gone; what has appeared, and was looked at, meanwhile was not there before.
+        gone = [path for path in before - seen if path in self.files and not _may_be_there(path, unlisted)]
+        for path in gone:
+            self.files.pop(path, None)
+        self._folders, self._projects = folders, frozenset(projects)
         return changed, gone
 
     def _tell(self, unlisted: Mapping[str, OSError]) -> None:
@@ -168,9 +172,15 @@ class Sweep:
         if not stat.S_ISREG(status.st_mode):
             self.files.pop(path, None)
             return False
-        file = Found.of(status)
-        if self.files.get(path) == file:
+        return self._is_new(path, status)
+
+    def _is_new(self, path: str, status: os.stat_result) -> bool:
+        """Take note of a file; return whether it is new or changed."""
+        file, known = Found.of(status), self.files.get(path)
+        if file == known:
             return False
+        if known is not None:
+            self.rested.setdefault(path, known.size)
         self.files[path] = file
         return True
 
@@ -199,6 +209,7 @@ def is_missing(path: str) -> bool:
 
 def _modified(folder: str) -> int:
     try:
-        return Path(folder).stat().st_mtime_ns
+        # Not by way of a Path: a quiet tree costs as many of these every few seconds as it has folders.
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116
     except OSError:
         return -1

@@ -14,13 +14,14 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from daemon.store import FileMark
 from llma_core.lines import Line, LineSplitter
 
-__all__ = ["Chunk", "Identity", "Kept", "Tail", "digest", "mark_at_end", "open_log"]
+__all__ = ["Chunk", "Identity", "Kept", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
 
 Identity = tuple[int, int]
 """A file's device and inode."""
@@ -83,6 +84,14 @@ class Kept(Protocol):
         """Keep a file open no longer."""
 
 
+Marks = Callable[[Identity], FileMark | None]
+"""Tells how a file was last known, wherever it was then; None for one not seen before."""
+
+
+def unknown(_identity: Identity) -> None:
+    """Know no file."""
+
+
 class _Nobody:
     """Keeps nothing."""
 
@@ -98,11 +107,12 @@ class Tail:
 
     Args:
         path: where it is.
-        mark: how it was last known; None for a file not seen before.
+        marks: tells how files were last known.
         kept: who keeps it open while it is not read to its end.
+        again: whether what is settled of it is read once more: its mark is known, and does not count.
     """
 
-    def __init__(self, path: str, mark: FileMark | None = None, kept: Kept | None = None) -> None:
+    def __init__(self, path: str, marks: Marks = unknown, kept: Kept | None = None, *, again: bool = False) -> None:
         self.path = path
         self._kept: Kept = _Nobody() if kept is None else kept
         self.device = 0
@@ -110,7 +120,9 @@ class Tail:
         self.size = 0
         self.committed = 0
         self.history = False
-        self._mark = mark
+        self.known: FileMark | None = None
+        self._marks = marks
+        self._again = again
         self._head = b""
         self._before = b""
         self._splitter = LineSplitter()
@@ -136,7 +148,7 @@ class Tail:
         Of several that one after the other stood at the path, and are kept, it is the oldest.
 
         Returns:
-            Whether the mark still holds. Where it does not, nothing of the file is settled.
+            Whether it has a mark that still holds. Where it has not, nothing of the file is settled.
 
         Raises:
             OSError: it cannot be read.
@@ -147,13 +159,13 @@ class Tail:
         with self._kept.borrow(self.path) or open_log(self.path) as file:
             status = os.fstat(file.fileno())
             self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
-            mark = self._mark
+            mark = self.known = self._marks(self.identity)
             if mark is None:
                 return False
-            known = (mark.device, mark.inode) == (self.device, self.inode) and self._agrees(file, mark)
-        if known:
+            agrees = self._agrees(file, mark)
+        if agrees and not self._again:
             self.committed, self.history = mark.offset, mark.history
-        return known
+        return agrees
 
     def _agrees(self, file: BinaryIO, mark: FileMark) -> bool:
         if mark.offset > self.size or digest(_at(file, 0, mark.head_length)) != mark.head:

@@ -52,11 +52,11 @@ def test_a_session_is_its_main_log_its_agents_logs_and_their_meta_files(tmp_path
     assert unit == Unit(
         name=f"{folder.name}/{ORIGINAL}",
         folder=str(folder),
-        session=ORIGINAL,
         main=main,
         agents={agent: "a1"},
         metas={"a1": meta},
     )
+    assert unit.session == ORIGINAL
     assert unit.paths == [main, agent]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from daemon.store import FileMark, FrozenRoute, Owed, Settled
 from daemon.tailer import mark_at_end, open_log
 from llma_core.lines import LineSplitter
 from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.marks import known
 from tests.support.rig import routing_for
 
 EVERYTHING = 1 << 30
@@ -59,15 +60,15 @@ class Desk:
         *,
         grouping: str = "session",
         claims: Claims | None = None,
-        marks: Mapping[str, FileMark] | None = None,
+        mark: FileMark | None = None,
         owed: Sequence[Owed] = (),
         **settings: Any,
     ) -> Pipeline:
         return Pipeline(
             self.unit(log),
-            marks=marks or {},
             claims=claims or self.claims,
             routing=routing_for(self.root, grouping=grouping),
+            marks=known(*([mark] if mark is not None else [])),
             owed=lambda: owed,
             **settings,
         )
@@ -500,7 +501,7 @@ def test_what_is_settled_is_replayed_in_silence(desk: Desk) -> None:
     log.answer(text("Two."))
     desk.write(log)
     owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
-    pipeline = desk.pipeline(log, marks={path: mark}, owed=[owed])
+    pipeline = desk.pipeline(log, mark=mark, owed=[owed])
     assert kinds(read(pipeline)) == ["prompt"]
     generation, trace = pipeline.end(1.0).emissions
     assert trace.event is not None
@@ -572,7 +573,7 @@ def test_a_session_that_was_there_counts_its_history_in_its_trace(desk: Desk) ->
     log.answer(text("Two."))
     desk.write(log)
     first_start = 1772445600000 - 1_800_000
-    pipeline = desk.pipeline(log, marks={path: mark}, first_start=first_start)
+    pipeline = desk.pipeline(log, mark=mark, first_start=first_start)
     emissions = read(pipeline) + pipeline.end(1.0).emissions
     assert kinds(emissions) == ["prompt", "gen", "trace"]
     assert emissions[-1].event is not None

@@ -19,6 +19,7 @@ from daemon.tailer import Tail
 from llma_core.claude_code.records import milliseconds
 from tests.support.histories import History, forks, histories
 from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.marks import known
 from tests.support.rig import Reference, Rig, reference, routing_for
 
 
@@ -578,15 +579,15 @@ def test_the_store_knows_which_session_holds_copies_of_another(rig: Rig) -> None
     fork.answer(text("Still one."))
     write(rig, log)
     rig.finish()
-    assert rig.store.copies() == []
+    assert list(rig.store.copies()) == []
     write(rig, fork)
     rig.finish()
     unit, original = (path.path.removesuffix(".jsonl") for path in (fork, log))
-    assert rig.store.copies() == [Copies(unit=unit, original=original)]
+    assert list(rig.store.copies()) == [Copies(unit=unit, original=original)]
     rig.crash()
     rig.append(fork.path, b"{}\n")
     rig.finish()
-    assert rig.store.copies() == [Copies(unit=unit, original=original)]
+    assert list(rig.store.copies()) == [Copies(unit=unit, original=original)]
 
 
 def test_a_copy_whose_original_is_gone_unfinished_is_sent(rig: Rig) -> None:
@@ -653,5 +654,5 @@ def test_a_short_last_line_does_not_make_a_file_look_replaced(rig: Rig) -> None:
     rig.append(log.path, b"{}\n")
     rig.finish()
     rig.crash()
-    tail = Tail(str(rig.path(log.path)), rig.settlement.marks[str(rig.path(log.path))])
+    tail = Tail(str(rig.path(log.path)), known(*rig.store.files()))
     assert tail.open()

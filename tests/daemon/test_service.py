@@ -1051,8 +1051,8 @@ async def test_after_the_store_is_lost_recent_sessions_are_sent_again_and_older_
 # ---------------------------------------------------------------------- logs that are gone before they are read
 
 
-def a_big_session(name: str, answers: int = 40) -> LogBuilder:
-    """A session that fills a delivery's queue several times over."""
+def a_big_session(name: str, answers: int = 60) -> LogBuilder:
+    """A session that fills a delivery's queue of 16 MiB, and more."""
     log = LogBuilder(session_id(name), start=now())
     log.prompt("begin")
     for number in range(answers):

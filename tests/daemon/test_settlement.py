@@ -11,8 +11,9 @@ import pytest
 from daemon.catalog import Catalog
 from daemon.delivery import Settled as Outcome
 from daemon.pipeline import Claims, Emission, Pipeline, Progress
-from daemon.settlement import Settlement, marks_by_path, owed_by_unit
+from daemon.settlement import Settlement, owed_by_unit
 from daemon.store import Commit, FileMark, Owed
+from daemon.tailer import Identity
 from llma_core.events import CaptureEvent
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.rig import routing_for
@@ -27,8 +28,8 @@ class Desk:
         self.root = root
         self.log = LogBuilder(version=WITHOUT_REQUESTS)
         self.claims = Claims()
-        self.marks: dict[str, FileMark] = {}
-        self.settlement = Settlement(self.claims, self.marks)
+        self.marks: dict[Identity, FileMark] = {}
+        self.settlement = Settlement(self.claims)
         self.path = root / "config" / "projects" / self.log.path
 
     @property
@@ -43,7 +44,7 @@ class Desk:
         catalog = Catalog()
         unit = catalog.add(str(self.path))
         assert unit is not None
-        return Pipeline(unit, marks=self.marks, claims=self.claims, routing=routing_for(self.root))
+        return Pipeline(unit, claims=self.claims, routing=routing_for(self.root), marks=self.marks.get)
 
     def read(self, pipeline: Pipeline, now: float = 0.0) -> list[CaptureEvent]:
         return self.settlement.note(pipeline, pipeline.advance(now, 1 << 30))
@@ -54,6 +55,7 @@ class Desk:
         outcomes = [Outcome(event=event, outcome=outcome, reason=reason) for event in events]  # type: ignore[arg-type]
         commit = self.settlement.commit(outcomes)
         self.settlement.written(commit)
+        self.marks |= {(mark.device, mark.inode): mark for mark in commit.files}
         return commit
 
 
@@ -115,7 +117,6 @@ def test_the_mark_that_is_written_knows_the_file_again(desk: Desk) -> None:
     (mark,) = commit.files
     status = desk.path.stat()
     assert (mark.device, mark.inode, mark.path) == (status.st_dev, status.st_ino, str(desk.path))
-    assert desk.marks == {str(desk.path): mark}
     again = desk.pipeline()
     again.open()
     assert again.tails[str(desk.path)].committed == mark.offset
@@ -125,7 +126,6 @@ def test_until_a_commit_is_written_what_it_settles_is_still_on_its_way(desk: Des
     wanted = desk.read(desk.pipeline())
     commit = desk.settlement.commit([Outcome(event=event, outcome="delivered") for event in wanted])
     assert all(desk.claims.is_pending(row.identity) for row in commit.settled)
-    assert desk.marks == {}
     desk.settlement.written(commit)
     assert not any(desk.claims.is_pending(row.identity) for row in commit.settled)
 
@@ -258,11 +258,12 @@ def test_an_older_pipeline_of_the_same_file_takes_nothing_from_the_newer(desk: D
 
 def test_reading_again_what_is_settled_never_lowers_an_offset(desk: Desk) -> None:
     known = desk.settle(*desk.read(desk.pipeline())).files[0]
-    settlement = Settlement(desk.claims, {known.path: known})
+    settlement = Settlement(desk.claims)
     catalog = Catalog()
     unit = catalog.add(known.path)
     assert unit is not None
-    pipeline = Pipeline(unit, marks={}, claims=Claims(), routing=routing_for(desk.root), again=True)
+    marks = {(known.device, known.inode): known}.get
+    pipeline = Pipeline(unit, claims=Claims(), routing=routing_for(desk.root), marks=marks, again=True)
     wanted = settlement.note(pipeline, pipeline.advance(0.0, 1 << 30))
     assert offsets(settlement.commit()) == []
     desk.log.prompt("More")
@@ -280,13 +281,6 @@ def test_a_file_of_which_nothing_is_settled_needs_no_mark(desk: Desk) -> None:
 
 
 # ---------------------------------------------------------------------- what the store says
-
-
-def test_marks_are_found_by_what_a_file_is_wherever_it_was() -> None:
-    mark = FileMark(device=1, inode=2, path="/old", unit="u", offset=3, head=b"", head_length=0, tail=b"")
-    other = replace(mark, inode=3, path="/b")
-    found = marks_by_path([("/new", 1, 2), ("/b", 9, 3), ("/c", 1, 4)], [mark, other])
-    assert found == {"/new": mark}
 
 
 def test_owed_traces_are_sorted_by_their_sessions() -> None:

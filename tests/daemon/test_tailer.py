@@ -16,6 +16,7 @@ from daemon import tailer
 from daemon.store import FileMark
 from daemon.tailer import HEAD_BYTES, TAIL_BYTES, Tail, mark_at_end
 from llma_core.lines import LineSplitter
+from tests.support.marks import known
 
 DESCRIPTORS = Path("/proc/self/fd")
 EVERYTHING = 1 << 30
@@ -30,7 +31,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, mark: FileMark | None = None) -> Tail:
-    tail = Tail(str(path), mark)
+    tail = Tail(str(path), known(*([mark] if mark is not None else [])))
     tail.open()
     return tail
 
@@ -200,7 +201,7 @@ def test_a_half_line_that_changes_makes_it_another(log: Path) -> None:
 def test_a_mark_holds_for_a_file_that_only_grew(log: Path) -> None:
     mark = replace(mark_of(log, line_end(20)), history=True)
     append(log, b"{}\n")
-    tail = Tail(str(log), mark)
+    tail = Tail(str(log), known(mark))
     assert tail.open()
     assert (tail.committed, tail.history) == (line_end(20), True)
     assert read(tail) == LINES + b"{}\n", "all of it is read, to know what stands before"
@@ -209,7 +210,7 @@ def test_a_mark_holds_for_a_file_that_only_grew(log: Path) -> None:
 def test_a_mark_holds_under_another_path(log: Path) -> None:
     mark = mark_of(log, line_end(20))
     moved = log.rename(log.with_name("b.jsonl"))
-    assert Tail(str(moved), mark).open()
+    assert Tail(str(moved), known(mark)).open()
 
 
 @pytest.mark.parametrize("lines", [0, 1, 5, 40])
@@ -217,7 +218,15 @@ def test_a_mark_holds_however_little_is_settled(log: Path, lines: int) -> None:
     mark = mark_of(log, line_end(lines))
     assert mark.head_length == min(HEAD_BYTES, line_end(lines))
     append(log, b"{}\n")
-    assert Tail(str(log), mark).open()
+    assert Tail(str(log), known(mark)).open()
+
+
+def test_what_is_settled_is_known_and_does_not_count_where_it_is_read_once_more(log: Path) -> None:
+    mark = replace(mark_of(log, line_end(20)), history=True)
+    tail = Tail(str(log), known(mark), again=True)
+    tail.open()
+    assert tail.known == mark
+    assert (tail.committed, tail.history) == (0, False)
 
 
 def test_without_a_mark_nothing_is_settled(log: Path) -> None:
@@ -245,7 +254,7 @@ def test_a_mark_does_not_hold_for_a_file_that_says_something_else(log: Path, cha
     mark = replace(mark_of(log, line_end(20)), history=True)
     log.write_bytes(change(LINES))
     assert log.stat().st_ino == mark.inode
-    tail = Tail(str(log), mark)
+    tail = Tail(str(log), known(mark))
     assert not tail.open()
     assert (tail.committed, tail.history) == (0, False), "nothing of it is settled"
 
@@ -255,13 +264,13 @@ def test_an_inode_that_is_used_again_by_another_file_is_not_it(log: Path) -> Non
     other = log.with_name("other.jsonl")
     other.write_bytes(LINES.replace(b"number", b"figure"))
     status = other.stat()
-    assert not Tail(str(other), replace(mark, device=status.st_dev, inode=status.st_ino)).open()
+    assert not Tail(str(other), known(replace(mark, device=status.st_dev, inode=status.st_ino))).open()
 
 
 def test_what_lies_behind_the_offset_may_change(log: Path) -> None:
     mark = mark_of(log, line_end(20))
     log.write_bytes(LINES[: line_end(20)] + b'{"other":"end"}\n')
-    assert Tail(str(log), mark).open()
+    assert Tail(str(log), known(mark)).open()
 
 
 def test_a_mark_without_a_tail_is_known_by_its_head(log: Path) -> None:
@@ -270,9 +279,9 @@ def test_a_mark_without_a_tail_is_known_by_its_head(log: Path) -> None:
     tail.read(EVERYTHING)
     mark = tail.mark("orchard/a", line_end(20), b"")
     assert mark.tail == b""
-    assert Tail(str(log), mark).open()
+    assert Tail(str(log), known(mark)).open()
     log.write_bytes(changed_head(LINES))
-    assert not Tail(str(log), mark).open()
+    assert not Tail(str(log), known(mark)).open()
 
 
 # ---------------------------------------------------------------------- history
@@ -284,7 +293,7 @@ def test_history_ends_behind_the_last_whole_line(log: Path) -> None:
     assert mark is not None
     assert (mark.offset, mark.history, mark.unit, mark.path) == (len(LINES), True, "orchard/a", str(log))
     append(log, b"1}\n")
-    tail = Tail(str(log), mark)
+    tail = Tail(str(log), known(mark))
     assert tail.open()
     assert (tail.committed, tail.history) == (len(LINES), True)
 
@@ -303,7 +312,7 @@ def test_a_file_without_a_whole_line_has_no_history_but_is_known(tmp_path: Path,
     mark = mark_at_end(str(path), "orchard/a")
     assert mark is not None
     assert mark.offset == 0
-    tail = Tail(str(path), mark)
+    tail = Tail(str(path), known(mark))
     assert tail.open()
     assert tail.history
 
@@ -323,7 +332,7 @@ def test_a_mark_taken_anywhere_holds_and_one_of_other_bytes_does_not(
     count = data.draw(st.integers(0, len(lines)))
     offset = len(b"".join(lines[:count]))
     mark = mark_of(path, offset)
-    tail = Tail(str(path), mark)
+    tail = Tail(str(path), known(mark))
     assert tail.open()
     assert tail.committed == offset
     if offset:
@@ -332,4 +341,4 @@ def test_a_mark_taken_anywhere_holds_and_one_of_other_bytes_does_not(
         changed[place] ^= 1
         path.write_bytes(changed)
         seen = place < HEAD_BYTES or place >= offset - TAIL_BYTES
-        assert Tail(str(path), mark).open() is not seen
+        assert Tail(str(path), known(mark)).open() is not seen

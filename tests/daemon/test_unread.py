@@ -153,7 +153,7 @@ def moved_away(path: Path) -> None:
 def test_a_log_that_is_gone_is_read_to_its_end(
     unread: Unread, log: Path, leave: Callable[[Path], None], *, half_read: bool
 ) -> None:
-    tail = Tail(str(log), None, unread)
+    tail = Tail(str(log), kept=unread)
     if half_read:
         tail.open()
         assert read(tail, 15) == [b'{"number":1}']
@@ -169,7 +169,7 @@ def test_a_log_that_is_gone_is_read_to_its_end(
 
 
 def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: Unread, log: Path) -> None:
-    tail = Tail(str(log), None, unread)
+    tail = Tail(str(log), kept=unread)
     tail.open()
     hold(unread, log)
     replaced(log, b"[1]\n")
@@ -190,7 +190,7 @@ def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: Unre
 
 
 def test_one_that_was_read_is_over_when_another_one_is_kept(unread: Unread, log: Path) -> None:
-    tail = Tail(str(log), None, unread)
+    tail = Tail(str(log), kept=unread)
     tail.open()
     tail.read(EVERYTHING)
     replaced(log, b"[1]\n")
@@ -203,7 +203,7 @@ def test_one_that_was_read_is_over_when_another_one_is_kept(unread: Unread, log:
 
 
 def test_a_log_lives_on_in_one_that_was_made_of_it(unread: Unread, log: Path) -> None:
-    tail = Tail(str(log), None, unread)
+    tail = Tail(str(log), kept=unread)
     tail.open()
     tail.read(EVERYTHING)
     for content, lives_on in [

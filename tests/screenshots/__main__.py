@@ -93,7 +93,7 @@ def _play(folder: Path) -> Iterator[Seen]:
         path = _write(projects, step)
         unit = catalog.add(str(path))
         assert unit is not None
-        pipeline = pipeline or Pipeline(unit, marks={}, claims=claims, routing=routing)
+        pipeline = pipeline or Pipeline(unit, claims=claims, routing=routing)
         yield from _seen(pipeline, pipeline.advance(now, _SLICE_BYTES))
     assert pipeline is not None
     yield from _until(pipeline, now + 60)

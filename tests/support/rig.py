@@ -28,7 +28,7 @@ from daemon.preview import find_logs, preview
 from daemon.repository import Repositories
 from daemon.routing import Routing
 from daemon.settings import load
-from daemon.settlement import Settlement, marks_by_path, owed_by_unit
+from daemon.settlement import Settlement, owed_by_unit
 from daemon.store import Commit, Store
 from daemon.sweep import Sweep
 from daemon.tailer import mark_at_end
@@ -115,7 +115,7 @@ def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
     claims = Claims()
     for unit in by_first_line(catalog.units.values()):
         has_main = partial(catalog.has_main, unit.folder)
-        pipeline = Pipeline(unit, marks={}, claims=claims, routing=routing, has_main=has_main)
+        pipeline = Pipeline(unit, claims=claims, routing=routing, has_main=has_main)
         progress = Progress(more=True)
         while progress.more:
             progress = pipeline.advance(0.0, _SLICE)
@@ -201,10 +201,8 @@ class Rig:
         self._unreadable: set[str] = set()
         self._unread = Unread()
         self._looks = Sweep([self.projects])
-        self._routes = self.store.routes()
         self._owed = owed_by_unit(self.store.owed())
-        found = [(path, status.st_dev, status.st_ino) for path, status in log_files(self.projects)]
-        self.settlement = Settlement(self.claims, marks_by_path(found, self.store.files()))
+        self.settlement = Settlement(self.claims)
 
     def begin(self, at: int) -> None:
         """Start for the first time at *at* milliseconds: what is there is history."""
@@ -212,8 +210,6 @@ class Rig:
         units = self._catalog.units.values()
         marks = [mark for unit in units for path in unit.paths if (mark := mark_at_end(path, unit.name)) is not None]
         self.store.begin(at, marks)
-        found = [(path, status.st_dev, status.st_ino) for path, status in log_files(self.projects)]
-        self.settlement.marks.update(marks_by_path(found, self.store.files()))
 
     def crash(self, reference: Reference | None = None) -> None:
         """Lose everything that is not in the store, and start again.
@@ -318,9 +314,9 @@ class Rig:
     def _has_work(self, unit: Unit) -> bool:
         if unit.name in self._owed:
             return True
-        marks, files = self.settlement.marks, self._looks.files
+        files = self._looks.files
         return any(
-            path in self._unread or (path in files and (path not in marks or marks[path].offset != files[path].size))
+            path in self._unread or (path in files and self._reader.offset(files[path].identity) != files[path].size)
             for path in unit.paths
         )
 
@@ -366,10 +362,10 @@ class Rig:
     def _pipeline(self, unit: Unit) -> Pipeline:
         return Pipeline(
             unit,
-            marks=self.settlement.marks,
             claims=self.claims,
             routing=self._routing,
-            frozen=self._routes.get(unit.name),
+            marks=self._reader.mark,
+            frozen=self._reader.route(unit.name),
             owed=lambda: tuple(self._owed.get(unit.name, ())),
             first_start=self.store.first_start or None,
             has_main=partial(self._catalog.has_main, unit.folder),
@@ -378,8 +374,7 @@ class Rig:
 
     def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
         wanted = self.settlement.note(pipeline, progress)
-        if pipeline.frozen is not None and pipeline.unit.name not in self._routes:
-            self._routes[pipeline.unit.name] = pipeline.frozen
+        if pipeline.frozen is not None and self._reader.route(pipeline.unit.name) is None:
             self.store.freeze(pipeline.unit.name, pipeline.frozen)
         flying = {event.identity for event in self.in_flight}
         for event in wanted:

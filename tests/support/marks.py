@@ -1,0 +1,13 @@
+"""What a store would tell of files."""
+
+from __future__ import annotations
+
+from daemon.store import FileMark
+from daemon.tailer import Marks
+
+__all__ = ["known"]
+
+
+def known(*marks: FileMark) -> Marks:
+    """Return what tells each of *marks* of the file it was made of."""
+    return {(mark.device, mark.inode): mark for mark in marks}.get

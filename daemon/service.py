@@ -40,6 +40,7 @@ from daemon.executions import Executions
 from daemon.health import Health
 from daemon.health import Unread as UnreadLog
 from daemon.liveness import Liveness
+from daemon.memory import give_back
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.project_settings import UNRESTRAINED, Restraint
@@ -523,6 +524,7 @@ class Service:
                 hot_at = now + HOT_SWEEP_SECONDS
                 if full:
                     full_at = now + FULL_SWEEP_SECONDS
+                    give_back()
                 await self._look_at_held()
                 self._reopen_owing()
                 self._retry_unreadable()
@@ -1064,6 +1066,8 @@ class Service:
     async def _prune_loop(self) -> None:
         while True:
             await self._prune()
+            # The start and this have taken more than what follows.
+            give_back()
             await asyncio.sleep(PRUNE_SECONDS)
 
     async def _prune(self) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -617,36 +618,47 @@ class StoreReader:
     """Looks up what is kept of one thing, on a connection of its own; sees what was committed.
 
     Nothing of it is kept in memory: nearly all of it is of sessions that are over. Belongs to one thread at a time.
+    Every question may raise sqlite3.OperationalError: the file cannot be read for now.
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        # What is asked for is hardly ever asked for again, and the system keeps the file's pages too.
-        self._connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def _row(self, statement: str, values: Sequence[object]) -> Any:
+        """Return the first row that *statement* gives, or None; the connection is made when it is first needed."""
+        if self._connection is None:
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+            try:
+                # What is asked for is hardly ever asked for again, and the system keeps the file's pages too.
+                connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection.execute(statement, values).fetchone()
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the session that settled *identity* and its mark; None if none did."""
-        row = self._connection.execute(
+        row = self._row(
             "SELECT units.name, mark FROM settled JOIN units ON units.id=unit WHERE identity=?",
             (identity_key(identity),),
-        ).fetchone()
+        )
         return (row[0], row[1]) if row else None
 
     def mark(self, identity: tuple[int, int]) -> FileMark | None:
         """Return how the file with this device and inode was last known, wherever it was then."""
-        row = self._connection.execute("SELECT * FROM files WHERE device=? AND inode=?", identity).fetchone()
+        row = self._row("SELECT * FROM files WHERE device=? AND inode=?", identity)
         return _mark(row) if row else None
 
     def offset(self, identity: tuple[int, int]) -> int:
         """Return up to where the file with this device and inode is settled, in bytes; 0 for one that is not known."""
-        row = self._connection.execute('SELECT "offset" FROM files WHERE device=? AND inode=?', identity).fetchone()
+        row = self._row('SELECT "offset" FROM files WHERE device=? AND inode=?', identity)
         return int(row[0]) if row else 0
 
     def route(self, unit: str) -> FrozenRoute | None:
         """Return a session's frozen route; None if it has none."""
-        row = self._connection.execute(
-            "SELECT distinct_id, identified, grouping, host, key FROM routes WHERE unit=?", (unit,)
-        ).fetchone()
+        row = self._row("SELECT distinct_id, identified, grouping, host, key FROM routes WHERE unit=?", (unit,))
         if row is None:
             return None
         distinct_id, identified, grouping, host, key = row
@@ -654,12 +666,14 @@ class StoreReader:
 
     def restraint(self, unit: str) -> str | None:
         """Return what a session is restrained to, as it was given to `Store.restrain`; None if it is not."""
-        row = self._connection.execute("SELECT restraint FROM restraints WHERE unit=?", (unit,)).fetchone()
+        row = self._row("SELECT restraint FROM restraints WHERE unit=?", (unit,))
         return str(row[0]) if row else None
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _mark(row: tuple[int, int, str, str, int, bytes, int, bytes, int]) -> FileMark:

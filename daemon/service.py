@@ -1,14 +1,16 @@
 """The service: composition root and life cycle.
 
     watcher, sweep -> which sessions may have grown
-    backlog        -> whose history is asked for; read only while none of the others waits
-    pipeline       -> their new lines, as events (in a worker thread, one session at a time)
+    turns          -> which of them is read next
+    backfilling    -> whose history is asked for; read only while none of the others waits
+    decisions      -> which route a session's events take, and whether it has to wait for a word of the user's
+    pipeline       -> its new lines, as events (in a thread of the workers, one session at a time)
     settlement     -> which lines those events rest on
     deliveries     -> for each route batches to its sink, until settled
     store          -> offsets, settled identities, owed traces: one transaction for each acknowledged batch
 
-A session is not read while its route has no room: the logs are the queue. One that has to wait for a word of the user's
-is held: noted in the store, and looked at again from time to time. A session's trace is given out when its process is
+A session is not read while its route has no room: the logs are the queue. Of a session at rest nothing is in memory
+but where its files are and what they look like. A session's trace is given out when its process is
 gone from the client's registry, or when it has been quiet for long. Shutdown has two phases: reading stops, then what
 was read is delivered within the deadline; what is not is read again at the next start.
 """
@@ -19,44 +21,40 @@ import asyncio
 import errno
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
-from daemon.backfill_request import BackfillDesk, Report
+from daemon.backfill_request import BackfillDesk
+from daemon.backfilling import Backfilling
 from daemon.backlog import Backlog, Ending
-from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, opening
+from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line
+from daemon.decisions import Decisions
 from daemon.deliveries import Deliveries, MakeDelivery
-from daemon.delivery import BackingOff
 from daemon.delivery import Settled as Outcome
 from daemon.executions import Executions
+from daemon.first_start import History, settle_history
 from daemon.health import Health
 from daemon.health import Unread as UnreadLog
-from daemon.liveness import Liveness
 from daemon.memory import give_back
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
-from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.pruning import Forgettable, Kept, forgetting
-from daemon.routing import Held, Route, Routing, Ruling
+from daemon.routing import Held, Route, Routing
 from daemon.sessions import LiveSessions, keeps_registry
 from daemon.settlement import Settlement, owed_by_unit
 from daemon.sinks import Stopped
-from daemon.store import Commit, FileMark, FrozenRoute, HeldSession, Store
+from daemon.store import Commit, Store
 from daemon.sweep import Sweep, is_missing
-from daemon.tailer import mark_at_end
+from daemon.turns import Turns
 from daemon.unread import Unread
 from daemon.watcher import Watcher
+from daemon.workers import WORK_SECONDS, Workers
 from llma_core.claude_code.layout import classify
 
-__all__ = ["DRAIN_SECONDS", "SLICE_BYTES", "History", "Service"]
+__all__ = ["DRAIN_SECONDS", "SLICE_BYTES", "Service"]
 
 _log = structlog.get_logger(__name__)
 
@@ -73,34 +71,21 @@ ACTIVE_SESSIONS = 256
 """Sessions kept in memory at most, apart from those that have something open."""
 IDLE_SECONDS = 3600.0
 """Quiet after which a session with nothing open is dropped from memory, to be replayed when it grows."""
-LOST_STORE_DAYS = 7
-"""Age of the sessions that are sent again after the store was lost."""
 GONE_SECONDS = 10.0
 """Quiet after which a session whose client keeps a registry of live processes, and is not in it, has ended."""
 HEALTH_SECONDS = 5.0
 """Between two looks at whether there is something new for `status`."""
 PRUNE_SECONDS = 86_400.0
 """Between two looks for what no log refers to any more."""
-BACKLOG_EVENTS = 100
-"""Events of the backlog on their way at which no more of it is read: one request, before what happens now is heard."""
 BACKLOG_PATIENCE = 5.0
 """Seconds within which what is open in a session belongs to the backlog; what takes longer is left to the following."""
-_REGISTRY_SINCE = (2, 1, 100)
 YOUNG_SECONDS = 3.0
 """Age up to which a session is not read while a command runs that may yet say it is its own."""
-_STORE_RETRY_SECONDS = 5.0
-WORK_SECONDS = 300.0
-"""What one piece of work in a thread may take: a file system that hangs takes longer."""
 LATE_SECONDS = 60.0
 """By how much what is due may be late before something is wrong."""
 _STORE = -1
 """In place of an error's number: it is the store that cannot be read."""
 _OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-
-_T = TypeVar("_T")
-
-History = str
-"""`skip`: what was there at the first start is not sent; `send`: it is."""
 
 
 class _Active:
@@ -112,14 +97,6 @@ class _Active:
         self.seen_running = False
         self.ended = False
         self.due: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """A session that has to wait, and why."""
-
-    opening: Opening
-    reason: str
 
 
 class Service:
@@ -173,39 +150,41 @@ class Service:
         self._unreadable: dict[str, int | None] = {}
         self._settlement = Settlement(self._claims)
         self._again = again
-        self._desk = desk
-        self._backlog = backlog or Backlog()
-        self._backlog_id: str | None = None
         self._executions = executions or Executions(None)
         self._only_named = only_named
         self._executions_seen = 0
         self._young: set[str] = set()
         self._drain_seconds = DRAIN_SECONDS
         self._active: dict[str, _Active] = {}
-        self._queue: dict[str, dict[str, None]] = {}
-        self._unsorted: set[str] = set()
-        self._routes: dict[str, FrozenRoute] = {}
-        self._restraints: dict[str, Restraint] = {}
-        self._foreseen: dict[str, Route | None] = {}
-        self._held: dict[str, _Held] = {}
-        self._held_told: set[tuple[str | None, str]] = set()
-        self._warnings_told: set[str] = set()
-        owed = store.owed()
-        self._owed = owed_by_unit(owed)
+        self._owed = owed_by_unit(store.owed())
         self._first_start: int | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._replaced = False
-        self._liveness = Liveness()
         self._resting_until: float | None = None
         self._ticked_at: float | None = None
-        self._store_waits = False
         self._overflow = False
         self._reading: str | None = None
         self._write_lock = asyncio.Lock()
-        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._workers = Workers(self._stopping)
         self._deliveries = Deliveries(make_delivery, self._settle)
+        self._decisions = Decisions(
+            routing=routing, store=store, reader=self._reader, workers=self._workers, units=self._catalog.units
+        )
+        self._turns = Turns(
+            self._catalog.units,
+            active=self._active.keys(),
+            seen=self._decisions.foreseen.keys(),
+            stalled_on=self._stalled_on,
+            is_stopped=self._deliveries.is_stopped,
+        )
+        self._backfilling = Backfilling(
+            desk=desk,
+            backlog=backlog or Backlog(),
+            settlement=self._settlement,
+            deliveries=self._deliveries,
+            route_of=self._route_of,
+        )
 
     # ------------------------------------------------------------------ life cycle
 
@@ -225,7 +204,7 @@ class Service:
             watcher.start()
             await self._first_sweep()
             await self._tend_backlog()
-            _log.info("ready", sessions=len(self._catalog.units), to_read=sum(map(len, self._queue.values())))
+            _log.info("ready", sessions=len(self._catalog.units), to_read=len(self._turns))
             self._notifier.ready(f"following {len(self._catalog.units)} sessions")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_loop())
@@ -256,8 +235,8 @@ class Service:
         try:
             await self._first_sweep()
             order = by_first_line(self._catalog.units.values())
-            waiting = {name for units in self._queue.values() for name in units}
-            self._queue.clear()
+            waiting = self._turns.names
+            self._turns.clear()
             work = loop.create_task(self._read_units([unit for unit in order if unit.name in waiting and wanted(unit)]))
             settled = await self._with_patience(work)
             if not self._again:
@@ -287,37 +266,7 @@ class Service:
             history: what to do with the logs that are there at the first start.
             now: the wall clock, in seconds since the epoch.
         """
-        first = self._store.first_start
-        if first is not None:
-            if history == "send":
-                self._store.rewind_history()
-                first = 0
-            self._first_start = first
-            return
-        if history == "send":
-            self._store.begin(0, [])
-            self._first_start = 0
-            return
-        since = now - LOST_STORE_DAYS * 86_400 if self._store.lost else None
-        marks = self._history(since)
-        self._first_start = 0 if self._store.lost else int(now * 1000)
-        self._store.begin(self._first_start, marks)
-        if self._store.lost:
-            _log.warning("store_was_lost", action=f"sessions of the last {LOST_STORE_DAYS} days are sent again")
-
-    def _history(self, since: float | None) -> list[FileMark]:
-        """Mark what is there as history; except, after a loss, sessions touched since."""
-        self._sweep.full()
-        catalog = Catalog()
-        for path in self._sweep.files:
-            catalog.add(path)
-        marks = []
-        for unit in catalog.units.values():
-            latest = max((self._sweep.files[path].modified for path in unit.paths), default=0) / 1e9
-            if since is None or latest < since:
-                marks += [mark for path in unit.paths if (mark := mark_at_end(path, unit.name)) is not None]
-        self._sweep.files.clear()
-        return marks
+        self._first_start = settle_history(self._store, self._roots, history, now)
 
     async def _end_when_stopped(self) -> None:
         await self._stopping.wait()
@@ -331,10 +280,9 @@ class Service:
                 await self._write(self._settlement.commit)
             finally:
                 await self._tell_health()
-                self._store_thread.shutdown()
+                self._workers.end_store()
                 self._unread.close()
-                # A file system that does not answer must not keep a second signal from being heard.
-                await asyncio.to_thread(self._read_thread.shutdown)
+                await self._workers.end_reader()
                 self._reader.close()
 
     async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
@@ -414,55 +362,46 @@ class Service:
         if active is not None:
             self._settlement.drop(active.pipeline)
         # What was decided of it stands in the store, and is looked up when it grows.
-        for memory in (self._routes, self._restraints, self._foreseen):
-            memory.pop(unit.name, None)
+        self._decisions.forget([unit.name])
         for path in [*unit.paths, *unit.metas.values()]:
             if path not in self._sweep.files and path not in self._unread:
                 self._forget_path(path)
 
     def _enqueue(self, unit: Unit) -> None:
-        if unit.name in self._held or not self._follows(unit):
+        if unit.name in self._decisions.held or not self._follows(unit):
             return
-        self._queue.setdefault(unit.folder, {})[unit.name] = None
+        self._turns.add(unit)
         self._wake.set()
 
     def _follows(self, unit: Unit) -> bool:
         return not self._only_named or self._executions.names(unit.session)
 
-    def _enqueue_all(self, units: Iterable[Unit]) -> None:
+    def _enqueue_all(self, units: Collection[Unit]) -> None:
         """Enqueue what was found at once, in whatever order."""
-        folders = set()
+        self._turns.note_found(units)
         for unit in units:
-            if unit.name not in self._active:
-                if unit.folder in folders:
-                    self._unsorted.add(unit.folder)
-                folders.add(unit.folder)
             self._enqueue(unit)
 
-    def _resume(self, unit: Unit) -> None:
-        """Go on with *unit* when its folder's turn comes again, before what waits there: a fork may stand behind it."""
-        self._queue[unit.folder] = {unit.name: None, **self._queue.get(unit.folder, {})}
-
     async def _first_sweep(self) -> None:
-        await self._in_reader(self._executions.refresh)
-        changed, _ = await self._in_reader(self._sweep.full)
+        await self._workers.read(self._executions.refresh)
+        changed, _ = await self._workers.read(self._sweep.full)
         self._executions.close(self._executions.ended)
         if not self._only_named:
             # Those that still have to wait are found again; who looks at few sessions must not forget the others.
-            await self._stored(self._store.release)
+            await self._workers.write(self._store.release)
         for path in changed:
             self._catalog.add(path)
         gone = self._deleted([name for name in self._owed if name not in self._catalog.units])
         if gone:
-            await self._in_store(partial(self._store.forget_owed, gone))
+            await self._workers.change(partial(self._store.forget_owed, gone))
             for name in gone:
                 del self._owed[name]
-        settled = await self._in_reader(partial(self._unread_of, list(self._catalog.units.values())))
+        settled = await self._workers.read(partial(self._unread_of, list(self._catalog.units.values())))
         self._sweep.rested.update(settled)
         units = [unit for unit in self._catalog.units.values() if self._follows(unit)]
         wanted = {unit.name for unit in map(self._catalog.find, settled) if unit is not None}
         # With the sessions that hints have named meanwhile, so that these are put in order with the others.
-        wanted |= {*self._owed, *(name for names in self._queue.values() for name in names)}
+        wanted |= {*self._owed, *self._turns.names}
         unread = [unit for unit in units if self._again or unit.name in wanted]
         newest = {unit.folder: 0 for unit in unread}
         for unit in unread:
@@ -518,14 +457,15 @@ class Service:
                 mended = watcher.ensure()
                 full = mended or self._overflow or resumed or watcher.polling or now >= full_at
                 self._overflow = False
-                changed, gone = await self._in_reader(self._sweep.full if full else partial(self._sweep.hot, wall))
+                changed, gone = await self._workers.read(self._sweep.full if full else partial(self._sweep.hot, wall))
                 self._found(changed)
                 self._gone(gone)
                 hot_at = now + HOT_SWEEP_SECONDS
                 if full:
                     full_at = now + FULL_SWEEP_SECONDS
                     give_back()
-                await self._look_at_held()
+                for unit in await self._decisions.release():
+                    self._enqueue(unit)
                 self._reopen_owing()
                 self._retry_unreadable()
             await self._look_at_executions()
@@ -554,11 +494,11 @@ class Service:
         for unit in [self._catalog.units[name] for name in self._young if name in self._catalog.units]:
             self._enqueue(unit)
         self._young.clear()
-        await self._in_reader(self._executions.refresh)
+        await self._workers.read(self._executions.refresh)
         if self._executions.version != self._executions_seen:
             self._executions_seen, ended = self._executions.version, self._executions.ended
             # The command's processes are gone: whatever they wrote is found by this.
-            changed, gone = await self._in_reader(self._sweep.full)
+            changed, gone = await self._workers.read(self._sweep.full)
             self._executions.close(ended)
             self._found(changed)
             self._gone(gone)
@@ -574,7 +514,7 @@ class Service:
         units = [unit for unit in self._catalog.units.values() if self._executions.names(unit.session)]
         resting = [unit for unit in units if unit.name not in self._active]
         try:
-            unread = await self._in_reader(partial(self._unread_of, resting))
+            unread = await self._workers.read(partial(self._unread_of, resting))
         except sqlite3.OperationalError:
             # Asked again with the next tick; whoever reads a session says why.
             return
@@ -582,14 +522,14 @@ class Service:
         for name, sessions in ended.items():
             if waiting.isdisjoint(sessions) and all(map(self._executions.is_over, sessions)):
                 try:
-                    await self._in_reader(partial(self._executions.remove, name))
+                    await self._workers.read(partial(self._executions.remove, name))
                 except OSError as error:
                     _log.warning("execution_kept", path=name, reason=error.strerror, action="trying again")
 
     def _is_done(self, unit: Unit, unread: Container[str]) -> bool:
         """Whether nothing of a session that has ended is left to be delivered; *unread*: of those not in memory."""
         active = self._active.get(unit.name)
-        if unit.name in self._queue.get(unit.folder, ()) or unit.name == self._reading or unit.name in self._owed:
+        if unit in self._turns or unit.name == self._reading or unit.name in self._owed:
             return False
         if active is None:
             return not any(path in unread for path in unit.paths)
@@ -644,24 +584,27 @@ class Service:
     async def _read_loop(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._sort()
-            unit = self._next_unit()
+            await self._turns.sort(self._in_order)
+            unit = self._turns.next()
             if unit is not None:
                 if await self._step(unit):
-                    self._resume(unit)
+                    self._turns.resume(unit)
             elif not self._enqueue_due(loop.time()):
                 if (unit := self._next_history()) is not None:
                     await self._step_history(unit)
                 else:
                     await self._rest()
 
+    async def _in_order(self, units: Iterable[Unit]) -> Sequence[Unit]:
+        return await self._workers.read(partial(by_first_line, units))
+
     def _enqueue_due(self, now: float) -> bool:
         """Enqueue the sessions whose time has come; return whether there is one that did not wait already."""
-        waiting = {name for units in self._queue.values() for name in units}
+        waiting = self._turns.names
         due = [
             active.pipeline.unit
             for name, active in self._active.items()
-            if active.due is not None and active.due <= now and name not in waiting and name not in self._held
+            if active.due is not None and active.due <= now and name not in waiting and name not in self._decisions.held
         ]
         for unit in due:
             self._enqueue(unit)
@@ -670,7 +613,7 @@ class Service:
     async def _rest(self) -> None:
         """Wait until there is something to read: a hint, a session that is due, or room on a route that had none."""
         self._wake.clear()
-        waiting = {name for units in self._queue.values() for name in units}
+        waiting = self._turns.names
         due = [active.due for name, active in self._active.items() if active.due is not None and name not in waiting]
         stalled = {route for name in waiting if (route := self._stalled_on(name)) is not None}
         woken = asyncio.ensure_future(self._wake.wait())
@@ -689,61 +632,14 @@ class Service:
             room.cancel()
             await asyncio.gather(woken, room, return_exceptions=True)
 
-    async def _sort(self) -> None:
-        """Put originals before their copies, in the folders in which sessions were found all at once.
-
-        What copies a message says so only since 2.1.329: of others, the session that is read first counts as its own.
-        """
-        while self._unsorted:
-            folder = self._unsorted.pop()
-            units = self._catalog.units
-            known = [units[name] for name in self._queue.get(folder, ()) if name in units]
-            if not known:
-                continue
-            being_read = [unit.name for unit in known if unit.name in self._active]
-            found = [unit for unit in known if unit.name not in self._active]
-            ordered = await self._in_reader(partial(by_first_line, found))
-            # What a hint has brought meanwhile comes last.
-            names = [*being_read, *(unit.name for unit in ordered), *self._queue[folder]]
-            self._queue[folder] = dict.fromkeys(names)
-
-    def _next_unit(self) -> Unit | None:
-        """Take the next session to look at: folders in turn, within one folder in order; none whose route is full."""
-        for folder in list(self._queue):
-            units = self._queue[folder]
-            while units and (first := next(iter(units))) not in self._catalog.units:
-                del units[first]
-            known = (unit for name in units if (unit := self._catalog.units.get(name)) is not None)
-            unit = next(self._readable(known), None)
-            if unit is not None:
-                del units[unit.name]
-                # Its folder's next turn comes after those of all others.
-                del self._queue[folder]
-                if units:
-                    self._queue[folder] = units
-                return unit
-            if not units:
-                del self._queue[folder]
-        return None
-
-    def _readable(self, units: Iterable[Unit]) -> Iterator[Unit]:
-        """Pick those of *units* that can be read now, in order.
-
-        Behind one that cannot for now, a session of the same folder that was never looked at waits too: it may be its
-        fork. Behind one whose route is stopped it does not, as that may be for ever.
-        """
-        stalled: set[str] = set()
-        for unit in units:
-            if (route := self._stalled_on(unit.name)) is not None:
-                if not self._deliveries.is_stopped(route):
-                    stalled.add(unit.folder)
-            elif unit.name in self._foreseen or unit.name in self._active or unit.folder not in stalled:
-                yield unit
+    def _route_of(self, name: str) -> Route | None:
+        """Return the route of a session that is being followed."""
+        active = self._active.get(name)
+        return active.pipeline.route if active is not None else None
 
     def _stalled_on(self, name: str) -> Route | None:
         """Return the route of a session if it has no room; None if it has, or if the route is not known yet."""
-        active = self._active.get(name)
-        route = (active.pipeline.route if active is not None else None) or self._foreseen.get(name)
+        route = self._route_of(name) or self._decisions.foreseen.get(name)
         return route if route is not None and not self._deliveries.has_room(route) else None
 
     async def _step(self, unit: Unit, *, finish: bool = False) -> bool:
@@ -753,11 +649,11 @@ class Service:
         try:
             if active is None:
                 if not await self._foresee(unit):
-                    return unit.name not in self._held and unit.name not in self._young
+                    return unit.name not in self._decisions.held and unit.name not in self._young
                 active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
             pipeline = active.pipeline
             self._reading = unit.name
-            progress = await self._in_reader(partial(pipeline.advance, loop.time(), SLICE_BYTES))
+            progress = await self._workers.read(partial(pipeline.advance, loop.time(), SLICE_BYTES))
         except Replaced as replaced:
             _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
             assert active is not None
@@ -765,9 +661,9 @@ class Service:
                 # What is open in it stands nowhere any more.
                 await self._conclude(active, partial(active.pipeline.part, path=str(replaced)))
             self._drop(unit)
-            return unit.name not in self._held
+            return unit.name not in self._decisions.held
         except Held as held:
-            await self._hold([unit.name], held)
+            await self._hold(unit, held)
             return False
         except OSError as error:
             return self._put_off(unit, error)
@@ -795,9 +691,9 @@ class Service:
         loop = asyncio.get_running_loop()
         self._reading = active.pipeline.unit.name
         try:
-            progress = await self._in_reader(partial(conclude, loop.time()))
+            progress = await self._workers.read(partial(conclude, loop.time()))
         except Held as held:
-            await self._hold([active.pipeline.unit.name], held)
+            await self._hold(active.pipeline.unit, held)
             return
         except sqlite3.OperationalError as error:
             self._put_off_for_store(active.pipeline.unit, error)
@@ -849,7 +745,7 @@ class Service:
                     _log.info("store_readable_again")
             elif code not in _OWN_WANT or code not in self._unreadable.values():
                 _log.info("log_readable_again", session=unit.session)
-        if unit.name not in self._queue.get(unit.folder, ()):
+        if unit not in self._turns:
             for path in unit.paths:
                 self._unread.release(path)
                 self._sweep.rested.pop(path, None)
@@ -860,11 +756,11 @@ class Service:
             claims=self._claims,
             routing=self._routing,
             marks=self._reader.mark,
-            frozen=self._routes.get(unit.name),
-            restraint=self._restraints.get(unit.name, UNRESTRAINED),
+            frozen=self._decisions.frozen(unit.name),
+            restraint=self._decisions.restraint(unit.name),
             owed=lambda: tuple(self._owed.get(unit.name, ())),
             first_start=self._first_start or None,
-            again=self._again or unit.name in self._backlog,
+            again=self._again or unit.name in self._backfilling.backlog,
             has_main=partial(self._catalog.has_main, unit.folder),
             kept=self._unread,
             added=partial(self._executions.of, unit.session),
@@ -873,16 +769,14 @@ class Service:
     async def _hand_over(self, active: _Active, progress: Progress) -> None:
         pipeline = active.pipeline
         name, frozen = pipeline.unit.name, pipeline.frozen
-        self._backlog.read(name, sum(tail.position for tail in pipeline.tails.values()))
-        self._tell_warnings(pipeline.warnings)
+        self._backfilling.backlog.read(name, sum(tail.position for tail in pipeline.tails.values()))
+        self._decisions.tell(pipeline.warnings)
         # Before any line of it counts as settled: it was refused because of this.
-        await self._restrain([name], pipeline.restraint)
+        await self._decisions.restrain([name], pipeline.restraint)
         wanted = self._settlement.note(pipeline, progress)
         active.due = pipeline.due()
-        if frozen is not None and self._routes.get(name) != frozen:
-            # Before the first event leaves: a crash must not let the session come back as someone else's.
-            await self._stored(partial(self._store.freeze, name, frozen))
-            self._routes[name] = frozen
+        if frozen is not None:
+            await self._decisions.freeze(name, frozen)
         if wanted:
             assert pipeline.route is not None
             self._deliveries.put(pipeline.route, wanted)
@@ -891,7 +785,7 @@ class Service:
         left = {unit.name: unit for unit in units}
         many = ACTIVE_SESSIONS
         while left:
-            unit = next(self._readable(left.values()), None)
+            unit = next(self._turns.readable(left.values()), None)
             if unit is None:
                 stalled = {route for name in left if (route := self._stalled_on(name)) is not None}
                 if all(self._deliveries.is_stopped(route) for route in stalled):
@@ -901,14 +795,16 @@ class Service:
                 )
             elif not await self._step(unit, finish=True):
                 del left[unit.name]
-                self._backlog.finish(unit.name, "held" if unit.name in self._held else "read")
+                self._backfilling.backlog.finish(unit.name, "held" if unit.name in self._decisions.held else "read")
                 if len(self._active) >= many:
                     await self._forget_settled(left)
                     many = max(ACTIVE_SESSIONS, 2 * len(self._active))
         settled = await self._deliveries.flush()
         await self._write(self._settlement.commit)
         await self._remove_executions()
-        return settled and not (left or self._young or self._held or self._unreadable or self._settlement.waiting)
+        return settled and not (
+            left or self._young or self._decisions.held or self._unreadable or self._settlement.waiting
+        )
 
     async def _forget_settled(self, but: Container[str]) -> None:
         """Drop the sessions from memory of which everything is read and settled; *but* those are not read yet."""
@@ -922,32 +818,20 @@ class Service:
     async def _foresee(self, unit: Unit) -> bool:
         """Find out, before a session is read, where its events will go; return whether they may be read now.
 
-        What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
+        One that a command may yet name as its own is not, for a moment.
         """
         self._reading = unit.name
-        began = await self._in_reader(partial(self._recall, unit))
-        if self._is_young(unit, began) and await self._in_reader(self._may_be_named(unit)):
+        began = await self._decisions.recall(unit)
+        if self._is_young(unit, began) and await self._workers.read(self._may_be_named(unit)):
             self._young.add(unit.name)
             return False
-        if began.cwd is None:
-            return True
-        ruling = await self._in_reader(self._rule(unit.name, began))
-        self._tell_warnings(ruling.project.warnings)
-        self._foreseen[unit.name] = ruling.route
+        await self._decisions.foresee(unit.name, began)
         return self._stalled_on(unit.name) is None
-
-    def _recall(self, unit: Unit) -> Opening:
-        """Find out how a session began, and what was decided of it before. Asks the store."""
-        if (frozen := self._reader.route(unit.name)) is not None:
-            self._routes[unit.name] = frozen
-        if (restraint := self._reader.restraint(unit.name)) is not None:
-            self._restraints[unit.name] = Restraint.load(restraint)
-        return opening(unit)
 
     def _is_young(self, unit: Unit, began: Opening) -> bool:
         return (
-            unit.name not in self._routes
-            and unit.name not in self._backlog
+            self._decisions.frozen(unit.name) is None
+            and unit.name not in self._backfilling.backlog
             and began.at is not None
             and abs(time.time() - began.at / 1000) < YOUNG_SECONDS
         )
@@ -961,73 +845,12 @@ class Service:
 
         return look
 
-    def _rule(self, name: str, began: Opening) -> Callable[[], Ruling]:
-        frozen, restraint = self._routes.get(name), self._restraints.get(name, UNRESTRAINED)
-        return partial(self._routing.rule, began, frozen, restraint)
-
-    def _tell_warnings(self, warnings: Sequence[str]) -> None:
-        for warning in warnings:
-            if warning not in self._warnings_told:
-                self._warnings_told.add(warning)
-                _log.warning("project_setting_ignored", reason=warning)
-
-    async def _restrain(self, names: Sequence[str], restraint: Restraint) -> None:
-        """Remember what sessions are restrained to: a file of their project may say less when they are read again."""
-        fresh: dict[str, Restraint] = {}
-        for name in names:
-            known = self._restraints.get(name, UNRESTRAINED)
-            if (both := known.also(restraint)) != known:
-                fresh[name] = both
-        if fresh:
-            texts = {name: both.dump() for name, both in fresh.items()}
-            await self._stored(partial(self._store.restrain, texts))
-            self._restraints |= fresh
-
-    async def _hold(self, names: Sequence[str], held: Held) -> None:
-        """Let sessions wait for the user: what was read of them is forgotten, and their offsets stay."""
-        reason = held.reason
-        await self._restrain(names, held.restraint)
-        rows = []
-        for name in names:
-            active = self._active.pop(name, None)
-            if active is not None:
-                self._settlement.drop(active.pipeline)
-            self._foreseen.pop(name, None)
-            unit = self._catalog.units.get(name)
-            if unit is None:
-                continue
-            began = await self._in_reader(partial(opening, unit))
-            self._held[name] = _Held(opening=began, reason=reason)
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            rows.append(HeldSession(unit=name, session=unit.session, folder=began.cwd, reason=reason, since=since))
-            if (began.cwd, reason) not in self._held_told:
-                self._held_told.add((began.cwd, reason))
-                _log.warning("session_held", session=unit.session, project=began.cwd, reason=reason)
-        await self._stored(partial(self._store.hold, rows))
-
-    async def _look_at_held(self) -> None:
-        """Take up the sessions that no longer have to wait."""
-        waiting: dict[tuple[str | None, str], list[str]] = {}
-        for name, held in self._held.items():
-            waiting.setdefault((held.opening.cwd, held.reason), []).append(name)
-        for (_, reason), names in waiting.items():
-            # What lets one go lets all go that wait in the same folder for the same reason, or they are held again.
-            first = self._held[names[0]]
-            try:
-                await self._in_reader(self._rule(names[0], first.opening))
-            except Held as held:
-                if held.reason != reason:
-                    await self._hold(names, held)
-                continue
-            await self._release(names)
-            _log.info("sessions_released", project=first.opening.cwd, sessions=len(names))
-
-    async def _release(self, names: Sequence[str]) -> None:
-        for name in names:
-            del self._held[name]
-            if (unit := self._catalog.units.get(name)) is not None:
-                self._enqueue(unit)
-        await self._stored(partial(self._store.release, names))
+    async def _hold(self, unit: Unit, held: Held) -> None:
+        """Let a session wait for the user: what was read of it is forgotten, and its offsets stay."""
+        active = self._active.pop(unit.name, None)
+        if active is not None:
+            self._settlement.drop(active.pipeline)
+        await self._decisions.hold([unit.name], held)
 
     # ------------------------------------------------------------------ what `status` tells
 
@@ -1049,7 +872,7 @@ class Service:
 
     def _unread_logs(self) -> Iterator[UnreadLog]:
         """Yield the logs of the sessions that are to be read, with how far they are."""
-        waiting = {name for units in self._queue.values() for name in units}
+        waiting = self._turns.names
         if self._reading is not None:
             waiting.add(self._reading)
         for name in waiting:
@@ -1077,16 +900,13 @@ class Service:
         is_there = self._catalog.units.__contains__
         try:
             found = dict(self._sweep.files)
-            kept = await self._in_store(partial(Kept.of, self._store, found, is_there))
+            kept = await self._workers.change(partial(Kept.of, self._store, found, is_there))
             compare = partial(Forgettable.of, kept, roots=self._roots, found=found, is_there=is_there)
-            what = await self._in_reader(compare)
-            for name in what.units:
-                # Should one come back, it is decided anew, and kept anew.
-                if not is_there(name):
-                    for memory in (self._routes, self._restraints, self._foreseen):
-                        memory.pop(name, None)
+            what = await self._workers.read(compare)
+            # Should one come back, it is decided anew, and kept anew.
+            self._decisions.forget([name for name in what.units if not is_there(name)])
             for step in forgetting(self._store, what, is_there):
-                await self._in_store(step)
+                await self._workers.change(step)
         except (sqlite3.OperationalError, OSError) as error:
             _log.warning("pruning_failed", reason=str(error), action="tried again tomorrow; nothing is lost")
         else:
@@ -1097,68 +917,36 @@ class Service:
 
     async def _tend_backlog(self) -> None:
         """Take up, or give up, what `backfill` asks for, and say how far it is."""
-        if self._desk is None:
-            return
-        request = self._desk.asked()
-        if (request.id if request is not None else None) != self._backlog_id:
-            self._backlog = Backlog(request.units if request is not None else None)
-            self._backlog_id = request.id if request is not None else None
-            if request is not None:
-                _log.info("backfill_begun", sessions=len(request.units))
-        if self._backlog_id is None:
+        if not self._backfilling.look():
             return
         # A route that has stopped settles nothing, and so wakes nobody.
         self._wake.set()
-        headway = self._backlog.headway()
-        under_way = self._history_under_way()
-        busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
         soon = asyncio.get_running_loop().time() + BACKLOG_PATIENCE
         settling = any(
             active.due is not None and active.due <= soon
             for name, active in self._active.items()
-            if name in self._backlog and not self._is_stopped(name)
+            if name in self._backfilling.backlog and not self._backfilling.is_stopped(name)
         )
-        # What was refused, and waits for another to be taken, may do so for ever.
-        sending = under_way and any(not isinstance(state, Stopped) for state in busy)
-        done = self._backlog.next is None and not settling and not sending
-        if done:
-            stopped = self._settlement.waiting_of(self._backlog).keys() - under_way.keys()
-            headway = replace(headway, stopped=headway.stopped + len(stopped))
-        reason = next((state.reason for state in busy if isinstance(state, BackingOff | Stopped)), None)
-        report = Report(id=self._backlog_id, headway=headway, done=done, waiting=reason)
-        await asyncio.to_thread(self._desk.tell, report)
-        if done:
-            _log.info("backfill_done", sessions=headway.sessions, sent=headway.sent)
-            self._backlog, self._backlog_id = Backlog(), None
+        await self._backfilling.report(settling=settling)
 
     def _next_history(self) -> Unit | None:
         """Return the session of the backlog whose turn it is; None while there is none, or it has to wait."""
-        while (name := self._backlog.next) is not None:
+        backlog = self._backfilling.backlog
+        while (name := backlog.next) is not None:
             unit, route = self._catalog.units.get(name), self._stalled_on(name)
             if unit is None:
-                self._backlog.finish(name, "missing")
-            elif name in self._held:
-                self._backlog.finish(name, "held")
+                backlog.finish(name, "missing")
+            elif name in self._decisions.held:
+                backlog.finish(name, "held")
             elif name in self._unreadable:
-                self._backlog.finish(name, "missing")
+                backlog.finish(name, "missing")
             elif route is None:
-                return unit if self._history_under_way().total() < BACKLOG_EVENTS else None
+                return unit if self._backfilling.has_room else None
             elif self._deliveries.is_stopped(route):
-                self._backlog.finish(name, "stopped")
+                backlog.finish(name, "stopped")
             else:
                 return None
         return None
-
-    def _history_under_way(self) -> Counter[str]:
-        """Count, for each session of the backlog, the events that are on their way on a route that goes on."""
-        waiting = self._settlement.waiting_of(self._backlog)
-        return Counter({name: number for name, number in waiting.items() if not self._is_stopped(name)})
-
-    def _is_stopped(self, name: str) -> bool:
-        """Whether the route that a session's events take takes nothing until a person has changed something."""
-        active = self._active.get(name)
-        route = active.pipeline.route if active is not None else None
-        return route is not None and self._deliveries.is_stopped(route)
 
     async def _step_history(self, unit: Unit) -> None:
         active = self._active.get(unit.name)
@@ -1169,14 +957,14 @@ class Service:
         if not await self._step(unit):
             is_read = unit.name in self._active and unit.name not in self._unreadable
             read: Ending = "read" if is_read else "missing"
-            self._backlog.finish(unit.name, "held" if unit.name in self._held else read)
+            self._backfilling.backlog.finish(unit.name, "held" if unit.name in self._decisions.held else read)
 
     # ------------------------------------------------------------------ settling
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._backlog.settle(self._settlement.unit_of(outcome.event.identity), outcome.outcome)
-        if self._backlog:
+            self._backfilling.backlog.settle(self._settlement.unit_of(outcome.event.identity), outcome.outcome)
+        if self._backfilling.backlog:
             self._wake.set()
         await self._write(lambda: self._settlement.commit(outcomes))
 
@@ -1187,7 +975,7 @@ class Service:
             if not commit:
                 return
             try:
-                await self._stored(partial(self._store.commit, commit))
+                await self._workers.write(partial(self._store.commit, commit))
             except sqlite3.OperationalError:
                 # The service ends; what is not written is read again.
                 return
@@ -1199,45 +987,11 @@ class Service:
                 if not self._owed[row.unit]:
                     del self._owed[row.unit]
 
-    async def _stored(self, write: Callable[[], None]) -> None:
-        """Let the store write; wait while the disk refuses it.
-
-        Raises:
-            sqlite3.OperationalError: the disk refuses it, and the service is to end.
-            sqlite3.DatabaseError: the store is damaged. A new start sets it aside.
-        """
-        told = False
-        while True:
-            try:
-                await self._in_store(write)
-                break
-            except sqlite3.OperationalError as error:
-                if not told:
-                    _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
-                    told = True
-                if self._stopping.is_set():
-                    raise
-                self._store_waits = True
-                await asyncio.sleep(_STORE_RETRY_SECONDS)
-        self._store_waits = False
-        if told:
-            _log.info("store_writable_again")
-
-    # ------------------------------------------------------------------ threads, and whether they get on
-
-    async def _in_reader(self, work: Callable[[], _T]) -> _T:
-        """Do what looks at files, in its thread."""
-        with self._liveness.doing("the reader", WORK_SECONDS):
-            return await asyncio.get_running_loop().run_in_executor(self._read_thread, work)
-
-    async def _in_store(self, work: Callable[[], _T]) -> _T:
-        """Do what changes the store, in its thread."""
-        with self._liveness.doing("the store", WORK_SECONDS):
-            return await asyncio.get_running_loop().run_in_executor(self._store_thread, work)
+    # ------------------------------------------------------------------ whether all parts get on
 
     def overdue(self) -> str | None:
         """Name the part that should have got on long ago; None if all parts do, or wait for what they may wait for."""
-        if (late := self._liveness.overdue() or self._deliveries.overdue()) is not None:
+        if (late := self._workers.overdue() or self._deliveries.overdue()) is not None:
             return late
         now = time.monotonic()
         if self._resting_until is not None and self._resting_until + LATE_SECONDS < now:
@@ -1245,7 +999,7 @@ class Service:
         # While the disk refuses the store, looking at files waits for it.
         if (
             self._ticked_at is not None
-            and not self._store_waits
+            and not self._workers.store_waits
             and self._ticked_at + WORK_SECONDS + LATE_SECONDS < now
         ):
             return "the look at files"

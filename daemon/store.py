@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -390,7 +390,7 @@ class Store:
         row = self._connection.execute("SELECT value FROM meta WHERE key='first_start'").fetchone()
         return int(row[0]) if row else None
 
-    def begin(self, at: int, history: Sequence[FileMark]) -> None:
+    def begin(self, at: int, history: Iterable[FileMark]) -> None:
         """Note the first start, and what is history with it, in one transaction."""
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('first_start', ?)", (str(at),))
@@ -474,13 +474,13 @@ class Store:
             connection.execute("UPDATE meta SET value='0' WHERE key='first_start'")
 
     @staticmethod
-    def _write_files(connection: sqlite3.Connection, files: Sequence[FileMark]) -> None:
+    def _write_files(connection: sqlite3.Connection, files: Iterable[FileMark]) -> None:
         connection.executemany(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
+            (
                 (f.device, f.inode, f.path, f.unit, f.offset, f.head, f.head_length, f.tail, f.history)
                 for f in files
-            ],
+            ),
         )  # fmt: skip
 
     def _unit(self, connection: sqlite3.Connection, name: str) -> int:

@@ -25,11 +25,12 @@ from daemon.cli.startup import (
     set_up_logs,
 )
 from daemon.cli.supervised import supervised
+from daemon.first_start import History
 from daemon.health import Health
 from daemon.heartbeat import heartbeat
 from daemon.notify import Notifier
 from daemon.routing import Purpose, Route
-from daemon.service import History, Service
+from daemon.service import Service
 from daemon.settings import ConfigError, Settings
 from daemon.sinks import Sink
 from daemon.store import Store
@@ -65,7 +66,7 @@ def run(
     with config_errors():
         plan = _plan(settings, local=local)
     with open_state(plan.folder) as store:
-        history = "send" if from_start or (once and store.first_start is None) else "skip"
+        history: History = "send" if from_start or (once and store.first_start is None) else "skip"
         if once:
             settled = asyncio.run(_once(plan, store, history))
         else:

@@ -367,6 +367,11 @@ def test_files_at_rest_cost_no_look_each(tmp_path: Path, monkeypatch: pytest.Mon
             looked.append(path)
             return os.lstat(path)
 
+        @staticmethod
+        def stat(folder: str) -> os.stat_result:
+            assert Path(folder).is_dir()
+            return Path(folder).stat()
+
     for project in range(5):
         folder = tmp_path / f"p{project}"
         folder.mkdir()

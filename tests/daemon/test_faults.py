@@ -26,10 +26,10 @@ from tests.support.machine import Logged, Machine, a_session, of_lines, span_ids
 from tests.support.processes import ROOT, append, bodies, environment, log_lines, now, previewed, until, verb
 
 _QUICK = """
-from daemon import service
+from daemon import service, workers
 service.TICK_SECONDS = 0.05
 service.HOT_SWEEP_SECONDS = 0.2
-service._STORE_RETRY_SECONDS = 0.1
+workers.RETRY_SECONDS = 0.1
 from daemon.cli import run_main
 run_main()
 """

@@ -16,13 +16,14 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from daemon.cli.startup import build_service, load_settings
+from daemon.first_start import History
 from daemon.lock import StateLock, prepare_state_dir
 from daemon.sinks import Outcome
 from daemon.sinks.capture import CaptureSink
@@ -129,7 +130,7 @@ class _Store(Store):
         self._death = death
         super().__init__(folder)
 
-    def begin(self, at: int, history: Sequence[FileMark]) -> None:
+    def begin(self, at: int, history: Iterable[FileMark]) -> None:
         super().begin(at, history)
         self._death.reach("begun")
 
@@ -153,7 +154,7 @@ def _trace_connections(death: _Death) -> None:
     sqlite3.connect = traced  # type: ignore[assignment]
 
 
-async def _follow(history: str, death: _Death) -> None:
+async def _follow(history: History, death: _Death) -> None:
     settings = load_settings({}, log_format="json")
     prepare_state_dir(settings.state_dir)
     with StateLock(settings.state_dir):

@@ -14,6 +14,7 @@ from typing import Any
 from daemon import settings as settings_module
 from daemon.deliveries import MakeDelivery
 from daemon.delivery import Delivery, Settle
+from daemon.first_start import History
 from daemon.notify import Notifier
 from daemon.preview import find_logs, preview
 from daemon.repository import Repositories
@@ -109,7 +110,7 @@ class Machine:
         self,
         url: str,
         *,
-        history: str = "skip",
+        history: History = "skip",
         quiet: float = YEAR,
         notifier: Notifier | None = None,
         make_delivery: MakeDelivery = _deliver,
@@ -147,7 +148,7 @@ class Machine:
                 async with asyncio.timeout(20):
                     await running
 
-    async def once(self, url: str, *, history: str = "send", **options: Any) -> bool:
+    async def once(self, url: str, *, history: History = "send", **options: Any) -> bool:
         """Read and deliver everything, and return whether all is settled."""
         async with self.service(url, history=history, **options) as service, asyncio.timeout(30):
             return await service.run_once()

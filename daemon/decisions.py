@@ -1,0 +1,191 @@
+"""Decisions: what holds for a session besides its lines: its route, what restrains it, whether it has to wait.
+
+What is decided with a session's first event holds for all others, also after a restart: it stands in the store, and is
+kept in memory only while the session is. A session that has to wait for a word of the user's is held: noted in the
+store, and looked at again from time to time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from daemon.catalog import Opening, Unit, opening
+from daemon.project_settings import UNRESTRAINED, Restraint
+from daemon.routing import Held, Route, Routing, Ruling
+from daemon.store import FrozenRoute, HeldSession, Store, StoreReader
+from daemon.workers import Workers
+
+__all__ = ["Decisions"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """A session that has to wait, and why."""
+
+    opening: Opening
+    reason: str
+
+
+class Decisions:
+    """What was decided of the sessions in memory.
+
+    Args:
+        routing: whose the events are, and which route they take.
+        store: where decisions are kept.
+        reader: looks them up.
+        workers: the threads to do that in.
+        units: the sessions that are there, by name.
+    """
+
+    def __init__(
+        self, *, routing: Routing, store: Store, reader: StoreReader, workers: Workers, units: Mapping[str, Unit]
+    ) -> None:
+        self._routing = routing
+        self._store = store
+        self._reader = reader
+        self._workers = workers
+        self._units = units
+        self._frozen: dict[str, FrozenRoute] = {}
+        self._restraints: dict[str, Restraint] = {}
+        self._foreseen: dict[str, Route | None] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._held_told: set[tuple[str | None, str]] = set()
+        self._warnings_told: set[str] = set()
+
+    # ------------------------------------------------------------------ what is known
+
+    @property
+    def held(self) -> Collection[str]:
+        """The names of the sessions that have to wait."""
+        return self._waiting.keys()
+
+    @property
+    def foreseen(self) -> Mapping[str, Route | None]:
+        """Where the events of sessions will go whose beginning was looked at, by name; None where it is not decided."""
+        return self._foreseen
+
+    def frozen(self, name: str) -> FrozenRoute | None:
+        """Return the route that was decided for a session; None if none was."""
+        return self._frozen.get(name)
+
+    def restraint(self, name: str) -> Restraint:
+        """Return what the files of its project have made stricter for a session."""
+        return self._restraints.get(name, UNRESTRAINED)
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Keep nothing of sessions in memory; those that have to wait still do."""
+        for name in names:
+            for memory in (self._frozen, self._restraints, self._foreseen):
+                memory.pop(name, None)
+
+    # ------------------------------------------------------------------ deciding
+
+    async def recall(self, unit: Unit) -> Opening:
+        """Find out how a session began, and what was decided of it before.
+
+        Raises:
+            OSError: a log cannot be read.
+            sqlite3.OperationalError: the store cannot be.
+        """
+        return await self._workers.read(partial(self._recall, unit))
+
+    def _recall(self, unit: Unit) -> Opening:
+        if (frozen := self._reader.route(unit.name)) is not None:
+            self._frozen[unit.name] = frozen
+        if (restraint := self._reader.restraint(unit.name)) is not None:
+            self._restraints[unit.name] = Restraint.load(restraint)
+        return opening(unit)
+
+    async def foresee(self, name: str, began: Opening) -> None:
+        """Find out, before a session is read, where its events will go.
+
+        What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
+
+        Raises:
+            Held: it has to wait.
+        """
+        if began.cwd is None:
+            return
+        ruling = await self._workers.read(self._rule(name, began))
+        self.tell(ruling.project.warnings)
+        self._foreseen[name] = ruling.route
+
+    def _rule(self, name: str, began: Opening) -> Callable[[], Ruling]:
+        return partial(self._routing.rule, began, self._frozen.get(name), self.restraint(name))
+
+    async def freeze(self, name: str, route: FrozenRoute) -> None:
+        """Keep a session's route, before the first event leaves: after a crash it must not be someone else's."""
+        if self._frozen.get(name) != route:
+            await self._workers.write(partial(self._store.freeze, name, route))
+            self._frozen[name] = route
+
+    async def restrain(self, names: Sequence[str], restraint: Restraint) -> None:
+        """Remember what sessions are restrained to: a file of their project may say less when they are read again."""
+        fresh: dict[str, Restraint] = {}
+        for name in names:
+            known = self.restraint(name)
+            if (both := known.also(restraint)) != known:
+                fresh[name] = both
+        if fresh:
+            texts = {name: both.dump() for name, both in fresh.items()}
+            await self._workers.write(partial(self._store.restrain, texts))
+            self._restraints |= fresh
+
+    def tell(self, warnings: Sequence[str]) -> None:
+        """Say once what in the files of projects does not count."""
+        for warning in warnings:
+            if warning not in self._warnings_told:
+                self._warnings_told.add(warning)
+                _log.warning("project_setting_ignored", reason=warning)
+
+    # ------------------------------------------------------------------ sessions that have to wait
+
+    async def hold(self, names: Sequence[str], held: Held) -> None:
+        """Let sessions wait for the user; their offsets stay, and what was read of them is to be forgotten."""
+        reason = held.reason
+        await self.restrain(names, held.restraint)
+        rows = []
+        for name in names:
+            self._foreseen.pop(name, None)
+            unit = self._units.get(name)
+            if unit is None:
+                continue
+            began = await self._workers.read(partial(opening, unit))
+            self._waiting[name] = _Waiting(opening=began, reason=reason)
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            rows.append(HeldSession(unit=name, session=unit.session, folder=began.cwd, reason=reason, since=since))
+            if (began.cwd, reason) not in self._held_told:
+                self._held_told.add((began.cwd, reason))
+                _log.warning("session_held", session=unit.session, project=began.cwd, reason=reason)
+        await self._workers.write(partial(self._store.hold, rows))
+
+    async def release(self) -> list[Unit]:
+        """Return the sessions that no longer have to wait."""
+        waiting: dict[tuple[str | None, str], list[str]] = {}
+        for name, each in self._waiting.items():
+            waiting.setdefault((each.opening.cwd, each.reason), []).append(name)
+        released: list[Unit] = []
+        for (folder, reason), names in waiting.items():
+            # What lets one go lets all go that wait in the same folder for the same reason, or they are held again.
+            try:
+                await self._workers.read(self._rule(names[0], self._waiting[names[0]].opening))
+            except Held as held:
+                if held.reason != reason:
+                    await self.hold(names, held)
+                continue
+            for name in names:
+                del self._waiting[name]
+            released += self._there(names)
+            await self._workers.write(partial(self._store.release, names))
+            _log.info("sessions_released", project=folder, sessions=len(names))
+        return released
+
+    def _there(self, names: Sequence[str]) -> Iterator[Unit]:
+        return (unit for name in names if (unit := self._units.get(name)) is not None)

@@ -428,6 +428,11 @@ class Pipeline:
         return self._route
 
     @property
+    def first_cwd(self) -> str | None:
+        """The session's first working directory, as far as it was read."""
+        return self._accumulator.first_cwd
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One line each on what the project's files say in vain, as of the last step that asked."""
         return self._ruling.project.warnings if self._ruling is not None else ()

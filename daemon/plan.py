@@ -19,6 +19,7 @@ class Plan:
         environment_file: file of variables that config.toml has no word for.
         environment: what stands in that file.
         log_file: where it logs when its manager does not keep logs.
+        status_files: the only files it writes to outside of that folder.
     """
 
     program: Path
@@ -26,9 +27,10 @@ class Plan:
     environment_file: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     log_file: Path
+    status_files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        for path in (self.program, self.state_dir, self.environment_file, self.log_file):
+        for path in (self.program, self.state_dir, self.environment_file, self.log_file, *self.status_files):
             if not path.is_absolute():
                 raise ValueError(f"{path} is not an absolute path")
             if not str(path).isprintable():

@@ -33,6 +33,7 @@ from daemon.backlog import Backlog, Ending
 from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line
 from daemon.decisions import Decisions
 from daemon.deliveries import Deliveries, MakeDelivery
+from daemon.delivery import BackingOff
 from daemon.delivery import Settled as Outcome
 from daemon.executions import Executions
 from daemon.first_start import History, settle_history
@@ -41,6 +42,7 @@ from daemon.health import Unread as UnreadLog
 from daemon.memory import give_back
 from daemon.notify import Notifier
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
+from daemon.plugin_status import PluginStatus, Sender
 from daemon.pruning import Forgettable, Kept, forgetting
 from daemon.routing import Held, Route, Routing
 from daemon.sessions import LiveSessions, keeps_registry
@@ -53,6 +55,7 @@ from daemon.unread import Unread
 from daemon.watcher import Watcher
 from daemon.workers import WORK_SECONDS, Workers
 from llma_core.claude_code.layout import classify
+from llma_core.events import CaptureEvent
 
 __all__ = ["DRAIN_SECONDS", "SLICE_BYTES", "Service"]
 
@@ -116,6 +119,7 @@ class Service:
         backlog: counts how far the sessions in it are.
         executions: the commands that `exec` runs.
         only_named: follow no sessions but those of commands.
+        plugin_status: keeps the status file of PostHog's plugin; None: nobody does.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class Service:
         backlog: Backlog | None = None,
         executions: Executions | None = None,
         only_named: bool = False,
+        plugin_status: PluginStatus | None = None,
     ) -> None:
         # By their real paths, once: hints and sweeps must name a file alike, however the user reaches it.
         self._roots = list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
@@ -152,6 +157,7 @@ class Service:
         self._again = again
         self._executions = executions or Executions(None)
         self._only_named = only_named
+        self._plugin_status = plugin_status
         self._executions_seen = 0
         self._young: set[str] = set()
         self._drain_seconds = DRAIN_SECONDS
@@ -273,6 +279,9 @@ class Service:
         raise _Stop
 
     async def _close(self) -> None:
+        if self._plugin_status is not None:
+            # Deliveries that are closed no longer tell.
+            self._note_failures(self._plugin_status)
         try:
             await self._deliveries.aclose(self._drain_seconds)
         finally:
@@ -777,9 +786,27 @@ class Service:
         active.due = pipeline.due()
         if frozen is not None:
             await self._decisions.freeze(name, frozen)
+        if progress.emissions:
+            self._note_sender(pipeline, progress, wanted)
         if wanted:
             assert pipeline.route is not None
             self._deliveries.put(pipeline.route, wanted)
+
+    def _note_sender(self, pipeline: Pipeline, progress: Progress, wanted: Sequence[CaptureEvent]) -> None:
+        """Let the plugin's status file tell of a session; history that is asked for is not what was sent last."""
+        unit, route, frozen = pipeline.unit, pipeline.route, pipeline.frozen
+        if self._plugin_status is None or unit.name in self._backfilling.backlog or route is None or frozen is None:
+            return
+        sender = Sender(
+            unit=unit.name,
+            session=unit.session,
+            folder=unit.folder,
+            route=route,
+            distinct_id=frozen.distinct_id,
+            project=Path(pipeline.first_cwd or "").name,
+        )
+        prompts = sum(emission.prompt is not None for emission in progress.emissions)
+        self._plugin_status.hand_over(sender, wanted, prompts)
 
     async def _read_units(self, units: Sequence[Unit]) -> bool:
         left = {unit.name: unit for unit in units}
@@ -859,7 +886,15 @@ class Service:
             await self._tell_health()
             await asyncio.sleep(HEALTH_SECONDS)
 
+    def _note_failures(self, plugin_status: PluginStatus) -> None:
+        for route, delivery in self._deliveries.by_route.items():
+            if isinstance(state := delivery.state, BackingOff | Stopped):
+                plugin_status.fail(route, state.reason)
+
     async def _tell_health(self) -> None:
+        if self._plugin_status is not None:
+            self._note_failures(self._plugin_status)
+            await self._plugin_status.tell()
         if self._health is not None:
             await self._health.tell(
                 self._health.observe(
@@ -963,7 +998,10 @@ class Service:
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._backfilling.backlog.settle(self._settlement.unit_of(outcome.event.identity), outcome.outcome)
+            unit = self._settlement.unit_of(outcome.event.identity)
+            self._backfilling.backlog.settle(unit, outcome.outcome)
+            if self._plugin_status is not None:
+                self._plugin_status.settle(unit, outcome)
         if self._backfilling.backlog:
             self._wake.set()
         await self._write(lambda: self._settlement.commit(outcomes))

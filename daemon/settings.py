@@ -156,6 +156,7 @@ class Settings:
         session_timeout: seconds of quiet after which a session without a live process has ended.
         claude_config_dirs: absolute paths of Claude Code's configuration folders; at least one.
         opt_out: whether the user opted out of capturing altogether.
+        plugin_status_file: whether the status file of PostHog's plugin is kept.
         projects: the `[[project]]` tables, in their order.
         config_file: the config.toml that was, or would have been, read.
         warnings: one line each on what was left out although all could be read.
@@ -181,6 +182,7 @@ class Settings:
     session_timeout: float
     claude_config_dirs: tuple[Path, ...]
     opt_out: bool
+    plugin_status_file: bool
     projects: tuple[ProjectTable, ...] = ()
     config_file: Path
     warnings: tuple[str, ...] = ()
@@ -389,6 +391,14 @@ SETTINGS: tuple[Setting, ...] = (
         compute=_default_config_dirs,
         # The file to read stands in this folder, so it cannot say where the folder is.
         in_claude_settings=False,
+        in_project=False,
+    ),
+    Setting(
+        name="plugin_status_file",
+        variable="POSTHOG_LLMA_PLUGIN_STATUS_FILE",
+        parse=parsers.boolean,
+        default="false",
+        help="Keep posthog-llma-status.json in Claude Code's folder, which PostHog's plugin reads.",
         in_project=False,
     ),
     Setting(

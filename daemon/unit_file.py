@@ -33,7 +33,8 @@ def render(plan: Plan, *, namespaces: bool = True) -> str:
             "exec_start": f"{_quoted(str(plan.program))} run",
             # This one is a path up to the line's end: quotes would be part of it.
             "environment_file": _unspecified(str(plan.environment_file)),
-            "state_dir": _quoted(str(plan.state_dir)),
+            # One of the files that is not there must not keep the service from starting.
+            "writable": " ".join(map(_quoted, [str(plan.state_dir), *(f"-{path}" for path in plan.status_files)])),
         },
     )
     return text if namespaces else _NAMESPACES.sub(_WITHOUT, text)

@@ -77,6 +77,7 @@ def _examine_service(current: Settings) -> Iterator[Finding]:
     from daemon.checks import failure, service, warning
     from daemon.cli.managed import log_file, manager_of
     from daemon.plan import Plan
+    from daemon.plugin_status import status_files
     from daemon.program import ProgramError, find_program, other_owners
     from daemon.service_environment import EnvironmentFileError, environment_file, read_environment
 
@@ -98,6 +99,7 @@ def _examine_service(current: Settings) -> Iterator[Finding]:
             environment_file=variables,
             environment=read_environment(variables),
             log_file=log_file(),
+            status_files=status_files(current),
         )
     except (ProgramError, EnvironmentFileError, ValueError):
         # Without an executable of its own nothing can be compared; a broken file is told below.

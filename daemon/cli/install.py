@@ -13,6 +13,7 @@ from daemon import lock, settings
 from daemon.cli.managed import configured, give_up, log_file, manager_of, tell
 from daemon.cli.startup import CONFIGURATION, fail
 from daemon.plan import Plan
+from daemon.plugin_status import STATUS_FILE, PluginStatusError, create, status_files
 from daemon.program import ProgramError, find_program, other_owners
 from daemon.service_environment import (
     FOLDERS,
@@ -50,7 +51,7 @@ def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) 
     try:
         executable = program.absolute() if program is not None else find_program()
         if print_only:
-            click.echo(manager.render(_plan(executable, current.state_dir, variables)), nl=False)
+            click.echo(manager.render(_plan(executable, current, variables)), nl=False)
             return
         _refuse_to_follow_root()
         _warn_of_other_owners()
@@ -60,7 +61,8 @@ def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) 
         lock.prepare_state_dir(service.state_dir)
         if linger:
             manager.linger(tell)
-        manager.install(_plan(executable, service.state_dir, variables), tell)
+        _create_status_files(service)
+        manager.install(_plan(executable, service, variables), tell)
     except ManagerError as error:
         raise give_up(error) from None
     except ConfigError as error:
@@ -74,14 +76,26 @@ def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) 
     tell(f"look at it with `{APP_NAME} status`, `{APP_NAME} logs` and `{APP_NAME} doctor`")
 
 
-def _plan(program: Path, state_dir: Path, variables: Path) -> Plan:
+def _plan(program: Path, current: Settings, variables: Path) -> Plan:
     return Plan(
         program=program,
-        state_dir=state_dir,
+        state_dir=current.state_dir,
         environment_file=variables,
         environment=read_environment(variables),
         log_file=log_file(),
+        status_files=status_files(current),
     )
+
+
+def _create_status_files(service: Settings) -> None:
+    """Make the files of PostHog's plugin: a service that may write nothing beside them cannot."""
+    for folder in service.claude_config_dirs if service.plugin_status_file else ():
+        path = folder / STATUS_FILE
+        try:
+            if create(path):
+                tell(f"written: {path}, for the status command of PostHog's plugin")
+        except PluginStatusError as error:
+            click.echo(f"warning: {path} will not be kept: {error}", err=True)
 
 
 def _refuse_to_follow_root() -> None:

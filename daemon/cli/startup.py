@@ -22,6 +22,7 @@ from daemon.executions import Executions
 from daemon.health import Health
 from daemon.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
 from daemon.notify import Notifier
+from daemon.plugin_status import PluginStatus
 from daemon.repository import Repositories
 from daemon.routing import Purpose, Route, Routing, configured_routes
 from daemon.service import Service
@@ -217,8 +218,11 @@ def build_service(
 
         return Delivery(make_sink(route), settle=settle_and_tell, name=route.name)
 
+    folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
+    # The file tells of what was sent last, which history is not.
+    tells_plugin = settings.plugin_status_file and purpose == "send" and not again
     return Service(
-        config_dirs=config_dirs if config_dirs is not None else settings.claude_config_dirs,
+        config_dirs=folders,
         store=store,
         make_delivery=make_delivery,
         routing=Routing(settings, Repositories(), purpose=purpose),
@@ -231,4 +235,5 @@ def build_service(
         # What goes to PostHog is what they tell of, and done only when it is there.
         executions=Executions(settings.state_dir) if purpose == "send" else None,
         only_named=only_named,
+        plugin_status=PluginStatus(folders) if tells_plugin else None,
     )

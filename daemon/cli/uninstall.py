@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,8 +11,10 @@ import click
 from daemon import lock, settings
 from daemon.cli.managed import give_up, log_file, manager_of, state_dir, tell
 from daemon.cli.startup import fail
+from daemon.plugin_status import status_files
 from daemon.service_environment import environment_file
 from daemon.service_manager import ManagerError
+from daemon.settings import ConfigError
 from daemon.state_files import remove_state
 
 __all__ = ["uninstall"]
@@ -24,8 +27,10 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     """Stop the service and remove it.
 
     What stays is config.toml, and the state: what was delivered already, so that a later start sends nothing twice.
+    --purge removes them, too.
     """
     folder, config_file = state_dir(), settings.default_config_file()
+    plugin_files = [path for path in _plugin_files() if path.exists()]
     if purge and not yes:
         click.confirm(f"Remove {config_file} and the state in {folder}?", abort=True, err=True)
     told: list[str] = []
@@ -45,14 +50,14 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     if not told and not removed and not purge:
         tell("there was nothing to remove")
     if not purge:
-        for path in (folder, config_file):
+        for path in (folder, config_file, *plugin_files):
             if path.exists():
                 tell(f"left: {path}; --purge removes it")
         return
     if (pid := lock.holder(folder)) is not None:
         raise fail(f"a daemon (pid {pid}) runs on {folder}: stop it, and do this again")
     # What `config allow` remembers stands beside it.
-    for path in (config_file, config_file.with_name("allowed.json")):
+    for path in (config_file, config_file.with_name("allowed.json"), *plugin_files):
         _remove(path)
     _remove_if_empty(config_file.parent)
     try:
@@ -62,6 +67,15 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     tell(f"removed: the state in {folder}")
     for path in left:
         tell(f"left as it is, because it is not the daemon's: {path}")
+
+
+def _plugin_files() -> Sequence[Path]:
+    """Return the files that were kept for PostHog's plugin, as far as the settings still say so."""
+    try:
+        return status_files(settings.load({}, os.environ))
+    except ConfigError:
+        # What cannot be read must not keep the rest from going.
+        return ()
 
 
 def _remove(path: Path) -> bool:

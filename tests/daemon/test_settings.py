@@ -81,6 +81,7 @@ def test_the_table_is_what_users_were_promised() -> None:
         "POSTHOG_LLMA_STATE_DIR": "the user's state folder",
         "POSTHOG_LLMA_SESSION_TIMEOUT": "3600",
         "CLAUDE_CONFIG_DIR": "~/.claude",
+        "POSTHOG_LLMA_PLUGIN_STATUS_FILE": "false",
         "OPT_OUT_CAPTURE": None,
     }
 
@@ -112,6 +113,7 @@ def test_keys_of_config_toml_are_the_variables_without_prefix() -> None:
         "state_dir",
         "session_timeout",
         "claude_config_dir",
+        "plugin_status_file",
         "opt_out_capture",
     ]
 
@@ -141,6 +143,7 @@ def test_with_nothing_set_the_defaults_hold(user: User, monkeypatch: pytest.Monk
         "purpose": None,
         "session_timeout": 3600,
         "claude_config_dirs": (user.home / ".claude",),
+        "plugin_status_file": False,
         "opt_out": False,
     }
     assert {entry.source for entry in settings.entries()} == {"default"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,16 @@ def analyze(folder: Path, text: str, *arguments: str) -> subprocess.CompletedPro
     )
 
 
+def with_status_file(folder: Path) -> Plan:
+    return replace(plan(folder), status_files=(folder / "100% claude" / "posthog-llma-status.json",))
+
+
 @needs_systemd
 @pytest.mark.parametrize("namespaces", [True, False])
 def test_systemd_has_nothing_to_say_against_it(tmp_path: Path, namespaces: bool) -> None:
     ended = analyze(tmp_path, unit_file.render(plan(tmp_path), namespaces=namespaces), "verify")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    ended = analyze(tmp_path, unit_file.render(with_status_file(tmp_path), namespaces=namespaces), "verify")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
@@ -65,6 +72,9 @@ def test_any_path_is_found(tmp_path: Path, name: str) -> None:
 def test_its_exposure_is_small(tmp_path: Path) -> None:
     text = unit_file.render(plan(tmp_path))
     ended = analyze(tmp_path, text, "security", "--offline=true", f"--threshold={LIMIT}")
+    assert ended.returncode == 0, ended.stdout
+    more = unit_file.render(with_status_file(tmp_path))
+    ended = analyze(tmp_path, more, "security", "--offline=true", f"--threshold={LIMIT}")
     assert ended.returncode == 0, ended.stdout
     worse = text.replace("PrivateUsers=true\n", "")
     assert analyze(tmp_path, worse, "security", "--offline=true", f"--threshold={LIMIT}").returncode != 0
@@ -102,6 +112,16 @@ def test_it_says_when_to_start_again_and_what_it_may_write(tmp_path: Path) -> No
     assert any(line.startswith("WatchdogSec=") for line in lines)
     assert f'ReadWritePaths="{made.state_dir}"' in lines
     assert f'ExecStart="{made.program}" run' in lines
+
+
+def test_the_plugins_file_is_all_it_may_write_besides(tmp_path: Path) -> None:
+    """With a dash in front: that it is not there must not keep the service from starting."""
+    made = with_status_file(tmp_path)
+    lines = unit_file.render(made).splitlines()
+    file = str(made.status_files[0]).replace("%", "%%")
+    assert f'ReadWritePaths="{made.state_dir}" "-{file}"' in lines
+    with pytest.raises(ValueError, match="not an absolute path"):
+        replace(made, status_files=(Path("relative"),))
 
 
 def test_without_namespaces_all_else_stays(tmp_path: Path) -> None:

@@ -65,6 +65,39 @@ async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
     assert stat.S_IMODE(state.stat().st_mode) == 0o700, "a folder to write to has to be there before the service"
 
 
+async def test_the_plugins_status_file_is_made_and_may_be_written(managers: Managers) -> None:
+    configure(managers, "plugin_status_file = true\n")
+    path = managers.workspace.config / "posthog-llma-status.json"
+    ended = await install(managers)
+    assert ended.status == 0
+    assert ended.stderr.startswith(f"warning: {path} will not be kept: {path.parent} is not there: ")
+    path.parent.mkdir()
+    ended = await install(managers)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert f"written: {path}, for the status command of PostHog's plugin" in ended.stdout
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("{}\n", 0o600)
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    assert f'ReadWritePaths="{state}" "-{path}"' in managers.unit.read_text().splitlines()
+    path.unlink()
+    path.symlink_to(managers.workspace.home / "elsewhere")
+    ended = await install(managers)
+    assert (ended.status, "not a regular file" in ended.stderr) == (0, True)
+    assert f'ReadWritePaths="{state}"' in managers.unit.read_text().splitlines()
+    assert not (managers.workspace.home / "elsewhere").exists()
+
+
+async def test_the_plugins_status_file_goes_with_purge(managers: Managers) -> None:
+    configure(managers, "plugin_status_file = true\n")
+    path = managers.workspace.config / "posthog-llma-status.json"
+    path.parent.mkdir()
+    await install(managers)
+    ended = await verb(managers.workspace, "uninstall", env=managers.environment())
+    assert f"left: {path}; --purge removes it" in ended.stdout
+    ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
+    assert f"removed: {path}" in ended.stdout
+    assert not path.exists()
+
+
 async def test_doing_it_again_leaves_the_same_behind(managers: Managers) -> None:
     configure(managers)
     await install(managers)

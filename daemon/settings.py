@@ -228,7 +228,7 @@ class Settings:
         places = (
             f"the environment, {self.config_file} or the env block of {self.claude_config_dirs[0] / 'settings.json'}"
         )
-        return f"sending is not set up: set {' and '.join(missing)} in {places}"
+        return f"sending is not set up: `{APP_NAME} login` does it, or set {' and '.join(missing)} in {places}"
 
     def require_enabled(self) -> None:
         """Make sure that some session may be sent.

@@ -134,8 +134,9 @@ class Systemd:
         path = self.path
         try:
             self.check()
-        except ManagerError as error:
-            tell(f"nothing to stop: {error}")
+        except ManagerError:
+            if path.exists():
+                tell("not stopped, because systemd's user manager does not answer: then nothing of it runs")
             _remove(path.parent / "default.target.wants" / UNIT, tell)
             _remove(path, tell)
             return

@@ -24,8 +24,10 @@ def check_sending(settings: Settings) -> Iterator[Finding]:
     if reason is None:
         yield fine("config", f"sending to {settings.host}, content level {settings.content_level}")
     else:
-        what, _, advice = reason.partition(": ")
-        yield failure("config", what, f"{advice or reason}, or run `{APP_NAME} login`")
+        what, colon, advice = reason.partition(": ")
+        if not colon:
+            what, _, advice = reason.rpartition("; ")
+        yield failure("config", what, advice)
     for words in settings.warnings:
         yield warning("config", words, f"`{APP_NAME} config` shows what holds")
 

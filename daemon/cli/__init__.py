@@ -57,6 +57,15 @@ class _Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_VERBS.items()))
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(
+                "New here? `demo` shows what it does, `login` sets it up, `install` lets it run by itself, and "
+                "`doctor` finds out what is wrong."
+            )
+
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="posthog-llma-daemon")

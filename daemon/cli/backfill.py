@@ -21,6 +21,7 @@ from daemon.backfill_request import BackfillDesk, Report, Request, RequestExists
 from daemon.backlog import Backlog, Headway
 from daemon.catalog import Unit
 from daemon.claude_settings import UnreadableFileError, cleanup_days
+from daemon.cli.message import say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
 from daemon.cli.startup import build_service, capture_sinks, config_errors, fail, load_settings, log_options, open_state
@@ -98,13 +99,18 @@ def backfill(
             (each for each in chosen if _left(each, settings, history) <= _SOON_DAYS * _DAY),
             key=lambda each: each.written,
         )
-    job = _Job(settings=settings, history=history, chosen=chosen, make_sink=make_sink, as_json=as_json)
+    nothing = None
+    if not history.logs:
+        nothing = f"no session log in {', '.join(map(str, history.roots))}; set CLAUDE_CONFIG_DIR if they are elsewhere"
+    elif not chosen:
+        nothing = "no session on disk is meant by these options"
+    job = _Job(settings=settings, history=history, chosen=chosen, make_sink=make_sink, as_json=as_json, nothing=nothing)
     if not sends and expiring and not dry_run:
         job.list_expiring()
     elif dry_run:
         job.say(job.count())
     elif not chosen:
-        job.say_nothing("no session on disk is meant by these options" if _is_narrow(selection, expiring) else None)
+        job.say_nothing()
     else:
         if not yes:
             if as_json or not sys.stdin.isatty():
@@ -116,10 +122,6 @@ def backfill(
             if not click.confirm("Send them to PostHog?", err=True):
                 raise fail("nothing is sent")
         job.send()
-
-
-def _is_narrow(selection: Selection, expiring: bool) -> bool:
-    return expiring or selection != Selection()
 
 
 def _logs(paths: Sequence[Path], history: History) -> frozenset[str] | None:
@@ -171,7 +173,9 @@ class _Job:
         chosen: Sequence[LoggedSession],
         make_sink: Callable[[Route], Sink] | None,
         as_json: bool,
+        nothing: str | None = None,
     ) -> None:
+        self._nothing = nothing or "what these sessions hold was sent before, or they hold no events"
         self._settings = settings
         self._history = history
         self._chosen = chosen
@@ -222,9 +226,9 @@ class _Job:
             click.echo(json.dumps(self._document(found), indent=2))
             return
         for reason, number in found.waiting.items():
-            click.echo(f"warning: {_number(number, 'session')} would wait: {reason}", err=True)
+            say(f"warning: {_number(number, 'session')} would wait: {reason}", err=True)
         if found.unreadable:
-            click.echo(f"warning: {_number(found.unreadable, 'session')} could not be read", err=True)
+            say(f"warning: {_number(found.unreadable, 'session')} could not be read", err=True)
         if not found.events:
             self.say_nothing()
             return
@@ -239,13 +243,13 @@ class _Job:
         click.echo(f"tokens:   {found.tokens:,} ({', '.join(f'{value:,} {name}' for name, value in tokens.items())})")
         click.echo(f"bytes:    {_bytes(found.size)} before compression, from {_bytes(self._size)} of logs")
         if found.metrics_only:
-            click.echo(
+            say(
                 f"note: {_number(found.metrics_only, 'event')} older than {CONTENT_DAYS} days: PostHog takes the "
                 "metrics, and keeps nothing of what was said",
                 err=True,
             )
         if found.running:
-            click.echo(
+            say(
                 f"note: {_number(found.running, 'session')} running now: what is open there is left to the daemon",
                 err=True,
             )
@@ -274,12 +278,12 @@ class _Job:
             "waiting": [{"reason": reason, "sessions": number} for reason, number in found.waiting.items()],
         }
 
-    def say_nothing(self, why: str | None = None) -> None:
+    def say_nothing(self) -> None:
         """Tell that there is nothing to send."""
         if self._as_json:
             click.echo(json.dumps(_result(Headway(), settled=True), indent=2))
         else:
-            click.echo(f"nothing to send: {why or 'what these sessions hold was sent before, or they hold no events'}")
+            say(f"nothing to send: {self._nothing}")
 
     # ------------------------------------------------------------------ what expires
 
@@ -301,14 +305,14 @@ class _Job:
             click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
             return
         if not rows:
-            click.echo(f"no session is removed by Claude Code within {_SOON_DAYS} days")
+            say(f"no session is removed by Claude Code within {_SOON_DAYS} days")
             return
         _print_table(rows)
         if found.events:
             fix = f"`{APP_NAME} backfill --expiring --yes` sends them"
-            click.echo(f"{_number(found.events, 'event')} of them not sent yet; {fix}")
+            say(f"{_number(found.events, 'event')} of them not sent yet; {fix}")
         else:
-            click.echo("everything in them was sent before")
+            say("everything in them was sent before")
 
     # ------------------------------------------------------------------ sending
 
@@ -317,7 +321,7 @@ class _Job:
         old = time.time() - CONTENT_DAYS * _DAY
         aged = sum(session.began < old for session in self._chosen)
         if aged:
-            click.echo(
+            say(
                 f"note: {_number(aged, 'session')} began more than {CONTENT_DAYS} days ago: of events older than that "
                 "PostHog takes the metrics, and keeps nothing of what was said",
                 err=True,
@@ -351,7 +355,7 @@ class _Job:
                     return await asyncio.shield(work)
                 except asyncio.CancelledError:
                     wait = f"what was read is delivered first, within {DRAIN_SECONDS:.0f} s"
-                    click.echo(f"stopping: {wait}; Ctrl-C again ends at once", err=True)
+                    say(f"stopping: {wait}; Ctrl-C again ends at once", err=True)
                     work.cancel()
                     await asyncio.wait({work})
                     raise
@@ -377,7 +381,7 @@ class _Job:
         except OSError as error:
             raise fail(f"{desk.request_path} cannot be written ({(error.strerror or str(error)).lower()})") from None
         if not self._as_json:
-            click.echo(f"{daemon} does it while nothing else waits; Ctrl-C gives it up", err=True)
+            say(f"{daemon} does it while nothing else waits; Ctrl-C gives it up", err=True)
         report: Report | None = None
         try:
             with self._meter() as meter:
@@ -390,7 +394,7 @@ class _Job:
             desk.withdraw(request)
         assert report is not None
         if not report.headway.is_whole and report.waiting is not None:
-            click.echo(f"warning: {report.waiting}", err=True)
+            say(f"warning: {report.waiting}", err=True)
         self._end(report.headway, settled=report.headway.is_whole)
 
     def _reports(self, desk: BackfillDesk, request: Request, daemon: str) -> Iterator[Report]:
@@ -409,7 +413,7 @@ class _Job:
             if report is not None:
                 yield report
                 if report.waiting != told and not sys.stderr.isatty() and report.waiting is not None:
-                    click.echo(f"note: waiting for PostHog: {report.waiting}", err=True)
+                    say(f"note: waiting for PostHog: {report.waiting}", err=True)
                 told = report.waiting
                 if report.done:
                     return
@@ -436,7 +440,7 @@ class _Job:
             click.echo(json.dumps(_result(headway, settled=settled), indent=2))
         else:
             refused = f", {headway.refused:,} set aside" if headway.refused else ""
-            click.echo(f"{headway.sent:,} events sent{refused}")
+            say(f"{headway.sent:,} events sent{refused}")
         if settled:
             return
         if settled is None:

@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from daemon import settings
-from daemon.cli.startup import CONFIGURATION, fail, load_settings
+from daemon.cli.message import say
+from daemon.cli.startup import CONFIGURATION, fail, load_settings, refuse
 from daemon.config_schema import value_type
 from daemon.parsers import folders, looks_like_key, shown
 from daemon.settings import ProjectTable
@@ -44,20 +45,18 @@ def config(context: click.Context, *, as_json: bool) -> None:
     except settings.ConfigError as error:
         if as_json:
             click.echo(json.dumps({"settings": {}, "warnings": [], "problems": error.problems}, indent=2))
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        context.exit(os.EX_CONFIG)
+        raise refuse(error) from None
     if as_json:
         click.echo(json.dumps(_document(current), indent=2))
     else:
         _print_table(current)
     for warning in current.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if (reason := current.why_disabled()) is not None:
-        click.echo(f"note: {reason}", err=True)
+        say(f"note: {reason}", err=True)
 
 
-@config.command("allow")
+@config.command("allow", short_help="Let a project say where its sessions go.")
 @click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def allow(path: Path) -> None:
     """Let sessions of the project PATH go where its settings.local.json says, with its key.
@@ -79,10 +78,10 @@ def allow(path: Path) -> None:
     except OSError as error:
         where = error.filename or allowances_file(current)
         raise fail(f"{where}: {error.strerror}; make it writable and try again") from None
-    click.echo(f"sessions of {folder} may go to {route.host} with the key {route.key.masked()}")
+    say(f"sessions of {folder} may go to {route.host} with the key {route.key.masked()}")
 
 
-@config.command("check")
+@config.command("check", short_help="Say everything that is wrong.")
 def check() -> None:
     """Say everything that is wrong with the configuration.
 
@@ -91,17 +90,15 @@ def check() -> None:
     try:
         current = settings.load({}, os.environ)
     except settings.ConfigError as error:
-        for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        raise click.exceptions.Exit(CONFIGURATION) from None
+        raise refuse(error) from None
     for warning in current.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if (reason := current.why_disabled()) is not None:
         raise fail(reason, CONFIGURATION)
-    click.echo(f"no problems; config.toml is {current.config_file}")
+    say(f"no problems; config.toml is {current.config_file}")
 
 
-@config.command("set", context_settings={"ignore_unknown_options": True})
+@config.command("set", short_help="Set one setting in config.toml.", context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("value")
 def set_(name: str, value: str) -> None:
@@ -121,17 +118,15 @@ def set_(name: str, value: str) -> None:
     try:
         config_files.update(path, {setting: _plain_value(setting, value)})
     except settings.ConfigError as error:
-        for problem in error.problems[1:]:
-            click.echo(f"error: {problem}", err=True)
-        raise fail(error.problems[0], CONFIGURATION) from None
+        raise refuse(error) from None
     except OSError as error:
         raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
-    click.echo(f"written: {setting.key} in {path}")
+    say(f"written: {setting.key} in {path}")
     _say_what_overrules(setting, path)
-    click.echo(f"next: `{settings.APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
+    say(f"next: `{settings.APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
 
 
-@config.command("schema")
+@config.command("schema", short_help="Print the JSON schema of config.toml.")
 def schema() -> None:
     """Print the JSON schema of config.toml, for editors that complete and check it."""
     from daemon.config_schema import config_schema
@@ -177,11 +172,11 @@ def _say_what_overrules(setting: settings.Setting, path: Path) -> None:
         current = settings.load({}, os.environ)
     except settings.ConfigError as error:
         for problem in error.problems:
-            click.echo(f"warning: {problem}", err=True)
+            say(f"warning: {problem}", err=True)
         return
     if (source := current.source(setting.name)) not in (str(path), "default"):
         what = f"{setting.variable} ({source})" if source == "environment" else source
-        click.echo(f"warning: {what} comes before config.toml, and holds", err=True)
+        say(f"warning: {what} comes before config.toml, and holds", err=True)
 
 
 def _document(current: settings.Settings) -> dict[str, Any]:
@@ -210,7 +205,8 @@ def _print_table(current: settings.Settings) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("variable", "value", "source"):
+    table.add_column("variable", no_wrap=True)
+    for heading in ("value", "source"):
         table.add_column(heading, overflow="fold")
     for entry in current.entries():
         # Text, because square brackets in a value are not markup.
@@ -247,4 +243,6 @@ def _words(value: object) -> str:
         return "unset"
     if isinstance(plain, list):
         return ", ".join(plain)
+    if isinstance(plain, float) and plain.is_integer():
+        return str(int(plain))
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

@@ -31,7 +31,8 @@ CWD = "/home/demo/shop"
 BEFORE = "A sample session is being written; each event is shown as it is delivered.\n"
 BEHIND = (
     "\nThat was a sample in a temporary folder. To follow your own sessions without an account:\n",
-    "  posthog-llma-daemon run --local     and, in another terminal:  posthog-llma-daemon traces",
+    "  posthog-llma-daemon run --local   follows them; and, in another terminal,",
+    "  posthog-llma-daemon traces        shows them",
 )
 _PATIENCE_SECONDS = 10.0
 

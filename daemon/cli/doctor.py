@@ -14,6 +14,7 @@ import click
 
 from daemon import settings
 from daemon.checks import Finding
+from daemon.cli.message import fitted, wants_colour
 from daemon.settings import ConfigError, Settings
 
 __all__ = ["doctor"]
@@ -42,9 +43,12 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _print(finding: Finding) -> None:
-    level = click.style(f"{finding.level:<8}", fg=_COLOURS[finding.level])
     hint = f" -> {finding.hint}" if finding.hint else ""
-    click.echo(f"{level} {finding.name}: {finding.message}{hint}")
+    line = f"{finding.level:<8} {finding.name}: {finding.message}{hint}"
+    words = fitted(line, sys.stdout, then=" " * 9)
+    if wants_colour(sys.stdout):
+        words = words.replace(finding.level, click.style(finding.level, fg=_COLOURS[finding.level]), 1)
+    click.echo(words)
 
 
 def _examine() -> Iterator[Finding]:

@@ -11,7 +11,8 @@ import click
 
 from daemon import lock, settings
 from daemon.cli.managed import configured, give_up, log_file, manager_of, tell
-from daemon.cli.startup import CONFIGURATION, fail
+from daemon.cli.message import say
+from daemon.cli.startup import fail, refuse
 from daemon.plan import Plan
 from daemon.plugin_status import STATUS_FILE, PluginStatusError, create, status_files
 from daemon.program import ProgramError, find_program, other_owners
@@ -66,9 +67,7 @@ def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) 
     except ManagerError as error:
         raise give_up(error) from None
     except ConfigError as error:
-        for problem in error.problems[1:]:
-            click.echo(f"error: {problem}", err=True)
-        raise fail(error.problems[0], CONFIGURATION) from None
+        raise refuse(error) from None
     except (ProgramError, TemplateError, EnvironmentFileError, lock.StateDirError, ValueError) as error:
         raise fail(str(error)) from None
     if not linger and manager.state().lingers is False:
@@ -95,7 +94,7 @@ def _create_status_files(service: Settings) -> None:
             if create(path):
                 tell(f"written: {path}, for the status command of PostHog's plugin")
         except PluginStatusError as error:
-            click.echo(f"warning: {path} will not be kept: {error}", err=True)
+            say(f"warning: {path} will not be kept: {error}", err=True)
 
 
 def _refuse_to_follow_root() -> None:
@@ -105,7 +104,7 @@ def _refuse_to_follow_root() -> None:
 
 def _warn_of_other_owners() -> None:
     for owner in other_owners():
-        click.echo(
+        say(
             f"warning: the package {owner} in this environment also owns the import name 'daemon'; install {APP_NAME} "
             f"by itself, with `pipx install {APP_NAME}`",
             err=True,
@@ -138,7 +137,7 @@ def _carry_over(current: Settings, manager: ServiceManager, variables: Path, *, 
         _write(missing, current.config_file, variables)
     service = settings.load({}, _seen_by_service(manager, variables), config_file=current.config_file, home=_home())
     if (reason := service.why_disabled()) is not None:
-        raise ConfigError([f"the service would not send anything: {reason}; `{APP_NAME} login` does it for you"])
+        raise ConfigError([f"the service would not send anything: {reason}"])
     return service
 
 
@@ -153,13 +152,11 @@ def _seen_by_service(manager: ServiceManager, variables: Path) -> Mapping[str, s
 def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables: Path, *, yes: bool) -> bool:
     for each in missing:
         place = config_file if each.setting is not None else variables
-        click.echo(
-            f"set in this shell, and the service will not see it: {each.variable} (belongs into {place})", err=True
-        )
+        say(f"set in this shell, and the service will not see it: {each.variable} (belongs into {place})", err=True)
     if yes:
         return True
     if not sys.stdin.isatty():
-        click.echo("note: --yes writes them there, to files that only you can read", err=True)
+        say("note: --yes writes them there, to files that only you can read", err=True)
         return False
     return click.confirm("Write them there, to files that only you can read?", default=True, err=True)
 

@@ -10,7 +10,8 @@ import click
 
 from daemon import config_file as config_files
 from daemon import settings
-from daemon.cli.startup import CONFIGURATION, fail
+from daemon.cli.message import say
+from daemon.cli.startup import CONFIGURATION, fail, refuse
 from daemon.posthog import PostHog, ProxyUnusableError
 from daemon.settings import APP_NAME, ConfigError, Setting, Settings
 
@@ -51,12 +52,10 @@ def login(*, host: str | None, key_stdin: bool, enable: bool | None, allow_custo
             _check(trial)
         config_files.update(path, values)
     except ConfigError as error:
-        for problem in error.problems[1:]:
-            click.echo(f"error: {problem}", err=True)
-        raise fail(error.problems[0], CONFIGURATION) from None
+        raise refuse(error) from None
     except OSError as error:
         raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
-    click.echo(f"written: {path} ({', '.join(setting.variable for setting in values)}), for your eyes only")
+    say(f"written: {path} ({', '.join(setting.variable for setting in values)}), for your eyes only")
     _say_what_is_next(trial)
 
 
@@ -85,7 +84,7 @@ def _check(trial: Settings) -> None:
     except ProxyUnusableError as error:
         raise fail(f"{error}: correct HTTPS_PROXY or ALL_PROXY", CONFIGURATION) from None
     if verdict == "accepted":
-        click.echo(f"{trial.host} knows the key {trial.api_key.masked()}")
+        say(f"{trial.host} knows the key {trial.api_key.masked()}")
     elif verdict == "unknown":
         raise fail(
             f"{trial.host} knows no project with the key {trial.api_key.masked()}: copy it from the project's "
@@ -97,20 +96,18 @@ def _check(trial: Settings) -> None:
             "the key unchecked with --no-check; nothing is written"
         )
     else:
-        click.echo(f"warning: {trial.host} cannot say whether it knows the key (it answered {answer.status})", err=True)
+        say(f"warning: {trial.host} cannot say whether it knows the key (it answered {answer.status})", err=True)
 
 
 def _say_what_is_next(trial: Settings) -> None:
     for name in ("api_key", "host", "enabled", "opt_out"):
         variable = _SETTINGS[name].variable
         if os.environ.get(variable, "").strip() and _differs(name, trial):
-            click.echo(
-                f"warning: {variable} of this shell's environment comes before config.toml, and differs", err=True
-            )
+            say(f"warning: {variable} of this shell's environment comes before config.toml, and differs", err=True)
     if trial.enabled:
-        click.echo(f"next: `{APP_NAME} install`, or `{APP_NAME} restart` where the service is installed")
+        say(f"next: `{APP_NAME} install`, or `{APP_NAME} restart` where the service is installed")
     else:
-        click.echo(f"nothing is sent yet: `{APP_NAME} login --enable`, or enabled = true in that file, allows it")
+        say(f"nothing is sent yet: `{APP_NAME} login --enable`, or enabled = true in that file, allows it")
 
 
 def _differs(name: str, trial: Settings) -> bool:

@@ -8,7 +8,9 @@ import shutil
 import click
 
 from daemon.cli.managed import manager_of, state_dir
+from daemon.cli.message import say
 from daemon.cli.startup import fail
+from daemon.settings import APP_NAME
 
 __all__ = ["logs"]
 
@@ -20,7 +22,11 @@ __all__ = ["logs"]
 )
 def logs(*, follow: bool, lines: int) -> None:
     """Show the log of the service: names, sizes and counts, never content."""
-    command = list(manager_of(state_dir()).logs(lines, follow=follow))
+    manager = manager_of(state_dir())
+    if not manager.path.exists():
+        advice = f"`{APP_NAME} install` makes one, and `{APP_NAME} run` logs to its own terminal"
+        say(f"note: there is no service now, so what follows, if anything, is old; {advice}", err=True)
+    command = list(manager.logs(lines, follow=follow))
     program = shutil.which(command[0])
     if program is None:
         raise fail(f"{command[0]} is not on the PATH, and it keeps the service's log")

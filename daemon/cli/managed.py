@@ -10,7 +10,8 @@ import click
 import platformdirs
 
 from daemon import settings
-from daemon.cli.startup import CONFIGURATION, fail
+from daemon.cli.message import say
+from daemon.cli.startup import CONFIGURATION, fail, refuse
 from daemon.service_manager import ManagerError, ServiceManager
 from daemon.settings import APP_NAME, ConfigError, Settings
 
@@ -19,7 +20,7 @@ __all__ = ["configured", "give_up", "log_file", "manager_of", "state_dir", "tell
 
 def tell(line: str) -> None:
     """Print one line of what was done."""
-    click.echo(line)
+    say(line)
 
 
 def give_up(error: ManagerError) -> click.exceptions.Exit:
@@ -60,9 +61,7 @@ def configured() -> Settings:
     try:
         return settings.load({}, os.environ)
     except ConfigError as error:
-        for problem in error.problems[1:]:
-            click.echo(f"error: {problem}", err=True)
-        raise fail(error.problems[0], CONFIGURATION) from None
+        raise refuse(error) from None
 
 
 def state_dir() -> Path:

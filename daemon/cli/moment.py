@@ -9,13 +9,13 @@ import click
 
 __all__ = ["Moment"]
 
-_AGO = re.compile(r"(\d{1,5})([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
-    """Seconds since the epoch, from `2026-11-20`, `2026-11-20T14:00`, `7d`, `12h`; without a zone in local time.
+    """Seconds since the epoch, from `2026-11-20`, `2026-11-20T14:00`, `7d`, `12h`, `90s`; without a zone in local time.
 
     Args:
         end_of_day: whether a date alone means its end and not its beginning.
@@ -38,7 +38,9 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic since click 8
             return moment.timestamp()
         except (ValueError, OverflowError):
             self.fail(
-                f"{text[:40]!r} is no time; write 2026-11-20, 2026-11-20T14:00, or 7d for seven days ago", param, ctx
+                f"{text[:40]!r} is no time; write 2026-11-20, 2026-11-20T14:00, or 10m, 2h, 7d for so long ago",
+                param,
+                ctx,
             )
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from daemon.cli.message import say
 from daemon.cli.startup import fail, load_settings, log_options
 from llma_core import events
 from llma_core.events import CaptureEvent
@@ -46,16 +47,16 @@ def preview(
     from daemon.routing import Routing
 
     def tell_held(session: str, reason: str) -> None:
-        click.echo(f"warning: session {session} would wait: {reason}", err=True)
+        say(f"warning: session {session} would wait: {reason}", err=True)
 
-    say = (_as_json if as_json else _as_words) if explain else _as_it_is
+    words = (_as_json if as_json else _as_words) if explain else _as_it_is
     routing = Routing(settings, Repositories(), purpose="preview", explain=explain)
     found = False
     try:
         for event in events_of(list(find_logs(paths)), routing, tell_held):
             if uuid is None or event.uuid == uuid.lower():
                 found = True
-                sys.stdout.buffer.write(say(event) + b"\n")
+                sys.stdout.buffer.write(words(event) + b"\n")
                 if uuid is not None:
                     break
     except NoLogError as error:

@@ -16,6 +16,7 @@ from daemon import logs
 from daemon import settings as settings_module
 from daemon.backfill_request import BackfillDesk
 from daemon.backlog import Backlog
+from daemon.cli.message import say
 from daemon.delivery import Delivery
 from daemon.delivery import Settled as Outcome
 from daemon.executions import Executions
@@ -41,6 +42,7 @@ __all__ = [
     "load_settings",
     "log_options",
     "open_state",
+    "refuse",
     "set_up_logs",
 ]
 
@@ -52,8 +54,15 @@ CONFIGURATION = 78
 
 def fail(line: str, code: int = 1) -> click.exceptions.Exit:
     """Print one line of what failed, and return what to raise to end with *code*."""
-    click.echo(f"error: {line}", err=True)
+    say(f"error: {line}", err=True)
     return click.exceptions.Exit(code)
+
+
+def refuse(error: ConfigError) -> click.exceptions.Exit:
+    """Print one line for each problem of a configuration, and return what to raise to end with 78."""
+    for problem in error.problems:
+        say(f"error: {problem}", err=True)
+    return click.exceptions.Exit(CONFIGURATION)
 
 
 def log_options(command: _Command) -> _Command:
@@ -77,9 +86,7 @@ def config_errors() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        for problem in error.problems[1:]:
-            click.echo(f"error: {problem}", err=True)
-        raise fail(error.problems[0], CONFIGURATION) from None
+        raise refuse(error) from None
 
 
 def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, log_level: str = "info") -> Settings:
@@ -95,7 +102,7 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
     except ValueError as error:
         raise fail(f"--log-level: {error}", 2) from None
     for warning in settings.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     return settings
 
 

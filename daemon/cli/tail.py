@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.cli.live import Board, line, moment
+from daemon.cli.message import say
+from daemon.cli.moment import Moment
 from daemon.cli.render import stdout
 from daemon.cli.startup import load_settings
 
@@ -27,16 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["tail"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
-
-
-def _seconds(_: click.Context, __: click.Parameter, value: str) -> int:
-    """Read a number of seconds, written as `90s`, `10m`, `2h` or `1d`."""
-    found = re.fullmatch(r"(\d{1,6})([smhd])", value.strip(), re.ASCII)
-    if found is None:
-        raise click.BadParameter(f"{value[:40]!r} is no time; write 90s, 10m, 2h or 1d")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 @click.command("tail")
@@ -44,13 +36,11 @@ def _seconds(_: click.Context, __: click.Parameter, value: str) -> int:
 @click.option("--project", metavar="PATH", help="Only sessions begun in this folder or below it.")
 @click.option(
     "--since",
-    metavar="TIME",
-    default="0s",
-    callback=_seconds,
-    help="Begin with what came in the last 90s, 10m, 2h or 1d.",
+    type=Moment(),
+    help="Begin with what came then or later: 10m, 2h, 1d, 2026-11-20T14:00.",
 )
 @click.option("--plain", is_flag=True, help="One line for each event and nothing else, as without a terminal.")
-def tail(session: str | None, project: str | None, since: int, plain: bool) -> None:
+def tail(session: str | None, project: str | None, since: float | None, plain: bool) -> None:
     """Show what happens in the sessions of this machine, as it happens: prompts, answers, tool calls, errors, tokens.
 
     Reads the logs itself and nothing else: it needs no account, no running daemon and no state, writes nothing and
@@ -62,7 +52,7 @@ def tail(session: str | None, project: str | None, since: int, plain: bool) -> N
     from daemon.routing import Routing
 
     def tell_held(held: str, reason: str) -> None:
-        click.echo(f"warning: session {held} is not shown: {reason}", err=True)
+        say(f"warning: session {held} is not shown: {reason}", err=True)
 
     # A terminal that goes away, or a plain kill, ends it as Ctrl-C does: with the terminal as it was.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -71,7 +61,7 @@ def tail(session: str | None, project: str | None, since: int, plain: bool) -> N
     follower = Follower(
         settings.claude_config_dirs,
         Routing(settings, Repositories(), purpose="local"),
-        since=time.time() - since,
+        since=time.time() if since is None else since,
         session_timeout=settings.session_timeout,
         wanted=_wanted(session, project),
         on_held=tell_held,
@@ -104,7 +94,7 @@ def _wanted(session: str | None, project: str | None) -> Callable[[Opening], boo
 
 
 def _plainly(follower: Follower, console: Console, told: str) -> None:
-    click.echo(told, err=True)
+    say(told, err=True)
 
     def show(found: Iterable[Seen]) -> None:
         for seen in found:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.cli.message import say
 from daemon.cli.render import Node, TraceTree, build, stdout, tree
+from daemon.cli.startup import CONFIGURATION, fail
 from daemon.sinks.local import LocalEvents, UnreadableEventsError, events_path
 
 if TYPE_CHECKING:
@@ -43,15 +45,15 @@ def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir
         _print_urls([trace_id])
         return
     if not path.exists():
-        raise click.ClickException(_NONE_YET)
+        raise fail(_NONE_YET)
     local = LocalEvents(path)
     try:
         shown = [trace.trace_id for trace in local.traces(limit)] if trace_id is None else [_find(local, trace_id)]
         found = [build(identity, local.events(identity)) for identity in shown]
     except UnreadableEventsError as error:
-        raise click.ClickException(f"cannot read {path}: {error.reason}; move it away to start anew") from error
+        raise fail(f"cannot read {path}: {error.reason}; move it away to start anew") from error
     if not found:
-        raise click.ClickException(_NONE_YET)
+        raise fail(_NONE_YET)
     if url:
         _print_urls(shown)
         return
@@ -72,7 +74,7 @@ def _print_urls(traces: Sequence[str]) -> None:
     host = _configured().host
     for trace in traces:
         click.echo(trace_url(host, trace))
-    click.echo("note: it opens in the project that is current there; a trace shows once it was sent", err=True)
+    say("note: it opens in the project that is current there; a trace shows once it was sent", err=True)
 
 
 def _configured() -> Settings:
@@ -81,17 +83,16 @@ def _configured() -> Settings:
     try:
         return settings.load({}, os.environ)
     except settings.ConfigError as error:
-        click.echo(f"error: {error.problems[0]} (or pass --state-dir)", err=True)
-        raise click.exceptions.Exit(os.EX_CONFIG) from error
+        raise fail(f"{error.problems[0]} (or pass --state-dir)", CONFIGURATION) from None
 
 
 def _find(local: LocalEvents, prefix: str) -> str:
     """Find the one trace whose id begins with *prefix*, or is it."""
     found = [trace.trace_id for trace in local.traces(prefix=prefix)]
     if not found:
-        raise click.ClickException(f"no local trace begins with {prefix!r}; `posthog-llma-daemon traces` lists them")
+        raise fail(f"no local trace begins with {prefix!r}; `posthog-llma-daemon traces` lists them")
     if len(found) > 1 and prefix not in found:
-        raise click.ClickException(f"{len(found)} local traces begin with {prefix!r}; give more of the id")
+        raise fail(f"{len(found)} local traces begin with {prefix!r}; give more of the id")
     return prefix if prefix in found else found[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import click
 
 from daemon import lock, settings
 from daemon.cli.managed import give_up, log_file, manager_of, state_dir, tell
+from daemon.cli.message import say
 from daemon.cli.startup import fail
 from daemon.plugin_status import status_files
 from daemon.service_environment import environment_file
 from daemon.service_manager import ManagerError
-from daemon.settings import ConfigError
+from daemon.settings import APP_NAME, ConfigError
 from daemon.state_files import remove_state
 
 __all__ = ["uninstall"]
@@ -32,7 +34,26 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     folder, config_file = state_dir(), settings.default_config_file()
     plugin_files = [path for path in _plugin_files() if path.exists()]
     if purge and not yes:
-        click.confirm(f"Remove {config_file} and the state in {folder}?", abort=True, err=True)
+        _ask(folder, config_file)
+    _remove_service(folder, config_file)
+    if purge:
+        _purge(folder, config_file, plugin_files)
+    elif left := [path for path in (folder, config_file, *plugin_files) if path.exists()]:
+        for path in left:
+            tell(f"left: {path}")
+        tell(f"`{APP_NAME} uninstall --purge` removes what is left, too")
+
+
+def _ask(folder: Path, config_file: Path) -> None:
+    if not sys.stdin.isatty():
+        raise fail("there is no terminal to ask on: add --yes to remove config.toml and the state, too", 2)
+    say(f"This removes the service, {config_file} with its key, and the state in {folder}.", err=True)
+    if not click.confirm("Remove all that?", err=True):
+        say("nothing is removed", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _remove_service(folder: Path, config_file: Path) -> None:
     told: list[str] = []
 
     def note(line: str) -> None:
@@ -47,25 +68,25 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     own = (environment_file(config_file), logs, logs.with_name(f"{logs.name}.1"), logs.with_suffix(".stderr"))
     removed = [path for path in own if _remove(path)]
     _remove_if_empty(logs.parent)
-    if not told and not removed and not purge:
-        tell("there was nothing to remove")
-    if not purge:
-        for path in (folder, config_file, *plugin_files):
-            if path.exists():
-                tell(f"left: {path}; --purge removes it")
-        return
+    if not told and not removed:
+        tell("there is no service to remove")
+
+
+def _purge(folder: Path, config_file: Path, plugin_files: Sequence[Path]) -> None:
     if (pid := lock.holder(folder)) is not None:
         raise fail(f"a daemon (pid {pid}) runs on {folder}: stop it, and do this again")
     # What `config allow` remembers stands beside it.
     for path in (config_file, config_file.with_name("allowed.json"), *plugin_files):
         _remove(path)
     _remove_if_empty(config_file.parent)
+    was_there = folder.exists()
     try:
-        left = remove_state(folder)
+        foreign = remove_state(folder)
     except OSError as error:
         raise fail(f"{error.filename or folder} cannot be removed ({(error.strerror or str(error)).lower()})") from None
-    tell(f"removed: the state in {folder}")
-    for path in left:
+    if was_there:
+        tell(f"removed: the state in {folder}")
+    for path in foreign:
         tell(f"left as it is, because it is not the daemon's: {path}")
 
 

@@ -736,7 +736,8 @@ def test_what_is_missing_is_said_in_one_line(user: User) -> None:
     not_enabled = user.load({"POSTHOG_API_KEY": KEY}).why_disabled()
 
     assert nothing == (
-        "sending is not set up: set POSTHOG_LLMA_CC_ENABLED=true and POSTHOG_API_KEY to a project key (phc_…) in "
+        "sending is not set up: `posthog-llma-daemon login` does it, or set POSTHOG_LLMA_CC_ENABLED=true and "
+        "POSTHOG_API_KEY to a project key (phc_…) in "
         f"the environment, {user.config_file} or the env block of {user.home / '.claude' / 'settings.json'}"
     )
     assert no_key is not None
@@ -816,7 +817,10 @@ def test_config_shows_every_setting_with_its_source(shell: User) -> None:
     assert "unset" in rows["POSTHOG_LLMA_INCLUDE"]
     assert str(settings_file)[:20] in result.stdout
     assert KEY not in result.output
-    assert "note: sending is not set up: set POSTHOG_LLMA_CC_ENABLED=true in " in result.stderr
+    assert (
+        "note: sending is not set up: `posthog-llma-daemon login` does it, or set POSTHOG_LLMA_CC_ENABLED"
+        in result.stderr
+    )
 
 
 def test_config_as_json(shell: User) -> None:

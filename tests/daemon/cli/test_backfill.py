@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from daemon.backfill_request import BackfillDesk, Request
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace, start
@@ -444,3 +446,15 @@ async def test_what_happens_now_is_sent_before_the_rest_of_history(
         await daemon.until(lambda: len(posthog.events) == len(would) + 1, 15)
     order = [event["properties"]["$ai_session_id"] for event in posthog.events]
     assert order.index(log.session) < len(order) / 2
+
+
+@pytest.mark.parametrize("arguments", [["--dry-run"], ["--yes"], ["--since", "1h", "--dry-run"]])
+async def test_where_there_is_no_log_it_says_where_it_looked(
+    workspace: Workspace, posthog: CaptureServer, arguments: list[str]
+) -> None:
+    ended = await verb(workspace, "backfill", *arguments, env=environment(workspace, posthog.url))
+    assert ended.status == 0
+    assert ended.stdout == (
+        f"nothing to send: no session log in {workspace.config / 'projects'}; set CLAUDE_CONFIG_DIR if they are "
+        "elsewhere\n"
+    )

@@ -92,7 +92,7 @@ async def test_the_plugins_status_file_goes_with_purge(managers: Managers) -> No
     path.parent.mkdir()
     await install(managers)
     ended = await verb(managers.workspace, "uninstall", env=managers.environment())
-    assert f"left: {path}; --purge removes it" in ended.stdout
+    assert f"left: {path}\n" in ended.stdout
     ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
     assert f"removed: {path}" in ended.stdout
     assert not path.exists()
@@ -291,7 +291,21 @@ async def test_logs_are_the_journals(managers: Managers) -> None:
     ended = await verb(managers.workspace, "logs", "-f", "-n", "7", env=managers.environment())
     assert (ended.status, ended.stdout) == (0, "one\ntwo\n")
     called = (managers.folder / "calls").read_text()
-    assert called == "journalctl --user --user-unit posthog-llma-daemon.service --lines 7 --follow\n"
+    assert called.splitlines()[-1] == "journalctl --user --user-unit posthog-llma-daemon.service --lines 7 --follow"
+
+
+async def test_logs_without_a_service_say_so_first(managers: Managers) -> None:
+    """What the journal holds of one that was removed may still be of use."""
+    managers.say("journal", "one\n")
+    ended = await verb(managers.workspace, "logs", env=managers.environment())
+    assert (ended.status, ended.stdout) == (0, "one\n")
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("note: there is no service now")
+    assert "posthog-llma-daemon install" in line
+    configure(managers)
+    await install(managers)
+    ended = await verb(managers.workspace, "logs", env=managers.environment())
+    assert ended.stderr == ""
 
 
 def everything(managers: Managers) -> set[str]:
@@ -315,7 +329,8 @@ async def test_uninstall_leaves_the_state_and_the_users_config(managers: Manager
         ".config/posthog-llma-daemon/config.toml",
         ".local/state/posthog-llma-daemon/state.db",
     }
-    assert f"left: {state}; --purge removes it" in ended.stdout
+    assert f"left: {state}\n" in ended.stdout
+    assert ended.stdout.endswith("`posthog-llma-daemon uninstall --purge` removes what is left, too\n")
 
 
 async def test_purge_leaves_nothing(managers: Managers) -> None:
@@ -323,7 +338,7 @@ async def test_purge_leaves_nothing(managers: Managers) -> None:
     await install(managers)
     (managers.workspace.home / ".local" / "state" / "posthog-llma-daemon" / "state.db").touch()
     asked = await verb(managers.workspace, "uninstall", "--purge", env=managers.environment())
-    assert asked.status == 1
+    assert (asked.status, "--yes" in asked.errors[0]) == (2, True)
     assert managers.unit.exists(), "nobody has said yes"
     ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
     assert (ended.status, ended.stderr) == (0, "")
@@ -333,7 +348,10 @@ async def test_purge_leaves_nothing(managers: Managers) -> None:
 
 async def test_uninstall_of_nothing_is_no_error_and_says_so(managers: Managers) -> None:
     ended = await verb(managers.workspace, "uninstall", env=managers.environment())
-    assert (ended.status, ended.stdout) == (0, "there was nothing to remove\n")
+    assert (ended.status, ended.stdout) == (0, "there is no service to remove\n")
+    managers.say("no-bus")
+    ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "there is no service to remove\n", "")
 
 
 async def test_uninstall_works_without_a_user_manager(managers: Managers) -> None:
@@ -345,6 +363,7 @@ async def test_uninstall_works_without_a_user_manager(managers: Managers) -> Non
     managers.say("no-bus")
     ended = await verb(managers.workspace, "uninstall", env=managers.environment())
     assert ended.status == 0
+    assert "not stopped, because systemd's user manager does not answer" in ended.stdout
     assert not managers.unit.exists()
     assert not wanted.is_symlink()
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import io
+import os
+import pty
+import struct
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import ioctl
+from typing import TextIO
+
+import pytest
+
+from daemon.cli.message import fitted, wants_colour
+
+LINE = (
+    "error: sending is not set up: `posthog-llma-daemon login --enable` does it, or set POSTHOG_LLMA_CC_ENABLED=true "
+    "in /home/ada/.config/posthog-llma-daemon/config.toml"
+)
+
+
+@contextmanager
+def terminal(columns: int) -> Iterator[TextIO]:
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        yield stream
+    os.close(master)
+
+
+def test_off_a_terminal_a_line_is_a_line() -> None:
+    assert fitted(LINE, io.StringIO()) == LINE
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_on_a_terminal_no_word_and_no_command_is_broken(columns: int) -> None:
+    with terminal(columns) as stream:
+        lines = fitted(LINE, stream).splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert " ".join(line.strip() for line in lines) == LINE
+    assert any("`posthog-llma-daemon login --enable`" in line for line in lines)
+    assert all(len(line) < columns for line in lines if " " in line.strip() and "`" not in line)
+
+
+def test_what_fits_and_what_is_too_narrow_stay() -> None:
+    with terminal(200) as stream:
+        assert fitted(LINE, stream) == LINE
+    with terminal(20) as stream:
+        assert fitted(LINE, stream) == LINE
+    with terminal(0) as stream:
+        assert fitted(LINE, stream) == LINE
+
+
+def test_colours_are_for_terminals_whose_user_wants_them() -> None:
+    with terminal(80) as stream:
+        assert wants_colour(stream, {"TERM": "xterm"})
+        assert not wants_colour(stream, {"TERM": "xterm", "NO_COLOR": "1"})
+        assert not wants_colour(stream, {"TERM": "dumb"})
+        assert wants_colour(stream, {"TERM": "xterm", "NO_COLOR": ""})
+    assert not wants_colour(io.StringIO(), {"TERM": "xterm"})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
+
+from daemon.signals import Signals
 
 __all__ = ["CANNOT_RUN", "NOT_FOUND", "ForegroundCommand", "NotStartedError"]
 
@@ -17,9 +16,6 @@ CANNOT_RUN = 126
 """What shells exit with when a command is there and cannot be run."""
 NOT_FOUND = 127
 """What shells exit with when there is no such command."""
-
-_FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_PASSED_ON = (*_FROM_TERMINALS, signal.SIGTERM)
 
 
 class NotStartedError(Exception):
@@ -37,32 +33,33 @@ class NotStartedError(Exception):
 class ForegroundCommand:
     """A command in the process group of this process, so that a terminal treats both as one job.
 
-    While the context lasts signals that would end this process go to the command; those a terminal sends have reached
-    it already. Once the command has ended, they are noted.
+    Signals that would end this process go to the command; those a terminal sends have reached it already. Once the
+    command has ended, they are noted.
 
     Args:
         command: the program and its arguments.
         environ: its environment.
         umask: its umask.
+        signals: what comes to this process.
     """
 
-    def __init__(self, command: Sequence[str], *, environ: Mapping[str, str], umask: int) -> None:
+    def __init__(self, command: Sequence[str], *, environ: Mapping[str, str], umask: int, signals: Signals) -> None:
         self._command = command
         self._environ = environ
         self._umask = umask
+        self._signals = signals
         self._process: asyncio.subprocess.Process | None = None
-        self._handled: list[signal.Signals] = []
-        self._early: list[signal.Signals] = []
         self.interrupted = asyncio.Event()
         """Set when a signal has come that the command does not live to see."""
 
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        for number in _PASSED_ON:
-            # What was ignored when this process began is ignored by the command as well.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                loop.add_signal_handler(number, self._pass_on, number)
-                self._handled.append(number)
+    async def start(self) -> None:
+        """Start it.
+
+        Raises:
+            NotStartedError: it cannot be started, or a signal has come that it does not live to see.
+        """
+        if (number := self._signals.first) is not None:
+            raise NotStartedError(f"{self._command[0]}: not begun, because {number.name} came first", 128 + number)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -73,20 +70,16 @@ class ForegroundCommand:
                 umask=self._umask,
                 # What was handed to this process beyond the three is the command's, too; our own are not passed on.
                 close_fds=False,
+                # One system call, which needs nothing that another thread could hold at this moment.
+                preexec_fn=self._signals.let_through,
             )
         except OSError as error:
-            self._let_go()
-            reason = (error.strerror or str(error)).lower()
+            name, bare = self._command[0], "/" not in self._command[0]
+            if error.errno == errno.ENOENT and bare:
+                raise NotStartedError(f"{name}: there is no such command on the PATH", NOT_FOUND) from None
             status = NOT_FOUND if error.errno == errno.ENOENT else CANNOT_RUN
-            raise NotStartedError(f"{self._command[0]}: {reason}", status) from None
-        for number in self._early:
-            self._pass_on(number)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._let_go()
+            raise NotStartedError(f"{name}: {(error.strerror or str(error)).lower()}", status) from None
+        self._signals.tell_to(self._pass_on)
 
     @property
     def pid(self) -> int:
@@ -100,29 +93,10 @@ class ForegroundCommand:
         status = await self._process.wait()
         return status if status >= 0 else 128 - status
 
-    def _let_go(self) -> None:
-        for number in self._handled:
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    def _pass_on(self, number: signal.Signals) -> None:
-        if self._process is None:
-            self._early.append(number)
-        elif self._process.returncode is not None:
+    def _pass_on(self, number: signal.Signals, by_terminal: bool) -> None:
+        assert self._process is not None
+        if self._process.returncode is not None:
             self.interrupted.set()
-        elif not (number in _FROM_TERMINALS and _is_in_foreground()):
+        elif not by_terminal:
             with suppress(ProcessLookupError):  # it has ended this very moment
                 self._process.send_signal(number)
-
-
-def _is_in_foreground() -> bool:
-    """Whether the terminal, if there is one, sends its signals to this process's group."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)

@@ -17,6 +17,7 @@ import click
 
 from daemon import parsers
 from daemon import settings as settings_module
+from daemon.cli.message import say
 from daemon.cli.startup import build_service, capture_sinks, fail, set_up_logs
 from daemon.descendants import Descendants
 from daemon.executions import Notice
@@ -26,6 +27,7 @@ from daemon.ownership import Ownership
 from daemon.properties_file import VARIABLE, PropertiesFile, PropertiesFileError
 from daemon.service import Service
 from daemon.settings import APP_NAME, ConfigError, Settings
+from daemon.signals import Signals
 from daemon.store import Store, StoreError
 from llma_core import events
 
@@ -109,7 +111,7 @@ def exec(  # noqa: A001 - the verb's name; nothing here wants the builtin
 
 
 def _warn(line: str) -> None:
-    click.echo(f"warning: {parsers.one_line(line)}", err=True)
+    say(f"warning: {parsers.one_line(line)}", err=True)
 
 
 def _settings(log_level: str) -> Settings | None:
@@ -150,6 +152,8 @@ async def _run(
         NotStartedError: it cannot be started.
     """
     async with AsyncExitStack() as stack:
+        # First of all, while there is no thread: from here on no signal ends this process but through the command.
+        signals = stack.enter_context(Signals())
         file, environ = None, dict(os.environ)
         try:
             file = stack.enter_context(PropertiesFile())
@@ -159,7 +163,8 @@ async def _run(
         following = None
         if settings is not None:
             following = await stack.enter_async_context(_Following(settings, properties))
-        running = await stack.enter_async_context(ForegroundCommand(command, environ=environ, umask=umask))
+        running = ForegroundCommand(command, environ=environ, umask=umask, signals=signals)
+        await running.start()
         mark = (VARIABLE, environ[VARIABLE]) if file is not None else None
         ended = asyncio.create_task(running.wait())
         if following is not None:

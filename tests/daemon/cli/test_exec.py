@@ -482,3 +482,60 @@ async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace,
     assert os.waitstatus_to_exitcode(status) in (8, 130)
     await until(lambda: len(posthog.events) == 4, "the trace")
     assert signals.read_text().split() == ["SIGINT"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who sent a signal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_to_exec_alone_is_passed_on_also_on_a_terminal(
+    workspace: Workspace, posthog: CaptureServer, number: signal.Signals
+) -> None:
+    log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
+    command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
+    whole = [sys.executable, "-m", "daemon.cli", "exec", "--", *map(str, command)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(workspace.work)
+        os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
+    try:
+        await until(lambda: len(posthog.events) == 3, "the session's events")
+        os.kill(pid, number)
+        await until(signals.exists, "the signal")
+        os.write(terminal, b"\x03")
+        await until(lambda: len(signals.read_text().split()) > 1, "the key")
+        release.touch()
+        ended = asyncio.create_task(asyncio.to_thread(os.waitpid, pid, 0))
+        async with asyncio.timeout(20):
+            _, status = await ended
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 8
+    assert signals.read_text().split() == [number.name, "SIGINT"]
+
+
+async def test_a_command_has_the_signals_it_would_have_without_exec(workspace: Workspace) -> None:
+    """None of them is blocked or ignored that was not before."""
+    env = in_root(environment(workspace))
+    told = ["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"]
+    if sys.platform != "linux":
+        pytest.skip("there is no /proc")
+    alone = await asyncio.create_subprocess_exec(*told, stdout=asyncio.subprocess.PIPE, env=env)
+    expected, _ = await alone.communicate()
+    ended = await run_exec(workspace, told, env=env)
+    assert ended.stdout == expected.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "line"),
+    [
+        ("nonesuch", 127, "error: nonesuch: there is no such command on the PATH"),
+        ("{work}/nonesuch", 127, "error: {work}/nonesuch: no such file or directory"),
+        ("{work}/plain", 126, "error: {work}/plain: permission denied"),
+    ],
+)
+async def test_a_command_that_cannot_be_begun_is_told_as_by_a_shell(
+    workspace: Workspace, posthog: CaptureServer, command: str, status: int, line: str
+) -> None:
+    (workspace.work / "plain").touch()
+    command, line = command.format(work=workspace.work), line.format(work=workspace.work)
+    ended = await run_exec(workspace, [command], env=environment(workspace, posthog.url))
+    assert (ended.status, ended.stderr) == (status, f"{line}\n")

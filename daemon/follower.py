@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line, opening
+from daemon.catalog import Catalog, Opening, Unit, by_first_line, opening
 from daemon.pipeline import Claims, Pipeline, Progress, Replaced
 from daemon.routing import Held, Routing
 from daemon.sessions import LiveSessions
@@ -147,12 +147,9 @@ class Follower(AbstractContextManager["Follower"]):
     def _look(self) -> None:
         paths, everything = self._hints.take()
         for path in paths:
-            if not path.endswith(LOG_SUFFIXES):
-                self._found(self._sweep.below(path))
-            elif self._sweep.is_log(path) and self._sweep.look(path):
-                self._found([path])
-            elif path not in self._sweep.files:
-                self._gone([path])
+            changed, gone = self._sweep.hinted(path)
+            self._found(changed)
+            self._gone(gone)
         now = time.monotonic()
         if not everything and now < self._hot_at:
             return

@@ -54,22 +54,29 @@ def configure(
     """
     stream = stream or sys.stderr
     on_terminal = stream.isatty()
+    for_people = format == "console" or (format is None and on_terminal)
     threshold = level if isinstance(level, int) else logging.getLevelNamesMapping().get(level.upper())
     if threshold is None:
         raise ValueError(f"unknown log level {level!r}")
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
     ]
-    if not _is_journal(stream, environ.get("JOURNAL_STREAM", "")):
+    if for_people and on_terminal:
+        # Whoever looks on knows the day, and has eighty columns.
+        shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
+    else:
+        shared.insert(1, structlog.stdlib.add_logger_name)
+    if not (for_people and on_terminal) and not _is_journal(stream, environ.get("JOURNAL_STREAM", "")):
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     shared.append(structlog.processors.ExceptionRenderer(format_exception))
 
     renderer: Processor
-    if format == "console" or (format is None and on_terminal):
+    if for_people:
         renderer = structlog.dev.ConsoleRenderer(
+            # The first of them, by its place: its name has changed with the versions.
+            0 if on_terminal else 30,
             colors=on_terminal and not environ.get("NO_COLOR"),
             exception_formatter=structlog.dev.plain_traceback,
         )

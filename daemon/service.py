@@ -30,7 +30,7 @@ import structlog
 from daemon.backfill_request import BackfillDesk
 from daemon.backfilling import Backfilling
 from daemon.backlog import Backlog, Ending
-from daemon.catalog import LOG_SUFFIXES, Catalog, Opening, Unit, by_first_line
+from daemon.catalog import Catalog, Opening, Unit, by_first_line
 from daemon.decisions import Decisions
 from daemon.deliveries import Deliveries, MakeDelivery
 from daemon.delivery import BackingOff
@@ -317,12 +317,9 @@ class Service:
     # ------------------------------------------------------------------ hints and sweeps
 
     def _hint(self, path: str) -> None:
-        if not path.endswith(LOG_SUFFIXES):
-            self._found(self._sweep.below(path))
-        elif self._sweep.is_log(path) and self._sweep.look(path):
-            self._found([path])
-        elif path not in self._sweep.files:
-            self._gone([path])
+        changed, gone = self._sweep.hinted(path)
+        self._found(changed)
+        self._gone(gone)
 
     def _hint_all(self) -> None:
         self._overflow = True

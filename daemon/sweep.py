@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from daemon.catalog import project_files, project_folders, session_files
+from daemon.catalog import LOG_SUFFIXES, project_files, project_folders, session_files
 from daemon.tailer import Identity
 from llma_core.claude_code.layout import classify
 
@@ -113,6 +113,14 @@ class Sweep:
         for folder in self._unlisted - unlisted.keys():
             _log.info("folder_readable_again", path=folder)
         self._unlisted = frozenset(unlisted)
+
+    def hinted(self, path: str) -> tuple[list[str], list[str]]:
+        """Look at the log or folder that a hint names; return the logs that are new or changed, and those gone."""
+        if not path.endswith(LOG_SUFFIXES):
+            return self.below(path), []
+        if self.is_log(path) and self.look(path):
+            return [path], []
+        return [], [] if path in self.files else [path]
 
     def below(self, folder: str) -> list[str]:
         """Look at the logs in one folder that has appeared; return those that are new or changed."""

@@ -21,7 +21,7 @@ from daemon.backfill_request import BackfillDesk, Report, Request, RequestExists
 from daemon.backlog import Backlog, Headway
 from daemon.catalog import Unit
 from daemon.claude_settings import UnreadableFileError, cleanup_days
-from daemon.cli.message import say
+from daemon.cli.message import fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
 from daemon.cli.startup import build_service, capture_sinks, config_errors, fail, load_settings, log_options, open_state
@@ -240,7 +240,8 @@ class _Job:
         }
         click.echo(f"sessions: {found.sessions:,}{self._period(found)}")
         click.echo(f"events:   {found.events:,}")
-        click.echo(f"tokens:   {found.tokens:,} ({', '.join(f'{value:,} {name}' for name, value in tokens.items())})")
+        parts = ", ".join(f"{value:,} {name}" for name, value in tokens.items())
+        click.echo(fitted(f"tokens:   {found.tokens:,} ({parts})", sys.stdout, then=" " * 10))
         click.echo(f"bytes:    {_bytes(found.size)} before compression, from {_bytes(self._size)} of logs")
         if found.metrics_only:
             say(

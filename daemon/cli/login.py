@@ -52,7 +52,9 @@ def login(*, host: str | None, key_stdin: bool, enable: bool | None, allow_custo
             _check(trial)
         config_files.update(path, values)
     except ConfigError as error:
-        raise refuse(error) from None
+        refused = refuse(error)
+        say("nothing is written", err=True)
+        raise refused from None
     except OSError as error:
         raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
     say(f"written: {path} ({', '.join(setting.variable for setting in values)}), for your eyes only")

@@ -31,7 +31,7 @@ from daemon.heartbeat import heartbeat
 from daemon.notify import Notifier
 from daemon.routing import Purpose, Route
 from daemon.service import Service
-from daemon.settings import ConfigError, Settings
+from daemon.settings import APP_NAME, ConfigError, Settings
 from daemon.sinks import Sink
 from daemon.store import Store
 
@@ -68,7 +68,12 @@ def run(
     with open_state(plan.folder) as store:
         history: History = "send" if from_start or (once and store.first_start is None) else "skip"
         if once:
+            before = store.counters()
             settled = asyncio.run(_once(plan, store, history))
+            sent, rejected = (store.counters().get(name, 0) - before.get(name, 0) for name in ("sent", "rejected"))
+            if settled:
+                see = {"see": f"{APP_NAME} traces"} if local else {}
+                _log.info("everything_settled", sent=sent, set_aside=rejected, **see)
         else:
             settled = True
 

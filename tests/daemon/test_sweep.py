@@ -247,3 +247,19 @@ def test_what_appears_while_everything_is_looked_at_is_neither_forgotten_nor_gon
     assert set(tree.sweep.files) == {str(tree.root / MAIN), str(late)}
     late.unlink()
     assert tree.full() == ([], ["p/late.jsonl"])
+
+
+def test_a_hint_is_looked_at_for_what_it_names(tree: Tree) -> None:
+    def hinted(name: str) -> tuple[list[str], list[str]]:
+        return tree.named(tree.sweep.hinted(str(tree.root / name)))
+
+    tree.folder("p")
+    tree.full()
+    tree.write(MAIN)
+    assert hinted(MAIN) == ([MAIN], [])
+    assert hinted(MAIN) == ([], [])
+    tree.write(AGENT)
+    assert hinted("p/s") == ([AGENT], [])
+    assert hinted("p/notes.txt") == ([], [])
+    tree.remove(MAIN)
+    assert hinted(MAIN) == ([], [MAIN])

@@ -68,6 +68,19 @@ async def test_what_is_there_at_the_first_start_is_not_sent_unless_asked_for(
     assert len(posthog.events) == len(everything)
 
 
+async def test_once_says_what_came_of_it(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, tree())
+    env = environment(workspace, posthog.url)
+    ended = await verb(workspace, "run", "--once", "--log-format", "json", env=env)
+    done = log_lines(ended.stderr)[-1]
+    assert (done["event"], done["sent"], done["set_aside"]) == ("everything_settled", len(posthog.events), 0)
+    ended = await verb(workspace, "run", "--once", "--local", "--log-format", "json", env=env)
+    done = log_lines(ended.stderr)[-1]
+    assert (done["sent"], done["see"]) == (len(posthog.events), "posthog-llma-daemon traces")
+    ended = await verb(workspace, "run", "--once", "--log-format", "json", env=env)
+    assert log_lines(ended.stderr)[-1]["sent"] == 0
+
+
 async def test_the_state_directory_is_its_owners_alone(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     elsewhere = workspace.root / "elsewhere"

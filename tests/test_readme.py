@@ -44,6 +44,10 @@ def commands() -> Iterator[list[str]]:
                 words = shlex.split(row, comments=True)
                 if words and Path(words[0]).name == PROGRAM:
                     yield words[1:]
+        elif language == "yaml":
+            [row] = re.findall(rf"^ +{PROGRAM} (.*\n.*)$", block, re.MULTILINE)
+            words = shlex.split(row)
+            yield words[: words.index("--")]
     for span in SPANS:
         words = span.split()
         if words[0] == PROGRAM and len(words) > 1:
@@ -80,6 +84,16 @@ def test_every_command_exists_with_its_options() -> None:
         assert verb in VERBS, f"there is no {verb}"
         given = {word.partition("=")[0] for word in words if word.startswith("-")}
         assert given <= options(VERBS[verb]), f"{verb} {' '.join(words)}"
+
+
+def test_the_workflow_can_be_pasted() -> None:
+    """It needs no file but the user's own repository, and secrets."""
+    [block] = [block for language, block in FENCED.findall(README) if language == "yaml"]
+    assert f"pipx install {PROGRAM} " in block
+    assert "./" not in block
+    assert "TODO" not in block
+    named = set(re.findall(r"\$\{\{ (\w+)\.", block))
+    assert named == {"secrets", "github"}
 
 
 def test_every_option_of_the_table_is_one_of_its_verbs() -> None:

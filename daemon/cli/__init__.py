@@ -5,9 +5,13 @@ A verb's module is imported when the verb runs, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -77,10 +81,46 @@ def main(ctx: click.Context) -> None:
 
 
 def run_main() -> None:
-    """Run the command line, ending quietly when whoever reads its output stops reading."""
+    """Run the command line, and end it without a traceback whatever comes.
+
+    Quietly, when whoever reads its output stops reading; with one line, when the system refuses something; by a fault
+    of its own with the places in the code, and never with the values there, which may be content.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal of another encoding cannot show costs a question mark.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        main()
+        try:
+            main()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter would complain about the same pipe once more when it flushes at exit.
+        _end()
+    except OSError as error:
+        _end(f"error: {_words(error)}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        from daemon.logs import format_exception
+
+        places = format_exception((type(error), error, error.__traceback__))
+        _end(f"error: this is a fault of the program; report it with these lines:\n{places}")
+
+
+def _words(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    if error.errno == errno.ENOENT:
+        return "the folder this was started in is not there any more; change to one that is"
+    return f"{reason}, while the output was written"
+
+
+def _end(words: str | None = None) -> NoReturn:
+    """Say *words* and end with 1. The interpreter must not complain about the same output once more at its exit."""
+    with contextlib.suppress(OSError):
+        if words is not None:
+            click.echo(words, err=True)
+    with contextlib.suppress(OSError, AttributeError):  # there may be no output at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    sys.exit(1)

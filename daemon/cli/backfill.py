@@ -120,7 +120,8 @@ def backfill(
             if not found.events:
                 return
             if not click.confirm("Send them to PostHog?", err=True):
-                raise fail("nothing is sent")
+                say("nothing is sent", err=True)
+                raise click.exceptions.Exit(1)
         job.send()
 
 

@@ -229,8 +229,11 @@ class _Following:
             prepare_state_dir(self._folder)
             self._notice = self._stack.enter_context(Notice(self._folder, self._properties))
             self._ownership = Ownership(self._settings.claude_config_dirs, Path.cwd())
-        except (OSError, StateDirError) as error:
+        except StateDirError as error:
             self._trouble = str(error)
+        except OSError as error:
+            where = error.filename or "the folder this was started in"
+            self._trouble = f"{where}: {(error.strerror or str(error)).lower()}"
         else:
             self._serve()
         return self

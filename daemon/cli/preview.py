@@ -61,9 +61,10 @@ def preview(
                     break
     except NoLogError as error:
         raise fail(str(error)) from None
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if error.filename is None:
+            # It is not a log that was at fault, but whoever reads what is printed.
+            raise
         raise fail(f"{error.filename}: {error.strerror}; give a log that can be read") from None
     sys.stdout.buffer.flush()
     if uuid is not None and not found:

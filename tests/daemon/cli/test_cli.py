@@ -12,7 +12,7 @@ import pytest
 from llma_core import __version__
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
-from tests.support.logs import LogBuilder, text
+from tests.support.logs import LogBuilder, text, write_files
 from tests.support.processes import KEY, ROOT, Ended, environment, following, put_logs, tree, verb
 
 VERBS = (
@@ -247,3 +247,60 @@ async def test_output_that_nobody_reads_is_no_error_to_tell(workspace: Workspace
         _, stderr = await process.communicate()
     assert process.returncode == 1
     assert stderr == b""
+
+
+FULL = Path("/dev/full")
+
+
+async def run_main(workspace: Workspace, *arguments: str | Path, before: str = "", **variables: str) -> tuple[int, str]:
+    """Run the command line in a shell, after *before*, and return its status and what it says on stderr."""
+    script = f'{before} exec "$@"'
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", script, "sh", sys.executable, "-m", "daemon.cli", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=workspace.work,
+        env=environment(workspace) | {"PYTHONPATH": str(ROOT)} | variables,
+    )
+    _, told = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, told.decode(errors="replace")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full device")
+@pytest.mark.parametrize("words", [["demo"], ["config"], ["config", "schema"], ["preview", "logs"], ["doctor"]])
+async def test_output_that_cannot_be_written_is_told_in_one_line(workspace: Workspace, words: list[str]) -> None:
+    log = LogBuilder()
+    log.prompt("hello")
+    log.answer(text("yes"), id="msg_1")
+    write_files(workspace.work / "logs", log.files())
+    status, told = await run_main(workspace, *words, before=f"exec > {FULL};")
+    assert (status, told) == (1, "error: no space left on device, while the output was written\n")
+
+
+async def test_a_folder_that_is_gone_is_told_in_one_line(workspace: Workspace) -> None:
+    gone = "mkdir gone; cd gone; rmdir ../gone;"
+    status, told = await run_main(workspace, "config", "allow", ".", before=gone)
+    assert (status, told.count("\n")) in ((1, 1), (2, 4), (78, 1))
+    assert "Traceback" not in told
+
+
+async def test_a_terminal_of_another_encoding_costs_no_more_than_question_marks(workspace: Workspace) -> None:
+    latin = {"PYTHONIOENCODING": "ascii"}
+    assert await run_main(workspace, "demo", **latin) == (0, "")
+
+
+async def test_a_fault_is_told_without_what_it_stumbled_over(workspace: Workspace) -> None:
+    (workspace.work / "sitecustomize.py").write_text(
+        "import daemon.config_schema\n"
+        "def config_schema():\n"
+        "    raise ValueError('content')\n"
+        "daemon.config_schema.config_schema = config_schema\n"
+    )
+    status, told = await run_main(workspace, "config", "schema", PYTHONPATH=f"{workspace.work}:{ROOT}")
+    assert status == 1
+    assert told.startswith("error: this is a fault of the program")
+    assert "ValueError" in told
+    assert "Traceback" not in told
+    assert "content')" not in told.replace("raise ValueError('content')", "")

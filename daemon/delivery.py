@@ -584,6 +584,7 @@ class Delivery:
                 reason=reason,
                 wait=round(until - now, 1),
                 queued=self.queued_events,
+                action="trying again; nothing is lost",
             )
 
     def _give_up(self, reason: str) -> None:

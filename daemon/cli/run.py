@@ -30,7 +30,7 @@ from daemon.health import Health
 from daemon.heartbeat import heartbeat
 from daemon.notify import Notifier
 from daemon.routing import Purpose, Route
-from daemon.service import Service
+from daemon.service import DRAIN_SECONDS, Service
 from daemon.settings import APP_NAME, ConfigError, Settings
 from daemon.sinks import Sink
 from daemon.store import Store
@@ -177,7 +177,8 @@ class _Following:
             # What is not settled is read again at the next start; nothing is lost by leaving at once.
             os._exit(1)
         self.ending = True
-        _log.info("stopping", signal=name)
+        action = f"delivering what was read, for {DRAIN_SECONDS:.0f} s at most; a second signal ends at once"
+        _log.info("stopping", signal=name, action=action)
         if self.service is not None:
             self.service.stop()
 

@@ -65,10 +65,9 @@ class Signals:
         if sys.platform == "linux":
             assert self._waiter is not None
             if self._numbers:
-                assert self._waiter.ident is not None
-                signal.pthread_kill(self._waiter.ident, self._numbers[0])
+                os.kill(os.getpid(), self._numbers[0])
             self._waiter.join()
-            # One that came meanwhile must not end this process now.
+            # Neither that one, nor one that came meanwhile, must end this process now.
             while signal.sigtimedwait(self._numbers, 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

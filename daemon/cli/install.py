@@ -150,9 +150,13 @@ def _seen_by_service(manager: ServiceManager, variables: Path) -> Mapping[str, s
 
 
 def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables: Path, *, yes: bool) -> bool:
+    places: dict[Path, list[str]] = {}
     for each in missing:
-        place = config_file if each.setting is not None else variables
-        say(f"set in this shell, and the service will not see it: {each.variable} (belongs into {place})", err=True)
+        places.setdefault(config_file if each.setting is not None else variables, []).append(each.variable)
+    for place, names in places.items():
+        say(
+            f"set in this shell, and the service will not see it: {', '.join(names)}; it belongs into {place}", err=True
+        )
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -198,8 +198,8 @@ async def test_what_was_never_set_up_is_not_installed(managers: Managers) -> Non
 async def test_what_only_this_shell_knows_is_named_and_not_written_without_a_word(managers: Managers) -> None:
     ended = await install(managers, HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
     assert ended.status == 78
-    named = [line.split()[-4] for line in ended.stderr.splitlines() if line.startswith("set in this shell")]
-    assert len(named) == 4
+    named = [line for line in ended.stderr.splitlines() if line.startswith("set in this shell")]
+    assert len(named) == 2, "a line for each file that they belong into"
     for word in ("POSTHOG_API_KEY", "POSTHOG_LLMA_CC_ENABLED", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY"):
         assert word in ended.stderr
     assert "--yes" in ended.stderr

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
+import sys
+import termios
+from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
+from daemon.settings import SETTINGS
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
-from tests.support.processes import KEY, environment, log_lines, previewed, put_logs, session_id, verb
+from tests.support.processes import KEY, ROOT, environment, log_lines, previewed, put_logs, session_id, verb
 
 OTHER_KEY = "phc_another_key_that_no_output_shows"
 
@@ -155,3 +164,28 @@ async def test_a_route_that_cannot_be_used_stops_with_one_line(
     assert "proxy" in stopped["reason"]
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert posthog.events
+
+
+async def test_on_a_terminal_of_80_columns_no_name_is_broken(workspace: Workspace) -> None:
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    env = environment(workspace) | {"TERM": "xterm", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "daemon.cli", "config"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=slave, stdout=slave, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=env
+    )
+    os.close(slave)
+    shown = b""
+
+    def read() -> None:
+        nonlocal shown
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while data := os.read(master, 65536):
+                shown += data
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(asyncio.to_thread(read), process.communicate())
+    os.close(master)
+    lines = shown.decode().splitlines()
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in lines)
+    assert {setting.variable for setting in SETTINGS} <= {word for line in lines for word in line.split()}

@@ -261,7 +261,7 @@ def _read(path: Path) -> Execution | None:
         execution = msgspec.json.decode(data, type=Execution) if len(data) <= _MAX_BYTES else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not what `exec` writes"
         _log.warning("execution_ignored", path=str(path), reason=reason)
         return None

@@ -124,7 +124,11 @@ class Restraint:
         Raises:
             ValueError: nothing did.
         """
-        return msgspec.json.decode(text, type=Restraint)
+        try:
+            return msgspec.json.decode(text, type=Restraint)
+        except msgspec.MsgspecError as error:
+            # In msgspec 0.19 that is no ValueError.
+            raise ValueError(str(error)) from None
 
 
 UNRESTRAINED = Restraint()

@@ -18,7 +18,6 @@ was read is delivered within the deadline; what is not is read again at the next
 from __future__ import annotations
 
 import asyncio
-import errno
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
@@ -52,6 +51,7 @@ from daemon.store import Commit, Store
 from daemon.sweep import Sweep, is_missing
 from daemon.turns import Turns
 from daemon.unread import Unread
+from daemon.unreadable import Unreadable
 from daemon.watcher import Watcher
 from daemon.workers import WORK_SECONDS, Workers
 from llma_core.claude_code.layout import classify
@@ -86,9 +86,6 @@ YOUNG_SECONDS = 3.0
 """Age up to which a session is not read while a command runs that may yet say it is its own."""
 LATE_SECONDS = 60.0
 """By how much what is due may be late before something is wrong."""
-_STORE = -1
-"""In place of an error's number: it is the store that cannot be read."""
-_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class _Active:
@@ -152,7 +149,7 @@ class Service:
         self._catalog = Catalog()
         self._sweep = Sweep(self._roots)
         self._unread = Unread()
-        self._unreadable: dict[str, int | None] = {}
+        self._unreadable = Unreadable()
         self._settlement = Settlement(self._claims)
         self._again = again
         self._executions = executions or Executions(None)
@@ -488,10 +485,10 @@ class Service:
                 self._enqueue(unit)
 
     def _retry_unreadable(self) -> None:
-        for name in list(self._unreadable):
+        for name in self._unreadable.names:
             unit = self._catalog.units.get(name)
             if unit is None:
-                del self._unreadable[name]
+                self._unreadable.forget(name)
             else:
                 self._enqueue(unit)
 
@@ -724,13 +721,7 @@ class Service:
             if path not in self._sweep.files and path not in self._unread:
                 self._drop(unit)
                 return bool(unit.paths)
-        # Where it is the daemon that has no descriptor left, no session can be read, and one line says it.
-        code, known = error.errno, self._unreadable
-        if unit.name not in known and not (code in _OWN_WANT and code in known.values()):
-            _log.warning(
-                "log_unreadable", path=path, reason=error.strerror or str(error), action="trying again; nothing is lost"
-            )
-        known[unit.name] = code
+        self._unreadable.note(unit, path, error)
         return False
 
     def _put_off_for_store(self, unit: Unit, error: sqlite3.OperationalError) -> None:
@@ -738,19 +729,11 @@ class Service:
         active = self._active.pop(unit.name, None)
         if active is not None:
             self._settlement.drop(active.pipeline)
-        if _STORE not in self._unreadable.values():
-            _log.error("store_unreadable", reason=str(error), action="trying again; nothing is lost")
-        self._unreadable[unit.name] = _STORE
+        self._unreadable.note_store(unit, error)
 
     def _caught_up(self, unit: Unit) -> None:
         """Keep nothing open of a session that was read to its end, unless it has grown since."""
-        if unit.name in self._unreadable:
-            code = self._unreadable.pop(unit.name)
-            if code == _STORE:
-                if code not in self._unreadable.values():
-                    _log.info("store_readable_again")
-            elif code not in _OWN_WANT or code not in self._unreadable.values():
-                _log.info("log_readable_again", session=unit.session)
+        self._unreadable.note_read(unit)
         if unit not in self._turns:
             for path in unit.paths:
                 self._unread.release(path)

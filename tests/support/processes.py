@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -206,8 +206,11 @@ def session_id(name: str) -> str:
 
 
 def now() -> str:
-    """Return the time, as a log may begin with it: what is written from now on is no history."""
-    return datetime.now(UTC).isoformat()
+    """Return a time that a log may begin with: what is written from now on is no history.
+
+    It lies a little ahead: on a busy machine a daemon that starts now has its first start some seconds later.
+    """
+    return (datetime.now(UTC) + timedelta(seconds=20)).isoformat()
 
 
 def append(path: Path, data: bytes) -> None:

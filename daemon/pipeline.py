@@ -25,6 +25,7 @@ from daemon.executions import NOTHING, Added
 from daemon.ledger import LineEnd
 from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.routing import Route, Routing, Ruling
+from daemon.sieve import Sieve
 from daemon.store import FrozenRoute, Owed, Settled
 from daemon.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, open_log, unknown
 from llma_core import events
@@ -79,10 +80,15 @@ class Claims:
 
     Args:
         settled: the settled table; None where nothing was ever settled.
+        fresh: tells, before anything is taken, whether nothing is in that table yet, so that all that ever will be is
+            taken here first. Then it is not asked for what was not: catching up with a whole history asks it for little
+            else.
     """
 
-    def __init__(self, settled: Owners | None = None) -> None:
+    def __init__(self, settled: Owners | None = None, *, fresh: Callable[[], bool] | None = None) -> None:
         self._settled = settled
+        self._fresh = fresh
+        self._taken: Sieve | None = None
         self._pending: dict[str, tuple[str, bytes | None]] = {}
         self._owing: dict[str, Owed] = {}
         self._met: dict[str, tuple[str, bytes]] = {}
@@ -94,6 +100,10 @@ class Claims:
         pending = self._pending.get(identity)
         if pending is not None or self._settled is None or identity in self._free:
             return pending
+        if self._fresh is not None:
+            self._begin(self._fresh)
+        if self._taken is not None and identity not in self._taken:
+            return None
         owner = self._settled.owner(identity)
         if owner is None:
             # Most are asked for twice, as a copy and as an event. Nothing is settled that was not taken before.
@@ -102,9 +112,18 @@ class Claims:
             self._free.add(identity)
         return owner
 
+    def _begin(self, fresh: Callable[[], bool]) -> None:
+        # Asked late: a daemon to which nothing happens neither opens the table nor has a sieve.
+        self._taken = Sieve() if fresh() else None
+        self._fresh = None
+
     def take(self, identity: str, unit: str, mark: bytes | None, owes: Owed | None = None) -> None:
         """Note that *identity* is on its way for *unit*, and the trace that will be owed once it is settled."""
+        if self._fresh is not None:
+            self._begin(self._fresh)
         self._pending[identity] = (unit, mark)
+        if self._taken is not None:
+            self._taken.add(identity)
         self._free.discard(identity)
         self._endings.pop(identity.rpartition("|")[0], None)
         if owes is not None:

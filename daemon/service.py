@@ -145,7 +145,7 @@ class Service:
         self._notifier = notifier or Notifier({})
         self._health = health
         self._reader = store.reader()
-        self._claims = Claims(self._reader)
+        self._claims = Claims(self._reader, fresh=self._reader.is_empty)
         self._catalog = Catalog()
         self._sweep = Sweep(self._roots)
         self._unread = Unread()

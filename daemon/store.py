@@ -638,6 +638,10 @@ class StoreReader:
             self._connection = connection
         return self._connection.execute(statement, values).fetchone()
 
+    def is_empty(self) -> bool:
+        """Whether nothing was ever settled."""
+        return self._row("SELECT 1 FROM settled LIMIT 1", ()) is None
+
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the session that settled *identity* and its mark; None if none did."""
         row = self._row(

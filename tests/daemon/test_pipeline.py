@@ -140,6 +140,26 @@ def test_the_settled_table_is_asked_once_until_an_identity_is_taken() -> None:
     assert table.asked == ["gen|1", "gen|1"]
 
 
+def test_a_fresh_table_is_asked_only_for_what_was_taken_here() -> None:
+    table = Table()
+    answers = iter([True])
+    claims = Claims(table, fresh=lambda: next(answers))
+    assert [claims.owner(f"gen|{number}") for number in range(10)] == [None] * 10
+    claims.take("gen|1", "a", b"m")
+    table.rows["gen|1"] = ("a", b"m")
+    claims.release("gen|1")
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert table.asked == ["gen|1"]
+
+
+def test_a_table_with_something_in_it_is_asked_for_everything() -> None:
+    table = Table(Settled(identity="gen|1", unit="a", mark=b"m"))
+    claims = Claims(table, fresh=lambda: False)
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert claims.owner("gen|2") is None
+    assert table.asked == ["gen|1", "gen|2"]
+
+
 def test_what_is_remembered_of_the_settled_table_is_bounded() -> None:
     table = Table()
     claims = Claims(table)

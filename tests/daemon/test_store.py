@@ -600,3 +600,13 @@ def test_who_only_looks_sets_nothing_aside(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="damaged"):
         Store(tmp_path, read_only=True)
     assert list(tmp_path.glob("state.db.corrupt-*")) == []
+
+
+def test_a_table_is_empty_until_something_is_settled(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    reader = store.reader()
+    assert reader.is_empty()
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a")]))
+    assert not reader.is_empty()
+    reader.close()
+    store.close()

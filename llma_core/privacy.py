@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -22,6 +22,7 @@ from llma_core.redaction import hides_text, is_clean, is_telling, scrub, scrub_m
 from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = [
+    "NAME_CHARACTERS",
     "Change",
     "ContentLevel",
     "Logged",
@@ -32,6 +33,8 @@ __all__ = [
     "characters",
     "cut",
     "cut_strings",
+    "released",
+    "released_words",
     "text_of",
 ]
 
@@ -43,7 +46,7 @@ ContentLevel = Literal["full", "no_tool_content", "metadata"]
 _MEDIA = ("image", "document")
 _TOOL_NAMES = ("type", "id", "name", "tool_use_id", "is_error")
 
-_NAME_CHARACTERS = 100
+NAME_CHARACTERS: Final = 100
 """Longest trace name that leaves."""
 
 _DEEPEST = 100
@@ -133,7 +136,7 @@ def characters(value: Any) -> int:
     if isinstance(value, ToolContent):
         return characters(value.value)
     if isinstance(value, TraceName):
-        return min(len(value.words), _NAME_CHARACTERS)
+        return min(len(value.words), NAME_CHARACTERS)
     if isinstance(value, Logged):
         return characters(value.opened())
     if isinstance(value, LoggedMessage):
@@ -319,36 +322,36 @@ class Policy:
             changes: where to note what was done.
         """
         way = _Way(self, changes)
-        released = {}
+        left = {}
         for key, value in properties.items():
             said = value if key in ids else way.member(key, value, 0, cutting=False)
             if said is not None:
-                released[key] = said
-        return released
+                left[key] = said
+        return left
 
     def release_at_once(self, properties: Mapping[str, Any], *, ids: Container[str] = ()) -> dict[str, Any]:
         """Return what `release` does: short strings are looked at all at once, long ones and content once and for all.
 
         Most events hold nothing to be scrubbed; here they do not pay for it string by string.
         """
-        released: dict[str, Any] = {}
+        left: dict[str, Any] = {}
         words: list[str] = []
         way = _Way(self, None)
         for key, value in properties.items():
             kind = type(value)
             if kind is TraceName or (kind is str and len(value) > _SHORT_WORDS and key not in ids):
-                released[key] = msgspec.Raw(_released_words(self, value))
+                left[key] = msgspec.Raw(released_words(self, value))
             elif kind is str:
-                released[key] = value
+                left[key] = value
                 if key not in ids:
                     words.append(value)
             elif kind in _NUMBERS:
-                released[key] = value
+                left[key] = value
             elif value is not None and (said := way.value(value, 0, cutting=False)) is not None:
-                released[key] = said
-        if self.redact and (not is_clean(msgspec.json.encode(words)) or any(map(is_telling, released))):
+                left[key] = said
+        if self.redact and (not is_clean(msgspec.json.encode(words)) or any(map(is_telling, left))):
             return self.release(properties, ids=ids)
-        return released
+        return left
 
     def opened_block(self, block: Any) -> Any:
         """Return a block of a message, as far as it may leave: no signature, nothing of a tool that is kept back."""
@@ -407,15 +410,15 @@ def _is_flat(data: bytes) -> bool:
     return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
 
 
-def _released(logged: Logged) -> bytes | None:
+def released(logged: Logged) -> bytes | None:
     """Return content as it leaves, as JSON; None if it cannot be read."""
     policy = logged.policy
     key = logged.kind, policy.level, policy.max_length, policy.redact, logged.raw
-    released = _memo.get(key, None)
-    if released is None:
-        released = _block_as_logged(logged) if logged.kind == "block" else _value_as_logged(logged)
-        _memo.put(key, released, len(logged.raw) + (0 if released is logged.raw else len(released)))
-    return released or None
+    said = _memo.get(key, None)
+    if said is None:
+        said = _block_as_logged(logged) if logged.kind == "block" else _value_as_logged(logged)
+        _memo.put(key, said, len(logged.raw) + (0 if said is logged.raw else len(said)))
+    return said or None
 
 
 def _message(message: LoggedMessage) -> dict[str, Any]:
@@ -426,19 +429,19 @@ def _message(message: LoggedMessage) -> dict[str, Any]:
 
 
 def _content(logged: Logged) -> msgspec.Raw | None:
-    released = _released(logged)
-    return None if released is None else msgspec.Raw(released)
+    said = released(logged)
+    return None if said is None else msgspec.Raw(said)
 
 
-def _released_words(policy: Policy, words: str | TraceName) -> bytes:
+def released_words(policy: Policy, words: str | TraceName) -> bytes:
     """Return words as they leave, as JSON: a prompt and a name stand in every event of their turn."""
     is_name = isinstance(words, TraceName)
     key = policy.redact, is_name, words.words if isinstance(words, TraceName) else words
-    released = _memo.get(key, None)
-    if released is None:
-        released = msgspec.json.encode(_Way(policy, None).value(words, 0, cutting=False))
-        _memo.put(key, released, 2 * len(released))
-    return released
+    said = _memo.get(key, None)
+    if said is None:
+        said = msgspec.json.encode(_Way(policy, None).value(words, 0, cutting=False))
+        _memo.put(key, said, 2 * len(said))
+    return said
 
 
 def _value_as_logged(logged: Logged) -> bytes:
@@ -482,7 +485,7 @@ def _block_as_logged(logged: Logged) -> bytes:
     # What a call is given and a result brings is the span's own, too, and may have been looked at for that.
     key = "input" if "input" in fields else "content"
     if key in fields:
-        value = _released(Logged(policy, "value", bytes(fields[key])))
+        value = released(Logged(policy, "value", bytes(fields[key])))
         fields[key] = msgspec.Raw(b'""')
     rest = msgspec.json.encode(fields)
     if _value_as_logged(Logged(policy, "value", rest)) != rest:
@@ -539,7 +542,7 @@ class _Way:
             return self.value(value.value, depth, cutting=True)
         if isinstance(value, TraceName):
             words = self._text(value.words, cutting=False)
-            return words if len(words) <= _NAME_CHARACTERS else words[: _NAME_CHARACTERS - 1].rstrip() + "…"
+            return words if len(words) <= NAME_CHARACTERS else words[: NAME_CHARACTERS - 1].rstrip() + "…"
         if isinstance(value, Logged):
             return self._logged(value, depth)
         if isinstance(value, LoggedMessage):

@@ -28,9 +28,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, assert_never
+from typing import Final, Literal, assert_never
 
-__all__ = ["hides_text", "is_clean", "is_telling", "marker", "scrub", "scrub_member"]
+__all__ = ["STEMS", "TOKENS", "hides_text", "is_clean", "is_telling", "marker", "name_from", "scrub", "scrub_member"]
 
 _SHORTEST = 8
 """Bytes below which no text holds a name and a secret, nor a secret with a form of its own."""
@@ -129,7 +129,7 @@ def _token(
     return _Token(kind=kind, literals=found, pattern=pattern, check=check, breaks=breaks)
 
 
-_TOKENS = (
+TOKENS: Final = (
     _token("anthropic-key", "sk-ant-", rb"[A-Za-z0-9_-]{10,}", free=True),
     _token("openai-key", "sk-", rb"[A-Za-z0-9_-]{15,}", check=_mixed),
     _token("google-key", "AIza", rb"[A-Za-z0-9_-]{35,}"),
@@ -176,7 +176,7 @@ _TOKENS = (
     _token("age-key", "AGE-SECRET-KEY-1", rb"[A-Z0-9]{20,}[A-Za-z0-9]*", free=True),
     _token("new-relic-key", "NRAK-", rb"[A-Z0-9]{20,}[A-Za-z0-9]*"),
 )
-_LITERALS = tuple((literal, token) for token in _TOKENS for literal in token.literals)
+_LITERALS = tuple((literal, token) for token in TOKENS for literal in token.literals)
 _SPLIT_LITERALS = tuple(b"1//0 ya29. SG. :AA hvs. hvb. hvr. sk-ant- xox xapp- gl whsec_ sntrys_ sntryu_".split())
 """Those that may stand before a long run, not in it: the token has other characters, too, or need not be that long."""
 _SPLIT_REACH = 4
@@ -543,7 +543,7 @@ _AUTHORIZATION = _Name(kind="authorization", sure=False, variable=8, quoted=8, b
 
 # ---------------------------------------------------------------------- names
 
-_STEMS = (b"pass", b"pwd", b"secret", b"token", b"auth", b"key")
+STEMS: Final = (b"pass", b"pwd", b"secret", b"token", b"auth", b"key")
 _NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
 _STEM = re.compile(rb"pass(?:word|wd|phrase|code)?|pwd|secret|token|auth(?:orization)?|key")
 _TAIL = rb"s?(?:[_.-]?(?:[0-9]{1,4}|prod|production|dev|staging|stage|test|live|base|value|raw|plain|old|new))?"
@@ -638,7 +638,7 @@ def _head(data: bytes, at: int) -> bytes:
 
 
 def _by_name(data: bytes, lower: bytes) -> Iterator[_Found]:
-    for literal in _STEMS:
+    for literal in STEMS:
         at = lower.find(literal)
         while at >= 0:
             found = _behind_name(data, lower, at)
@@ -811,14 +811,18 @@ _LEADS = rb"""(?:
     )"""
 
 
+def name_from(stem: bytes) -> bytes:
+    """Return what finds the rest of a name, from one of `STEMS` on to its end."""
+    return stem + {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}.get(stem, b"") + _LAST
+
+
 def _leading(stem: bytes) -> tuple[bytes, re.Pattern[bytes]]:
     """Return a stem, and what finds it where it may lead to a value."""
-    rest = {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}.get(stem, b"") + _LAST
     leads = _LEADS.replace(b"[=!>", b'"\\s*:\\s*[-0-9] | [=!>') if stem in (b"pass", b"pwd") else _LEADS
-    return stem, re.compile(stem + rest + leads, re.VERBOSE)
+    return stem, re.compile(name_from(stem) + leads, re.VERBOSE)
 
 
-_LEADING = tuple(map(_leading, _STEMS))
+_LEADING = tuple(map(_leading, STEMS))
 
 
 def is_clean(data: bytes) -> bool:
@@ -987,7 +991,7 @@ def _kind(group: list[_Found]) -> str:
 def _name_of_key(key: str) -> _Name | None:
     data = key.encode("utf-8", "replace")
     lower = data.lower()
-    for literal in _STEMS:
+    for literal in STEMS:
         at = lower.rfind(literal)
         if at >= 0 and _STEM_TAIL.fullmatch(lower, at) is not None:
             stem = _STEM.match(lower, at)

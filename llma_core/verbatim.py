@@ -1,0 +1,121 @@
+"""Content of an event as it was logged, joined into what leaves: bytes from the line to the body.
+
+Most events hold nothing that has to be scrubbed, and most content nothing that has to be cut or replaced. For these the
+functions here put JSON together that is equal, byte for byte, to what `Policy.release` comes to by way of decoding.
+They do not look for secrets: whoever joins content with them has to look at the whole event, once, and to go the long
+way if anything in it could be one. What is too long to leave whole is the exception: it is scrubbed here, before it is
+cut, as what would be left of a secret might be none any more.
+
+They hold at the level `full` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from llma_core.privacy import Logged, Policy, released
+from llma_core.redaction import hides_text
+from llma_core.spans import ContentBlock, InputMessage
+
+__all__ = ["answer", "is_flat", "messages", "value"]
+
+_DEEPEST = 100
+_ROLES = ("user", "assistant", "system")
+_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
+_ONLY_WORDS = (b'"text"', b'"thinking"')
+_QUOTE = ord('"')
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def answer(policy: Policy, blocks: Sequence[ContentBlock]) -> bytes | None:
+    """Return an answer as a list of one message; None where it does not leave as it was logged."""
+    said = []
+    for block in blocks:
+        part = _block(policy, block.raw)
+        if part is None:
+            return None
+        said.append(part)
+    return b'[{"role":"assistant","content":[' + b",".join(said) + b"]}]"
+
+
+def messages(policy: Policy, given: Sequence[InputMessage]) -> bytes | None:
+    """Return what the model was given as a list of messages; None where it does not leave as it was logged."""
+    said = []
+    for message in given:
+        content, role = message.content, message.role
+        if content[0] != _QUOTE:
+            try:
+                blocks = _decode_list(content)
+            except (msgspec.MsgspecError, RecursionError):
+                return None
+            parts = []
+            for block in blocks:
+                part = _block(policy, bytes(block))
+                if part is None:
+                    return None
+                parts.append(part)
+            content = b"[" + b",".join(parts) + b"]"
+        if role not in _ROLES:
+            return None
+        said.append(b'{"role":"' + role.encode() + b'","content":' + content + b"}")
+    return b"[" + b",".join(said) + b"]"
+
+
+def value(policy: Policy, raw: bytes) -> bytes | None:
+    """Return a tool's input or result; None where it does not leave as it was logged."""
+    if len(raw) > policy.max_length:
+        return released(Logged(policy, "value", raw))
+    return raw if raw[0] == _QUOTE or _is_plain(raw) else None
+
+
+def is_flat(raw: bytes) -> bool:
+    """Whether a value is not null, and surely not nested too deep."""
+    return raw.count(b"{") + raw.count(b"[") <= _DEEPEST and raw.strip() != b"null"
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether nothing in a value has to be replaced."""
+    return not (b'"source"' in raw or (b"\\u" in raw and hides_text(raw)) or not is_flat(raw))
+
+
+def _block(policy: Policy, raw: bytes) -> bytes | None:
+    """Return a block of a message; None where it does not leave as it was logged."""
+    try:
+        fields = _decode_fields(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    named = fields.get("type")
+    kind = b"" if named is None else bytes(named)
+    if kind in _ONLY_WORDS:
+        name = kind[1:-1]
+        words = fields.get(name.decode())
+        said = b"" if words is None else bytes(words)
+        return b'{"type":' + kind + b',"' + name + b'":' + said + b"}" if said[:1] == b'"' else None
+    if kind in _PLACEHELD or b"\\" in kind:
+        return None
+    fields.pop("signature", None)
+    fields.pop("caller", None)
+    if len(raw) <= policy.max_length:
+        return _encode(fields) if _is_plain(raw) and not _is_null(fields) else None
+    key = "input" if "input" in fields else "content"
+    if key not in fields:
+        return None
+    content = value(policy, bytes(fields[key]))
+    if content is None:
+        return None
+    fields[key] = msgspec.Raw(b'""')
+    rest = _encode(fields)
+    if len(rest) > policy.max_length or not _is_plain(rest):
+        return None
+    fields[key] = msgspec.Raw(content)
+    return _encode(fields)
+
+
+def _is_null(fields: dict[str, msgspec.Raw]) -> bool:
+    content = fields.get("input") if "input" in fields else fields.get("content")
+    return content is not None and bytes(content).strip() == b"null"

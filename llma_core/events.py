@@ -324,11 +324,19 @@ def _time(at: int | None) -> str | None:
     """Return milliseconds since the epoch as RFC 3339, UTC."""
     if at is None:
         return None
+    second, rest = divmod(at, 1000)
+    words = _second(second)
+    return words and f"{words}.{rest:03d}Z"
+
+
+# Lines come several in a second, and each is named by more than one event.
+@lru_cache(maxsize=64)
+def _second(since: int) -> str | None:
     try:
-        moment = _EPOCH + timedelta(milliseconds=at)
+        moment = _EPOCH + timedelta(seconds=since)
     except OverflowError:
         return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def _seconds(start: int | None, end: int | None) -> float | None:

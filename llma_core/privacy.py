@@ -18,7 +18,8 @@ from typing import Any, Final, Literal, assert_never
 import msgspec
 
 from llma_core.memo import Memo
-from llma_core.redaction import hides_text, is_clean, is_telling, scrub, scrub_member
+from llma_core.redaction import hides_text, is_telling, scrub, scrub_member
+from llma_core.screen import surely_clean
 from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = [
@@ -349,7 +350,7 @@ class Policy:
                 left[key] = value
             elif value is not None and (said := way.value(value, 0, cutting=False)) is not None:
                 left[key] = said
-        if self.redact and (not is_clean(msgspec.json.encode(words)) or any(map(is_telling, left))):
+        if self.redact and (not surely_clean(msgspec.json.encode(words)) or any(map(is_telling, left))):
             return self.release(properties, ids=ids)
         return left
 
@@ -456,7 +457,7 @@ def _value_as_logged(logged: Logged) -> bytes:
     is_string = raw.startswith(b'"')
     if not is_string and (b'"source"' in raw or hides_text(raw)):
         return _all_the_way(logged)
-    if policy.redact and not is_clean(raw):
+    if policy.redact and not surely_clean(raw):
         return _all_the_way(logged)
     fits = logged.kind != "value" or len(raw) <= policy.max_length
     return raw if fits and (is_string or _is_flat(raw)) else _all_the_way(logged, scrubbing=False)
@@ -574,7 +575,7 @@ class _Way:
     def _raw(self, raw: msgspec.Raw, depth: int) -> Any:
         data = bytes(raw)
         stays = self.changes is None and _is_flat(data) and _is_json(data)
-        if stays and (not self.policy.redact or is_clean(data)):
+        if stays and (not self.policy.redact or surely_clean(data)):
             return raw
         value = _decode(data)
         if value is None:

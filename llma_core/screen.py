@@ -22,7 +22,7 @@ except ImportError:  # pragma: no cover - no build for this machine
 
 __all__ = ["automaton", "surely_clean"]
 
-_WORTH_IT = 4 * 1024 * 1024
+_WORTH_IT = 1024 * 1024
 """Bytes looked at before the automaton is built."""
 
 # What may follow a name; as `is_clean` has it, without looking back or ahead. Behind a blank alone stands a flag's

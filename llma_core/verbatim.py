@@ -2,8 +2,9 @@
 
 Most events hold nothing that has to be scrubbed, and most content nothing that has to be cut or replaced. For these the
 functions here put JSON together that is equal, byte for byte, to what `Policy.release` comes to by way of decoding.
-They do not look for secrets: whoever joins content with them has to look at the whole event, once, and to go the long
-way if anything in it could be one. What is too long to leave whole is the exception: it is scrubbed here, before it is
+They do not look for secrets, nor for letters that are written in another way than as themselves, where secrets are
+scrubbed: whoever joins content with them has to look at the whole event, once, and to go the long way if anything in
+it could be one. What is too long to leave whole is the exception: it is scrubbed here, before it is
 cut, as what would be left of a secret might be none any more.
 
 They hold at the level `full` only.
@@ -70,7 +71,7 @@ def value(policy: Policy, raw: bytes) -> bytes | None:
     """Return a tool's input or result; None where it does not leave as it was logged."""
     if len(raw) > policy.max_length:
         return released(Logged(policy, "value", raw))
-    return raw if raw[0] == _QUOTE or _is_plain(raw) else None
+    return raw if raw[0] == _QUOTE or _is_plain(policy, raw) else None
 
 
 def is_flat(raw: bytes) -> bool:
@@ -78,9 +79,9 @@ def is_flat(raw: bytes) -> bool:
     return raw.count(b"{") + raw.count(b"[") <= _DEEPEST and raw.strip() != b"null"
 
 
-def _is_plain(raw: bytes) -> bool:
+def _is_plain(policy: Policy, raw: bytes) -> bool:
     """Whether nothing in a value has to be replaced."""
-    return not (b'"source"' in raw or (b"\\u" in raw and hides_text(raw)) or not is_flat(raw))
+    return not (b'"source"' in raw or (not policy.redact and hides_text(raw)) or not is_flat(raw))
 
 
 def _block(policy: Policy, raw: bytes) -> bytes | None:
@@ -101,7 +102,7 @@ def _block(policy: Policy, raw: bytes) -> bytes | None:
     fields.pop("signature", None)
     fields.pop("caller", None)
     if len(raw) <= policy.max_length:
-        return _encode(fields) if _is_plain(raw) and not _is_null(fields) else None
+        return _encode(fields) if _is_plain(policy, raw) and not _is_null(fields) else None
     key = "input" if "input" in fields else "content"
     if key not in fields:
         return None
@@ -110,7 +111,7 @@ def _block(policy: Policy, raw: bytes) -> bytes | None:
         return None
     fields[key] = msgspec.Raw(b'""')
     rest = _encode(fields)
-    if len(rest) > policy.max_length or not _is_plain(rest):
+    if len(rest) > policy.max_length or not _is_plain(policy, rest):
         return None
     fields[key] = msgspec.Raw(content)
     return _encode(fields)

@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import structlog
+from msgspec import Struct
 
 from daemon.batcher import Batcher, BatchLimits, Flight, Piece
 from daemon.retry import Backoff, RetryPolicy
@@ -69,8 +70,7 @@ class DeliveryClosed(Exception):  # noqa: N818 -- named for the state, as asynci
     """The delivery was closed and takes no more events."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(Struct, frozen=True, kw_only=True, gc=False):
     """One event that needs nothing more.
 
     Attributes:

@@ -12,12 +12,13 @@ by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from daemon.catalog import Opening, Unit
@@ -73,6 +74,21 @@ class Owners(Protocol):
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the unit that settled *identity* and its mark; None if none did."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A working directory, as it is found in one step.
+
+    Attributes:
+        allowed: whether events from there are sent.
+        asked: whether its repository was asked for.
+        repository: `owner/name`.
+    """
+
+    allowed: bool
+    asked: bool = False
+    repository: str | None = None
 
 
 class Claims:
@@ -171,8 +187,7 @@ class Claims:
         self._endings.pop(identity.rpartition("|")[0], None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Emission:
+class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something of a session that is ours to settle.
 
     Attributes:
@@ -276,6 +291,7 @@ class Pipeline:
         self._began: int | None = None
         self._ruling: Ruling | None = None
         self._attribution: Attribution | None = None
+        self._places: dict[tuple[str | None, str | None], _Place] = {}
         self._route: Route | None = None
         self._owed: set[tuple[str, int]] = set()
         self._owed_in_store = owed
@@ -339,6 +355,7 @@ class Pipeline:
     def _step(self) -> Iterator[Progress]:
         progress = Progress()
         self._ruling = self._attribution = None
+        self._places.clear()
         try:
             yield progress
         except BaseException:
@@ -363,9 +380,8 @@ class Pipeline:
                 # What this step has found comes first: it may stand in no file any more. The next step says this again.
                 progress.more = True
                 return
-            for line in chunk.lines:
-                self._line(path, line, progress, now)
-                left -= line.end - line.start
+            left -= sum([line.end - line.start for line in chunk.lines])
+            self._lines(path, chunk.lines, progress, now)
             progress.more = progress.more or chunk.more
 
     def poll(self, now: float) -> Progress:
@@ -463,36 +479,42 @@ class Pipeline:
 
     # ------------------------------------------------------------------ lines to spans
 
-    def _line(self, path: str, line: Line, progress: Progress, now: float) -> None:
-        progress.ends.setdefault(path, []).append((line.end, self._before(path, line)))
-        progress.lines += 1
-        if line.data is None:
-            progress.bad_lines += 1
-            self._complain(path, line, "longer than the limit")
+    def _lines(self, path: str, lines: Sequence[Line], progress: Progress, now: float) -> None:
+        if not lines:
             return
-        if self._began is None:
-            self._began = milliseconds(glance(line.data).timestamp)
-        try:
-            record = decode(line.data, requests=self._whole_inputs)
-        except RecordError as error:
-            progress.bad_lines += 1
-            self._complain(path, line, error.reason)
-            return
-        if isinstance(record, UnknownRecord):
-            self._note_unknown(record.type)
-        if isinstance(record, AssistantRecord) and line.end > self.tails[path].committed:
-            self._meet(record)
-        rest = Rest(file=path, start=line.start, end=line.end)
-        self._admit(self._accumulator.feed(record, rest, agent=self.unit.agents.get(path), now=now), progress)
+        ends = progress.ends.setdefault(path, [])
+        committed, agent = self.tails[path].committed, self.unit.agents.get(path)
+        for line in lines:
+            data, end = line.data, line.end
+            ends.append((end, self._before(path, line)))
+            progress.lines += 1
+            if data is None:
+                progress.bad_lines += 1
+                self._complain(path, line, "longer than the limit")
+                continue
+            if self._began is None:
+                self._began = milliseconds(glance(data).timestamp)
+            try:
+                record = decode(data, requests=self._whole_inputs)
+            except RecordError as error:
+                progress.bad_lines += 1
+                self._complain(path, line, error.reason)
+                continue
+            if isinstance(record, UnknownRecord):
+                self._note_unknown(record.type)
+            elif isinstance(record, AssistantRecord) and end > committed:
+                self._meet(record)
+            rest = Rest(file=path, start=line.start, end=end)
+            if spans := self._accumulator.feed(record, rest, agent=agent, now=now):
+                self._admit(spans, progress)
 
     def _before(self, path: str, line: Line) -> bytes:
         """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
-        if line.data is None:
-            ending = b""
-        elif len(line.data) >= TAIL_BYTES - 1:
-            ending = line.data[-TAIL_BYTES + 1 :] + b"\n"
-        else:
-            ending = (self._endings.get(path, b"") + line.data + b"\n")[-TAIL_BYTES:]
+        data = line.data
+        if data is not None and len(data) >= TAIL_BYTES - 1:
+            self._endings[path] = ending = data[-TAIL_BYTES + 1 :] + b"\n"
+            return ending
+        ending = b"" if data is None else (self._endings.get(path, b"") + data + b"\n")[-TAIL_BYTES:]
         self._endings[path] = ending
         return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
 
@@ -582,7 +604,8 @@ class Pipeline:
         rest = span.rest
         if rest.end <= self.tails[rest.file].committed or self._is_history(span):
             return None
-        if not self._rule().allows(self._accumulator.first_cwd, span.context.cwd):
+        place = self._place(span.context.cwd)
+        if not place.allowed:
             return None
         identity = events.identity(span)
         owner = self._claims.owner(identity)
@@ -604,12 +627,9 @@ class Pipeline:
         attribution = self.attribution()
         event = None
         if not isinstance(span, Prompt):
-            event = events.build(
-                span,
-                attribution,
-                repository=self._routing.repository(span.context.cwd),
-                name=identity,
-            )
+            if not place.asked:
+                place.repository, place.asked = self._routing.repository(span.context.cwd), True
+            event = events.build(span, attribution, repository=place.repository, name=identity)
         owes = self._owe(span)
         self._claims.take(identity, self.unit.name, mark, owes)
         return Emission(
@@ -619,6 +639,13 @@ class Pipeline:
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
         )
+
+    def _place(self, cwd: str | None) -> _Place:
+        first = self._accumulator.first_cwd
+        place = self._places.get((first, cwd))
+        if place is None:
+            place = self._places[first, cwd] = _Place(self._rule().allows(first, cwd))
+        return place
 
     def _is_history(self, span: _Happened) -> bool:
         if isinstance(span, ToolCall):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec import Struct
 
 __all__ = [
     "IDENTITY_SLICES",
@@ -176,8 +177,7 @@ class FileMark:
     history: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(Struct, frozen=True, kw_only=True, gc=False):
     """Something that happened and has been dealt with, by the session that wrote it first."""
 
     identity: str

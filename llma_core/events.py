@@ -101,8 +101,7 @@ _RESERVED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureEvent:
+class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event, final and encoded.
 
     Attributes:
@@ -324,19 +323,25 @@ def _time(at: int | None) -> str | None:
     """Return milliseconds since the epoch as RFC 3339, UTC."""
     if at is None:
         return None
-    second, rest = divmod(at, 1000)
-    words = _second(second)
-    return words and f"{words}.{rest:03d}Z"
+    day, rest = divmod(at, 86_400_000)
+    date = _date(day)
+    if date is None:
+        return None
+    minutes, rest = divmod(rest, 60_000)
+    return f"{date}T{_MINUTES[minutes]}{_SECONDS[rest // 1000]}{_THOUSANDTHS[rest % 1000]}"
 
 
-# Lines come several in a second, and each is named by more than one event.
+_MINUTES = tuple(f"{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
+_SECONDS = tuple(f"{second:02d}." for second in range(60))
+_THOUSANDTHS = tuple(f"{number:03d}Z" for number in range(1000))
+
+
 @lru_cache(maxsize=64)
-def _second(since: int) -> str | None:
+def _date(day: int) -> str | None:
     try:
-        moment = _EPOCH + timedelta(seconds=since)
+        return (_EPOCH + timedelta(days=day)).date().isoformat()
     except OverflowError:
         return None
-    return moment.isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def _seconds(start: int | None, end: int | None) -> float | None:
@@ -834,7 +839,7 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
         for key in content:
             del properties[key]
         best = msgspec.json.encode(value)
-    return replace(event, body=best, cut=True)
+    return msgspec.structs.replace(event, body=best, cut=True)
 
 
 # ---------------------------------------------------------------------- reading back

@@ -18,7 +18,7 @@ from llma_core.redaction import STEMS, TOKENS, is_clean, name_from
 try:
     import hyperscan
 except ImportError:  # pragma: no cover - no build for this machine
-    hyperscan = None
+    hyperscan = None  # type: ignore[assignment]
 
 __all__ = ["automaton", "surely_clean"]
 

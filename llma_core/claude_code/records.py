@@ -640,6 +640,7 @@ class Shape(Struct):
 _decode_message: Callable[[bytes | Raw], Message] = msgspec.json.Decoder(Message).decode
 _decode_shape: Callable[[bytes | Raw], Shape] = msgspec.json.Decoder(Shape).decode
 _decode_block: Callable[[bytes | Raw], Block] = msgspec.json.Decoder(Block).decode
+_decode_blocks = msgspec.json.Decoder(list[Block]).decode
 _decode_usage: Callable[[bytes | Raw], _Usage] = msgspec.json.Decoder(_Usage).decode
 _decode_result: Callable[[bytes | Raw], ToolUseResult] = msgspec.json.Decoder(ToolUseResult).decode
 _decode_meta: Callable[[bytes | Raw], AgentMeta] = msgspec.json.Decoder(AgentMeta).decode
@@ -656,6 +657,14 @@ def blocks(content: Raw) -> list[Block]:
     if data[:1] == b'"':
         text = _decode_text(data)
         return [Block(type="text", text=text, raw=b'{"type":"text","text":' + data + b"}")]
+    try:
+        # Mostly it is one, and then what stands between the brackets is all of it.
+        [only] = _decode_blocks(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        pass
+    else:
+        only.raw = data[1:-1].strip(b" \t\r\n")
+        return [only]
     try:
         items = _decode_list(data)
     except (msgspec.MsgspecError, RecursionError):

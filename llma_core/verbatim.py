@@ -28,7 +28,7 @@ _PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
 _ONLY_WORDS = (b'"text"', b'"thinking"')
 _QUOTE = ord('"')
 
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_blocks = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -51,16 +51,16 @@ def messages(policy: Policy, given: Sequence[InputMessage]) -> bytes | None:
         content, role = message.content, message.role
         if content[0] != _QUOTE:
             try:
-                blocks = _decode_list(content)
+                blocks = _decode_blocks(content)
             except (msgspec.MsgspecError, RecursionError):
                 return None
-            parts = []
-            for block in blocks:
-                part = _block(policy, bytes(block))
-                if part is None:
-                    return None
-                parts.append(part)
-            content = b"[" + b",".join(parts) + b"]"
+            if len(content) <= policy.max_length and _is_plain(policy, content):
+                parts = [_short(fields) for fields in blocks]
+            else:
+                parts = [_block(policy, _encode(fields)) for fields in blocks]
+            if None in parts:
+                return None
+            content = b"[" + b",".join(parts) + b"]"  # type: ignore[arg-type] # None is not among them
         if role not in _ROLES:
             return None
         said.append(b'{"role":"' + role.encode() + b'","content":' + content + b"}")
@@ -84,28 +84,45 @@ def _is_plain(policy: Policy, raw: bytes) -> bool:
     return not (b'"source"' in raw or (not policy.redact and hides_text(raw)) or not is_flat(raw))
 
 
+def _short(fields: dict[str, msgspec.Raw]) -> bytes | None:
+    """Return a block that is short enough, and in which nothing has to be replaced unless its type says so."""
+    kind = bytes(fields.get("type", b""))
+    if kind in _ONLY_WORDS:
+        return _only_words(kind, fields)
+    if kind in _PLACEHELD or b"\\" in kind:
+        return None
+    fields.pop("signature", None)
+    fields.pop("caller", None)
+    content = fields.get(_content_of(fields))
+    return None if content is not None and bytes(content).strip() == b"null" else _encode(fields)
+
+
+def _only_words(kind: bytes, fields: dict[str, msgspec.Raw]) -> bytes | None:
+    name = kind[1:-1]
+    words = bytes(fields.get(name.decode(), b""))
+    return b'{"type":' + kind + b',"' + name + b'":' + words + b"}" if words[:1] == b'"' else None
+
+
+def _content_of(fields: dict[str, msgspec.Raw]) -> str:
+    return "input" if "input" in fields else "content"
+
+
 def _block(policy: Policy, raw: bytes) -> bytes | None:
     """Return a block of a message; None where it does not leave as it was logged."""
     try:
         fields = _decode_fields(raw)
     except (msgspec.MsgspecError, RecursionError):
         return None
-    named = fields.get("type")
-    kind = b"" if named is None else bytes(named)
+    kind = bytes(fields.get("type", b""))
     if kind in _ONLY_WORDS:
-        name = kind[1:-1]
-        words = fields.get(name.decode())
-        said = b"" if words is None else bytes(words)
-        return b'{"type":' + kind + b',"' + name + b'":' + said + b"}" if said[:1] == b'"' else None
-    if kind in _PLACEHELD or b"\\" in kind:
+        return _only_words(kind, fields)
+    if len(raw) <= policy.max_length:
+        return _short(fields) if _is_plain(policy, raw) else None
+    key = _content_of(fields)
+    if key not in fields or kind in _PLACEHELD or b"\\" in kind:
         return None
     fields.pop("signature", None)
     fields.pop("caller", None)
-    if len(raw) <= policy.max_length:
-        return _encode(fields) if _is_plain(policy, raw) and not _is_null(fields) else None
-    key = "input" if "input" in fields else "content"
-    if key not in fields:
-        return None
     content = value(policy, bytes(fields[key]))
     if content is None:
         return None
@@ -115,8 +132,3 @@ def _block(policy: Policy, raw: bytes) -> bytes | None:
         return None
     fields[key] = msgspec.Raw(content)
     return _encode(fields)
-
-
-def _is_null(fields: dict[str, msgspec.Raw]) -> bool:
-    content = fields.get("input") if "input" in fields else fields.get("content")
-    return content is not None and bytes(content).strip() == b"null"

@@ -9,7 +9,11 @@ from typing import Self
 
 from llma_core.events import CaptureEvent, fit
 
-__all__ = ["Batch", "BatchLimits", "Batcher", "Flight", "Piece"]
+__all__ = ["CROWD", "Batch", "BatchLimits", "Batcher", "Flight", "Piece"]
+
+
+CROWD = 20
+"""Events from which on a batch is part of a catch-up: they come by the thousand, and nobody waits for one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,7 @@ class BatchLimits:
         count: events in a batch at most.
         bytes: bytes of event bodies in a batch at most; one event larger than that travels alone.
         linger: seconds an event waits for others before its batch goes as it is.
+        patience: seconds that a crowd waits while more keep coming, each within the linger of the one before.
 
     Raises:
         ValueError: a limit under which nothing could travel.
@@ -31,9 +36,10 @@ class BatchLimits:
     count: int = 400
     bytes: int = 2 * 1024 * 1024
     linger: float = 0.025
+    patience: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.bytes < 1 or not self.linger >= 0:
+        if self.count < 1 or self.bytes < 1 or not self.linger >= 0 or not self.patience >= 0:
             raise ValueError(f"batch limits must be positive, not {self}")
 
 
@@ -64,6 +70,7 @@ class Batcher:
         self._open: list[CaptureEvent] = []
         self._open_size = 0
         self._open_since = 0.0
+        self._open_latest = 0.0
         self._count = 0
         self._size = 0
 
@@ -88,7 +95,13 @@ class Batcher:
         """From when on `take` gives a batch; None when nothing is held. In the past when a batch is full."""
         if self._full:
             return self._full[0].since
-        return self._open_since + self._limits.linger if self._open else None
+        if not self._open:
+            return None
+        limits = self._limits
+        soon = self._open_since + limits.linger
+        if len(self._open) < CROWD:
+            return soon
+        return max(soon, min(self._open_latest + limits.linger, self._open_since + limits.patience))
 
     def add(self, event: CaptureEvent, now: float) -> bool:
         """Add *event* behind all others; return whether a full batch is there to take."""
@@ -98,6 +111,7 @@ class Batcher:
         if not self._open:
             self._open_since = now
         self._open.append(event)
+        self._open_latest = now
         self._open_size += size
         self._count += 1
         self._size += size

@@ -51,7 +51,8 @@ class Ledger:
     def read(self, file: str, ends: Iterable[LineEnd]) -> None:
         """Note the ends of lines that were read, in order. Lines before the committed offset count for nothing."""
         account = self._files[file]
-        account.ends.extend(end for end in ends if end[0] > account.committed)
+        committed = account.committed
+        account.ends.extend([end for end in ends if end[0] > committed])
 
     def hold(self, file: str, start: int | None) -> None:
         """Note the oldest line that an accumulator still needs; None if it needs none."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.batcher import Batch, Batcher, BatchLimits, Flight, Piece
+from daemon.batcher import CROWD, Batch, Batcher, BatchLimits, Flight, Piece
 from llma_core.events import CaptureEvent
 
 
@@ -124,3 +124,25 @@ def test_a_piece_within_the_limit_is_left_as_it_is() -> None:
     piece.fit(20)
     assert piece.events is before
     assert piece.size == 30
+
+
+def test_a_crowd_waits_while_more_keep_coming_but_not_for_long() -> None:
+    batcher = Batcher(BatchLimits(linger=2, patience=5))
+    for number in range(CROWD - 1):
+        batcher.add(event(number), 100 + number / CROWD)
+    assert batcher.due_at == 102
+    batcher.add(event(CROWD), 101.5)
+    assert batcher.due_at == 103.5
+    assert batcher.take(103.4) is None
+    batcher.add(event(CROWD + 1), 103.4)
+    assert batcher.due_at == 105
+    batch = batcher.take(105)
+    assert batch is not None
+    assert len(batch.events) == CROWD + 1
+
+
+def test_a_crowd_waits_no_shorter_than_others() -> None:
+    batcher = Batcher(BatchLimits(linger=2, patience=0))
+    for number in range(CROWD):
+        batcher.add(event(number), 100)
+    assert batcher.due_at == 102

@@ -621,7 +621,7 @@ class _Whole(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     uuid: str
     distinct_id: str
     timestamp: str | None = None
-    properties: _GenerationSaid | _ToolCallSaid
+    properties: _GenerationSaid | _ToolCallSaid | dict[str, Any]
 
 
 class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
@@ -683,6 +683,7 @@ class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     hook_errors: int | None = msgspec.field(default=None, name="claude_code_hook_errors")
 
 
+# No user's property has one of these names, unless a caller has not taken it out.
 _OWN_NAMES = frozenset(_GenerationSaid.__struct_encode_fields__) | frozenset(_ToolCallSaid.__struct_encode_fields__)
 _encode = msgspec.json.Encoder().encode
 
@@ -697,36 +698,45 @@ def _as_logged(
 ) -> bytes | None:
     """Return an event's body, put together from what was logged as it was logged; None where that does not do.
 
-    It is equal, byte for byte, to what comes of the long way: two of three microseconds of an event were spent on that,
-    for the one of a hundred that holds something to be scrubbed or replaced.
+    It is equal, byte for byte, to what comes of the long way, which looks at each value by itself. That took two thirds
+    of all time, for the few events in which there is something to be scrubbed or replaced.
     """
     policy = attribution.policy
-    if policy.level != "full" or attribution.input_mode == "full":
-        return None
-    own: _GenerationSaid | _ToolCallSaid | None
-    if isinstance(span, Generation):
-        own = _generation_as_logged(span, attribution)
-    elif isinstance(span, ToolCall):
-        own = _tool_call_as_logged(span, attribution)
+    own: _GenerationSaid | _ToolCallSaid | dict[str, Any] | None
+    if isinstance(span, Generation | ToolCall):
+        if policy.level != "full" or attribution.input_mode == "full":
+            return None
+        if isinstance(span, Generation):
+            own = _generation_as_logged(span, attribution)
+        else:
+            own = _tool_call_as_logged(span, attribution)
     else:
-        return None
+        own = _words_as_logged(span, attribution)
     said, shared = _shared(span.context, attribution, repository)
     if own is None or not _OWN_NAMES.isdisjoint(said):
         return None
-    event = _Whole(
-        event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=timestamp, properties=own
-    )  # fmt: skip
+    event = _Whole(event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=timestamp, properties=own)
     body = b"".join((_encode(event)[:-2], b",", shared[1:], b"}"))
     return body if not policy.redact or surely_clean(body) else None
 
 
+def _words_as_logged(span: ApiFailure | Compaction | Trace, attribution: Attribution) -> dict[str, Any]:
+    """Return what something says of itself that has no content but words."""
+    said = {}
+    for key, value in _own(span, attribution).items():
+        if value is not None:
+            said[key] = _shown_name(value, attribution.policy) if isinstance(value, TraceName) else value
+    return said
+
+
+def _shown_name(name: TraceName, policy: Policy) -> str | msgspec.Raw:
+    # A longer one is cut, and is looked at before.
+    return name.words if len(name.words) <= NAME_CHARACTERS else msgspec.Raw(released_words(policy, name))
+
+
 def _name_as_logged(context: Context, attribution: Attribution) -> str | msgspec.Raw | None:
     name = _trace_name(context, attribution)
-    if name is None:
-        return None
-    # A longer one is cut, and is looked at before.
-    words = name.words
-    return words if len(words) <= NAME_CHARACTERS else msgspec.Raw(released_words(attribution.policy, name))
+    return None if name is None else _shown_name(name, attribution.policy)
 
 
 def _generation_as_logged(span: Generation, attribution: Attribution) -> _GenerationSaid | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from types import FrameType
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llma_core.redaction import is_clean, is_telling, marker, scrub, scrub_member
+from llma_core.screen import automaton, surely_clean
 
 # Secrets are put together here, so that nothing that looks for them in repositories finds one.
 MIX = "a1B2c3D4e5F6g7H8"
@@ -606,6 +608,44 @@ def test_json_is_clean_only_if_scrubbing_would_leave_it_as_it_is(value: Any, wri
     said = json.loads(data)
 
     assert not is_clean(data) or all_scrubbed(said) == said
+
+
+@cache
+def first_look() -> Callable[[bytes], bool]:
+    passes = automaton()
+    if passes is None:
+        pytest.skip("no automaton for this machine")
+    return passes
+
+
+@given(
+    data=st.builds(lambda value, write: write(value), SAID, st.sampled_from(WRITERS))
+    | PIECES.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.binary()
+)
+@example(data=b'"https://us\\u0001er:swordfish1@host"')
+@example(data=b'"password" : 123456')
+@example(data=b'"-token abc login x"')
+def test_what_the_first_look_lets_pass_is_clean(data: bytes) -> None:
+    assert not first_look()(data) or is_clean(data)
+    assert surely_clean(data) == is_clean(data)
+
+
+@pytest.mark.parametrize(("kind", "secret"), OWN_FORM)
+def test_the_first_look_sees_what_has_a_form_of_its_own(kind: str, secret: str) -> None:
+    assert not first_look()(json.dumps(f"a {BEFORE.get(kind, '')}{secret} b").encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"tool_result","tool_use_id":"toolu_01","content":"\\u001b[1mthe key to it: a tokenizer, 5 tokens"}',
+        b'{"$ai_input_tokens":12,"$ai_output_tokens":5,"$ai_usage":{"cache_read_input_tokens":7}}',
+        b'{"signature":"EqQBCkYIBxgCKkDz+/=","cwd":"/srv/orchard","sessionId":"0b7f4c1e-9a55-4a8e-8b39-3a8c2ce7f3aa"}',
+    ],
+)
+def test_the_first_look_lets_pass_what_content_mostly_is(data: bytes) -> None:
+    assert first_look()(data)
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def others(draw: st.DrawFn) -> ApiFailure | Compaction | Trace:
         answer=draw(st.none() | WORDS),
         client_cost_usd=0.25,
     )
-    return draw(st.sampled_from([failure, compaction, trace]))
+    return draw(st.just(failure) | st.just(compaction) | st.just(trace))
 
 
 def build(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution) -> CaptureEvent:

@@ -338,9 +338,7 @@ class Delivery:
         """
         async with self._put_lock:
             await self.wait_room()
-            self._batcher.add(event, self._clock())
-            self._put += 1
-            self._bell.ring()
+            self._queue([event])
 
     def add(self, events: Iterable[CaptureEvent]) -> None:
         """Queue *events* behind all others although there may be no room: what was asked for when there was some.
@@ -352,11 +350,16 @@ class Delivery:
         self._raise_error()
         if self._closing:
             raise DeliveryClosed("the delivery is closed")
-        now = self._clock()
+        self._queue(events)
+
+    def _queue(self, events: Iterable[CaptureEvent]) -> None:
+        now, due, full = self._clock(), self._batcher.due_at is not None, False
         for event in events:
-            self._batcher.add(event, now)
+            full = self._batcher.add(event, now) or full
             self._put += 1
-        self._bell.ring()
+        # Slots that wait for a batch to be due look again by themselves; there are thousands of calls in a catch-up.
+        if full or not due:
+            self._bell.ring()
 
     async def wait_room(self) -> None:
         """Wait until `has_room`. Raises as `put` does."""

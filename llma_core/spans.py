@@ -7,6 +7,7 @@ logged.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Mapping
 from typing import Literal
@@ -437,8 +438,11 @@ def mark_of(uuid: str | None, timestamp: str | None, block: bytes) -> bytes:
 
     Four bytes each for the first line's uuid, its time and its block; four zero bytes where the line has none.
     """
-    parts = ((uuid or "").encode(), (timestamp or "").encode(), block)
-    return b"".join(zlib.crc32(part).to_bytes(4) if part else bytes(4) for part in parts)
+    # The checksum of nothing is zero.
+    return _MARK.pack(zlib.crc32((uuid or "").encode()), zlib.crc32((timestamp or "").encode()), zlib.crc32(block))
+
+
+_MARK = struct.Struct(">III")
 
 
 def same_message(mark: bytes, other: bytes) -> bool:

@@ -683,7 +683,7 @@ class SessionAccumulator:
 
     def _is_open_elsewhere(self, identity: str, thread: Thread) -> bool:
         """Whether a message is being read on another thread: a subagent's log may begin with all of another's."""
-        if thread.open is not None and thread.open.id == identity:
+        if len(self._threads) == 1 or (thread.open is not None and thread.open.id == identity):
             return False
         return any(other.open is not None and other.open.id == identity for other in self._threads.values())
 
@@ -1091,6 +1091,8 @@ class SessionAccumulator:
 
     def _tell(self, thread: Thread, *, but: str | None = None) -> None:
         """Take note that nothing more will be said of the calls that have their results: the thread went on."""
+        if not thread.calls:
+            return
         for call in list(thread.calls.values()):
             if call.result is not None and not call.told and call.message_id != but:
                 call.told = True

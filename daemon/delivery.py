@@ -202,7 +202,7 @@ class Delivery:
         *,
         batch: BatchLimits | None = None,
         retry: RetryPolicy | None = None,
-        queue_bytes: int = 16 * 1024 * 1024,
+        queue_bytes: int = 8 * 1024 * 1024,
         concurrency: int = 2,
         settle: Settle | None = None,
         name: str | None = None,

@@ -380,7 +380,7 @@ class Policy:
 
 # ---------------------------------------------------------------------- content that leaves as it was logged
 
-_MEMO_BYTES = 8 * 1024 * 1024
+_MEMO_BYTES = 4 * 1024 * 1024
 _memo = Memo(_MEMO_BYTES)
 """What content has become. The same stands in an answer, in its call's span, in the result's, in the next input."""
 _UNREADABLE = b""

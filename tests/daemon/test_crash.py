@@ -155,7 +155,7 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
 async def test_killed_when_most_answers_are_lost_it_loses_no_event(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
-    put_logs(workspace, many_sessions(6, 60))
+    put_logs(workspace, many_sessions(6, 300))
     env = environment(workspace, posthog.url)
     for turn in range(3):
         arrived = len(posthog.requests)

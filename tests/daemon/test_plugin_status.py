@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from daemon import plugin_status
@@ -59,7 +60,7 @@ def sender(folder: Path, session: str = "one", *, route: Route = ROUTE, project:
 
 
 def event(identity: str) -> CaptureEvent:
-    return replace(sample_events.generation(identity), identity=identity)
+    return msgspec.structs.replace(sample_events.generation(identity), identity=identity)
 
 
 def accepted(identity: str) -> Settled:

@@ -83,20 +83,20 @@ async def test_after_a_daemon_only_what_it_did_not_send_is_sent(workspace: Works
 
 
 async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, posthog: CaptureServer) -> None:
-    put_logs(workspace, many_sessions(10, 25))
+    put_logs(workspace, many_sessions(10, 150))
     answered = iter(range(1000))
     posthog.fault = lambda _: Answer(status=403) if next(answered) >= 3 else None
     env = environment(workspace, posthog.url)
     first = await verb(workspace, "backfill", "--yes", "--log-format", "json", env=env, limit=20)
     assert first.status == 1
-    assert first.stdout == f"{len(posthog.events)} events sent\n"
+    assert first.stdout == f"{len(posthog.events):,} events sent\n"
     assert len(first.errors) == 1
     assert "run it again" in first.errors[0]
     before = len(posthog.events)
     assert before
     posthog.fault = None
     second = await verb(workspace, "backfill", "--yes", env=env)
-    assert second.stdout == f"{len(posthog.events) - before} events sent\n"
+    assert second.stdout == f"{len(posthog.events) - before:,} events sent\n"
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)
 

@@ -20,9 +20,6 @@ CROWD = 20
 class BatchLimits:
     """When a batch is full, and how long one that is not waits for company.
 
-    A request costs the same four milliseconds of the processor whatever its size, and a transaction of the store: the
-    limits only matter while catching up, where both are paid for each batch.
-
     Attributes:
         count: events in a batch at most.
         bytes: bytes of event bodies in a batch at most; one event larger than that travels alone.
@@ -33,10 +30,10 @@ class BatchLimits:
         ValueError: a limit under which nothing could travel.
     """
 
-    count: int = 400
-    bytes: int = 2 * 1024 * 1024
+    count: int = 100
+    bytes: int = 5 * 1024 * 1024
     linger: float = 0.025
-    patience: float = 0.25
+    patience: float = 0.1
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.bytes < 1 or not self.linger >= 0 or not self.patience >= 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,9 +158,13 @@ class Catalog:
 def _first_lines(path: str) -> Iterator[bytes]:
     try:
         with open_log(path, buffered=True) as file:
-            for line in file.readlines(_GLANCE_BYTES)[:_GLANCE_LINES]:
-                if line.endswith(b"\n"):
-                    yield line
+            left = _GLANCE_BYTES
+            for _ in range(_GLANCE_LINES):
+                line = file.readline(left)
+                if not line.endswith(b"\n"):
+                    return
+                yield line
+                left -= len(line)
     except OSError:
         return
 
@@ -190,18 +195,33 @@ def opening(unit: Unit) -> Opening:
     return Opening(session=unit.session, at=at)
 
 
-def _first_line_key(unit: Unit) -> tuple[int, bool, bool, str]:
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What a session begins with.
+
+    Attributes:
+        at: the first time in it, in milliseconds since the epoch.
+        path: the log in which that stands; None where there is none.
+        own: whether the line it stands in carries the session's name: a fork's own lines follow its copies.
+    """
+
+    at: int
+    path: str | None
+    own: bool
+
+
+def _beginning(unit: Unit) -> _Beginning:
     for path in unit.paths:
-        marked, own, first = False, False, None
         for line in _first_lines(path):
             said = glance(line)
-            marked = marked or said.marked
-            if first is None:
-                # A fork's own lines follow its copies; only what it begins with tells whose it is.
-                first, own = milliseconds(said.timestamp), said.session_id == unit.session
-        if first is not None:
-            return first, marked, not own, unit.name
-    return 2**62, False, False, unit.name
+            if (at := milliseconds(said.timestamp)) is not None:
+                return _Beginning(at, path, said.session_id == unit.session)
+    return _Beginning(2**62, None, True)
+
+
+def _is_marked(path: str | None) -> bool:
+    """Whether one of a log's first lines says that it is a copy."""
+    return path is not None and any(glance(line).marked for line in _first_lines(path))
 
 
 def by_first_line(units: Iterable[Unit]) -> list[Unit]:
@@ -210,7 +230,16 @@ def by_first_line(units: Iterable[Unit]) -> list[Unit]:
     What counts is the first time in the order of the file: a fork copies old lines, but its own first line is younger.
     Where that is equal, the unmarked one and the one whose lines carry its name comes first.
     """
-    return sorted(units, key=_first_line_key)
+    begun = {unit.name: (unit, _beginning(unit)) for unit in units}
+    at_once = Counter(beginning.at for _, beginning in begun.values())
+
+    def key(name: str) -> tuple[int, bool, bool, str]:
+        _, beginning = begun[name]
+        # Only where two began at the same moment more than their beginnings has to be looked at.
+        marked = at_once[beginning.at] > 1 and _is_marked(beginning.path)
+        return beginning.at, marked, not beginning.own, name
+
+    return [begun[name][0] for name in sorted(begun, key=key)]
 
 
 def _nobody(_folder: str) -> None:

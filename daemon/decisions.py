@@ -20,7 +20,7 @@ from daemon.routing import Held, Route, Routing, Ruling
 from daemon.store import FrozenRoute, HeldSession, Store, StoreReader
 from daemon.workers import Workers
 
-__all__ = ["Decisions"]
+__all__ = ["Decisions", "Outlook"]
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +31,21 @@ class _Waiting:
 
     opening: Opening
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What can be said of a session before it is read.
+
+    Attributes:
+        opening: how it began.
+        ruling: where its events will go; None where that cannot be said yet.
+        held: why it has to wait, if it has.
+    """
+
+    opening: Opening
+    ruling: Ruling | None = None
+    held: Held | None = None
 
 
 class Decisions:
@@ -87,35 +102,38 @@ class Decisions:
 
     # ------------------------------------------------------------------ deciding
 
-    async def recall(self, unit: Unit) -> Opening:
-        """Find out how a session began, and what was decided of it before.
-
-        Raises:
-            OSError: a log cannot be read.
-            sqlite3.OperationalError: the store cannot be.
-        """
-        return await self._workers.read(partial(self._recall, unit))
-
-    def _recall(self, unit: Unit) -> Opening:
-        if (frozen := self._reader.route(unit.name)) is not None:
-            self._frozen[unit.name] = frozen
-        if (restraint := self._reader.restraint(unit.name)) is not None:
-            self._restraints[unit.name] = Restraint.load(restraint)
-        return opening(unit)
-
-    async def foresee(self, name: str, began: Opening) -> None:
-        """Find out, before a session is read, where its events will go.
+    async def outlook(self, unit: Unit) -> Outlook:
+        """Find out, before a session is read, how it began and where its events will go; all of it in one go.
 
         What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
 
         Raises:
-            Held: it has to wait.
+            sqlite3.OperationalError: the store cannot be read.
         """
-        if began.cwd is None:
-            return
-        ruling = await self._workers.read(self._rule(name, began))
-        self.tell(ruling.project.warnings)
-        self._foreseen[name] = ruling.route
+        return await self._workers.read(partial(self._outlook, unit))
+
+    def _outlook(self, unit: Unit) -> Outlook:
+        name, began = unit.name, opening(unit)
+        if (frozen := self._reader.route(name)) is not None:
+            self._frozen[name] = frozen
+        if (restraint := self._reader.restraint(name)) is not None:
+            self._restraints[name] = Restraint.load(restraint)
+        try:
+            return Outlook(opening=began, ruling=self._rule(name, began)() if began.cwd is not None else None)
+        except Held as held:
+            return Outlook(opening=began, held=held)
+
+    def foresee(self, name: str, outlook: Outlook) -> None:
+        """Go by *outlook* from now on.
+
+        Raises:
+            Held: the session has to wait.
+        """
+        if outlook.held is not None:
+            raise outlook.held
+        if outlook.ruling is not None:
+            self.tell(outlook.ruling.project.warnings)
+            self._foreseen[name] = outlook.ruling.route
 
     def _rule(self, name: str, began: Opening) -> Callable[[], Ruling]:
         return partial(self._routing.rule, began, self._frozen.get(name), self.restraint(name))

@@ -828,11 +828,11 @@ class Service:
         One that a command may yet name as its own is not, for a moment.
         """
         self._reading = unit.name
-        began = await self._decisions.recall(unit)
-        if self._is_young(unit, began) and await self._workers.read(self._may_be_named(unit)):
+        outlook = await self._decisions.outlook(unit)
+        if self._is_young(unit, outlook.opening) and await self._workers.read(self._may_be_named(unit)):
             self._young.add(unit.name)
             return False
-        await self._decisions.foresee(unit.name, began)
+        self._decisions.foresee(unit.name, outlook)
         return self._stalled_on(unit.name) is None
 
     def _is_young(self, unit: Unit, began: Opening) -> bool:

@@ -11,6 +11,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 
 import httpx
 import msgspec
@@ -87,6 +88,7 @@ class CaptureSink:
         if not key.strip():
             raise SinkConfigError("the project API key is empty: set POSTHOG_API_KEY")
         self._host = _checked_host(host)
+        self._urls = {path: httpx.URL(self._host + path) for path in (AI_PATH, BATCH_PATH)}
         self._key = key.strip()
         self._prefix = b'{"api_key":' + msgspec.json.encode(self._key) + b',"batch":['
         self._clock = clock
@@ -112,7 +114,7 @@ class CaptureSink:
         body = await asyncio.to_thread(self._encode, events) if size > THREAD_BYTES else self._encode(events)
         # The one place where what httpx raises becomes an outcome.
         try:
-            async with self._client.stream("POST", self._host + path, content=body) as response:
+            async with aclosing(await self._client.send(self._request(path, body), stream=True)) as response:
                 async with asyncio.timeout(self._client.timeout.read):
                     text = await _read_answer(response)
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
@@ -130,6 +132,13 @@ class CaptureSink:
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
         await self._client.aclose()
+
+    def _request(self, path: str, body: bytes) -> httpx.Request:
+        # As the client would build it, without reading the URL anew each time.
+        extensions = {"timeout": self._client.timeout.as_dict()}
+        return httpx.Request(
+            "POST", self._urls[path], headers=self._client.headers, content=body, extensions=extensions
+        )
 
     def _encode(self, events: Sequence[CaptureEvent]) -> bytes:
         # Without a time in the gzip header the same events are the same bytes, however often they are sent.

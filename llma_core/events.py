@@ -273,11 +273,11 @@ def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribut
     """Return what *span* alone says."""
     match span:
         case Generation():
-            return _generation(span, attribution)
+            return _whole_generation(span, attribution)
         case ApiFailure():
             return _failure(span, attribution)
         case ToolCall():
-            return _tool_call(span, attribution)
+            return _whole_tool_call(span, attribution)
         case Compaction():
             return _compaction(span, attribution)
         case Trace():
@@ -390,56 +390,98 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
     }
 
 
-def _counts(usage: TokenUsage | None) -> dict[str, Any]:
-    if usage is None:
-        return {}
-    total = None if usage.input is None or usage.output is None else usage.input + usage.output
-    split = usage.cache_creation_5m, usage.cache_creation_1h
-    adds_up = None not in split and sum(filter(None, split)) == usage.cache_creation
-    return {
-        "$ai_input_tokens": usage.input,
-        "$ai_output_tokens": usage.output,
-        "$ai_cache_read_input_tokens": usage.cache_read,
-        "$ai_cache_creation_input_tokens": usage.cache_creation,
-        "$ai_cache_creation_5m_input_tokens": split[0] if adds_up else None,
-        "$ai_cache_creation_1h_input_tokens": split[1] if adds_up else None,
-        "$ai_cache_reporting_exclusive": True,
-        "$ai_total_tokens": total,
-        "$ai_reasoning_tokens": usage.reasoning or None,
-        "$ai_web_search_count": usage.web_searches or None,
-        "$ai_usage": msgspec.Raw(usage.raw) if usage.raw else None,
-    }
+_Content = Any
+"""What was said: to be released, or released already, as JSON."""
 
 
-def _generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
-    context, policy = span.context, attribution.policy
-    prompt = context.prompt if policy.conversation else None
-    given, exact = _input(span, attribution)
-    tools = span.request.tools if span.request is not None and attribution.input_mode == "full" else None
-    return {
-        **_place(context, attribution),
-        "$ai_span_id": span.identity,
-        "$ai_model": span.model,
-        "$ai_provider": span.provider,
-        **_counts(span.usage),
-        "$ai_latency": _seconds(span.started_at, span.ended_at),
-        "$ai_stop_reason": span.stop_reason,
-        "$ai_input": given,
-        "$ai_tools": policy.tool_definitions(tools),
-        "$ai_output_choices": policy.answer(span.output),
+class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """What a generation says of itself."""
+
+    trace_id: str = msgspec.field(name="$ai_trace_id")
+    session_id: str = msgspec.field(name="$ai_session_id")
+    parent_id: str = msgspec.field(name="$ai_parent_id")
+    span_id: str = msgspec.field(name="$ai_span_id")
+    model: str | None = msgspec.field(default=None, name="$ai_model")
+    provider: str = msgspec.field(name="$ai_provider")
+    input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
+    output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
+    cache_read: int | None = msgspec.field(default=None, name="$ai_cache_read_input_tokens")
+    cache_creation: int | None = msgspec.field(default=None, name="$ai_cache_creation_input_tokens")
+    cache_creation_5m: int | None = msgspec.field(default=None, name="$ai_cache_creation_5m_input_tokens")
+    cache_creation_1h: int | None = msgspec.field(default=None, name="$ai_cache_creation_1h_input_tokens")
+    exclusive: bool | None = msgspec.field(default=None, name="$ai_cache_reporting_exclusive")
+    total: int | None = msgspec.field(default=None, name="$ai_total_tokens")
+    reasoning: int | None = msgspec.field(default=None, name="$ai_reasoning_tokens")
+    web_searches: int | None = msgspec.field(default=None, name="$ai_web_search_count")
+    usage: msgspec.Raw | None = msgspec.field(default=None, name="$ai_usage")
+    latency: float | None = msgspec.field(default=None, name="$ai_latency")
+    stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
+    input: _Content = msgspec.field(default=None, name="$ai_input")
+    tools: _Content = msgspec.field(default=None, name="$ai_tools")
+    output: _Content = msgspec.field(default=None, name="$ai_output_choices")
+    tools_called: str = msgspec.field(name="$ai_tools_called")
+    tool_call_count: int = msgspec.field(name="$ai_tool_call_count")
+    parameters: msgspec.Raw | None = msgspec.field(default=None, name="$ai_model_parameters")
+    user_prompt: str | None = msgspec.field(default=None, name="$ai_user_prompt")
+    trace_name: _Content = msgspec.field(default=None, name="$ai_trace_name")
+    is_error: bool = msgspec.field(name="$ai_is_error")
+    input_exact: bool | None = msgspec.field(default=None, name="claude_code_input_exact")
+    output_partial: bool | None = msgspec.field(default=None, name="claude_code_output_tokens_partial")
+    mcp_server: str | None = msgspec.field(default=None, name="claude_code_mcp_server")
+    mcp_tool: str | None = msgspec.field(default=None, name="claude_code_mcp_tool")
+    skill: str | None = msgspec.field(default=None, name="claude_code_skill")
+
+
+def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
+    """Return what *span* says of itself, without its content."""
+    context, usage = span.context, span.usage
+    trace = _trace_id(context, attribution)
+    said = _GenerationSaid(
+        trace_id=trace,
+        session_id=context.session,
+        parent_id=context.parent_call or trace,
+        span_id=span.identity,
+        model=span.model,
+        provider=span.provider,
+        latency=_seconds(span.started_at, span.ended_at),
+        stop_reason=span.stop_reason,
         # One name of the list must not look like two.
-        "$ai_tools_called": ",".join(tool.replace(",", "_") for tool in span.tools_called),
-        "$ai_tool_call_count": len(span.tools_called),
-        "$ai_model_parameters": _parameters(span),
-        "$ai_user_prompt": prompt,
-        "$ai_trace_name": _trace_name(context, attribution),
-        "$ai_is_error": False,
-        "claude_code_input_exact": exact,
-        "claude_code_output_tokens_partial": True if span.output_partial else None,
-        "claude_code_mcp_server": span.mcp_server,
-        "claude_code_mcp_tool": span.mcp_tool,
-        "claude_code_skill": span.skill,
-    }
+        tools_called=",".join([tool.replace(",", "_") for tool in span.tools_called]),
+        tool_call_count=len(span.tools_called),
+        parameters=_parameters(span),
+        user_prompt=context.prompt if attribution.policy.conversation else None,
+        is_error=False,
+        output_partial=True if span.output_partial else None,
+        mcp_server=span.mcp_server,
+        mcp_tool=span.mcp_tool,
+        skill=span.skill,
+    )
+    if usage is not None:
+        said.usage = msgspec.Raw(usage.raw) if usage.raw else None
+        said.input_tokens, said.output_tokens = usage.input, usage.output
+        said.cache_read, said.cache_creation = usage.cache_read, usage.cache_creation
+        split = usage.cache_creation_5m, usage.cache_creation_1h
+        if None not in split and sum(filter(None, split)) == usage.cache_creation:
+            said.cache_creation_5m, said.cache_creation_1h = split
+        said.exclusive = True
+        said.total = None if usage.input is None or usage.output is None else usage.input + usage.output
+        said.reasoning, said.web_searches = usage.reasoning or None, usage.web_searches or None
+    return said
+
+
+def _whole_generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
+    policy, said = attribution.policy, _generation(span, attribution)
+    said.input, said.input_exact = _input(span, attribution)
+    if span.request is not None and attribution.input_mode == "full":
+        said.tools = policy.tool_definitions(span.request.tools)
+    said.output = policy.answer(span.output)
+    said.trace_name = _trace_name(span.context, attribution)
+    return _fields(said)
+
+
+def _fields(said: msgspec.Struct) -> dict[str, Any]:
+    """Return properties by their names; None stands for what is not known."""
+    return dict(zip(said.__struct_encode_fields__, msgspec.structs.astuple(said), strict=True))
 
 
 class _Parameters(msgspec.Struct, omit_defaults=True):
@@ -504,30 +546,59 @@ def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
     }
 
 
-def _tool_call(span: ToolCall, attribution: Attribution) -> dict[str, Any]:
-    policy = attribution.policy
-    failed = span.status in ("error", "denied", "interrupted")
+class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """What a tool call says of itself."""
+
+    trace_id: str = msgspec.field(name="$ai_trace_id")
+    session_id: str = msgspec.field(name="$ai_session_id")
+    parent_id: str = msgspec.field(name="$ai_parent_id")
+    span_id: str = msgspec.field(name="$ai_span_id")
+    name: str = msgspec.field(name="$ai_span_name")
+    kind: str = msgspec.field(name="$ai_span_type")
+    latency: float | None = msgspec.field(default=None, name="$ai_latency")
+    input: _Content = msgspec.field(default=None, name="$ai_input_state")
+    output: _Content = msgspec.field(default=None, name="$ai_output_state")
+    trace_name: _Content = msgspec.field(default=None, name="$ai_trace_name")
+    is_error: bool = msgspec.field(name="$ai_is_error")
+    error: _Content = msgspec.field(default=None, name="$ai_error")
+    status: str = msgspec.field(name="claude_code_tool_status")
+    permission_decision: str | None = msgspec.field(default=None, name="claude_code_permission_decision")
+    skill: str | None = msgspec.field(default=None, name="claude_code_skill")
+    mcp_server: str | None = msgspec.field(default=None, name="claude_code_mcp_server")
+    mcp_tool: str | None = msgspec.field(default=None, name="claude_code_mcp_tool")
+    hooks: list[dict[str, Any]] | None = msgspec.field(default=None, name="claude_code_hooks")
+    hook_errors: int | None = msgspec.field(default=None, name="claude_code_hook_errors")
+
+
+def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallSaid:
+    """Return what *span* says of itself, without its content."""
     server, tool = _mcp(span.name)
-    return {
-        **_place(span.context, attribution),
-        "$ai_span_id": span.call_id,
-        "$ai_parent_id": span.generation,
-        "$ai_span_name": span.name,
-        "$ai_span_type": "agent" if span.is_agent else "tool",
-        "$ai_latency": _seconds(span.called_at, span.ended_at),
-        "$ai_input_state": policy.tool_value(span.input),
-        "$ai_output_state": policy.tool_value(span.output),
-        "$ai_trace_name": _trace_name(span.context, attribution),
-        "$ai_is_error": failed,
-        "$ai_error": policy.tool_text(span.output) if failed else None,
-        "claude_code_tool_status": span.status,
-        "claude_code_permission_decision": span.permission_decision,
-        "claude_code_skill": span.skill,
-        "claude_code_mcp_server": server,
-        "claude_code_mcp_tool": tool,
-        "claude_code_hooks": _hooks(span.hooks, policy) or None,
-        "claude_code_hook_errors": sum(run.failed for run in span.hooks) or None,
-    }
+    return _ToolCallSaid(
+        trace_id=_trace_id(span.context, attribution),
+        session_id=span.context.session,
+        parent_id=span.generation,
+        span_id=span.call_id,
+        name=span.name,
+        kind="agent" if span.is_agent else "tool",
+        latency=_seconds(span.called_at, span.ended_at),
+        is_error=span.status in ("error", "denied", "interrupted"),
+        status=span.status,
+        permission_decision=span.permission_decision,
+        skill=span.skill,
+        mcp_server=server,
+        mcp_tool=tool,
+        hooks=(_hooks(span.hooks, attribution.policy) or None) if span.hooks else None,
+        hook_errors=(sum(run.failed for run in span.hooks) or None) if span.hooks else None,
+    )
+
+
+def _whole_tool_call(span: ToolCall, attribution: Attribution) -> dict[str, Any]:
+    policy, said = attribution.policy, _tool_call(span, attribution)
+    said.input, said.output = policy.tool_value(span.input), policy.tool_value(span.output)
+    if said.is_error:
+        said.error = policy.tool_text(span.output)
+    said.trace_name = _trace_name(span.context, attribution)
+    return _fields(said)
 
 
 def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
@@ -624,65 +695,6 @@ class _Whole(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     properties: _GenerationSaid | _ToolCallSaid | dict[str, Any]
 
 
-class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """What a generation says of itself, in the order of `_generation`."""
-
-    trace_id: str = msgspec.field(name="$ai_trace_id")
-    session_id: str = msgspec.field(name="$ai_session_id")
-    parent_id: str = msgspec.field(name="$ai_parent_id")
-    span_id: str = msgspec.field(name="$ai_span_id")
-    model: str | None = msgspec.field(default=None, name="$ai_model")
-    provider: str = msgspec.field(name="$ai_provider")
-    input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
-    output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
-    cache_read: int | None = msgspec.field(default=None, name="$ai_cache_read_input_tokens")
-    cache_creation: int | None = msgspec.field(default=None, name="$ai_cache_creation_input_tokens")
-    cache_creation_5m: int | None = msgspec.field(default=None, name="$ai_cache_creation_5m_input_tokens")
-    cache_creation_1h: int | None = msgspec.field(default=None, name="$ai_cache_creation_1h_input_tokens")
-    exclusive: bool | None = msgspec.field(default=None, name="$ai_cache_reporting_exclusive")
-    total: int | None = msgspec.field(default=None, name="$ai_total_tokens")
-    reasoning: int | None = msgspec.field(default=None, name="$ai_reasoning_tokens")
-    web_searches: int | None = msgspec.field(default=None, name="$ai_web_search_count")
-    usage: msgspec.Raw | None = msgspec.field(default=None, name="$ai_usage")
-    latency: float | None = msgspec.field(default=None, name="$ai_latency")
-    stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
-    input: msgspec.Raw | None = msgspec.field(default=None, name="$ai_input")
-    output: msgspec.Raw | None = msgspec.field(default=None, name="$ai_output_choices")
-    tools_called: str = msgspec.field(name="$ai_tools_called")
-    tool_call_count: int = msgspec.field(name="$ai_tool_call_count")
-    parameters: msgspec.Raw | None = msgspec.field(default=None, name="$ai_model_parameters")
-    user_prompt: str | msgspec.Raw | None = msgspec.field(default=None, name="$ai_user_prompt")
-    trace_name: str | msgspec.Raw | None = msgspec.field(default=None, name="$ai_trace_name")
-    is_error: bool = msgspec.field(name="$ai_is_error")
-    output_partial: bool | None = msgspec.field(default=None, name="claude_code_output_tokens_partial")
-    mcp_server: str | None = msgspec.field(default=None, name="claude_code_mcp_server")
-    mcp_tool: str | None = msgspec.field(default=None, name="claude_code_mcp_tool")
-    skill: str | None = msgspec.field(default=None, name="claude_code_skill")
-
-
-class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """What a tool call says of itself, in the order of `_tool_call`."""
-
-    trace_id: str = msgspec.field(name="$ai_trace_id")
-    session_id: str = msgspec.field(name="$ai_session_id")
-    parent_id: str = msgspec.field(name="$ai_parent_id")
-    span_id: str = msgspec.field(name="$ai_span_id")
-    name: str = msgspec.field(name="$ai_span_name")
-    kind: str = msgspec.field(name="$ai_span_type")
-    latency: float | None = msgspec.field(default=None, name="$ai_latency")
-    input: msgspec.Raw | None = msgspec.field(default=None, name="$ai_input_state")
-    output: msgspec.Raw | None = msgspec.field(default=None, name="$ai_output_state")
-    trace_name: str | msgspec.Raw | None = msgspec.field(default=None, name="$ai_trace_name")
-    is_error: bool = msgspec.field(name="$ai_is_error")
-    status: str = msgspec.field(name="claude_code_tool_status")
-    permission_decision: str | None = msgspec.field(default=None, name="claude_code_permission_decision")
-    skill: str | None = msgspec.field(default=None, name="claude_code_skill")
-    mcp_server: str | None = msgspec.field(default=None, name="claude_code_mcp_server")
-    mcp_tool: str | None = msgspec.field(default=None, name="claude_code_mcp_tool")
-    hooks: list[dict[str, Any]] | None = msgspec.field(default=None, name="claude_code_hooks")
-    hook_errors: int | None = msgspec.field(default=None, name="claude_code_hook_errors")
-
-
 # No user's property has one of these names, unless a caller has not taken it out.
 _OWN_NAMES = frozenset(_GenerationSaid.__struct_encode_fields__) | frozenset(_ToolCallSaid.__struct_encode_fields__)
 _encode = msgspec.json.Encoder().encode
@@ -748,76 +760,28 @@ def _generation_as_logged(span: Generation, attribution: Attribution) -> _Genera
         given = _encode([{"role": "user", "content": context.prompt}]) if context.prompt else None
     elif span.input and (given := verbatim.messages(policy, span.input)) is None:
         return None
-    trace = _trace_id(context, attribution)
-    said = _GenerationSaid(
-        trace_id=trace,
-        session_id=context.session,
-        parent_id=context.parent_call or trace,
-        span_id=span.identity,
-        model=span.model,
-        provider=span.provider,
-        latency=_seconds(span.started_at, span.ended_at),
-        stop_reason=span.stop_reason,
-        input=None if given is None else msgspec.Raw(given),
-        output=None if output is None else msgspec.Raw(output),
-        tools_called=",".join([tool.replace(",", "_") for tool in span.tools_called]),
-        tool_call_count=len(span.tools_called),
-        parameters=_parameters(span),
-        user_prompt=context.prompt,
-        trace_name=_name_as_logged(context, attribution),
-        is_error=False,
-        output_partial=True if span.output_partial else None,
-        mcp_server=span.mcp_server,
-        mcp_tool=span.mcp_tool,
-        skill=span.skill,
-    )
-    if usage is not None:
-        if usage.raw and not verbatim.is_flat(usage.raw):
-            return None
-        said.usage = msgspec.Raw(usage.raw) if usage.raw else None
-        said.input_tokens, said.output_tokens = usage.input, usage.output
-        said.cache_read, said.cache_creation = usage.cache_read, usage.cache_creation
-        split = usage.cache_creation_5m, usage.cache_creation_1h
-        if None not in split and sum(filter(None, split)) == usage.cache_creation:
-            said.cache_creation_5m, said.cache_creation_1h = split
-        said.exclusive = True
-        said.total = None if usage.input is None or usage.output is None else usage.input + usage.output
-        said.reasoning, said.web_searches = usage.reasoning or None, usage.web_searches or None
+    if usage is not None and usage.raw and not verbatim.is_flat(usage.raw):
+        return None
+    said = _generation(span, attribution)
+    said.input = None if given is None else msgspec.Raw(given)
+    said.output = None if output is None else msgspec.Raw(output)
+    said.trace_name = _name_as_logged(context, attribution)
     return said
 
 
 def _tool_call_as_logged(span: ToolCall, attribution: Attribution) -> _ToolCallSaid | None:
-    context, policy = span.context, attribution.policy
-    failed = span.status in ("error", "denied", "interrupted")
+    policy, said = attribution.policy, _tool_call(span, attribution)
     arguments = output = None
-    if failed or (span.input is not None and (arguments := verbatim.value(policy, span.input)) is None):
+    if said.is_error or (span.input is not None and (arguments := verbatim.value(policy, span.input)) is None):
         return None
     if span.output is not None and (output := verbatim.value(policy, span.output)) is None:
         return None
     if any(run.error for run in span.hooks):
         return None
-    trace = _trace_id(context, attribution)
-    server, tool = _mcp(span.name)
-    return _ToolCallSaid(
-        trace_id=trace,
-        session_id=context.session,
-        parent_id=span.generation,
-        span_id=span.call_id,
-        name=span.name,
-        kind="agent" if span.is_agent else "tool",
-        latency=_seconds(span.called_at, span.ended_at),
-        input=None if arguments is None else msgspec.Raw(arguments),
-        output=None if output is None else msgspec.Raw(output),
-        trace_name=_name_as_logged(context, attribution),
-        is_error=False,
-        status=span.status,
-        permission_decision=span.permission_decision,
-        skill=span.skill,
-        mcp_server=server,
-        mcp_tool=tool,
-        hooks=(_hooks(span.hooks, policy) or None) if span.hooks else None,
-        hook_errors=(sum(run.failed for run in span.hooks) or None) if span.hooks else None,
-    )
+    said.input = None if arguments is None else msgspec.Raw(arguments)
+    said.output = None if output is None else msgspec.Raw(output)
+    said.trace_name = _name_as_logged(span.context, attribution)
+    return said
 
 
 # ---------------------------------------------------------------------- sizes

@@ -18,7 +18,7 @@ from tests.bench.corpus import Spec
 from tests.bench.figures import Table
 from tests.bench.following import idle, live
 from tests.bench.growth import TIMES, growth
-from tests.bench.small import commits, starts
+from tests.bench.small import commits, scrubbing, starts
 
 _RECORDED = Path(__file__).with_name("recorded.json")
 _GUARDED = "one file"
@@ -41,6 +41,7 @@ class Scale:
         times: how many times the amount, for growth.
         unit: bytes of the smallest amount, for growth.
         commits: transactions of the store.
+        text: what is looked at for secrets.
     """
 
     runs: int
@@ -52,6 +53,7 @@ class Scale:
     times: Sequence[int]
     unit: int
     commits: int
+    text: Spec
 
 
 _TWO_THOUSAND = Spec(sessions=1_700, projects=200, size=200_000_000, agents=300)
@@ -70,6 +72,7 @@ FULL = Scale(
     times=TIMES,
     unit=4_000_000,
     commits=500,
+    text=Spec(sessions=1, projects=1, size=24_000_000),
 )
 SMOKE = Scale(
     runs=1,
@@ -84,11 +87,12 @@ SMOKE = Scale(
     times=(1, 4),
     unit=500_000,
     commits=50,
+    text=Spec(sessions=1, projects=1, size=2_000_000),
 )
 
 
 def _main() -> int:
-    suites = ("catchup", "preview", "live", "idle", "growth", "store", "start")
+    suites = ("catchup", "preview", "live", "idle", "growth", "store", "scrub", "start")
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument("--smoke", action="store_true", help="little of everything; fails if catching up is far slower")
     parser.add_argument("--only", action="append", choices=suites, help="measure only this; may be repeated")
@@ -114,6 +118,7 @@ def _main() -> int:
         "idle": lambda: idle(scale.old, scale.rest),
         "growth": lambda: growth(scale.times, scale.unit),
         "store": lambda: commits(scale.commits),
+        "scrub": lambda: scrubbing(scale.text),
         "start": lambda: starts(max(runs, 2)),
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")

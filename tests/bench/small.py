@@ -1,20 +1,33 @@
-"""Small things that are done often: starting, and writing to the store."""
+"""Small things that are done often: starting, writing to the store, looking for secrets."""
 
 from __future__ import annotations
 
+import json
+import random
+import string
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
 from daemon.lock import prepare_state_dir
 from daemon.store import Commit, FileMark, Settled, Store
+from llma_core.redaction import is_clean, scrub
+from llma_core.screen import automaton
+from tests.bench.corpus import Spec, lines_of, provide
 from tests.bench.figures import Table, percentile
 from tests.bench.machine import DAEMON, room, run
 
-__all__ = ["commits", "starts"]
+__all__ = ["commits", "scrubbing", "starts"]
+
+_Text = TypeVar("_Text", bytes, str)
 
 _EVENTS = 100
 """Events of a full batch, settled in one transaction."""
+_BETWEEN_SECRETS = 10_000
+"""Bytes of text for each secret, where there are some."""
 
 
 def starts(runs: int) -> Table:
@@ -64,3 +77,46 @@ def _commit(store: Store, number: int, events: int) -> float:
     began = time.perf_counter()
     store.commit(Commit(files=[mark], settled=settled, counters={"sent": events}))
     return time.perf_counter() - began
+
+
+def scrubbing(spec: Spec) -> Table:
+    """Look for secrets in the text of a corpus as it is, and with secrets strewn in: in JSON, and in text."""
+    columns = ("text", "MB", "first look MB/s", "is_clean MB/s", "scrub MB/s", "secrets found")
+    table = Table("Scrubbing (of one processor)", columns)
+    lines = list(lines_of(provide(spec)))
+    size = sum(map(len, lines)) / 1e6
+    first_look = automaton()
+    for name, texts in (("as it is", lines), ("a secret every 10 KB", _with_secrets(lines))):
+        found: list[str] = []
+        decoded = [json.dumps(json.loads(line), ensure_ascii=False) for line in texts]
+        first = size / _spent(first_look, texts) if first_look is not None else "-"
+        judged = size / _spent(is_clean, texts)
+        scrubbed = size / _spent(partial(_scrub, found=found), decoded)
+        table.rows.append((name, size, first, judged, scrubbed, len(found)))
+    return table
+
+
+def _scrub(text: str, found: list[str]) -> None:
+    scrub(text, found)
+
+
+def _with_secrets(lines: Sequence[bytes]) -> list[bytes]:
+    draws = random.Random("secrets")
+    due, strewn = 0, []
+    for line in lines:
+        due += len(line)
+        while due >= _BETWEEN_SECRETS:
+            due -= _BETWEEN_SECRETS
+            secret = "".join(draws.choices(string.ascii_letters + string.digits, k=36))
+            # Behind the first blank of the line's text, where it has one.
+            line = line.replace(b" ", f" ghp_{secret} ".encode(), 1)  # noqa: PLW2901 - it grows by each
+        strewn.append(line)
+    return strewn
+
+
+def _spent(look: Callable[[_Text], object], texts: Sequence[_Text]) -> float:
+    """Return the seconds of the processor that looking at every one of *texts* takes."""
+    began = time.process_time()
+    for text in texts:
+        look(text)
+    return time.process_time() - began

@@ -19,7 +19,7 @@ import msgspec
 
 from llma_core.memo import Memo
 from llma_core.redaction import hides_text, is_telling, scrub, scrub_member
-from llma_core.screen import surely_clean
+from llma_core.screen import scrub_text, surely_clean
 from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = [
@@ -587,7 +587,7 @@ class _Way:
     def _text(self, text: str, *, cutting: bool) -> str:
         if self.policy.redact:
             kinds: list[str] = []
-            text = scrub(text, kinds)
+            text = scrub_text(text, kinds)
             self._note_secrets(kinds)
         return self._cut(text) if cutting else text
 

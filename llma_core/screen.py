@@ -13,10 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from llma_core.redaction import STEMS, TOKENS, is_clean, name_from
+import msgspec
 
-__all__ = ["automaton", "surely_clean"]
+from llma_core.redaction import STEMS, TOKENS, is_clean, name_from, scrub
 
+__all__ = ["automaton", "scrub_text", "surely_clean"]
+
+_SHORT = 64
+"""Characters up to which a text is soon scrubbed."""
 _WORTH_IT = 1024 * 1024
 """Bytes looked at before the automaton is built: it takes a tenth of a second, and 8 MB of memory from then on."""
 
@@ -27,6 +31,7 @@ _LEADS = (
     rb"""| +(?:[=:!\\"'`]|is|was|[bruf]{1,2}[\\"'`]))"""
 )
 _NUMBER_LEADS = rb'"\s*:\s*[-0-9]'
+_encode = msgspec.json.Encoder().encode
 _LOOK_BEHIND = re.compile(rb"\(\?<[=!](?:[^()\\]|\\.)*\)")
 
 
@@ -95,15 +100,31 @@ class _Screen:
 
     def surely_clean(self, data: bytes) -> bool:
         """See the function of that name."""
-        passes = self._passes
-        if passes is not None:
-            return passes(data) or is_clean(data)
+        passes = self._passes or self._worth_it(len(data))
+        return (passes is not None and passes(data)) or is_clean(data)
+
+    def scrub(self, text: str, found: list[str] | None = None) -> str:
+        """See the function `scrub_text`."""
+        if len(text) >= _SHORT and (passes := self._passes or self._worth_it(len(text))) is not None:
+            try:
+                if passes(_encode(text)):
+                    return text
+            except UnicodeEncodeError:
+                # Half of a character. It cannot be sent, and is not for this to judge.
+                pass
+        return scrub(text, found)
+
+    def _worth_it(self, size: int) -> Callable[[bytes], bool] | None:
+        """Count what is looked at without the automaton, and build it when that is much."""
         if self._seen < _WORTH_IT:
-            self._seen += len(data)
+            self._seen += size
             if self._seen >= _WORTH_IT:
                 self._passes = automaton()
-        return is_clean(data)
+        return self._passes
 
 
-surely_clean = _Screen().surely_clean
+_screen = _Screen()
+surely_clean = _screen.surely_clean
 """Whether JSON surely holds no secret; says what `is_clean` says."""
+scrub_text = _screen.scrub
+"""Return what `redaction.scrub` returns, of the same arguments; much sooner where a text holds nothing to suspect."""

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llma_core.redaction import is_clean, is_telling, marker, scrub, scrub_member
-from llma_core.screen import automaton, surely_clean
+from llma_core.screen import automaton, scrub_text, surely_clean
 
 # Secrets are put together here, so that nothing that looks for them in repositories finds one.
 MIX = "a1B2c3D4e5F6g7H8"
@@ -628,6 +628,23 @@ def first_look() -> Callable[[bytes], bool]:
 def test_what_the_first_look_lets_pass_is_clean(first_look: Callable[[bytes], bool], data: bytes) -> None:
     assert not first_look(data) or is_clean(data)
     assert surely_clean(data) == is_clean(data)
+
+
+@pytest.fixture(scope="module")
+def busy_screen() -> None:
+    """A program that has looked at more than the megabyte before which there is no first look."""
+    assert surely_clean(b'"' + b"a tree " * 300_000 + b'"')
+
+
+@pytest.mark.usefixtures("busy_screen")
+@given(text=PIECES, padding=st.sampled_from(["", "and more words, " * 5]))
+@example(text="password = swordfish1 \ud800", padding="x" * 64)
+def test_text_is_scrubbed_alike_with_a_first_look(text: str, padding: str) -> None:
+    text = f"{padding}{text}{padding}"
+    found: list[str] = []
+    found_first: list[str] = []
+    assert scrub_text(text, found_first) == scrub(text, found)
+    assert found_first == found
 
 
 @pytest.mark.parametrize(("kind", "secret"), OWN_FORM)

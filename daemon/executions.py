@@ -38,6 +38,8 @@ _log = structlog.get_logger(__name__)
 FOLDER = "executions"
 """Where in the state directory the files are."""
 
+_MOMENT_NS = 2_000_000_000
+"""Longer than any file system's clock takes from one time to the next, in nanoseconds."""
 _MAX_BYTES = 1024 * 1024
 _MAX_FILES = 1000
 _KEPT_SECONDS = 30 * 86_400.0
@@ -162,8 +164,22 @@ class Executions:
         self._all: Mapping[str, Execution] = {}
         self._sessions: Mapping[str, Added] = MappingProxyType({})
         self._over: frozenset[str] = frozenset()
+        self._modified = 0
         self.version = 0
         """Counts how often the files have said anything new."""
+
+    @property
+    def may_be_new(self) -> bool:
+        """Whether `refresh` may find anything new since this was last asked: a command runs, or a file came or went."""
+        if self._folder is None:
+            return False
+        try:
+            modified = self._folder.stat().st_mtime_ns
+        except OSError:
+            modified = 0
+        before, self._modified = self._modified, modified
+        # What came in the same moment as the last change cannot be told from it by its time.
+        return bool(self._known) or modified != before or abs(time.time_ns() - modified) < _MOMENT_NS
 
     def refresh(self) -> bool:
         """Look at the files again, and return whether they say anything new."""

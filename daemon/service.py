@@ -478,6 +478,8 @@ class Service:
 
     def _reopen_owing(self) -> None:
         """Take up sessions that owe a trace, are not in memory and have ended meanwhile."""
+        if not self._owed:
+            return
         running = self._live.running()
         for name in self._owed:
             unit = self._catalog.units.get(name)
@@ -497,7 +499,8 @@ class Service:
         for unit in [self._catalog.units[name] for name in self._young if name in self._catalog.units]:
             self._enqueue(unit)
         self._young.clear()
-        await self._workers.read(self._executions.refresh)
+        if self._executions.may_be_new:
+            await self._workers.read(self._executions.refresh)
         if self._executions.version != self._executions_seen:
             self._executions_seen, ended = self._executions.version, self._executions.ended
             # The command's processes are gone: whatever they wrote is found by this.
@@ -543,6 +546,8 @@ class Service:
         return self._deliveries.refusal()
 
     def _end_sessions(self, now: float) -> None:
+        if not self._active:
+            return
         running = self._live.running()
         for name, active in list(self._active.items()):
             pipeline = active.pipeline

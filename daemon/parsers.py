@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ __all__ = [
     "host",
     "json_object",
     "looks_like_key",
+    "nearest",
     "one_line",
     "patterns",
     "properties",
@@ -305,6 +306,13 @@ def host(value: object, context: Context) -> str:
     name = _INGESTION_HOSTS.get(name, name)
     bracketed = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port not in (None, _DEFAULT_PORTS[parts.scheme]) else "")
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of *names* that *name* may have been meant to be; None if it is like none of them."""
+    import difflib  # noqa: PLC0415 - who makes no mistake has no use for it in memory
+
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
 def _is_ip(name: str) -> bool:

@@ -7,7 +7,6 @@ project, by the `[[project]]` tables of config.toml and the project's own files,
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 import tomllib
@@ -556,8 +555,8 @@ def _by_name(document: Mapping[str, object], label: str, reading: _Reading) -> d
     keys = {key: setting for setting in SETTINGS for key in (setting.key, *setting.aliases)}
     for key, value in document.items():
         if key not in keys:
-            guess = difflib.get_close_matches(_key_of(key), keys, n=1)
-            advice = f"did you mean {guess[0]}?" if guess else f"remove it; `{APP_NAME} config` lists what there is"
+            guess = parsers.nearest(_key_of(key), keys)
+            advice = f"did you mean {guess}?" if guess else f"remove it; `{APP_NAME} config` lists what there is"
             reading.problems.append(f"{label}: unknown setting {parsers.shown(key)}; {advice}")
         elif keys[key].name in values:
             reading.problems.append(
@@ -680,8 +679,8 @@ def _unknown_variables(names: Iterable[str], label: str = "environment") -> Iter
     known = [*(setting.variable for setting in SETTINGS), "POSTHOG_LLMA_PROPERTIES_FILE"]
     for name in sorted(names):
         if name.startswith("POSTHOG_LLMA_") and name not in known:
-            guess = difflib.get_close_matches(name, known, n=1)
-            advice = f"; did you mean {guess[0]}?" if guess else ""
+            guess = parsers.nearest(name, known)
+            advice = f"; did you mean {guess}?" if guess else ""
             yield f"{name[:_MAX_NAME_LENGTH]} ({label}): no such setting{advice}"
 
 

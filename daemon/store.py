@@ -331,6 +331,8 @@ class Store:
         connection.execute("PRAGMA synchronous=FULL")
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("its own check fails")
+        # The check has read every page, and hardly any of them is needed soon.
+        connection.execute("PRAGMA shrink_memory")
         version = self._version(connection)
         if version == 0:
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")

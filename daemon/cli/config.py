@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from daemon import settings
 from daemon.cli.message import say
 from daemon.cli.startup import CONFIGURATION, fail, load_settings, refuse
 from daemon.config_schema import value_type
-from daemon.parsers import folders, looks_like_key, shown
+from daemon.parsers import folders, looks_like_key, nearest, shown
 from daemon.settings import ProjectTable
 
 __all__ = ["allow", "check", "config", "schema", "set_"]
@@ -143,8 +142,8 @@ def _find(name: str) -> settings.Setting:
     }
     if (setting := by_name.get(name) or by_name.get(name.lower().replace("-", "_"))) is not None:
         return setting
-    guess = difflib.get_close_matches(name.lower(), by_name, n=1)
-    advice = f"did you mean {guess[0]}?" if guess else f"`{settings.APP_NAME} config` lists what there is"
+    guess = nearest(name.lower(), by_name)
+    advice = f"did you mean {guess}?" if guess else f"`{settings.APP_NAME} config` lists what there is"
     raise fail(f"{shown(name)} is no setting; {advice}", 2)
 
 

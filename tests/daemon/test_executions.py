@@ -44,6 +44,28 @@ def test_a_session_waits_for_its_command_and_then_says_its_word(tmp_path: Path) 
     assert list((tmp_path / FOLDER).iterdir()) == []
 
 
+def test_a_look_is_worth_it_while_a_command_runs_and_when_one_may_have_come_or_gone(tmp_path: Path) -> None:
+    executions, folder = Executions(tmp_path), tmp_path / FOLDER
+
+    def long_ago(seconds: int) -> None:
+        os.utime(folder, (seconds, seconds))
+
+    assert not Executions(None).may_be_new
+    assert not executions.may_be_new
+    with Notice(tmp_path, {}) as notice:
+        assert executions.may_be_new
+        executions.refresh()
+        long_ago(1)
+        assert [executions.may_be_new for _ in range(3)] == [True] * 3, "it may end at any time"
+        notice.withdraw()
+    executions.refresh()
+    assert executions.may_be_new, "what changed this moment may change again without a sign"
+    long_ago(2)
+    assert [executions.may_be_new for _ in range(3)] == [True, False, False]
+    long_ago(3)
+    assert executions.may_be_new
+
+
 def test_whoever_reads_it_must_be_its_owner(tmp_path: Path) -> None:
     with Notice(tmp_path, {"pr": "1"}) as notice:
         notice.name(["one"])

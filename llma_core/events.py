@@ -799,10 +799,14 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
     properties: dict[str, Any] = msgspec.json.decode(value["properties"], type=dict[str, msgspec.Raw])
     value["properties"] = properties
     content = {key: msgspec.json.decode(properties[key]) for key in _CONTENT if key in properties}
-    low, high, best = 0, len(event.body), None
+    # No string that is longer than all of it may be fits in.
+    low, high, best = 0, limit, None
     while low <= high:
         length = (low + high) // 2
-        properties.update({key: cut_strings(item, length) for key, item in content.items()})
+        # What was tried before goes first: these are the largest things there are.
+        body = None
+        properties.update(dict.fromkeys(content))
+        properties.update((key, cut_strings(item, length)) for key, item in content.items())
         body = msgspec.json.encode(value)
         if len(body) <= limit:
             best, low = body, length + 1

@@ -38,10 +38,13 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     """
     settings = load_settings({"state_dir": state_dir})
     from daemon.sinks.local import events_path
+    from daemon.store import STORE_NAME
 
     folder = events_path(settings.state_dir).parent if local else settings.state_dir
     now = time.time()
     # Nobody expects the local sink to be there all the time.
+    if not (folder / STORE_NAME).exists():
+        raise fail(_nothing(folder, settings.state_dir, local=local))
     condition = _look(folder, () if local else settings.claude_config_dirs, now)
     problems = [problem for problem in condition.problems(now) if condition.running or not local]
     if as_json:
@@ -56,12 +59,21 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
         raise click.exceptions.Exit(1)
 
 
+def _nothing(folder: Path, state_dir: Path, *, local: bool) -> str:
+    from daemon.sinks.local import events_path
+    from daemon.store import STORE_NAME
+
+    run = "run --local" if local else "run"
+    words = f"{folder}: nothing was delivered from here yet; start it with `posthog-llma-daemon {run}`"
+    if not local and (events_path(state_dir).parent / STORE_NAME).exists():
+        words += ", or ask `posthog-llma-daemon status --local` for what goes into the local file"
+    return words
+
+
 def _look(folder: Path, config_dirs: tuple[Path, ...], now: float) -> Condition:
     from daemon.condition import condition_of
     from daemon.store import Store, StoreError
 
-    if not (folder / "state.db").exists():
-        raise fail(f"{folder}: nothing was delivered from here yet; start it with `posthog-llma-daemon run`")
     try:
         store = Store(folder, read_only=True)
     except StoreError as error:

@@ -167,4 +167,6 @@ async def test_the_local_sink_has_a_status_of_its_own(workspace: Workspace) -> N
     local = json.loads((await verb(workspace, "status", "--local", "--json")).stdout)
     assert local["sent"] > 50
     assert local["healthy"], "nobody expects it to run all the time"
-    assert (await verb(workspace, "status")).status == 1
+    other = await verb(workspace, "status")
+    assert other.status == 1
+    assert "status --local" in other.stderr

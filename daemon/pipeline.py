@@ -12,7 +12,7 @@ by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -479,12 +479,15 @@ class Pipeline:
 
     # ------------------------------------------------------------------ lines to spans
 
-    def _lines(self, path: str, lines: Sequence[Line], progress: Progress, now: float) -> None:
+    def _lines(self, path: str, lines: list[Line], progress: Progress, now: float) -> None:
         if not lines:
             return
         ends = progress.ends.setdefault(path, [])
         committed, agent = self.tails[path].committed, self.unit.agents.get(path)
-        for line in lines:
+        # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
+        lines.reverse()
+        while lines:
+            line = lines.pop()
             data, end = line.data, line.end
             ends.append((end, self._before(path, line)))
             progress.lines += 1

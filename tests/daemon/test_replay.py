@@ -117,7 +117,8 @@ class Schedule:
     def rewrite(self) -> None:
         """Put a line in front of all others, so that every line stands elsewhere."""
         name = self._written()
-        if name is not None:
+        # Behind another line a part of the first one does not tell any more which log it is.
+        if name is not None and self.sizes[name] > self.history.logs[name].find(b"\n"):
             self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
             self.rig.rewrite(name, self._bytes(name))
 

@@ -28,7 +28,7 @@ from daemon.project_settings import UNRESTRAINED, Restraint
 from daemon.routing import Route, Routing, Ruling
 from daemon.sieve import Sieve
 from daemon.store import FrozenRoute, Owed, Settled
-from daemon.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, open_log, unknown
+from daemon.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, digest, open_log, unknown
 from llma_core import events
 from llma_core.claude_code.records import (
     AssistantRecord,
@@ -699,11 +699,17 @@ class Pipeline:
             repository=self._routing.repository(span.context.cwd),
             name=identity,
         )
-        self._claims.take(identity, self.unit.name, None)
+        # One that was accepted before what it tells of: nothing has come since, and the receiver has it already.
+        mark = digest(event.body)
+        before = self._claims.owner(f"{trace}|{ending - 1}")
+        is_known = before is not None and before[1] == mark
+        self._claims.take(identity, self.unit.name, mark)
         self._owed.discard((trace, ending))
-        settled = Settled(identity=identity, unit=self.unit.name)
         return Emission(
-            settled=settled, event=event, rest=None, pays=Owed(trace=trace, ending=ending, unit=self.unit.name)
+            settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
+            event=None if is_known else event,
+            rest=None,
+            pays=Owed(trace=trace, ending=ending, unit=self.unit.name),
         )
 
     def attribution(self) -> Attribution:

@@ -442,6 +442,19 @@ def test_a_trace_on_its_way_at_a_crash_is_sent_again(rig: Rig) -> None:
     check_all_received(rig, rig.reference())
 
 
+def test_a_trace_that_was_accepted_before_what_it_tells_of_is_not_sent_again_for_that(rig: Rig) -> None:
+    """Two requests are on their way at once, and only the later one is taken before the daemon ends."""
+    write(rig, conversation())
+    rig.end()
+    assert rig.in_flight[-1].name == "$ai_trace"
+    rig.acknowledge([len(rig.in_flight) - 1])
+    rig.crash()
+    rig.finish()
+    assert set(counts(rig).values()) == {1}
+    check_all_received(rig, rig.reference())
+    assert rig.store.owed() == []
+
+
 def test_a_session_that_owes_only_its_trace_is_read_again_for_it(rig: Rig) -> None:
     log = conversation()
     write(rig, log)

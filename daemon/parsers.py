@@ -69,6 +69,7 @@ _MAX_PURPOSE_LENGTH = 200
 # Both may come with a repository; these go into every event, and are compared with every folder.
 _MAX_PROPERTIES_BYTES = 16 * 1024
 _MAX_PATTERNS_LENGTH = 16 * 1024
+_QUOTES = ('"', "'", '["', "['")
 _PROPERTIES_ADVICE = 'set a JSON object such as {"team": "web"}'
 # Below this a cut text says nothing and its marker is longer than what is kept.
 _MIN_ATTRIBUTE_LENGTH = 100
@@ -253,6 +254,9 @@ def _list(value: object, separators: str) -> list[str]:
 def patterns(value: object, _: Context) -> tuple[str, ...]:
     """Read patterns of folders: a list, or text with commas or line ends between them."""
     found = tuple(_list(value, ",\n"))
+    if quoted := next((pattern for pattern in found if pattern.startswith(_QUOTES)), None):
+        # A list of JSON or TOML as text would name no folder, and exclude none.
+        raise ValueError(f"{shown(quoted)} has quotes around it; write folders without, and commas between them")
     if sum(map(len, found)) > _MAX_PATTERNS_LENGTH:
         raise ValueError(f"holds more than {_MAX_PATTERNS_LENGTH} characters; set fewer or shorter patterns")
     return found

@@ -544,7 +544,7 @@ def _read_config(path: Path, reading: _Reading) -> tuple[_Source, list[_Table]]:
             reading.problems.append(f"{path}: cannot be looked at ({error.strerror}); give it back and try again")
         else:
             if open_to_others:
-                fix = f"chmod 600 {shlex.quote(str(path))}"
+                fix = f"`chmod 600 {shlex.quote(str(path))}`"
                 reading.problems.append(f"{path}: holds a key and can be read by other users; run {fix}")
     return _Source(label=str(path), values=values, is_config=True), tables
 
@@ -670,7 +670,9 @@ def _read_claude_settings(folders: Iterable[Path], reading: _Reading) -> Iterato
             reading.problems.append(f"{error.path}: {error.reason}; correct the file, Claude Code reads it too")
         else:
             values = {s.name: block[s.variable] for s in SETTINGS if s.in_claude_settings and s.variable in block}
-            yield _Source(label=str(folder / "settings.json"), values=values)
+            label = str(folder / "settings.json")
+            reading.warnings.extend(_unknown_variables(block, label))
+            yield _Source(label=label, values=values)
 
 
 def _unknown_variables(names: Iterable[str], label: str = "environment") -> Iterator[str]:

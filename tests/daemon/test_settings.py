@@ -358,7 +358,7 @@ def test_what_is_no_list_of_tables_is_one_line(user: User, content: str) -> None
 def test_a_table_with_a_key_in_a_file_that_others_can_read_is_refused(user: User) -> None:
     user.write_config('[[project]]\npath = "~/x"\napi_key = "phc_of_x"', mode=0o644)
 
-    assert "holds a key and can be read by other users; run chmod 600" in user.problem()
+    assert "holds a key and can be read by other users; run `chmod 600 " in user.problem()
 
 
 def test_a_table_that_gives_both_is_enough_to_start(user: User) -> None:
@@ -390,7 +390,7 @@ def test_a_file_with_a_key_is_for_its_owner_only(user: User, mode: int) -> None:
     user.write_config(f'api_key = "{KEY}"', mode)
 
     assert user.problem() == (
-        f"{user.config_file}: holds a key and can be read by other users; run chmod 600 {user.config_file}"
+        f"{user.config_file}: holds a key and can be read by other users; run `chmod 600 {user.config_file}`"
     )
 
 
@@ -658,6 +658,12 @@ def test_patterns_are_separated_by_commas_and_line_ends(user: User) -> None:
     assert "NUL" in user.problem(include=["a\0b"])
 
 
+@pytest.mark.parametrize("text", ['["~/work", "~/private"]', "['~/work']", '"~/private"', "~/work,'~/private'"])
+def test_a_pattern_with_quotes_around_it_would_name_no_folder(user: User, text: str) -> None:
+    assert "has quotes around it" in user.problem({"POSTHOG_LLMA_EXCLUDE": text})
+    assert user.load({"POSTHOG_LLMA_EXCLUDE": "app/[id], /o'neill"}).exclude == ("app/[id]", "/o'neill")
+
+
 def test_folders_are_absolute(user: User) -> None:
     assert user.load({"POSTHOG_LLMA_STATE_DIR": "~/s:t"}).state_dir == user.home / "s:t"
     assert user.load({"POSTHOG_LLMA_STATE_DIR": "~"}).state_dir == user.home
@@ -705,6 +711,10 @@ def test_a_misspelled_variable_is_a_warning(user: User) -> None:
     assert user.load(environ).warnings == (
         "POSTHOG_LLMA_PRIVACY_MOD (environment): no such setting; did you mean POSTHOG_LLMA_PRIVACY_MODE?",
         "POSTHOG_LLMA_QQQQQQQQQQQQQQQQQQQQQQQQQQ (environment): no such setting",
+    )
+    path = user.write_claude_settings({"POSTHOG_LLMA_CONTNET": "metadata"})
+    assert user.load().warnings == (
+        f"POSTHOG_LLMA_CONTNET ({path}): no such setting; did you mean POSTHOG_LLMA_CONTENT?",
     )
 
 

@@ -7,10 +7,10 @@ import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable, Table
 
 from daemon import claude_settings, settings
 from daemon.private_file import write_private
@@ -18,7 +18,7 @@ from daemon.settings import ConfigError, Setting, Settings
 
 __all__ = ["Value", "open_key", "read", "tried", "update"]
 
-Value = str | bool | int | float | list[str] | dict[str, Any]
+Value = str | bool | int | float | list[str] | dict[str, str | float]
 """What TOML can hold of a setting."""
 
 _READABLE_BY_OTHERS = 0o044
@@ -33,7 +33,7 @@ def open_key(path: Path) -> str | None:
     if "api_key" not in _flat(read(path)):
         return None
     if path.stat().st_mode & _READABLE_BY_OTHERS:
-        return f"{path}: holds a key and can be read by other users; run chmod 600 {shlex.quote(str(path))}"
+        return f"{path}: holds a key and can be read by other users; run `chmod 600 {shlex.quote(str(path))}`"
     return None
 
 
@@ -74,7 +74,7 @@ def tried(path: Path, values: Mapping[Setting, Value]) -> Settings:
             setting.
         OSError: the system refuses to let the trial be written beside it.
     """
-    return _read_as_daemon(path, _with(path, values))
+    return _read_as_daemon(path, values)[0]
 
 
 def update(path: Path, values: Mapping[Setting, Value]) -> None:
@@ -86,9 +86,7 @@ def update(path: Path, values: Mapping[Setting, Value]) -> None:
         ConfigError: as by `tried`; then nothing is written.
         OSError: the system refuses; then nothing is written.
     """
-    data = _with(path, values)
-    _read_as_daemon(path, data)
-    write_private(path, data)
+    write_private(path, _read_as_daemon(path, values)[1])
 
 
 def _with(path: Path, values: Mapping[Setting, Value]) -> bytes:
@@ -102,18 +100,33 @@ def _with(path: Path, values: Mapping[Setting, Value]) -> bytes:
         names = (setting.key, *setting.aliases)
         # A short name is what people read; one that stands there already is kept.
         key = next((name for name in names if name in document), names[-1])
-        document[key] = value
+        if isinstance(document.get(key), Table):
+            del document[key]
+        # A table of its own would take in every line that is written below it.
+        document[key] = _on_one_line(value) if isinstance(value, dict) else value
     return tomlkit.dumps(document).encode()
 
 
-def _read_as_daemon(path: Path, data: bytes) -> Settings:
-    """Return what the daemon would make of *data* at *path*, or raise what it would say."""
+def _on_one_line(table: Mapping[str, str | float]) -> InlineTable:
+    inline = tomlkit.inline_table()
+    inline.update(table)
+    return inline
+
+
+def _read_as_daemon(path: Path, values: Mapping[Setting, Value]) -> tuple[Settings, bytes]:
+    """Return what the daemon would make of *values* at *path*, and the file with them; or raise what it would say."""
+    data = _with(path, values)
     trial = path.with_name(f".{path.name}.{os.getpid()}")
     write_private(trial, data)
     try:
         # Without an environment and with a home that has nothing in it: what other places say is not its fault.
-        return settings.load({}, {}, config_file=trial, home=trial)
+        return settings.load({}, {}, config_file=trial, home=trial), data
     except ConfigError as error:
-        raise ConfigError(problem.replace(str(trial), str(path)) for problem in error.problems) from None
+        problems = [problem.replace(str(trial), str(path)) for problem in error.problems]
+        # What is to be written stands nowhere yet.
+        for setting in values:
+            there = f"{setting.variable} ({path}): "
+            problems = [problem.replace(there, f"{setting.variable}: ") for problem in problems]
+        raise ConfigError(problems) from None
     finally:
         trial.unlink()

@@ -119,8 +119,9 @@ def set_(name: str, value: str) -> None:
     except settings.ConfigError as error:
         raise refuse(error) from None
     except OSError as error:
-        raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
-    say(f"written: {setting.key} in {path}")
+        why = (error.strerror or str(error)).lower()
+        raise fail(f"{path} cannot be written ({why}); put that right and try again") from None
+    say(f"written: {path} ({setting.variable})")
     _say_what_overrules(setting, path)
     say(f"next: `{settings.APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
 
@@ -162,7 +163,11 @@ def _plain_value(setting: settings.Setting, value: str) -> Any:
                 document = json.loads(value)
             except (ValueError, RecursionError):
                 return value
-            return document if isinstance(document, dict) else value
+            # TOML has no null and nests less deep: what is no plain table stays the text that it is.
+            plain = isinstance(document, dict) and all(
+                isinstance(each, str | int | float) for each in document.values()
+            )
+            return document if plain else value
     return value
 
 

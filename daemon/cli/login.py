@@ -53,10 +53,12 @@ def login(*, host: str | None, key_stdin: bool, enable: bool | None, allow_custo
         config_files.update(path, values)
     except ConfigError as error:
         refused = refuse(error)
-        say("nothing is written", err=True)
+        custom = any(_SETTINGS["allow_custom_host"].variable in problem for problem in error.problems)
+        say("nothing is written" + ("; --allow-custom-host is for a host of your own" if custom else ""), err=True)
         raise refused from None
     except OSError as error:
-        raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+        why = (error.strerror or str(error)).lower()
+        raise fail(f"{path} cannot be written ({why}); put that right and try again") from None
     say(f"written: {path} ({', '.join(setting.variable for setting in values)}), for your eyes only")
     _say_what_is_next(trial)
 
@@ -109,7 +111,7 @@ def _say_what_is_next(trial: Settings) -> None:
     if trial.enabled:
         say(f"next: `{APP_NAME} install`, or `{APP_NAME} restart` where the service is installed")
     else:
-        say(f"nothing is sent yet: `{APP_NAME} login --enable`, or enabled = true in that file, allows it")
+        say(f"nothing is sent yet: `{APP_NAME} config set enabled true` allows it")
 
 
 def _differs(name: str, trial: Settings) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_what_stands_there_is_kept(tmp_path: Path) -> None:
     assert dict(found.custom_properties) == {"team": "web"}
 
 
+def test_custom_properties_take_in_no_line_that_is_written_below(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    for before in (
+        "",
+        '[custom_properties]\nteam = "web"\n',
+        'custom_properties = {team = "web"}\nhost = "eu.posthog.com"\n',
+    ):
+        path.write_text(f'{before}[[project]]\npath = "~/a"\n')
+        config_file.update(path, {SETTINGS["custom_properties"]: {"a b": "x\ny", "level": 3, "beta": True}})
+        first = path.read_text().splitlines()[0]
+        assert tomllib.loads(f'{first}\ncontent = "metadata"')["content"] == "metadata"
+        found = load(path)
+        assert dict(found.custom_properties) == {"a b": "x\ny", "level": 3, "beta": True}
+        assert [dict(table.values) for table in found.projects] == [{}]
+
+
 def test_doing_it_again_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     update(path, api_key=KEY, enabled=True)
@@ -65,7 +82,7 @@ def test_a_value_that_is_none_is_not_written(tmp_path: Path, name: str, value: s
         update(path, **{name: value})
     [problem] = caught.value.problems
     assert word in problem
-    assert str(path) in problem
+    assert str(path) not in problem, "it does not stand there"
     assert "personal" not in value or "phx_personal" not in problem
     assert path.read_text() == "cc_enabled = true\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]

@@ -44,6 +44,7 @@ async def test_a_setting_is_written_and_all_else_stays(workspace: Workspace, con
     done = await verb(workspace, "config", "set", "content", "Metadata")
     assert (done.status, done.stderr) == (0, "")
     assert str(config_file) in done.stdout
+    assert "POSTHOG_LLMA_CONTENT" in done.stdout
     assert "restart" in done.stdout
     assert written(config_file)["content"] == "Metadata"
     assert written(config_file)["project"] == [{"path": "~/a", "content": "full"}]
@@ -66,6 +67,8 @@ async def test_a_setting_is_written_and_all_else_stays(workspace: Workspace, con
         ("session_timeout", "1.5", 1.5),
         ("exclude", "~/a, /srv/b", ["~/a", "/srv/b"]),
         ("custom_properties", '{"team": "web", "level": 3}', {"team": "web", "level": 3}),
+        ("custom_properties", '{"team": null}', '{"team": null}'),
+        ("custom_properties", '{"team": {"name": "web"}}', '{"team": {"name": "web"}}'),
         ("distinct_id", "ada@example.com", "ada@example.com"),
     ],
 )
@@ -85,6 +88,8 @@ async def test_values_are_written_as_what_they_are(
         ("content", "some", 78, ("POSTHOG_LLMA_CONTENT", "metadata")),
         ("enabled", "perhaps", 78, ("POSTHOG_LLMA_CC_ENABLED",)),
         ("custom_properties", "{", 78, ("JSON",)),
+        ("custom_properties", '{"a":' * 5000 + "1" + "}" * 5000, 78, ("JSON",)),
+        ("exclude", '["~/a", "~/b"]', 78, ("POSTHOG_LLMA_EXCLUDE", "quotes")),
         ("host", "https://example.com", 78, ("POSTHOG_LLMA_ALLOW_CUSTOM_HOST",)),
         ("api_key", OTHER_KEY, 2, ("login",)),
         ("distinct_id", OTHER_KEY, 2, ("login",)),
@@ -98,6 +103,7 @@ async def test_what_cannot_be_set_is_refused_and_nothing_is_written(
     assert len(ended.errors) == 1
     for word in words:
         assert word in ended.errors[0]
+    assert str(config_file) not in ended.errors[0], "it does not stand there"
     assert OTHER_KEY not in ended.stdout + ended.stderr
     assert not written(config_file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import stat
 import sys
 from pathlib import Path
@@ -59,6 +60,9 @@ async def test_without_the_users_word_nothing_is_enabled(workspace: Workspace) -
         ended = await login(workspace, "--host", server.url)
     assert "nothing is sent yet" in ended.stdout
     assert "enabled" not in config(workspace).read_text()
+    [words] = re.findall(r"`posthog-llma-daemon (config [^`]+)`", ended.stdout)
+    assert (await verb(workspace, *words.split())).status == 0
+    assert config(workspace).read_text().endswith("enabled = true\n")
 
 
 async def test_a_key_that_posthog_does_not_know_is_not_written(workspace: Workspace) -> None:
@@ -103,6 +107,8 @@ async def test_what_cannot_be_used_is_not_even_tried(workspace: Workspace, key: 
     ended = await login(workspace, "--host", host, key=key)
     assert ended.status == 78
     assert word in ended.errors[0]
+    assert str(config(workspace)) not in ended.errors[0], "it does not stand there"
+    assert ("--allow-custom-host" in ended.stderr) == (host == "https://example.com")
     assert not config(workspace).exists()
 
 

@@ -38,7 +38,7 @@ __all__ = ["install"]
 @click.option("--linger", is_flag=True, help="Run also while you are not logged in (systemd).")
 @click.option(
     "--program",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=False),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, executable=True),
     help="Executable that the service runs.  [default: this one]",
 )
 def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) -> None:
@@ -155,7 +155,7 @@ def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables
         places.setdefault(config_file if each.setting is not None else variables, []).append(each.variable)
     for place, names in places.items():
         say(
-            f"set in this shell, and the service will not see it: {', '.join(names)}; it belongs into {place}", err=True
+            f"the service does not see what only this shell sets: {', '.join(names)}; it can stand in {place}", err=True
         )
     if yes:
         return True
@@ -175,7 +175,7 @@ def _write(missing: Sequence[Missing], config_file: Path, variables: Path) -> No
             config_files.update(config_file, values)
         except OSError as error:
             raise ConfigError(
-                [f"{config_file}: cannot be written ({(error.strerror or str(error)).lower()})"]
+                [f"{config_file}: cannot be written ({(error.strerror or str(error)).lower()}); put that right"]
             ) from None
         tell(f"written: {config_file} ({', '.join(setting.variable for setting in values)})")
     if others:

@@ -65,6 +65,15 @@ async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
     assert stat.S_IMODE(state.stat().st_mode) == 0o700, "a folder to write to has to be there before the service"
 
 
+async def test_what_cannot_be_run_is_not_installed(managers: Managers) -> None:
+    configure(managers)
+    managers.program.chmod(0o644)
+    ended = await install(managers)
+    assert ended.status == 2
+    assert f"'{managers.program}' is not executable" in ended.stderr
+    assert not managers.unit.exists()
+
+
 async def test_the_plugins_status_file_is_made_and_may_be_written(managers: Managers) -> None:
     configure(managers, "plugin_status_file = true\n")
     path = managers.workspace.config / "posthog-llma-status.json"
@@ -198,7 +207,7 @@ async def test_what_was_never_set_up_is_not_installed(managers: Managers) -> Non
 async def test_what_only_this_shell_knows_is_named_and_not_written_without_a_word(managers: Managers) -> None:
     ended = await install(managers, HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
     assert ended.status == 78
-    named = [line for line in ended.stderr.splitlines() if line.startswith("set in this shell")]
+    named = [line for line in ended.stderr.splitlines() if line.startswith("the service does not see")]
     assert len(named) == 2, "a line for each file that they belong into"
     for word in ("POSTHOG_API_KEY", "POSTHOG_LLMA_CC_ENABLED", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY"):
         assert word in ended.stderr

@@ -113,13 +113,14 @@ class Condition:
     endangered: tuple[Endangered, ...]
     set_aside: tuple[Rejected, ...]
 
-    def problems(self, now: float) -> Iterator[Problem]:
+    def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
         """Yield what is wrong, with what to do.
 
         Args:
             now: seconds since the epoch.
+            expected: whether the daemon should be running.
         """
-        if not self.running:
+        if not self.running and expected:
             yield Problem(
                 level="fail",
                 message="the daemon is not running",

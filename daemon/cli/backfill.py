@@ -231,7 +231,10 @@ class _Job:
         if found.unreadable:
             say(f"warning: {_number(found.unreadable, 'session')} could not be read", err=True)
         if not found.events:
-            self.say_nothing()
+            if found.waiting or found.unreadable:
+                say("nothing to send until that is put right")
+            else:
+                self.say_nothing()
             return
         tokens = {
             "input": found.input_tokens,
@@ -442,7 +445,7 @@ class _Job:
             click.echo(json.dumps(_result(headway, settled=settled), indent=2))
         else:
             refused = f", {headway.refused:,} set aside" if headway.refused else ""
-            say(f"{headway.sent:,} events sent{refused}")
+            say(f"{_number(headway.sent, 'event')} sent{refused}")
         if settled:
             return
         if settled is None:
@@ -463,7 +466,8 @@ def _show(meter: Meter, headway: Headway, waiting: str | None = None) -> None:
 
 
 def _far(headway: Headway) -> str:
-    return f"{headway.sessions_done:,} of {_number(headway.sessions, 'session')} read, {headway.sent:,} events sent"
+    sent = f"{_number(headway.sent, 'event')} sent"
+    return f"{headway.sessions_done:,} of {_number(headway.sessions, 'session')} read, {sent}"
 
 
 def _number(count: int, noun: str) -> str:

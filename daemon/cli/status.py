@@ -42,11 +42,11 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
 
     folder = events_path(settings.state_dir).parent if local else settings.state_dir
     now = time.time()
-    # Nobody expects the local sink to be there all the time.
     if not (folder / STORE_NAME).exists():
         raise fail(_nothing(folder, settings.state_dir, local=local))
     condition = _look(folder, () if local else settings.claude_config_dirs, now)
-    problems = [problem for problem in condition.problems(now) if condition.running or not local]
+    # Nobody expects the local sink to be there all the time.
+    problems = list(condition.problems(now, expected=not local))
     if as_json:
         click.echo(json.dumps(_document(condition, problems), indent=2, ensure_ascii=False))
     elif rejected:
@@ -135,7 +135,7 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
     for problem in problems:
         yield ""
         mark = "!!" if problem.level == "fail" else "! "
-        yield from textwrap.wrap(problem.message, _WIDTH, initial_indent=f"{mark} ", subsequent_indent="   ")
+        yield from _wrapped(problem.message, first=f"{mark} ", then="   ")
         yield from _wrapped(problem.hint, first="   -> ", then="      ")
     if not problems:
         yield ""

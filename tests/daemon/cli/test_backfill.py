@@ -133,6 +133,16 @@ async def test_a_dry_run_counts_what_would_be_sent_and_sends_nothing(
     assert (await verb(workspace, "backfill", "--dry-run", env=env)).stdout.startswith("nothing to send")
 
 
+async def test_where_everything_waits_it_is_not_said_to_have_been_sent(workspace: Workspace) -> None:
+    settings = workspace.work / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text("{")
+    put_logs(workspace, dated("one", "2026-07-01", str(workspace.work)).files())
+    said = await verb(workspace, "backfill", "--dry-run")
+    assert said.stdout == "nothing to send until that is put right\n"
+    assert f"1 session would wait: {settings}" in said.stderr
+
+
 async def test_a_dry_run_needs_no_key(workspace: Workspace) -> None:
     put_logs(workspace, tree())
     said = await verb(workspace, "backfill", "--dry-run", "--json")
@@ -257,7 +267,7 @@ async def test_what_a_running_session_has_open_is_left_open(workspace: Workspace
     said = await verb(workspace, "backfill", "--dry-run", env=env)
     assert "events:   1\n" in said.stdout
     assert "note: 1 session running now" in said.stderr
-    assert (await verb(workspace, "backfill", "--yes", env=env)).stdout == "1 events sent\n"
+    assert (await verb(workspace, "backfill", "--yes", env=env)).stdout == "1 event sent\n"
 
 
 # ---------------------------------------------------------------------- by a running daemon

@@ -167,6 +167,23 @@ async def test_the_local_sink_has_a_status_of_its_own(workspace: Workspace) -> N
     local = json.loads((await verb(workspace, "status", "--local", "--json")).stdout)
     assert local["sent"] > 50
     assert local["healthy"], "nobody expects it to run all the time"
+    assert local["problems"] == []
     other = await verb(workspace, "status")
     assert other.status == 1
     assert "status --local" in other.stderr
+
+
+async def test_what_waits_for_the_local_sink_is_told_of_while_nothing_runs(workspace: Workspace) -> None:
+    settings = workspace.work / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text("{")
+    log = LogBuilder(session_id("waiting"), cwd=str(workspace.work))
+    log.prompt("hello")
+    log.answer(text("hello"), id="msg_a")
+    put_logs(workspace, log.files())
+    assert (await verb(workspace, "run", "--local", "--once")).status == 1
+    said = await verb(workspace, "status", "--local")
+    assert said.status == 0
+    assert "1 session waiting for you" in said.stdout
+    assert str(settings) in said.stdout
+    assert "All is well" not in said.stdout

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["traces"]
 
-_NONE_YET = "no local events yet; run `posthog-llma-daemon run --local` first"
+_NONE_YET = (
+    "no local events yet; `posthog-llma-daemon run --local` follows sessions from now on, with --from-start those that "
+    "are there, too"
+)
 
 
 @click.command("traces")

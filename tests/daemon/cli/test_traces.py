@@ -26,6 +26,15 @@ def run(state_dir: Path, *arguments: str) -> Result:
     return CliRunner().invoke(traces, ["--state-dir", str(state_dir), *arguments], catch_exceptions=False)
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of whoever runs the tests are not looked at."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for name in ("POSTHOG_HOST", "POSTHOG_LLMA_STATE_DIR", "CLAUDE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
     keep(
@@ -108,6 +117,7 @@ def test_without_local_events_it_says_what_to_run(tmp_path: Path) -> None:
         result = run(state_dir)
         assert result.exit_code == 1
         assert "posthog-llma-daemon run --local" in result.stderr
+        assert "--from-start" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "none").exists()
 

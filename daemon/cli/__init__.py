@@ -56,6 +56,16 @@ class _Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from daemon.parsers import nearest, shown
+
+            guess = nearest(args[0], _VERBS)
+            ctx.fail(f"there is no command {shown(args[0])}" + (f"; did you mean {guess}?" if guess else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):

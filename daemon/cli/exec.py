@@ -18,7 +18,7 @@ import click
 from daemon import parsers
 from daemon import settings as settings_module
 from daemon.cli.message import say
-from daemon.cli.startup import build_service, capture_sinks, fail, set_up_logs
+from daemon.cli.startup import LOG_LEVELS, build_service, capture_sinks, fail, set_up_logs
 from daemon.descendants import Descendants
 from daemon.executions import Notice
 from daemon.foreground import ForegroundCommand, NotStartedError
@@ -85,7 +85,13 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     callback=_finite,
     help="Seconds to go on delivering after the command has ended.",
 )
-@click.option("--log-level", default="critical", show_default=True, help="Least level that is logged, to stderr.")
+@click.option(
+    "--log-level",
+    type=LOG_LEVELS,
+    default="critical",
+    show_default=True,
+    help="Least level that is logged, to stderr.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def exec(  # noqa: A001 - the verb's name; nothing here wants the builtin
@@ -115,20 +121,13 @@ def _warn(line: str) -> None:
 
 
 def _settings(log_level: str) -> Settings | None:
-    """Read the settings; None, after a warning, where nothing can be sent by them.
-
-    Raises:
-        click.exceptions.Exit: with 2: there is no such log level.
-    """
+    """Read the settings; None, after a warning, where nothing can be sent by them."""
     try:
         settings = settings_module.load({}, os.environ)
     except ConfigError as error:
         _warn(f"{'; '.join(error.problems)}; nothing of the command's sessions is sent")
         return None
-    try:
-        set_up_logs(settings, log_format=None, log_level=log_level)
-    except ValueError as error:
-        raise fail(f"--log-level: {error}", 2) from None
+    set_up_logs(settings, log_format=None, log_level=log_level)
     for warning in settings.warnings:
         _warn(warning)
     if settings.opt_out:

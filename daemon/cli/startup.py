@@ -35,6 +35,7 @@ from llma_core.events import CaptureEvent
 
 __all__ = [
     "CONFIGURATION",
+    "LOG_LEVELS",
     "build_service",
     "capture_sinks",
     "config_errors",
@@ -65,11 +66,15 @@ def refuse(error: ConfigError) -> click.exceptions.Exit:
     return click.exceptions.Exit(CONFIGURATION)
 
 
+LOG_LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
+"""What `--log-level` takes."""
+
+
 def log_options(command: _Command) -> _Command:
     """Add the options that say how to log."""
-    command = click.option("--log-level", default="info", show_default=True, help="Least level that is logged.")(
-        command
-    )
+    command = click.option(
+        "--log-level", type=LOG_LEVELS, default="info", show_default=True, help="Least level that is logged."
+    )(command)
     formats = click.Choice(["console", "json"])
     return click.option("--log-format", type=formats, help="How to log.  [default: json, on a terminal console]")(
         command
@@ -97,21 +102,14 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
     """
     with config_errors():
         settings = settings_module.load(flags, os.environ)
-    try:
-        set_up_logs(settings, log_format=log_format, log_level=log_level)
-    except ValueError as error:
-        raise fail(f"--log-level: {error}", 2) from None
+    set_up_logs(settings, log_format=log_format, log_level=log_level)
     for warning in settings.warnings:
         say(f"warning: {warning}", err=True)
     return settings
 
 
 def set_up_logs(settings: Settings, *, log_format: str | None, log_level: str) -> None:
-    """Set logging up, or up again: no key of *settings* will be in a line.
-
-    Raises:
-        ValueError: there is no such level.
-    """
+    """Set logging up, or up again: no key of *settings* will be in a line."""
     secrets = [key for _, key in settings.pairs()]
     logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
 

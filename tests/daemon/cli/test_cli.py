@@ -85,6 +85,20 @@ async def test_bad_usage_exits_with_2(workspace: Workspace, arguments: tuple[str
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("stauts",), "there is no command 'stauts'; did you mean status?"),
+        (("qqqq",), "there is no command 'qqqq'\n"),
+        (("run", "--log-level", "loud"), "'debug'"),
+    ],
+)
+async def test_a_mistake_is_answered_with_what_there_is(
+    workspace: Workspace, arguments: tuple[str, ...], words: str
+) -> None:
+    assert words in (await verb(workspace, *arguments)).stderr
+
+
 # ---------------------------------------------------------------------- configuration
 
 

@@ -31,9 +31,7 @@ from daemon.store import FrozenRoute, Owed, Settled
 from daemon.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, digest, open_log, unknown
 from llma_core import events
 from llma_core.claude_code.records import (
-    AssistantRecord,
     UnknownRecord,
-    blocks,
     decode,
     decode_meta,
     glance,
@@ -52,9 +50,7 @@ from llma_core.spans import (
     Span,
     ToolCall,
     Trace,
-    mark_of,
     same_message,
-    settled_name,
 )
 
 __all__ = ["Claims", "Emission", "Owners", "Pipeline", "Progress", "Replaced"]
@@ -304,6 +300,7 @@ class Pipeline:
         self._accumulator = SessionAccumulator(
             unit.session,
             copied=self._copied,
+            opened=self._met,
             settle=SETTLE_SECONDS if settle is None else settle,
             quiet=QUIET_SECONDS if quiet is None else quiet,
             whole_inputs=self._whole_inputs,
@@ -483,7 +480,7 @@ class Pipeline:
         if not lines:
             return
         ends = progress.ends.setdefault(path, [])
-        committed, agent = self.tails[path].committed, self.unit.agents.get(path)
+        agent = self.unit.agents.get(path)
         # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
         lines.reverse()
         while lines:
@@ -505,8 +502,6 @@ class Pipeline:
                 continue
             if isinstance(record, UnknownRecord):
                 self._note_unknown(record.type)
-            elif isinstance(record, AssistantRecord) and end > committed:
-                self._meet(record)
             rest = Rest(file=path, start=line.start, end=end)
             if spans := self._accumulator.feed(record, rest, agent=agent, now=now):
                 self._admit(spans, progress)
@@ -520,15 +515,6 @@ class Pipeline:
         ending = b"" if data is None else (self._endings.get(path, b"") + data + b"\n")[-TAIL_BYTES:]
         self._endings[path] = ending
         return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
-
-    def _meet(self, record: AssistantRecord) -> None:
-        message = record.message
-        if message is not None and message.id is not None:
-            identity = settled_name("gen", message.id)
-            if self._claims.met(identity) is None:
-                first = next(iter(blocks(message.content)), None)
-                mark = mark_of(record.uuid, record.timestamp, first.raw if first is not None else b"")
-                self._claims.meet(identity, self.unit.name, mark)
 
     def _note_unknown(self, kind: str) -> None:
         """Tell of each unknown type once; a name that is none could be content."""
@@ -567,6 +553,10 @@ class Pipeline:
                 self._admit(self._accumulator.link(agent, said, now=now), progress)
 
     # ------------------------------------------------------------------ spans to emissions
+
+    def _met(self, identity: str, mark: bytes, rest: Rest) -> None:
+        if rest.end > self.tails[rest.file].committed:
+            self._claims.meet(identity, self.unit.name, mark)
 
     def _copied(self, identity: str, mark: bytes | None, at: int | None) -> bool:
         """Whether another session wrote this first."""
@@ -726,6 +716,8 @@ class Pipeline:
                 self.frozen = self._routing.freeze(self._opening(), ruling, self.frozen)
             self._route = route
             attribution = self._routing.attribution(self.frozen, ruling)
+            if attribution.grouping == "session":
+                self._accumulator.forget_turns()
             self._attribution = replace(attribution, properties={**attribution.properties, **self._added().properties})
         return self._attribution
 

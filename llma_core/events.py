@@ -15,14 +15,15 @@ from typing import Any, Literal, assert_never
 import msgspec
 
 from llma_core import __version__, identifiers, verbatim
+from llma_core.cut import beginnings, cut_strings
 from llma_core.privacy import (
     NAME_CHARACTERS,
     Change,
     ContentLevel,
+    Logged,
     Policy,
     TraceName,
     characters,
-    cut_strings,
     released_words,
 )
 from llma_core.screen import surely_clean
@@ -654,7 +655,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         "$ai_error": span.error if policy.conversation else None,
         "$ai_error_type": span.error_type,
         "$ai_input_state": span.prompt if policy.conversation else None,
-        "$ai_output_state": span.answer if policy.conversation else None,
+        "$ai_output_state": policy.words(span.answer),
         "claude_code_generations": span.generations,
         "claude_code_tool_calls": span.tool_calls,
         "claude_code_subagents": span.subagents,
@@ -727,8 +728,13 @@ def _as_logged(
     said, shared = _shared(span.context, attribution, repository)
     if own is None or not _OWN_NAMES.isdisjoint(said):
         return None
-    event = _Whole(event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=timestamp, properties=own)
-    body = b"".join((_encode(event)[:-2], b",", shared[1:], b"}"))
+    event = _encode(
+        _Whole(event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=timestamp, properties=own)
+    )
+    # It may be tens of megabytes, and is no longer needed.
+    del own
+    body = b"".join((memoryview(event)[:-2], b",", memoryview(shared)[1:], b"}"))
+    del event
     return body if not policy.redact or surely_clean(body) else None
 
 
@@ -736,8 +742,10 @@ def _words_as_logged(span: ApiFailure | Compaction | Trace, attribution: Attribu
     """Return what something says of itself that has no content but words."""
     said = {}
     for key, value in _own(span, attribution).items():
-        if value is not None:
-            said[key] = _shown_name(value, attribution.policy) if isinstance(value, TraceName) else value
+        if isinstance(value, TraceName):
+            said[key] = _shown_name(value, attribution.policy)
+        elif value is not None:
+            said[key] = msgspec.Raw(value.raw) if isinstance(value, Logged) else value
     return said
 
 
@@ -798,26 +806,28 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
     value: dict[str, Any] = msgspec.json.decode(event.body, type=dict[str, msgspec.Raw])
     properties: dict[str, Any] = msgspec.json.decode(value["properties"], type=dict[str, msgspec.Raw])
     value["properties"] = properties
-    content = {key: msgspec.json.decode(properties[key]) for key in _CONTENT if key in properties}
-    # No string that is longer than all of it may be fits in.
-    low, high, best = 0, limit, None
-    while low <= high:
-        length = (low + high) // 2
+    content = {key: beginnings(properties[key], limit) for key in _CONTENT if key in properties}
+
+    def body(length: int) -> bytes:
         # What was tried before goes first: these are the largest things there are.
-        body = None
         properties.update(dict.fromkeys(content))
         properties.update((key, cut_strings(item, length)) for key, item in content.items())
-        body = msgspec.json.encode(value)
-        if len(body) <= limit:
-            best, low = body, length + 1
+        return _encode(value)
+
+    # No string that is longer than all of it may be fits in.
+    low, high = -1, limit
+    while low < high:
+        length = (low + high + 1) // 2
+        if len(body(length)) <= limit:
+            low = length
         else:
             high = length - 1
-    if best is None:
+    if low < 0:
         # So many strings that even their markers are too long, or a custom property is.
         for key in content:
             del properties[key]
-        best = msgspec.json.encode(value)
-    return msgspec.structs.replace(event, body=best, cut=True)
+        return msgspec.structs.replace(event, body=_encode(value), cut=True)
+    return msgspec.structs.replace(event, body=body(low), cut=True)
 
 
 # ---------------------------------------------------------------------- reading back

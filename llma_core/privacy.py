@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
+from llma_core.cut import beginnings, cut, cut_strings
 from llma_core.memo import Memo
 from llma_core.redaction import hides_text, is_telling, scrub, scrub_member
 from llma_core.screen import scrub_text, surely_clean
@@ -32,8 +33,6 @@ __all__ = [
     "ToolContent",
     "TraceName",
     "characters",
-    "cut",
-    "cut_strings",
     "released",
     "released_words",
     "text_of",
@@ -149,23 +148,6 @@ def characters(value: Any) -> int:
     return 0
 
 
-def cut(text: str, limit: int) -> str:
-    """Return the first *limit* characters of *text*, and how many are gone if any are."""
-    gone = len(text) - limit
-    return text if gone <= 0 else f"{text[:limit]}… [{gone} more characters]"
-
-
-def cut_strings(value: Any, limit: int) -> Any:
-    """Return a JSON value with every string in it cut to *limit* characters."""
-    if isinstance(value, str):
-        return cut(value, limit)
-    if isinstance(value, list):
-        return [cut_strings(item, limit) for item in value]
-    if isinstance(value, dict):
-        return {key: cut_strings(item, limit) for key, item in value.items()}
-    return value
-
-
 def text_of(content: Any) -> str:
     """Return the words of a message's or result's content: a string, or its text blocks joined by line ends."""
     if isinstance(content, str):
@@ -234,6 +216,10 @@ class Policy:
     def tools(self) -> bool:
         """Whether tool inputs, results and tool errors' words may leave."""
         return self.level == "full"
+
+    def words(self, literal: bytes | None) -> Logged | None:
+        """Return what was said, a JSON string; None if that is nothing or may not leave."""
+        return None if literal is None or not self.conversation else Logged(self, "words", literal)
 
     def trace_name(self, words: str | None) -> TraceName | None:
         """Return what a trace is called; None if that is nothing or may not leave."""
@@ -459,8 +445,13 @@ def _value_as_logged(logged: Logged) -> bytes:
         return _all_the_way(logged)
     if policy.redact and not surely_clean(raw):
         return _all_the_way(logged)
-    fits = logged.kind != "value" or len(raw) <= policy.max_length
-    return raw if fits and (is_string or _is_flat(raw)) else _all_the_way(logged, scrubbing=False)
+    if not (is_string or _is_flat(raw)):
+        return _all_the_way(logged, scrubbing=False)
+    if logged.kind != "value" or len(raw) <= policy.max_length:
+        return raw
+    # A character takes six bytes at most.
+    value = beginnings(msgspec.Raw(raw), 6 * policy.max_length)
+    return msgspec.json.encode(cut_strings(value, policy.max_length))
 
 
 def _block_as_logged(logged: Logged) -> bytes:

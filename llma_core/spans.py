@@ -389,7 +389,7 @@ class Trace(Struct, frozen=True, kw_only=True):
         error: that failure's words.
         error_type: that failure's type.
         prompt: the first prompt.
-        answer: the last answer's words.
+        answer: the last answer's words, as JSON.
         client_cost_usd: the client's own total, cumulative as it writes it.
         lines_added: likewise.
         lines_removed: likewise.
@@ -419,7 +419,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     error: str | None = None
     error_type: str | None = None
     prompt: str | None = None
-    answer: str | None = None
+    answer: bytes | None = None
     client_cost_usd: float | None = None
     lines_added: int | None = None
     lines_removed: int | None = None

@@ -35,13 +35,15 @@ _encode = msgspec.json.Encoder().encode
 
 def answer(policy: Policy, blocks: Sequence[ContentBlock]) -> bytes | None:
     """Return an answer as a list of one message; None where it does not leave as it was logged."""
-    said = []
+    said = [b'[{"role":"assistant","content":[']
     for block in blocks:
         part = _block(policy, block.raw)
         if part is None:
             return None
+        if len(said) > 1:
+            said.append(b",")
         said.append(part)
-    return b'[{"role":"assistant","content":[' + b",".join(said) + b"]}]"
+    return b"".join((*said, b"]}]"))
 
 
 def messages(policy: Policy, given: Sequence[InputMessage]) -> bytes | None:
@@ -99,8 +101,10 @@ def _short(fields: dict[str, msgspec.Raw]) -> bytes | None:
 
 def _only_words(kind: bytes, fields: dict[str, msgspec.Raw]) -> bytes | None:
     name = kind[1:-1]
-    words = bytes(fields.get(name.decode(), b""))
-    return b'{"type":' + kind + b',"' + name + b'":' + words + b"}" if words[:1] == b'"' else None
+    words = memoryview(fields.get(name.decode(), b""))
+    if not words or words[0] != _QUOTE:
+        return None
+    return b"".join((b'{"type":', kind, b',"', name, b'":', words, b"}"))
 
 
 def _content_of(fields: dict[str, msgspec.Raw]) -> str:

@@ -8,10 +8,11 @@ JSON: most of it is never looked into.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, TypeVar, get_type_hints
@@ -43,6 +44,7 @@ __all__ = [
     "ToolUseResult",
     "UnknownRecord",
     "UserRecord",
+    "block",
     "blocks",
     "decode",
     "decode_meta",
@@ -57,6 +59,7 @@ __all__ = [
     "text_of",
     "tool_use_result",
     "usage",
+    "words_of",
 ]
 
 
@@ -373,7 +376,7 @@ class Block(Struct):
         type: `text`, `thinking`, `tool_use`, `tool_result`, `image`, ... as the provider names it.
         id: the call's id, of a tool_use.
         name: the tool's name, of a tool_use.
-        text: the words, of a text block.
+        text: the words, of a text block, as raw JSON.
         input: the arguments, of a tool_use, as raw JSON.
         tool_use_id: the call a tool_result answers.
         content: what a tool_result holds, as raw JSON.
@@ -384,12 +387,25 @@ class Block(Struct):
     type: str = ""
     id: str | None = None
     name: str | None = None
-    text: str | None = None
+    text: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET
     tool_use_id: str | None = None
     content: Raw | UnsetType = UNSET
     is_error: bool | None = None
     raw: bytes = b""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it is a text block that is not empty."""
+        if self.type != "text" or not isinstance(self.text, Raw):
+            return False
+        view = memoryview(self.text)
+        return len(view) > len(b'""') and view[0] == _QUOTE
+
+    @property
+    def words(self) -> str:
+        """The words of a text block; "" where it has none."""
+        return (_decode_as_text(self.text) or "") if self.has_words and isinstance(self.text, Raw) else ""
 
 
 class ToolUseResult(Struct, rename="camel"):
@@ -457,15 +473,22 @@ _decode_part = msgspec.json.Decoder(RequestShapeRecord | RequestBlobRecord).deco
 _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_QUOTE = ord('"')
 _decode_strings = msgspec.json.Decoder(list[str]).decode
 
 _S = TypeVar("_S", bound=Struct)
 
 _NULL = Raw(b"null")
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
-_SURROGATE = re.compile("[\ud800-\udfff\x00]")
-# One pass, where looking for each of them would be three. Whole pairs are found too, and decoded as slowly.
+# One pass, where looking for each of them would be three. Whole pairs are found too.
 _UNSENDABLE = re.compile(rb"\\u(?:[dD]|0000)")
+_ODD_LETTER = re.compile(
+    rb"(?<!\\)((?:\\\\)*)\\u"
+    rb"(?:([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
+)
+_REPLACEMENT = "\ufffd".encode()
+_PIECE = 64 * 1024
+"""Bytes that are turned into text at once: one character of a long line can make all of it take four times as much."""
 
 
 def decode(line: bytes, *, requests: bool = False) -> Record:
@@ -478,14 +501,7 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
     Raises:
         RecordError: the line is no JSON object. The reason names no content.
     """
-    # A lone surrogate or a NUL inside content that stays raw would otherwise leave this machine and cost a whole batch.
-    if _UNSENDABLE.search(line) is not None:
-        return _decode_slowly(line, requests=requests)
-    if not line.isascii():
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            return _decode_slowly(line, requests=requests)
+    line = _sendable(line)
     # Most bytes of a log stand in lines that tell nothing here; their type is found without decoding them.
     # A false hit (a nested "type" before the line's own) only means the decoder decides.
     found = _TYPE.search(line, 0, 400)
@@ -502,6 +518,45 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
         return _finish(_decode_known(line))
     except (msgspec.MsgspecError, RecursionError):
         return _decode_slowly(line, requests=requests)
+
+
+def _sendable(data: bytes) -> bytes:
+    """Return JSON with U+FFFD for what no consumer of UTF-8 takes: it would cost the whole batch it leaves with."""
+    if _UNSENDABLE.search(data) is not None:
+        data = _ODD_LETTER.sub(_letter, data)
+    if data.isascii():
+        return data
+    try:
+        for _ in _text(data, "strict"):
+            pass
+    except UnicodeDecodeError:
+        return b"".join(text.encode() for text in _text(data, "replace"))
+    return data
+
+
+def _letter(found: re.Match[bytes]) -> bytes:
+    slashes, high, low = found.groups()
+    if high is None:
+        return bytes(slashes) + _REPLACEMENT
+    return bytes(slashes) + chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00).encode()
+
+
+def _text(data: bytes, errors: str) -> Iterator[str]:
+    """Yield the text that *data* is, piece by piece.
+
+    Raises:
+        UnicodeDecodeError: it is no UTF-8, and *errors* is `strict`.
+    """
+    if len(data) <= _PIECE:
+        yield data.decode(errors=errors)
+        return
+    decoder = _Decoder(errors)
+    for at in range(0, len(data), _PIECE):
+        yield decoder.decode(data[at : at + _PIECE])
+    yield decoder.decode(b"", final=True)
+
+
+_Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 def _finish(record: _Record) -> Record:
@@ -522,9 +577,9 @@ def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
 
 
 def _decode_slowly(line: bytes, *, requests: bool) -> Record:
-    """Decode a line the fast way would not take: unknown type, odd text, a field of another type."""
+    """Decode a line the fast way would not take: unknown type, a field of another type."""
     try:
-        value = json.loads(line.decode("utf-8", "replace"), parse_constant=_nothing, parse_float=_finite)
+        value = json.loads(line.decode(), parse_constant=_nothing, parse_float=_finite)
     except ValueError as error:
         # The parser's own message may quote the line; its position does not.
         place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
@@ -538,7 +593,7 @@ def _decode_slowly(line: bytes, *, requests: bool) -> Record:
         return UnknownRecord("")
     struct = _BY_TAG.get(kind) or (_PARTS_BY_TAG.get(kind) if requests else None)
     if struct is None:
-        return IgnoredRecord(kind) if kind in _IGNORED else UnknownRecord(_clean(kind))
+        return IgnoredRecord(kind) if kind in _IGNORED else UnknownRecord(kind)
     try:
         record = _tolerant(struct, value)
     except (RecursionError, msgspec.MsgspecError):
@@ -555,21 +610,6 @@ def _finite(digits: str) -> float | None:
     """Read a number; one too large for a float as null, because its Infinity would leave as no JSON."""
     number = float(digits)
     return number if math.isfinite(number) else None
-
-
-def _clean(text: str) -> str:
-    """Return *text* without what no UTF-8 consumer takes; whole surrogate pairs have become characters already."""
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def _clean_all(value: Any) -> Any:
-    if isinstance(value, str):
-        return _clean(value)
-    if isinstance(value, list):
-        return [_clean_all(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean_all(item) for key, item in value.items()}
-    return value
 
 
 @cache
@@ -596,13 +636,13 @@ def _tolerant(struct: type[Struct], value: dict[str, Any]) -> Struct:
         options = _options(hint)
         nested = next((option for option in options if isinstance(option, type) and issubclass(option, Struct)), None)
         if Raw in options:
-            known[name] = Raw(json.dumps(_clean_all(item), ensure_ascii=False, separators=(",", ":")).encode())
+            known[name] = Raw(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode())
         elif nested is not None:
             if isinstance(item, dict):
                 known[name] = _tolerant(nested, item)
         else:
             try:
-                known[name] = msgspec.convert(_clean_all(item), hint)
+                known[name] = msgspec.convert(item, hint)
             except msgspec.ValidationError:
                 continue
     return struct(**known)
@@ -615,7 +655,7 @@ def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: byt
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        value = json.loads(bytes(data).decode("utf-8", "replace"), parse_constant=_nothing, parse_float=_finite)
+        value = json.loads(bytes(data).decode(), parse_constant=_nothing, parse_float=_finite)
         if not isinstance(value, dict):
             return None
         built = _tolerant(struct, value)
@@ -646,6 +686,13 @@ _decode_result: Callable[[bytes | Raw], ToolUseResult] = msgspec.json.Decoder(To
 _decode_meta: Callable[[bytes | Raw], AgentMeta] = msgspec.json.Decoder(AgentMeta).decode
 
 
+def _decode_as_text(data: Raw) -> str | None:
+    try:
+        return _decode_text(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
 def known(data: Raw) -> bytes | None:
     """Return a value that stayed raw, as JSON; None where there is none, or null."""
     return None if data == _NULL else bytes(data)
@@ -655,8 +702,7 @@ def blocks(content: Raw) -> list[Block]:
     """Return the blocks of a message's content; a plain string is one text block, anything else none."""
     data = bytes(content)
     if data[:1] == b'"':
-        text = _decode_text(data)
-        return [Block(type="text", text=text, raw=b'{"type":"text","text":' + data + b"}")]
+        return [Block(type="text", text=Raw(data), raw=b'{"type":"text","text":' + data + b"}")]
     try:
         # Mostly it is one, and then what stands between the brackets is all of it.
         [only] = _decode_blocks(data)
@@ -671,10 +717,10 @@ def blocks(content: Raw) -> list[Block]:
         return []
     found = []
     for item in items:
-        block = _decode_as(Block, _decode_block, item)
-        if block is not None:
-            block.raw = bytes(item)
-            found.append(block)
+        part = _decode_as(Block, _decode_block, item)
+        if part is not None:
+            part.raw = bytes(item)
+            found.append(part)
     return found
 
 
@@ -698,7 +744,17 @@ def strings(data: Raw) -> list[str] | None:
 
 def text_of(content: Raw) -> str:
     """Return a content's words: a string as it is, text blocks joined by line ends."""
-    return "\n".join(block.text for block in blocks(content) if block.type == "text" and block.text)
+    return words_of(blocks(content))
+
+
+def words_of(parts: Iterable[Block]) -> str:
+    """Return the words of text blocks, joined by line ends."""
+    return "\n".join(part.words for part in parts if part.has_words)
+
+
+def block(raw: bytes) -> Block | None:
+    """Return one block of what `blocks` gave, from its bytes alone; None if they are none."""
+    return _decode_as(Block, _decode_block, raw)
 
 
 def tool_use_result(record: UserRecord) -> ToolUseResult:
@@ -809,12 +865,12 @@ _decode_glance: Callable[[bytes | Raw], Glance] = msgspec.json.Decoder(Glance).d
 
 def glance(line: bytes) -> Glance:
     """Return what a line says of its file; an empty glance for a line that holds no record."""
-    return _decode_as(Glance, _decode_glance, line) or Glance()
+    return _decode_as(Glance, _decode_glance, _sendable(line)) or Glance()
 
 
 def decode_meta(data: bytes) -> AgentMeta | None:
     """Return what a subagent's meta file says; None while it is no JSON object (half written, replaced)."""
-    return _decode_as(AgentMeta, _decode_meta, data)
+    return _decode_as(AgentMeta, _decode_meta, _sendable(data))
 
 
 def milliseconds(timestamp: str | None) -> int | None:

@@ -79,6 +79,7 @@ from llma_core.claude_code.records import (
     text_of,
     tool_use_result,
     usage,
+    words_of,
 )
 from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.tally import ClientTotals, Tally
@@ -113,7 +114,7 @@ from llma_core.spans import (
     settled_name,
 )
 
-__all__ = ["QUIET_SECONDS", "SETTLE_SECONDS", "Copied", "SessionAccumulator"]
+__all__ = ["QUIET_SECONDS", "SETTLE_SECONDS", "Copied", "Opened", "SessionAccumulator"]
 
 SETTLE_SECONDS = 1.0
 """Quiet after which a message with a stop reason is final: blocks of one message come at most two flushes apart."""
@@ -134,10 +135,16 @@ _ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
 
 Copied = Callable[[str, bytes | None, int | None], bool]
 """Whether another session wrote this first: its name in the settled table, its mark (a message's), its time."""
+Opened = Callable[[str, bytes, Rest], None]
+"""Told of each message that is begun: its name in the settled table, its mark, its first line."""
 
 
 def _never(_name: str, _mark: bytes | None, _at: int | None) -> bool:
     return False
+
+
+def _nobody(_name: str, _mark: bytes, _rest: Rest) -> None:
+    pass
 
 
 @lru_cache(maxsize=64)
@@ -167,6 +174,7 @@ class SessionAccumulator:
     Args:
         session: the session's id by its file name; lines without one of their own belong to it.
         copied: tells what another session wrote first.
+        opened: is told what this one begins to write.
         settle: seconds; see rule 2.
         quiet: seconds; see rule 4.
         whole_inputs: whether generations say their whole inputs; costs memory, see `conversation` and `requests`. The
@@ -178,12 +186,14 @@ class SessionAccumulator:
         session: str,
         *,
         copied: Copied = _never,
+        opened: Opened = _nobody,
         settle: float = SETTLE_SECONDS,
         quiet: float = QUIET_SECONDS,
         whole_inputs: bool = False,
     ) -> None:
         self.session = session
         self._copied = copied
+        self._opened = opened
         self._settle = settle
         self._quiet = quiet
         self._whole_inputs = whole_inputs
@@ -204,6 +214,7 @@ class SessionAccumulator:
         self._first_name: str | None = None
         self._client = ClientTotals()
         self._sessions: dict[str, Tally] = {}
+        self._by_turn = True
         self._turns: dict[tuple[str, TurnKey], Tally] = {}
         self._ended_turns: set[TurnKey] = set()
         self._turn: TurnKey | None = None
@@ -264,6 +275,12 @@ class SessionAccumulator:
                 thread.working = False
             self._link()
         return self._drain()
+
+    def forget_turns(self) -> None:
+        """Keep no sums of turns from here on: nobody wants their traces. Their words would add up."""
+        if self._by_turn:
+            self._by_turn = False
+            self._turns.clear()
 
     def poll(self, now: float) -> list[Span]:
         """Finish what the time has finished."""
@@ -332,7 +349,7 @@ class SessionAccumulator:
                 if call.result is not None and not call.told
             )
             times.extend(orphan.heard_at + self._quiet for orphan in thread.orphans.values())
-        turn = self._turn
+        turn = self._turn if self._by_turn else None
         if turn is not None and turn not in self._ended_turns and not self._main.working:
             times.append(self._heard_at + self._quiet)
         # A turn that is ended and busy waits for lines, or for one of the times above.
@@ -497,7 +514,7 @@ class SessionAccumulator:
             for part in results:
                 self._result(record, part, thread, rest, now)
             return
-        text = text_of(content)
+        text = words_of(parts)
         kind = prompts.classify(text)
         added = record.is_meta or record.is_compact_summary or record.is_visible_in_transcript_only
         if not parts:
@@ -653,9 +670,11 @@ class SessionAccumulator:
             if moment.prompt is not None and not moment.prompt.copied:
                 self._first_name = self._first_name or moment.prompt.name
                 moment.session_name = moment.session_name or self._first_name
+            mark = mark_of(record.uuid, record.timestamp, parts[0].raw if parts else b"")
+            self._opened(settled_name("gen", identity), mark, rest)
             thread.open = Message(
                 id=identity,
-                mark=mark_of(record.uuid, record.timestamp, parts[0].raw if parts else b""),
+                mark=mark,
                 moment=moment,
                 rest=rest,
                 heard_at=now,
@@ -1003,11 +1022,11 @@ class SessionAccumulator:
         message.given = True
         if not message.copied:
             generation = self._generation(thread, message, given)
-            answer = "\n".join(part.text for part in message.blocks if part.type == "text" and part.text)
+            answer = tuple(part.raw for part in message.blocks if part.has_words)
             for tally in self._tallies(generation.context):
                 tally.prompt = tally.prompt or generation.context.prompt
                 tally.name = tally.name or generation.context.turn_name
-                tally.add_generation(generation, answer or None)
+                tally.add_generation(generation, answer)
                 if thread.is_subagent:
                     tally.add_agent(thread.key)
             self._out.append(generation)
@@ -1212,8 +1231,11 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ traces
 
-    def _tallies(self, context: Context) -> tuple[Tally, Tally]:
-        session, key = context.session, (context.session, context.turn)
+    def _tallies(self, context: Context) -> tuple[Tally, ...]:
+        session = context.session
+        if not self._by_turn:
+            return (self._session_tally(session),)
+        key = session, context.turn
         if key not in self._turns:
             self._turns[key] = Tally(scope="turn", session=session, turn=context.turn, name=context.turn_name)
         return self._session_tally(session), self._turns[key]

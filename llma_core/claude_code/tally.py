@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Raw
+
+from llma_core.claude_code.records import block
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -75,7 +78,7 @@ class Tally:
     _hook_errors: int = 0
     _agents: set[str] = field(default_factory=set)
     _by_model: dict[str, TokenUsage] = field(default_factory=dict)
-    _answer: tuple[int, str] | None = None
+    _answer: tuple[int, Sequence[bytes]] | None = None
     _failure: ApiFailure | None = None
     _answered_at: int = -1
 
@@ -87,8 +90,8 @@ class Tally:
             self.prompt = text
         self._note(context, at, at)
 
-    def add_generation(self, generation: Generation, answer: str | None) -> None:
-        """Count an API response; *answer* is the text it gave on the main thread, if any."""
+    def add_generation(self, generation: Generation, answer: Sequence[bytes]) -> None:
+        """Count an API response; *answer* is its text blocks that hold words, as logged."""
         at = generation.ended_at
         self._generations += 1
         usage = generation.usage
@@ -182,11 +185,20 @@ class Tally:
             error=failure.message if failure else None,
             error_type=failure.error_type if failure else None,
             prompt=self.prompt,
-            answer=self._answer[1] if self._answer else None,
+            answer=_words(self._answer[1]) if self._answer else None,
             client_cost_usd=client.cost_usd if client else None,
             lines_added=client.lines_added if client else None,
             lines_removed=client.lines_removed if client else None,
         )
+
+
+def _words(answer: Sequence[bytes]) -> bytes:
+    """Return the words of text blocks, joined by line ends, as JSON: much less than as text where one is long."""
+    said: list[bytes | memoryview] = []
+    for part in map(block, answer):
+        if part is not None and isinstance(part.text, Raw):
+            said += [b"\\n" if said else b'"', memoryview(part.text)[1:-1]]
+    return b"".join([*said, b'"'])
 
 
 def _plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llma_core import events
-from llma_core.privacy import Change, ContentLevel, Policy, characters, cut, cut_strings, text_of
+from llma_core.privacy import Change, ContentLevel, Policy, characters, text_of
 from llma_core.spans import ContentBlock, InputMessage
 from tests.support.logs import LogBuilder, image, redacted_thinking, text, thinking, tool_use
 from tests.support.sessions import body, built, spans
@@ -65,38 +65,12 @@ def message(content: Any, origin: Any = "prompt") -> InputMessage:
 # ---------------------------------------------------------------------- cutting
 
 
-def test_a_text_within_the_limit_stays() -> None:
-    assert cut("apple", 5) == "apple"
-
-
-def test_a_cut_keeps_the_head_and_says_how_much_is_gone() -> None:
-    assert cut("apple tree", 5) == "apple… [5 more characters]"
-
-
-def test_cutting_counts_characters_and_not_bytes() -> None:
-    assert cut("\U0001f34e" * 6, 5) == "\U0001f34e" * 5 + "… [1 more characters]"
-
-
 def test_a_trace_name_has_a_hundred_characters_at_most_and_says_that_it_is_cut() -> None:
     assert left(FULL.trace_name("x" * 100)) == "x" * 100
     assert left(FULL.trace_name("x" * 101)) == "x" * 99 + "…"
     assert left(FULL.trace_name("tree " * 30)) == ("tree " * 20)[:99].rstrip() + "…"
     assert FULL.trace_name("") is None
     assert METADATA.trace_name("tree") is None
-
-
-def test_every_string_of_a_value_is_cut_and_nothing_else_is_touched() -> None:
-    value = {"long key is kept": "abcdef", "list": ["abcdef", 12345678, None, True, {"x": "abc"}]}
-
-    assert cut_strings(value, 3) == {
-        "long key is kept": "abc… [3 more characters]",
-        "list": ["abc… [3 more characters]", 12345678, None, True, {"x": "abc"}],
-    }
-
-
-@given(value=JSON)
-def test_a_generous_limit_changes_nothing(value: Any) -> None:
-    assert cut_strings(value, 10_000) == value
 
 
 @pytest.mark.parametrize(

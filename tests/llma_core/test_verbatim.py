@@ -193,7 +193,7 @@ def others(draw: st.DrawFn) -> ApiFailure | Compaction | Trace:
         compactions=0,
         side_usage=draw(st.sampled_from([None, {"claude": TokenUsage(input=1), "pass": TokenUsage(output=54321)}])),
         prompt=words,
-        answer=draw(st.none() | WORDS),
+        answer=draw(st.none() | json_of(WORDS)),
         client_cost_usd=0.25,
     )
     return draw(st.just(failure) | st.just(compaction) | st.just(trace))

@@ -225,7 +225,7 @@ def test_a_line_that_holds_no_object_is_an_error_that_quotes_nothing(data: bytes
 
 def test_a_number_too_long_to_read_is_an_error_that_quotes_nothing() -> None:
     with pytest.raises(RecordError, match=r"^not JSON$"):
-        decode(b'{"type":"user","uuid":"\\ud800","x":' + b"7" * 5000 + b"}")
+        decode(b'{"type":"user","uuid":8,"x":' + b"7" * 5000 + b"}")
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,12 @@ def test_a_number_too_long_to_read_is_an_error_that_quotes_nothing() -> None:
         (b'"\\ud83c\\udf4e"', "\U0001f34e"),
         (b'"\xf0\x9f\x8d\x8e"', "\U0001f34e"),
         (b'"a\\\\ud800b"', "a\\ud800b"),
+        (b'"\\\\\\ud800"', "\\\ufffd"),
+        (b'"\\ud800\\ud83c\\udf4e\\udf4e\\u0000"', "\ufffd\U0001f34e\ufffd\ufffd"),
+        (
+            b'"' + b"a" * 70_000 + b"\xf0\x9f\x8d\x8e" * 20_000 + b'\xff"',
+            "a" * 70_000 + "\U0001f34e" * 20_000 + "\ufffd",
+        ),
     ],
 )
 def test_what_no_consumer_of_utf8_takes_is_replaced_and_nothing_else(data: bytes, text: str) -> None:
@@ -264,10 +270,10 @@ def test_odd_text_in_any_field_is_replaced() -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_a_number_that_json_does_not_know_never_gets_into_raw_content(number: str) -> None:
-    # The odd text keeps the fast way from taking the line.
+    # The field of another type keeps the fast way from taking the line.
     usage_object = f'{{"input_tokens":1,"x":{number}}}'
 
-    record = decode(f'{{"type":"assistant","uuid":"\\ud800","message":{{"usage":{usage_object}}}}}'.encode())
+    record = decode(f'{{"type":"assistant","uuid":8,"message":{{"usage":{usage_object}}}}}'.encode())
 
     assert isinstance(record, AssistantRecord)
     assert record.message is not None
@@ -280,7 +286,7 @@ def test_a_number_that_json_does_not_know_never_gets_into_raw_content(number: st
 def test_a_plain_string_is_one_text_block() -> None:
     [block] = blocks(Raw(line('say "hi"')))
 
-    assert (block.type, block.text) == ("text", 'say "hi"')
+    assert (block.type, block.words) == ("text", 'say "hi"')
     assert json.loads(block.raw) == {"type": "text", "text": 'say "hi"'}
 
 
@@ -302,7 +308,7 @@ def test_blocks_keep_what_was_logged_and_name_what_is_looked_into() -> None:
 def test_a_block_with_a_field_of_another_type_is_kept() -> None:
     [block] = blocks(Raw(b'[{"type":"text","text":5,"id":"b1"}]'))
 
-    assert (block.type, block.text, block.id) == ("text", None, "b1")
+    assert (block.type, block.words, block.id) == ("text", "", "b1")
     assert block.raw == b'{"type":"text","text":5,"id":"b1"}'
 
 
@@ -428,6 +434,12 @@ def test_a_stream_that_broke_off_lacks_a_key_that_null_does_not_stand_for() -> N
     assert cut is not None
     assert complete.stop_details is not UNSET
     assert cut.stop_details is UNSET
+
+
+def test_odd_text_in_a_meta_file_is_replaced() -> None:
+    said = decode_meta(b'{"agentType":"a\\u0000b\\ud800","toolUseId":"\\ud83c\\udf4e"}')
+
+    assert said == AgentMeta(agent_type="a\ufffdb\ufffd", tool_use_id="\U0001f34e")
 
 
 def test_a_meta_file() -> None:

@@ -353,6 +353,53 @@ def test_without_a_stop_reason_a_message_waits_for_the_quiet_time(log: LogBuilde
     assert len(of(Generation, live.accumulator.poll(100.0 + QUIET_SECONDS))) == 1
 
 
+@pytest.mark.parametrize("when", ["at first", "in between"])
+def test_turns_that_nobody_wants_are_neither_given_out_nor_waited_for(log: LogBuilder, live: Live, when: str) -> None:
+    accumulator = live.accumulator
+    if when == "at first":
+        accumulator.forget_turns()
+    log.prompt("Count the apple trees")
+    log.answer(text("Two."))
+    found = live.read(now=100.0)
+    found += accumulator.poll(100.0 + SETTLE_SECONDS)
+    accumulator.forget_turns()
+    accumulator.forget_turns()
+
+    assert accumulator.due() is None
+
+    log.prompt("And the pears")
+    log.answer(text("Three."))
+    found += live.read(now=200.0)
+    found += accumulator.poll(200.0 + 2 * QUIET_SECONDS)
+    found += accumulator.end(9_000.0)
+    assert turns(found) == []
+    assert (session_trace(found).generations, session_trace(found).answer) == (2, b'"Three."')
+
+
+def test_whoever_wants_to_know_is_told_where_a_message_begins(log: LogBuilder) -> None:
+    told: list[tuple[str, Rest]] = []
+    accumulator = SessionAccumulator(log.session, opened=lambda name, _, rest: told.append((name, rest)))
+    log.prompt("Count the apple trees")
+    message = log.answer(thinking("hm"), text("I will look."))
+    for feed in feeds(log.path, log.files()[log.path]):
+        feed.to(accumulator, now=0.0)
+
+    lines = log.files()[log.path].splitlines(keepends=True)
+    [begun] = [index for index, line in enumerate(lines) if message.encode() in line][:1]
+    start = sum(map(len, lines[:begun]))
+    assert told == [(f"gen|{message}", Rest(file=log.path, start=start, end=start + len(lines[begun])))]
+
+
+def test_an_answer_of_several_texts_is_one_to_its_trace(log: LogBuilder) -> None:
+    log.prompt("Count the apple trees")
+    log.answer(text('Two "tall"\n'), text(""), text("and a \U0001f34e."))
+
+    answer = session_trace(spans(log.files())).answer
+
+    assert answer is not None
+    assert json.loads(answer) == 'Two "tall"\n\nand a \U0001f34e.'
+
+
 def test_the_threads_next_request_shortens_the_wait(log: LogBuilder, live: Live) -> None:
     log.prompt("Count")
     log.answer(text("One."), aborted=True)
@@ -775,7 +822,7 @@ def test_a_subagents_spans_hang_on_the_call_that_started_it_in_every_version(ver
         assert (context.parent_call, context.agent) == ("toolu_1", "gardener")
         assert (context.turn.id, context.prompt, context.turn_name) == (prompt, "Count", "Count")
     trace = session_trace(found)
-    assert (trace.generations, trace.tool_calls, trace.subagents, trace.answer) == (4, 2, 1, "Two.")
+    assert (trace.generations, trace.tool_calls, trace.subagents, trace.answer) == (4, 2, 1, b'"Two."')
 
 
 def test_nested_subagents_hang_on_their_own_parents_calls(log: LogBuilder) -> None:
@@ -1362,7 +1409,7 @@ def test_a_turns_trace_comes_with_the_next_prompt(log: LogBuilder, live: Live) -
     [trace] = of(Trace, live.accumulator.poll(SETTLE_SECONDS))
 
     assert trace.turn == TurnKey(kind="prompt", id=first)
-    assert (trace.prompt, trace.answer, trace.generations) == ("Count", "Two.", 1)
+    assert (trace.prompt, trace.answer, trace.generations) == ("Count", b'"Two."', 1)
 
 
 def test_a_turns_trace_comes_with_the_word_that_it_ended(log: LogBuilder, live: Live) -> None:
@@ -1426,7 +1473,7 @@ def test_the_sessions_trace_comes_with_its_end_and_again_only_if_something_came(
     log.answer(text("Three."))
     live.read()
     second = session_trace(live.accumulator.end(0.0))
-    assert (second.generations, second.answer, second.first_at) == (2, "Three.", first.first_at)
+    assert (second.generations, second.answer, second.first_at) == (2, b'"Three."', first.first_at)
 
 
 def test_a_traces_own_time_is_its_first_generations(log: LogBuilder) -> None:

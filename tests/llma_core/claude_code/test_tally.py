@@ -16,6 +16,10 @@ AGENT = replace(MAIN, agent="general-purpose", parent_call="toolu_1", is_subagen
 REST = Rest(file="f", start=0, end=1)
 
 
+def said(words: str) -> tuple[bytes]:
+    return (b'{"type":"text","text":"%s"}' % words.encode(),)
+
+
 def generation(at: int | None = 1000, *, context: Context = MAIN, **fields: Any) -> Generation:
     known: dict[str, Any] = {
         "identity": f"msg_{at}",
@@ -105,26 +109,26 @@ def test_a_prompt_alone_is_a_trace_at_the_prompts_time(tally: Tally) -> None:
 
 
 def test_tokens_are_summed_over_generations_subagents_included(tally: Tally) -> None:
-    tally.add_generation(generation(1000), "one")
-    tally.add_generation(generation(2000, context=AGENT, usage=TokenUsage(input=1, output=2)), None)
-    tally.add_generation(generation(3000, usage=None), "two")
+    tally.add_generation(generation(1000), said("one"))
+    tally.add_generation(generation(2000, context=AGENT, usage=TokenUsage(input=1, output=2)), ())
+    tally.add_generation(generation(3000, usage=None), said("two"))
 
     trace = tally.trace()
     assert (trace.input_tokens, trace.output_tokens, trace.generations) == (11, 52, 3)
 
 
 def test_a_count_that_one_generation_lacks_is_the_sum_of_the_others(tally: Tally) -> None:
-    tally.add_generation(generation(1000, usage=TokenUsage(input=10)), None)
-    tally.add_generation(generation(2000, usage=TokenUsage(output=5)), None)
+    tally.add_generation(generation(1000, usage=TokenUsage(input=10)), ())
+    tally.add_generation(generation(2000, usage=TokenUsage(output=5)), ())
 
     trace = tally.trace()
     assert (trace.input_tokens, trace.output_tokens) == (10, 5)
 
 
 def test_a_trace_runs_from_the_first_start_to_the_last_end(tally: Tally) -> None:
-    tally.add_generation(generation(2000, started_at=1800), None)
+    tally.add_generation(generation(2000, started_at=1800), ())
     tally.add_call(call(2000, 9000))
-    tally.add_generation(generation(1000, started_at=400), None)
+    tally.add_generation(generation(1000, started_at=400), ())
 
     trace = tally.trace()
     assert (trace.started_at, trace.ended_at) == (400, 9000)
@@ -132,8 +136,8 @@ def test_a_trace_runs_from_the_first_start_to_the_last_end(tally: Tally) -> None
 
 def test_a_traces_own_time_is_its_first_generations_and_not_its_prompts(tally: Tally) -> None:
     tally.add_prompt("Count", 100, MAIN)
-    tally.add_generation(generation(2000), None)
-    tally.add_generation(generation(1500, context=AGENT), None)
+    tally.add_generation(generation(2000), ())
+    tally.add_generation(generation(1500, context=AGENT), ())
 
     assert tally.trace().first_at == 1500
 
@@ -149,7 +153,7 @@ def test_calls_failures_and_compactions_are_counted(tally: Tally) -> None:
 
 
 def test_a_subagent_is_counted_once_however_often_it_answers(tally: Tally) -> None:
-    tally.add_generation(generation(context=AGENT), None)
+    tally.add_generation(generation(context=AGENT), ())
     for agent in ("a1", "a2", "a1"):
         tally.add_agent(agent)
 
@@ -157,24 +161,24 @@ def test_a_subagent_is_counted_once_however_often_it_answers(tally: Tally) -> No
 
 
 def test_the_answer_is_the_main_threads_latest(tally: Tally) -> None:
-    tally.add_generation(generation(3000), "last")
-    tally.add_generation(generation(1000), "first")
-    tally.add_generation(generation(9000, context=AGENT), "an agent's")
-    tally.add_generation(generation(4000), None)
+    tally.add_generation(generation(3000), said("last"))
+    tally.add_generation(generation(1000), said("first"))
+    tally.add_generation(generation(9000, context=AGENT), said("an agent's"))
+    tally.add_generation(generation(4000), ())
 
-    assert tally.trace().answer == "last"
+    assert tally.trace().answer == b'"last"'
 
 
 def test_an_attempt_that_an_answer_followed_was_a_retry(tally: Tally) -> None:
     tally.add_failure(failure(1000))
-    tally.add_generation(generation(2000), "done")
+    tally.add_generation(generation(2000), said("done"))
 
     trace = tally.trace()
     assert (trace.failed, trace.error, trace.error_type, trace.api_errors) == (False, None, None, 1)
 
 
 def test_a_failure_that_nothing_followed_failed_the_trace(tally: Tally) -> None:
-    tally.add_generation(generation(1000), "so far")
+    tally.add_generation(generation(1000), said("so far"))
     tally.add_failure(failure(2000, words="first"))
     tally.add_failure(failure(3000, words="last"))
 
@@ -183,26 +187,26 @@ def test_a_failure_that_nothing_followed_failed_the_trace(tally: Tally) -> None:
 
 
 def test_a_subagents_failure_does_not_fail_the_trace_and_its_answer_mends_none(tally: Tally) -> None:
-    tally.add_generation(generation(1000), "so far")
+    tally.add_generation(generation(1000), said("so far"))
     tally.add_failure(failure(2000, context=AGENT))
     assert not tally.trace().failed
 
     tally.add_failure(failure(3000))
-    tally.add_generation(generation(4000, context=AGENT), None)
+    tally.add_generation(generation(4000, context=AGENT), ())
     assert tally.trace().failed
 
 
 def test_the_main_threads_latest_line_speaks_for_the_trace_in_any_order_of_files(tally: Tally) -> None:
     early, late = replace(MAIN, branch="old"), replace(MAIN, branch="new")
-    tally.add_generation(generation(2000, context=late), None)
-    tally.add_generation(generation(1000, context=early), None)
-    tally.add_generation(generation(9000, context=replace(AGENT, branch="agent")), None)
+    tally.add_generation(generation(2000, context=late), ())
+    tally.add_generation(generation(1000, context=early), ())
+    tally.add_generation(generation(9000, context=replace(AGENT, branch="agent")), ())
 
     assert tally.trace().context == late
 
 
 def test_a_subagents_line_speaks_for_a_trace_that_has_no_other(tally: Tally) -> None:
-    tally.add_generation(generation(1000, context=AGENT), None)
+    tally.add_generation(generation(1000, context=AGENT), ())
 
     assert tally.trace().context == AGENT
 
@@ -217,7 +221,7 @@ def test_the_first_prompt_stays(tally: Tally) -> None:
 
 def test_the_clients_totals_are_given_as_they_are() -> None:
     tally = Tally(scope="session", session="s1")
-    tally.add_generation(generation(), None)
+    tally.add_generation(generation(), ())
 
     trace = tally.trace(ClientTotals(cost_usd=0.5, lines_added=3, lines_removed=0))
     assert (trace.client_cost_usd, trace.lines_added, trace.lines_removed) == (0.5, 3, 0)
@@ -225,7 +229,7 @@ def test_the_clients_totals_are_given_as_they_are() -> None:
 
 
 def test_times_the_log_does_not_have_stay_unknown(tally: Tally) -> None:
-    tally.add_generation(generation(None), "answer")
+    tally.add_generation(generation(None), said("answer"))
 
     trace = tally.trace()
     assert (trace.started_at, trace.first_at, trace.ended_at) == (None, None, None)

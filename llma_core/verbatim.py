@@ -91,12 +91,11 @@ def _short(fields: dict[str, msgspec.Raw]) -> bytes | None:
     kind = bytes(fields.get("type", b""))
     if kind in _ONLY_WORDS:
         return _only_words(kind, fields)
-    if kind in _PLACEHELD or b"\\" in kind:
+    if kind in _PLACEHELD:
         return None
     fields.pop("signature", None)
     fields.pop("caller", None)
-    content = fields.get(_content_of(fields))
-    return None if content is not None and bytes(content).strip() == b"null" else _encode(fields)
+    return _encode(fields)
 
 
 def _only_words(kind: bytes, fields: dict[str, msgspec.Raw]) -> bytes | None:
@@ -105,10 +104,6 @@ def _only_words(kind: bytes, fields: dict[str, msgspec.Raw]) -> bytes | None:
     if not words or words[0] != _QUOTE:
         return None
     return b"".join((b'{"type":', kind, b',"', name, b'":', words, b"}"))
-
-
-def _content_of(fields: dict[str, msgspec.Raw]) -> str:
-    return "input" if "input" in fields else "content"
 
 
 def _block(policy: Policy, raw: bytes) -> bytes | None:
@@ -122,8 +117,8 @@ def _block(policy: Policy, raw: bytes) -> bytes | None:
         return _only_words(kind, fields)
     if len(raw) <= policy.max_length:
         return _short(fields) if _is_plain(policy, raw) else None
-    key = _content_of(fields)
-    if key not in fields or kind in _PLACEHELD or b"\\" in kind:
+    key = "input" if "input" in fields else "content"
+    if key not in fields or kind in _PLACEHELD:
         return None
     fields.pop("signature", None)
     fields.pop("caller", None)

@@ -234,6 +234,118 @@ def test_an_event_put_together_from_what_was_logged_is_the_one_that_comes_the_lo
     json.loads(event.body)
 
 
+def block(**fields: Any) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+LONG = "apples and pears, " * 12
+AS_LOGGED = [
+    b'"seven apples"',
+    b'"\\u00e9\\ud83c\\udf4e"',
+    b"null",
+    b" null ",
+    b"5",
+    b'{"a":1}',
+    b"[" * 130 + b"]" * 130,
+    b'{"a":' * 130 + b"1" + b"}" * 130,
+    b"[null, null]",
+    block(source="a branch", name="apple"),
+    block(type="image", source={"data": "x"}),
+    block(type="text", text="seven\n\u200bapples"),
+    block(type="text", text=None),
+    block(type="text", text=5),
+    block(type="text"),
+    block(type="text", text=LONG, citations=[1]),
+    block(type="thinking", thinking="so many", signature="x" * 20),
+    block(type="redacted_thinking", data="x" * 9),
+    block(type="redacted_thinking", content=LONG),
+    block(type="document", title="apples"),
+    block(type="document", content=LONG),
+    b'{"type":"im\\u0061ge","data":"x"}',
+    b'{"type":"im\\u0061ge","content":"%b"}' % LONG.encode(),
+    b'{"type":"t\\u0065xt","text":"seven","more":1}',
+    block(type=5, content="x"),
+    block(type="tool_use", id="toolu_1", input={"command": "ls"}, signature="x", caller={"type": "direct"}),
+    block(type="tool_use", id="toolu_1", input={"command": LONG}, signature="x", caller={"type": "direct"}),
+    block(type="tool_use", input=[[LONG], {"source": "a branch"}]),
+    block(type="tool_use", input={"token": TOKEN, "words": LONG}),
+    block(type="tool_use", input=LONG, content=LONG),
+    block(type="tool_use", input=None, content="x"),
+    block(type="tool_use", input="x", content=None),
+    block(type="tool_use", input=nested("x", 60), content=nested("x", 60)),
+    b'{"type": "tool_result", "content" :  null }',
+    b'{"type":"tool_result","content":null}',
+    block(type="tool_result", content=LONG, more=LONG),
+    block(type="tool_result", content=LONG, source="a branch"),
+    block(type="tool_result", content=LONG, more=nested("x", 130)),
+    block(type="tool_result", content=LONG, more="\u200b"),
+    block(type="tool_result", content=nested("x", 130)),
+    block(type="tool_result", content=nested(LONG, 130)),
+    block(type="tool_result", content=[{"type": "image", "source": {"data": LONG}}]),
+    block(type="tool_result", more=LONG),
+    block(type="tool_result", content="\\u0000\u202e\U000e0041 apples"),
+    b'{"type":"text","text":%b}' % (b"[" * 50_000 + b"]" * 50_000),
+]
+
+
+def holding(raw: bytes) -> list[Generation | ToolCall]:
+    """Everything that can hold what was logged."""
+    said: dict[str, Any] = {
+        "context": context("Count the apples"),
+        "mark": b"m",
+        "model": "claude-opus",
+        "provider": "anthropic",
+        "usage": None,
+        "output_partial": False,
+        "started_at": 1000,
+        "ended_at": 2000,
+        "stop_reason": None,
+        "tools_called": (),
+        "rest": REST,
+    }
+    call: dict[str, Any] = {
+        "identity": "toolu_1",
+        "call_id": "toolu_1",
+        "context": context("Count the apples"),
+        "name": "Bash",
+        "generation": "msg_1",
+        "generation_ended_at": 2000,
+        "is_agent": False,
+        "called_at": 2000,
+        "ended_at": 3000,
+        "status": "ok",
+        "permission_decision": None,
+        "skill": None,
+        "hooks": (),
+        "rest": REST,
+    }
+    messages = [
+        InputMessage(role=role, content=content, origin="tool_result")
+        for role, content in (("user", raw), ("user", b"[%b]" % raw), ("user", b"[%b,%b]" % (raw, raw)), ('to"ol', raw))
+    ]
+    return [
+        *(Generation(identity="msg_1", input=(message,), output=(), **said) for message in messages),
+        Generation(identity="msg_1", input=(), output=(ContentBlock(type="text", raw=raw),) * 2, **said),
+        ToolCall(input=raw, output=None, **call),
+        ToolCall(input=None, output=raw, **call),
+    ]
+
+
+@pytest.mark.parametrize("redact", [True, False])
+@pytest.mark.parametrize("raw", AS_LOGGED, ids=lambda raw: raw[:60].decode())
+def test_whatever_was_logged_leaves_as_it_does_the_long_way(
+    raw: bytes, redact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in (1, 30, len(LONG), len(raw) - 1, len(raw), len(raw) + 2, 12_000):
+        attribution = Attribution(
+            distinct_id="ada@example.com", policy=Policy(level="full", max_length=max(limit, 1), redact=redact)
+        )
+        events_ = [build(span, attribution) for span in holding(raw)]
+        with monkeypatch.context() as patch:
+            patch.setattr(events, "_as_logged", lambda *_: None)
+            assert [build(span, attribution) for span in holding(raw)] == events_
+
+
 def test_most_events_are_put_together_from_what_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the long way")

@@ -47,10 +47,9 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> boo
 
 
 def _width(stream: TextIO) -> int | None:
-    if not stream.isatty():
-        return None
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except OSError:
+        # No terminal, or nothing that the system knows at all.
         return None
     return columns if columns >= _NARROW else None

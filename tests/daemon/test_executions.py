@@ -59,11 +59,17 @@ def test_a_look_is_worth_it_while_a_command_runs_and_when_one_may_have_come_or_g
         assert [executions.may_be_new for _ in range(3)] == [True] * 3, "it may end at any time"
         notice.withdraw()
     executions.refresh()
-    assert executions.may_be_new, "what changed this moment may change again without a sign"
+    assert [executions.may_be_new for _ in range(3)] == [True] * 3, "it may change again this moment without a sign"
+    long_ago(int(time.time()) - 1)
+    assert [executions.may_be_new for _ in range(3)] == [True] * 3, "some clocks count every other second"
     long_ago(2)
     assert [executions.may_be_new for _ in range(3)] == [True, False, False]
-    long_ago(3)
-    assert executions.may_be_new
+    long_ago(1)
+    assert [executions.may_be_new for _ in range(2)] == [True, False], "a clock that was set back counts, too"
+    long_ago(int(time.time()) + 3600)
+    assert [executions.may_be_new for _ in range(2)] == [True, False]
+    folder.rmdir()
+    assert [executions.may_be_new for _ in range(2)] == [True, False]
 
 
 def test_whoever_reads_it_must_be_its_owner(tmp_path: Path) -> None:

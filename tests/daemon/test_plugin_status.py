@@ -163,6 +163,41 @@ async def test_a_route_that_fails_is_told_of_the_session_that_waits_there(claude
     assert not (claude / STATUS_FILE).exists(), "it was said"
 
 
+async def test_of_sessions_that_wait_on_a_route_that_fails_it_is_the_latest_that_is_told(claude: Path) -> None:
+    status = PluginStatus([claude])
+    for name in ("one", "two", "one", "three", "one"):
+        status.hand_over(sender(claude, name), [event(f"gen|{name}")] * 2, 1)
+    status.settle("-p/three", accepted("gen|three"))
+    status.fail(ROUTE, "no connection in time")
+    await status.tell()
+    assert (said(claude)["session_id"], said(claude)["error"]) == ("one", "no connection in time")
+    assert said(claude)["traces"] == 3
+    for _ in range(6):
+        status.settle("-p/one", accepted("gen|one"))
+    status.fail(ROUTE, "no connection in time")
+    await status.tell()
+    assert (said(claude)["session_id"], said(claude)["error"]) == ("three", "no connection in time")
+
+
+async def test_of_several_that_changed_the_last_is_told(claude: Path) -> None:
+    status = PluginStatus([claude])
+    for name in ("one", "two"):
+        status.hand_over(sender(claude, name), [event(f"gen|{name}")] * 2, 1)
+    for name in ("one", "two", "one"):
+        status.settle(f"-p/{name}", accepted(f"gen|{name}"))
+    await status.tell()
+    assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("one", 2)
+
+
+async def test_where_a_sessions_events_go_now_is_what_is_told(claude: Path) -> None:
+    status = PluginStatus([claude])
+    status.hand_over(sender(claude), [event("gen|1")], 1)
+    status.hand_over(sender(claude, route=OTHER), [event("gen|2")], 1)
+    status.settle("-p/one", refused("gen|1", ""))
+    await status.tell()
+    assert (said(claude)["host"], said(claude)["error"]) == (OTHER.host, "refused")
+
+
 async def test_no_key_stands_in_it(claude: Path) -> None:
     status = PluginStatus([claude])
     status.hand_over(sender(claude, project=ROUTE.key.reveal()), [event("gen|1")], 0)
@@ -208,6 +243,56 @@ async def test_many_sessions_take_no_more_room_than_some(claude: Path, monkeypat
     assert said(claude)["events_sent"] == 2
 
 
+async def test_what_waits_or_is_still_to_be_told_is_not_forgotten(
+    claude: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
+    status = PluginStatus([claude])
+    status.hand_over(sender(claude, "waits"), [event("gen|1"), event("gen|2")], 1)
+    status.settle("-p/waits", accepted("gen|1"))
+    await status.tell()
+    status.hand_over(sender(claude, "untold"), [event("gen|3")], 1)
+    status.settle("-p/untold", accepted("gen|3"))
+    status.hand_over(sender(claude, "new"), [event("gen|4")], 1)
+    await status.tell()
+    assert said(claude)["session_id"] == "untold"
+    status.settle("-p/waits", accepted("gen|2"))
+    await status.tell()
+    assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("waits", 2)
+
+
+async def test_as_many_sessions_as_there_is_room_for_are_kept(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
+    status = PluginStatus([claude])
+    for name in ("one", "two"):
+        status.hand_over(sender(claude, name), [event("gen|1")], 1)
+        status.settle(f"-p/{name}", accepted("gen|1"))
+        await status.tell()
+    status.settle("-p/one", accepted("gen|1"))
+    await status.tell()
+    assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("one", 2)
+
+
+async def test_a_session_of_no_config_folder_is_told_nowhere(tmp_path: Path, claude: Path) -> None:
+    status = PluginStatus([tmp_path / "without projects", claude])
+    status.hand_over(sender(tmp_path / "elsewhere"), [event("gen|1")], 1)
+    status.settle("-p/one", accepted("gen|1"))
+    await status.tell()
+    assert not (claude / STATUS_FILE).exists()
+
+
+async def test_projects_may_be_a_link(tmp_path: Path) -> None:
+    moved, claude = tmp_path / "moved", tmp_path / "claude"
+    (moved / "-p").mkdir(parents=True)
+    claude.mkdir()
+    (claude / "projects").symlink_to(moved)
+    status = PluginStatus([claude])
+    status.hand_over(replace(sender(claude), folder=str(moved / "-p")), [event("gen|1")], 1)
+    status.settle("-p/one", accepted("gen|1"))
+    await status.tell()
+    assert said(claude)["session_id"] == "one"
+
+
 async def test_that_it_cannot_be_written_is_said_once(claude: Path, logged: Logged) -> None:
     (claude / STATUS_FILE).mkdir()
     status = PluginStatus([claude])
@@ -222,6 +307,11 @@ async def test_that_it_cannot_be_written_is_said_once(claude: Path, logged: Logg
     status.settle("-p/one", accepted("gen|1"))
     await status.tell()
     assert said(claude)["events_sent"] == 3
+    (claude / STATUS_FILE).unlink()
+    (claude / STATUS_FILE).mkdir()
+    status.settle("-p/one", accepted("gen|1"))
+    await status.tell()
+    assert len(logged) == 2, "it could be written in between"
 
 
 # ---------------------------------------------------------------------- what is never written over
@@ -305,8 +395,12 @@ def test_the_file_is_made_once(claude: Path) -> None:
 
 
 def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
-    settings = load({}, {"CLAUDE_CONFIG_DIR": str(tmp_path)}, config_file=tmp_path / "none.toml", home=tmp_path)
+    environ = {"CLAUDE_CONFIG_DIR": str(tmp_path)}
+    settings = load({}, environ, config_file=tmp_path / "none.toml", home=tmp_path)
     assert status_files(settings) == ()
+    environ["POSTHOG_LLMA_PLUGIN_STATUS_FILE"] = "true"
+    settings = load({}, environ, config_file=tmp_path / "none.toml", home=tmp_path)
+    assert status_files(settings) == (tmp_path / STATUS_FILE,)
 
 
 # ---------------------------------------------------------------------- where nothing may be made beside it

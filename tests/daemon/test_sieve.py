@@ -19,4 +19,5 @@ def test_what_was_not_added_is_hardly_ever_found() -> None:
     assert "gen|1" not in sieve
     for number in range(50_000):
         sieve.add(f"gen|{number}")
+    assert all(f"gen|{number}" in sieve for number in range(50_000))
     assert sum(f"call|{number}" in sieve for number in range(50_000)) < 500

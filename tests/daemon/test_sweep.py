@@ -263,3 +263,43 @@ def test_a_hint_is_looked_at_for_what_it_names(tree: Tree) -> None:
     assert hinted("p/notes.txt") == ([], [])
     tree.remove(MAIN)
     assert hinted(MAIN) == ([], [MAIN])
+
+
+def test_where_a_file_rested_before_it_grew_is_known_until_somebody_has_caught_up(tree: Tree) -> None:
+    path = str(tree.root / MAIN)
+    tree.write(MAIN)
+    tree.full()
+    assert tree.sweep.rested == {}, "a new one never rested"
+    tree.write(MAIN, b"{}\n{}\n")
+    tree.full()
+    tree.write(MAIN, b"{}\n{}\n{}\n")
+    assert tree.sweep.look(path)
+    assert tree.sweep.rested == {path: 3}
+    del tree.sweep.rested[path]
+    tree.write(MAIN, b"{}\n{}\n{}\n{}\n")
+    tree.hot()
+    assert tree.sweep.rested == {path: 9}
+
+
+def test_a_log_that_a_folder_or_link_has_replaced_is_gone(tree: Tree) -> None:
+    tree.write(MAIN)
+    tree.full()
+    (tree.root / MAIN).unlink()
+    (tree.root / MAIN).symlink_to("elsewhere")
+    assert not tree.sweep.look(str(tree.root / MAIN))
+    assert tree.sweep.files == {}
+
+
+def test_a_folder_that_is_a_root_twice_is_looked_at_once(tree: Tree) -> None:
+    tree.write(MAIN)
+    sweep = Sweep([tree.root, tree.root])
+    assert sweep.full() == ([str(tree.root / MAIN)], [])
+
+
+def test_a_hint_to_what_is_no_sessions_log_tells_of_none(tree: Tree) -> None:
+    tree.write(MAIN)
+    tree.write("p/memory/notes.jsonl")
+    tree.full()
+    path = str(tree.root / "p/memory/notes.jsonl")
+    tree.sweep.hinted(path)
+    assert path not in tree.sweep.files

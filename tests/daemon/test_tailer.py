@@ -224,8 +224,17 @@ def test_a_mark_holds_however_little_is_settled(log: Path, lines: int) -> None:
 def test_what_is_settled_is_known_and_does_not_count_where_it_is_read_once_more(log: Path) -> None:
     mark = replace(mark_of(log, line_end(20)), history=True)
     tail = Tail(str(log), known(mark), again=True)
-    tail.open()
+    assert tail.open()
     assert tail.known == mark
+    assert (tail.committed, tail.history) == (0, False)
+
+
+def test_of_another_file_in_its_place_nothing_is_settled(log: Path) -> None:
+    tail = Tail(str(log), known(replace(mark_of(log, line_end(20)), history=True)))
+    assert tail.open()
+    log.rename(log.with_name("kept.jsonl"))
+    log.write_bytes(LINES)
+    assert not tail.open()
     assert (tail.committed, tail.history) == (0, False)
 
 

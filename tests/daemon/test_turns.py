@@ -64,13 +64,21 @@ def test_one_that_is_not_read_to_its_end_goes_on_before_what_waits_in_its_folder
     assert unit is not None
     yard.turns.resume(unit)
     assert unit in yard.turns
+    assert yard.units["orchard/c"] not in yard.turns
     assert yard.taken() == ["garden/d", "orchard/a", "orchard/b"]
 
 
 def test_one_that_is_gone_has_no_turn(yard: Yard) -> None:
-    yard.add("orchard/a", "orchard/b")
-    del yard.units["orchard/a"]
-    assert yard.taken() == ["orchard/b"]
+    yard.add("orchard/a", "orchard/b", "orchard/c", "garden/d")
+    for name in ("orchard/a", "garden/d"):
+        del yard.units[name]
+    yard.stalled.add("orchard/b")
+    yard.stopped = True
+    assert yard.taken() == ["orchard/c"]
+    assert yard.turns.names == {"orchard/b"}
+    yard.add("orchard/c")
+    del yard.units["orchard/c"]
+    assert yard.taken() == []
 
 
 def test_behind_one_without_room_those_of_its_folder_wait_that_were_never_looked_at(yard: Yard) -> None:
@@ -90,28 +98,69 @@ def test_behind_one_whose_route_is_stopped_nobody_waits(yard: Yard) -> None:
     assert yard.taken() == ["orchard/b"]
 
 
-async def test_what_was_found_at_once_is_sorted_behind_what_is_being_read(yard: Yard) -> None:
-    asked: list[list[str]] = []
+def test_behind_one_whose_route_is_full_those_wait_for_it_that_are_of_its_folder(yard: Yard) -> None:
+    yard.stalled.add("orchard/a")
+    yard.active.add("orchard/c")
+    assert [unit.name for unit in yard.turns.readable(yard.units.values())] == ["orchard/c", "garden/d", "garden/e"]
 
-    async def backwards(units: Sequence[Unit]) -> Sequence[Unit]:
-        asked.append([unit.name for unit in units])
-        # Hints come while it is found out.
-        yard.add("orchard/b")
+
+def test_who_waits_no_longer_has_no_turn(yard: Yard) -> None:
+    yard.add("orchard/a", "garden/d")
+    yard.turns.clear()
+    assert len(yard.turns) == 0
+    assert yard.taken() == []
+
+
+class Sorting:
+    """Puts sessions in the opposite order, and notes which it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    async def __call__(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        self.asked.append([unit.name for unit in units])
         return units[::-1]
 
-    yard.active.add("orchard/c")
-    found = [yard.units[name] for name in ("orchard/a", "orchard/c", "garden/d")]
-    yard.turns.note_found(found)
-    await yard.turns.sort(backwards)
-    assert asked == [], "of no folder was more than one found"
 
+async def test_what_was_found_at_once_is_sorted_once_in_each_folder(yard: Yard) -> None:
+    sorting = Sorting()
+    yard.add(*yard.units)
+    yard.turns.note_found(yard.units.values())
+    await yard.turns.sort(sorting)
+    await yard.turns.sort(sorting)
+    assert sorted(sorting.asked) == [["garden/d", "garden/e"], ["orchard/a", "orchard/b", "orchard/c"]]
+    assert yard.taken() == ["orchard/c", "garden/e", "orchard/b", "garden/d", "orchard/a"]
+
+
+async def test_what_was_found_beside_sessions_that_are_being_read_needs_no_order(yard: Yard) -> None:
+    sorting = Sorting()
+    yard.active.add("orchard/c")
+    names = ("orchard/c", "orchard/a", "garden/d")
+    yard.add(*names)
+    yard.turns.note_found([yard.units[name] for name in names])
+    await yard.turns.sort(sorting)
+    assert sorting.asked == []
+
+
+async def test_what_is_being_read_comes_first_and_what_a_hint_brings_meanwhile_last(yard: Yard) -> None:
+    async def backwards(units: Sequence[Unit]) -> Sequence[Unit]:
+        assert [unit.name for unit in units] == ["orchard/a", "orchard/b"]
+        yard.add("orchard/late")
+        return units[::-1]
+
+    yard.units["orchard/late"] = Unit(name="orchard/late", folder="/logs/orchard")
+    yard.active.add("orchard/c")
+    yard.add("orchard/a", "orchard/b", "orchard/c")
+    yard.turns.note_found([yard.units["orchard/a"], yard.units["orchard/b"]])
+    await yard.turns.sort(backwards)
+    assert yard.taken() == ["orchard/c", "orchard/b", "orchard/a", "orchard/late"]
+
+
+async def test_those_that_are_gone_or_do_not_wait_are_not_sorted(yard: Yard) -> None:
+    sorting = Sorting()
+    yard.turns.note_found(yard.units.values())
+    yard.add("orchard/a", "orchard/b", "orchard/c")
     del yard.units["orchard/b"]
-    yard.units["orchard/b"] = Unit(name="orchard/b", folder="/logs/orchard")
-    yard.add("orchard/a", "orchard/c", "garden/d")
-    yard.add("garden/e")
-    yard.turns.note_found([yard.units["garden/d"], yard.units["garden/e"]])
-    await yard.turns.sort(backwards)
-    assert asked == [["garden/d", "garden/e"]]
-    await yard.turns.sort(backwards)
-    assert len(asked) == 1, "it is sorted once"
-    assert yard.taken() == ["orchard/a", "garden/e", "orchard/c", "garden/d", "orchard/b"]
+    await yard.turns.sort(sorting)
+    assert sorting.asked == [["orchard/a", "orchard/c"]]
+    assert yard.taken() == ["orchard/c", "orchard/a"]

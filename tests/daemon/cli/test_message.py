@@ -4,15 +4,17 @@ import io
 import os
 import pty
 import struct
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
+from pathlib import Path
 from typing import TextIO
 
 import pytest
 
-from daemon.cli.message import fitted, wants_colour
+from daemon.cli.message import fitted, say, wants_colour
 
 LINE = (
     "error: sending is not set up: `posthog-llma-daemon login --enable` does it, or set POSTHOG_LLMA_CC_ENABLED=true "
@@ -29,8 +31,35 @@ def terminal(columns: int) -> Iterator[TextIO]:
     os.close(master)
 
 
-def test_off_a_terminal_a_line_is_a_line() -> None:
+def test_off_a_terminal_a_line_is_a_line(tmp_path: Path) -> None:
     assert fitted(LINE, io.StringIO()) == LINE
+    with (tmp_path / "file").open("w") as file:
+        assert fitted(LINE, file) == LINE
+
+
+def test_a_line_goes_where_it_belongs_and_as_wide_as_that_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(LINE, err=True)
+    say("out")
+    assert capsys.readouterr() == ("out\n", f"{LINE}\n")
+    with terminal(60) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        say(LINE)
+    assert capsys.readouterr().out == f"{LINE}\n", "that errors go to a terminal has nothing to do with it"
+
+
+@pytest.mark.parametrize("columns", [80, 81])
+def test_on_a_terminal_a_line_is_filled_up_to_the_last_column_but_one(columns: int) -> None:
+    with terminal(columns) as stream:
+        assert {len(line) for line in fitted("a " * 100, stream).splitlines()[:-1]} == {79}
+        assert fitted("a" * 50 + " " + "b" * (columns - 52), stream).count("\n") == 0
+        assert fitted("a" * 50 + " " + "b" * (columns - 51), stream).count("\n") == 1
+
+
+def test_what_stands_before_the_lines_that_follow_may_be_chosen() -> None:
+    with terminal(60) as stream:
+        assert all(line.startswith("- ") for line in fitted(LINE, stream, then="- ").splitlines()[1:])
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100])
@@ -47,7 +76,7 @@ def test_on_a_terminal_no_word_and_no_command_is_broken(columns: int) -> None:
 def test_what_fits_and_what_is_too_narrow_stay() -> None:
     with terminal(200) as stream:
         assert fitted(LINE, stream) == LINE
-    with terminal(20) as stream:
+    with terminal(39) as stream:
         assert fitted(LINE, stream) == LINE
     with terminal(0) as stream:
         assert fitted(LINE, stream) == LINE

@@ -131,7 +131,7 @@ async def test_what_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch, nam
     hangs = threading.Event()
     monkeypatch.setattr(workers_module, "WORK_SECONDS", -1.0)
     assert workers.overdue() is None
-    work = asyncio.create_task((workers.read if name == "the reader" else workers.change)(hangs.wait))
+    work = asyncio.create_task((workers.read if name == "the reader" else workers.change)(partial(hangs.wait, 10)))
     await asyncio.sleep(0)
     assert workers.overdue() == name
     hangs.set()

@@ -7,6 +7,7 @@ store, and looked at again from time to time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ class Decisions:
         self._workers = workers
         self._units = units
         self._frozen: dict[str, FrozenRoute] = {}
+        self._unwritten: dict[str, FrozenRoute] = {}
+        self._write_lock = asyncio.Lock()
         self._restraints: dict[str, Restraint] = {}
         self._foreseen: dict[str, Route | None] = {}
         self._waiting: dict[str, _Waiting] = {}
@@ -114,7 +117,8 @@ class Decisions:
 
     def _outlook(self, unit: Unit) -> Outlook:
         name, began = unit.name, opening(unit)
-        if (frozen := self._reader.route(name)) is not None:
+        frozen = self._unwritten.get(name) or self._reader.route(name)
+        if frozen is not None:
             self._frozen[name] = frozen
         if (restraint := self._reader.restraint(name)) is not None:
             self._restraints[name] = Restraint.load(restraint)
@@ -138,11 +142,26 @@ class Decisions:
     def _rule(self, name: str, began: Opening) -> Callable[[], Ruling]:
         return partial(self._routing.rule, began, self._frozen.get(name), self.restraint(name))
 
-    async def freeze(self, name: str, route: FrozenRoute) -> None:
-        """Keep a session's route, before the first event leaves: after a crash it must not be someone else's."""
+    def freeze(self, name: str, route: FrozenRoute) -> None:
+        """Keep a session's route; `write` has to be awaited before its first event leaves."""
         if self._frozen.get(name) != route:
-            await self._workers.write(partial(self._store.freeze, name, route))
-            self._frozen[name] = route
+            self._frozen[name] = self._unwritten[name] = route
+
+    async def write(self) -> None:
+        """Write the routes that are not in the store yet: after a crash a session must not become someone else's.
+
+        Those of many sessions are one transaction.
+
+        Raises:
+            sqlite3.OperationalError: the disk refuses it, and the service is to end.
+        """
+        async with self._write_lock:
+            routes = dict(self._unwritten)
+            if routes:
+                await self._workers.write(partial(self._store.freeze, routes))
+                for name, route in routes.items():
+                    if self._unwritten[name] == route:
+                        del self._unwritten[name]
 
     async def restrain(self, names: Sequence[str], restraint: Restraint) -> None:
         """Remember what sessions are restrained to: a file of their project may say less when they are read again."""

@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from daemon.delivery import Delivery, Settle
+from daemon.delivery import Delivery, Prepare, Settle
 from daemon.routing import Route
 from daemon.sinks import Stopped
 from llma_core.events import CaptureEvent
 
 __all__ = ["Deliveries", "MakeDelivery"]
 
-MakeDelivery = Callable[[Route, Settle], Delivery]
-"""Builds what delivers to a route, around what settles events."""
+MakeDelivery = Callable[[Route, Prepare, Settle], Delivery]
+"""Builds what delivers to a route, around what is done before a batch leaves and what settles its events."""
 
 
 class Deliveries:
@@ -26,11 +26,13 @@ class Deliveries:
 
     Args:
         make: builds a delivery.
-        settle: awaited with what is settled; deliveries may call it at the same time.
+        prepare: awaited before a batch leaves; deliveries may call it at the same time, as for what follows.
+        settle: awaited with what is settled.
     """
 
-    def __init__(self, make: MakeDelivery, settle: Settle) -> None:
+    def __init__(self, make: MakeDelivery, prepare: Prepare, settle: Settle) -> None:
         self._make = make
+        self._prepare = prepare
         self._settle = settle
         self._deliveries: dict[Route, Delivery] = {}
         self._watches: set[asyncio.Task[None]] = set()
@@ -78,7 +80,7 @@ class Deliveries:
         """
         delivery = self._deliveries.get(route)
         if delivery is None:
-            delivery = self._deliveries[route] = self._make(route, self._settle)
+            delivery = self._deliveries[route] = self._make(route, self._prepare, self._settle)
             delivery.start()
             watch = asyncio.get_running_loop().create_task(delivery.wait_closed())
             watch.add_done_callback(self._ended)

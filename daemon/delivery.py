@@ -42,6 +42,7 @@ __all__ = [
     "DeliveryClosed",
     "DeliveryState",
     "DeliveryStats",
+    "Prepare",
     "Running",
     "Settle",
     "Settled",
@@ -84,6 +85,7 @@ class Settled(Struct, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
 
 
+Prepare = Callable[[], Awaitable[None]]
 Settle = Callable[[Sequence[Settled]], Awaitable[None]]
 
 
@@ -184,6 +186,7 @@ class Delivery:
         queue_bytes: bytes of event bodies, waiting and in flight, from which on `put` waits. The event that reaches it
             is still taken. Refused events held back (fewer than 20) come on top.
         concurrency: requests under way at most. They start in the order their events were put.
+        prepare: awaited before a batch leaves, for whatever must be done before. What it raises ends the delivery.
         settle: awaited with the events of each acknowledged request, refused ones before them, before they count as
             settled. Calls never overlap, and are not cancelled when the delivery closes. What it raises ends the
             delivery.
@@ -204,6 +207,7 @@ class Delivery:
         retry: RetryPolicy | None = None,
         queue_bytes: int = 8 * 1024 * 1024,
         concurrency: int = 2,
+        prepare: Prepare | None = None,
         settle: Settle | None = None,
         name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -215,6 +219,7 @@ class Delivery:
         self._sink = sink
         self._queue_bytes = queue_bytes
         self._concurrency = concurrency
+        self._prepare = prepare
         self._settle_callback = settle
         self._clock = clock
         self._sleep = sleep
@@ -443,6 +448,8 @@ class Delivery:
 
     async def _work(self) -> None:
         while (flight := await self._next_flight()) is not None:
+            if self._prepare is not None:
+                await self._prepare()
             while flight.pieces:
                 outcome = await self._attempt(flight)
                 if outcome is None:

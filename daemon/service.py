@@ -170,7 +170,7 @@ class Service:
         self._reading: str | None = None
         self._write_lock = asyncio.Lock()
         self._workers = Workers(self._stopping)
-        self._deliveries = Deliveries(make_delivery, self._settle)
+        self._deliveries = Deliveries(make_delivery, self._before_sending, self._settle)
         self._decisions = Decisions(
             routing=routing, store=store, reader=self._reader, workers=self._workers, units=self._catalog.units
         )
@@ -770,7 +770,7 @@ class Service:
         wanted = self._settlement.note(pipeline, progress)
         active.due = pipeline.due()
         if frozen is not None:
-            await self._decisions.freeze(name, frozen)
+            self._decisions.freeze(name, frozen)
         if progress.emissions:
             self._note_sender(pipeline, progress, wanted)
         if wanted:
@@ -981,6 +981,13 @@ class Service:
 
     # ------------------------------------------------------------------ settling
 
+    async def _before_sending(self) -> None:
+        try:
+            await self._decisions.write()
+        except sqlite3.OperationalError:
+            # The service ends. Nothing may leave of a session whose route is not written.
+            await asyncio.get_running_loop().create_future()
+
     async def _settle(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             unit = self._settlement.unit_of(outcome.event.identity)
@@ -998,6 +1005,7 @@ class Service:
             if not commit:
                 return
             try:
+                await self._decisions.write()
                 await self._workers.write(partial(self._store.commit, commit))
             except sqlite3.OperationalError:
                 # The service ends; what is not written is read again.

@@ -14,7 +14,7 @@ _STEP = 23
 class Sieve:
     """Names that were added, or look as if (a Bloom filter).
 
-    Of a million names one of thirty that were never added looks as if it had been; of a hundred thousand hardly any.
+    Of a million names one of twenty that were never added looks as if it had been; of a hundred thousand hardly any.
     """
 
     def __init__(self) -> None:

@@ -434,13 +434,16 @@ class Store:
                 list(commit.counters.items()),
             )
 
-    def freeze(self, unit: str, route: FrozenRoute) -> None:
-        """Keep a session's route. Of one that is kept already only host and key can change."""
+    def freeze(self, routes: Mapping[str, FrozenRoute]) -> None:
+        """Keep sessions' routes. Of one that is kept already only host and key can change."""
         with self._transaction() as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT INTO routes VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT(unit) DO UPDATE SET host=excluded.host, key=excluded.key",
-                (unit, route.distinct_id, route.identified, route.grouping, route.host, route.key),
+                [
+                    (unit, route.distinct_id, route.identified, route.grouping, route.host, route.key)
+                    for unit, route in routes.items()
+                ],
             )
 
     def restrain(self, restraints: Mapping[str, str]) -> None:

@@ -39,7 +39,7 @@ class Unreadable:
     def note(self, unit: Unit, path: str, error: OSError) -> None:
         """Take note that *path*, a log of *unit*, cannot be read."""
         code = error.errno
-        if unit.name not in self._codes and not (code in _OWN_WANT and code in self._codes.values()):
+        if not (code in self._codes.values() if code in _OWN_WANT else unit.name in self._codes):
             _log.warning(
                 "log_unreadable", path=path, reason=error.strerror or str(error), action="trying again; nothing is lost"
             )

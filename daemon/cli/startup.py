@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from daemon import settings as settings_module
 from daemon.backfill_request import BackfillDesk
 from daemon.backlog import Backlog
 from daemon.cli.message import say
-from daemon.delivery import Delivery
+from daemon.delivery import Delivery, Prepare, Settle
 from daemon.delivery import Settled as Outcome
 from daemon.executions import Executions
 from daemon.health import Health
@@ -215,13 +215,13 @@ def build_service(
         only_named: see `Service`.
     """
 
-    def make_delivery(route: Route, settle: Callable[[Sequence[Outcome]], Awaitable[None]]) -> Delivery:
+    def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
         async def settle_and_tell(outcomes: Sequence[Outcome]) -> None:
             await settle(outcomes)
             if watch is not None:
                 watch(outcomes)
 
-        return Delivery(make_sink(route), settle=settle_and_tell, name=route.name)
+        return Delivery(make_sink(route), prepare=prepare, settle=settle_and_tell, name=route.name)
 
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
     # The file tells of what was sent last, which history is not.

@@ -94,7 +94,11 @@ def bench(tmp_path: Path) -> Bench:
 async def test_what_was_decided_is_known_after_a_restart(bench: Bench) -> None:
     one, two = bench.units
     async with bench.running() as (decisions, _):
-        await decisions.freeze(one.name, FROZEN)
+        decisions.freeze(one.name, FROZEN)
+        decisions.forget([one.name])
+        await decisions.outlook(one)
+        assert decisions.frozen(one.name) == FROZEN, "it is not written yet, and known nevertheless"
+        await decisions.write()
         await decisions.restrain([one.name], STRICT)
         await decisions.restrain([one.name], UNRESTRAINED)
         assert decisions.restraint(one.name) == STRICT, "a restraint stays"
@@ -152,8 +156,12 @@ async def test_what_was_frozen_and_restrained_counts_for_what_is_foreseen(bench:
         assert route is not None
         assert route.route is not None
         frozen = replace(FROZEN, host=route.route.host, key=route.route.fingerprint)
-        await decisions.freeze(one.name, FROZEN)
-        await decisions.freeze(one.name, frozen)
+        decisions.freeze(one.name, FROZEN)
+        writing = asyncio.ensure_future(decisions.write())
+        await asyncio.sleep(0)
+        decisions.freeze(one.name, frozen)
+        await writing
+        await decisions.write()
         assert decisions.frozen(one.name) == frozen
         await decisions.restrain([one.name, two.name], Restraint(off=True))
         assert decisions.restraint(one.name) == decisions.restraint(two.name) == Restraint(off=True)

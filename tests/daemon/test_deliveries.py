@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from daemon.deliveries import Deliveries
-from daemon.delivery import Delivery, Settle, Settled
+from daemon.delivery import Delivery, Prepare, Settle, Settled
 from daemon.retry import RetryPolicy
 from daemon.routing import Route
 from daemon.secret import Secret
@@ -21,15 +21,19 @@ from tests.support.sample_events import generation
 HERE, THERE = "phc_here", "phc_there"
 
 
-def make(route: Route, settle: Settle) -> Delivery:
+def make(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
     sink = CaptureSink(route.host, route.key.reveal())
-    return Delivery(sink, settle=settle, retry=RetryPolicy(base=0.01, cap=0.05), queue_bytes=1)
+    return Delivery(sink, prepare=prepare, settle=settle, retry=RetryPolicy(base=0.01, cap=0.05), queue_bytes=1)
 
 
 @pytest.fixture
 async def servers() -> AsyncIterator[tuple[CaptureServer, CaptureServer]]:
     async with CaptureServer() as here, CaptureServer() as there:
         yield here, there
+
+
+async def ready() -> None:
+    """Has nothing to do before a batch leaves."""
 
 
 async def nothing(_: Sequence[Settled]) -> None:
@@ -43,7 +47,7 @@ async def test_each_route_gets_its_own_events(servers: tuple[CaptureServer, Capt
     async def settle(outcomes: Sequence[Settled]) -> None:
         settled.extend(outcome.event.uuid for outcome in outcomes)
 
-    deliveries = Deliveries(make, settle)
+    deliveries = Deliveries(make, ready, settle)
     one, other, third = (generation(f"msg_{number}") for number in range(3))
     deliveries.put(here, [one])
     deliveries.put(there, [other])
@@ -59,7 +63,7 @@ async def test_each_route_gets_its_own_events(servers: tuple[CaptureServer, Capt
 
 
 async def test_the_same_host_with_two_keys_is_two_routes(servers: tuple[CaptureServer, CaptureServer]) -> None:
-    deliveries = Deliveries(make, nothing)
+    deliveries = Deliveries(make, ready, nothing)
     for number, key in enumerate((HERE, THERE)):
         deliveries.put(Route(host=servers[0].url, key=Secret(key)), [generation(f"msg_{number}")])
     assert await deliveries.flush()
@@ -75,7 +79,7 @@ async def test_a_route_that_is_stopped_has_no_room_and_the_other_goes_on(
 ) -> None:
     here, there = (Route(host=server.url, key=Secret("phc_x")) for server in servers)
     servers[0].fault = lambda _: Answer(status=401)
-    deliveries = Deliveries(make, nothing)
+    deliveries = Deliveries(make, ready, nothing)
     assert deliveries.has_room(here)
     assert not deliveries.is_stopped(here)
     deliveries.put(here, [generation("msg_1")])
@@ -92,7 +96,7 @@ async def test_a_route_that_is_stopped_has_no_room_and_the_other_goes_on(
 async def test_room_on_one_route_is_room_enough(servers: tuple[CaptureServer, CaptureServer]) -> None:
     here, there = (Route(host=server.url, key=Secret("phc_x")) for server in servers)
     servers[0].fault = lambda _: Answer(status=503)
-    deliveries = Deliveries(make, nothing)
+    deliveries = Deliveries(make, ready, nothing)
     deliveries.put(here, [generation("msg_1")])
     deliveries.put(there, [generation("msg_2")])
     await asyncio.wait_for(deliveries.wait_room([here, there]), 10)
@@ -100,11 +104,40 @@ async def test_room_on_one_route_is_room_enough(servers: tuple[CaptureServer, Ca
     await deliveries.aclose()
 
 
+async def test_nothing_leaves_before_what_must_be_done_before(servers: tuple[CaptureServer, CaptureServer]) -> None:
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    async def prepare() -> None:
+        asked.set()
+        await done.wait()
+
+    deliveries = Deliveries(make, prepare, nothing)
+    deliveries.put(Route(host=servers[0].url, key=Secret("phc_x")), [generation("msg_1")])
+    await asyncio.wait_for(asked.wait(), 10)
+    assert servers[0].requests == []
+    done.set()
+    assert await deliveries.flush()
+    await deliveries.aclose()
+    assert len(servers[0].events) == 1
+
+
+async def test_what_fails_before_a_batch_leaves_ends_its_delivery(servers: tuple[CaptureServer, CaptureServer]) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError("the disk")
+
+    deliveries = Deliveries(make, broken, nothing)
+    deliveries.put(Route(host=servers[0].url, key=Secret("phc_x")), [generation("msg_1")])
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(deliveries.wait_failed(), 10)
+    await deliveries.aclose()
+    assert servers[0].requests == []
+
+
 async def test_what_breaks_one_delivery_is_told(servers: tuple[CaptureServer, CaptureServer]) -> None:
     async def broken(_: Sequence[Settled]) -> None:
         raise ZeroDivisionError("the disk")
 
-    deliveries = Deliveries(make, broken)
+    deliveries = Deliveries(make, ready, broken)
     failed = asyncio.ensure_future(deliveries.wait_failed())
     deliveries.put(Route(host=servers[0].url, key=Secret("phc_x")), [generation("msg_1")])
     with pytest.raises(ZeroDivisionError):
@@ -113,7 +146,7 @@ async def test_what_breaks_one_delivery_is_told(servers: tuple[CaptureServer, Ca
 
 
 async def test_without_any_there_is_nothing_to_wait_for() -> None:
-    deliveries = Deliveries(make, nothing)
+    deliveries = Deliveries(make, ready, nothing)
     assert await deliveries.flush()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(deliveries.wait_room([]), 0.01)

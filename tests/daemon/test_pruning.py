@@ -52,7 +52,7 @@ class Machine:
         )
         copies = [Copies(unit=name, original=original)] if original is not None else []
         self.store.commit(Commit(files=[mark], settled=[Settled(identity=f"gen|{name}", unit=name)], copies=copies))
-        self.store.freeze(name, FrozenRoute(distinct_id="ada", identified=True, grouping="session"))
+        self.store.freeze({name: FrozenRoute(distinct_id="ada", identified=True, grouping="session")})
         return path
 
     def knows(self, name: str) -> bool:

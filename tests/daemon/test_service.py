@@ -22,7 +22,7 @@ import pytest
 
 from daemon import service as service_module
 from daemon import workers as workers_module
-from daemon.delivery import Delivery, Settle
+from daemon.delivery import Delivery, Prepare, Settle
 from daemon.pipeline import Pipeline
 from daemon.repository import Repositories
 from daemon.retry import RetryPolicy
@@ -673,10 +673,10 @@ async def test_while_the_receiver_is_away_busy_sessions_wait_in_their_logs(
     queue_bytes = 256 * 1024
     made: list[Delivery] = []
 
-    def make_delivery(route: Route, settle: Settle) -> Delivery:
+    def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
         sink = CaptureSink(route.host, route.key.reveal())
         retry = RetryPolicy(base=0.01, cap=0.02)
-        made.append(Delivery(sink, settle=settle, retry=retry, queue_bytes=queue_bytes))
+        made.append(Delivery(sink, prepare=prepare, settle=settle, retry=retry, queue_bytes=queue_bytes))
         return made[-1]
 
     posthog.fault = lambda _: Answer(status=503)

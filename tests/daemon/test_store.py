@@ -212,17 +212,17 @@ def test_traces_of_sessions_that_are_gone_are_forgotten(store: Store) -> None:
 
 def test_the_first_route_of_a_session_stays(store: Store) -> None:
     first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
-    store.freeze("orchard/a", first)
-    store.freeze("orchard/a", FrozenRoute(distinct_id="bob", identified=False, grouping="message"))
+    store.freeze({"orchard/a": first})
+    store.freeze({"orchard/a": FrozenRoute(distinct_id="bob", identified=False, grouping="message")})
     other = FrozenRoute(distinct_id="claude-code:b", identified=False, grouping="message")
-    store.freeze("orchard/b", other)
+    store.freeze({"orchard/b": other})
     assert routes(store, "orchard/a", "orchard/b", "orchard/c") == [first, other, None]
 
 
 def test_where_a_session_goes_can_change_and_nothing_else_of_its_route(store: Store) -> None:
     first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session", host="a", key="1")
-    store.freeze("orchard/a", first)
-    store.freeze("orchard/a", FrozenRoute(distinct_id="bob", identified=False, grouping="message", host="b", key="2"))
+    store.freeze({"orchard/a": first})
+    store.freeze({"orchard/a": FrozenRoute(distinct_id="bob", identified=False, grouping="message", host="b", key="2")})
     assert routes(store, "orchard/a") == [replace(first, host="b", key="2")]
 
 
@@ -275,7 +275,7 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     old = Store(tmp_path, today=lambda: 5)
     old.commit(EVERYTHING)
     old.begin(5, [])
-    old.freeze("orchard/a", FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session"))
+    old.freeze({"orchard/a": FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")})
     old.close()
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.executescript(TO_V2 + (TO_V1 if version == 1 else ""))
@@ -504,7 +504,7 @@ def test_a_session_is_forgotten_with_all_that_was_kept_of_it(tmp_path: Path) -> 
                     copies=[Copies(unit=name, original="orchard/z"), Copies(unit="orchard/z", original=name)],
                 )
             )
-            store.freeze(name, FrozenRoute(distinct_id="ada", identified=True, grouping="session"))
+            store.freeze({name: FrozenRoute(distinct_id="ada", identified=True, grouping="session")})
             store.restrain({name: "1"})
         day = 200
         store.commit(Commit(settled=[Settled(identity="late", unit="orchard/b")]))

@@ -47,6 +47,15 @@ def test_where_the_daemon_has_no_descriptor_left_one_line_tells_it_of_all(code: 
     assert [line["event"] for line in lines] == ["log_unreadable", "log_readable_again"]
 
 
+def test_a_daemon_without_descriptors_says_so_although_it_tells_of_another_trouble_first() -> None:
+    unreadable, (one, two) = Unreadable(), (unit("a"), unit("b"))
+    with capture_logs() as lines:
+        unreadable.note(one, str(one.main), refused(errno.EACCES))
+        unreadable.note(one, str(one.main), refused(errno.EMFILE))
+        unreadable.note(two, str(two.main), refused(errno.EMFILE))
+    assert [line["reason"] for line in lines] == [os.strerror(errno.EACCES), os.strerror(errno.EMFILE)]
+
+
 def test_each_log_with_a_trouble_of_its_own_is_told() -> None:
     unreadable, units = Unreadable(), [unit(name) for name in "ab"]
     with capture_logs() as lines:

@@ -16,7 +16,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,8 @@ class _Store(Store):
         super().begin(at, history)
         self._death.reach("begun")
 
-    def freeze(self, unit: str, route: FrozenRoute) -> None:
-        super().freeze(unit, route)
+    def freeze(self, routes: Mapping[str, FrozenRoute]) -> None:
+        super().freeze(routes)
         self._death.reach("frozen")
 
     def commit(self, commit: Commit) -> None:

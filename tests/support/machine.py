@@ -13,7 +13,7 @@ from typing import Any
 
 from daemon import settings as settings_module
 from daemon.deliveries import MakeDelivery
-from daemon.delivery import Delivery, Settle
+from daemon.delivery import Delivery, Prepare, Settle
 from daemon.first_start import History
 from daemon.notify import Notifier
 from daemon.preview import find_logs, preview
@@ -48,9 +48,9 @@ class _Ready(Notifier):
         return super().ready(status)
 
 
-def _deliver(route: Route, settle: Settle) -> Delivery:
+def _deliver(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
     sink = CaptureSink(route.host, route.key.reveal())
-    return Delivery(sink, settle=settle, retry=RetryPolicy(base=0.05, cap=0.2))
+    return Delivery(sink, prepare=prepare, settle=settle, retry=RetryPolicy(base=0.05, cap=0.2))
 
 
 class Machine:

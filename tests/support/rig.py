@@ -375,7 +375,7 @@ class Rig:
     def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
         wanted = self.settlement.note(pipeline, progress)
         if pipeline.frozen is not None and self._reader.route(pipeline.unit.name) is None:
-            self.store.freeze(pipeline.unit.name, pipeline.frozen)
+            self.store.freeze({pipeline.unit.name: pipeline.frozen})
         flying = {event.identity for event in self.in_flight}
         for event in wanted:
             assert event.identity not in flying, f"{event.identity} is on its way already"

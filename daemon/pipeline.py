@@ -215,6 +215,7 @@ class Progress:
         lines: how many lines were read.
         bad_lines: how many of them held no record.
         more: whether there is more to read at once.
+        ended: whether what is final because nothing more comes is among the emissions.
     """
 
     emissions: list[Emission] = field(default_factory=list)
@@ -222,6 +223,7 @@ class Progress:
     lines: int = 0
     bad_lines: int = 0
     more: bool = False
+    ended: bool = False
 
 
 class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
@@ -330,10 +332,15 @@ class Pipeline:
                 self._trusted = self._trusted or tail.history
                 self.tails[path] = tail
 
-    def advance(self, now: float, budget: int) -> Progress:
+    def advance(self, now: float, budget: int, *, last: bool = False) -> Progress:
         """Read up to about *budget* bytes and return what they made final.
 
         A file that was deleted gives nothing more; what was read of it counts.
+
+        Args:
+            now: seconds on any steady clock.
+            budget: bytes.
+            last: whether the session has ended, so that what `end` returns is final too once all is read.
 
         Raises:
             Replaced: a file was truncated or replaced.
@@ -346,6 +353,8 @@ class Pipeline:
             self._read(progress, now, budget)
             if not progress.more:
                 self._admit([*self._released(), *self._accumulator.poll(now)], progress)
+                if last:
+                    self._end(progress, now)
         return progress
 
     @contextmanager
@@ -400,10 +409,14 @@ class Pipeline:
         """
         with self._step() as progress:
             self._read_metas(progress, now)
-            self._admit([*self._released(), *self._accumulator.end(now)], progress)
-            if not self._waiting:
-                self._write_off(progress)
+            self._end(progress, now)
         return progress
+
+    def _end(self, progress: Progress, now: float) -> None:
+        self._admit([*self._released(), *self._accumulator.end(now)], progress)
+        if not self._waiting:
+            self._write_off(progress)
+        progress.ended = True
 
     def _write_off(self, progress: Progress) -> None:
         for row in self._owed_in_store():

@@ -410,7 +410,8 @@ class Service:
         for unit in unread:
             newest[unit.folder] = max(newest[unit.folder], self._touched(unit))
         self._enqueue_all(sorted(unread, key=lambda unit: -newest[unit.folder]))
-        for unit in unread:
+        # The newest first, which are those that are kept where there are too many.
+        for unit in sorted(unread, key=self._touched, reverse=True):
             for path in filter(settled.__contains__, unit.paths):
                 self._keep(path)
 
@@ -571,6 +572,15 @@ class Service:
         )
         return unlikely and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
 
+    def _is_over(self, active: _Active, now: float, *, finish: bool) -> bool:
+        """Whether a session has ended that had not before; with *finish*, unless it is known to go on."""
+        running = self._live.running()
+        session = active.pipeline.unit.session
+        return not active.ended and (
+            self._has_ended(active, running, now)
+            or (finish and session not in running and not self._executions.of(session).waits)
+        )
+
     def _has_ended(self, active: _Active, running: frozenset[str], now: float) -> bool:
         session = active.pipeline.unit.session
         if session in running or self._executions.of(session).waits:
@@ -660,8 +670,9 @@ class Service:
                     return unit.name not in self._decisions.held and unit.name not in self._young
                 active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
             pipeline = active.pipeline
+            last = self._is_over(active, loop.time(), finish=finish)
             self._reading = unit.name
-            progress = await self._workers.read(partial(pipeline.advance, loop.time(), SLICE_BYTES))
+            progress = await self._workers.read(partial(pipeline.advance, loop.time(), SLICE_BYTES, last=last))
         except Replaced as replaced:
             _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
             assert active is not None
@@ -687,9 +698,10 @@ class Service:
         if progress.more:
             return True
         self._caught_up(unit)
-        ended = not active.ended and self._has_ended(active, self._live.running(), loop.time())
-        finish = finish and not self._executions.of(unit.session).waits
-        if ended or (finish and unit.session not in self._live.running()):
+        if progress.ended:
+            active.ended = True
+        elif self._is_over(active, loop.time(), finish=finish):
+            # That is known only now: by its version, or because its lines were the first after an end.
             active.ended = True
             await self._conclude(active, pipeline.end)
         return False

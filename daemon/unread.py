@@ -47,6 +47,8 @@ class Unread:
         self._limit = limit
         self._lock = threading.Lock()
         self._open: dict[str, list[_Open]] = {}
+        # None that is held was modified before; kept so that not all of them are looked at for each log too many.
+        self._oldest = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
@@ -69,6 +71,7 @@ class Unread:
             for known in self._open.get(path, ()):
                 if known.identity == identity:
                     known.modified = modified
+                    self._oldest = min(self._oldest, modified)
                     return
             if not self._has_place(modified):
                 return
@@ -115,13 +118,19 @@ class Unread:
     def _has_place(self, modified: int) -> bool:
         """Make sure of a place for a log modified at this time, if it is to have one."""
         if len(self) < self._limit:
+            self._oldest = min(self._oldest, modified)
             return True
+        if modified <= self._oldest:
+            return False
         oldest = min(
             ((path, known) for path, held in self._open.items() for known in held),
             key=lambda place: place[1].modified,
             default=None,
         )
-        if oldest is None or oldest[1].modified >= modified:
+        if oldest is None:
+            return False
+        self._oldest = oldest[1].modified
+        if self._oldest >= modified:
             return False
         self._close(*oldest)
         return True

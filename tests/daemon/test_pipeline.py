@@ -112,6 +112,26 @@ class Table:
         return self.rows.get(identity)
 
 
+@pytest.mark.parametrize("budget", [EVERYTHING, 1])
+def test_the_last_step_of_a_session_that_has_ended_holds_what_its_end_makes_final(desk: Desk, budget: int) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    found = []
+    while True:
+        progress = pipeline.advance(0.0, budget, last=True)
+        found += progress.emissions
+        assert progress.ended is not progress.more
+        if not progress.more:
+            break
+
+    apart = desk.pipeline(log, claims=Claims())
+    expected = read(apart) + apart.end(0.0).emissions
+    assert found == expected
+    assert kinds(found)[-1] == "trace"
+    assert not apart.advance(0.0, budget).ended
+
+
 # ---------------------------------------------------------------------- claims
 
 

@@ -28,10 +28,12 @@ from daemon.repository import Repositories
 from daemon.retry import RetryPolicy
 from daemon.routing import Route, Routing
 from daemon.settlement import Settlement
+from daemon.sinks import Outcome
 from daemon.sinks.capture import CaptureSink
-from daemon.store import Store
+from daemon.store import STORE_NAME, Store
 from daemon.sweep import Sweep
 from daemon.watcher import Watcher
+from llma_core.events import CaptureEvent
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.machine import YEAR, Logged, Machine, a_session, of_lines, span_ids, times_each_came
@@ -74,6 +76,29 @@ async def test_events_arrive_while_the_session_is_still_being_written(machine: M
     expected = machine.preview()
     assert {event["uuid"]: event for event in posthog.events}.items() < expected.items()
     assert {event["event"] for uuid, event in expected.items() if uuid not in posthog.events_by_uuid} == {"$ai_trace"}
+
+
+async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    write_files(machine.projects, many_sessions(8, 20))
+
+    strangers = set()
+
+    class Sink(CaptureSink):
+        async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+            with contextlib.closing(sqlite3.connect(machine.state / STORE_NAME)) as store:
+                known = {unit.rpartition("/")[2] for (unit,) in store.execute("SELECT unit FROM routes")}
+            sessions = {json.loads(event.body)["properties"]["$ai_session_id"] for event in events}
+            strangers.update(sessions - known)
+            return await super().send(events)
+
+    def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
+        return Delivery(Sink(route.host, route.key.reveal()), prepare=prepare, settle=settle)
+
+    assert await machine.once(posthog.url, make_delivery=make_delivery)
+    assert bodies(posthog).keys() == machine.preview().keys()
+    assert not strangers
 
 
 async def test_a_line_written_in_pieces_is_one_line(machine: Machine, posthog: CaptureServer) -> None:

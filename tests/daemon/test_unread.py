@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daemon.tailer import Identity, Tail
 from daemon.unread import MAX_DESCRIPTORS, Unread
@@ -219,3 +223,20 @@ def test_a_log_lives_on_in_one_that_was_made_of_it(unread: Unread, log: Path) ->
         assert tail.lives_on() is lives_on
     log.unlink()
     assert not tail.lives_on()
+
+
+@given(order=st.permutations(range(8)), again=st.permutations(range(8)))
+@settings(max_examples=50, deadline=None)
+def test_at_the_limit_the_newest_are_kept_in_whatever_order_they_are_found(order: list[int], again: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Unread(3)) as unread:
+        paths = [written(Path(folder) / str(number)) for number in range(8)]
+        for number in order:
+            hold(unread, paths[number], number)
+        assert [number for number in range(8) if str(paths[number]) in unread] == [5, 6, 7]
+        # What is held is older from now on, and gives way.
+        for number in range(8):
+            if str(paths[number]) in unread:
+                hold(unread, paths[number], -1)
+        for number in again:
+            hold(unread, paths[number], number)
+        assert [number for number in range(8) if str(paths[number]) in unread] == [5, 6, 7]

@@ -237,7 +237,7 @@ class Service:
         loop = asyncio.get_running_loop()
         try:
             await self._first_sweep()
-            order = by_first_line(self._catalog.units.values())
+            order = await self._in_order(list(self._catalog.units.values()))
             waiting = self._turns.names
             self._turns.clear()
             work = loop.create_task(self._read_units([unit for unit in order if unit.name in waiting and wanted(unit)]))

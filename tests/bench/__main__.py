@@ -18,6 +18,7 @@ from tests.bench.corpus import Spec
 from tests.bench.figures import Table
 from tests.bench.following import idle, live
 from tests.bench.growth import TIMES, growth
+from tests.bench.longest import longest
 from tests.bench.small import commits, scrubbing, starts
 
 _RECORDED = Path(__file__).with_name("recorded.json")
@@ -42,6 +43,7 @@ class Scale:
         unit: bytes of the smallest amount, for growth.
         commits: transactions of the store.
         text: what is looked at for secrets.
+        lines: the longest lines: how many, and how many bytes each has.
     """
 
     runs: int
@@ -54,8 +56,10 @@ class Scale:
     unit: int
     commits: int
     text: Spec
+    lines: Sequence[tuple[int, int]]
 
 
+_MIB = 1024 * 1024
 _TWO_THOUSAND = Spec(sessions=1_700, projects=200, size=200_000_000, agents=300)
 _TEN_THOUSAND = Spec(sessions=8_500, projects=500, size=200_000_000, agents=1_500)
 FULL = Scale(
@@ -73,6 +77,7 @@ FULL = Scale(
     unit=4_000_000,
     commits=500,
     text=Spec(sessions=1, projects=1, size=24_000_000),
+    lines=((12, 4 * _MIB), (1, 32 * _MIB)),
 )
 SMOKE = Scale(
     runs=1,
@@ -88,11 +93,12 @@ SMOKE = Scale(
     unit=500_000,
     commits=50,
     text=Spec(sessions=1, projects=1, size=2_000_000),
+    lines=((2, _MIB),),
 )
 
 
 def _main() -> int:
-    suites = ("catchup", "preview", "live", "idle", "growth", "store", "scrub", "start")
+    suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start")
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument("--smoke", action="store_true", help="little of everything; fails if catching up is far slower")
     parser.add_argument("--only", action="append", choices=suites, help="measure only this; may be repeated")
@@ -117,6 +123,7 @@ def _main() -> int:
         "live": lambda: live(scale.old, scale.appends, scale.settling),
         "idle": lambda: idle(scale.old, scale.rest),
         "growth": lambda: growth(scale.times, scale.unit),
+        "longest": lambda: longest(scale.lines),
         "store": lambda: commits(scale.commits),
         "scrub": lambda: scrubbing(scale.text),
         "start": lambda: starts(max(runs, 2)),

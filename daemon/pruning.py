@@ -5,8 +5,9 @@ copied from it. Claude Code removes logs that were not written to for 30 days; w
 KEPT_DAYS and is in no log any more will not be asked for.
 
 What is not there may be away only for now: a home or a disk that is not mounted, a folder that cannot be listed. So
-nothing at all is forgotten while a `projects` folder is missing, empty or not to be read as a whole, and nothing of a
-project whose folder is empty although no log was removed from it: a mount point looks like that.
+nothing at all is forgotten while a `projects` folder in which logs have stood is missing, empty or not to be read as a
+whole, and nothing of a project whose folder is empty although no log was removed from it: a mount point looks like
+that.
 
 Everything is done in small steps, each one transaction or a part of a look at the disk, so that a batch waits for one
 of them at most.
@@ -104,7 +105,7 @@ class Forgettable:
         Raises:
             OSError: a folder cannot be looked at.
         """
-        empty = _empty_projects(roots)
+        empty = _empty_projects(roots, {file.path for file in kept.files})
         if empty is None:
             return cls()
         there = {file.identity for file in found.values()} if kept.files else set()
@@ -154,16 +155,22 @@ def _left(units: Collection[str], is_there: Callable[[str], bool]) -> list[str]:
     return [name for name in units if not is_there(name)]
 
 
-def _empty_projects(roots: Sequence[Path]) -> dict[str, int] | None:
+def _empty_projects(roots: Sequence[Path], away: Collection[str]) -> dict[str, int] | None:
     """Return the names of the projects whose folders are there and empty; None where not everything can be seen.
 
     Each comes with the day on which its folder was last changed: the day of a removal, if a log was removed from it.
+
+    Args:
+        roots: the `projects` folders; one that has nothing, and in which nothing is known to have stood, says nothing.
+        away: the logs that are known and do not stand where they did.
     """
     empty: dict[str, int] = {}
     for root in roots:
         projects = _folders(str(root))
         if not projects:
-            return None
+            if any(path.startswith(f"{root}/") for path in away):
+                return None
+            continue
         for project in projects:
             entries = _listed(project)
             if entries is None:

@@ -141,11 +141,29 @@ def test_nothing_is_forgotten_while_the_projects_folder_is_away(machine: Machine
     assert machine.knows("orchard/a")
 
 
-def test_nothing_is_forgotten_while_another_projects_folder_is_away(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_nothing_is_forgotten_while_another_projects_folder_is_away(
+    machine: Machine, tmp_path: Path, left: str
+) -> None:
+    other = tmp_path / "other"
+    machine.settles("orchard/a").unlink()
+    machine.settles("orchard/b")
+    here, machine.projects = machine.projects, other
+    machine.settles("garden/c")
+    machine.projects = here
+    other.rename(tmp_path / "away")
+    if left == "an empty folder":
+        other.mkdir()
+    machine.day += LONG
+    assert machine.prune(other) == Forgettable()
+    assert machine.knows("orchard/a")
+
+
+def test_a_projects_folder_in_which_nothing_ever_stood_keeps_nothing(machine: Machine, tmp_path: Path) -> None:
     machine.settles("orchard/a").unlink()
     machine.settles("orchard/b")
     machine.day += LONG
-    assert machine.prune(tmp_path / "other") == Forgettable()
+    assert machine.prune(tmp_path / "other").units == {"orchard/a"}
 
 
 def test_nothing_is_forgotten_while_a_project_leads_nowhere(machine: Machine, tmp_path: Path) -> None:

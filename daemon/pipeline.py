@@ -227,16 +227,7 @@ class Progress:
 
 
 class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
-    """A file is not the file it was; the unit's pipeline must be built anew.
-
-    Attributes:
-        lives_on: whether what is there now was made of the file. Where it was not, what is open in the pipeline will
-            never be complete.
-    """
-
-    def __init__(self, path: str, *, lives_on: bool) -> None:
-        super().__init__(path)
-        self.lives_on = lives_on
+    """A file is not the file it was; the unit's pipeline must be built anew, once `part` was asked."""
 
 
 class Pipeline:
@@ -429,15 +420,18 @@ class Pipeline:
                     Emission(settled=settled, event=None, rest=None, pays=row),
                 )
 
-    def part(self, now: float, path: str) -> Progress:
-        """Return what is open in one file, as far as it is known: it is another now. The session has not ended.
+    def part(self, now: float) -> Progress:
+        """Return what is open in files that stand nowhere any more, as far as it is known. The session has not ended.
+
+        It will never be complete, and a pipeline that is built anew would not find it again.
 
         Raises:
             Held: as for `advance`.
         """
         with self._step() as progress:
+            gone = {path for path, tail in self.tails.items() if not tail.lives_on()}
             spans: list[Span] = [
-                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.rest.file == path
+                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.rest.file in gone
             ]
             self._admit(spans, progress)
         return progress
@@ -748,7 +742,7 @@ def _read(tail: Tail, limit: int) -> Chunk:
     with _naming(tail.path):
         chunk = tail.read(limit)
     if chunk is None:
-        raise Replaced(tail.path, lives_on=tail.lives_on())
+        raise Replaced(tail.path)
     return chunk
 
 

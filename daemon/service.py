@@ -676,9 +676,7 @@ class Service:
         except Replaced as replaced:
             _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
             assert active is not None
-            if not replaced.lives_on:
-                # What is open in it stands nowhere any more.
-                await self._conclude(active, partial(active.pipeline.part, path=str(replaced)))
+            await self._conclude(active, active.pipeline.part)
             self._drop(unit)
             return unit.name not in self._decisions.held
         except Held as held:

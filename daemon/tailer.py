@@ -251,8 +251,11 @@ class Tail:
         try:
             with self._kept.borrow(self.path) or open_log(self.path) as file:
                 begins = _at(file, 0, _BEGINNING_BYTES)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:
+            # It is tried again, and may be.
+            return True
         return begins in self._head or any(line in begins for line in self._head.splitlines(keepends=True))
 
     def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:

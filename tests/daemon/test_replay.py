@@ -550,6 +550,26 @@ def test_a_replaced_file_does_not_take_what_was_just_read_of_another_along(rig: 
     assert set(counts(rig).values()) == {1}
 
 
+def test_what_is_open_in_a_deleted_file_is_not_lost_when_another_of_its_session_is_replaced(rig: Rig) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", type="scout")
+    # Nothing says that it is over.
+    agent.answer(text("One."))
+    files = log.files()
+    for name, data in files.items():
+        rig.append(name, data)
+    reference = rig.reference()
+    rig.read()
+    rig.delete(log.agent_path(agent.id))
+    rig.replace(log.path, files[log.path])
+    rig.finish()
+    answers = [event for event in rig.received if event.name == "$ai_generation"]
+    assert len({event.uuid for event in answers}) == len(answers) == 2
+    assert {event.uuid for event in answers} < reference.bodies.keys()
+
+
 def test_a_deleted_agent_file_does_not_take_the_sessions_own_events_along(rig: Rig) -> None:
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")

@@ -328,9 +328,8 @@ class Rig:
                 pipeline = self._pipelines[unit.name] = self._pipeline(unit)
             try:
                 progress = pipeline.advance(self.now, budget)
-            except Replaced as replaced:
-                if not replaced.lives_on:
-                    self._hand_over(pipeline, pipeline.part(self.now, str(replaced)))
+            except Replaced:
+                self._hand_over(pipeline, pipeline.part(self.now))
                 self._drop(unit)
                 self.look()
                 progress = Progress(more=bool(unit.paths))

@@ -573,7 +573,10 @@ class Service:
         return unlikely and active.pipeline.idle and self._settlement.is_settled(active.pipeline)
 
     def _is_over(self, active: _Active, now: float, *, finish: bool) -> bool:
-        """Whether a session has ended that had not before; with *finish*, unless it is known to go on."""
+        """Whether a session has ended that had not before; with *finish*, unless it is known to go on.
+
+        That nothing was heard of it counts up to *now*; how long its files have lain untouched does in any case.
+        """
         running = self._live.running()
         session = active.pipeline.unit.session
         return not active.ended and (
@@ -670,7 +673,8 @@ class Service:
                     return unit.name not in self._decisions.held and unit.name not in self._young
                 active = self._active[unit.name] = _Active(self._pipeline(unit), loop.time())
             pipeline = active.pipeline
-            last = self._is_over(active, loop.time(), finish=finish)
+            # By what was heard up to now nothing can be told of what is there to be read.
+            last = self._is_over(active, active.heard_at, finish=finish)
             self._reading = unit.name
             progress = await self._workers.read(partial(pipeline.advance, loop.time(), SLICE_BYTES, last=last))
         except Replaced as replaced:
@@ -699,7 +703,7 @@ class Service:
         if progress.ended:
             active.ended = True
         elif self._is_over(active, loop.time(), finish=finish):
-            # That is known only now: by its version, or because its lines were the first after an end.
+            # That is known only now: by its version, by its silence, or because its lines were the first after an end.
             active.ended = True
             await self._conclude(active, pipeline.end)
         return False

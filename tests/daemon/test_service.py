@@ -101,6 +101,34 @@ async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
     assert not strangers
 
 
+async def test_a_session_that_goes_on_after_long_quiet_has_not_ended(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody looks in between, as where its route has no room for hours.
+    monkeypatch.setattr(service_module, "TICK_SECONDS", YEAR)
+    log = a_session("slow", start=now())
+    async with machine.following(posthog.url, quiet=600.0):
+        path = machine.projects / log.path
+        append(path, of_lines(log, 0))
+        await until(lambda: span_ids(posthog) == ["msg_slow"], "its answer")
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "time", lambda: time.monotonic() + 700)
+        written = len(log.lines)
+        log.answer(text("You are welcome."), id="msg_welcome")
+        log.prompt("And now?")
+        answer = log.message(id="msg_open")
+        answer.add(text("Well, "), last=False)
+        append(path, of_lines(log, written))
+        await until(lambda: "msg_welcome" in span_ids(posthog), "what came after the quiet")
+        written = len(log.lines)
+        answer.add(text("nothing more."))
+        log.prompt("bye")
+        append(path, of_lines(log, written))
+        await until(lambda: "msg_open" in span_ids(posthog), "the answer that was being written")
+    assert span_ids(posthog) == ["msg_slow", "msg_welcome", "msg_open"]
+    assert posthog.events[-1] == machine.preview()[posthog.events[-1]["uuid"]]
+
+
 async def test_a_line_written_in_pieces_is_one_line(machine: Machine, posthog: CaptureServer) -> None:
     async with machine.following(posthog.url):
         log = a_session("pieces", start=now())

@@ -62,7 +62,7 @@ def beginnings(data: msgspec.Raw, limit: int) -> Any:
     The beginning takes more than *limit* bytes as JSON, unless that is the whole string.
 
     Raises:
-        msgspec.MsgspecError: a string in it is no UTF-8.
+        msgspec.MsgspecError: a number in it is larger than any that can be told.
     """
     view = memoryview(data)
     if len(view) <= limit:

@@ -806,7 +806,13 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
     value: dict[str, Any] = msgspec.json.decode(event.body, type=dict[str, msgspec.Raw])
     properties: dict[str, Any] = msgspec.json.decode(value["properties"], type=dict[str, msgspec.Raw])
     value["properties"] = properties
-    content = {key: beginnings(properties[key], limit) for key in _CONTENT if key in properties}
+    content = {}
+    for key in filter(properties.__contains__, _CONTENT):
+        try:
+            content[key] = beginnings(properties[key], limit)
+        except msgspec.MsgspecError:
+            # A number that nobody can tell, in what may have to be cut. It must not keep all that follows from leaving.
+            del properties[key]
 
     def body(length: int) -> bytes:
         # What was tried before goes first: these are the largest things there are.

@@ -449,8 +449,11 @@ def _value_as_logged(logged: Logged) -> bytes:
         return _all_the_way(logged, scrubbing=False)
     if logged.kind != "value" or len(raw) <= policy.max_length:
         return raw
-    # A character takes six bytes at most.
-    value = beginnings(msgspec.Raw(raw), 6 * policy.max_length)
+    try:
+        # A character takes six bytes at most.
+        value = beginnings(msgspec.Raw(raw), 6 * policy.max_length)
+    except msgspec.MsgspecError:
+        return _UNREADABLE
     return msgspec.json.encode(cut_strings(value, policy.max_length))
 
 

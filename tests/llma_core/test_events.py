@@ -14,7 +14,7 @@ import llma_core
 from llma_core import events
 from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, CaptureEvent, EventView
 from llma_core.privacy import ContentLevel, Policy
-from llma_core.spans import Generation, Prompt, TokenUsage, Trace, TurnKey
+from llma_core.spans import Generation, Prompt, TokenUsage, ToolCall, Trace, TurnKey
 from tests.support.logs import LogBuilder, redacted_thinking, text, thinking, tool_use, usage
 from tests.support.requests import SHAPE
 from tests.support.sessions import body, built, identity, properties, spans
@@ -1028,6 +1028,23 @@ def test_when_even_the_markers_are_too_long_the_content_goes(log: LogBuilder) ->
     assert len(smaller.body) <= 3_000
     assert "$ai_output_choices" not in properties(smaller)
     assert properties(smaller)["$ai_output_tokens"] == 50
+
+
+def test_content_with_a_number_that_nobody_can_tell_goes_where_something_has_to_be_cut(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", {}, id="toolu_1"))
+    line = log.files()[log.path].replace(b'"input":{}', b'"input":{"trees":1e400}')
+    log.tool_result("toolu_1", "a" * 50_000)
+    result = log.files()[log.path].splitlines(keepends=True)[-1]
+    [call] = [span for span in spans({log.path: line + result}) if isinstance(span, ToolCall)]
+    event = events.build(call, replace(ADA, policy=Policy(max_length=10**9)), name="span|m")
+    assert b"1e400" in event.body
+
+    smaller = events.fit(event, 20_000)
+
+    assert 19_900 < len(smaller.body) <= 20_000
+    assert "$ai_input_state" not in properties(smaller)
+    assert properties(smaller)["$ai_output_state"].endswith(" more characters]")
 
 
 def test_an_event_is_built_within_the_ai_paths_limit(log: LogBuilder) -> None:

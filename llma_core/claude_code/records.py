@@ -483,7 +483,7 @@ _TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
 # One pass, where looking for each of them would be three. Whole pairs are found too.
 _UNSENDABLE = re.compile(rb"\\u(?:[dD]|0000)")
 _ODD_LETTER = re.compile(
-    rb"(?<!\\)((?:\\\\)*)\\u"
+    rb"(?<!\\)((?:\\\\)*+)\\u"
     rb"(?:([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
 )
 _REPLACEMENT = "\ufffd".encode()

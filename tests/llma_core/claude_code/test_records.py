@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -254,6 +255,20 @@ def test_what_no_consumer_of_utf8_takes_is_replaced_and_nothing_else(data: bytes
     assert record.message is not None
     assert text_of(record.message.content) == text
     assert bytes(record.message.content).decode()
+
+
+def test_a_long_run_of_backslashes_takes_no_more_memory_than_other_text() -> None:
+    line = b'{"type":"user","cwd":"' + b"\\\\" * 500_000 + b'\\ud800"}'
+    tracemalloc.start()
+    try:
+        record = decode(line)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert isinstance(record, UserRecord)
+    assert record.cwd == "\\" * 500_000 + "\ufffd"
+    assert peak < 8 * len(line)
 
 
 def test_odd_text_in_any_field_is_replaced() -> None:

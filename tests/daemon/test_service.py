@@ -30,7 +30,7 @@ from daemon.routing import Route, Routing
 from daemon.settlement import Settlement
 from daemon.sinks import Outcome
 from daemon.sinks.capture import CaptureSink
-from daemon.store import STORE_NAME, Store
+from daemon.store import STORE_NAME, FrozenRoute, Store
 from daemon.sweep import Sweep
 from daemon.watcher import Watcher
 from llma_core.events import CaptureEvent
@@ -99,6 +99,32 @@ async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
     assert await machine.once(posthog.url, make_delivery=make_delivery)
     assert bodies(posthog).keys() == machine.preview().keys()
     assert not strangers
+
+
+async def test_where_it_cannot_be_written_whose_a_session_is_nothing_of_it_leaves_even_at_the_end(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "RETRY_SECONDS", 0.01)
+    log = a_session("unwritten", start=now())
+    refused = 0
+
+    def refuse(_: Store, routes: Mapping[str, FrozenRoute]) -> None:
+        nonlocal refused
+        assert len(routes) == 1
+        refused += 1
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "freeze", refuse)
+        async with machine.service(posthog.url) as service:
+            running = asyncio.create_task(service.run())
+            append(machine.projects / log.path, of_lines(log, 0))
+            await until(lambda: refused > 1, "that it was tried")
+            service.stop(drain=0.2)
+            await running
+    assert not posthog.requests
+    assert await machine.once(posthog.url, history="skip")
+    assert span_ids(posthog) == ["msg_unwritten", log.session]
 
 
 async def test_a_session_that_goes_on_after_long_quiet_has_not_ended(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-__all__ = ["Repositories", "Repository", "Tracking", "origin", "origin_name", "tracking", "user_email"]
+__all__ = ["Repositories", "Repository", "Tracking", "origin_name", "tracking"]
 
 Tracking = Literal["untracked", "tracked", "outside", "unknown"]
 """What git knows of a file: it stands in a work tree and is not tracked, or is; it stands outside any; git gave no
@@ -27,6 +27,7 @@ answer."""
 _COMMANDS = frozenset({"config", "ls-files", "remote", "rev-parse"})
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _TIMEOUT_S = 2.0
+_ASKED = r"^(user\.email|remote\.origin\.url|url\..*\.insteadof)$"
 
 # Variables that say where the user's configuration is. All others of git's are left out: those a hook is run with
 # point at another repository, and those that trace write files.
@@ -69,7 +70,7 @@ class Repositories:
                 self._known.move_to_end(cwd)
                 return self._known[cwd]
         try:
-            facts = Repository(user_email=_email(cwd), origin=_origin(cwd))
+            facts = _facts(cwd)
         except subprocess.TimeoutExpired:
             # A busy machine is no fact of the folder: not remembered.
             return Repository(user_email=None, origin=None)
@@ -78,22 +79,6 @@ class Repositories:
             while len(self._known) > self._capacity:
                 self._known.popitem(last=False)
         return facts
-
-
-def user_email(cwd: str) -> str | None:
-    """Return git's user.email as it holds in the folder *cwd*; None without one, without git, or without an answer."""
-    try:
-        return _email(cwd)
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def origin(cwd: str) -> str | None:
-    """Return `owner/name` of the origin of the repository around *cwd*; None without one, or without an answer."""
-    try:
-        return _origin(cwd)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 def tracking(folder: str, name: str) -> Tracking:
@@ -142,14 +127,29 @@ def origin_name(url: str) -> str | None:
     return name if whole and len(segments) > 1 and len(name) <= _MAX_LENGTH else None
 
 
-def _email(cwd: str) -> str | None:
-    email = _git(cwd, "config", "--get", "user.email")
-    return email if email and len(email) <= _MAX_LENGTH and email.isprintable() else None
+def _facts(cwd: str) -> Repository:
+    """Ask git, once: each question is a process of its own.
 
-
-def _origin(cwd: str) -> str | None:
-    url = _git(cwd, "remote", "get-url", "origin")
-    return origin_name(url) if url else None
+    Raises:
+        subprocess.TimeoutExpired: git did not answer in time.
+    """
+    said: dict[str, list[str]] = {}
+    for entry in (_ask(cwd, "config", "-z", "--get-regexp", _ASKED) or b"").split(b"\0"):
+        try:
+            key, _, value = entry.decode().partition("\n")
+        except UnicodeDecodeError:
+            continue
+        said.setdefault(key, []).append(value.strip())
+    # The last of several addresses holds, and the first of several places.
+    email = said.pop("user.email", [""])[-1]
+    url: str | None = said.pop("remote.origin.url", [""])[0]
+    if url and any(key.startswith("url.") for key in said):
+        # Another beginning may stand for the one that is written.
+        url = _git(cwd, "remote", "get-url", "origin")
+    return Repository(
+        user_email=email if email and len(email) <= _MAX_LENGTH and email.isprintable() else None,
+        origin=origin_name(url) if url else None,
+    )
 
 
 def _git(cwd: str, command: str, *arguments: str) -> str | None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.repository import Repositories, Repository, origin, origin_name, tracking, user_email
+from daemon.repository import Repositories, Repository, origin_name, tracking
+
+ADDRESS = r"printf 'user.email\na@example.com\0'"
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -47,8 +49,7 @@ def fake_git(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 @needs_git
 def test_a_repository_gives_its_user_and_origin(repository: Path) -> None:
-    assert user_email(str(repository)) == "dev@example.com"
-    assert origin(str(repository)) == "owner/name"
+    assert Repositories().of(str(repository)) == Repository(user_email="dev@example.com", origin="owner/name")
 
 
 @needs_git
@@ -63,15 +64,31 @@ def test_a_folder_below_belongs_to_the_repository(repository: Path) -> None:
 def test_outside_a_repository_the_users_own_configuration_holds(tmp_path: Path) -> None:
     (tmp_path / "gitconfig").write_text("[user]\n\temail = me@example.com\n")
 
-    assert user_email(str(tmp_path)) == "me@example.com"
-    assert origin(str(tmp_path)) is None
+    assert Repositories().of(str(tmp_path)) == Repository(user_email="me@example.com", origin=None)
+
+
+@needs_git
+def test_of_several_addresses_the_last_one_holds_and_of_several_places_the_first(
+    repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "gitconfig").write_text("[user]\n\temail = me@example.com\n")
+    git(repository, "remote", "set-url", "--add", "origin", "https://github.com/mirror/copy.git")
+
+    assert Repositories().of(str(repository)) == Repository(user_email="dev@example.com", origin="owner/name")
+
+
+@needs_git
+def test_a_beginning_that_stands_for_another_is_replaced(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "gitconfig").write_text('[url "https://git.example/team/"]\n\tinsteadOf = work:\n')
+    git(repository, "remote", "set-url", "origin", "work:name.git")
+
+    assert Repositories().of(str(repository)).origin == "team/name"
 
 
 @needs_git
 @pytest.mark.parametrize("cwd", ["/no/such/folder", "", "relative", "C:\\work", "/a\0b", "/\udcff\ud800", "--version"])
 def test_a_folder_that_is_none_gives_nothing(cwd: str) -> None:
-    assert user_email(cwd) is None
-    assert origin(cwd) is None
+    assert Repositories().of(cwd) == Repository(user_email=None, origin=None)
 
 
 @needs_git
@@ -85,7 +102,7 @@ def test_variables_of_another_repository_do_not_count(
     git(other, "config", "user.email", "other@example.com")
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
 
-    assert user_email(str(repository)) == "dev@example.com"
+    assert Repositories().of(str(repository)).user_email == "dev@example.com"
 
 
 @needs_git
@@ -145,13 +162,14 @@ def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = tmp_path / "seen"
-    fake_git(tmp_path / "bin", f'{{ echo "$@"; env; pwd; tty; }} >>{seen}; cat; echo a@example.com', monkeypatch)
+    fake_git(tmp_path / "bin", f'{{ echo "$@"; env; pwd; tty; }} >>{seen}; cat; {ADDRESS}', monkeypatch)
     monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
 
-    assert user_email("/some folder") == "a@example.com"
+    assert Repositories().of("/some folder").user_email == "a@example.com"
 
     said = seen.read_text().splitlines()
-    assert "-c core.fsmonitor=false -c core.hooksPath=/dev/null -C /some folder config --get user.email" in said
+    command = "-c core.fsmonitor=false -c core.hooksPath=/dev/null -C /some folder config -z --get-regexp "
+    assert any(line.startswith(command) for line in said)
     assert "GIT_OPTIONAL_LOCKS=0" in said
     assert "GIT_TERMINAL_PROMPT=0" in said
     assert "GIT_ALLOW_PROTOCOL=none" in said
@@ -165,12 +183,10 @@ def test_a_git_that_hangs_is_ended_and_not_remembered(tmp_path: Path, monkeypatc
     hangs = tmp_path / "hangs"
     hangs.touch()
     monkeypatch.setattr("daemon.repository._TIMEOUT_S", 0.2)
-    fake_git(tmp_path / "bin", f"test -e {hangs} && exec sleep 60; echo a@example.com", monkeypatch)
+    fake_git(tmp_path / "bin", f"test -e {hangs} && exec sleep 60; {ADDRESS}", monkeypatch)
     known = Repositories()
 
     began = time.monotonic()
-    assert user_email("/") is None
-    assert origin("/") is None
     assert known.of("/") == Repository(user_email=None, origin=None)
     assert time.monotonic() - began < 30
 
@@ -186,18 +202,25 @@ def test_without_git_nothing_is_known(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_git_named_by_a_relative_path_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_git(tmp_path / "bin", "echo a@example.com", monkeypatch)
+    fake_git(tmp_path / "bin", ADDRESS, monkeypatch)
     monkeypatch.chdir(tmp_path / "bin")
     monkeypatch.setenv("PATH", ".")
 
-    assert user_email("/") is None
+    assert Repositories().of("/").user_email is None
 
 
-@pytest.mark.parametrize("answer", ["printf '\\377'", "printf ''", "printf 'a\\nb'", "printf '%0300d' 0", "exit 1"])
+@pytest.mark.parametrize("answer", ["\\377", "", " ", "a\\nb", "a" * 300])
 def test_an_answer_that_is_no_address_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    fake_git(tmp_path / "bin", f"printf 'remote.origin.url\\nhost:owner/name\\0user.email\\n{answer}\\0'", monkeypatch)
+
+    assert Repositories().of("/") == Repository(user_email=None, origin="owner/name")
+
+
+@pytest.mark.parametrize("answer", ["exit 1", "true", "printf 'user.email'", "printf '\\n\\0\\n'"])
+def test_an_answer_that_says_nothing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     fake_git(tmp_path / "bin", answer, monkeypatch)
 
-    assert user_email("/") is None
+    assert Repositories().of("/").user_email is None
 
 
 def test_answers_are_remembered_for_the_folders_asked_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

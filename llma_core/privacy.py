@@ -521,7 +521,7 @@ class _Way:
         self.place.append(f".{self._shown(key)}" if self.place else key)
         if self.policy.redact and isinstance(value, str | int) and not isinstance(value, bool):
             kinds: list[str] = []
-            scrubbed = scrub_member(key, value, kinds)
+            scrubbed = scrub_member(key, value, kinds, scrub_text)
             self._note_secrets(kinds)
             value = self._cut(scrubbed) if cutting and isinstance(scrubbed, str) else scrubbed
         else:

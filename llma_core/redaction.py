@@ -28,9 +28,28 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, assert_never, get_args
 
-__all__ = ["STEMS", "TOKENS", "hides_text", "is_clean", "is_telling", "marker", "name_from", "scrub", "scrub_member"]
+__all__ = [
+    "ALL_RULES",
+    "STEMS",
+    "TOKENS",
+    "Rule",
+    "Rules",
+    "hides_text",
+    "is_clean",
+    "is_telling",
+    "marker",
+    "name_from",
+    "scrub",
+    "scrub_member",
+]
+
+Rule = Literal["pass", "pwd", "secret", "token", "auth", "key", "urls", "signatures", "tokens", "bearers", "blocks"]
+"""What is looked for, apart from each other: names by their stem, and what has a form of its own."""
+Rules = frozenset[Rule]
+"""Some of them."""
+ALL_RULES: Final[Rules] = frozenset(get_args(Rule))
 
 _SHORTEST = 8
 """Bytes below which no text holds a name and a secret, nor a secret with a form of its own."""
@@ -543,9 +562,18 @@ _AUTHORIZATION = _Name(kind="authorization", sure=False, variable=8, quoted=8, b
 
 # ---------------------------------------------------------------------- names
 
-STEMS: Final = (b"pass", b"pwd", b"secret", b"token", b"auth", b"key")
+STEMS: Final[tuple[tuple[bytes, Rule], ...]] = (
+    (b"pass", "pass"),
+    (b"pwd", "pwd"),
+    (b"secret", "secret"),
+    (b"token", "token"),
+    (b"auth", "auth"),
+    (b"key", "key"),
+)
+"""What the telling word of a name begins with, and the rule for these names."""
 _NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
-_STEM = re.compile(rb"pass(?:word|wd|phrase|code)?|pwd|secret|token|auth(?:orization)?|key")
+_MORE = {b"pass": rb"(?:word|wd|phrase|code)?", b"auth": rb"(?:orization)?"}
+_STEM = re.compile(b"|".join(stem + _MORE.get(stem, b"") for stem, _ in STEMS))
 _TAIL = rb"s?(?:[_.-]?(?:[0-9]{1,4}|prod|production|dev|staging|stage|test|live|base|value|raw|plain|old|new))?"
 _STEM_TAIL = re.compile(b"(?:" + _STEM.pattern + b")" + _TAIL)
 # Behind a name: what closes it, and what leads to its value.
@@ -560,6 +588,8 @@ _LINK = re.compile(
     )""",
     re.VERBOSE,
 )
+# A name that is followed by what `_LINK` may begin with: most of what a telling word stands in is none.
+_NAMES = {stem: re.compile(stem + _MORE.get(stem, b"") + _TAIL + rb"""(?=[ \t:=!>\\"'`*\]])""") for stem, _ in STEMS}
 _OPEN = re.compile(rb"""[bruf]{0,2}(\\{0,15})("{3}|'{3}|["'`])""")
 _BARE = re.compile(rb"""(?:[^\s"'`<\\]|\\(?![nrtbfu"'\\])){1,512}""")
 _BARE_REST = re.compile(rb"""[^\s"'`<\\]*""")
@@ -637,14 +667,15 @@ def _head(data: bytes, at: int) -> bytes:
     return window[kept:]
 
 
-def _by_name(data: bytes, lower: bytes) -> Iterator[_Found]:
-    for literal in STEMS:
-        at = lower.find(literal)
-        while at >= 0:
+def _by_name(data: bytes, lower: bytes, rules: Rules) -> Iterator[_Found]:
+    for literal, rule in STEMS:
+        name = _NAMES[literal].search(lower) if rule in rules else None
+        while name is not None:
+            at = name.start()
             found = _behind_name(data, lower, at)
             if found is not None:
                 yield found
-            at = lower.find(literal, at + len(literal) if found is None else found.end)
+            name = name.re.search(lower, at + len(literal) if found is None else found.end)
 
 
 def _bearers(data: bytes, lower: bytes) -> Iterator[_Found]:
@@ -816,16 +847,16 @@ def name_from(stem: bytes) -> bytes:
     return stem + {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}.get(stem, b"") + _LAST
 
 
-def _leading(stem: bytes) -> tuple[bytes, re.Pattern[bytes]]:
-    """Return a stem, and what finds it where it may lead to a value."""
+def _leading(stem: bytes) -> re.Pattern[bytes]:
+    """Return what finds a stem where it may lead to a value."""
     leads = _LEADS.replace(b"[=!>", b'"\\s*:\\s*[-0-9] | [=!>') if stem in (b"pass", b"pwd") else _LEADS
-    return stem, re.compile(name_from(stem) + leads, re.VERBOSE)
+    return re.compile(name_from(stem) + leads, re.VERBOSE)
 
 
-_LEADING = tuple(map(_leading, STEMS))
+_LEADING = tuple((stem, rule, _leading(stem)) for stem, rule in STEMS)
 
 
-def is_clean(data: bytes) -> bool:
+def is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     r"""Whether JSON surely holds no secret: `scrub` and `scrub_member` would leave all that is in it as it is.
 
     False says nothing; then it has to be decoded and scrubbed. No rule is judged here, only whether one could begin:
@@ -835,39 +866,47 @@ def is_clean(data: bytes) -> bool:
 
     Args:
         data: any JSON value.
+        rules: those that may begin in it; for the others that was found out before.
     """
-    return _is_clean_again(data) if len(data) <= _REPEATED_JSON else _is_clean(data)
+    return _is_clean_again(data) if len(data) <= _REPEATED_JSON else _is_clean(data, rules)
 
 
-def _is_clean(data: bytes) -> bool:
+def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     escaped = b"\\u" in data
     if escaped and hides_text(data):
         return False
-    if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
-        return False
-    if b"curl" in data and b"-u" in data:
+    if "urls" in rules and _may_be_urls(data, escaped=escaped):
         return False
     lower = data.lower()
-    if b"sig" in lower and (b"sig=" in lower or b"signature=" in lower):
+    if "signatures" in rules and b"sig" in lower and (b"sig=" in lower or b"signature=" in lower):
         return False
-    for stem, leads in _LEADING:
-        at = lower.find(stem)
+    for stem, rule, leads in _LEADING:
+        at = lower.find(stem) if rule in rules else -1
         if at >= 0 and _may_lead(data, leads.search(lower, at)):
             return False
-    if b"private key" in lower:
+    if "blocks" in rules and b"private key" in lower:
         return False
-    if b"@" in data:
-        if b"\\/" in data or b":\\\\" in data:
-            return False
-        if b"://" in data and (escaped or any(_each(_USER_INFO, data, b"://"))):
-            return False
-    runs = _long_runs(data)
-    if not runs:
+    if rules.isdisjoint(("tokens", "bearers")) or not (runs := _long_runs(data)):
         return True
+    if "bearers" in rules and b"bearer" in lower:
+        return False
     # An escape has more bytes than the character it stands for.
     reach = _LITERAL_REACH * (6 if escaped else 2)
-    may_be_token = b"\\/" in data or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
-    return not may_be_token and b"bearer" not in lower
+    return "tokens" not in rules or not (
+        b"\\/" in data or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
+    )
+
+
+def _may_be_urls(data: bytes, *, escaped: bool) -> bool:
+    if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
+        return True
+    if b"curl" in data and b"-u" in data:
+        return True
+    if b"@" not in data:
+        return False
+    if b"\\/" in data or b":\\\\" in data:
+        return True
+    return b"://" in data and (escaped or any(_each(_USER_INFO, data, b"://")))
 
 
 # Names, models and states come again with every event.
@@ -897,13 +936,19 @@ def _may_be_tokens(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool
 # ---------------------------------------------------------------------- all together
 
 
-def _find(data: bytes) -> list[_Found]:
+def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
     lower = data.lower()
-    found = [*_by_name(data, lower), *_urls(data), *_signatures(data, lower)]
-    if runs := _long_runs(data):
-        found += _tokens(data, runs)
-        found += _bearers(data, lower)
-    if b"PRIVATE KEY" in data:
+    found = list(_by_name(data, lower, rules))
+    if "urls" in rules:
+        found += _urls(data)
+    if "signatures" in rules:
+        found += _signatures(data, lower)
+    if not rules.isdisjoint(("tokens", "bearers")) and (runs := _long_runs(data)):
+        if "tokens" in rules:
+            found += _tokens(data, runs)
+        if "bearers" in rules:
+            found += _bearers(data, lower)
+    if "blocks" in rules and b"PRIVATE KEY" in data:
         found += _blocks(data)
     if found and _MARK in data:
         # What was scrubbed before stays as it is: a marker is no value, and its kind no name.
@@ -924,7 +969,7 @@ def _overlaps(place: _Found, marked: list[tuple[int, int]]) -> bool:
     )
 
 
-def scrub(text: str, found: list[str] | None = None) -> str:
+def scrub(text: str, found: list[str] | None = None, rules: Rules = ALL_RULES) -> str:
     """Return *text* with every secret in it replaced by its marker; the same object if there is none.
 
     Scrubbing twice gives the same as scrubbing once.
@@ -932,18 +977,19 @@ def scrub(text: str, found: list[str] | None = None) -> str:
     Args:
         text: any text, also JSON.
         found: where to note the kind of each secret.
+        rules: those that may begin in it; for the others that was found out before.
     """
     if len(text) < _SHORTEST:
         return text
-    scrubbed, kinds = _scrubbed_before(text) if len(text) <= _REPEATED else _scrubbed(text)
+    scrubbed, kinds = _scrubbed_before(text) if len(text) <= _REPEATED else _scrubbed(text, rules)
     if found is not None:
         found += kinds
     return scrubbed
 
 
-def _scrubbed(text: str) -> tuple[str, tuple[str, ...]]:
+def _scrubbed(text: str, rules: Rules = ALL_RULES) -> tuple[str, tuple[str, ...]]:
     data = text.encode("utf-8", "surrogatepass")
-    places = _find(data)
+    places = _find(data, rules)
     if not places:
         return text, ()
     kinds: list[str] = []
@@ -991,7 +1037,7 @@ def _kind(group: list[_Found]) -> str:
 def _name_of_key(key: str) -> _Name | None:
     data = key.encode("utf-8", "replace")
     lower = data.lower()
-    for literal in STEMS:
+    for literal, _ in STEMS:
         at = lower.rfind(literal)
         if at >= 0 and _STEM_TAIL.fullmatch(lower, at) is not None:
             stem = _STEM.match(lower, at)
@@ -1007,13 +1053,19 @@ def is_telling(key: str) -> bool:
     return len(key) <= _NAME_REACH and _name_of_key(key) is not None
 
 
-def scrub_member(key: str, value: str | int, found: list[str] | None = None) -> str | int:
+def scrub_member(
+    key: str,
+    value: str | int,
+    found: list[str] | None = None,
+    scrub: Callable[[str, list[str] | None], str] = scrub,
+) -> str | int:
     """Return an object's member *value* scrubbed, and replaced as a whole where *key* names it a secret.
 
     Args:
         key: the member's key.
         value: a string or a number.
         found: where to note the kind of each secret.
+        scrub: what scrubs a text.
     """
     name = _name_of_key(key) if len(key) <= _NAME_REACH else None
     if isinstance(value, int):

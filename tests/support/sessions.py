@@ -93,9 +93,15 @@ def spans(
         for name in sorted(left, key=lambda name: not name.endswith(".meta.json")):
             for feed in left[name]:
                 found += feed.to(accumulator)
-        found += accumulator.end(0.0)
+        found += [span for span in accumulator.end(0.0) if not _is_of_a_neighbour(span, session, files)]
         assert accumulator.held() == {}, "an ended session needs no line any more"
     return found
+
+
+def _is_of_a_neighbour(span: Span, session: str, files: Mapping[str, bytes]) -> bool:
+    """Whether *span* is the trace of another session that has a main log, and so gives it out itself."""
+    others = (path.session for path in map(layout.classify, files) if path is not None and path.kind == "session")
+    return isinstance(span, Trace) and span.turn is None and span.session != session and span.session in others
 
 
 def built(

@@ -924,6 +924,7 @@ class Service:
         while True:
             await self._prune()
             # The start and this have taken more than what follows.
+            await self._workers.change(self._store.shrink)
             give_back()
             await asyncio.sleep(PRUNE_SECONDS)
 

@@ -366,6 +366,10 @@ class Store:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         _log.error("store_corrupt", reason=str(error), kept_as=str(aside), hint="starting with an empty one")
 
+    def shrink(self) -> None:
+        """Let go of the pages that are kept in memory for what may come next."""
+        self._connection.execute("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._connection.close()

@@ -35,4 +35,5 @@ def import_slim() -> None:
         for name in hidden:
             sys.modules.pop(name, None)
     if _LOOKED_FOR not in sys.modules and importlib.util.find_spec(_LOOKED_FOR) is None:
+        # As above; it stays so.
         sys.modules[_LOOKED_FOR] = None  # type: ignore[assignment]

@@ -24,6 +24,7 @@ from llma_core.privacy import (
     Policy,
     TraceName,
     characters,
+    is_flat,
     released_words,
 )
 from llma_core.screen import surely_clean
@@ -768,7 +769,7 @@ def _generation_as_logged(span: Generation, attribution: Attribution) -> _Genera
         given = _encode([{"role": "user", "content": context.prompt}]) if context.prompt else None
     elif span.input and (given := verbatim.messages(policy, span.input)) is None:
         return None
-    if usage is not None and usage.raw and not verbatim.is_flat(usage.raw):
+    if usage is not None and usage.raw and not is_flat(usage.raw):
         return None
     said = _generation(span, attribution)
     said.input = None if given is None else msgspec.Raw(given)

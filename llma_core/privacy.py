@@ -25,6 +25,8 @@ from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = [
     "NAME_CHARACTERS",
+    "PLACEHELD",
+    "ROLES",
     "Change",
     "ContentLevel",
     "Logged",
@@ -33,6 +35,7 @@ __all__ = [
     "ToolContent",
     "TraceName",
     "characters",
+    "is_flat",
     "released",
     "released_words",
     "text_of",
@@ -374,10 +377,12 @@ _ONLY_WORDS = {
     b'"text"': ("text", b'{"type":"text","text":'),
     b'"thinking"': ("thinking", b'{"type":"thinking","thinking":'),
 }
-_ROLES = ("user", "assistant", "system")
+ROLES = ("user", "assistant", "system")
+"""Those a message may have that leaves as it was logged."""
 _NUMBERS = (int, float, bool)
 _SHORT_WORDS = 100
-_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
+PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
+"""Types, as JSON, of the blocks in whose place something else leaves."""
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -392,7 +397,7 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _is_flat(data: bytes) -> bool:
+def is_flat(data: bytes) -> bool:
     """Whether a value is not null, and surely not nested too deep."""
     return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
 
@@ -445,7 +450,7 @@ def _value_as_logged(logged: Logged) -> bytes:
         return _all_the_way(logged)
     if policy.redact and not surely_clean(raw):
         return _all_the_way(logged)
-    if not (is_string or _is_flat(raw)):
+    if not (is_string or is_flat(raw)):
         return _all_the_way(logged, scrubbing=False)
     if logged.kind != "value" or len(raw) <= policy.max_length:
         return raw
@@ -473,7 +478,7 @@ def _block_as_logged(logged: Logged) -> bytes:
             if words.startswith(b'"')
             else _all_the_way(logged)
         )
-    if not policy.tools or kind in _PLACEHELD or b"\\" in kind:
+    if not policy.tools or kind in PLACEHELD or b"\\" in kind:
         return _all_the_way(logged)
     fields.pop("signature", None)
     fields.pop("caller", None)
@@ -541,7 +546,7 @@ class _Way:
         if isinstance(value, Logged):
             return self._logged(value, depth)
         if isinstance(value, LoggedMessage):
-            if self.changes is None and value.role in _ROLES:
+            if self.changes is None and value.role in ROLES:
                 return _message(value)
             return self.value({"role": value.role, "content": value.content}, depth, cutting=False)
         if isinstance(value, msgspec.Raw):
@@ -568,7 +573,7 @@ class _Way:
 
     def _raw(self, raw: msgspec.Raw, depth: int) -> Any:
         data = bytes(raw)
-        stays = self.changes is None and _is_flat(data) and _is_json(data)
+        stays = self.changes is None and is_flat(data) and _is_json(data)
         if stays and (not self.policy.redact or surely_clean(data)):
             return raw
         value = _decode(data)

@@ -572,7 +572,7 @@ STEMS: Final[tuple[tuple[bytes, Rule], ...]] = (
 )
 """What the telling word of a name begins with, and the rule for these names."""
 _NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
-_MORE = {b"pass": rb"(?:word|wd|phrase|code)?", b"auth": rb"(?:orization)?"}
+_MORE = {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}
 _STEM = re.compile(b"|".join(stem + _MORE.get(stem, b"") for stem, _ in STEMS))
 _TAIL = rb"s?(?:[_.-]?(?:[0-9]{1,4}|prod|production|dev|staging|stage|test|live|base|value|raw|plain|old|new))?"
 _STEM_TAIL = re.compile(b"(?:" + _STEM.pattern + b")" + _TAIL)
@@ -844,7 +844,7 @@ _LEADS = rb"""(?:
 
 def name_from(stem: bytes) -> bytes:
     """Return what finds the rest of a name, from one of `STEMS` on to its end."""
-    return stem + {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}.get(stem, b"") + _LAST
+    return stem + _MORE.get(stem, b"") + _LAST
 
 
 def _leading(stem: bytes) -> re.Pattern[bytes]:

@@ -16,15 +16,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llma_core.privacy import Logged, Policy, released
+from llma_core.privacy import PLACEHELD, ROLES, Logged, Policy, is_flat, released
 from llma_core.redaction import hides_text
 from llma_core.spans import ContentBlock, InputMessage
 
-__all__ = ["answer", "is_flat", "messages", "value"]
+__all__ = ["answer", "messages", "value"]
 
-_DEEPEST = 100
-_ROLES = ("user", "assistant", "system")
-_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
 _ONLY_WORDS = (b'"text"', b'"thinking"')
 _QUOTE = ord('"')
 
@@ -63,7 +60,7 @@ def messages(policy: Policy, given: Sequence[InputMessage]) -> bytes | None:
             if None in parts:
                 return None
             content = b"[" + b",".join(parts) + b"]"  # type: ignore[arg-type] # None is not among them
-        if role not in _ROLES:
+        if role not in ROLES:
             return None
         said.append(b'{"role":"' + role.encode() + b'","content":' + content + b"}")
     return b"[" + b",".join(said) + b"]"
@@ -76,11 +73,6 @@ def value(policy: Policy, raw: bytes) -> bytes | None:
     return raw if raw[0] == _QUOTE or _is_plain(policy, raw) else None
 
 
-def is_flat(raw: bytes) -> bool:
-    """Whether a value is not null, and surely not nested too deep."""
-    return raw.count(b"{") + raw.count(b"[") <= _DEEPEST and raw.strip() != b"null"
-
-
 def _is_plain(policy: Policy, raw: bytes) -> bool:
     """Whether nothing in a value has to be replaced."""
     return not (b'"source"' in raw or (not policy.redact and hides_text(raw)) or not is_flat(raw))
@@ -91,7 +83,7 @@ def _short(fields: dict[str, msgspec.Raw]) -> bytes | None:
     kind = bytes(fields.get("type", b""))
     if kind in _ONLY_WORDS:
         return _only_words(kind, fields)
-    if kind in _PLACEHELD:
+    if kind in PLACEHELD:
         return None
     fields.pop("signature", None)
     fields.pop("caller", None)
@@ -118,7 +110,7 @@ def _block(policy: Policy, raw: bytes) -> bytes | None:
     if len(raw) <= policy.max_length:
         return _short(fields) if _is_plain(policy, raw) else None
     key = "input" if "input" in fields else "content"
-    if key not in fields or kind in _PLACEHELD:
+    if key not in fields or kind in PLACEHELD:
         return None
     fields.pop("signature", None)
     fields.pop("caller", None)

@@ -26,7 +26,7 @@ def test_so_long_ago(text: str, seconds: int) -> None:
 def test_a_date_is_its_beginning_or_its_end_in_local_time() -> None:
     assert read("2026-11-20") == datetime(2026, 11, 20).timestamp()  # noqa: DTZ001 - local time is meant
     assert read("2026-11-20", end_of_day=True) == datetime(2026, 11, 21).timestamp()  # noqa: DTZ001 - as above
-    assert read(" 2026-11-20T14:00 ", end_of_day=True) == datetime(2026, 11, 20, 14).timestamp()  # noqa: DTZ001
+    assert read(" 2026-11-20T14:00 ", end_of_day=True) == datetime(2026, 11, 20, 14).timestamp()  # noqa: DTZ001 - as above
     assert read("2026-11-20T14:00Z") == 1795183200.0
 
 

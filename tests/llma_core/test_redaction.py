@@ -656,6 +656,25 @@ def test_the_first_look_sees_what_has_a_form_of_its_own(
     assert first_look(json.dumps(f"a {BEFORE.get(kind, '')}{secret} b").encode())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{BEFORE.get(kind, '')}{secret}" for kind, secret in OWN_FORM),
+        *(written.format(secret) for written, secret, _ in NAMED),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "a {} b", '{{"a": "{}"}}', "\n{}\n"])
+def test_the_rules_that_the_first_look_suspects_find_what_all_rules_find(
+    first_look: Callable[[bytes], Rules], text: str, around: str
+) -> None:
+    text = around.format(text) + " and more words" * 5
+    found: list[str] = []
+    found_by_all: list[str] = []
+
+    assert scrub(text, found, first_look(json.dumps(text).encode())) == scrub(text, found_by_all)
+    assert found == found_by_all
+
+
 @pytest.mark.parametrize("write", WRITERS, ids=range(len(WRITERS)))
 @pytest.mark.parametrize(("written", "secret"), [(written, secret) for written, secret, _ in NAMED])
 def test_the_first_look_sees_what_a_name_or_place_says_is_secret(

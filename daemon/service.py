@@ -26,34 +26,40 @@ from pathlib import Path
 
 import structlog
 
-from daemon.backfill_request import BackfillDesk
-from daemon.backfilling import Backfilling
-from daemon.backlog import Backlog, Ending
-from daemon.catalog import Catalog, Opening, Unit, by_first_line
-from daemon.decisions import Decisions
-from daemon.deliveries import Deliveries, MakeDelivery
-from daemon.delivery import BackingOff
-from daemon.delivery import Settled as Outcome
-from daemon.executions import Executions
-from daemon.first_start import History, settle_history
-from daemon.health import Health
-from daemon.health import Unread as UnreadLog
-from daemon.memory import give_back
-from daemon.notify import Notifier
-from daemon.pipeline import Claims, Pipeline, Progress, Replaced
-from daemon.plugin_status import PluginStatus, Sender
-from daemon.pruning import Forgettable, Kept, forgetting
-from daemon.routing import Held, Route, Routing
-from daemon.sessions import LiveSessions, keeps_registry
-from daemon.settlement import Settlement, owed_by_unit
-from daemon.sinks import Stopped
-from daemon.store import Commit, Store
-from daemon.sweep import Sweep, is_missing
-from daemon.turns import Turns
-from daemon.unread import Unread
-from daemon.unreadable import Unreadable
-from daemon.watcher import Watcher
-from daemon.workers import WORK_SECONDS, Workers
+from daemon.delivering.deliveries import Deliveries, MakeDelivery
+from daemon.delivering.delivery import BackingOff
+from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Stopped
+from daemon.following.catalog import Catalog
+from daemon.following.kept_open import Unread
+from daemon.following.live_sessions import LiveSessions, keeps_registry
+from daemon.following.opening import Opening, by_first_line
+from daemon.following.session_files import Unit
+from daemon.following.sweep import Sweep, is_missing
+from daemon.following.watcher import Watcher
+from daemon.history.backfill_request import BackfillDesk
+from daemon.history.backfilling import Backfilling
+from daemon.history.backlog import Backlog, Ending
+from daemon.history.first_start import History, settle_history
+from daemon.history.pruning import Forgettable, Kept, forgetting
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Progress, Replaced
+from daemon.reading.executions import Executions
+from daemon.reading.pipeline import Pipeline
+from daemon.reading.settlement import Settlement, owed_by_unit
+from daemon.reading.turns import Turns
+from daemon.reading.unreadable import Unreadable
+from daemon.routing.decisions import Decisions
+from daemon.routing.routing import Held, Routing
+from daemon.running.health import Health
+from daemon.running.health import Unread as UnreadLog
+from daemon.running.memory import give_back
+from daemon.running.notify import Notifier
+from daemon.running.plugin_status import PluginStatus, Sender
+from daemon.state.rows import Commit
+from daemon.state.store import Store
+from daemon.system.workers import WORK_SECONDS, Workers
 from llma_core.claude_code.layout import classify
 from llma_core.events import CaptureEvent
 

@@ -41,7 +41,21 @@ IMPURE = frozenset(
         "time",
     }
 )
-PURE_DAEMON_MODULES = ["batcher", "ledger", "retry"]
+PURE_DAEMON_MODULES = ["delivering/batcher", "reading/ledger", "delivering/retry"]
+
+# The wings of `daemon`, from the top down: a module imports from lower rows only, or from its own wing.
+WINGS = (
+    ("cli",),
+    ("service",),
+    ("demo", "history"),
+    ("reading",),
+    ("checks", "routing", "running"),
+    ("delivering", "executing", "installing"),
+    ("config", "following"),
+    ("state",),
+    ("system",),
+)
+ROW_OF = {wing: row for row, wings in enumerate(WINGS) for wing in wings}
 
 # The keys of the log that are no word of anything else: those in camel case.
 LOG_KEYS = frozenset(
@@ -125,7 +139,8 @@ def test_only_one_module_spells_the_receivers_names(path: Path) -> None:
         path
         for path in CORE + DAEMON
         # The demo writes a log of its own, and the client's registry of live processes has some of the log's keys.
-        if name_of(path) not in ("llma_core/claude_code/records.py", "daemon/cli/transcript.py", "daemon/sessions.py")
+        if name_of(path)
+        not in ("llma_core/claude_code/records.py", "daemon/demo/transcript.py", "daemon/following/live_sessions.py")
     ]
 )
 def test_only_one_module_spells_the_logs_keys(path: Path) -> None:
@@ -151,6 +166,62 @@ def test_the_logs_keys_are_known_to_this_test() -> None:
 @files([path for path in DAEMON if not name_of(path).startswith("daemon/cli/")])
 def test_only_the_command_line_prints(path: Path) -> None:
     assert "print" not in called(path)
+
+
+def wing_of(module: str) -> str:
+    """The wing of a dotted name below `daemon`."""
+    return module.split(".")[1]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The dotted names a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@files([path for path in DAEMON if path.parent != ROOT / "daemon" or path.stem == "service"])
+def test_wings_import_from_lower_wings_only(path: Path) -> None:
+    own = path.relative_to(ROOT / "daemon").parts[0].removesuffix(".py")
+
+    upwards = {
+        module
+        for module in imported_modules(path)
+        if module.startswith("daemon.") and wing_of(module) != own and ROW_OF[wing_of(module)] <= ROW_OF[own]
+    }
+
+    assert upwards == set()
+
+
+def test_no_module_belongs_to_nobody() -> None:
+    assert {path.name for path in (ROOT / "daemon").glob("*.py")} == {"__init__.py", "service.py"}
+    assert {path.name for path in (ROOT / "daemon").iterdir() if (path / "__init__.py").exists()} | {
+        "service"
+    } == ROW_OF.keys()
+
+
+def test_no_import_cycle() -> None:
+    """No group of modules can only be understood, or imported, together."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in CORE + DAEMON}
+    uses = {
+        name: {
+            known
+            for module in imported_modules(path)
+            # A name imported from a package may be a module of it or stand in its __init__.
+            for known in (module, module.rpartition(".")[0])
+            if known in names and known != name
+        }
+        for name, path in names.items()
+    }
+
+    while leaves := {name for name, used in uses.items() if not used & uses.keys()}:
+        uses = {name: used for name, used in uses.items() if name not in leaves}
+
+    assert uses == {}
 
 
 @files(CORE + DAEMON)

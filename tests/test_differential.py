@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.preview import find_logs, preview
+from daemon.reading.preview import find_logs, preview
 from llma_core.spans import ApiFailure, Compaction, Generation, Span, ToolCall
 from tests.support import histories
 from tests.support.logs import (

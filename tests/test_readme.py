@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from daemon.cli import main
-from daemon.properties_file import VARIABLE
-from daemon.settings import SETTINGS, load
+from daemon.config.loading import load
+from daemon.config.table import SETTINGS
+from daemon.executing.properties_file import VARIABLE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

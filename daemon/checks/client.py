@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.catalog import project_files, project_folders
 from daemon.checks import Finding, failure, fine, warning
-from daemon.claude_settings import UnreadableFileError, read_env, read_regular
-from daemon.command import CommandError, run
-from daemon.settings import APP_NAME
+from daemon.config.claude_settings import read_env
+from daemon.config.table import APP_NAME
+from daemon.following.log_tree import project_files, project_folders
+from daemon.system.command import CommandError, run
+from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core.claude_code.records import AssistantRecord, SystemRecord, UserRecord, decode
 from llma_core.errors import RecordError
 

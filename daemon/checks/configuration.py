@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from daemon.checks import Finding, failure, fine, warning
-from daemon.patterns import Folders
-from daemon.settings import APP_NAME, Settings
+from daemon.config.patterns import Folders
+from daemon.config.settings import Settings
+from daemon.config.table import APP_NAME
 
 __all__ = ["check_keys", "check_patterns", "check_sending", "report_problems"]
 

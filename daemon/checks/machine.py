@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
-from daemon.file_system import file_system_of, is_network
+from daemon.system.file_system import file_system_of, is_network
 
 __all__ = ["check_disk", "check_logs_place", "check_permissions", "check_state_place", "check_watches"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from daemon.checks import Finding, failure, fine, warning
-from daemon.posthog import Answer, PostHog, ProxyUnusableError, proxy_for
-from daemon.settings import APP_NAME, Secret, Settings
+from daemon.config.settings import Secret, Settings
+from daemon.config.table import APP_NAME
+from daemon.delivering.posthog.probe import Answer, PostHog, ProxyUnusableError, proxy_for
 
 __all__ = ["check_receivers"]
 

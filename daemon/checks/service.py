@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from daemon import lock
 from daemon.checks import Finding, failure, fine, warning
-from daemon.plan import Plan
-from daemon.service_environment import EnvironmentFileError, environment_file, find_missing, read_environment
-from daemon.service_manager import ManagerError, ServiceManager
-from daemon.settings import APP_NAME
+from daemon.config.table import APP_NAME
+from daemon.installing.plan import Plan
+from daemon.installing.service_environment import EnvironmentFileError, environment_file, find_missing, read_environment
+from daemon.installing.service_manager import ManagerError, ServiceManager
+from daemon.state import lock
 
 __all__ = ["check_environment", "check_service"]
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from daemon.slim import import_slim
+from daemon.running.slim import import_slim
 from llma_core import __version__
 
 __all__ = ["main", "run_main"]
@@ -60,7 +60,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            from daemon.parsers import nearest, shown
+            from daemon.config.parsers import nearest, shown
 
             guess = nearest(args[0], _VERBS)
             ctx.fail(f"there is no command {shown(args[0])}" + (f"; did you mean {guess}?" if guess else ""))
@@ -111,7 +111,7 @@ def run_main() -> None:
     except OSError as error:
         _end(f"error: {_words(error)}")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-        from daemon.logs import format_exception
+        from daemon.running.logs import format_exception
 
         places = format_exception((type(error), error, error.__traceback__))
         _end(f"error: this is a fault of the program; report it with these lines:\n{places}")

@@ -17,26 +17,30 @@ from typing import Any
 
 import click
 
-from daemon.backfill_request import BackfillDesk, Report, Request, RequestExistsError
-from daemon.backlog import Backlog, Headway
-from daemon.catalog import Unit
-from daemon.claude_settings import UnreadableFileError, cleanup_days
 from daemon.cli.message import fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
 from daemon.cli.startup import build_service, capture_sinks, config_errors, fail, load_settings, log_options, open_state
-from daemon.estimate import CONTENT_DAYS, Estimate, estimate
-from daemon.history import CLEANUP_DAYS, History, LoggedSession, Selection
-from daemon.lock import holder, is_held
-from daemon.pipeline import Claims
-from daemon.preview import NoLogError, find_logs
-from daemon.repository import Repositories
-from daemon.routing import Route, Routing
+from daemon.config.claude_settings import cleanup_days
+from daemon.config.settings import Settings
+from daemon.config.table import APP_NAME
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Sink
+from daemon.following.live_sessions import LiveSessions
+from daemon.following.session_files import Unit
+from daemon.history.backfill_request import BackfillDesk, Report, Request, RequestExistsError
+from daemon.history.backlog import Backlog, Headway
+from daemon.history.estimate import CONTENT_DAYS, Estimate, estimate
+from daemon.history.history import CLEANUP_DAYS, History, LoggedSession, Selection
+from daemon.reading.claims import Claims
+from daemon.reading.preview import NoLogError, find_logs
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Routing
 from daemon.service import DRAIN_SECONDS
-from daemon.sessions import LiveSessions
-from daemon.settings import APP_NAME, Settings
-from daemon.sinks import Sink
-from daemon.store import STORE_NAME, Store, StoreError
+from daemon.state import layout
+from daemon.state.lock import holder, is_held
+from daemon.state.store import Store, StoreError
+from daemon.system.small_file import UnreadableFileError
 
 __all__ = ["backfill"]
 
@@ -210,7 +214,7 @@ class _Job:
     def _claims(self) -> Iterator[Claims]:
         """Yield what is settled, also while a daemon runs."""
         folder = self._settings.state_dir
-        if not (folder / STORE_NAME).is_file():
+        if not (folder / layout.STORE).is_file():
             yield Claims()
             return
         try:
@@ -219,7 +223,7 @@ class _Job:
         except StoreError as error:
             raise fail(str(error)) from None
         except sqlite3.Error as error:
-            raise fail(f"{folder / STORE_NAME} cannot be read ({error}); see `{APP_NAME} doctor`") from None
+            raise fail(f"{folder / layout.STORE} cannot be read ({error}); see `{APP_NAME} doctor`") from None
 
     def say(self, found: Estimate) -> None:
         """Tell what there is to send."""

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from daemon.cli.startup import fail
-from daemon.settings import APP_NAME
+from daemon.config.table import APP_NAME
 
 __all__ = ["completion"]
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import click
 
-from daemon import settings
 from daemon.cli.message import say
 from daemon.cli.startup import CONFIGURATION, fail, load_settings, refuse
-from daemon.config_schema import value_type
-from daemon.parsers import folders, looks_like_key, nearest, shown
-from daemon.settings import ProjectTable
+from daemon.config import loading, settings
+from daemon.config.parsers import folders, looks_like_key, nearest, shown
+from daemon.config.schema import value_type
+from daemon.config.settings import ProjectTable
+from daemon.config.table import APP_NAME, SETTINGS, Setting
 
 __all__ = ["allow", "check", "config", "schema", "set_"]
 
@@ -40,7 +41,7 @@ def config(context: click.Context, *, as_json: bool) -> None:
             raise click.UsageError(f"--json is not for {context.invoked_subcommand}")
         return
     try:
-        current = settings.load({}, os.environ)
+        current = loading.load({}, os.environ)
     except settings.ConfigError as error:
         if as_json:
             click.echo(json.dumps({"settings": {}, "warnings": [], "problems": error.problems}, indent=2))
@@ -66,8 +67,8 @@ def allow(path: Path) -> None:
     current = load_settings({})
     if (reason := current.why_disabled()) is not None:
         raise fail(reason, CONFIGURATION)
-    from daemon.repository import Repositories
-    from daemon.routing import Held, Routing, allowances_file
+    from daemon.routing.repository import Repositories
+    from daemon.routing.routing import Held, Routing, allowances_file
 
     folder = os.path.abspath(path)  # noqa: PTH100 - as it is logged: links stay, `..` goes
     try:
@@ -87,7 +88,7 @@ def check() -> None:
     Exits with 78 when something cannot be used, or nothing is set up to be sent.
     """
     try:
-        current = settings.load({}, os.environ)
+        current = loading.load({}, os.environ)
     except settings.ConfigError as error:
         raise refuse(error) from None
     for warning in current.warnings:
@@ -107,13 +108,13 @@ def set_(name: str, value: str) -> None:
     custom_properties is a JSON object. The key is no argument, because every user of a machine can see those: `login`
     asks for it.
     """
-    from daemon import config_file as config_files
+    from daemon.config import file as config_files
 
     setting = _find(name)
-    path = settings.default_config_file()
+    path = loading.default_config_file()
     if setting.secret or looks_like_key(value):
         why = "a key is never an argument, because every user of the machine can see those"
-        raise fail(f"{why}; `{settings.APP_NAME} login` asks for it", 2)
+        raise fail(f"{why}; `{APP_NAME} login` asks for it", 2)
     try:
         config_files.update(path, {setting: _plain_value(setting, value)})
     except settings.ConfigError as error:
@@ -123,32 +124,32 @@ def set_(name: str, value: str) -> None:
         raise fail(f"{path} cannot be written ({why}); put that right and try again") from None
     say(f"written: {path} ({setting.variable})")
     _say_what_overrules(setting, path)
-    say(f"next: `{settings.APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
+    say(f"next: `{APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
 
 
 @config.command("schema", short_help="Print the JSON schema of config.toml.")
 def schema() -> None:
     """Print the JSON schema of config.toml, for editors that complete and check it."""
-    from daemon.config_schema import config_schema
+    from daemon.config.schema import config_schema
 
     click.echo(json.dumps(config_schema(), indent=2, ensure_ascii=False))
 
 
-def _find(name: str) -> settings.Setting:
+def _find(name: str) -> Setting:
     """Find a setting by its key or variable, or end with 2."""
     by_name = {
         each: setting
-        for setting in settings.SETTINGS
+        for setting in SETTINGS
         for each in (setting.key, setting.variable, setting.variable.lower(), setting.name, *setting.aliases)
     }
     if (setting := by_name.get(name) or by_name.get(name.lower().replace("-", "_"))) is not None:
         return setting
     guess = nearest(name.lower(), by_name)
-    advice = f"did you mean {guess}?" if guess else f"`{settings.APP_NAME} config` lists what there is"
+    advice = f"did you mean {guess}?" if guess else f"`{APP_NAME} config` lists what there is"
     raise fail(f"{shown(name)} is no setting; {advice}", 2)
 
 
-def _plain_value(setting: settings.Setting, value: str) -> Any:
+def _plain_value(setting: Setting, value: str) -> Any:
     """Turn an argument into what TOML has for it; what cannot be read is left for the check of the whole to name."""
     match value_type(setting):
         case "boolean" if value.strip().lower() in ("true", "false"):
@@ -171,9 +172,9 @@ def _plain_value(setting: settings.Setting, value: str) -> Any:
     return value
 
 
-def _say_what_overrules(setting: settings.Setting, path: Path) -> None:
+def _say_what_overrules(setting: Setting, path: Path) -> None:
     try:
-        current = settings.load({}, os.environ)
+        current = loading.load({}, os.environ)
     except settings.ConfigError as error:
         for problem in error.problems:
             say(f"warning: {problem}", err=True)
@@ -223,7 +224,7 @@ def _print_table(current: settings.Settings) -> None:
 
 def _given(table: ProjectTable) -> list[tuple[str, object]]:
     """Return what a `[[project]]` table gives, by the keys it has there."""
-    return [(setting.key, table.values[setting.name]) for setting in settings.SETTINGS if setting.name in table.values]
+    return [(setting.key, table.values[setting.name]) for setting in SETTINGS if setting.name in table.values]
 
 
 def _plain(value: object) -> Any:

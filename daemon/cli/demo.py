@@ -13,15 +13,16 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from daemon import logs
-from daemon import settings as settings_module
 from daemon.cli.render import build, delivered, stdout, tree
-from daemon.cli.sample import steps
 from daemon.cli.startup import build_service, open_state
-from daemon.cli.transcript import Step
-from daemon.delivery import Settled as Outcome
-from daemon.settings import Settings
-from daemon.sinks.local import LocalEvents, LocalSink, events_path
+from daemon.config import loading
+from daemon.config.settings import Settings
+from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.local.sink import LocalEvents, LocalSink
+from daemon.demo.sample import steps
+from daemon.demo.transcript import Step
+from daemon.running import logs
+from daemon.state.layout import events_path, local_folder
 from llma_core.events import EventView, read
 
 __all__ = ["BEFORE", "BEHIND", "CWD", "SESSION", "demo"]
@@ -63,7 +64,7 @@ def _settings(folder: Path) -> Settings:
         "claude_config_dirs": str(folder / "claude"),
         "distinct_id": "demo@example.com",
     }
-    settings = settings_module.load(flags, environ, config_file=folder / "none.toml", home=folder)
+    settings = loading.load(flags, environ, config_file=folder / "none.toml", home=folder)
     return replace(settings, session_timeout=2.0)
 
 
@@ -78,7 +79,7 @@ async def _play(folder: Path, settings: Settings) -> None:
             if view.kind == "trace":
                 done.set()
 
-    with open_state(events_path(settings.state_dir).parent) as store:
+    with open_state(local_folder(settings.state_dir)) as store:
         events = events_path(settings.state_dir)
         service = build_service(settings, store, lambda _route: LocalSink(events), purpose="local", watch=show)
         projects = folder / "claude" / "projects"

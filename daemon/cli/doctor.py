@@ -12,10 +12,11 @@ from pathlib import Path
 
 import click
 
-from daemon import settings
 from daemon.checks import Finding
 from daemon.cli.message import fitted, wants_colour
-from daemon.settings import ConfigError, Settings
+from daemon.config import loading
+from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME
 
 __all__ = ["doctor"]
 
@@ -55,7 +56,7 @@ def _examine() -> Iterator[Finding]:
     from daemon.checks import client, configuration, machine, receiver
 
     try:
-        current = settings.load({}, os.environ)
+        current = loading.load({}, os.environ)
     except ConfigError as error:
         # Nothing else can be asked about with any certainty.
         yield from configuration.report_problems(error.problems)
@@ -80,16 +81,16 @@ def _examine() -> Iterator[Finding]:
 def _examine_service(current: Settings) -> Iterator[Finding]:
     from daemon.checks import failure, service, warning
     from daemon.cli.managed import log_file, manager_of
-    from daemon.plan import Plan
-    from daemon.plugin_status import status_files
-    from daemon.program import ProgramError, find_program, other_owners
-    from daemon.service_environment import EnvironmentFileError, environment_file, read_environment
+    from daemon.installing.plan import Plan
+    from daemon.installing.program import ProgramError, find_program, other_owners
+    from daemon.installing.service_environment import EnvironmentFileError, environment_file, read_environment
+    from daemon.running.plugin_status import status_files
 
     for owner in other_owners():
         yield warning(
             "packages",
             f"the package {owner} in this environment also owns the import name 'daemon'",
-            f"install {settings.APP_NAME} by itself, with `pipx install {settings.APP_NAME}`",
+            f"install {APP_NAME} by itself, with `pipx install {APP_NAME}`",
         )
     if sys.platform not in ("linux", "darwin"):
         yield failure("service", f"{sys.platform} is not supported", "use Linux or macOS")

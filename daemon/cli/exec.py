@@ -15,20 +15,20 @@ from typing import Any, Self
 
 import click
 
-from daemon import parsers
-from daemon import settings as settings_module
 from daemon.cli.message import say
 from daemon.cli.startup import LOG_LEVELS, build_service, capture_sinks, fail, set_up_logs
-from daemon.descendants import Descendants
-from daemon.executions import Notice
-from daemon.foreground import ForegroundCommand, NotStartedError
-from daemon.lock import LockHeld, StateDirError, StateLock, is_held, prepare_state_dir
-from daemon.ownership import Ownership
-from daemon.properties_file import VARIABLE, PropertiesFile, PropertiesFileError
+from daemon.config import loading, parsers
+from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME
+from daemon.executing.descendants import Descendants
+from daemon.executing.foreground import ForegroundCommand, NotStartedError
+from daemon.executing.ownership import Ownership
+from daemon.executing.properties_file import VARIABLE, PropertiesFile, PropertiesFileError
+from daemon.executing.signals import Signals
+from daemon.reading.executions import Notice
 from daemon.service import Service
-from daemon.settings import APP_NAME, ConfigError, Settings
-from daemon.signals import Signals
-from daemon.store import Store, StoreError
+from daemon.state.lock import LockHeld, StateDirError, StateLock, is_held, prepare_state_dir
+from daemon.state.store import Store, StoreError
 from llma_core import events
 
 __all__ = ["exec"]
@@ -123,7 +123,7 @@ def _warn(line: str) -> None:
 def _settings(log_level: str) -> Settings | None:
     """Read the settings; None, after a warning, where nothing can be sent by them."""
     try:
-        settings = settings_module.load({}, os.environ)
+        settings = loading.load({}, os.environ)
     except ConfigError as error:
         _warn(f"{'; '.join(error.problems)}; nothing of the command's sessions is sent")
         return None

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import click
 
-from daemon import lock, settings
 from daemon.cli.managed import configured, give_up, log_file, manager_of, tell
 from daemon.cli.message import say
 from daemon.cli.startup import fail, refuse
-from daemon.plan import Plan
-from daemon.plugin_status import STATUS_FILE, PluginStatusError, create, status_files
-from daemon.program import ProgramError, find_program, other_owners
-from daemon.service_environment import (
+from daemon.config import loading
+from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME
+from daemon.installing.plan import Plan
+from daemon.installing.program import ProgramError, find_program, other_owners
+from daemon.installing.service_environment import (
     FOLDERS,
     EnvironmentFileError,
     Missing,
@@ -25,9 +26,10 @@ from daemon.service_environment import (
     read_environment,
     write_environment,
 )
-from daemon.service_manager import ManagerError, ServiceManager
-from daemon.settings import APP_NAME, ConfigError, Settings
-from daemon.templates import TemplateError
+from daemon.installing.service_manager import ManagerError, ServiceManager
+from daemon.installing.templates import TemplateError
+from daemon.running.plugin_status import STATUS_FILE, PluginStatusError, create, status_files
+from daemon.state import lock
 
 __all__ = ["install"]
 
@@ -135,7 +137,7 @@ def _carry_over(current: Settings, manager: ServiceManager, variables: Path, *, 
     )
     if missing and _wants_them_written(missing, current.config_file, variables, yes=yes):
         _write(missing, current.config_file, variables)
-    service = settings.load({}, _seen_by_service(manager, variables), config_file=current.config_file, home=_home())
+    service = loading.load({}, _seen_by_service(manager, variables), config_file=current.config_file, home=_home())
     if (reason := service.why_disabled()) is not None:
         raise ConfigError([f"the service would not send anything: {reason}"])
     return service
@@ -166,7 +168,7 @@ def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables
 
 
 def _write(missing: Sequence[Missing], config_file: Path, variables: Path) -> None:
-    from daemon import config_file as config_files
+    from daemon.config import file as config_files
 
     values = {each.setting: each.value for each in missing if each.setting is not None}
     others = [(each.variable, each.value) for each in missing if each.setting is None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
-from daemon.follower import Seen
+from daemon.reading.follower import Seen
 from llma_core.events import EventView, PromptView
 
 if TYPE_CHECKING:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
-from daemon import config_file as config_files
-from daemon import settings
 from daemon.cli.message import say
 from daemon.cli.startup import CONFIGURATION, fail, refuse
-from daemon.posthog import PostHog, ProxyUnusableError
-from daemon.settings import APP_NAME, ConfigError, Setting, Settings
+from daemon.config import file as config_files
+from daemon.config import loading
+from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME, SETTINGS, Setting
+from daemon.delivering.posthog.probe import PostHog, ProxyUnusableError
 
 __all__ = ["login"]
 
-_SETTINGS = {setting.name: setting for setting in settings.SETTINGS}
+_SETTINGS = {setting.name: setting for setting in SETTINGS}
 _MAX_KEY_BYTES = 4096
 
 
@@ -32,7 +33,7 @@ def login(*, host: str | None, key_stdin: bool, enable: bool | None, allow_custo
 
     The file can then be read by nobody but you. The key is never an argument: every user of a machine can see those.
     """
-    path = settings.default_config_file()
+    path = loading.default_config_file()
     interactive = not key_stdin and sys.stdin.isatty()
     if not interactive and not key_stdin:
         raise fail("there is no terminal to ask for the key: pipe it in with --key-stdin", 2)
@@ -73,7 +74,7 @@ def _read_key() -> str:
 def _known_host(path: Path) -> str:
     """Return the host that holds now, as what to offer."""
     try:
-        return settings.load({}, os.environ, config_file=path).host
+        return loading.load({}, os.environ, config_file=path).host
     except ConfigError:
         # What is wrong may be what this is to put right.
         return str(_SETTINGS["host"].default)
@@ -117,6 +118,6 @@ def _say_what_is_next(trial: Settings) -> None:
 def _differs(name: str, trial: Settings) -> bool:
     """Whether the environment gives the setting *name* another value than *trial* has."""
     try:
-        return bool(getattr(settings.load({}, os.environ), name) != getattr(trial, name))
+        return bool(getattr(loading.load({}, os.environ), name) != getattr(trial, name))
     except ConfigError:
         return True

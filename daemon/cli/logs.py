@@ -10,7 +10,7 @@ import click
 from daemon.cli.managed import manager_of, state_dir
 from daemon.cli.message import say
 from daemon.cli.startup import fail
-from daemon.settings import APP_NAME
+from daemon.config.table import APP_NAME
 
 __all__ = ["logs"]
 

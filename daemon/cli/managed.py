@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 import platformdirs
 
-from daemon import settings
 from daemon.cli.message import say
 from daemon.cli.startup import CONFIGURATION, fail, refuse
-from daemon.service_manager import ManagerError, ServiceManager
-from daemon.settings import APP_NAME, ConfigError, Settings
+from daemon.config import loading
+from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME
+from daemon.installing.service_manager import ManagerError, ServiceManager
 
 __all__ = ["configured", "give_up", "log_file", "manager_of", "state_dir", "tell"]
 
@@ -42,11 +43,11 @@ def manager_of(folder: Path) -> ServiceManager:
         click.exceptions.Exit: there is none.
     """
     if sys.platform == "darwin":
-        from daemon.launchd import Launchd
+        from daemon.installing.launchd import Launchd
 
         return Launchd(state_dir=folder, log_file=log_file())
     if sys.platform == "linux":
-        from daemon.systemd import Systemd
+        from daemon.installing.systemd import Systemd
 
         return Systemd()
     raise fail(f"there is no service for {sys.platform}: run `{APP_NAME} run` under a supervisor of yours")
@@ -59,7 +60,7 @@ def configured() -> Settings:
         click.exceptions.Exit: with 78 and one line for each problem.
     """
     try:
-        return settings.load({}, os.environ)
+        return loading.load({}, os.environ)
     except ConfigError as error:
         raise refuse(error) from None
 
@@ -67,7 +68,7 @@ def configured() -> Settings:
 def state_dir() -> Path:
     """Return the state directory, also where some other setting cannot be used."""
     try:
-        return settings.load({}, os.environ).state_dir
+        return loading.load({}, os.environ).state_dir
     except ConfigError:
         # What restarts, shows or removes a service must work when its configuration does not.
         return platformdirs.user_state_path(APP_NAME)

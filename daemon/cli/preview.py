@@ -41,10 +41,10 @@ def preview(
     if as_json and not explain:
         raise click.UsageError("--json goes with --explain; without it events are JSON already")
     settings = load_settings({}, log_format=log_format, log_level=log_level)
-    from daemon.preview import NoLogError, find_logs
-    from daemon.preview import preview as events_of
-    from daemon.repository import Repositories
-    from daemon.routing import Routing
+    from daemon.reading.preview import NoLogError, find_logs
+    from daemon.reading.preview import preview as events_of
+    from daemon.routing.repository import Repositories
+    from daemon.routing.routing import Routing
 
     def tell_held(session: str, reason: str) -> None:
         say(f"warning: session {session} would wait: {reason}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from daemon.cli.managed import give_up, manager_of, state_dir, tell
-from daemon.service_manager import ManagerError
+from daemon.installing.service_manager import ManagerError
 
 __all__ = ["restart"]
 

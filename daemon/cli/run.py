@@ -13,8 +13,6 @@ from pathlib import Path
 import click
 import structlog
 
-from daemon import settings as settings_module
-from daemon.backfill_request import BackfillDesk
 from daemon.cli.startup import (
     build_service,
     capture_sinks,
@@ -25,15 +23,19 @@ from daemon.cli.startup import (
     set_up_logs,
 )
 from daemon.cli.supervised import supervised
-from daemon.first_start import History
-from daemon.health import Health
-from daemon.heartbeat import heartbeat
-from daemon.notify import Notifier
-from daemon.routing import Purpose, Route
+from daemon.config import loading
+from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Sink
+from daemon.history.backfill_request import BackfillDesk
+from daemon.history.first_start import History
+from daemon.routing.routing import Purpose
+from daemon.running.health import Health
+from daemon.running.heartbeat import heartbeat
+from daemon.running.notify import Notifier
 from daemon.service import DRAIN_SECONDS, Service
-from daemon.settings import APP_NAME, ConfigError, Settings
-from daemon.sinks import Sink
-from daemon.store import Store
+from daemon.state.store import Store
 
 __all__ = ["run"]
 
@@ -78,7 +80,7 @@ def run(
             settled = True
 
             def reread() -> _Plan:
-                fresh = _plan(settings_module.load(flags, os.environ), local=local)
+                fresh = _plan(loading.load(flags, os.environ), local=local)
                 if fresh.folder != plan.folder:
                     raise ConfigError(
                         [f"POSTHOG_LLMA_STATE_DIR is {fresh.folder} now; restart the daemon to move there"]
@@ -110,7 +112,8 @@ def _plan(settings: Settings, *, local: bool) -> _Plan:
     """
     if not local:
         return _Plan(settings=settings, folder=settings.state_dir, purpose="send", make_sink=capture_sinks(settings))
-    from daemon.sinks.local import LocalSink, events_path
+    from daemon.delivering.local.sink import LocalSink
+    from daemon.state.layout import events_path
 
     path = events_path(settings.state_dir)
     return _Plan(settings=settings, folder=path.parent, purpose="local", make_sink=lambda _route: LocalSink(path))

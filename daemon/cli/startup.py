@@ -12,25 +12,26 @@ from typing import Any, TypeVar
 
 import click
 
-from daemon import logs
-from daemon import settings as settings_module
-from daemon.backfill_request import BackfillDesk
-from daemon.backlog import Backlog
 from daemon.cli.message import say
-from daemon.delivery import Delivery, Prepare, Settle
-from daemon.delivery import Settled as Outcome
-from daemon.executions import Executions
-from daemon.health import Health
-from daemon.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
-from daemon.notify import Notifier
-from daemon.plugin_status import PluginStatus
-from daemon.repository import Repositories
-from daemon.routing import Purpose, Route, Routing, configured_routes
+from daemon.config import loading
+from daemon.config.settings import ConfigError, Settings
+from daemon.delivering.delivery import Delivery, Prepare, Settle
+from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Outcome as Answer
+from daemon.delivering.sink import Sink, SinkConfigError, Stopped
+from daemon.history.backfill_request import BackfillDesk
+from daemon.history.backlog import Backlog
+from daemon.reading.executions import Executions
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Purpose, Routing, configured_routes
+from daemon.running import logs
+from daemon.running.health import Health
+from daemon.running.notify import Notifier
+from daemon.running.plugin_status import PluginStatus
 from daemon.service import Service
-from daemon.settings import ConfigError, Settings
-from daemon.sinks import Outcome as Answer
-from daemon.sinks import Sink, SinkConfigError, Stopped
-from daemon.store import Store, StoreError
+from daemon.state.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
+from daemon.state.store import Store, StoreError
 from llma_core.events import CaptureEvent
 
 __all__ = [
@@ -101,7 +102,7 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
         click.exceptions.Exit: with 78 and one line for each problem.
     """
     with config_errors():
-        settings = settings_module.load(flags, os.environ)
+        settings = loading.load(flags, os.environ)
     set_up_logs(settings, log_format=log_format, log_level=log_level)
     for warning in settings.warnings:
         say(f"warning: {warning}", err=True)
@@ -136,7 +137,7 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
     Raises:
         ConfigError: nothing is enabled, or a configured host or proxy cannot be used.
     """
-    from daemon.sinks.capture import CaptureSink
+    from daemon.delivering.posthog.sink import CaptureSink
 
     def build(route: Route) -> CaptureSink:
         return CaptureSink(route.host, route.key.reveal())

@@ -16,9 +16,9 @@ import click
 from daemon.cli.startup import fail, load_settings
 
 if TYPE_CHECKING:
-    from daemon.condition import Condition, Problem
-    from daemon.health import RouteReport
-    from daemon.store import Rejected
+    from daemon.running.condition import Condition, Problem
+    from daemon.running.health import RouteReport
+    from daemon.state.rows import Rejected
 
 __all__ = ["status"]
 
@@ -37,12 +37,11 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     Exits with 1 when events do not arrive or will be lost.
     """
     settings = load_settings({"state_dir": state_dir})
-    from daemon.sinks.local import events_path
-    from daemon.store import STORE_NAME
+    from daemon.state import layout
 
-    folder = events_path(settings.state_dir).parent if local else settings.state_dir
+    folder = layout.local_folder(settings.state_dir) if local else settings.state_dir
     now = time.time()
-    if not (folder / STORE_NAME).exists():
+    if not (folder / layout.STORE).exists():
         raise fail(_nothing(folder, settings.state_dir, local=local))
     condition = _look(folder, () if local else settings.claude_config_dirs, now)
     # Nobody expects the local sink to be there all the time.
@@ -60,19 +59,18 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
 
 
 def _nothing(folder: Path, state_dir: Path, *, local: bool) -> str:
-    from daemon.sinks.local import events_path
-    from daemon.store import STORE_NAME
+    from daemon.state import layout
 
     run = "run --local" if local else "run"
     words = f"{folder}: nothing was delivered from here yet; start it with `posthog-llma-daemon {run}`"
-    if not local and (events_path(state_dir).parent / STORE_NAME).exists():
+    if not local and (layout.local_folder(state_dir) / layout.STORE).exists():
         words += ", or ask `posthog-llma-daemon status --local` for what goes into the local file"
     return words
 
 
 def _look(folder: Path, config_dirs: tuple[Path, ...], now: float) -> Condition:
-    from daemon.condition import condition_of
-    from daemon.store import Store, StoreError
+    from daemon.running.condition import condition_of
+    from daemon.state.store import Store, StoreError
 
     try:
         store = Store(folder, read_only=True)
@@ -89,7 +87,7 @@ def _look(folder: Path, config_dirs: tuple[Path, ...], now: float) -> Condition:
 def _document(condition: Condition, problems: list[Problem]) -> dict[str, object]:
     from dataclasses import asdict
 
-    from daemon.condition import rebuilding
+    from daemon.running.condition import rebuilding
 
     document = asdict(condition)
     for row, said in zip(condition.set_aside, document["set_aside"], strict=True):
@@ -104,7 +102,7 @@ def _document(condition: Condition, problems: list[Problem]) -> dict[str, object
 
 
 def _print_rejected(row: Rejected) -> None:
-    from daemon.condition import rebuilding
+    from daemon.running.condition import rebuilding
 
     click.echo(f"{row.at} {row.name} {row.uuid} {row.bytes} bytes: {row.reason}")
     if row.path:

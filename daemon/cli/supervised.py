@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from daemon.cli.startup import CONFIGURATION, fail
-from daemon.log_file import LogFile
+from daemon.running.log_file import LogFile
 
 __all__ = ["supervised"]
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from daemon.catalog import Opening
-    from daemon.follower import Follower, Seen
+    from daemon.following.opening import Opening
+    from daemon.reading.follower import Follower, Seen
 
 __all__ = ["tail"]
 
@@ -47,9 +47,9 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
     sends nothing. Shows as much as the content level lets leave the machine, with secrets scrubbed. Ctrl-C ends it.
     """
     settings = load_settings({}, log_level="warning")
-    from daemon.follower import Follower
-    from daemon.repository import Repositories
-    from daemon.routing import Routing
+    from daemon.reading.follower import Follower
+    from daemon.routing.repository import Repositories
+    from daemon.routing.routing import Routing
 
     def tell_held(held: str, reason: str) -> None:
         say(f"warning: session {held} is not shown: {reason}", err=True)
@@ -80,7 +80,7 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
 
 
 def _wanted(session: str | None, project: str | None) -> Callable[[Opening], bool]:
-    from daemon.patterns import Folders
+    from daemon.config.patterns import Folders
 
     if project is not None and Path(project).expanduser().is_dir():
         # Also where it is given as seen from here.

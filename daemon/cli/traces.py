@@ -14,10 +14,11 @@ import click
 from daemon.cli.message import say
 from daemon.cli.render import Node, TraceTree, build, stdout, tree
 from daemon.cli.startup import CONFIGURATION, fail
-from daemon.sinks.local import LocalEvents, UnreadableEventsError, events_path
+from daemon.delivering.local.sink import LocalEvents, UnreadableEventsError
+from daemon.state.layout import events_path
 
 if TYPE_CHECKING:
-    from daemon.settings import Settings
+    from daemon.config.settings import Settings
 
 __all__ = ["traces"]
 
@@ -72,7 +73,7 @@ def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir
 
 
 def _print_urls(traces: Sequence[str]) -> None:
-    from daemon.web_app import trace_url
+    from daemon.delivering.posthog.web_app import trace_url
 
     host = _configured().host
     for trace in traces:
@@ -81,10 +82,10 @@ def _print_urls(traces: Sequence[str]) -> None:
 
 
 def _configured() -> Settings:
-    from daemon import settings
+    from daemon.config import loading, settings
 
     try:
-        return settings.load({}, os.environ)
+        return loading.load({}, os.environ)
     except settings.ConfigError as error:
         raise fail(f"{error.problems[0]} (or pass --state-dir)", CONFIGURATION) from None
 

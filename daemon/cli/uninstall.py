@@ -9,15 +9,17 @@ from pathlib import Path
 
 import click
 
-from daemon import lock, settings
 from daemon.cli.managed import give_up, log_file, manager_of, state_dir, tell
 from daemon.cli.message import say
 from daemon.cli.startup import fail
-from daemon.plugin_status import status_files
-from daemon.service_environment import environment_file
-from daemon.service_manager import ManagerError
-from daemon.settings import APP_NAME, ConfigError
-from daemon.state_files import remove_state
+from daemon.config import loading
+from daemon.config.settings import ConfigError
+from daemon.config.table import APP_NAME
+from daemon.installing.service_environment import environment_file
+from daemon.installing.service_manager import ManagerError
+from daemon.running.plugin_status import status_files
+from daemon.state import lock
+from daemon.state.layout import remove_state
 
 __all__ = ["uninstall"]
 
@@ -31,7 +33,7 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     What stays is config.toml, and the state: what was delivered already, so that a later start sends nothing twice.
     --purge removes them, too.
     """
-    folder, config_file = state_dir(), settings.default_config_file()
+    folder, config_file = state_dir(), loading.default_config_file()
     plugin_files = [path for path in _plugin_files() if path.exists()]
     if purge and not yes:
         _ask(folder, config_file)
@@ -93,7 +95,7 @@ def _purge(folder: Path, config_file: Path, plugin_files: Sequence[Path]) -> Non
 def _plugin_files() -> Sequence[Path]:
     """Return the files that were kept for PostHog's plugin, as far as the settings still say so."""
     try:
-        return status_files(settings.load({}, os.environ))
+        return status_files(loading.load({}, os.environ))
     except ConfigError:
         # What cannot be read must not keep the rest from going.
         return ()

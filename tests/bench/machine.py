@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from daemon.store import Store
+from daemon.state.store import Store
 from tests.bench.corpus import FOLDER
 
 __all__ = ["Follower", "Ran", "Receiver", "Room", "cpu_seconds", "receiving", "room", "run"]

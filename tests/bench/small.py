@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-from daemon.lock import prepare_state_dir
-from daemon.store import Commit, FileMark, Settled, Store
+from daemon.state.lock import prepare_state_dir
+from daemon.state.rows import Commit, FileMark, Settled
+from daemon.state.store import Store
 from llma_core.redaction import is_clean, scrub
 from llma_core.screen import automaton, scrub_text, surely_clean
 from tests.bench.corpus import Spec, lines_of, provide

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon import sweep as sweep_module
-from daemon import tailer
-from daemon.store import Store
-from daemon.sweep import HOT_SECONDS, Sweep
-from daemon.tailer import Tail
+from daemon.following import sweep as sweep_module
+from daemon.following import tailer
+from daemon.following.sweep import HOT_SECONDS, Sweep
+from daemon.following.tailer import Tail
+from daemon.state.store import Store
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text

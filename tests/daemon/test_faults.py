@@ -26,7 +26,8 @@ from tests.support.machine import Logged, Machine, a_session, of_lines, span_ids
 from tests.support.processes import ROOT, append, bodies, environment, log_lines, now, previewed, until, verb
 
 _QUICK = """
-from daemon import service, workers
+from daemon import service
+from daemon.system import workers
 service.TICK_SECONDS = 0.05
 service.HOT_SWEEP_SECONDS = 0.2
 workers.RETRY_SECONDS = 0.1
@@ -395,7 +396,7 @@ async def test_a_store_damaged_while_it_is_used_ends_the_daemon_and_the_next_one
 async def test_a_state_folder_that_cannot_be_written_at_the_start_is_one_line(
     stand: Stand, call: Call, error: int
 ) -> None:
-    stand.faults.inject(call, error, "/state/")
+    stand.faults.inject(call, error, f"{stand.workspace.state}/")
     async with stand.following(ready=False) as daemon:
         assert await daemon.wait(20) == 1
         errors = [line for line in daemon.stderr.splitlines() if not line.startswith("{")]

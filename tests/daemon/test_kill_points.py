@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.preview import find_logs, preview
-from daemon.store import identity_key
+from daemon.reading.preview import find_logs, preview
+from daemon.state.schema import identity_key
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.dying import COMMIT_STEPS, DELIVERY_STEPS, SET_ASIDE_STEPS, START_STEPS

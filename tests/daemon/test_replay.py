@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.store import Copies
-from daemon.tailer import Tail
+from daemon.following.tailer import Tail
+from daemon.state.rows import Copies
 from llma_core.claude_code.records import milliseconds
 from tests.support.histories import History, forks, histories
 from tests.support.logs import LogBuilder, text, tool_use, write_files

@@ -21,18 +21,21 @@ from typing import Any
 import pytest
 
 from daemon import service as service_module
-from daemon import workers as workers_module
-from daemon.delivery import Delivery, Prepare, Settle
-from daemon.pipeline import Pipeline
-from daemon.repository import Repositories
-from daemon.retry import RetryPolicy
-from daemon.routing import Route, Routing
-from daemon.settlement import Settlement
-from daemon.sinks import Outcome
-from daemon.sinks.capture import CaptureSink
-from daemon.store import STORE_NAME, FrozenRoute, Store
-from daemon.sweep import Sweep
-from daemon.watcher import Watcher
+from daemon.delivering.delivery import Delivery, Prepare, Settle
+from daemon.delivering.posthog.sink import CaptureSink
+from daemon.delivering.retry import RetryPolicy
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Outcome
+from daemon.following.sweep import Sweep
+from daemon.following.watcher import Watcher
+from daemon.reading.pipeline import Pipeline
+from daemon.reading.settlement import Settlement
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Routing
+from daemon.state import layout
+from daemon.state.rows import FrozenRoute
+from daemon.state.store import Store
+from daemon.system import workers as workers_module
 from llma_core.events import CaptureEvent
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
@@ -87,7 +90,7 @@ async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
 
     class Sink(CaptureSink):
         async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
-            with contextlib.closing(sqlite3.connect(machine.state / STORE_NAME)) as store:
+            with contextlib.closing(sqlite3.connect(machine.state / layout.STORE)) as store:
                 known = {unit.rpartition("/")[2] for (unit,) in store.execute("SELECT unit FROM routes")}
             sessions = {json.loads(event.body)["properties"]["$ai_session_id"] for event in events}
             strangers.update(sessions - known)

@@ -35,8 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from daemon.batcher import BatchLimits
-from daemon.delivery import Delivery
+from daemon.delivering.batcher import BatchLimits
+from daemon.delivering.delivery import Delivery
 from tests.reliability.account import BARRIER, Account, End, arrivals, balance, refusals
 from tests.reliability.writer import Figures, Writer
 from tests.support.client import Child, Workspace, start

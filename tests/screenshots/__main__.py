@@ -17,16 +17,18 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from daemon.catalog import Catalog
 from daemon.cli.demo import BEFORE, BEHIND, CWD, SESSION
 from daemon.cli.live import Board, line
 from daemon.cli.render import build, delivered, tree
-from daemon.cli.sample import Step, steps
-from daemon.follower import Seen
-from daemon.pipeline import Claims, Pipeline, Progress
-from daemon.repository import Repositories
-from daemon.routing import Routing
-from daemon.settings import load
+from daemon.config.loading import load
+from daemon.demo.sample import Step, steps
+from daemon.following.catalog import Catalog
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Progress
+from daemon.reading.follower import Seen
+from daemon.reading.pipeline import Pipeline
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Routing
 from llma_core import events
 from llma_core.events import EventView
 

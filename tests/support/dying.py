@@ -23,11 +23,12 @@ from typing import Any
 import httpx
 
 from daemon.cli.startup import build_service, load_settings
-from daemon.first_start import History
-from daemon.lock import StateLock, prepare_state_dir
-from daemon.sinks import Outcome
-from daemon.sinks.capture import CaptureSink
-from daemon.store import Commit, FileMark, FrozenRoute, Store
+from daemon.delivering.posthog.sink import CaptureSink
+from daemon.delivering.sink import Outcome
+from daemon.history.first_start import History
+from daemon.state.lock import StateLock, prepare_state_dir
+from daemon.state.rows import Commit, FileMark, FrozenRoute
+from daemon.state.store import Store
 from llma_core.events import CaptureEvent
 
 __all__ = ["COMMIT_STEPS", "DELIVERY_STEPS", "SET_ASIDE_STEPS", "START_STEPS"]

@@ -11,19 +11,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from daemon import settings as settings_module
-from daemon.deliveries import MakeDelivery
-from daemon.delivery import Delivery, Prepare, Settle
-from daemon.first_start import History
-from daemon.notify import Notifier
-from daemon.preview import find_logs, preview
-from daemon.repository import Repositories
-from daemon.retry import RetryPolicy
-from daemon.routing import Route, Routing
+from daemon.config import loading
+from daemon.config.settings import Settings
+from daemon.delivering.deliveries import MakeDelivery
+from daemon.delivering.delivery import Delivery, Prepare, Settle
+from daemon.delivering.posthog.sink import CaptureSink
+from daemon.delivering.retry import RetryPolicy
+from daemon.delivering.route import Route
+from daemon.history.first_start import History
+from daemon.reading.preview import find_logs, preview
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Routing
+from daemon.running.notify import Notifier
 from daemon.service import Service
-from daemon.settings import Settings
-from daemon.sinks.capture import CaptureSink
-from daemon.store import Store
+from daemon.state.store import Store
 from tests.support.capture_server import CaptureServer, Event
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import session_id, until
@@ -72,7 +73,7 @@ class Machine:
 
     def settings(self, **variables: str) -> Settings:
         environ = {"CLAUDE_CONFIG_DIR": str(self.config), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com", **variables}
-        return settings_module.load({}, environ, config_file=self.config_file, home=self.root)
+        return loading.load({}, environ, config_file=self.config_file, home=self.root)
 
     def preview(self, **variables: str) -> dict[str, Event]:
         """What `preview` says of everything there is, by uuid."""

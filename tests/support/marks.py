@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daemon.store import FileMark
-from daemon.tailer import Marks
+from daemon.following.tailer import Marks
+from daemon.state.rows import FileMark
 
 __all__ = ["known"]
 

@@ -21,18 +21,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from daemon.catalog import Catalog, Unit, by_first_line, project_files, project_folders
-from daemon.delivery import Settled as Outcome
-from daemon.pipeline import Claims, Emission, Pipeline, Progress, Replaced
-from daemon.preview import find_logs, preview
-from daemon.repository import Repositories
-from daemon.routing import Routing
-from daemon.settings import load
-from daemon.settlement import Settlement, owed_by_unit
-from daemon.store import Commit, Store
-from daemon.sweep import Sweep
-from daemon.tailer import mark_at_end
-from daemon.unread import Unread
+from daemon.config.loading import load
+from daemon.delivering.delivery import Settled as Outcome
+from daemon.following.catalog import Catalog
+from daemon.following.kept_open import Unread
+from daemon.following.log_tree import project_files, project_folders
+from daemon.following.opening import by_first_line
+from daemon.following.session_files import Unit
+from daemon.following.sweep import Sweep
+from daemon.following.tailer import mark_at_end
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.reading.pipeline import Pipeline
+from daemon.reading.preview import find_logs, preview
+from daemon.reading.settlement import Settlement, owed_by_unit
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Routing
+from daemon.state.rows import Commit
+from daemon.state.store import Store
 from llma_core.events import CaptureEvent
 
 __all__ = ["Reference", "Resting", "Rig", "reference", "routing_for"]

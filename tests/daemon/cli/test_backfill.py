@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.backfill_request import BackfillDesk, Request
+from daemon.history.backfill_request import BackfillDesk, Request
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.logs import LogBuilder, text

@@ -307,10 +307,10 @@ async def test_a_terminal_of_another_encoding_costs_no_more_than_question_marks(
 
 async def test_a_fault_is_told_without_what_it_stumbled_over(workspace: Workspace) -> None:
     (workspace.work / "sitecustomize.py").write_text(
-        "import daemon.config_schema\n"
+        "import daemon.config.schema\n"
         "def config_schema():\n"
         "    raise ValueError('content')\n"
-        "daemon.config_schema.config_schema = config_schema\n"
+        "daemon.config.schema.config_schema = config_schema\n"
     )
     status, told = await run_main(workspace, "config", "schema", PYTHONPATH=f"{workspace.work}:{ROOT}")
     assert status == 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.settings import SETTINGS
+from daemon.config.table import SETTINGS
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text

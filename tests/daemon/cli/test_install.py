@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.lock import StateLock, prepare_state_dir
+from daemon.state.lock import StateLock, prepare_state_dir
 from tests.support.client import Workspace
 from tests.support.managers import Managers
 from tests.support.processes import KEY, Ended, verb

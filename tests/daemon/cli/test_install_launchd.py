@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.lock import holder
+from daemon.state.lock import holder
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.managers import Managers
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="would meet the 
 # What the verbs import is imported as on this machine; only what they decide is as on the other.
 _AS_MACOS = """
 import sys
-import daemon.launchd, daemon.cli.install, daemon.cli.uninstall, daemon.cli.restart, daemon.cli.logs
+import daemon.installing.launchd, daemon.cli.install, daemon.cli.uninstall, daemon.cli.restart, daemon.cli.logs
 sys.platform = "darwin"
 from daemon.cli import run_main
 run_main()

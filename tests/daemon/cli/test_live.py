@@ -7,7 +7,7 @@ from datetime import UTC
 from rich.console import Console, RenderableType
 
 from daemon.cli.live import Board, line, moment
-from daemon.follower import Seen
+from daemon.reading.follower import Seen
 from llma_core.events import CaptureEvent, PromptView, read
 from tests.support.sample_events import generation, span, trace
 

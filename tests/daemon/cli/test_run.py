@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from daemon.sinks.local import events_path
+from daemon.state.layout import events_path
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text

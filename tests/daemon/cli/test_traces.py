@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemon.cli.traces import traces
-from daemon.sinks.local import LocalSink, events_path
+from daemon.delivering.local.sink import LocalSink
+from daemon.state.layout import events_path
 from llma_core.events import CaptureEvent
 from tests.support.sample_events import generation, span, trace
 

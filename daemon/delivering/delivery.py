@@ -1,0 +1,699 @@
+"""Delivery: the loop that batches, sends and settles.
+
+    put -> Batcher -> slot: one attempt -> Delivered           settle, next
+                        ^                  Rejected, several   halve, go on in order
+                        |                  Rejected, one       set aside; settled with the next accepted request
+                        |                  Stopped             stop: nothing more is sent, nothing more settles
+                        +--- wait <------- Retryable           the same events again; halved after two timeouts
+
+Nothing but an accepted request, or the refusal of a single event by a receiver that takes others, settles an event.
+Whatever else happens (errors, a stop, cancellation, a crash) leaves it unsettled, for whoever put it to put again.
+
+A `Delivery` needs nothing of the rest of the service:
+
+    async with Delivery(CaptureSink(host, key)) as delivery:
+        await delivery.put(event)
+        complete = await delivery.flush()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random as random_module
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Literal, Self
+
+import structlog
+from msgspec import Struct
+
+from daemon.delivering.batcher import Batcher, BatchLimits, Flight, Piece
+from daemon.delivering.retry import Backoff, RetryPolicy
+from daemon.delivering.sink import Delivered, Outcome, Rejected, Retryable, Sink, Stopped
+from llma_core.events import CaptureEvent
+
+__all__ = [
+    "BackingOff",
+    "Closed",
+    "Delivery",
+    "DeliveryClosed",
+    "DeliveryState",
+    "DeliveryStats",
+    "Prepare",
+    "Running",
+    "Settle",
+    "Settled",
+]
+
+# So many single events refused in a row, none accepted in between: it is the receiver and not the events.
+REFUSALS_IN_A_ROW = 20
+
+# A batch that timed out so often is halved: it may be too large for the line.
+TIMEOUTS_TO_HALVE = 2
+
+# A sink that changes its ways more often than this without an answer is failing like any other.
+IMMEDIATE_IN_A_ROW = 2
+
+# Seconds between two log lines that say the same.
+LOG_INTERVAL = 300.0
+
+# Seconds an attempt may take: timeouts bound its parts, and 20 MB may have to go through a thin line.
+ATTEMPT_SECONDS = 900.0
+
+# Seconds by which what is due may be late before something is wrong.
+LATE_SECONDS = 60.0
+
+
+class DeliveryClosed(Exception):  # noqa: N818 -- named for the state, as asyncio.QueueShutDown is
+    """The delivery was closed and takes no more events."""
+
+
+class Settled(Struct, frozen=True, kw_only=True, gc=False):
+    """One event that needs nothing more.
+
+    Attributes:
+        event: as it was sent (its `cut` says whether it had to be cut to the sink's limit).
+        outcome: "delivered", or "rejected": the receiver refuses this event, it is set aside.
+        reason: why it was rejected: the receiver's words, bounded.
+    """
+
+    event: CaptureEvent
+    outcome: Literal["delivered", "rejected"]
+    reason: str | None = None
+
+
+Prepare = Callable[[], Awaitable[None]]
+Settle = Callable[[Sequence[Settled]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The receiver answers, as far as is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackingOff:
+    """The receiver fails; the same events are sent again.
+
+    Attributes:
+        until: when the next attempt starts, by the delivery's clock.
+        attempt: failed attempts in a row.
+        reason: what the last of them ran into.
+    """
+
+    until: float
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The delivery has ended.
+
+    Attributes:
+        error: what ended it, when that was an error.
+    """
+
+    error: str | None = None
+
+
+DeliveryState = Running | BackingOff | Stopped | Closed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryStats:
+    """Counters of one delivery since it was built.
+
+    Attributes:
+        sent: events delivered and settled.
+        rejected: events set aside and settled.
+        batches: requests accepted.
+        retries: attempts that failed and were to be repeated.
+        quota_limited: accepted events that the receiver said it drops, being over quota.
+        last_success_at: when a request was last accepted, by the delivery's clock.
+        last_error: what the last attempt that was not accepted ran into.
+    """
+
+    sent: int = 0
+    rejected: int = 0
+    batches: int = 0
+    retries: int = 0
+    quota_limited: int = 0
+    last_success_at: float | None = None
+    last_error: str | None = None
+
+
+class _Bell:
+    """Wakes all who wait; they look for themselves what has changed."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def heard(self) -> Coroutine[object, object, bool]:
+        """Return what to await for the next ring; rings count from this call on, not from the await."""
+        return self._event.wait()
+
+
+class _Throttle:
+    """Lets one of many equal log lines pass in each interval."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def admits(self, now: float) -> bool:
+        if now < self._next:
+            return False
+        self._next = now + LOG_INTERVAL
+        return True
+
+
+class Delivery:
+    """Delivers events to one sink, in order, until they are settled.
+
+    Use it as an async context manager, or call `start` and `aclose`. It owns its sink and closes it.
+
+    Args:
+        sink: where batches go.
+        batch: when a batch is full.
+        retry: how failed attempts are spaced.
+        queue_bytes: bytes of event bodies, waiting and in flight, from which on `put` waits. The event that reaches it
+            is still taken. Refused events held back (fewer than 20) come on top.
+        concurrency: requests under way at most. They start in the order their events were put.
+        prepare: awaited before a batch leaves, for whatever must be done before. What it raises ends the delivery.
+        settle: awaited with the events of each acknowledged request, refused ones before them, before they count as
+            settled. Calls never overlap, and are not cancelled when the delivery closes. What it raises ends the
+            delivery.
+        name: names this delivery in logs.
+        clock: seconds that only grow.
+        sleep: waits so many seconds of that clock.
+        random: numbers in [0, 1), for jitter.
+
+    Raises:
+        ValueError: a limit under which nothing could be delivered.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        batch: BatchLimits | None = None,
+        retry: RetryPolicy | None = None,
+        queue_bytes: int = 8 * 1024 * 1024,
+        concurrency: int = 2,
+        prepare: Prepare | None = None,
+        settle: Settle | None = None,
+        name: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        if queue_bytes < 1 or concurrency < 1:
+            raise ValueError(f"queue_bytes and concurrency must be at least 1, not {queue_bytes} and {concurrency}")
+        self._sink = sink
+        self._queue_bytes = queue_bytes
+        self._concurrency = concurrency
+        self._prepare = prepare
+        self._settle_callback = settle
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._log = structlog.get_logger(__name__) if name is None else structlog.get_logger(__name__, delivery=name)
+
+        self._batcher = Batcher(batch or BatchLimits())
+        self._flights: list[Flight] = []
+        self._held: list[Settled] = []
+        self._put = 0  # events ever put, and ever taken from the batcher
+        self._taken = 0
+
+        self._backoff = Backoff(retry or RetryPolicy())
+        self._refused_in_a_row = 0
+        self._state: DeliveryState = Running()
+        self._stats = DeliveryStats()
+        self._error: BaseException | None = None
+        self._error_told = False
+        self._closing = False
+        self._flushes = 0
+        self._runner: asyncio.Task[None] | None = None
+        self._failing_told = False
+        self._sending: dict[int, float] = {}
+
+        self._bell = _Bell()
+        self._put_lock = asyncio.Lock()  # keeps those who wait in put in their order
+        self._settle_lock = asyncio.Lock()
+        self._failing_lines, self._rejected_lines, self._quota_lines = _Throttle(), _Throttle(), _Throttle()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Begin to deliver, in the running event loop.
+
+        Raises:
+            DeliveryClosed: it was closed before.
+        """
+        if self._closing:
+            raise DeliveryClosed("the delivery is closed")
+        if self._runner is None:
+            self._runner = asyncio.get_running_loop().create_task(self._run())
+            # When the slots have ended nothing more settles; those who flush look for that.
+            self._runner.add_done_callback(lambda _: self._bell.ring())
+
+    # What those who put events ask.
+
+    @property
+    def state(self) -> DeliveryState:
+        """What the delivery is doing now."""
+        return self._state
+
+    @property
+    def stats(self) -> DeliveryStats:
+        """The counters as they are now."""
+        return self._stats
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `put` would take an event at once."""
+        return (
+            not self._closing
+            and not isinstance(self._state, (Stopped, Closed))
+            and self.queued_bytes < self._queue_bytes
+        )
+
+    @property
+    def queued_events(self) -> int:
+        """Events waiting or in flight."""
+        return len(self._batcher) + sum(flight.count for flight in self._flights)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the bodies of the events waiting or in flight."""
+        return self._batcher.size + sum(flight.size for flight in self._flights)
+
+    @property
+    def held_events(self) -> int:
+        """Events that were refused and whose settlement waits for an accepted request."""
+        return len(self._held)
+
+    @property
+    def oldest_since(self) -> float | None:
+        """Since when the oldest event waiting or in flight is here, by the delivery's clock; None without any."""
+        times = [flight.since for flight in self._flights]
+        if (oldest := self._batcher.oldest) is not None:
+            times.append(oldest)
+        return min(times, default=None)
+
+    def overdue(self) -> str | None:
+        """Say what should have got on long ago; None if nothing should.
+
+        A delivery may wait: for events, for the end of a back-off, for a person after a stop.
+        """
+        now = self._clock()
+        if isinstance(self._state, Stopped | Closed):
+            return None
+        if self._sending and min(self._sending.values()) + ATTEMPT_SECONDS < now:
+            return "an attempt to send"
+        if isinstance(self._state, BackingOff):
+            late = not self._sending and self._state.until + LATE_SECONDS < now
+            return "the end of a back-off" if late else None
+        due = self._batcher.due_at
+        late = not self._flights and due is not None and due + LATE_SECONDS < now
+        return "a batch" if late else None
+
+    async def put(self, event: CaptureEvent) -> None:
+        """Queue *event* behind all others; wait while the queue is full or the delivery stopped.
+
+        Cancelled while it waits, it has queued nothing.
+
+        Raises:
+            DeliveryClosed: the delivery is, or gets, closed.
+            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+        """
+        async with self._put_lock:
+            await self.wait_room()
+            self._queue([event])
+
+    def add(self, events: Iterable[CaptureEvent]) -> None:
+        """Queue *events* behind all others although there may be no room: what was asked for when there was some.
+
+        Raises:
+            DeliveryClosed: the delivery is closed.
+            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+        """
+        self._raise_error()
+        if self._closing:
+            raise DeliveryClosed("the delivery is closed")
+        self._queue(events)
+
+    def _queue(self, events: Iterable[CaptureEvent]) -> None:
+        now, due, full = self._clock(), self._batcher.due_at is not None, False
+        for event in events:
+            full = self._batcher.add(event, now) or full
+            self._put += 1
+        # Slots that wait for a batch to be due look again by themselves; there are thousands of calls in a catch-up.
+        if full or not due:
+            self._bell.ring()
+
+    async def wait_room(self) -> None:
+        """Wait until `has_room`. Raises as `put` does."""
+        while not self.has_room:
+            self._raise_error()
+            if self._closing:
+                raise DeliveryClosed("the delivery is closed")
+            await self._bell.heard()
+
+    async def next_state(self, after: DeliveryState) -> DeliveryState:
+        """Wait until the state is another than *after*, and return it."""
+        while self._state == after:
+            await self._bell.heard()
+        return self._state
+
+    async def wait_closed(self) -> None:
+        """Wait until the delivery has ended.
+
+        Raises:
+            Exception: what `settle` (or a faulty sink) raised and so ended it.
+        """
+        while not isinstance(self._state, Closed):
+            await self._bell.heard()
+        self._raise_error()
+
+    async def flush(self) -> bool:
+        """Send what was put before this call without lingering, and wait until nothing more can be settled of it.
+
+        Refused events are settled too, if this delivery ever had a request accepted: the receiver takes events, so it
+        is they that are wrong.
+
+        Returns:
+            Whether everything put before is settled. False when the delivery stopped, closed or gave up before that, or
+            when a receiver that never took anything refused some.
+
+        Raises:
+            RuntimeError: the delivery was not started.
+            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+        """
+        if self._runner is None:
+            raise RuntimeError("a delivery is flushed after its start")
+        complete = await self._drain(self._runner)
+        self._raise_error()
+        return complete
+
+    async def aclose(self, grace: float = 0) -> None:
+        """Take no more events, try for *grace* seconds to flush, then cancel what is in flight, and close the sink.
+
+        Events unsettled by then stay so. A settlement that has begun is finished. Idempotent; cancelled, it skips the
+        rest of the grace.
+
+        Raises:
+            Exception: what `settle` (or a faulty sink) raised and so ended the delivery, if nothing else has raised it.
+        """
+        self._closing = True
+        self._bell.ring()
+        try:
+            if grace > 0 and self._runner is not None and not self._runner.done():
+                await self._drain_within(self._runner, grace)
+        finally:
+            try:
+                if self._runner is not None:
+                    self._runner.cancel()
+                    await asyncio.wait({self._runner})
+            finally:
+                if not isinstance(self._state, Closed):
+                    self._become(Closed())
+                await self._sink.aclose()
+        if not self._error_told:
+            self._raise_error()
+
+    # The slots.
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as slots:
+                for _ in range(self._concurrency):
+                    slots.create_task(self._work())
+        except ExceptionGroup as group:
+            self._fail(group.exceptions[0] if len(group.exceptions) == 1 else group)
+
+    async def _work(self) -> None:
+        while (flight := await self._next_flight()) is not None:
+            if self._prepare is not None:
+                await self._prepare()
+            while flight.pieces:
+                outcome = await self._attempt(flight)
+                if outcome is None:
+                    return
+                await self._conclude(flight, outcome)
+            self._flights.remove(flight)
+            self._bell.ring()
+
+    async def _next_flight(self) -> Flight | None:
+        """Wait for a batch that is due and take it; None when the delivery stopped."""
+        while not self._stopped:
+            now = self._clock()
+            batch = self._batcher.take(math.inf if self._flushes else now)
+            if batch is not None:
+                flight = Flight.of(batch, first=self._taken)
+                self._taken += len(batch.events)
+                self._flights.append(flight)
+                return flight
+            due = self._batcher.due_at
+            if due is None:
+                await self._bell.heard()
+            else:
+                await self._pause(due - now)
+        return None
+
+    async def _attempt(self, flight: Flight) -> Outcome | None:
+        """Send the first piece of *flight* when it is its turn; None when the delivery stopped before."""
+        while self._backoff.attempt and not self._stopped:
+            # Only the oldest batch asks whether the receiver is back; the others wait for what comes of it.
+            if flight is not self._flights[0]:
+                await self._bell.heard()
+            elif (wait := self._backoff.until - self._clock()) > 0:
+                await self._pause(wait)
+            else:
+                break
+        return None if self._stopped else await self._send(flight.pieces[0])
+
+    async def _send(self, piece: Piece) -> Outcome:
+        for _ in range(1 + IMMEDIATE_IN_A_ROW):
+            piece.fit(self._sink.event_limit)
+            epoch = self._backoff.epoch
+            self._sending[id(piece)] = self._clock()
+            try:
+                outcome = await self._sink.send(piece.events)
+            finally:
+                del self._sending[id(piece)]
+            if not (isinstance(outcome, Retryable) and outcome.immediate):
+                break
+        self._observe(outcome, epoch)
+        return outcome
+
+    def _observe(self, outcome: Outcome, epoch: int) -> None:
+        """Note what the *outcome* of a request that started in *epoch* says about the receiver."""
+        now = self._clock()
+        if not isinstance(outcome, Delivered):
+            self._stats = replace(self._stats, last_error=outcome.reason)
+        match outcome:
+            case Stopped():
+                self._stop(outcome)
+            case Retryable():
+                self._stats = replace(self._stats, retries=self._stats.retries + 1)
+                going_on = self._backoff.failed(epoch, retry_after=outcome.after, now=now, draw=self._random())
+                self._back_off(outcome.reason, now) if going_on else self._give_up(outcome.reason)
+            case Delivered() | Rejected():
+                if failures := self._backoff.answered(epoch):
+                    self._become(Running())
+                    if self._failing_told:
+                        self._failing_told = False
+                        self._log.info("delivery_recovered", failures=failures)
+
+    async def _conclude(self, flight: Flight, outcome: Outcome) -> None:
+        """Do with the first piece of *flight* what *outcome* asks for."""
+        piece = flight.pieces[0]
+        several = len(piece.events) > 1
+        match outcome:
+            case Delivered():
+                self._refused_in_a_row = 0
+                self._note_quota(outcome, piece)
+                await _uninterrupted(self._accept(flight))
+            case Rejected() if several:
+                flight.halve()
+            case Rejected():
+                self._refuse(piece, outcome.reason)
+                flight.pieces.popleft()
+            case Retryable(timed_out=True):
+                piece.timeouts += 1
+                if several and piece.timeouts >= TIMEOUTS_TO_HALVE:
+                    flight.halve()
+            case Retryable() | Stopped():
+                pass  # the same piece again, after the wait that was noted; or never
+        self._bell.ring()
+
+    async def _accept(self, flight: Flight) -> None:
+        piece = flight.pieces[0]
+        await self._settle(piece.events, accepted=True)
+        flight.pieces.popleft()
+        self._log.debug("batch_delivered", events=len(piece.events), bytes=piece.size)
+
+    async def _settle(self, delivered: Sequence[CaptureEvent], *, accepted: bool) -> None:
+        """Settle *delivered*, and before it what is held back, unless a stop has put that in doubt."""
+        async with self._settle_lock:
+            held = [] if self._stopped else self._held.copy()
+            settled = [*held, *(Settled(event=event, outcome="delivered") for event in delivered)]
+            if not settled:
+                return
+            if self._settle_callback is not None:
+                await self._settle_callback(settled)
+            del self._held[: len(held)]
+            stats = replace(
+                self._stats,
+                sent=self._stats.sent + len(delivered),
+                rejected=self._stats.rejected + len(held),
+            )
+            if accepted:
+                stats = replace(stats, batches=stats.batches + 1, last_success_at=self._clock())
+            self._stats = stats
+
+    # What becomes of refusals, failures and stops.
+
+    def _refuse(self, piece: Piece, reason: str) -> None:
+        [event] = piece.events
+        self._held.append(Settled(event=event, outcome="rejected", reason=reason))
+        self._refused_in_a_row += 1
+        if self._rejected_lines.admits(self._clock()):
+            self._log.warning("event_rejected", event_name=event.name, uuid=event.uuid, bytes=piece.size, reason=reason)
+        if self._refused_in_a_row >= REFUSALS_IN_A_ROW:
+            self._stop(
+                Stopped(
+                    reason=f"{REFUSALS_IN_A_ROW} events in a row were refused, none accepted in between: {reason}",
+                    hint="check that POSTHOG_HOST is a PostHog that takes AI events, and what it says",
+                )
+            )
+
+    def _back_off(self, reason: str, now: float) -> None:
+        attempt, until = self._backoff.attempt, self._backoff.until
+        self._become(BackingOff(until=until, attempt=attempt, reason=reason))
+        if self._failing_lines.admits(now):
+            self._failing_told = True
+            self._log.warning(
+                "delivery_failing",
+                attempt=attempt,
+                reason=reason,
+                wait=round(until - now, 1),
+                queued=self.queued_events,
+                action="trying again; nothing is lost",
+            )
+
+    def _give_up(self, reason: str) -> None:
+        self._stop(
+            Stopped(
+                reason=f"gave up after {self._backoff.attempt} failed attempts in a row: {reason}",
+                hint="check the network and POSTHOG_HOST, then start again",
+            )
+        )
+
+    def _note_quota(self, outcome: Delivered, piece: Piece) -> None:
+        if not outcome.quota_limited:
+            return
+        self._stats = replace(self._stats, quota_limited=self._stats.quota_limited + len(piece.events))
+        if self._quota_lines.admits(self._clock()):
+            self._log.warning("quota_limited", resources=outcome.quota_limited, events=self._stats.quota_limited)
+
+    def _stop(self, stopped: Stopped) -> None:
+        if not self._stopped:
+            self._become(stopped)
+            self._log.error("delivery_stopped", reason=stopped.reason, hint=stopped.hint, queued=self.queued_events)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+            self._become(Closed(error=f"{type(error).__name__}: {error}"))
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            self._error_told = True
+            raise self._error
+
+    @property
+    def _stopped(self) -> bool:
+        return isinstance(self._state, Stopped)
+
+    def _become(self, state: DeliveryState) -> None:
+        # A stop is only followed by the end, and the end by nothing: late answers do not bring a delivery back.
+        if isinstance(self._state, Closed) or (self._stopped and not isinstance(state, Closed)):
+            return
+        self._state = state
+        self._bell.ring()
+
+    # Waiting.
+
+    @property
+    def _open_from(self) -> int:
+        """How many of the events ever put, counted from the first, are settled or held back without a gap."""
+        return min((flight.first for flight in self._flights), default=self._taken)
+
+    async def _drain(self, runner: asyncio.Task[None]) -> bool:
+        target = self._put
+        self._flushes += 1
+        self._bell.ring()
+        try:
+            while self._open_from < target and not runner.done():
+                await self._bell.heard()
+        finally:
+            self._flushes -= 1
+        if self._open_from < target:
+            return False
+        if self._held and self._stats.batches and isinstance(self._state, (Running, BackingOff)):
+            try:
+                await _uninterrupted(self._settle((), accepted=False))
+            except Exception as error:  # noqa: BLE001 -- kept: whoever asks next raises it
+                self._fail(error)
+                runner.cancel()
+        return not self._held
+
+    async def _drain_within(self, runner: asyncio.Task[None], seconds: float) -> None:
+        tasks = {asyncio.ensure_future(self._drain(runner)), asyncio.ensure_future(self._sleep(seconds))}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for *seconds*, or until something changes."""
+        bell, sleep = asyncio.ensure_future(self._bell.heard()), asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait({bell, sleep}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            bell.cancel()
+            sleep.cancel()
+        if sleep.done():
+            sleep.result()
+
+
+async def _uninterrupted(work: Coroutine[object, object, None]) -> None:
+    """Await *work* to its end; a cancellation that comes meanwhile is raised after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,142 @@
+"""Descriptors of the logs that are not read to their end: what is deleted meanwhile can still be read.
+
+A descriptor keeps a file's bytes although its path is gone or leads to another file. One is taken when a log is found
+to have grown and given back when it has been read, so that logs at rest cost none. There are never more than a few
+hundred, those of the newest logs: what is deleted beyond that before it was read is lost, as it is when the daemon
+ends before it has read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import threading
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from daemon.following.tailer import Identity, open_log
+
+__all__ = ["MAX_DESCRIPTORS", "Unread"]
+
+MAX_DESCRIPTORS = 256
+"""Logs kept open at most."""
+
+
+@dataclass(slots=True)
+class _Open:
+    descriptor: int
+    identity: Identity
+    modified: int
+
+
+class Unread:
+    """The logs that have something to read, each by its path; several at one path where one replaced another.
+
+    May be used from several threads.
+
+    Args:
+        limit: how many descriptors to hold at most; None: MAX_DESCRIPTORS, or a quarter of what the process may have
+            open if that is less.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        if limit is None:
+            allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            limit = MAX_DESCRIPTORS if allowed == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, allowed // 4)
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._open: dict[str, list[_Open]] = {}
+        # None that is held was modified before; kept so that not all of them are looked at for each log too many.
+        self._oldest = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._open
+
+    def hold(self, path: str, identity: Identity, modified: int) -> None:
+        """Keep the log at *path* open.
+
+        At the limit it takes the place of the one that was modified the longest time ago, if that is older. A log that
+        cannot be opened is not held: whoever reads it finds out why.
+
+        Args:
+            path: where it is.
+            identity: its device and inode, as they were found.
+            modified: when it was, in nanoseconds; on any clock that all of them share.
+        """
+        with self._lock:
+            for known in self._open.get(path, ()):
+                if known.identity == identity:
+                    known.modified = modified
+                    self._oldest = min(self._oldest, modified)
+                    return
+            if not self._has_place(modified):
+                return
+            with contextlib.suppress(OSError), open_log(path) as file:
+                status = os.fstat(file.fileno())
+                # It may be another already; one that is held twice would be read twice.
+                found = (status.st_dev, status.st_ino)
+                if all(known.identity != found for known in self._open.get(path, ())):
+                    self._open.setdefault(path, []).append(_Open(os.dup(file.fileno()), found, modified))
+
+    def borrow(self, path: str, identity: Identity | None = None) -> BinaryIO | None:
+        """Return the log with this *identity* at *path*, at its first byte; without one, the oldest there.
+
+        The caller closes it, and nobody borrows the same one before: they would share the place in it.
+
+        Returns:
+            None where it is not held.
+        """
+        with self._lock:
+            for known in self._open.get(path, ()):
+                if identity in (None, known.identity):
+                    os.lseek(known.descriptor, 0, os.SEEK_SET)
+                    return os.fdopen(os.dup(known.descriptor), "rb", buffering=0)
+        return None
+
+    def drop(self, path: str, identity: Identity) -> None:
+        """Let go of one log, which has been read."""
+        with self._lock:
+            held = self._open.get(path, [])
+            for known in [known for known in held if known.identity == identity]:
+                self._close(path, known)
+
+    def release(self, path: str) -> None:
+        """Let go of every log at *path*: all of them have been read, or nobody will read them."""
+        with self._lock:
+            for known in self._open.pop(path, ()):
+                os.close(known.descriptor)
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        for path in list(self._open):
+            self.release(path)
+
+    def _has_place(self, modified: int) -> bool:
+        """Make sure of a place for a log modified at this time, if it is to have one."""
+        if len(self) < self._limit:
+            self._oldest = min(self._oldest, modified)
+            return True
+        if modified <= self._oldest:
+            return False
+        oldest = min(
+            ((path, known) for path, held in self._open.items() for known in held),
+            key=lambda place: place[1].modified,
+            default=None,
+        )
+        if oldest is None:
+            return False
+        self._oldest = oldest[1].modified
+        if self._oldest >= modified:
+            return False
+        self._close(*oldest)
+        return True
+
+    def _close(self, path: str, known: _Open) -> None:
+        os.close(known.descriptor)
+        self._open[path].remove(known)
+        if not self._open[path]:
+            del self._open[path]

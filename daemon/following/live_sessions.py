@@ -1,0 +1,197 @@
+"""The client's registry of live processes: which sessions still run.
+
+Clients from about 2.1.100 on keep one file `sessions/<pid>.json` per process in their configuration folder and take it
+away when they exit. After a crash it stays, so a file alone says nothing: its process must live, and must be the one
+that wrote it. Where that cannot be told, the session counts as running; its end is then found by its quiet.
+"""
+
+from __future__ import annotations
+
+import calendar
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from daemon.system.small_file import UnreadableFileError, read_regular
+
+__all__ = ["LiveSessions", "keeps_registry"]
+
+_REGISTRY_SINCE = (2, 1, 100)
+
+# A record is some hundred bytes; a folder holds one for each running client.
+_MAX_RECORD_BYTES = 64 * 1024
+_MAX_RECORDS = 4096
+
+# A record is written seconds after its process began. A process younger than its record by more than this took over
+# the number of one that died.
+_SLACK_S = 60.0
+
+_PROC = Path("/proc")
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """A file of the registry. Only what is used, and of types only what cannot be done without."""
+
+    sessionId: str  # noqa: N815 - the client's name
+    pid: object = None
+    startedAt: object = None  # noqa: N815
+    procStart: object = None  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A file as it was read.
+
+    Attributes:
+        version: what changes with the file: inode, size, time of change.
+        record: what it said, or None where it said nothing usable.
+    """
+
+    version: tuple[int, int, int]
+    record: _Record | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Process:
+    """What Linux says of a process: its name, its state letter, and its start in clock ticks after the system's."""
+
+    name: str
+    state: str
+    ticks: int
+
+
+def keeps_registry(version: str | None) -> bool:
+    """Whether a client of this version keeps a registry; one whose version is not known does not."""
+    return tuple(int(part) for part in (version or "").split(".")[:3] if part.isdigit()) >= _REGISTRY_SINCE
+
+
+class LiveSessions:
+    """The live sessions of the clients that use *config_dirs*. For one thread at a time."""
+
+    def __init__(self, config_dirs: Iterable[Path]) -> None:
+        self._folders = tuple(folder / "sessions" for folder in config_dirs)
+        self._known: dict[str, _Known] = {}
+
+    @property
+    def has_registry(self) -> bool:
+        """Whether any client here keeps a registry at all; without one nothing can be told of who runs."""
+        return any(folder.is_dir() for folder in self._folders)
+
+    def running(self) -> frozenset[str]:
+        """Return the ids of the sessions that run now."""
+        return frozenset(session for _, session in self.processes())
+
+    def processes(self) -> frozenset[tuple[int, str]]:
+        """Return the processes that run now, each with the id of its session.
+
+        Files are read again only when they changed; whether their processes live is asked each time. Files that are
+        not of the registry, or not readable, name nobody; one that is half written says what it said before.
+        """
+        known: dict[str, _Known] = {}
+        for folder in self._folders:
+            for entry in _entries(folder):
+                if (found := self._look(entry)) is not None:
+                    known[entry.path] = found
+        self._known = known
+        records = [(item.record, Path(path)) for path, item in known.items() if item.record is not None]
+        return frozenset(
+            (pid, record.sessionId)
+            for record, path in records
+            if (pid := _pid(record, path)) is not None and _is_running(record, pid)
+        )
+
+    def _look(self, entry: os.DirEntry[str]) -> _Known | None:
+        before = self._known.get(entry.path)
+        try:
+            status = entry.stat()
+            version = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if before is not None and before.version == version:
+                return before
+            data = read_regular(Path(entry.path), _MAX_RECORD_BYTES)
+        except (OSError, UnreadableFileError):
+            return None
+        if data is None:
+            return None
+        try:
+            record: _Record | None = msgspec.json.decode(data, type=_Record)
+        except (ValueError, msgspec.MsgspecError, RecursionError):
+            record = before.record if before is not None else None
+        return _Known(version=version, record=record)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry for _, entry in zip(range(_MAX_RECORDS), entries, strict=False) if entry.name.endswith(".json")
+            ]
+    except OSError:
+        # No folder, or none for us: no registry.
+        return []
+
+
+def _pid(record: _Record, path: Path) -> int | None:
+    pid = record.pid if isinstance(record.pid, int) and not isinstance(record.pid, bool) else _digits(path.stem)
+    return pid if pid is not None and pid > 0 else None
+
+
+def _is_running(record: _Record, pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass
+    except (ProcessLookupError, OverflowError):
+        return False
+    process = _process(pid)
+    return process is None or _wrote(process, record)
+
+
+def _wrote(process: _Process, record: _Record) -> bool:
+    """Whether *process* may be the one that wrote *record*, or has at least not evidently come after it."""
+    if process.state in "ZX":
+        return False
+    # Another client with the same number would have replaced the file by its own.
+    if "claude" in process.name or str(record.procStart) == str(process.ticks):
+        return True
+    recorded = _recorded_start(record)
+    if recorded is None:
+        return True
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age <= recorded + _SLACK_S
+
+
+def _recorded_start(record: _Record) -> float | None:
+    """Return when the writer began, in seconds since 1970, or None where the record does not say it in a known way."""
+    if isinstance(record.procStart, str):
+        try:
+            # As `ps -o lstart` prints it, in UTC.
+            return float(calendar.timegm(time.strptime(record.procStart, "%a %b %d %H:%M:%S %Y")))
+        except ValueError:
+            # A number of ticks or a form yet unknown: the other field tells, too.
+            pass
+    if isinstance(record.startedAt, int | float) and not isinstance(record.startedAt, bool):
+        return record.startedAt / 1000
+    return None
+
+
+def _process(pid: int) -> _Process | None:
+    """Return what the system says of process *pid*; None where it has no /proc, or the process has just gone."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold blanks and parentheses itself; the rest are words.
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    start = 19
+    if len(fields) <= start:
+        return None
+    return _Process(name=head.partition("(")[2].lower(), state=fields[0], ticks=int(fields[start]))
+
+
+def _digits(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,36 @@
+"""The files of one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Unit"]
+
+
+@dataclass(slots=True)
+class Unit:
+    """One session's files.
+
+    Attributes:
+        name: the unit's name: project folder and session id.
+        folder: the project folder.
+        main: path of the main log; None while only subagents' logs are there.
+        agents: subagents' logs, by path, with the subagent's id.
+        metas: subagents' meta files, by the subagent's id.
+    """
+
+    name: str
+    folder: str
+    main: str | None = None
+    agents: dict[str, str] = field(default_factory=dict)
+    metas: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def session(self) -> str:
+        """The session's id."""
+        return self.name.partition("/")[2]
+
+    @property
+    def paths(self) -> list[str]:
+        """The logs, the main one first."""
+        return [*([self.main] if self.main else []), *sorted(self.agents)]

@@ -1,0 +1,223 @@
+"""The stat sweep: which log files have changed, found out without any hint.
+
+Truth is what stat says. A full sweep looks at every file; a hot one at the files touched in the last day and at the
+folders whose own time has changed, which is all a quiet tree costs every few seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from daemon.following.log_tree import LOG_SUFFIXES, project_files, project_folders, session_files
+from daemon.following.tailer import Identity
+from llma_core.claude_code.layout import classify
+
+__all__ = ["Found", "Sweep", "is_missing"]
+
+_log = structlog.get_logger(__name__)
+
+HOT_SECONDS = 86_400
+"""Files touched within this time are looked at by every hot sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file as stat saw it."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+    @property
+    def identity(self) -> Identity:
+        """Which file it is."""
+        return self.device, self.inode
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Found:
+        """Take what matters of *status*."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Sweep:
+    """Remembers what every file looked like when it was last seen.
+
+    `look` may be called while another thread is in `full` or `hot`: hints come at any time.
+
+    Args:
+        roots: the `projects` folders; those that do not exist are looked for each time.
+
+    Attributes:
+        files: what they looked like, by path.
+        rested: how long files were before they were found to have grown, by path, until the reader says that it has
+            caught up with them by taking them out.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = roots
+        self._folders: dict[str, int] = {}
+        self._projects: frozenset[str] = frozenset()
+        self._unlisted: frozenset[str] = frozenset()
+        self.files: dict[str, Found] = {}
+        self.rested: dict[str, int] = {}
+
+    def full(self) -> tuple[list[str], list[str]]:
+        """Look at everything; return the paths that are new or changed, and those that are gone."""
+        before = frozenset(self.files)
+        seen: set[str] = set()
+        changed: list[str] = []
+        folders: dict[str, int] = {}
+
+        def note(folder: str) -> None:
+            folders[folder] = _modified(folder)
+
+        unlisted: dict[str, OSError] = {}
+        projects: set[str] = set()
+        for root in self._roots:
+            note(str(root))
+            for project in project_folders(root, unlisted.__setitem__):
+                if project not in projects:
+                    projects.add(project)
+                    for path, status in project_files(project, note, unlisted.__setitem__):
+                        seen.add(path)
+                        # In place: at rest nothing is made anew, of ten thousand files either.
+                        if self._is_new(path, status):
+                            changed.append(path)
+        if not unlisted.keys().isdisjoint(map(str, self._roots)):
+            projects |= self._projects
+        self._tell(unlisted)
+        # What cannot be looked at is not gone; what has appeared, and was looked at, meanwhile was not there before.
+        gone = [path for path in before - seen if path in self.files and not _may_be_there(path, unlisted)]
+        for path in gone:
+            self.files.pop(path, None)
+        self._folders, self._projects = folders, frozenset(projects)
+        return changed, gone
+
+    def _tell(self, unlisted: Mapping[str, OSError]) -> None:
+        """Say once of each folder that it cannot be listed, and once that it can."""
+        for folder in unlisted.keys() - self._unlisted:
+            error = unlisted[folder]
+            _log.warning(
+                "folder_unreadable",
+                path=folder,
+                reason=error.strerror or str(error),
+                action="trying again; nothing is lost",
+            )
+        for folder in self._unlisted - unlisted.keys():
+            _log.info("folder_readable_again", path=folder)
+        self._unlisted = frozenset(unlisted)
+
+    def hinted(self, path: str) -> tuple[list[str], list[str]]:
+        """Look at the log or folder that a hint names; return the logs that are new or changed, and those gone."""
+        if not path.endswith(LOG_SUFFIXES):
+            return self.below(path), []
+        if self.is_log(path) and self.look(path):
+            return [path], []
+        return [], [] if path in self.files else [path]
+
+    def below(self, folder: str) -> list[str]:
+        """Look at the logs in one folder that has appeared; return those that are new or changed."""
+        if self.is_project(folder):
+            files = project_files(folder)
+        elif folder.endswith("/subagents"):
+            files = session_files(folder.removesuffix("/subagents"))
+        else:
+            files = session_files(folder)
+        return [path for path, _ in files if self.is_log(path) and self.look(path)]
+
+    def is_project(self, folder: str) -> bool:
+        """Whether *folder* is one in which sessions of a project stand."""
+        return folder in self._projects or any(
+            folder.rpartition("/")[0] == str(root) and not Path(folder).is_symlink() for root in self._roots
+        )
+
+    def is_log(self, path: str) -> bool:
+        """Whether a log or meta file at *path* is one of a session: what tools and people write may look alike."""
+        place = classify(path)
+        return place is not None and self.is_project(place.folder)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last full sweep has seen every folder that is there."""
+        return not self._unlisted
+
+    def hot(self, now: float) -> tuple[list[str], list[str]]:
+        """Look at what is likely to change; *now* is the wall clock.
+
+        Everything, if a folder has changed, or could not be listed the last time.
+        """
+        if self._unlisted:
+            return self.full()
+        for folder, modified in self._folders.items():
+            if _modified(folder) != modified:
+                return self.full()
+        since = int((now - HOT_SECONDS) * 1e9)
+        changed, gone = [], []
+        for path in [path for path, file in list(self.files.items()) if file.modified >= since]:
+            if self.look(path):
+                changed.append(path)
+            elif path not in self.files:
+                gone.append(path)
+        return changed, gone
+
+    def look(self, path: str) -> bool:
+        """Look at one file; return whether it is new or changed. One that is gone, or is no file, is forgotten."""
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.files.pop(path, None)
+            return False
+        except OSError:
+            # It may be there all the same.
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            self.files.pop(path, None)
+            return False
+        return self._is_new(path, status)
+
+    def _is_new(self, path: str, status: os.stat_result) -> bool:
+        """Take note of a file; return whether it is new or changed."""
+        file, known = Found.of(status), self.files.get(path)
+        if file == known:
+            return False
+        if known is not None:
+            self.rested.setdefault(path, known.size)
+        self.files[path] = file
+        return True
+
+
+def _may_be_there(path: str, unlisted: Iterable[str]) -> bool:
+    """Whether a file that was not found may be there all the same."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return any(path.startswith(f"{folder}/") for folder in unlisted)
+
+
+def is_missing(path: str) -> bool:
+    """Whether there is nothing at *path*. That it cannot be looked at says nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _modified(folder: str) -> int:
+    try:
+        # Not by way of a Path: a quiet tree costs as many of these every few seconds as it has folders.
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return -1

@@ -1,0 +1,308 @@
+"""One file by its identity: new lines, and whether it is still the file it was.
+
+A file is its device and inode, and what it says: a hash of its head that grows with it, and a hash of the bytes just
+before the committed offset. The path is a label. Where anything disagrees, or the file is shorter than what was read
+of it, it is read again from its beginning; the table of settled identities keeps that from doubling anything.
+
+No descriptor is kept here between reads. Where somebody else keeps one of a file that is not read to its end, reading
+goes on although the path is gone or leads to another file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from daemon.state.rows import FileMark
+from llma_core.lines import Line, LineSplitter
+
+__all__ = ["Chunk", "Identity", "Kept", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
+
+Identity = tuple[int, int]
+"""A file's device and inode."""
+
+HEAD_BYTES = 1024
+TAIL_BYTES = 64
+_READ_BYTES = 1024 * 1024
+_BEGINNING_BYTES = 64 * 1024
+
+
+def open_log(path: str, *, buffered: bool = False) -> BinaryIO:
+    """Open a log for reading, if it is a regular file and no link.
+
+    Something else may have taken its place since it was listed: a pipe would never end, a link may lead anywhere.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    # Without O_NONBLOCK the opening of a pipe would wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(descriptor, "rb", buffering=-1 if buffered else 0)
+
+
+def digest(data: bytes) -> bytes:
+    """Return a short hash of *data*; b"" of nothing."""
+    return hashlib.blake2b(data, digest_size=12).digest() if data else b""
+
+
+def _at(file: BinaryIO, start: int, length: int) -> bytes:
+    """Return *length* bytes, fewer only at the end of the file: some file systems give less than what is asked for."""
+    found = b""
+    while len(found) < length and (data := os.pread(file.fileno(), length - len(found), start + len(found))):
+        found += data
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one read of a file gave.
+
+    Attributes:
+        lines: complete lines, in order.
+        more: whether there is more to read at once.
+    """
+
+    lines: list[Line]
+    more: bool
+
+
+class Kept(Protocol):
+    """Who keeps files open that are not read to their end."""
+
+    def borrow(self, path: str, identity: Identity | None = None) -> BinaryIO | None:
+        """Return the file with this *identity* at *path*, without one the oldest; None where it is not kept."""
+
+    def drop(self, path: str, identity: Identity) -> None:
+        """Keep a file open no longer."""
+
+
+Marks = Callable[[Identity], FileMark | None]
+"""Tells how a file was last known, wherever it was then; None for one not seen before."""
+
+
+def unknown(_identity: Identity) -> None:
+    """Know no file."""
+
+
+class _Nobody:
+    """Keeps nothing."""
+
+    def borrow(self, path: str, identity: Identity | None = None) -> None:
+        del path, identity
+
+    def drop(self, path: str, identity: Identity) -> None:
+        del path, identity
+
+
+class Tail:
+    """A file that is being followed.
+
+    Args:
+        path: where it is.
+        marks: tells how files were last known.
+        kept: who keeps it open while it is not read to its end.
+        again: whether what is settled of it is read once more: its mark is known, and does not count.
+    """
+
+    def __init__(self, path: str, marks: Marks = unknown, kept: Kept | None = None, *, again: bool = False) -> None:
+        self.path = path
+        self._kept: Kept = _Nobody() if kept is None else kept
+        self.device = 0
+        self.inode = 0
+        self.size = 0
+        self.committed = 0
+        self.history = False
+        self.known: FileMark | None = None
+        self._marks = marks
+        self._again = again
+        self._head = b""
+        self._before = b""
+        self._splitter = LineSplitter()
+
+    @property
+    def offset(self) -> int:
+        """End of the last complete line read."""
+        return self._splitter.offset
+
+    @property
+    def position(self) -> int:
+        """End of what was read, the incomplete last line included."""
+        return self._splitter.offset + self._splitter.pending
+
+    @property
+    def identity(self) -> Identity:
+        """The device and inode it was opened with."""
+        return self.device, self.inode
+
+    def open(self) -> bool:
+        """Find out which file this is and what of it is settled; begin at its first byte.
+
+        Of several that one after the other stood at the path, and are kept, it is the oldest.
+
+        Returns:
+            Whether it has a mark that still holds. Where it has not, nothing of the file is settled.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        self._splitter = LineSplitter()
+        self._head = self._before = b""
+        self.committed, self.history = 0, False
+        with self._kept.borrow(self.path) or open_log(self.path) as file:
+            status = os.fstat(file.fileno())
+            self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
+            mark = self.known = self._marks(self.identity)
+            if mark is None:
+                return False
+            agrees = self._agrees(file, mark)
+        if agrees and not self._again:
+            self.committed, self.history = mark.offset, mark.history
+        return agrees
+
+    def _agrees(self, file: BinaryIO, mark: FileMark) -> bool:
+        if mark.offset > self.size or digest(_at(file, 0, mark.head_length)) != mark.head:
+            return False
+        length = min(TAIL_BYTES, mark.offset)
+        return not mark.tail or digest(_at(file, mark.offset - length, length)) == mark.tail
+
+    def read(self, limit: int) -> Chunk | None:
+        """Read up to *limit* bytes more, whole lines; nothing of a file that was deleted, unless it is kept.
+
+        Returns:
+            The lines, or None where this is no longer the file it was: `open` must be called again, and everything
+            that was built from it thrown away.
+
+        Raises:
+            OSError: it cannot be read. Nothing of what it holds was passed over.
+        """
+        # Another one that is kept came after this one, which is over then.
+        kept = self._kept.borrow(self.path, self.identity) or self._kept.borrow(self.path)
+        try:
+            file = kept or open_log(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return Chunk(lines=[], more=False)
+        with file:
+            status = os.fstat(file.fileno())
+            position = self.position
+            if (status.st_dev, status.st_ino) != self.identity or status.st_size < position:
+                return None
+            if _at(file, position - len(self._before), len(self._before)) != self._before:
+                return None
+            self.size = status.st_size
+            lines, left = self._lines(file, position, limit)
+        more = left <= 0 and self.position < self.size
+        return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another()))
+
+    def _lines(self, file: BinaryIO, position: int, limit: int) -> tuple[list[Line], int]:
+        """Return the lines found, and how much of *limit* is left."""
+        lines: list[Line] = []
+        left = limit
+        file.seek(position)
+        while left > 0:
+            try:
+                data = file.read(min(_READ_BYTES, left))
+            except OSError:
+                if left == limit:
+                    raise
+                # What was read before is not to be lost; the next read says why there is no more.
+                return lines, 0
+            if not data:
+                break
+            left -= len(data)
+            if len(self._head) < HEAD_BYTES:
+                self._head = (self._head + data)[:HEAD_BYTES]
+            self._before = (self._before + data)[-TAIL_BYTES:] if len(data) < TAIL_BYTES else data[-TAIL_BYTES:]
+            lines += self._splitter.push(data)
+        return lines, left
+
+    def _is_followed_by_another(self) -> bool:
+        """Whether this file, which is kept, is read to its end and another has taken its place."""
+        if self.position < self.size:
+            return False
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            there: Identity | None = None
+        else:
+            there = status.st_dev, status.st_ino
+        if there == self.identity:
+            return False
+        self._kept.drop(self.path, self.identity)
+        if there is not None:
+            return True
+        if (after := self._kept.borrow(self.path)) is None:
+            return False
+        after.close()
+        return True
+
+    def lives_on(self) -> bool:
+        """Whether what is at its path now was made of this file: cut short, or with one of its first lines in it.
+
+        Where it was not, it is another log.
+        """
+        try:
+            with self._kept.borrow(self.path) or open_log(self.path) as file:
+                begins = _at(file, 0, _BEGINNING_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # It is tried again, and may be.
+            return True
+        return begins in self._head or any(line in begins for line in self._head.splitlines(keepends=True))
+
+    def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
+        """Return how this file is to be known again with *offset* settled."""
+        length = min(HEAD_BYTES, offset)
+        return FileMark(
+            device=self.device,
+            inode=self.inode,
+            path=self.path,
+            unit=unit,
+            offset=offset,
+            head=digest(self._head[:length]),
+            head_length=length,
+            tail=digest(tail),
+            history=self.history,
+        )
+
+
+def mark_at_end(path: str, unit: str) -> FileMark | None:
+    """Return the mark of a file whose complete lines are history; None if it cannot be read."""
+    try:
+        with open_log(path) as file:
+            status = os.fstat(file.fileno())
+            offset = _last_line_end(file, status.st_size)
+            length = min(HEAD_BYTES, offset)
+            tail = min(TAIL_BYTES, offset)
+            return FileMark(
+                device=status.st_dev,
+                inode=status.st_ino,
+                path=path,
+                unit=unit,
+                offset=offset,
+                head=digest(_at(file, 0, length)),
+                head_length=length,
+                tail=digest(_at(file, offset - tail, tail)),
+                history=True,
+            )
+    except OSError:
+        return None
+
+
+def _last_line_end(file: BinaryIO, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        found = _at(file, start, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

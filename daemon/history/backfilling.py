@@ -1,0 +1,102 @@
+"""Backfilling: what `backfill` asks a running service for is taken up, given up, and told how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from daemon.delivering.deliveries import Deliveries
+from daemon.delivering.delivery import BackingOff
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Stopped
+from daemon.history.backfill_request import BackfillDesk, Report
+from daemon.history.backlog import Backlog
+from daemon.reading.settlement import Settlement
+
+__all__ = ["Backfilling"]
+
+_log = structlog.get_logger(__name__)
+
+BACKLOG_EVENTS = 100
+"""Events of the backlog on their way at which no more of it is read: one request, before what happens now is heard."""
+
+
+class Backfilling:
+    """The backlog that is asked for now. Belongs to one event loop.
+
+    Args:
+        desk: where a running service is asked for one; None: nobody asks.
+        backlog: the one to begin with.
+        settlement: which events are on their way.
+        deliveries: what they are on their way to.
+        route_of: returns the route of a session that is being followed, by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: BackfillDesk | None,
+        backlog: Backlog,
+        settlement: Settlement,
+        deliveries: Deliveries,
+        route_of: Callable[[str], Route | None],
+    ) -> None:
+        self.backlog = backlog
+        self._desk = desk
+        self._id: str | None = None
+        self._settlement = settlement
+        self._deliveries = deliveries
+        self._route_of = route_of
+
+    def look(self) -> bool:
+        """Take up, or give up, what is asked for; return whether anything is."""
+        if self._desk is None:
+            return False
+        request = self._desk.asked()
+        wanted = request.id if request is not None else None
+        if wanted != self._id:
+            self.backlog, self._id = Backlog(request.units if request is not None else None), wanted
+            if request is not None:
+                _log.info("backfill_begun", sessions=len(request.units))
+        return self._id is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of the backlog may be read."""
+        return self._under_way().total() < BACKLOG_EVENTS
+
+    def is_stopped(self, name: str) -> bool:
+        """Whether the route that a session's events take takes nothing until a person has changed something."""
+        route = self._route_of(name)
+        return route is not None and self._deliveries.is_stopped(route)
+
+    def _under_way(self) -> Counter[str]:
+        """Count, for each session of the backlog, the events that are on their way on a route that goes on."""
+        waiting = self._settlement.waiting_of(self.backlog)
+        return Counter({name: number for name, number in waiting.items() if not self.is_stopped(name)})
+
+    async def report(self, *, settling: bool) -> None:
+        """Say how far it is, and end it when nothing more comes of it.
+
+        Args:
+            settling: whether something that is open in its sessions will be final soon.
+        """
+        if self._desk is None or self._id is None:
+            return
+        headway, under_way = self.backlog.headway(), self._under_way()
+        busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
+        # What was refused, and waits for another to be taken, may do so for ever.
+        sending = under_way and any(not isinstance(state, Stopped) for state in busy)
+        done = self.backlog.next is None and not settling and not sending
+        if done:
+            stopped = self._settlement.waiting_of(self.backlog).keys() - under_way.keys()
+            headway = replace(headway, stopped=headway.stopped + len(stopped))
+        reason = next((state.reason for state in busy if isinstance(state, BackingOff | Stopped)), None)
+        await asyncio.to_thread(self._desk.tell, Report(id=self._id, headway=headway, done=done, waiting=reason))
+        if done:
+            _log.info("backfill_done", sessions=headway.sessions, sent=headway.sent)
+            self.backlog, self._id = Backlog(), None

@@ -1,0 +1,68 @@
+"""The first start: what was there before is history, and not sent unless that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from daemon.following.catalog import Catalog
+from daemon.following.sweep import Sweep
+from daemon.following.tailer import mark_at_end
+from daemon.state.rows import FileMark
+from daemon.state.store import Store
+
+__all__ = ["LOST_STORE_DAYS", "History", "settle_history"]
+
+_log = structlog.get_logger(__name__)
+
+LOST_STORE_DAYS = 7
+"""Age of the sessions that are sent again after the store was lost."""
+
+History = Literal["skip", "send"]
+"""`skip`: what was there at the first start is not sent; `send`: it is."""
+
+
+def settle_history(store: Store, roots: Sequence[Path], history: History, now: float) -> int:
+    """Settle what is history, before the first sweep.
+
+    Args:
+        store: the state.
+        roots: the `projects` folders.
+        history: what to do with the logs that are there at the first start.
+        now: the wall clock, in seconds since the epoch.
+
+    Returns:
+        When the first start was, in milliseconds since the epoch; what is older is history. 0: nothing is.
+    """
+    first = store.first_start
+    if first is not None:
+        if history == "send":
+            store.rewind_history()
+            first = 0
+        return first
+    if history == "send":
+        store.begin(0, [])
+        return 0
+    since = now - LOST_STORE_DAYS * 86_400 if store.lost else None
+    first = 0 if store.lost else int(now * 1000)
+    store.begin(first, _marks(roots, since))
+    if store.lost:
+        _log.warning("store_was_lost", action=f"sessions of the last {LOST_STORE_DAYS} days are sent again")
+    return first
+
+
+def _marks(roots: Sequence[Path], since: float | None) -> Iterator[FileMark]:
+    """Mark what is there as history; except, after a loss, sessions touched since."""
+    sweep, catalog = Sweep(roots), Catalog()
+    sweep.full()
+    for path in sweep.files:
+        catalog.add(path)
+    for unit in catalog.units.values():
+        latest = max((sweep.files[path].modified for path in unit.paths), default=0) / 1e9
+        if since is None or latest < since:
+            for path in unit.paths:
+                if (mark := mark_at_end(path, unit.name)) is not None:
+                    yield mark

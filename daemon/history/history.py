@@ -1,0 +1,135 @@
+"""The sessions on disk: when each was, how large its logs are, and which of them a user means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.config.patterns import Folders
+from daemon.following.catalog import Catalog
+from daemon.following.opening import by_first_line, opening
+from daemon.following.session_files import Unit
+from daemon.following.sweep import Sweep
+from daemon.following.tailer import open_log
+from llma_core.claude_code.records import glance, milliseconds
+
+__all__ = ["CLEANUP_DAYS", "History", "LoggedSession", "Selection"]
+
+CLEANUP_DAYS = 30
+"""Days after which Claude Code removes a session's logs, unless its settings say otherwise."""
+
+_END_BYTES = 64 * 1024
+"""Read of a log's end to find its last time; a longer last line leaves that to the file's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedSession:
+    """A session that has logs on disk.
+
+    Attributes:
+        unit: its files.
+        cwd: its first working directory; None where no line tells it.
+        began: the time of its first line, in seconds since the epoch; of its file where no line tells it.
+        ended: the time of its last line, likewise.
+        written: when the client last wrote its main log, by the file's own time: what its cleanup goes by.
+        size: bytes of its logs.
+    """
+
+    unit: Unit
+    cwd: str | None
+    began: float
+    ended: float
+    written: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which sessions a user means; what is None or empty leaves nothing out.
+
+    Attributes:
+        since: seconds since the epoch; sessions that ended before it are left out.
+        until: seconds since the epoch; sessions that began at or after it are left out.
+        projects: patterns of folders, as `include` has them; sessions begun elsewhere are left out.
+        sessions: ids, or how they begin; other sessions are left out.
+        logs: paths of logs; sessions none of whose logs is among them are left out. None: any.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    projects: Sequence[str] = ()
+    sessions: Sequence[str] = ()
+    logs: Collection[str] | None = None
+
+    def among(self, sessions: Iterable[LoggedSession]) -> Iterator[LoggedSession]:
+        """Yield those of *sessions* that are meant, in their order."""
+        folders = Folders(self.projects)
+        for session in sessions:
+            if (
+                (self.since is None or session.ended >= self.since)
+                and (self.until is None or session.began < self.until)
+                and folders.allow(session.cwd)
+                and (not self.sessions or session.unit.session.startswith(tuple(self.sessions)))
+                and (self.logs is None or any(path in self.logs for path in session.unit.paths))
+            ):
+                yield session
+
+
+class History:
+    """Everything that stands below some of the client's folders now.
+
+    Args:
+        config_dirs: Claude Code's configuration folders.
+    """
+
+    def __init__(self, config_dirs: Iterable[Path]) -> None:
+        # As the service names them: a path may be compared with one it was given.
+        self.roots = list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
+        self._sweep = Sweep(self.roots)
+        self._sweep.full()
+        self._catalog = Catalog()
+        for path in self._sweep.files:
+            self._catalog.add(path)
+
+    @property
+    def logs(self) -> frozenset[str]:
+        """The paths of all logs."""
+        return frozenset(self._sweep.files)
+
+    def sessions(self) -> Iterator[LoggedSession]:
+        """Yield every session, in the order in which they began, so that an original comes before its copies."""
+        for unit in by_first_line(unit for unit in self._catalog.units.values() if unit.paths):
+            files = [file for path in unit.paths if (file := self._sweep.files.get(path)) is not None]
+            if not files:
+                continue
+            touched = max(file.modified for file in files) / 1e9
+            main = self._sweep.files.get(unit.main or "")
+            began = opening(unit)
+            ended = max((at for path in unit.paths if (at := _last_time(path)) is not None), default=None)
+            yield LoggedSession(
+                unit=unit,
+                cwd=began.cwd,
+                began=touched if began.at is None else began.at / 1000,
+                ended=touched if ended is None else ended / 1000,
+                written=touched if main is None else main.modified / 1e9,
+                size=sum(file.size for file in files),
+            )
+
+    def has_main(self, folder: str, session: str) -> bool:
+        """Whether *session* has a main log in *folder*."""
+        return self._catalog.has_main(folder, session)
+
+
+def _last_time(path: str) -> int | None:
+    """Return the time of the last line that has one, in milliseconds since the epoch; None where none has."""
+    try:
+        with open_log(path) as file:
+            start = max(0, os.fstat(file.fileno()).st_size - _END_BYTES)
+            data = os.pread(file.fileno(), _END_BYTES, start)
+    except OSError:
+        # It has been removed meanwhile, or is not for us to read; whoever reads it whole says so.
+        return None
+    lines = data.split(b"\n")[1 if start else 0 :]
+    return next((at for line in reversed(lines) if (at := milliseconds(glance(line).timestamp)) is not None), None)

@@ -1,0 +1,216 @@
+"""The service under launchd, as an agent of the user."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from daemon.config.table import SETTINGS
+from daemon.installing import agent_file
+from daemon.installing.agent_file import LABEL
+from daemon.installing.plan import Plan
+from daemon.installing.service_environment import OTHERS
+from daemon.installing.service_manager import ManagerError, ServiceState, Tell
+from daemon.state import lock
+from daemon.system.command import CommandError, Ran, run
+from daemon.system.private_file import write_private
+
+__all__ = ["Launchd"]
+
+_START_SECONDS = 120.0
+# Of its own it takes ten seconds to deliver what it has read, and launchd gives it twenty.
+_STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+# launchd may still be about to forget the agent that it has just stopped, and then refuses with this status.
+_BUSY = 5
+_ATTEMPTS = 5
+_LOG_LINES = 5
+
+
+class Launchd:
+    """See `ServiceManager`.
+
+    Args:
+        environ: the environment of launchctl.
+        state_dir: the daemon's state directory: its lock tells that the daemon is up.
+        log_file: the daemon's log.
+    """
+
+    name = "launchd"
+
+    def __init__(self, environ: Mapping[str, str] = os.environ, *, state_dir: Path, log_file: Path) -> None:
+        self._environ = environ
+        self._home = Path(environ.get("HOME") or Path.home())
+        self._state_dir = state_dir
+        self._log_file = log_file
+
+    @property
+    def path(self) -> Path:
+        """The agent file."""
+        return self._home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+
+    def check(self) -> None:
+        """Raise ManagerError unless launchd knows a session of this user."""
+        self._domain()
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables that count and that launchd was told with `launchctl setenv`."""
+        names = (*(setting.variable for setting in SETTINGS), *OTHERS)
+        found = {name: self._launchctl("getenv", name).stdout.rstrip("\n") for name in names}
+        return {name: value for name, value in found.items() if value}
+
+    def render(self, plan: Plan) -> str:
+        """Return the text of the agent file."""
+        return agent_file.render(plan)
+
+    def is_current(self, plan: Plan) -> bool:
+        """Whether the agent file is what would be written."""
+        return self._read() == agent_file.render(plan)
+
+    def install(self, plan: Plan, tell: Tell) -> None:
+        """See `ServiceManager.install`."""
+        domain = self._domain()
+        path, text = self.path, agent_file.render(plan)
+        try:
+            if self._read() == text:
+                tell(f"unchanged: {path}")
+            else:
+                write_private(path, text.encode())
+                tell(f"written: {path}")
+            plan.log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ManagerError(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+        self._start(domain, tell)
+        tell("it starts when you log in")
+
+    def linger(self, tell: Tell) -> None:
+        """Say that there is no such thing."""
+        tell("launchd runs an agent while its user is logged in; --linger has no effect here")
+
+    def restart(self, tell: Tell) -> None:
+        """See `ServiceManager.restart`."""
+        if not self.path.exists():
+            raise ManagerError(f"{self.path} is not there: `posthog-llma-daemon install` writes it")
+        self._start(self._domain(), tell)
+
+    def uninstall(self, tell: Tell) -> None:
+        """See `ServiceManager.uninstall`."""
+        if self._stop(self._domain()):
+            tell("stopped, and not started any more")
+        path = self.path
+        if path.exists():
+            try:
+                path.unlink()
+            except OSError as error:
+                raise ManagerError(f"{path} cannot be removed ({(error.strerror or str(error)).lower()})") from None
+            tell(f"removed: {path}")
+
+    def state(self) -> ServiceState:
+        """Return how the agent stands."""
+        printed = self._printed(self._domain())
+        words = _field(printed or "", "state") or "not loaded"
+        return ServiceState(
+            installed=self.path.exists(),
+            running=words == "running",
+            starts_alone=self.path.exists(),
+            lingers=None,
+            words=words,
+        )
+
+    def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
+        """Return the tail command; it goes on with a new file when the log is set aside."""
+        return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self._log_file)]
+
+    def _read(self) -> str | None:
+        path = self.path
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+    def _domain(self) -> str:
+        """Return the domain of the user's graphical session, else that of the user alone, as over ssh."""
+        for domain in (f"gui/{os.getuid()}", f"user/{os.getuid()}"):
+            if self._launchctl("print", domain).status == 0:
+                return domain
+        raise ManagerError("launchd knows no session of this user: log in on the machine itself and try again")
+
+    def _start(self, domain: str, tell: Tell) -> None:
+        self._stop(domain)
+        # An agent that was disabled by hand stays so until this.
+        self._launchctl("enable", f"{domain}/{LABEL}")
+        for attempt in range(1, _ATTEMPTS + 1):
+            ran = self._launchctl("bootstrap", domain, str(self.path))
+            if ran.status != _BUSY or attempt == _ATTEMPTS:
+                break
+            time.sleep(_POLL_SECONDS * 2**attempt)
+        if ran.status != 0:
+            raise ManagerError(f"`launchctl bootstrap {domain} {self.path}` failed: {ran.complaint}")
+        ended = False
+
+        def up_or_ended() -> bool:
+            nonlocal ended
+            printed = self._printed(domain) or ""
+            ended = _field(printed, "state") != "running" and _field(printed, "last exit code") not in (
+                None,
+                "(never exited)",
+            )
+            return ended or self._is_up(printed)
+
+        if not _wait(up_or_ended, _START_SECONDS) or ended:
+            code = _field(self._printed(domain) or "", "last exit code")
+            # With 0 it ends of itself only where something has to be configured first.
+            configuration = code == "0"
+            why = "because something has to be configured first" if configuration else f"(exit status {code})"
+            raise ManagerError(
+                f"the service did not start {why}: `posthog-llma-daemon logs` shows more",
+                details=self._last_words(),
+                configuration=configuration,
+            )
+        tell(f"running (pid {lock.holder(self._state_dir)})")
+
+    def _is_up(self, printed: str) -> bool:
+        """Whether the process that launchd runs is the one that holds the state: it has read its settings, then."""
+        pid = _field(printed, "pid")
+        return pid is not None and str(lock.holder(self._state_dir)) == pid
+
+    def _stop(self, domain: str) -> bool:
+        """Stop the agent and wait until launchd has forgotten it; return whether there was one."""
+        if self._printed(domain) is None:
+            return False
+        ran = self._launchctl("bootout", f"{domain}/{LABEL}", limit=_STOP_SECONDS)
+        if not _wait(lambda: self._printed(domain) is None, _STOP_SECONDS):
+            raise ManagerError(f"`launchctl bootout {domain}/{LABEL}` did not stop the service: {ran.complaint}")
+        return True
+
+    def _printed(self, domain: str) -> str | None:
+        ran = self._launchctl("print", f"{domain}/{LABEL}")
+        return ran.stdout if ran.status == 0 else None
+
+    def _last_words(self) -> list[str]:
+        try:
+            return self._log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        except OSError:
+            # They are a help; a service that never came to log has none.
+            return []
+
+    def _launchctl(self, *arguments: str, limit: float = 15.0) -> Ran:
+        try:
+            return run("launchctl", *arguments, limit=limit, environ=self._environ)
+        except CommandError as error:
+            raise ManagerError(str(error)) from None
+
+
+def _field(printed: str, name: str) -> str | None:
+    """Return the value of a line `name = value` in what `launchctl print` says."""
+    found = re.search(rf"^\s*{re.escape(name)} = (.*)$", printed, re.MULTILINE)
+    return found[1].strip() if found else None
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

@@ -1,0 +1,267 @@
+"""The service under systemd's user manager."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from daemon.installing import unit_file
+from daemon.installing.plan import Plan
+from daemon.installing.service_manager import ManagerError, ServiceState, Tell
+from daemon.installing.unit_file import UNIT
+from daemon.system.command import CommandError, Ran, run
+from daemon.system.private_file import write_whole
+
+__all__ = ["Systemd"]
+
+# Longer than the unit's own time limit, so that it is systemd that says what went wrong.
+_START_SECONDS = 150.0
+_STOP_SECONDS = 40.0
+
+# Exit statuses by which systemd tells that it could not make a namespace: EXIT_USER, EXIT_NAMESPACE.
+_NO_NAMESPACES = (217, 226)
+_CONFIGURATION = 78
+_LOG_LINES = 5
+
+
+class Systemd:
+    """See `ServiceManager`.
+
+    Args:
+        environ: the environment of systemctl.
+    """
+
+    name = "systemd"
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._home = Path(environ.get("HOME") or Path.home())
+        self._environ = dict(environ)
+        # A shell made by su or cron does not know where the user manager listens.
+        runtime = Path("/run/user", str(os.getuid()))
+        if not environ.get("XDG_RUNTIME_DIR") and runtime.is_dir():
+            self._environ["XDG_RUNTIME_DIR"] = str(runtime)
+        self._manager_environment: Mapping[str, str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The unit file: in the folder that the user manager reads, which may not be the one this shell would name."""
+        try:
+            folder = self.environment().get("XDG_CONFIG_HOME")
+        except ManagerError:
+            folder = None
+        return Path(folder or self._home / ".config") / "systemd" / "user" / UNIT
+
+    def check(self) -> None:
+        """Raise ManagerError unless the user manager answers."""
+        self.environment()
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables the user manager starts services with.
+
+        Raises:
+            ManagerError: there is no user manager to ask.
+        """
+        if self._manager_environment is None:
+            try:
+                ran = self._systemctl("show-environment")
+            except CommandError as error:
+                raise ManagerError(
+                    f"there is no systemd to run a service ({error}): run `posthog-llma-daemon run` under a "
+                    "supervisor of yours"
+                ) from None
+            if ran.status != 0:
+                raise ManagerError(
+                    f"systemd's user manager does not answer ({ran.complaint}): log in as this user by ssh or on the "
+                    "machine itself, not with su or sudo, and try again"
+                )
+            self._manager_environment = {
+                name: _unquoted(value)
+                for name, equals, value in (line.partition("=") for line in ran.stdout.splitlines())
+                if equals
+            }
+        return self._manager_environment
+
+    def render(self, plan: Plan) -> str:
+        """Return the text of the unit file."""
+        return unit_file.render(plan)
+
+    def is_current(self, plan: Plan) -> bool:
+        """Whether the unit file is what would be written, with or without namespaces."""
+        written = _read(self.path)
+        return written in (unit_file.render(plan), unit_file.render(plan, namespaces=False))
+
+    def install(self, plan: Plan, tell: Tell) -> None:
+        """See `ServiceManager.install`. Where the machine forbids user namespaces the unit goes without them."""
+        self.check()
+        self._write(unit_file.render(plan), tell)
+        self._do("enable", UNIT)
+        tell("it starts when you log in")
+        if not self._start(tell, may_lack_namespaces=True):
+            tell(
+                "this machine does not allow user namespaces to users, so the unit is written without what needs "
+                "them: the service could see and change what you can; all other limits hold"
+            )
+            self._write(unit_file.render(plan, namespaces=False), tell)
+            self._do("reset-failed", UNIT)
+            self._start(tell)
+
+    def linger(self, tell: Tell) -> None:
+        """Let the user's services run from the machine's start on."""
+        user = getpass.getuser()
+        try:
+            ran = run("loginctl", "enable-linger", user, environ=self._environ)
+        except CommandError as error:
+            raise ManagerError(f"lingering cannot be enabled: {error}") from None
+        if ran.status != 0:
+            raise ManagerError(
+                f"lingering cannot be enabled ({ran.complaint}): ask an administrator for "
+                f"`loginctl enable-linger {user}`"
+            )
+        tell(f"lingering is enabled for {user}: the service runs from the machine's start on, logged in or not")
+
+    def restart(self, tell: Tell) -> None:
+        """See `ServiceManager.restart`."""
+        if not self.path.exists():
+            raise ManagerError(f"{self.path} is not there: `posthog-llma-daemon install` writes it")
+        self._do("daemon-reload")
+        self._start(tell)
+
+    def uninstall(self, tell: Tell) -> None:
+        """See `ServiceManager.uninstall`. Works without a user manager, too: then nothing of it can run."""
+        path = self.path
+        try:
+            self.check()
+        except ManagerError:
+            if path.exists():
+                tell("not stopped, because systemd's user manager does not answer: then nothing of it runs")
+            _remove(path.parent / "default.target.wants" / UNIT, tell)
+            _remove(path, tell)
+            return
+        if path.exists():
+            self._do("disable", "--now", UNIT, limit=_STOP_SECONDS)
+            tell("stopped, and not started any more")
+        _remove(path, tell)
+        self._do("daemon-reload")
+        # Fails where nothing of it is remembered, as it should be.
+        self._systemctl("reset-failed", UNIT)
+        changes = path.with_name(f"{UNIT}.d")
+        if changes.exists():
+            tell(f"left as it is, because it is yours: {changes}")
+
+    def state(self) -> ServiceState:
+        """Return how the unit stands."""
+        path = self.path
+        shown = self._show()
+        return ServiceState(
+            installed=path.exists(),
+            running=shown.get("ActiveState") == "active",
+            starts_alone=shown.get("UnitFileState") == "enabled",
+            lingers=self._lingers(),
+            words=f"{shown.get('ActiveState', 'unknown')} ({shown.get('SubState', 'unknown')})",
+        )
+
+    def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
+        """Return the journalctl command."""
+        return ["journalctl", "--user", "--user-unit", UNIT, "--lines", str(lines), *(["--follow"] if follow else [])]
+
+    def _write(self, text: str, tell: Tell) -> None:
+        path = self.path
+        try:
+            if _read(path) == text:
+                tell(f"unchanged: {path}")
+            else:
+                write_whole(path, text.encode(), mode=0o644)
+                tell(f"written: {path}")
+        except OSError as error:
+            raise ManagerError(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+        self._do("daemon-reload")
+
+    def _start(self, tell: Tell, *, may_lack_namespaces: bool = False) -> bool:
+        """Start the unit anew and wait; return whether it is up. False only for lack of namespaces, if that may be."""
+        try:
+            ran = self._systemctl("restart", UNIT, limit=_START_SECONDS)
+        except CommandError as error:
+            raise ManagerError(f"the service does not get ready: {error}", details=self._last_words()) from None
+        shown = self._show()
+        if ran.status == 0:
+            tell(f"running: {shown.get('StatusText') or 'ready'} (pid {shown.get('MainPID', 'unknown')})")
+            return True
+        status = int(shown.get("ExecMainStatus", "0"))
+        if status in _NO_NAMESPACES and may_lack_namespaces:
+            return False
+        if status == _CONFIGURATION:
+            raise ManagerError(
+                "the service ended at once because something has to be configured first: "
+                "`posthog-llma-daemon login` sets it up, `posthog-llma-daemon config` shows what is set",
+                details=self._last_words(),
+                configuration=True,
+            )
+        result = shown.get("Result", "unknown")
+        raise ManagerError(
+            f"the service did not start (result {result}, exit status {status}): `posthog-llma-daemon logs` shows why",
+            details=self._last_words(),
+        )
+
+    def _last_words(self) -> list[str]:
+        try:
+            ran = run(
+                *("journalctl", "--user", "--user-unit", UNIT, "--lines", str(_LOG_LINES)),
+                *("--no-pager", "--output", "cat"),
+                environ=self._environ,
+            )
+        except CommandError:
+            # They are a help, and where there is no journal there are none.
+            return []
+        return ran.stdout.splitlines() if ran.status == 0 else []
+
+    def _lingers(self) -> bool | None:
+        try:
+            ran = run("loginctl", "show-user", getpass.getuser(), "--property=Linger", environ=self._environ)
+        except CommandError:
+            return None
+        return {"Linger=yes": True, "Linger=no": False}.get(ran.stdout.strip())
+
+    def _show(self) -> dict[str, str]:
+        properties = "ActiveState,SubState,Result,ExecMainStatus,StatusText,MainPID,UnitFileState"
+        ran = self._do("show", f"--property={properties}", UNIT)
+        return dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
+
+    def _do(self, *arguments: str, limit: float = 15.0) -> Ran:
+        """Call systemctl for something that has to succeed."""
+        try:
+            ran = self._systemctl(*arguments, limit=limit)
+        except CommandError as error:
+            raise ManagerError(str(error)) from None
+        if ran.status != 0:
+            raise ManagerError(f"`systemctl --user {' '.join(arguments)}` failed: {ran.complaint}")
+        return ran
+
+    def _systemctl(self, *arguments: str, limit: float = 15.0) -> Ran:
+        return run("systemctl", "--user", *arguments, limit=limit, environ=self._environ)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _remove(path: Path, tell: Tell) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ManagerError(f"{path} cannot be removed ({(error.strerror or str(error)).lower()})") from None
+    tell(f"removed: {path}")
+
+
+def _unquoted(value: str) -> str:
+    """Undo the quoting of `show-environment`, as far as it is a shell's: $'...' with escapes, else as it stands."""
+    if not value.startswith("$'"):
+        return value
+    try:
+        return " ".join(shlex.split(value.removeprefix("$")))
+    except ValueError:
+        return value

@@ -1,0 +1,603 @@
+"""Bytes of one session's files to emissions: the events that are ours to send, with the lines they rest on.
+
+A pipeline is built when a session has something to read. It reads every file from byte 0: what stands before the
+committed offsets only rebuilds the accumulator's state, in silence. An event goes out if the last line it rests on lies
+beyond its file's committed offset and its identity is neither settled nor on its way. Whether it may, and how much it
+says, is asked anew with every step.
+
+Everything here is synchronous and driven from outside: the service runs it in its reading thread, tests and `preview`
+by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from daemon.config.restraint import UNRESTRAINED, Restraint
+from daemon.delivering.route import Route
+from daemon.following.opening import Opening
+from daemon.following.session_files import Unit
+from daemon.following.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, digest, open_log, unknown
+from daemon.reading.added import NOTHING, Added
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.routing.routing import Routing, Ruling
+from daemon.state.rows import FrozenRoute, Owed, Settled
+from llma_core import events
+from llma_core.claude_code.records import (
+    UnknownRecord,
+    decode,
+    decode_meta,
+    glance,
+    milliseconds,
+)
+from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
+from llma_core.errors import RecordError
+from llma_core.events import Attribution
+from llma_core.lines import Line
+from llma_core.spans import (
+    ApiFailure,
+    Compaction,
+    Generation,
+    Prompt,
+    Rest,
+    Span,
+    ToolCall,
+    Trace,
+    same_message,
+)
+
+__all__ = ["Pipeline"]
+
+_log = structlog.get_logger(__name__)
+_META_BYTES = 1024 * 1024
+_TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_UNKNOWN_TYPES = 100
+_Happened = Prompt | Generation | ToolCall | ApiFailure | Compaction
+
+
+@dataclass(slots=True)
+class _Place:
+    """A working directory, as it is found in one step.
+
+    Attributes:
+        allowed: whether events from there are sent.
+        asked: whether its repository was asked for.
+        repository: `owner/name`.
+    """
+
+    allowed: bool
+    asked: bool = False
+    repository: str | None = None
+
+
+class Pipeline:
+    """One session, from its files to its emissions.
+
+    Args:
+        unit: the session's files; may grow while the pipeline lives.
+        claims: who wrote what first.
+        routing: whose the events are.
+        marks: tells how its files were last known.
+        frozen: the session's route if it was decided before.
+        restraint: what its project's files made stricter before.
+        owed: tells the traces that the store says are owed.
+        first_start: milliseconds; what is older is history and not sent. None: everything is sent.
+        again: whether settled lines are read once more for what was never sent of them: neither what *marks* tells
+            nor *first_start* counts, and no stored offset is lowered.
+        has_main: whether a session id has a main log of its own in this folder.
+        kept: who keeps files open that are not read to their end.
+        added: tells what commands add to the session now.
+        settle: see SessionAccumulator.
+        quiet: see SessionAccumulator.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        *,
+        claims: Claims,
+        routing: Routing,
+        marks: Marks = unknown,
+        frozen: FrozenRoute | None = None,
+        restraint: Restraint = UNRESTRAINED,
+        owed: Callable[[], Iterable[Owed]] = tuple,
+        first_start: int | None = None,
+        again: bool = False,
+        has_main: Callable[[str], bool] = lambda _session: False,
+        kept: Kept | None = None,
+        added: Callable[[], Added] = lambda: NOTHING,
+        settle: float | None = None,
+        quiet: float | None = None,
+    ) -> None:
+        self.unit = unit
+        self.frozen = frozen
+        self.restraint = restraint
+        self.again = again
+        self.tails: dict[str, Tail] = {}
+        self._marks = marks
+        self._claims = claims
+        self._routing = routing
+        self._began: int | None = None
+        self._ruling: Ruling | None = None
+        self._attribution: Attribution | None = None
+        self._places: dict[tuple[str | None, str | None], _Place] = {}
+        self._route: Route | None = None
+        self._owed: set[tuple[str, int]] = set()
+        self._owed_in_store = owed
+        self._first_start = None if again else first_start
+        self._has_main = has_main
+        self._kept = kept
+        self._added = added
+        self._waiting: list[Trace] = []
+        self._whole_inputs = routing.whole_inputs
+        self._accumulator = SessionAccumulator(
+            unit.session,
+            copied=self._copied,
+            opened=self._met,
+            settle=SETTLE_SECONDS if settle is None else settle,
+            quiet=QUIET_SECONDS if quiet is None else quiet,
+            whole_inputs=self._whole_inputs,
+        )
+        self._metas: dict[str, tuple[int, int, int]] = {}
+        self._complained: set[str] = set()
+        self._unknown: set[str] = set()
+        self._endings: dict[str, bytes] = {}
+        self._originals: set[str] = set()
+        self._trusted = False
+
+    # ------------------------------------------------------------------ steps
+
+    def open(self) -> None:
+        """Open files of the unit that are not open yet.
+
+        Raises:
+            OSError: one cannot be read; `filename` names it.
+        """
+        for path in self.unit.paths:
+            if path not in self.tails:
+                tail = Tail(path, self._marks, self._kept, again=self.again)
+                with _naming(path):
+                    agrees = tail.open()
+                if tail.known is not None and not agrees:
+                    _log.info("file_replaced", path=path, action="reading it again from its beginning")
+                self._trusted = self._trusted or tail.history
+                self.tails[path] = tail
+
+    def advance(self, now: float, budget: int, *, last: bool = False) -> Progress:
+        """Read up to about *budget* bytes and return what they made final.
+
+        A file that was deleted gives nothing more; what was read of it counts.
+
+        Args:
+            now: seconds on any steady clock.
+            budget: bytes.
+            last: whether the session has ended, so that what `end` returns is final too once all is read.
+
+        Raises:
+            Replaced: a file was truncated or replaced.
+            Held: the session has to wait; the pipeline must be built anew when it no longer has.
+            OSError: a file cannot be read; `filename` names it. What is open stays open: it can be tried again.
+        """
+        self.open()
+        with self._step() as progress:
+            self._read_metas(progress, now)
+            self._read(progress, now, budget)
+            if not progress.more:
+                self._admit([*self._released(), *self._accumulator.poll(now)], progress)
+                if last:
+                    self._end(progress, now)
+        return progress
+
+    @contextmanager
+    def _step(self) -> Iterator[Progress]:
+        progress = Progress()
+        self._ruling = self._attribution = None
+        self._places.clear()
+        try:
+            yield progress
+        except BaseException:
+            # What this step has found is lost with the pipeline: the next one must be free to find it again.
+            for emission in progress.emissions:
+                if not emission.again:
+                    self._claims.release(emission.settled.identity)
+            raise
+
+    def _read(self, progress: Progress, now: float, budget: int) -> None:
+        left = budget
+        for path, tail in self.tails.items():
+            if left <= 0:
+                # How long this file is by now is not known before it is its turn.
+                progress.more = True
+                return
+            try:
+                chunk = _read(tail, left)
+            except (Replaced, OSError):
+                if not progress.ends and not progress.emissions:
+                    raise
+                # What this step has found comes first: it may stand in no file any more. The next step says this again.
+                progress.more = True
+                return
+            left -= sum([line.end - line.start for line in chunk.lines])
+            self._lines(path, chunk.lines, progress, now)
+            progress.more = progress.more or chunk.more
+
+    def poll(self, now: float) -> Progress:
+        """Return what the time made final.
+
+        Raises:
+            Held: as for `advance`.
+        """
+        with self._step() as progress:
+            self._read_metas(progress, now)
+            self._admit([*self._released(), *self._accumulator.poll(now)], progress)
+        return progress
+
+    def end(self, now: float) -> Progress:
+        """Return what is final because the session has ended.
+
+        Raises:
+            Held: as for `advance`.
+        """
+        with self._step() as progress:
+            self._read_metas(progress, now)
+            self._end(progress, now)
+        return progress
+
+    def _end(self, progress: Progress, now: float) -> None:
+        self._admit([*self._released(), *self._accumulator.end(now)], progress)
+        if not self._waiting:
+            self._write_off(progress)
+        progress.ended = True
+
+    def _write_off(self, progress: Progress) -> None:
+        for row in self._owed_in_store():
+            # Nothing is left that it could tell of, or an earlier ending tells it all. It would be owed for ever.
+            identity = f"{row.trace}|{row.ending}"
+            if self._claims.owner(identity) is None:
+                self._claims.take(identity, self.unit.name, None)
+                settled = Settled(identity=identity, unit=self.unit.name)
+                progress.emissions.append(
+                    Emission(settled=settled, event=None, rest=None, pays=row),
+                )
+
+    def part(self, now: float) -> Progress:
+        """Return what is open in files that stand nowhere any more, as far as it is known. The session has not ended.
+
+        It will never be complete, and a pipeline that is built anew would not find it again.
+
+        Raises:
+            Held: as for `advance`.
+        """
+        with self._step() as progress:
+            gone = {path for path, tail in self.tails.items() if not tail.lives_on()}
+            spans: list[Span] = [
+                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.rest.file in gone
+            ]
+            self._admit(spans, progress)
+        return progress
+
+    # ------------------------------------------------------------------ what others ask
+
+    def due(self) -> float | None:
+        """When `poll` may have something, on the clock of `now`."""
+        return self._accumulator.due()
+
+    def held(self) -> dict[str, int]:
+        """Return the oldest line still needed, for each file that has one."""
+        return self._accumulator.held()
+
+    @property
+    def originals(self) -> frozenset[str]:
+        """The other sessions of which this one's files hold copies, as far as they were read."""
+        return frozenset(self._originals)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the session waits for nothing but new lines."""
+        return self._accumulator.idle and not self._waiting
+
+    @property
+    def last_version(self) -> str | None:
+        """The client version of the latest line."""
+        return self._accumulator.last_version
+
+    @property
+    def route(self) -> Route | None:
+        """Where the session's events go; None before the first."""
+        return self._route
+
+    @property
+    def first_cwd(self) -> str | None:
+        """The session's first working directory, as far as it was read."""
+        return self._accumulator.first_cwd
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line each on what the project's files say in vain, as of the last step that asked."""
+        return self._ruling.project.warnings if self._ruling is not None else ()
+
+    @property
+    def unread(self) -> int:
+        """Bytes known to stand in the files and not read."""
+        return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
+
+    # ------------------------------------------------------------------ lines to spans
+
+    def _lines(self, path: str, lines: list[Line], progress: Progress, now: float) -> None:
+        if not lines:
+            return
+        ends = progress.ends.setdefault(path, [])
+        agent = self.unit.agents.get(path)
+        # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
+        lines.reverse()
+        while lines:
+            line = lines.pop()
+            data, end = line.data, line.end
+            ends.append((end, self._before(path, line)))
+            progress.lines += 1
+            if data is None:
+                progress.bad_lines += 1
+                self._complain(path, line, "longer than the limit")
+                continue
+            if self._began is None:
+                self._began = milliseconds(glance(data).timestamp)
+            try:
+                record = decode(data, requests=self._whole_inputs)
+            except RecordError as error:
+                progress.bad_lines += 1
+                self._complain(path, line, error.reason)
+                continue
+            if isinstance(record, UnknownRecord):
+                self._note_unknown(record.type)
+            rest = Rest(file=path, start=line.start, end=end)
+            if spans := self._accumulator.feed(record, rest, agent=agent, now=now):
+                self._admit(spans, progress)
+
+    def _before(self, path: str, line: Line) -> bytes:
+        """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
+        data = line.data
+        if data is not None and len(data) >= TAIL_BYTES - 1:
+            self._endings[path] = ending = data[-TAIL_BYTES + 1 :] + b"\n"
+            return ending
+        ending = b"" if data is None else (self._endings.get(path, b"") + data + b"\n")[-TAIL_BYTES:]
+        self._endings[path] = ending
+        return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
+
+    def _note_unknown(self, kind: str) -> None:
+        """Tell of each unknown type once; a name that is none could be content."""
+        kind = kind if _TYPE_NAME.fullmatch(kind) else "unnamed"
+        if kind not in self._unknown and len(self._unknown) < _UNKNOWN_TYPES:
+            self._unknown.add(kind)
+            _log.debug("unknown_record_type", type=kind, session=self.unit.session)
+
+    def _complain(self, path: str, line: Line, reason: str) -> None:
+        if path not in self._complained:
+            self._complained.add(path)
+            _log.warning(
+                "bad_line",
+                path=path,
+                start=line.start,
+                end=line.end,
+                reason=reason,
+                action="skipped; further ones of this file are only counted",
+            )
+
+    def _read_metas(self, progress: Progress, now: float) -> None:
+        # More of them may be found while these are read.
+        for path, agent in list(self.unit.agents.items()):
+            meta = self.unit.metas.get(agent) or path.removesuffix(".jsonl") + ".meta.json"
+            try:
+                status = Path(meta).stat()
+                seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if self._metas.get(agent) == seen or status.st_size > _META_BYTES:
+                    continue
+                with open_log(meta) as file:
+                    said = decode_meta(file.read(_META_BYTES))
+            except OSError:
+                continue
+            if said is not None:
+                self._metas[agent] = seen
+                self._admit(self._accumulator.link(agent, said, now=now), progress)
+
+    # ------------------------------------------------------------------ spans to emissions
+
+    def _met(self, identity: str, mark: bytes, rest: Rest) -> None:
+        if rest.end > self.tails[rest.file].committed:
+            self._claims.meet(identity, self.unit.name, mark)
+
+    def _copied(self, identity: str, mark: bytes | None, at: int | None) -> bool:
+        """Whether another session wrote this first."""
+        owner = self._claims.owner(identity)
+        if owner is None:
+            # Another may be in the middle of it; that this one has met it first says nothing.
+            met = self._claims.met(identity)
+            owner = met if met is not None and met[0] != self.unit.name else None
+        if owner is not None:
+            unit, known = owner
+            if unit == self.unit.name or not (mark is None or known is None or same_message(mark, known)):
+                return False
+            self._originals.add(unit)
+            return True
+        # A session that was there at the first start holds history of its own; older lines in any other are copies
+        # of some session's history.
+        return self._first_start is not None and at is not None and at < self._first_start and not self._trusted
+
+    def _admit(self, spans: list[Span], progress: Progress) -> None:
+        waits = self._added().waits
+        for span in spans:
+            if waits and isinstance(span, Trace):
+                self._waiting.append(span)
+                continue
+            emission = self._trace(span) if isinstance(span, Trace) else self._happened(span)
+            if emission is not None:
+                progress.emissions.append(emission)
+
+    def _released(self) -> list[Span]:
+        """Take the traces that have waited for a command's end, once it has come."""
+        if self._added().waits:
+            return []
+        released: list[Span] = [*self._waiting]
+        self._waiting.clear()
+        return released
+
+    def _happened(self, span: _Happened) -> Emission | None:
+        rest = span.rest
+        if rest.end <= self.tails[rest.file].committed or self._is_history(span):
+            return None
+        place = self._place(span.context.cwd)
+        if not place.allowed:
+            return None
+        identity = events.identity(span)
+        owner = self._claims.owner(identity)
+        if owner is not None and owner[0] != self.unit.name:
+            # The accumulator found it to be no copy: another session's message has the same id.
+            identity = f"{identity}|{self.unit.name}"
+            owner = self._claims.owner(identity)
+        mark = span.mark if isinstance(span, Generation) else None
+        if owner is not None:
+            if not self._claims.is_pending(identity):
+                return None
+            # The pipeline was built anew while the event is on its way: it must not be sent twice, and its lines must
+            # not be committed before it is settled.
+            settled = Settled(identity=identity, unit=self.unit.name, mark=mark)
+            owes = self._claims.owes(identity)
+            if owes is not None:
+                self._owed.add((owes.trace, owes.ending))
+            return Emission(settled=settled, event=None, rest=rest, again=True)
+        attribution = self.attribution()
+        event = None
+        if not isinstance(span, Prompt):
+            if not place.asked:
+                place.repository, place.asked = self._routing.repository(span.context.cwd), True
+            event = events.build(span, attribution, repository=place.repository, name=identity)
+        owes = self._owe(span)
+        self._claims.take(identity, self.unit.name, mark, owes)
+        return Emission(
+            settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
+            event=event,
+            rest=rest,
+            owes=owes,
+            prompt=span if isinstance(span, Prompt) else None,
+        )
+
+    def _place(self, cwd: str | None) -> _Place:
+        first = self._accumulator.first_cwd
+        place = self._places.get((first, cwd))
+        if place is None:
+            place = self._places[first, cwd] = _Place(self._rule().allows(first, cwd))
+        return place
+
+    def _is_history(self, span: _Happened) -> bool:
+        if isinstance(span, ToolCall):
+            at = span.ended_at if span.ended_at is not None else span.called_at
+        else:
+            at = span.ended_at if isinstance(span, Generation) else span.at
+        return self._first_start is not None and at is not None and at < self._first_start
+
+    def _owe(self, span: _Happened) -> Owed | None:
+        """Return the trace that has to follow *span*, unless it is owed already or not ours to send."""
+        turn = span.context.turn if self.attribution().grouping == "message" else None
+        if turn is None and self._is_neighbour(span.context.session):
+            return None
+        trace = events.trace_key(span.context.session, turn)
+        ending = self._claims.ending(trace)
+        if self._is_owed(trace, ending) or (ending > 1 and turn is not None):
+            return None
+        self._owed.add((trace, ending))
+        return Owed(trace=trace, ending=ending, unit=self.unit.name)
+
+    def _is_owed(self, trace: str, ending: int) -> bool:
+        return (trace, ending) in self._owed or any(
+            (row.trace, row.ending) == (trace, ending) for row in self._owed_in_store()
+        )
+
+    def _is_neighbour(self, session: str) -> bool:
+        """Whether *session* sends its trace itself; a few old agent files hold answers of a neighbouring session."""
+        return session != self.unit.session and self._has_main(session)
+
+    def _trace(self, span: Trace) -> Emission | None:
+        if not self._rule().allows(self._accumulator.first_cwd):
+            return None
+        attribution = self.attribution()
+        if (span.scope == "session") != (attribution.grouping == "session"):
+            return None
+        if span.scope == "session" and self._is_neighbour(span.session):
+            return None
+        trace = events.trace_key(span.session, span.turn)
+        ending = self._claims.ending(trace)
+        if not self._is_owed(trace, ending) or (ending > 1 and span.scope == "turn"):
+            return None
+        identity = f"{trace}|{ending}"
+        if said := self._added().trace:
+            attribution = replace(attribution, properties={**attribution.properties, **said})
+        event = events.build(
+            span,
+            attribution,
+            repository=self._routing.repository(span.context.cwd),
+            name=identity,
+        )
+        # One that was accepted before what it tells of: nothing has come since, and the receiver has it already.
+        mark = digest(event.body)
+        before = self._claims.owner(f"{trace}|{ending - 1}")
+        is_known = before is not None and before[1] == mark
+        self._claims.take(identity, self.unit.name, mark)
+        self._owed.discard((trace, ending))
+        return Emission(
+            settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
+            event=None if is_known else event,
+            rest=None,
+            pays=Owed(trace=trace, ending=ending, unit=self.unit.name),
+        )
+
+    def attribution(self) -> Attribution:
+        """Return whose the session's events are, which is decided with the first of them, and what they may say now.
+
+        Raises:
+            Held: the session has to wait.
+        """
+        if self._attribution is None:
+            ruling = self._rule()
+            route = ruling.route
+            assert route is not None
+            if self.frozen is None or (self.frozen.host, self.frozen.key) != (route.host, route.fingerprint):
+                self.frozen = self._routing.freeze(self._opening(), ruling, self.frozen)
+            self._route = route
+            attribution = self._routing.attribution(self.frozen, ruling)
+            if attribution.grouping == "session":
+                self._accumulator.forget_turns()
+            self._attribution = replace(attribution, properties={**attribution.properties, **self._added().properties})
+        return self._attribution
+
+    def _rule(self) -> Ruling:
+        if self._ruling is None:
+            self._ruling = self._routing.rule(self._opening(), self.frozen, self.restraint)
+            self.restraint = self._ruling.restraint
+        return self._ruling
+
+    def _opening(self) -> Opening:
+        return Opening(session=self.unit.session, cwd=self._accumulator.first_cwd, at=self._began)
+
+
+def _read(tail: Tail, limit: int) -> Chunk:
+    with _naming(tail.path):
+        chunk = tail.read(limit)
+    if chunk is None:
+        raise Replaced(tail.path)
+    return chunk
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Let errors name the file; those of reading do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise

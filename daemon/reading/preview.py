@@ -1,0 +1,97 @@
+"""What `run --once` on a fresh state directory would send: no key, no network, no state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from daemon.following.catalog import Catalog
+from daemon.following.log_tree import project_files, project_folders
+from daemon.following.opening import by_first_line
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission, Progress
+from daemon.reading.pipeline import Pipeline
+from daemon.routing.routing import Held, Routing
+from llma_core.claude_code.layout import classify
+from llma_core.events import CaptureEvent
+
+__all__ = ["NoLogError", "find_logs", "preview"]
+
+_SLICE_BYTES = 4 * 1024 * 1024
+
+
+class NoLogError(Exception):
+    """A path that was asked for is no log and holds none."""
+
+
+def find_logs(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield the logs that *paths* name: files, or folders with logs in or below them.
+
+    A session's log brings its subagents' along.
+
+    Raises:
+        NoLogError: a path names none; the message says which.
+    """
+    for path in paths:
+        found = False
+        for log in _logs_at(Path(os.path.realpath(path))):
+            found = True
+            yield log
+        if not found:
+            raise NoLogError(f"{path}: no session log here; give a .jsonl file or a folder that holds some")
+
+
+def _logs_at(path: Path) -> Iterator[str]:
+    if path.is_file():
+        place = classify(str(path))
+        if place is not None:
+            yield str(path)
+            yield from sorted(str(log) for log in path.with_suffix("").glob("subagents/agent-*"))
+    elif path.is_dir():
+        root = path / "projects" if (path / "projects").is_dir() else path
+        projects = [str(root), *project_folders(root)]
+        logs = sorted({log for project in projects for log, _ in project_files(project)})
+        if logs:
+            yield from logs
+        else:
+            for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()):
+                yield from _logs_at(folder)
+
+
+def preview(
+    logs: Iterable[str], routing: Routing, on_held: Callable[[str, str], None] = lambda _session, _reason: None
+) -> Iterator[CaptureEvent]:
+    """Yield the events of *logs*, judged together: a message that stands in several of them comes once.
+
+    Args:
+        logs: paths of logs.
+        routing: whose the events are.
+        on_held: called with the id of a session that would have to wait, and why; nothing of it is yielded.
+    """
+    catalog = Catalog()
+    for path in logs:
+        catalog.add(path)
+    claims = Claims()
+    for unit in by_first_line(catalog.units.values()):
+        pipeline = Pipeline(
+            unit,
+            claims=claims,
+            routing=routing,
+            has_main=partial(catalog.has_main, unit.folder),
+        )
+        try:
+            more = True
+            while more:
+                progress = pipeline.advance(0.0, _SLICE_BYTES)
+                more = progress.more
+                yield from _events(progress)
+            yield from _events(pipeline.end(0.0))
+        except Held as held:
+            on_held(unit.session, held.reason)
+
+
+def _events(progress: Progress) -> Iterator[CaptureEvent]:
+    emissions: list[Emission] = progress.emissions
+    return (emission.event for emission in emissions if emission.event is not None)

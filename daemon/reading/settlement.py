@@ -1,0 +1,208 @@
+"""From progress to the store: what is on its way, what is settled, and the transaction that says so.
+
+Everything is synchronous and belongs to one thread (the event loop's). A pipeline's progress is noted before any of its
+events is sent; an offset can then only be committed over lines whose events are settled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from daemon.delivering.delivery import Settled as Delivered
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission, Progress
+from daemon.reading.ledger import Ledger
+from daemon.reading.pipeline import Pipeline
+from daemon.state.rows import Commit, Copies, FileMark, Owed, Rejected
+from llma_core.events import CaptureEvent
+
+__all__ = ["Settlement", "owed_by_unit"]
+
+
+class Settlement:
+    """The accounts between reading and the store.
+
+    Args:
+        claims: who wrote what first; what is written to the store is released from it.
+    """
+
+    def __init__(self, claims: Claims) -> None:
+        self._marks: dict[str, FileMark] = {}
+        self._claims = claims
+        self._ledger = Ledger()
+        self._pipelines: dict[str, Pipeline] = {}
+        self._on_their_way: dict[str, Emission] = {}
+        self._ready: list[Emission] = []
+        self._touched: set[str] = set()
+        self._counters: Counter[str] = Counter()
+        self._copies: dict[tuple[str, str], None] = {}
+        self._copies_noted: set[tuple[str, str]] = set()
+
+    # ------------------------------------------------------------------ reading
+
+    def note(self, pipeline: Pipeline, progress: Progress) -> list[CaptureEvent]:
+        """Take what a step of *pipeline* came to; return the events to deliver, in order."""
+        for path, tail in pipeline.tails.items():
+            if self._pipelines.get(path) is not pipeline:
+                self._pipelines[path] = pipeline
+                self._ledger.open(path, tail.committed)
+                if tail.known is not None:
+                    self._marks[path] = tail.known
+            self._ledger.read(path, progress.ends.get(path, ()))
+        self._touched.update(progress.ends)
+        wanted = []
+        for emission in progress.emissions:
+            identity, rest = emission.settled.identity, emission.rest
+            if emission.again:
+                if identity in self._on_their_way and rest is not None:
+                    self._ledger.register(identity, rest)
+            elif emission.event is None:
+                self._ready.append(emission)
+            else:
+                self._on_their_way[identity] = emission
+                if rest is not None:
+                    self._ledger.register(identity, rest)
+                wanted.append(emission.event)
+        for original in pipeline.originals:
+            copies = (pipeline.unit.name, original)
+            if copies not in self._copies_noted:
+                self._copies[copies] = None
+        held = pipeline.held()
+        for path in pipeline.tails:
+            self._ledger.hold(path, held.get(path))
+            self._touched.add(path)
+        if progress.bad_lines:
+            self._counters["bad_lines"] += progress.bad_lines
+        return wanted
+
+    def drop(self, pipeline: Pipeline) -> None:
+        """Forget a pipeline; its events on their way stay on their way."""
+        self._claims.forget(pipeline.unit.name)
+        for path in pipeline.tails:
+            if self._pipelines.get(path) is pipeline:
+                del self._pipelines[path]
+                self._ledger.close(path)
+                self._touched.discard(path)
+                self._marks.pop(path, None)
+
+    def is_settled(self, pipeline: Pipeline) -> bool:
+        """Whether everything *pipeline* has read is settled and written."""
+        return all(
+            path in self._marks and self._marks[path].offset == tail.offset
+            for path, tail in pipeline.tails.items()
+            if tail.offset
+        ) and not any(emission.settled.unit == pipeline.unit.name for emission in self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """Events that were given out for delivery and are not settled."""
+        return len(self._on_their_way)
+
+    def waiting_of(self, units: Container[str]) -> Counter[str]:
+        """Count those events of each of *units*."""
+        names = (emission.settled.unit for emission in self._on_their_way.values())
+        return Counter(name for name in names if name in units)
+
+    def unit_of(self, identity: str) -> str | None:
+        """Return the unit of an event on its way; None for one that is not."""
+        emission = self._on_their_way.get(identity)
+        return emission.settled.unit if emission is not None else None
+
+    # ------------------------------------------------------------------ settling
+
+    def commit(self, outcomes: Sequence[Delivered] = ()) -> Commit:
+        """Settle *outcomes*, and return everything that may now be written, as one transaction.
+
+        What is returned must be written before `commit` is called again, and then be given to `written`.
+        """
+        emissions: list[Emission] = []
+        rejected: list[Rejected] = []
+        for outcome in outcomes:
+            emission = self._on_their_way.pop(outcome.event.identity, None)
+            if emission is None:
+                continue
+            file = self._ledger.settle(outcome.event.identity)
+            if file is not None:
+                self._touched.add(file)
+            emissions.append(emission)
+            self._counters["sent" if outcome.outcome == "delivered" else "rejected"] += 1
+            if outcome.event.cut:
+                self._counters["cut"] += 1
+            if outcome.outcome == "rejected":
+                rejected.append(_rejected(outcome, emission))
+        emissions += self._ready
+        self._ready = []
+        counters, self._counters = dict(self._counters), Counter()
+        # With the offsets over the copies or before them, never after: their original must not be forgotten.
+        copies, self._copies = list(self._copies), {}
+        paid = [emission.pays for emission in emissions if emission.pays is not None]
+        self._forgive(paid)
+        return Commit(
+            files=self._advanced(),
+            settled=[emission.settled for emission in emissions],
+            copies=[Copies(unit=unit, original=original) for unit, original in copies],
+            owed=[emission.owes for emission in emissions if emission.owes is not None],
+            paid=paid,
+            rejected=rejected,
+            counters=counters,
+        )
+
+    def written(self, commit: Commit) -> None:
+        """Take note that *commit* is in the store."""
+        for row in commit.settled:
+            self._claims.release(row.identity)
+        self._copies_noted.update((row.unit, row.original) for row in commit.copies)
+        for mark in commit.files:
+            if mark.path in self._pipelines:
+                self._marks[mark.path] = mark
+
+    def _forgive(self, paid: Sequence[Owed]) -> None:
+        """Let no event that is settled after the trace it owed make that trace owed again."""
+        if paid:
+            for identity, emission in self._on_their_way.items():
+                if emission.owes in paid:
+                    self._on_their_way[identity] = replace(emission, owes=None)
+
+    def _advanced(self) -> list[FileMark]:
+        marks = []
+        for path in self._touched:
+            pipeline = self._pipelines.get(path)
+            if pipeline is None:
+                continue
+            offset, tail = self._ledger.offset(path)
+            known = self._marks.get(path)
+            mark = pipeline.tails[path].mark(pipeline.unit.name, offset, tail)
+            if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
+                if known.offset == offset or (pipeline.again and known.offset > offset):
+                    continue
+            elif offset == 0:
+                continue
+            marks.append(mark)
+        self._touched.clear()
+        return marks
+
+
+def _rejected(outcome: Delivered, emission: Emission) -> Rejected:
+    rest = emission.rest
+    return Rejected(
+        uuid=outcome.event.uuid,
+        name=outcome.event.name,
+        bytes=len(outcome.event.body),
+        reason=outcome.reason or "refused",
+        path=rest.file if rest else None,
+        start=rest.start if rest else None,
+        end=rest.end if rest else None,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def owed_by_unit(owed: Iterable[Owed]) -> dict[str, list[Owed]]:
+    """Sort owed traces by the session that owes them."""
+    sorted_: dict[str, list[Owed]] = {}
+    for row in owed:
+        sorted_.setdefault(row.unit, []).append(row)
+    return sorted_

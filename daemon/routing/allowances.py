@@ -1,0 +1,117 @@
+"""What the user has allowed with `config allow`: the folders whose own settings may say where their sessions go."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from daemon.system.secret import Secret
+from daemon.system.small_file import UnreadableFileError, read_with_status
+
+__all__ = ["Allowance", "Allowances"]
+
+_OPEN_TO_OTHERS = 0o066
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """One word of the user's.
+
+    Attributes:
+        folder: the project's folder, by its real path.
+        host: the host its sessions may go to.
+        key: the project API key they may go with.
+        at: when the user said so, in milliseconds since the epoch.
+    """
+
+    folder: str
+    host: str
+    key: Secret
+    at: int
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    folder: str
+    host: str
+    key: str
+    at: int
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    allowed: list[_Row]
+
+
+class Allowances:
+    """The file they are kept in, read again whenever it has changed. It holds keys and is its owner's alone.
+
+    Args:
+        path: the file; a missing one allows nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, ...] | None = None
+        self._allowed: tuple[Allowance, ...] = ()
+
+    def all(self) -> tuple[Allowance, ...]:
+        """Return everything that is allowed now.
+
+        Raises:
+            UnreadableFileError: the file is there and cannot be used, or somebody else may have written it.
+        """
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise UnreadableFileError(self.path, f"cannot be looked at ({(error.strerror or '').lower()})") from error
+        seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        if seen != self._seen:
+            self._allowed = self._read()
+            self._seen = seen
+        return self._allowed
+
+    def add(self, allowance: Allowance) -> None:
+        """Allow one more, or the same again, in one step: whoever reads finds the file as it was or as it will be.
+
+        Raises:
+            UnreadableFileError: the file is there and cannot be used.
+            OSError: it cannot be written.
+        """
+        allowed = [each for each in self.all() if replace(each, at=allowance.at) != allowance]
+        document = {
+            "allowed": [
+                {"folder": each.folder, "host": each.host, "key": each.key.reveal(), "at": each.at}
+                for each in (*allowed, allowance)
+            ]
+        }
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(document, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(beside).replace(self.path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+
+    def _read(self) -> tuple[Allowance, ...]:
+        found = read_with_status(self.path)
+        if found is None:
+            return ()
+        data, status = found
+        if status.st_uid != os.geteuid() or status.st_mode & _OPEN_TO_OTHERS:
+            raise UnreadableFileError(self.path, "can be read or written by other users")
+        try:
+            rows = msgspec.json.decode(data, type=_Document).allowed
+        except (ValueError, msgspec.MsgspecError, RecursionError):
+            raise UnreadableFileError(self.path, "is not what `config allow` writes") from None
+        return tuple(Allowance(folder=row.folder, host=row.host, key=Secret(row.key), at=row.at) for row in rows)

@@ -1,0 +1,292 @@
+"""Condition: how the daemon is, put together for `status` from its store, its lock, its health file and the logs.
+
+Names, counts, sizes and times. What is wrong comes with what to do about it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from daemon.config.table import APP_NAME
+from daemon.following.log_tree import project_files, project_folders
+from daemon.following.tailer import mark_at_end
+from daemon.running.health import Report, RouteReport, read_report
+from daemon.state.lock import held_since, holder, is_held
+from daemon.state.rows import HeldSession, Rejected
+from daemon.state.store import Store
+from daemon.system.small_file import UnreadableFileError, read_regular
+from llma_core import __version__
+from llma_core.claude_code.layout import classify
+
+__all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
+
+CLEANUP_DAYS = 30
+"""Days after which the client removes a log that was not written to, where its settings do not say otherwise."""
+SOON_DAYS = 3
+"""So many days before that, what was not sent is told of."""
+LATE_SECONDS = 300.0
+"""A receiver that fails, or a log that is not read, for longer than this is a problem."""
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something to know.
+
+    Attributes:
+        level: `fail`: events do not arrive, or will be lost; `warning`: worth knowing.
+        message: what it is, in one line.
+        hint: what to do, in one line.
+    """
+
+    level: Literal["warning", "fail"]
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endangered:
+    """A log with lines that were not sent and that the client will remove soon.
+
+    Attributes:
+        path: where it is.
+        bytes: of whole lines that were not sent.
+        days_left: until it may be removed; 0 when that can be at any time.
+    """
+
+    path: str
+    bytes: int
+    days_left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How the daemon is. Times are in ISO 8601, UTC.
+
+    Attributes:
+        running: whether it runs.
+        pid: its process id, while it runs.
+        since: since when it runs.
+        version: its version, while it runs and has said it.
+        state_dir: its state directory.
+        files: logs that are known.
+        sent: events delivered ever.
+        rejected: events set aside ever.
+        cut: events cut to the receiver's limit ever.
+        bad_lines: lines that held no record ever.
+        traces_owed: sessions and turns whose trace is to come.
+        sessions: sessions that are there, as the daemon said last.
+        followed: of these, the ones it has in memory.
+        unread_bytes: bytes that stand in logs and are not read (or, while it does not run, not sent).
+        unread_logs: in how many.
+        unread_seconds: for how long the oldest of them wait; None without any.
+        routes: where events went, since the last start.
+        held: sessions that have to wait for the user.
+        endangered: logs whose lines will be lost if nothing is done.
+        set_aside: the events that were set aside, newest first.
+    """
+
+    running: bool
+    pid: int | None
+    since: str | None
+    version: str | None
+    state_dir: str
+    files: int
+    sent: int
+    rejected: int
+    cut: int
+    bad_lines: int
+    traces_owed: int
+    sessions: int | None
+    followed: int | None
+    unread_bytes: int
+    unread_logs: int
+    unread_seconds: float | None
+    routes: tuple[RouteReport, ...]
+    held: tuple[HeldSession, ...]
+    endangered: tuple[Endangered, ...]
+    set_aside: tuple[Rejected, ...]
+
+    def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
+        """Yield what is wrong, with what to do.
+
+        Args:
+            now: seconds since the epoch.
+            expected: whether the daemon should be running.
+        """
+        if not self.running and expected:
+            yield Problem(
+                level="fail",
+                message="the daemon is not running",
+                hint=f"start it with `{APP_NAME} install`, or `{APP_NAME} run` in the foreground",
+            )
+        elif self.version is not None and self.version != __version__:
+            yield Problem(
+                level="warning",
+                message=f"the daemon that runs is of version {self.version}, installed is {__version__}",
+                hint=f"`{APP_NAME} restart`",
+            )
+        waits = False
+        for route in self.routes:
+            for problem in _of_route(route, now) if self.running else ():
+                waits = waits or problem.level == "fail"
+                yield problem
+        if self.running and not waits and self.unread_seconds is not None and self.unread_seconds > LATE_SECONDS:
+            yield Problem(
+                level="fail",
+                message=f"{self.unread_bytes:,} bytes of logs are not read for {self.unread_seconds:,.0f} s",
+                hint=f"see `{APP_NAME} logs`, then `{APP_NAME} restart`",
+            )
+        for reason, number in Counter(row.reason for row in self.held).items():
+            yield Problem(level="warning", message=f"{_count(number, 'session')} waiting for you", hint=reason)
+        if self.endangered:
+            days = min(log.days_left for log in self.endangered)
+            yield Problem(
+                level="fail",
+                message=f"{_count(len(self.endangered), 'log')} with unsent lines, and Claude Code removes the first "
+                + (f"in {_count(days, 'day')}" if days else "any moment"),
+                hint="let the daemon run and send them, or raise cleanupPeriodDays in Claude Code's settings.json",
+            )
+
+
+def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: float) -> Condition:
+    """Look at everything.
+
+    Args:
+        store: the state, opened to be read.
+        folder: the state directory.
+        config_dirs: Claude Code's config folders.
+        now: seconds since the epoch.
+
+    Raises:
+        sqlite3.Error: the store cannot be read.
+    """
+    running = is_held(folder)
+    pid = holder(folder) if running else None
+    since = held_since(folder) if running else None
+    report = read_report(folder)
+    current = report if running and report is not None and report.pid == pid else None
+    unsent = list(_unsent(store, config_dirs, now))
+    counters = store.counters()
+    unread_bytes, unread_logs, unread_seconds = _unread(current, running=running, unsent=unsent, now=now)
+    return Condition(
+        running=running,
+        pid=pid,
+        since=None if since is None else datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
+        version=current.version if current is not None else None,
+        state_dir=str(folder),
+        files=sum(1 for _ in store.files()),
+        sent=counters.get("sent", 0),
+        rejected=counters.get("rejected", 0),
+        cut=counters.get("cut", 0),
+        bad_lines=counters.get("bad_lines", 0),
+        traces_owed=len(store.owed()),
+        sessions=current.sessions if current is not None else None,
+        followed=current.followed if current is not None else None,
+        unread_bytes=unread_bytes,
+        unread_logs=unread_logs,
+        unread_seconds=unread_seconds,
+        # What the last one said tells why nothing is sent, also when it has ended.
+        routes=report.routes if report is not None and (current is not None or not running) else (),
+        held=tuple(store.held()),
+        endangered=tuple(
+            Endangered(path=log.path, bytes=log.bytes, days_left=max(0, int(log.days_left)))
+            for log in sorted(unsent, key=lambda log: log.days_left)
+            if log.days_left <= SOON_DAYS
+        ),
+        set_aside=tuple(store.rejected()),
+    )
+
+
+def rebuilding(row: Rejected) -> str | None:
+    """Return the command that makes an event that was set aside again; None where no line tells of it alone."""
+    if row.path is None:
+        return None
+    place = classify(row.path)
+    path = row.path
+    if place is not None and place.kind == "agent":
+        # Who started the subagent stands in the session's own log.
+        path = f"{place.folder}/{place.session}.jsonl" if place.session else place.folder
+    return f"{APP_NAME} preview --event {row.uuid} {shlex.quote(path)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unsent:
+    path: str
+    bytes: int
+    age: float
+    days_left: float
+
+
+def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_Unsent]:
+    """Yield the logs of which whole lines are not settled."""
+    marks = {(mark.device, mark.inode): mark.offset for mark in store.files()}
+    for config_dir in config_dirs:
+        days = _cleanup_days(config_dir)
+        for project in project_folders(config_dir / "projects"):
+            for path, status in project_files(project):
+                offset = marks.get((status.st_dev, status.st_ino), 0)
+                if not path.endswith(".jsonl") or status.st_size <= offset:
+                    continue
+                # A last line without its end is not one yet.
+                end = mark_at_end(path, "")
+                if end is not None and end.offset > offset:
+                    age = max(0.0, now - status.st_mtime)
+                    yield _Unsent(path=path, bytes=end.offset - offset, age=age, days_left=days - age / _DAY)
+
+
+def _unread(
+    report: Report | None, *, running: bool, unsent: Sequence[_Unsent], now: float
+) -> tuple[int, int, float | None]:
+    if report is not None:
+        return report.unread_bytes, report.unread_logs, _seconds_since(report.unread_since, now)
+    if running:
+        return 0, 0, None
+    return sum(log.bytes for log in unsent), len(unsent), max((log.age for log in unsent), default=None)
+
+
+def _cleanup_days(config_dir: Path) -> int:
+    try:
+        document = json.loads((read_regular(config_dir / "settings.json") or b"{}").decode("utf-8-sig"))
+    except (UnreadableFileError, ValueError, RecursionError):
+        # A problem of the configuration, and told by `doctor`.
+        return CLEANUP_DAYS
+    days = document.get("cleanupPeriodDays") if isinstance(document, dict) else None
+    return days if isinstance(days, int) and not isinstance(days, bool) and days > 0 else CLEANUP_DAYS
+
+
+def _of_route(route: RouteReport, now: float) -> Iterator[Problem]:
+    waited = _seconds_since(route.oldest_waiting_at, now) or 0.0
+    if route.state == "stopped":
+        yield Problem(
+            level="fail",
+            message=f"nothing is sent to {route.host}: {route.reason}",
+            hint=f"{route.hint}, and `{APP_NAME} restart`",
+        )
+    elif route.state == "backing_off" and waited > LATE_SECONDS:
+        yield Problem(
+            level="fail",
+            message=f"{route.host} takes nothing for {waited:,.0f} s: {route.reason}",
+            hint="check the network; nothing is lost, it is tried again all the time",
+        )
+    if route.quota_limited:
+        yield Problem(
+            level="warning",
+            message=f"{route.host} has dropped {_count(route.quota_limited, 'event')}, being over quota",
+            hint="raise the billing limit of the PostHog project",
+        )
+
+
+def _seconds_since(at: str | None, now: float) -> float | None:
+    return None if at is None else max(0.0, now - datetime.fromisoformat(at).timestamp())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

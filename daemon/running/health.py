@@ -1,0 +1,241 @@
+"""Health: what only the running daemon knows, in a small file that `status` reads.
+
+Names, counts, sizes and times; never content, never a key. It is written when something has changed and not more often
+than the service asks for; at rest it is left alone. That it cannot be written harms nobody, and is said once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from daemon.delivering.delivery import BackingOff, Closed, Delivery
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Stopped
+from daemon.state import layout
+from daemon.system.private_file import write_private
+from daemon.system.small_file import UnreadableFileError, read_regular
+from llma_core import __version__
+
+__all__ = ["Health", "Report", "RouteReport", "Unread", "read_report"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A log that is not read to its end.
+
+    Attributes:
+        path: where it is.
+        position: how far it was read, in bytes.
+        size: how long it is, in bytes.
+        modified: when it was last written to, in seconds since the epoch.
+    """
+
+    path: str
+    position: int
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteReport:
+    """One host and key, since the daemon has begun to use it. Times are in ISO 8601, UTC.
+
+    Attributes:
+        host: where events go.
+        key: the beginning of a fingerprint of the key.
+        state: `sending`; `backing_off`: the receiver fails, the same events are sent again; `stopped`: nothing is sent
+            any more; `closed`: the delivery has ended.
+        reason: why it is so, where it is not `sending`.
+        hint: what to do, where it is stopped.
+        attempt: failed attempts in a row.
+        sent: events accepted.
+        waiting: events waiting or in flight.
+        oldest_waiting_at: since when the oldest of them waits.
+        last_success_at: when a request was last accepted.
+        last_error: what the last attempt that was not accepted ran into.
+        rejected: events refused for good and set aside.
+        resent: requests that failed and were to be repeated.
+        quota_limited: events accepted that the receiver said it drops.
+    """
+
+    host: str
+    key: str
+    state: str
+    reason: str | None = None
+    hint: str | None = None
+    attempt: int = 0
+    sent: int = 0
+    waiting: int = 0
+    oldest_waiting_at: str | None = None
+    last_success_at: str | None = None
+    last_error: str | None = None
+    rejected: int = 0
+    resent: int = 0
+    quota_limited: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the running daemon knows.
+
+    Attributes:
+        pid: its process id.
+        version: its version.
+        sessions: sessions that are there.
+        followed: of these, the ones in memory.
+        unread_bytes: bytes that stand in logs and are not read.
+        unread_logs: in how many.
+        unread_since: since when the oldest of them wait, in ISO 8601, UTC.
+        routes: where events went.
+        written_at: when this was written, in ISO 8601, UTC.
+    """
+
+    pid: int
+    version: str
+    sessions: int
+    followed: int
+    unread_bytes: int = 0
+    unread_logs: int = 0
+    unread_since: str | None = None
+    routes: tuple[RouteReport, ...] = ()
+    written_at: str = ""
+
+
+class Health:
+    """Writes the file. Belongs to one event loop.
+
+    Args:
+        folder: the state directory.
+        wall: seconds since the epoch.
+        clock: the deliveries' clock.
+    """
+
+    def __init__(
+        self, folder: Path, *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = folder / layout.HEALTH
+        self._wall = wall
+        self._clock = clock
+        self._written: Report | None = None
+        self._routes: dict[Route, RouteReport] = {}
+        self._times: dict[float, str] = {}
+        self._behind: dict[str, tuple[int, float]] = {}
+        self._failing = False
+
+    def observe(
+        self, *, sessions: int, followed: int, unread: Iterable[Unread], deliveries: Mapping[Route, Delivery]
+    ) -> Report:
+        """Put together what there is to say now.
+
+        Args:
+            sessions: sessions that are there.
+            followed: sessions in memory.
+            unread: logs that are not read to their end.
+            deliveries: what delivers to each route.
+        """
+        logs = [log for log in unread if log.position < log.size]
+        self._note_behind(logs)
+        since = min((at for _, at in self._behind.values()), default=None)
+        used = dict(self._times)
+        self._times = {}
+        for route, delivery in deliveries.items():
+            self._routes[route] = self._of(route, delivery, used)
+        return Report(
+            pid=os.getpid(),
+            version=__version__,
+            sessions=sessions,
+            followed=followed,
+            unread_bytes=sum(log.size - log.position for log in logs),
+            unread_logs=len(logs),
+            unread_since=None if since is None else _text(since),
+            routes=tuple(self._routes.values()),
+        )
+
+    async def tell(self, report: Report) -> None:
+        """Write *report*, unless it says what was written last."""
+        if report == self._written:
+            return
+        document = msgspec.json.encode(replace(report, written_at=_text(self._wall())))
+        try:
+            await asyncio.to_thread(write_private, self._path, msgspec.json.format(document, indent=2) + b"\n")
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                reason = error.strerror or str(error)
+                _log.warning("status_unwritable", path=str(self._path), reason=reason, action="going on without it")
+            return
+        self._failing = False
+        self._written = report
+
+    def _note_behind(self, logs: Iterable[Unread]) -> None:
+        """Note since when what is not read stands there; a log that grows and is read is behind only since a moment."""
+        now = self._wall()
+        behind: dict[str, tuple[int, float]] = {}
+        for log in logs:
+            size, since = self._behind.get(log.path, (0, 0.0))
+            behind[log.path] = (size, since) if log.position < size else (log.size, min(now, log.modified))
+        self._behind = behind
+
+    def _of(self, route: Route, delivery: Delivery, used: Mapping[float, str]) -> RouteReport:
+        stats, state = delivery.stats, delivery.state
+        report = RouteReport(
+            host=route.host,
+            key=route.fingerprint[:8],
+            state="sending",
+            sent=stats.sent,
+            waiting=delivery.queued_events,
+            oldest_waiting_at=self._when(delivery.oldest_since, used),
+            last_success_at=self._when(stats.last_success_at, used),
+            last_error=stats.last_error,
+            rejected=stats.rejected,
+            resent=stats.retries,
+            quota_limited=stats.quota_limited,
+        )
+        match state:
+            case BackingOff():
+                return replace(report, state="backing_off", reason=state.reason, attempt=state.attempt)
+            case Stopped():
+                return replace(report, state="stopped", reason=state.reason, hint=state.hint)
+            case Closed():
+                # How it came to its end says more than that it did.
+                before = self._routes.get(route)
+                if before is not None and before.state != "sending":
+                    return replace(
+                        report, state=before.state, reason=before.reason, hint=before.hint, attempt=before.attempt
+                    )
+                return replace(report, state="closed", reason=state.error)
+            case _:
+                return report
+
+    def _when(self, at: float | None, used: Mapping[float, str]) -> str | None:
+        """Return a time of the deliveries' clock as one of the day; for the same time always the same."""
+        if at is None:
+            return None
+        said = used.get(at) or _text(self._wall() - (self._clock() - at))
+        self._times[at] = said
+        return said
+
+
+def read_report(folder: Path) -> Report | None:
+    """Return what the daemon on the state directory *folder* wrote last; None where that cannot be read."""
+    try:
+        data = read_regular(folder / layout.HEALTH)
+        return None if data is None else msgspec.json.decode(data, type=Report)
+    except (UnreadableFileError, msgspec.MsgspecError):
+        # It is written anew when something changes; without it less can be said.
+        return None
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

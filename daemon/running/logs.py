@@ -1,0 +1,163 @@
+"""Logging, set up once: structlog and the standard library through the same processors, to one stream.
+
+Levels: DEBUG is detail, INFO the life cycle, WARNING something unexpected by which nothing was lost, ERROR lost data or
+something an operator must act on. A line carries names, sizes and counts; never content, never a key.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from daemon.config.settings import Secret
+
+__all__ = ["configure", "format_exception"]
+
+# Our own loggers; everybody else's speak from WARNING on only (httpx writes a line with the address of each request).
+_OWN = "daemon"
+
+# Modules whose exceptions speak of files, addresses and themselves. The words of others may quote what they were
+# given, as those of KeyError and ValueError do, so of them only the type is logged.
+_SPEAK_FREELY = frozenset({"daemon", "llma_core", "httpx", "httpcore", "sqlite3"})
+
+_ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def configure(
+    format: Literal["console", "json"] | None = None,  # noqa: A002 - named as the option is
+    level: str | int = logging.INFO,
+    stream: TextIO | None = None,
+    *,
+    secrets: Iterable[Secret] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Send all logging to *stream*. Called again it replaces what was set up before.
+
+    Args:
+        format: "console" for people or "json", one object a line; None: console on a terminal, else json.
+        level: least level of this program's own lines; other libraries' are never below WARNING.
+        stream: where lines go; standard error if None.
+        secrets: strings replaced by stars wherever they were to appear in a line.
+        environ: where to learn of systemd's journal, which has its own clock, and of NO_COLOR.
+
+    Raises:
+        ValueError: *level* is no name of a level.
+    """
+    stream = stream or sys.stderr
+    on_terminal = stream.isatty()
+    for_people = format == "console" or (format is None and on_terminal)
+    threshold = level if isinstance(level, int) else logging.getLevelNamesMapping().get(level.upper())
+    if threshold is None:
+        raise ValueError(f"unknown log level {level!r}")
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+    ]
+    if for_people and on_terminal:
+        # Whoever looks on knows the day, and has eighty columns.
+        shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
+    else:
+        shared.insert(1, structlog.stdlib.add_logger_name)
+    if not (for_people and on_terminal) and not _is_journal(stream, environ.get("JOURNAL_STREAM", "")):
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    shared.append(structlog.processors.ExceptionRenderer(format_exception))
+
+    renderer: Processor
+    if for_people:
+        renderer = structlog.dev.ConsoleRenderer(
+            # The first of them, by its place: its name has changed with the versions.
+            0 if on_terminal else 30,
+            colors=on_terminal and not environ.get("NO_COLOR"),
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer()
+
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, _mask(secrets)],
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(old)
+            old.close()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger(_OWN).setLevel(threshold)
+
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        # Loggers are made when modules are imported; without a cache they follow a later configure().
+        cache_logger_on_first_use=False,
+    )
+
+
+def format_exception(exc_info: _ExceptionInfo) -> str:
+    """Return the traceback of *exc_info*: places in the code, and types, with words only where they hold no content.
+
+    Values of variables are never part of it, nor are notes. Causes come first, as Python prints them.
+    """
+    return "\n".join(_describe(exc_info[1], indent="", seen=set()))
+
+
+def _describe(error: BaseException, *, indent: str, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in seen:
+        yield from _describe(before, indent=indent, seen=seen)
+        yield f"{indent}which led to:"
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield f'{indent}  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+        if frame.line:
+            yield f"{indent}    {frame.line}"
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    free = isinstance(error, OSError) or kind.__module__.partition(".")[0] in _SPEAK_FREELY
+    words = " ".join(str(error).split()) if free else ""
+    yield f"{indent}{name}: {words}" if words else f"{indent}{name}"
+    if isinstance(error, BaseExceptionGroup):
+        for number, member in enumerate(error.exceptions, start=1):
+            yield f"{indent}  {number} of {len(error.exceptions)}:"
+            if id(member) not in seen:
+                yield from _describe(member, indent=f"{indent}    ", seen=seen)
+
+
+def _mask(secrets: Iterable[Secret]) -> Callable[[WrappedLogger, str, EventDict | str], str]:
+    """Make the last processor, which sees whole lines: a secret is masked wherever it got into one."""
+    hidden = [(secret.reveal(), str(secret)) for secret in secrets if secret.reveal()]
+
+    def mask(_logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
+        text = str(line)
+        for value, stars in hidden:
+            text = text.replace(value, stars)
+        return text
+
+    return mask
+
+
+def _is_journal(stream: TextIO, journal: str) -> bool:
+    """Whether *stream* is the one systemd connected to its journal.
+
+    The variable alone does not say so: programs started from a service inherit it with streams of their own.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, io.UnsupportedOperation):
+        return False
+    return journal == f"{status.st_dev}:{status.st_ino}"

@@ -1,0 +1,197 @@
+"""One instance per state directory: the directory itself and the lock in it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from daemon.state import layout
+
+__all__ = [
+    "LockHeld",
+    "StateDirError",
+    "StateLock",
+    "held_since",
+    "holder",
+    "is_held",
+    "prepare_state_dir",
+]
+
+
+# is_held() holds the lock for a moment while it asks, and an old instance may be on its last instructions: a start
+# waits that long for either before it gives up.
+_PATIENCE_S = 0.5
+_RETRY_S = 0.02
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class StateDirError(Exception):
+    """The state directory cannot be used; the message says why and what to do, in one line."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"state directory {path} {reason}; correct that or set POSTHOG_LLMA_STATE_DIR to another folder"
+        )
+        self.path = path
+        self.reason = reason
+
+
+class LockHeld(Exception):  # noqa: N818 - it names a state, and so does the message
+    """Another instance works on this state directory.
+
+    Attributes:
+        path: the lock file.
+        pid: process id of the other instance, or None where it is not known.
+    """
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        who = "another instance" if pid is None else f"another instance (pid {pid})"
+        super().__init__(
+            f"{who} already runs on {path.parent}; stop it or set POSTHOG_LLMA_STATE_DIR to another folder"
+        )
+        self.path = path
+        self.pid = pid
+
+
+def prepare_state_dir(path: Path) -> None:
+    """Make *path* a folder only its owner can enter and this process can write to; its parents are made too.
+
+    A folder of other things is left as it is: one that is open to others and not empty is refused, not closed.
+
+    Raises:
+        StateDirError: it cannot be made, closed to others, or written to.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & _OTHERS:
+            names = {entry.name for entry in os.scandir(path)}
+            if names and layout.LOCK not in names:
+                raise StateDirError(path, "is open to other users and holds other files")
+            path.chmod(0o700)
+        # Rights, read-only mounts and full disks all show here, and nothing is left behind.
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"\0")
+    except FileExistsError:
+        raise StateDirError(path, "is not a folder") from None
+    except OSError as error:
+        raise StateDirError(path, f"cannot be used ({(error.strerror or str(error)).lower()})") from error
+
+
+class StateLock:
+    """The lock of one state directory, held while the context lasts or until the process ends, however it ends.
+
+    Args:
+        state_dir: the folder, which must exist.
+        patience: seconds to wait for the lock before giving up.
+    """
+
+    def __init__(self, state_dir: Path, *, patience: float = _PATIENCE_S) -> None:
+        self._path = state_dir / layout.LOCK
+        self._patience = patience
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock and write this process's id into its file, for people.
+
+        Raises:
+            LockHeld: another process, or another StateLock of this one, has it.
+            StateDirError: the file cannot be made or locked.
+        """
+        if self._descriptor is not None:
+            raise LockHeld(self._path, os.getpid())
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StateDirError(self._path.parent, f"takes no lock file ({(error.strerror or '').lower()})") from error
+        try:
+            self._wait_for(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise StateDirError(self._path.parent, f"cannot be locked ({(error.strerror or '').lower()})") from error
+        except LockHeld:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back. Idempotent."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        # The file stays: with it gone, one process could hold the lock of a name that another makes anew.
+        os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise LockHeld(self._path, _pid_in(descriptor)) from None
+                time.sleep(_RETRY_S)
+            else:
+                return
+
+
+def is_held(state_dir: Path) -> bool:
+    """Whether an instance runs on *state_dir*, for commands that only look. Changes nothing."""
+    held, _ = _look(state_dir)
+    return held
+
+
+def holder(state_dir: Path) -> int | None:
+    """Return the process id of the instance on *state_dir*; None without one, or where it is not known."""
+    held, pid = _look(state_dir)
+    return pid if held else None
+
+
+def held_since(state_dir: Path) -> float | None:
+    """Return since when the instance on *state_dir* runs, in seconds since the epoch; None without one."""
+    try:
+        return (state_dir / layout.LOCK).stat().st_mtime if is_held(state_dir) else None
+    except FileNotFoundError:
+        return None
+
+
+def _look(state_dir: Path) -> tuple[bool, int | None]:
+    try:
+        descriptor = os.open(state_dir / layout.LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return False, None
+    try:
+        # Shared, so that two who look do not see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return True, _pid_in(descriptor)
+    else:
+        return False, None
+    finally:
+        os.close(descriptor)
+
+
+def _pid_in(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).strip()
+    return int(text) if text.isdigit() else None

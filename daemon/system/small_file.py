@@ -1,0 +1,71 @@
+"""Reads small files safely."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+__all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "read_regular", "read_with_status"]
+
+
+# A settings file is a few kilobytes; whatever is larger is not one, and is not worth the memory.
+MAX_FILE_BYTES = 1024 * 1024
+
+
+class UnreadableFileError(Exception):
+    """A file is there but cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong in a few words, with a position where there is one; never a part of the file.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def read_regular(path: Path, limit: int = MAX_FILE_BYTES) -> bytes | None:
+    """Return the bytes of the regular file *path*, links followed, or None where there is no such file.
+
+    Never blocks on a pipe or device that stands in the file's place.
+
+    Raises:
+        UnreadableFileError: it is no regular file, has more than *limit* bytes, or the system refuses to read it.
+    """
+    found = read_with_status(path, limit)
+    return None if found is None else found[0]
+
+
+def read_with_status(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os.stat_result] | None:
+    """Return what `read_regular` does, and the status of the very file that was read.
+
+    Raises:
+        UnreadableFileError: as `read_regular` raises it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(path, _words(error)) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UnreadableFileError(path, "is not a regular file")
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise UnreadableFileError(path, _words(error)) from error
+    if len(data) > limit:
+        raise UnreadableFileError(path, f"is larger than {limit} bytes")
+    return data, status
+
+
+def _words(error: Exception) -> str:
+    """Say in the system's words what is wrong with a file, without repeating its path."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"cannot be read ({(reason or 'not a valid path').lower()})"

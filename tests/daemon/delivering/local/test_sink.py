@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from daemon.delivering.local.sink import LocalEvents, LocalSink, LocalTrace, UnreadableEventsError
+from daemon.delivering.sink import Delivered, Retryable, Sink, Stopped
+from daemon.state.layout import events_path
+from tests.support.sample_events import generation, span, trace
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return events_path(tmp_path / "state")
+
+
+@pytest.fixture
+async def sink(path: Path) -> AsyncIterator[LocalSink]:
+    sink = LocalSink(path)
+    yield sink
+    await sink.aclose()
+
+
+def uuids(path: Path, trace_id: str = "trace-1") -> list[str]:
+    return [view.uuid for view in LocalEvents(path).events(trace_id)]
+
+
+def put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_name("old"))
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+async def test_what_is_sent_can_be_read_while_the_sink_is_open(sink: LocalSink, path: Path) -> None:
+    events = [generation("g"), span("t", "Read", parent="g"), trace()]
+    assert await sink.send(events) == Delivered()
+    views = LocalEvents(path).events("trace-1")
+    assert [view.uuid for view in views] == [event.uuid for event in events]
+    assert [view.kind for view in views] == ["generation", "span", "trace"]
+    assert LocalEvents(path).events("another") == []
+
+
+async def test_what_is_sent_can_be_read_after_the_sink_is_closed(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g")])
+    await sink.aclose()
+    assert uuids(path) == [generation("g").uuid]
+
+
+async def test_an_event_sent_again_replaces_itself(sink: LocalSink, path: Path) -> None:
+    await sink.send([trace("Before"), generation("g")])
+    await sink.send([trace("After")])
+    assert [view.label for view in LocalEvents(path).events("trace-1")] == ["claude-opus-5-5", "After"]
+
+
+async def test_an_empty_batch_is_delivered(sink: LocalSink) -> None:
+    assert await sink.send([]) == Delivered()
+
+
+async def test_is_a_sink_with_a_limit(sink: LocalSink) -> None:
+    as_sink: Sink = sink
+    assert as_sink.event_limit == 33_554_432
+
+
+async def test_files_are_the_users_alone(sink: LocalSink, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        await sink.send([generation("g")])
+    finally:
+        os.umask(before)
+    assert {file.name: mode(file) for file in path.parent.iterdir()} == {
+        "events.db": 0o600,
+        "events.db-wal": 0o600,
+        "events.db-shm": 0o600,
+    }
+    assert mode(path.parent) == 0o700
+    assert mode(path.parent.parent) == 0o700
+
+
+async def test_a_file_open_to_others_is_closed_to_them(path: Path) -> None:
+    put(path, b"")
+    sink = LocalSink(path)
+    await sink.send([generation("g")])
+    await sink.aclose()
+    assert mode(path) == 0o600
+
+
+async def test_keeps_the_newest_events(path: Path) -> None:
+    events = [generation(f"g{number}", text="x" * 1000) for number in range(10)]
+    size = len(events[0].body)
+    sink = LocalSink(path, keep_bytes=3 * size)
+    for event in events[:5]:
+        await sink.send([event])
+    await sink.send(events[5:8])
+    assert uuids(path) == [event.uuid for event in events[5:8]]
+    # Sent again, the oldest is the newest and nothing has to go for it.
+    await sink.send([events[5]])
+    await sink.send([events[8]])
+    assert uuids(path) == [events[number].uuid for number in (7, 5, 8)]
+    await sink.aclose()
+    # The count goes on after a restart.
+    sink = LocalSink(path, keep_bytes=3 * size)
+    await sink.send([events[9]])
+    await sink.aclose()
+    assert uuids(path) == [events[number].uuid for number in (5, 8, 9)]
+
+
+async def test_a_locked_file_is_retryable(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g")])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    outcome = await sink.send([generation("h")])
+    assert isinstance(outcome, Retryable)
+    assert "locked" in outcome.reason
+    other.execute("ROLLBACK")
+    other.close()
+    assert await sink.send([generation("h")]) == Delivered()
+    assert uuids(path) == [generation("g").uuid, generation("h").uuid]
+
+
+async def test_a_full_disk_is_retryable_and_keeps_nothing_of_the_batch(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g")])
+
+    def fill() -> None:
+        assert sink._connection is not None
+        pages = sink._connection.execute("PRAGMA page_count").fetchone()[0]
+        sink._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    sink._worker.submit(fill).result()
+    batch = [generation("h"), generation("i", text="x" * 100_000)]
+    outcome = await sink.send(batch)
+    assert isinstance(outcome, Retryable)
+    assert "full" in outcome.reason
+    assert uuids(path) == [generation("g").uuid]
+    assert await sink.send(batch) == Delivered()
+    assert len(uuids(path)) == 3
+
+
+async def test_a_folder_that_cannot_be_made_is_retryable(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+    sink = LocalSink(events_path(tmp_path / "state"))
+    assert isinstance(await sink.send([generation("g")]), Retryable)
+    (tmp_path / "state").unlink()
+    assert await sink.send([generation("g")]) == Delivered()
+    await sink.aclose()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+async def test_a_damaged_file_stops_the_sink_and_says_what_to_do(sink: LocalSink, path: Path, content: bytes) -> None:
+    put(path, content)
+    outcome = await sink.send([generation("g")])
+    assert isinstance(outcome, Stopped)
+    assert str(path) in outcome.hint
+    move_away(path)
+    assert await sink.send([generation("g")]) == Delivered()
+
+
+async def test_a_file_deleted_while_open_is_made_anew(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g")])
+    for file in path.parent.iterdir():
+        file.unlink()
+    await sink.send([generation("h")])
+    assert uuids(path) == [generation("h").uuid]
+
+
+async def test_closing_twice_is_harmless_and_leaves_no_thread(path: Path) -> None:
+    before = set(threading.enumerate())
+    sink = LocalSink(path)
+    await sink.send([generation("g")])
+    await sink.aclose()
+    await sink.aclose()
+    assert set(threading.enumerate()) == before
+    assert {file.name for file in path.parent.iterdir()} == {"events.db"}
+
+
+async def test_lists_the_trace_with_the_newest_event_first(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("a", trace_id="abc-1", at=5), generation("b", trace_id="abd-2", at=9)])
+    await sink.send([generation("c", trace_id="abc-1", at=7), generation("d", trace_id="xyz_3", at=1)])
+    local = LocalEvents(path)
+    assert local.traces() == [
+        LocalTrace(trace_id="abd-2", session_id="abd-2", last="2026-11-20T12:00:09.000Z", events=1),
+        LocalTrace(trace_id="abc-1", session_id="abc-1", last="2026-11-20T12:00:07.000Z", events=2),
+        LocalTrace(trace_id="xyz_3", session_id="xyz_3", last="2026-11-20T12:00:01.000Z", events=1),
+    ]
+    assert [found.trace_id for found in local.traces(2)] == ["abd-2", "abc-1"]
+    assert [found.trace_id for found in local.traces(prefix="ab")] == ["abd-2", "abc-1"]
+    assert [found.trace_id for found in local.traces(prefix="xyz_")] == ["xyz_3"]
+    # No pattern: neither % nor _ stands for anything.
+    assert local.traces(prefix="%") == local.traces(prefix="xyz%") == []
+
+
+def test_reading_makes_no_file_and_says_why_it_cannot_read(path: Path) -> None:
+    with pytest.raises(UnreadableEventsError, match="unable to open"):
+        LocalEvents(path).traces()
+    put(path, b"not a database at all" * 100)
+    with pytest.raises(UnreadableEventsError, match="not a database"):
+        LocalEvents(path).events("trace-1")

@@ -1,0 +1,637 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import importlib.util
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.delivering.batcher import BatchLimits
+from daemon.delivering.delivery import Delivery, Settled
+from daemon.delivering.posthog import sink as capture
+from daemon.delivering.posthog.sink import CaptureSink
+from daemon.delivering.sink import Delivered, Outcome, Rejected, Retryable, SinkConfigError, Stopped
+from llma_core import __version__
+from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, CaptureEvent
+from tests.support.capture_server import (
+    AI_PATH,
+    BATCH_PATH,
+    Accept,
+    Answer,
+    Behaviour,
+    CaptureServer,
+    Drop,
+    Hold,
+    LoseAnswer,
+    sample_event,
+)
+
+KEY = "phc_aSecretThatIsNeverLogged"
+DAY = 86_400
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(name="server")
+async def _server() -> AsyncIterator[CaptureServer]:
+    async with CaptureServer() as server:
+        yield server
+
+
+@asynccontextmanager
+async def sink_to(url: str, **options: object) -> AsyncIterator[CaptureSink]:
+    sink = CaptureSink(url, KEY, **options)  # type: ignore[arg-type]
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+async def send_once(server: CaptureServer, *behaviours: Behaviour) -> Outcome:
+    server.script(*behaviours)
+    async with sink_to(server.url) as sink:
+        return await sink.send([sample_event(0), sample_event(1)])
+
+
+class Lab:
+    """A sink and its delivery, with a clock that sleeping moves on, and a book of what was settled."""
+
+    def __init__(self, url: str, *, concurrency: int = 1, count: int = 100) -> None:
+        self.now = 1_767_686_400.0
+        self.slept: list[float] = []
+        self.settled: list[Settled] = []
+        self.sink = CaptureSink(url, KEY, clock=self.clock)
+        self.delivery = Delivery(
+            self.sink,
+            batch=BatchLimits(count=count, linger=0),
+            concurrency=concurrency,
+            settle=self.settle,
+            clock=self.clock,
+            sleep=self.sleep,
+            random=lambda: 0.0,
+        )
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        self.settled += settled
+
+    def uuids(self, outcome: str) -> list[str]:
+        return [one.event.uuid for one in self.settled if one.outcome == outcome]
+
+    async def deliver(self, *events: CaptureEvent) -> bool:
+        """Queue all *events* before the first is sent, so that they are batched alike each time."""
+        for event in events:
+            await self.delivery.put(event)
+        self.delivery.start()
+        return await self.delivery.flush()
+
+
+@asynccontextmanager
+async def lab_at(url: str, *, concurrency: int = 1, count: int = 100) -> AsyncIterator[Lab]:
+    lab = Lab(url, concurrency=concurrency, count=count)
+    try:
+        yield lab
+    finally:
+        await lab.delivery.aclose()
+
+
+# The request.
+
+
+async def test_a_batch_is_one_compressed_json_request_that_the_receiver_takes(server: CaptureServer) -> None:
+    events = [sample_event(0), sample_event(1, text="Ünïcödé \u2028 \U0001f600")]
+    async with sink_to(server.url) as sink:
+        assert await sink.send(events) == Delivered()
+    [request] = server.requests
+    assert (request.method, request.path, request.status) == ("POST", AI_PATH, 200)
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["content-encoding"] == "gzip"
+    assert request.headers["user-agent"] == f"posthog-llma-daemon/{__version__}"
+    body = gzip.decompress(request.body)
+    assert body == b'{"api_key":"%s","batch":[%s,%s]}' % (KEY.encode(), events[0].body, events[1].body)
+    assert server.events == [json.loads(event.body) for event in events]
+    assert server.violations == []
+
+
+async def test_a_large_batch_arrives_whole(server: CaptureServer) -> None:
+    events = [sample_event(number, text=f"{number} " * 20_000) for number in range(50)]
+    async with sink_to(server.url) as sink:
+        assert await sink.send(events) == Delivered()
+    assert server.events == [json.loads(event.body) for event in events]
+
+
+async def test_the_same_events_are_the_same_bytes(server: CaptureServer) -> None:
+    async with sink_to(server.url) as sink:
+        for _ in range(2):
+            await sink.send([sample_event(0)])
+    assert server.requests[0].body == server.requests[1].body
+    # No time in the header of the compressed body.
+    assert server.requests[0].body[4:8] == bytes(4)
+
+
+async def test_a_connection_is_used_again(server: CaptureServer) -> None:
+    connections = set()
+    async with sink_to(server.url) as sink:
+        for number in range(3):
+            await sink.send([sample_event(number)])
+            connections |= {id(task) for task in server._connections}
+    assert len(connections) == 1
+
+
+async def test_a_host_may_have_a_path_and_a_slash(server: CaptureServer) -> None:
+    async with sink_to(f"{server.url}/ingest/") as sink:
+        await sink.send([sample_event(0)])
+    assert server.requests[0].path == f"/ingest{AI_PATH}"
+
+
+async def test_further_headers_travel_but_do_not_change_what_the_body_is(server: CaptureServer) -> None:
+    async with sink_to(server.url, headers={"X-Gateway": "token", "content-encoding": "br"}) as sink:
+        assert await sink.send([sample_event(0)]) == Delivered()
+    assert server.requests[0].headers["x-gateway"] == "token"
+    assert server.requests[0].headers["content-encoding"] == "gzip"
+
+
+async def test_without_the_fast_gzip_the_slow_one_does(server: CaptureServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    spec = importlib.util.spec_from_file_location("capture_without_isal", str(capture.__file__))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.gzip is gzip
+    sink = module.CaptureSink(server.url, KEY)
+    assert await sink.send([sample_event(0)]) == Delivered()
+    await sink.aclose()
+
+
+# What an answer means.
+
+
+async def test_over_quota_is_delivered_and_said(server: CaptureServer) -> None:
+    outcome = await send_once(server, Accept(body=b'{"status":1,"quota_limited":["llm_events"]}'))
+    assert outcome == Delivered(quota_limited=("llm_events",))
+
+
+@pytest.mark.parametrize("status", [400, 413])
+async def test_a_refused_request_is_rejected_with_the_receivers_words(server: CaptureServer, status: int) -> None:
+    outcome = await send_once(server, Answer(status=status, body=b"AI event $ai_span is\n 9 bytes"))
+    assert outcome == Rejected(reason=f"{status} AI event $ai_span is 9 bytes")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+async def test_a_failing_receiver_is_asked_again(server: CaptureServer, status: int) -> None:
+    outcome = await send_once(server, Answer(status=status, headers=(("Retry-After", "17"),)))
+    assert outcome == Retryable(reason=f"{status} Scripted", after=17.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (401, "POSTHOG_API_KEY"),
+        (402, "billing"),
+        (403, "POSTHOG_HOST"),
+        (405, "POSTHOG_HOST"),
+        (407, "HTTPS_PROXY"),
+        (410, "POSTHOG_HOST"),
+        (415, "gzip"),
+        (418, "POSTHOG_HOST"),
+        (204, "POSTHOG_HOST"),
+        (202, "POSTHOG_HOST"),
+    ],
+)
+async def test_what_only_a_person_can_change_stops(server: CaptureServer, status: int, hint: str) -> None:
+    outcome = await send_once(server, Answer(status=status))
+    assert isinstance(outcome, Stopped)
+    assert outcome.reason.startswith(str(status))
+    assert hint in outcome.hint
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(server: CaptureServer, status: int) -> None:
+    location = f"{server.url}/elsewhere?token=abc"
+    outcome = await send_once(server, Answer(status=status, headers=(("Location", location),)))
+    assert isinstance(outcome, Stopped)
+    assert outcome.reason == f"{status}, a redirect to http://127.0.0.1"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Sign in to Airport WiFi</html>", b"", b"[]", b"1", b'{"ok":true}', b"\xff\xfe", b'{"status":1' * 9_000],
+)
+async def test_a_success_that_is_not_posthogs_stops(server: CaptureServer, body: bytes) -> None:
+    outcome = await send_once(server, Answer(status=200, body=body))
+    assert isinstance(outcome, Stopped)
+    assert "captive portal" in outcome.hint
+
+
+async def test_of_a_huge_answer_only_the_beginning_is_read(server: CaptureServer) -> None:
+    outcome = await send_once(server, Answer(status=400, body=b"x" * 5_000_000))
+    assert outcome == Rejected(reason="400 " + "x" * 200)
+
+
+async def test_an_answer_without_end_is_left_off() -> None:
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(1_000):
+                yield b"x" * 10_000
+            raise AssertionError("read on and on")
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(413, stream=Endless()))
+    async with sink_to("https://us.i.posthog.com", transport=transport) as sink:
+        assert isinstance(await sink.send([sample_event(0)]), Rejected)
+
+
+async def test_words_of_a_refusal_lose_what_may_be_content_or_key(server: CaptureServer) -> None:
+    body = f'invalid type: string "the \\"secret\\" plan", for {KEY}, expected `deep secret` at line 1'.encode()
+    outcome = await send_once(server, Answer(status=400, body=body))
+    assert outcome == Rejected(reason="400 invalid type: string [...], for [key], expected [...] at line 1")
+
+
+async def test_words_of_a_page_are_not_repeated(server: CaptureServer) -> None:
+    outcome = await send_once(
+        server, Answer(status=403, body=b"<h1>secret</h1>", headers=(("Content-Type", "text/html"),))
+    )
+    assert isinstance(outcome, Stopped)
+    assert outcome.reason == "403 Scripted"
+
+
+@pytest.mark.parametrize("behaviour", [Drop(), LoseAnswer()])
+async def test_a_broken_connection_is_retryable(server: CaptureServer, behaviour: Behaviour) -> None:
+    outcome = await send_once(server, behaviour)
+    assert isinstance(outcome, Retryable)
+    assert not outcome.timed_out
+
+
+async def test_nobody_listening_is_retryable(server: CaptureServer) -> None:
+    async with CaptureServer() as gone:
+        url = gone.url
+    async with sink_to(url) as sink:
+        outcome = await sink.send([sample_event(0)])
+    assert isinstance(outcome, Retryable)
+    assert outcome.reason.startswith("ConnectError")
+    assert server.requests == []
+
+
+async def test_no_answer_in_time_is_a_timeout(server: CaptureServer) -> None:
+    never = asyncio.Event()
+    server.script(Hold(never))
+    async with sink_to(server.url, timeout=httpx.Timeout(5.0, read=0.05)) as sink:
+        outcome = await sink.send([sample_event(0)])
+    assert outcome == Retryable(reason="no answer in time (ReadTimeout)", timed_out=True)
+
+
+def failing_with(error: Exception) -> httpx.AsyncBaseTransport:
+    def fail(request: httpx.Request) -> httpx.Response:
+        del request
+        raise error
+
+    return httpx.MockTransport(fail)
+
+
+def transport_errors(base: type[Exception]) -> list[type[Exception]]:
+    leaves = [leaf for each in base.__subclasses__() for leaf in transport_errors(each)]
+    return leaves or [base]
+
+
+@pytest.mark.parametrize("kind", [*transport_errors(httpx.TransportError), httpx.DecodingError])
+async def test_everything_a_transport_raises_becomes_an_outcome(kind: type[Exception]) -> None:
+    async with sink_to("https://us.i.posthog.com", transport=failing_with(kind("it broke"))) as sink:
+        outcome = await sink.send([sample_event(0)])
+    assert isinstance(outcome, Retryable)
+    # A smaller batch helps only where this one was under way.
+    assert outcome.timed_out == (kind in (httpx.ReadTimeout, httpx.WriteTimeout))
+
+
+async def test_a_proxy_that_wants_a_password_stops() -> None:
+    error = httpx.ProxyError("407 Proxy Authentication Required")
+    async with sink_to("https://us.i.posthog.com", transport=failing_with(error)) as sink:
+        outcome = await sink.send([sample_event(0)])
+    assert isinstance(outcome, Stopped)
+    assert "HTTPS_PROXY" in outcome.hint
+
+
+# The two paths.
+
+
+async def test_without_an_ai_path_events_are_cut_to_the_other_and_sent_at_once(server: CaptureServer) -> None:
+    server.ai_path = False
+    large = sample_event(0, text="many words " * 100_000)
+    assert BATCH_EVENT_LIMIT < len(large.body) < AI_EVENT_LIMIT
+    async with lab_at(server.url) as lab:
+        assert await lab.deliver(large, sample_event(1))
+        assert lab.sink.event_limit == BATCH_EVENT_LIMIT
+        assert lab.slept == []
+        assert [one.event.cut for one in lab.settled] == [True, False]
+    assert [(request.path, request.status) for request in server.requests] == [(AI_PATH, 404), (BATCH_PATH, 200)]
+    assert [event["properties"]["$ai_input_tokens"] for event in server.events] == [0, 1]
+
+
+async def test_the_ai_path_is_asked_for_again_after_a_day(server: CaptureServer) -> None:
+    server.ai_path = False
+    async with lab_at(server.url) as lab:
+        assert await lab.deliver(sample_event(0))
+        lab.now += DAY - 1
+        assert await lab.deliver(sample_event(1))
+        lab.now += 1
+        assert lab.sink.event_limit == AI_EVENT_LIMIT
+        assert await lab.deliver(sample_event(2))
+        lab.now += DAY
+        server.ai_path = True
+        assert await lab.deliver(sample_event(3))
+        assert lab.sink.event_limit == AI_EVENT_LIMIT
+    paths = [request.path for request in server.requests]
+    assert paths == [AI_PATH, BATCH_PATH, BATCH_PATH, AI_PATH, BATCH_PATH, AI_PATH]
+    assert len(server.events) == 4
+
+
+async def test_neither_path_stops(server: CaptureServer) -> None:
+    server.script(Answer(status=404), Answer(status=404))
+    async with lab_at(server.url) as lab:
+        assert not await lab.deliver(sample_event(0))
+        assert isinstance(lab.delivery.state, Stopped)
+        assert lab.delivery.state.reason == f"404 on {AI_PATH} and on {BATCH_PATH}"
+        assert lab.settled == []
+
+
+# With the delivery.
+
+
+async def assert_only_the_poison_is_lost(server: CaptureServer, poison: CaptureEvent) -> None:
+    others = [sample_event(number) for number in range(99)]
+    async with lab_at(server.url) as lab:
+        assert await lab.deliver(*others[:61], poison, *others[61:])
+        assert lab.uuids("delivered") == [event.uuid for event in others]
+        assert lab.uuids("rejected") == [poison.uuid]
+    assert [event["uuid"] for event in server.events] == [event.uuid for event in others]
+    assert len(server.requests) <= 16
+
+
+async def test_one_invalid_event_among_a_hundred_costs_only_itself(server: CaptureServer) -> None:
+    await assert_only_the_poison_is_lost(server, sample_event(1000, distinct_id=""))
+
+
+async def test_one_event_too_large_among_a_hundred_costs_only_itself(server: CaptureServer) -> None:
+    # An installation whose limit is smaller than the one events are cut to.
+    server.fault = lambda request: (
+        Answer(status=413, body=b"too large") if int(request.headers["content-length"]) > 50_000 else None
+    )
+    incompressible = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(40_000))
+    await assert_only_the_poison_is_lost(server, sample_event(1000, text=incompressible))
+
+
+async def test_a_receiver_that_refuses_everything_stops_after_twenty(server: CaptureServer) -> None:
+    server.fault = lambda _: Answer(status=400, body=b"no")
+    async with lab_at(server.url) as lab:
+        assert not await lab.deliver(*(sample_event(number) for number in range(100)))
+        assert isinstance(lab.delivery.state, Stopped)
+        assert lab.settled == []
+    assert server.events == []
+    assert len(server.requests) < 60
+
+
+async def test_a_malformed_key_stops_and_settles_nothing(server: CaptureServer) -> None:
+    lab = Lab(server.url)
+    sink = CaptureSink(server.url, "phx_personal")
+    async with Delivery(sink, settle=lab.settle) as delivery:
+        await delivery.put(sample_event(0))
+        assert not await delivery.flush()
+        assert isinstance(delivery.state, Stopped)
+        assert delivery.state.reason == "401 API key is not valid: personal_api_key"
+        assert "POSTHOG_API_KEY" in delivery.state.hint
+    assert lab.settled == []
+    await lab.delivery.aclose()
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [("7", 7.0), ("3600", 300.0), ("Tue, 06 Jan 2026 08:00:42 GMT", 42.0), ("soon", 0.5)],
+)
+async def test_retry_after_is_honoured(server: CaptureServer, header: str, wait: float) -> None:
+    server.script(Answer(status=429, headers=(("Retry-After", header),)))
+    async with lab_at(server.url) as lab:
+        assert await lab.deliver(sample_event(0))
+        assert lab.slept == [wait]
+
+
+async def test_a_lost_answer_is_followed_by_the_same_bytes(server: CaptureServer) -> None:
+    server.script(LoseAnswer())
+    async with lab_at(server.url) as lab:
+        assert await lab.deliver(sample_event(0), sample_event(1))
+        assert lab.uuids("delivered") == [sample_event(0).uuid, sample_event(1).uuid]
+    assert server.requests[0].body == server.requests[1].body
+    assert [len(times) for times in server.events_by_uuid.values()] == [2, 2]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_through_any_weather_every_event_arrives(server: CaptureServer, concurrency: int) -> None:
+    server.fail_at_random(0.4, seed=concurrency)
+    events = [sample_event(number) for number in range(200)]
+    async with lab_at(server.url, concurrency=concurrency, count=5) as lab:
+        assert await lab.deliver(*events)
+        assert sorted(lab.uuids("delivered")) == sorted(event.uuid for event in events)
+        assert lab.uuids("rejected") == []
+    assert set(server.events_by_uuid) == {event.uuid for event in events}
+    lost = {
+        event["uuid"]
+        for request in server.requests
+        if request.status == 200 and not request.text
+        for event in request.events
+    }
+    assert {uuid for uuid, times in server.events_by_uuid.items() if len(times) > 1} <= lost
+    assert server.violations == []
+
+
+async def test_closing_does_not_wait_for_an_answer(server: CaptureServer) -> None:
+    never = asyncio.Event()
+    server.script(Hold(never))
+    async with lab_at(server.url) as lab:
+        await lab.delivery.put(sample_event(0))
+        lab.delivery.start()
+        await server.wait_requests(1)
+        await lab.delivery.aclose()
+        assert lab.delivery.queued_events == 1
+        assert lab.settled == []
+
+
+# The key, and what cannot be used.
+
+
+async def test_the_key_is_in_no_log_reason_or_repr(server: CaptureServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    echo = KEY.encode()
+    server.script(
+        Answer(status=503, body=echo),
+        Answer(status=400, body=echo),
+        Answer(status=302, headers=(("Location", f"http://elsewhere/{KEY}"),)),
+    )
+    with capture_logs() as logs:
+        async with lab_at(server.url) as lab:
+            assert not await lab.deliver(sample_event(0), sample_event(1))
+            said = [repr(lab.sink), repr(lab.delivery.state), repr(lab.delivery.stats), repr(lab.settled)]
+    assert KEY in str(gzip.decompress(server.requests[0].body))
+    assert {"delivery_failing", "delivery_stopped"} <= {line["event"] for line in logs}
+    assert KEY not in "".join([*said, repr(logs), caplog.text])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "us.i.posthog.com",
+        "ftp://us.i.posthog.com",
+        "https://",
+        "https://u:hunter2@h",
+        "https://h?a=hunter2",
+        "https://h/#hunter2",
+        "http://[::1",
+        "https://h:hunter2",
+        "https://h\nh",
+    ],
+)
+def test_a_host_that_is_no_plain_url_is_an_error_of_one_line(host: str) -> None:
+    with pytest.raises(SinkConfigError) as caught:
+        CaptureSink(host, KEY)
+    text = str(caught.value)
+    assert "POSTHOG_HOST" in text
+    assert "\n" not in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("key", ["", "  \n"])
+def test_an_empty_key_is_an_error(key: str) -> None:
+    with pytest.raises(SinkConfigError, match="POSTHOG_API_KEY"):
+        CaptureSink("https://us.i.posthog.com", key)
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "b\r\nX-C: hunter2"}, {"X-A": "hünter2"}, {"": "hunter2"}])
+def test_headers_that_cannot_be_sent_are_an_error(headers: dict[str, str]) -> None:
+    with pytest.raises(SinkConfigError) as caught:
+        CaptureSink("https://us.i.posthog.com", KEY, headers=headers)
+    assert "nter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks4://user:hunter2@proxy:1080", "gopher://user:hunter2@proxy", "http://user:hunter2@proxy:port"]
+)
+def test_a_proxy_that_cannot_be_used_is_an_error_of_one_line(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(SinkConfigError) as caught:
+        CaptureSink("https://us.i.posthog.com", KEY)
+    text = str(caught.value)
+    assert "HTTPS_PROXY" in text
+    assert "\n" not in text
+    assert "hunter2" not in text
+
+
+# The server itself: what it must refuse, or these tests show nothing.
+
+
+def spoiled(**changes: Any) -> Callable[[], CaptureEvent]:
+    return lambda: sample_event(0, **changes)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (spoiled(event=""), "empty event name"),
+        (spoiled(event="$pageview"), "not an AI event"),
+        (spoiled(distinct_id=""), "distinct_id"),
+        (spoiled(uuid="1"), "uuid"),
+        (spoiled(timestamp="2026-01-02T03:04:05Z"), "timestamp"),
+        (spoiled(timestamp="2026-13-02T03:04:05.000Z"), "timestamp"),
+        (spoiled(properties=None), "properties"),
+        (spoiled(properties={"a": "\x00"}), "NUL"),
+        (spoiled(properties={"a": float("nan")}), "parse"),
+    ],
+)
+async def test_the_server_refuses_what_posthog_refuses(
+    server: CaptureServer, event: Callable[[], CaptureEvent], words: str
+) -> None:
+    async with sink_to(server.url) as sink:
+        outcome = await sink.send([sample_event(1), event()])
+    assert isinstance(outcome, Rejected)
+    assert words in outcome.reason
+    assert server.events == []
+
+
+async def test_the_server_refuses_text_that_is_no_text(server: CaptureServer) -> None:
+    good = sample_event(0)
+    for spoil in (b"\\ud800", b"\xff", b"\\u0000"):
+        bad = CaptureEvent(
+            name=good.name, uuid=good.uuid, identity=good.identity, body=good.body.replace(b"hello", spoil)
+        )
+        async with sink_to(server.url) as sink:
+            assert isinstance(await sink.send([bad]), Rejected)
+    assert server.events == []
+
+
+async def test_the_server_names_an_event_that_is_too_large(server: CaptureServer) -> None:
+    large = sample_event(0, text="x" * 8 * 1024 * 1024)
+    async with sink_to(server.url) as sink:
+        outcome = await sink.send([large])
+    assert isinstance(outcome, Rejected)
+    assert large.uuid in outcome.reason
+
+
+async def test_the_server_notes_a_uuid_that_stands_twice(server: CaptureServer) -> None:
+    async with sink_to(server.url) as sink:
+        assert await sink.send([sample_event(0), sample_event(0)]) == Delivered()
+    assert server.violations == ["a uuid stands twice in one request"]
+
+
+async def test_the_server_wants_compressed_json_without_sent_at(server: CaptureServer) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        plain = {"api_key": KEY, "batch": [json.loads(sample_event(0).body)]}
+        assert (await client.post(AI_PATH, json=plain)).status_code == 400
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        for payload, status in (
+            (plain | {"sent_at": "2026-01-02T03:04:05.678Z"}, 400),
+            (plain | {"batch": []}, 400),
+            ({"batch": plain["batch"]}, 401),
+            (plain, 200),
+        ):
+            body = gzip.compress(json.dumps(payload).encode())
+            assert (await client.post(AI_PATH, content=body, headers=headers)).status_code == status
+        assert (await client.get(BATCH_PATH)).status_code == 405
+        assert (await client.post("/other/", content=b"")).status_code == 404
+    assert len(server.events) == 1
+
+
+async def test_the_server_is_a_process_too(tmp_path: Path) -> None:
+    record = tmp_path / "accepted.jsonl"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.support.capture_server", "--record", str(record), "--no-ai-path"),
+        cwd=Path(__file__).parents[4],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        port = int(await process.stdout.readline())
+        async with lab_at(f"http://127.0.0.1:{port}") as lab:
+            assert await lab.deliver(sample_event(0), sample_event(1))
+        lines = record.read_bytes().splitlines()
+    finally:
+        process.kill()
+        await process.communicate()
+    assert [json.loads(line)["uuid"] for line in lines] == [sample_event(0).uuid, sample_event(1).uuid]

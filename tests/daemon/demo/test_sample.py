@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.demo.sample import Step, steps
+
+SESSION = "2f6c1f0e-6f0b-4d43-9c5e-6a3f4f1f1d11"
+STARTED = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+CWD = "/home/dev/sample.project"
+MAIN = Path("-home-dev-sample-project", f"{SESSION}.jsonl")
+
+
+@pytest.fixture(scope="module")
+def played() -> list[Step]:
+    return list(steps(SESSION, STARTED, CWD))
+
+
+@pytest.fixture(scope="module")
+def files(played: list[Step]) -> dict[Path, list[dict[str, Any]]]:
+    """Every log file's lines in the end."""
+    found: dict[Path, list[dict[str, Any]]] = defaultdict(list)
+    for step in played:
+        if not step.replace:
+            found[step.path] += [json.loads(line) for line in step.data.splitlines()]
+    return found
+
+
+def conversation(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if "uuid" in line]
+
+
+def blocks(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line["message"]["content"][0] for line in lines if line["type"] == "assistant"]
+
+
+def moment(line: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(line["timestamp"])
+
+
+def test_the_same_arguments_give_the_same_bytes_and_another_session_other_ids(played: list[Step]) -> None:
+    assert list(steps(SESSION, STARTED, CWD)) == played
+    other = list(steps(SESSION.replace("2f6c", "2f6d"), STARTED, CWD))
+    for mark in (b'"uuid":"', b'"id":"msg_', b'"id":"toolu_', b'"promptId":"'):
+        mine, theirs = ({part[:24] for step in some for part in step.data.split(mark)[1:]} for some in (played, other))
+        assert mine
+        assert not mine & theirs
+
+
+def test_is_over_within_nine_seconds_and_looks_live(played: list[Step]) -> None:
+    now = STARTED
+    for step in played:
+        assert step.delay >= 0
+        now += timedelta(seconds=step.delay)
+        if step.replace:
+            continue
+        stamped = [json.loads(line) for line in step.data.splitlines() if b'"timestamp"' in line]
+        # A line is readable after what it tells has happened, and not long after.
+        assert all(timedelta(0) <= now - moment(line) <= timedelta(seconds=1) for line in stamped)
+    assert now - STARTED < timedelta(seconds=9)
+
+
+def test_every_step_is_whole_lines_of_its_own_place(played: list[Step]) -> None:
+    for step in played:
+        assert not step.path.is_absolute()
+        assert step.path.parts[0] == MAIN.parts[0]
+        assert step.replace == step.path.name.endswith(".meta.json")
+        assert step.replace or step.data.endswith(b"\n")
+    assert {step.path.parent for step in played} == {MAIN.parent, MAIN.with_suffix("") / "subagents"}
+
+
+def test_an_offset_of_the_clock_is_written_as_utc() -> None:
+    zone = STARTED.astimezone(datetime.strptime("+0900", "%z").tzinfo)
+    assert list(steps(SESSION, zone, CWD)) == list(steps(SESSION, STARTED, CWD))
+
+
+def test_lines_have_the_envelope_and_hang_together(files: dict[Path, list[dict[str, Any]]]) -> None:
+    for path, lines in files.items():
+        agent = None if path == MAIN else path.stem.removeprefix("agent-")
+        leaf = None
+        for line in conversation(lines):
+            assert line["parentUuid"] == leaf
+            leaf = line["uuid"]
+            assert (line["sessionId"], line["cwd"], line["version"]) == (SESSION, CWD, "2.1.329")
+            assert (line["isSidechain"], line.get("agentId")) == (agent is not None, agent)
+            assert {"userType", "entrypoint", "gitBranch", "timestamp"} <= line.keys()
+            assert (line["type"] == "user") == ("promptId" in line)
+        assert all(line["sessionId"] == SESSION for line in lines)
+    ids = [line["uuid"] for lines in files.values() for line in conversation(lines)]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_message_is_a_line_for_each_block_with_its_whole_usage(files: dict[Path, list[dict[str, Any]]]) -> None:
+    for lines in files.values():
+        messages = defaultdict(list)
+        for line in lines:
+            if line["type"] == "assistant":
+                messages[line["message"]["id"]].append(line)
+        requests = {line["id"]: moment(line) for line in lines if line["type"] == "api-request"}
+        for of_message in messages.values():
+            first = of_message[0]["message"]
+            assert [line["apiBlockIndex"] for line in of_message] == list(range(len(of_message)))
+            assert len({line["requestId"] for line in of_message}) == 1
+            for line in of_message:
+                assert len(line["message"]["content"]) == 1
+                assert line["message"]["usage"] == first["usage"]
+                assert line["message"]["stop_reason"] == first["stop_reason"] in ("tool_use", "end_turn")
+                assert line["message"]["stop_details"] is None
+                assert moment(line) > requests[line["requestRef"]]
+            calls = any(line["message"]["content"][0]["type"] == "tool_use" for line in of_message)
+            assert calls == (first["stop_reason"] == "tool_use")
+
+
+def test_the_lines_of_a_message_become_readable_together(played: list[Step]) -> None:
+    seen: set[str] = set()
+    for step in played:
+        if not step.replace:
+            lines = [json.loads(line) for line in step.data.splitlines()]
+            here = {line["message"]["id"] for line in lines if line["type"] == "assistant"}
+            assert not here & seen
+            seen |= here
+    assert len(seen) == 10
+
+
+def test_every_call_has_one_result_which_says_how_it_went(files: dict[Path, list[dict[str, Any]]]) -> None:
+    failed = []
+    for lines in files.values():
+        open_calls: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            if line["type"] == "assistant" and (block := line["message"]["content"][0])["type"] == "tool_use":
+                open_calls[block["id"]] = line
+            elif line["type"] == "user" and isinstance(line["message"]["content"], list):
+                (result,) = line["message"]["content"]
+                call = open_calls.pop(result["tool_use_id"])
+                assert line["sourceToolAssistantUUID"] == call["uuid"]
+                assert moment(line) > moment(call)
+                if result.get("is_error"):
+                    failed.append((call["message"]["content"][0]["name"], result["content"], line["toolUseResult"]))
+        assert open_calls == {}
+    ((name, content, raw),) = failed
+    assert name == "Bash"
+    assert content.startswith("Exit code 1\n")
+    assert raw == f"Error: {content}"
+
+
+def test_holds_what_a_trace_can_hold(files: dict[Path, list[dict[str, Any]]]) -> None:
+    lines = files[MAIN]
+    turn = [line["message"]["content"] for line in lines if line["type"] in ("assistant", "user")]
+    kinds = [content[0]["type"] for content in turn[1:7]]
+    assert kinds == ["thinking", "text", "tool_use", "tool_result", "tool_use", "tool_result"]
+    assert [line["message"]["content"] for line in lines if "promptSource" in line] == [
+        "tests/test_retry.py fails now and then. Find out why and mend it.",
+        "Thanks! In one sentence, for the changelog?",
+    ]
+    assert len({line["promptId"] for line in lines if line["type"] == "user"}) == 2
+    assert [line["subtype"] for line in lines if line["type"] == "system"] == [
+        "api_error",
+        "turn_duration",
+        "turn_duration",
+    ]
+    assert [line["aiTitle"] for line in lines if line["type"] == "ai-title"] == ["Mend the flaky retry test"]
+    assert lines[-1]["type"] == "cost-state"
+
+
+def test_the_overloaded_request_is_sent_again(files: dict[Path, list[dict[str, Any]]]) -> None:
+    lines = files[MAIN]
+    (at,) = [index for index, line in enumerate(lines) if line.get("subtype") == "api_error"]
+    before, error, after = lines[at - 1 : at + 2]
+    assert (error["error"]["status"], error["retryAttempt"], error["retryInMs"]) == (529, 1, 500)
+    assert (after["base"], after["tail"]) == (before["id"], [])
+    assert after["requestDigest"] == before["requestDigest"]
+    assert moment(after) - moment(error) == timedelta(milliseconds=500)
+    assert lines[at + 2]["requestRef"] == after["id"]
+
+
+def test_meta_files_link_a_subagent_and_the_one_it_started(
+    played: list[Step], files: dict[Path, list[dict[str, Any]]]
+) -> None:
+    metas: dict[Path, list[dict[str, Any]]] = defaultdict(list)
+    for step in played:
+        if step.replace:
+            metas[step.path].append(json.loads(step.data))
+        elif step.path != MAIN:
+            assert step.path.with_suffix(".meta.json") in metas, "the meta file comes first"
+    (outer_path, outer), (inner_path, inner) = metas.items()
+    assert [meta.get("finished") for meta in outer + inner] == [None, True, None, True]
+    assert (outer[0]["agentType"], outer[0]["spawnDepth"]) == ("general-purpose", 1)
+    assert (inner[0]["agentType"], inner[0]["spawnDepth"]) == ("Explore", 2)
+    outer_log = outer_path.with_name(outer_path.name.replace(".meta.json", ".jsonl"))
+    assert outer_path.name == f"agent-{inner[0]['parentAgentId']}.meta.json"
+    for meta, parent in ((outer[0], MAIN), (inner[0], outer_log)):
+        (call,) = [block for block in blocks(files[parent]) if block.get("id") == meta["toolUseId"]]
+        assert call["name"] == "Agent"
+        assert call["input"]["subagent_type"] == meta["agentType"]
+    inner_log = files[inner_path.with_name(inner_path.name.replace(".meta.json", ".jsonl"))]
+    (asked,) = [block for block in blocks(files[outer_log]) if block.get("name") == "Agent"]
+    assert conversation(inner_log)[0]["message"]["content"] == asked["input"]["prompt"]
+
+
+def test_every_request_can_be_rebuilt_from_the_rows(files: dict[Path, list[dict[str, Any]]]) -> None:
+    def digest(message: dict[str, Any]) -> str:
+        text = json.dumps(message, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    for lines in files.values():
+        derivable = set()
+        for answer in {line["message"]["id"]: None for line in lines if line["type"] == "assistant"}:
+            own = [line for line in lines if line["type"] == "assistant" and line["message"]["id"] == answer]
+            derivable.add(digest({"role": "assistant", "content": [line["message"]["content"][0] for line in own]}))
+        results: list[dict[str, Any]] = []
+        for line in lines:
+            if line["type"] == "user" and isinstance(line["message"]["content"], str):
+                text = {"type": "text", "text": line["message"]["content"]}
+                derivable.add(digest({"role": "user", "content": [text]}))
+            elif line["type"] == "user":
+                results += line["message"]["content"]
+            elif line["type"] == "api-request":
+                derivable.add(digest({"role": "user", "content": results}))
+                results = []
+        whole: dict[str, list[str]] = {}
+        for request in (line for line in lines if line["type"] == "api-request"):
+            known = whole[request["base"]][: request["keep"]] if "base" in request else []
+            assert len(known) == request["keep"]
+            whole[request["id"]] = [*known, *request["tail"]]
+            assert set(request["tail"]) <= derivable
+        shapes = {line["shapeHash"] for line in lines if line["type"] == "api-request-shape"}
+        assert {line["shapeHash"] for line in lines if line["type"] == "api-request"} == shapes
+
+
+def test_the_clients_own_totals_are_the_sum_of_the_messages(files: dict[Path, list[dict[str, Any]]]) -> None:
+    usages = {
+        line["message"]["id"]: line["message"]
+        for lines in files.values()
+        for line in lines
+        if line["type"] == "assistant"
+    }
+    total = files[MAIN][-1]
+    for model, spent in total["modelUsage"].items():
+        own = [message["usage"] for message in usages.values() if message["model"] == model]
+        assert spent["inputTokens"] == sum(usage["input_tokens"] for usage in own)
+        assert spent["outputTokens"] == sum(usage["output_tokens"] for usage in own)
+        assert spent["cacheReadInputTokens"] == sum(usage["cache_read_input_tokens"] for usage in own)
+        assert spent["cacheCreationInputTokens"] == sum(usage["cache_creation_input_tokens"] for usage in own)
+        assert spent["costUSD"] > 0
+    assert set(total["modelUsage"]) == {message["model"] for message in usages.values()}
+    assert total["totalAPIDuration"] - total["totalAPIDurationWithoutRetries"] == 180
+    assert total["totalCostUSD"] == pytest.approx(sum(spent["costUSD"] for spent in total["modelUsage"].values()))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon.executing.properties_file import LIMIT_BYTES, PropertiesFile, PropertiesFileError
+
+
+def test_nobody_else_can_look_into_its_folder_and_nothing_is_left_of_it() -> None:
+    with PropertiesFile() as file:
+        folder = file.path.parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        file.path.write_text("{}")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_without_a_word_there_are_no_properties(text: str | None) -> None:
+    with PropertiesFile() as file:
+        if text is not None:
+            file.path.write_text(text)
+        assert file.read() == ({}, frozenset())
+
+
+def test_an_object_is_taken_without_what_is_the_daemons() -> None:
+    with PropertiesFile() as file:
+        file.path.write_text('\ufeff{"verdict": "approve", "files": ["a"], "$ai_model": "x", "distinct_id": "y"}')
+        properties, refused = file.read()
+    assert properties == {"verdict": "approve", "files": ["a"]}
+    assert refused == {"$ai_model", "distinct_id"}
+
+
+def test_it_may_be_as_large_as_it_may_be_and_no_larger() -> None:
+    with PropertiesFile() as file:
+        file.path.write_text('{"a": "' + "x" * (LIMIT_BYTES - 9) + '"}')
+        assert file.path.stat().st_size == LIMIT_BYTES
+        assert set(file.read()[0]) == {"a"}
+        file.path.write_text('{"a": "' + "x" * (LIMIT_BYTES - 8) + '"}')
+        with pytest.raises(PropertiesFileError, match="larger"):
+            file.read()
+
+
+@pytest.mark.parametrize("data", [b"[]", b"{", b"1", b'{"a": NaN}', b'{"a": "\xff"}', b'{"a":' * 5000, b'{"a": 1e999}'])
+def test_what_is_no_object_does_not_count(data: bytes) -> None:
+    with PropertiesFile() as file:
+        file.path.write_bytes(data)
+        with pytest.raises(PropertiesFileError) as caught:
+            file.read()
+        assert "\n" not in str(caught.value)
+
+
+def test_no_link_is_followed_also_not_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "properties.json").write_text('{"a": 1}')
+    with PropertiesFile() as file:
+        file.path.symlink_to(tmp_path / "properties.json")
+        with pytest.raises(PropertiesFileError):
+            file.read()
+        folder = file.path.parent
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(tmp_path)
+        with pytest.raises(PropertiesFileError):
+            file.read()
+        folder.unlink()
+    assert (tmp_path / "properties.json").exists()
+
+
+def test_a_pipe_in_its_place_keeps_nobody_waiting() -> None:
+    with PropertiesFile() as file:
+        os.mkfifo(file.path)
+        with pytest.raises(PropertiesFileError, match="regular"):
+            file.read()

@@ -1,0 +1,311 @@
+"""Which logs there are, which session each belongs to, and which session came first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.following.catalog import Catalog
+from daemon.following.log_tree import project_files
+from daemon.following.opening import Opening, by_first_line, opening
+from daemon.following.session_files import Unit
+from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.rig import log_files
+
+ORIGINAL = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+FORK = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+"""Its name comes first in the alphabet, so that names alone would put it before its original."""
+
+
+def with_agent(version: str = "2.1.329", session: str = ORIGINAL) -> LogBuilder:
+    log = LogBuilder(session, version=version)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", id="a1")
+    agent.answer(text("One."))
+    log.agent_result("toolu_task", agent, "One.")
+    return log
+
+
+def catalog_of(projects: Path) -> Catalog:
+    catalog = Catalog()
+    for path, _ in log_files(projects):
+        catalog.add(path)
+    return catalog
+
+
+def found(projects: Path) -> list[str]:
+    return sorted(str(Path(path).relative_to(projects)) for path, _ in log_files(projects))
+
+
+# ---------------------------------------------------------------------- units
+
+
+def test_a_session_is_its_main_log_its_agents_logs_and_their_meta_files(tmp_path: Path) -> None:
+    log = with_agent()
+    log.write(tmp_path)
+    (unit,) = catalog_of(tmp_path).units.values()
+    folder = tmp_path / Path(log.path).parent
+    main, agent, meta = (str(tmp_path / name) for name in (log.path, log.agent_path("a1"), log.meta_path("a1")))
+    assert unit == Unit(
+        name=f"{folder.name}/{ORIGINAL}",
+        folder=str(folder),
+        main=main,
+        agents={agent: "a1"},
+        metas={"a1": meta},
+    )
+    assert unit.session == ORIGINAL
+    assert unit.paths == [main, agent]
+
+
+def test_the_order_in_which_its_files_are_found_does_not_matter(tmp_path: Path) -> None:
+    with_agent().write(tmp_path)
+    forth, back = Catalog(), Catalog()
+    paths = [path for path, _ in log_files(tmp_path)]
+    for path in paths:
+        forth.add(path)
+    for path in reversed(paths):
+        back.add(path)
+    assert forth.units == back.units
+
+
+def test_an_old_agents_log_beside_the_sessions_belongs_to_the_session_it_names(tmp_path: Path) -> None:
+    log = with_agent("2.0.76")
+    log.write(tmp_path)
+    assert Path(log.agent_path("a1")).parent == Path(log.path).parent
+    (unit,) = catalog_of(tmp_path).units.values()
+    assert unit.session == ORIGINAL
+    assert list(unit.agents) == [str(tmp_path / log.agent_path("a1"))]
+
+
+def test_an_old_agents_log_that_names_no_session_yet_is_taken_when_it_does(tmp_path: Path) -> None:
+    log = with_agent("2.0.76")
+    data = log.files()[log.agent_path("a1")]
+    path = tmp_path / log.agent_path("a1")
+    path.parent.mkdir(parents=True)
+    catalog = Catalog()
+    for written in (b"", data[:40], b'{"type":"summary"}\n'):
+        path.write_bytes(written)
+        assert catalog.add(str(path)) is None
+    path.write_bytes(b'{"type":"summary"}\n' + data)
+    unit = catalog.add(str(path))
+    assert unit is not None
+    assert (unit.session, unit.main) == (ORIGINAL, None)
+
+
+@pytest.mark.parametrize("name", ["p/notes.txt", "p/.jsonl", "p/agent-.jsonl", "p/s/subagents/agent-1.txt"])
+def test_what_is_no_log_belongs_to_none(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, {name: b"{}\n"})
+    assert Catalog().add(str(tmp_path / name)) is None
+
+
+def test_a_session_lasts_as_long_as_one_of_its_logs(tmp_path: Path) -> None:
+    log = with_agent()
+    log.write(tmp_path)
+    catalog = catalog_of(tmp_path)
+    (unit,) = catalog.units.values()
+    main, agent = unit.paths
+    assert catalog.has_main(unit.folder, ORIGINAL)
+    assert catalog.remove(main) is unit
+    assert not catalog.has_main(unit.folder, ORIGINAL)
+    assert unit.paths == [agent]
+    assert catalog.remove(agent) is unit
+    assert catalog.units == {}
+    assert catalog.remove(agent) is None
+    again = catalog.add(main)
+    assert again is not None
+    assert again is not unit
+
+
+def test_a_meta_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    log = with_agent()
+    log.write(tmp_path)
+    catalog = catalog_of(tmp_path)
+    (unit,) = catalog.units.values()
+    assert catalog.remove(str(tmp_path / log.meta_path("a1"))) is unit
+    assert unit.metas == {}
+    assert len(unit.paths) == 2
+
+
+def test_a_session_of_the_same_name_in_another_project_is_another(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": b"{}\n", f"q/{ORIGINAL}.jsonl": b"{}\n"})
+    catalog = catalog_of(tmp_path)
+    assert sorted(catalog.units) == [f"p/{ORIGINAL}", f"q/{ORIGINAL}"]
+    assert catalog.has_main(str(tmp_path / "p"), ORIGINAL)
+    assert not catalog.has_main(str(tmp_path / "r"), ORIGINAL)
+
+
+# ---------------------------------------------------------------------- which came first
+
+
+def ordered(projects: Path) -> list[str]:
+    return [unit.session for unit in by_first_line(catalog_of(projects).units.values())]
+
+
+@pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.25", "2.1.72", "2.1.329"])
+@pytest.mark.parametrize("branch", [False, True])
+def test_an_original_comes_before_its_forks(tmp_path: Path, version: str, *, branch: bool) -> None:
+    log = LogBuilder(ORIGINAL, version=version)
+    log.prompt("Count the trees")
+    log.answer(text("One."))
+    fork = log.fork(FORK, branch=branch)
+    fork.prompt("Again")
+    fork.answer(text("Still one."))
+    log.write(tmp_path)
+    fork.write(tmp_path)
+    assert ordered(tmp_path) == [ORIGINAL, FORK]
+
+
+def lines(*values: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+EARLY, LATE = "2026-03-02T09:00:00.000Z", "2026-03-02T10:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(
+            [{"timestamp": EARLY, "sessionId": ORIGINAL}],
+            [{"timestamp": LATE, "sessionId": FORK}, {"timestamp": EARLY, "sessionId": FORK}],
+            id="the first time in the file counts, not the smallest",
+        ),
+        pytest.param(
+            [{"type": "summary"}, {"timestamp": EARLY, "sessionId": ORIGINAL}],
+            [{"timestamp": LATE, "sessionId": FORK}],
+            id="lines without a time are passed over",
+        ),
+        pytest.param(
+            [{"timestamp": EARLY, "sessionId": ORIGINAL}],
+            [{"timestamp": EARLY, "sessionId": FORK, "requestSessionId": ORIGINAL}],
+            id="at the same time, the one without a mark",
+        ),
+        pytest.param(
+            [{"timestamp": EARLY, "sessionId": ORIGINAL}],
+            [{"timestamp": EARLY, "sessionId": FORK}, {"timestamp": EARLY, "forkedFrom": {"sessionId": ORIGINAL}}],
+            id="whichever line has the mark",
+        ),
+        pytest.param(
+            [{"timestamp": EARLY, "sessionId": ORIGINAL}],
+            [{"timestamp": EARLY, "sessionId": ORIGINAL}, {"timestamp": LATE, "sessionId": FORK}],
+            id="without marks, the one that begins with lines of its own",
+        ),
+        pytest.param(
+            [{"timestamp": EARLY, "sessionId": ORIGINAL}],
+            [{"type": "summary"}],
+            id="one without any time comes last",
+        ),
+    ],
+)
+def test_the_session_that_began_first_comes_first(
+    tmp_path: Path, first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
+) -> None:
+    write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": lines(*first), f"p/{FORK}.jsonl": lines(*second)})
+    assert ordered(tmp_path) == [ORIGINAL, FORK]
+
+
+def test_a_session_of_which_only_an_agent_is_left_is_put_by_that(tmp_path: Path) -> None:
+    agent = lines({"timestamp": LATE, "sessionId": FORK})
+    write_files(
+        tmp_path,
+        {
+            f"p/{FORK}/subagents/agent-a1.jsonl": agent,
+            f"p/{ORIGINAL}.jsonl": lines({"timestamp": EARLY, "sessionId": ORIGINAL}),
+        },
+    )
+    assert ordered(tmp_path) == [ORIGINAL, FORK]
+
+
+def test_a_session_whose_log_vanished_does_no_harm(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": lines({"timestamp": EARLY}), f"p/{FORK}.jsonl": lines({})})
+    units = list(catalog_of(tmp_path).units.values())
+    (tmp_path / f"p/{FORK}.jsonl").unlink()
+    assert [unit.session for unit in by_first_line(units)] == [ORIGINAL, FORK]
+
+
+# ---------------------------------------------------------------------- files and links
+
+
+def test_logs_stand_beside_each_other_or_in_a_sessions_own_folder_and_nowhere_else(tmp_path: Path) -> None:
+    logs = [
+        "p/s.jsonl",
+        "p/agent-a.jsonl",
+        "p/s/subagents/agent-b.jsonl",
+        "p/s/subagents/agent-b.meta.json",
+        "q/t.jsonl",
+    ]
+    others = [
+        "top.jsonl",
+        "p/notes.txt",
+        "p/memory/notes.jsonl",
+        "p/s/note.jsonl",
+        "p/s/tool-results/out.txt",
+        "p/s/subagents/deeper/agent-c.jsonl",
+    ]
+    write_files(tmp_path, dict.fromkeys([*logs, *others], b"{}\n"))
+    assert found(tmp_path) == sorted(logs)
+    assert sorted(path for path, _ in project_files(str(tmp_path / "p"))) == sorted(
+        str(tmp_path / name) for name in logs if name.startswith("p/")
+    )
+
+
+def test_a_project_that_is_a_link_is_followed_once_and_by_its_real_path(tmp_path: Path) -> None:
+    projects, elsewhere = tmp_path / "projects", tmp_path / "elsewhere"
+    write_files(projects, {"p/s.jsonl": b"{}\n"})
+    write_files(elsewhere, {"t.jsonl": b"{}\n"})
+    (projects / "link").symlink_to(elsewhere)
+    (projects / "same").symlink_to(elsewhere)
+    (projects / "own").symlink_to(projects / "p")
+    (projects / "dangling").symlink_to(tmp_path / "nowhere")
+    assert sorted(path for path, _ in log_files(projects)) == [str(elsewhere / "t.jsonl"), str(projects / "p/s.jsonl")]
+
+
+def test_links_deeper_down_are_not_followed(tmp_path: Path) -> None:
+    projects, elsewhere = tmp_path / "projects", tmp_path / "elsewhere"
+    write_files(projects, {"p/s.jsonl": b"{}\n"})
+    write_files(elsewhere, {"secret.jsonl": b"{}\n", "subagents/agent-a.jsonl": b"{}\n"})
+    (projects / "p/link.jsonl").symlink_to(elsewhere / "secret.jsonl")
+    (projects / "p/t").symlink_to(elsewhere)
+    assert found(projects) == ["p/s.jsonl"]
+
+
+def test_a_folder_that_is_named_like_a_log_is_none(tmp_path: Path) -> None:
+    (tmp_path / "p/folder.jsonl").mkdir(parents=True)
+    assert found(tmp_path) == []
+
+
+def test_a_root_that_is_missing_holds_nothing(tmp_path: Path) -> None:
+    assert list(log_files(tmp_path / "missing")) == []
+
+
+# ---------------------------------------------------------------------- how a session began
+
+
+def test_how_a_session_began_is_in_its_first_lines(tmp_path: Path) -> None:
+    log = LogBuilder(start="2026-01-02T03:04:05.678Z", cwd="/home/ada/orchard")
+    log.prompt("one")
+    log.write(tmp_path)
+    catalog = Catalog()
+    unit = catalog.add(str(tmp_path / log.path))
+    assert unit is not None
+    began = opening(unit)
+    assert (began.session, began.cwd) == (log.session, "/home/ada/orchard")
+    first = json.loads(log.files()[log.path].splitlines()[0])
+    assert began.at == int(datetime.fromisoformat(first["timestamp"]).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"no line", b"[[[\n", b'{"type":"summary"}\n'])
+def test_a_log_that_does_not_say_it_yet_leaves_it_open(tmp_path: Path, content: bytes) -> None:
+    log = LogBuilder()
+    path = tmp_path / log.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    unit = Catalog().add(str(path))
+    assert unit is not None
+    assert opening(unit) == Opening(session=log.session)

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.following.live_sessions import LiveSessions
+
+LONG_AGO_MS = 1_600_000_000_000
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives until it is ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child
+        child.kill()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    return folder
+
+
+def record(registry: Path, pid: int, session: str, **fields: object) -> Path:
+    path = registry / f"{pid}.json"
+    values = {"pid": pid, "sessionId": session, "startedAt": time.time() * 1000, "status": "idle", **fields}
+    path.write_text(json.dumps(values))
+    return path
+
+
+def ticks_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def test_without_a_registry_nobody_is_known_to_run(tmp_path: Path) -> None:
+    sessions = LiveSessions([tmp_path, tmp_path / "absent"])
+
+    assert not sessions.has_registry
+    assert sessions.running() == frozenset()
+
+
+def test_an_empty_registry_is_one(tmp_path: Path, registry: Path) -> None:
+    sessions = LiveSessions([tmp_path / "absent", tmp_path])
+
+    assert registry.is_dir()
+    assert sessions.has_registry
+    assert sessions.running() == frozenset()
+
+
+def test_a_session_runs_while_its_process_lives(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
+) -> None:
+    record(registry, process.pid, "one")
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+
+    process.kill()
+    process.wait()
+
+    assert sessions.running() == frozenset()
+
+
+@needs_proc
+def test_a_process_nobody_waited_for_is_dead(tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]) -> None:
+    record(registry, process.pid, "one")
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    assert LiveSessions([tmp_path]).running() == frozenset()
+
+
+def test_a_session_ends_when_its_file_goes(tmp_path: Path, registry: Path) -> None:
+    path = record(registry, os.getpid(), "one")
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+
+    path.unlink()
+
+    assert sessions.running() == frozenset()
+
+
+def test_a_process_that_begins_another_session_is_followed(tmp_path: Path, registry: Path) -> None:
+    record(registry, os.getpid(), "one")
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+
+    record(registry, os.getpid(), "another")
+
+    assert sessions.running() == {"another"}
+
+
+def test_a_file_is_read_again_only_when_it_changed(tmp_path: Path, registry: Path) -> None:
+    path = record(registry, os.getpid(), "one")
+    before = path.stat()
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+
+    # The same file, size and time: nothing says that it changed.
+    path.write_text(path.read_text().replace("one", "two"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sessions.running() == {"one"}
+
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert sessions.running() == {"two"}
+
+
+def test_a_half_written_file_says_what_it_said_before(tmp_path: Path, registry: Path) -> None:
+    path = record(registry, os.getpid(), "one")
+    whole = path.read_text()
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+
+    for half in ("", whole[:20], whole[:-1]):
+        path.write_text(half)
+        assert sessions.running() == {"one"}
+    path.write_text(whole.replace("one", "other"))
+
+    assert sessions.running() == {"other"}
+
+
+def test_several_registries_are_one(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    for name, pid in (("work", os.getpid()), ("home", process.pid)):
+        (tmp_path / name / "sessions").mkdir(parents=True)
+        record(tmp_path / name / "sessions", pid, name)
+
+    assert LiveSessions([tmp_path / "work", tmp_path / "home"]).running() == {"work", "home"}
+
+
+def test_foreign_and_odd_files_name_nobody(tmp_path: Path, registry: Path) -> None:
+    pid = os.getpid()
+    (registry / "notes.txt").write_text(json.dumps({"pid": pid, "sessionId": "not of the registry"}))
+    (registry / "list.json").write_text("[1, 2]")
+    (registry / "bytes.json").write_bytes(b"\xff\x00")
+    (registry / "deep.json").write_text("[" * 60_000)
+    (registry / "large.json").write_text(json.dumps({"pid": pid, "sessionId": "large", "x": " " * 70_000}))
+    (registry / "number.json").write_text(json.dumps({"pid": pid, "sessionId": 5}))
+    (registry / "nobody.json").write_text(json.dumps({"sessionId": "no pid"}))
+    (registry / "zero.json").write_text(json.dumps({"pid": 0, "sessionId": "everybody"}))
+    (registry / "minus.json").write_text(json.dumps({"pid": -1, "sessionId": "everybody"}))
+    (registry / "huge.json").write_text(json.dumps({"pid": 2**70, "sessionId": "huge"}))
+    (registry / "folder.json").mkdir()
+    (registry / "dangling.json").symlink_to(registry / "nowhere")
+    os.mkfifo(registry / "pipe.json")
+
+    assert LiveSessions([tmp_path]).running() == frozenset()
+
+
+def test_a_file_in_the_registrys_place_is_none(tmp_path: Path) -> None:
+    (tmp_path / "sessions").touch()
+    sessions = LiveSessions([tmp_path])
+
+    assert not sessions.has_registry
+    assert sessions.running() == frozenset()
+
+
+@pytest.mark.parametrize("pid", [None, "12", True, 1.5])
+def test_the_files_name_stands_in_for_a_pid_it_does_not_say(tmp_path: Path, registry: Path, pid: object) -> None:
+    (registry / f"{os.getpid()}.json").write_text(json.dumps({"pid": pid, "sessionId": "one"}))
+
+    assert LiveSessions([tmp_path]).running() == {"one"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"startedAt": "soon"},
+        {"startedAt": None, "procStart": None},
+        {"startedAt": True},
+        {"startedAt": None, "procStart": "in an unknown form"},
+        {"startedAt": None, "procStart": {"ticks": 5}},
+    ],
+)
+def test_a_start_that_cannot_be_read_counts_as_running(
+    tmp_path: Path, registry: Path, fields: dict[str, object]
+) -> None:
+    record(registry, os.getpid(), "one", **fields)
+
+    assert LiveSessions([tmp_path]).running() == {"one"}
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"startedAt": LONG_AGO_MS},
+        {"procStart": "Sun Sep 13 12:26:40 2020"},
+        {"startedAt": LONG_AGO_MS, "procStart": "12345678901"},
+    ],
+)
+def test_a_process_younger_than_its_record_is_another(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes], fields: dict[str, object]
+) -> None:
+    record(registry, process.pid, "of a dead process", **fields)
+
+    assert LiveSessions([tmp_path]).running() == frozenset()
+
+
+@needs_proc
+def test_a_process_as_old_as_its_record_is_the_one(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
+) -> None:
+    began = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime())
+    sessions = LiveSessions([tmp_path])
+
+    record(registry, process.pid, "by date", procStart=began, startedAt=LONG_AGO_MS)
+    assert sessions.running() == {"by date"}
+    record(registry, process.pid, "by ticks", procStart=str(ticks_of(process.pid)), startedAt=LONG_AGO_MS)
+    assert sessions.running() == {"by ticks"}
+    record(registry, process.pid, "by number of ticks", procStart=ticks_of(process.pid), startedAt=LONG_AGO_MS)
+    assert sessions.running() == {"by number of ticks"}
+
+
+@needs_proc
+def test_a_client_is_believed_whatever_the_clock_says(tmp_path: Path, registry: Path) -> None:
+    """The clock may step, as after a suspended virtual machine; the name of a process does not."""
+    program = tmp_path / "claude (dev) x"
+    program.symlink_to("/bin/cat")
+    with subprocess.Popen([str(program)], stdin=subprocess.PIPE) as child:
+        record(registry, child.pid, "one", startedAt=LONG_AGO_MS)
+
+        assert LiveSessions([tmp_path]).running() == {"one"}
+        child.kill()

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from daemon.installing.service_environment import (
+    EnvironmentFileError,
+    find_missing,
+    read_environment,
+    write_environment,
+)
+
+KEY = "phc_a_key_that_no_output_shows"
+
+
+def missing(folder: Path, shell: dict[str, str], service: dict[str, str] | None = None) -> list[str]:
+    found = find_missing(shell, service or {}, config_file=folder / "config.toml", home=folder)
+    return [each.variable for each in found]
+
+
+def test_what_only_the_shell_has_is_missing(tmp_path: Path) -> None:
+    shell = {
+        "POSTHOG_API_KEY": KEY,
+        "POSTHOG_HOST": "https://eu.i.posthog.com",
+        "HTTPS_PROXY": "http://proxy",
+        "X": "y",
+    }
+    assert missing(tmp_path, shell) == ["POSTHOG_API_KEY", "POSTHOG_HOST", "HTTPS_PROXY"]
+    assert missing(tmp_path, shell, shell) == []
+
+
+def test_what_a_file_says_too_is_not(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('host = "eu.posthog.com"\n')
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude" / "settings.json").write_text('{"env": {"POSTHOG_LLMA_CC_ENABLED": "1"}}')
+    shell = {
+        "POSTHOG_HOST": "https://eu.i.posthog.com/",
+        "POSTHOG_LLMA_CC_ENABLED": "true",
+        "POSTHOG_LLMA_CONTENT": "full",
+        "POSTHOG_AI_PURPOSE": "review",
+    }
+    assert missing(tmp_path, shell) == ["POSTHOG_AI_PURPOSE"]
+
+
+def test_what_differs_is_missing_and_what_is_blank_is_not(tmp_path: Path) -> None:
+    assert missing(tmp_path, {"POSTHOG_LLMA_CONTENT": "metadata"}, {"POSTHOG_LLMA_CONTENT": "full"}) == [
+        "POSTHOG_LLMA_CONTENT"
+    ]
+    assert missing(tmp_path, {"POSTHOG_LLMA_CONTENT": " ", "HTTPS_PROXY": ""}) == []
+
+
+def test_where_the_service_could_not_read_its_settings_all_that_differs_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('host = "https://posthog.example.com"\n')
+    shell = {"POSTHOG_LLMA_ALLOW_CUSTOM_HOST": "true", "POSTHOG_LLMA_CONTENT": "full"}
+    assert missing(tmp_path, shell) == ["POSTHOG_LLMA_ALLOW_CUSTOM_HOST", "POSTHOG_LLMA_CONTENT"]
+
+
+def test_variables_are_written_for_the_users_eyes_only_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "service.env"
+    assert read_environment(path) == {}
+    values = {"HTTPS_PROXY": 'http://u:p$a"ss\\@proxy:3128', "NO_PROXY": "a, b#c"}
+    assert list(write_environment(path, values.items())) == ["HTTPS_PROXY", "NO_PROXY"]
+    assert read_environment(path) == values
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(write_environment(path, [("NO_PROXY", "c"), ("HTTPS_PROXY", values["HTTPS_PROXY"])])) == ["NO_PROXY"]
+    assert read_environment(path) == values | {"NO_PROXY": "c"}
+
+
+def test_what_a_user_wrote_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "service.env"
+    path.write_text('# mine\n; too\n\nHTTPS_PROXY=http://proxy:1\nNO_PROXY="a b"\n')
+    assert read_environment(path) == {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "a b"}
+
+
+@pytest.mark.parametrize("text", ["nonsense", "A-B=1", "A='1", "=1"])
+def test_a_line_that_is_none_is_named_without_its_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "service.env"
+    path.write_text(f"A=1\n{text}\n")
+    with pytest.raises(EnvironmentFileError, match="line 2") as caught:
+        read_environment(path)
+    assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["it's", "two\nlines"])
+def test_a_value_that_cannot_be_quoted_is_not_written(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "service.env"
+    with pytest.raises(EnvironmentFileError, match="HTTPS_PROXY"):
+        write_environment(path, [("HTTPS_PROXY", value)])
+    assert not path.exists()

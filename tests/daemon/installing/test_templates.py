@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from daemon.installing import templates
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", [templates.UNIT, templates.AGENT])
+def test_a_checkout_has_them_on_top(name: str) -> None:
+    assert templates.find(name) == ROOT / name
+
+
+def test_one_that_is_nowhere_is_an_error() -> None:
+    with pytest.raises(templates.TemplateError, match="install the package again"):
+        templates.find("systemd/other.service")
+
+
+def test_a_place_without_a_value_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        templates.fill(templates.UNIT, {})
+
+
+def run(*command: str | Path, cwd: Path, home: Path) -> str:
+    ended = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_wheel_has_them_within_and_an_installed_program_finds_them_and_itself(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    pytest.importorskip("pip")
+    home = tmp_path / "home"
+    home.mkdir()
+    build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+    run(sys.executable, "-c", build, tmp_path, cwd=ROOT, home=home)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    for name in (templates.UNIT, templates.AGENT):
+        assert f"daemon/service_files/{name}" in names
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"daemon", "llma_core"}
+
+    venv = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path, home=home)
+    python = venv / "bin" / "python"
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
+    run(*pip, wheel, cwd=tmp_path, home=home)
+    # The dependencies are those of this environment: nothing is fetched.
+    [packages] = venv.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    program = venv / "bin" / "posthog-llma-daemon"
+    printed = run(program, "install", "--print", cwd=tmp_path, home=home)
+    if sys.platform == "linux":
+        assert f'ExecStart="{program}" run\n' in printed
+    else:
+        assert f"<string>{program}</string>" in printed
+    assert "service_files" in run(
+        python, "-c", "from daemon.installing import templates as t; print(t.find(t.UNIT))", cwd=tmp_path, home=home
+    )

@@ -1,0 +1,167 @@
+"""What is seen from aside is what would be delivered, whatever happens to the logs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from daemon.following.opening import Opening
+from daemon.reading import follower as module
+from daemon.reading.follower import Follower, Seen
+from daemon.reading.preview import find_logs, preview
+from llma_core.events import EventView, PromptView
+from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.processes import now, session_id
+from tests.support.rig import routing_for
+
+START = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+
+
+@contextmanager
+def following(root: Path, *, since: float = START, timeout: float = 3600.0, name: str = "") -> Iterator[Follower]:
+    def wanted(began: Opening) -> bool:
+        return began.session.startswith(name)
+
+    config, routing = [root / "config"], routing_for(root)
+    with Follower(config, routing, since=since, session_timeout=timeout, wanted=wanted) as follower:
+        yield follower
+
+
+def seen(follower: Follower, number: int, limit: float = 15.0) -> list[Seen]:
+    """Look until *number* things are seen, and once more."""
+    deadline = time.monotonic() + limit
+    found: list[Seen] = list(follower.advance())
+    while len(found) < number:
+        assert time.monotonic() < deadline, [each.what for each in found]
+        follower.wait()
+        found += follower.advance()
+    return found + list(follower.advance())
+
+
+def uuids(found: list[Seen]) -> set[str]:
+    return {each.what.uuid for each in found if isinstance(each.what, EventView)}
+
+
+def two_turns(name: str = "one", *, start: str | None = None) -> LogBuilder:
+    log = LogBuilder(session_id(name), start=start or now())
+    log.prompt("Count the trees")
+    log.answer(tool_use("Bash", {"command": "ls"}, id=f"toolu_{name}"), id=f"msg_01{name}a")
+    log.tool_result(f"toolu_{name}", "oak")
+    log.answer(text("One."), id=f"msg_01{name}b")
+    log.prompt("Thanks")
+    log.answer(text("Gladly."), id=f"msg_01{name}c")
+    return log
+
+
+def written(root: Path, log: LogBuilder, *, age: float = 60.0) -> Path:
+    projects = root / "config" / "projects"
+    write_files(projects, log.files())
+    at = time.time() - age
+    for name in log.files():
+        os.utime(projects / name, (at, at))
+    return projects
+
+
+def test_the_same_events_are_seen_that_would_be_sent(tmp_path: Path) -> None:
+    projects = written(tmp_path, two_turns(), age=7200)
+    expected = {event.uuid for event in preview(find_logs([projects]), routing_for(tmp_path))}
+    with following(tmp_path) as follower:
+        found = seen(follower, 7)
+    assert uuids(found) == expected
+    assert [each.words for each in found if isinstance(each.what, PromptView)] == ["Count the trees", "Thanks"]
+    assert len(found) == len(expected) + 2
+
+
+def test_a_copy_is_seen_once(tmp_path: Path) -> None:
+    log = two_turns()
+    written(tmp_path, log)
+    fork = log.fork(session_id("fork"))
+    fork.prompt("And now?")
+    written(tmp_path, fork)
+    with following(tmp_path) as follower:
+        found = seen(follower, 7)
+    assert len(found) == 7
+    assert [each.words for each in found].count("And now?") == 1
+
+
+def test_what_lies_there_is_final_at_once_and_what_just_came_is_not(tmp_path: Path) -> None:
+    written(tmp_path, two_turns("old"), age=600)
+    with following(tmp_path, name=session_id("old")) as follower:
+        assert len(list(follower.advance())) == 6
+    written(tmp_path, two_turns("new"), age=0)
+    with following(tmp_path, name=session_id("new")) as follower:
+        assert len(list(follower.advance())) < 6
+        assert len(seen(follower, 1)) == 1
+
+
+def test_what_grows_is_seen_and_older_things_are_not(tmp_path: Path) -> None:
+    log = two_turns(start="2026-01-01T00:00:00.000Z")
+    projects = written(tmp_path, log)
+    with following(tmp_path, since=time.time()) as follower:
+        assert list(follower.advance()) == []
+        before = log.files()[log.path]
+        log.wait((datetime.now(UTC) - datetime.fromisoformat("2026-01-01T00:00:00.000Z")).total_seconds())
+        log.prompt("What now?")
+        with (projects / log.path).open("ab") as file:
+            file.write(log.files()[log.path][len(before) :])
+        assert [each.words for each in seen(follower, 1)] == ["What now?"]
+
+
+def test_a_session_that_is_over_ends_and_may_go_on(tmp_path: Path) -> None:
+    log = two_turns()
+    projects = written(tmp_path, log)
+    with following(tmp_path, timeout=30.0) as follower:
+        found = seen(follower, 7)
+        assert [each.what.kind for each in found if isinstance(each.what, EventView)][-1] == "trace"
+        log.prompt("One more")
+        write_files(projects, log.files())
+        assert [each.words for each in seen(follower, 1)] == ["One more"]
+
+
+def test_a_log_that_is_gone_is_let_go(tmp_path: Path) -> None:
+    log = two_turns()
+    projects = written(tmp_path, log)
+    with following(tmp_path) as follower:
+        assert follower.sessions == 1
+        list(follower.advance())
+        (projects / log.path).unlink()
+        deadline = time.monotonic() + 15
+        while follower.sessions:
+            assert time.monotonic() < deadline
+            follower.wait()
+            list(follower.advance())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_log_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    log = two_turns()
+    projects = written(tmp_path, log)
+    (projects / log.path).chmod(0)
+    with following(tmp_path) as follower:
+        assert list(follower.advance()) == []
+    (projects / log.path).chmod(0o600)
+
+
+def test_without_a_hint_the_sweep_finds_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOT_SWEEP_SECONDS", 0.2)
+    with following(tmp_path) as follower:
+        follower._watcher.stop()
+        follower._watcher.ensure()
+        written(tmp_path, two_turns())
+        assert len(seen(follower, 6)) == 6
+
+
+def test_an_idle_one_sleeps(tmp_path: Path) -> None:
+    written(tmp_path, two_turns())
+    with following(tmp_path) as follower:
+        seen(follower, 6)
+        before = time.process_time(), time.monotonic()
+        follower.wait()
+        assert time.monotonic() - before[1] > 3
+        assert time.process_time() - before[0] < 0.5

@@ -1,0 +1,150 @@
+"""An offset never passes a line on which something rests that is not settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.reading.ledger import Ledger
+from llma_core.spans import Rest
+
+FILE = "a.jsonl"
+
+
+def ends(*offsets: int) -> list[tuple[int, bytes]]:
+    return [(offset, b"before %d" % offset) for offset in offsets]
+
+
+def rest(start: int, end: int, file: str = FILE) -> Rest:
+    return Rest(file=file, start=start, end=end)
+
+
+def opened(offsets: Iterable[int], committed: int = 0) -> Ledger:
+    ledger = Ledger()
+    ledger.open(FILE, committed, b"tail")
+    ledger.read(FILE, ends(*offsets))
+    return ledger
+
+
+def test_lines_that_nothing_rests_on_are_settled_when_they_are_read() -> None:
+    ledger = opened([10, 20, 30])
+    assert ledger.offset(FILE) == (30, b"before 30")
+    assert ledger.committed(FILE) == 30
+
+
+def test_before_anything_is_read_the_offset_is_what_it_was() -> None:
+    assert opened([], committed=40).offset(FILE) == (40, b"tail")
+
+
+def test_lines_before_the_committed_offset_count_for_nothing() -> None:
+    ledger = opened([10, 20, 30], committed=20)
+    assert ledger.committed(FILE) == 20
+    assert ledger.offset(FILE) == (30, b"before 30")
+
+
+def test_an_open_event_holds_its_first_line_and_all_behind_it() -> None:
+    ledger = opened([10, 20, 30, 40])
+    ledger.register("gen|1", rest(10, 30))
+    assert ledger.offset(FILE) == (10, b"before 10")
+    assert ledger.waiting == 1
+    assert ledger.settle("gen|1") == FILE
+    assert ledger.offset(FILE) == (40, b"before 40")
+    assert ledger.waiting == 0
+
+
+def test_a_later_event_that_is_settled_first_carries_nothing_over_an_earlier_one() -> None:
+    ledger = opened([10, 20, 30])
+    ledger.register("gen|1", rest(0, 10))
+    ledger.register("gen|2", rest(10, 20))
+    ledger.settle("gen|2")
+    assert ledger.offset(FILE)[0] == 0
+    ledger.settle("gen|1")
+    assert ledger.offset(FILE)[0] == 30
+
+
+def test_what_the_accumulator_holds_is_held_until_it_lets_go() -> None:
+    ledger = opened([10, 20, 30])
+    ledger.hold(FILE, 10)
+    assert ledger.offset(FILE)[0] == 10
+    ledger.hold(FILE, None)
+    assert ledger.offset(FILE)[0] == 30
+
+
+def test_an_offset_lies_at_the_end_of_a_line_even_where_something_begins_within_one() -> None:
+    ledger = opened([10, 20, 30])
+    ledger.hold(FILE, 15)
+    assert ledger.offset(FILE)[0] == 10
+
+
+def test_files_do_not_hold_each_other() -> None:
+    ledger = opened([10, 20])
+    ledger.open("b.jsonl", 0)
+    ledger.read("b.jsonl", ends(5, 15))
+    ledger.register("gen|1", rest(0, 10))
+    ledger.register("gen|2", rest(5, 15, "b.jsonl"))
+    assert ledger.settle("gen|1") == FILE
+    assert ledger.offset(FILE)[0] == 20
+    assert ledger.offset("b.jsonl")[0] == 5
+
+
+def test_settling_what_rests_on_nothing_says_so() -> None:
+    ledger = opened([10])
+    assert ledger.settle("trace|s|1") is None
+
+
+def test_a_file_that_is_begun_again_forgets_what_rested_on_it() -> None:
+    ledger = opened([10, 20])
+    ledger.register("gen|1", rest(0, 10))
+    ledger.open(FILE, 0)
+    assert ledger.waiting == 0
+    assert ledger.settle("gen|1") is None
+    ledger.read(FILE, ends(10))
+    assert ledger.offset(FILE)[0] == 10
+
+
+def test_an_event_can_be_registered_again_when_its_file_is_begun_again() -> None:
+    ledger = opened([10, 20])
+    ledger.register("gen|1", rest(0, 10))
+    ledger.open(FILE, 0)
+    ledger.read(FILE, ends(10, 20))
+    ledger.register("gen|1", rest(0, 10))
+    assert ledger.offset(FILE)[0] == 0
+    assert ledger.settle("gen|1") == FILE
+    assert ledger.offset(FILE)[0] == 20
+
+
+def test_a_closed_file_is_not_known() -> None:
+    ledger = opened([10])
+    ledger.register("gen|1", rest(0, 10))
+    assert FILE in ledger
+    ledger.close(FILE)
+    assert FILE not in ledger
+    assert ledger.waiting == 0
+    with pytest.raises(KeyError):
+        ledger.offset(FILE)
+
+
+@given(data=st.data(), count=st.integers(1, 12))
+def test_in_any_order_of_settling_no_offset_passes_an_open_event_and_all_are_passed_at_last(
+    data: st.DataObject, count: int
+) -> None:
+    """Lines of 10 bytes; events rest on any of them, and are settled in any order."""
+    ledger = opened(range(10, 10 * count + 1, 10))
+    starts = st.integers(0, count - 1)
+    resting: dict[str, tuple[int, int]] = {}
+    for number, (one, other) in enumerate(data.draw(st.lists(st.tuples(starts, starts), max_size=8), label="events")):
+        first, last = min(one, other), max(one, other)
+        resting[f"gen|{number}"] = first * 10, last * 10 + 10
+        ledger.register(f"gen|{number}", rest(first * 10, last * 10 + 10))
+    before = 0
+    for identity in data.draw(st.permutations(list(resting)), label="order"):
+        offset, _ = ledger.offset(FILE)
+        assert offset == min(start for start, _ in resting.values())
+        assert offset >= before
+        before = offset
+        ledger.settle(identity)
+        del resting[identity]
+    assert ledger.offset(FILE)[0] == 10 * count

@@ -1,0 +1,723 @@
+"""One session's files to emissions: what is ours to send, once, with the lines it rests on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.following import tailer
+from daemon.following.catalog import Catalog
+from daemon.following.session_files import Unit
+from daemon.following.tailer import mark_at_end, open_log
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.reading.pipeline import Pipeline
+from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
+from llma_core.lines import LineSplitter
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.marks import known
+from tests.support.rig import routing_for
+
+EVERYTHING = 1 << 30
+SETTLED_SECONDS = 1.5
+WITHOUT_REQUESTS = "2.1.200"
+FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+
+
+class Desk:
+    """Pipelines over real files, with claims of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.projects = root / "config" / "projects"
+        self.claims = Claims()
+
+    def write(self, log: LogBuilder, end: int | None = None) -> list[int]:
+        """Write a log, up to some line of its main file; returns where its lines end."""
+        log.write(self.projects)
+        lines = log.files()[log.path].splitlines(keepends=True)
+        path = self.projects / log.path
+        path.write_bytes(b"".join(lines[:end]))
+        return [sum(map(len, lines[: count + 1])) for count in range(len(lines))]
+
+    def unit(self, log: LogBuilder) -> Unit:
+        catalog = Catalog()
+        for name in log.files():
+            if (self.projects / name).exists():
+                catalog.add(str(self.projects / name))
+        (unit,) = catalog.units.values()
+        return unit
+
+    def pipeline(
+        self,
+        log: LogBuilder,
+        *,
+        grouping: str = "session",
+        claims: Claims | None = None,
+        mark: FileMark | None = None,
+        owed: Sequence[Owed] = (),
+        **settings: Any,
+    ) -> Pipeline:
+        return Pipeline(
+            self.unit(log),
+            claims=claims or self.claims,
+            routing=routing_for(self.root, grouping=grouping),
+            marks=known(*([mark] if mark is not None else [])),
+            owed=lambda: owed,
+            **settings,
+        )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def conversation(session: str | None = None) -> LogBuilder:
+    log = LogBuilder(*([session] if session else []), version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
+    log.tool_result("toolu_ls", "ada")
+    log.answer(text("One."))
+    return log
+
+
+def named(emissions: Sequence[Emission]) -> list[str]:
+    return [emission.event.name if emission.event else "prompt" for emission in emissions]
+
+
+def kinds(emissions: Sequence[Emission]) -> list[str]:
+    return [emission.settled.identity.partition("|")[0] for emission in emissions]
+
+
+def read(pipeline: Pipeline, now: float = 0.0) -> list[Emission]:
+    return pipeline.advance(now, EVERYTHING).emissions
+
+
+class Table:
+    """A settled table."""
+
+    def __init__(self, *rows: Settled) -> None:
+        self.rows = {row.identity: (row.unit, row.mark) for row in rows}
+        self.asked: list[str] = []
+
+    def owner(self, identity: str) -> tuple[str, bytes | None] | None:
+        self.asked.append(identity)
+        return self.rows.get(identity)
+
+
+@pytest.mark.parametrize("budget", [EVERYTHING, 1])
+def test_the_last_step_of_a_session_that_has_ended_holds_what_its_end_makes_final(desk: Desk, budget: int) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    found = []
+    while True:
+        progress = pipeline.advance(0.0, budget, last=True)
+        found += progress.emissions
+        assert progress.ended is not progress.more
+        if not progress.more:
+            break
+
+    apart = desk.pipeline(log, claims=Claims())
+    expected = read(apart) + apart.end(0.0).emissions
+    assert found == expected
+    assert kinds(found)[-1] == "trace"
+    assert not apart.advance(0.0, budget).ended
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def test_what_is_on_its_way_or_settled_has_an_owner() -> None:
+    claims = Claims(Table(Settled(identity="gen|1", unit="a", mark=b"m")))
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert not claims.is_pending("gen|1")
+    assert claims.owner("gen|2") is None
+    claims.take("gen|2", "b", None)
+    assert claims.owner("gen|2") == ("b", None)
+    assert claims.is_pending("gen|2")
+    claims.release("gen|2")
+    claims.release("gen|2")
+    assert claims.owner("gen|2") is None
+
+
+def test_the_settled_table_is_asked_once_until_an_identity_is_taken() -> None:
+    table = Table()
+    claims = Claims(table)
+    assert [claims.owner("gen|1") for _ in range(3)] == [None] * 3
+    assert table.asked == ["gen|1"]
+    claims.take("gen|1", "a", b"m")
+    table.rows["gen|1"] = ("a", b"m")
+    claims.release("gen|1")
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert table.asked == ["gen|1", "gen|1"]
+
+
+def test_a_fresh_table_is_asked_only_for_what_was_taken_here() -> None:
+    table = Table()
+    answers = iter([True])
+    claims = Claims(table, fresh=lambda: next(answers))
+    assert [claims.owner(f"gen|{number}") for number in range(10)] == [None] * 10
+    claims.take("gen|1", "a", b"m")
+    table.rows["gen|1"] = ("a", b"m")
+    claims.release("gen|1")
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert table.asked == ["gen|1"]
+
+
+def test_a_table_with_something_in_it_is_asked_for_everything() -> None:
+    table = Table(Settled(identity="gen|1", unit="a", mark=b"m"))
+    claims = Claims(table, fresh=lambda: False)
+    assert claims.owner("gen|1") == ("a", b"m")
+    assert claims.owner("gen|2") is None
+    assert table.asked == ["gen|1", "gen|2"]
+
+
+def test_what_is_remembered_of_the_settled_table_is_bounded() -> None:
+    table = Table()
+    claims = Claims(table)
+    for number in range(5000):
+        claims.owner(f"gen|{number}")
+        claims.ending(f"trace|{number}")
+    assert len(claims._free) + len(claims._endings) < 3000
+    assert claims.owner("gen|0") is None
+
+
+def test_a_trace_ends_once_more_than_it_was_given_out() -> None:
+    claims = Claims(Table(Settled(identity="trace|s|1", unit="a")))
+    assert claims.ending("trace|s") == claims.ending("trace|s") == 2
+    claims.take("trace|s|2", "a", None)
+    assert claims.ending("trace|s") == 3
+    claims.release("trace|s|2")
+    assert claims.ending("trace|s") == 2, "it was given up, and is to come again"
+    assert claims.ending("trace|s|prompt|p") == 1
+
+
+def test_a_claim_remembers_the_trace_it_owes_until_it_is_released() -> None:
+    claims = Claims()
+    owed = Owed(trace="trace|s", ending=1, unit="a")
+    claims.take("gen|1", "a", None, owed)
+    claims.take("gen|2", "a", None)
+    assert claims.owes("gen|1") == owed
+    assert claims.owes("gen|2") is None
+    claims.release("gen|1")
+    assert claims.owes("gen|1") is None
+
+
+def test_who_began_to_read_a_message_first_is_known_until_it_is_taken_or_given_up() -> None:
+    claims = Claims()
+    for identity in ("gen|1", "gen|2", "gen|3"):
+        claims.meet(identity, "a", b"m")
+        claims.meet(identity, "b", b"n")
+    assert claims.met("gen|1") == ("a", b"m")
+    claims.take("gen|1", "a", b"m")
+    assert claims.met("gen|1") is None
+    claims.forget("b")
+    assert claims.met("gen|2") == ("a", b"m")
+    claims.forget("a")
+    assert claims.met("gen|2") is None
+    assert claims.owner("gen|3") is None, "to have begun is not to own"
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def test_a_conversation_comes_in_the_order_in_which_it_became_final(desk: Desk) -> None:
+    log = conversation()
+    ends = desk.write(log)
+    pipeline = desk.pipeline(log)
+    progress = pipeline.advance(0.0, EVERYTHING)
+    assert kinds(progress.emissions) == ["prompt", "gen", "call"]
+    assert (progress.lines, progress.bad_lines, progress.more) == (5, 0, False)
+    (path,) = progress.ends
+    assert [end for end, _ in progress.ends[path]] == ends
+    data = Path(path).read_bytes()
+    assert [before for _, before in progress.ends[path]] == [data[end - 64 : end] for end in ends]
+    assert pipeline.held() == {path: ends[3]}
+    assert not pipeline.idle
+    assert pipeline.due() == 1.0
+    assert kinds(pipeline.poll(SETTLED_SECONDS).emissions) == ["gen"]
+    assert pipeline.held() == {}
+    assert pipeline.idle
+    assert kinds(pipeline.end(SETTLED_SECONDS).emissions) == ["trace"]
+    assert pipeline.last_version == WITHOUT_REQUESTS
+
+
+def test_an_emission_rests_on_its_lines(desk: Desk) -> None:
+    log = conversation()
+    ends = [0, *desk.write(log)]
+    emissions = read(desk.pipeline(log))
+    rests = [(emission.rest.start, emission.rest.end) for emission in emissions if emission.rest]
+    assert rests == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[2], ends[4])]
+
+
+def test_the_settle_time_counts_from_the_moment_of_reading(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline, 100.0)
+    assert read(pipeline, 100.9) == []
+    assert kinds(read(pipeline, 101.0)) == ["gen"]
+
+
+@pytest.mark.parametrize("budget", [1, 500, 3000])
+def test_reading_in_slices_gives_the_same(desk: Desk, budget: int) -> None:
+    log = conversation()
+    desk.write(log)
+    whole = read(desk.pipeline(log, claims=Claims()))
+    pipeline = desk.pipeline(log, claims=Claims())
+    sliced: list[Emission] = []
+    steps, progress = 0, Progress(more=True)
+    while progress.more:
+        progress = pipeline.advance(0.0, budget)
+        sliced += progress.emissions
+        steps += 1
+    assert sliced == whole
+    assert steps > 1
+
+
+def test_no_time_passes_for_a_message_whose_next_line_is_still_to_be_read(desk: Desk) -> None:
+    """The main log took the whole slice, and the agent's, not looked at in it, has grown."""
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", meta=False)
+    agent.answer(text("One."), text("Or two."))
+    ends = desk.write(log)
+    name = desk.projects / log.agent_path(agent.id)
+    lines = name.read_bytes().splitlines(keepends=True)
+    name.write_bytes(b"".join(lines[:2]))
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    name.write_bytes(b"".join(lines))
+    log.prompt("More")
+    budget = desk.write(log)[-1] - ends[-1]
+    progress = pipeline.advance(10.0, budget)
+    assert progress.more
+    assert kinds(progress.emissions) == ["gen", "call", "prompt"]
+    assert kinds(read(pipeline, 10.0)) == []
+    (generation,) = read(pipeline, 20.0)
+    assert generation.event is not None
+    (answer,) = json.loads(generation.event.body)["properties"]["$ai_output_choices"]
+    assert [block["text"] for block in answer["content"]] == ["One.", "Or two."]
+
+
+def test_an_agents_log_that_comes_later_is_read_too(desk: Desk) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    agent = log.agent("toolu_task", "count")
+    agent.answer(text("One."))
+    desk.write(log)
+    catalog_unit = desk.unit(log)
+    pipeline.unit.agents.update(catalog_unit.agents)
+    read(pipeline, 1.0)
+    (generation,) = read(pipeline, 2.5)
+    assert generation.event is not None
+    properties = json.loads(generation.event.body)["properties"]
+    assert properties["$ai_parent_id"] == "toolu_task"
+    assert len(pipeline.tails) == 2
+
+
+def test_a_meta_file_is_read_when_it_comes_and_again_when_it_changes(desk: Desk) -> None:
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    call = tool_use("Task", {"prompt": "something else"}, id="toolu_task")
+    log.answer(call)
+    agent = log.agent("toolu_task", "count")
+    agent.answer(text("One."))
+    desk.write(log)
+    meta = desk.projects / log.meta_path(agent.id)
+    whole = meta.read_bytes()
+    meta.unlink()
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    assert kinds(read(pipeline, 2.0)) == ["gen"], "the agent's own waits for its call"
+    meta.write_bytes(whole[:10])
+    assert read(pipeline, 3.0) == []
+    meta.write_bytes(whole)
+    os.utime(meta, (1, 1))
+    (generation,) = read(pipeline, 4.0)
+    assert generation.event is not None
+    assert json.loads(generation.event.body)["properties"]["$ai_parent_id"] == "toolu_task"
+
+
+def test_a_type_that_is_unknown_is_told_once_by_its_name_and_never_by_content(desk: Desk) -> None:
+    log = conversation()
+    for kind in ("tomorrow", "tomorrow", "what I typed", "x" * 100):
+        log.raw({"type": kind})
+    desk.write(log)
+    with capture_logs() as logged:
+        read(desk.pipeline(log))
+    told = [(line["log_level"], line["type"]) for line in logged if line["event"] == "unknown_record_type"]
+    assert told == [("debug", "tomorrow"), ("debug", "unnamed")]
+
+
+def test_bad_lines_are_counted_settled_and_told_of_once_without_their_content(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    path = desk.projects / log.path
+    with path.open("ab") as file:
+        file.write(b'{"secret": \n[]\n\n{"type":"from the future"}\n')
+    with capture_logs() as logged:
+        progress = desk.pipeline(log).advance(0.0, EVERYTHING)
+    assert progress.bad_lines == 3
+    assert progress.ends[str(path)][-1][0] == path.stat().st_size
+    (line,) = [line for line in logged if line["event"] == "bad_line"]
+    assert "secret" not in str({key: value for key, value in line.items() if key != "path"})
+
+
+def test_a_line_over_the_limit_is_counted_and_nothing_is_known_of_its_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tailer, "LineSplitter", partial(LineSplitter, limit=3000))
+    log = conversation()
+    log.lines.insert(1, b"x" * 3001)
+    log.lines.insert(2, {"type": "mode"})
+    desk.write(log)
+    with capture_logs():
+        progress = desk.pipeline(log).advance(0.0, EVERYTHING)
+    assert progress.bad_lines == 1
+    assert kinds(progress.emissions) == ["prompt", "gen", "call"]
+    (ends,) = progress.ends.values()
+    assert [len(before) for _, before in ends] == [64, 0, 0, 64, 64, 64, 64]
+
+
+def test_before_a_short_line_stands_the_end_of_the_one_before_it(desk: Desk) -> None:
+    log = conversation()
+    for number in range(30):
+        log.lines.insert(0, {"n": number})
+    desk.write(log)
+    with capture_logs():
+        progress = desk.pipeline(log).advance(0.0, 100)
+    ((path, ends),) = progress.ends.items()
+    data = Path(path).read_bytes()
+    assert [before for _, before in ends] == [data[:end][-64:] for end, _ in ends]
+
+
+# ---------------------------------------------------------------------- replaced and gone
+
+
+def with_an_agent(desk: Desk) -> tuple[LogBuilder, Pipeline, Path]:
+    """A session of which one line is read, and then the rest was written; with the path of its agent's log."""
+    log = LogBuilder(version=WITHOUT_REQUESTS)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", meta=False)
+    log.agent_result("toolu_task", agent, "One.")
+    log.answer(text("One."))
+    desk.write(log, 1)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    desk.write(log)
+    return log, pipeline, desk.projects / log.agent_path(agent.id)
+
+
+@pytest.mark.parametrize("how", ["truncated", "replaced"])
+def test_what_a_step_has_found_comes_before_the_word_that_a_file_is_another(desk: Desk, how: str) -> None:
+    log, pipeline, path = with_an_agent(desk)
+    if how == "truncated":
+        path.write_bytes(b"")
+    else:
+        path.with_name("beside").write_bytes(path.read_bytes())
+        path.with_name("beside").replace(path)
+    progress = pipeline.advance(0.0, EVERYTHING)
+    assert kinds(progress.emissions) == ["gen", "call"]
+    assert progress.more
+    with pytest.raises(Replaced, match=path.name):
+        read(pipeline)
+    assert pipeline.part(0.0).emissions == [], "what is there now was made of it"
+    again = desk.pipeline(log)
+    emissions = read(again) + again.end(1.0).emissions
+    assert [(kind, emission.again) for kind, emission in zip(kinds(emissions), emissions, strict=True)] == [
+        ("prompt", True),
+        ("gen", True),
+        ("call", True),
+        ("gen", False),
+        ("trace", False),
+    ]
+
+
+def test_a_file_that_cannot_be_read_for_a_while_costs_nothing_that_was_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pipeline, path = with_an_agent(desk)
+
+    def broken(name: str, *, buffered: bool = False) -> BinaryIO:
+        if name == str(path):
+            raise OSError(errno.EIO, "Input/output error", name)
+        return open_log(name, buffered=buffered)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.following.tailer.open_log", broken)
+        assert kinds(read(pipeline)) == ["gen", "call"]
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error") as caught:
+                read(pipeline)
+            assert caught.value.filename == str(path)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["gen", "trace"]
+
+
+def test_an_agents_log_that_is_deleted_leaves_the_others_as_they_are(desk: Desk) -> None:
+    _, pipeline, path = with_an_agent(desk)
+    path.unlink()
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["gen", "call", "gen", "trace"]
+
+
+def test_files_may_be_found_while_others_are_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found in another thread."""
+    _, pipeline, path = with_an_agent(desk)
+    found = iter(range(100))
+
+    def finding(name: str, *, buffered: bool = False) -> BinaryIO:
+        if name.endswith(".meta.json"):
+            pipeline.unit.agents[str(path.with_name(f"agent-{next(found)}.jsonl"))] = "late"
+        return open_log(name, buffered=buffered)
+
+    path.with_name(path.name.replace(".jsonl", ".meta.json")).write_bytes(b"{}")
+    monkeypatch.setattr("daemon.reading.pipeline.open_log", finding)
+    assert kinds(read(pipeline)) == ["gen", "call"]
+    assert len(pipeline.unit.agents) == 2
+
+
+def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    first = read(desk.pipeline(log))
+    again = read(desk.pipeline(log))
+    assert [emission.again for emission in again] == [True] * 3
+    assert [emission.event for emission in again] == [None] * 3
+    assert [emission.rest for emission in again] == [emission.rest for emission in first]
+
+
+def test_what_is_on_its_way_when_a_pipeline_is_built_anew_still_owes_its_trace(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    first = desk.pipeline(log)
+    assert len(read(first) + read(first, SETTLED_SECONDS)) == 4
+    again = desk.pipeline(log)
+    assert all(emission.again for emission in read(again) + read(again, SETTLED_SECONDS))
+    (trace,) = again.end(SETTLED_SECONDS).emissions
+    assert trace.pays == Owed(trace=f"trace|{log.session}", ending=1, unit=again.unit.name)
+
+
+def test_a_trace_that_was_given_out_is_not_owed_by_what_is_still_on_its_way(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    assert kinds(pipeline.end(1.0).emissions) == ["gen", "trace"]
+    again = desk.pipeline(log)
+    read(again)
+    assert kinds(again.end(1.0).emissions) == ["gen"]
+    log.prompt("More")
+    desk.write(log)
+    (prompt,) = read(again)
+    assert prompt.owes == Owed(trace=f"trace|{log.session}", ending=2, unit=again.unit.name)
+
+
+# ---------------------------------------------------------------------- what is ours to send
+
+
+def test_what_is_settled_is_replayed_in_silence(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    path = str(desk.projects / log.path)
+    mark = mark_at_end(path, "unit")
+    assert mark is not None
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
+    pipeline = desk.pipeline(log, mark=mark, owed=[owed])
+    assert kinds(read(pipeline)) == ["prompt"]
+    generation, trace = pipeline.end(1.0).emissions
+    assert trace.event is not None
+    assert json.loads(trace.event.body)["properties"]["claude_code_generations"] == 3
+    assert trace.pays == replace(owed, unit=pipeline.unit.name)
+    assert generation.owes is None, "it is owed already"
+
+
+def test_what_another_session_wrote_first_is_not_sent(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    read(desk.pipeline(log))
+    fork = log.fork(FORK)
+    fork.prompt("More")
+    fork.answer(text("Two."))
+    desk.write(fork)
+    pipeline = desk.pipeline(fork)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "gen", "trace"]
+    assert emissions[-1].event is not None
+    assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 1
+
+
+def test_a_session_of_copies_only_has_no_trace(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    pipeline.end(1.0)
+    fork = log.fork(FORK)
+    desk.write(fork)
+    copy = desk.pipeline(fork)
+    assert read(copy) + copy.end(1.0).emissions == []
+
+
+def test_another_message_of_the_same_id_is_sent_under_a_name_of_its_own(desk: Desk) -> None:
+    """Some gateways number their messages anew in every session."""
+    first, second = LogBuilder(version=WITHOUT_REQUESTS), LogBuilder(FORK, version=WITHOUT_REQUESTS, start="2026-03-03")
+    for log in (first, second):
+        log.prompt(f"Count the trees of {log.session}")
+        log.answer(text(f"One in {log.session}."), id="msg_1")
+        desk.write(log)
+    (_, one), (_, other) = (
+        read(pipeline) + pipeline.end(1.0).emissions[:1] for pipeline in map(desk.pipeline, (first, second))
+    )
+    assert one.settled.identity == "gen|msg_1"
+    assert other.settled.identity == f"gen|msg_1|{other.settled.unit}"
+    assert one.event is not None
+    assert other.event is not None
+    assert one.event.uuid != other.event.uuid
+
+
+def test_lines_older_than_the_first_start_are_history_in_a_session_that_was_not_there(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log, first_start=2**50)
+    assert read(pipeline) + pipeline.end(1.0).emissions == []
+
+
+def test_a_session_that_was_there_counts_its_history_in_its_trace(desk: Desk) -> None:
+    log = conversation()
+    ends = desk.write(log)
+    path = str(desk.projects / log.path)
+    mark = mark_at_end(path, "unit")
+    assert mark is not None
+    assert mark.offset == ends[-1]
+    log.wait(3600)
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    first_start = 1772445600000 - 1_800_000
+    pipeline = desk.pipeline(log, mark=mark, first_start=first_start)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "gen", "trace"]
+    assert emissions[-1].event is not None
+    assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 3
+
+
+# ---------------------------------------------------------------------- traces
+
+
+def test_the_first_event_owes_the_trace_and_only_that(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    owes = Owed(trace=f"trace|{log.session}", ending=1, unit=pipeline.unit.name)
+    assert [emission.owes for emission in emissions] == [owes, None, None, None, None]
+    assert [emission.pays for emission in emissions] == [None] * 4 + [owes]
+
+
+def test_an_ending_without_anything_new_gives_no_trace(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    read(pipeline)
+    pipeline.end(1.0)
+    assert pipeline.end(2.0).emissions == []
+
+
+def test_every_prompt_has_a_trace_where_that_is_the_grouping(desk: Desk) -> None:
+    log = conversation()
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    pipeline = desk.pipeline(log, grouping="message")
+    emissions = read(pipeline)
+    emissions += read(pipeline, SETTLED_SECONDS)
+    assert kinds(emissions) == ["prompt", "gen", "call", "gen", "prompt", "gen", "trace"]
+    emissions = pipeline.end(2.0).emissions
+    assert kinds(emissions) == ["trace"]
+
+
+def test_a_turn_whose_trace_was_given_owes_none_any_more(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log, 3)
+    pipeline = desk.pipeline(log, grouping="message")
+    read(pipeline)
+    assert kinds(pipeline.end(1.0).emissions) == ["gen", "call", "trace"]
+    desk.write(log)
+    read(pipeline, 2.0)
+    late = read(pipeline, 5.0) + pipeline.end(6.0).emissions
+    assert kinds(late) == ["gen"]
+    assert late[0].owes is None
+
+
+def test_an_owed_trace_of_which_nothing_is_left_is_settled_without_being_sent(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log, 0)
+    owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
+    pipeline = desk.pipeline(log, owed=[owed])
+    read(pipeline)
+    (emission,) = pipeline.end(1.0).emissions
+    assert (emission.event, emission.pays, emission.settled.identity) == (None, owed, f"{owed.trace}|1")
+    assert pipeline.end(2.0).emissions == [], "once"
+
+
+def test_a_neighbours_trace_is_left_to_the_neighbour(desk: Desk) -> None:
+    """A few old agents' logs hold answers of another session than the one they belong to."""
+    log = conversation()
+    for line in log.lines:
+        assert isinstance(line, dict)
+        line["sessionId"] = FORK
+    desk.write(log)
+    alone = desk.pipeline(log, claims=Claims())
+    assert "trace" in kinds(read(alone) + alone.end(1.0).emissions)
+    neighbours = desk.pipeline(log, claims=Claims(), has_main=lambda session: session == FORK)
+    emissions = read(neighbours) + neighbours.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "gen", "call", "gen"]
+    assert {emission.owes for emission in emissions} == {None}
+
+
+# ---------------------------------------------------------------------- routes
+
+
+def test_whose_a_session_is_was_decided_with_its_first_event(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    assert pipeline.frozen is None
+    read(pipeline)
+    assert pipeline.frozen is not None
+    assert pipeline.route is not None
+    assert pipeline.frozen == FrozenRoute(
+        distinct_id="ada@example.com",
+        identified=True,
+        grouping="session",
+        host="https://us.i.posthog.com",
+        key=pipeline.route.fingerprint,
+    )
+    frozen = FrozenRoute(distinct_id="bob", identified=False, grouping="message")
+    again = desk.pipeline(log, claims=Claims(), frozen=frozen)
+    emissions = read(again) + again.end(1.0).emissions
+    assert {json.loads(e.event.body)["distinct_id"] for e in emissions if e.event} == {"bob"}
+    assert emissions[-1].pays is not None
+    assert emissions[-1].pays.trace.startswith(f"trace|{log.session}|prompt|")

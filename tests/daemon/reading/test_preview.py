@@ -1,0 +1,217 @@
+"""What `run --once` would send: every event of the files it is given, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.reading.preview import NoLogError, find_logs, preview
+from tests.support.logs import LogBuilder, project_folder, text, tool_use, write_files
+from tests.support.rig import routing_for
+
+FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+OTHER = "2f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+
+
+def with_agent(version: str = "2.1.329", *, requests: bool = False) -> LogBuilder:
+    log = LogBuilder(version=version, requests=requests)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+    agent = log.agent("toolu_task", "count", id="a1")
+    agent.answer(text("One."))
+    log.agent_result("toolu_task", agent, "One.")
+    log.answer(text("One."))
+    return log
+
+
+@pytest.fixture
+def projects(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "projects"
+
+
+def events(projects: Path, *paths: Path, grouping: str = "session", inputs: str = "delta") -> list[dict[str, Any]]:
+    routing = routing_for(projects.parent.parent, grouping=grouping, inputs=inputs)
+    return [json.loads(event.body) for event in preview(list(find_logs(paths or [projects])), routing)]
+
+
+def spans(found: Sequence[dict[str, Any]]) -> list[str]:
+    return [event["properties"]["$ai_span_id"] for event in found]
+
+
+def found(*paths: Path) -> list[str]:
+    return [Path(path).name for path in find_logs(paths)]
+
+
+# ---------------------------------------------------------------------- events
+
+
+def test_a_session_and_its_agents_come_whole(projects: Path) -> None:
+    log = with_agent()
+    log.write(projects)
+    given = events(projects)
+    assert sorted(event["event"] for event in given) == ["$ai_generation"] * 3 + ["$ai_span", "$ai_trace"]
+    (trace,) = (event["properties"] for event in given if event["event"] == "$ai_trace")
+    assert trace["claude_code_generations"] == 3
+    assert trace["claude_code_subagents"] == 1
+    assert {event["distinct_id"] for event in given} == {"ada@example.com"}
+
+
+def test_the_same_files_give_the_same_bytes(projects: Path) -> None:
+    with_agent().write(projects)
+    assert events(projects) == events(projects)
+
+
+def test_what_is_open_at_the_end_of_a_file_is_given(projects: Path) -> None:
+    log = LogBuilder()
+    log.prompt("Count the trees")
+    log.message(stop_reason=None).add(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
+    log.write(projects)
+    generation, call, _ = events(projects)
+    assert generation["properties"]["claude_code_output_tokens_partial"] is True
+    assert call["properties"]["claude_code_tool_status"] == "no_result"
+
+
+@pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.72", "2.1.200", "2.1.329"])
+def test_what_a_fork_copied_comes_once_and_for_its_original(projects: Path, version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count the trees")
+    first = log.answer(text("One."))
+    fork = log.fork(FORK)
+    fork.prompt("Again")
+    second = fork.answer(text("Still one."))
+    log.write(projects)
+    fork.write(projects)
+    given = events(projects)
+    assert sorted(spans(given)) == sorted([first, second, log.session, FORK])
+    assert {event["properties"]["$ai_span_id"]: event["properties"]["$ai_session_id"] for event in given} == {
+        first: log.session,
+        log.session: log.session,
+        second: FORK,
+        FORK: FORK,
+    }
+
+
+def test_a_marked_copy_whose_original_is_not_asked_for_counts_for_the_original(projects: Path) -> None:
+    log = LogBuilder()
+    log.prompt("Count the trees")
+    first = log.answer(text("One."))
+    fork = log.fork(FORK)
+    log.write(projects)
+    fork.write(projects)
+
+    def generations(name: str) -> dict[str, str]:
+        given = [event for event in events(projects, projects / name) if event["event"] == "$ai_generation"]
+        return {event["properties"]["$ai_span_id"]: event["uuid"] for event in given}
+
+    assert generations(fork.path) == generations(log.path)
+    assert list(generations(fork.path)) == [first]
+
+
+def test_every_prompt_has_a_trace_where_that_is_the_grouping(projects: Path) -> None:
+    log = LogBuilder()
+    prompts = []
+    for number in range(3):
+        prompts.append(log.prompt(f"Count {number}"))
+        log.answer(text("One."))
+    log.write(projects)
+    traces = [event for event in events(projects, grouping="message") if event["event"] == "$ai_trace"]
+    assert sorted(spans(traces)) == sorted(prompts)
+
+
+@pytest.mark.parametrize(("inputs", "exact"), [("delta", None), ("prompt", None), ("full", True)])
+def test_requests_are_rebuilt_where_they_are_asked_for(projects: Path, inputs: str, exact: bool | None) -> None:
+    log = with_agent(requests=True)
+    log.write(projects)
+    given = events(projects, inputs=inputs)
+    said = [event["properties"] for event in given if event["event"] == "$ai_generation"]
+    assert [each.get("claude_code_input_exact") for each in said] == [exact] * 3
+    assert [("$ai_tools" in each) for each in said] == [inputs == "full"] * 3
+
+
+def test_nothing_is_written(projects: Path) -> None:
+    with_agent().write(projects)
+    root = projects.parent.parent
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    events(projects)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+# ---------------------------------------------------------------------- paths
+
+
+def test_a_session_log_brings_its_agents_along_and_nothing_else(projects: Path) -> None:
+    log = with_agent()
+    log.write(projects)
+    other = LogBuilder(OTHER)
+    other.prompt("Elsewhere")
+    other.write(projects)
+    assert found(projects / log.path) == [Path(log.path).name, "agent-a1.jsonl", "agent-a1.meta.json"]
+
+
+@pytest.mark.parametrize("depth", ["config", "projects", "project"])
+def test_a_folder_brings_all_logs_below_it(projects: Path, depth: str) -> None:
+    log = with_agent()
+    log.write(projects)
+    folder = {"config": projects.parent, "projects": projects, "project": (projects / log.path).parent}[depth]
+    assert sorted(found(folder)) == sorted(Path(name).name for name in log.files())
+    assert spans(events(projects, folder)) == spans(events(projects))
+
+
+def test_a_folder_of_folders_brings_the_logs_deeper_down(tmp_path: Path) -> None:
+    one, other = with_agent(), LogBuilder(OTHER)
+    other.prompt("Elsewhere")
+    one.write(tmp_path / "2026/ada/projects")
+    other.write(tmp_path / "2026/bob/.claude/projects")
+    write_files(tmp_path, {"2026/ada/truth.json": b"{}"})
+    assert sorted(found(tmp_path)) == sorted(Path(name).name for name in (*one.files(), *other.files()))
+
+
+def test_a_project_folder_does_not_bring_its_neighbours(projects: Path) -> None:
+    log = LogBuilder(cwd="/home/ada/orchard")
+    log.prompt("Count the trees")
+    log.write(projects)
+    neighbour = LogBuilder(OTHER, cwd="/home/ada/orchard-2")
+    neighbour.prompt("Elsewhere")
+    neighbour.write(projects)
+    assert found(projects / project_folder("/home/ada/orchard")) == [Path(log.path).name]
+
+
+def test_a_log_that_is_named_twice_comes_once(projects: Path) -> None:
+    log = with_agent()
+    log.write(projects)
+    once = events(projects, projects / log.path)
+    assert events(projects, projects / log.path, projects.parent, projects / log.path) == once
+
+
+def test_a_link_is_the_file_it_leads_to(projects: Path, tmp_path: Path) -> None:
+    log = with_agent()
+    log.write(projects)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(projects / log.path)
+    assert events(projects, link) == events(projects)
+
+
+def test_files_of_one_call_are_judged_together_whichever_comes_first(projects: Path) -> None:
+    log = LogBuilder(version="2.1.200")
+    log.prompt("Count the trees")
+    log.answer(text("One."))
+    fork = log.fork(FORK)
+    fork.prompt("Again")
+    log.write(projects)
+    fork.write(projects)
+    paths = [projects / log.path, projects / fork.path]
+    assert events(projects, *paths) == events(projects, *reversed(paths))
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "empty", "missing.jsonl"])
+def test_a_path_that_names_no_log_is_one_line(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, {"notes.txt": b"trees"})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoLogError, match="no session log here") as caught:
+        list(find_logs([tmp_path / name]))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,305 @@
+"""What is settled, what may be written, and that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from daemon.delivering.delivery import Settled as Outcome
+from daemon.following.catalog import Catalog
+from daemon.following.tailer import Identity
+from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission, Progress
+from daemon.reading.pipeline import Pipeline
+from daemon.reading.settlement import Settlement, owed_by_unit
+from daemon.state.rows import Commit, FileMark, Owed
+from llma_core.events import CaptureEvent
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.rig import routing_for
+
+WITHOUT_REQUESTS = "2.1.200"
+
+
+class Desk:
+    """One session that is read, and the accounts of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.log = LogBuilder(version=WITHOUT_REQUESTS)
+        self.claims = Claims()
+        self.marks: dict[Identity, FileMark] = {}
+        self.settlement = Settlement(self.claims)
+        self.path = root / "config" / "projects" / self.log.path
+
+    @property
+    def ends(self) -> list[int]:
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        return [0, *(sum(map(len, lines[: count + 1])) for count in range(len(lines)))]
+
+    def write(self) -> None:
+        self.log.write(self.root / "config" / "projects")
+
+    def pipeline(self) -> Pipeline:
+        catalog = Catalog()
+        unit = catalog.add(str(self.path))
+        assert unit is not None
+        return Pipeline(unit, claims=self.claims, routing=routing_for(self.root), marks=self.marks.get)
+
+    def read(self, pipeline: Pipeline, now: float = 0.0) -> list[CaptureEvent]:
+        return self.settlement.note(pipeline, pipeline.advance(now, 1 << 30))
+
+    def settle(self, *events: CaptureEvent, outcome: str = "delivered") -> Commit:
+        assert outcome in ("delivered", "rejected")
+        reason = "no" if outcome == "rejected" else None
+        outcomes = [Outcome(event=event, outcome=outcome, reason=reason) for event in events]  # type: ignore[arg-type]
+        commit = self.settlement.commit(outcomes)
+        self.settlement.written(commit)
+        self.marks |= {(mark.device, mark.inode): mark for mark in commit.files}
+        return commit
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    made = Desk(tmp_path)
+    made.log.prompt("Count the trees")
+    made.log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
+    made.log.tool_result("toolu_ls", "ada")
+    made.log.answer(text("One."))
+    made.write()
+    return made
+
+
+def offsets(commit: Commit) -> list[int]:
+    return [mark.offset for mark in commit.files]
+
+
+def identities(commit: Commit) -> list[str]:
+    return [row.identity.partition("|")[0] for row in commit.settled]
+
+
+def test_what_is_read_is_written_as_far_as_nothing_rests_on_it(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    wanted = desk.read(pipeline)
+    assert [event.name for event in wanted] == ["$ai_generation", "$ai_span"]
+    assert desk.settlement.waiting == 2
+    commit = desk.settle()
+    assert offsets(commit) == [desk.ends[1]]
+    assert identities(commit) == ["prompt"], "which has no event to wait for"
+    assert [row.ending for row in commit.owed] == [1]
+    assert not desk.settle(), "nothing new"
+
+
+def test_a_batch_settles_its_events_and_moves_the_offset_in_one_commit(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    wanted = desk.read(pipeline)
+    commit = desk.settle(*wanted)
+    assert identities(commit) == ["gen", "call", "prompt"]
+    assert offsets(commit) == [desk.ends[4]]
+    assert commit.counters == {"sent": 2}
+    assert desk.settlement.waiting == 0
+    assert not desk.settlement.is_settled(pipeline), "the last answer still waits for its time"
+    (last,) = desk.read(pipeline, 2.0)
+    assert offsets(desk.settle(last)) == [desk.ends[5]]
+    assert desk.settlement.is_settled(pipeline)
+
+
+def test_a_later_event_alone_does_not_move_the_offset(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    generation, call = desk.read(pipeline)
+    desk.settle()
+    assert offsets(desk.settle(call)) == []
+    assert offsets(desk.settle(generation)) == [desk.ends[4]]
+
+
+def test_the_mark_that_is_written_knows_the_file_again(desk: Desk) -> None:
+    commit = desk.settle(*desk.read(desk.pipeline()))
+    (mark,) = commit.files
+    status = desk.path.stat()
+    assert (mark.device, mark.inode, mark.path) == (status.st_dev, status.st_ino, str(desk.path))
+    again = desk.pipeline()
+    again.open()
+    assert again.tails[str(desk.path)].committed == mark.offset
+
+
+def test_until_a_commit_is_written_what_it_settles_is_still_on_its_way(desk: Desk) -> None:
+    wanted = desk.read(desk.pipeline())
+    commit = desk.settlement.commit([Outcome(event=event, outcome="delivered") for event in wanted])
+    assert all(desk.claims.is_pending(row.identity) for row in commit.settled)
+    desk.settlement.written(commit)
+    assert not any(desk.claims.is_pending(row.identity) for row in commit.settled)
+
+
+def test_a_refused_event_is_settled_counted_and_named_without_its_content(desk: Desk) -> None:
+    generation, call = desk.read(desk.pipeline())
+    desk.settle()
+    commit = desk.settle(generation, outcome="rejected")
+    assert identities(commit) == ["gen"]
+    assert commit.counters == {"rejected": 1}
+    (rejected,) = commit.rejected
+    assert (rejected.uuid, rejected.name, rejected.reason) == (generation.uuid, "$ai_generation", "no")
+    assert (rejected.path, rejected.start, rejected.end) == (str(desk.path), desk.ends[1], desk.ends[3])
+    assert rejected.bytes == len(generation.body)
+    assert rejected.at
+    assert offsets(commit) == [desk.ends[2]], "as far as the call's line"
+    assert offsets(desk.settle(call)) == [desk.ends[4]]
+
+
+def test_a_refused_trace_rests_on_no_line(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    desk.settle(*desk.read(pipeline))
+    *_, trace = desk.settlement.note(pipeline, pipeline.end(1.0))
+    commit = desk.settle(trace, outcome="rejected")
+    (rejected,) = commit.rejected
+    assert (rejected.name, rejected.path, rejected.start, rejected.end) == ("$ai_trace", None, None, None)
+    assert [row.ending for row in commit.paid] == [1]
+
+
+def test_an_event_that_was_cut_is_counted_as_cut(desk: Desk) -> None:
+    generation, _ = desk.read(desk.pipeline())
+    commit = desk.settle(replace(generation, cut=True))
+    assert commit.counters == {"sent": 1, "cut": 1}
+
+
+def test_bad_lines_are_counted(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    pipeline.open()
+    desk.settlement.note(pipeline, Progress(bad_lines=3))
+    assert desk.settle().counters == {"bad_lines": 3}
+    assert desk.settle().counters == {}
+
+
+def test_an_answer_that_comes_twice_settles_once(desk: Desk) -> None:
+    wanted = desk.read(desk.pipeline())
+    desk.settle(*wanted)
+    commit = desk.settle(*wanted)
+    assert not commit
+
+
+def test_a_trace_is_paid_when_it_is_settled_and_not_before(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    desk.settle(*desk.read(pipeline))
+    last, trace = desk.settlement.note(pipeline, pipeline.end(1.0))
+    assert desk.settle(last).paid == []
+    commit = desk.settle(trace)
+    assert commit.paid == [Owed(trace=f"trace|{desk.log.session}", ending=1, unit=pipeline.unit.name)]
+    assert identities(commit) == ["trace"]
+
+
+def test_an_event_settled_after_the_trace_it_owed_does_not_make_it_owed_again(desk: Desk) -> None:
+    desk.log.lines.pop(0)
+    desk.write()
+    pipeline = desk.pipeline()
+    first, *others = desk.read(pipeline) + desk.settlement.note(pipeline, pipeline.end(1.0))
+    assert [row.ending for row in desk.settle(*others[:-1]).owed] == []
+    assert len(desk.settle(others[-1]).paid) == 1
+    assert list(desk.settle(first).owed) == []
+
+
+# ---------------------------------------------------------------------- pipelines come and go
+
+
+def test_events_on_their_way_stay_on_their_way_when_their_pipeline_is_dropped(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    wanted = desk.read(pipeline)
+    desk.settlement.drop(pipeline)
+    assert desk.settlement.waiting == 2
+    commit = desk.settle(*wanted)
+    assert identities(commit) == ["gen", "call", "prompt"]
+    assert offsets(commit) == [], "nobody knows how far the file is read"
+
+
+def test_a_pipeline_built_anew_holds_the_lines_of_what_is_on_its_way(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    generation, call = desk.read(pipeline)
+    desk.settlement.drop(pipeline)
+    again = desk.pipeline()
+    assert desk.read(again) == []
+    assert offsets(desk.settle()) == [desk.ends[1]]
+    assert offsets(desk.settle(generation)) == [desk.ends[2]]
+    assert offsets(desk.settle(call)) == [desk.ends[4]]
+
+
+def test_a_file_that_is_another_than_was_known_goes_back_to_its_beginning(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    desk.settle(*desk.read(pipeline))
+    desk.settlement.drop(pipeline)
+    desk.path.write_bytes(b"")
+    again = desk.pipeline()
+    desk.read(again)
+    assert offsets(desk.settle()) == [0]
+    assert desk.settlement.is_settled(again)
+
+
+def test_what_only_one_pipeline_met_is_forgotten_with_it(desk: Desk) -> None:
+    pipeline = desk.pipeline()
+    desk.read(pipeline)
+    ((identity, _),) = [(name, met) for name in _messages(desk) if (met := desk.claims.met(name)) is not None]
+    desk.settlement.drop(pipeline)
+    assert desk.claims.met(identity) is None
+
+
+def _messages(desk: Desk) -> Sequence[str]:
+    return [
+        f"gen|{line['message']['id']}"
+        for line in {line["message"].get("id"): line for line in desk.log.lines if isinstance(line, dict)}.values()
+        if line["type"] == "assistant"
+    ]
+
+
+def test_an_older_pipeline_of_the_same_file_takes_nothing_from_the_newer(desk: Desk) -> None:
+    old = desk.pipeline()
+    desk.read(old)
+    new = desk.pipeline()
+    desk.read(new)
+    desk.settlement.drop(old)
+    assert offsets(desk.settle()) == [desk.ends[1]]
+
+
+def test_reading_again_what_is_settled_never_lowers_an_offset(desk: Desk) -> None:
+    known = desk.settle(*desk.read(desk.pipeline())).files[0]
+    settlement = Settlement(desk.claims)
+    catalog = Catalog()
+    unit = catalog.add(known.path)
+    assert unit is not None
+    marks = {(known.device, known.inode): known}.get
+    pipeline = Pipeline(unit, claims=Claims(), routing=routing_for(desk.root), marks=marks, again=True)
+    wanted = settlement.note(pipeline, pipeline.advance(0.0, 1 << 30))
+    assert offsets(settlement.commit()) == []
+    desk.log.prompt("More")
+    desk.write()
+    wanted += settlement.note(pipeline, pipeline.advance(0.0, 1 << 30))
+    commit = settlement.commit([Outcome(event=event, outcome="delivered") for event in wanted])
+    assert offsets(commit) == [desk.ends[-1]]
+
+
+def test_a_file_of_which_nothing_is_settled_needs_no_mark(desk: Desk) -> None:
+    desk.log.lines.pop(0)
+    desk.write()
+    desk.read(desk.pipeline())
+    assert offsets(desk.settle()) == []
+
+
+# ---------------------------------------------------------------------- what the store says
+
+
+def test_owed_traces_are_sorted_by_their_sessions() -> None:
+    rows = [Owed(trace=trace, ending=1, unit=unit) for trace, unit in (("t", "a"), ("u", "b"), ("v", "a"))]
+    assert owed_by_unit(rows) == {"a": [rows[0], rows[2]], "b": [rows[1]]}
+    assert owed_by_unit([]) == {}
+
+
+def test_an_emission_without_a_known_event_holds_no_line(desk: Desk) -> None:
+    """What was on its way was settled between its reading and this note."""
+    pipeline = desk.pipeline()
+    wanted = desk.read(pipeline)
+    desk.settlement.drop(pipeline)
+    again = desk.pipeline()
+    progress = again.advance(0.0, 1 << 30)
+    emissions: list[Emission] = progress.emissions
+    assert [emission.again for emission in emissions] == [True, True, True]
+    desk.settle(*wanted)
+    desk.settlement.note(again, progress)
+    assert offsets(desk.settle()) == [desk.ends[4]]

@@ -1,0 +1,205 @@
+"""How the daemon is: what is unsent, what is in danger, and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from daemon.following.tailer import mark_at_end
+from daemon.running.condition import CLEANUP_DAYS, Condition, Problem, condition_of, rebuilding
+from daemon.running.health import Report, RouteReport
+from daemon.state import layout
+from daemon.state.lock import StateLock
+from daemon.state.rows import Commit, HeldSession, Rejected
+from daemon.state.store import Store
+from llma_core import __version__
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+ROUTE = RouteReport(host="https://eu.i.posthog.com", key="abcd1234", state="sending")
+
+
+class Machine:
+    """A config folder and a state directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.config = root / "config"
+        self.state = root / "state"
+        self.state.mkdir()
+        self.store = Store(self.state)
+        self.store.begin(5, [])
+
+    def log(self, name: str, data: bytes, *, settled: int = 0, days: float = 0.0) -> Path:
+        """Write a log of which the first bytes are settled, last touched some days ago."""
+        path = self.config / "projects" / "orchard" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data[:settled])
+        mark = mark_at_end(str(path), f"orchard/{name}")
+        assert mark is not None
+        self.store.commit(Commit(files=[mark]))
+        path.write_bytes(data)
+        os.utime(path, (NOW - days * DAY,) * 2)
+        return path
+
+    def says(self, report: Report) -> None:
+        (self.state / layout.HEALTH).write_bytes(msgspec.json.encode(report))
+
+    def condition(self) -> Condition:
+        return condition_of(self.store, self.state, [self.config], NOW)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
+    yield machine
+    machine.store.close()
+
+
+def report(**said: object) -> Report:
+    known = {"pid": os.getpid(), "version": __version__, "sessions": 3, "followed": 1}
+    return Report(**(known | said))  # type: ignore[arg-type]
+
+
+def problems(condition: Condition) -> list[Problem]:
+    return list(condition.problems(NOW))
+
+
+def test_what_was_not_sent_is_counted_in_whole_lines_when_nothing_runs(machine: Machine) -> None:
+    machine.log("settled", b"one\ntwo\n", settled=8)
+    machine.log("half", b"one\ntwo\nthr", settled=4, days=2)
+    machine.log("unfinished", b"one\ntw", settled=4, days=9)
+    condition = machine.condition()
+    assert (condition.running, condition.pid, condition.since) == (False, None, None)
+    assert (condition.unread_bytes, condition.unread_logs) == (4, 1)
+    assert condition.unread_seconds == 2 * DAY
+    assert [problem.message for problem in problems(condition)] == ["the daemon is not running"]
+
+
+@pytest.mark.parametrize(
+    ("document", "days", "left"),
+    [
+        (None, CLEANUP_DAYS - 4, None),
+        (None, CLEANUP_DAYS - 2.5, 2),
+        (None, CLEANUP_DAYS + 9, 0),
+        ({"cleanupPeriodDays": 100}, CLEANUP_DAYS + 9, None),
+        ({"cleanupPeriodDays": 10}, 9, 1),
+        ({"cleanupPeriodDays": True}, 9, None),
+        ({"cleanupPeriodDays": "10"}, 9, None),
+        ([], 9, None),
+    ],
+)
+def test_lines_that_the_client_will_remove_soon_are_told(
+    machine: Machine, document: object, days: float, left: int | None
+) -> None:
+    path = machine.log("old", b"one\ntwo\n", settled=4, days=days)
+    machine.log("old-and-settled", b"one\n", settled=4, days=days)
+    if document is not None:
+        (machine.config / "settings.json").write_text(json.dumps(document))
+    condition = machine.condition()
+    expected = [] if left is None else [(str(path), 4, left)]
+    assert [(log.path, log.bytes, log.days_left) for log in condition.endangered] == expected
+    told = [problem for problem in problems(condition) if "removes" in problem.message]
+    assert [problem.level for problem in told] == ["fail"] * len(expected)
+
+
+def test_what_the_running_daemon_says_is_taken_from_it(machine: Machine) -> None:
+    machine.log("growing", b"one\n")
+    since = "2027-01-15T07:59:50+00:00"
+    machine.says(report(unread_bytes=7, unread_logs=1, unread_since=since, routes=(ROUTE,)))
+    with StateLock(machine.state):
+        condition = machine.condition()
+    assert (condition.running, condition.pid, condition.version) == (True, os.getpid(), __version__)
+    assert (condition.sessions, condition.followed, condition.routes) == (3, 1, (ROUTE,))
+    assert (condition.unread_bytes, condition.unread_logs, condition.unread_seconds) == (7, 1, 10)
+    assert condition.since is not None
+    assert problems(condition) == []
+
+
+def test_what_another_process_said_before_is_not_taken_for_the_one_that_runs(machine: Machine) -> None:
+    machine.says(report(pid=os.getpid() + 1, routes=(ROUTE,)))
+    with StateLock(machine.state):
+        condition = machine.condition()
+    assert (condition.version, condition.sessions, condition.routes) == (None, None, ())
+    assert machine.condition().routes == (ROUTE,), "of one that has ended it is the last word"
+
+
+@pytest.mark.parametrize(
+    ("route", "level", "words"),
+    [
+        (replace(ROUTE, state="stopped", reason="401", hint="correct the key"), "fail", "401"),
+        (
+            replace(ROUTE, state="backing_off", reason="503", oldest_waiting_at="2027-01-15T07:00:00+00:00"),
+            "fail",
+            "3,600 s: 503",
+        ),
+        (replace(ROUTE, quota_limited=1), "warning", "1 event, being over quota"),
+    ],
+)
+def test_a_route_in_trouble_is_a_problem(machine: Machine, route: RouteReport, level: str, words: str) -> None:
+    machine.says(report(routes=(route, ROUTE)))
+    with StateLock(machine.state):
+        [problem] = problems(machine.condition())
+    assert (problem.level, words in problem.message) == (level, True)
+    assert problem.hint
+
+
+def test_a_receiver_that_has_just_failed_is_no_problem_yet(machine: Machine) -> None:
+    waits = replace(ROUTE, state="backing_off", reason="503", oldest_waiting_at="2027-01-15T07:59:00+00:00")
+    machine.says(report(routes=(waits,)))
+    with StateLock(machine.state):
+        assert problems(machine.condition()) == []
+
+
+def test_logs_that_are_not_read_are_a_problem_unless_a_route_makes_them_wait(machine: Machine) -> None:
+    behind = report(unread_bytes=7, unread_logs=1, unread_since="2027-01-15T07:00:00+00:00", routes=(ROUTE,))
+    stopped = replace(ROUTE, state="stopped", reason="401", hint="correct the key")
+    with StateLock(machine.state):
+        machine.says(behind)
+        [problem] = problems(machine.condition())
+        assert "not read for 3,600 s" in problem.message
+        machine.says(replace(behind, routes=(stopped,)))
+        [problem] = problems(machine.condition())
+        assert "401" in problem.message
+
+
+def test_another_version_than_the_installed_one_is_told(machine: Machine) -> None:
+    machine.says(report(version="0.0.1"))
+    with StateLock(machine.state):
+        [problem] = problems(machine.condition())
+    assert (problem.level, "restart" in problem.hint) == ("warning", True)
+
+
+def test_sessions_that_wait_are_told_once_for_each_reason(machine: Machine) -> None:
+    rows = [
+        HeldSession(unit=f"orchard/{number}", session=str(number), folder="/x", reason=reason, since="2027")
+        for number, reason in enumerate(["allow it", "allow it", "set a key"])
+    ]
+    machine.store.hold(rows)
+    machine.says(report())
+    with StateLock(machine.state):
+        found = problems(machine.condition())
+    assert [(problem.level, problem.message, problem.hint) for problem in found] == [
+        ("warning", "2 sessions waiting for you", "allow it"),
+        ("warning", "1 session waiting for you", "set a key"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/p/orchard/a.jsonl", "/p/orchard/a.jsonl"),
+        ("/p/an orchard/a.jsonl", "'/p/an orchard/a.jsonl'"),
+        ("/p/orchard/a/subagents/agent-1.jsonl", "/p/orchard/a.jsonl"),
+        ("/p/orchard/agent-1.jsonl", "/p/orchard"),
+    ],
+)
+def test_the_command_that_makes_an_event_again_names_its_sessions_log(path: str, named: str) -> None:
+    row = Rejected(uuid="u", name="event", bytes=1, reason="no", path=path, start=0, end=1)
+    assert rebuilding(row) == f"posthog-llma-daemon preview --event u {named}"
+    assert rebuilding(replace(row, path=None)) is None

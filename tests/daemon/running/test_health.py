@@ -1,0 +1,181 @@
+"""What the running daemon says of itself, and that saying it costs nothing and harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.delivering.delivery import Delivery
+from daemon.delivering.route import Route
+from daemon.delivering.sink import Delivered, Outcome, Retryable, Stopped
+from daemon.running.health import Health, Report, Unread, read_report
+from daemon.state import layout
+from daemon.system.secret import Secret
+from llma_core.events import CaptureEvent
+from tests.support.sample_events import generation
+
+ROUTE = Route(host="https://eu.i.posthog.com", key=Secret("phc_a_key_that_no_file_shows"))
+START = 1_800_000_000.0
+
+
+class Sink:
+    """Answers what it is told to."""
+
+    event_limit = 1_000_000
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+
+    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+        del events
+        return self.outcomes.pop(0)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Clock:
+    """Both clocks; they run alike."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def steady(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return START + self.now
+
+
+def health_of(folder: Path, clock: Clock) -> Health:
+    return Health(folder, wall=clock.wall, clock=clock.steady)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def observed(health: Health, *unread: Unread, deliveries: dict[Route, Delivery] | None = None) -> Report:
+    return health.observe(sessions=3, followed=1, unread=unread, deliveries=deliveries or {})
+
+
+async def test_it_is_written_for_its_user_alone_and_read_again(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+    report = observed(health, Unread(path="/logs/a.jsonl", position=10, size=25, modified=clock.wall() - 5))
+    await health.tell(report)
+    assert stat.S_IMODE((tmp_path / layout.HEALTH).stat().st_mode) == 0o600
+    assert names(tmp_path) == [layout.HEALTH]
+    said = read_report(tmp_path)
+    assert said is not None
+    assert (said.pid, said.sessions, said.followed) == (os.getpid(), 3, 1)
+    assert (said.unread_bytes, said.unread_logs) == (15, 1)
+    assert said.unread_since == "2027-01-15T08:01:35+00:00"
+    assert said.written_at == "2027-01-15T08:01:40+00:00"
+
+
+async def test_at_rest_nothing_is_written(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+    delivery = Delivery(Sink(Delivered()), clock=clock.steady)
+    async with delivery:
+        await delivery.put(generation("msg_1"))
+        await delivery.flush()
+        await health.tell(observed(health, deliveries={ROUTE: delivery}))
+        before = (tmp_path / layout.HEALTH).stat().st_ino
+        clock.now += 1000.3
+        await health.tell(observed(health, deliveries={ROUTE: delivery}))
+        assert (tmp_path / layout.HEALTH).stat().st_ino == before
+        await health.tell(health.observe(sessions=4, followed=1, unread=(), deliveries={ROUTE: delivery}))
+        assert (tmp_path / layout.HEALTH).stat().st_ino != before
+
+
+async def test_a_route_is_told_with_its_numbers_and_without_its_key(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+    delivery = Delivery(Sink(Delivered(quota_limited=("llm_events",))), clock=clock.steady)
+    async with delivery:
+        await delivery.put(generation("msg_1"))
+        await delivery.flush()
+        clock.now += 7
+        await health.tell(observed(health, deliveries={ROUTE: delivery}))
+    assert "phc_" not in (tmp_path / layout.HEALTH).read_text()
+    said = read_report(tmp_path)
+    assert said is not None
+    (route,) = said.routes
+    assert (route.host, route.key, route.state) == (ROUTE.host, ROUTE.fingerprint[:8], "sending")
+    assert (route.sent, route.waiting, route.quota_limited) == (1, 0, 1)
+    assert route.last_success_at == "2027-01-15T08:01:40+00:00"
+    assert route.oldest_waiting_at is None
+
+
+async def test_why_a_route_is_stopped_is_told_even_when_the_daemon_has_ended(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+    delivery = Delivery(Sink(Stopped(reason="401: no such key", hint="correct it")), clock=clock.steady)
+    async with delivery:
+        await delivery.put(generation("msg_1"))
+        assert not await delivery.flush()
+        for _ in range(2):
+            (route,) = observed(health, deliveries={ROUTE: delivery}).routes
+            assert (route.state, route.reason, route.hint) == ("stopped", "401: no such key", "correct it")
+            assert (route.waiting, route.oldest_waiting_at) == (1, "2027-01-15T08:01:40+00:00")
+            await delivery.aclose()
+
+
+async def test_a_receiver_that_fails_is_told(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+    delivery = Delivery(Sink(Retryable(reason="503: busy")), clock=clock.steady)
+    async with delivery:
+        running = delivery.state
+        await delivery.put(generation("msg_1"))
+        flushing = asyncio.ensure_future(delivery.flush())
+        await delivery.next_state(running)
+        (route,) = observed(health, deliveries={ROUTE: delivery}).routes
+        assert (route.state, route.reason, route.attempt, route.resent) == ("backing_off", "503: busy", 1, 1)
+        assert route.last_error == "503: busy"
+    assert not await flushing
+
+
+def test_a_log_is_behind_since_what_is_not_read_was_written(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+
+    def since(position: int, size: int) -> float | None:
+        log = Unread(path="/logs/a.jsonl", position=position, size=size, modified=clock.wall())
+        said = observed(health, log).unread_since
+        return None if said is None else int(said[17:19])
+
+    assert since(10, 10) is None
+    assert since(10, 20) == 40
+    clock.now += 5
+    assert since(15, 30) == 40, "what was written first is not read yet"
+    clock.now += 5
+    assert since(25, 40) == 50, "that is read, and something later is not"
+    assert since(40, 40) is None
+
+
+async def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("no folder")
+    health = health_of(tmp_path / "state", Clock())
+    with capture_logs() as logged:
+        for _ in range(3):
+            await health.tell(observed(health))
+    assert [(line["event"], line["log_level"]) for line in logged] == [("status_unwritable", "warning")]
+    (tmp_path / "state").unlink()
+    await health.tell(observed(health))
+    assert read_report(tmp_path / "state") is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": "one"}', b"\xff" * 10, b"x" * 2_000_000])
+def test_a_file_that_says_nothing_usable_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    assert read_report(tmp_path) is None
+    (tmp_path / layout.HEALTH).write_bytes(content)
+    assert read_report(tmp_path) is None

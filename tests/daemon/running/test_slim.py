@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_the_libraries_come_without_what_a_terminal_needs_and_rich_can_come_later() -> None:
+    code = """
+import sys
+from daemon.running.slim import import_slim
+import_slim()
+assert {"structlog", "httpx"} <= sys.modules.keys()
+assert not {name for name in sys.modules if name.partition(".")[0] in ("rich", "pygments")}
+from rich.console import Console
+import structlog, httpx
+structlog.get_logger().info("fine")
+httpx.Client().close()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

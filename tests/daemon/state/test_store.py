@@ -1,0 +1,602 @@
+"""What the store was told is there after a crash, whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, Rejected, Settled
+from daemon.state.schema import IDENTITY_SLICES
+from daemon.state.store import Store, StoreError
+
+MARK = FileMark(
+    device=1, inode=2, path="/logs/a.jsonl", unit="orchard/a", offset=100, head=b"head", head_length=10, tail=b"tail"
+)
+EVERYTHING = Commit(
+    files=[MARK],
+    settled=[Settled(identity="gen|1", unit="orchard/a", mark=b"mark"), Settled(identity="call|1", unit="orchard/a")],
+    owed=[Owed(trace="trace|a", ending=1, unit="orchard/a")],
+    rejected=[
+        Rejected(uuid="u", name="$ai_span", bytes=9, reason="no", path="/logs/a.jsonl", start=0, end=9, at="2026")
+    ],
+    counters={"sent": 2},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def content(store: Store) -> dict[str, Any]:
+    """Everything a store says, its settled table by two of its names."""
+    reader = store.reader()
+    try:
+        owners = [reader.owner("gen|1"), reader.owner("call|1")]
+    finally:
+        reader.close()
+    return {
+        "files": list(store.files()),
+        "owed": store.owed(),
+        "rejected": store.rejected(),
+        "counters": store.counters(),
+        "owners": owners,
+    }
+
+
+def routes(store: Store, *units: str) -> list[FrozenRoute | None]:
+    with closing(store.reader()) as reader:
+        return [reader.route(unit) for unit in units]
+
+
+def restraints(store: Store, *units: str) -> list[str | None]:
+    with closing(store.reader()) as reader:
+        return [reader.restraint(unit) for unit in units]
+
+
+EMPTY: dict[str, Any] = {"files": [], "owed": [], "rejected": [], "counters": {}, "owners": [None, None]}
+FULL: dict[str, Any] = {
+    "files": [MARK],
+    "owed": [Owed(trace="trace|a", ending=1, unit="orchard/a")],
+    "rejected": list(EVERYTHING.rejected),
+    "counters": {"sent": 2},
+    "owners": [("orchard/a", b"mark"), ("orchard/a", None)],
+}
+
+
+def test_a_new_store_holds_nothing(store: Store) -> None:
+    assert content(store) == EMPTY
+    assert store.first_start is None
+    assert not store.lost
+
+
+def test_what_is_committed_is_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = Store(tmp_path)
+        try:
+            store.commit(EVERYTHING if not list(store.files()) else Commit())
+            assert content(store) == FULL
+        finally:
+            store.close()
+
+
+def test_what_is_committed_is_there_although_the_store_was_never_closed(store: Store, tmp_path: Path) -> None:
+    store.commit(EVERYTHING)
+    for file in list(tmp_path.iterdir()):
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    copy = Store(tmp_path / "copy")
+    try:
+        assert content(copy) == FULL
+    finally:
+        copy.close()
+
+
+def test_a_commit_that_fails_leaves_nothing_of_itself(store: Store) -> None:
+    with pytest.raises(sqlite3.Error):
+        store.commit(replace(EVERYTHING, counters={"sent": object()}))  # type: ignore[dict-item]
+    assert content(store) == EMPTY
+
+
+def test_a_commit_that_failed_can_be_repeated(store: Store) -> None:
+    """The number that the session was given in the failed one is not remembered."""
+    with pytest.raises(sqlite3.Error):
+        store.commit(replace(EVERYTHING, counters={"sent": object()}))  # type: ignore[dict-item]
+    store.commit(Commit(settled=[Settled(identity="gen|9", unit="orchard/other")]))
+    store.commit(EVERYTHING)
+    assert content(store) == FULL
+
+
+def test_a_full_disk_is_an_error_and_then_none(store: Store) -> None:
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count={pages}")
+    large = [Settled(identity=f"gen|{number}|{'x' * 100}", unit="orchard/a") for number in range(1000)]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.commit(replace(EVERYTHING, settled=[*EVERYTHING.settled, *large]))
+    assert content(store) == EMPTY
+    store._connection.execute(f"PRAGMA max_page_count={pages * 100}")
+    store.commit(EVERYTHING)
+    assert content(store) == FULL
+
+
+def test_a_commit_with_nothing_in_it_is_false() -> None:
+    assert not Commit()
+    assert Commit(counters={"sent": 1})
+    assert Commit(paid=[Owed(trace="trace|a", ending=1, unit="orchard/a")])
+
+
+def test_a_file_is_known_by_its_device_and_inode(store: Store) -> None:
+    store.commit(Commit(files=[MARK]))
+    moved = replace(MARK, path="/logs/b.jsonl", offset=150, history=True)
+    other = replace(MARK, inode=3)
+    store.commit(Commit(files=[moved, other]))
+    assert sorted(store.files(), key=lambda mark: mark.inode) == [moved, other]
+
+
+def test_what_was_settled_first_stays(store: Store) -> None:
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a", mark=b"mark")]))
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/b", mark=b"other")]))
+    reader = store.reader()
+    try:
+        assert reader.owner("gen|1") == ("orchard/a", b"mark")
+        assert reader.owner("gen|2") is None
+    finally:
+        reader.close()
+
+
+def test_a_reader_sees_what_is_committed_after_it_was_opened(store: Store) -> None:
+    reader = store.reader()
+    try:
+        assert reader.owner("gen|1") is None
+        store.commit(EVERYTHING)
+        assert reader.owner("gen|1") == ("orchard/a", b"mark")
+    finally:
+        reader.close()
+        reader.close()
+
+
+def test_owners_are_known_after_a_restart_and_new_ones_are_not_mixed_up_with_them(tmp_path: Path) -> None:
+    for unit in ("orchard/a", "orchard/b", "orchard/a"):
+        store = Store(tmp_path)
+        store.commit(Commit(settled=[Settled(identity=f"gen|{unit}", unit=unit)]))
+        store.close()
+    store = Store(tmp_path)
+    reader = store.reader()
+    try:
+        assert reader.owner("gen|orchard/a") == ("orchard/a", None)
+        assert reader.owner("gen|orchard/b") == ("orchard/b", None)
+    finally:
+        reader.close()
+        store.close()
+
+
+def test_a_trace_is_owed_once_and_no_more_when_it_is_paid(store: Store) -> None:
+    first, second = (Owed(trace="trace|a", ending=ending, unit="orchard/a") for ending in (1, 2))
+    store.commit(Commit(owed=[first]))
+    store.commit(Commit(owed=[first, second]))
+    assert store.owed() == [first, second]
+    store.commit(Commit(paid=[replace(first, unit="pear/a")]))
+    assert store.owed() == [first, second]
+    store.commit(Commit(paid=[first]))
+    assert store.owed() == [second]
+    store.commit(Commit(owed=[replace(first, ending=3)], paid=[second, replace(first, ending=3)]))
+    assert store.owed() == []
+
+
+def test_traces_of_sessions_that_are_gone_are_forgotten(store: Store) -> None:
+    kept, gone = (Owed(trace=f"trace|{unit}", ending=1, unit=unit) for unit in ("a", "b"))
+    store.commit(Commit(owed=[kept, gone]))
+    store.forget_owed(["b", "c"])
+    assert store.owed() == [kept]
+
+
+def test_the_first_route_of_a_session_stays(store: Store) -> None:
+    first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
+    store.freeze({"orchard/a": first})
+    store.freeze({"orchard/a": FrozenRoute(distinct_id="bob", identified=False, grouping="message")})
+    other = FrozenRoute(distinct_id="claude-code:b", identified=False, grouping="message")
+    store.freeze({"orchard/b": other})
+    assert routes(store, "orchard/a", "orchard/b", "orchard/c") == [first, other, None]
+
+
+def test_where_a_session_goes_can_change_and_nothing_else_of_its_route(store: Store) -> None:
+    first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session", host="a", key="1")
+    store.freeze({"orchard/a": first})
+    store.freeze({"orchard/a": FrozenRoute(distinct_id="bob", identified=False, grouping="message", host="b", key="2")})
+    assert routes(store, "orchard/a") == [replace(first, host="b", key="2")]
+
+
+def test_sessions_that_wait_are_told_until_they_do_no_more(store: Store) -> None:
+    rows = [
+        HeldSession(unit=f"orchard/{name}", session=name, folder=folder, reason="why", since=since)
+        for name, folder, since in (("a", "/x", "2"), ("b", None, "1"), ("c", "/x", "3"))
+    ]
+    store.hold(rows)
+    assert [row.session for row in store.held()] == ["b", "a", "c"]
+    store.hold([replace(rows[0], reason="another")])
+    store.release(["orchard/b"])
+    assert store.held() == [replace(rows[0], reason="another"), rows[2]]
+    store.release()
+    assert store.held() == []
+
+
+def test_restraints_are_kept(store: Store) -> None:
+    store.restrain({"orchard/a": "1", "orchard/b": "2"})
+    store.restrain({"orchard/b": "3"})
+    assert restraints(store, "orchard/a", "orchard/b", "orchard/c") == ["1", "3", None]
+
+
+TO_V2 = """
+DROP TABLE copies;
+DROP TABLE settled;
+CREATE TABLE settled (identity TEXT PRIMARY KEY, unit INTEGER NOT NULL, mark BLOB) WITHOUT ROWID;
+INSERT INTO settled SELECT 'gen|1', id, CAST('mark' AS BLOB) FROM units WHERE name='orchard/a';
+INSERT INTO settled SELECT 'call|1', id, NULL FROM units WHERE name='orchard/a';
+ALTER TABLE units DROP COLUMN settled_on;
+PRAGMA user_version=2;
+"""
+TO_V1 = """
+DROP TABLE held;
+DROP TABLE restraints;
+DROP TABLE routes;
+CREATE TABLE routes (
+    unit TEXT PRIMARY KEY,
+    distinct_id TEXT NOT NULL,
+    identified INTEGER NOT NULL,
+    grouping TEXT NOT NULL
+) WITHOUT ROWID;
+INSERT INTO routes VALUES ('orchard/a', 'ada@example.com', 1, 'session');
+PRAGMA user_version=1;
+"""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, version: int) -> None:
+    old = Store(tmp_path, today=lambda: 5)
+    old.commit(EVERYTHING)
+    old.begin(5, [])
+    old.freeze({"orchard/a": FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")})
+    old.close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(TO_V2 + (TO_V1 if version == 1 else ""))
+    connection.close()
+    for _ in range(2):
+        store = Store(tmp_path, today=lambda: 100)
+        assert content(store) == FULL
+        assert store.first_start == 5
+        assert store.held() == []
+        assert restraints(store, "orchard/a") == [None]
+        frozen = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
+        assert routes(store, "orchard/a") == [frozen]
+        assert list(store.quiet_units(1)) == [], "when it was settled is not known, so it counts from now"
+        store.close()
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    Store(fresh).close()
+    assert schema(tmp_path) == schema(fresh)
+
+
+def schema(folder: Path) -> list[Any]:
+    """The columns of every table, as SQLite understands them."""
+    connection = sqlite3.connect(folder / "state.db")
+    try:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        return [(name, connection.execute(f"PRAGMA table_info({name})").fetchall()) for name in sorted(names)]
+    finally:
+        connection.close()
+
+
+def test_counters_add_up(store: Store) -> None:
+    store.commit(Commit(counters={"sent": 2}))
+    store.commit(Commit(counters={"sent": 3, "cut": 1}))
+    assert store.counters() == {"sent": 5, "cut": 1}
+
+
+def test_set_aside_events_come_newest_first(store: Store) -> None:
+    (old,) = EVERYTHING.rejected
+    new = replace(old, uuid="v", at="2027", path=None, start=None, end=None)
+    store.commit(Commit(rejected=[old]))
+    store.commit(Commit(rejected=[new]))
+    assert store.rejected() == [new, old]
+
+
+# ---------------------------------------------------------------------- first start
+
+
+def test_the_first_start_is_kept_with_what_is_history(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(1000, [replace(MARK, history=True)])
+    store.close()
+    store = Store(tmp_path)
+    try:
+        assert store.first_start == 1000
+        assert list(store.files()) == [replace(MARK, history=True)]
+        assert not store.lost
+    finally:
+        store.close()
+
+
+def test_history_is_read_from_its_beginning_when_it_is_to_be_sent(store: Store) -> None:
+    own = replace(MARK, inode=3)
+    store.begin(1000, [replace(MARK, history=True)])
+    store.commit(Commit(files=[own]))
+    store.rewind_history()
+    assert store.first_start == 0
+    assert sorted(store.files(), key=lambda mark: mark.inode) == [replace(MARK, offset=0, tail=b""), own]
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_store_that_is_gone_was_lost_and_is_no_first_start(tmp_path: Path, *, deleted: bool) -> None:
+    store = Store(tmp_path)
+    store.begin(1000, [])
+    store.close()
+    for file in tmp_path.glob("state.db*"):
+        if deleted:
+            file.unlink()
+        else:
+            file.write_bytes(b"no database" * 100)
+    with capture_logs():
+        store = Store(tmp_path)
+    try:
+        assert store.lost
+        assert store.first_start is None
+        store.begin(0, [])
+    finally:
+        store.close()
+    store = Store(tmp_path)
+    try:
+        assert not store.lost, "said once"
+    finally:
+        store.close()
+
+
+def test_a_store_that_never_began_was_not_lost(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    (tmp_path / "state.db").unlink()
+    store = Store(tmp_path)
+    try:
+        assert not store.lost
+    finally:
+        store.close()
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def damaged_head(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+
+
+def damaged_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 : 4096 * 3] = b"\xff" * (4096 * 2)
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("damage", [damaged_head, damaged_page, cut_short])
+def test_a_corrupt_store_is_set_aside_with_one_line_and_an_empty_one_begun(tmp_path: Path, damage: Any) -> None:
+    store = Store(tmp_path)
+    store.commit(replace(EVERYTHING, settled=[Settled(identity=f"gen|{n}", unit="orchard/a") for n in range(500)]))
+    store.close()
+    damage(tmp_path / "state.db")
+    damaged = (tmp_path / "state.db").read_bytes()
+    with capture_logs() as logged:
+        store = Store(tmp_path)
+    try:
+        assert content(store) == EMPTY
+        store.commit(EVERYTHING)
+        assert content(store) == FULL
+    finally:
+        store.close()
+    (aside,) = tmp_path.glob("state.db.corrupt-*")
+    assert aside.read_bytes() == damaged, "what may still be in it is kept"
+    assert [(line["event"], line["log_level"]) for line in logged] == [("store_corrupt", "error")]
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(StoreError, match="newer version") as caught:
+        Store(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "POSTHOG_LLMA_STATE_DIR" in str(caught.value)
+    assert list(tmp_path.glob("state.db.corrupt-*")) == []
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot open the state store") as caught:
+        Store(tmp_path / "missing")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_user_can_read_it(store: Store, tmp_path: Path) -> None:
+    store.begin(1000, [MARK])
+    store.commit(EVERYTHING)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes.keys() >= {"state.db", "state.db-wal"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.close()
+    store.close()
+
+
+# ---------------------------------------------------------------------- forgetting
+
+
+def owners(store: Store, *identities: str) -> list[str | None]:
+    """Whose each of *identities* is."""
+    reader = store.reader()
+    try:
+        found = [reader.owner(identity) for identity in identities]
+    finally:
+        reader.close()
+    return [owner[0] if owner is not None else None for owner in found]
+
+
+def test_sessions_are_quiet_when_nothing_of_them_was_settled_for_long(tmp_path: Path) -> None:
+    day = 100
+    store = Store(tmp_path, today=lambda: day)
+    try:
+        store.commit(EVERYTHING)
+        store.commit(Commit(settled=[Settled(identity="gen|2", unit="orchard/b")]))
+        store.restrain({"orchard/c": "1"})
+        day = 110
+        store.commit(Commit(settled=[Settled(identity="gen|3", unit="orchard/b")]))
+        assert dict(store.quiet_units(10)) == {"orchard/c": 0}
+        assert dict(store.quiet_units(9)) == {"orchard/a": 100, "orchard/c": 0}
+        day = 120
+        assert dict(store.quiet_units(10)) == {"orchard/a": 100, "orchard/c": 0}
+        assert dict(store.quiet_units(9)) == {"orchard/a": 100, "orchard/b": 110, "orchard/c": 0}
+    finally:
+        store.close()
+
+
+def test_what_was_settled_is_forgotten_slice_by_slice_and_of_no_other_session(store: Store) -> None:
+    mine = [f"gen|{number}" for number in range(2000)]
+    others = [f"call|{number}" for number in range(500)]
+    store.commit(Commit(settled=[Settled(identity=name, unit="orchard/a") for name in mine]))
+    store.commit(Commit(settled=[Settled(identity=name, unit="orchard/b") for name in others]))
+    counts = [store.forget_identities(["orchard/a", "orchard/unknown"], number) for number in range(IDENTITY_SLICES)]
+    assert sum(counts) == len(mine)
+    assert max(counts) < 40, "no step is a large one"
+    assert owners(store, *mine) == [None] * len(mine)
+    assert owners(store, *others) == ["orchard/b"] * len(others)
+
+
+def test_a_session_is_forgotten_with_all_that_was_kept_of_it(tmp_path: Path) -> None:
+    day = 100
+    store = Store(tmp_path, today=lambda: day)
+    try:
+        for name in ("orchard/a", "orchard/b"):
+            store.commit(
+                Commit(
+                    files=[replace(MARK, unit=name, inode=ord(name[-1]))],
+                    settled=[Settled(identity=f"gen|{name}", unit=name)],
+                    copies=[Copies(unit=name, original="orchard/z"), Copies(unit="orchard/z", original=name)],
+                )
+            )
+            store.freeze({name: FrozenRoute(distinct_id="ada", identified=True, grouping="session")})
+            store.restrain({name: "1"})
+        day = 200
+        store.commit(Commit(settled=[Settled(identity="late", unit="orchard/b")]))
+        for number in range(IDENTITY_SLICES):
+            store.forget_identities(["orchard/a"], number)
+        assert store.forget_units(["orchard/a", "orchard/b"], 45) == ["orchard/a"], "the other one has come back"
+        assert [mark.unit for mark in store.files()] == ["orchard/b"]
+        assert [route is not None for route in routes(store, "orchard/a", "orchard/b")] == [False, True]
+        assert restraints(store, "orchard/a", "orchard/b") == [None, "1"]
+        assert set(store.copies()) == {
+            Copies(unit="orchard/b", original="orchard/z"),
+            Copies(unit="orchard/z", original="orchard/b"),
+        }
+        store.commit(Commit(settled=[Settled(identity="gen|again", unit="orchard/a")]))
+        assert owners(store, "gen|again", "gen|orchard/a", "gen|orchard/b") == ["orchard/a", None, "orchard/b"]
+    finally:
+        store.close()
+
+
+def test_a_file_is_known_by_device_and_inode_wherever_it_was(store: Store) -> None:
+    other = replace(MARK, inode=MARK.inode + 1, offset=7)
+    store.commit(Commit(files=[MARK, other]))
+    with closing(store.reader()) as reader:
+        assert reader.mark((MARK.device, MARK.inode)) == MARK
+        assert reader.offset((MARK.device, MARK.inode)) == MARK.offset
+        assert reader.mark((other.device, other.inode)) == other
+        assert reader.mark((MARK.device + 1, MARK.inode)) is None
+        assert reader.offset((MARK.device + 1, MARK.inode)) == 0
+
+
+def test_files_are_forgotten_by_device_and_inode(store: Store) -> None:
+    kept = replace(MARK, inode=3)
+    store.commit(Commit(files=[MARK, kept]))
+    store.forget_files([(MARK.device, MARK.inode), (9, 9)])
+    assert list(store.files()) == [kept]
+
+
+def test_set_aside_events_are_listed_for_a_time_and_in_a_number(store: Store) -> None:
+    (row,) = EVERYTHING.rejected
+    store.commit(Commit(rejected=[replace(row, uuid=f"u{year}", at=str(year)) for year in range(2020, 2030)]))
+    assert store.forget_rejected("2023", 5) == 5
+    assert [found.uuid for found in store.rejected()] == [f"u{year}" for year in range(2029, 2024, -1)]
+    assert store.forget_rejected("2028", 5) == 3
+    assert [found.uuid for found in store.rejected()] == ["u2029", "u2028"]
+
+
+def test_what_a_million_events_leave_stays_under_120_megabytes(tmp_path: Path) -> None:
+    """As much as a fifth of them is written; the rest grows in proportion."""
+    events = 200_000
+    store = Store(tmp_path)
+    try:
+        store._connection.execute("PRAGMA synchronous=OFF")
+        for first in range(0, events, 20_000):
+            rows = [
+                Settled(identity=f"gen|msg_01{number:022d}", unit=f"orchard/{number // 500}", mark=b"x" * 12)
+                for number in range(first, first + 20_000)
+            ]
+            store.commit(Commit(settled=rows))
+        store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        store.close()
+    assert (tmp_path / "state.db").stat().st_size * (1_000_000 / events) < 120e6
+
+
+# ---------------------------------------------------------------------- only looking
+
+
+def test_who_only_looks_sees_what_is_written_and_can_write_nothing(store: Store, tmp_path: Path) -> None:
+    store.begin(5, [])
+    store.commit(EVERYTHING)
+    looking = Store(tmp_path, read_only=True)
+    try:
+        assert content(looking) == FULL
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            looking.commit(Commit(counters={"sent": 1}))
+    finally:
+        looking.close()
+
+
+@pytest.mark.parametrize(("version", "words"), [(2, "older version"), (99, "newer version")])
+def test_who_only_looks_brings_nothing_up_to_date(tmp_path: Path, version: int, words: str) -> None:
+    Store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute(f"PRAGMA user_version={version}")
+    connection.close()
+    with pytest.raises(StoreError, match=words):
+        Store(tmp_path, read_only=True)
+
+
+def test_who_only_looks_sets_nothing_aside(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    damaged_head(tmp_path / "state.db")
+    with pytest.raises(StoreError, match="damaged"):
+        Store(tmp_path, read_only=True)
+    assert list(tmp_path.glob("state.db.corrupt-*")) == []
+
+
+def test_a_table_is_empty_until_something_is_settled(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    reader = store.reader()
+    assert reader.is_empty()
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a")]))
+    assert not reader.is_empty()
+    reader.close()
+    store.close()

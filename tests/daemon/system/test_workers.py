@@ -1,0 +1,141 @@
+"""Work in threads: its results, its failures, and whether it gets on."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from functools import partial
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.system import workers as workers_module
+from daemon.system.workers import Workers
+
+
+async def test_each_kind_of_work_has_one_thread_of_its_own() -> None:
+    workers = Workers(asyncio.Event())
+    readers = {await workers.read(threading.get_ident) for _ in range(5)}
+    writers = {await workers.change(threading.get_ident) for _ in range(5)}
+    assert len(readers) == len(writers) == 1
+    assert readers.isdisjoint(writers)
+    assert threading.get_ident() not in readers | writers
+    workers.end_store()
+    await workers.end_reader()
+
+
+async def test_one_piece_of_work_comes_after_the_other() -> None:
+    workers = Workers(asyncio.Event())
+    for do in (workers.read, workers.change):
+        first_may_end = threading.Event()
+        first = asyncio.create_task(do(partial(first_may_end.wait, 10)))
+        second = asyncio.create_task(do(first_may_end.is_set))
+        done, _ = await asyncio.wait({second}, timeout=0.05)
+        assert not done, "nothing overtakes"
+        first_may_end.set()
+        assert await first
+        assert await second
+    workers.end_store()
+    await workers.end_reader()
+
+
+async def test_what_the_disk_takes_at_once_is_not_told() -> None:
+    workers = Workers(asyncio.Event())
+    with capture_logs() as lines:
+        await workers.write(lambda: None)
+    assert lines == []
+    workers.end_store()
+
+
+async def test_a_damaged_store_is_not_tried_again() -> None:
+    workers = Workers(asyncio.Event())
+
+    def write() -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    with capture_logs() as lines, pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        async with asyncio.timeout(2):
+            await workers.write(write)
+    assert lines == []
+    workers.end_store()
+
+
+async def test_what_the_disk_refuses_is_tried_again_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "RETRY_SECONDS", 0.001)
+    workers = Workers(asyncio.Event())
+    waits: list[bool] = []
+
+    def write() -> None:
+        waits.append(workers.store_waits)
+        if len(waits) < 4:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with capture_logs() as lines:
+        await workers.write(write)
+    assert waits == [False, True, True, True]
+    assert not workers.store_waits
+    assert [line["event"] for line in lines] == ["store_unwritable", "store_writable_again"]
+    workers.end_store()
+
+
+async def test_at_the_end_nobody_waits_for_the_disk() -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    workers = Workers(stopping)
+
+    def write() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(sqlite3.OperationalError):
+        await workers.write(write)
+    assert not workers.store_waits
+    workers.end_store()
+
+
+async def test_the_stores_thread_ends_with_what_it_has_begun() -> None:
+    workers = Workers(asyncio.Event())
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def write() -> None:
+        began.set()
+        may_end.wait(10)
+        ended.set()
+
+    writing = asyncio.create_task(workers.change(write))
+    await asyncio.to_thread(began.wait, 10)
+    threading.Timer(0.05, may_end.set).start()
+    workers.end_store()
+    assert ended.is_set()
+    await writing
+    with pytest.raises(RuntimeError):
+        await workers.change(write)
+
+
+async def test_the_readers_thread_is_waited_for_and_keeps_nobody_from_hearing_meanwhile() -> None:
+    workers = Workers(asyncio.Event())
+    may_end = threading.Event()
+    reading = asyncio.create_task(workers.read(partial(may_end.wait, 5)))
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(workers.end_reader())
+    done, _ = await asyncio.wait({ending}, timeout=0.05)
+    assert not done
+    may_end.set()
+    await ending
+    assert await reading, "it was told before its time was up"
+
+
+@pytest.mark.parametrize("name", ["the reader", "the store"])
+async def test_what_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    workers = Workers(asyncio.Event())
+    hangs = threading.Event()
+    monkeypatch.setattr(workers_module, "WORK_SECONDS", -1.0)
+    assert workers.overdue() is None
+    work = asyncio.create_task((workers.read if name == "the reader" else workers.change)(partial(hangs.wait, 10)))
+    await asyncio.sleep(0)
+    assert workers.overdue() == name
+    hangs.set()
+    assert await work
+    assert workers.overdue() is None
+    workers.end_store()
+    await workers.end_reader()

@@ -27,22 +27,21 @@ from pathlib import Path
 import structlog
 
 from daemon.delivering.deliveries import Deliveries, MakeDelivery
-from daemon.delivering.delivery import BackingOff
-from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.delivery import BackingOff, EventOutcome
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Stopped
 from daemon.following.catalog import Catalog
-from daemon.following.kept_open import Unread
+from daemon.following.kept_open import KeptOpen
 from daemon.following.live_sessions import LiveSessions, keeps_registry
 from daemon.following.opening import Opening, by_first_line
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import Sweep, is_missing
 from daemon.following.watcher import Watcher
 from daemon.history.backfill_request import BackfillDesk
 from daemon.history.backfilling import Backfilling
 from daemon.history.backlog import Backlog, Ending
-from daemon.history.first_start import History, settle_history
-from daemon.history.pruning import Forgettable, Kept, forgetting
+from daemon.history.first_start import HistoryPolicy, settle_history
+from daemon.history.pruning import Forgettable, Retained, forgetting
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress, Replaced
 from daemon.reading.executions import Executions
@@ -52,8 +51,7 @@ from daemon.reading.turns import Turns
 from daemon.reading.unreadable import Unreadable
 from daemon.routing.decisions import Decisions
 from daemon.routing.routing import Held, Routing
-from daemon.running.health import Health
-from daemon.running.health import Unread as UnreadLog
+from daemon.running.health import Health, LogBehind
 from daemon.running.memory import give_back
 from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus, Sender
@@ -154,7 +152,7 @@ class Service:
         self._claims = Claims(self._reader, fresh=self._reader.is_empty)
         self._catalog = Catalog()
         self._sweep = Sweep(self._roots)
-        self._unread = Unread()
+        self._unread = KeptOpen()
         self._unreadable = Unreadable()
         self._settlement = Settlement(self._claims)
         self._again = again
@@ -232,7 +230,7 @@ class Service:
             watcher.stop()
             await self._close()
 
-    async def run_once(self, wanted: Callable[[Unit], bool] = lambda _unit: True) -> bool:
+    async def run_once(self, wanted: Callable[[SessionFiles], bool] = lambda _unit: True) -> bool:
         """Read everything there is, deliver it, and return whether all of it is settled.
 
         Sessions that are running keep what is open in them for a daemon that follows them.
@@ -268,7 +266,7 @@ class Service:
         self._stopping.set()
         self._wake.set()
 
-    def prepare(self, history: History, now: float) -> None:
+    def prepare(self, history: HistoryPolicy, now: float) -> None:
         """Settle what is history, before the first sweep.
 
         Args:
@@ -329,7 +327,7 @@ class Service:
         self._wake.set()
 
     def _found(self, paths: Sequence[str]) -> None:
-        units: dict[str, Unit] = {}
+        units: dict[str, SessionFiles] = {}
         for path in paths:
             unit = self._catalog.add(path)
             if unit is None:
@@ -357,7 +355,7 @@ class Service:
         """Keep a log open until it is read: it may be deleted before its turn comes."""
         found = self._sweep.files.get(path)
         if found is not None:
-            self._unread.hold(path, found.identity, found.modified)
+            self._unread.keep(path, found.identity, found.modified)
 
     def _forget_path(self, path: str) -> None:
         self._unread.release(path)
@@ -365,7 +363,7 @@ class Service:
         if unit is not None and not unit.paths and unit.name in self._owed:
             _log.info("session_removed", session=unit.session, action="its trace is not sent")
 
-    def _drop(self, unit: Unit) -> None:
+    def _drop(self, unit: SessionFiles) -> None:
         """Take a session out of memory, and what was deleted of it out of the catalog."""
         active = self._active.pop(unit.name, None)
         if active is not None:
@@ -376,16 +374,16 @@ class Service:
             if path not in self._sweep.files and path not in self._unread:
                 self._forget_path(path)
 
-    def _enqueue(self, unit: Unit) -> None:
+    def _enqueue(self, unit: SessionFiles) -> None:
         if unit.name in self._decisions.held or not self._follows(unit):
             return
         self._turns.add(unit)
         self._wake.set()
 
-    def _follows(self, unit: Unit) -> bool:
+    def _follows(self, unit: SessionFiles) -> bool:
         return not self._only_named or self._executions.names(unit.session)
 
-    def _enqueue_all(self, units: Collection[Unit]) -> None:
+    def _enqueue_all(self, units: Collection[SessionFiles]) -> None:
         """Enqueue what was found at once, in whatever order."""
         self._turns.note_found(units)
         for unit in units:
@@ -421,7 +419,7 @@ class Service:
             for path in filter(settled.__contains__, unit.paths):
                 self._keep(path)
 
-    def _touched(self, unit: Unit) -> int:
+    def _touched(self, unit: SessionFiles) -> int:
         """When *unit* was last written to, as far as it was seen, in nanoseconds since the epoch."""
         return max((file.modified for path in unit.paths if (file := self._sweep.files.get(path))), default=0)
 
@@ -441,7 +439,7 @@ class Service:
                 paths[mark.unit].append(mark.path)
         return [name for name, logs in paths.items() if logs and all(_was_deleted(log, inhabited) for log in logs)]
 
-    def _unread_of(self, units: Iterable[Unit]) -> dict[str, int]:
+    def _unread_of(self, units: Iterable[SessionFiles]) -> dict[str, int]:
         """Find the logs of *units* that are not settled to their end, and up to where they are. Asks the store."""
         unread = {}
         for path in (path for unit in units for path in unit.paths):
@@ -539,7 +537,7 @@ class Service:
                 except OSError as error:
                     _log.warning("execution_kept", path=name, reason=error.strerror, action="trying again")
 
-    def _is_done(self, unit: Unit, unread: Container[str]) -> bool:
+    def _is_done(self, unit: SessionFiles, unread: Container[str]) -> bool:
         """Whether nothing of a session that has ended is left to be delivered; *unread*: of those not in memory."""
         active = self._active.get(unit.name)
         if unit in self._turns or unit.name == self._reading or unit.name in self._owed:
@@ -622,7 +620,7 @@ class Service:
                 else:
                     await self._rest()
 
-    async def _in_order(self, units: Iterable[Unit]) -> Sequence[Unit]:
+    async def _in_order(self, units: Iterable[SessionFiles]) -> Sequence[SessionFiles]:
         return await self._workers.read(partial(by_first_line, units))
 
     def _enqueue_due(self, now: float) -> bool:
@@ -669,7 +667,7 @@ class Service:
         route = self._route_of(name) or self._decisions.foreseen.get(name)
         return route if route is not None and not self._deliveries.has_room(route) else None
 
-    async def _step(self, unit: Unit, *, finish: bool = False) -> bool:
+    async def _step(self, unit: SessionFiles, *, finish: bool = False) -> bool:
         """Read a slice of *unit*, hand over what became final, and return whether there is more to read at once."""
         loop = asyncio.get_running_loop()
         active = self._active.get(unit.name)
@@ -686,7 +684,7 @@ class Service:
         except Replaced as replaced:
             _log.info("file_replaced", path=str(replaced), action="reading its session again from the beginning")
             assert active is not None
-            await self._conclude(active, active.pipeline.part)
+            await self._conclude(active, active.pipeline.salvage)
             self._drop(unit)
             return unit.name not in self._decisions.held
         except Held as held:
@@ -730,7 +728,7 @@ class Service:
             self._reading = None
         await self._hand_over(active, progress)
 
-    def _put_off(self, unit: Unit, error: OSError) -> bool:
+    def _put_off(self, unit: SessionFiles, error: OSError) -> bool:
         """Leave a session of which a file cannot be read for later; return whether to try at once."""
         active = self._active.get(unit.name)
         if active is not None:
@@ -749,14 +747,14 @@ class Service:
         self._unreadable.note(unit, path, error)
         return False
 
-    def _put_off_for_store(self, unit: Unit, error: sqlite3.OperationalError) -> None:
+    def _put_off_for_store(self, unit: SessionFiles, error: sqlite3.OperationalError) -> None:
         """Leave a session for later because nobody can say what of it is settled."""
         active = self._active.pop(unit.name, None)
         if active is not None:
             self._settlement.drop(active.pipeline)
         self._unreadable.note_store(unit, error)
 
-    def _caught_up(self, unit: Unit) -> None:
+    def _caught_up(self, unit: SessionFiles) -> None:
         """Keep nothing open of a session that was read to its end, unless it has grown since."""
         self._unreadable.note_read(unit)
         if unit not in self._turns:
@@ -764,7 +762,7 @@ class Service:
                 self._unread.release(path)
                 self._sweep.rested.pop(path, None)
 
-    def _pipeline(self, unit: Unit) -> Pipeline:
+    def _pipeline(self, unit: SessionFiles) -> Pipeline:
         return Pipeline(
             unit,
             claims=self._claims,
@@ -813,7 +811,7 @@ class Service:
         prompts = sum(emission.prompt is not None for emission in progress.emissions)
         self._plugin_status.hand_over(sender, wanted, prompts)
 
-    async def _read_units(self, units: Sequence[Unit]) -> bool:
+    async def _read_units(self, units: Sequence[SessionFiles]) -> bool:
         left = {unit.name: unit for unit in units}
         many = ACTIVE_SESSIONS
         while left:
@@ -847,7 +845,7 @@ class Service:
 
     # ------------------------------------------------------------------ sessions that have to wait
 
-    async def _foresee(self, unit: Unit) -> bool:
+    async def _foresee(self, unit: SessionFiles) -> bool:
         """Find out, before a session is read, where its events will go; return whether they may be read now.
 
         One that a command may yet name as its own is not, for a moment.
@@ -860,7 +858,7 @@ class Service:
         self._decisions.foresee(unit.name, outlook)
         return self._stalled_on(unit.name) is None
 
-    def _is_young(self, unit: Unit, began: Opening) -> bool:
+    def _is_young(self, unit: SessionFiles, began: Opening) -> bool:
         return (
             self._decisions.frozen(unit.name) is None
             and unit.name not in self._backfilling.backlog
@@ -868,7 +866,7 @@ class Service:
             and abs(time.time() - began.at / 1000) < YOUNG_SECONDS
         )
 
-    def _may_be_named(self, unit: Unit) -> Callable[[], bool]:
+    def _may_be_named(self, unit: SessionFiles) -> Callable[[], bool]:
         """Return what finds out whether a command that runs may be about to say that *unit* is one of its sessions."""
 
         def look() -> bool:
@@ -877,7 +875,7 @@ class Service:
 
         return look
 
-    async def _hold(self, unit: Unit, held: Held) -> None:
+    async def _hold(self, unit: SessionFiles, held: Held) -> None:
         """Let a session wait for the user: what was read of it is forgotten, and its offsets stay."""
         active = self._active.pop(unit.name, None)
         if active is not None:
@@ -910,7 +908,7 @@ class Service:
                 )
             )
 
-    def _unread_logs(self) -> Iterator[UnreadLog]:
+    def _unread_logs(self) -> Iterator[LogBehind]:
         """Yield the logs of the sessions that are to be read, with how far they are."""
         waiting = self._turns.names
         if self._reading is not None:
@@ -922,7 +920,7 @@ class Service:
                 tail = active.pipeline.tails.get(path) if active is not None else None
                 position = tail.position if tail is not None else self._sweep.rested.get(path, 0)
                 if file is not None:
-                    yield UnreadLog(path=path, position=position, size=file.size, modified=file.modified / 1e9)
+                    yield LogBehind(path=path, position=position, size=file.size, modified=file.modified / 1e9)
 
     # ------------------------------------------------------------------ what may be forgotten
 
@@ -941,7 +939,7 @@ class Service:
         is_there = self._catalog.units.__contains__
         try:
             found = dict(self._sweep.files)
-            kept = await self._workers.change(partial(Kept.of, self._store, found, is_there))
+            kept = await self._workers.change(partial(Retained.of, self._store, found, is_there))
             compare = partial(Forgettable.of, kept, roots=self._roots, found=found, is_there=is_there)
             what = await self._workers.read(compare)
             # Should one come back, it is decided anew, and kept anew.
@@ -970,7 +968,7 @@ class Service:
         )
         await self._backfilling.report(settling=settling)
 
-    def _next_history(self) -> Unit | None:
+    def _next_history(self) -> SessionFiles | None:
         """Return the session of the backlog whose turn it is; None while there is none, or it has to wait."""
         backlog = self._backfilling.backlog
         while (name := backlog.next) is not None:
@@ -989,7 +987,7 @@ class Service:
                 return None
         return None
 
-    async def _step_history(self, unit: Unit) -> None:
+    async def _step_history(self, unit: SessionFiles) -> None:
         active = self._active.get(unit.name)
         if active is not None and not active.pipeline.again:
             # It was followed from where history ended; what is on its way stays on its way.
@@ -1009,7 +1007,7 @@ class Service:
             # The service ends. Nothing may leave of a session whose route is not written.
             await asyncio.get_running_loop().create_future()
 
-    async def _settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def _settle(self, outcomes: Sequence[EventOutcome]) -> None:
         for outcome in outcomes:
             unit = self._settlement.unit_of(outcome.event.identity)
             self._backfilling.backlog.settle(unit, outcome.outcome)

@@ -27,8 +27,8 @@ from daemon.config.table import APP_NAME
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Sink
 from daemon.following.live_sessions import LiveSessions
-from daemon.following.session_files import Unit
-from daemon.history.backfill_request import BackfillDesk, Report, Request, RequestExistsError
+from daemon.following.session_files import SessionFiles
+from daemon.history.backfill_request import BackfillDesk, BackfillReport, BackfillRequest, RequestExistsError
 from daemon.history.backlog import Backlog, Headway
 from daemon.history.estimate import CONTENT_DAYS, Estimate, estimate
 from daemon.history.history import CLEANUP_DAYS, History, LoggedSession, Selection
@@ -38,7 +38,7 @@ from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.service import DRAIN_SECONDS
 from daemon.state import layout
-from daemon.state.lock import holder, is_held
+from daemon.state.lock import holder, is_locked
 from daemon.state.store import Store, StoreError
 from daemon.system.small_file import UnreadableFileError
 
@@ -336,7 +336,7 @@ class _Job:
                 err=True,
             )
         sizes = {session.unit.name: session.size for session in self._chosen}
-        if is_held(self._settings.state_dir):
+        if is_locked(self._settings.state_dir):
             self._ask_daemon(sizes)
         else:
             self._send_here(sizes)
@@ -345,7 +345,7 @@ class _Job:
         backlog, make_sink = Backlog(sizes), self._make_sink
         assert make_sink is not None
 
-        def is_wanted(unit: Unit) -> bool:
+        def is_wanted(unit: SessionFiles) -> bool:
             return unit.name in backlog
 
         with open_state(self._settings.state_dir) as store, self._meter() as meter:
@@ -380,7 +380,7 @@ class _Job:
     def _ask_daemon(self, sizes: dict[str, int]) -> None:
         folder = self._settings.state_dir
         desk = BackfillDesk(folder)
-        request = Request(id=uuid.uuid4().hex, units=sizes)
+        request = BackfillRequest(id=uuid.uuid4().hex, units=sizes)
         pid = holder(folder)
         daemon = f"the daemon (pid {pid})" if pid else "the daemon"
         try:
@@ -391,7 +391,7 @@ class _Job:
             raise fail(f"{desk.request_path} cannot be written ({(error.strerror or str(error)).lower()})") from None
         if not self._as_json:
             say(f"{daemon} does it while nothing else waits; Ctrl-C gives it up", err=True)
-        report: Report | None = None
+        report: BackfillReport | None = None
         try:
             with self._meter() as meter:
                 for report in self._reports(desk, request, daemon):
@@ -406,7 +406,7 @@ class _Job:
             say(f"warning: {report.waiting}", err=True)
         self._end(report.headway, settled=report.headway.is_whole)
 
-    def _reports(self, desk: BackfillDesk, request: Request, daemon: str) -> Iterator[Report]:
+    def _reports(self, desk: BackfillDesk, request: BackfillRequest, daemon: str) -> Iterator[BackfillReport]:
         """Yield what the daemon says, until it is done.
 
         Raises:
@@ -417,7 +417,7 @@ class _Job:
         report, told = None, None
         while report is None or not report.done:
             # In this order: what it said last, it said before it ended.
-            lives, asked = is_held(folder), desk.is_asked(request)
+            lives, asked = is_locked(folder), desk.is_asked(request)
             report = desk.report(request)
             if report is not None:
                 yield report

@@ -17,7 +17,7 @@ from daemon.cli.render import build, delivered, stdout, tree
 from daemon.cli.startup import build_service, open_state
 from daemon.config import loading
 from daemon.config.settings import Settings
-from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.local.sink import LocalEvents, LocalSink
 from daemon.demo.sample import steps
 from daemon.demo.transcript import Step
@@ -72,7 +72,7 @@ async def _play(folder: Path, settings: Settings) -> None:
     console = stdout()
     done = asyncio.Event()
 
-    def show(outcomes: Sequence[Outcome]) -> None:
+    def show(outcomes: Sequence[EventOutcome]) -> None:
         for outcome in outcomes:
             view: EventView = read(outcome.event.body)
             console.print(delivered(view), no_wrap=True, overflow="ellipsis")

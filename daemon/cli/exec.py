@@ -27,7 +27,7 @@ from daemon.executing.properties_file import VARIABLE, PropertiesFile, Propertie
 from daemon.executing.signals import Signals
 from daemon.reading.executions import Notice
 from daemon.service import Service
-from daemon.state.lock import LockHeld, StateDirError, StateLock, is_held, prepare_state_dir
+from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, is_locked, prepare_state_dir
 from daemon.state.store import Store, StoreError
 from llma_core import events
 
@@ -199,7 +199,7 @@ def _verdict(file: PropertiesFile | None) -> Mapping[str, Any]:
 def _is_served(folder: Path) -> bool:
     """Whether a daemon runs on the state directory, as far as this user may know."""
     try:
-        return is_held(folder)
+        return is_locked(folder)
     except OSError:
         return False
 
@@ -334,7 +334,7 @@ class _Following:
             stack.callback(store.close)
             service = build_service(self._settings, store, make_sink, only_named=True)
             service.prepare("skip", time.time())
-        except LockHeld:
+        except AlreadyRunning:
             stack.close()
         except (ConfigError, StateDirError, StoreError, sqlite3.Error, OSError) as error:
             stack.close()

@@ -29,7 +29,7 @@ from daemon.config.table import APP_NAME
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Sink
 from daemon.history.backfill_request import BackfillDesk
-from daemon.history.first_start import History
+from daemon.history.first_start import HistoryPolicy
 from daemon.routing.routing import Purpose
 from daemon.running.health import Health
 from daemon.running.heartbeat import heartbeat
@@ -68,7 +68,7 @@ def run(
     with config_errors():
         plan = _plan(settings, local=local)
     with open_state(plan.folder) as store:
-        history: History = "send" if from_start or (once and store.first_start is None) else "skip"
+        history: HistoryPolicy = "send" if from_start or (once and store.first_start is None) else "skip"
         if once:
             before = store.counters()
             settled = asyncio.run(_once(plan, store, history))
@@ -131,13 +131,13 @@ def _service(plan: _Plan, store: Store, notifier: Notifier) -> Service:
     )
 
 
-async def _once(plan: _Plan, store: Store, history: History) -> bool:
+async def _once(plan: _Plan, store: Store, history: HistoryPolicy) -> bool:
     service = _service(plan, store, Notifier(os.environ))
     service.prepare(history, time.time())
     return await service.run_once()
 
 
-async def _follow(plan: _Plan, store: Store, history: History, reread: Callable[[], _Plan]) -> None:
+async def _follow(plan: _Plan, store: Store, history: HistoryPolicy, reread: Callable[[], _Plan]) -> None:
     """Follow until a signal says to end. SIGHUP puts a new service in place of the old one, with new settings."""
     following = _Following()
     notifier = Notifier(os.environ)

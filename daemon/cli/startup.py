@@ -15,11 +15,9 @@ import click
 from daemon.cli.message import say
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
-from daemon.delivering.delivery import Delivery, Prepare, Settle
-from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
 from daemon.delivering.route import Route
-from daemon.delivering.sink import Outcome as Answer
-from daemon.delivering.sink import Sink, SinkConfigError, Stopped
+from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stopped
 from daemon.history.backfill_request import BackfillDesk
 from daemon.history.backlog import Backlog
 from daemon.reading.executions import Executions
@@ -30,7 +28,7 @@ from daemon.running.health import Health
 from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus
 from daemon.service import Service
-from daemon.state.lock import LockHeld, StateDirError, StateLock, prepare_state_dir
+from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, prepare_state_dir
 from daemon.state.store import Store, StoreError
 from llma_core.events import CaptureEvent
 
@@ -123,7 +121,7 @@ class _UnusableSink:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Answer:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         del events
         return Stopped(reason=self._reason, hint="correct that and start the daemon again")
 
@@ -172,7 +170,7 @@ def open_state(folder: Path) -> Iterator[Store]:
                 yield store
             finally:
                 store.close()
-    except (StateDirError, LockHeld, StoreError) as error:
+    except (StateDirError, AlreadyRunning, StoreError) as error:
         raise fail(str(error)) from None
     except sqlite3.OperationalError as error:
         raise fail(f"cannot write the state store in {folder}: {error}; check the disk and the folder") from None
@@ -192,7 +190,7 @@ def build_service(
     notifier: Notifier | None = None,
     health: Health | None = None,
     again: bool = False,
-    watch: Callable[[Sequence[Outcome]], None] | None = None,
+    watch: Callable[[Sequence[EventOutcome]], None] | None = None,
     session_timeout: float | None = None,
     desk: BackfillDesk | None = None,
     backlog: Backlog | None = None,
@@ -217,7 +215,7 @@ def build_service(
     """
 
     def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
-        async def settle_and_tell(outcomes: Sequence[Outcome]) -> None:
+        async def settle_and_tell(outcomes: Sequence[EventOutcome]) -> None:
             await settle(outcomes)
             if watch is not None:
                 watch(outcomes)

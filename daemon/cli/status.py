@@ -18,7 +18,7 @@ from daemon.cli.startup import fail, load_settings
 if TYPE_CHECKING:
     from daemon.running.condition import Condition, Problem
     from daemon.running.health import RouteReport
-    from daemon.state.rows import Rejected
+    from daemon.state.rows import RejectedEvent
 
 __all__ = ["status"]
 
@@ -101,7 +101,7 @@ def _document(condition: Condition, problems: list[Problem]) -> dict[str, object
     }
 
 
-def _print_rejected(row: Rejected) -> None:
+def _print_rejected(row: RejectedEvent) -> None:
     from daemon.running.condition import rebuilding
 
     click.echo(f"{row.at} {row.name} {row.uuid} {row.bytes} bytes: {row.reason}")

@@ -35,7 +35,7 @@ from daemon.config.table import SETTINGS
 from daemon.system.small_file import UnreadableFileError, read_with_status
 from llma_core import events
 
-__all__ = ["FOLDER", "LOCAL_FILE", "SHARED_FILE", "Claim", "InvalidProjectError", "Project", "Projects"]
+__all__ = ["FOLDER", "LOCAL_FILE", "SHARED_FILE", "InvalidProjectError", "Project", "Projects", "RouteRequest"]
 
 FOLDER = ".claude"
 """Where in a project its settings files stand."""
@@ -69,7 +69,7 @@ class InvalidProjectError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class RouteRequest:
     """A host or key that a `settings.local.json` asks for, in place of the user's own.
 
     Attributes:
@@ -91,14 +91,14 @@ class Project:
         settings: every setting as it holds there, and where it came from; `enabled` is decided.
         folders: which folders may be sent from; all of them must allow.
         restraint: what the project's files make stricter; it is in *settings* and *folders*.
-        claim: set if *settings* has a host or key that the project's own file asks for.
+        route_request: set if *settings* has a host or key that the project's own file asks for.
         warnings: one line each on what the project's files say in vain.
     """
 
     settings: Settings
     folders: tuple[Folders, ...]
     restraint: Restraint = UNRESTRAINED
-    claim: Claim | None = None
+    route_request: RouteRequest | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -181,7 +181,7 @@ class Projects:
             settings = _restrained(settings, given, str(file.path))
             settings, unused = _added(settings, file)
             warnings += (*file.warnings, *vain, *unused)
-        settings, claim, unused = _claimed(settings, given_by_tables, files)
+        settings, route_request, unused = _with_route_request(settings, given_by_tables, files)
         warnings += unused
         folders = [Folders(settings.include, settings.exclude)]
         folders += [Folders(include=each) for each in restraint.include]
@@ -191,7 +191,7 @@ class Projects:
             settings=settings,
             folders=tuple(folders),
             restraint=restraint,
-            claim=claim,
+            route_request=route_request,
             warnings=tuple(one_line(warning) for warning in warnings),
         )
 
@@ -393,9 +393,9 @@ def _given_already(name: str, file: _File, settings: Settings) -> str:
     return f"{_VARIABLES[name]} ({file.path}): {source} gives another value, which counts; remove it here"
 
 
-def _claimed(
+def _with_route_request(
     settings: Settings, given: frozenset[str], files: Sequence[_File]
-) -> tuple[Settings, Claim | None, list[str]]:
+) -> tuple[Settings, RouteRequest | None, list[str]]:
     """Take host and key from the user's own file of the project, where no table gives them; warn where one does."""
     for file in files:
         asked = {
@@ -407,8 +407,8 @@ def _claimed(
         asked = {name: value for name, value in asked.items() if name not in given}
         if asked or vain:
             changed_at = max(file.status.st_mtime_ns, file.status.st_ctime_ns) // 1_000_000
-            claim = Claim(path=file.path, changed_at=changed_at, doubt=_doubt(file)) if asked else None
-            return _changed(settings, asked, str(file.path)), claim, vain
+            route_request = RouteRequest(path=file.path, changed_at=changed_at, doubt=_doubt(file)) if asked else None
+            return _changed(settings, asked, str(file.path)), route_request, vain
     return settings, None, []
 
 

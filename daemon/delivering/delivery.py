@@ -32,7 +32,7 @@ from msgspec import Struct
 
 from daemon.delivering.batcher import Batcher, BatchLimits, Flight, Piece
 from daemon.delivering.retry import Backoff, RetryPolicy
-from daemon.delivering.sink import Delivered, Outcome, Rejected, Retryable, Sink, Stopped
+from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Sink, Stopped
 from llma_core.events import CaptureEvent
 
 __all__ = [
@@ -42,10 +42,10 @@ __all__ = [
     "DeliveryClosed",
     "DeliveryState",
     "DeliveryStats",
+    "EventOutcome",
     "Prepare",
     "Running",
     "Settle",
-    "Settled",
 ]
 
 # So many single events refused in a row, none accepted in between: it is the receiver and not the events.
@@ -71,7 +71,7 @@ class DeliveryClosed(Exception):  # noqa: N818 -- named for the state, as asynci
     """The delivery was closed and takes no more events."""
 
 
-class Settled(Struct, frozen=True, kw_only=True, gc=False):
+class EventOutcome(Struct, frozen=True, kw_only=True, gc=False):
     """One event that needs nothing more.
 
     Attributes:
@@ -86,7 +86,7 @@ class Settled(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Prepare = Callable[[], Awaitable[None]]
-Settle = Callable[[Sequence[Settled]], Awaitable[None]]
+Settle = Callable[[Sequence[EventOutcome]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +228,7 @@ class Delivery:
 
         self._batcher = Batcher(batch or BatchLimits())
         self._flights: list[Flight] = []
-        self._held: list[Settled] = []
+        self._set_aside: list[EventOutcome] = []
         self._put = 0  # events ever put, and ever taken from the batcher
         self._taken = 0
 
@@ -305,7 +305,7 @@ class Delivery:
     @property
     def held_events(self) -> int:
         """Events that were refused and whose settlement waits for an accepted request."""
-        return len(self._held)
+        return len(self._set_aside)
 
     @property
     def oldest_since(self) -> float | None:
@@ -475,7 +475,7 @@ class Delivery:
                 await self._pause(due - now)
         return None
 
-    async def _attempt(self, flight: Flight) -> Outcome | None:
+    async def _attempt(self, flight: Flight) -> AttemptOutcome | None:
         """Send the first piece of *flight* when it is its turn; None when the delivery stopped before."""
         while self._backoff.attempt and not self._stopped:
             # Only the oldest batch asks whether the receiver is back; the others wait for what comes of it.
@@ -487,7 +487,7 @@ class Delivery:
                 break
         return None if self._stopped else await self._send(flight.pieces[0])
 
-    async def _send(self, piece: Piece) -> Outcome:
+    async def _send(self, piece: Piece) -> AttemptOutcome:
         for _ in range(1 + IMMEDIATE_IN_A_ROW):
             piece.fit(self._sink.event_limit)
             epoch = self._backoff.epoch
@@ -501,7 +501,7 @@ class Delivery:
         self._observe(outcome, epoch)
         return outcome
 
-    def _observe(self, outcome: Outcome, epoch: int) -> None:
+    def _observe(self, outcome: AttemptOutcome, epoch: int) -> None:
         """Note what the *outcome* of a request that started in *epoch* says about the receiver."""
         now = self._clock()
         if not isinstance(outcome, Delivered):
@@ -520,7 +520,7 @@ class Delivery:
                         self._failing_told = False
                         self._log.info("delivery_recovered", failures=failures)
 
-    async def _conclude(self, flight: Flight, outcome: Outcome) -> None:
+    async def _conclude(self, flight: Flight, outcome: AttemptOutcome) -> None:
         """Do with the first piece of *flight* what *outcome* asks for."""
         piece = flight.pieces[0]
         several = len(piece.events) > 1
@@ -551,17 +551,17 @@ class Delivery:
     async def _settle(self, delivered: Sequence[CaptureEvent], *, accepted: bool) -> None:
         """Settle *delivered*, and before it what is held back, unless a stop has put that in doubt."""
         async with self._settle_lock:
-            held = [] if self._stopped else self._held.copy()
-            settled = [*held, *(Settled(event=event, outcome="delivered") for event in delivered)]
+            set_aside = [] if self._stopped else self._set_aside.copy()
+            settled = [*set_aside, *(EventOutcome(event=event, outcome="delivered") for event in delivered)]
             if not settled:
                 return
             if self._settle_callback is not None:
                 await self._settle_callback(settled)
-            del self._held[: len(held)]
+            del self._set_aside[: len(set_aside)]
             stats = replace(
                 self._stats,
                 sent=self._stats.sent + len(delivered),
-                rejected=self._stats.rejected + len(held),
+                rejected=self._stats.rejected + len(set_aside),
             )
             if accepted:
                 stats = replace(stats, batches=stats.batches + 1, last_success_at=self._clock())
@@ -571,7 +571,7 @@ class Delivery:
 
     def _refuse(self, piece: Piece, reason: str) -> None:
         [event] = piece.events
-        self._held.append(Settled(event=event, outcome="rejected", reason=reason))
+        self._set_aside.append(EventOutcome(event=event, outcome="rejected", reason=reason))
         self._refused_in_a_row += 1
         if self._rejected_lines.admits(self._clock()):
             self._log.warning("event_rejected", event_name=event.name, uuid=event.uuid, bytes=piece.size, reason=reason)
@@ -656,13 +656,13 @@ class Delivery:
             self._flushes -= 1
         if self._open_from < target:
             return False
-        if self._held and self._stats.batches and isinstance(self._state, (Running, BackingOff)):
+        if self._set_aside and self._stats.batches and isinstance(self._state, (Running, BackingOff)):
             try:
                 await _uninterrupted(self._settle((), accepted=False))
             except Exception as error:  # noqa: BLE001 -- kept: whoever asks next raises it
                 self._fail(error)
                 runner.cancel()
-        return not self._held
+        return not self._set_aside
 
     async def _drain_within(self, runner: asyncio.Task[None], seconds: float) -> None:
         tasks = {asyncio.ensure_future(self._drain(runner)), asyncio.ensure_future(self._sleep(seconds))}

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from llma_core.events import CaptureEvent
 
-__all__ = ["Delivered", "Outcome", "Rejected", "Retryable", "Sink", "SinkConfigError", "Stopped"]
+__all__ = ["AttemptOutcome", "Delivered", "Rejected", "Retryable", "Sink", "SinkConfigError", "Stopped"]
 
 
 class SinkConfigError(Exception):
@@ -71,7 +71,7 @@ class Stopped:
     hint: str
 
 
-Outcome = Delivered | Rejected | Retryable | Stopped
+AttemptOutcome = Delivered | Rejected | Retryable | Stopped
 
 
 class Sink(Protocol):
@@ -81,7 +81,7 @@ class Sink(Protocol):
     def event_limit(self) -> int:
         """Largest event body this sink takes now, in bytes. It may shrink and grow while the sink is used."""
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         """Try once to hand *events* over, in order. Several calls may be under way at once."""
 
     async def aclose(self) -> None:

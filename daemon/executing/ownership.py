@@ -15,7 +15,7 @@ from daemon.following.catalog import Catalog
 from daemon.following.live_sessions import LiveSessions, keeps_registry
 from daemon.following.log_tree import project_folders
 from daemon.following.opening import opening
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from llma_core.claude_code.layout import classify
 
 __all__ = ["Ownership"]
@@ -70,7 +70,7 @@ class Ownership:
             if judged is not None:
                 self._others.add(path)
 
-    def _judge(self, unit: Unit) -> bool | None:
+    def _judge(self, unit: SessionFiles) -> bool | None:
         """Whether a session is the command's by its log; None where that is not known yet."""
         began = opening(unit)
         if began.cwd is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.following.opening import named_inside
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from llma_core.claude_code.layout import classify
 
 __all__ = ["Catalog"]
@@ -19,11 +19,11 @@ class Catalog:
     """Sorts paths into units, as they are found."""
 
     def __init__(self) -> None:
-        self.units: dict[str, Unit] = {}
-        self._by_path: dict[str, Unit] = {}
+        self.units: dict[str, SessionFiles] = {}
+        self._by_path: dict[str, SessionFiles] = {}
         self._folders: dict[str, str] = {}
 
-    def add(self, path: str) -> Unit | None:
+    def add(self, path: str) -> SessionFiles | None:
         """Take a path that exists; return the unit it belongs to, None if it belongs to none (yet)."""
         known = self._by_path.get(path)
         if known is not None:
@@ -39,7 +39,7 @@ class Catalog:
         if unit is None:
             # One text for all of a folder: there may be thousands.
             folder = self._folders.setdefault(place.folder, place.folder)
-            unit = self.units[name] = Unit(name=name, folder=folder)
+            unit = self.units[name] = SessionFiles(name=name, folder=folder)
         if place.kind == "session":
             unit.main = path
         elif place.kind == "agent":
@@ -51,7 +51,7 @@ class Catalog:
         self._by_path[path] = unit
         return unit
 
-    def remove(self, path: str) -> Unit | None:
+    def remove(self, path: str) -> SessionFiles | None:
         """Take a path that is gone; return the unit it belonged to."""
         unit = self._by_path.pop(path, None)
         if unit is None:
@@ -66,7 +66,7 @@ class Catalog:
             self.units.pop(unit.name, None)
         return unit
 
-    def find(self, path: str) -> Unit | None:
+    def find(self, path: str) -> SessionFiles | None:
         """Return the unit that *path* was found to belong to."""
         return self._by_path.get(path)
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from daemon.following.tailer import Identity, open_log
 
-__all__ = ["MAX_DESCRIPTORS", "Unread"]
+__all__ = ["MAX_DESCRIPTORS", "KeptOpen"]
 
 MAX_DESCRIPTORS = 256
 """Logs kept open at most."""
@@ -30,7 +30,7 @@ class _Open:
     modified: int
 
 
-class Unread:
+class KeptOpen:
     """The logs that have something to read, each by its path; several at one path where one replaced another.
 
     May be used from several threads.
@@ -47,7 +47,7 @@ class Unread:
         self._limit = limit
         self._lock = threading.Lock()
         self._open: dict[str, list[_Open]] = {}
-        # None that is held was modified before; kept so that not all of them are looked at for each log too many.
+        # None that is kept was modified before; kept so that not all of them are looked at for each log too many.
         self._oldest = 0
 
     def __len__(self) -> int:
@@ -56,11 +56,11 @@ class Unread:
     def __contains__(self, path: str) -> bool:
         return path in self._open
 
-    def hold(self, path: str, identity: Identity, modified: int) -> None:
+    def keep(self, path: str, identity: Identity, modified: int) -> None:
         """Keep the log at *path* open.
 
         At the limit it takes the place of the one that was modified the longest time ago, if that is older. A log that
-        cannot be opened is not held: whoever reads it finds out why.
+        cannot be opened is not kept: whoever reads it finds out why.
 
         Args:
             path: where it is.
@@ -77,7 +77,7 @@ class Unread:
                 return
             with contextlib.suppress(OSError), open_log(path) as file:
                 status = os.fstat(file.fileno())
-                # It may be another already; one that is held twice would be read twice.
+                # It may be another already; one that is kept twice would be read twice.
                 found = (status.st_dev, status.st_ino)
                 if all(known.identity != found for known in self._open.get(path, ())):
                     self._open.setdefault(path, []).append(_Open(os.dup(file.fileno()), found, modified))
@@ -88,7 +88,7 @@ class Unread:
         The caller closes it, and nobody borrows the same one before: they would share the place in it.
 
         Returns:
-            None where it is not held.
+            None where it is not kept.
         """
         with self._lock:
             for known in self._open.get(path, ()):
@@ -100,8 +100,8 @@ class Unread:
     def drop(self, path: str, identity: Identity) -> None:
         """Let go of one log, which has been read."""
         with self._lock:
-            held = self._open.get(path, [])
-            for known in [known for known in held if known.identity == identity]:
+            kept = self._open.get(path, [])
+            for known in [known for known in kept if known.identity == identity]:
                 self._close(path, known)
 
     def release(self, path: str) -> None:
@@ -123,7 +123,7 @@ class Unread:
         if modified <= self._oldest:
             return False
         oldest = min(
-            ((path, known) for path, held in self._open.items() for known in held),
+            ((path, known) for path, kept in self._open.items() for known in kept),
             key=lambda place: place[1].modified,
             default=None,
         )

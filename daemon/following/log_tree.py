@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["LOG_SUFFIXES", "project_files", "project_folders", "session_files"]
 
-Found = tuple[str, os.stat_result]
+FoundFile = tuple[str, os.stat_result]
 LOG_SUFFIXES = (".jsonl", ".meta.json")
 """Names that may be a log or a meta file."""
 
@@ -41,7 +41,7 @@ def project_folders(root: Path, missed: Missed = _unsaid) -> Iterator[str]:
             yield folder
 
 
-def project_files(project: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid) -> Iterator[Found]:
+def project_files(project: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid) -> Iterator[FoundFile]:
     """Yield every log and meta file of one project, with its status.
 
     Links below the project's folder are not followed. What cannot be listed is left out: the next sweep looks again.
@@ -59,7 +59,7 @@ def project_files(project: str, note: Callable[[str], None] = _nobody, missed: M
             yield from session_files(entry.path, note, missed)
 
 
-def session_files(session: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid) -> Iterator[Found]:
+def session_files(session: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid) -> Iterator[FoundFile]:
     """Yield every log and meta file in a session's own folder: those of its subagents.
 
     Args:
@@ -83,7 +83,7 @@ def session_files(session: str, note: Callable[[str], None] = _nobody, missed: M
             yield from _file(entry)
 
 
-def _file(entry: os.DirEntry[str]) -> Iterator[Found]:
+def _file(entry: os.DirEntry[str]) -> Iterator[FoundFile]:
     try:
         if entry.is_file(follow_symlinks=False):
             yield entry.path, entry.stat(follow_symlinks=False)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from llma_core.claude_code.layout import LogPath
 from llma_core.claude_code.records import (
@@ -68,7 +68,7 @@ def named_inside(path: str, place: LogPath) -> str | None:
     return None
 
 
-def opening(unit: Unit) -> Opening:
+def opening(unit: SessionFiles) -> Opening:
     """Return how a session began, as far as the first lines of its logs tell it."""
     at = None
     for path in unit.paths:
@@ -99,7 +99,7 @@ class _Beginning:
     own: bool
 
 
-def _beginning(unit: Unit) -> _Beginning:
+def _beginning(unit: SessionFiles) -> _Beginning:
     for path in unit.paths:
         for line in _first_lines(path):
             said = glance(line)
@@ -113,7 +113,7 @@ def _is_marked(path: str | None) -> bool:
     return path is not None and any(glance(line).marked for line in _first_lines(path))
 
 
-def by_first_line(units: Iterable[Unit]) -> list[Unit]:
+def by_first_line(units: Iterable[SessionFiles]) -> list[SessionFiles]:
     """Return units in the order in which they began, so that an original comes before its copies.
 
     What counts is the first time in the order of the file: a fork copies old lines, but its own first line is younger.

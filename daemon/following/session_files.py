@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Unit"]
+__all__ = ["SessionFiles"]
 
 
 @dataclass(slots=True)
-class Unit:
+class SessionFiles:
     """One session's files.
 
     Attributes:

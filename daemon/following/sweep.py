@@ -18,7 +18,7 @@ from daemon.following.log_tree import LOG_SUFFIXES, project_files, project_folde
 from daemon.following.tailer import Identity
 from llma_core.claude_code.layout import classify
 
-__all__ = ["Found", "Sweep", "is_missing"]
+__all__ = ["FileStat", "Sweep", "is_missing"]
 
 _log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ HOT_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FileStat:
     """A file as stat saw it."""
 
     device: int
@@ -41,7 +41,7 @@ class Found:
         return self.device, self.inode
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Found:
+    def of(cls, status: os.stat_result) -> FileStat:
         """Take what matters of *status*."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -65,7 +65,7 @@ class Sweep:
         self._folders: dict[str, int] = {}
         self._projects: frozenset[str] = frozenset()
         self._unlisted: frozenset[str] = frozenset()
-        self.files: dict[str, Found] = {}
+        self.files: dict[str, FileStat] = {}
         self.rested: dict[str, int] = {}
 
     def full(self) -> tuple[list[str], list[str]]:
@@ -184,7 +184,7 @@ class Sweep:
 
     def _is_new(self, path: str, status: os.stat_result) -> bool:
         """Take note of a file; return whether it is new or changed."""
-        file, known = Found.of(status), self.files.get(path)
+        file, known = FileStat.of(status), self.files.get(path)
         if file == known:
             return False
         if known is not None:

@@ -21,7 +21,7 @@ from typing import BinaryIO, Protocol
 from daemon.state.rows import FileMark
 from llma_core.lines import Line, LineSplitter
 
-__all__ = ["Chunk", "Identity", "Kept", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
+__all__ = ["Chunk", "Identity", "KeepsOpen", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
 
 Identity = tuple[int, int]
 """A file's device and inode."""
@@ -74,7 +74,7 @@ class Chunk:
     more: bool
 
 
-class Kept(Protocol):
+class KeepsOpen(Protocol):
     """Who keeps files open that are not read to their end."""
 
     def borrow(self, path: str, identity: Identity | None = None) -> BinaryIO | None:
@@ -112,9 +112,11 @@ class Tail:
         again: whether what is settled of it is read once more: its mark is known, and does not count.
     """
 
-    def __init__(self, path: str, marks: Marks = unknown, kept: Kept | None = None, *, again: bool = False) -> None:
+    def __init__(
+        self, path: str, marks: Marks = unknown, kept: KeepsOpen | None = None, *, again: bool = False
+    ) -> None:
         self.path = path
-        self._kept: Kept = _Nobody() if kept is None else kept
+        self._kept: KeepsOpen = _Nobody() if kept is None else kept
         self.device = 0
         self.inode = 0
         self.size = 0

@@ -22,7 +22,7 @@ from daemon.state import layout
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_with_status
 
-__all__ = ["BackfillDesk", "BadRequestError", "Report", "Request", "RequestExistsError"]
+__all__ = ["BackfillDesk", "BackfillReport", "BackfillRequest", "BadRequestError", "RequestExistsError"]
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class RequestExistsError(Exception):
     """The daemon has been asked already, and is not done; the message says in one line what to do."""
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked for.
 
     Attributes:
@@ -59,7 +59,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     units: Annotated[dict[_Unit, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BackfillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far the daemon is with a request.
 
     Attributes:
@@ -86,11 +86,11 @@ class BackfillDesk:
         self.request_path = folder / layout.BACKFILL_REQUEST
         self._report_path = folder / layout.BACKFILL_REPORT
         self._seen: tuple[int, int, int] | None = None
-        self._request: Request | None = None
+        self._request: BackfillRequest | None = None
 
     # ------------------------------------------------------------------ the command's side
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: BackfillRequest) -> None:
         """Put a request there.
 
         Raises:
@@ -110,7 +110,7 @@ class BackfillDesk:
         finally:
             mine.unlink()
 
-    def withdraw(self, request: Request) -> None:
+    def withdraw(self, request: BackfillRequest) -> None:
         """Take a request away, with its report, if it is still the one that is there.
 
         Raises:
@@ -121,7 +121,7 @@ class BackfillDesk:
         if self.report(request) is not None:
             self._report_path.unlink(missing_ok=True)
 
-    def is_asked(self, request: Request) -> bool:
+    def is_asked(self, request: BackfillRequest) -> bool:
         """Whether *request* is the one that is there."""
         try:
             there = _read(self.request_path)
@@ -129,11 +129,11 @@ class BackfillDesk:
             return False
         return there is not None and there.id == request.id
 
-    def report(self, request: Request) -> Report | None:
+    def report(self, request: BackfillRequest) -> BackfillReport | None:
         """Return how far the daemon is with *request*; None while it has not taken it up."""
         try:
             found = read_with_status(self._report_path, _MAX_BYTES)
-            report = msgspec.json.decode(found[0], type=Report) if found is not None else None
+            report = msgspec.json.decode(found[0], type=BackfillReport) if found is not None else None
         except (UnreadableFileError, msgspec.MsgspecError, ValueError):
             # Left by another version; the daemon replaces it.
             return None
@@ -141,7 +141,7 @@ class BackfillDesk:
 
     # ------------------------------------------------------------------ the daemon's side
 
-    def asked(self) -> Request | None:
+    def asked(self) -> BackfillRequest | None:
         """Return the request that is there; one that cannot be used is taken away with a line in the log."""
         try:
             status = self.request_path.lstat()
@@ -159,7 +159,7 @@ class BackfillDesk:
                 self._drop()
         return self._request
 
-    def tell(self, report: Report) -> None:
+    def tell(self, report: BackfillReport) -> None:
         """Say how far the daemon is; with the last word the request is taken away."""
         try:
             write_private(self._report_path, msgspec.json.encode(report))
@@ -176,7 +176,7 @@ class BackfillDesk:
             _log.warning("backfill_request_stays", reason=error.strerror or str(error), path=str(self.request_path))
 
 
-def _read(path: Path) -> Request | None:
+def _read(path: Path) -> BackfillRequest | None:
     """Return the request at *path*; None without one.
 
     Raises:
@@ -194,6 +194,6 @@ def _read(path: Path) -> Request | None:
     if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
         raise BadRequestError(f"{path}: belongs to, or is open to, another user")
     try:
-        return msgspec.json.decode(data, type=Request)
+        return msgspec.json.decode(data, type=BackfillRequest)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise BadRequestError(f"{path}: is no request of this version") from None

@@ -13,7 +13,7 @@ from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.delivery import BackingOff
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Stopped
-from daemon.history.backfill_request import BackfillDesk, Report
+from daemon.history.backfill_request import BackfillDesk, BackfillReport
 from daemon.history.backlog import Backlog
 from daemon.reading.settlement import Settlement
 
@@ -96,7 +96,9 @@ class Backfilling:
             stopped = self._settlement.waiting_of(self.backlog).keys() - under_way.keys()
             headway = replace(headway, stopped=headway.stopped + len(stopped))
         reason = next((state.reason for state in busy if isinstance(state, BackingOff | Stopped)), None)
-        await asyncio.to_thread(self._desk.tell, Report(id=self._id, headway=headway, done=done, waiting=reason))
+        await asyncio.to_thread(
+            self._desk.tell, BackfillReport(id=self._id, headway=headway, done=done, waiting=reason)
+        )
         if done:
             _log.info("backfill_done", sessions=headway.sessions, sent=headway.sent)
             self.backlog, self._id = Backlog(), None

@@ -14,18 +14,18 @@ from daemon.following.tailer import mark_at_end
 from daemon.state.rows import FileMark
 from daemon.state.store import Store
 
-__all__ = ["LOST_STORE_DAYS", "History", "settle_history"]
+__all__ = ["LOST_STORE_DAYS", "HistoryPolicy", "settle_history"]
 
 _log = structlog.get_logger(__name__)
 
 LOST_STORE_DAYS = 7
 """Age of the sessions that are sent again after the store was lost."""
 
-History = Literal["skip", "send"]
+HistoryPolicy = Literal["skip", "send"]
 """`skip`: what was there at the first start is not sent; `send`: it is."""
 
 
-def settle_history(store: Store, roots: Sequence[Path], history: History, now: float) -> int:
+def settle_history(store: Store, roots: Sequence[Path], history: HistoryPolicy, now: float) -> int:
     """Settle what is history, before the first sweep.
 
     Args:

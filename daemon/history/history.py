@@ -10,7 +10,7 @@ from pathlib import Path
 from daemon.config.patterns import Folders
 from daemon.following.catalog import Catalog
 from daemon.following.opening import by_first_line, opening
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import Sweep
 from daemon.following.tailer import open_log
 from llma_core.claude_code.records import glance, milliseconds
@@ -37,7 +37,7 @@ class LoggedSession:
         size: bytes of its logs.
     """
 
-    unit: Unit
+    unit: SessionFiles
     cwd: str | None
     began: float
     ended: float

@@ -23,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from daemon.following.sweep import Found
+from daemon.following.sweep import FileStat
 from daemon.state.rows import Copies, FileMark
 from daemon.state.schema import IDENTITY_SLICES
 from daemon.state.store import Store
 from llma_core.claude_code.layout import classify
 
-__all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Kept", "forgetting"]
+__all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Retained", "forgetting"]
 
 KEPT_DAYS = 45
 """Days after which what a session has settled may be forgotten, once its logs are gone."""
@@ -40,7 +40,7 @@ REJECTED_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Retained:
     """What the store keeps that may be too old: little, as most of what it keeps is of sessions that are there.
 
     Attributes:
@@ -55,7 +55,7 @@ class Kept:
     files: Sequence[FileMark]
 
     @classmethod
-    def of(cls, store: Store, found: Mapping[str, Found], is_there: Callable[[str], bool]) -> Self:
+    def of(cls, store: Store, found: Mapping[str, FileStat], is_there: Callable[[str], bool]) -> Self:
         """Ask *store*, in its thread.
 
         Args:
@@ -90,10 +90,10 @@ class Forgettable:
     @classmethod
     def of(
         cls,
-        kept: Kept,
+        kept: Retained,
         *,
         roots: Sequence[Path],
-        found: Mapping[str, Found],
+        found: Mapping[str, FileStat],
         is_there: Callable[[str], bool],
     ) -> Self:
         """Compare what is kept with what is there. Looks at the disk.

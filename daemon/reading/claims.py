@@ -18,7 +18,7 @@ class Owners(Protocol):
     """Where settled identities are looked up."""
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
-        """Return the unit that settled *identity* and its mark; None if none did."""
+        """Return the unit that settled *identity* and its checksum; None if none did."""
 
 
 class Claims:
@@ -42,7 +42,7 @@ class Claims:
         self._endings: dict[str, int] = {}
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
-        """Return the unit that *identity* belongs to and its mark; None if it belongs to none yet."""
+        """Return the unit that *identity* belongs to and its checksum; None if it belongs to none yet."""
         pending = self._pending.get(identity)
         if pending is not None or self._settled is None or identity in self._free:
             return pending
@@ -63,11 +63,11 @@ class Claims:
         self._taken = Sieve() if fresh() else None
         self._fresh = None
 
-    def take(self, identity: str, unit: str, mark: bytes | None, owes: Owed | None = None) -> None:
+    def take(self, identity: str, unit: str, checksum: bytes | None, owes: Owed | None = None) -> None:
         """Note that *identity* is on its way for *unit*, and the trace that will be owed once it is settled."""
         if self._fresh is not None:
             self._begin(self._fresh)
-        self._pending[identity] = (unit, mark)
+        self._pending[identity] = (unit, checksum)
         if self._taken is not None:
             self._taken.add(identity)
         self._free.discard(identity)
@@ -97,12 +97,12 @@ class Claims:
         return identity in self._pending
 
     def met(self, identity: str) -> tuple[str, bytes] | None:
-        """Return the unit in which the message *identity* was begun to be read first, and its mark."""
+        """Return the unit in which the message *identity* was begun to be read first, and its checksum."""
         return self._met.get(identity)
 
-    def meet(self, identity: str, unit: str, mark: bytes) -> None:
+    def meet(self, identity: str, unit: str, checksum: bytes) -> None:
         """Note that *unit* has begun to read a message: a copy of it elsewhere may be complete before it is."""
-        self._met.setdefault(identity, (unit, mark))
+        self._met.setdefault(identity, (unit, checksum))
 
     def forget(self, unit: str) -> None:
         """Forget what *unit* has begun to read: nobody reads it to its end."""

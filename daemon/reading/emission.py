@@ -61,4 +61,4 @@ class Progress:
 
 
 class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
-    """A file is not the file it was; the unit's pipeline must be built anew, once `part` was asked."""
+    """A file is not the file it was; the unit's pipeline must be built anew, after `salvage`."""

@@ -164,7 +164,7 @@ class Executions:
         """Look at the files again, and return whether they say anything new."""
         known = {} if self._folder is None else _look(self._folder, self._known)
         found = {
-            path: replace(execution, ended=execution.ended or not _is_held(path))
+            path: replace(execution, ended=execution.ended or not _is_locked(path))
             for path, (_, execution) in known.items()
             if execution is not None
         }
@@ -234,7 +234,7 @@ def _look(
             status = os.lstat(path)
         except OSError:
             continue
-        if time.time() - status.st_mtime > _KEPT_SECONDS and not _is_held(path):
+        if time.time() - status.st_mtime > _KEPT_SECONDS and not _is_locked(path):
             with contextlib.suppress(OSError):  # it is given up again the next time
                 _remove(Path(path))
             continue
@@ -275,7 +275,7 @@ def _lock_of(path: str | Path) -> Path:
     return Path(path).with_suffix(".lock")
 
 
-def _is_held(path: str) -> bool:
+def _is_locked(path: str) -> bool:
     """Whether somebody looks after the command of the file *path*."""
     try:
         descriptor = os.open(_lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -21,7 +21,7 @@ from typing import Self
 from daemon.following.catalog import Catalog
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.opening import Opening, by_first_line, opening
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import Sweep
 from daemon.following.tailer import Identity
 from daemon.following.watcher import Watcher
@@ -108,7 +108,7 @@ class Follower(AbstractContextManager["Follower"]):
         """Begin to watch, and find out which logs are there."""
         self._watcher.start()
         changed, _ = self._sweep.full()
-        recent: list[Unit] = []
+        recent: list[SessionFiles] = []
         for path in changed:
             unit, found = self._catalog.add(path), self._sweep.files[path]
             if unit is None:
@@ -166,7 +166,7 @@ class Follower(AbstractContextManager["Follower"]):
             self._full_at = now + FULL_SWEEP_SECONDS
 
     def _found(self, paths: Sequence[str]) -> None:
-        units: dict[str, Unit] = {}
+        units: dict[str, SessionFiles] = {}
         for path in paths:
             unit = self._catalog.add(path)
             if unit is None:
@@ -184,7 +184,7 @@ class Follower(AbstractContextManager["Follower"]):
             if unit is not None and not unit.paths:
                 self._drop(unit.name)
 
-    def _is_wanted(self, unit: Unit) -> bool:
+    def _is_wanted(self, unit: SessionFiles) -> bool:
         if unit.name in self._following:
             return True
         if unit.name in self._unwanted:
@@ -197,7 +197,7 @@ class Follower(AbstractContextManager["Follower"]):
 
     # ------------------------------------------------------------------ what they came to
 
-    def _read(self, unit: Unit) -> Iterator[Seen]:
+    def _read(self, unit: SessionFiles) -> Iterator[Seen]:
         more, more_of_it = True, False
         while more:
             following = self._following.get(unit.name)
@@ -225,12 +225,12 @@ class Follower(AbstractContextManager["Follower"]):
             yield from self._tell(following.pipeline, progress)
             more = progress.more
 
-    def _age(self, unit: Unit) -> float:
+    def _age(self, unit: SessionFiles) -> float:
         """How long ago *unit* was last written to, as far as it was seen, in seconds."""
         touched = max((file.modified for path in unit.paths if (file := self._sweep.files.get(path))), default=0)
         return max(0.0, time.time() - touched / 1e9) if touched else 0.0
 
-    def _mark(self, unit: Unit, identity: Identity) -> FileMark | None:
+    def _mark(self, unit: SessionFiles, identity: Identity) -> FileMark | None:
         """Return the mark of a log that was there: all of it is looked at, and older lines are its own history."""
         path = next((path for path in unit.paths if self._there.get(path) == identity), None)
         if path is None:
@@ -248,7 +248,7 @@ class Follower(AbstractContextManager["Follower"]):
             history=True,
         )
 
-    def _pipeline(self, unit: Unit) -> Pipeline:
+    def _pipeline(self, unit: SessionFiles) -> Pipeline:
         return Pipeline(
             unit,
             claims=self._claims,
@@ -293,7 +293,7 @@ class Follower(AbstractContextManager["Follower"]):
                 asked = events.prompt(emission.prompt, pipeline.attribution())
                 yield Seen(session=session, what=asked, words=(asked.words or "")[:_LONGEST_WORDS])
 
-    def _hold(self, unit: Unit, held: Held) -> None:
+    def _hold(self, unit: SessionFiles, held: Held) -> None:
         self._drop(unit.name)
         if unit.session not in self._held:
             self._held.add(unit.session)

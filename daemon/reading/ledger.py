@@ -23,7 +23,7 @@ LineEnd = tuple[int, bytes]
 class _File:
     committed: int
     tail: bytes = b""
-    held: int | None = None
+    needed: int | None = None
     ends: deque[LineEnd] = field(default_factory=deque)
     starts: list[tuple[int, str]] = field(default_factory=list)
 
@@ -54,9 +54,9 @@ class Ledger:
         committed = account.committed
         account.ends.extend([end for end in ends if end[0] > committed])
 
-    def hold(self, file: str, start: int | None) -> None:
+    def need(self, file: str, start: int | None) -> None:
         """Note the oldest line that an accumulator still needs; None if it needs none."""
-        self._files[file].held = start
+        self._files[file].needed = start
 
     def register(self, identity: str, rest: Rest) -> None:
         """Note an event on its way and the lines it rests on."""
@@ -73,7 +73,7 @@ class Ledger:
         starts = account.starts
         while starts and starts[0][1] not in self._resting:
             heapq.heappop(starts)
-        limits = [start for start in (account.held, starts[0][0] if starts else None) if start is not None]
+        limits = [start for start in (account.needed, starts[0][0] if starts else None) if start is not None]
         limit = min(limits, default=None)
         while account.ends and (limit is None or account.ends[0][0] <= limit):
             account.committed, account.tail = account.ends.popleft()

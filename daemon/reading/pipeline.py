@@ -22,8 +22,8 @@ import structlog
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
 from daemon.following.opening import Opening
-from daemon.following.session_files import Unit
-from daemon.following.tailer import TAIL_BYTES, Chunk, Kept, Marks, Tail, digest, open_log, unknown
+from daemon.following.session_files import SessionFiles
+from daemon.following.tailer import TAIL_BYTES, Chunk, KeepsOpen, Marks, Tail, digest, open_log, unknown
 from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
@@ -100,7 +100,7 @@ class Pipeline:
 
     def __init__(
         self,
-        unit: Unit,
+        unit: SessionFiles,
         *,
         claims: Claims,
         routing: Routing,
@@ -111,7 +111,7 @@ class Pipeline:
         first_start: int | None = None,
         again: bool = False,
         has_main: Callable[[str], bool] = lambda _session: False,
-        kept: Kept | None = None,
+        kept: KeepsOpen | None = None,
         added: Callable[[], Added] = lambda: NOTHING,
         settle: float | None = None,
         quiet: float | None = None,
@@ -267,7 +267,7 @@ class Pipeline:
                     Emission(settled=settled, event=None, rest=None, pays=row),
                 )
 
-    def part(self, now: float) -> Progress:
+    def salvage(self, now: float) -> Progress:
         """Return what is open in files that stand nowhere any more, as far as it is known. The session has not ended.
 
         It will never be complete, and a pipeline that is built anew would not find it again.
@@ -289,7 +289,7 @@ class Pipeline:
         """When `poll` may have something, on the clock of `now`."""
         return self._accumulator.due()
 
-    def held(self) -> dict[str, int]:
+    def needed(self) -> dict[str, int]:
         """Return the oldest line still needed, for each file that has one."""
         return self._accumulator.held()
 
@@ -408,11 +408,11 @@ class Pipeline:
 
     # ------------------------------------------------------------------ spans to emissions
 
-    def _met(self, identity: str, mark: bytes, rest: Rest) -> None:
+    def _met(self, identity: str, checksum: bytes, rest: Rest) -> None:
         if rest.end > self.tails[rest.file].committed:
-            self._claims.meet(identity, self.unit.name, mark)
+            self._claims.meet(identity, self.unit.name, checksum)
 
-    def _copied(self, identity: str, mark: bytes | None, at: int | None) -> bool:
+    def _copied(self, identity: str, checksum: bytes | None, at: int | None) -> bool:
         """Whether another session wrote this first."""
         owner = self._claims.owner(identity)
         if owner is None:
@@ -421,7 +421,7 @@ class Pipeline:
             owner = met if met is not None and met[0] != self.unit.name else None
         if owner is not None:
             unit, known = owner
-            if unit == self.unit.name or not (mark is None or known is None or same_message(mark, known)):
+            if unit == self.unit.name or not (checksum is None or known is None or same_message(checksum, known)):
                 return False
             self._originals.add(unit)
             return True
@@ -460,13 +460,13 @@ class Pipeline:
             # The accumulator found it to be no copy: another session's message has the same id.
             identity = f"{identity}|{self.unit.name}"
             owner = self._claims.owner(identity)
-        mark = span.mark if isinstance(span, Generation) else None
+        checksum = span.mark if isinstance(span, Generation) else None
         if owner is not None:
             if not self._claims.is_pending(identity):
                 return None
             # The pipeline was built anew while the event is on its way: it must not be sent twice, and its lines must
             # not be committed before it is settled.
-            settled = Settled(identity=identity, unit=self.unit.name, mark=mark)
+            settled = Settled(identity=identity, unit=self.unit.name, checksum=checksum)
             owes = self._claims.owes(identity)
             if owes is not None:
                 self._owed.add((owes.trace, owes.ending))
@@ -478,9 +478,9 @@ class Pipeline:
                 place.repository, place.asked = self._routing.repository(span.context.cwd), True
             event = events.build(span, attribution, repository=place.repository, name=identity)
         owes = self._owe(span)
-        self._claims.take(identity, self.unit.name, mark, owes)
+        self._claims.take(identity, self.unit.name, checksum, owes)
         return Emission(
-            settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
+            settled=Settled(identity=identity, unit=self.unit.name, checksum=checksum),
             event=event,
             rest=rest,
             owes=owes,
@@ -544,13 +544,13 @@ class Pipeline:
             name=identity,
         )
         # One that was accepted before what it tells of: nothing has come since, and the receiver has it already.
-        mark = digest(event.body)
+        checksum = digest(event.body)
         before = self._claims.owner(f"{trace}|{ending - 1}")
-        is_known = before is not None and before[1] == mark
-        self._claims.take(identity, self.unit.name, mark)
+        is_known = before is not None and before[1] == checksum
+        self._claims.take(identity, self.unit.name, checksum)
         self._owed.discard((trace, ending))
         return Emission(
-            settled=Settled(identity=identity, unit=self.unit.name, mark=mark),
+            settled=Settled(identity=identity, unit=self.unit.name, checksum=checksum),
             event=None if is_known else event,
             rest=None,
             pays=Owed(trace=trace, ending=ending, unit=self.unit.name),

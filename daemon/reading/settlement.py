@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from daemon.delivering.delivery import Settled as Delivered
+from daemon.delivering.delivery import EventOutcome
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.ledger import Ledger
 from daemon.reading.pipeline import Pipeline
-from daemon.state.rows import Commit, Copies, FileMark, Owed, Rejected
+from daemon.state.rows import Commit, Copies, FileMark, Owed, RejectedEvent
 from llma_core.events import CaptureEvent
 
 __all__ = ["Settlement", "owed_by_unit"]
@@ -71,9 +71,9 @@ class Settlement:
             copies = (pipeline.unit.name, original)
             if copies not in self._copies_noted:
                 self._copies[copies] = None
-        held = pipeline.held()
+        needed = pipeline.needed()
         for path in pipeline.tails:
-            self._ledger.hold(path, held.get(path))
+            self._ledger.need(path, needed.get(path))
             self._touched.add(path)
         if progress.bad_lines:
             self._counters["bad_lines"] += progress.bad_lines
@@ -114,13 +114,13 @@ class Settlement:
 
     # ------------------------------------------------------------------ settling
 
-    def commit(self, outcomes: Sequence[Delivered] = ()) -> Commit:
+    def commit(self, outcomes: Sequence[EventOutcome] = ()) -> Commit:
         """Settle *outcomes*, and return everything that may now be written, as one transaction.
 
         What is returned must be written before `commit` is called again, and then be given to `written`.
         """
         emissions: list[Emission] = []
-        rejected: list[Rejected] = []
+        rejected: list[RejectedEvent] = []
         for outcome in outcomes:
             emission = self._on_their_way.pop(outcome.event.identity, None)
             if emission is None:
@@ -186,9 +186,9 @@ class Settlement:
         return marks
 
 
-def _rejected(outcome: Delivered, emission: Emission) -> Rejected:
+def _rejected(outcome: EventOutcome, emission: Emission) -> RejectedEvent:
     rest = emission.rest
-    return Rejected(
+    return RejectedEvent(
         uuid=outcome.event.uuid,
         name=outcome.event.name,
         bytes=len(outcome.event.body),

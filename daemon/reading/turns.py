@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 from daemon.delivering.route import Route
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 
 __all__ = ["Turns"]
 
@@ -28,7 +28,7 @@ class Turns:
 
     def __init__(
         self,
-        units: Mapping[str, Unit],
+        units: Mapping[str, SessionFiles],
         *,
         active: Container[str],
         seen: Container[str],
@@ -46,7 +46,7 @@ class Turns:
     def __len__(self) -> int:
         return sum(map(len, self._folders.values()))
 
-    def __contains__(self, unit: Unit) -> bool:
+    def __contains__(self, unit: SessionFiles) -> bool:
         return unit.name in self._folders.get(unit.folder, ())
 
     @property
@@ -54,11 +54,11 @@ class Turns:
         """The names of those that wait."""
         return {name for units in self._folders.values() for name in units}
 
-    def add(self, unit: Unit) -> None:
+    def add(self, unit: SessionFiles) -> None:
         """Let *unit* wait for its turn; where it does already, its place stays."""
         self._folders.setdefault(unit.folder, {})[unit.name] = None
 
-    def note_found(self, units: Iterable[Unit]) -> None:
+    def note_found(self, units: Iterable[SessionFiles]) -> None:
         """Note that *units* were found at once, in whatever order: those of one folder have to be sorted."""
         folders = set()
         for unit in units:
@@ -67,7 +67,7 @@ class Turns:
                     self._unsorted.add(unit.folder)
                 folders.add(unit.folder)
 
-    def resume(self, unit: Unit) -> None:
+    def resume(self, unit: SessionFiles) -> None:
         """Go on with *unit* when its folder's turn comes again, before what waits there: a fork may stand behind it."""
         self._folders[unit.folder] = {unit.name: None, **self._folders.get(unit.folder, {})}
 
@@ -75,7 +75,7 @@ class Turns:
         """Let nobody wait."""
         self._folders.clear()
 
-    async def sort(self, order: Callable[[Sequence[Unit]], Awaitable[Sequence[Unit]]]) -> None:
+    async def sort(self, order: Callable[[Sequence[SessionFiles]], Awaitable[Sequence[SessionFiles]]]) -> None:
         """Put originals before their copies, in the folders in which sessions were found all at once.
 
         What copies a message says so only since 2.1.329: of others, the session that is read first counts as its own.
@@ -94,7 +94,7 @@ class Turns:
             names = [*being_read, *(unit.name for unit in ordered), *self._folders[folder]]
             self._folders[folder] = dict.fromkeys(names)
 
-    def next(self) -> Unit | None:
+    def next(self) -> SessionFiles | None:
         """Take the session whose turn it is: folders in turn, within one folder in order; none whose route is full."""
         for folder in list(self._folders):
             units = self._folders[folder]
@@ -113,7 +113,7 @@ class Turns:
                 del self._folders[folder]
         return None
 
-    def readable(self, units: Iterable[Unit]) -> Iterator[Unit]:
+    def readable(self, units: Iterable[SessionFiles]) -> Iterator[SessionFiles]:
         """Pick those of *units* that can be read now, in order.
 
         Behind one that cannot for now, a session of the same folder that was never looked at waits too: it may be its

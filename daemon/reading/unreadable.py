@@ -7,7 +7,7 @@ import sqlite3
 
 import structlog
 
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 
 __all__ = ["Unreadable"]
 
@@ -36,7 +36,7 @@ class Unreadable:
         """The names of the sessions."""
         return list(self._codes)
 
-    def note(self, unit: Unit, path: str, error: OSError) -> None:
+    def note(self, unit: SessionFiles, path: str, error: OSError) -> None:
         """Take note that *path*, a log of *unit*, cannot be read."""
         code = error.errno
         if not (code in self._codes.values() if code in _OWN_WANT else unit.name in self._codes):
@@ -45,13 +45,13 @@ class Unreadable:
             )
         self._codes[unit.name] = code
 
-    def note_store(self, unit: Unit, error: sqlite3.OperationalError) -> None:
+    def note_store(self, unit: SessionFiles, error: sqlite3.OperationalError) -> None:
         """Take note that nobody can say what of *unit* is settled."""
         if _STORE not in self._codes.values():
             _log.error("store_unreadable", reason=str(error), action="trying again; nothing is lost")
         self._codes[unit.name] = _STORE
 
-    def note_read(self, unit: Unit) -> None:
+    def note_read(self, unit: SessionFiles) -> None:
         """Take note that *unit* was read to its end."""
         if unit.name not in self._codes:
             return

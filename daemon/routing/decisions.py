@@ -18,7 +18,7 @@ import structlog
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
 from daemon.following.opening import Opening, opening
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.routing.routing import Held, Routing, Ruling
 from daemon.state.reader import StoreReader
 from daemon.state.rows import FrozenRoute, HeldSession
@@ -65,7 +65,13 @@ class Decisions:
     """
 
     def __init__(
-        self, *, routing: Routing, store: Store, reader: StoreReader, workers: Workers, units: Mapping[str, Unit]
+        self,
+        *,
+        routing: Routing,
+        store: Store,
+        reader: StoreReader,
+        workers: Workers,
+        units: Mapping[str, SessionFiles],
     ) -> None:
         self._routing = routing
         self._store = store
@@ -109,7 +115,7 @@ class Decisions:
 
     # ------------------------------------------------------------------ deciding
 
-    async def outlook(self, unit: Unit) -> Outlook:
+    async def outlook(self, unit: SessionFiles) -> Outlook:
         """Find out, before a session is read, how it began and where its events will go; all of it in one go.
 
         What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
@@ -119,7 +125,7 @@ class Decisions:
         """
         return await self._workers.read(partial(self._outlook, unit))
 
-    def _outlook(self, unit: Unit) -> Outlook:
+    def _outlook(self, unit: SessionFiles) -> Outlook:
         name, began = unit.name, opening(unit)
         frozen = self._unwritten.get(name) or self._reader.route(name)
         if frozen is not None:
@@ -207,12 +213,12 @@ class Decisions:
                 _log.warning("session_held", session=unit.session, project=began.cwd, reason=reason)
         await self._workers.write(partial(self._store.hold, rows))
 
-    async def release(self) -> list[Unit]:
+    async def release(self) -> list[SessionFiles]:
         """Return the sessions that no longer have to wait."""
         waiting: dict[tuple[str | None, str], list[str]] = {}
         for name, each in self._waiting.items():
             waiting.setdefault((each.opening.cwd, each.reason), []).append(name)
-        released: list[Unit] = []
+        released: list[SessionFiles] = []
         for (folder, reason), names in waiting.items():
             # What lets one go lets all go that wait in the same folder for the same reason, or they are held again.
             try:
@@ -228,5 +234,5 @@ class Decisions:
             _log.info("sessions_released", project=folder, sessions=len(names))
         return released
 
-    def _there(self, names: Sequence[str]) -> Iterator[Unit]:
+    def _there(self, names: Sequence[str]) -> Iterator[SessionFiles]:
         return (unit for name in names if (unit := self._units.get(name)) is not None)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from daemon.config.parsers import one_line
-from daemon.config.project_settings import FOLDER, LOCAL_FILE, Claim, InvalidProjectError, Project, Projects
+from daemon.config.project_settings import FOLDER, LOCAL_FILE, InvalidProjectError, Project, Projects, RouteRequest
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
@@ -205,15 +205,15 @@ class Routing:
             project = self._projects.of(folder)
         except InvalidProjectError as error:
             raise Held(str(error)) from None
-        settings, claim = project.settings, project.claim
+        settings, route_request = project.settings, project.route_request
         if not project.allows(folder):
             raise Held(f"{folder}: nothing of it is sent, for it is excluded or not enabled; change that first")
-        if claim is None:
+        if route_request is None:
             path = f"{folder}/{FOLDER}/{LOCAL_FILE}"
             raise Held(f"{path} asks for no other host or key than what holds already; there is nothing to allow")
         if settings.api_key is None:
             raise Held(_no_key(project))
-        self._check_owner(claim, folder)
+        self._check_owner(route_request, folder)
         route = Route(host=settings.host, key=settings.api_key)
         real = os.path.realpath(folder)
         try:
@@ -241,29 +241,29 @@ class Routing:
         if settings.api_key is None and self._purpose == "send":
             raise Held(_no_key(project))
         route = Route(host=settings.host, key=settings.api_key or Secret(""))
-        if project.claim is not None and opening.cwd:
-            self._check_claim(project.claim, route, opening)
+        if project.route_request is not None and opening.cwd:
+            self._check_request(project.route_request, route, opening)
         return route
 
-    def _check_claim(self, claim: Claim, route: Route, opening: Opening) -> None:
+    def _check_request(self, route_request: RouteRequest, route: Route, opening: Opening) -> None:
         """Let a host or key of a project's own file count, or raise Held."""
         folder = opening.cwd
         assert folder is not None
         allow = f"if that is right, run `{APP_NAME} config allow {shlex.quote(folder)}`"
-        if claim.doubt is None:
+        if route_request.doubt is None:
             real = os.path.realpath(folder)
             allowed = self._allowances_now()
             if route not in (*self._own, *_routes(allowed)):
-                raise Held(f"{claim.path} sends to {route.host} with a key that you have not allowed; {allow}")
+                raise Held(f"{route_request.path} sends to {route.host} with a key that you have not allowed; {allow}")
             here = [each for each in allowed if (each.folder, each.host, each.key) == (real, route.host, route.key)]
             seen = max((each.at for each in here), default=0)
-            if claim.changed_at >= max(seen, opening.at or 0):
-                raise Held(f"{claim.path} was changed after the session had begun; {allow}")
-        self._check_owner(claim, folder)
+            if route_request.changed_at >= max(seen, opening.at or 0):
+                raise Held(f"{route_request.path} was changed after the session had begun; {allow}")
+        self._check_owner(route_request, folder)
 
-    def _check_owner(self, claim: Claim, folder: str) -> None:
+    def _check_owner(self, route_request: RouteRequest, folder: str) -> None:
         """Raise Held where the file may have come with a repository, or be somebody else's."""
-        doubt = claim.doubt
+        doubt = route_request.doubt
         if doubt is None:
             name = f"{FOLDER}/{LOCAL_FILE}"
             match tracking(folder, name):
@@ -275,7 +275,7 @@ class Routing:
                     doubt = "git does not say whether it tracks it; see what git status says there"
                 case "untracked":
                     return
-        raise Held(f"{claim.path}: its host and key do not count, because {doubt}")
+        raise Held(f"{route_request.path}: its host and key do not count, because {doubt}")
 
     def _allowances_now(self) -> tuple[Allowance, ...]:
         try:

@@ -17,9 +17,9 @@ from typing import Literal
 from daemon.config.table import APP_NAME
 from daemon.following.log_tree import project_files, project_folders
 from daemon.following.tailer import mark_at_end
-from daemon.running.health import Report, RouteReport, read_report
-from daemon.state.lock import held_since, holder, is_held
-from daemon.state.rows import HeldSession, Rejected
+from daemon.running.health import HealthReport, RouteReport, read_report
+from daemon.state.lock import holder, is_locked, locked_since
+from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
 from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core import __version__
@@ -112,7 +112,7 @@ class Condition:
     routes: tuple[RouteReport, ...]
     held: tuple[HeldSession, ...]
     endangered: tuple[Endangered, ...]
-    set_aside: tuple[Rejected, ...]
+    set_aside: tuple[RejectedEvent, ...]
 
     def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
         """Yield what is wrong, with what to do.
@@ -168,9 +168,9 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
     Raises:
         sqlite3.Error: the store cannot be read.
     """
-    running = is_held(folder)
+    running = is_locked(folder)
     pid = holder(folder) if running else None
-    since = held_since(folder) if running else None
+    since = locked_since(folder) if running else None
     report = read_report(folder)
     current = report if running and report is not None and report.pid == pid else None
     unsent = list(_unsent(store, config_dirs, now))
@@ -205,7 +205,7 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
     )
 
 
-def rebuilding(row: Rejected) -> str | None:
+def rebuilding(row: RejectedEvent) -> str | None:
     """Return the command that makes an event that was set aside again; None where no line tells of it alone."""
     if row.path is None:
         return None
@@ -243,7 +243,7 @@ def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_
 
 
 def _unread(
-    report: Report | None, *, running: bool, unsent: Sequence[_Unsent], now: float
+    report: HealthReport | None, *, running: bool, unsent: Sequence[_Unsent], now: float
 ) -> tuple[int, int, float | None]:
     if report is not None:
         return report.unread_bytes, report.unread_logs, _seconds_since(report.unread_since, now)

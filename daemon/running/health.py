@@ -25,13 +25,13 @@ from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core import __version__
 
-__all__ = ["Health", "Report", "RouteReport", "Unread", "read_report"]
+__all__ = ["Health", "HealthReport", "LogBehind", "RouteReport", "read_report"]
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
+class LogBehind:
     """A log that is not read to its end.
 
     Attributes:
@@ -86,7 +86,7 @@ class RouteReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class HealthReport:
     """What the running daemon knows.
 
     Attributes:
@@ -127,15 +127,15 @@ class Health:
         self._path = folder / layout.HEALTH
         self._wall = wall
         self._clock = clock
-        self._written: Report | None = None
+        self._written: HealthReport | None = None
         self._routes: dict[Route, RouteReport] = {}
         self._times: dict[float, str] = {}
         self._behind: dict[str, tuple[int, float]] = {}
         self._failing = False
 
     def observe(
-        self, *, sessions: int, followed: int, unread: Iterable[Unread], deliveries: Mapping[Route, Delivery]
-    ) -> Report:
+        self, *, sessions: int, followed: int, unread: Iterable[LogBehind], deliveries: Mapping[Route, Delivery]
+    ) -> HealthReport:
         """Put together what there is to say now.
 
         Args:
@@ -151,7 +151,7 @@ class Health:
         self._times = {}
         for route, delivery in deliveries.items():
             self._routes[route] = self._of(route, delivery, used)
-        return Report(
+        return HealthReport(
             pid=os.getpid(),
             version=__version__,
             sessions=sessions,
@@ -162,7 +162,7 @@ class Health:
             routes=tuple(self._routes.values()),
         )
 
-    async def tell(self, report: Report) -> None:
+    async def tell(self, report: HealthReport) -> None:
         """Write *report*, unless it says what was written last."""
         if report == self._written:
             return
@@ -178,7 +178,7 @@ class Health:
         self._failing = False
         self._written = report
 
-    def _note_behind(self, logs: Iterable[Unread]) -> None:
+    def _note_behind(self, logs: Iterable[LogBehind]) -> None:
         """Note since when what is not read stands there; a log that grows and is read is behind only since a moment."""
         now = self._wall()
         behind: dict[str, tuple[int, float]] = {}
@@ -227,11 +227,11 @@ class Health:
         return said
 
 
-def read_report(folder: Path) -> Report | None:
+def read_report(folder: Path) -> HealthReport | None:
     """Return what the daemon on the state directory *folder* wrote last; None where that cannot be read."""
     try:
         data = read_regular(folder / layout.HEALTH)
-        return None if data is None else msgspec.json.decode(data, type=Report)
+        return None if data is None else msgspec.json.decode(data, type=HealthReport)
     except (UnreadableFileError, msgspec.MsgspecError):
         # It is written anew when something changes; without it less can be said.
         return None

@@ -28,7 +28,7 @@ import structlog
 from daemon.config.parsers import one_line
 from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
-from daemon.delivering.delivery import Settled
+from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.route import Route
 from llma_core.events import CaptureEvent
 
@@ -114,7 +114,7 @@ class PluginStatus:
         if len(self._accounts) > _SESSIONS:
             self._forget_one()
 
-    def settle(self, unit: str | None, outcome: Settled) -> None:
+    def settle(self, unit: str | None, outcome: EventOutcome) -> None:
         """Take note of what became of an event of *unit*; of one that was not handed over nothing is said."""
         account = self._accounts.get(unit) if unit is not None else None
         if account is None:

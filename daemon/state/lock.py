@@ -15,17 +15,17 @@ from typing import Self
 from daemon.state import layout
 
 __all__ = [
-    "LockHeld",
+    "AlreadyRunning",
     "StateDirError",
     "StateLock",
-    "held_since",
     "holder",
-    "is_held",
+    "is_locked",
+    "locked_since",
     "prepare_state_dir",
 ]
 
 
-# is_held() holds the lock for a moment while it asks, and an old instance may be on its last instructions: a start
+# is_locked() holds the lock for a moment while it asks, and an old instance may be on its last instructions: a start
 # waits that long for either before it gives up.
 _PATIENCE_S = 0.5
 _RETRY_S = 0.02
@@ -44,7 +44,7 @@ class StateDirError(Exception):
         self.reason = reason
 
 
-class LockHeld(Exception):  # noqa: N818 - it names a state, and so does the message
+class AlreadyRunning(Exception):  # noqa: N818 - it names a state, and so does the message
     """Another instance works on this state directory.
 
     Attributes:
@@ -111,11 +111,11 @@ class StateLock:
         """Take the lock and write this process's id into its file, for people.
 
         Raises:
-            LockHeld: another process, or another StateLock of this one, has it.
+            AlreadyRunning: another process, or another StateLock of this one, has it.
             StateDirError: the file cannot be made or locked.
         """
         if self._descriptor is not None:
-            raise LockHeld(self._path, os.getpid())
+            raise AlreadyRunning(self._path, os.getpid())
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
@@ -127,7 +127,7 @@ class StateLock:
         except OSError as error:
             os.close(descriptor)
             raise StateDirError(self._path.parent, f"cannot be locked ({(error.strerror or '').lower()})") from error
-        except LockHeld:
+        except AlreadyRunning:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
@@ -148,28 +148,28 @@ class StateLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise LockHeld(self._path, _pid_in(descriptor)) from None
+                    raise AlreadyRunning(self._path, _pid_in(descriptor)) from None
                 time.sleep(_RETRY_S)
             else:
                 return
 
 
-def is_held(state_dir: Path) -> bool:
+def is_locked(state_dir: Path) -> bool:
     """Whether an instance runs on *state_dir*, for commands that only look. Changes nothing."""
-    held, _ = _look(state_dir)
-    return held
+    locked, _ = _look(state_dir)
+    return locked
 
 
 def holder(state_dir: Path) -> int | None:
     """Return the process id of the instance on *state_dir*; None without one, or where it is not known."""
-    held, pid = _look(state_dir)
-    return pid if held else None
+    locked, pid = _look(state_dir)
+    return pid if locked else None
 
 
-def held_since(state_dir: Path) -> float | None:
+def locked_since(state_dir: Path) -> float | None:
     """Return since when the instance on *state_dir* runs, in seconds since the epoch; None without one."""
     try:
-        return (state_dir / layout.LOCK).stat().st_mtime if is_held(state_dir) else None
+        return (state_dir / layout.LOCK).stat().st_mtime if is_locked(state_dir) else None
     except FileNotFoundError:
         return None
 

@@ -44,7 +44,7 @@ class StoreReader:
         return self._row("SELECT 1 FROM settled LIMIT 1", ()) is None
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
-        """Return the session that settled *identity* and its mark; None if none did."""
+        """Return the session that settled *identity* and its checksum; None if none did."""
         row = self._row(
             "SELECT units.name, mark FROM settled JOIN units ON units.id=unit WHERE identity=?",
             (identity_key(identity),),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-__all__ = ["Commit", "Copies", "FileMark", "FrozenRoute", "HeldSession", "Owed", "Rejected", "Settled"]
+__all__ = ["Commit", "Copies", "FileMark", "FrozenRoute", "HeldSession", "Owed", "RejectedEvent", "Settled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Settled(Struct, frozen=True, kw_only=True, gc=False):
 
     identity: str
     unit: str
-    mark: bytes | None = None
+    checksum: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class HeldSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class RejectedEvent:
     """An event the receiver refuses for good: where it came from, never what it says."""
 
     uuid: str
@@ -119,7 +119,7 @@ class Commit:
     copies: Sequence[Copies] = ()
     owed: Sequence[Owed] = ()
     paid: Sequence[Owed] = ()
-    rejected: Sequence[Rejected] = ()
+    rejected: Sequence[RejectedEvent] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:

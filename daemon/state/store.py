@@ -16,7 +16,7 @@ import structlog
 
 from daemon.state import layout
 from daemon.state.reader import StoreReader, mark_of
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, Rejected
+from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent
 from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key
 
 __all__ = ["Store", "StoreError"]
@@ -178,7 +178,10 @@ class Store:
             self._write_files(connection, commit.files)
             connection.executemany(
                 "INSERT OR IGNORE INTO settled VALUES (?, ?, ?)",
-                [(identity_key(row.identity), self._unit(connection, row.unit), row.mark) for row in commit.settled],
+                [
+                    (identity_key(row.identity), self._unit(connection, row.unit), row.checksum)
+                    for row in commit.settled
+                ],
             )
             connection.executemany(
                 "INSERT OR IGNORE INTO copies VALUES (?, ?)",
@@ -371,13 +374,13 @@ class Store:
         """Return the counters since the store began."""
         return dict(self._connection.execute("SELECT name, value FROM counters"))
 
-    def rejected(self) -> list[Rejected]:
+    def rejected(self) -> list[RejectedEvent]:
         """Return the events that were set aside, newest first."""
         rows = self._connection.execute(
             'SELECT uuid, name, bytes, reason, path, start, "end", at FROM rejected ORDER BY at DESC',
         )
         return [
-            Rejected(uuid=uuid, name=name, bytes=size, reason=reason, path=path, start=start, end=end, at=at)
+            RejectedEvent(uuid=uuid, name=name, bytes=size, reason=reason, path=path, start=start, end=end, at=at)
             for uuid, name, size, reason, path, start, end, at in rows
         ]
 

@@ -25,7 +25,7 @@ from daemon.delivering.delivery import Delivery, Prepare, Settle
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
-from daemon.delivering.sink import Outcome
+from daemon.delivering.sink import AttemptOutcome
 from daemon.following.sweep import Sweep
 from daemon.following.watcher import Watcher
 from daemon.reading.pipeline import Pipeline
@@ -89,7 +89,7 @@ async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
     strangers = set()
 
     class Sink(CaptureSink):
-        async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+        async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
             with contextlib.closing(sqlite3.connect(machine.state / layout.STORE)) as store:
                 known = {unit.rpartition("/")[2] for (unit,) in store.execute("SELECT unit FROM routes")}
             sessions = {json.loads(event.body)["properties"]["$ai_session_id"] for event in events}

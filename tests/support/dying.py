@@ -24,8 +24,8 @@ import httpx
 
 from daemon.cli.startup import build_service, load_settings
 from daemon.delivering.posthog.sink import CaptureSink
-from daemon.delivering.sink import Outcome
-from daemon.history.first_start import History
+from daemon.delivering.sink import AttemptOutcome
+from daemon.history.first_start import HistoryPolicy
 from daemon.state.lock import StateLock, prepare_state_dir
 from daemon.state.rows import Commit, FileMark, FrozenRoute
 from daemon.state.store import Store
@@ -117,7 +117,7 @@ class _Sink(CaptureSink):
         super().__init__(host, key, transport=_Transport(death))
         self._death = death
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         self._death.reach("send")
         outcome = await super().send(events)
         self._death.reach("answered")
@@ -155,7 +155,7 @@ def _trace_connections(death: _Death) -> None:
     sqlite3.connect = traced  # type: ignore[assignment]
 
 
-async def _follow(history: History, death: _Death) -> None:
+async def _follow(history: HistoryPolicy, death: _Death) -> None:
     settings = load_settings({}, log_format="json")
     prepare_state_dir(settings.state_dir)
     with StateLock(settings.state_dir):

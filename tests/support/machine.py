@@ -18,7 +18,7 @@ from daemon.delivering.delivery import Delivery, Prepare, Settle
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
-from daemon.history.first_start import History
+from daemon.history.first_start import HistoryPolicy
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
@@ -111,7 +111,7 @@ class Machine:
         self,
         url: str,
         *,
-        history: History = "skip",
+        history: HistoryPolicy = "skip",
         quiet: float = YEAR,
         notifier: Notifier | None = None,
         make_delivery: MakeDelivery = _deliver,
@@ -149,7 +149,7 @@ class Machine:
                 async with asyncio.timeout(20):
                     await running
 
-    async def once(self, url: str, *, history: History = "send", **options: Any) -> bool:
+    async def once(self, url: str, *, history: HistoryPolicy = "send", **options: Any) -> bool:
         """Read and deliver everything, and return whether all is settled."""
         async with self.service(url, history=history, **options) as service, asyncio.timeout(30):
             return await service.run_once()

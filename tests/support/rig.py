@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 
 from daemon.config.loading import load
-from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.delivery import EventOutcome
 from daemon.following.catalog import Catalog
-from daemon.following.kept_open import Unread
+from daemon.following.kept_open import KeptOpen
 from daemon.following.log_tree import project_files, project_folders
 from daemon.following.opening import by_first_line
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import Sweep
 from daemon.following.tailer import mark_at_end
 from daemon.reading.claims import Claims
@@ -205,7 +205,7 @@ class Rig:
         self._catalog = Catalog()
         self._pipelines: dict[str, Pipeline] = {}
         self._unreadable: set[str] = set()
-        self._unread = Unread()
+        self._unread = KeptOpen()
         self._looks = Sweep([self.projects])
         self._owed = owed_by_unit(self.store.owed())
         self.settlement = Settlement(self.claims)
@@ -293,7 +293,7 @@ class Rig:
         """Return the oldest line still needed of each file, by the file's name."""
         held: dict[str, int] = {}
         for pipeline in self._pipelines.values():
-            held |= {str(Path(path).relative_to(self.projects)): start for path, start in pipeline.held().items()}
+            held |= {str(Path(path).relative_to(self.projects)): start for path, start in pipeline.needed().items()}
         return held
 
     def look(self) -> None:
@@ -303,7 +303,7 @@ class Rig:
             unit = self._catalog.add(path)
             if unit is not None and path in unit.paths:
                 found = self._looks.files[path]
-                self._unread.hold(path, found.identity, found.modified)
+                self._unread.keep(path, found.identity, found.modified)
         for path in gone:
             unit = self._catalog.find(path)
             if path not in self._unread and (unit is None or unit.name not in self._pipelines):
@@ -317,7 +317,7 @@ class Rig:
         for name in missing:
             del self._owed[name]
 
-    def _has_work(self, unit: Unit) -> bool:
+    def _has_work(self, unit: SessionFiles) -> bool:
         if unit.name in self._owed:
             return True
         files = self._looks.files
@@ -326,7 +326,7 @@ class Rig:
             for path in unit.paths
         )
 
-    def _read_unit(self, unit: Unit, budget: int) -> None:
+    def _read_unit(self, unit: SessionFiles, budget: int) -> None:
         progress = Progress(more=True)
         while progress.more:
             pipeline = self._pipelines.get(unit.name)
@@ -335,7 +335,7 @@ class Rig:
             try:
                 progress = pipeline.advance(self.now, budget)
             except Replaced:
-                self._hand_over(pipeline, pipeline.part(self.now))
+                self._hand_over(pipeline, pipeline.salvage(self.now))
                 self._drop(unit)
                 self.look()
                 progress = Progress(more=bool(unit.paths))
@@ -356,7 +356,7 @@ class Rig:
             for path in unit.paths:
                 self._unread.release(path)
 
-    def _drop(self, unit: Unit) -> None:
+    def _drop(self, unit: SessionFiles) -> None:
         pipeline = self._pipelines.pop(unit.name, None)
         if pipeline is not None:
             self.settlement.drop(pipeline)
@@ -364,7 +364,7 @@ class Rig:
             if path not in self._looks.files and path not in self._unread:
                 self._catalog.remove(path)
 
-    def _pipeline(self, unit: Unit) -> Pipeline:
+    def _pipeline(self, unit: SessionFiles) -> Pipeline:
         return Pipeline(
             unit,
             claims=self.claims,
@@ -396,7 +396,7 @@ class Rig:
         # What the receiver had already, without its answer being heard, it is sent again.
         self.received += batch
         self._answer_lost.difference_update(event.uuid for event in batch)
-        self._write([Outcome(event=event, outcome="delivered") for event in batch])
+        self._write([EventOutcome(event=event, outcome="delivered") for event in batch])
 
     def lose_answer(self, chosen: Iterable[int] | None = None) -> None:
         """Let the receiver take a batch, and its answer never come."""
@@ -411,7 +411,7 @@ class Rig:
         """Let the receiver refuse a batch for good."""
         batch = self._take(chosen)
         self.refused += [event.uuid for event in batch]
-        self._write([Outcome(event=event, outcome="rejected", reason="too many trees") for event in batch])
+        self._write([EventOutcome(event=event, outcome="rejected", reason="too many trees") for event in batch])
 
     def _places(self, chosen: Iterable[int] | None) -> list[int]:
         if chosen is None:
@@ -428,7 +428,7 @@ class Rig:
         """Write what may be written although no answer came."""
         self._write(())
 
-    def _write(self, outcomes: Sequence[Outcome]) -> None:
+    def _write(self, outcomes: Sequence[EventOutcome]) -> None:
         commit: Commit = self.settlement.commit(outcomes)
         if commit:
             self.store.commit(commit)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from daemon.delivering.sink import Delivered, Outcome, Retryable, Stopped
+from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
 from llma_core.events import CaptureEvent, EventView, read
 
 __all__ = [
@@ -91,7 +91,7 @@ class LocalSink:
         """Largest event body the sink takes, in bytes."""
         return EVENT_LIMIT
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         """Write *events* in one transaction.
 
         Returns:
@@ -108,7 +108,7 @@ class LocalSink:
         await asyncio.get_running_loop().run_in_executor(self._worker, self._disconnect)
         self._worker.shutdown(wait=True)
 
-    def _send(self, events: tuple[CaptureEvent, ...]) -> Outcome:
+    def _send(self, events: tuple[CaptureEvent, ...]) -> AttemptOutcome:
         try:
             connection = self._connect()
             with connection:

@@ -18,7 +18,7 @@ import msgspec
 import truststore
 
 from daemon.delivering.retry import parse_retry_after
-from daemon.delivering.sink import Delivered, Outcome, Rejected, Retryable, SinkConfigError, Stopped
+from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, SinkConfigError, Stopped
 from llma_core import __version__
 from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, CaptureEvent
 
@@ -107,7 +107,7 @@ class CaptureSink:
     def _path(self) -> str:
         return AI_PATH if self._clock() >= self._ai_path_from else BATCH_PATH
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         """Try once to hand *events*, at least one, over in one request."""
         path = self._path
         size = sum(len(event.body) for event in events)
@@ -146,7 +146,7 @@ class CaptureSink:
         compressed: bytes = gzip.compress(body, 1, mtime=0)
         return compressed
 
-    def _judge(self, path: str, response: httpx.Response, text: str) -> Outcome:
+    def _judge(self, path: str, response: httpx.Response, text: str) -> AttemptOutcome:
         """Say what an answer means."""
         status = response.status_code
         if status == httpx.codes.OK:
@@ -239,7 +239,7 @@ async def _read_answer(response: httpx.Response) -> str:
     return bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8", "replace")
 
 
-def _judge_success(text: str) -> Outcome:
+def _judge_success(text: str) -> AttemptOutcome:
     """Tell PostHog's 200 from that of a captive portal, a proxy or some other server."""
     try:
         answer = msgspec.json.decode(text, type=dict[str, object])

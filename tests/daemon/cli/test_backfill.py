@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.history.backfill_request import BackfillDesk, Request
+from daemon.history.backfill_request import BackfillDesk, BackfillRequest
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.logs import LogBuilder, text
@@ -358,7 +358,7 @@ async def test_a_daemon_that_starts_goes_on_with_what_was_asked_for(
         str(path.relative_to(workspace.config / "projects")).removesuffix(".jsonl"): path.stat().st_size
         for path in (workspace.config / "projects").glob("*/*.jsonl")
     }
-    BackfillDesk(workspace.state).ask(Request(id="0" * 32, units=units))
+    BackfillDesk(workspace.state).ask(BackfillRequest(id="0" * 32, units=units))
     async with following(workspace, env=env) as daemon:
         await daemon.until(lambda: len(posthog.events) == len(would), 15)
         await daemon.until(lambda: not BackfillDesk(workspace.state).request_path.exists(), 15)

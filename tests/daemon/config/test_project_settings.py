@@ -76,7 +76,7 @@ def test_without_anything_of_its_own_the_users_settings_hold(home: Home) -> None
     project = home.project(POSTHOG_LLMA_EXCLUDE="/srv/secret")
 
     assert project.settings.api_key == Secret(KEY)
-    assert project.claim is None
+    assert project.route_request is None
     assert project.restraint == UNRESTRAINED
     assert project.warnings == ()
     assert project.allows(home.folder)
@@ -220,7 +220,7 @@ def test_a_host_or_key_of_the_shared_file_does_not_count(home: Home, theirs: dic
     project = home.project()
 
     assert (project.settings.host, project.settings.api_key) == ("https://us.i.posthog.com", Secret(KEY))
-    assert project.claim is None
+    assert project.route_request is None
     assert project.warnings == (f"{next(iter(theirs))} ({path}): has no effect in this file",)
 
 
@@ -286,11 +286,11 @@ def test_a_key_of_the_users_own_file_is_a_claim(home: Home) -> None:
     project = home.project()
 
     assert project.settings.api_key == Secret("phc_other")
-    assert project.claim is not None
-    assert project.claim.path == path
-    assert project.claim.doubt is None
+    assert project.route_request is not None
+    assert project.route_request.path == path
+    assert project.route_request.doubt is None
     status = path.stat()
-    assert project.claim.changed_at == max(status.st_mtime_ns, status.st_ctime_ns) // 1_000_000
+    assert project.route_request.changed_at == max(status.st_mtime_ns, status.st_ctime_ns) // 1_000_000
 
 
 def test_what_a_table_gives_no_file_changes(home: Home) -> None:
@@ -299,7 +299,7 @@ def test_what_a_table_gives_no_file_changes(home: Home) -> None:
     project = home.project()
 
     assert project.settings.api_key == Secret(KEY)
-    assert project.claim is None
+    assert project.route_request is None
     assert project.warnings == (
         (
             f"POSTHOG_API_KEY ({path}): {home.config_file}, [[project]] 1 gives another value, which counts; "
@@ -310,20 +310,20 @@ def test_what_a_table_gives_no_file_changes(home: Home) -> None:
 
 def test_the_same_host_and_key_again_are_no_claim(home: Home) -> None:
     home.local(POSTHOG_API_KEY=KEY, POSTHOG_HOST="us.posthog.com")
-    assert home.project().claim is None
+    assert home.project().route_request is None
 
 
 def test_a_file_others_can_write_is_doubted(home: Home) -> None:
     path = home.local(POSTHOG_API_KEY="phc_other")
     path.chmod(0o664)
-    claim = home.project().claim
-    assert claim is not None
-    assert "can be written by other users; run chmod go-w" in (claim.doubt or "")
+    route_request = home.project().route_request
+    assert route_request is not None
+    assert "can be written by other users; run chmod go-w" in (route_request.doubt or "")
     path.chmod(0o600)
     path.parent.chmod(0o777)
-    claim = home.project().claim
-    assert claim is not None
-    assert "can be written by other users" in (claim.doubt or "")
+    route_request = home.project().route_request
+    assert route_request is not None
+    assert "can be written by other users" in (route_request.doubt or "")
 
 
 def test_a_file_behind_a_link_is_doubted(home: Home) -> None:
@@ -331,15 +331,15 @@ def test_a_file_behind_a_link_is_doubted(home: Home) -> None:
     elsewhere.mkdir()
     write(elsewhere / "settings.local.json", {"POSTHOG_API_KEY": "phc_other"})
     (Path(home.folder) / ".claude").symlink_to(elsewhere)
-    claim = home.project().claim
-    assert claim is not None
-    assert "is a symbolic link" in (claim.doubt or "")
+    route_request = home.project().route_request
+    assert route_request is not None
+    assert "is a symbolic link" in (route_request.doubt or "")
 
     (Path(home.folder) / ".claude").unlink()
     home.path("settings.local.json").symlink_to(elsewhere / "settings.local.json")
-    claim = home.project().claim
-    assert claim is not None
-    assert (claim.doubt or "").startswith("it is a symbolic link")
+    route_request = home.project().route_request
+    assert route_request is not None
+    assert (route_request.doubt or "").startswith("it is a symbolic link")
 
 
 # ---------------------------------------------------------------------- files that cannot be used

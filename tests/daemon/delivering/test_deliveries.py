@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from daemon.delivering.deliveries import Deliveries
-from daemon.delivering.delivery import Delivery, Prepare, Settle, Settled
+from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
@@ -36,7 +36,7 @@ async def ready() -> None:
     """Has nothing to do before a batch leaves."""
 
 
-async def nothing(_: Sequence[Settled]) -> None:
+async def nothing(_: Sequence[EventOutcome]) -> None:
     """Settles."""
 
 
@@ -44,7 +44,7 @@ async def test_each_route_gets_its_own_events(servers: tuple[CaptureServer, Capt
     here, there = (Route(host=server.url, key=Secret("phc_x")) for server in servers)
     settled: list[str] = []
 
-    async def settle(outcomes: Sequence[Settled]) -> None:
+    async def settle(outcomes: Sequence[EventOutcome]) -> None:
         settled.extend(outcome.event.uuid for outcome in outcomes)
 
     deliveries = Deliveries(make, ready, settle)
@@ -134,7 +134,7 @@ async def test_what_fails_before_a_batch_leaves_ends_its_delivery(servers: tuple
 
 
 async def test_what_breaks_one_delivery_is_told(servers: tuple[CaptureServer, CaptureServer]) -> None:
-    async def broken(_: Sequence[Settled]) -> None:
+    async def broken(_: Sequence[EventOutcome]) -> None:
         raise ZeroDivisionError("the disk")
 
     deliveries = Deliveries(make, ready, broken)

@@ -19,15 +19,15 @@ from daemon.delivering.delivery import (
     Closed,
     Delivery,
     DeliveryClosed,
+    EventOutcome,
     Running,
-    Settled,
 )
 from daemon.delivering.retry import RetryPolicy
-from daemon.delivering.sink import Delivered, Outcome, Rejected, Retryable, Stopped
+from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Stopped
 from llma_core.events import CaptureEvent
 from tests.support.capture_server import sample_event
 
-Answer = Callable[[list[int]], Outcome]
+Answer = Callable[[list[int]], AttemptOutcome]
 
 DOWN = Retryable(reason="503")
 REFUSED = Rejected(reason="400 bad")
@@ -37,7 +37,7 @@ UNAUTHORIZED = Stopped(reason="401", hint="check POSTHOG_API_KEY")
 class ScriptedSink:
     """Answers with a script first, then by a rule; a gate can keep requests from being answered."""
 
-    def __init__(self, *script: Outcome, rule: Answer = lambda _: Delivered()) -> None:
+    def __init__(self, *script: AttemptOutcome, rule: Answer = lambda _: Delivered()) -> None:
         self.script = list(script)
         self.rule = rule
         self.gate = asyncio.Event()
@@ -54,7 +54,7 @@ class ScriptedSink:
     def event_limit(self) -> int:
         return 10**9 if self.limits[0] == math.inf else int(self.limits[0])
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         numbers = [number(event) for event in events]
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -98,9 +98,9 @@ class Book:
     """What was settled, call by call."""
 
     def __init__(self) -> None:
-        self.calls: list[list[Settled]] = []
+        self.calls: list[list[EventOutcome]] = []
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
+    async def settle(self, settled: Sequence[EventOutcome]) -> None:
         self.calls.append(list(settled))
 
     def numbers(self, outcome: str = "delivered") -> list[int]:
@@ -592,7 +592,7 @@ async def test_cancelling_a_graceful_close_closes_at_once() -> None:
 async def test_a_settlement_that_has_begun_is_finished_before_the_delivery_closes() -> None:
     begun, release, finished = asyncio.Event(), asyncio.Event(), False
 
-    async def settle(_: Sequence[Settled]) -> None:
+    async def settle(_: Sequence[EventOutcome]) -> None:
         nonlocal finished
         begun.set()
         await release.wait()
@@ -613,7 +613,7 @@ async def test_a_settlement_that_has_begun_is_finished_before_the_delivery_close
 async def test_settlements_never_overlap() -> None:
     busy = most = 0
 
-    async def settle(_: Sequence[Settled]) -> None:
+    async def settle(_: Sequence[EventOutcome]) -> None:
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
@@ -630,7 +630,7 @@ class StoreError(Exception):
     pass
 
 
-async def broken_settle(_: Sequence[Settled]) -> None:
+async def broken_settle(_: Sequence[EventOutcome]) -> None:
     raise StoreError("disk full")
 
 
@@ -660,7 +660,7 @@ async def test_an_error_of_settle_that_nobody_saw_is_raised_by_closing() -> None
 
 
 async def test_a_faulty_sink_ends_the_delivery_too() -> None:
-    def fault(_: list[int]) -> Outcome:
+    def fault(_: list[int]) -> AttemptOutcome:
         raise ZeroDivisionError
 
     async with delivering(ScriptedSink(rule=fault)) as (delivery, book):
@@ -675,7 +675,7 @@ async def test_an_error_in_settling_refusals_ends_the_delivery_too() -> None:
     sink = ScriptedSink(Delivered(), REFUSED)
     calls = 0
 
-    async def settle(_: Sequence[Settled]) -> None:
+    async def settle(_: Sequence[EventOutcome]) -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -763,7 +763,7 @@ async def test_logs_hold_no_content() -> None:
     count=st.integers(0, 30),
     concurrency=st.integers(1, 3),
 )
-async def test_no_event_is_lost_or_settled_twice(script: list[Outcome], count: int, concurrency: int) -> None:
+async def test_no_event_is_lost_or_settled_twice(script: list[AttemptOutcome], count: int, concurrency: int) -> None:
     sink = ScriptedSink(*script)
     async with delivering(sink, concurrency=concurrency, queue_bytes=2_000) as (delivery, book):
         await put(delivery, *range(count))

@@ -13,7 +13,7 @@ import pytest
 from daemon.following.catalog import Catalog
 from daemon.following.log_tree import project_files
 from daemon.following.opening import Opening, by_first_line, opening
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.rig import log_files
 
@@ -52,7 +52,7 @@ def test_a_session_is_its_main_log_its_agents_logs_and_their_meta_files(tmp_path
     (unit,) = catalog_of(tmp_path).units.values()
     folder = tmp_path / Path(log.path).parent
     main, agent, meta = (str(tmp_path / name) for name in (log.path, log.agent_path("a1"), log.meta_path("a1")))
-    assert unit == Unit(
+    assert unit == SessionFiles(
         name=f"{folder.name}/{ORIGINAL}",
         folder=str(folder),
         main=main,

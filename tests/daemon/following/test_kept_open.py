@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.following.kept_open import MAX_DESCRIPTORS, Unread
+from daemon.following.kept_open import MAX_DESCRIPTORS, KeptOpen
 from daemon.following.tailer import Identity, Tail
 from tests.support.processes import append
 
@@ -22,8 +22,8 @@ LINES = b'{"number":1}\n{"number":2}\n'
 
 
 @pytest.fixture
-def unread() -> Iterator[Unread]:
-    kept = Unread(3)
+def unread() -> Iterator[KeptOpen]:
+    kept = KeptOpen(3)
     yield kept
     kept.close()
 
@@ -43,8 +43,8 @@ def identity(path: Path) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def hold(unread: Unread, path: Path, modified: int = 0) -> None:
-    unread.hold(str(path), identity(path), modified)
+def keep(unread: KeptOpen, path: Path, modified: int = 0) -> None:
+    unread.keep(str(path), identity(path), modified)
 
 
 def replaced(path: Path, data: bytes) -> None:
@@ -61,9 +61,9 @@ def read(tail: Tail, limit: int = EVERYTHING) -> list[bytes] | None:
 # ---------------------------------------------------------------------- what is kept
 
 
-def test_a_log_is_kept_once_until_it_is_released(unread: Unread, log: Path) -> None:
-    hold(unread, log)
-    hold(unread, log)
+def test_a_log_is_kept_once_until_it_is_released(unread: KeptOpen, log: Path) -> None:
+    keep(unread, log)
+    keep(unread, log)
     assert len(unread) == 1
     assert str(log) in unread
     unread.release(str(log))
@@ -73,11 +73,11 @@ def test_a_log_is_kept_once_until_it_is_released(unread: Unread, log: Path) -> N
     unread.release(str(log))
 
 
-def test_what_is_borrowed_is_the_log_that_stood_there(unread: Unread, log: Path) -> None:
-    hold(unread, log)
+def test_what_is_borrowed_is_the_log_that_stood_there(unread: KeptOpen, log: Path) -> None:
+    keep(unread, log)
     first = identity(log)
     replaced(log, b"{}\n")
-    hold(unread, log)
+    keep(unread, log)
     for wanted, content in [(first, LINES), (identity(log), b"{}\n"), (None, LINES)]:
         file = unread.borrow(str(log), wanted)
         assert file is not None
@@ -90,31 +90,31 @@ def test_what_is_borrowed_is_the_log_that_stood_there(unread: Unread, log: Path)
     file.close()
 
 
-def test_beyond_the_limit_the_newest_are_kept(unread: Unread, tmp_path: Path) -> None:
+def test_beyond_the_limit_the_newest_are_kept(unread: KeptOpen, tmp_path: Path) -> None:
     paths = [written(tmp_path / f"{number}.jsonl") for number in range(6)]
     for path, modified in zip(paths, [50, 10, 40, 20, 5, 60], strict=True):
-        hold(unread, path, modified)
+        keep(unread, path, modified)
     assert [str(path) in unread for path in paths] == [True, False, True, False, False, True]
 
 
-def test_a_log_that_grew_is_newer(unread: Unread, tmp_path: Path) -> None:
+def test_a_log_that_grew_is_newer(unread: KeptOpen, tmp_path: Path) -> None:
     paths = [written(tmp_path / f"{number}.jsonl") for number in range(4)]
     for modified, path in enumerate(paths[:3]):
-        hold(unread, path, modified)
-    hold(unread, paths[0], 100)
-    hold(unread, paths[3], 50)
+        keep(unread, path, modified)
+    keep(unread, paths[0], 100)
+    keep(unread, paths[3], 50)
     assert [str(path) in unread for path in paths] == [True, False, True, True]
 
 
 def test_the_process_keeps_most_of_its_descriptors_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (40, 4096))
-    small = Unread()
+    small = KeptOpen()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    large = Unread()
+    large = KeptOpen()
     for number in range(MAX_DESCRIPTORS + 20):
         path = written(tmp_path / f"{number}.jsonl")
-        hold(small, path)
-        hold(large, path)
+        keep(small, path)
+        keep(large, path)
     assert (len(small), len(large)) == (10, MAX_DESCRIPTORS)
     small.close()
     large.close()
@@ -123,21 +123,21 @@ def test_the_process_keeps_most_of_its_descriptors_for_itself(tmp_path: Path, mo
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="the system does not list a process's descriptors")
 def test_what_is_closed_leaves_no_descriptor(log: Path, tmp_path: Path) -> None:
     before = len(list(DESCRIPTORS.iterdir()))
-    unread = Unread()
-    hold(unread, log)
-    hold(unread, written(tmp_path / "b.jsonl"))
+    unread = KeptOpen()
+    keep(unread, log)
+    keep(unread, written(tmp_path / "b.jsonl"))
     replaced(log, LINES)
-    hold(unread, log)
+    keep(unread, log)
     assert len(list(DESCRIPTORS.iterdir())) == before + 3
     unread.close()
     assert len(list(DESCRIPTORS.iterdir())) == before
     unread.close()
 
 
-def test_what_cannot_be_opened_is_not_kept(unread: Unread, tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_not_kept(unread: KeptOpen, tmp_path: Path) -> None:
     (tmp_path / "link.jsonl").symlink_to(tmp_path)
     for name in ("missing.jsonl", "link.jsonl"):
-        unread.hold(str(tmp_path / name), (1, 2), 0)
+        unread.keep(str(tmp_path / name), (1, 2), 0)
     assert len(unread) == 0
 
 
@@ -155,13 +155,13 @@ def moved_away(path: Path) -> None:
 @pytest.mark.parametrize("leave", [deleted, moved_away])
 @pytest.mark.parametrize("half_read", [False, True])
 def test_a_log_that_is_gone_is_read_to_its_end(
-    unread: Unread, log: Path, leave: Callable[[Path], None], *, half_read: bool
+    unread: KeptOpen, log: Path, leave: Callable[[Path], None], *, half_read: bool
 ) -> None:
     tail = Tail(str(log), kept=unread)
     if half_read:
         tail.open()
         assert read(tail, 15) == [b'{"number":1}']
-    hold(unread, log)
+    keep(unread, log)
     append(log, b"{}\nhalf a line")
     leave(log)
     if not half_read:
@@ -172,12 +172,12 @@ def test_a_log_that_is_gone_is_read_to_its_end(
     assert read(tail) == []
 
 
-def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: Unread, log: Path) -> None:
+def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: KeptOpen, log: Path) -> None:
     tail = Tail(str(log), kept=unread)
     tail.open()
-    hold(unread, log)
+    keep(unread, log)
     replaced(log, b"[1]\n")
-    hold(unread, log)
+    keep(unread, log)
     replaced(log, b"[2]\n")
     found: list[bytes | None] = []
     for _ in range(10):
@@ -193,12 +193,12 @@ def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: Unre
     assert len(unread) == 0
 
 
-def test_one_that_was_read_is_over_when_another_one_is_kept(unread: Unread, log: Path) -> None:
+def test_one_that_was_read_is_over_when_another_one_is_kept(unread: KeptOpen, log: Path) -> None:
     tail = Tail(str(log), kept=unread)
     tail.open()
     tail.read(EVERYTHING)
     replaced(log, b"[1]\n")
-    hold(unread, log)
+    keep(unread, log)
     log.unlink()
     assert read(tail) is None
     assert not tail.lives_on()
@@ -206,7 +206,7 @@ def test_one_that_was_read_is_over_when_another_one_is_kept(unread: Unread, log:
     assert read(tail) == [b"[1]"]
 
 
-def test_a_log_lives_on_in_one_that_was_made_of_it(unread: Unread, log: Path) -> None:
+def test_a_log_lives_on_in_one_that_was_made_of_it(unread: KeptOpen, log: Path) -> None:
     tail = Tail(str(log), kept=unread)
     tail.open()
     tail.read(EVERYTHING)
@@ -228,15 +228,15 @@ def test_a_log_lives_on_in_one_that_was_made_of_it(unread: Unread, log: Path) ->
 @given(order=st.permutations(range(8)), again=st.permutations(range(5)))
 @settings(max_examples=50, deadline=None)
 def test_at_the_limit_the_newest_are_kept_in_whatever_order_they_are_found(order: list[int], again: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Unread(3)) as unread:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(KeptOpen(3)) as unread:
         paths = [written(Path(folder) / str(number)) for number in range(8)]
         for number in order:
-            hold(unread, paths[number], number)
+            keep(unread, paths[number], number)
         assert [number for number in range(8) if str(paths[number]) in unread] == [5, 6, 7]
-        # What is held is older from now on, and gives way.
+        # What is kept is older from now on, and gives way.
         for number in range(8):
             if str(paths[number]) in unread:
-                hold(unread, paths[number], -1)
+                keep(unread, paths[number], -1)
         for number in again:
-            hold(unread, paths[number], number)
+            keep(unread, paths[number], number)
         assert [number for number in range(8) if str(paths[number]) in unread] == [2, 3, 4]

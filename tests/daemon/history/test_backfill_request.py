@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import structlog
 
-from daemon.history.backfill_request import BackfillDesk, Report, Request, RequestExistsError
+from daemon.history.backfill_request import BackfillDesk, BackfillReport, BackfillRequest, RequestExistsError
 from daemon.history.backlog import Headway
 
-REQUEST = Request(id="a" * 32, units={"-work/second": 20, "-work/first": 10})
+REQUEST = BackfillRequest(id="a" * 32, units={"-work/second": 20, "-work/first": 10})
 
 
 def raw(**changes: Any) -> str:
@@ -36,7 +36,7 @@ def test_what_is_asked_is_what_is_read_in_its_order(desk: BackfillDesk, tmp_path
 
 def test_a_second_request_waits_for_the_first(desk: BackfillDesk, tmp_path: Path) -> None:
     desk.ask(REQUEST)
-    other = Request(id="b" * 32, units={"-work/other": 1})
+    other = BackfillRequest(id="b" * 32, units={"-work/other": 1})
     with pytest.raises(RequestExistsError, match="already"):
         desk.ask(other)
     assert desk.asked() == REQUEST
@@ -53,12 +53,12 @@ def test_the_last_word_takes_the_request_away(desk: BackfillDesk, tmp_path: Path
     command = BackfillDesk(tmp_path)
     command.ask(REQUEST)
     assert command.report(REQUEST) is None
-    desk.tell(Report(id=REQUEST.id, headway=Headway(sessions=2, sent=3), waiting="503"))
+    desk.tell(BackfillReport(id=REQUEST.id, headway=Headway(sessions=2, sent=3), waiting="503"))
     said = command.report(REQUEST)
     assert said is not None
     assert (said.headway.sent, said.waiting, said.done) == (3, "503", False)
     assert command.is_asked(REQUEST)
-    desk.tell(Report(id=REQUEST.id, headway=Headway(sessions=2, sessions_done=2, sent=5), done=True))
+    desk.tell(BackfillReport(id=REQUEST.id, headway=Headway(sessions=2, sessions_done=2, sent=5), done=True))
     assert not command.is_asked(REQUEST)
     assert desk.asked() is None
     said = command.report(REQUEST)
@@ -69,7 +69,7 @@ def test_the_last_word_takes_the_request_away(desk: BackfillDesk, tmp_path: Path
 
 
 def test_a_report_on_another_request_is_none(desk: BackfillDesk, tmp_path: Path) -> None:
-    desk.tell(Report(id="b" * 32, headway=Headway()))
+    desk.tell(BackfillReport(id="b" * 32, headway=Headway()))
     assert desk.report(REQUEST) is None
     (tmp_path / "backfill-report.json").write_text("{")
     assert desk.report(REQUEST) is None

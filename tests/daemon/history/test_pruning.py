@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from daemon.following.catalog import Catalog
-from daemon.following.sweep import Found
-from daemon.history.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Kept, forgetting
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, Rejected, Settled
+from daemon.following.sweep import FileStat
+from daemon.history.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Retained, forgetting
+from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, RejectedEvent, Settled
 from daemon.state.store import Store
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
@@ -64,9 +64,9 @@ class Machine:
         found = {}
         for path in self.projects.rglob("*.jsonl"):
             catalog.add(str(path))
-            found[str(path)] = Found.of(path.stat())
+            found[str(path)] = FileStat.of(path.stat())
         is_there = catalog.units.__contains__
-        kept = Kept.of(self.store, found, is_there)
+        kept = Retained.of(self.store, found, is_there)
         what = Forgettable.of(kept, roots=[self.projects, *roots], found=found, is_there=is_there)
         for step in forgetting(self.store, what, is_there):
             step()
@@ -214,7 +214,7 @@ def test_a_session_that_comes_back_meanwhile_is_let_alone(machine: Machine) -> N
     def is_there(name: str) -> bool:
         return name == "orchard/b"
 
-    kept = Kept.of(machine.store, {}, is_there)
+    kept = Retained.of(machine.store, {}, is_there)
     what = Forgettable.of(kept, roots=[machine.projects], found={}, is_there=is_there)
     assert what.units == {"orchard/a"}
     for step in forgetting(machine.store, what, lambda _name: True):
@@ -225,10 +225,12 @@ def test_a_session_that_comes_back_meanwhile_is_let_alone(machine: Machine) -> N
 
 def test_events_that_were_set_aside_do_not_pile_up(machine: Machine) -> None:
     rows = [
-        Rejected(uuid=str(number), name="event", bytes=1, reason="no", path=None, start=None, end=None, at="9999")
+        RejectedEvent(uuid=str(number), name="event", bytes=1, reason="no", path=None, start=None, end=None, at="9999")
         for number in range(REJECTED_KEPT + 5)
     ]
-    old = Rejected(uuid="old", name="event", bytes=1, reason="no", path=None, start=None, end=None, at="2001-01-01")
+    old = RejectedEvent(
+        uuid="old", name="event", bytes=1, reason="no", path=None, start=None, end=None, at="2001-01-01"
+    )
     machine.store.commit(Commit(rejected=[old]))
     machine.prune()
     assert machine.store.rejected() == []

@@ -67,15 +67,15 @@ def test_a_later_event_that_is_settled_first_carries_nothing_over_an_earlier_one
 
 def test_what_the_accumulator_holds_is_held_until_it_lets_go() -> None:
     ledger = opened([10, 20, 30])
-    ledger.hold(FILE, 10)
+    ledger.need(FILE, 10)
     assert ledger.offset(FILE)[0] == 10
-    ledger.hold(FILE, None)
+    ledger.need(FILE, None)
     assert ledger.offset(FILE)[0] == 30
 
 
 def test_an_offset_lies_at_the_end_of_a_line_even_where_something_begins_within_one() -> None:
     ledger = opened([10, 20, 30])
-    ledger.hold(FILE, 15)
+    ledger.need(FILE, 15)
     assert ledger.offset(FILE)[0] == 10
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from daemon.following import tailer
 from daemon.following.catalog import Catalog
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import mark_at_end, open_log
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
@@ -49,7 +49,7 @@ class Desk:
         path.write_bytes(b"".join(lines[:end]))
         return [sum(map(len, lines[: count + 1])) for count in range(len(lines))]
 
-    def unit(self, log: LogBuilder) -> Unit:
+    def unit(self, log: LogBuilder) -> SessionFiles:
         catalog = Catalog()
         for name in log.files():
             if (self.projects / name).exists():
@@ -107,7 +107,7 @@ class Table:
     """A settled table."""
 
     def __init__(self, *rows: Settled) -> None:
-        self.rows = {row.identity: (row.unit, row.mark) for row in rows}
+        self.rows = {row.identity: (row.unit, row.checksum) for row in rows}
         self.asked: list[str] = []
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
@@ -139,7 +139,7 @@ def test_the_last_step_of_a_session_that_has_ended_holds_what_its_end_makes_fina
 
 
 def test_what_is_on_its_way_or_settled_has_an_owner() -> None:
-    claims = Claims(Table(Settled(identity="gen|1", unit="a", mark=b"m")))
+    claims = Claims(Table(Settled(identity="gen|1", unit="a", checksum=b"m")))
     assert claims.owner("gen|1") == ("a", b"m")
     assert not claims.is_pending("gen|1")
     assert claims.owner("gen|2") is None
@@ -176,7 +176,7 @@ def test_a_fresh_table_is_asked_only_for_what_was_taken_here() -> None:
 
 
 def test_a_table_with_something_in_it_is_asked_for_everything() -> None:
-    table = Table(Settled(identity="gen|1", unit="a", mark=b"m"))
+    table = Table(Settled(identity="gen|1", unit="a", checksum=b"m"))
     claims = Claims(table, fresh=lambda: False)
     assert claims.owner("gen|1") == ("a", b"m")
     assert claims.owner("gen|2") is None
@@ -243,11 +243,11 @@ def test_a_conversation_comes_in_the_order_in_which_it_became_final(desk: Desk) 
     assert [end for end, _ in progress.ends[path]] == ends
     data = Path(path).read_bytes()
     assert [before for _, before in progress.ends[path]] == [data[end - 64 : end] for end in ends]
-    assert pipeline.held() == {path: ends[3]}
+    assert pipeline.needed() == {path: ends[3]}
     assert not pipeline.idle
     assert pipeline.due() == 1.0
     assert kinds(pipeline.poll(SETTLED_SECONDS).emissions) == ["gen"]
-    assert pipeline.held() == {}
+    assert pipeline.needed() == {}
     assert pipeline.idle
     assert kinds(pipeline.end(SETTLED_SECONDS).emissions) == ["trace"]
     assert pipeline.last_version == WITHOUT_REQUESTS
@@ -439,7 +439,7 @@ def test_what_a_step_has_found_comes_before_the_word_that_a_file_is_another(desk
     assert progress.more
     with pytest.raises(Replaced, match=path.name):
         read(pipeline)
-    assert pipeline.part(0.0).emissions == [], "what is there now was made of it"
+    assert pipeline.salvage(0.0).emissions == [], "what is there now was made of it"
     again = desk.pipeline(log)
     emissions = read(again) + again.end(1.0).emissions
     assert [(kind, emission.again) for kind, emission in zip(kinds(emissions), emissions, strict=True)] == [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from daemon.delivering.delivery import Settled as Outcome
+from daemon.delivering.delivery import EventOutcome
 from daemon.following.catalog import Catalog
 from daemon.following.tailer import Identity
 from daemon.reading.claims import Claims
@@ -54,7 +54,7 @@ class Desk:
     def settle(self, *events: CaptureEvent, outcome: str = "delivered") -> Commit:
         assert outcome in ("delivered", "rejected")
         reason = "no" if outcome == "rejected" else None
-        outcomes = [Outcome(event=event, outcome=outcome, reason=reason) for event in events]  # type: ignore[arg-type]
+        outcomes = [EventOutcome(event=event, outcome=outcome, reason=reason) for event in events]  # type: ignore[arg-type]
         commit = self.settlement.commit(outcomes)
         self.settlement.written(commit)
         self.marks |= {(mark.device, mark.inode): mark for mark in commit.files}
@@ -126,7 +126,7 @@ def test_the_mark_that_is_written_knows_the_file_again(desk: Desk) -> None:
 
 def test_until_a_commit_is_written_what_it_settles_is_still_on_its_way(desk: Desk) -> None:
     wanted = desk.read(desk.pipeline())
-    commit = desk.settlement.commit([Outcome(event=event, outcome="delivered") for event in wanted])
+    commit = desk.settlement.commit([EventOutcome(event=event, outcome="delivered") for event in wanted])
     assert all(desk.claims.is_pending(row.identity) for row in commit.settled)
     desk.settlement.written(commit)
     assert not any(desk.claims.is_pending(row.identity) for row in commit.settled)
@@ -271,7 +271,7 @@ def test_reading_again_what_is_settled_never_lowers_an_offset(desk: Desk) -> Non
     desk.log.prompt("More")
     desk.write()
     wanted += settlement.note(pipeline, pipeline.advance(0.0, 1 << 30))
-    commit = settlement.commit([Outcome(event=event, outcome="delivered") for event in wanted])
+    commit = settlement.commit([EventOutcome(event=event, outcome="delivered") for event in wanted])
     assert offsets(commit) == [desk.ends[-1]]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from daemon.delivering.route import LOCAL, Route
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.reading.turns import Turns
 
 
@@ -16,7 +16,7 @@ class Yard:
 
     def __init__(self) -> None:
         self.units = {
-            name: Unit(name=name, folder=f"/logs/{name.partition('/')[0]}", main=f"/logs/{name}.jsonl")
+            name: SessionFiles(name=name, folder=f"/logs/{name.partition('/')[0]}", main=f"/logs/{name}.jsonl")
             for name in ("orchard/a", "orchard/b", "orchard/c", "garden/d", "garden/e")
         }
         self.active: set[str] = set()
@@ -117,7 +117,7 @@ class Sorting:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    async def __call__(self, units: Sequence[Unit]) -> Sequence[Unit]:
+    async def __call__(self, units: Sequence[SessionFiles]) -> Sequence[SessionFiles]:
         self.asked.append([unit.name for unit in units])
         return units[::-1]
 
@@ -143,12 +143,12 @@ async def test_what_was_found_beside_sessions_that_are_being_read_needs_no_order
 
 
 async def test_what_is_being_read_comes_first_and_what_a_hint_brings_meanwhile_last(yard: Yard) -> None:
-    async def backwards(units: Sequence[Unit]) -> Sequence[Unit]:
+    async def backwards(units: Sequence[SessionFiles]) -> Sequence[SessionFiles]:
         assert [unit.name for unit in units] == ["orchard/a", "orchard/b"]
         yard.add("orchard/late")
         return units[::-1]
 
-    yard.units["orchard/late"] = Unit(name="orchard/late", folder="/logs/orchard")
+    yard.units["orchard/late"] = SessionFiles(name="orchard/late", folder="/logs/orchard")
     yard.active.add("orchard/c")
     yard.add("orchard/a", "orchard/b", "orchard/c")
     yard.turns.note_found([yard.units["orchard/a"], yard.units["orchard/b"]])

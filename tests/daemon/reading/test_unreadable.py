@@ -9,12 +9,12 @@ import sqlite3
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.reading.unreadable import Unreadable
 
 
-def unit(name: str) -> Unit:
-    return Unit(name=f"orchard/{name}", folder="/logs/orchard", main=f"/logs/orchard/{name}.jsonl")
+def unit(name: str) -> SessionFiles:
+    return SessionFiles(name=f"orchard/{name}", folder="/logs/orchard", main=f"/logs/orchard/{name}.jsonl")
 
 
 def refused(code: int) -> OSError:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from daemon.config import loading
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.following.catalog import Catalog
-from daemon.following.session_files import Unit
+from daemon.following.session_files import SessionFiles
 from daemon.routing.decisions import Decisions
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Held, Routing
@@ -41,7 +41,7 @@ class Bench:
         for name in ("one", "two"):
             self.session(name, self.project)
 
-    def session(self, name: str, cwd: Path) -> Unit:
+    def session(self, name: str, cwd: Path) -> SessionFiles:
         """Begin a session in *cwd*."""
         log = LogBuilder(name, cwd=str(cwd))
         log.prompt("begin")
@@ -53,7 +53,7 @@ class Bench:
         return unit
 
     @property
-    def units(self) -> list[Unit]:
+    def units(self) -> list[SessionFiles]:
         return list(self.catalog.units.values())
 
     def asks_for(self, host: str | None, project: Path | None = None) -> None:

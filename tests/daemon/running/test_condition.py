@@ -13,10 +13,10 @@ import pytest
 
 from daemon.following.tailer import mark_at_end
 from daemon.running.condition import CLEANUP_DAYS, Condition, Problem, condition_of, rebuilding
-from daemon.running.health import Report, RouteReport
+from daemon.running.health import HealthReport, RouteReport
 from daemon.state import layout
 from daemon.state.lock import StateLock
-from daemon.state.rows import Commit, HeldSession, Rejected
+from daemon.state.rows import Commit, HeldSession, RejectedEvent
 from daemon.state.store import Store
 from llma_core import __version__
 
@@ -47,7 +47,7 @@ class Machine:
         os.utime(path, (NOW - days * DAY,) * 2)
         return path
 
-    def says(self, report: Report) -> None:
+    def says(self, report: HealthReport) -> None:
         (self.state / layout.HEALTH).write_bytes(msgspec.json.encode(report))
 
     def condition(self) -> Condition:
@@ -61,9 +61,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.store.close()
 
 
-def report(**said: object) -> Report:
+def report(**said: object) -> HealthReport:
     known = {"pid": os.getpid(), "version": __version__, "sessions": 3, "followed": 1}
-    return Report(**(known | said))  # type: ignore[arg-type]
+    return HealthReport(**(known | said))  # type: ignore[arg-type]
 
 
 def problems(condition: Condition) -> list[Problem]:
@@ -200,6 +200,6 @@ def test_sessions_that_wait_are_told_once_for_each_reason(machine: Machine) -> N
     ],
 )
 def test_the_command_that_makes_an_event_again_names_its_sessions_log(path: str, named: str) -> None:
-    row = Rejected(uuid="u", name="event", bytes=1, reason="no", path=path, start=0, end=1)
+    row = RejectedEvent(uuid="u", name="event", bytes=1, reason="no", path=path, start=0, end=1)
     assert rebuilding(row) == f"posthog-llma-daemon preview --event u {named}"
     assert rebuilding(replace(row, path=None)) is None

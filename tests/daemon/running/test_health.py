@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from daemon.delivering.delivery import Delivery
 from daemon.delivering.route import Route
-from daemon.delivering.sink import Delivered, Outcome, Retryable, Stopped
-from daemon.running.health import Health, Report, Unread, read_report
+from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
+from daemon.running.health import Health, HealthReport, LogBehind, read_report
 from daemon.state import layout
 from daemon.system.secret import Secret
 from llma_core.events import CaptureEvent
@@ -29,10 +29,10 @@ class Sink:
 
     event_limit = 1_000_000
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: AttemptOutcome) -> None:
         self.outcomes = list(outcomes)
 
-    async def send(self, events: Sequence[CaptureEvent]) -> Outcome:
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         del events
         return self.outcomes.pop(0)
 
@@ -61,14 +61,14 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def observed(health: Health, *unread: Unread, deliveries: dict[Route, Delivery] | None = None) -> Report:
+def observed(health: Health, *unread: LogBehind, deliveries: dict[Route, Delivery] | None = None) -> HealthReport:
     return health.observe(sessions=3, followed=1, unread=unread, deliveries=deliveries or {})
 
 
 async def test_it_is_written_for_its_user_alone_and_read_again(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
-    report = observed(health, Unread(path="/logs/a.jsonl", position=10, size=25, modified=clock.wall() - 5))
+    report = observed(health, LogBehind(path="/logs/a.jsonl", position=10, size=25, modified=clock.wall() - 5))
     await health.tell(report)
     assert stat.S_IMODE((tmp_path / layout.HEALTH).stat().st_mode) == 0o600
     assert names(tmp_path) == [layout.HEALTH]
@@ -149,7 +149,7 @@ def test_a_log_is_behind_since_what_is_not_read_was_written(tmp_path: Path) -> N
     health = health_of(tmp_path, clock)
 
     def since(position: int, size: int) -> float | None:
-        log = Unread(path="/logs/a.jsonl", position=position, size=size, modified=clock.wall())
+        log = LogBehind(path="/logs/a.jsonl", position=position, size=size, modified=clock.wall())
         said = observed(health, log).unread_since
         return None if said is None else int(said[17:19])
 

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from daemon.config.loading import load
-from daemon.delivering.delivery import Settled
+from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.route import Route
 from daemon.running import plugin_status
 from daemon.running.plugin_status import (
@@ -71,12 +71,12 @@ def event(identity: str) -> CaptureEvent:
     return msgspec.structs.replace(sample_events.generation(identity), identity=identity)
 
 
-def accepted(identity: str) -> Settled:
-    return Settled(event=event(identity), outcome="delivered")
+def accepted(identity: str) -> EventOutcome:
+    return EventOutcome(event=event(identity), outcome="delivered")
 
 
-def refused(identity: str, reason: str) -> Settled:
-    return Settled(event=event(identity), outcome="rejected", reason=reason)
+def refused(identity: str, reason: str) -> EventOutcome:
+    return EventOutcome(event=event(identity), outcome="rejected", reason=reason)
 
 
 def names(folder: Path) -> list[str]:

@@ -11,12 +11,12 @@ import pytest
 
 from daemon.state import layout
 from daemon.state.lock import (
-    LockHeld,
+    AlreadyRunning,
     StateDirError,
     StateLock,
-    held_since,
     holder,
-    is_held,
+    is_locked,
+    locked_since,
     prepare_state_dir,
 )
 
@@ -53,16 +53,16 @@ def test_the_lock_names_its_process_and_is_for_its_owner_only(tmp_path: Path) ->
     with StateLock(tmp_path):
         assert (tmp_path / layout.LOCK).read_text() == f"{os.getpid()}\n"
         assert mode(tmp_path / layout.LOCK) == 0o600
-        assert is_held(tmp_path)
+        assert is_locked(tmp_path)
         assert holder(tmp_path) == os.getpid()
 
-    assert not is_held(tmp_path)
+    assert not is_locked(tmp_path)
     assert holder(tmp_path) is None
 
 
 def test_a_second_instance_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     with start_holder(tmp_path) as other:
-        with pytest.raises(LockHeld) as caught, StateLock(tmp_path, patience=0):
+        with pytest.raises(AlreadyRunning) as caught, StateLock(tmp_path, patience=0):
             pytest.fail("took a lock that is held")
         other.communicate()
 
@@ -78,16 +78,16 @@ def test_the_lock_of_a_killed_process_is_free_whatever_its_file_says(tmp_path: P
         other.communicate()
 
     assert (tmp_path / layout.LOCK).read_text() == f"{other.pid}\n"
-    assert not is_held(tmp_path)
+    assert not is_locked(tmp_path)
     with StateLock(tmp_path, patience=0):
         assert holder(tmp_path) == os.getpid()
 
 
 def test_two_locks_of_one_process_exclude_each_other(tmp_path: Path) -> None:
     with StateLock(tmp_path) as lock:
-        with pytest.raises(LockHeld):
+        with pytest.raises(AlreadyRunning):
             StateLock(tmp_path, patience=0).acquire()
-        with pytest.raises(LockHeld):
+        with pytest.raises(AlreadyRunning):
             lock.acquire()
 
 
@@ -98,17 +98,17 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
     lock.release()
 
     with lock:
-        assert is_held(tmp_path)
+        assert is_locked(tmp_path)
 
 
 def test_looking_does_not_make_the_file(tmp_path: Path) -> None:
-    assert not is_held(tmp_path)
-    assert not is_held(tmp_path / "absent")
+    assert not is_locked(tmp_path)
+    assert not is_locked(tmp_path / "absent")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_start_waits_for_one_who_only_looks(tmp_path: Path) -> None:
-    """The lock is let go while a start is waiting for it, as by is_held() or an instance on its last instructions."""
+    """The lock is let go while a start is waiting for it, as by is_locked() or an instance on its last instructions."""
     with start_holder(tmp_path) as other:
         assert other.stdin is not None
         other.stdin.close()
@@ -180,11 +180,11 @@ def test_a_directory_that_cannot_be_written_to_is_one_clear_error() -> None:
 
 
 def test_it_is_known_since_when_the_lock_is_held(tmp_path: Path) -> None:
-    assert held_since(tmp_path) is None
+    assert locked_since(tmp_path) is None
     with StateLock(tmp_path):
-        since = held_since(tmp_path)
+        since = locked_since(tmp_path)
         assert since is not None
         assert abs(time.time() - since) < 5
         os.utime(tmp_path / layout.LOCK, (1000.0, 1000.0))
-        assert held_since(tmp_path) == 1000.0, "looking changes nothing"
-    assert held_since(tmp_path) is None
+        assert locked_since(tmp_path) == 1000.0, "looking changes nothing"
+    assert locked_since(tmp_path) is None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, Rejected, Settled
+from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Settled
 from daemon.state.schema import IDENTITY_SLICES
 from daemon.state.store import Store, StoreError
 
@@ -22,10 +22,13 @@ MARK = FileMark(
 )
 EVERYTHING = Commit(
     files=[MARK],
-    settled=[Settled(identity="gen|1", unit="orchard/a", mark=b"mark"), Settled(identity="call|1", unit="orchard/a")],
+    settled=[
+        Settled(identity="gen|1", unit="orchard/a", checksum=b"mark"),
+        Settled(identity="call|1", unit="orchard/a"),
+    ],
     owed=[Owed(trace="trace|a", ending=1, unit="orchard/a")],
     rejected=[
-        Rejected(uuid="u", name="$ai_span", bytes=9, reason="no", path="/logs/a.jsonl", start=0, end=9, at="2026")
+        RejectedEvent(uuid="u", name="$ai_span", bytes=9, reason="no", path="/logs/a.jsonl", start=0, end=9, at="2026")
     ],
     counters={"sent": 2},
 )
@@ -144,8 +147,8 @@ def test_a_file_is_known_by_its_device_and_inode(store: Store) -> None:
 
 
 def test_what_was_settled_first_stays(store: Store) -> None:
-    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a", mark=b"mark")]))
-    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/b", mark=b"other")]))
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a", checksum=b"mark")]))
+    store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/b", checksum=b"other")]))
     reader = store.reader()
     try:
         assert reader.owner("gen|1") == ("orchard/a", b"mark")
@@ -549,7 +552,7 @@ def test_what_a_million_events_leave_stays_under_120_megabytes(tmp_path: Path) -
         store._connection.execute("PRAGMA synchronous=OFF")
         for first in range(0, events, 20_000):
             rows = [
-                Settled(identity=f"gen|msg_01{number:022d}", unit=f"orchard/{number // 500}", mark=b"x" * 12)
+                Settled(identity=f"gen|msg_01{number:022d}", unit=f"orchard/{number // 500}", checksum=b"x" * 12)
                 for number in range(first, first + 20_000)
             ]
             store.commit(Commit(settled=rows))

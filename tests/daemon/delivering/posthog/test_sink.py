@@ -15,10 +15,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.delivering.batcher import BatchLimits
-from daemon.delivering.delivery import Delivery, Settled
+from daemon.delivering.delivery import Delivery, EventOutcome
 from daemon.delivering.posthog import sink as capture
 from daemon.delivering.posthog.sink import CaptureSink
-from daemon.delivering.sink import Delivered, Outcome, Rejected, Retryable, SinkConfigError, Stopped
+from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, SinkConfigError, Stopped
 from llma_core import __version__
 from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, CaptureEvent
 from tests.support.capture_server import (
@@ -60,7 +60,7 @@ async def sink_to(url: str, **options: object) -> AsyncIterator[CaptureSink]:
         await sink.aclose()
 
 
-async def send_once(server: CaptureServer, *behaviours: Behaviour) -> Outcome:
+async def send_once(server: CaptureServer, *behaviours: Behaviour) -> AttemptOutcome:
     server.script(*behaviours)
     async with sink_to(server.url) as sink:
         return await sink.send([sample_event(0), sample_event(1)])
@@ -72,7 +72,7 @@ class Lab:
     def __init__(self, url: str, *, concurrency: int = 1, count: int = 100) -> None:
         self.now = 1_767_686_400.0
         self.slept: list[float] = []
-        self.settled: list[Settled] = []
+        self.settled: list[EventOutcome] = []
         self.sink = CaptureSink(url, KEY, clock=self.clock)
         self.delivery = Delivery(
             self.sink,
@@ -91,7 +91,7 @@ class Lab:
         self.slept.append(seconds)
         self.now += seconds
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
+    async def settle(self, settled: Sequence[EventOutcome]) -> None:
         self.settled += settled
 
     def uuids(self, outcome: str) -> list[str]:

@@ -11,14 +11,20 @@ import importlib
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from daemon.running.slim import import_slim
 from llma_core import __version__
 
-__all__ = ["main", "run_main"]
+if TYPE_CHECKING:
+    from daemon.following.cadence import Cadence
+
+__all__ = ["CADENCE", "main", "run_main"]
+
+CADENCE = "daemon.cadence"
+"""Under this key the context of every command has the cadence that `run_main` was given."""
 
 _VERBS = {
     "backfill": "Send sessions that are history: files, folders, or everything.",
@@ -86,15 +92,19 @@ class _Verbs(click.Group):
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Follow Claude Code sessions and deliver them to PostHog LLM Analytics."""
+    ctx.meta[CADENCE] = ctx.obj
     # Whatever this process writes holds prompts and code. What it runs for the user has the user's umask.
     ctx.obj = os.umask(0o077)
 
 
-def run_main() -> None:
+def run_main(cadence: Cadence | None = None) -> None:
     """Run the command line, and end it without a traceback whatever comes.
 
     Quietly, when whoever reads its output stops reading; with one line, when the system refuses something; by a fault
     of its own with the places in the code, and never with the values there, which may be content.
+
+    Args:
+        cadence: times and sizes of a service that is run; None: the usual ones.
     """
     for stream in (sys.stdout, sys.stderr):
         # What a terminal of another encoding cannot show costs a question mark.
@@ -102,7 +112,7 @@ def run_main() -> None:
             stream.reconfigure(errors="replace")
     try:
         try:
-            main()
+            main(obj=cadence)
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()

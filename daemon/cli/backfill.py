@@ -20,7 +20,16 @@ import click
 from daemon.cli.message import fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
-from daemon.cli.startup import build_service, capture_sinks, config_errors, fail, load_settings, log_options, open_state
+from daemon.cli.startup import (
+    build_service,
+    cadence,
+    capture_sinks,
+    config_errors,
+    fail,
+    load_settings,
+    log_options,
+    open_state,
+)
 from daemon.config.claude_settings import cleanup_days
 from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
@@ -36,7 +45,6 @@ from daemon.reading.claims import Claims
 from daemon.reading.preview import NoLogError, find_logs
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
-from daemon.service import DRAIN_SECONDS
 from daemon.state import layout
 from daemon.state.lock import holder, is_locked
 from daemon.state.store import Store, StoreError
@@ -104,7 +112,7 @@ def backfill(
             key=lambda each: each.written,
         )
     nothing = None
-    if not history.logs:
+    if not history.paths:
         nothing = f"no session log in {', '.join(map(str, history.roots))}; set CLAUDE_CONFIG_DIR if they are elsewhere"
     elif not chosen:
         nothing = "no session on disk is meant by these options"
@@ -141,7 +149,7 @@ def _logs(paths: Sequence[Path], history: History) -> frozenset[str] | None:
         found = frozenset(find_logs(paths))
     except NoLogError as error:
         raise fail(str(error)) from None
-    if not found & history.logs:
+    if not found & history.paths:
         roots = ", ".join(str(root) for root in history.roots)
         raise fail(f"{paths[0]}: its logs are not below {roots}; set CLAUDE_CONFIG_DIR to the folder that holds them")
     return found
@@ -204,7 +212,7 @@ class _Job:
                 self._chosen,
                 routing=Routing(settings, Repositories(), purpose="preview"),
                 claims=claims,
-                has_main=self._history.has_main,
+                logs=self._history.logs,
                 running=LiveSessions(settings.claude_config_dirs).running(),
                 now=time.time(),
                 told=told,
@@ -363,7 +371,7 @@ class _Job:
                 try:
                     return await asyncio.shield(work)
                 except asyncio.CancelledError:
-                    wait = f"what was read is delivered first, within {DRAIN_SECONDS:.0f} s"
+                    wait = f"what was read is delivered first, within {cadence().drain:.0f} s"
                     say(f"stopping: {wait}; Ctrl-C again ends at once", err=True)
                     work.cancel()
                     await asyncio.wait({work})

@@ -15,6 +15,7 @@ import structlog
 
 from daemon.cli.startup import (
     build_service,
+    cadence,
     capture_sinks,
     config_errors,
     load_settings,
@@ -34,7 +35,7 @@ from daemon.routing.routing import Purpose
 from daemon.running.health import Health
 from daemon.running.heartbeat import heartbeat
 from daemon.running.notify import Notifier
-from daemon.service import DRAIN_SECONDS, Service
+from daemon.service import Service
 from daemon.state.store import Store
 
 __all__ = ["run"]
@@ -180,7 +181,7 @@ class _Following:
             # What is not settled is read again at the next start; nothing is lost by leaving at once.
             os._exit(1)
         self.ending = True
-        action = f"delivering what was read, for {DRAIN_SECONDS:.0f} s at most; a second signal ends at once"
+        action = f"delivering what was read, for {cadence().drain:.0f} s at most; a second signal ends at once"
         _log.info("stopping", signal=name, action=action)
         if self.service is not None:
             self.service.stop()

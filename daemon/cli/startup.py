@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import click
 
+from daemon.cli import CADENCE
 from daemon.cli.message import say
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
 from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stopped
+from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk
 from daemon.history.backlog import Backlog
 from daemon.reading.executions import Executions
@@ -240,4 +242,12 @@ def build_service(
         executions=Executions(settings.state_dir) if purpose == "send" else None,
         only_named=only_named,
         plugin_status=PluginStatus(folders) if tells_plugin else None,
+        cadence=cadence(),
     )
+
+
+def cadence() -> Cadence:
+    """Return the times and sizes to go by: those the program was started with, or the usual ones."""
+    context = click.get_current_context(silent=True)
+    given = context.meta.get(CADENCE) if context is not None else None
+    return given if isinstance(given, Cadence) else Cadence()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from daemon.state.rows import FileMark
-from llma_core.lines import Line, LineSplitter
+from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
 
 __all__ = ["Chunk", "Identity", "KeepsOpen", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
 
@@ -110,10 +110,17 @@ class Tail:
         marks: tells how files were last known.
         kept: who keeps it open while it is not read to its end.
         again: whether what is settled of it is read once more: its mark is known, and does not count.
+        line_bytes: length of a line above which it is skipped and counted.
     """
 
     def __init__(
-        self, path: str, marks: Marks = unknown, kept: KeepsOpen | None = None, *, again: bool = False
+        self,
+        path: str,
+        marks: Marks = unknown,
+        kept: KeepsOpen | None = None,
+        *,
+        again: bool = False,
+        line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.path = path
         self._kept: KeepsOpen = _Nobody() if kept is None else kept
@@ -127,7 +134,8 @@ class Tail:
         self._again = again
         self._head = b""
         self._before = b""
-        self._splitter = LineSplitter()
+        self._line_bytes = line_bytes
+        self._splitter = LineSplitter(limit=line_bytes)
 
     @property
     def offset(self) -> int:
@@ -155,7 +163,7 @@ class Tail:
         Raises:
             OSError: it cannot be read.
         """
-        self._splitter = LineSplitter()
+        self._splitter = LineSplitter(limit=self._line_bytes)
         self._head = self._before = b""
         self.committed, self.history = 0, False
         with self._kept.borrow(self.path) or open_log(self.path) as file:

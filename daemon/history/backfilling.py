@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
 import structlog
@@ -13,6 +13,7 @@ from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.delivery import BackingOff
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Stopped
+from daemon.following.session_files import SessionFiles
 from daemon.history.backfill_request import BackfillDesk, BackfillReport
 from daemon.history.backlog import Backlog
 from daemon.reading.settlement import Settlement
@@ -63,6 +64,38 @@ class Backfilling:
             if request is not None:
                 _log.info("backfill_begun", sessions=len(request.units))
         return self._id is not None
+
+    def next(
+        self,
+        sessions: Mapping[str, SessionFiles],
+        *,
+        held: Container[str],
+        unreadable: Container[str],
+        stalled_on: Callable[[str], Route | None],
+    ) -> SessionFiles | None:
+        """Return the session of the backlog whose turn it is; None while there is none, or it has to wait.
+
+        Args:
+            sessions: the sessions that have a log, by name.
+            held: those that wait for the user.
+            unreadable: those that cannot be read for now.
+            stalled_on: returns the route of a session if it has no room.
+        """
+        while (name := self.backlog.next) is not None:
+            files, route = sessions.get(name), stalled_on(name)
+            if files is None:
+                self.backlog.finish(name, "missing")
+            elif name in held:
+                self.backlog.finish(name, "held")
+            elif name in unreadable:
+                self.backlog.finish(name, "missing")
+            elif route is None:
+                return files if self.has_room else None
+            elif self._deliveries.is_stopped(route):
+                self.backlog.finish(name, "stopped")
+            else:
+                return None
+        return None
 
     @property
     def has_room(self) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
+from daemon.following.logs import Logs
 from daemon.history.history import LoggedSession
 from daemon.reading.claims import Claims
-from daemon.reading.emission import Progress, Replaced
-from daemon.reading.pipeline import Pipeline
-from daemon.routing.routing import Held, Routing
+from daemon.reading.emission import Progress
+from daemon.reading.reader import Reader
+from daemon.routing.routing import Routing
 from llma_core import events
 from llma_core.claude_code.records import milliseconds
 
@@ -20,7 +20,6 @@ __all__ = ["CONTENT_DAYS", "Estimate", "estimate"]
 CONTENT_DAYS = 30
 """Days, from an event's own time on, for which PostHog keeps what was said; of older events it keeps the metrics."""
 
-_SLICE_BYTES = 4 * 1024 * 1024
 _DAY = 86_400
 
 
@@ -81,9 +80,9 @@ class Estimate:
 def estimate(
     sessions: Iterable[LoggedSession],
     *,
+    logs: Logs,
     routing: Routing,
     claims: Claims,
-    has_main: Callable[[str, str], bool],
     running: Collection[str],
     now: float,
     told: Callable[[int], None] = lambda _read: None,
@@ -92,36 +91,34 @@ def estimate(
 
     Args:
         sessions: the sessions.
+        logs: where their logs are.
         routing: whose their events are.
         claims: what is settled already.
-        has_main: whether a session id has a main log in a folder.
         running: ids of the sessions that run now.
         now: the wall clock, in seconds since the epoch.
         told: called with the bytes read since it was last called.
     """
     total = Estimate()
     old = now - CONTENT_DAYS * _DAY
+    reader = Reader(logs=logs, routing=routing, claims=claims)
     for session in sessions:
-        unit = session.unit
-        is_running = unit.session in running
-        total.running += is_running
-        pipeline = Pipeline(unit, claims=claims, routing=routing, has_main=partial(has_main, unit.folder))
+        files = session.unit
+        total.running += files.session in running
         before = 0
-        try:
-            more = True
-            while more:
-                progress = pipeline.advance(0.0, _SLICE_BYTES)
-                more = progress.more
-                total.add(unit.name, progress, old)
-                position = sum(tail.position for tail in pipeline.tails.values())
-                told(position - before)
-                before = position
-            if not is_running:
-                total.add(unit.name, pipeline.end(0.0), old)
-        except Held as held:
-            total.waiting[held.reason] += 1
-        except (OSError, Replaced):
-            # It has just been removed or replaced; sending it comes later and sees what is there then.
-            total.unreadable += 1
-        total.sessions += total.by_unit[unit.name] > 0
+        for outcome in reader.read_whole(files, running=running):
+            for step in outcome.steps:
+                total.add(files.name, step, old)
+            position = sum(tail.position for tail in outcome.session.pipeline.tails.values())
+            told(position - before)
+            before = position
+            if outcome.held is not None:
+                total.waiting[outcome.held.reason] += 1
+            elif outcome.state in ("replaced", "unreadable"):
+                # It has just been removed or replaced; sending it comes later and sees what is there then.
+                total.unreadable += 1
+                break
+            elif outcome.error is not None:
+                raise outcome.error
+        reader.close(files.name)
+        total.sessions += total.by_unit[files.name] > 0
     return total

@@ -8,8 +8,7 @@ from typing import Literal
 
 import structlog
 
-from daemon.following.catalog import Catalog
-from daemon.following.sweep import Sweep
+from daemon.following.logs import Logs
 from daemon.following.tailer import mark_at_end
 from daemon.state.rows import FileMark
 from daemon.state.store import Store
@@ -56,13 +55,10 @@ def settle_history(store: Store, roots: Sequence[Path], history: HistoryPolicy, 
 
 def _marks(roots: Sequence[Path], since: float | None) -> Iterator[FileMark]:
     """Mark what is there as history; except, after a loss, sessions touched since."""
-    sweep, catalog = Sweep(roots), Catalog()
-    sweep.full()
-    for path in sweep.files:
-        catalog.add(path)
-    for unit in catalog.units.values():
-        latest = max((sweep.files[path].modified for path in unit.paths), default=0) / 1e9
-        if since is None or latest < since:
-            for path in unit.paths:
-                if (mark := mark_at_end(path, unit.name)) is not None:
+    logs = Logs(roots)
+    logs.include(logs.sweep("full").changed)
+    for files in logs.sessions.values():
+        if since is None or logs.touched(files) / 1e9 < since:
+            for path in files.paths:
+                if (mark := mark_at_end(path, files.name)) is not None:
                     yield mark

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.config.patterns import Folders
-from daemon.following.catalog import Catalog
+from daemon.following.logs import Logs, log_roots
 from daemon.following.opening import by_first_line, opening
 from daemon.following.session_files import SessionFiles
-from daemon.following.sweep import Sweep
 from daemon.following.tailer import open_log
 from llma_core.claude_code.records import glance, milliseconds
 
@@ -82,30 +81,33 @@ class History:
 
     Args:
         config_dirs: Claude Code's configuration folders.
+
+    Attributes:
+        logs: the logs, sorted by session.
     """
 
     def __init__(self, config_dirs: Iterable[Path]) -> None:
-        # As the service names them: a path may be compared with one it was given.
-        self.roots = list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
-        self._sweep = Sweep(self.roots)
-        self._sweep.full()
-        self._catalog = Catalog()
-        for path in self._sweep.files:
-            self._catalog.add(path)
+        self.logs = Logs(log_roots(config_dirs))
+        self.logs.include(self.logs.sweep("full").changed)
 
     @property
-    def logs(self) -> frozenset[str]:
-        """The paths of all logs."""
-        return frozenset(self._sweep.files)
+    def roots(self) -> Sequence[Path]:
+        """The folders that hold the logs."""
+        return self.logs.roots
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths of all logs and meta files."""
+        return frozenset(self.logs.files)
 
     def sessions(self) -> Iterator[LoggedSession]:
         """Yield every session, in the order in which they began, so that an original comes before its copies."""
-        for unit in by_first_line(unit for unit in self._catalog.units.values() if unit.paths):
-            files = [file for path in unit.paths if (file := self._sweep.files.get(path)) is not None]
+        for unit in by_first_line(unit for unit in self.logs.sessions.values() if unit.paths):
+            files = [file for path in unit.paths if (file := self.logs.files.get(path)) is not None]
             if not files:
                 continue
             touched = max(file.modified for file in files) / 1e9
-            main = self._sweep.files.get(unit.main or "")
+            main = self.logs.files.get(unit.main or "")
             began = opening(unit)
             ended = max((at for path in unit.paths if (at := _last_time(path)) is not None), default=None)
             yield LoggedSession(
@@ -116,10 +118,6 @@ class History:
                 written=touched if main is None else main.modified / 1e9,
                 size=sum(file.size for file in files),
             )
-
-    def has_main(self, folder: str, session: str) -> bool:
-        """Whether *session* has a main log in *folder*."""
-        return self._catalog.has_main(folder, session)
 
 
 def _last_time(path: str) -> int | None:

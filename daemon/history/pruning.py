@@ -16,6 +16,7 @@ of them at most.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,13 +24,19 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+import structlog
+
+from daemon.following.logs import Logs
 from daemon.following.sweep import FileStat
 from daemon.state.rows import Copies, FileMark
 from daemon.state.schema import IDENTITY_SLICES
 from daemon.state.store import Store
+from daemon.system.workers import Workers
 from llma_core.claude_code.layout import classify
 
-__all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Retained", "forgetting"]
+__all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Retained", "forgetting", "prune"]
+
+_log = structlog.get_logger(__name__)
 
 KEPT_DAYS = 45
 """Days after which what a session has settled may be forgotten, once its logs are gone."""
@@ -131,6 +138,33 @@ class Forgettable:
             and not any(_may_be_back(path) for path in paths.get(name, ()))
         }
         return cls(units=frozenset(units), files=frozenset(gone))
+
+
+async def prune(store: Store, workers: Workers, logs: Logs, *, forget: Callable[[Sequence[str]], None]) -> None:
+    """Forget what no log refers to any more. Batches are written in between; a failure harms nothing.
+
+    Args:
+        store: the state.
+        workers: the threads of the store and of looking at files.
+        logs: the logs that were found.
+        forget: told the names of sessions of which nothing is kept any more.
+    """
+    if not logs.is_complete:
+        return
+    is_there = logs.sessions.__contains__
+    try:
+        found = dict(logs.files)
+        kept = await workers.change(partial(Retained.of, store, found, is_there))
+        what = await workers.read(partial(Forgettable.of, kept, roots=logs.roots, found=found, is_there=is_there))
+        # Should one come back, it is decided anew, and kept anew.
+        forget([name for name in what.units if not is_there(name)])
+        for step in forgetting(store, what, is_there):
+            await workers.change(step)
+    except (sqlite3.OperationalError, OSError) as error:
+        _log.warning("pruning_failed", reason=str(error), action="tried again tomorrow; nothing is lost")
+    else:
+        if what.units or what.files:
+            _log.info("store_pruned", sessions=len(what.units), files=len(what.files))
 
 
 def forgetting(store: Store, what: Forgettable, is_there: Callable[[str], bool]) -> Iterator[Callable[[], object]]:

@@ -37,10 +37,10 @@ from llma_core.claude_code.records import (
     glance,
     milliseconds,
 )
-from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
+from llma_core.claude_code.session import SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.events import Attribution
-from llma_core.lines import Line
+from llma_core.lines import MAX_LINE_BYTES, Line
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -94,8 +94,7 @@ class Pipeline:
         has_main: whether a session id has a main log of its own in this folder.
         kept: who keeps files open that are not read to their end.
         added: tells what commands add to the session now.
-        settle: see SessionAccumulator.
-        quiet: see SessionAccumulator.
+        line_bytes: length of a line above which it is skipped and counted.
     """
 
     def __init__(
@@ -113,8 +112,7 @@ class Pipeline:
         has_main: Callable[[str], bool] = lambda _session: False,
         kept: KeepsOpen | None = None,
         added: Callable[[], Added] = lambda: NOTHING,
-        settle: float | None = None,
-        quiet: float | None = None,
+        line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.unit = unit
         self.frozen = frozen
@@ -134,6 +132,7 @@ class Pipeline:
         self._first_start = None if again else first_start
         self._has_main = has_main
         self._kept = kept
+        self._line_bytes = line_bytes
         self._added = added
         self._waiting: list[Trace] = []
         self._whole_inputs = routing.whole_inputs
@@ -141,8 +140,6 @@ class Pipeline:
             unit.session,
             copied=self._copied,
             opened=self._met,
-            settle=SETTLE_SECONDS if settle is None else settle,
-            quiet=QUIET_SECONDS if quiet is None else quiet,
             whole_inputs=self._whole_inputs,
         )
         self._metas: dict[str, tuple[int, int, int]] = {}
@@ -162,7 +159,7 @@ class Pipeline:
         """
         for path in self.unit.paths:
             if path not in self.tails:
-                tail = Tail(path, self._marks, self._kept, again=self.again)
+                tail = Tail(path, self._marks, self._kept, again=self.again, line_bytes=self._line_bytes)
                 with _naming(path):
                     agrees = tail.open()
                 if tail.known is not None and not agrees:

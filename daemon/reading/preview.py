@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
-from daemon.following.catalog import Catalog
 from daemon.following.log_tree import project_files, project_folders
+from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
 from daemon.reading.claims import Claims
-from daemon.reading.emission import Emission, Progress
-from daemon.reading.pipeline import Pipeline
-from daemon.routing.routing import Held, Routing
+from daemon.reading.reader import Reader
+from daemon.routing.routing import Routing
 from llma_core.claude_code.layout import classify
 from llma_core.events import CaptureEvent
 
 __all__ = ["NoLogError", "find_logs", "preview"]
-
-_SLICE_BYTES = 4 * 1024 * 1024
 
 
 class NoLogError(Exception):
@@ -69,29 +65,18 @@ def preview(
         logs: paths of logs.
         routing: whose the events are.
         on_held: called with the id of a session that would have to wait, and why; nothing of it is yielded.
+
+    Raises:
+        OSError: a log cannot be read.
     """
-    catalog = Catalog()
-    for path in logs:
-        catalog.add(path)
-    claims = Claims()
-    for unit in by_first_line(catalog.units.values()):
-        pipeline = Pipeline(
-            unit,
-            claims=claims,
-            routing=routing,
-            has_main=partial(catalog.has_main, unit.folder),
-        )
-        try:
-            more = True
-            while more:
-                progress = pipeline.advance(0.0, _SLICE_BYTES)
-                more = progress.more
-                yield from _events(progress)
-            yield from _events(pipeline.end(0.0))
-        except Held as held:
-            on_held(unit.session, held.reason)
-
-
-def _events(progress: Progress) -> Iterator[CaptureEvent]:
-    emissions: list[Emission] = progress.emissions
-    return (emission.event for emission in emissions if emission.event is not None)
+    found = Logs(())
+    found.include(logs)
+    reader = Reader(logs=found, routing=routing, claims=Claims())
+    for files in by_first_line(found.sessions.values()):
+        for outcome in reader.read_whole(files):
+            for step in outcome.steps:
+                yield from (emission.event for emission in step.emissions if emission.event is not None)
+            if outcome.held is not None:
+                on_held(files.session, outcome.held.reason)
+            elif outcome.error is not None:
+                raise outcome.error

@@ -7,7 +7,7 @@ events is sent; an offset can then only be committed over lines whose events are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from daemon.reading.pipeline import Pipeline
 from daemon.state.rows import Commit, Copies, FileMark, Owed, RejectedEvent
 from llma_core.events import CaptureEvent
 
-__all__ = ["Settlement", "owed_by_unit"]
+__all__ = ["Settlement"]
 
 
 class Settlement:
@@ -28,9 +28,12 @@ class Settlement:
 
     Args:
         claims: who wrote what first; what is written to the store is released from it.
+        owed: the traces that the store says are owed.
     """
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: Claims, owed: Iterable[Owed] = ()) -> None:
+        self._owed: dict[str, list[Owed]] = {}
+        self._note_owed(owed)
         self._marks: dict[str, FileMark] = {}
         self._claims = claims
         self._ledger = Ledger()
@@ -112,6 +115,26 @@ class Settlement:
         emission = self._on_their_way.get(identity)
         return emission.settled.unit if emission is not None else None
 
+    # ------------------------------------------------------------------ owed traces
+
+    @property
+    def owing(self) -> Collection[str]:
+        """The names of the sessions that owe a trace, in the store."""
+        return self._owed.keys()
+
+    def owed_by(self, unit: str) -> Sequence[Owed]:
+        """Return the traces that a session owes, in the store."""
+        return self._owed.get(unit, ())
+
+    def forgive(self, units: Iterable[str]) -> None:
+        """Forget what sessions owe, once the store has: their logs are gone."""
+        for unit in units:
+            self._owed.pop(unit, None)
+
+    def _note_owed(self, rows: Iterable[Owed]) -> None:
+        for row in rows:
+            self._owed.setdefault(row.unit, []).append(row)
+
     # ------------------------------------------------------------------ settling
 
     def commit(self, outcomes: Sequence[EventOutcome] = ()) -> Commit:
@@ -140,7 +163,7 @@ class Settlement:
         # With the offsets over the copies or before them, never after: their original must not be forgotten.
         copies, self._copies = list(self._copies), {}
         paid = [emission.pays for emission in emissions if emission.pays is not None]
-        self._forgive(paid)
+        self._owe_no_more(paid)
         return Commit(
             files=self._advanced(),
             settled=[emission.settled for emission in emissions],
@@ -159,8 +182,15 @@ class Settlement:
         for mark in commit.files:
             if mark.path in self._pipelines:
                 self._marks[mark.path] = mark
+        self._note_owed(commit.owed)
+        for paid in commit.paid:
+            left = [owed for owed in self._owed.get(paid.unit, ()) if owed != paid]
+            if left:
+                self._owed[paid.unit] = left
+            else:
+                self._owed.pop(paid.unit, None)
 
-    def _forgive(self, paid: Sequence[Owed]) -> None:
+    def _owe_no_more(self, paid: Sequence[Owed]) -> None:
         """Let no event that is settled after the trace it owed make that trace owed again."""
         if paid:
             for identity, emission in self._on_their_way.items():
@@ -198,11 +228,3 @@ def _rejected(outcome: EventOutcome, emission: Emission) -> RejectedEvent:
         end=rest.end if rest else None,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def owed_by_unit(owed: Iterable[Owed]) -> dict[str, list[Owed]]:
-    """Sort owed traces by the session that owes them."""
-    sorted_: dict[str, list[Owed]] = {}
-    for row in owed:
-        sorted_.setdefault(row.unit, []).append(row)
-    return sorted_

@@ -24,6 +24,9 @@ class Turns:
         seen: the names of those whose beginning was looked at.
         stalled_on: returns the route of a session by name if it has no room; None if it has, or is not known yet.
         is_stopped: whether a route takes nothing until a person has changed something.
+
+    Attributes:
+        stalled_on: as it was given.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class Turns:
         self._units = units
         self._active = active
         self._seen = seen
-        self._stalled_on = stalled_on
+        self.stalled_on = stalled_on
         self._is_stopped = is_stopped
         self._folders: dict[str, dict[str, None]] = {}
         self._unsorted: set[str] = set()
@@ -121,7 +124,7 @@ class Turns:
         """
         stalled: set[str] = set()
         for unit in units:
-            if (route := self._stalled_on(unit.name)) is not None:
+            if (route := self.stalled_on(unit.name)) is not None:
                 if not self._is_stopped(route):
                     stalled.add(unit.folder)
             elif unit.name in self._seen or unit.name in self._active or unit.folder not in stalled:

@@ -16,14 +16,9 @@ import structlog
 
 from daemon.system.liveness import Liveness
 
-__all__ = ["WORK_SECONDS", "Workers"]
+__all__ = ["Workers"]
 
 _log = structlog.get_logger(__name__)
-
-WORK_SECONDS = 300.0
-"""What one piece of work in a thread may take: a file system that hangs takes longer."""
-RETRY_SECONDS = 5.0
-"""Between two attempts to write what the disk refuses."""
 
 _T = TypeVar("_T")
 
@@ -33,9 +28,13 @@ class Workers:
 
     Args:
         stopping: set when the service is to end.
+        work: seconds that one piece of work may take.
+        retry: seconds between two attempts to write what the disk refuses.
     """
 
-    def __init__(self, stopping: asyncio.Event) -> None:
+    def __init__(self, stopping: asyncio.Event, *, work: float = 300.0, retry: float = 5.0) -> None:
+        self._work = work
+        self._retry = retry
         self._stopping = stopping
         self._liveness = Liveness()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -45,12 +44,12 @@ class Workers:
 
     async def read(self, work: Callable[[], _T]) -> _T:
         """Do what looks at files, in its thread."""
-        with self._liveness.doing("the reader", WORK_SECONDS):
+        with self._liveness.doing("the reader", self._work):
             return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def change(self, work: Callable[[], _T]) -> _T:
         """Do what changes the store, in its thread."""
-        with self._liveness.doing("the store", WORK_SECONDS):
+        with self._liveness.doing("the store", self._work):
             return await asyncio.get_running_loop().run_in_executor(self._store, work)
 
     async def write(self, work: Callable[[], None]) -> None:
@@ -72,7 +71,7 @@ class Workers:
                 if self._stopping.is_set():
                     raise
                 self.store_waits = True
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self._retry)
         self.store_waits = False
         if told:
             _log.info("store_writable_again")

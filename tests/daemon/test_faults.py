@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from daemon import service as service_module
+from daemon.following.cadence import Cadence
 from daemon.service import Service
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Workspace, start
@@ -26,13 +26,9 @@ from tests.support.machine import Logged, Machine, a_session, of_lines, span_ids
 from tests.support.processes import ROOT, append, bodies, environment, log_lines, now, previewed, until, verb
 
 _QUICK = """
-from daemon import service
-from daemon.system import workers
-service.TICK_SECONDS = 0.05
-service.HOT_SWEEP_SECONDS = 0.2
-workers.RETRY_SECONDS = 0.1
 from daemon.cli import run_main
-run_main()
+from daemon.following.cadence import Cadence
+run_main(Cadence(tick=0.05, hot_sweep=0.2, store_retry=0.1))
 """
 """The daemon, looking more often than it does."""
 
@@ -265,9 +261,8 @@ async def test_without_watches_files_are_looked_at_and_one_line_says_so(stand: S
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 0.2)
+def quick(machine: Machine) -> None:
+    machine.cadence = Cadence(tick=0.05, hot_sweep=0.2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -275,7 +270,7 @@ async def test_hints_that_were_lost_are_made_up_for_at_once(
     machine: Machine, posthog: CaptureServer, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue of the kernel overflows: what it held is never told."""
-    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 3600.0)
+    machine.cadence = Cadence(tick=0.05, hot_sweep=3600.0)
     monkeypatch.setattr(Service, "_hint", lambda _self, _path: None)
     async with machine.following(posthog.url):
         log = a_session("unheard", start=now())

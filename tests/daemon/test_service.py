@@ -26,6 +26,7 @@ from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome
+from daemon.following.cadence import Cadence
 from daemon.following.sweep import Sweep
 from daemon.following.watcher import Watcher
 from daemon.reading.pipeline import Pipeline
@@ -35,7 +36,6 @@ from daemon.routing.routing import Routing
 from daemon.state import layout
 from daemon.state.rows import FrozenRoute
 from daemon.state.store import Store
-from daemon.system import workers as workers_module
 from llma_core.events import CaptureEvent
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
@@ -107,7 +107,7 @@ async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
 async def test_where_it_cannot_be_written_whose_a_session_is_nothing_of_it_leaves_even_at_the_end(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "RETRY_SECONDS", 0.01)
+    machine.cadence = Cadence(store_retry=0.01)
     log = a_session("unwritten", start=now())
     refused = 0
 
@@ -134,7 +134,7 @@ async def test_a_session_that_goes_on_after_long_quiet_has_not_ended(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody looks in between, as where its route has no room for hours.
-    monkeypatch.setattr(service_module, "TICK_SECONDS", YEAR)
+    machine.cadence = Cadence(tick=YEAR)
     log = a_session("slow", start=now())
     async with machine.following(posthog.url, quiet=600.0):
         path = machine.projects / log.path
@@ -342,7 +342,7 @@ async def test_once_delivers_what_preview_says_and_a_second_time_nothing(
 async def test_once_keeps_no_session_in_memory_that_is_settled(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.service.ACTIVE_SESSIONS", 4)
+    machine.cadence = Cadence(open_sessions=4)
     # The next session is read when all of the one before it is settled.
     defaults = Delivery.__init__.__kwdefaults__
     assert defaults is not None
@@ -422,10 +422,9 @@ def orchard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+def brisk(machine: Machine) -> None:
     """What is looked at from time to time is looked at often."""
-    monkeypatch.setattr(service_module, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 0.2)
+    machine.cadence = Cadence(tick=0.05, hot_sweep=0.2)
 
 
 def writes(folder: Path, name: str = "settings.local.json", **env: object) -> None:
@@ -749,9 +748,9 @@ async def test_errors_and_lost_answers_lose_nothing(machine: Machine, posthog: C
 
 
 async def test_while_the_receiver_is_away_busy_sessions_wait_in_their_logs(
-    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, posthog: CaptureServer
 ) -> None:
-    monkeypatch.setattr(service_module, "SLICE_BYTES", 64 * 1024)
+    machine.cadence = Cadence(slice_bytes=64 * 1024)
     queue_bytes = 256 * 1024
     made: list[Delivery] = []
 
@@ -802,7 +801,7 @@ async def test_after_a_suspend_everything_is_looked_at(
             super().__init__(roots, lambda _path: None, lambda: None)
 
     monkeypatch.setattr(service_module, "Watcher", Silent)
-    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 600.0)
+    machine.cadence = Cadence(hot_sweep=600.0)
     clock, slept = time.time, 0
 
     def arrived() -> bool:
@@ -817,16 +816,14 @@ async def test_after_a_suspend_everything_is_looked_at(
         await until(arrived, "what was written meanwhile")
 
 
-async def test_a_part_that_hangs_is_named_and_waiting_is_no_hanging(
-    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_part_that_hangs_is_named_and_waiting_is_no_hanging(machine: Machine, posthog: CaptureServer) -> None:
+    machine.cadence = Cadence(work=1.5)
     a_session("one", start=now()).write(machine.projects)
     posthog.fault = lambda _: Answer(status=503)
     async with machine.service(posthog.url, history="send") as service:
         running = asyncio.create_task(service.run())
         await until(lambda: len(posthog.requests) >= 2, "a second attempt")
         assert service.overdue() is None
-        monkeypatch.setattr(workers_module, "WORK_SECONDS", 0)
         # Another process holds the store's file, and the commit waits for it.
         with contextlib.closing(sqlite3.connect(machine.state / "state.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -984,10 +981,8 @@ async def test_what_only_looks_like_a_log_does_not_stop_the_others_when_it_appea
     assert span_ids(posthog) == ["msg_real"]
 
 
-async def test_a_fork_never_overtakes_the_session_it_copies(
-    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service_module, "SLICE_BYTES", 20_000)
+async def test_a_fork_never_overtakes_the_session_it_copies(machine: Machine, posthog: CaptureServer) -> None:
+    machine.cadence = Cadence(slice_bytes=20_000)
     log = LogBuilder(session_id("long"), version="2.1.200")
     log.prompt("Count the trees")
     for number in range(4):
@@ -1035,9 +1030,9 @@ async def test_a_fork_written_to_while_the_daemon_starts_is_read_after_what_it_c
 
 @pytest.mark.parametrize("appearing", ["projects", "project"])
 async def test_a_fork_that_is_found_together_with_what_it_copies_is_read_after_it(
-    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch, appearing: str
+    machine: Machine, posthog: CaptureServer, appearing: str
 ) -> None:
-    monkeypatch.setattr(service_module, "HOT_SWEEP_SECONDS", 0.1)
+    machine.cadence = Cadence(hot_sweep=0.1)
     log = LogBuilder("ffffffff-0000-4000-8000-000000000000", version="2.1.200", start=now())
     log.prompt("Count the trees")
     log.answer(text("One"), id="msg_original")
@@ -1243,10 +1238,8 @@ async def test_what_is_open_in_a_log_that_is_deleted_or_replaced_is_sent_when_it
     assert times_each_came(posthog) == {1}
 
 
-async def test_a_session_that_is_deleted_ends_and_has_its_trace(
-    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service_module, "GONE_SECONDS", 0.5)
+async def test_a_session_that_is_deleted_ends_and_has_its_trace(machine: Machine, posthog: CaptureServer) -> None:
+    machine.cadence = Cadence(gone=0.5)
     log = a_session("deleted", start=now())
     async with machine.following(posthog.url):
         path = machine.projects / log.path

@@ -18,6 +18,7 @@ from daemon.delivering.delivery import Delivery, Prepare, Settle
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
+from daemon.following.cadence import Cadence
 from daemon.history.first_start import HistoryPolicy
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
@@ -55,7 +56,7 @@ def _deliver(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
 
 
 class Machine:
-    """A user's machine in small: Claude Code's config folder, and the daemon's state."""
+    """A user's machine in small: Claude Code's config folder, the daemon's state, and how often it looks."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,6 +66,7 @@ class Machine:
         self.projects.mkdir(parents=True)
         self.state.mkdir(mode=0o700)
         self.config_file = root / "config.toml"
+        self.cadence = Cadence()
 
     def writes_config(self, content: str) -> None:
         """Write the user's config.toml."""
@@ -129,6 +131,7 @@ class Machine:
                 routing=Routing(settings, Repositories()),
                 session_timeout=quiet,
                 notifier=notifier,
+                cadence=self.cadence,
             )
             service.prepare(history, time.time())
             yield service

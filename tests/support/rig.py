@@ -14,30 +14,29 @@ crash leaves behind has passed a line whose event is not settled.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from daemon.config.loading import load
+from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.delivery import EventOutcome
-from daemon.following.catalog import Catalog
 from daemon.following.kept_open import KeptOpen
-from daemon.following.log_tree import project_files, project_folders
+from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
 from daemon.following.session_files import SessionFiles
-from daemon.following.sweep import Sweep
 from daemon.following.tailer import mark_at_end
 from daemon.reading.claims import Claims
-from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.reading.emission import Emission, Progress
+from daemon.reading.open_sessions import OpenSessions
 from daemon.reading.pipeline import Pipeline
 from daemon.reading.preview import find_logs, preview
-from daemon.reading.settlement import Settlement, owed_by_unit
+from daemon.reading.reader import Reader
+from daemon.reading.settlement import Settlement
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
-from daemon.state.rows import Commit
+from daemon.state.rows import Commit, FrozenRoute
 from daemon.state.store import Store
 from llma_core.events import CaptureEvent
 
@@ -108,25 +107,14 @@ def reference(projects: Path, routing: Routing) -> Reference:
     return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, rests=rests)
 
 
-def log_files(projects: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every log and meta file below a `projects` folder, with its status."""
-    for project in project_folders(projects):
-        yield from project_files(project)
-
-
 def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
-    catalog = Catalog()
-    for path, _ in log_files(projects):
-        catalog.add(path)
-    claims = Claims()
-    for unit in by_first_line(catalog.units.values()):
-        has_main = partial(catalog.has_main, unit.folder)
-        pipeline = Pipeline(unit, claims=claims, routing=routing, has_main=has_main)
-        progress = Progress(more=True)
-        while progress.more:
-            progress = pipeline.advance(0.0, _SLICE)
-            yield from progress.emissions
-        yield from pipeline.end(0.0).emissions
+    logs = Logs([projects])
+    logs.include(logs.sweep("full").changed)
+    reader = Reader(logs=logs, routing=routing, claims=Claims())
+    for files in by_first_line(logs.sessions.values()):
+        for outcome in reader.read_whole(files):
+            for step in outcome.steps:
+                yield from step.emissions
 
 
 class Rig:
@@ -200,22 +188,30 @@ class Rig:
         self.store = Store(self._state)
         # A crash here is not one of the machine.
         self.store._connection.execute("PRAGMA synchronous=OFF")
-        self._reader = self.store.reader()
-        self.claims = Claims(self._reader)
-        self._catalog = Catalog()
-        self._pipelines: dict[str, Pipeline] = {}
-        self._unreadable: set[str] = set()
-        self._unread = KeptOpen()
-        self._looks = Sweep([self.projects])
-        self._owed = owed_by_unit(self.store.owed())
-        self.settlement = Settlement(self.claims)
+        self._lookup = self.store.reader()
+        self.claims = Claims(self._lookup)
+        self.settlement = Settlement(self.claims, self.store.owed())
+        self._sessions = OpenSessions()
+        self._kept = KeptOpen()
+        self._logs = Logs([self.projects], kept=self._kept, is_open=self._sessions.__contains__)
+        self._reader = Reader(
+            logs=self._logs,
+            routing=self._routing,
+            claims=self.claims,
+            sessions=self._sessions,
+            settlement=self.settlement,
+            marks=self._lookup.mark,
+            decided=self,
+            first_start=self.store.first_start,
+        )
 
     def begin(self, at: int) -> None:
         """Start for the first time at *at* milliseconds: what is there is history."""
         self.look()
-        units = self._catalog.units.values()
-        marks = [mark for unit in units for path in unit.paths if (mark := mark_at_end(path, unit.name)) is not None]
+        sessions = self._logs.sessions.values()
+        marks = [mark for each in sessions for path in each.paths if (mark := mark_at_end(path, each.name)) is not None]
         self.store.begin(at, marks)
+        self._reader.first_start = at
 
     def crash(self, reference: Reference | None = None) -> None:
         """Lose everything that is not in the store, and start again.
@@ -233,8 +229,8 @@ class Rig:
 
     def close(self) -> None:
         """Let go of the store's file and of all logs."""
-        self._unread.close()
-        self._reader.close()
+        self._logs.close()
+        self._lookup.close()
         self.store.close()
 
     def check_offsets(self, reference: Reference) -> None:
@@ -242,17 +238,35 @@ class Rig:
         offsets = self.offsets()
         for resting in reference.rests:
             if resting.end <= offsets.get(resting.file, 0):
-                owner = self._reader.owner(resting.identity)
+                owner = self._lookup.owner(resting.identity)
                 assert owner is not None, f"{resting.identity} can never be sent again"
 
+    # ------------------------------------------------------------------ what was decided before
+
+    def frozen(self, name: str) -> FrozenRoute | None:
+        """Return a session's route, as the store has it."""
+        return self._lookup.route(name)
+
+    def restraint(self, name: str) -> Restraint:
+        """Return nothing: no project here has settings."""
+        del name
+        return UNRESTRAINED
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Do nothing: the store remembers."""
+
     # ------------------------------------------------------------------ reading
+
+    def look(self) -> None:
+        """Find out what is there and what is gone, and read nothing: as while the receiver is away."""
+        self._logs.apply(self._logs.sweep("full"))
 
     def read(self, *, budget: int = _SLICE) -> None:
         """Read whatever the files have more, originals before their copies."""
         self.look()
-        for unit in by_first_line(self._catalog.units.values()):
-            if unit.name in self._pipelines or self._has_work(unit):
-                self._read_unit(unit, budget)
+        for files in by_first_line(self._logs.sessions.values()):
+            if files.name in self._sessions or self._has_work(files):
+                self._read(files, budget)
 
     def tick(self, seconds: float) -> None:
         """Look, let time pass, and look again."""
@@ -266,120 +280,66 @@ class Rig:
         One that cannot be read goes on.
         """
         self.read()
-        for pipeline in list(self._pipelines.values()):
-            if session in (None, pipeline.unit.session) and pipeline.unit.name not in self._unreadable:
-                self.endings[pipeline.unit.session] += 1
-                self._hand_over(pipeline, pipeline.end(self.now))
-
-    def offsets(self) -> dict[str, int]:
-        """Return how far each file is settled, by the file's name."""
-        return {str(Path(mark.path).relative_to(self.projects)): mark.offset for mark in self.store.files()}
+        for each in self._sessions:
+            if session in (None, each.files.session) and each.name not in self._reader.unreadable:
+                self.endings[each.files.session] += 1
+                # Also if it has ended before: a second end must give nothing twice.
+                each.ended = False
+                self._read(each.files, _SLICE, finish=True)
 
     def drop(self, session: str) -> bool:
         """Take a session out of memory, if nothing of it is open or unsettled; tell whether it was.
 
         One that was deleted and owes its trace stays: it could not be taken up again.
         """
-        for pipeline in list(self._pipelines.values()):
-            if pipeline.unit.session == session and pipeline.idle:
+        for each in self._sessions:
+            if each.files.session == session and each.pipeline.idle:
                 self._write(())
-                is_there = not self._looks.files.keys().isdisjoint(pipeline.unit.paths)
-                if self.settlement.is_settled(pipeline) and (is_there or pipeline.unit.name not in self._owed):
-                    self._drop(pipeline.unit)
+                is_there = self._logs.exists(each.files)
+                if self._reader.is_settled(each) and (is_there or each.name not in self.settlement.owing):
+                    self._reader.drop(each.files)
                     return True
         return False
 
-    def held(self) -> dict[str, int]:
-        """Return the oldest line still needed of each file, by the file's name."""
-        held: dict[str, int] = {}
-        for pipeline in self._pipelines.values():
-            held |= {str(Path(path).relative_to(self.projects)): start for path, start in pipeline.needed().items()}
-        return held
+    def offsets(self) -> dict[str, int]:
+        """Return how far each file is settled, by the file's name."""
+        return {str(Path(mark.path).relative_to(self.projects)): mark.offset for mark in self.store.files()}
 
-    def look(self) -> None:
-        """Find out what is there and what is gone, and read nothing: as while the receiver is away."""
-        changed, gone = self._looks.full()
-        for path in changed:
-            unit = self._catalog.add(path)
-            if unit is not None and path in unit.paths:
-                found = self._looks.files[path]
-                self._unread.keep(path, found.identity, found.modified)
-        for path in gone:
-            unit = self._catalog.find(path)
-            if path not in self._unread and (unit is None or unit.name not in self._pipelines):
-                self._catalog.remove(path)
+    def needed(self) -> dict[str, int]:
+        """Return the oldest line still needed of each file, by the file's name."""
+        needed: dict[str, int] = {}
+        for each in self._sessions:
+            needed |= {str(Path(path).relative_to(self.projects)): at for path, at in each.pipeline.needed().items()}
+        return needed
 
     def forget_missing(self) -> None:
         """Let no trace be owed by sessions of which nothing is there, as a start does."""
         self.look()
-        missing = [name for name in self._owed if name not in self._catalog.units]
+        missing = [name for name in self.settlement.owing if name not in self._logs.sessions]
         self.store.forget_owed(missing)
-        for name in missing:
-            del self._owed[name]
+        self.settlement.forgive(missing)
 
-    def _has_work(self, unit: SessionFiles) -> bool:
-        if unit.name in self._owed:
-            return True
-        files = self._looks.files
-        return any(
-            path in self._unread or (path in files and self._reader.offset(files[path].identity) != files[path].size)
-            for path in unit.paths
+    def _has_work(self, files: SessionFiles) -> bool:
+        there = self._logs.files
+        return files.name in self.settlement.owing or any(
+            path in self._kept or (path in there and self._lookup.offset(there[path].identity) != there[path].size)
+            for path in files.paths
         )
 
-    def _read_unit(self, unit: SessionFiles, budget: int) -> None:
-        progress = Progress(more=True)
-        while progress.more:
-            pipeline = self._pipelines.get(unit.name)
-            if pipeline is None:
-                pipeline = self._pipelines[unit.name] = self._pipeline(unit)
-            try:
-                progress = pipeline.advance(self.now, budget)
-            except Replaced:
-                self._hand_over(pipeline, pipeline.salvage(self.now))
-                self._drop(unit)
+    def _read(self, files: SessionFiles, budget: int, *, finish: bool = False) -> None:
+        again = True
+        while again:
+            session = self._reader.session(files, self.now)
+            outcome = self._reader.read(session, self.now, budget=budget, finish=finish)
+            for step in outcome.steps:
+                self._hand_over(session.pipeline, step)
+            if outcome.state in ("replaced", "unreadable"):
                 self.look()
-                progress = Progress(more=bool(unit.paths))
-            except OSError as error:
-                self._unreadable.add(unit.name)
-                progress = Progress()
-                if not any(tail.position for tail in pipeline.tails.values()):
-                    self.settlement.drop(pipeline)
-                    del self._pipelines[unit.name]
-                self.look()
-                if str(error.filename) in unit.paths and error.filename not in self._looks.files:
-                    self._drop(unit)
-                    progress = Progress(more=bool(unit.paths))
-            else:
-                self._hand_over(pipeline, progress)
-                self._unreadable.discard(unit.name)
-        if unit.name not in self._unreadable:
-            for path in unit.paths:
-                self._unread.release(path)
-
-    def _drop(self, unit: SessionFiles) -> None:
-        pipeline = self._pipelines.pop(unit.name, None)
-        if pipeline is not None:
-            self.settlement.drop(pipeline)
-        for path in [*unit.paths, *unit.metas.values()]:
-            if path not in self._looks.files and path not in self._unread:
-                self._catalog.remove(path)
-
-    def _pipeline(self, unit: SessionFiles) -> Pipeline:
-        return Pipeline(
-            unit,
-            claims=self.claims,
-            routing=self._routing,
-            marks=self._reader.mark,
-            frozen=self._reader.route(unit.name),
-            owed=lambda: tuple(self._owed.get(unit.name, ())),
-            first_start=self.store.first_start or None,
-            has_main=partial(self._catalog.has_main, unit.folder),
-            kept=self._unread,
-        )
+            again = self._reader.note(outcome)
 
     def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
         wanted = self.settlement.note(pipeline, progress)
-        if pipeline.frozen is not None and self._reader.route(pipeline.unit.name) is None:
+        if pipeline.frozen is not None and self._lookup.route(pipeline.unit.name) is None:
             self.store.freeze({pipeline.unit.name: pipeline.frozen})
         flying = {event.identity for event in self.in_flight}
         for event in wanted:
@@ -434,12 +394,6 @@ class Rig:
             self.store.commit(commit)
             self.settlement.written(commit)
         self._settled |= {row.identity for row in commit.settled}
-        for row in commit.owed:
-            self._owed.setdefault(row.unit, []).append(row)
-        for name, rows in list(self._owed.items()):
-            self._owed[name] = [row for row in rows if row not in commit.paid]
-            if not self._owed[name]:
-                del self._owed[name]
 
     # ------------------------------------------------------------------ the end
 
@@ -449,15 +403,15 @@ class Rig:
             self.end()
             self.acknowledge()
             assert not self.settlement.waiting
-            for pipeline in list(self._pipelines.values()):
-                assert pipeline.idle
-                assert self.drop(pipeline.unit.session), "what is settled can leave the memory"
+            for each in self._sessions:
+                assert each.pipeline.idle
+                assert self.drop(each.files.session), "what is settled can leave the memory"
             if not self.store.owed():
                 break
             # A session that was resumed before its trace was settled, and then crashed, may owe one trace more. It is
             # taken up again for that.
         assert self.store.owed() == []
-        assert self.held() == {}
+        assert self.needed() == {}
 
     def bodies(self) -> dict[str, list[bytes]]:
         """Return what the receiver has under each uuid, in order."""

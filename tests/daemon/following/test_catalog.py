@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from daemon.following.catalog import Catalog
-from daemon.following.log_tree import project_files
+from daemon.following.log_tree import FoundFile, project_files, project_folders
 from daemon.following.opening import Opening, by_first_line, opening
 from daemon.following.session_files import SessionFiles
 from tests.support.logs import LogBuilder, text, tool_use, write_files
-from tests.support.rig import log_files
 
 ORIGINAL = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 FORK = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
@@ -30,6 +29,12 @@ def with_agent(version: str = "2.1.329", session: str = ORIGINAL) -> LogBuilder:
     agent.answer(text("One."))
     log.agent_result("toolu_task", agent, "One.")
     return log
+
+
+def log_files(projects: Path) -> Iterator[FoundFile]:
+    """Every log and meta file below a `projects` folder, with its status."""
+    for project in project_folders(projects):
+        yield from project_files(project)
 
 
 def catalog_of(projects: Path) -> Catalog:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.following import tailer
 from daemon.following.tailer import HEAD_BYTES, TAIL_BYTES, Tail, mark_at_end
 from daemon.state.rows import FileMark
-from llma_core.lines import LineSplitter
+from llma_core.lines import MAX_LINE_BYTES
 from tests.support.marks import known
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -30,8 +28,8 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def opened(path: Path, mark: FileMark | None = None) -> Tail:
-    tail = Tail(str(path), known(*([mark] if mark is not None else [])))
+def opened(path: Path, mark: FileMark | None = None, *, line_bytes: int = MAX_LINE_BYTES) -> Tail:
+    tail = Tail(str(path), known(*([mark] if mark is not None else [])), line_bytes=line_bytes)
     tail.open()
     return tail
 
@@ -101,10 +99,9 @@ def test_a_large_file_comes_in_slices(log: Path) -> None:
     assert all(later - earlier <= 500 for earlier, later in zip([0, *sizes], sizes, strict=False))
 
 
-def test_a_line_over_the_limit_is_passed_over_and_counted_as_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tailer, "LineSplitter", partial(LineSplitter, limit=200))
+def test_a_line_over_the_limit_is_passed_over_and_counted_as_read(log: Path) -> None:
     append(log, b"y" * 500 + b"\n{}\n")
-    tail = opened(log)
+    tail = opened(log, line_bytes=200)
     chunk = tail.read(EVERYTHING)
     assert chunk is not None
     long, short = chunk.lines[-2:]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon.following.cadence import Cadence
 from daemon.following.opening import Opening
-from daemon.reading import follower as module
 from daemon.reading.follower import Follower, Seen
 from daemon.reading.preview import find_logs, preview
 from llma_core.events import EventView, PromptView
@@ -24,12 +24,14 @@ START = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 
 
 @contextmanager
-def following(root: Path, *, since: float = START, timeout: float = 3600.0, name: str = "") -> Iterator[Follower]:
+def following(
+    root: Path, *, since: float = START, timeout: float = 3600.0, name: str = "", cadence: Cadence | None = None
+) -> Iterator[Follower]:
     def wanted(began: Opening) -> bool:
         return began.session.startswith(name)
 
     config, routing = [root / "config"], routing_for(root)
-    with Follower(config, routing, since=since, session_timeout=timeout, wanted=wanted) as follower:
+    with Follower(config, routing, since=since, session_timeout=timeout, wanted=wanted, cadence=cadence) as follower:
         yield follower
 
 
@@ -148,9 +150,8 @@ def test_a_log_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
     (projects / log.path).chmod(0o600)
 
 
-def test_without_a_hint_the_sweep_finds_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOT_SWEEP_SECONDS", 0.2)
-    with following(tmp_path) as follower:
+def test_without_a_hint_the_sweep_finds_what_came(tmp_path: Path) -> None:
+    with following(tmp_path, cadence=Cadence(hot_sweep=0.2)) as follower:
         follower._watcher.stop()
         follower._watcher.ensure()
         written(tmp_path, two_turns())

@@ -7,14 +7,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.following import tailer
 from daemon.following.catalog import Catalog
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import mark_at_end, open_log
@@ -22,7 +20,6 @@ from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.reading.pipeline import Pipeline
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
-from llma_core.lines import LineSplitter
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.marks import known
 from tests.support.rig import routing_for
@@ -381,15 +378,14 @@ def test_bad_lines_are_counted_settled_and_told_of_once_without_their_content(de
 
 
 def test_a_line_over_the_limit_is_counted_and_nothing_is_known_of_its_end(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
 ) -> None:
-    monkeypatch.setattr(tailer, "LineSplitter", partial(LineSplitter, limit=3000))
     log = conversation()
     log.lines.insert(1, b"x" * 3001)
     log.lines.insert(2, {"type": "mode"})
     desk.write(log)
     with capture_logs():
-        progress = desk.pipeline(log).advance(0.0, EVERYTHING)
+        progress = desk.pipeline(log, line_bytes=3000).advance(0.0, EVERYTHING)
     assert progress.bad_lines == 1
     assert kinds(progress.emissions) == ["prompt", "gen", "call"]
     (ends,) = progress.ends.values()

@@ -14,7 +14,7 @@ from daemon.following.tailer import Identity
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.pipeline import Pipeline
-from daemon.reading.settlement import Settlement, owed_by_unit
+from daemon.reading.settlement import Settlement
 from daemon.state.rows import Commit, FileMark, Owed
 from llma_core.events import CaptureEvent
 from tests.support.logs import LogBuilder, text, tool_use
@@ -285,10 +285,19 @@ def test_a_file_of_which_nothing_is_settled_needs_no_mark(desk: Desk) -> None:
 # ---------------------------------------------------------------------- what the store says
 
 
-def test_owed_traces_are_sorted_by_their_sessions() -> None:
-    rows = [Owed(trace=trace, ending=1, unit=unit) for trace, unit in (("t", "a"), ("u", "b"), ("v", "a"))]
-    assert owed_by_unit(rows) == {"a": [rows[0], rows[2]], "b": [rows[1]]}
-    assert owed_by_unit([]) == {}
+def test_owed_traces_are_known_by_session_and_follow_what_is_written() -> None:
+    one, other, third = (Owed(trace=trace, ending=1, unit=unit) for trace, unit in (("t", "a"), ("u", "b"), ("v", "a")))
+    settlement = Settlement(Claims(), [one, other])
+    assert set(settlement.owing) == {"a", "b"}
+    assert list(settlement.owed_by("a")) == [one]
+    settlement.written(Commit(owed=[third]))
+    assert list(settlement.owed_by("a")) == [one, third]
+    settlement.written(Commit(paid=[one, other]))
+    assert list(settlement.owed_by("a")) == [third]
+    assert set(settlement.owing) == {"a"}
+    settlement.forgive(["a"])
+    assert not settlement.owing
+    assert list(settlement.owed_by("a")) == []
 
 
 def test_an_emission_without_a_known_event_holds_no_line(desk: Desk) -> None:

@@ -10,7 +10,6 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.system import workers as workers_module
 from daemon.system.workers import Workers
 
 
@@ -61,9 +60,8 @@ async def test_a_damaged_store_is_not_tried_again() -> None:
     workers.end_store()
 
 
-async def test_what_the_disk_refuses_is_tried_again_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "RETRY_SECONDS", 0.001)
-    workers = Workers(asyncio.Event())
+async def test_what_the_disk_refuses_is_tried_again_and_told_once() -> None:
+    workers = Workers(asyncio.Event(), retry=0.001)
     waits: list[bool] = []
 
     def write() -> None:
@@ -126,10 +124,9 @@ async def test_the_readers_thread_is_waited_for_and_keeps_nobody_from_hearing_me
 
 
 @pytest.mark.parametrize("name", ["the reader", "the store"])
-async def test_what_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    workers = Workers(asyncio.Event())
+async def test_what_takes_too_long_is_named(name: str) -> None:
+    workers = Workers(asyncio.Event(), work=-1.0)
     hangs = threading.Event()
-    monkeypatch.setattr(workers_module, "WORK_SECONDS", -1.0)
     assert workers.overdue() is None
     work = asyncio.create_task((workers.read if name == "the reader" else workers.change)(partial(hangs.wait, 10)))
     await asyncio.sleep(0)

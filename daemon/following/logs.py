@@ -1,0 +1,265 @@
+"""Logs: which sessions have something new to read.
+
+    a hint, or a sweep   -> paths that changed and paths that are gone
+    catalog              -> the sessions they belong to
+    kept open            -> a log that grew can be read even if it is deleted before its turn comes
+
+Nothing is read here but the first lines of a log that does not tell its session by its name, and nothing is queued:
+whoever drives this decides what to do with the sessions it names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.following.catalog import Catalog
+from daemon.following.kept_open import KeptOpen
+from daemon.following.schedule import SweepKind
+from daemon.following.session_files import SessionFiles
+from daemon.following.sweep import FileStat, Sweep, is_missing
+from daemon.following.tailer import Identity
+from daemon.state.rows import FileMark
+from llma_core.claude_code.layout import classify
+
+__all__ = ["Changes", "Logs", "Scan", "log_roots"]
+
+
+def log_roots(config_dirs: Iterable[Path]) -> list[Path]:
+    """Return the folders that hold the logs of *config_dirs*.
+
+    By their real paths, and each once: hints and sweeps must name a file alike, however the user reaches it.
+    """
+    return list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a look at the files found.
+
+    Attributes:
+        changed: paths of logs and meta files that are new or changed.
+        gone: paths of those that are gone.
+    """
+
+    changed: Sequence[str] = ()
+    gone: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a scan means for sessions.
+
+    Attributes:
+        grown: sessions with something new to read, in the order in which they were found.
+        cut: sessions that have lost a log of which something is still to be read or sent.
+        removed: sessions that have no log any more, and of which nothing can be read.
+    """
+
+    grown: Sequence[SessionFiles] = ()
+    cut: Sequence[SessionFiles] = ()
+    removed: Sequence[SessionFiles] = ()
+
+
+class Logs:
+    """All logs below some folders, sorted by session.
+
+    `sweep` may run in another thread than the rest.
+
+    Args:
+        roots: the folders with the logs, as `log_roots` returns them.
+        kept: keeps logs open until they are read; None: nobody does, and what is deleted unread is lost.
+        is_open: whether a session is in memory, by name. Only then do its meta files count as something to read, and
+            what was read of its deleted logs is still to be sent.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        *,
+        kept: KeptOpen | None = None,
+        is_open: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
+        self.roots = roots
+        self.kept = kept
+        self._is_open = is_open
+        self._catalog = Catalog()
+        self._sweep = Sweep(roots)
+
+    @property
+    def sessions(self) -> Mapping[str, SessionFiles]:
+        """The sessions that have a log, by name."""
+        return self._catalog.units
+
+    @property
+    def files(self) -> Mapping[str, FileStat]:
+        """What every log and meta file looked like when it was last seen, by path."""
+        return self._sweep.files
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last full sweep could list every folder."""
+        return self._sweep.complete
+
+    def has_main(self, folder: str, session: str) -> bool:
+        """Whether a session, by id, has a main log in *folder*."""
+        return self._catalog.has_main(folder, session)
+
+    def session_of(self, path: str) -> SessionFiles | None:
+        """Return the session that the log or meta file at *path* belongs to."""
+        return self._catalog.find(path)
+
+    # ------------------------------------------------------------------ looking
+
+    def sweep(self, kind: SweepKind, wall: float | None = None) -> Scan:
+        """Look at the files. May be called in another thread than everything else.
+
+        Args:
+            kind: which of them.
+            wall: the wall clock, in seconds since the epoch; None: now.
+        """
+        if kind == "full":
+            changed, gone = self._sweep.full()
+        else:
+            changed, gone = self._sweep.hot(time.time() if wall is None else wall)
+        return Scan(changed=changed, gone=gone)
+
+    def hinted(self, path: str) -> Changes:
+        """Look at the log or folder that a watcher's hint names."""
+        changed, gone = self._sweep.hinted(path)
+        return self.apply(Scan(changed=changed, gone=gone))
+
+    def include(self, paths: Iterable[str]) -> None:
+        """Add logs that were named one by one, or found by the first sweep."""
+        for path in paths:
+            self._catalog.add(path)
+
+    def apply(self, scan: Scan) -> Changes:
+        """Sort what was found by session."""
+        grown: dict[str, SessionFiles] = {}
+        for path in scan.changed:
+            files = self._catalog.add(path)
+            if files is None:
+                # A subagent's log that names its session inside, and does not yet: look again when it grows.
+                self._sweep.files.pop(path, None)
+                continue
+            if path in files.metas.values():
+                if not self._is_open(files.name):
+                    continue
+            else:
+                self.keep(path)
+            grown[files.name] = files
+        cut: list[SessionFiles] = []
+        removed: list[SessionFiles] = []
+        for path in scan.gone:
+            files = self._catalog.find(path)
+            if files is not None and (self._is_kept(path) or self._is_open(files.name)):
+                cut.append(files)
+            else:
+                removed += self._forget_path(path)
+        return Changes(grown=list(grown.values()), cut=cut, removed=removed)
+
+    def look(self, path: str) -> bool:
+        """Look at one file again; return whether it is gone for good: neither there nor kept open."""
+        self._sweep.look(path)
+        return path not in self._sweep.files and not self._is_kept(path)
+
+    # ------------------------------------------------------------------ what is to be read of a session
+
+    def keep(self, path: str) -> None:
+        """Keep a log open until it is read: it may be deleted before its turn comes."""
+        found = self._sweep.files.get(path)
+        if found is not None and self.kept is not None:
+            self.kept.keep(path, found.identity, found.modified)
+
+    def touched(self, session: SessionFiles) -> int:
+        """Return when *session* was last written to, as far as it was seen, in nanoseconds since the epoch; else 0."""
+        files = self._sweep.files
+        return max((file.modified for path in session.paths if (file := files.get(path))), default=0)
+
+    def exists(self, session: SessionFiles) -> bool:
+        """Whether any log of *session* was there when it was last looked at."""
+        return any(path in self._sweep.files for path in session.paths)
+
+    def unread(self, sessions: Iterable[SessionFiles], settled: Callable[[Identity], int]) -> dict[str, int]:
+        """Return the logs of *sessions* that are not settled to their end, and up to where each is settled.
+
+        Args:
+            sessions: the sessions to look at.
+            settled: returns up to where a file is settled, in bytes.
+        """
+        unread = {}
+        for path in (path for session in sessions for path in session.paths):
+            file = self._sweep.files.get(path)
+            offset = settled(file.identity) if file is not None else 0
+            if file is None or offset != file.size:
+                unread[path] = offset
+        return unread
+
+    def expect(self, unread: Mapping[str, int]) -> None:
+        """Note up to where each log that has to be read is settled, so that `position` can tell it."""
+        self._sweep.rested.update(unread)
+
+    def position(self, path: str) -> int:
+        """Return up to where a log had been read before it was found to have grown, in bytes."""
+        return self._sweep.rested.get(path, 0)
+
+    def note_read(self, session: SessionFiles) -> None:
+        """Note that *session* was read to its end: nothing of it has to be kept open."""
+        for path in session.paths:
+            self._release(path)
+            self._sweep.rested.pop(path, None)
+
+    def close(self) -> None:
+        """Keep nothing open any more. Idempotent."""
+        if self.kept is not None:
+            self.kept.close()
+
+    # ------------------------------------------------------------------ what is gone
+
+    def forget_gone(self, session: SessionFiles) -> list[SessionFiles]:
+        """Forget the files of *session* that are gone; return it if nothing is left of it."""
+        removed: list[SessionFiles] = []
+        for path in [*session.paths, *session.metas.values()]:
+            if path not in self._sweep.files and not self._is_kept(path):
+                removed += self._forget_path(path)
+        return removed
+
+    def deleted(self, names: Iterable[str], marks: Iterable[FileMark]) -> list[str]:
+        """Return those of the sessions *names*, none of which has a log now, whose logs were deleted.
+
+        The logs of the others may be on a disk that is not mounted, or in a folder that is not followed this time.
+
+        Args:
+            names: names of sessions.
+            marks: all files the store knows.
+        """
+        paths: dict[str, list[str]] = {name: [] for name in names}
+        if not (paths and self.is_complete):
+            return []
+        inhabited = {str(root) for root in self.roots if any(path.startswith(f"{root}/") for path in self.files)}
+        for mark in marks:
+            if mark.unit in paths:
+                paths[mark.unit].append(mark.path)
+        return [name for name, logs in paths.items() if logs and all(_was_deleted(log, inhabited) for log in logs)]
+
+    def _forget_path(self, path: str) -> list[SessionFiles]:
+        self._release(path)
+        session = self._catalog.remove(path)
+        return [session] if session is not None and not session.paths else []
+
+    def _is_kept(self, path: str) -> bool:
+        return self.kept is not None and path in self.kept
+
+    def _release(self, path: str) -> None:
+        if self.kept is not None:
+            self.kept.release(path)
+
+
+def _was_deleted(log: str, inhabited: Container[str]) -> bool:
+    """Whether *log* is missing while its neighbors are there; *inhabited* are the roots with any log below them."""
+    place = classify(log)
+    assert place is not None
+    return is_missing(log) and (not is_missing(place.folder) or str(Path(place.folder).parent) in inhabited)

@@ -1,0 +1,305 @@
+"""The read loop: which session is read next, and what follows from what was read.
+
+    turns          the sessions that may have grown, in the order in which they are read
+    backfilling    sessions whose history is asked for; read only while none of the others waits
+    decisions      whether a session has to wait for the user, and which route its events take
+    reader         reads a slice, in a thread of the workers
+    settlement     notes on which lines the events rest
+    deliveries     take the events
+
+A session is not read while its route has no room: the logs are the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Collection, Container, Iterable, Sequence
+from functools import partial
+
+from daemon.delivering.deliveries import Deliveries
+from daemon.following.cadence import Cadence
+from daemon.following.live_sessions import LiveSessions
+from daemon.following.logs import Changes, Logs
+from daemon.following.opening import by_first_line
+from daemon.following.session_files import SessionFiles
+from daemon.history.backfilling import Backfilling
+from daemon.history.backlog import Ending
+from daemon.reading.attendance import Attendance
+from daemon.reading.commits import Commits
+from daemon.reading.reader import Reader, ReadOutcome
+from daemon.reading.reporting import Reporting
+from daemon.reading.settlement import Settlement
+from daemon.reading.turns import Turns
+from daemon.routing.decisions import Decisions
+from daemon.routing.routing import Held
+from daemon.system.workers import Workers
+
+__all__ = ["ReadLoop"]
+
+
+class ReadLoop:
+    """Reads sessions in turn. Belongs to one event loop.
+
+    Args:
+        logs: where the logs are.
+        live: which sessions run now.
+        reader: reads them.
+        settlement: what is on its way.
+        decisions: what holds for sessions besides their lines.
+        attendance: the sessions of commands.
+        backfilling: the history that is asked for.
+        deliveries: take the events.
+        commits: writes what is settled.
+        reporting: tells others what was read.
+        workers: the thread in which files are read.
+        cadence: times and sizes.
+
+    Attributes:
+        turns: the sessions that wait to be read.
+        reading: the name of the session that is being read.
+        resting_until: until when nothing is to be read, on the loop's clock; None while something is, or no end is
+            known.
+    """
+
+    def __init__(
+        self,
+        *,
+        logs: Logs,
+        live: LiveSessions,
+        reader: Reader,
+        settlement: Settlement,
+        decisions: Decisions,
+        attendance: Attendance,
+        backfilling: Backfilling,
+        deliveries: Deliveries,
+        commits: Commits,
+        reporting: Reporting,
+        turns: Turns,
+        workers: Workers,
+        cadence: Cadence,
+    ) -> None:
+        self.turns = turns
+        self.reading: str | None = None
+        self.resting_until: float | None = None
+        self._logs = logs
+        self._live = live
+        self._reader = reader
+        self._sessions = reader.sessions
+        self._settlement = settlement
+        self._decisions = decisions
+        self._attendance = attendance
+        self._backfilling = backfilling
+        self._deliveries = deliveries
+        self._commits = commits
+        self._reporting = reporting
+        self._workers = workers
+        self._cadence = cadence
+        self._wake = asyncio.Event()
+
+    # ------------------------------------------------------------------ what is to be read
+
+    def wake(self) -> None:
+        """Look again whether there is something to read."""
+        self._wake.set()
+
+    def take(self, changes: Changes) -> None:
+        """Enqueue the sessions in which something has changed."""
+        self.enqueue_all(changes.grown)
+        for files in changes.cut:
+            self.enqueue(files)
+        self._reader.tell_removed(changes.removed)
+
+    def enqueue_all(self, found: Collection[SessionFiles]) -> None:
+        """Enqueue what was found at once, in whatever order."""
+        self.turns.note_found(found)
+        for files in found:
+            self.enqueue(files)
+
+    def enqueue(self, files: SessionFiles) -> None:
+        """Let a session be read when its turn comes, unless it has to wait for the user or is not followed."""
+        if files.name in self._decisions.held or not self._attendance.follows(files):
+            return
+        self.turns.add(files)
+        self.wake()
+
+    # ------------------------------------------------------------------ reading it
+
+    async def run(self) -> None:
+        """Read whatever has something to read, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self.turns.sort(self.in_order)
+            files = self.turns.next()
+            if files is not None:
+                if await self._step(files):
+                    self.turns.resume(files)
+            elif not self._enqueue_due(loop.time()):
+                files = self._backfilling.next(
+                    self._logs.sessions,
+                    held=self._decisions.held,
+                    unreadable=self._reader.unreadable,
+                    stalled_on=self.turns.stalled_on,
+                )
+                if files is not None:
+                    await self._step_history(files)
+                else:
+                    await self._rest()
+
+    async def read_all(self, sessions: Sequence[SessionFiles]) -> bool:
+        """Read *sessions* to their end, and return whether everything is settled."""
+        left = {files.name: files for files in sessions}
+        many = self._cadence.open_sessions
+        while left:
+            files = next(self.turns.readable(left.values()), None)
+            if files is None:
+                stalled = {route for name in left if (route := self.turns.stalled_on(name)) is not None}
+                if all(self._deliveries.is_stopped(route) for route in stalled):
+                    break
+                await self._deliveries.wait_change(
+                    [route for route in stalled if not self._deliveries.is_stopped(route)]
+                )
+            elif not await self._step(files, finish=True):
+                del left[files.name]
+                self._backfilling.backlog.finish(files.name, "held" if files.name in self._decisions.held else "read")
+                if len(self._sessions) >= many:
+                    await self._drop_settled(left)
+                    many = max(self._cadence.open_sessions, 2 * len(self._sessions))
+        settled = await self._deliveries.flush()
+        await self._commits.write()
+        await self._attendance.remove_delivered(self.is_done)
+        return settled and not (
+            left
+            or self._attendance.put_off
+            or self._decisions.held
+            or self._reader.unreadable
+            or self._settlement.waiting
+        )
+
+    async def _rest(self) -> None:
+        """Wait until there is something to read: a hint, a session that is due, or room on a route that had none."""
+        self._wake.clear()
+        waiting = self.turns.names
+        due = [each.due for each in self._sessions if each.due is not None and each.name not in waiting]
+        stalled = {route for name in waiting if (route := self.turns.stalled_on(name)) is not None}
+        woken = asyncio.ensure_future(self._wake.wait())
+        room = asyncio.ensure_future(self._deliveries.wait_room(stalled))
+        self.resting_until = min(due, default=None)
+        try:
+            async with asyncio.timeout_at(self.resting_until):
+                await asyncio.wait({woken, room}, return_when=asyncio.FIRST_COMPLETED)
+            if room.done():
+                room.result()
+        except TimeoutError:
+            pass
+        finally:
+            self.resting_until = None
+            woken.cancel()
+            room.cancel()
+            await asyncio.gather(woken, room, return_exceptions=True)
+
+    def _enqueue_due(self, now: float) -> bool:
+        """Enqueue the sessions whose time has come; return whether there is one that did not wait already."""
+        waiting, held = self.turns.names, self._decisions.held
+        due = [
+            session.files
+            for session in self._sessions
+            if session.due is not None
+            and session.due <= now
+            and session.name not in waiting
+            and session.name not in held
+        ]
+        for files in due:
+            self.enqueue(files)
+        return bool(due)
+
+    async def in_order(self, sessions: Iterable[SessionFiles]) -> Sequence[SessionFiles]:
+        """Return sessions in the order in which they are to be read: an original before its copies."""
+        return await self._workers.read(partial(by_first_line, sessions))
+
+    async def _step(self, files: SessionFiles, *, finish: bool = False) -> bool:
+        """Read a slice of a session, hand over what became final, and return whether to read it again at once."""
+        loop = asyncio.get_running_loop()
+        self.reading = files.name
+        try:
+            if files.name not in self._sessions and not await self._foresee(files):
+                return files.name not in self._attendance.put_off
+            session = self._reader.session(files, loop.time())
+            running = self._live.running()
+            outcome = await self._workers.read(
+                partial(self._reader.read, session, loop.time(), running=running, finish=finish)
+            )
+            await self._hand_over(outcome)
+            again = self._reader.note(outcome, has_grown=files in self.turns)
+            if outcome.held is not None:
+                raise outcome.held
+        except Held as held:
+            await self._decisions.hold([files.name], held)
+            return False
+        except sqlite3.OperationalError as error:
+            self._reader.unreadable.note_store(files, error)
+            return False
+        else:
+            return again
+        finally:
+            self.reading = None
+
+    async def _foresee(self, files: SessionFiles) -> bool:
+        """Find out, before a session is read, where its events will go; return whether they may be read now.
+
+        A brand-new session that a running command may still claim is put off briefly.
+
+        Raises:
+            Held: it has to wait.
+            sqlite3.OperationalError: the store cannot be read.
+        """
+        outlook = await self._decisions.outlook(files)
+        is_new = self._decisions.frozen(files.name) is None and files.name not in self._backfilling.backlog
+        if is_new and await self._attendance.puts_off(files, outlook.opening):
+            return False
+        self._decisions.foresee(files.name, outlook)
+        return self.turns.stalled_on(files.name) is None
+
+    async def _hand_over(self, outcome: ReadOutcome) -> None:
+        """Note what became final of a session, and queue its events."""
+        pipeline = outcome.session.pipeline
+        name, frozen, route = pipeline.unit.name, pipeline.frozen, pipeline.route
+        self._backfilling.backlog.read(name, sum(tail.position for tail in pipeline.tails.values()))
+        self._decisions.tell(pipeline.warnings)
+        # Before any line of it counts as settled: it was refused because of this.
+        await self._decisions.restrain([name], pipeline.restraint)
+        wanted = [event for step in outcome.steps for event in self._settlement.note(pipeline, step)]
+        if frozen is not None:
+            self._decisions.freeze(name, frozen)
+        if name not in self._backfilling.backlog:
+            # History that is asked for is not what was sent last.
+            self._reporting.note_read(outcome, wanted)
+        if wanted:
+            assert route is not None
+            self._deliveries.put(route, wanted)
+
+    async def _step_history(self, files: SessionFiles) -> None:
+        session = self._sessions.get(files.name)
+        if session is not None and not session.pipeline.again:
+            # It was followed from where history ended; what is on its way stays on its way.
+            self._reader.close(files.name)
+        if not await self._step(files):
+            is_read = files.name in self._sessions and files.name not in self._reader.unreadable
+            read: Ending = "read" if is_read else "missing"
+            self._backfilling.backlog.finish(files.name, "held" if files.name in self._decisions.held else read)
+
+    async def _drop_settled(self, but: Container[str]) -> None:
+        """Drop the sessions from memory of which everything is read and settled; *but* those are not read yet."""
+        await self._commits.write()
+        for session in self._sessions:
+            if session.name not in but and self._reader.is_settled(session):
+                self._reader.drop(session.files)
+
+    def is_done(self, files: SessionFiles) -> bool | None:
+        """Whether nothing of a session that has ended is left to be delivered; None: it is not in memory."""
+        if files in self.turns or files.name == self.reading or files.name in self._settlement.owing:
+            return False
+        session = self._sessions.get(files.name)
+        if session is None:
+            return None
+        return session.ended and session.pipeline.idle and self._reader.is_settled(session)

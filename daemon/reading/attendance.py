@@ -1,0 +1,135 @@
+"""Attendance: which sessions belong to commands that `exec` runs, and when all of a command is delivered."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from daemon.following.logs import Changes, Logs
+from daemon.following.opening import Opening
+from daemon.following.session_files import SessionFiles
+from daemon.reading.executions import Executions
+from daemon.state.reader import StoreReader
+from daemon.system.workers import Workers
+
+__all__ = ["Attendance"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Attendance:
+    """What a service does for running commands. Belongs to one event loop.
+
+    Args:
+        executions: the commands.
+        logs: where the logs are.
+        lookup: tells what is settled.
+        workers: the threads in which files are looked at.
+        only_named: whether no other sessions are followed than those of commands.
+        young: age in seconds up to which a session is put off while a running command may still claim it.
+    """
+
+    def __init__(
+        self,
+        executions: Executions,
+        *,
+        logs: Logs,
+        lookup: StoreReader,
+        workers: Workers,
+        only_named: bool,
+        young: float,
+    ) -> None:
+        self.executions = executions
+        self.only_named = only_named
+        self._logs = logs
+        self._lookup = lookup
+        self._workers = workers
+        self._young = young
+        self._put_off: set[str] = set()
+        self._version = 0
+
+    def follows(self, files: SessionFiles) -> bool:
+        """Whether a session is to be read at all."""
+        return not self.only_named or self.executions.names(files.session)
+
+    # ------------------------------------------------------------------ brand-new sessions
+
+    @property
+    def put_off(self) -> frozenset[str]:
+        """The names of the brand-new sessions that are not read because a running command may still claim them."""
+        return frozenset(self._put_off)
+
+    async def puts_off(self, files: SessionFiles, began: Opening) -> bool:
+        """Put a session off briefly if it is brand-new and a running command may still claim it; return whether.
+
+        Args:
+            files: the session's files.
+            began: how it began.
+        """
+        is_young = began.at is not None and abs(time.time() - began.at / 1000) < self._young
+        if is_young and await self._workers.read(partial(self._may_be_claimed, files)):
+            self._put_off.add(files.name)
+            return True
+        return False
+
+    def _may_be_claimed(self, files: SessionFiles) -> bool:
+        self.executions.refresh()
+        return self.executions.any_runs and not self.executions.names(files.session)
+
+    # ------------------------------------------------------------------ commands
+
+    async def look(self) -> tuple[Changes, list[SessionFiles]]:
+        """Look at the commands again.
+
+        Returns:
+            What was found of logs, if a command has ended, and the sessions to read anew: those that were put off, and
+            all that commands claim, if that has changed.
+        """
+        sessions = self._logs.sessions
+        claimed = [sessions[name] for name in self._put_off if name in sessions]
+        self._put_off.clear()
+        if self.executions.may_be_new:
+            await self._workers.read(self.executions.refresh)
+        if self.executions.version == self._version:
+            return Changes(), claimed
+        self._version, ended = self.executions.version, self.executions.ended
+        # The processes of an ended command are gone: this look finds whatever they wrote.
+        scan = await self._workers.read(partial(self._logs.sweep, "full"))
+        self.executions.close(ended)
+        changes = self._logs.apply(scan)
+        return changes, claimed + [files for files in sessions.values() if self.executions.names(files.session)]
+
+    async def remove_delivered(self, is_done: Callable[[SessionFiles], bool | None]) -> None:
+        """Remove the records of ended commands of which everything is delivered.
+
+        Args:
+            is_done: whether nothing of a session is left to be delivered; None: it is not in memory, and it is done if
+                its logs are settled to their end.
+        """
+        ended = self.executions.ended
+        if not ended:
+            return
+        named = [files for files in self._logs.sessions.values() if self.executions.names(files.session)]
+        done = {files.name: is_done(files) for files in named}
+        resting = [files for files in named if done[files.name] is None]
+        try:
+            unread = await self._workers.read(partial(self._logs.unread, resting, self._lookup.offset))
+        except sqlite3.OperationalError:
+            # Asked again with the next look; whoever reads a session says why.
+            return
+        for files in resting:
+            done[files.name] = unread.keys().isdisjoint(files.paths)
+        waiting = {files.session for files in named if not done[files.name]}
+        for name, ids in ended.items():
+            if waiting.isdisjoint(ids) and all(map(self.executions.is_over, ids)):
+                await self._workers.read(partial(self._remove, name))
+
+    def _remove(self, name: str) -> None:
+        try:
+            self.executions.remove(name)
+        except OSError as error:
+            _log.warning("execution_not_removed", path=name, reason=error.strerror, action="trying again")

@@ -1,0 +1,114 @@
+"""Reporting: what the service tells `status` and the status file of PostHog's plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from daemon.delivering.deliveries import Deliveries
+from daemon.delivering.delivery import BackingOff, EventOutcome
+from daemon.delivering.sink import Stopped
+from daemon.following.logs import Logs
+from daemon.reading.open_sessions import OpenSession, OpenSessions
+from daemon.reading.reader import ReadOutcome
+from daemon.reading.turns import Turns
+from daemon.running.health import Health, LogBehind
+from daemon.running.plugin_status import PluginStatus, Sender
+from llma_core.events import CaptureEvent
+
+__all__ = ["Reporting"]
+
+
+class Reporting:
+    """Belongs to one event loop.
+
+    Args:
+        health: writes what `status` reads; None: nobody does.
+        plugin_status: keeps the status file of PostHog's plugin; None: nobody does.
+        logs: where the logs are.
+        sessions: the sessions in memory.
+        turns: the sessions that are to be read.
+        deliveries: what delivers to each route.
+    """
+
+    def __init__(
+        self,
+        *,
+        health: Health | None,
+        plugin_status: PluginStatus | None,
+        logs: Logs,
+        sessions: OpenSessions,
+        turns: Turns,
+        deliveries: Deliveries,
+    ) -> None:
+        self._health = health
+        self._plugin_status = plugin_status
+        self._logs = logs
+        self._sessions = sessions
+        self._turns = turns
+        self._deliveries = deliveries
+
+    def note_read(self, outcome: ReadOutcome, wanted: Sequence[CaptureEvent]) -> None:
+        """Note that *wanted* events of a session are on their way."""
+        pipeline = outcome.session.pipeline
+        files, route, frozen = pipeline.unit, pipeline.route, pipeline.frozen
+        emissions = [emission for step in outcome.steps for emission in step.emissions]
+        if self._plugin_status is None or not emissions or route is None or frozen is None:
+            return
+        sender = Sender(
+            unit=files.name,
+            session=files.session,
+            folder=files.folder,
+            route=route,
+            distinct_id=frozen.distinct_id,
+            project=Path(pipeline.first_cwd or "").name,
+        )
+        prompts = sum(emission.prompt is not None for emission in emissions)
+        self._plugin_status.hand_over(sender, wanted, prompts)
+
+    def note_settled(self, unit: str | None, outcome: EventOutcome) -> None:
+        """Note what became of an event of a session."""
+        if self._plugin_status is not None:
+            self._plugin_status.settle(unit, outcome)
+
+    def note_failures(self) -> None:
+        """Note which routes take nothing for now. Deliveries that are closed no longer tell."""
+        if self._plugin_status is not None:
+            for route, delivery in self._deliveries.by_route.items():
+                if isinstance(state := delivery.state, BackingOff | Stopped):
+                    self._plugin_status.fail(route, state.reason)
+
+    async def tell(self, reading: str | None) -> None:
+        """Write what has changed.
+
+        Args:
+            reading: the name of the session that is being read.
+        """
+        if self._plugin_status is not None:
+            self.note_failures()
+            await self._plugin_status.tell()
+        if self._health is not None:
+            report = self._health.observe(
+                sessions=len(self._logs.sessions),
+                followed=len(self._sessions),
+                unread=list(self._behind(reading)),
+                deliveries=self._deliveries.by_route,
+            )
+            await self._health.tell(report)
+
+    def _behind(self, reading: str | None) -> Iterator[LogBehind]:
+        """Yield the logs of the sessions that are to be read, with how far they are."""
+        waiting = self._turns.names
+        if reading is not None:
+            waiting.add(reading)
+        for name in waiting:
+            files, session = self._logs.sessions.get(name), self._sessions.get(name)
+            for path in files.paths if files is not None else ():
+                file = self._logs.files.get(path)
+                if file is not None:
+                    position = self._position(path, session)
+                    yield LogBehind(path=path, position=position, size=file.size, modified=file.modified / 1e9)
+
+    def _position(self, path: str, session: OpenSession | None) -> int:
+        tail = session.pipeline.tails.get(path) if session is not None else None
+        return tail.position if tail is not None else self._logs.position(path)

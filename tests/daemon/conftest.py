@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,13 +10,24 @@ import pytest
 import structlog
 
 from tests.support.capture_server import CaptureServer
-from tests.support.client import Workspace
+from tests.support.client import Workspace, passed_on
+from tests.support.fork_server import ForkServer
 from tests.support.machine import Logged, Machine
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer | None]:
+    """What the daemon's processes are forked from, where that is possible."""
+    if sys.platform != "linux":
+        yield None
+    else:
+        with ForkServer(passed_on(), preload=["llma_core", "daemon", "rich.console", "tests.support.dying"]) as server:
+            yield server
+
+
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
+def workspace(tmp_path: Path, forks: ForkServer | None) -> Workspace:
+    return Workspace(tmp_path / "machine", forks)
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ async def die(env: Mapping[str, str], workspace: Workspace, step: str, number: i
     """Run the daemon until it dies at *step*."""
     command = [sys.executable, "-m", "tests.support.dying", "--step", step, "--number", str(number)]
     command += ["--history", history]
-    async with start(command, name="dying", environment=env, cwd=ROOT, output=workspace.output) as child:
+    async with start(
+        command, name="dying", environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as child:
         assert await child.wait(30) == -signal.SIGKILL, child.stderr
 
 

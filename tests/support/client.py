@@ -7,12 +7,15 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Child", "Client", "Workspace", "start", "start_client"]
+from tests.support.fork_server import ForkedProcess, ForkServer
+
+__all__ = ["Child", "Client", "Workspace", "passed_on", "start", "start_client"]
 
 # All that a child gets of the environment the tests run in: no keys, no proxies, no settings of the machine's user.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
@@ -21,9 +24,15 @@ _POLL_INTERVAL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders of one test: a user's machine in small, and empty at first."""
+    """The folders of one test: a user's machine in small, and empty at first.
+
+    Attributes:
+        root: holds all of them.
+        forks: what the daemon's processes are forked from; without it each is an interpreter started anew.
+    """
 
     root: Path
+    forks: ForkServer | None = None
 
     def __post_init__(self) -> None:
         for folder in (self.home, self.work, self.temporary, self.output):
@@ -60,7 +69,7 @@ class Workspace:
     def environment(self, **variables: str) -> dict[str, str]:
         """A child's whole environment: this workspace's folders and the given variables."""
         folders = {"HOME": self.home, "TMPDIR": self.temporary, "CLAUDE_CONFIG_DIR": self.config}
-        return _passed_on() | {name: str(folder) for name, folder in folders.items()} | variables
+        return passed_on() | {name: str(folder) for name, folder in folders.items()} | variables
 
 
 class Child:
@@ -70,7 +79,7 @@ class Child:
     pipe's reader waiting.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, *, name: str, output: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | ForkedProcess, *, name: str, output: Path) -> None:
         self._process = process
         self._name = name
         self._stdout = output / f"{name}.stdout"
@@ -142,13 +151,20 @@ class Child:
         await self._process.wait()
 
 
-def _passed_on() -> dict[str, str]:
+def passed_on() -> dict[str, str]:
+    """Return what a child gets of this process's environment."""
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 @asynccontextmanager
 async def start(
-    command: Sequence[str | Path], *, name: str, environment: Mapping[str, str], cwd: Path, output: Path
+    command: Sequence[str | Path],
+    *,
+    name: str,
+    environment: Mapping[str, str],
+    cwd: Path,
+    output: Path,
+    forks: ForkServer | None = None,
 ) -> AsyncIterator[Child]:
     """Run a command; what is left of its process group when the context is left is killed.
 
@@ -158,17 +174,25 @@ async def start(
         environment: The whole environment; nothing is inherited.
         cwd: The working folder.
         output: The folder for the output files.
+        forks: What a module of Python is forked from, in place of a new interpreter.
     """
-    with (output / f"{name}.stdout").open("wb") as stdout, (output / f"{name}.stderr").open("wb") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=environment,
-            cwd=cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
+    stdout, stderr = output / f"{name}.stdout", output / f"{name}.stderr"
+    process: asyncio.subprocess.Process | ForkedProcess
+    with stdout.open("wb") as out, stderr.open("wb") as errors:
+        if forks is not None and list(command[:2]) == [sys.executable, "-m"]:
+            process = await forks.spawn(
+                str(command[2]), command[3:], environment=environment, cwd=cwd, stdout=stdout, stderr=stderr
+            )
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=environment,
+                cwd=cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
     child = Child(process, name=name, output=output)
     try:
         yield child
@@ -198,7 +222,7 @@ class Client:
         """
         command = (*(("node",) if program.suffix == ".js" else ()), str(program.absolute()))
         said = subprocess.run(
-            [*command, "--version"], env=_passed_on(), capture_output=True, text=True, timeout=60, check=False
+            [*command, "--version"], env=passed_on(), capture_output=True, text=True, timeout=60, check=False
         )
         found = re.search(r"\d+\.\d+\.\d+", said.stdout)
         if found is None:

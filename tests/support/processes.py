@@ -115,7 +115,9 @@ async def verb(
     name = f"{next(_numbers)}-{arguments[0] if arguments else 'nothing'}".replace("/", "")
     command = _command(arguments)
     variables = environment(workspace) if env is None else env
-    async with start(command, name=name, environment=variables, cwd=ROOT, output=workspace.output) as child:
+    async with start(
+        command, name=name, environment=variables, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as child:
         status = await child.wait(limit)
         return Ended(status=status, stdout=child.stdout, stderr=child.stderr)
 
@@ -134,7 +136,9 @@ async def following(
     """
     name = f"{next(_numbers)}-daemon"
     command = _command(("run", "--log-format", "json", *arguments))
-    async with start(command, name=name, environment=env, cwd=ROOT, output=workspace.output) as child:
+    async with start(
+        command, name=name, environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as child:
         if ready:
             await child.until(lambda: any(line["event"] == "ready" for line in log_lines(child.stderr)), _LIMIT)
         yield child

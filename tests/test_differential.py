@@ -528,9 +528,7 @@ IN_A_TRACE = {
 
 # ---------------------------------------------------------------------- tests
 
-many = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+many = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @given(drawn=sessions())

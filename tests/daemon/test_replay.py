@@ -202,7 +202,6 @@ def timestamp(body: bytes) -> str:
 
 relaxed = settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 

@@ -1001,7 +1001,7 @@ def test_cutting_keeps_as_much_as_fits(log: LogBuilder) -> None:
     letter=st.sampled_from(["a", "\U0001f34e", "\n", '"', "\\"]),
     limit=st.integers(min_value=3_000, max_value=60_000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_event_fits_any_limit_that_leaves_room_for_what_is_no_content(
     answer: int, command: int, letter: str, limit: int
 ) -> None:

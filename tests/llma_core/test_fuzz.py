@@ -67,7 +67,6 @@ def for_as_long_as_asked(test: Callable[[], None]) -> None:
 
 fuzz = settings(
     max_examples=200 if not SECONDS else 1000,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )

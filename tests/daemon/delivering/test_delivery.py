@@ -745,7 +745,7 @@ async def test_logs_hold_no_content() -> None:
 # Whatever the receiver does.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     script=st.lists(
         st.sampled_from(

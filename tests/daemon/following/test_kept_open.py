@@ -226,7 +226,7 @@ def test_a_log_lives_on_in_one_that_was_made_of_it(unread: KeptOpen, log: Path) 
 
 
 @given(order=st.permutations(range(8)), again=st.permutations(range(5)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_at_the_limit_the_newest_are_kept_in_whatever_order_they_are_found(order: list[int], again: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(KeptOpen(3)) as unread:
         paths = [written(Path(folder) / str(number)) for number in range(8)]

@@ -327,7 +327,7 @@ def test_a_file_that_is_gone_has_no_history(tmp_path: Path) -> None:
     assert mark_at_end(str(tmp_path / "a.jsonl"), "orchard/a") is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(content=st.lists(st.binary(max_size=120), max_size=30), data=st.data())
 def test_a_mark_taken_anywhere_holds_and_one_of_other_bytes_does_not(
     tmp_path: Path, content: list[bytes], data: st.DataObject

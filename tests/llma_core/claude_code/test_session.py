@@ -1623,7 +1623,7 @@ def test_asking_for_whole_inputs_changes_nothing_else(version: str) -> None:
 
 @pytest.mark.parametrize("version", VARIANTS)
 @given(sizes=st.lists(st.integers(min_value=1, max_value=3000), min_size=1, max_size=5))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=15)
 def test_the_sizes_of_reads_make_no_difference(version: str, whole_inputs: bool, sizes: list[int]) -> None:
     files = VARIANTS[version].files()
 
@@ -1634,7 +1634,7 @@ def test_the_sizes_of_reads_make_no_difference(version: str, whole_inputs: bool,
 
 @pytest.mark.parametrize("version", VARIANTS)
 @given(data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 def test_the_order_in_which_files_are_read_makes_no_difference(
     version: str, whole_inputs: bool, data: st.DataObject
 ) -> None:
@@ -1649,7 +1649,7 @@ def test_the_order_in_which_files_are_read_makes_no_difference(
 
 @pytest.mark.parametrize("version", VARIANTS)
 @given(times=st.lists(st.floats(min_value=0, max_value=5000), max_size=6).map(sorted))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25)
 def test_what_time_finishes_is_what_the_end_would_have_finished(version: str, times: list[float]) -> None:
     log = VARIANTS[version]
     live = Live(log)
@@ -1684,7 +1684,7 @@ def _message_id(feed: Feed) -> str | None:
 
 @pytest.mark.parametrize("version", VARIANTS)
 @given(data=st.data())
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25)
 def test_reading_slowly_gives_the_same_spans_as_reading_at_once(
     version: str, whole_inputs: bool, data: st.DataObject
 ) -> None:
@@ -1903,13 +1903,13 @@ def reshaped_logs(draw: st.DrawFn) -> list[tuple[bytes, str | None]]:
 
 
 @given(reshaped_logs())
-@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 def test_values_of_any_shape_in_good_lines_do_no_harm(lines: list[tuple[bytes, str | None]]) -> None:
     harmless(lines)
 
 
 @given(st.lists(st.tuples(LINES.map(lambda line: json.dumps(line).encode()), AGENTS), max_size=8))
-@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @example([(b'{"type":"assistant","message":{"content":[],"usage":{"x":1e999}},"uuid":"\\ud800"}', None)])
 @example(
     [(b'{"type":"system","subtype":"compact_boundary","compactMetadata":{"durationMs":1%s}}' % (b"0" * 400), None)]
@@ -1963,13 +1963,13 @@ def spoiled_logs(draw: st.DrawFn) -> list[tuple[bytes, str | None]]:
 
 
 @given(spoiled_logs())
-@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 def test_spoiled_lines_do_no_harm(lines: list[tuple[bytes, str | None]]) -> None:
     harmless(lines)
 
 
 @given(st.permutations(GOOD_LINES), st.integers(min_value=0, max_value=len(GOOD_LINES)))
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_lines_in_any_order_or_missing_do_no_harm(lines: list[tuple[bytes, str | None]], count: int) -> None:
     harmless(lines[:count])
 

@@ -300,7 +300,7 @@ async def test_a_second_daemon_on_the_same_state_is_turned_away_and_the_first_go
         assert str(first.pid) in error
         log = a_session("first", start=now())
         append(projects / log.path, of_lines(log, 0))
-        await first.until(lambda: answers(posthog) == ["msg_first"], 20)
+        await first.until(lambda: answers(posthog) == ["msg_first"])
 
 
 async def test_what_is_not_there_at_a_start_is_not_forgotten(machine: Machine, posthog: CaptureServer) -> None:

@@ -44,7 +44,7 @@ def in_trouble(server: CaptureServer, seed: int) -> None:
 
 async def settled(workspace: Workspace, url: str) -> None:
     """Let a last daemon send whatever is left."""
-    ended = await verb(workspace, "run", "--once", env=environment(workspace, url), limit=60)
+    ended = await verb(workspace, "run", "--once", env=environment(workspace, url))
     assert ended.status == 0, ended.stderr
 
 
@@ -71,8 +71,7 @@ async def test_killed_again_and_again_it_delivers_what_preview_says(
             await daemon.until(
                 lambda wanted=wanted: (  # type: ignore[misc]
                     len(posthog.requests) >= wanted or posthog.events_by_uuid.keys() >= everything.keys()
-                ),
-                20,
+                )
             )
             await asyncio.sleep(draws.random() * 2 * SLOWNESS)
             await kill(daemon)
@@ -105,7 +104,7 @@ async def test_killed_while_sessions_are_written_it_delivers_what_preview_says(
                 share = len(lines) if turn == rounds - 1 else len(lines) // 2
                 data = b"".join(lines[:share])
                 append(projects / path, data[:-20])
-                await daemon.until(lambda arrived=arrived: len(posthog.requests) > arrived, 20)  # type: ignore[misc]
+                await daemon.until(lambda arrived=arrived: len(posthog.requests) > arrived)  # type: ignore[misc]
                 append(projects / path, data[-20:])
                 del lines[:share]
             await kill(daemon)
@@ -135,9 +134,9 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
         for log in (message, call):
             append(projects / log.path, log.files()[log.path])
         # What is complete has come, and is noted as settled: with lines before the open ones.
-        await daemon.until(lambda: len(posthog.events) == 3, 20)
+        await daemon.until(lambda: len(posthog.events) == 3)
         names = {Path(path).name for path in written}
-        await daemon.until(lambda: {name for name, offset in offsets(workspace).items() if offset} >= names, 20)
+        await daemon.until(lambda: {name for name, offset in offsets(workspace).items() if offset} >= names)
         await kill(daemon)
     message.prompt("never mind")
     call.tool_result("toolu_open", "ada\nbob")
@@ -145,7 +144,7 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
     async with following(workspace, env=env) as daemon:
         for log in (message, call):
             append(projects / log.path, b"".join(log.files()[log.path].splitlines(True)[written[log.path] :]))
-        await daemon.until(lambda: len(posthog.events) == 6, 20)
+        await daemon.until(lambda: len(posthog.events) == 6)
         await kill(daemon)
     await settled(workspace, posthog.url)
     assert bodies(posthog) == await expected(workspace)
@@ -163,7 +162,7 @@ async def test_killed_when_most_answers_are_lost_it_loses_no_event(
         posthog.script(Accept())
         posthog.fault = lambda _: Drop()
         async with following(workspace, *(["--from-start"] if turn == 0 else []), env=env, ready=False) as daemon:
-            await daemon.until(lambda arrived=arrived: len(posthog.requests) >= arrived + 3, 20)  # type: ignore[misc]
+            await daemon.until(lambda arrived=arrived: len(posthog.requests) >= arrived + 3)  # type: ignore[misc]
             await kill(daemon)
     posthog.fault = None
     await settled(workspace, posthog.url)
@@ -185,7 +184,7 @@ async def test_terminated_it_delivers_what_it_has_read_and_sends_nothing_twice(
     async with following(workspace, "--from-start", env=env) as daemon:
         await until(lambda: len(posthog.requests) >= 2, "requests under way")
         daemon.terminate()
-        assert await daemon.wait(12) == 0, daemon.stderr
+        assert await daemon.wait() == 0, daemon.stderr
         names = [line["event"] for line in log_lines(daemon.stderr)]
         assert "stopping" in names
         assert "delivery_stopped" not in names
@@ -204,7 +203,7 @@ async def test_terminated_while_the_receiver_is_silent_it_ends_within_the_deadli
     async with following(workspace, "--from-start", env=env) as daemon:
         await until(lambda: len(posthog.requests) >= 1, "a request under way")
         daemon.terminate()
-        assert await daemon.wait(13) == 0, daemon.stderr
+        assert await daemon.wait() == 0, daemon.stderr
     posthog.fault = None
     await settled(workspace, posthog.url)
     assert bodies(posthog) == await expected(workspace)
@@ -220,9 +219,9 @@ async def test_a_second_signal_ends_it_at_once(
     async with following(workspace, "--from-start", env=env) as daemon:
         await until(lambda: len(posthog.requests) >= 1, "a request under way")
         os.kill(daemon.pid, number)
-        await daemon.until(lambda: any(line["event"] == "stopping" for line in log_lines(daemon.stderr)), 5)
+        await daemon.until(lambda: any(line["event"] == "stopping" for line in log_lines(daemon.stderr)))
         os.kill(daemon.pid, number)
-        assert await daemon.wait(2) == 1
+        assert await daemon.wait() == 1
         assert "Traceback" not in daemon.stderr
     posthog.fault = None
     await settled(workspace, posthog.url)
@@ -250,17 +249,17 @@ async def test_a_hang_up_reads_the_settings_again(workspace: Workspace, posthog:
     settings = workspace.config / "settings.json"
     async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
         put(workspace, spoken("before"))
-        await daemon.until(lambda: len(posthog.events) == 1, 15)
+        await daemon.until(lambda: len(posthog.events) == 1)
 
         settings.write_text(json.dumps({"env": {"POSTHOG_LLMA_PRIVACY_MODE": "true"}}))
         os.kill(daemon.pid, signal.SIGHUP)
-        await daemon.until(lambda: told(daemon, "ready") == 2, 15)
+        await daemon.until(lambda: told(daemon, "ready") == 2)
         put(workspace, spoken("private"))
-        await daemon.until(lambda: len(posthog.events) == 2, 15)
+        await daemon.until(lambda: len(posthog.events) == 2)
         assert "$ai_input" in posthog.events[0]["properties"]
         assert "$ai_input" not in posthog.events[1]["properties"]
         daemon.terminate()
-        assert await daemon.wait(12) == 0
+        assert await daemon.wait() == 0
     assert len(posthog.events_by_uuid) == len(posthog.events)
 
 
@@ -269,9 +268,9 @@ async def test_bad_settings_leave_the_old_ones_in_force(workspace: Workspace, po
     async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
         (workspace.config / "settings.json").write_text('{"env": {"POSTHOG_LLMA_CONTENT": "some"}}')
         os.kill(daemon.pid, signal.SIGHUP)
-        await daemon.until(lambda: told(daemon, "settings_refused") == 1, 15)
+        await daemon.until(lambda: told(daemon, "settings_refused") == 1)
         put(workspace, spoken("after"))
-        await daemon.until(lambda: len(posthog.events) == 1, 15)
+        await daemon.until(lambda: len(posthog.events) == 1)
         refused = next(line for line in log_lines(daemon.stderr) if line["event"] == "settings_refused")
         assert "POSTHOG_LLMA_CONTENT" in refused["problems"][0]
         assert told(daemon, "ready") == 1
@@ -283,9 +282,9 @@ async def test_the_interrupt_key_ends_once_without_a_traceback(workspace: Worksp
     posthog.fault = lambda _: Hold(release)
     env = environment(workspace, posthog.url)
     async with following(workspace, "--once", env=env, ready=False) as daemon:
-        await daemon.until(lambda: len(posthog.requests) >= 1, 20)
+        await daemon.until(lambda: len(posthog.requests) >= 1)
         os.kill(daemon.pid, signal.SIGINT)
         release.set()
-        assert await daemon.wait(13) == 1
+        assert await daemon.wait() == 1
         assert "Traceback" not in daemon.stderr
         assert "never retrieved" not in daemon.stderr

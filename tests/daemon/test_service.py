@@ -41,6 +41,7 @@ from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, 
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.machine import YEAR, Logged, Machine, a_session, of_lines, span_ids, times_each_came
 from tests.support.processes import SECRET, append, bodies, many_sessions, now, session_id, tree, until
+from tests.support.waiting import PATIENCE
 
 # ---------------------------------------------------------------------- live
 
@@ -416,8 +417,8 @@ def orchard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
     folder = tmp_path / "orchard"
     folder.mkdir()
-    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, timeout=10)
-    subprocess.run(["git", "-C", str(folder), "config", "user.email", "eve@example.com"], check=True, timeout=10)
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, timeout=PATIENCE)
+    subprocess.run(["git", "-C", str(folder), "config", "user.email", "eve@example.com"], check=True, timeout=PATIENCE)
     return folder
 
 
@@ -977,7 +978,7 @@ async def test_what_only_looks_like_a_log_does_not_stop_the_others_when_it_appea
         # A link to a log is not followed either: it may lead anywhere.
         (folder / f"{elsewhere.session}.jsonl").symlink_to(machine.root / "elsewhere" / elsewhere.path)
         append(machine.projects / real.path, real.files()[real.path])
-        await until(lambda: bool(posthog.events), "the real session", 10)
+        await until(lambda: bool(posthog.events), "the real session")
     assert span_ids(posthog) == ["msg_real"]
 
 
@@ -1017,7 +1018,7 @@ async def test_a_fork_written_to_while_the_daemon_starts_is_read_after_what_it_c
     def after_a_hint(sweep: Sweep) -> tuple[list[str], list[str]]:
         """Look at everything after a hint of the fork, and of nothing else, was heard."""
         fork.write(machine.projects)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while str((machine.projects / fork.path).resolve()) not in sweep.files:
             assert time.monotonic() < deadline
         return full(sweep)

@@ -51,8 +51,6 @@ LONGEST_LIFE = 2.2
 """Seconds after which a daemon gets its signal at the latest."""
 DELAY = 0.15
 """Seconds up to which the receiver lets requests wait, and comes late with its answers."""
-STOP_LIMIT = 13.0
-"""Seconds a daemon may take to end after SIGTERM: it delivers for ten of them."""
 DRAIN_LIMIT = 180.0
 FLUENT_SECONDS = 0.8
 """A message whose lines took longer to write may have been found complete before it was."""
@@ -158,7 +156,7 @@ async def receiving(workspace: Workspace, *, seed: int, fail_share: float) -> As
     async with start(
         command, name="receiver", environment=workspace.environment(), cwd=ROOT, output=workspace.output
     ) as child:
-        await child.until(lambda: child.stdout.endswith("\n"), 20)
+        await child.until(lambda: child.stdout.endswith("\n"))
         yield Receiver(child, journal)
 
 
@@ -253,7 +251,7 @@ class Harness:
             self.outcome.errors.append(f"the daemon ended by itself: {daemon.stderr[-500:]}")
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, number)
-        status = await daemon.wait(STOP_LIMIT)
+        status = await daemon.wait()
         # Before it listens to SIGTERM it is simply killed by it.
         if status in (-signal.SIGKILL, -signal.SIGTERM):
             self.outcome.ends.append("killed")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.screenshots.__main__ import FOLDER
 from tests.support.processes import ROOT
+from tests.support.waiting import PATIENCE
 
 NAMES = ("demo.svg", "tail.svg")
 
@@ -25,7 +26,7 @@ def test_the_script_gives_the_pictures_that_are_kept(tmp_path: Path) -> None:
     # In a zone and a terminal of its own: neither is to be seen in them.
     environ = {"PATH": "/usr/bin:/bin", "TZ": "Asia/Tokyo", "COLUMNS": "40", "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-m", "tests.screenshots", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=PATIENCE)
     assert sorted(path.name for path in tmp_path.iterdir()) == list(NAMES)
     for name in NAMES:
         kept, made = (folder / name for folder in (FOLDER, tmp_path))

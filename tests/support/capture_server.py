@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TextIO
 
 from llma_core.events import CaptureEvent
+from tests.support.waiting import PATIENCE
 
 AI_PATH = "/i/v0/ai/batch/"
 BATCH_PATH = "/batch/"
@@ -218,8 +219,12 @@ class CaptureServer:
         self.fault = fault
 
     async def wait_requests(self, count: int) -> None:
-        """Wait until *count* requests have come, answered or not."""
-        async with self._arrived:
+        """Wait until *count* requests have come, answered or not.
+
+        Raises:
+            TimeoutError: They do not come in time.
+        """
+        async with asyncio.timeout(PATIENCE), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= count)
 
     # The wire.

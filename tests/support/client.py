@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.fork_server import ForkedProcess, ForkServer
+from tests.support.waiting import PATIENCE
 
 __all__ = ["Child", "Client", "Workspace", "passed_on", "start", "start_client"]
 
@@ -104,7 +105,7 @@ class Child:
         """What it has written so far."""
         return self._stderr.read_text("utf-8", "replace")
 
-    async def wait(self, limit: float) -> int:
+    async def wait(self, limit: float = PATIENCE) -> int:
         """Wait for the process to end and return its exit status.
 
         Args:
@@ -121,23 +122,24 @@ class Child:
                 f"{self._name} still runs after {limit:.0f} s; its stderr ends: {self.stderr[-2000:]}"
             ) from None
 
-    async def until(self, condition: Callable[[], bool], limit: float) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; the process must not end before.
 
         Args:
             condition: Asked again and again: what it looks at is made by other processes.
-            limit: Seconds to wait at most.
 
         Raises:
             ChildProcessError: If the process ends first.
             TimeoutError: If the condition does not hold in time. Both say what the process last wrote to stderr.
         """
-        deadline = asyncio.get_running_loop().time() + limit
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         while not condition():
             if not self.running:
                 raise ChildProcessError(f"{self._name} has ended; its stderr ends: {self.stderr[-2000:]}")
             if asyncio.get_running_loop().time() > deadline:
-                raise TimeoutError(f"not within {limit:.0f} s; the stderr of {self._name} ends: {self.stderr[-2000:]}")
+                raise TimeoutError(
+                    f"not within {PATIENCE:.0f} s; the stderr of {self._name} ends: {self.stderr[-2000:]}"
+                )
             await asyncio.sleep(_POLL_INTERVAL)
 
     def terminate(self) -> None:
@@ -222,7 +224,7 @@ class Client:
         """
         command = (*(("node",) if program.suffix == ".js" else ()), str(program.absolute()))
         said = subprocess.run(
-            [*command, "--version"], env=passed_on(), capture_output=True, text=True, timeout=60, check=False
+            [*command, "--version"], env=passed_on(), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         found = re.search(r"\d+\.\d+\.\d+", said.stdout)
         if found is None:

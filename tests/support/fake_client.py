@@ -15,7 +15,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-LIMIT = 30.0
+from tests.support.waiting import PATIENCE
+
 TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(?:Z|\+00:00)")
 
 
@@ -64,7 +65,7 @@ def main() -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as file:
         file.write(as_of_now(given.lines.read_bytes()))
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + PATIENCE
     while given.until is not None and not given.until.exists():
         if time.monotonic() > deadline:
             return 99

@@ -21,6 +21,8 @@ from typing import Literal
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 __all__ = ["SHORT", "Call", "Faults"]
 
 Call = Literal["open", "opendir", "read", "pread", "write", "fsync", "lstat", "watch"]
@@ -177,7 +179,7 @@ class Faults:
             str(source),
             "-ldl",
         ]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode:
             pytest.skip(f"the C compiler cannot build it: {done.stderr[-500:]}")
         folder.mkdir()

@@ -29,6 +29,7 @@ from daemon.state.store import Store
 from tests.support.capture_server import CaptureServer, Event
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import session_id, until
+from tests.support.waiting import PATIENCE
 
 __all__ = ["YEAR", "Logged", "Machine", "a_session", "of_lines", "span_ids", "times_each_came"]
 
@@ -149,12 +150,12 @@ class Machine:
                 yield running
             finally:
                 service.stop()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     await running
 
     async def once(self, url: str, *, history: HistoryPolicy = "send", **options: Any) -> bool:
         """Read and deliver everything, and return whether all is settled."""
-        async with self.service(url, history=history, **options) as service, asyncio.timeout(30):
+        async with self.service(url, history=history, **options) as service, asyncio.timeout(PATIENCE):
             return await service.run_once()
 
 

@@ -24,6 +24,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
+from tests.support.waiting import PATIENCE
+
 __all__ = [
     "Answer",
     "Block",
@@ -54,7 +56,6 @@ _SUMMARY_WANTED = "create a detailed summary of "
 _SUMMARY = "<analysis>A few words</analysis>\n<summary>Something was done.</summary>"
 _WARM_UP = "Warmup"
 # Seconds. Longer than any pause of a healthy client or test, shorter than a run of the tests may hang.
-_CONNECTION_LIMIT = 60.0
 _HOLD_LIMIT = 120.0
 
 
@@ -382,7 +383,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     # Every answer closes its connection, so that a stream ends where its bytes end and no thread waits for more.
     protocol_version = "HTTP/1.1"
-    timeout = _CONNECTION_LIMIT
+    timeout = PATIENCE
     server: _Server
 
     def do_HEAD(self) -> None:

@@ -22,6 +22,7 @@ from uuid import NAMESPACE_URL, uuid5
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Workspace, start
 from tests.support.logs import LogBuilder, image, text, thinking, tool_use, write_files
+from tests.support.waiting import PATIENCE
 
 __all__ = [
     "KEY",
@@ -51,7 +52,6 @@ KEY = "phc_a_key_that_no_output_shows"
 SECRET = "content-marker"
 """Part of every string in `tree` that is content: prompts, answers, names made of them, inputs, results, errors."""
 
-_LIMIT = 30.0
 _POLL_INTERVAL = 0.02
 _numbers = count(1)
 
@@ -99,7 +99,7 @@ def _command(arguments: tuple[str | Path, ...]) -> list[str | Path]:
 
 
 async def verb(
-    workspace: Workspace, *arguments: str | Path, env: Mapping[str, str] | None = None, limit: float = _LIMIT
+    workspace: Workspace, *arguments: str | Path, env: Mapping[str, str] | None = None, limit: float = PATIENCE
 ) -> Ended:
     """Run the command line with *arguments* to its end.
 
@@ -140,14 +140,14 @@ async def following(
         command, name=name, environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
     ) as child:
         if ready:
-            await child.until(lambda: any(line["event"] == "ready" for line in log_lines(child.stderr)), _LIMIT)
+            await child.until(lambda: any(line["event"] == "ready" for line in log_lines(child.stderr)))
         yield child
 
 
 async def kill(child: Child) -> None:
     """End a process as a crash of the machine would, at once."""
     os.kill(child.pid, signal.SIGKILL)
-    assert await child.wait(10) == -signal.SIGKILL, child.stderr
+    assert await child.wait() == -signal.SIGKILL, child.stderr
 
 
 def log_lines(stderr: str) -> list[Json]:
@@ -156,16 +156,16 @@ def log_lines(stderr: str) -> list[Json]:
     return [json.loads(line) for line in whole if line.startswith("{")]
 
 
-async def until(condition: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait until *condition* holds.
 
     Raises:
-        TimeoutError: it does not within *limit* seconds; says *what* was waited for.
+        TimeoutError: it does not in time; says *what* was waited for.
     """
-    deadline = asyncio.get_running_loop().time() + limit
+    deadline = asyncio.get_running_loop().time() + PATIENCE
     while not condition():
         if asyncio.get_running_loop().time() > deadline:
-            raise TimeoutError(f"not within {limit:.0f} s: {what}")
+            raise TimeoutError(f"not within {PATIENCE:.0f} s: {what}")
         await asyncio.sleep(_POLL_INTERVAL)
 
 
@@ -212,9 +212,9 @@ def session_id(name: str) -> str:
 def now() -> str:
     """Return a time that a log may begin with: what is written from now on is no history.
 
-    It lies a little ahead: on a busy machine a daemon that starts now has its first start some seconds later.
+    It lies ahead: on a busy machine a daemon that starts now has its first start some time later.
     """
-    return (datetime.now(UTC) + timedelta(seconds=20)).isoformat()
+    return (datetime.now(UTC) + timedelta(seconds=PATIENCE)).isoformat()
 
 
 def append(path: Path, data: bytes) -> None:

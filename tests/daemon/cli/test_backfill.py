@@ -73,9 +73,9 @@ async def test_after_a_daemon_only_what_it_did_not_send_is_sent(workspace: Works
         log.prompt("hello")
         log.answer(text("hello"), id="msg_live")
         append(projects / log.path, log.files()[log.path])
-        await daemon.until(lambda: len(posthog.events) == 2, 15)
+        await daemon.until(lambda: len(posthog.events) == 2)
         daemon.terminate()
-        assert await daemon.wait(12) == 0
+        assert await daemon.wait() == 0
     ended = await verb(workspace, "backfill", "--yes", env=env)
     assert ended.status == 0
     assert bodies(posthog) == await expected(workspace)
@@ -87,7 +87,7 @@ async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, 
     answered = iter(range(1000))
     posthog.fault = lambda _: Answer(status=403) if next(answered) >= 3 else None
     env = environment(workspace, posthog.url)
-    first = await verb(workspace, "backfill", "--yes", "--log-format", "json", env=env, limit=20)
+    first = await verb(workspace, "backfill", "--yes", "--log-format", "json", env=env)
     assert first.status == 1
     assert first.stdout == f"{len(posthog.events):,} events sent\n"
     assert len(first.errors) == 1
@@ -291,9 +291,9 @@ async def test_a_running_daemon_sends_history_itself(workspace: Workspace, posth
         more.prompt("hello")
         more.answer(text("hello"), id="msg_live")
         append(projects / more.path, more.files()[more.path])
-        await daemon.until(lambda: len(posthog.events) == len(would) + 1, 15)
+        await daemon.until(lambda: len(posthog.events) == len(would) + 1)
         daemon.terminate()
-        assert await daemon.wait(12) == 0
+        assert await daemon.wait() == 0
     assert [path.name for path in workspace.state.iterdir() if path.name.startswith("backfill")] == []
     assert len(posthog.events) == len(posthog.events_by_uuid)
     # Nothing of it comes again, whoever asks.
@@ -353,15 +353,15 @@ async def test_a_daemon_that_starts_goes_on_with_what_was_asked_for(
     env = environment(workspace, posthog.url)
     async with following(workspace, env=env) as daemon:
         daemon.terminate()
-        assert await daemon.wait(12) == 0
+        assert await daemon.wait() == 0
     units = {
         str(path.relative_to(workspace.config / "projects")).removesuffix(".jsonl"): path.stat().st_size
         for path in (workspace.config / "projects").glob("*/*.jsonl")
     }
     BackfillDesk(workspace.state).ask(BackfillRequest(id="0" * 32, units=units))
     async with following(workspace, env=env) as daemon:
-        await daemon.until(lambda: len(posthog.events) == len(would), 15)
-        await daemon.until(lambda: not BackfillDesk(workspace.state).request_path.exists(), 15)
+        await daemon.until(lambda: len(posthog.events) == len(would))
+        await daemon.until(lambda: not BackfillDesk(workspace.state).request_path.exists())
     assert bodies(posthog) == would
 
 
@@ -385,7 +385,7 @@ async def test_a_request_that_is_none_of_ours_is_refused(workspace: Workspace, p
         for content, mode in (('{"version": 1, "id": "x", "units": {"a": 1}}', 0o600), ("{}", 0o600), ("{", 0o644)):
             path.write_text(content)
             path.chmod(mode)
-            await daemon.until(lambda: not path.exists(), 10)
+            await daemon.until(lambda: not path.exists())
         refused = [line for line in log_lines(daemon.stderr) if line["event"] == "backfill_refused"]
         assert len(refused) == 3
         assert all(str(path) in line["reason"] for line in refused)
@@ -402,7 +402,7 @@ async def test_ctrl_c_takes_the_request_back(workspace: Workspace, posthog: Capt
         async with start(command, name="asking", environment=env, cwd=ROOT, output=workspace.output) as asking:
             await posthog.wait_requests(1)
             os.kill(asking.pid, signal.SIGINT)
-            assert await asking.wait(10) == 1
+            assert await asking.wait() == 1
             assert "interrupted; run it again" in asking.stderr
             assert "Traceback" not in asking.stderr
         assert not path.exists()
@@ -421,7 +421,7 @@ async def test_ctrl_c_without_a_daemon_keeps_what_was_sent(workspace: Workspace,
     async with start(command, name="sending", environment=env, cwd=ROOT, output=workspace.output) as sending:
         await posthog.wait_requests(4)
         os.kill(sending.pid, signal.SIGINT)
-        assert await sending.wait(15) == 1
+        assert await sending.wait() == 1
         assert "interrupted; run it again" in sending.stderr
         assert "Traceback" not in sending.stderr
     before = len(posthog.events)
@@ -453,7 +453,7 @@ async def test_what_happens_now_is_sent_before_the_rest_of_history(
         posthog.fault = None
         done = await asking
         assert done.status == 0, done.stderr + daemon.stderr
-        await daemon.until(lambda: len(posthog.events) == len(would) + 1, 15)
+        await daemon.until(lambda: len(posthog.events) == len(would) + 1)
     order = [event["properties"]["$ai_session_id"] for event in posthog.events]
     assert order.index(log.session) < len(order) / 2
 

@@ -14,6 +14,7 @@ from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, write_files
 from tests.support.processes import KEY, ROOT, Ended, environment, following, put_logs, tree, verb
+from tests.support.waiting import PATIENCE
 
 VERBS = (
     "backfill",
@@ -212,7 +213,7 @@ async def test_beside_a_running_daemon_nothing_else_sends(workspace: Workspace, 
         assert looked.status == 0
         assert f"pid {daemon.pid}," in looked.stdout
         daemon.terminate()
-        assert await daemon.wait(12) == 0
+        assert await daemon.wait() == 0
     assert posthog.events == []
 
 
@@ -257,7 +258,7 @@ async def test_output_that_nobody_reads_is_no_error_to_tell(workspace: Workspace
         stderr=asyncio.subprocess.PIPE,
     )
     os.close(writer)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         _, stderr = await process.communicate()
     assert process.returncode == 1
     assert stderr == b""
@@ -277,7 +278,7 @@ async def run_main(workspace: Workspace, *arguments: str | Path, before: str = "
         cwd=workspace.work,
         env=environment(workspace) | {"PYTHONPATH": str(ROOT)} | variables,
     )
-    _, told = await asyncio.wait_for(process.communicate(), 30)
+    _, told = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode is not None
     return process.returncode, told.decode(errors="replace")
 

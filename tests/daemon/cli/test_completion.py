@@ -9,11 +9,14 @@ import pytest
 
 from tests.support.client import Workspace
 from tests.support.processes import environment, verb
+from tests.support.waiting import PATIENCE
 
 
 def complaints(shell: str, script: str) -> str:
     """Return what *shell* has to say against a script that it only reads."""
-    return subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=10, check=False).stderr
+    return subprocess.run(
+        [shell, "-n"], input=script, capture_output=True, text=True, timeout=PATIENCE, check=False
+    ).stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

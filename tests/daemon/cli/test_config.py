@@ -22,6 +22,7 @@ from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import KEY, ROOT, environment, log_lines, previewed, put_logs, session_id, verb
+from tests.support.waiting import PATIENCE
 
 OTHER_KEY = "phc_another_key_that_no_output_shows"
 
@@ -30,7 +31,7 @@ OTHER_KEY = "phc_another_key_that_no_output_shows"
 def project(workspace: Workspace) -> Path:
     """A folder in a git work tree, with a key of its own."""
     folder = workspace.work / "orchard"
-    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, timeout=10)
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, timeout=PATIENCE)
     (folder / ".claude").mkdir()
     local = folder / ".claude" / "settings.local.json"
     local.write_text(json.dumps({"env": {"POSTHOG_API_KEY": OTHER_KEY}}))
@@ -38,7 +39,7 @@ def project(workspace: Workspace) -> Path:
 
 
 def track(project: Path, path: Path) -> None:
-    subprocess.run(["git", "-C", str(project), "add", "-f", str(path)], check=True, timeout=10)
+    subprocess.run(["git", "-C", str(project), "add", "-f", str(path)], check=True, timeout=PATIENCE)
 
 
 def a_session(name: str, cwd: Path | str) -> LogBuilder:
@@ -183,7 +184,7 @@ async def test_on_a_terminal_of_80_columns_no_name_is_broken(workspace: Workspac
             while data := os.read(master, 65536):
                 shown += data
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(asyncio.to_thread(read), process.communicate())
     os.close(master)
     lines = shown.decode().splitlines()

@@ -36,8 +36,8 @@ async def test_it_shows_events_and_a_tree_and_leaves_nothing_behind(tmp_path: Pa
         POSTHOG_LLMA_STATE_DIR=str(workspace.state),
     )
     started = time.monotonic()
-    ended = await verb(workspace, "demo", env=env, limit=20)
-    assert time.monotonic() - started < 20
+    ended = await verb(workspace, "demo", env=env)
+    assert time.monotonic() - started < 60
     assert ended.status == 0, ended.stderr
     assert ended.stderr == ""
 

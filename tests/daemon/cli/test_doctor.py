@@ -21,6 +21,7 @@ from tests.support.client import Workspace
 from tests.support.managers import Managers
 from tests.support.processes import KEY, environment, following, put_logs, tree, verb
 from tests.support.project_server import ProjectServer
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the service is systemd's here")
 
@@ -206,7 +207,7 @@ def certificate(tmp_path: Path) -> Path:
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", *name],
         cwd=tmp_path,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     return tmp_path

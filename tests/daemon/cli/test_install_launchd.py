@@ -54,7 +54,7 @@ async def verb(managers: Managers, *arguments: str, **variables: str) -> Ended:
     command = [sys.executable, "-c", _AS_MACOS, *arguments]
     name = f"{len(list(managers.workspace.output.iterdir()))}-{arguments[0]}"
     async with start(command, name=name, environment=env, cwd=ROOT, output=managers.workspace.output) as child:
-        status = await child.wait(60)
+        status = await child.wait()
         return Ended(status=status, stdout=child.stdout, stderr=child.stderr)
 
 

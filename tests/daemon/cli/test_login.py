@@ -16,6 +16,7 @@ from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
 from tests.support.processes import KEY, ROOT, Ended, environment, verb
 from tests.support.project_server import ProjectServer
+from tests.support.waiting import PATIENCE
 
 
 async def login(workspace: Workspace, *arguments: str, key: str = KEY, **variables: str) -> Ended:
@@ -27,7 +28,7 @@ async def login(workspace: Workspace, *arguments: str, key: str = KEY, **variabl
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         stdout, stderr = await process.communicate(f"{key}\n".encode())
     assert process.returncode is not None
     ended = Ended(status=process.returncode, stdout=stdout.decode(), stderr=stderr.decode())
@@ -140,7 +141,7 @@ async def test_at_a_terminal_it_asks_and_shows_no_key(workspace: Workspace) -> N
         os.close(terminal)
         seen = ""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 for prompt, answer in (("(phc_...): ", KEY), ("posthog.com]: ", server.url), ("[Y/n]: ", "")):
                     while not seen.endswith(prompt):
                         seen += (await asyncio.to_thread(os.read, controller, 1000)).decode()

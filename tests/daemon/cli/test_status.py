@@ -127,9 +127,9 @@ async def test_a_route_that_is_stopped_is_said_with_what_to_do(workspace: Worksp
         posthog.script(*[Answer(status=401)] * 50)
         env = environment(workspace, posthog.url)
         async with following(workspace, "--from-start", env=env) as daemon:
-            await daemon.until(lambda: "delivery_stopped" in daemon.stderr, 20)
+            await daemon.until(lambda: "delivery_stopped" in daemon.stderr)
             report = workspace.state / "status.json"
-            await daemon.until(lambda: '"stopped"' in report.read_text(), 20)
+            await daemon.until(lambda: '"stopped"' in report.read_text())
             seen = await verb(workspace, "status", "--json", env=env)
             said = await verb(workspace, "status", env=env)
     document = json.loads(seen.stdout)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.processes import KEY, environment, following, log_lines, put_logs, tree, verb
+from tests.support.waiting import PATIENCE
 
 
 async def test_systemd_is_told_that_it_is_ready_and_lives(workspace: Workspace, posthog: CaptureServer) -> None:
@@ -18,15 +19,15 @@ async def test_systemd_is_told_that_it_is_ready_and_lives(workspace: Workspace, 
     name = f"posthog-llma-daemon-{workspace.root}"[-90:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{name}")
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE)
         env = environment(workspace, posthog.url, NOTIFY_SOCKET=f"@{name}", WATCHDOG_USEC="100000")
         async with following(workspace, env=env) as daemon:
             said = [await asyncio.to_thread(manager.recv, 4096) for _ in range(4)]
             assert b"WATCHDOG=1" in said
             assert any(word.startswith(b"READY=1\nSTATUS=following ") for word in said)
             daemon.terminate()
-            assert await daemon.wait(12) == 0
-        manager.settimeout(5)
+            assert await daemon.wait() == 0
+        manager.settimeout(PATIENCE)
         while (await asyncio.to_thread(manager.recv, 4096)) != b"STOPPING=1":
             pass
 

@@ -24,6 +24,7 @@ from tests.support.client import Child, Workspace, start
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import ROOT, SECRET, append, bodies, environment, following, now, put_logs, until, verb
 from tests.support.processes import session_id as session_of
+from tests.support.waiting import PATIENCE
 
 TAIL = (sys.executable, "-m", "daemon.cli", "tail")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -37,14 +38,14 @@ async def tailing(
     variables = environment(workspace) if env is None else env
     command = [*TAIL, *arguments]
     async with start(command, name="tail", environment=variables, cwd=ROOT, output=workspace.output) as child:
-        await child.until(lambda: "Ctrl-C ends" in child.stderr, 20)
+        await child.until(lambda: "Ctrl-C ends" in child.stderr)
         yield child
 
 
 async def ended(child: Child, number: int = signal.SIGINT) -> list[str]:
     """End it as a person would, and return the lines it showed."""
     os.kill(child.pid, number)
-    assert await child.wait(10) == 0, child.stderr
+    assert await child.wait() == 0, child.stderr
     return child.stdout.splitlines()
 
 
@@ -87,14 +88,14 @@ async def test_what_happens_is_shown_as_it_happens(workspace: Workspace) -> None
         growing = Growing(workspace, log)
         log.prompt("count the trees")
         growing.write()
-        await child.until(shows(child, "count the trees"), 20)
+        await child.until(shows(child, "count the trees"))
         log.answer(text("I look."), tool_use("Bash", {"command": "ls trees"}, id="toolu_one"), id="msg_01one")
         growing.write()
-        await child.until(shows(child, "I look."), 20)
+        await child.until(shows(child, "I look."))
         log.tool_result("toolu_one", "no such folder", error=True)
         log.answer(text("There are three."), id="msg_01two")
         growing.write()
-        await child.until(shows(child, "no such folder", "There are three."), 20)
+        await child.until(shows(child, "no such folder", "There are three."))
         lines = await ended(child)
 
     said = [line.split(maxsplit=4) for line in lines]
@@ -124,11 +125,11 @@ async def test_what_was_there_is_shown_only_as_far_back_as_asked(workspace: Work
         log.wait(3 * 3600 + 60)  # however long it took until here
         log.prompt("now at last")
         growing.write()
-        await child.until(shows(child, "now at last"), 20)
+        await child.until(shows(child, "now at last"))
         assert [line.split()[3] for line in await ended(child)] == ["prompt"]
 
     async with tailing(workspace, "--since", "10m") as child:
-        await child.until(shows(child, "There are three.", "now at last"), 20)
+        await child.until(shows(child, "There are three.", "now at last"))
         lines = await ended(child)
     assert [line.split()[3] for line in lines] == ["prompt", "answer", "tool", "answer", "prompt"]
     assert "long-ago" not in child.stdout
@@ -148,7 +149,7 @@ async def test_it_can_be_narrowed_to_a_session_or_a_project(workspace: Workspace
         (("--project", "/home/ada/orchard"), "apples"),
     ):
         async with tailing(workspace, "--since", "1h", *arguments) as child:
-            await child.until(shows(child, last), 20)
+            await child.until(shows(child, last))
             lines = await ended(child)
         assert len(lines) == 4
         assert f"count the trees of {name}" in lines[0]
@@ -164,7 +165,7 @@ async def test_a_subagents_work_is_shown(workspace: Workspace) -> None:
     log.answer(text("Done."), id="msg_01outer")
     Growing(workspace, log).write()
     async with tailing(workspace, "--since", "1h") as child:
-        await child.until(shows(child, "Done.", "Three of them."), 20)
+        await child.until(shows(child, "Done.", "Three of them."))
         lines = await ended(child)
     assert [line.split()[3] for line in lines].count("agent") == 1
 
@@ -214,7 +215,7 @@ async def test_what_is_excluded_is_not_shown(workspace: Workspace) -> None:
     Growing(workspace, open_).write()
     env = environment(workspace, POSTHOG_LLMA_EXCLUDE="/home/ada/private")
     async with tailing(workspace, "--since", "1h", env=env) as child:
-        await child.until(shows(child, "There are three."), 20)
+        await child.until(shows(child, "There are three."))
         assert len(await ended(child)) == 4
     assert "secrets" not in child.stdout
 
@@ -225,7 +226,7 @@ async def test_what_a_tool_printed_cannot_act_on_the_terminal(workspace: Workspa
     log.answer(text("last"), id="msg_01last")
     Growing(workspace, log).write()
     async with tailing(workspace, "--since", "1h") as child:
-        await child.until(shows(child, "last"), 20)
+        await child.until(shows(child, "last"))
         await ended(child)
     assert "\x1b" not in child.stdout
     assert "prompt in two lines" in child.stdout
@@ -240,11 +241,11 @@ async def test_it_runs_beside_the_daemon_and_changes_nothing(workspace: Workspac
         log = session("one")
         asked_and_done(log, "apples")
         Growing(workspace, log).write()
-        await child.until(shows(child, "There are three."), 20)
+        await child.until(shows(child, "There are three."))
         await until(lambda: len(posthog.events) >= 3, "three events at the receiver")
         await ended(child, signal.SIGTERM)
         daemon.terminate()
-        assert await daemon.wait(15) == 0
+        assert await daemon.wait() == 0
     assert len(bodies(posthog)) == 3
 
 
@@ -259,7 +260,7 @@ async def test_it_needs_no_state_and_writes_nothing(workspace: Workspace) -> Non
 
     before = everything()
     async with tailing(workspace, "--since", "1h") as child:
-        await child.until(shows(child, "There are three."), 20)
+        await child.until(shows(child, "There are three."))
         await ended(child)
     assert everything() == before
     assert not workspace.state.exists()
@@ -270,12 +271,12 @@ async def test_a_log_that_is_written_anew_is_not_told_twice(workspace: Workspace
     asked_and_done(log, "apples")
     projects = put_logs(workspace, log.files(), age=0)
     async with tailing(workspace, "--since", "1h") as child:
-        await child.until(shows(child, "There are three."), 20)
+        await child.until(shows(child, "There are three."))
         log.prompt("and the pears")
         beside = projects / "beside.tmp"
         beside.write_bytes(log.files()[log.path])
         beside.replace(projects / log.path)
-        await child.until(shows(child, "and the pears"), 20)
+        await child.until(shows(child, "and the pears"))
         lines = await ended(child)
     assert [line.split()[3] for line in lines] == ["prompt", "answer", "tool", "answer", "prompt"]
 
@@ -286,7 +287,7 @@ async def test_it_takes_up_a_projects_folder_that_appears(workspace: Workspace) 
         log = session("one")
         log.prompt("first of all")
         Growing(workspace, log).write()
-        await child.until(shows(child, "first of all"), 25)
+        await child.until(shows(child, "first of all"))
         await ended(child)
 
 
@@ -324,7 +325,7 @@ async def in_a_terminal(workspace: Workspace, columns: int, wanted: str, **varia
     try:
         await until(lambda: wanted in ESCAPES.sub("", came.decode(errors="replace")), f"{wanted} on the terminal")
         os.write(leader, b"\x03")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             status = await process.wait()
         await asyncio.sleep(0)
     finally:

@@ -17,6 +17,7 @@ from daemon.delivering.route import Route
 from daemon.system.secret import Secret
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.sample_events import generation
+from tests.support.waiting import PATIENCE
 
 HERE, THERE = "phc_here", "phc_there"
 
@@ -84,7 +85,7 @@ async def test_a_route_that_is_stopped_has_no_room_and_the_other_goes_on(
     assert not deliveries.is_stopped(here)
     deliveries.put(here, [generation("msg_1")])
     assert not deliveries.has_room(here)
-    await asyncio.wait_for(deliveries.wait_change([here]), 10)
+    await asyncio.wait_for(deliveries.wait_change([here]), PATIENCE)
     assert deliveries.is_stopped(here)
     deliveries.put(there, [generation("msg_2")])
     assert not await deliveries.flush()
@@ -99,7 +100,7 @@ async def test_room_on_one_route_is_room_enough(servers: tuple[CaptureServer, Ca
     deliveries = Deliveries(make, ready, nothing)
     deliveries.put(here, [generation("msg_1")])
     deliveries.put(there, [generation("msg_2")])
-    await asyncio.wait_for(deliveries.wait_room([here, there]), 10)
+    await asyncio.wait_for(deliveries.wait_room([here, there]), PATIENCE)
     assert (deliveries.has_room(here), deliveries.has_room(there)) == (False, True)
     await deliveries.aclose()
 
@@ -113,7 +114,7 @@ async def test_nothing_leaves_before_what_must_be_done_before(servers: tuple[Cap
 
     deliveries = Deliveries(make, prepare, nothing)
     deliveries.put(Route(host=servers[0].url, key=Secret("phc_x")), [generation("msg_1")])
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), PATIENCE)
     assert servers[0].requests == []
     done.set()
     assert await deliveries.flush()
@@ -128,7 +129,7 @@ async def test_what_fails_before_a_batch_leaves_ends_its_delivery(servers: tuple
     deliveries = Deliveries(make, broken, nothing)
     deliveries.put(Route(host=servers[0].url, key=Secret("phc_x")), [generation("msg_1")])
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(deliveries.wait_failed(), 10)
+        await asyncio.wait_for(deliveries.wait_failed(), PATIENCE)
     await deliveries.aclose()
     assert servers[0].requests == []
 
@@ -141,7 +142,7 @@ async def test_what_breaks_one_delivery_is_told(servers: tuple[CaptureServer, Ca
     failed = asyncio.ensure_future(deliveries.wait_failed())
     deliveries.put(Route(host=servers[0].url, key=Secret("phc_x")), [generation("msg_1")])
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(failed, 10)
+        await asyncio.wait_for(failed, PATIENCE)
     await deliveries.aclose()
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the event loop's own way is taken")
 
 _BEGIN = """
 import asyncio, os, signal
 from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM
 from daemon.executing.signals import Signals
+from tests.support.waiting import PATIENCE
 
 heard = []
 
@@ -25,7 +28,7 @@ def send(*numbers):
         os.kill(os.getpid(), number)
 
 async def until(holds):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not holds():
             await asyncio.sleep(0.001)
 
@@ -44,7 +47,7 @@ def run(body: str) -> str:
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

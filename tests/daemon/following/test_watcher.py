@@ -17,8 +17,8 @@ import pytest
 import structlog.testing
 
 from daemon.following.watcher import _MOVE_GROUPERS, Watcher
+from tests.support.waiting import PATIENCE
 
-PATIENCE = 10.0
 ROOT = Path(__file__).parents[3]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="about inotify")
 
@@ -347,7 +347,7 @@ def in_child(projects: Path, case: str) -> tuple[list[object], list[list[str | N
             pytest.skip("needs user namespaces")
         command = [unshare, "-Ur", *command]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stderr
     said, logs = json.loads(done.stdout)
     return said, logs

@@ -270,7 +270,7 @@ async def test_a_start_forgets_what_is_gone(workspace: Workspace, posthog: Captu
         said = log_lines(ended.stderr)
     else:
         async with following(workspace, env=env) as daemon:
-            await daemon.until(lambda: "store_pruned" in daemon.stderr, 20)
+            await daemon.until(lambda: "store_pruned" in daemon.stderr)
             said = log_lines(daemon.stderr)
     [pruned] = [line for line in said if line["event"] == "store_pruned"]
     assert (pruned["sessions"], pruned["files"]) == (1, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.installing import templates
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +37,7 @@ def run(*command: str | Path, cwd: Path, home: Path) -> str:
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

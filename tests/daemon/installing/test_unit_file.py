@@ -10,6 +10,7 @@ import pytest
 
 from daemon.installing import unit_file
 from daemon.installing.plan import Plan
+from tests.support.waiting import PATIENCE
 
 LIMIT = 20
 """Greatest exposure that `systemd-analyze security` may find, in tenths; of a unit without any limits it is 96."""
@@ -39,7 +40,7 @@ def analyze(folder: Path, text: str, *arguments: str) -> subprocess.CompletedPro
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "XDG_RUNTIME_DIR": str(runtime), "LC_ALL": "C.UTF-8"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -19,6 +19,7 @@ from llma_core.events import EventView, PromptView
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.processes import now, session_id
 from tests.support.rig import routing_for
+from tests.support.waiting import PATIENCE
 
 START = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 
@@ -35,9 +36,9 @@ def following(
         yield follower
 
 
-def seen(follower: Follower, number: int, limit: float = 15.0) -> list[Seen]:
+def seen(follower: Follower, number: int) -> list[Seen]:
     """Look until *number* things are seen, and once more."""
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + PATIENCE
     found: list[Seen] = list(follower.advance())
     while len(found) < number:
         assert time.monotonic() < deadline, [each.what for each in found]
@@ -133,7 +134,7 @@ def test_a_log_that_is_gone_is_let_go(tmp_path: Path) -> None:
         assert follower.sessions == 1
         list(follower.advance())
         (projects / log.path).unlink()
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE
         while follower.sessions:
             assert time.monotonic() < deadline
             follower.wait()

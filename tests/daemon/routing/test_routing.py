@@ -18,6 +18,7 @@ from daemon.routing.routing import Held, Purpose, Routing, configured_routes
 from daemon.state.rows import FrozenRoute
 from daemon.system.secret import Secret
 from llma_core.events import Attribution
+from tests.support.waiting import PATIENCE
 
 FROZEN = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
 
@@ -34,7 +35,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("config", "user.email", "grace@example.com"),
         ("remote", "add", "origin", "https://token@github.com/grace/orchard.git"),
     ):
-        subprocess.run(["git", *command], cwd=folder, check=True, timeout=10)
+        subprocess.run(["git", *command], cwd=folder, check=True, timeout=PATIENCE)
     return folder
 
 
@@ -229,7 +230,7 @@ def test_a_file_that_says_it_is_older_than_it_is_does_not_count(tmp_path: Path, 
 
 def test_a_file_that_git_tracks_does_not_count(tmp_path: Path, repository: Path) -> None:
     path = write_local(repository)
-    subprocess.run(["git", "add", "-f", str(path)], cwd=repository, check=True, timeout=10)
+    subprocess.run(["git", "add", "-f", str(path)], cwd=repository, check=True, timeout=PATIENCE)
     here = with_table(tmp_path)
     assert f"git tracks it; run git -C {repository} rm --cached" in held(here, begun(repository))
     with pytest.raises(Held, match="git tracks it"):
@@ -387,7 +388,7 @@ def test_nothing_that_came_in_an_archive_sends_elsewhere_or_runs(
     commands += [["config", "alias.ls-files", f"!{program}"], ["config", "extensions.partialClone", "origin"]]
     commands += [["remote", "add", "origin", f"ext::{program}"]]
     for command in commands:
-        subprocess.run(["git", *command], cwd=folder, check=True, timeout=10)
+        subprocess.run(["git", *command], cwd=folder, check=True, timeout=PATIENCE)
     hooks.mkdir(exist_ok=True)
     for hook in ("post-index-change", "fsmonitor-watchman", "post-checkout", "reference-transaction"):
         (hooks / hook).write_text(program.read_text())
@@ -411,5 +412,5 @@ def test_nothing_that_came_in_an_archive_sends_elsewhere_or_runs(
     known.freeze(begun(folder), ruling)
     assert not ran.exists()
     # The trap works: git as anybody runs it springs it.
-    subprocess.run(["git", "-C", str(folder), "status"], capture_output=True, timeout=10, check=False)
+    subprocess.run(["git", "-C", str(folder), "status"], capture_output=True, timeout=PATIENCE, check=False)
     assert ran.exists()

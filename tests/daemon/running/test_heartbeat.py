@@ -11,6 +11,7 @@ import structlog
 
 from daemon.running.heartbeat import heartbeat
 from daemon.running.notify import Notifier
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("notify")
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE)
         yield listener
 
 

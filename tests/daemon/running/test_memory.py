@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 _TAKE_AND_FREE = """
 from pathlib import Path
 from daemon.running.memory import give_back
@@ -30,5 +32,5 @@ print(before - resident())
 def test_what_was_freed_goes_back() -> None:
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", _TAKE_AND_FREE]
-    said = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     assert int(said) > 20_000_000

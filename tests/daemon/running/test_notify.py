@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.running.notify import Notifier, watchdog_interval
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("notify")
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE)
         yield listener
 
 
@@ -60,7 +61,7 @@ def test_an_abstract_name_is_understood() -> None:
     name = f"posthog-llma-daemon-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{name}")
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE)
 
         assert Notifier({"NOTIFY_SOCKET": f"@{name}"}).ready()
         assert listener.recv(4096) == b"READY=1"

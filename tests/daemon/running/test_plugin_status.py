@@ -37,6 +37,7 @@ from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.machine import Logged
 from tests.support.processes import KEY, environment, following, now, session_id, until, verb
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 FIELDS = [
@@ -447,7 +448,7 @@ def in_namespace(folder: Path, mounts: str, *texts: str) -> list[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env=environment,
     )
     assert done.returncode == 0, done.stderr

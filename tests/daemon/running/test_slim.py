@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.support.waiting import PATIENCE
+
 
 def test_the_libraries_come_without_what_a_terminal_needs_and_rich_can_come_later() -> None:
     code = """
@@ -17,6 +19,6 @@ structlog.get_logger().info("fine")
 httpx.Client().close()
 """
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.system.workers import Workers
+from tests.support.waiting import PATIENCE
 
 
 async def test_each_kind_of_work_has_one_thread_of_its_own() -> None:
@@ -28,7 +29,7 @@ async def test_one_piece_of_work_comes_after_the_other() -> None:
     workers = Workers(asyncio.Event())
     for do in (workers.read, workers.change):
         first_may_end = threading.Event()
-        first = asyncio.create_task(do(partial(first_may_end.wait, 10)))
+        first = asyncio.create_task(do(partial(first_may_end.wait, PATIENCE)))
         second = asyncio.create_task(do(first_may_end.is_set))
         done, _ = await asyncio.wait({second}, timeout=0.05)
         assert not done, "nothing overtakes"
@@ -54,7 +55,7 @@ async def test_a_damaged_store_is_not_tried_again() -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
     with capture_logs() as lines, pytest.raises(sqlite3.DatabaseError, match="malformed"):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await workers.write(write)
     assert lines == []
     workers.end_store()
@@ -97,11 +98,11 @@ async def test_the_stores_thread_ends_with_what_it_has_begun() -> None:
 
     def write() -> None:
         began.set()
-        may_end.wait(10)
+        may_end.wait(PATIENCE)
         ended.set()
 
     writing = asyncio.create_task(workers.change(write))
-    await asyncio.to_thread(began.wait, 10)
+    await asyncio.to_thread(began.wait, PATIENCE)
     threading.Timer(0.05, may_end.set).start()
     workers.end_store()
     assert ended.is_set()
@@ -113,7 +114,7 @@ async def test_the_stores_thread_ends_with_what_it_has_begun() -> None:
 async def test_the_readers_thread_is_waited_for_and_keeps_nobody_from_hearing_meanwhile() -> None:
     workers = Workers(asyncio.Event())
     may_end = threading.Event()
-    reading = asyncio.create_task(workers.read(partial(may_end.wait, 5)))
+    reading = asyncio.create_task(workers.read(partial(may_end.wait, PATIENCE)))
     await asyncio.sleep(0)
     ending = asyncio.create_task(workers.end_reader())
     done, _ = await asyncio.wait({ending}, timeout=0.05)
@@ -128,7 +129,9 @@ async def test_what_takes_too_long_is_named(name: str) -> None:
     workers = Workers(asyncio.Event(), work=-1.0)
     hangs = threading.Event()
     assert workers.overdue() is None
-    work = asyncio.create_task((workers.read if name == "the reader" else workers.change)(partial(hangs.wait, 10)))
+    work = asyncio.create_task(
+        (workers.read if name == "the reader" else workers.change)(partial(hangs.wait, PATIENCE))
+    )
     await asyncio.sleep(0)
     assert workers.overdue() == name
     hangs.set()

@@ -1,10 +1,37 @@
-"""What holds for all tests."""
+"""What holds for all tests: how properties are run, and how tests are spread over processes."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 # On a busy machine neither the time of an example nor the time to draw one says anything about the code. What
 # Hypothesis sets for CI stays.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Hand out units of tests, the largest first, unless another way is asked for."""
+    if config.getoption("dist") != "load":
+        return None
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _unit
+    return scheduler
+
+
+def _unit(nodeid: str) -> str:
+    """Return the name of the unit a test belongs to: the tests of a unit run one after the other in one process.
+
+    A test of `daemon` takes a while and is a unit by itself, so that all processes are busy to the end. What a real
+    client did is observed once, so the tests that look at it are a unit. In all other files tests are short and many.
+    """
+    file = nodeid.partition("::")[0]
+    if file.startswith("tests/daemon/"):
+        return nodeid
+    if file.startswith("tests/e2e/"):
+        return f"{file} {'old' if '[old' in nodeid else 'current'}"
+    return file

@@ -52,6 +52,7 @@ WIRE_LIMIT = 20 * 1024 * 1024
 UNPACKED_LIMIT = 100 * 1024 * 1024
 EVENT_LIMITS = {AI_PATH: 8 * 1024 * 1024, BATCH_PATH: 1_000_000}
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 Event = dict[str, Any]
@@ -369,7 +370,7 @@ class CaptureServer:
         for text in _texts(payload):
             if "\x00" in text:
                 raise Refusal(400, "a string holds NUL")
-            if any("\ud800" <= character <= "\udfff" for character in text):
+            if _SURROGATE.search(text):
                 raise Refusal(400, "a string holds a lone surrogate")
         return payload
 

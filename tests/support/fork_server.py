@@ -146,7 +146,7 @@ _Request = dict[str, Any]
 
 
 def _import_all(names: Iterable[str]) -> None:
-    from daemon.slim import import_slim
+    from daemon.running.slim import import_slim
 
     # As `run` does it before its other imports.
     import_slim()

@@ -399,7 +399,9 @@ async def test_ctrl_c_takes_the_request_back(workspace: Workspace, posthog: Capt
     path = BackfillDesk(workspace.state).request_path
     async with following(workspace, env=env) as daemon:
         command = [sys.executable, "-m", "daemon.cli", "backfill", "--yes"]
-        async with start(command, name="asking", environment=env, cwd=ROOT, output=workspace.output) as asking:
+        async with start(
+            command, name="asking", environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
+        ) as asking:
             await posthog.wait_requests(1)
             os.kill(asking.pid, signal.SIGINT)
             assert await asking.wait() == 1
@@ -418,7 +420,9 @@ async def test_ctrl_c_without_a_daemon_keeps_what_was_sent(workspace: Workspace,
     posthog.fault = lambda _: Answer(status=503) if next(answered) >= 2 else None
     env = environment(workspace, posthog.url)
     command = [sys.executable, "-m", "daemon.cli", "backfill", "--yes"]
-    async with start(command, name="sending", environment=env, cwd=ROOT, output=workspace.output) as sending:
+    async with start(
+        command, name="sending", environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as sending:
         await posthog.wait_requests(4)
         os.kill(sending.pid, signal.SIGINT)
         assert await sending.wait() == 1

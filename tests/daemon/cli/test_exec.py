@@ -67,7 +67,14 @@ def begun(
     workspace: Workspace, command: Sequence[str | Path], *options: str, env: dict[str, str]
 ) -> AbstractAsyncContextManager[Child]:
     whole = [sys.executable, "-m", "daemon.cli", "exec", *options, "--", *command]
-    return start(whole, name="exec", environment=in_root(env), cwd=workspace.work, output=workspace.output)
+    return start(
+        whole,
+        name="exec",
+        environment=in_root(env),
+        cwd=workspace.work,
+        output=workspace.output,
+        forks=workspace.forks,
+    )
 
 
 def exists(pid: int) -> bool:

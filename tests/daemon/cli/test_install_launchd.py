@@ -21,15 +21,6 @@ from tests.support.processes import KEY, ROOT, Ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="would meet the real launchd")
 
-# What the verbs import is imported as on this machine; only what they decide is as on the other.
-_AS_MACOS = """
-import sys
-import daemon.installing.launchd, daemon.cli.install, daemon.cli.uninstall, daemon.cli.restart, daemon.cli.logs
-sys.platform = "darwin"
-from daemon.cli import run_main
-run_main()
-"""
-
 
 @pytest.fixture
 async def managers(workspace: Workspace, posthog: CaptureServer) -> AsyncIterator[Managers]:
@@ -51,9 +42,12 @@ async def managers(workspace: Workspace, posthog: CaptureServer) -> AsyncIterato
 async def verb(managers: Managers, *arguments: str, **variables: str) -> Ended:
     told = dict(line.split("=", 1) for line in (managers.folder / "environment").read_text().splitlines())
     env = managers.environment(**told, **variables)
-    command = [sys.executable, "-c", _AS_MACOS, *arguments]
+    command = [sys.executable, "-m", "tests.support.macos", *arguments]
     name = f"{len(list(managers.workspace.output.iterdir()))}-{arguments[0]}"
-    async with start(command, name=name, environment=env, cwd=ROOT, output=managers.workspace.output) as child:
+    workspace = managers.workspace
+    async with start(
+        command, name=name, environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as child:
         status = await child.wait()
         return Ended(status=status, stdout=child.stdout, stderr=child.stderr)
 

@@ -37,7 +37,9 @@ async def tailing(
     """Run it, from the moment on when it says that it looks."""
     variables = environment(workspace) if env is None else env
     command = [*TAIL, *arguments]
-    async with start(command, name="tail", environment=variables, cwd=ROOT, output=workspace.output) as child:
+    async with start(
+        command, name="tail", environment=variables, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as child:
         await child.until(lambda: "Ctrl-C ends" in child.stderr)
         yield child
 

@@ -1,0 +1,9 @@
+"""`python -m tests.support.quick`: the daemon, looking more often than it usually does."""
+
+from __future__ import annotations
+
+from daemon.cli import run_main
+from daemon.following.cadence import Cadence
+
+if __name__ == "__main__":
+    run_main(Cadence(tick=0.05, hot_sweep=0.2, store_retry=0.1))

@@ -5,13 +5,13 @@
 
 The daemon is the real program with its real settings, the logs are real files in a temporary folder that a seeded
 writer appends to all the time, the receiver is the strict capture server as a process of its own. Each round starts the
-daemon and sends it a signal at a random moment: before it is ready, while requests are under way, or at rest. In the
-end the writer stops, `run --once` delivers what is left, and what was received is compared with what `preview` makes of
-the finished logs.
+daemon, waits until it has delivered something, and sends it a signal at a random moment after that: while requests are
+under way, or at rest. Before some rounds a daemon gets its signal while it starts. In the end the writer stops,
+`run --once` delivers what is left, and what was received is compared with what `preview` makes of the finished logs.
 
 Exits with 1 and the reasons if an event was lost, is one too many or differs from what it should be, at any time; if
-one was sent again without a reason, or after one kill more than can be on their way at a time; and if the daemon ended
-by itself or logged an error. The folder is kept then.
+one was sent again without a reason, or after one kill more than can be on their way at a time; if nothing was delivered
+in a round before its signal; and if the daemon ended by itself or logged an error. The folder is kept then.
 """
 
 from __future__ import annotations
@@ -41,14 +41,21 @@ from tests.reliability.account import BARRIER, Account, End, arrivals, balance, 
 from tests.reliability.writer import Figures, Writer
 from tests.support.client import Child, Workspace, start
 from tests.support.processes import ROOT, environment, following, log_lines, previewed, verb
+from tests.support.waiting import PATIENCE
 
 WINDOW = inspect.signature(Delivery).parameters["concurrency"].default * BatchLimits().count
 """Events that can be on their way at one time: full batches, as many as may be under way."""
 
 SESSION_TIMEOUT = 12
 """Seconds of quiet after which a session has ended: some end, and give their traces, while the daemon is killed."""
-LONGEST_LIFE = 2.2
-"""Seconds after which a daemon gets its signal at the latest."""
+POLL_SECONDS = 0.003
+"""Seconds between two looks at the receiver's journal."""
+STARTS_STOPPED = 0.25
+"""Share of the rounds before which a daemon is stopped while it starts."""
+LONGEST_START = 0.8
+"""Seconds after which a daemon that is to be stopped while it starts gets its signal at the latest."""
+LONGEST_REST = 1.2
+"""Seconds after its first delivery in which a daemon gets its signal at the latest."""
 DELAY = 0.15
 """Seconds up to which the receiver lets requests wait, and comes late with its answers."""
 DRAIN_LIMIT = 180.0
@@ -113,6 +120,8 @@ class Receiver:
     def __init__(self, child: Child, journal: Path) -> None:
         self._child = child
         self._path = journal
+        # Where the journal of the daemon's present life begins, and the last connection before it.
+        self._life = 0, 0
         self.port = int(child.stdout)
 
     @property
@@ -125,20 +134,45 @@ class Receiver:
         """Bytes of the journal: it grows with each request that is judged, before that is answered."""
         return self._path.stat().st_size
 
-    def journal(self) -> list[dict[str, Any]]:
-        """Return the requests judged so far."""
-        return [json.loads(line) for line in self._path.read_bytes().splitlines()]
+    def journal(self, start: int = 0) -> list[dict[str, Any]]:
+        """Return the requests judged so far, without those in the first *start* bytes of the journal."""
+        return [json.loads(line) for line in self._whole_lines()[start:].splitlines()]
 
     async def end_life(self) -> None:
         """Mark that connections opened from now on belong to another life of the daemon."""
-        size = self.size
+        start = len(self._whole_lines())
         # Faults are for the daemon: a mark that is not in the journal is made again.
-        while BARRIER.encode() not in self._path.read_bytes()[size:]:
+        while not (marks := [request for request in self.journal(start) if request["path"].startswith(BARRIER)]):
             with contextlib.suppress(ConnectionError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 with contextlib.closing(writer):
                     writer.write(f"GET {BARRIER} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
                     await reader.read()
+        self._life = start, marks[-1]["connection"]
+
+    async def first_delivery(self, daemon: Child) -> bool:
+        """Wait until something that the daemon sent in its present life is accepted; return whether that came to be."""
+        start, barrier = self._life
+        size = 0
+        deadline = time.monotonic() + PATIENCE
+        over = False
+        while not over:
+            # Looked at before the journal: what it delivered before its end counts.
+            over = not daemon.running or time.monotonic() > deadline
+            if self.size > size:
+                size = self.size
+                # What an earlier life sent may be judged only now; connections are numbered in the order they came.
+                if any(
+                    request["status"] == 200 and request["events"] and request["connection"] > barrier
+                    for request in self.journal(start)
+                ):
+                    return True
+            await asyncio.sleep(POLL_SECONDS)
+        return False
+
+    def _whole_lines(self) -> bytes:
+        data = self._path.read_bytes()
+        return data[: data.rfind(b"\n") + 1]
 
 
 @asynccontextmanager
@@ -203,11 +237,18 @@ class Harness:
             await self._end(daemon, signal.SIGKILL)
         writing = asyncio.create_task(self._writer.write())
         try:
-            for _ in range(rounds):
+            for number in range(1, rounds + 1):
                 if time.monotonic() - began > seconds:
                     break
+                if self._draws.random() < STARTS_STOPPED:
+                    async with following(self._workspace, env=self._env, ready=False) as daemon:
+                        await asyncio.sleep(self._draws.random() * LONGEST_START)
+                        await self._end(daemon, self._draws.choice(self._signals))
                 async with following(self._workspace, env=self._env, ready=False) as daemon:
-                    await self._moment(daemon)
+                    if await self._receiver.first_delivery(daemon):
+                        await self._moment(daemon)
+                    else:
+                        self.outcome.errors.append(f"nothing was delivered in round {number} before its signal")
                     if writing.done():
                         await writing
                     await self._end(daemon, self._draws.choice(self._signals))
@@ -233,16 +274,16 @@ class Harness:
     async def _moment(self, daemon: Child) -> None:
         """Wait for a moment to send the signal; often one at which the receiver has something the daemon awaits."""
         loop = asyncio.get_running_loop()
-        until_latest = loop.time() + self._draws.random() * LONGEST_LIFE
+        until_latest = loop.time() + self._draws.random() * LONGEST_REST
         if self._draws.random() < 0.6:
-            wanted = self._draws.randint(1, 4)
-            until_latest = loop.time() + LONGEST_LIFE
+            wanted = self._draws.randint(0, 3)
+            until_latest = loop.time() + LONGEST_REST
             size = self._receiver.size
             while wanted and daemon.running and loop.time() < until_latest:
                 if self._receiver.size > size:
                     wanted -= 1
                     size = self._receiver.size
-                await asyncio.sleep(0.003)
+                await asyncio.sleep(POLL_SECONDS)
             until_latest = loop.time() + self._draws.random() ** 2 * DELAY
         await asyncio.sleep(max(0.0, until_latest - loop.time()))
 

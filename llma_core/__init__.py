@@ -4,7 +4,7 @@
       lines.LineSplitter                     -> complete lines, each with its place in the file
       claude_code.records.decode             -> records: the only module that knows the log's keys
       claude_code.session.SessionAccumulator -> spans, each once, when nothing more can come of it
-      events.build                           -> events, encoded: the only module that spells the receiver's names
+      events.build                           -> events, encoded; only `view`, which reads them, knows their names too
 
 A span is what happened in tracing words (spans): a generation (one model call, of however many lines), a tool call, a
 failed attempt, a compaction, or a trace (a session, or one prompt with all that came of it). Each says on which lines

@@ -1,4 +1,4 @@
-"""Spans to capture events, and back for those who show them: the only module that spells the receiver's names.
+"""Turns spans into capture events. Only this module and `view`, which reads events back, spell the receiver's names.
 
 A value that is not known is absent: never 0, never "", never null. For the receiver 0 tokens means "free" and absent
 means "unknown".
@@ -47,19 +47,16 @@ __all__ = [
     "BATCH_EVENT_LIMIT",
     "Attribution",
     "CaptureEvent",
-    "EventView",
     "Grouping",
     "InputMode",
-    "PromptView",
     "build",
     "fit",
     "identity",
     "platform_properties",
-    "prompt",
-    "read",
+    "project_name",
     "refused_properties",
+    "timestamp",
     "trace_key",
-    "words",
 ]
 
 _LIBRARY = "posthog-llma-daemon"
@@ -73,7 +70,6 @@ BATCH_EVENT_LIMIT = 921_600
 
 Grouping = Literal["session", "message"]
 InputMode = Literal["delta", "prompt", "full"]
-_Kind = Literal["generation", "span", "trace", "other"]
 
 _CONTENT = (
     "$ai_input",
@@ -225,7 +221,7 @@ def build(
         case ApiFailure():
             event_name, uuid, at = "$ai_generation", identifiers.failure(span.context.session, span.identity), span.at
         case ToolCall():
-            ended = _time(span.generation_ended_at) or ""
+            ended = timestamp(span.generation_ended_at) or ""
             event_name = "$ai_span"
             uuid = identifiers.tool_call(span.context.session, span.call_id, span.name, ended)
             at = span.ended_at if span.ended_at is not None else span.called_at
@@ -240,7 +236,7 @@ def build(
         case _:
             assert_never(span)
     # Without a time of its own an event would get the receiver's, and another one each time it is sent.
-    timestamp = _time(at) or _time(span.context.near)
+    sent_at = timestamp(at) or timestamp(span.context.near)
     changes: list[Change] | None = None
     body = None
     if attribution.explain:
@@ -248,13 +244,13 @@ def build(
         everything = replace(attribution, policy=replace(attribution.policy, level="full"))
         changes = _withheld(_properties(span, everything, repository), properties, attribution.policy.level)
         properties = attribution.policy.release(properties, ids=_IDS, changes=changes)
-    elif (body := _as_logged(span, attribution, repository, event_name, uuid, timestamp)) is None:
+    elif (body := _as_logged(span, attribution, repository, event_name, uuid, sent_at)) is None:
         own = attribution.policy.release_at_once(_own(span, attribution), ids=_IDS)
         properties = {**own, **_shared(span.context, attribution, repository)[0]}
     if body is None:
         event: dict[str, Any] = {"event": event_name, "uuid": uuid, "distinct_id": attribution.distinct_id}
-        if timestamp is not None:
-            event["timestamp"] = timestamp
+        if sent_at is not None:
+            event["timestamp"] = sent_at
         event["properties"] = properties
         body = msgspec.json.encode(event)
     return fit(
@@ -321,8 +317,8 @@ _LONGEST = 2**53
 """Milliseconds; a log may say any number, and a longer time than this is none."""
 
 
-def _time(at: int | None) -> str | None:
-    """Return milliseconds since the epoch as RFC 3339, UTC."""
+def timestamp(at: int | None) -> str | None:
+    """Return a time in milliseconds since the epoch as RFC 3339 in UTC; None if it is unknown or no calendar has it."""
     if at is None:
         return None
     day, rest = divmod(at, 86_400_000)
@@ -370,15 +366,19 @@ def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
     }
 
 
+def project_name(context: Context) -> str | None:
+    """Return the base name of the working directory; None if the log does not say it."""
+    return (context.cwd or "").replace("\\", "/").rstrip("/").rpartition("/")[2] or None
+
+
 def _common(context: Context, attribution: Attribution, repository: str | None) -> dict[str, Any]:
-    cwd = (context.cwd or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
     return {
         "$lib": _LIBRARY,
         "$lib_version": __version__,
         "$ai_lib": _LIBRARY,
         "$ai_lib_version": __version__,
         "$ai_framework": "claude-code",
-        "$ai_project_name": cwd or None,
+        "$ai_project_name": project_name(context),
         "$ai_agent_name": context.agent or "claude-code",
         "$ai_git_branch": context.branch,
         "$ai_git_repo": repository,
@@ -708,7 +708,7 @@ def _as_logged(
     repository: str | None,
     name: str,
     uuid: str,
-    timestamp: str | None,
+    sent_at: str | None,
 ) -> bytes | None:
     """Return an event's body, put together from what was logged as it was logged; None where that does not do.
 
@@ -730,7 +730,7 @@ def _as_logged(
     if own is None or not _OWN_NAMES.isdisjoint(said):
         return None
     event = _encode(
-        _Whole(event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=timestamp, properties=own)
+        _Whole(event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=sent_at, properties=own)
     )
     # It may be tens of megabytes, and is no longer needed.
     del own
@@ -835,182 +835,3 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
             del properties[key]
         return msgspec.structs.replace(event, body=_encode(value), cut=True)
     return msgspec.structs.replace(event, body=body(low), cut=True)
-
-
-# ---------------------------------------------------------------------- reading back
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventView:
-    """An event as those who show it see it; None where the event does not say.
-
-    Attributes:
-        kind: what the event stands for.
-        name: the event's name.
-        label: the model of a generation, the name of a span or trace; "" if unknown.
-        timestamp: RFC 3339; "" if unknown.
-        latency: seconds.
-        status: how a tool call ended.
-    """
-
-    kind: _Kind
-    uuid: str
-    name: str
-    timestamp: str
-    trace_id: str
-    session_id: str | None
-    span_id: str | None
-    parent_id: str | None
-    label: str
-    span_type: str | None
-    agent: str | None
-    model: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    latency: float | None
-    is_error: bool
-    error: str | None
-    error_type: str | None
-    status: str | None
-    stop_reason: str | None
-    project: str | None
-
-
-class _Properties(msgspec.Struct):
-    trace_id: str = msgspec.field(default="", name="$ai_trace_id")
-    session_id: str | None = msgspec.field(default=None, name="$ai_session_id")
-    span_id: str | None = msgspec.field(default=None, name="$ai_span_id")
-    parent_id: str | None = msgspec.field(default=None, name="$ai_parent_id")
-    span_name: str | None = msgspec.field(default=None, name="$ai_span_name")
-    span_type: str | None = msgspec.field(default=None, name="$ai_span_type")
-    agent: str | None = msgspec.field(default=None, name="$ai_agent_name")
-    model: str | None = msgspec.field(default=None, name="$ai_model")
-    input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
-    output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
-    cache_read_tokens: int | None = msgspec.field(default=None, name="$ai_cache_read_input_tokens")
-    cache_write_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_input_tokens")
-    latency: float | None = msgspec.field(default=None, name="$ai_latency")
-    is_error: bool = msgspec.field(default=False, name="$ai_is_error")
-    error: str | None = msgspec.field(default=None, name="$ai_error")
-    error_type: str | None = msgspec.field(default=None, name="$ai_error_type")
-    stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
-    project: str | None = msgspec.field(default=None, name="$ai_project_name")
-    status: str | None = msgspec.field(default=None, name="claude_code_tool_status")
-
-
-class _Event(msgspec.Struct):
-    event: str = ""
-    uuid: str = ""
-    timestamp: str = ""
-    properties: _Properties = msgspec.field(default_factory=_Properties)
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
-_KINDS: dict[str, _Kind] = {
-    "$ai_generation": "generation",
-    "$ai_span": "span",
-    "$ai_trace": "trace",
-}
-
-
-def read(body: bytes) -> EventView:
-    """Return what an event's body says.
-
-    Raises:
-        msgspec.MsgspecError: *body* is no event of this project.
-    """
-    event = _decode_event(body)
-    said = event.properties
-    kind = _KINDS.get(event.event, "other")
-    return EventView(
-        kind=kind,
-        uuid=event.uuid,
-        name=event.event,
-        timestamp=event.timestamp,
-        trace_id=said.trace_id,
-        session_id=said.session_id,
-        span_id=said.span_id,
-        parent_id=said.parent_id,
-        label=(said.model if kind == "generation" else said.span_name) or "",
-        span_type=said.span_type,
-        agent=said.agent,
-        model=said.model,
-        input_tokens=said.input_tokens,
-        output_tokens=said.output_tokens,
-        cache_read_tokens=said.cache_read_tokens,
-        cache_write_tokens=said.cache_write_tokens,
-        latency=said.latency,
-        is_error=said.is_error,
-        error=said.error,
-        error_type=said.error_type,
-        status=said.status,
-        stop_reason=said.stop_reason,
-        project=said.project,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptView:
-    """A prompt as those who show it see it: it gives no event of its own, and is told as the events would tell it.
-
-    Attributes:
-        timestamp: RFC 3339; "" if unknown.
-        session_id: the session it was given in.
-        project: base name of its working directory; None if unknown.
-        words: what was asked, scrubbed; None where that may not leave.
-    """
-
-    timestamp: str
-    session_id: str
-    project: str | None
-    words: str | None
-
-
-def prompt(span: Prompt, attribution: Attribution) -> PromptView:
-    """Return what the events of *span*'s turn say of its prompt."""
-    policy = attribution.policy
-    said = policy.release(
-        {
-            "$ai_project_name": _common(span.context, attribution, None)["$ai_project_name"],
-            "$ai_user_prompt": span.context.prompt if policy.conversation else None,
-        }
-    )
-    return PromptView(
-        timestamp=_time(span.at) or _time(span.context.near) or "",
-        session_id=span.context.session,
-        project=said.get("$ai_project_name"),
-        words=said.get("$ai_user_prompt"),
-    )
-
-
-class _Said(msgspec.Struct):
-    choices: Any = msgspec.field(default=None, name="$ai_output_choices")
-    arguments: Any = msgspec.field(default=None, name="$ai_input_state")
-
-
-class _SaidEvent(msgspec.Struct):
-    properties: _Said = msgspec.field(default_factory=_Said)
-
-
-_decode_said = msgspec.json.Decoder(_SaidEvent).decode
-
-
-def words(body: bytes) -> str:
-    """Return the words that tell an event best: an answer's text, a call's first text argument, a trace's prompt.
-
-    "" where it has none, or none that may leave: an event holds nothing else.
-
-    Raises:
-        msgspec.MsgspecError: *body* is no event of this project.
-    """
-    said = _decode_said(body).properties
-    if isinstance(said.choices, list):
-        blocks = [block for choice in said.choices if isinstance(choice, dict) for block in choice.get("content") or ()]
-        texts = (block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
-        return "\n".join(text for text in texts if isinstance(text, str))
-    arguments = said.arguments
-    if isinstance(arguments, dict):
-        return next((value for value in arguments.values() if isinstance(value, str)), "")
-    return arguments if isinstance(arguments, str) else ""

@@ -23,7 +23,7 @@ from daemon.demo.sample import steps
 from daemon.demo.transcript import Step
 from daemon.running import logs
 from daemon.state.layout import events_path, local_folder
-from llma_core.events import EventView, read
+from llma_core.view import EventView, read
 
 __all__ = ["BEFORE", "BEHIND", "CWD", "SESSION", "demo"]
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from daemon.reading.follower import Seen
-from llma_core.events import EventView, PromptView
+from llma_core.view import EventView, PromptView
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

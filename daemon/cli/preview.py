@@ -12,7 +12,7 @@ import click
 
 from daemon.cli.message import say
 from daemon.cli.startup import fail, load_settings, log_options
-from llma_core import events
+from llma_core import view
 from llma_core.events import CaptureEvent
 from llma_core.privacy import Change
 
@@ -77,7 +77,7 @@ def _as_it_is(event: CaptureEvent) -> bytes:
 
 
 def _as_json(event: CaptureEvent) -> bytes:
-    said = events.read(event.body)
+    said = view.read(event.body)
     line = json.dumps(
         {
             "event": event.name,
@@ -96,7 +96,7 @@ def _as_json(event: CaptureEvent) -> bytes:
 
 
 def _as_words(event: CaptureEvent) -> bytes:
-    said = events.read(event.body)
+    said = view.read(event.body)
     name = _clean(f"{said.timestamp or '-'} {event.name} {said.label}".rstrip())
     done = _summed_up(event.changes)
     if event.cut:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from llma_core.events import EventView
+from llma_core.view import EventView
 
 if TYPE_CHECKING:
     from rich.console import Console

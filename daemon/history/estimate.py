@@ -12,7 +12,7 @@ from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
-from llma_core import events
+from llma_core import view
 from llma_core.claude_code.records import milliseconds
 
 __all__ = ["CONTENT_DAYS", "Estimate", "estimate"]
@@ -65,7 +65,7 @@ class Estimate:
         for emission in progress.emissions:
             if emission.event is None:
                 continue
-            said = events.read(emission.event.body)
+            said = view.read(emission.event.body)
             at = milliseconds(said.timestamp)
             self.events += 1
             self.by_unit[unit] += 1

@@ -33,8 +33,8 @@ from daemon.reading.pipeline import Pipeline
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Held, Routing
 from daemon.state.rows import FileMark
-from llma_core import events
-from llma_core.events import EventView, PromptView
+from llma_core import view
+from llma_core.view import EventView, PromptView
 
 __all__ = ["Follower", "Seen"]
 
@@ -211,9 +211,9 @@ class Follower(AbstractContextManager["Follower"]):
             session = pipeline.unit.session
             if emission.event is not None:
                 body = emission.event.body
-                yield Seen(session=session, what=events.read(body), words=events.words(body)[:_LONGEST_WORDS])
+                yield Seen(session=session, what=view.read(body), words=view.words(body)[:_LONGEST_WORDS])
             elif emission.prompt is not None:
-                asked = events.prompt(emission.prompt, pipeline.attribution())
+                asked = view.prompt(emission.prompt, pipeline.attribution())
                 yield Seen(session=session, what=asked, words=(asked.words or "")[:_LONGEST_WORDS])
 
     def _hold(self, files: SessionFiles, held: Held) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import llma_core
 from llma_core import events
-from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, CaptureEvent, EventView
+from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, CaptureEvent
 from llma_core.privacy import ContentLevel, Policy
 from llma_core.spans import Generation, Prompt, TokenUsage, ToolCall, Trace, TurnKey
 from tests.support.logs import LogBuilder, redacted_thinking, text, thinking, tool_use, usage
@@ -1055,40 +1055,6 @@ def test_an_event_is_built_within_the_ai_paths_limit(log: LogBuilder) -> None:
     assert events.fit(event, BATCH_EVENT_LIMIT).cut
 
 
-# ---------------------------------------------------------------------- reading back
-
-
-def test_an_event_reads_back(log: LogBuilder) -> None:
-    message = log.answer(tool_use("Bash", id="toolu_1"), counts=usage(9, 777, cache_read=5, cache_5m=2, cache_1h=1))
-    log.tool_result("toolu_1", "no", error=True)
-
-    views = {view.kind: view for view in map(events.read, (event.body for event in built(spans(log.files()))))}
-
-    generation, span, whole = views["generation"], views["span"], views["trace"]
-    assert (generation.span_id, generation.parent_id, generation.label) == (message, log.session, "claude-opus-5-5")
-    assert (generation.input_tokens, generation.output_tokens) == (9, 777)
-    assert (generation.cache_read_tokens, generation.cache_write_tokens) == (5, 3)
-    assert (generation.stop_reason, generation.is_error, generation.error) == ("tool_use", False, None)
-    assert (generation.project, generation.agent, generation.session_id) == ("orchard", "claude-code", log.session)
-    assert (span.label, span.span_type, span.status, span.is_error, span.error) == ("Bash", "tool", "error", True, "no")
-    assert span.latency == pytest.approx(0.1)
-    assert (whole.label, whole.trace_id, whole.parent_id) == ("Count the apple trees", log.session, None)
-    assert whole.timestamp == generation.timestamp
-
-
-def test_an_event_of_another_kind_reads_back_as_far_as_it_goes() -> None:
-    view = events.read(b'{"event":"$pageview","properties":{"$ai_model":"m"}}')
-
-    assert (view.kind, view.name, view.label, view.timestamp, view.trace_id) == ("other", "$pageview", "", "", "")
-    assert isinstance(view, EventView)
-
-
-@pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"properties":5}'])
-def test_what_is_no_event_does_not_read_back(data: bytes) -> None:
-    with pytest.raises(msgspec.MsgspecError):
-        events.read(data)
-
-
 # ---------------------------------------------------------------------- bodies
 
 
@@ -1125,42 +1091,3 @@ def test_any_counts_make_an_event(counts: TokenUsage) -> None:
 
     assert said.get("$ai_input_tokens") == counts.input
     assert ("$ai_total_tokens" in said) == (counts.input is not None and counts.output is not None)
-
-
-# ---------------------------------------------------------------------- what is shown of them
-
-
-def shown_of(log: LogBuilder, level: ContentLevel) -> tuple[list[events.PromptView], list[str]]:
-    attribution = replace(ADA, policy=Policy(level=level))
-    found = spans(log.files())
-    asked = [events.prompt(span, attribution) for span in found if isinstance(span, Prompt)]
-    said = [
-        events.words(events.build(each, attribution, name="it").body)
-        for each in found
-        if not isinstance(each, Prompt | Trace)
-    ]
-    return asked, said
-
-
-def test_a_prompt_is_told_as_the_events_of_its_turn_tell_it() -> None:
-    log = LogBuilder(cwd="/home/ada/orchard")
-    log.prompt("Count the trees, password=hunter2hunter2")
-    log.answer(text("I look."), tool_use("Bash", {"command": "ls trees", "description": "Look"}, id="toolu_ls"))
-    log.tool_result("toolu_ls", "oak")
-    log.answer(tool_use("Nothing", {"deep": {"er": "words"}, "number": 1}, id="toolu_nothing"))
-
-    [asked], said = shown_of(log, "full")
-    assert asked.session_id == log.session
-    assert asked.project == "orchard"
-    assert asked.timestamp.endswith("Z")
-    assert asked.words is not None
-    assert asked.words.startswith("Count the trees, password=[REDACTED:")
-    assert sorted(filter(None, said)) == ["I look.", "ls trees"]
-
-    [asked], said = shown_of(log, "no_tool_content")
-    assert asked.words is not None
-    assert list(filter(None, said)) == ["I look."]
-
-    [asked], said = shown_of(log, "metadata")
-    assert (asked.words, asked.project) == (None, "orchard")
-    assert list(filter(None, said)) == []

@@ -29,8 +29,8 @@ from daemon.reading.follower import Seen
 from daemon.reading.pipeline import Pipeline
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
-from llma_core import events
-from llma_core.events import EventView
+from llma_core import view
+from llma_core.view import EventView
 
 __all__ = ["FOLDER", "pictures"]
 
@@ -111,9 +111,9 @@ def _seen(pipeline: Pipeline, progress: Progress) -> Iterator[Seen]:
     for emission in progress.emissions:
         if emission.event is not None:
             body = emission.event.body
-            yield Seen(session=SESSION, what=events.read(body), words=events.words(body))
+            yield Seen(session=SESSION, what=view.read(body), words=view.words(body))
         elif emission.prompt is not None:
-            asked = events.prompt(emission.prompt, pipeline.attribution())
+            asked = view.prompt(emission.prompt, pipeline.attribution())
             yield Seen(session=SESSION, what=asked, words=asked.words or "")
 
 
@@ -129,8 +129,8 @@ def _demo(seen: list[Seen]) -> str:
     views = [each.what for each in seen if isinstance(each.what, EventView)]
     console = _console(120)
     console.print(BEFORE)
-    for view in views:
-        console.print(delivered(view), no_wrap=True, overflow="ellipsis")
+    for each in views:
+        console.print(delivered(each), no_wrap=True, overflow="ellipsis")
     console.print()
     console.print(tree(build(views[0].trace_id, views)))
     for words in BEHIND:

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
-from llma_core.events import CaptureEvent, EventView, read
+from llma_core.events import CaptureEvent
+from llma_core.view import EventView, read
 
 __all__ = [
     "EVENT_LIMIT",

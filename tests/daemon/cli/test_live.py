@@ -8,7 +8,8 @@ from rich.console import Console, RenderableType
 
 from daemon.cli.live import Board, line, moment
 from daemon.reading.follower import Seen
-from llma_core.events import CaptureEvent, PromptView, read
+from llma_core.events import CaptureEvent
+from llma_core.view import PromptView, read
 from tests.support.sample_events import generation, span, trace
 
 SESSION = "5e551011-0000-4000-8000-000000000001"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from daemon.cli.render import Node, build, delivered, tree
-from llma_core.events import CaptureEvent, EventView, read
+from llma_core.events import CaptureEvent
+from llma_core.view import EventView, read
 from tests.support.sample_events import generation, span, trace
 
 

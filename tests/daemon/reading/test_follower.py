@@ -15,7 +15,7 @@ from daemon.following.cadence import Cadence
 from daemon.following.opening import Opening
 from daemon.reading.follower import Follower, Seen
 from daemon.reading.preview import find_logs, preview
-from llma_core.events import EventView, PromptView
+from llma_core.view import EventView, PromptView
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.processes import now, session_id
 from tests.support.rig import routing_for

@@ -1,0 +1,198 @@
+"""Reads events back, for whoever shows them: what an event says, and the words that describe it best.
+
+This module and `events` are the only ones that spell the receiver's names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from llma_core import events
+from llma_core.events import Attribution
+from llma_core.privacy import text_of
+from llma_core.spans import Prompt
+
+__all__ = ["EventView", "PromptView", "prompt", "read", "words"]
+
+_Kind = Literal["generation", "span", "trace", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """An event, read back to be shown. A field is None where the event does not say it.
+
+    Attributes:
+        kind: what the event stands for.
+        name: the event's name.
+        label: the model of a generation, the name of a span or trace; "" if unknown.
+        timestamp: RFC 3339; "" if unknown.
+        latency: seconds.
+        status: how a tool call ended.
+    """
+
+    kind: _Kind
+    uuid: str
+    name: str
+    timestamp: str
+    trace_id: str
+    session_id: str | None
+    span_id: str | None
+    parent_id: str | None
+    label: str
+    span_type: str | None
+    agent: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    latency: float | None
+    is_error: bool
+    error: str | None
+    error_type: str | None
+    status: str | None
+    stop_reason: str | None
+    project: str | None
+
+
+class _Properties(msgspec.Struct):
+    trace_id: str = msgspec.field(default="", name="$ai_trace_id")
+    session_id: str | None = msgspec.field(default=None, name="$ai_session_id")
+    span_id: str | None = msgspec.field(default=None, name="$ai_span_id")
+    parent_id: str | None = msgspec.field(default=None, name="$ai_parent_id")
+    span_name: str | None = msgspec.field(default=None, name="$ai_span_name")
+    span_type: str | None = msgspec.field(default=None, name="$ai_span_type")
+    agent: str | None = msgspec.field(default=None, name="$ai_agent_name")
+    model: str | None = msgspec.field(default=None, name="$ai_model")
+    input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
+    output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
+    cache_read_tokens: int | None = msgspec.field(default=None, name="$ai_cache_read_input_tokens")
+    cache_write_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_input_tokens")
+    latency: float | None = msgspec.field(default=None, name="$ai_latency")
+    is_error: bool = msgspec.field(default=False, name="$ai_is_error")
+    error: str | None = msgspec.field(default=None, name="$ai_error")
+    error_type: str | None = msgspec.field(default=None, name="$ai_error_type")
+    stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
+    project: str | None = msgspec.field(default=None, name="$ai_project_name")
+    status: str | None = msgspec.field(default=None, name="claude_code_tool_status")
+
+
+class _Event(msgspec.Struct):
+    event: str = ""
+    uuid: str = ""
+    timestamp: str = ""
+    properties: _Properties = msgspec.field(default_factory=_Properties)
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_KINDS: dict[str, _Kind] = {
+    "$ai_generation": "generation",
+    "$ai_span": "span",
+    "$ai_trace": "trace",
+}
+
+
+def read(body: bytes) -> EventView:
+    """Return what an event says.
+
+    Args:
+        body: the event as it is sent, a JSON object in UTF-8.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    event = _decode_event(body)
+    properties = event.properties
+    kind = _KINDS.get(event.event, "other")
+    return EventView(
+        kind=kind,
+        uuid=event.uuid,
+        name=event.event,
+        timestamp=event.timestamp,
+        trace_id=properties.trace_id,
+        session_id=properties.session_id,
+        span_id=properties.span_id,
+        parent_id=properties.parent_id,
+        label=(properties.model if kind == "generation" else properties.span_name) or "",
+        span_type=properties.span_type,
+        agent=properties.agent,
+        model=properties.model,
+        input_tokens=properties.input_tokens,
+        output_tokens=properties.output_tokens,
+        cache_read_tokens=properties.cache_read_tokens,
+        cache_write_tokens=properties.cache_write_tokens,
+        latency=properties.latency,
+        is_error=properties.is_error,
+        error=properties.error,
+        error_type=properties.error_type,
+        status=properties.status,
+        stop_reason=properties.stop_reason,
+        project=properties.project,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptView:
+    """A prompt, to be shown. It makes no event of its own, so this says what its turn's events say about it.
+
+    Attributes:
+        timestamp: RFC 3339; "" if unknown.
+        session_id: the session it was given in.
+        project: base name of its working directory; None if unknown.
+        words: the prompt, scrubbed; None where the policy keeps it back.
+    """
+
+    timestamp: str
+    session_id: str
+    project: str | None
+    words: str | None
+
+
+def prompt(span: Prompt, attribution: Attribution) -> PromptView:
+    """Return what the events of *span*'s turn say about its prompt."""
+    policy, context = attribution.policy, span.context
+    released = policy.release(
+        {
+            "$ai_project_name": events.project_name(context),
+            "$ai_user_prompt": context.prompt if policy.conversation else None,
+        }
+    )
+    return PromptView(
+        timestamp=events.timestamp(span.at) or events.timestamp(context.near) or "",
+        session_id=context.session,
+        project=released.get("$ai_project_name"),
+        words=released.get("$ai_user_prompt"),
+    )
+
+
+class _Content(msgspec.Struct):
+    choices: Any = msgspec.field(default=None, name="$ai_output_choices")
+    arguments: Any = msgspec.field(default=None, name="$ai_input_state")
+
+
+class _ContentEvent(msgspec.Struct):
+    properties: _Content = msgspec.field(default_factory=_Content)
+
+
+_decode_content = msgspec.json.Decoder(_ContentEvent).decode
+
+
+def words(body: bytes) -> str:
+    """Return the words that describe an event best: an answer's text, a call's first text argument, a trace's prompt.
+
+    Returns "" where the event has none. Words that may not leave the machine are not in the event.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    content = _decode_content(body).properties
+    if isinstance(content.choices, list):
+        choices = (choice for choice in content.choices if isinstance(choice, dict))
+        return text_of([block for choice in choices for block in choice.get("content") or ()])
+    arguments = content.arguments
+    if isinstance(arguments, dict):
+        return next((value for value in arguments.values() if isinstance(value, str)), "")
+    return arguments if isinstance(arguments, str) else ""

@@ -12,8 +12,8 @@ it rests, so that whoever delivers it knows how far a file is dealt with; and by
 same log gives the same uuids (identifiers) wherever, whenever and in whatever pieces it is read.
 
 When a span is final is the heart of it: the opening comment of `claude_code.session` has the rules. What of its content
-may leave the machine is decided in `privacy`; `redaction` finds secrets, after `screen` has seen at a glance that most
-events hold none, and `verbatim` lets what need not be changed leave as the bytes it was logged as.
+may leave the machine is decided in `privacy`, which lets what need not be changed leave as the bytes it was logged as;
+`redaction` finds secrets, after `screen` has seen at a glance that most events hold none.
 
 Nothing here reads a file, a clock or the network, logs or waits: bytes, times and settings come in, values go out. So a
 log can be replayed at any time, and what comes of it is the same to the byte. What reads, waits, keeps and sends is

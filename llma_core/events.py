@@ -10,24 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
 import msgspec
 
-from llma_core import __version__, identifiers, verbatim
+from llma_core import __version__, identifiers
 from llma_core.cut import beginnings, cut_strings
 from llma_core.privacy import (
-    NAME_CHARACTERS,
     Change,
     ContentLevel,
-    Logged,
+    Messages,
+    Nested,
     Policy,
+    Properties,
     TraceName,
     characters,
-    is_flat,
-    released_words,
+    figures,
+    members,
 )
-from llma_core.screen import surely_clean
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -133,7 +133,7 @@ class Attribution:
         purpose: POSTHOG_AI_PURPOSE.
         properties: the user's own properties; refused names must have been taken out.
         explain: whether events note what was done to their properties.
-        shared: what events of one place have in common, as it leaves, and as JSON; kept while the settings hold.
+        shared: what events of one place have in common, by place; kept while the settings hold.
     """
 
     distinct_id: str
@@ -144,9 +144,7 @@ class Attribution:
     purpose: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     explain: bool = False
-    shared: dict[tuple[str | None, ...], tuple[dict[str, Any], bytes]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    shared: dict[tuple[str | None, ...], _Shared] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def refused_properties(names: Iterable[str]) -> frozenset[str]:
@@ -196,6 +194,18 @@ def trace_key(session: str, turn: TurnKey | None) -> str:
 # ---------------------------------------------------------------------- building
 
 
+class _Envelope(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """An event without its properties."""
+
+    event: str
+    uuid: str
+    distinct_id: str
+    timestamp: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
 def build(
     span: Generation | ToolCall | ApiFailure | Compaction | Trace,
     attribution: Attribution,
@@ -237,24 +247,20 @@ def build(
             assert_never(span)
     # Without a time of its own an event would get the receiver's, and another one each time it is sent.
     sent_at = timestamp(at) or timestamp(span.context.near)
-    changes: list[Change] | None = None
-    body = None
+    changes: list[Change] = []
     if attribution.explain:
         properties = _properties(span, attribution, repository)
         everything = replace(attribution, policy=replace(attribution.policy, level="full"))
         changes = _withheld(_properties(span, everything, repository), properties, attribution.policy.level)
-        properties = attribution.policy.release(properties, ids=_IDS, changes=changes)
-    elif (body := _as_logged(span, attribution, repository, event_name, uuid, sent_at)) is None:
-        own = attribution.policy.release_at_once(_own(span, attribution), ids=_IDS)
-        properties = {**own, **_shared(span.context, attribution, repository)[0]}
-    if body is None:
-        event: dict[str, Any] = {"event": event_name, "uuid": uuid, "distinct_id": attribution.distinct_id}
-        if sent_at is not None:
-            event["timestamp"] = sent_at
-        event["properties"] = properties
-        body = msgspec.json.encode(event)
+        released = _encode(attribution.policy.release(properties, ids=_IDS, changes=changes))
+        parts: tuple[bytes | memoryview, ...] = (released,)
+    else:
+        released = attribution.policy.encode(_own(span, attribution), ids=_IDS)
+        parts = _joined(released, _shared(span.context, attribution, repository))
+    envelope = _encode(_Envelope(event=event_name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=sent_at))
+    body = b"".join((envelope[:-1], b',"properties":', *parts, b"}"))
     return fit(
-        CaptureEvent(name=event_name, uuid=uuid, identity=name, body=body, changes=tuple(changes or ())),
+        CaptureEvent(name=event_name, uuid=uuid, identity=name, body=body, changes=tuple(changes)),
         AI_EVENT_LIMIT,
     )
 
@@ -263,19 +269,19 @@ def _properties(
     span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution, repository: str | None
 ) -> dict[str, Any]:
     """Return what the level lets leave, not yet scrubbed and cut; None stands for what is not known."""
-    own = _own(span, attribution)
+    own = members(_own(span, attribution))
     return {**own, **_common(span.context, attribution, repository), **attribution.properties}
 
 
-def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution) -> dict[str, Any]:
+def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution) -> Properties:
     """Return what *span* alone says."""
     match span:
         case Generation():
-            return _whole_generation(span, attribution)
+            return _generation(span, attribution)
         case ApiFailure():
             return _failure(span, attribution)
         case ToolCall():
-            return _whole_tool_call(span, attribution)
+            return _tool_call(span, attribution)
         case Compaction():
             return _compaction(span, attribution)
         case Trace():
@@ -284,8 +290,23 @@ def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribut
             assert_never(span)
 
 
-def _shared(context: Context, attribution: Attribution, repository: str | None) -> tuple[dict[str, Any], bytes]:
-    """Return what all events of the same place say, as it leaves, and as JSON; worked out once for each place."""
+class _Shared(NamedTuple):
+    """What all events of the same place say, released.
+
+    Attributes:
+        properties: by name.
+        encoded: the same as a JSON object.
+        overrides: whether one has the name of a property that some spans have of their own. Only a user's property can,
+            and only if the caller has not taken out the refused ones.
+    """
+
+    properties: dict[str, Any]
+    encoded: bytes
+    overrides: bool
+
+
+def _shared(context: Context, attribution: Attribution, repository: str | None) -> _Shared:
+    """Return what all events of the same place say; it is worked out once for each place."""
     place = (
         context.cwd,
         context.agent,
@@ -300,10 +321,19 @@ def _shared(context: Context, attribution: Attribution, repository: str | None) 
     if shared is None:
         if len(attribution.shared) >= _PLACES:
             attribution.shared.clear()
-        said = {**_common(context, attribution, repository), **attribution.properties}
-        said = attribution.policy.release(said, ids=_IDS)
-        shared = attribution.shared[place] = said, msgspec.json.encode(said)
+        properties = {**_common(context, attribution, repository), **attribution.properties}
+        properties = attribution.policy.release(properties, ids=_IDS)
+        overrides = bool(refused_properties(attribution.properties))
+        shared = attribution.shared[place] = _Shared(properties, _encode(properties), overrides)
     return shared
+
+
+def _joined(own: bytes, shared: _Shared) -> tuple[bytes | memoryview, ...]:
+    """Return the parts of one JSON object that holds an event's own properties and then the shared ones."""
+    if shared.overrides:
+        return (_encode({**msgspec.json.decode(own, type=dict[str, msgspec.Raw]), **shared.properties}),)
+    # Views: an event's own properties may be tens of megabytes.
+    return memoryview(own)[:-1], b",", memoryview(shared.encoded)[1:]
 
 
 def _withheld(everything: Mapping[str, Any], properties: Mapping[str, Any], level: ContentLevel) -> list[Change]:
@@ -392,10 +422,6 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
     }
 
 
-_Content = Any
-"""What was said: to be released, or released already, as JSON."""
-
-
 class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """What a generation says of itself."""
 
@@ -415,17 +441,17 @@ class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False
     total: int | None = msgspec.field(default=None, name="$ai_total_tokens")
     reasoning: int | None = msgspec.field(default=None, name="$ai_reasoning_tokens")
     web_searches: int | None = msgspec.field(default=None, name="$ai_web_search_count")
-    usage: msgspec.Raw | None = msgspec.field(default=None, name="$ai_usage")
+    usage: msgspec.Raw | Nested | None = msgspec.field(default=None, name="$ai_usage")
     latency: float | None = msgspec.field(default=None, name="$ai_latency")
     stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
-    input: _Content = msgspec.field(default=None, name="$ai_input")
-    tools: _Content = msgspec.field(default=None, name="$ai_tools")
-    output: _Content = msgspec.field(default=None, name="$ai_output_choices")
+    input: Any = msgspec.field(default=None, name="$ai_input")
+    tools: Any = msgspec.field(default=None, name="$ai_tools")
+    output: Any = msgspec.field(default=None, name="$ai_output_choices")
     tools_called: str = msgspec.field(name="$ai_tools_called")
     tool_call_count: int = msgspec.field(name="$ai_tool_call_count")
-    parameters: msgspec.Raw | None = msgspec.field(default=None, name="$ai_model_parameters")
+    parameters: msgspec.Raw | Nested | None = msgspec.field(default=None, name="$ai_model_parameters")
     user_prompt: str | None = msgspec.field(default=None, name="$ai_user_prompt")
-    trace_name: _Content = msgspec.field(default=None, name="$ai_trace_name")
+    trace_name: Any = msgspec.field(default=None, name="$ai_trace_name")
     is_error: bool = msgspec.field(name="$ai_is_error")
     input_exact: bool | None = msgspec.field(default=None, name="claude_code_input_exact")
     output_partial: bool | None = msgspec.field(default=None, name="claude_code_output_tokens_partial")
@@ -435,9 +461,9 @@ class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False
 
 
 def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
-    """Return what *span* says of itself, without its content."""
-    context, usage = span.context, span.usage
+    context, policy, usage = span.context, attribution.policy, span.usage
     trace = _trace_id(context, attribution)
+    given, exact = _input(span, attribution)
     said = _GenerationSaid(
         trace_id=trace,
         session_id=context.session,
@@ -447,19 +473,23 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
         provider=span.provider,
         latency=_seconds(span.started_at, span.ended_at),
         stop_reason=span.stop_reason,
+        input=given,
+        output=policy.answer(span.output),
         # One name of the list must not look like two.
         tools_called=",".join([tool.replace(",", "_") for tool in span.tools_called]),
         tool_call_count=len(span.tools_called),
         parameters=_parameters(span),
-        user_prompt=context.prompt if attribution.policy.conversation else None,
+        user_prompt=context.prompt if policy.conversation else None,
+        trace_name=_trace_name(context, attribution),
         is_error=False,
+        input_exact=exact,
         output_partial=True if span.output_partial else None,
         mcp_server=span.mcp_server,
         mcp_tool=span.mcp_tool,
         skill=span.skill,
     )
     if usage is not None:
-        said.usage = msgspec.Raw(usage.raw) if usage.raw else None
+        said.usage = figures(usage.raw) if usage.raw else None
         said.input_tokens, said.output_tokens = usage.input, usage.output
         said.cache_read, said.cache_creation = usage.cache_read, usage.cache_creation
         split = usage.cache_creation_5m, usage.cache_creation_1h
@@ -468,22 +498,9 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
         said.exclusive = True
         said.total = None if usage.input is None or usage.output is None else usage.input + usage.output
         said.reasoning, said.web_searches = usage.reasoning or None, usage.web_searches or None
-    return said
-
-
-def _whole_generation(span: Generation, attribution: Attribution) -> dict[str, Any]:
-    policy, said = attribution.policy, _generation(span, attribution)
-    said.input, said.input_exact = _input(span, attribution)
     if span.request is not None and attribution.input_mode == "full":
         said.tools = policy.tool_definitions(span.request.tools)
-    said.output = policy.answer(span.output)
-    said.trace_name = _trace_name(span.context, attribution)
-    return _fields(said)
-
-
-def _fields(said: msgspec.Struct) -> dict[str, Any]:
-    """Return properties by their names; None stands for what is not known."""
-    return dict(zip(said.__struct_encode_fields__, msgspec.structs.astuple(said), strict=True))
+    return said
 
 
 class _Parameters(msgspec.Struct, omit_defaults=True):
@@ -498,19 +515,17 @@ class _Parameters(msgspec.Struct, omit_defaults=True):
 
 # A client asks in one way for hours.
 @lru_cache(maxsize=64)
-def _encoded(max_tokens: int | None, thinking: bytes | None, *words: str | None) -> bytes:
+def _encoded(max_tokens: int | None, thinking: bytes | None, *words: str | None) -> msgspec.Raw | Nested | None:
     effort, service_tier, speed = words
-    return msgspec.json.encode(
-        _Parameters(max_tokens, msgspec.Raw(thinking) if thinking else None, effort, service_tier, speed)
-    )
+    data = _encode(_Parameters(max_tokens, msgspec.Raw(thinking) if thinking else None, effort, service_tier, speed))
+    return figures(data) if data != b"{}" else None
 
 
-def _parameters(span: Generation) -> msgspec.Raw | None:
-    data = _encoded(span.max_tokens, span.thinking, span.context.effort, span.service_tier, span.speed)
-    return msgspec.Raw(data) if data != b"{}" else None
+def _parameters(span: Generation) -> msgspec.Raw | Nested | None:
+    return _encoded(span.max_tokens, span.thinking, span.context.effort, span.service_tier, span.speed)
 
 
-def _input(span: Generation, attribution: Attribution) -> tuple[list[Any] | None, bool | None]:
+def _input(span: Generation, attribution: Attribution) -> tuple[Messages | list[Any] | None, bool | None]:
     """Return what the model was given, as far as it may leave, and whether that is all of it as it was sent.
 
     The second is None where that is not claimed: there is no input, or only a part of it was asked for.
@@ -524,8 +539,9 @@ def _input(span: Generation, attribution: Attribution) -> tuple[list[Any] | None
     request = span.request
     if request is not None and (sent := policy.request(request)) is not None:
         return sent, request.exact
-    system = policy.system(request) if request is not None else []
-    said = [*system, *(policy.messages(span.conversation) or [])]
+    said = policy.system(request) if request is not None else []
+    if (given := policy.messages(span.conversation)) is not None:
+        said += given.opened()
     return (said, False) if said else (None, None)
 
 
@@ -558,11 +574,11 @@ class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     name: str = msgspec.field(name="$ai_span_name")
     kind: str = msgspec.field(name="$ai_span_type")
     latency: float | None = msgspec.field(default=None, name="$ai_latency")
-    input: _Content = msgspec.field(default=None, name="$ai_input_state")
-    output: _Content = msgspec.field(default=None, name="$ai_output_state")
-    trace_name: _Content = msgspec.field(default=None, name="$ai_trace_name")
+    input: Any = msgspec.field(default=None, name="$ai_input_state")
+    output: Any = msgspec.field(default=None, name="$ai_output_state")
+    trace_name: Any = msgspec.field(default=None, name="$ai_trace_name")
     is_error: bool = msgspec.field(name="$ai_is_error")
-    error: _Content = msgspec.field(default=None, name="$ai_error")
+    error: Any = msgspec.field(default=None, name="$ai_error")
     status: str = msgspec.field(name="claude_code_tool_status")
     permission_decision: str | None = msgspec.field(default=None, name="claude_code_permission_decision")
     skill: str | None = msgspec.field(default=None, name="claude_code_skill")
@@ -573,8 +589,9 @@ class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 
 
 def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallSaid:
-    """Return what *span* says of itself, without its content."""
+    policy = attribution.policy
     server, tool = _mcp(span.name)
+    is_error = span.status in ("error", "denied", "interrupted")
     return _ToolCallSaid(
         trace_id=_trace_id(span.context, attribution),
         session_id=span.context.session,
@@ -583,24 +600,19 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallSaid:
         name=span.name,
         kind="agent" if span.is_agent else "tool",
         latency=_seconds(span.called_at, span.ended_at),
-        is_error=span.status in ("error", "denied", "interrupted"),
+        input=policy.tool_value(span.input),
+        output=policy.tool_value(span.output),
+        trace_name=_trace_name(span.context, attribution),
+        is_error=is_error,
+        error=policy.tool_text(span.output) if is_error else None,
         status=span.status,
         permission_decision=span.permission_decision,
         skill=span.skill,
         mcp_server=server,
         mcp_tool=tool,
-        hooks=(_hooks(span.hooks, attribution.policy) or None) if span.hooks else None,
+        hooks=(_hooks(span.hooks, policy) or None) if span.hooks else None,
         hook_errors=(sum(run.failed for run in span.hooks) or None) if span.hooks else None,
     )
-
-
-def _whole_tool_call(span: ToolCall, attribution: Attribution) -> dict[str, Any]:
-    policy, said = attribution.policy, _tool_call(span, attribution)
-    said.input, said.output = policy.tool_value(span.input), policy.tool_value(span.output)
-    if said.is_error:
-        said.error = policy.tool_text(span.output)
-    said.trace_name = _trace_name(span.context, attribution)
-    return _fields(said)
 
 
 def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
@@ -682,115 +694,6 @@ def _side(usage: Mapping[str, TokenUsage]) -> dict[str, Any]:
         "claude_code_side_cache_creation_input_tokens": {model: side.cache_creation for model, side in usage.items()},
     }
     return {name: {model: count for model, count in counts.items() if count} or None for name, counts in kinds.items()}
-
-
-# ---------------------------------------------------------------------- content that leaves as it was logged
-
-
-class _Whole(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """An event; what is None is left out."""
-
-    event: str
-    uuid: str
-    distinct_id: str
-    timestamp: str | None = None
-    properties: _GenerationSaid | _ToolCallSaid | dict[str, Any]
-
-
-# No user's property has one of these names, unless a caller has not taken it out.
-_OWN_NAMES = frozenset(_GenerationSaid.__struct_encode_fields__) | frozenset(_ToolCallSaid.__struct_encode_fields__)
-_encode = msgspec.json.Encoder().encode
-
-
-def _as_logged(
-    span: Generation | ToolCall | ApiFailure | Compaction | Trace,
-    attribution: Attribution,
-    repository: str | None,
-    name: str,
-    uuid: str,
-    sent_at: str | None,
-) -> bytes | None:
-    """Return an event's body, put together from what was logged as it was logged; None where that does not do.
-
-    It is equal, byte for byte, to what comes of the long way, which looks at each value by itself. That took two thirds
-    of all time, for the few events in which there is something to be scrubbed or replaced.
-    """
-    policy = attribution.policy
-    own: _GenerationSaid | _ToolCallSaid | dict[str, Any] | None
-    if isinstance(span, Generation | ToolCall):
-        if policy.level != "full" or attribution.input_mode == "full":
-            return None
-        if isinstance(span, Generation):
-            own = _generation_as_logged(span, attribution)
-        else:
-            own = _tool_call_as_logged(span, attribution)
-    else:
-        own = _words_as_logged(span, attribution)
-    said, shared = _shared(span.context, attribution, repository)
-    if own is None or not _OWN_NAMES.isdisjoint(said):
-        return None
-    event = _encode(
-        _Whole(event=name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=sent_at, properties=own)
-    )
-    # It may be tens of megabytes, and is no longer needed.
-    del own
-    body = b"".join((memoryview(event)[:-2], b",", memoryview(shared)[1:], b"}"))
-    del event
-    return body if not policy.redact or surely_clean(body) else None
-
-
-def _words_as_logged(span: ApiFailure | Compaction | Trace, attribution: Attribution) -> dict[str, Any]:
-    """Return what something says of itself that has no content but words."""
-    said = {}
-    for key, value in _own(span, attribution).items():
-        if isinstance(value, TraceName):
-            said[key] = _shown_name(value, attribution.policy)
-        elif value is not None:
-            said[key] = msgspec.Raw(value.raw) if isinstance(value, Logged) else value
-    return said
-
-
-def _shown_name(name: TraceName, policy: Policy) -> str | msgspec.Raw:
-    # A longer one is cut, and is looked at before.
-    return name.words if len(name.words) <= NAME_CHARACTERS else msgspec.Raw(released_words(policy, name))
-
-
-def _name_as_logged(context: Context, attribution: Attribution) -> str | msgspec.Raw | None:
-    name = _trace_name(context, attribution)
-    return None if name is None else _shown_name(name, attribution.policy)
-
-
-def _generation_as_logged(span: Generation, attribution: Attribution) -> _GenerationSaid | None:
-    context, policy, usage = span.context, attribution.policy, span.usage
-    output = given = None
-    if span.output and (output := verbatim.answer(policy, span.output)) is None:
-        return None
-    if attribution.input_mode == "prompt":
-        given = _encode([{"role": "user", "content": context.prompt}]) if context.prompt else None
-    elif span.input and (given := verbatim.messages(policy, span.input)) is None:
-        return None
-    if usage is not None and usage.raw and not is_flat(usage.raw):
-        return None
-    said = _generation(span, attribution)
-    said.input = None if given is None else msgspec.Raw(given)
-    said.output = None if output is None else msgspec.Raw(output)
-    said.trace_name = _name_as_logged(context, attribution)
-    return said
-
-
-def _tool_call_as_logged(span: ToolCall, attribution: Attribution) -> _ToolCallSaid | None:
-    policy, said = attribution.policy, _tool_call(span, attribution)
-    arguments = output = None
-    if said.is_error or (span.input is not None and (arguments := verbatim.value(policy, span.input)) is None):
-        return None
-    if span.output is not None and (output := verbatim.value(policy, span.output)) is None:
-        return None
-    if any(run.error for run in span.hooks):
-        return None
-    said.input = None if arguments is None else msgspec.Raw(arguments)
-    said.output = None if output is None else msgspec.Raw(output)
-    said.trace_name = _name_as_logged(span.context, attribution)
-    return said
 
 
 # ---------------------------------------------------------------------- sizes

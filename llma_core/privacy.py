@@ -1,11 +1,20 @@
-"""What of a session's content may leave the machine: levels, scrubbing, cutting.
+"""Decides what content of a session leaves the machine: content levels, scrubbing of secrets, cutting.
 
-The order is: drop what the level forbids, scrub secrets, cut, so that nothing forbidden is looked at and no half of
-a secret stays. The first is done where content is asked for; the other two for all properties of an event at once, in
-`Policy.release`, so that none can be forgotten. Until then what will be cut is a `ToolContent` or a `TraceName`.
+The order is: drop what the level forbids, then scrub secrets, then cut. So nothing forbidden is looked at, and no half
+of a secret stays behind. Dropping happens where `events` asks a Policy for content. The other two happen for all
+properties of an event at once, in `Policy.encode`, so that none of them can be forgotten. Until then, content is one of
+the types `Logged`, `Messages`, `ToolContent` and `TraceName`, which say what still has to be done.
 
-Most content needs none of this, and stays as it was logged, JSON that nobody decodes: a `Logged` until it is released,
-and mostly after that. See `_as_logged`.
+Most content needs none of this and leaves as the bytes it was logged as. `Policy.encode` therefore tries three ways,
+the fastest first. All of them give the same bytes; a property test holds them to that.
+
+1. `_verbatim` joins the logged bytes into one JSON object and looks at it once. It gives up if any content may have to
+   be scrubbed or replaced. Most events leave this way. Without it, these events took three times as long to build.
+2. `Policy._by_piece` releases each piece of content by itself and remembers the result (`_released`), because the same
+   piece stands in an answer, in its call's span, in the result's span and in the next input. Each piece is looked at
+   as bytes first. Only a piece that needs a change is decoded.
+3. `Policy.release` decodes everything and goes through it value by value (`_Releaser`). It is the definition of what
+   leaves, and the only way that can note where each change was made.
 """
 
 from __future__ import annotations
@@ -24,20 +33,19 @@ from llma_core.screen import scrub_text, surely_clean
 from llma_core.spans import ContentBlock, InputMessage, Request
 
 __all__ = [
-    "NAME_CHARACTERS",
-    "PLACEHELD",
-    "ROLES",
     "Change",
     "ContentLevel",
     "Logged",
     "LoggedMessage",
+    "Messages",
+    "Nested",
     "Policy",
+    "Properties",
     "ToolContent",
     "TraceName",
     "characters",
-    "is_flat",
-    "released",
-    "released_words",
+    "figures",
+    "members",
     "text_of",
 ]
 
@@ -45,47 +53,69 @@ ContentLevel = Literal["full", "no_tool_content", "metadata"]
 """`full`: everything. `no_tool_content`: prompts and answers, but no tool inputs, outputs or tool error text.
 `metadata`: no content at all."""
 
+Properties = msgspec.Struct | Mapping[str, Any]
+"""An event's properties, not yet released: a Struct that omits its defaults, or a mapping. None is what is not known.
+
+The values are scalars, shallow lists and objects of scalars, what `figures` returned, and what a Policy returned.
+"""
+
 # Tuples: what is looked up in them comes from the log and may be unhashable.
 _MEDIA = ("image", "document")
 _TOOL_NAMES = ("type", "id", "name", "tool_use_id", "is_error")
+_NUMBERS = (int, float, bool)
 
-NAME_CHARACTERS: Final = 100
+_NAME_CHARACTERS: Final = 100
 """Longest trace name that leaves."""
 
 _DEEPEST = 100
 """Levels of nesting that leave. Deeper than any tool's value seen, and far from where the interpreter gives up."""
 
-
 _DEEPEST_PROPERTY = _DEEPEST + 20
 """Levels of nesting of a property: content, and what it is wrapped in."""
 
 
-@dataclass(frozen=True, slots=True)
+# The types of content are plain classes: msgspec asks `_as_logged` about them, and cannot encode them by mistake.
+
+
 class ToolContent:
     """A JSON value whose strings are cut before they leave."""
 
-    value: Any
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
-@dataclass(frozen=True, slots=True)
 class TraceName:
-    """Words whose beginning names a trace."""
-
-    words: str
-
-
-class Logged(msgspec.Struct, frozen=True, gc=False):
-    """Content as it was logged, and the policy it leaves under. What is to be done about it is done at its release.
+    """Words whose beginning names a trace.
 
     Attributes:
-        policy: what holds.
-        kind: `block` of a message; `words` of a message, a string; a tool's `value`; a list of tools' `definitions`.
+        policy: the policy they leave under.
+        words: the words, of any length.
+    """
+
+    __slots__ = ("policy", "words")
+
+    def __init__(self, policy: Policy, words: str) -> None:
+        self.policy = policy
+        self.words = words
+
+
+class Logged:
+    """One piece of content as it was logged.
+
+    Attributes:
+        policy: the policy it leaves under.
+        kind: a `block` of a message; `words`, a string; a tool's `value`; a list of tools' `definitions`.
         raw: JSON.
     """
 
-    policy: Policy
-    kind: Literal["block", "words", "value", "definitions"]
-    raw: bytes
+    __slots__ = ("kind", "policy", "raw")
+
+    def __init__(self, policy: Policy, kind: Literal["block", "words", "value", "definitions"], raw: bytes) -> None:
+        self.policy = policy
+        self.kind = kind
+        self.raw = raw
 
     def opened(self) -> Any:
         """Return it decoded, as far as its policy's level allows; None if it cannot be read."""
@@ -103,16 +133,64 @@ class Logged(msgspec.Struct, frozen=True, gc=False):
                 assert_never(self.kind)
 
 
-class LoggedMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message whose content is as it was logged.
+class Nested:
+    """An object without content that may be nested too deep to leave as it was logged; see `figures`.
+
+    Attributes:
+        raw: JSON.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+
+def figures(raw: bytes) -> msgspec.Raw | Nested:
+    """Return an object that was logged and holds no content, such as token counts. It is scrubbed and not cut."""
+    return msgspec.Raw(raw) if _is_flat(raw) else Nested(raw)
+
+
+class LoggedMessage:
+    """One message whose content is as it was logged.
 
     Attributes:
         role: whose it is.
         content: its words or its blocks.
     """
 
-    role: str
-    content: Logged | list[Logged]
+    __slots__ = ("content", "role")
+
+    def __init__(self, role: str, content: Logged | list[Logged]) -> None:
+        self.role = role
+        self.content = content
+
+
+class Messages:
+    """Messages as they were logged; they are taken apart only if they cannot leave like that.
+
+    Attributes:
+        policy: the policy they leave under.
+        messages: role and content of each. The content is JSON, a string or a list of blocks; or each block as JSON.
+    """
+
+    __slots__ = ("messages", "policy")
+
+    def __init__(self, policy: Policy, messages: Sequence[tuple[str, bytes | Sequence[bytes]]]) -> None:
+        self.policy = policy
+        self.messages = messages
+
+    def opened(self) -> list[LoggedMessage]:
+        """Return them one by one, without those that cannot be read."""
+        found = []
+        for role, content in self.messages:
+            if not isinstance(content, bytes):
+                found.append(LoggedMessage(role, [Logged(self.policy, "block", block) for block in content]))
+            elif content.startswith(b'"'):
+                found.append(LoggedMessage(role, Logged(self.policy, "words", content)))
+            elif (blocks := _blocks(content)) is not None:
+                found.append(LoggedMessage(role, [Logged(self.policy, "block", bytes(block)) for block in blocks]))
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +217,8 @@ def characters(value: Any) -> int:
     if isinstance(value, ToolContent):
         return characters(value.value)
     if isinstance(value, TraceName):
-        return min(len(value.words), NAME_CHARACTERS)
-    if isinstance(value, Logged):
+        return min(len(value.words), _NAME_CHARACTERS)
+    if isinstance(value, Logged | Messages):
         return characters(value.opened())
     if isinstance(value, LoggedMessage):
         return characters(value.role) + characters(value.content)
@@ -159,6 +237,13 @@ def text_of(content: Any) -> str:
         return ""
     texts = [block.get("text") for block in content if isinstance(block, dict) and block.get("type") == "text"]
     return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def members(properties: Properties) -> Mapping[str, Any]:
+    """Return properties by their names."""
+    if isinstance(properties, msgspec.Struct):
+        return dict(zip(properties.__struct_encode_fields__, msgspec.structs.astuple(properties), strict=True))
+    return properties
 
 
 def _decode(data: bytes) -> Any:
@@ -226,29 +311,20 @@ class Policy:
 
     def trace_name(self, words: str | None) -> TraceName | None:
         """Return what a trace is called; None if that is nothing or may not leave."""
-        return TraceName(words) if words and self.conversation else None
+        return TraceName(self, words) if words and self.conversation else None
 
-    def messages(self, messages: Sequence[InputMessage]) -> list[LoggedMessage] | None:
+    def messages(self, messages: Sequence[InputMessage]) -> Messages | None:
         """Return what the model was given, as far as it may leave; None if nothing of it may or there is nothing."""
         if not self.conversation:
             return None
-        kept = []
-        for message in messages:
-            if message.origin in ("agent_prompt", "command_output", "notification") and not self.tools:
-                # A tool's input that another model wrote, what a program printed, what a task was told to report.
-                continue
-            content = self._content(message.content)
-            if content is not None:
-                kept.append(LoggedMessage(message.role, content))
-        return kept or None
-
-    def _content(self, data: bytes) -> Logged | list[Logged] | None:
-        if data.startswith(b'"'):
-            return Logged(self, "words", data)
-        try:
-            return [Logged(self, "block", bytes(block)) for block in _decode_list(data)]
-        except (msgspec.MsgspecError, RecursionError):
-            return None
+        kept = [
+            (message.role, message.content)
+            for message in messages
+            # A tool's input that another model wrote, what a program printed, what a task was told to report.
+            if (self.tools or message.origin not in ("agent_prompt", "command_output", "notification"))
+            and message.content[:1] in (b'"', b"[")
+        ]
+        return Messages(self, kept) if kept else None
 
     def request(self, request: Request) -> list[LoggedMessage] | None:
         """Return a request's system prompt and messages; None if they are not known, or not all of them may leave.
@@ -283,11 +359,11 @@ class Policy:
         names = (item.get("name") for item in value if isinstance(item, dict))
         return [{"name": name} for name in names if isinstance(name, str)] or None
 
-    def answer(self, blocks: Sequence[ContentBlock]) -> list[LoggedMessage] | None:
+    def answer(self, blocks: Sequence[ContentBlock]) -> Messages | None:
         """Return an answer's one message, as far as it may leave; None if nothing of it may or there is nothing."""
         if not self.conversation or not blocks:
             return None
-        return [LoggedMessage("assistant", [Logged(self, "block", block.raw) for block in blocks])]
+        return Messages(self, [("assistant", [block.raw for block in blocks])])
 
     def tool_value(self, data: bytes | None) -> Logged | None:
         """Return a tool's input or result; None if there is none or it may not leave."""
@@ -301,47 +377,59 @@ class Policy:
         """Return what a tool, or a program that ran with it, said; None if that is nothing or may not leave."""
         return ToolContent(words) if words and self.tools else None
 
+    def encode(self, properties: Properties, *, ids: Container[str] = ()) -> bytes:
+        """Return an event's properties as they leave, a JSON object: without None, scrubbed of secrets, content cut.
+
+        It holds what `release` returns, byte for byte; see the top of this module.
+
+        Args:
+            properties: the properties.
+            ids: names of properties that say what an event is, and stay as they are.
+        """
+        encoded = _verbatim(self, properties)
+        return _encode(self._by_piece(members(properties), ids)) if encoded is None else encoded
+
     def release(
         self, properties: Mapping[str, Any], *, ids: Container[str] = (), changes: list[Change] | None = None
     ) -> dict[str, Any]:
-        """Return an event's properties as they leave: without None, scrubbed of secrets, tool content cut.
+        """Return an event's properties as they leave: without None, scrubbed of secrets, content cut.
 
         Args:
-            properties: JSON values, ToolContent and raw JSON, which is left out if it cannot be read.
+            properties: the properties; content that cannot be read is left out.
             ids: names of properties that say what an event is, and stay as they are.
             changes: where to note what was done.
         """
-        way = _Way(self, changes)
-        left = {}
+        releaser = _Releaser(self, changes)
+        found = {}
         for key, value in properties.items():
-            said = value if key in ids else way.member(key, value, 0, cutting=False)
-            if said is not None:
-                left[key] = said
-        return left
+            released = value if key in ids else releaser.member(key, value, 0, cutting=False)
+            if released is not None:
+                found[key] = released
+        return found
 
-    def release_at_once(self, properties: Mapping[str, Any], *, ids: Container[str] = ()) -> dict[str, Any]:
-        """Return what `release` does: short strings are looked at all at once, long ones and content once and for all.
+    def _by_piece(self, properties: Mapping[str, Any], ids: Container[str]) -> dict[str, Any]:
+        """Return what `release` returns; short strings are looked at all at once, long ones and content each once.
 
-        Most events hold nothing to be scrubbed; here they do not pay for it string by string.
+        Most events have short strings with nothing to scrub, and do not pay for each of them here.
         """
-        left: dict[str, Any] = {}
-        words: list[str] = []
-        way = _Way(self, None)
+        found: dict[str, Any] = {}
+        short: list[str] = []
+        releaser = _Releaser(self, None)
         for key, value in properties.items():
             kind = type(value)
             if kind is TraceName or (kind is str and len(value) > _SHORT_WORDS and key not in ids):
-                left[key] = msgspec.Raw(released_words(self, value))
+                found[key] = msgspec.Raw(_released_words(self, value))
             elif kind is str:
-                left[key] = value
+                found[key] = value
                 if key not in ids:
-                    words.append(value)
+                    short.append(value)
             elif kind in _NUMBERS:
-                left[key] = value
-            elif value is not None and (said := way.value(value, 0, cutting=False)) is not None:
-                left[key] = said
-        if self.redact and (not surely_clean(msgspec.json.encode(words)) or any(map(is_telling, left))):
+                found[key] = value
+            elif value is not None and (released := releaser.value(value, 0, cutting=False)) is not None:
+                found[key] = released
+        if self.redact and (not surely_clean(_encode(short)) or any(map(is_telling, found))):
             return self.release(properties, ids=ids)
-        return left
+        return found
 
     def opened_block(self, block: Any) -> Any:
         """Return a block of a message, as far as it may leave: no signature, nothing of a tool that is kept back."""
@@ -367,26 +455,182 @@ class Policy:
         }
 
 
-# ---------------------------------------------------------------------- content that leaves as it was logged
+# ---------------------------------------------------------------------- whole events as they were logged
+
+_QUOTE = ord('"')
+_WORDS_BLOCKS = (b'"text"', b'"thinking"')
+"""Types, as JSON, of the blocks that only hold words; the key of the words is the type's name."""
+_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
+"""Types, as JSON, of the blocks in whose place something else leaves."""
+_BEGINNINGS = {role: b'{"role":"%b","content":' % role.encode() for role in ("user", "assistant", "system")}
+"""How a message begins, by its role: only messages of these roles may leave as they were logged."""
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_blocks = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_nothing = msgspec.json.Decoder(msgspec.Raw).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _NotVerbatimError(Exception):
+    """Some content may have to be changed, so that it does not leave as it was logged."""
+
+
+def _verbatim(policy: Policy, properties: Properties) -> bytes | None:
+    """Return properties as JSON in which content stands as it was logged; None if any may not leave like that.
+
+    Nothing here looks for secrets in a piece of content, nor for letters that are spelled as escapes: the whole object
+    is searched once, at the end. Content that is too long is the exception. It is scrubbed before it is cut, since half
+    of a secret might no longer be recognized.
+    """
+    if not isinstance(properties, msgspec.Struct):
+        properties = {key: value for key, value in properties.items() if value is not None}
+    try:
+        encoded = _encode_as_logged(properties)
+    except _NotVerbatimError:
+        return None
+    return None if policy.redact and not surely_clean(encoded) else encoded
+
+
+def _as_logged(content: object) -> str | msgspec.Raw:
+    """Return content as it was logged.
+
+    Raises:
+        _NotVerbatimError: it does not leave like that. So do the functions below.
+    """
+    if isinstance(content, Logged):
+        return msgspec.Raw(_piece_as_logged(content))
+    if isinstance(content, Messages):
+        return msgspec.Raw(_messages_as_logged(content))
+    if isinstance(content, TraceName):
+        # A longer one is cut, and is searched before that.
+        short = len(content.words) <= _NAME_CHARACTERS
+        return content.words if short else msgspec.Raw(_released_words(content.policy, content))
+    raise _NotVerbatimError
+
+
+_encode_as_logged = msgspec.json.Encoder(enc_hook=_as_logged).encode
+
+
+def _messages_as_logged(content: Messages) -> bytes:
+    policy = content.policy
+    parts: list[bytes] = []
+    for role, said in content.messages:
+        beginning = _BEGINNINGS.get(role)
+        if beginning is None:
+            raise _NotVerbatimError
+        parts += (b"," if parts else b"[", beginning)
+        if not isinstance(said, bytes):
+            parts += (b"[", b",".join([_block_as_logged(policy, block) for block in said]), b"]}")
+        elif said[0] == _QUOTE:
+            parts += (said, b"}")
+        else:
+            parts += (b"[", b",".join(_blocks_as_logged(policy, said)), b"]}")
+    parts.append(b"]")
+    return b"".join(parts)
+
+
+def _blocks_as_logged(policy: Policy, raw: bytes) -> list[bytes]:
+    try:
+        blocks = _decode_blocks(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        raise _NotVerbatimError from None
+    if (len(raw) <= policy.max_length or not policy.tools) and _needs_no_replacing(policy, raw):
+        return [_short_block_as_logged(policy, fields) for fields in blocks]
+    return [_block_as_logged(policy, _encode(fields)) for fields in blocks]
+
+
+def _block_as_logged(policy: Policy, raw: bytes) -> bytes:
+    try:
+        fields = _decode_fields(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        raise _NotVerbatimError from None
+    kind = bytes(fields.get("type", b""))
+    if kind in _WORDS_BLOCKS:
+        return _words_block(kind, _words_of(kind, fields))
+    if len(raw) <= policy.max_length or not policy.tools:
+        if not _needs_no_replacing(policy, raw):
+            raise _NotVerbatimError
+        return _short_block_as_logged(policy, fields)
+    key = "input" if "input" in fields else "content"
+    if key not in fields or kind in _PLACEHELD:
+        raise _NotVerbatimError
+    fields.pop("signature", None)
+    fields.pop("caller", None)
+    content = _piece_as_logged(Logged(policy, "value", bytes(fields[key])))
+    fields[key] = msgspec.Raw(b'""')
+    others = _encode(fields)
+    if len(others) > policy.max_length or not _needs_no_replacing(policy, others):
+        raise _NotVerbatimError
+    fields[key] = msgspec.Raw(content)
+    return _encode(fields)
+
+
+def _short_block_as_logged(policy: Policy, fields: dict[str, msgspec.Raw]) -> bytes:
+    """Return a block that need not be cut, and in which nothing has to be replaced unless its type says so."""
+    kind = bytes(fields.get("type", b""))
+    if kind in _WORDS_BLOCKS:
+        return _words_block(kind, _words_of(kind, fields))
+    if kind in _PLACEHELD:
+        raise _NotVerbatimError
+    if policy.level != "full":
+        return _encode({key: value for key, value in fields.items() if key in _TOOL_NAMES})
+    fields.pop("signature", None)
+    fields.pop("caller", None)
+    return _encode(fields)
+
+
+def _words_of(kind: bytes, fields: dict[str, msgspec.Raw]) -> memoryview:
+    """Return the JSON string of a block that only holds words."""
+    words = memoryview(fields.get(kind[1:-1].decode(), b""))
+    if not words or words[0] != _QUOTE:
+        raise _NotVerbatimError
+    return words
+
+
+def _words_block(kind: bytes, words: bytes | memoryview) -> bytes:
+    return b"".join((b'{"type":', kind, b",", kind, b":", words, b"}"))
+
+
+def _piece_as_logged(logged: Logged) -> bytes:
+    raw, policy, kind = logged.raw, logged.policy, logged.kind
+    if kind == "words":
+        return raw
+    # Blocks and definitions by themselves are those of whole inputs, and stand in every event of a session. They are
+    # left to `_released`, which looks at each of them only once.
+    if kind == "value":
+        if len(raw) > policy.max_length:
+            if (found := _released(logged)) is not None:
+                return found
+        elif raw[0] == _QUOTE or _needs_no_replacing(policy, raw):
+            return raw
+    raise _NotVerbatimError
+
+
+def _needs_no_replacing(policy: Policy, raw: bytes) -> bool:
+    """Whether JSON holds no media, no null of its own and no deep nesting; and, if nobody searches it, no escapes."""
+    return not (b'"source"' in raw or (not policy.redact and hides_text(raw)) or not _is_flat(raw))
+
+
+def _is_flat(data: bytes) -> bool:
+    """Whether a value is not null, and has too few brackets to be nested too deep."""
+    return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
+
+
+# ---------------------------------------------------------------------- piece by piece
 
 _MEMO_BYTES = 4 * 1024 * 1024
 _memo = Memo(_MEMO_BYTES)
-"""What content has become. The same stands in an answer, in its call's span, in the result's, in the next input."""
+"""What each piece of content was released as."""
 _UNREADABLE = b""
-_ONLY_WORDS = {
-    b'"text"': ("text", b'{"type":"text","text":'),
-    b'"thinking"': ("thinking", b'{"type":"thinking","thinking":'),
-}
-ROLES = ("user", "assistant", "system")
-"""Those a message may have that leaves as it was logged."""
-_NUMBERS = (int, float, bool)
 _SHORT_WORDS = 100
-PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
-"""Types, as JSON, of the blocks in whose place something else leaves."""
 
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_nothing = msgspec.json.Decoder(msgspec.Raw).decode
+
+def _blocks(data: bytes) -> list[msgspec.Raw] | None:
+    try:
+        return _decode_list(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def _is_json(data: bytes) -> bool:
@@ -397,61 +641,55 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def is_flat(data: bytes) -> bool:
-    """Whether a value is not null, and surely not nested too deep."""
-    return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
-
-
-def released(logged: Logged) -> bytes | None:
-    """Return content as it leaves, as JSON; None if it cannot be read."""
+def _released(logged: Logged) -> bytes | None:
+    """Return one piece of content as it leaves, as JSON; None if it cannot be read."""
     policy = logged.policy
     key = logged.kind, policy.level, policy.max_length, policy.redact, logged.raw
-    said = _memo.get(key, None)
-    if said is None:
-        said = _block_as_logged(logged) if logged.kind == "block" else _value_as_logged(logged)
-        _memo.put(key, said, len(logged.raw) + (0 if said is logged.raw else len(said)))
-    return said or None
+    found = _memo.get(key, None)
+    if found is None:
+        found = _released_block(logged) if logged.kind == "block" else _released_value(logged)
+        _memo.put(key, found, len(logged.raw) + (0 if found is logged.raw else len(found)))
+    return found or None
 
 
-def _message(message: LoggedMessage) -> dict[str, Any]:
-    """Return a message as it leaves."""
+def _released_message(message: LoggedMessage) -> dict[str, Any]:
     content = message.content
-    said = _content(content) if isinstance(content, Logged) else [_content(block) for block in content]
-    return {"role": message.role, "content": said}
+    found = _released_raw(content) if isinstance(content, Logged) else [_released_raw(block) for block in content]
+    return {"role": message.role, "content": found}
 
 
-def _content(logged: Logged) -> msgspec.Raw | None:
-    said = released(logged)
-    return None if said is None else msgspec.Raw(said)
+def _released_raw(logged: Logged) -> msgspec.Raw | None:
+    found = _released(logged)
+    return None if found is None else msgspec.Raw(found)
 
 
-def released_words(policy: Policy, words: str | TraceName) -> bytes:
+def _released_words(policy: Policy, words: str | TraceName) -> bytes:
     """Return words as they leave, as JSON: a prompt and a name stand in every event of their turn."""
     is_name = isinstance(words, TraceName)
     key = policy.redact, is_name, words.words if isinstance(words, TraceName) else words
-    said = _memo.get(key, None)
-    if said is None:
-        said = msgspec.json.encode(_Way(policy, None).value(words, 0, cutting=False))
-        _memo.put(key, said, 2 * len(said))
-    return said
+    found = _memo.get(key, None)
+    if found is None:
+        found = _encode(_Releaser(policy, None).value(words, 0, cutting=False))
+        _memo.put(key, found, 2 * len(found))
+    return found
 
 
-def _value_as_logged(logged: Logged) -> bytes:
-    """Return content as it was logged, the fast path, or all the way if anything may have to be done about it.
+def _released_value(logged: Logged) -> bytes:
+    """Return content as it was logged; decoded, scrubbed and cut if anything may have to be done about it.
 
     There is nothing to scrub if no rule finds a place to begin, nothing to cut if all of it is shorter than the limit,
-    and nothing to be replaced if there is no place for media and fewer brackets than are nested at most.
+    and nothing to replace if it names no media and has fewer brackets than the deepest nesting.
     """
     raw, policy = logged.raw, logged.policy
     if not _is_json(raw) or (logged.kind == "words" and not raw.startswith(b'"')):
         return _UNREADABLE
     is_string = raw.startswith(b'"')
     if not is_string and (b'"source"' in raw or hides_text(raw)):
-        return _all_the_way(logged)
+        return _decoded(logged)
     if policy.redact and not surely_clean(raw):
-        return _all_the_way(logged)
-    if not (is_string or is_flat(raw)):
-        return _all_the_way(logged, scrubbing=False)
+        return _decoded(logged)
+    if not (is_string or _is_flat(raw)):
+        return _decoded(logged, scrubbing=False)
     if logged.kind != "value" or len(raw) <= policy.max_length:
         return raw
     try:
@@ -459,62 +697,63 @@ def _value_as_logged(logged: Logged) -> bytes:
         value = beginnings(msgspec.Raw(raw), 6 * policy.max_length)
     except msgspec.MsgspecError:
         return _UNREADABLE
-    return msgspec.json.encode(cut_strings(value, policy.max_length))
+    return _encode(cut_strings(value, policy.max_length))
 
 
-def _block_as_logged(logged: Logged) -> bytes:
-    """Return a block, its parts likewise."""
+def _released_block(logged: Logged) -> bytes:
+    """Return a block; its parts are looked at one by one."""
     policy = logged.policy
     try:
         fields = _decode_fields(logged.raw)
     except (msgspec.MsgspecError, RecursionError):
-        return _all_the_way(logged)
+        return _decoded(logged)
     kind = bytes(fields.get("type", b""))
-    if kind in _ONLY_WORDS:
-        key, beginning = _ONLY_WORDS[kind]
-        words = bytes(fields.get(key, b""))
-        return (
-            beginning + _value_as_logged(Logged(policy, "words", words)) + b"}"
-            if words.startswith(b'"')
-            else _all_the_way(logged)
-        )
-    if not policy.tools or kind in PLACEHELD or b"\\" in kind:
-        return _all_the_way(logged)
+    if kind in _WORDS_BLOCKS:
+        try:
+            words = bytes(_words_of(kind, fields))
+        except _NotVerbatimError:
+            return _decoded(logged)
+        return _words_block(kind, _released_value(Logged(policy, "words", words)))
+    if not policy.tools or kind in _PLACEHELD or b"\\" in kind:
+        return _decoded(logged)
     fields.pop("signature", None)
     fields.pop("caller", None)
-    # What a call is given and a result brings is the span's own, too, and may have been looked at for that.
+    # A call's input and a result's content stand in the call's span, too, and may have been looked at for that.
     key = "input" if "input" in fields else "content"
     if key in fields:
-        value = released(Logged(policy, "value", bytes(fields[key])))
+        value = _released(Logged(policy, "value", bytes(fields[key])))
         fields[key] = msgspec.Raw(b'""')
-    rest = msgspec.json.encode(fields)
-    if _value_as_logged(Logged(policy, "value", rest)) != rest:
-        return _all_the_way(logged)
+    others = _encode(fields)
+    if _released_value(Logged(policy, "value", others)) != others:
+        return _decoded(logged)
     if key not in fields:
-        return rest
+        return others
     if value is None:
-        return _all_the_way(logged)
+        return _decoded(logged)
     fields[key] = msgspec.Raw(value)
-    return msgspec.json.encode(fields)
+    return _encode(fields)
 
 
-def _all_the_way(logged: Logged, *, scrubbing: bool = True) -> bytes:
-    """Return content that was decoded, scrubbed and cut; `_UNREADABLE` if it is no JSON."""
+def _decoded(logged: Logged, *, scrubbing: bool = True) -> bytes:
+    """Return content that was decoded, scrubbed and cut; `_UNREADABLE` if it is not JSON."""
     value = logged.opened()
     if value is None:
         return _UNREADABLE
     policy = logged.policy if scrubbing else replace(logged.policy, redact=False)
-    return msgspec.json.encode(_Way(policy, None).value(value, 0, cutting=False))
+    return _encode(_Releaser(policy, None).value(value, 0, cutting=False))
+
+
+# ---------------------------------------------------------------------- value by value
 
 
 @dataclass(slots=True)
-class _Way:
-    """The way out of one event's properties.
+class _Releaser:
+    """Scrubs and cuts one event's properties.
 
     Attributes:
-        policy: what holds.
+        policy: the policy they leave under.
         changes: where to note what is done; None for nowhere.
-        place: where the way is now, from a property's name inwards.
+        place: the path to the current value, from a property's name inwards.
     """
 
     policy: Policy
@@ -542,15 +781,19 @@ class _Way:
             return self.value(value.value, depth, cutting=True)
         if isinstance(value, TraceName):
             words = self._text(value.words, cutting=False)
-            return words if len(words) <= NAME_CHARACTERS else words[: NAME_CHARACTERS - 1].rstrip() + "…"
+            return words if len(words) <= _NAME_CHARACTERS else words[: _NAME_CHARACTERS - 1].rstrip() + "…"
         if isinstance(value, Logged):
             return self._logged(value, depth)
-        if isinstance(value, LoggedMessage):
-            if self.changes is None and value.role in ROLES:
-                return _message(value)
-            return self.value({"role": value.role, "content": value.content}, depth, cutting=False)
         if isinstance(value, msgspec.Raw):
-            return self._raw(value, depth)
+            return self._figures(bytes(value), depth)
+        if isinstance(value, Nested):
+            return self._figures(value.raw, depth)
+        if isinstance(value, Messages):
+            return self.value(value.opened() or None, depth, cutting=False)
+        if isinstance(value, LoggedMessage):
+            if self.changes is None and value.role in _BEGINNINGS:
+                return _released_message(value)
+            return self.value({"role": value.role, "content": value.content}, depth, cutting=False)
         if isinstance(value, list | dict) and depth >= _DEEPEST_PROPERTY:
             return "[nested too deep]"
         if isinstance(value, list):
@@ -567,21 +810,20 @@ class _Way:
 
     def _logged(self, logged: Logged, depth: int) -> Any:
         if self.changes is not None:
-            # Where each change was made is only known to those who go all the way.
+            # Only decoding everything tells where each change was made.
             return self.value(logged.opened(), depth, cutting=False)
-        return _content(logged)
+        return _released_raw(logged)
 
-    def _raw(self, raw: msgspec.Raw, depth: int) -> Any:
-        data = bytes(raw)
-        stays = self.changes is None and is_flat(data) and _is_json(data)
-        if stays and (not self.policy.redact or surely_clean(data)):
-            return raw
-        value = _decode(data)
+    def _figures(self, raw: bytes, depth: int) -> Any:
+        stays = self.changes is None and _is_flat(raw) and _is_json(raw)
+        if stays and (not self.policy.redact or surely_clean(raw)):
+            return msgspec.Raw(raw)
+        value = _decode(raw)
         if value is None:
             return None
-        left = self.value(value, depth, cutting=False)
+        found = self.value(value, depth, cutting=False)
         # As it was written, where that can be: numbers have more than one spelling.
-        return raw if left == value else left
+        return msgspec.Raw(raw) if found == value else found
 
     def _text(self, text: str, *, cutting: bool) -> str:
         if self.policy.redact:

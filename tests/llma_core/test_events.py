@@ -1058,6 +1058,22 @@ def test_an_event_is_built_within_the_ai_paths_limit(log: LogBuilder) -> None:
 # ---------------------------------------------------------------------- bodies
 
 
+def test_a_refused_property_that_nobody_took_out_replaces_the_events_own_and_comes_once(log: LogBuilder) -> None:
+    log.answer(text("Two."))
+    attribution = replace(ADA, properties={"$ai_model": "apple", "team": "orchard"})
+
+    [event] = [event for event in built(spans(log.files()), attribution) if event.name == "$ai_generation"]
+
+    assert event.body.count(b'"$ai_model"') == 1
+    assert (properties(event)["$ai_model"], properties(event)["team"]) == ("apple", "orchard")
+    [explained] = [
+        event
+        for event in built(spans(log.files()), replace(attribution, explain=True))
+        if event.name == "$ai_generation"
+    ]
+    assert explained.body == event.body
+
+
 def test_an_event_is_one_json_object_of_four_or_five_keys(log: LogBuilder) -> None:
     log.answer(text("Two \U0001f34e trees"))
 

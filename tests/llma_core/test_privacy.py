@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llma_core import events
-from llma_core.privacy import Change, ContentLevel, Policy, characters, text_of
+from llma_core import events, privacy
+from llma_core.privacy import Change, ContentLevel, Policy, characters, figures, text_of
 from llma_core.spans import ContentBlock, InputMessage
 from tests.support.logs import LogBuilder, image, redacted_thinking, text, thinking, tool_use
 from tests.support.sessions import body, built, spans
@@ -45,9 +45,12 @@ def block(value: dict[str, Any]) -> ContentBlock:
 
 
 def left(value: Any, policy: Policy = FULL) -> Any:
-    """What a property with this value says once it has left, either way; None if it has none."""
-    at_once = policy.release_at_once({"property": value})
-    said = json.loads(msgspec.json.encode(at_once))
+    """What a property with this value says once it has left, the same in all three ways; None if it has none."""
+    encoded = policy.encode({"property": value})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(privacy, "_verbatim", lambda *_: None)
+        assert policy.encode({"property": value}) == encoded
+    said = json.loads(encoded)
     assert said == json.loads(msgspec.json.encode(policy.release({"property": value}, changes=[])))
     return said.get("property")
 
@@ -506,19 +509,20 @@ def test_scrubbing_changes_no_id_and_can_be_turned_off(grouping: events.Grouping
         assert one["properties"].keys() == other["properties"].keys()
 
 
-def test_raw_json_is_scrubbed_and_else_stays_as_it_was_written() -> None:
-    plain = msgspec.Raw(b'{"a": 1.50, "b": [ ]}')
+def test_figures_are_scrubbed_and_else_stay_as_they_were_written() -> None:
+    plain = b'{"a": 1.50, "b": [ ]}'
     properties = {
-        "plain": plain,
-        "secret": msgspec.Raw(b'{"password": "hunter2", "a": "ghp\\u005f%s"}' % (b"q7Rw" * 9)),
-        "broken": msgspec.Raw(b'{"a": '),
+        "plain": figures(plain),
+        "secret": figures(b'{"password": "hunter2", "a": "ghp\\u005f%s"}' % (b"q7Rw" * 9)),
+        "broken": figures(b'{"a": '),
     }
 
     released = FULL.release(properties)
 
-    assert released["plain"] is plain
+    assert bytes(released["plain"]) == plain
     assert released["secret"] == {"password": "[REDACTED:password]", "a": "[REDACTED:github-token]"}
     assert "broken" not in released
+    assert FULL.encode({"plain": figures(plain)}) == b'{"plain":%b}' % plain
 
 
 def test_a_members_key_says_that_its_value_is_a_secret_at_any_depth() -> None:
@@ -582,7 +586,7 @@ def test_what_leaves_as_it_was_logged_is_what_leaves_decoded_scrubbed_and_cut(
             left(policy.answer([ContentBlock(type="", raw=data)]), policy)
             left(policy.messages([InputMessage(role="user", content=b"[%s]" % data, origin="prompt")]), policy)
             left(policy.tool_definitions(b"[%s]" % data), policy)
-            left(msgspec.Raw(data), policy)
+            left(figures(data), policy)
             left(policy.trace_name(str(value)), policy)
             left(str(value), policy)
             left({"api_key": str(value)}, policy)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llma_core import events
+from llma_core import events, privacy
 from llma_core.events import Attribution, CaptureEvent
 from llma_core.privacy import Policy
 from llma_core.spans import (
@@ -18,6 +18,8 @@ from llma_core.spans import (
     Generation,
     HookRun,
     InputMessage,
+    Request,
+    RequestMessage,
     Rest,
     TokenUsage,
     ToolCall,
@@ -27,6 +29,9 @@ from llma_core.spans import (
 
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8" * 2
 REST = Rest(file="a.jsonl", start=0, end=1)
+ORIGINS: st.SearchStrategy[Literal["tool_result", "agent_prompt", "prompt"]] = st.sampled_from(
+    ["tool_result", "agent_prompt", "prompt"]
+)
 KINDS = [
     "text",
     "thinking",
@@ -92,8 +97,22 @@ def context(words: str) -> Context:
 
 
 @st.composite
+def requests(draw: st.DrawFn) -> Request:
+    blocks = st.lists(json_of(BLOCK | VALUE), max_size=2).map(tuple)
+    message = st.builds(RequestMessage, role=st.sampled_from(["user", "assistant"]), blocks=blocks)
+    return Request(
+        system=draw(blocks),
+        tools=draw(st.none() | json_of(st.lists(st.just({"name": "Bash"}) | VALUE, max_size=2))),
+        messages=draw(st.none() | st.lists(message, max_size=2).map(tuple)),
+        exact=True,
+    )
+
+
+@st.composite
 def generations(draw: st.DrawFn) -> Generation:
-    given_ = draw(st.lists(json_of(WORDS | st.lists(BLOCK, max_size=3) | st.none()), max_size=3))
+    content = json_of(WORDS | st.lists(BLOCK, max_size=3) | st.none())
+    given_ = draw(st.lists(content, max_size=3))
+    before = draw(st.none() | st.lists(content, max_size=2))
     usage = TokenUsage(
         input=draw(st.none() | st.just(3)),
         output=4,
@@ -114,7 +133,11 @@ def generations(draw: st.DrawFn) -> Generation:
         started_at=draw(st.sampled_from([None, 1000])),
         ended_at=draw(st.sampled_from([None, 2500])),
         stop_reason=draw(st.sampled_from([None, "end_turn"])),
-        input=tuple(InputMessage(role="user", content=data, origin="tool_result") for data in given_),
+        input=tuple(InputMessage(role="user", content=data, origin=draw(ORIGINS)) for data in given_),
+        conversation=None
+        if before is None
+        else tuple(InputMessage(role="user", content=data, origin="answer") for data in before),
+        request=draw(st.none() | requests()),
         output=tuple(
             ContentBlock(type="text", raw=data) for data in draw(st.lists(json_of(BLOCK | VALUE), max_size=3))
         ),
@@ -229,7 +252,7 @@ def test_an_event_put_together_from_what_was_logged_is_the_one_that_comes_the_lo
     )
     event = build(span, attribution)
     with monkeypatch.context() as patch:
-        patch.setattr(events, "_as_logged", lambda *_: None)
+        patch.setattr(privacy, "_verbatim", lambda *_: None)
         assert build(span, attribution) == event
     json.loads(event.body)
 
@@ -345,7 +368,7 @@ def test_whatever_was_logged_leaves_as_it_does_the_long_way(
         )
         events_ = [build(span, attribution) for span in holding(raw)]
         with monkeypatch.context() as patch:
-            patch.setattr(events, "_as_logged", lambda *_: None)
+            patch.setattr(privacy, "_verbatim", lambda *_: None)
             assert [build(span, attribution) for span in holding(raw)] == events_
 
 
@@ -353,7 +376,7 @@ def test_most_events_are_put_together_from_what_was_logged(monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the long way")
 
-    monkeypatch.setattr(Policy, "release_at_once", refuse)
+    monkeypatch.setattr(Policy, "_by_piece", refuse)
     raw = b'{"type":"tool_use","id":"toolu_1","name":"Bash","input":{"command":"ls -l\\n# \xc3\xa9"}}'
     result = b'[{"tool_use_id":"toolu_1","type":"tool_result","content":"\\u001b[1mapples"}]'
     generation = Generation(

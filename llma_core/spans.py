@@ -22,10 +22,10 @@ __all__ = [
     "Generation",
     "HookRun",
     "InputMessage",
+    "LineRange",
     "Prompt",
     "Request",
     "RequestMessage",
-    "Rest",
     "Span",
     "TokenUsage",
     "ToolCall",
@@ -67,7 +67,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     raw: bytes | None = None
 
 
-class Rest(Struct, frozen=True, kw_only=True):
+class LineRange(Struct, frozen=True, kw_only=True):
     """The lines of one file that a span rests on; they are settled when the span is.
 
     Attributes:
@@ -194,7 +194,7 @@ class Prompt(Struct, frozen=True, kw_only=True):
     identity: str
     context: Context
     at: int | None
-    rest: Rest
+    lines: LineRange
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -224,7 +224,7 @@ class Generation(Struct, frozen=True, kw_only=True):
         mcp_server: the MCP server whose result the message answers, where logged.
         mcp_tool: that server's tool.
         skill: the skill that was active, where logged.
-        rest: the lines it rests on.
+        lines: the lines it rests on.
     """
 
     identity: str
@@ -249,7 +249,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     mcp_server: str | None = None
     mcp_tool: str | None = None
     skill: str | None = None
-    rest: Rest
+    lines: LineRange
 
 
 class HookRun(Struct, frozen=True, kw_only=True):
@@ -287,7 +287,7 @@ class ToolCall(Struct, frozen=True, kw_only=True):
         permission_decision: what was decided about it, where logged.
         skill: the skill that was active, where logged.
         hooks: what ran before and after it, in order.
-        rest: the lines it rests on.
+        lines: the lines it rests on.
     """
 
     identity: str
@@ -305,7 +305,7 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     permission_decision: str | None
     skill: str | None
     hooks: tuple[HookRun, ...]
-    rest: Rest
+    lines: LineRange
 
 
 class ApiFailure(Struct, frozen=True, kw_only=True):
@@ -321,7 +321,7 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
         status: HTTP status, where known.
         error_type: the provider's type, `overloaded_error` and the like.
         message: the error's words.
-        rest: the line.
+        lines: the line.
     """
 
     identity: str
@@ -333,7 +333,7 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
     status: int | None
     error_type: str | None
     message: str | None
-    rest: Rest
+    lines: LineRange
 
 
 class Compaction(Struct, frozen=True, kw_only=True):
@@ -347,7 +347,7 @@ class Compaction(Struct, frozen=True, kw_only=True):
         trigger: `manual` or `auto`.
         tokens_before: size of the conversation before, in tokens.
         tokens_after: and after.
-        rest: the line.
+        lines: the line.
     """
 
     identity: str
@@ -357,7 +357,7 @@ class Compaction(Struct, frozen=True, kw_only=True):
     trigger: str | None
     tokens_before: int | None
     tokens_after: int | None
-    rest: Rest
+    lines: LineRange
 
 
 class Trace(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from daemon.reading.ledger import LineEnd
 from daemon.state.rows import Owed, Settled
 from llma_core.events import CaptureEvent
 from llma_core.spans import (
+    LineRange,
     Prompt,
-    Rest,
 )
 
 __all__ = ["Emission", "Progress", "Replaced"]
@@ -23,7 +23,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         settled: what will be noted as settled with it.
         event: the event to deliver; None for a prompt, which only opens a trace, and for a trace that is not to come.
-        rest: the lines it rests on; None for a trace.
+        lines: the lines it rests on; None for a trace.
         owes: the trace that has to follow because of it.
         pays: the owed trace that it is.
         again: whether its event is on its way already, and only its lines are to be held.
@@ -32,7 +32,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     settled: Settled
     event: CaptureEvent | None
-    rest: Rest | None
+    lines: LineRange | None
     owes: Owed | None = None
     pays: Owed | None = None
     again: bool = False

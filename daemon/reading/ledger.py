@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from llma_core.spans import Rest
+from llma_core.spans import LineRange
 
 __all__ = ["Ledger", "LineEnd"]
 
@@ -58,10 +58,10 @@ class Ledger:
         """Note the oldest line that an accumulator still needs; None if it needs none."""
         self._files[file].needed = start
 
-    def register(self, identity: str, rest: Rest) -> None:
+    def register(self, identity: str, lines: LineRange) -> None:
         """Note an event on its way and the lines it rests on."""
-        self._resting[identity] = rest.file
-        heapq.heappush(self._files[rest.file].starts, (rest.start, identity))
+        self._resting[identity] = lines.file
+        heapq.heappush(self._files[lines.file].starts, (lines.start, identity))
 
     def settle(self, identity: str) -> str | None:
         """Note that an event is settled; return the file it rests on, None if it rests on none that is open."""

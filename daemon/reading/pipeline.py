@@ -45,8 +45,8 @@ from llma_core.spans import (
     ApiFailure,
     Compaction,
     Generation,
+    LineRange,
     Prompt,
-    Rest,
     Span,
     ToolCall,
     Trace,
@@ -261,7 +261,7 @@ class Pipeline:
                 self._claims.take(identity, self.unit.name, None)
                 settled = Settled(identity=identity, unit=self.unit.name)
                 progress.emissions.append(
-                    Emission(settled=settled, event=None, rest=None, pays=row),
+                    Emission(settled=settled, event=None, lines=None, pays=row),
                 )
 
     def salvage(self, now: float) -> Progress:
@@ -275,7 +275,7 @@ class Pipeline:
         with self._step() as progress:
             gone = {path for path, tail in self.tails.items() if not tail.lives_on()}
             spans: list[Span] = [
-                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.rest.file in gone
+                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.lines.file in gone
             ]
             self._admit(spans, progress)
         return progress
@@ -353,8 +353,8 @@ class Pipeline:
                 continue
             if isinstance(record, UnknownRecord):
                 self._note_unknown(record.type)
-            rest = Rest(file=path, start=line.start, end=end)
-            if spans := self._accumulator.feed(record, rest, agent=agent, now=now):
+            place = LineRange(file=path, start=line.start, end=end)
+            if spans := self._accumulator.feed(record, place, agent=agent, now=now):
                 self._admit(spans, progress)
 
     def _before(self, path: str, line: Line) -> bytes:
@@ -405,8 +405,8 @@ class Pipeline:
 
     # ------------------------------------------------------------------ spans to emissions
 
-    def _met(self, identity: str, checksum: bytes, rest: Rest) -> None:
-        if rest.end > self.tails[rest.file].committed:
+    def _met(self, identity: str, checksum: bytes, lines: LineRange) -> None:
+        if lines.end > self.tails[lines.file].committed:
             self._claims.meet(identity, self.unit.name, checksum)
 
     def _copied(self, identity: str, checksum: bytes | None, at: int | None) -> bool:
@@ -445,8 +445,8 @@ class Pipeline:
         return released
 
     def _happened(self, span: _Happened) -> Emission | None:
-        rest = span.rest
-        if rest.end <= self.tails[rest.file].committed or self._is_history(span):
+        lines = span.lines
+        if lines.end <= self.tails[lines.file].committed or self._is_history(span):
             return None
         place = self._place(span.context.cwd)
         if not place.allowed:
@@ -467,7 +467,7 @@ class Pipeline:
             owes = self._claims.owes(identity)
             if owes is not None:
                 self._owed.add((owes.trace, owes.ending))
-            return Emission(settled=settled, event=None, rest=rest, again=True)
+            return Emission(settled=settled, event=None, lines=lines, again=True)
         attribution = self.attribution()
         event = None
         if not isinstance(span, Prompt):
@@ -479,7 +479,7 @@ class Pipeline:
         return Emission(
             settled=Settled(identity=identity, unit=self.unit.name, checksum=checksum),
             event=event,
-            rest=rest,
+            lines=lines,
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
         )
@@ -549,7 +549,7 @@ class Pipeline:
         return Emission(
             settled=Settled(identity=identity, unit=self.unit.name, checksum=checksum),
             event=None if is_known else event,
-            rest=None,
+            lines=None,
             pays=Owed(trace=trace, ending=ending, unit=self.unit.name),
         )
 

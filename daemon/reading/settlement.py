@@ -59,16 +59,16 @@ class Settlement:
         self._touched.update(progress.ends)
         wanted = []
         for emission in progress.emissions:
-            identity, rest = emission.settled.identity, emission.rest
+            identity, lines = emission.settled.identity, emission.lines
             if emission.again:
-                if identity in self._on_their_way and rest is not None:
-                    self._ledger.register(identity, rest)
+                if identity in self._on_their_way and lines is not None:
+                    self._ledger.register(identity, lines)
             elif emission.event is None:
                 self._ready.append(emission)
             else:
                 self._on_their_way[identity] = emission
-                if rest is not None:
-                    self._ledger.register(identity, rest)
+                if lines is not None:
+                    self._ledger.register(identity, lines)
                 wanted.append(emission.event)
         for original in pipeline.originals:
             copies = (pipeline.unit.name, original)
@@ -217,14 +217,14 @@ class Settlement:
 
 
 def _rejected(outcome: EventOutcome, emission: Emission) -> RejectedEvent:
-    rest = emission.rest
+    lines = emission.lines
     return RejectedEvent(
         uuid=outcome.event.uuid,
         name=outcome.event.name,
         bytes=len(outcome.event.body),
         reason=outcome.reason or "refused",
-        path=rest.file if rest else None,
-        start=rest.start if rest else None,
-        end=rest.end if rest else None,
+        path=lines.file if lines else None,
+        start=lines.start if lines else None,
+        end=lines.end if lines else None,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -105,8 +105,8 @@ from llma_core.spans import (
     Generation,
     HookRun,
     InputMessage,
+    LineRange,
     Prompt,
-    Rest,
     Span,
     ToolCall,
     TurnKey,
@@ -135,7 +135,7 @@ _ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
 
 Copied = Callable[[str, bytes | None, int | None], bool]
 """Whether another session wrote this first: its name in the settled table, its mark (a message's), its time."""
-Opened = Callable[[str, bytes, Rest], None]
+Opened = Callable[[str, bytes, LineRange], None]
 """Told of each message that is begun: its name in the settled table, its mark, its first line."""
 
 
@@ -143,7 +143,7 @@ def _never(_name: str, _mark: bytes | None, _at: int | None) -> bool:
     return False
 
 
-def _nobody(_name: str, _mark: bytes, _rest: Rest) -> None:
+def _nobody(_name: str, _mark: bytes, _lines: LineRange) -> None:
     pass
 
 
@@ -227,12 +227,12 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ what the caller tells
 
-    def feed(self, record: Record, rest: Rest, *, agent: str | None = None, now: float) -> list[Span]:
+    def feed(self, record: Record, lines: LineRange, *, agent: str | None = None, now: float) -> list[Span]:
         """Take the record of one line.
 
         Args:
             record: the line's record.
-            rest: where the line stands.
+            lines: where the line stands.
             agent: the subagent whose file it is; None for the main file.
             now: seconds on any steady clock.
         """
@@ -240,14 +240,14 @@ class SessionAccumulator:
         match record:
             case UserRecord():
                 thread = self._thread_of(record, agent, now)
-                self._user(record, thread, rest, now)
+                self._user(record, thread, lines, now)
             case AssistantRecord():
                 thread = self._thread_of(record, agent, now)
-                self._assistant(record, thread, rest, now)
+                self._assistant(record, thread, lines, now)
             case SystemRecord():
-                self._system(record, self._thread_of(record, agent, now), rest, now)
+                self._system(record, self._thread_of(record, agent, now), lines, now)
             case AttachmentRecord():
-                self._attachment(record, self._thread_of(record, agent, now), rest)
+                self._attachment(record, self._thread_of(record, agent, now), lines)
             case ApiRequestRecord():
                 self._request(record, self._thread(agent or record.agent_id or "", now))
             case RequestShapeRecord() | RequestBlobRecord():
@@ -361,8 +361,8 @@ class SessionAccumulator:
         """Return, for each file, the start of the oldest line that something not yet given out rests on."""
         oldest: dict[str, int] = {}
         for thread in self._threads.values():
-            for rest in thread.held():
-                oldest[rest.file] = min(rest.start, oldest.get(rest.file, rest.start))
+            for lines in thread.held():
+                oldest[lines.file] = min(lines.start, oldest.get(lines.file, lines.start))
         return oldest
 
     # ------------------------------------------------------------------ threads and where a line stands
@@ -404,9 +404,9 @@ class SessionAccumulator:
             thread.sent.take(record)
         return thread
 
-    def _place(self, thread: Thread, rest: Rest) -> str:
+    def _place(self, thread: Thread, lines: LineRange) -> str:
         """Name a line that has no id of its own by where it stands; the same on every machine."""
-        return f"{self.session}:{thread.key}:{rest.start}" if thread.key else f"{self.session}:{rest.start}"
+        return f"{self.session}:{thread.key}:{lines.start}" if thread.key else f"{self.session}:{lines.start}"
 
     def _moment(
         self,
@@ -503,7 +503,7 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ lines
 
-    def _user(self, record: UserRecord, thread: Thread, rest: Rest, now: float) -> None:
+    def _user(self, record: UserRecord, thread: Thread, lines: LineRange, now: float) -> None:
         if record.message is None or (record.uuid and record.uuid in self._roots and not thread.is_subagent):
             return
         content = record.message.content
@@ -512,7 +512,7 @@ class SessionAccumulator:
         if results:
             self._moment(record, thread)
             for part in results:
-                self._result(record, part, thread, rest, now)
+                self._result(record, part, thread, lines, now)
             return
         text = words_of(parts)
         kind = prompts.classify(text)
@@ -520,13 +520,13 @@ class SessionAccumulator:
         if not parts:
             return
         if kind == "interrupt":
-            self._interrupt(record, thread, rest, now)
+            self._interrupt(record, thread, lines, now)
         elif thread.is_subagent:
             self._agent_text(record, thread, text)
         elif added or kind == "output":
             self._moment(record, thread)
         else:
-            self._prompt(record, thread, text, kind, rest, now)
+            self._prompt(record, thread, text, kind, lines, now)
         origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification"] = "prompt"
         if kind == "output":
             origin = "command_output"
@@ -538,12 +538,12 @@ class SessionAccumulator:
             origin = "agent_prompt"
         thread.hear(InputMessage(role="user", content=bytes(content), origin=origin))
 
-    def _interrupt(self, record: UserRecord, thread: Thread, rest: Rest, now: float) -> None:
+    def _interrupt(self, record: UserRecord, thread: Thread, lines: LineRange, now: float) -> None:
         message = thread.open
         if message is not None and not message.complete:
             message.aborted = True
-            if message.rest.file == rest.file:
-                message.rest = replace(message.rest, end=max(message.rest.end, rest.end))
+            if message.lines.file == lines.file:
+                message.lines = replace(message.lines, end=max(message.lines.end, lines.end))
         self._finish(thread, now)
         self._tell(thread)
         self._moment(record, thread)
@@ -564,7 +564,7 @@ class SessionAccumulator:
         thread: Thread,
         text: str,
         kind: prompts.TextKind,
-        rest: Rest,
+        lines: LineRange,
         now: float,
     ) -> None:
         """Start a turn: a person's prompt, a command, or the end of a background task."""
@@ -576,7 +576,7 @@ class SessionAccumulator:
             thread.orphans.clear()
         at = thread.at
         known = self._prompts.get(record.prompt_id) if record.prompt_id else None
-        identity = record.uuid or self._place(thread, rest)
+        identity = record.uuid or self._place(thread, lines)
         typed = prompts.command_line(text) if human or kind == "command" else None
         if known is None or known.copied:
             # A fork gives one prompt id to all that it copies, and to what is typed next.
@@ -606,9 +606,9 @@ class SessionAccumulator:
             for tally in self._tallies(context):
                 tally.add_prompt(known.text, at, context)
                 tally.add_hooks(early)
-            self._out.append(Prompt(identity=identity, context=context, at=at, rest=rest))
+            self._out.append(Prompt(identity=identity, context=context, at=at, lines=lines))
 
-    def _result(self, record: UserRecord, part: Block, thread: Thread, rest: Rest, now: float) -> None:
+    def _result(self, record: UserRecord, part: Block, thread: Thread, lines: LineRange, now: float) -> None:
         call_id = part.tool_use_id
         assert call_id is not None
         noted = tool_use_result(record)
@@ -628,7 +628,7 @@ class SessionAccumulator:
             content=content,
             status=_status(record, part, interrupted=noted.interrupted),
             permission_decision=record.permission_decision.decision if record.permission_decision else None,
-            rest=rest,
+            lines=lines,
             heard_at=now,
         )
         call = thread.calls.get(call_id)
@@ -645,7 +645,7 @@ class SessionAccumulator:
         else:
             self._give_call(call)
 
-    def _assistant(self, record: AssistantRecord, thread: Thread, rest: Rest, now: float) -> None:
+    def _assistant(self, record: AssistantRecord, thread: Thread, lines: LineRange, now: float) -> None:
         message = record.message
         if message is None:
             return
@@ -655,11 +655,11 @@ class SessionAccumulator:
             self._finish(thread, now)
             self._tell(thread)
             if record.is_api_error_message:
-                self._synthetic_error(record, thread, moment, rest, now)
+                self._synthetic_error(record, thread, moment, lines, now)
             return
-        identity = message.id or record.uuid or self._place(thread, rest)
+        identity = message.id or record.uuid or self._place(thread, lines)
         if identity in self._finished or self._is_open_elsewhere(identity, thread):
-            self._late(identity, record, thread, moment, rest)
+            self._late(identity, record, thread, moment, lines)
             return
         if thread.open is not None and thread.open.id != identity:
             self._finish(thread, now)
@@ -671,12 +671,12 @@ class SessionAccumulator:
                 self._first_name = self._first_name or moment.prompt.name
                 moment.session_name = moment.session_name or self._first_name
             mark = mark_of(record.uuid, record.timestamp, parts[0].raw if parts else b"")
-            self._opened(settled_name("gen", identity), mark, rest)
+            self._opened(settled_name("gen", identity), mark, lines)
             thread.open = Message(
                 id=identity,
                 mark=mark,
                 moment=moment,
-                rest=rest,
+                lines=lines,
                 heard_at=now,
                 inputs=len(thread.inputs),
                 first_at=at,
@@ -689,7 +689,7 @@ class SessionAccumulator:
                 # The client's totals were written before it.
                 self._client.by_model = None
         self._ensure_prompt(thread, moment, identity)
-        self._extend(thread.open, record, parts, moment, at, rest, now)
+        self._extend(thread.open, record, parts, moment, at, lines, now)
         request = thread.requests.get(record.request_ref or "")
         if request is not None:
             thread.open.request, thread.open.request_at = request
@@ -698,7 +698,7 @@ class SessionAccumulator:
             whole.request = thread.sent.request(record.request_ref)
         for part in parts:
             if part.type == "tool_use" and part.id:
-                self._call(part, thread, thread.open, moment, rest)
+                self._call(part, thread, thread.open, moment, lines)
 
     def _is_open_elsewhere(self, identity: str, thread: Thread) -> bool:
         """Whether a message is being read on another thread: a subagent's log may begin with all of another's."""
@@ -713,7 +713,7 @@ class SessionAccumulator:
         parts: list[Block],
         moment: Moment,
         at: int | None,
-        rest: Rest,
+        lines: LineRange,
         now: float,
     ) -> None:
         """Add one line to a message."""
@@ -723,8 +723,8 @@ class SessionAccumulator:
         # A resumed log of 2.1.1 repeats messages in its own session's name; whose they are is what they said first.
         moment.session = open_message.moment.session
         open_message.moment = moment
-        if open_message.rest.file == rest.file:
-            open_message.rest = Rest(file=rest.file, start=open_message.rest.start, end=rest.end)
+        if open_message.lines.file == lines.file:
+            open_message.lines = LineRange(file=lines.file, start=open_message.lines.start, end=lines.end)
         if at is not None:
             open_message.last_at = at
         open_message.model = message.model or open_message.model
@@ -754,7 +754,7 @@ class SessionAccumulator:
         thread: Thread,
         message: Message | None,
         moment: Moment,
-        rest: Rest,
+        lines: LineRange,
         *,
         late_for: str = "",
         copied: bool = False,
@@ -772,7 +772,7 @@ class SessionAccumulator:
             input=bytes(part.input) if isinstance(part.input, msgspec.Raw) else None,
             at=thread.at,
             moment=moment,
-            rest=rest,
+            lines=lines,
             thread=thread,
             message=message,
             message_id=message.id if message is not None else late_for,
@@ -791,7 +791,7 @@ class SessionAccumulator:
         if message is None:
             self._give_call(call)
 
-    def _late(self, identity: str, record: AssistantRecord, thread: Thread, moment: Moment, rest: Rest) -> None:
+    def _late(self, identity: str, record: AssistantRecord, thread: Thread, moment: Moment, lines: LineRange) -> None:
         """Take a line of a message that has been given out: only the calls it brings are still of use."""
         assert record.message is not None
         self._ensure_prompt(thread, moment, identity)
@@ -800,14 +800,14 @@ class SessionAccumulator:
                 thread.conversation.late(identity, _key(part), part.raw, record.api_block_index)
             if part.type == "tool_use" and part.id:
                 copied = self._finished.get(identity, False)
-                self._call(part, thread, None, moment, rest, late_for=identity, copied=copied)
+                self._call(part, thread, None, moment, lines, late_for=identity, copied=copied)
 
     def _synthetic_error(
         self,
         record: AssistantRecord,
         thread: Thread,
         moment: Moment,
-        rest: Rest,
+        lines: LineRange,
         now: float,
     ) -> None:
         assert record.message is not None
@@ -820,21 +820,21 @@ class SessionAccumulator:
             kind = found[1]
         kind = None if kind == "unknown" else kind
         thread.working = False
-        self._failure(record, thread, moment, rest, now, status=status, kind=kind, words=words or None)
+        self._failure(record, thread, moment, lines, now, status=status, kind=kind, words=words or None)
 
-    def _system(self, record: SystemRecord, thread: Thread, rest: Rest, now: float) -> None:
+    def _system(self, record: SystemRecord, thread: Thread, lines: LineRange, now: float) -> None:
         moment = self._moment(record, thread)
         if record.subtype == "api_error" and record.error is not None:
             words = record.error.message or record.error.formatted
             found = _ERROR_TYPE.search(record.error.message or "")
             kind = found[1] if found else None
-            self._failure(record, thread, moment, rest, now, status=record.error.status, kind=kind, words=words)
+            self._failure(record, thread, moment, lines, now, status=record.error.status, kind=kind, words=words)
         elif record.subtype == "compact_boundary":
             if thread.conversation is not None:
                 thread.conversation.restart()
-            self._compaction(record, thread, moment, rest, now)
+            self._compaction(record, thread, moment, lines, now)
         elif record.subtype == "stop_hook_summary":
-            self._hooks(record, thread, moment.prompt, rest)
+            self._hooks(record, thread, moment.prompt, lines)
         elif record.subtype == "turn_duration" and not record.pending_background_agent_count and self._turn:
             self._ended_turns.add(self._turn)
 
@@ -850,14 +850,14 @@ class SessionAccumulator:
         record: AssistantRecord | SystemRecord,
         thread: Thread,
         moment: Moment,
-        rest: Rest,
+        lines: LineRange,
         now: float,
         *,
         status: int | None,
         kind: str | None,
         words: str | None,
     ) -> None:
-        identity = record.uuid or self._place(thread, rest)
+        identity = record.uuid or self._place(thread, lines)
         at = thread.at
         if self._is_told(settled_name("error", identity), at):
             return
@@ -879,16 +879,16 @@ class SessionAccumulator:
                 status=status,
                 error_type=kind,
                 message=words,
-                rest=rest,
+                lines=lines,
             )
             for tally in self._tallies(context):
                 tally.add_failure(failure)
             self._out.append(failure)
 
-        self._hold_or(give, thread, rest, now)
+        self._hold_or(give, thread, lines, now)
 
-    def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, rest: Rest, now: float) -> None:
-        identity = record.uuid or self._place(thread, rest)
+    def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, lines: LineRange, now: float) -> None:
+        identity = record.uuid or self._place(thread, lines)
         at = thread.at
         if self._is_told(settled_name("compaction", identity), at):
             return
@@ -905,13 +905,13 @@ class SessionAccumulator:
                 trigger=noted.trigger if noted else None,
                 tokens_before=noted.pre_tokens if noted else None,
                 tokens_after=noted.post_tokens if noted else None,
-                rest=rest,
+                lines=lines,
             )
             for tally in self._tallies(context):
                 tally.add_compaction(compaction)
             self._out.append(compaction)
 
-        self._hold_or(give, thread, rest, now)
+        self._hold_or(give, thread, lines, now)
 
     def _unknown(self) -> None:
         """Count a line of a type that came after this version."""
@@ -924,7 +924,7 @@ class SessionAccumulator:
         record: AttachmentRecord | SystemRecord,
         thread: Thread,
         root: PromptLine | None,
-        rest: Rest,
+        lines: LineRange,
     ) -> None:
         """Count what hooked-in programs did, and note it with the call they belong to."""
         belongs_to, runs = hook_runs(record)
@@ -933,7 +933,7 @@ class SessionAccumulator:
         call = thread.calls.get(belongs_to)
         if call is not None:
             call.hooks.extend(runs)
-            call.hooks_rest = rest
+            call.hooks_lines = lines
         elif belongs_to and belongs_to not in self._known_calls:
             self._hooked.add(belongs_to)
         if root is None and not thread.is_subagent:
@@ -946,9 +946,9 @@ class SessionAccumulator:
             if turn is not None and (session, turn) in self._turns:
                 self._turns[session, turn].add_hooks(runs)
 
-    def _attachment(self, record: AttachmentRecord, thread: Thread, rest: Rest) -> None:
+    def _attachment(self, record: AttachmentRecord, thread: Thread, lines: LineRange) -> None:
         root = None if thread.is_subagent else self._root(record, thread)
-        self._hooks(record, thread, root, rest)
+        self._hooks(record, thread, root, lines)
         queued = record.attachment
         if queued is None or queued.type != "queued_command":
             return
@@ -1006,7 +1006,7 @@ class SessionAccumulator:
         ]
         if thread.conversation is not None and message.whole is not None:
             self._talk(thread.conversation, message, message.whole, given)
-        self._hold_or(lambda: self._give_message(thread, message, given), thread, message.rest, now)
+        self._hold_or(lambda: self._give_message(thread, message, given), thread, message.lines, now)
 
     def _talk(self, conversation: Conversation, message: Message, whole: Whole, given: list[Input]) -> None:
         """Add what *message* was given and what it says to the conversation."""
@@ -1068,7 +1068,7 @@ class SessionAccumulator:
             mcp_server=message.mcp_server,
             mcp_tool=message.mcp_tool,
             skill=message.skill,
-            rest=message.rest,
+            lines=message.lines,
         )
 
     def _give_call(self, call: Call, *, abandoned: bool = False) -> None:
@@ -1083,9 +1083,9 @@ class SessionAccumulator:
         if thread.calls.pop(call.id, None) is None or call.copied or (message is not None and message.copied):
             return
         context = self._context(thread, call.moment)
-        rests = (call.rest, message.rest if message else None, result.rest if result else None, call.hooks_rest)
-        ends = [rest.end for rest in rests if rest is not None and rest.file == call.rest.file]
-        starts = [call.rest.start, *([result.rest.start] if result and result.rest.file == call.rest.file else [])]
+        ranges = (call.lines, message.lines if message else None, result.lines if result else None, call.hooks_lines)
+        ends = [lines.end for lines in ranges if lines is not None and lines.file == call.lines.file]
+        starts = [call.lines.start, *([result.lines.start] if result and result.lines.file == call.lines.file else [])]
         span = ToolCall(
             identity=call.identity,
             call_id=call.id,
@@ -1102,7 +1102,7 @@ class SessionAccumulator:
             permission_decision=result.permission_decision if result else None,
             skill=call.moment.skill,
             hooks=tuple(call.hooks),
-            rest=Rest(file=call.rest.file, start=min(starts), end=max(ends)),
+            lines=LineRange(file=call.lines.file, start=min(starts), end=max(ends)),
         )
         for tally in self._tallies(context):
             tally.add_call(span)
@@ -1136,10 +1136,10 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ links
 
-    def _hold_or(self, give: Callable[[], None], thread: Thread, rest: Rest, now: float) -> None:
+    def _hold_or(self, give: Callable[[], None], thread: Thread, lines: LineRange, now: float) -> None:
         """Give something out now, or hold it until the subagent's call is known."""
         if thread.is_subagent and thread.base is None:
-            thread.waiting.append(Waiting(rest=rest, heard_at=now, give=give))
+            thread.waiting.append(Waiting(lines=lines, heard_at=now, give=give))
             self._links_changed = True
         else:
             give()

@@ -15,7 +15,7 @@ from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, Block
 from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.usage import Reading
-from llma_core.spans import Context, HookRun, InputMessage, Request, Rest, TurnKey
+from llma_core.spans import Context, HookRun, InputMessage, LineRange, Request, TurnKey
 
 __all__ = [
     "AGENT_TOOLS",
@@ -124,7 +124,7 @@ class Message:
     id: str
     mark: bytes
     moment: Moment
-    rest: Rest
+    lines: LineRange
     heard_at: float
     inputs: int
     first_at: int | None
@@ -165,7 +165,7 @@ class Result:
     content: bytes
     status: Literal["ok", "error", "denied", "interrupted"]
     permission_decision: str | None
-    rest: Rest
+    lines: LineRange
     heard_at: float
 
 
@@ -190,7 +190,7 @@ class Call:
     input: bytes | None
     at: int | None
     moment: Moment
-    rest: Rest
+    lines: LineRange
     thread: Thread
     message: Message | None
     message_id: str
@@ -201,7 +201,7 @@ class Call:
     claimed_by: str | None = None
     told: bool = False
     hooks: list[HookRun] = field(default_factory=list)
-    hooks_rest: Rest | None = None
+    hooks_lines: LineRange | None = None
 
     @property
     def starts_agent(self) -> bool:
@@ -213,7 +213,7 @@ class Call:
 class Waiting:
     """Something final on a subagent's thread, held until it is known which call started the agent."""
 
-    rest: Rest
+    lines: LineRange
     heard_at: float
     give: Callable[[], None]
 
@@ -275,15 +275,15 @@ class Thread:
             while len(self.requests) > _REMEMBERED_REQUESTS:
                 del self.requests[next(iter(self.requests))]
 
-    def held(self) -> Iterator[Rest]:
+    def held(self) -> Iterator[LineRange]:
         """Yield the lines that something not yet given out still rests on."""
         if self.open is not None:
-            yield self.open.rest
+            yield self.open.lines
         for item in self.waiting:
-            yield item.rest
+            yield item.lines
         for call in self.calls.values():
-            yield call.rest
+            yield call.lines
             if call.result is not None:
-                yield call.result.rest
+                yield call.result.lines
         for orphan in self.orphans.values():
-            yield orphan.rest
+            yield orphan.lines

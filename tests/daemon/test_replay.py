@@ -293,7 +293,7 @@ def test_what_is_there_at_the_first_start_is_not_sent_and_all_that_follows_is(
         schedule.finish()
         after = {
             resting.uuid
-            for resting in expected.rests
+            for resting in expected.ranges
             if resting.end > starts.get(resting.file, 0) and timestamp(expected.bodies[resting.uuid]) > latest
         }
         received = {uuid: bodies for uuid, bodies in rig.bodies().items() if expected.names[uuid] != "$ai_trace"}

@@ -18,9 +18,9 @@ from llma_core.spans import (
     Generation,
     HookRun,
     InputMessage,
+    LineRange,
     Request,
     RequestMessage,
-    Rest,
     TokenUsage,
     ToolCall,
     Trace,
@@ -28,7 +28,7 @@ from llma_core.spans import (
 )
 
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8" * 2
-REST = Rest(file="a.jsonl", start=0, end=1)
+LINES = LineRange(file="a.jsonl", start=0, end=1)
 ORIGINS: st.SearchStrategy[Literal["tool_result", "agent_prompt", "prompt"]] = st.sampled_from(
     ["tool_result", "agent_prompt", "prompt"]
 )
@@ -145,7 +145,7 @@ def generations(draw: st.DrawFn) -> Generation:
         max_tokens=draw(st.sampled_from([None, 32_000])),
         thinking=draw(st.sampled_from([None, b'{"type":"enabled"}'])),
         skill=draw(st.sampled_from([None, "pruning"])),
-        rest=REST,
+        lines=LINES,
     )
 
 
@@ -168,7 +168,7 @@ def calls(draw: st.DrawFn) -> ToolCall:
         permission_decision=draw(st.sampled_from([None, "accept"])),
         skill=None,
         hooks=draw(st.sampled_from([(), (HookRun(name="PreToolUse", duration_ms=5, failed=True, error=error),)])),
-        rest=REST,
+        lines=LINES,
     )
 
 
@@ -186,7 +186,7 @@ def others(draw: st.DrawFn) -> ApiFailure | Compaction | Trace:
         status=529,
         error_type="overloaded_error",
         message=words,
-        rest=REST,
+        lines=LINES,
     )
     compaction = Compaction(
         identity="c",
@@ -196,7 +196,7 @@ def others(draw: st.DrawFn) -> ApiFailure | Compaction | Trace:
         trigger=words,
         tokens_before=1,
         tokens_after=None,
-        rest=REST,
+        lines=LINES,
     )
     trace = Trace(
         scope="session",
@@ -327,7 +327,7 @@ def holding(raw: bytes) -> list[Generation | ToolCall]:
         "ended_at": 2000,
         "stop_reason": None,
         "tools_called": (),
-        "rest": REST,
+        "lines": LINES,
     }
     call: dict[str, Any] = {
         "identity": "toolu_1",
@@ -343,7 +343,7 @@ def holding(raw: bytes) -> list[Generation | ToolCall]:
         "permission_decision": None,
         "skill": None,
         "hooks": (),
-        "rest": REST,
+        "lines": LINES,
     }
     messages = [
         InputMessage(role=role, content=content, origin="tool_result")
@@ -393,7 +393,7 @@ def test_most_events_are_put_together_from_what_was_logged(monkeypatch: pytest.M
         input=(InputMessage(role="user", content=result, origin="tool_result"),),
         output=(ContentBlock(type="tool_use", raw=raw),),
         tools_called=("Bash",),
-        rest=REST,
+        lines=LINES,
     )
     said = json.loads(build(generation, Attribution(distinct_id="ada@example.com")).body)["properties"]
     assert said["$ai_input"] == [{"role": "user", "content": json.loads(result)}]

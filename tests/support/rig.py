@@ -86,7 +86,7 @@ class Reference:
 
     bodies: Mapping[str, bytes]
     names: Mapping[str, str]
-    rests: Sequence[Resting]
+    ranges: Sequence[Resting]
 
 
 def reference(projects: Path, routing: Routing) -> Reference:
@@ -94,17 +94,17 @@ def reference(projects: Path, routing: Routing) -> Reference:
     found = list(preview(list(find_logs([projects])), routing))
     bodies = {event.uuid: event.body for event in found}
     assert len(bodies) == len(found), "nothing comes twice"
-    rests = [
+    ranges = [
         Resting(
             identity=emission.settled.identity,
             uuid=emission.event.uuid,
-            file=str(Path(emission.rest.file).relative_to(projects)),
-            end=emission.rest.end,
+            file=str(Path(emission.lines.file).relative_to(projects)),
+            end=emission.lines.end,
         )
         for emission in _read_whole(projects, routing)
-        if emission.rest is not None and emission.event is not None
+        if emission.lines is not None and emission.event is not None
     ]
-    return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, rests=rests)
+    return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, ranges=ranges)
 
 
 def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
@@ -236,7 +236,7 @@ class Rig:
     def check_offsets(self, reference: Reference) -> None:
         """Find no offset that passed a line of an event that is not settled."""
         offsets = self.offsets()
-        for resting in reference.rests:
+        for resting in reference.ranges:
             if resting.end <= offsets.get(resting.file, 0):
                 owner = self._lookup.owner(resting.identity)
                 assert owner is not None, f"{resting.identity} can never be sent again"

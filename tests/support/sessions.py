@@ -13,7 +13,7 @@ from llma_core.claude_code import layout, records
 from llma_core.claude_code.session import SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.lines import Line, LineSplitter
-from llma_core.spans import Prompt, Rest, Span, Trace
+from llma_core.spans import LineRange, Prompt, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
 
@@ -44,7 +44,9 @@ class Feed:
             record = records.decode(line.data, requests=self.requests)
         except RecordError:
             return []
-        return accumulator.feed(record, Rest(file=self.file, start=line.start, end=line.end), agent=self.agent, now=now)
+        return accumulator.feed(
+            record, LineRange(file=self.file, start=line.start, end=line.end), agent=self.agent, now=now
+        )
 
 
 def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None, whole_inputs: bool = False) -> list[Feed]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.reading.ledger import Ledger
-from llma_core.spans import Rest
+from llma_core.spans import LineRange
 
 FILE = "a.jsonl"
 
@@ -18,8 +18,8 @@ def ends(*offsets: int) -> list[tuple[int, bytes]]:
     return [(offset, b"before %d" % offset) for offset in offsets]
 
 
-def rest(start: int, end: int, file: str = FILE) -> Rest:
-    return Rest(file=file, start=start, end=end)
+def lines(start: int, end: int, file: str = FILE) -> LineRange:
+    return LineRange(file=file, start=start, end=end)
 
 
 def opened(offsets: Iterable[int], committed: int = 0) -> Ledger:
@@ -47,7 +47,7 @@ def test_lines_before_the_committed_offset_count_for_nothing() -> None:
 
 def test_an_open_event_holds_its_first_line_and_all_behind_it() -> None:
     ledger = opened([10, 20, 30, 40])
-    ledger.register("gen|1", rest(10, 30))
+    ledger.register("gen|1", lines(10, 30))
     assert ledger.offset(FILE) == (10, b"before 10")
     assert ledger.waiting == 1
     assert ledger.settle("gen|1") == FILE
@@ -57,8 +57,8 @@ def test_an_open_event_holds_its_first_line_and_all_behind_it() -> None:
 
 def test_a_later_event_that_is_settled_first_carries_nothing_over_an_earlier_one() -> None:
     ledger = opened([10, 20, 30])
-    ledger.register("gen|1", rest(0, 10))
-    ledger.register("gen|2", rest(10, 20))
+    ledger.register("gen|1", lines(0, 10))
+    ledger.register("gen|2", lines(10, 20))
     ledger.settle("gen|2")
     assert ledger.offset(FILE)[0] == 0
     ledger.settle("gen|1")
@@ -83,8 +83,8 @@ def test_files_do_not_hold_each_other() -> None:
     ledger = opened([10, 20])
     ledger.open("b.jsonl", 0)
     ledger.read("b.jsonl", ends(5, 15))
-    ledger.register("gen|1", rest(0, 10))
-    ledger.register("gen|2", rest(5, 15, "b.jsonl"))
+    ledger.register("gen|1", lines(0, 10))
+    ledger.register("gen|2", lines(5, 15, "b.jsonl"))
     assert ledger.settle("gen|1") == FILE
     assert ledger.offset(FILE)[0] == 20
     assert ledger.offset("b.jsonl")[0] == 5
@@ -97,7 +97,7 @@ def test_settling_what_rests_on_nothing_says_so() -> None:
 
 def test_a_file_that_is_begun_again_forgets_what_rested_on_it() -> None:
     ledger = opened([10, 20])
-    ledger.register("gen|1", rest(0, 10))
+    ledger.register("gen|1", lines(0, 10))
     ledger.open(FILE, 0)
     assert ledger.waiting == 0
     assert ledger.settle("gen|1") is None
@@ -107,10 +107,10 @@ def test_a_file_that_is_begun_again_forgets_what_rested_on_it() -> None:
 
 def test_an_event_can_be_registered_again_when_its_file_is_begun_again() -> None:
     ledger = opened([10, 20])
-    ledger.register("gen|1", rest(0, 10))
+    ledger.register("gen|1", lines(0, 10))
     ledger.open(FILE, 0)
     ledger.read(FILE, ends(10, 20))
-    ledger.register("gen|1", rest(0, 10))
+    ledger.register("gen|1", lines(0, 10))
     assert ledger.offset(FILE)[0] == 0
     assert ledger.settle("gen|1") == FILE
     assert ledger.offset(FILE)[0] == 20
@@ -118,7 +118,7 @@ def test_an_event_can_be_registered_again_when_its_file_is_begun_again() -> None
 
 def test_a_closed_file_is_not_known() -> None:
     ledger = opened([10])
-    ledger.register("gen|1", rest(0, 10))
+    ledger.register("gen|1", lines(0, 10))
     assert FILE in ledger
     ledger.close(FILE)
     assert FILE not in ledger
@@ -138,7 +138,7 @@ def test_in_any_order_of_settling_no_offset_passes_an_open_event_and_all_are_pas
     for number, (one, other) in enumerate(data.draw(st.lists(st.tuples(starts, starts), max_size=8), label="events")):
         first, last = min(one, other), max(one, other)
         resting[f"gen|{number}"] = first * 10, last * 10 + 10
-        ledger.register(f"gen|{number}", rest(first * 10, last * 10 + 10))
+        ledger.register(f"gen|{number}", lines(first * 10, last * 10 + 10))
     before = 0
     for identity in data.draw(st.permutations(list(resting)), label="order"):
         offset, _ = ledger.offset(FILE)

@@ -254,8 +254,8 @@ def test_an_emission_rests_on_its_lines(desk: Desk) -> None:
     log = conversation()
     ends = [0, *desk.write(log)]
     emissions = read(desk.pipeline(log))
-    rests = [(emission.rest.start, emission.rest.end) for emission in emissions if emission.rest]
-    assert rests == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[2], ends[4])]
+    ranges = [(emission.lines.start, emission.lines.end) for emission in emissions if emission.lines]
+    assert ranges == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[2], ends[4])]
 
 
 def test_the_settle_time_counts_from_the_moment_of_reading(desk: Desk) -> None:
@@ -498,7 +498,7 @@ def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(d
     again = read(desk.pipeline(log))
     assert [emission.again for emission in again] == [True] * 3
     assert [emission.event for emission in again] == [None] * 3
-    assert [emission.rest for emission in again] == [emission.rest for emission in first]
+    assert [emission.lines for emission in again] == [emission.lines for emission in first]
 
 
 def test_what_is_on_its_way_when_a_pipeline_is_built_anew_still_owes_its_trace(desk: Desk) -> None:

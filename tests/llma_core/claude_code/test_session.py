@@ -15,7 +15,7 @@ from llma_core.claude_code import records
 from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.privacy import ContentLevel, Policy
-from llma_core.spans import ApiFailure, Compaction, Generation, Prompt, Rest, Span, ToolCall, Trace, TurnKey
+from llma_core.spans import ApiFailure, Compaction, Generation, LineRange, Prompt, Span, ToolCall, Trace, TurnKey
 from tests.support.logs import LogBuilder, Transcript, text, thinking, tool_use, usage
 from tests.support.sessions import Feed, built, feeds, identity, spans
 
@@ -377,8 +377,8 @@ def test_turns_that_nobody_wants_are_neither_given_out_nor_waited_for(log: LogBu
 
 
 def test_whoever_wants_to_know_is_told_where_a_message_begins(log: LogBuilder) -> None:
-    told: list[tuple[str, Rest]] = []
-    accumulator = SessionAccumulator(log.session, opened=lambda name, _, rest: told.append((name, rest)))
+    told: list[tuple[str, LineRange]] = []
+    accumulator = SessionAccumulator(log.session, opened=lambda name, _, lines: told.append((name, lines)))
     log.prompt("Count the apple trees")
     message = log.answer(thinking("hm"), text("I will look."))
     for feed in feeds(log.path, log.files()[log.path]):
@@ -387,7 +387,7 @@ def test_whoever_wants_to_know_is_told_where_a_message_begins(log: LogBuilder) -
     lines = log.files()[log.path].splitlines(keepends=True)
     [begun] = [index for index, line in enumerate(lines) if message.encode() in line][:1]
     start = sum(map(len, lines[:begun]))
-    assert told == [(f"gen|{message}", Rest(file=log.path, start=start, end=start + len(lines[begun])))]
+    assert told == [(f"gen|{message}", LineRange(file=log.path, start=start, end=start + len(lines[begun])))]
 
 
 def test_an_answer_of_several_texts_is_one_to_its_trace(log: LogBuilder) -> None:
@@ -946,7 +946,7 @@ def test_what_ran_before_and_after_a_tool_is_noted_with_its_call(log: LogBuilder
         ("PostToolUse:Read", 5, True, "no apples"),
     ]
     assert [(run.name, run.duration_ms, run.failed) for run in two.hooks] == [("PostToolUse:Bash", 500, False)]
-    assert one.rest.end < two.rest.end < end, "a call rests on the lines that say what ran after it"
+    assert one.lines.end < two.lines.end < end, "a call rests on the lines that say what ran after it"
     for trace in (session_trace(found), *turns(found)):
         assert (trace.hook_runs, trace.hook_ms, trace.hook_errors) == (6, 6510, 1)
 
@@ -1547,8 +1547,8 @@ def test_a_span_names_the_lines_it_rests_on(log: LogBuilder, kind: type[Any]) ->
 
     [span] = of(kind, spans(log.files()))
 
-    lines = data[span.rest.start : span.rest.end]
-    assert span.rest.file == log.path
+    lines = data[span.lines.start : span.lines.end]
+    assert span.lines.file == log.path
     assert lines.endswith(b"\n")
     expected: dict[Any, bytes] = {
         Generation: b"I look.",
@@ -1832,9 +1832,9 @@ def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
             record = records.decode(line, requests=True)
         except RecordError:
             continue
-        rest = Rest(file=agent or "main", start=position, end=position + len(line) + 1)
-        position = rest.end
-        found += accumulator.feed(record, rest, agent=agent, now=float(number))
+        place = LineRange(file=agent or "main", start=position, end=position + len(line) + 1)
+        position = place.end
+        found += accumulator.feed(record, place, agent=agent, now=float(number))
         found += accumulator.poll(float(number))
     found += accumulator.end(1e6)
     assert accumulator.held() == {}

@@ -6,14 +6,14 @@ import pytest
 from msgspec.structs import replace
 
 from llma_core.claude_code.tally import ClientTotals, Tally
-from llma_core.spans import ApiFailure, Compaction, Context, Generation, Rest, TokenUsage, ToolCall, TurnKey
+from llma_core.spans import ApiFailure, Compaction, Context, Generation, LineRange, TokenUsage, ToolCall, TurnKey
 
 TURN = TurnKey(kind="prompt", id="p1")
 MAIN = Context(
     session="s1", turn=TURN, prompt="Count", session_name="Count", turn_name="Count", cwd="/home/ada/orchard"
 )
 AGENT = replace(MAIN, agent="general-purpose", parent_call="toolu_1", is_subagent=True)
-REST = Rest(file="f", start=0, end=1)
+LINES = LineRange(file="f", start=0, end=1)
 
 
 def said(words: str) -> tuple[bytes]:
@@ -35,7 +35,7 @@ def generation(at: int | None = 1000, *, context: Context = MAIN, **fields: Any)
         "output": (),
         "tools_called": (),
         "mark": b"",
-        "rest": REST,
+        "lines": LINES,
     }
     return Generation(**known | fields)
 
@@ -57,7 +57,7 @@ def call(called_at: int, ended_at: int | None, *, context: Context = MAIN) -> To
         permission_decision=None,
         skill=None,
         hooks=(),
-        rest=REST,
+        lines=LINES,
     )
 
 
@@ -72,7 +72,7 @@ def failure(at: int, *, context: Context = MAIN, words: str = "529 Overloaded") 
         status=529,
         error_type="overloaded_error",
         message=words,
-        rest=REST,
+        lines=LINES,
     )
 
 
@@ -85,7 +85,7 @@ def compaction(at: int) -> Compaction:
         trigger="auto",
         tokens_before=None,
         tokens_after=None,
-        rest=REST,
+        lines=LINES,
     )
 
 

@@ -69,7 +69,7 @@ _REPEATED_JSON = 256
 _ROUNDS = 4
 """How often text is looked at again after something was found; without contrivance once is enough."""
 
-_MARK = b"[REDACTED:"
+_MARKER_START = b"[REDACTED:"
 _MARKER = re.compile(rb"\[REDACTED:[a-z-]{1,40}\]")
 
 
@@ -700,7 +700,7 @@ def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
     if stem[0] == b"key" and not head and data[max(0, at - 1) : at] == b" ":
         # "API key: ..." in a sentence.
         head = _head(data, at - 1) + b"_"
-    if data.endswith(_MARK, 0, name_start):
+    if data.endswith(_MARKER_START, 0, name_start):
         return None
     name = _name_of(head, stem[0], closed=link["close"] is not None)
     if name is None or not _leads(link, name, head, data, name_start):
@@ -950,22 +950,22 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
             found += _bearers(data, lower)
     if "blocks" in rules and b"PRIVATE KEY" in data:
         found += _blocks(data)
-    if found and _MARK in data:
+    if found and _MARKER_START in data:
         # What was scrubbed before stays as it is: a marker is no value, and its kind no name.
-        marked = [match.span() for match in _MARKER.finditer(data)]
-        found = [place for place in found if not _overlaps(place, marked)]
+        markers = [match.span() for match in _MARKER.finditer(data)]
+        found = [place for place in found if not _overlaps(place, markers)]
     return found
 
 
-def _overlaps(place: _Found, marked: list[tuple[int, int]]) -> bool:
+def _overlaps(place: _Found, markers: list[tuple[int, int]]) -> bool:
     """Whether a place begins or ends within a marker; one that says its own secret may hold a marker as a whole."""
-    last = bisect_right(marked, (place.end, 0)) - 1
-    if last < 0 or marked[last][1] <= place.start:
+    last = bisect_right(markers, (place.end, 0)) - 1
+    if last < 0 or markers[last][1] <= place.start:
         return False
     return (
         place.by_name
-        or marked[last][1] > place.end
-        or marked[bisect_right(marked, (place.start, 0)) - 1][1] > place.start
+        or markers[last][1] > place.end
+        or markers[bisect_right(markers, (place.start, 0)) - 1][1] > place.start
     )
 
 

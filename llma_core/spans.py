@@ -31,7 +31,7 @@ __all__ = [
     "ToolCall",
     "Trace",
     "TurnKey",
-    "mark_of",
+    "checksum_of",
     "same_message",
     "settled_name",
 ]
@@ -202,7 +202,7 @@ class Generation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         identity: id of the message, unique over all sessions.
-        mark: see `mark_of`.
+        checksum: see `checksum_of`.
         context: where it stands.
         model: the model as logged.
         provider: `anthropic`, `bedrock` or `vertex`.
@@ -228,7 +228,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     """
 
     identity: str
-    mark: bytes
+    checksum: bytes
     context: Context
     model: str | None
     provider: str
@@ -433,19 +433,19 @@ def settled_name(kind: Literal["gen", "call", "error", "compaction", "prompt"], 
     return f"{kind}|{identity}"
 
 
-def mark_of(uuid: str | None, timestamp: str | None, block: bytes) -> bytes:
+def checksum_of(uuid: str | None, timestamp: str | None, block: bytes) -> bytes:
     """Return what tells copies of a message from another message that a gateway gave the same id.
 
     Four bytes each for the first line's uuid, its time and its block; four zero bytes where the line has none.
     """
     # The checksum of nothing is zero.
-    return _MARK.pack(zlib.crc32((uuid or "").encode()), zlib.crc32((timestamp or "").encode()), zlib.crc32(block))
+    return _CHECKSUM.pack(zlib.crc32((uuid or "").encode()), zlib.crc32((timestamp or "").encode()), zlib.crc32(block))
 
 
-_MARK = struct.Struct(">III")
+_CHECKSUM = struct.Struct(">III")
 
 
-def same_message(mark: bytes, other: bytes) -> bool:
-    """Whether two marks have anything in common, so that they are of copies of one message."""
-    slots = ((mark[at : at + 4], other[at : at + 4]) for at in (0, 4, 8))
+def same_message(checksum: bytes, other: bytes) -> bool:
+    """Whether two checksums have anything in common, so that they are of copies of one message."""
+    slots = ((checksum[at : at + 4], other[at : at + 4]) for at in (0, 4, 8))
     return any(one == another and one != bytes(4) for one, another in slots)

@@ -457,7 +457,7 @@ class Pipeline:
             # The accumulator found it to be no copy: another session's message has the same id.
             identity = f"{identity}|{self.unit.name}"
             owner = self._claims.owner(identity)
-        checksum = span.mark if isinstance(span, Generation) else None
+        checksum = span.checksum if isinstance(span, Generation) else None
         if owner is not None:
             if not self._claims.is_pending(identity):
                 return None

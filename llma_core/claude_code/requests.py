@@ -10,8 +10,8 @@ The system prompt and the tools stand in a shape line of their own. A compaction
 written: what is sent after it stands behind it again.
 
 A message's hash is the SHA-256 of its JSON with sorted keys and without blanks, in UTF-8: all its keys (a system
-message may have parameters of its own), a string content as one text block, no cache marks at any depth, numbers as the
-client wrote them. A shape is hashed alike. (All of this as 2.1.329 does it, compared with what went over the wire,
+message may have parameters of its own), a string content as one text block, no cache control at any depth, numbers as
+the client wrote them. A shape is hashed alike. (All of this as 2.1.329 does it, compared with what went over the wire,
 which has a billing line before the system prompt that the log leaves out.)
 
 Nothing is taken on trust: a message is only ever found by the hash of what it holds. One in which the reader had to
@@ -60,7 +60,7 @@ _REMEMBERED_REQUESTS = 16
 _MOST_MESSAGES = 100_000
 """The API takes no more in one request."""
 
-_MARK = b"cache_control"
+_CACHE_CONTROL = b"cache_control"
 
 
 @dataclass(slots=True)
@@ -298,7 +298,7 @@ def _canonical(data: bytes) -> bytes:
         _UNHASHABLE: it cannot be.
     """
     value = _decode(data)
-    return _encode(_unmarked(value) if _MARK in data else value)
+    return _encode(_without_cache_control(value) if _CACHE_CONTROL in data else value)
 
 
 def _hash(data: msgspec.Raw) -> str | None:
@@ -307,14 +307,14 @@ def _hash(data: msgspec.Raw) -> str | None:
         value = _decode(data)
         if isinstance(value, dict) and isinstance(value.get("content"), str):
             value["content"] = [{"type": "text", "text": value["content"]}]
-        return hashlib.sha256(_encode(_unmarked(value))).hexdigest()
+        return hashlib.sha256(_encode(_without_cache_control(value))).hexdigest()
     except _UNHASHABLE:
         return None
 
 
-def _unmarked(value: Any) -> Any:
+def _without_cache_control(value: Any) -> Any:
     if isinstance(value, list):
-        return [_unmarked(item) for item in value]
+        return [_without_cache_control(item) for item in value]
     if isinstance(value, dict):
-        return {key: _unmarked(item) for key, item in value.items() if key != "cache_control"}
+        return {key: _without_cache_control(item) for key, item in value.items() if key != "cache_control"}
     return value

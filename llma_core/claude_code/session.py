@@ -110,7 +110,7 @@ from llma_core.spans import (
     Span,
     ToolCall,
     TurnKey,
-    mark_of,
+    checksum_of,
     settled_name,
 )
 
@@ -134,16 +134,16 @@ _STATUS = re.compile(r"API Error: (\d{3})\b")
 _ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
 
 Copied = Callable[[str, bytes | None, int | None], bool]
-"""Whether another session wrote this first: its name in the settled table, its mark (a message's), its time."""
+"""Whether another session wrote this first: its name in the settled table, its checksum (a message's), its time."""
 Opened = Callable[[str, bytes, LineRange], None]
-"""Told of each message that is begun: its name in the settled table, its mark, its first line."""
+"""Told of each message that is begun: its name in the settled table, its checksum, its first line."""
 
 
-def _never(_name: str, _mark: bytes | None, _at: int | None) -> bool:
+def _never(_name: str, _checksum: bytes | None, _at: int | None) -> bool:
     return False
 
 
-def _nobody(_name: str, _mark: bytes, _lines: LineRange) -> None:
+def _nobody(_name: str, _checksum: bytes, _lines: LineRange) -> None:
     pass
 
 
@@ -670,11 +670,11 @@ class SessionAccumulator:
             if moment.prompt is not None and not moment.prompt.copied:
                 self._first_name = self._first_name or moment.prompt.name
                 moment.session_name = moment.session_name or self._first_name
-            mark = mark_of(record.uuid, record.timestamp, parts[0].raw if parts else b"")
-            self._opened(settled_name("gen", identity), mark, lines)
+            checksum = checksum_of(record.uuid, record.timestamp, parts[0].raw if parts else b"")
+            self._opened(settled_name("gen", identity), checksum, lines)
             thread.open = Message(
                 id=identity,
-                mark=mark,
+                checksum=checksum,
                 moment=moment,
                 lines=lines,
                 heard_at=now,
@@ -995,7 +995,7 @@ class SessionAccumulator:
         if message is None:
             return
         thread.open = None
-        message.copied = self._copied(settled_name("gen", message.id), message.mark, message.first_at)
+        message.copied = self._copied(settled_name("gen", message.id), message.checksum, message.first_at)
         self._has_copies = self._has_copies or message.copied
         self._finished[message.id] = message.copied
         own = {call.id for call in message.calls}
@@ -1047,7 +1047,7 @@ class SessionAccumulator:
         stop_reason = "interrupted" if message.aborted else None if message.cut else message.stop_reason
         return Generation(
             identity=message.id,
-            mark=message.mark,
+            checksum=message.checksum,
             context=context if not effort or effort == context.effort else replace(context, effort=effort),
             model=message.model,
             provider=_provider(message.model),

@@ -122,7 +122,7 @@ class Message:
     """
 
     id: str
-    mark: bytes
+    checksum: bytes
     moment: Moment
     lines: LineRange
     heard_at: float

@@ -124,7 +124,7 @@ def generations(draw: st.DrawFn) -> Generation:
     )
     return Generation(
         identity="msg_1",
-        mark=b"m",
+        checksum=b"m",
         context=context(draw(WORDS | st.just("apple " * 30) | st.just(f"{'apple ' * 16}{TOKEN}"))),
         model=draw(st.sampled_from([None, "claude-opus", TOKEN])),
         provider="anthropic",
@@ -318,7 +318,7 @@ def holding(raw: bytes) -> list[Generation | ToolCall]:
     """Everything that can hold what was logged."""
     said: dict[str, Any] = {
         "context": context("Count the apples"),
-        "mark": b"m",
+        "checksum": b"m",
         "model": "claude-opus",
         "provider": "anthropic",
         "usage": None,
@@ -381,7 +381,7 @@ def test_most_events_are_put_together_from_what_was_logged(monkeypatch: pytest.M
     result = b'[{"tool_use_id":"toolu_1","type":"tool_result","content":"\\u001b[1mapples"}]'
     generation = Generation(
         identity="msg_1",
-        mark=b"m",
+        checksum=b"m",
         context=context("Count the apples"),
         model="claude-opus",
         provider="anthropic",

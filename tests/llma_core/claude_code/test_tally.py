@@ -34,7 +34,7 @@ def generation(at: int | None = 1000, *, context: Context = MAIN, **fields: Any)
         "input": (),
         "output": (),
         "tools_called": (),
-        "mark": b"",
+        "checksum": b"",
         "lines": LINES,
     }
     return Generation(**known | fields)

@@ -39,13 +39,13 @@ class LineSplitter:
         self.offset = offset
         self._limit = limit
         self._parts: list[bytes] = []
-        self._held = 0
+        self._pending = 0
         self._skipping = False
 
     @property
     def pending(self) -> int:
         """Bytes read of a line that has no end yet."""
-        return self._held
+        return self._pending
 
     def push(self, chunk: bytes) -> list[Line]:
         """Take the next bytes of the file and return the lines they complete."""
@@ -63,10 +63,10 @@ class LineSplitter:
         return lines
 
     def _keep(self, chunk: bytes) -> None:
-        self._held += len(chunk)
+        self._pending += len(chunk)
         if self._skipping:
             return
-        if self._held > self._limit:
+        if self._pending > self._limit:
             # From here on only the length counts: a line that is skipped anyway must not fill the memory.
             self._skipping = True
             self._parts.clear()
@@ -76,9 +76,9 @@ class LineSplitter:
     def _complete(self, head: bytes) -> Line:
         self._keep(head)
         start = self.offset
-        self.offset = start + self._held + 1
+        self.offset = start + self._pending + 1
         data = None if self._skipping else b"".join(self._parts)
         self._parts.clear()
-        self._held = 0
+        self._pending = 0
         self._skipping = False
         return Line(start=start, end=self.offset, data=data)

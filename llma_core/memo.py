@@ -20,13 +20,13 @@ class Memo:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held = 0
+        self._used = 0
         self._entries: OrderedDict[Hashable, tuple[bytes | None, int]] = OrderedDict()
 
     @property
     def size(self) -> int:
         """Bytes of memory that are taken, about."""
-        return self._held
+        return self._used
 
     def get(self, key: Hashable, default: bytes | None) -> bytes | None:
         """Return what is noted under *key*, or *default*."""
@@ -42,9 +42,9 @@ class Memo:
         if cost * 2 > self._limit:
             return
         if (before := self._entries.pop(key, None)) is not None:
-            self._held -= before[1]
+            self._used -= before[1]
         self._entries[key] = value, cost
-        self._held += cost
-        while self._held > self._limit:
+        self._used += cost
+        while self._used > self._limit:
             _, (_, dropped) = self._entries.popitem(last=False)
-            self._held -= dropped
+            self._used -= dropped

@@ -108,16 +108,16 @@ def _beginning(unit: SessionFiles) -> _Beginning:
     return _Beginning(2**62, None, True)
 
 
-def _is_marked(path: str | None) -> bool:
+def _is_copy(path: str | None) -> bool:
     """Whether one of a log's first lines says that it is a copy."""
-    return path is not None and any(glance(line).marked for line in _first_lines(path))
+    return path is not None and any(glance(line).is_copy for line in _first_lines(path))
 
 
 def by_first_line(units: Iterable[SessionFiles]) -> list[SessionFiles]:
     """Return units in the order in which they began, so that an original comes before its copies.
 
     What counts is the first time in the order of the file: a fork copies old lines, but its own first line is younger.
-    Where that is equal, the unmarked one and the one whose lines carry its name comes first.
+    Where that is equal, the one that is no copy and the one whose lines carry its name comes first.
     """
     begun = {unit.name: (unit, _beginning(unit)) for unit in units}
     at_once = Counter(beginning.at for _, beginning in begun.values())
@@ -125,7 +125,7 @@ def by_first_line(units: Iterable[SessionFiles]) -> list[SessionFiles]:
     def key(name: str) -> tuple[int, bool, bool, str]:
         _, beginning = begun[name]
         # Only where two began at the same moment more than their beginnings has to be looked at.
-        marked = at_once[beginning.at] > 1 and _is_marked(beginning.path)
-        return beginning.at, marked, not beginning.own, name
+        is_copy = at_once[beginning.at] > 1 and _is_copy(beginning.path)
+        return beginning.at, is_copy, not beginning.own, name
 
     return [begun[name][0] for name in sorted(begun, key=key)]

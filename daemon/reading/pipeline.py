@@ -286,9 +286,9 @@ class Pipeline:
         """When `poll` may have something, on the clock of `now`."""
         return self._accumulator.due()
 
-    def needed(self) -> dict[str, int]:
+    def needed_from(self) -> dict[str, int]:
         """Return the oldest line still needed, for each file that has one."""
-        return self._accumulator.held()
+        return self._accumulator.needed_from()
 
     @property
     def originals(self) -> frozenset[str]:

@@ -74,7 +74,7 @@ class Settlement:
             copies = (pipeline.unit.name, original)
             if copies not in self._copies_noted:
                 self._copies[copies] = None
-        needed = pipeline.needed()
+        needed = pipeline.needed_from()
         for path in pipeline.tails:
             self._ledger.need(path, needed.get(path))
             self._touched.add(path)

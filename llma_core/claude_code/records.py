@@ -846,7 +846,7 @@ class Glance(Struct, rename="camel"):
     Attributes:
         timestamp: the line's time, as text.
         session_id: the session it names.
-        marked: whether it says that it is a copy.
+        is_copy: whether it says that it is a copy of another session's.
     """
 
     timestamp: str | None = None
@@ -855,7 +855,7 @@ class Glance(Struct, rename="camel"):
     forked_from: Raw = Raw(b"null")
 
     @property
-    def marked(self) -> bool:
+    def is_copy(self) -> bool:
         """Whether the line says that it is a copy of another session's."""
         return self.request_session_id is not None or known(self.forked_from) is not None
 

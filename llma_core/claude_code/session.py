@@ -26,7 +26,7 @@ Calls. A tool call is finished when its message is and its result has come, in w
 request, answer or prompt, or for the settle time. A result without a call waits for the call. A call without a result
 is given out when the thread's next human prompt comes, or at the end.
 
-Links. A subagent's spans need to know the call that started it: the parent, the prompt, the trace. They are held until
+Links. A subagent's spans need to know the call that started it: the parent, the prompt, the trace. They wait until
 that call's line has been read. It is found by the agent's meta file, else by the result that names the agent, else as
 the oldest unclaimed call with the agent's first text. After the quiet time, or at the end, they go without it.
 
@@ -41,8 +41,8 @@ Whole inputs. Where they are asked for, every thread keeps what was said on it (
 answer was given is looked up where its first line stands, and so are the messages before it; the lines that a request
 is rebuilt from hold nothing back.
 
-Held lines. `held` names, for each file, the oldest line that something not yet given out rests on. A reader that starts
-again from there, after replaying what stands before it, loses nothing.
+Needed lines. `needed_from` names, for each file, the oldest line that something not yet given out rests on. A reader
+that starts again from there, after replaying what stands before it, loses nothing.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ class SessionAccumulator:
             if message is not None and now >= message.heard_at + self._patience(message):
                 self._finish(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._quiet:
-                self._unhold(thread, self._base(thread, late=True) or self._fallback(thread))
+                self._give_waiting(thread, self._base(thread, late=True) or self._fallback(thread))
             for call in list(thread.calls.values()):
                 if call.result is not None and not call.told and now >= call.result.heard_at + self._settle:
                     call.told = True
@@ -313,7 +313,7 @@ class SessionAccumulator:
         self._link()
         for thread in sorted(self._threads.values(), key=_began):
             if thread.is_subagent and thread.base is None:
-                self._unhold(thread, self._base(thread, late=True) or self._fallback(thread))
+                self._give_waiting(thread, self._base(thread, late=True) or self._fallback(thread))
         for thread in self._threads.values():
             self._tell(thread)
             self._abandon_calls(thread)
@@ -357,11 +357,11 @@ class SessionAccumulator:
             times.append(self._heard_at + self._settle)
         return min(times, default=None)
 
-    def held(self) -> dict[str, int]:
+    def needed_from(self) -> dict[str, int]:
         """Return, for each file, the start of the oldest line that something not yet given out rests on."""
         oldest: dict[str, int] = {}
         for thread in self._threads.values():
-            for lines in thread.held():
+            for lines in thread.needed():
                 oldest[lines.file] = min(lines.start, oldest.get(lines.file, lines.start))
         return oldest
 
@@ -885,7 +885,7 @@ class SessionAccumulator:
                 tally.add_failure(failure)
             self._out.append(failure)
 
-        self._hold_or(give, thread, lines, now)
+        self._give_or_wait(give, thread, lines, now)
 
     def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, lines: LineRange, now: float) -> None:
         identity = record.uuid or self._place(thread, lines)
@@ -911,7 +911,7 @@ class SessionAccumulator:
                 tally.add_compaction(compaction)
             self._out.append(compaction)
 
-        self._hold_or(give, thread, lines, now)
+        self._give_or_wait(give, thread, lines, now)
 
     def _unknown(self) -> None:
         """Count a line of a type that came after this version."""
@@ -1006,7 +1006,7 @@ class SessionAccumulator:
         ]
         if thread.conversation is not None and message.whole is not None:
             self._talk(thread.conversation, message, message.whole, given)
-        self._hold_or(lambda: self._give_message(thread, message, given), thread, message.lines, now)
+        self._give_or_wait(lambda: self._give_message(thread, message, given), thread, message.lines, now)
 
     def _talk(self, conversation: Conversation, message: Message, whole: Whole, given: list[Input]) -> None:
         """Add what *message* was given and what it says to the conversation."""
@@ -1136,8 +1136,8 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ links
 
-    def _hold_or(self, give: Callable[[], None], thread: Thread, lines: LineRange, now: float) -> None:
-        """Give something out now, or hold it until the subagent's call is known."""
+    def _give_or_wait(self, give: Callable[[], None], thread: Thread, lines: LineRange, now: float) -> None:
+        """Give something out now, or let it wait until the subagent's call is known."""
         if thread.is_subagent and thread.base is None:
             thread.waiting.append(Waiting(lines=lines, heard_at=now, give=give))
             self._links_changed = True
@@ -1152,13 +1152,13 @@ class SessionAccumulator:
             progress = False
             for thread in self._threads.values():
                 if thread.is_subagent and thread.base is None and (base := self._base(thread)) is not None:
-                    self._unhold(thread, base)
+                    self._give_waiting(thread, base)
                     progress = True
 
-    def _unhold(self, thread: Thread, base: Context) -> None:
+    def _give_waiting(self, thread: Thread, base: Context) -> None:
         thread.base = base
-        held, thread.waiting = thread.waiting, []
-        for item in held:
+        waiting, thread.waiting = thread.waiting, []
+        for item in waiting:
             item.give()
         for call in list(thread.calls.values()):
             self._give_call(call)

@@ -211,7 +211,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Something final on a subagent's thread, held until it is known which call started the agent."""
+    """Something final on a subagent's thread, waiting until it is known which call started the agent."""
 
     lines: LineRange
     heard_at: float
@@ -275,7 +275,7 @@ class Thread:
             while len(self.requests) > _REMEMBERED_REQUESTS:
                 del self.requests[next(iter(self.requests))]
 
-    def held(self) -> Iterator[LineRange]:
+    def needed(self) -> Iterator[LineRange]:
         """Yield the lines that something not yet given out still rests on."""
         if self.open is not None:
             yield self.open.lines

@@ -309,7 +309,9 @@ class Rig:
         """Return the oldest line still needed of each file, by the file's name."""
         needed: dict[str, int] = {}
         for each in self._sessions:
-            needed |= {str(Path(path).relative_to(self.projects)): at for path, at in each.pipeline.needed().items()}
+            needed |= {
+                str(Path(path).relative_to(self.projects)): at for path, at in each.pipeline.needed_from().items()
+            }
         return needed
 
     def forget_missing(self) -> None:

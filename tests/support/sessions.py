@@ -84,7 +84,7 @@ def spans(
     found: list[Span] = []
     for session, names in _sessions(files).items():
 
-        def copied(name: str, _mark: bytes | None, _at: int | None, session: str = session) -> bool:
+        def copied(name: str, _checksum: bytes | None, _at: int | None, session: str = session) -> bool:
             return owners.setdefault(name, session) != session
 
         accumulator = SessionAccumulator(session, copied=copied, whole_inputs=whole_inputs)
@@ -96,7 +96,7 @@ def spans(
             for feed in left[name]:
                 found += feed.to(accumulator)
         found += [span for span in accumulator.end(0.0) if not _is_of_a_neighbour(span, session, files)]
-        assert accumulator.held() == {}, "an ended session needs no line any more"
+        assert accumulator.needed_from() == {}, "an ended session needs no line any more"
     return found
 
 
@@ -169,8 +169,8 @@ def _sessions(files: Mapping[str, bytes]) -> dict[str, list[str]]:
             continue
         # Where there is no main log, any of the agents' tells.
         if path.kind == "session" or session not in started:
-            marked = any(glance.marked for glance in seen)
-            started[session] = first.timestamp, marked, first.session_id != session
+            is_copy = any(glance.is_copy for glance in seen)
+            started[session] = first.timestamp, is_copy, first.session_id != session
         if path.kind == "session":
             mains.add(session)
     last = (_LAST, False, False)

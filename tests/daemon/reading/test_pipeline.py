@@ -240,11 +240,11 @@ def test_a_conversation_comes_in_the_order_in_which_it_became_final(desk: Desk) 
     assert [end for end, _ in progress.ends[path]] == ends
     data = Path(path).read_bytes()
     assert [before for _, before in progress.ends[path]] == [data[end - 64 : end] for end in ends]
-    assert pipeline.needed() == {path: ends[3]}
+    assert pipeline.needed_from() == {path: ends[3]}
     assert not pipeline.idle
     assert pipeline.due() == 1.0
     assert kinds(pipeline.poll(SETTLED_SECONDS).emissions) == ["gen"]
-    assert pipeline.needed() == {}
+    assert pipeline.needed_from() == {}
     assert pipeline.idle
     assert kinds(pipeline.end(SETTLED_SECONDS).emissions) == ["trace"]
     assert pipeline.last_version == WITHOUT_REQUESTS

@@ -475,19 +475,19 @@ def test_a_half_written_meta_file_says_nothing_yet(data: bytes) -> None:
 def test_a_glance_tells_whose_file_it_is() -> None:
     seen = glance(line({"type": "user", "sessionId": "s1", "timestamp": "2026-03-02T09:00:00Z", "message": {}}))
 
-    assert (seen.session_id, seen.timestamp, seen.marked) == ("s1", "2026-03-02T09:00:00Z", False)
+    assert (seen.session_id, seen.timestamp, seen.is_copy) == ("s1", "2026-03-02T09:00:00Z", False)
 
 
 @pytest.mark.parametrize("mark", [{"requestSessionId": "s0"}, {"forkedFrom": {"sessionId": "s0"}}])
 def test_a_glance_tells_a_copy(mark: dict[str, Any]) -> None:
-    assert glance(line({"sessionId": "s1", **mark})).marked
+    assert glance(line({"sessionId": "s1", **mark})).is_copy
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing", b"[]", b"\xff", b'{"sessionId":5}'])
 def test_a_glance_at_nothing_is_empty(data: bytes) -> None:
     seen = glance(data)
 
-    assert (seen.session_id, seen.timestamp, seen.marked) == (None, None, False)
+    assert (seen.session_id, seen.timestamp, seen.is_copy) == (None, None, False)
 
 
 @pytest.mark.parametrize(

@@ -430,7 +430,7 @@ def test_the_end_finishes_everything(log: LogBuilder, live: Live) -> None:
 
     assert [type(span) for span in found] == [Generation, ToolCall, Trace, Trace]
     assert live.accumulator.idle
-    assert live.accumulator.held() == {}
+    assert live.accumulator.needed_from() == {}
 
 
 def test_threads_do_not_end_each_others_messages(log: LogBuilder, live: Live) -> None:
@@ -1487,7 +1487,7 @@ def test_a_traces_own_time_is_its_first_generations(log: LogBuilder) -> None:
     assert session_trace(found).first_at == of(Generation, found)[0].ended_at
 
 
-# ---------------------------------------------------------------------- held lines
+# ---------------------------------------------------------------------- needed lines
 
 
 def test_what_is_not_given_yet_holds_its_lines(log: LogBuilder, live: Live) -> None:
@@ -1497,16 +1497,16 @@ def test_what_is_not_given_yet_holds_its_lines(log: LogBuilder, live: Live) -> N
     request_end = len(log.files()[log.path])
     log.answer(tool_use("Bash", id="toolu_1"))
     live.read(now=0.0)
-    assert live.accumulator.held() == {log.path: request_end}
+    assert live.accumulator.needed_from() == {log.path: request_end}
     assert not live.accumulator.idle
 
     live.accumulator.poll(10.0)
-    assert live.accumulator.held() == {log.path: request_end}, "its call has no result yet"
+    assert live.accumulator.needed_from() == {log.path: request_end}, "its call has no result yet"
 
     log.tool_result("toolu_1")
     live.read(now=10.0)
     live.accumulator.poll(20.0)
-    assert live.accumulator.held() == {}
+    assert live.accumulator.needed_from() == {}
     assert live.accumulator.idle
     assert prompt_end < request_end
 
@@ -1518,10 +1518,10 @@ def test_a_waiting_subagent_holds_its_own_file(log: LogBuilder, live: Live) -> N
     agent.answer(text("Two."))
     live.read(now=0.0)
 
-    held = live.accumulator.held()
+    needed = live.accumulator.needed_from()
 
-    assert list(held) == [log.agent_path(agent.id)]
-    assert held[log.agent_path(agent.id)] > 0
+    assert list(needed) == [log.agent_path(agent.id)]
+    assert needed[log.agent_path(agent.id)] > 0
 
 
 def test_an_early_result_holds_its_line(log: LogBuilder, live: Live) -> None:
@@ -1530,10 +1530,10 @@ def test_an_early_result_holds_its_line(log: LogBuilder, live: Live) -> None:
     log.tool_result("toolu_1", "early")
     live.read(now=0.0)
 
-    assert live.accumulator.held() == {log.path: start}
+    assert live.accumulator.needed_from() == {log.path: start}
 
     live.accumulator.poll(QUIET_SECONDS)
-    assert live.accumulator.held() == {}
+    assert live.accumulator.needed_from() == {}
 
 
 @pytest.mark.parametrize("kind", [Generation, ToolCall, ApiFailure, Compaction, Prompt])
@@ -1837,7 +1837,7 @@ def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
         found += accumulator.feed(record, place, agent=agent, now=float(number))
         found += accumulator.poll(float(number))
     found += accumulator.end(1e6)
-    assert accumulator.held() == {}
+    assert accumulator.needed_from() == {}
     for level in LEVELS:
         for grouping in ("session", "message"):
             for mode in ("delta", "full"):

@@ -31,7 +31,7 @@ class _Answer:
 
 
 @dataclass(slots=True)
-class _Said:
+class _Entry:
     message: InputMessage
     answer: _Answer | None = field(default=None)
 
@@ -54,17 +54,17 @@ class Conversation:
         self.part = 0
         self._memory = memory
         self._size = 0
-        self._said: deque[_Said] = deque()
-        self._answers: dict[str, _Said] = {}
+        self._entries: deque[_Entry] = deque()
+        self._answers: dict[str, _Entry] = {}
 
     def so_far(self) -> tuple[InputMessage, ...]:
         """Return what was said, answers included."""
-        return tuple(said.message for said in self._said)
+        return tuple(entry.message for entry in self._entries)
 
-    def hear(self, messages: Iterable[InputMessage]) -> None:
+    def add(self, messages: Iterable[InputMessage]) -> None:
         """Take what the model was given."""
         for message in messages:
-            self._add(_Said(message))
+            self._append(_Entry(message))
 
     def answer(self, identity: str, blocks: Iterable[tuple[bytes, bytes, int]]) -> None:
         """Take an answer.
@@ -76,35 +76,35 @@ class Conversation:
         answer = _Answer(identity, [], [], set())
         for key, raw, place in blocks:
             _insert(answer, key, raw, place)
-        self._answers[identity] = said = _Said(_message(answer), answer)
-        self._add(said)
+        self._answers[identity] = entry = _Entry(_message(answer), answer)
+        self._append(entry)
 
-    def late(self, identity: str, key: bytes, raw: bytes, place: int | None) -> None:
+    def add_late_block(self, identity: str, key: bytes, raw: bytes, place: int | None) -> None:
         """Take a block of an answer that was complete; at its end if nothing says where it belongs."""
-        said = self._answers.get(identity)
-        if said is None or said.answer is None or key in said.answer.seen:
+        entry = self._answers.get(identity)
+        if entry is None or entry.answer is None or key in entry.answer.seen:
             return
-        before = said.size
-        _insert(said.answer, key, raw, place if place is not None else max(said.answer.order, default=0))
-        said.message = _message(said.answer)
-        self._size += said.size - before
+        before = entry.size
+        _insert(entry.answer, key, raw, place if place is not None else max(entry.answer.order, default=0))
+        entry.message = _message(entry.answer)
+        self._size += entry.size - before
         self._shrink()
 
     def restart(self) -> None:
         """Forget what was said: a summary stands for it from here on."""
         self.part += 1
-        self._said.clear()
+        self._entries.clear()
         self._answers.clear()
         self._size = 0
 
-    def _add(self, said: _Said) -> None:
-        self._said.append(said)
-        self._size += said.size
+    def _append(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._size += entry.size
         self._shrink()
 
     def _shrink(self) -> None:
-        while self._size > self._memory and self._said:
-            oldest = self._said.popleft()
+        while self._size > self._memory and self._entries:
+            oldest = self._entries.popleft()
             self._size -= oldest.size
             if oldest.answer is not None and self._answers.get(oldest.answer.identity) is oldest:
                 del self._answers[oldest.answer.identity]

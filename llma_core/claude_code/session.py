@@ -88,13 +88,13 @@ from llma_core.claude_code.thread import (
     SIDE,
     Call,
     Input,
-    Message,
-    Moment,
+    LineContext,
+    OpenMessage,
     PromptLine,
     Result,
     Thread,
-    Waiting,
-    Whole,
+    WaitingSpan,
+    WholeInput,
 )
 from llma_core.claude_code.usage import Reading, combine
 from llma_core.spans import (
@@ -201,10 +201,10 @@ class SessionAccumulator:
         self._main = self._new_thread("")
         self._threads: dict[str, Thread] = {"": self._main}
         self._side_threads: dict[str, str] = {}
-        self._roots: dict[str, PromptLine] = {}
-        self._prompts: dict[str, PromptLine] = {}
+        self._prompts_by_line: dict[str, PromptLine] = {}
+        self._prompts_by_id: dict[str, PromptLine] = {}
         self._finished: dict[str, bool] = {}
-        self._told: set[str] = set()
+        self._seen_names: set[str] = set()
         self._known_calls: set[str] = set()
         self._agent_calls: dict[str, Call] = {}
         self._agent_results: dict[str, str] = {}
@@ -258,7 +258,7 @@ class SessionAccumulator:
                 if not self._title_chosen or record.chosen:
                     self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
             case UnknownRecord():
-                self._unknown()
+                self._count_unknown()
             case _:
                 pass
         if self._links_changed:
@@ -284,16 +284,16 @@ class SessionAccumulator:
 
     def poll(self, now: float) -> list[Span]:
         """Finish what the time has finished."""
-        for thread in sorted(self._threads.values(), key=_began):
+        for thread in sorted(self._threads.values(), key=_order):
             message = thread.open
             if message is not None and now >= message.heard_at + self._patience(message):
                 self._finish(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._quiet:
-                self._give_waiting(thread, self._base(thread, late=True) or self._fallback(thread))
+                self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
             for call in list(thread.calls.values()):
-                if call.result is not None and not call.told and now >= call.result.heard_at + self._settle:
-                    call.told = True
-                    self._give_call(call)
+                if call.result is not None and not call.is_complete and now >= call.result.heard_at + self._settle:
+                    call.is_complete = True
+                    self._emit_call(call)
             for call_id, orphan in list(thread.orphans.items()):
                 if now >= orphan.heard_at + self._quiet:
                     del thread.orphans[call_id]
@@ -302,8 +302,8 @@ class SessionAccumulator:
             self._ended_turns.add(self._turn)
         if now >= self._heard_at + self._settle:
             for key in self._endable_turns():
-                if not self._busy(key[1], now):
-                    self._give_turn(key)
+                if not self._is_busy(key[1], now):
+                    self._emit_turn(key)
         return self._drain()
 
     def end(self, now: float) -> list[Span]:
@@ -311,16 +311,16 @@ class SessionAccumulator:
         for thread in self._threads.values():
             self._finish(thread, now)
         self._link()
-        for thread in sorted(self._threads.values(), key=_began):
-            if thread.is_subagent and thread.base is None:
-                self._give_waiting(thread, self._base(thread, late=True) or self._fallback(thread))
+        for thread in sorted(self._threads.values(), key=_order):
+            if thread.is_subagent and thread.parent_context is None:
+                self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
         for thread in self._threads.values():
-            self._tell(thread)
+            self._complete_calls(thread)
             self._abandon_calls(thread)
             thread.orphans.clear()
             thread.working = False
         for key in list(self._turns):
-            self._give_turn(key)
+            self._emit_turn(key)
         for tally in self._sessions.values():
             if tally.opened and tally.changed:
                 tally.changed = False
@@ -346,14 +346,14 @@ class SessionAccumulator:
             times.extend(
                 call.result.heard_at + self._settle
                 for call in thread.calls.values()
-                if call.result is not None and not call.told
+                if call.result is not None and not call.is_complete
             )
             times.extend(orphan.heard_at + self._quiet for orphan in thread.orphans.values())
         turn = self._turn if self._by_turn else None
         if turn is not None and turn not in self._ended_turns and not self._main.working:
             times.append(self._heard_at + self._quiet)
         # A turn that is ended and busy waits for lines, or for one of the times above.
-        if any(not self._busy(turn, self._heard_at) for _, turn in self._endable_turns()):
+        if any(not self._is_busy(turn, self._heard_at) for _, turn in self._endable_turns()):
             times.append(self._heard_at + self._settle)
         return min(times, default=None)
 
@@ -377,7 +377,7 @@ class SessionAccumulator:
     def _new_thread(self, key: str) -> Thread:
         if not self._whole_inputs:
             return Thread(key=key)
-        return Thread(key=key, conversation=Conversation(), sent=RequestLog())
+        return Thread(key=key, conversation=Conversation(), request_log=RequestLog())
 
     def _thread_of(
         self,
@@ -400,20 +400,20 @@ class SessionAccumulator:
         thread.near = thread.at if thread.at is not None else thread.near
         if thread.session is None:
             thread.session = record.session_id or self.session
-        if thread.sent is not None:
-            thread.sent.take(record)
+        if thread.request_log is not None:
+            thread.request_log.take(record)
         return thread
 
-    def _place(self, thread: Thread, lines: LineRange) -> str:
+    def _id_by_place(self, thread: Thread, lines: LineRange) -> str:
         """Name a line that has no id of its own by where it stands; the same on every machine."""
         return f"{self.session}:{thread.key}:{lines.start}" if thread.key else f"{self.session}:{lines.start}"
 
-    def _moment(
+    def _line_context(
         self,
         record: UserRecord | AssistantRecord | SystemRecord,
         thread: Thread,
         prompt: PromptLine | None = None,
-    ) -> Moment:
+    ) -> LineContext:
         """Return what is true at a line; *prompt* where the line is one itself."""
         session = record.session_id or self.session
         effort = skill = None
@@ -423,7 +423,7 @@ class SessionAccumulator:
             session = record.request_session_id or forked or session
             if record.attribution_agent and thread.is_subagent:
                 thread.agent_type = thread.agent_type or record.attribution_agent
-        return Moment(
+        return LineContext(
             session=session,
             near=thread.near,
             prompt=None if thread.is_subagent else prompt or self._root(record, thread),
@@ -443,58 +443,58 @@ class SessionAccumulator:
         thread: Thread,
     ) -> PromptLine | None:
         """Find the prompt a line of the main thread belongs to, and remember it for the lines below."""
-        root = self._roots.get(record.parent_uuid or "")
+        root = self._prompts_by_line.get(record.parent_uuid or "")
         if isinstance(record, UserRecord) and record.prompt_id:
-            root = self._prompts.get(record.prompt_id, root)
+            root = self._prompts_by_id.get(record.prompt_id, root)
         elif root is None and isinstance(record, SystemRecord) and record.logical_parent_uuid:
-            root = self._roots.get(record.logical_parent_uuid)
+            root = self._prompts_by_line.get(record.logical_parent_uuid)
         root = root or thread.prompt
         if root is not None and record.uuid:
             self._remember(record.uuid, root)
         return root
 
     def _remember(self, uuid: str, root: PromptLine) -> None:
-        self._roots[uuid] = root
-        if len(self._roots) > _REMEMBERED_LINES:
-            del self._roots[next(iter(self._roots))]
+        self._prompts_by_line[uuid] = root
+        if len(self._prompts_by_line) > _REMEMBERED_LINES:
+            del self._prompts_by_line[next(iter(self._prompts_by_line))]
 
-    def _context(self, thread: Thread, moment: Moment) -> Context:
+    def _context(self, thread: Thread, line_context: LineContext) -> Context:
         """Return what a span on *thread* says about itself. A subagent's thread must have its base."""
         if thread.is_subagent:
-            assert thread.base is not None
+            assert thread.parent_context is not None
             return replace(
-                thread.base,
-                session=moment.session,
-                near=moment.near,
-                cwd=moment.cwd,
-                branch=moment.branch,
-                version=moment.version,
-                entrypoint=moment.entrypoint,
-                effort=moment.effort,
-                agent=moment.agent or thread.base.agent,
+                thread.parent_context,
+                session=line_context.session,
+                near=line_context.near,
+                cwd=line_context.cwd,
+                branch=line_context.branch,
+                version=line_context.version,
+                entrypoint=line_context.entrypoint,
+                effort=line_context.effort,
+                agent=line_context.agent or thread.parent_context.agent,
             )
-        prompt = moment.prompt
+        prompt = line_context.prompt
         assert prompt is not None
         return Context(
-            session=moment.session,
-            near=moment.near,
+            session=line_context.session,
+            near=line_context.near,
             turn=prompt.turn,
             prompt=prompt.text,
-            session_name=moment.session_name,
+            session_name=line_context.session_name,
             turn_name=prompt.name,
-            cwd=moment.cwd,
-            branch=moment.branch,
-            version=moment.version,
-            entrypoint=moment.entrypoint,
-            effort=moment.effort,
+            cwd=line_context.cwd,
+            branch=line_context.branch,
+            version=line_context.version,
+            entrypoint=line_context.entrypoint,
+            effort=line_context.effort,
             permission_mode=prompt.permission_mode,
         )
 
-    def _ensure_prompt(self, thread: Thread, moment: Moment, identity: str) -> None:
+    def _ensure_prompt(self, thread: Thread, line_context: LineContext, identity: str) -> None:
         """Give a main-thread line that no prompt stands above a stretch of its own."""
-        if thread.is_subagent or moment.prompt is not None:
+        if thread.is_subagent or line_context.prompt is not None:
             return
-        thread.prompt = moment.prompt = PromptLine(
+        thread.prompt = line_context.prompt = PromptLine(
             turn=TurnKey(kind="stretch", id=identity),
             text=None,
             name=None,
@@ -504,13 +504,13 @@ class SessionAccumulator:
     # ------------------------------------------------------------------ lines
 
     def _user(self, record: UserRecord, thread: Thread, lines: LineRange, now: float) -> None:
-        if record.message is None or (record.uuid and record.uuid in self._roots and not thread.is_subagent):
+        if record.message is None or (record.uuid and record.uuid in self._prompts_by_line and not thread.is_subagent):
             return
         content = record.message.content
         parts = blocks(content)
         results = [part for part in parts if part.type == "tool_result" and part.tool_use_id]
         if results:
-            self._moment(record, thread)
+            self._line_context(record, thread)
             for part in results:
                 self._result(record, part, thread, lines, now)
             return
@@ -524,7 +524,7 @@ class SessionAccumulator:
         elif thread.is_subagent:
             self._agent_text(record, thread, text)
         elif added or kind == "output":
-            self._moment(record, thread)
+            self._line_context(record, thread)
         else:
             self._prompt(record, thread, text, kind, lines, now)
         origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification"] = "prompt"
@@ -536,17 +536,17 @@ class SessionAccumulator:
             origin = "client"
         elif thread.is_subagent:
             origin = "agent_prompt"
-        thread.hear(InputMessage(role="user", content=bytes(content), origin=origin))
+        thread.add_input(InputMessage(role="user", content=bytes(content), origin=origin))
 
     def _interrupt(self, record: UserRecord, thread: Thread, lines: LineRange, now: float) -> None:
         message = thread.open
-        if message is not None and not message.complete:
+        if message is not None and not message.has_stop_reason:
             message.aborted = True
             if message.lines.file == lines.file:
                 message.lines = replace(message.lines, end=max(message.lines.end, lines.end))
         self._finish(thread, now)
-        self._tell(thread)
-        self._moment(record, thread)
+        self._complete_calls(thread)
+        self._line_context(record, thread)
         thread.working = False
 
     def _agent_text(self, record: UserRecord, thread: Thread, text: str) -> None:
@@ -569,14 +569,14 @@ class SessionAccumulator:
     ) -> None:
         """Start a turn: a person's prompt, a command, or the end of a background task."""
         self._finish(thread, now)
-        self._tell(thread)
+        self._complete_calls(thread)
         human = kind == "human" and record.prompt_source != "system"
         if kind != "notification":
             self._abandon_calls(thread)
             thread.orphans.clear()
         at = thread.at
-        known = self._prompts.get(record.prompt_id) if record.prompt_id else None
-        identity = record.uuid or self._place(thread, lines)
+        known = self._prompts_by_id.get(record.prompt_id) if record.prompt_id else None
+        identity = record.uuid or self._id_by_place(thread, lines)
         typed = prompts.command_line(text) if human or kind == "command" else None
         if known is None or known.copied:
             # A fork gives one prompt id to all that it copies, and to what is typed next.
@@ -587,7 +587,7 @@ class SessionAccumulator:
                 permission_mode=record.permission_mode,
             )
             if record.prompt_id:
-                self._prompts[record.prompt_id] = known
+                self._prompts_by_id[record.prompt_id] = known
             known.copied = self._copied(settled_name("prompt", identity), None, at)
             self._has_copies = self._has_copies or known.copied
         elif known.text is None and typed:
@@ -602,7 +602,7 @@ class SessionAccumulator:
         early, self._early_hooks = self._early_hooks, []
         if human and not known.copied:
             self._first_name = self._first_name or known.name
-            context = self._context(thread, self._moment(record, thread, known))
+            context = self._context(thread, self._line_context(record, thread, known))
             for tally in self._tallies(context):
                 tally.add_prompt(known.text, at, context)
                 tally.add_hooks(early)
@@ -616,7 +616,7 @@ class SessionAccumulator:
         at = thread.at
         assert record.message is not None
         message = InputMessage(role="user", content=bytes(record.message.content), origin="tool_result")
-        thread.hear(message, answers=call_id)
+        thread.add_input(message, answers=call_id)
         thread.working = True
         if noted.agent_id:
             self._agent_results.setdefault(noted.agent_id, call_id)
@@ -638,44 +638,44 @@ class SessionAccumulator:
             return
         if call.result is None:
             call.result = result
-            call.told = _version(record.version) < _NOTES_HOOKS_SINCE
+            call.is_complete = _version(record.version) < _NOTES_HOOKS_SINCE
         if thread.open is not None and call.message is thread.open:
             if _version(record.version) < _RESULT_ENDS_MESSAGE_BEFORE:
                 self._finish(thread, now)
         else:
-            self._give_call(call)
+            self._emit_call(call)
 
     def _assistant(self, record: AssistantRecord, thread: Thread, lines: LineRange, now: float) -> None:
         message = record.message
         if message is None:
             return
-        moment = self._moment(record, thread)
+        line_context = self._line_context(record, thread)
         at = thread.at
         if record.is_api_error_message or message.model == _SYNTHETIC:
             self._finish(thread, now)
-            self._tell(thread)
+            self._complete_calls(thread)
             if record.is_api_error_message:
-                self._synthetic_error(record, thread, moment, lines, now)
+                self._synthetic_error(record, thread, line_context, lines, now)
             return
-        identity = message.id or record.uuid or self._place(thread, lines)
+        identity = message.id or record.uuid or self._id_by_place(thread, lines)
         if identity in self._finished or self._is_open_elsewhere(identity, thread):
-            self._late(identity, record, thread, moment, lines)
+            self._late_line(identity, record, thread, line_context, lines)
             return
         if thread.open is not None and thread.open.id != identity:
             self._finish(thread, now)
-        self._tell(thread, but=identity)
+        self._complete_calls(thread, but=identity)
         parts = blocks(message.content)
         if thread.open is None:
-            self._ensure_prompt(thread, moment, identity)
-            if moment.prompt is not None and not moment.prompt.copied:
-                self._first_name = self._first_name or moment.prompt.name
-                moment.session_name = moment.session_name or self._first_name
+            self._ensure_prompt(thread, line_context, identity)
+            if line_context.prompt is not None and not line_context.prompt.copied:
+                self._first_name = self._first_name or line_context.prompt.name
+                line_context.session_name = line_context.session_name or self._first_name
             checksum = checksum_of(record.uuid, record.timestamp, parts[0].raw if parts else b"")
             self._opened(settled_name("gen", identity), checksum, lines)
-            thread.open = Message(
+            thread.open = OpenMessage(
                 id=identity,
                 checksum=checksum,
-                moment=moment,
+                line_context=line_context,
                 lines=lines,
                 heard_at=now,
                 inputs=len(thread.inputs),
@@ -683,22 +683,22 @@ class SessionAccumulator:
                 last_at=at,
             )
             if thread.conversation is not None:
-                thread.open.whole = Whole(said=thread.conversation.so_far(), part=thread.conversation.part)
+                thread.open.whole = WholeInput(before=thread.conversation.so_far(), part=thread.conversation.part)
             thread.working = False
             if not thread.is_subagent:
                 # The client's totals were written before it.
                 self._client.by_model = None
-        self._ensure_prompt(thread, moment, identity)
-        self._extend(thread.open, record, parts, moment, at, lines, now)
+        self._ensure_prompt(thread, line_context, identity)
+        self._extend(thread.open, record, parts, line_context, at, lines, now)
         request = thread.requests.get(record.request_ref or "")
         if request is not None:
             thread.open.request, thread.open.request_at = request
         whole = thread.open.whole
-        if thread.sent is not None and whole is not None and whole.request is None and record.request_ref:
-            whole.request = thread.sent.request(record.request_ref)
+        if thread.request_log is not None and whole is not None and whole.request is None and record.request_ref:
+            whole.request = thread.request_log.request(record.request_ref)
         for part in parts:
             if part.type == "tool_use" and part.id:
-                self._call(part, thread, thread.open, moment, lines)
+                self._call(part, thread, thread.open, line_context, lines)
 
     def _is_open_elsewhere(self, identity: str, thread: Thread) -> bool:
         """Whether a message is being read on another thread: a subagent's log may begin with all of another's."""
@@ -708,10 +708,10 @@ class SessionAccumulator:
 
     def _extend(
         self,
-        open_message: Message,
+        open_message: OpenMessage,
         record: AssistantRecord,
         parts: list[Block],
-        moment: Moment,
+        line_context: LineContext,
         at: int | None,
         lines: LineRange,
         now: float,
@@ -721,8 +721,8 @@ class SessionAccumulator:
         assert message is not None
         open_message.heard_at = now
         # A resumed log of 2.1.1 repeats messages in its own session's name; whose they are is what they said first.
-        moment.session = open_message.moment.session
-        open_message.moment = moment
+        line_context.session = open_message.line_context.session
+        open_message.line_context = line_context
         if open_message.lines.file == lines.file:
             open_message.lines = LineRange(file=lines.file, start=open_message.lines.start, end=lines.end)
         if at is not None:
@@ -735,15 +735,15 @@ class SessionAccumulator:
         if message.stop_reason is not None:
             # A stream that broke off is written with a made-up stop reason; it lacks the key its complete kin have.
             broken = message.stop_details is msgspec.UNSET and _version(record.version) >= _STOP_DETAILS_SINCE
-            open_message.cut = broken
-            open_message.complete = True
+            open_message.broke_off = broken
+            open_message.has_stop_reason = True
             open_message.stop_reason = message.stop_reason
         counts = usage(message)
         if counts is not None:
-            final = message.stop_reason is not None and not open_message.cut
+            final = message.stop_reason is not None and not open_message.broke_off
             open_message.readings.append(Reading(usage=counts, final=final))
         for part in parts:
-            key = _key(part)
+            key = _block_key(part)
             if key not in open_message.seen:
                 open_message.seen.add(key)
                 open_message.add(part, record.api_block_index)
@@ -752,8 +752,8 @@ class SessionAccumulator:
         self,
         part: Block,
         thread: Thread,
-        message: Message | None,
-        moment: Moment,
+        message: OpenMessage | None,
+        line_context: LineContext,
         lines: LineRange,
         *,
         late_for: str = "",
@@ -771,14 +771,14 @@ class SessionAccumulator:
             name=part.name or "",
             input=bytes(part.input) if isinstance(part.input, msgspec.Raw) else None,
             at=thread.at,
-            moment=moment,
+            line_context=line_context,
             lines=lines,
             thread=thread,
             message=message,
             message_id=message.id if message is not None else late_for,
             copied=copied,
             result=thread.orphans.pop(call_id, None),
-            told=True,
+            is_complete=True,
         )
         thread.calls[call_id] = call
         if message is not None:
@@ -789,24 +789,26 @@ class SessionAccumulator:
             self._agent_calls[call_id] = call
             self._links_changed = True
         if message is None:
-            self._give_call(call)
+            self._emit_call(call)
 
-    def _late(self, identity: str, record: AssistantRecord, thread: Thread, moment: Moment, lines: LineRange) -> None:
+    def _late_line(
+        self, identity: str, record: AssistantRecord, thread: Thread, line_context: LineContext, lines: LineRange
+    ) -> None:
         """Take a line of a message that has been given out: only the calls it brings are still of use."""
         assert record.message is not None
-        self._ensure_prompt(thread, moment, identity)
+        self._ensure_prompt(thread, line_context, identity)
         for part in blocks(record.message.content):
             if thread.conversation is not None:
-                thread.conversation.late(identity, _key(part), part.raw, record.api_block_index)
+                thread.conversation.add_late_block(identity, _block_key(part), part.raw, record.api_block_index)
             if part.type == "tool_use" and part.id:
                 copied = self._finished.get(identity, False)
-                self._call(part, thread, None, moment, lines, late_for=identity, copied=copied)
+                self._call(part, thread, None, line_context, lines, late_for=identity, copied=copied)
 
     def _synthetic_error(
         self,
         record: AssistantRecord,
         thread: Thread,
-        moment: Moment,
+        line_context: LineContext,
         lines: LineRange,
         now: float,
     ) -> None:
@@ -820,36 +822,36 @@ class SessionAccumulator:
             kind = found[1]
         kind = None if kind == "unknown" else kind
         thread.working = False
-        self._failure(record, thread, moment, lines, now, status=status, kind=kind, words=words or None)
+        self._failure(record, thread, line_context, lines, now, status=status, kind=kind, words=words or None)
 
     def _system(self, record: SystemRecord, thread: Thread, lines: LineRange, now: float) -> None:
-        moment = self._moment(record, thread)
+        line_context = self._line_context(record, thread)
         if record.subtype == "api_error" and record.error is not None:
             words = record.error.message or record.error.formatted
             found = _ERROR_TYPE.search(record.error.message or "")
             kind = found[1] if found else None
-            self._failure(record, thread, moment, lines, now, status=record.error.status, kind=kind, words=words)
+            self._failure(record, thread, line_context, lines, now, status=record.error.status, kind=kind, words=words)
         elif record.subtype == "compact_boundary":
             if thread.conversation is not None:
                 thread.conversation.restart()
-            self._compaction(record, thread, moment, lines, now)
+            self._compaction(record, thread, line_context, lines, now)
         elif record.subtype == "stop_hook_summary":
-            self._hooks(record, thread, moment.prompt, lines)
+            self._hooks(record, thread, line_context.prompt, lines)
         elif record.subtype == "turn_duration" and not record.pending_background_agent_count and self._turn:
             self._ended_turns.add(self._turn)
 
-    def _is_told(self, name: str, at: int | None) -> bool:
+    def _is_repeated(self, name: str, at: int | None) -> bool:
         """Whether what a line tells of stands in this session before it, or in the session that wrote it first."""
-        if name in self._told:
+        if name in self._seen_names:
             return True
-        self._told.add(name)
+        self._seen_names.add(name)
         return self._copied(name, None, at)
 
     def _failure(
         self,
         record: AssistantRecord | SystemRecord,
         thread: Thread,
-        moment: Moment,
+        line_context: LineContext,
         lines: LineRange,
         now: float,
         *,
@@ -857,18 +859,18 @@ class SessionAccumulator:
         kind: str | None,
         words: str | None,
     ) -> None:
-        identity = record.uuid or self._place(thread, lines)
+        identity = record.uuid or self._id_by_place(thread, lines)
         at = thread.at
-        if self._is_told(settled_name("error", identity), at):
+        if self._is_repeated(settled_name("error", identity), at):
             return
-        self._ensure_prompt(thread, moment, identity)
+        self._ensure_prompt(thread, line_context, identity)
         request, started_at = thread.request or (None, None)
         model = request.params.model if request is not None and request.params is not None else None
         if model is None and isinstance(record, AssistantRecord):
             model = record.requested_model
 
-        def give() -> None:
-            context = self._context(thread, moment)
+        def emit() -> None:
+            context = self._context(thread, line_context)
             failure = ApiFailure(
                 identity=identity,
                 context=context,
@@ -885,18 +887,20 @@ class SessionAccumulator:
                 tally.add_failure(failure)
             self._out.append(failure)
 
-        self._give_or_wait(give, thread, lines, now)
+        self._emit_or_wait(emit, thread, lines, now)
 
-    def _compaction(self, record: SystemRecord, thread: Thread, moment: Moment, lines: LineRange, now: float) -> None:
-        identity = record.uuid or self._place(thread, lines)
+    def _compaction(
+        self, record: SystemRecord, thread: Thread, line_context: LineContext, lines: LineRange, now: float
+    ) -> None:
+        identity = record.uuid or self._id_by_place(thread, lines)
         at = thread.at
-        if self._is_told(settled_name("compaction", identity), at):
+        if self._is_repeated(settled_name("compaction", identity), at):
             return
-        self._ensure_prompt(thread, moment, identity)
+        self._ensure_prompt(thread, line_context, identity)
         noted = record.compact_metadata
 
-        def give() -> None:
-            context = self._context(thread, moment)
+        def emit() -> None:
+            context = self._context(thread, line_context)
             compaction = Compaction(
                 identity=identity,
                 context=context,
@@ -911,9 +915,9 @@ class SessionAccumulator:
                 tally.add_compaction(compaction)
             self._out.append(compaction)
 
-        self._give_or_wait(give, thread, lines, now)
+        self._emit_or_wait(emit, thread, lines, now)
 
-    def _unknown(self) -> None:
+    def _count_unknown(self) -> None:
         """Count a line of a type that came after this version."""
         self._session_tally(self.session).add_unknown()
         if self._turn is not None and (self.session, self._turn) in self._turns:
@@ -942,7 +946,8 @@ class SessionAccumulator:
         elif root is None or not root.copied:
             session = record.session_id or self.session
             self._session_tally(session).add_hooks(runs)
-            turn = root.turn if root is not None else thread.base.turn if thread.base is not None else None
+            context = thread.parent_context
+            turn = root.turn if root is not None else context.turn if context is not None else None
             if turn is not None and (session, turn) in self._turns:
                 self._turns[session, turn].add_hooks(runs)
 
@@ -958,23 +963,23 @@ class SessionAccumulator:
         origin: Literal["prompt", "client", "notification"] = "prompt" if human else "client"
         if prompts.classify(text_of(queued.prompt)) == "notification":
             origin = "notification"
-        thread.hear(InputMessage(role="user", content=bytes(queued.prompt), origin=origin))
+        thread.add_input(InputMessage(role="user", content=bytes(queued.prompt), origin=origin))
 
     def _request(self, record: ApiRequestRecord, thread: Thread) -> None:
-        if thread.sent is not None:
-            thread.sent.take(record)
-        thread.remember(record, milliseconds(record.timestamp))
+        if thread.request_log is not None:
+            thread.request_log.take(record)
+        thread.add_request(record, milliseconds(record.timestamp))
         thread.working = True
-        self._tell(thread)
+        self._complete_calls(thread)
         if thread.open is not None:
             thread.open.asked_again = True
 
     def _request_part(self, record: RequestShapeRecord | RequestBlobRecord, key: str) -> None:
         if key not in self._threads:
             self._threads[key] = self._new_thread(key)
-        sent = self._threads[key].sent
-        if sent is not None:
-            sent.take(record)
+        log = self._threads[key].request_log
+        if log is not None:
+            log.take(record)
 
     def _cost_state(self, record: CostStateRecord) -> None:
         self._client = ClientTotals(
@@ -986,8 +991,8 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ finishing
 
-    def _patience(self, message: Message) -> float:
-        return self._settle if message.complete or message.asked_again else self._quiet
+    def _patience(self, message: OpenMessage) -> float:
+        return self._settle if message.has_stop_reason or message.asked_again else self._quiet
 
     def _finish(self, thread: Thread, now: float) -> None:
         """Close the thread's open message, if there is one."""
@@ -1000,28 +1005,30 @@ class SessionAccumulator:
         self._finished[message.id] = message.copied
         own = {call.id for call in message.calls}
         # Results may have been written before the message's first line: they answer it and belong to the next one.
-        given = [item for item in thread.inputs[: message.inputs] if item.answers not in own]
+        inputs = [item for item in thread.inputs[: message.inputs] if item.answers not in own]
         thread.inputs = [
             item for index, item in enumerate(thread.inputs) if index >= message.inputs or item.answers in own
         ]
         if thread.conversation is not None and message.whole is not None:
-            self._talk(thread.conversation, message, message.whole, given)
-        self._give_or_wait(lambda: self._give_message(thread, message, given), thread, message.lines, now)
+            self._add_to_conversation(thread.conversation, message, message.whole, inputs)
+        self._emit_or_wait(lambda: self._emit_message(thread, message, inputs), thread, message.lines, now)
 
-    def _talk(self, conversation: Conversation, message: Message, whole: Whole, given: list[Input]) -> None:
+    def _add_to_conversation(
+        self, conversation: Conversation, message: OpenMessage, whole: WholeInput, inputs: list[Input]
+    ) -> None:
         """Add what *message* was given and what it says to the conversation."""
-        heard = tuple(item.message for item in given if item.part == whole.part)
-        whole.said += heard
+        heard = tuple(item.message for item in inputs if item.part == whole.part)
+        whole.before += heard
         if whole.part == conversation.part:
-            conversation.hear(heard)
-            keys = (_key(part) for part in message.blocks)
+            conversation.add(heard)
+            keys = (_block_key(part) for part in message.blocks)
             raws = (part.raw for part in message.blocks)
             conversation.answer(message.id, zip(keys, raws, message.order, strict=True))
 
-    def _give_message(self, thread: Thread, message: Message, given: list[Input]) -> None:
-        message.given = True
+    def _emit_message(self, thread: Thread, message: OpenMessage, inputs: list[Input]) -> None:
+        message.emitted = True
         if not message.copied:
-            generation = self._generation(thread, message, given)
+            generation = self._generation(thread, message, inputs)
             answer = tuple(part.raw for part in message.blocks if part.has_words)
             for tally in self._tallies(generation.context):
                 tally.prompt = tally.prompt or generation.context.prompt
@@ -1031,20 +1038,20 @@ class SessionAccumulator:
                     tally.add_agent(thread.key)
             self._out.append(generation)
         for call in message.calls:
-            self._give_call(call)
+            self._emit_call(call)
         # Open calls keep the message; its content has been given out.
         message.blocks, message.order, message.seen = [], [], set()
         message.whole = None
 
-    def _generation(self, thread: Thread, message: Message, given: list[Input]) -> Generation:
+    def _generation(self, thread: Thread, message: OpenMessage, inputs: list[Input]) -> Generation:
         counts = combine(message.readings)
         params = message.request.params if message.request else None
         effort = params.output_config.effort if params and params.output_config else None
-        context = self._context(thread, message.moment)
+        context = self._context(thread, message.line_context)
         started_at = message.request_at
         if started_at is None:
-            started_at = max((item.at for item in given if item.at is not None), default=None)
-        stop_reason = "interrupted" if message.aborted else None if message.cut else message.stop_reason
+            started_at = max((item.at for item in inputs if item.at is not None), default=None)
+        stop_reason = "interrupted" if message.aborted else None if message.broke_off else message.stop_reason
         return Generation(
             identity=message.id,
             checksum=message.checksum,
@@ -1052,12 +1059,12 @@ class SessionAccumulator:
             model=message.model,
             provider=_provider(message.model),
             usage=counts,
-            output_partial=message.aborted or message.cut or not message.complete,
+            output_partial=message.aborted or message.broke_off or not message.has_stop_reason,
             started_at=started_at,
             ended_at=message.last_at,
             stop_reason=stop_reason,
-            input=tuple(item.message for item in given),
-            conversation=message.whole.said if message.whole else None,
+            input=tuple(item.message for item in inputs),
+            conversation=message.whole.before if message.whole else None,
             request=message.whole.request if message.whole else None,
             output=tuple(ContentBlock(type=part.type, raw=part.raw) for part in message.blocks),
             tools_called=tuple(part.name or "" for part in message.blocks if part.type == "tool_use"),
@@ -1071,18 +1078,18 @@ class SessionAccumulator:
             lines=message.lines,
         )
 
-    def _give_call(self, call: Call, *, abandoned: bool = False) -> None:
+    def _emit_call(self, call: Call, *, abandoned: bool = False) -> None:
         """Give a call out if its message was and its result has come, or never will."""
         thread, message, result = call.thread, call.message, call.result
-        if message is not None and not message.given:
+        if message is not None and not message.emitted:
             return
-        if (result is None or not call.told) and not abandoned:
+        if (result is None or not call.is_complete) and not abandoned:
             return
-        if thread.is_subagent and thread.base is None:
+        if thread.is_subagent and thread.parent_context is None:
             return
         if thread.calls.pop(call.id, None) is None or call.copied or (message is not None and message.copied):
             return
-        context = self._context(thread, call.moment)
+        context = self._context(thread, call.line_context)
         ranges = (call.lines, message.lines if message else None, result.lines if result else None, call.hooks_lines)
         ends = [lines.end for lines in ranges if lines is not None and lines.file == call.lines.file]
         starts = [call.lines.start, *([result.lines.start] if result and result.lines.file == call.lines.file else [])]
@@ -1100,7 +1107,7 @@ class SessionAccumulator:
             output=result.content if result else None,
             status=result.status if result else "no_result",
             permission_decision=result.permission_decision if result else None,
-            skill=call.moment.skill,
+            skill=call.line_context.skill,
             hooks=tuple(call.hooks),
             lines=LineRange(file=call.lines.file, start=min(starts), end=max(ends)),
         )
@@ -1108,18 +1115,18 @@ class SessionAccumulator:
             tally.add_call(span)
         self._out.append(span)
 
-    def _tell(self, thread: Thread, *, but: str | None = None) -> None:
+    def _complete_calls(self, thread: Thread, *, but: str | None = None) -> None:
         """Take note that nothing more will be said of the calls that have their results: the thread went on."""
         if not thread.calls:
             return
         for call in list(thread.calls.values()):
-            if call.result is not None and not call.told and call.message_id != but:
-                call.told = True
-                self._give_call(call)
+            if call.result is not None and not call.is_complete and call.message_id != but:
+                call.is_complete = True
+                self._emit_call(call)
 
     def _abandon_calls(self, thread: Thread) -> None:
         for call in list(thread.calls.values()):
-            self._give_call(call, abandoned=True)
+            self._emit_call(call, abandoned=True)
 
     def _endable_turns(self) -> list[tuple[str, TurnKey]]:
         """Return the turns that have ended and have something that was not given out."""
@@ -1127,7 +1134,7 @@ class SessionAccumulator:
             key for key, tally in self._turns.items() if tally.changed and tally.opened and key[1] in self._ended_turns
         ]
 
-    def _give_turn(self, key: tuple[str, TurnKey]) -> None:
+    def _emit_turn(self, key: tuple[str, TurnKey]) -> None:
         tally = self._turns[key]
         if tally.opened and tally.changed:
             tally.changed = False
@@ -1136,13 +1143,13 @@ class SessionAccumulator:
 
     # ------------------------------------------------------------------ links
 
-    def _give_or_wait(self, give: Callable[[], None], thread: Thread, lines: LineRange, now: float) -> None:
+    def _emit_or_wait(self, emit: Callable[[], None], thread: Thread, lines: LineRange, now: float) -> None:
         """Give something out now, or let it wait until the subagent's call is known."""
-        if thread.is_subagent and thread.base is None:
-            thread.waiting.append(Waiting(lines=lines, heard_at=now, give=give))
+        if thread.is_subagent and thread.parent_context is None:
+            thread.waiting.append(WaitingSpan(lines=lines, heard_at=now, emit=emit))
             self._links_changed = True
         else:
-            give()
+            emit()
 
     def _link(self) -> None:
         """Find the calls of subagents that wait for theirs; a nested one may become known with its parent."""
@@ -1151,19 +1158,23 @@ class SessionAccumulator:
         while progress:
             progress = False
             for thread in self._threads.values():
-                if thread.is_subagent and thread.base is None and (base := self._base(thread)) is not None:
-                    self._give_waiting(thread, base)
+                if (
+                    thread.is_subagent
+                    and thread.parent_context is None
+                    and (context := self._parent_context(thread)) is not None
+                ):
+                    self._emit_waiting(thread, context)
                     progress = True
 
-    def _give_waiting(self, thread: Thread, base: Context) -> None:
-        thread.base = base
+    def _emit_waiting(self, thread: Thread, context: Context) -> None:
+        thread.parent_context = context
         waiting, thread.waiting = thread.waiting, []
         for item in waiting:
-            item.give()
+            item.emit()
         for call in list(thread.calls.values()):
-            self._give_call(call)
+            self._emit_call(call)
 
-    def _base(self, thread: Thread, *, late: bool = False) -> Context | None:
+    def _parent_context(self, thread: Thread, *, late: bool = False) -> Context | None:
         """Return what the call that started *thread* says; None while that is not known; *late*: it never will be."""
         call: Call | None = None
         named = thread.meta.tool_use_id if thread.meta else None
@@ -1174,14 +1185,14 @@ class SessionAccumulator:
                 return None
         elif thread.first_text == _WARM_UP:
             # Two of these start with every client of 2.0.76 to 2.1.1; no call ever names them.
-            return self._fallback(thread)
+            return self._fallback_context(thread)
         elif thread.first_text:
             call = self._call_with_words(thread, late=late)
-        if call is None or (call.thread.is_subagent and call.thread.base is None) or call.thread is thread:
+        if call is None or (call.thread.is_subagent and call.thread.parent_context is None) or call.thread is thread:
             return None
         call.claimed_by = thread.key
-        self._ensure_prompt(call.thread, call.moment, call.message_id)
-        context = self._context(call.thread, call.moment)
+        self._ensure_prompt(call.thread, call.line_context, call.message_id)
+        context = self._context(call.thread, call.line_context)
         return replace(
             context,
             # What a call that names no kind starts is of the general kind.
@@ -1201,7 +1212,9 @@ class SessionAccumulator:
         rivals = [
             other
             for other in self._threads.values()
-            if other.base is None and other.first_text == thread.first_text and other.key not in self._agent_results
+            if other.parent_context is None
+            and other.first_text == thread.first_text
+            and other.key not in self._agent_results
         ]
         if not calls:
             return None
@@ -1210,13 +1223,13 @@ class SessionAccumulator:
             # tell; without them, the order in which they began.
             if not thread.key.startswith(SIDE) and not late:
                 return None
-            place = sorted(rivals, key=_began).index(thread)
+            place = sorted(rivals, key=_order).index(thread)
             return calls[place] if place < len(calls) else None
         return calls[0]
 
-    def _fallback(self, thread: Thread) -> Context:
+    def _fallback_context(self, thread: Thread) -> Context:
         """Return what is said of a subagent that no call is known to have started."""
-        prompt = self._prompts.get(thread.prompt_id or "")
+        prompt = self._prompts_by_id.get(thread.prompt_id or "")
         warm_up = thread.first_text == _WARM_UP
         return Context(
             session=thread.session or self.session,
@@ -1251,11 +1264,11 @@ class SessionAccumulator:
         tally = self._sessions.get(session)
         return prompts.name(tally.prompt) or None if tally and tally.prompt else None
 
-    def _busy(self, turn: TurnKey, now: float) -> bool:
+    def _is_busy(self, turn: TurnKey, now: float) -> bool:
         """Whether anything of *turn* may still come."""
         for thread in self._threads.values():
             if thread.is_subagent:
-                if thread.base is not None and thread.base.turn != turn:
+                if thread.parent_context is not None and thread.parent_context.turn != turn:
                     continue
                 if thread.working and now < thread.heard_at + self._quiet:
                     return True
@@ -1288,12 +1301,12 @@ def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["o
     return "interrupted" if prompts.is_interrupt(words) else "error"
 
 
-def _key(part: Block) -> bytes:
+def _block_key(part: Block) -> bytes:
     """Return what a block has in common with itself in another line of its message."""
     return part.id.encode() if part.type == "tool_use" and part.id else part.raw
 
 
-def _began(thread: Thread) -> tuple[int, str]:
+def _order(thread: Thread) -> tuple[int, str]:
     return thread.began or 0, thread.key
 
 

@@ -22,13 +22,13 @@ __all__ = [
     "SIDE",
     "Call",
     "Input",
-    "Message",
-    "Moment",
+    "LineContext",
+    "OpenMessage",
     "PromptLine",
     "Result",
     "Thread",
-    "Waiting",
-    "Whole",
+    "WaitingSpan",
+    "WholeInput",
 ]
 
 AGENT_TOOLS = frozenset({"Agent", "Task"})
@@ -76,22 +76,22 @@ class Input:
 
 
 @dataclass(slots=True, kw_only=True)
-class Whole:
+class WholeInput:
     """What the whole input of a message is made of, taken where its first line stands.
 
     Attributes:
-        said: the conversation before what it was given last.
+        before: the conversation before what it was given last.
         part: the part of the conversation it belongs to.
         request: the request it answers, as far as it can be rebuilt.
     """
 
-    said: tuple[InputMessage, ...]
+    before: tuple[InputMessage, ...]
     part: int
     request: Request | None = None
 
 
 @dataclass(slots=True, kw_only=True)
-class Moment:
+class LineContext:
     """What was known on the main thread, or of the envelope, where a line stands."""
 
     session: str
@@ -108,22 +108,22 @@ class Moment:
 
 
 @dataclass(slots=True, kw_only=True)
-class Message:
+class OpenMessage:
     """An API response whose lines are being collected.
 
     Attributes:
         inputs: how many of the thread's inputs were there when its first line came.
-        complete: whether a line has a stop reason.
-        cut: whether that stop reason is the client's own, put on a stream that broke off.
+        has_stop_reason: whether a line has a stop reason.
+        broke_off: whether that stop reason is the client's own, put on a stream that broke off.
         asked_again: whether the thread's next request was seen.
-        given: whether its span was given out, so that its calls may follow.
+        emitted: whether its span was given out, so that its calls may follow.
         whole: what its whole input is made of; None unless that was asked for.
         order: of each block, where the client says that it belongs.
     """
 
     id: str
     checksum: bytes
-    moment: Moment
+    line_context: LineContext
     lines: LineRange
     heard_at: float
     inputs: int
@@ -138,13 +138,13 @@ class Message:
     seen: set[bytes] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     stop_reason: str | None = None
-    complete: bool = False
-    cut: bool = False
+    has_stop_reason: bool = False
+    broke_off: bool = False
     aborted: bool = False
     asked_again: bool = False
     copied: bool = False
-    given: bool = False
-    whole: Whole | None = None
+    emitted: bool = False
+    whole: WholeInput | None = None
     skill: str | None = None
     mcp_server: str | None = None
     mcp_tool: str | None = None
@@ -179,7 +179,7 @@ class Call:
         prompt: the words a subagent is started with.
         agent_type: the kind of subagent it starts.
         claimed_by: the subagent it started, once known.
-        told: whether everything that may stand behind its result has been read.
+        is_complete: whether everything that may stand behind its result has been read.
         hooks: the hooked-in programs that ran before and after it.
         hooks_rest: the last line that says so.
     """
@@ -189,17 +189,17 @@ class Call:
     name: str
     input: bytes | None
     at: int | None
-    moment: Moment
+    line_context: LineContext
     lines: LineRange
     thread: Thread
-    message: Message | None
+    message: OpenMessage | None
     message_id: str
     copied: bool = False
     result: Result | None = None
     prompt: str | None = None
     agent_type: str | None = None
     claimed_by: str | None = None
-    told: bool = False
+    is_complete: bool = False
     hooks: list[HookRun] = field(default_factory=list)
     hooks_lines: LineRange | None = None
 
@@ -210,12 +210,12 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingSpan:
     """Something final on a subagent's thread, waiting until it is known which call started the agent."""
 
     lines: LineRange
     heard_at: float
-    give: Callable[[], None]
+    emit: Callable[[], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,24 +224,24 @@ class Thread:
 
     Attributes:
         key: "" for the main thread, the agent's id for a subagent, `side:<uuid>` for one inside an old main file.
-        base: for a subagent, what its parent's call says; None until the call is known.
+        parent_context: for a subagent, what its parent's call says; None until the call is known.
         at: when its latest line was written, as far as that says so.
         near: when the latest line was written that says so.
         began: when its first text was.
         working: whether the model owes an answer on this thread.
         conversation: what was said on it; None unless whole inputs were asked for, as for what follows.
-        sent: the requests it made.
+        request_log: the requests it made.
     """
 
     key: str
-    open: Message | None = None
+    open: OpenMessage | None = None
     inputs: list[Input] = field(default_factory=list)
     calls: dict[str, Call] = field(default_factory=dict)
     orphans: dict[str, Result] = field(default_factory=dict)
     requests: dict[str, tuple[ApiRequestRecord, int | None]] = field(default_factory=dict)
     request: tuple[ApiRequestRecord, int | None] | None = None
-    waiting: list[Waiting] = field(default_factory=list)
-    base: Context | None = None
+    waiting: list[WaitingSpan] = field(default_factory=list)
+    parent_context: Context | None = None
     meta: AgentMeta | None = None
     first_text: str | None = None
     first_uuid: str | None = None
@@ -255,19 +255,19 @@ class Thread:
     working: bool = False
     heard_at: float = 0.0
     conversation: Conversation | None = None
-    sent: RequestLog | None = None
+    request_log: RequestLog | None = None
 
     @property
     def is_subagent(self) -> bool:
         """Whether this is not the main thread."""
         return bool(self.key)
 
-    def hear(self, message: InputMessage, *, answers: str | None = None) -> None:
+    def add_input(self, message: InputMessage, *, answers: str | None = None) -> None:
         """Add what the model will be shown with its next request; *answers* the call whose result it is."""
         part = self.conversation.part if self.conversation is not None else 0
         self.inputs.append(Input(message=message, at=self.at, answers=answers, part=part))
 
-    def remember(self, request: ApiRequestRecord, at: int | None) -> None:
+    def add_request(self, request: ApiRequestRecord, at: int | None) -> None:
         """Keep a request until the message it led to names it."""
         self.request = (request, at)
         if request.id:

@@ -76,12 +76,12 @@ def test_a_subagent_has_a_conversation_of_its_own() -> None:
 def test_a_late_block_takes_its_place_in_the_answer_it_belongs_to() -> None:
     conversation = Conversation()
     conversation.answer("m1", [(b"a", block("a"), 0), (b"c", block("c"), 2)])
-    conversation.hear([told("go on")])
+    conversation.add([told("go on")])
 
-    conversation.late("m1", b"b", block("b"), 1)
-    conversation.late("m1", b"d", block("d"), None)
-    conversation.late("m1", b"a", block("again"), 0)
-    conversation.late("m9", b"x", block("nobody's"), 0)
+    conversation.add_late_block("m1", b"b", block("b"), 1)
+    conversation.add_late_block("m1", b"d", block("d"), None)
+    conversation.add_late_block("m1", b"a", block("again"), 0)
+    conversation.add_late_block("m9", b"x", block("nobody's"), 0)
 
     assert words(conversation.so_far()) == ["assistant: a b c d", "user: go on"]
 
@@ -90,7 +90,7 @@ def test_a_late_block_takes_its_place_in_the_answer_it_belongs_to() -> None:
 def test_beyond_its_memory_it_forgets_the_oldest(memory: int) -> None:
     conversation = Conversation(memory)
     for number in range(20):
-        conversation.hear([told(f"{number}")])
+        conversation.add([told(f"{number}")])
         conversation.answer(f"m{number}", [(b"", block("yes"), 0)])
 
     kept = conversation.so_far()

@@ -1,23 +1,33 @@
-"""From lines of an agent's session log to the events PostHog LLM Analytics takes: the pure half of the daemon.
+"""The pure half of the daemon: it turns lines of an agent's session log into events for PostHog LLM Analytics.
 
-    bytes                                      of a log that grows, in pieces of any size
+    bytes                                      a log that grows, read in pieces of any size
       lines.LineSplitter                     -> complete lines, each with its place in the file
-      claude_code.records.decode             -> records: the only module that knows the log's keys
-      claude_code.session.SessionAccumulator -> spans, each once, when nothing more can come of it
-      events.build                           -> events, encoded; only `view`, which reads them, knows their names too
+      claude_code.records.decode             -> records; the only module that knows the log's keys
+      claude_code.session.SessionAccumulator -> spans, each given out once, when it is final
+      events.build                           -> events, encoded; the only module that writes the receiver's names
 
-A span is what happened in tracing words (spans): a generation (one model call, of however many lines), a tool call, a
-failed attempt, a compaction, or a trace (a session, or one prompt with all that came of it). Each says on which lines
-it rests, so that whoever delivers it knows how far a file is dealt with; and by what identity it is known, so that the
-same log gives the same uuids (identifiers) wherever, whenever and in whatever pieces it is read.
+Nothing in this package reads a file, a clock or the network. Nothing logs or waits. Bytes, times and settings come in,
+and values go out. So a log can be replayed at any time, and gives the same events to the byte. Reading, waiting,
+storing and sending are the job of the `daemon` package; the top of `daemon/service.py` has the other half of this map.
 
-When a span is final is the heart of it: the opening comment of `claude_code.session` has the rules. What of its content
-may leave the machine is decided in `privacy`, which lets what need not be changed leave as the bytes it was logged as;
-`redaction` finds secrets, after `screen` has seen at a glance that most events hold none.
+Spans
+    A span says what happened in the terms of tracing (`spans`). It is a generation (one model call, however many lines
+    the log uses for it), a tool call, a failed API attempt, a compaction, or a trace (a whole session, or one prompt
+    and everything that followed from it). Each span names the lines it was made from, so that the daemon knows how much
+    of a file is dealt with. Each has an identity, from which `identifiers` makes the event's uuid: wherever, whenever
+    and in whatever pieces a log is read, its events have the same uuids.
 
-Nothing here reads a file, a clock or the network, logs or waits: bytes, times and settings come in, values go out. So a
-log can be replayed at any time, and what comes of it is the same to the byte. What reads, waits, keeps and sends is
-`daemon`; its `service` has the other half of this map.
+When a span is final
+    The log never says that a model call is complete. `claude_code.session` decides it, and its opening comment has the
+    rules. This is the heart of the package.
+
+What may leave the machine
+    `privacy` applies the content level, scrubs secrets, and cuts what is too long. It lets most content leave as the
+    bytes it was logged as. `redaction` has the rules that find secrets. `screen` looks at text first and finds in one
+    pass that most of it holds none.
+
+Showing events
+    `view` reads events back for whoever displays them.
 """
 
 from __future__ import annotations

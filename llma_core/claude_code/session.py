@@ -1,48 +1,57 @@
-"""Records of one session in, finished spans out.
+"""Turns the records of one session into spans, and decides when each span is final.
 
 Theory of operation
 ===================
 
-A session is one main log and one log for each subagent. The client writes an API response as several lines, one for
-each content block, all with the response's id and with its whole usage. Tools start before the response has ended, so
-their results stand between its lines; parallel agents write at the same time into files of their own. Nothing in the
-log says "this response is complete now". What this module does about it:
+The problem. A session is one main log plus one log for each subagent. Claude Code writes an API response as several
+lines, one for each content block. Each of these lines carries the response's id and the token counts of the whole
+response. Tools start before the response has ended, so their results stand between its lines. Subagents that run in
+parallel write to their own files at the same time. And no line ever says "this response is complete now".
 
-Threads. The main conversation and every subagent are threads. On each thread at most one message is open. A message is
-*finished* when
+This module reads the lines of all these files and gives out a span when nothing more can change it.
 
-    1. another message of the same thread, a human prompt or an interrupt line follows; or
-    2. one of its lines has a stop reason, and no further line came for the settle time; or
-    3. the thread's next request was written, and no further line came for the settle time; or
-    4. nothing came on the thread for the quiet time; or
-    5. the caller says that the session has ended.
+Threads. The main conversation is a thread, and so is every subagent. Each thread has at most one open message (API
+response). The message is finished when one of these happens:
 
-A tool result ends nothing, except its own call's message in logs before 2.1.25. 1 is decided by lines alone and is the
-same in every replay; 2 to 5 need the time, which is an argument. A line that comes for a finished message can only
-still bring tool calls; they are given out, and the message is not given again.
+    1. Another message of the same thread, a human prompt or an interrupt line follows.
+    2. One of its lines has a stop reason, and no further line came for the settle time.
+    3. The thread's next request was written, and no further line came for the settle time.
+    4. Nothing came on the thread for the quiet time.
+    5. The caller says that the session has ended.
 
-Calls. A tool call is finished when its message is and its result has come, in whichever order. What ran after the tool
-(clients since 2.1.91 note hooked-in programs) stands behind the result, so that the call waits for the thread's next
-request, answer or prompt, or for the settle time. A result without a call waits for the call. A call without a result
-is given out when the thread's next human prompt comes, or at the end.
+A tool result does not finish a message, with one exception: in logs before 2.1.25, a result finishes the message that
+made the call. Rule 1 depends on the lines alone, so every replay gives the same result. Rules 2 to 5 depend on time,
+which the caller passes in. If a line comes for a message that is already finished, only its tool calls still count.
+They are given out, and the message is not given out again.
 
-Links. A subagent's spans need to know the call that started it: the parent, the prompt, the trace. They wait until
-that call's line has been read. It is found by the agent's meta file, else by the result that names the agent, else as
-the oldest unclaimed call with the agent's first text. After the quiet time, or at the end, they go without it.
+Calls. A tool call is finished when its message is finished and its result has come, in either order. Since 2.1.91,
+Claude Code logs the hooks that ran after a tool, and these lines follow the result. So the call also waits until the
+thread goes on with a request, an answer or a prompt, or until the settle time is over. A result that comes before its
+call waits for the call. A call that never gets a result is given out when the thread's next human prompt comes, or at
+the end.
 
-Snapshots. A span says what was true where its last line stands, and a subagent's what was true where its parent's call
-stands: never what had been read by the time it was finished. So reading slowly, quickly or twice gives the same spans.
+Links. A span of a subagent needs the call that started the subagent: it determines the span's parent, prompt and trace.
+The subagent's spans wait until that call's line has been read. The call is found in three ways, in this order:
 
-Copies. Forks and resumes copy lines into another session's log. `copied` tells whether another session wrote a message
-or a prompt first; what is copied takes part in the conversation here and is not given out.
+    1. by the subagent's meta file,
+    2. by the tool result that names the subagent,
+    3. as the oldest call whose prompt is the subagent's first text and which started no other subagent.
 
-Whole inputs. Where they are asked for, every thread keeps what was said on it (`conversation`) and the requests it made
-(`requests`), both in memory that is bounded for each thread alone, so that no other file's lines play a part. What an
-answer was given is looked up where its first line stands, and so are the messages before it; the lines that a request
-is rebuilt from hold nothing back.
+After the quiet time, or at the end, the spans are given out without it.
 
-Needed lines. `needed_from` names, for each file, the oldest line that something not yet given out rests on. A reader
-that starts again from there, after replaying what stands before it, loses nothing.
+Snapshots. A span says what was true at its last line. A subagent's span says what was true at the line of the call that
+started the subagent. What was read later has no influence. So reading slowly, quickly or twice gives the same spans.
+
+Copies. Forks and resumed sessions copy lines into another session's log. The `copied` callback tells whether another
+session wrote a message or a prompt first. A copy takes part in the conversation here, but it is not given out.
+
+Whole inputs. If the caller asks for them, every thread remembers what was said (`conversation`) and which requests were
+made (`requests`). The memory of each thread has its own bound, so that lines of other files make no difference. What an
+answer was given, and the messages before it, are looked up at the answer's first line. Lines that only serve to rebuild
+requests do not count as needed lines.
+
+Needed lines. `needed_from` returns, for each file, where the oldest line starts that a span still to come is made from.
+A reader can start again from there, after a replay of the lines before it, without losing anything.
 """
 
 from __future__ import annotations
@@ -117,12 +126,15 @@ from llma_core.spans import (
 __all__ = ["QUIET_SECONDS", "SETTLE_SECONDS", "Copied", "Opened", "SessionAccumulator"]
 
 SETTLE_SECONDS = 1.0
-"""Quiet after which a message with a stop reason is final: blocks of one message come at most two flushes apart."""
+"""Seconds without a line after which a message with a stop reason is final.
+
+Claude Code buffers its log; the blocks of one message come at most two flushes apart.
+"""
 QUIET_SECONDS = 300.0
-"""Quiet after which a message without a stop reason is final; no message in 980 logs paused longer."""
+"""Seconds without a line after which a message without a stop reason is final. No message in 980 logs paused longer."""
 
 _REMEMBERED_LINES = 100_000
-"""Lines whose prompt is remembered. The longest way from an answer up to its prompt was 941 lines."""
+"""Number of lines whose prompt is remembered. The longest distance seen from an answer to its prompt is 941 lines."""
 
 _SYNTHETIC = "<synthetic>"
 _WARM_UP = "Warmup"
@@ -134,9 +146,13 @@ _STATUS = re.compile(r"API Error: (\d{3})\b")
 _ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
 
 Copied = Callable[[str, bytes | None, int | None], bool]
-"""Whether another session wrote this first: its name in the settled table, its checksum (a message's), its time."""
+"""Tells whether another session wrote something first.
+
+The arguments are its name in the settled table, its checksum (for a message, else None), and its time in milliseconds
+since the epoch.
+"""
 Opened = Callable[[str, bytes, LineRange], None]
-"""Told of each message that is begun: its name in the settled table, its checksum, its first line."""
+"""Called for each message that begins, with its name in the settled table, its checksum and its first line."""
 
 
 def _never(_name: str, _checksum: bytes | None, _at: int | None) -> bool:
@@ -150,12 +166,12 @@ def _nobody(_name: str, _checksum: bytes, _lines: LineRange) -> None:
 @lru_cache(maxsize=64)
 def _version(text: str | None) -> tuple[int, ...]:
     parts = re.findall(r"\d+", text or "")
-    # No version has parts of many digits; int() refuses thousands of them.
+    # A real version has short parts, and int() refuses thousands of digits.
     return tuple(int(part[:9]) for part in parts[:3])
 
 
 def _provider(model: str | None) -> str:
-    """Say who served *model* by the form of its id."""
+    """Return who served *model*, judged by the form of its id."""
     if model and ("anthropic." in model or model.startswith("arn:")):
         return "bedrock"
     if model and "@" in model:
@@ -169,16 +185,16 @@ class _AgentInput(msgspec.Struct):
 
 
 class SessionAccumulator:
-    """One session's state. Every method returns the spans that became final, in the order they did.
+    """The state of one session. Each method that takes input returns the spans that became final, in that order.
 
     Args:
-        session: the session's id by its file name; lines without one of their own belong to it.
+        session: the session's id, from its file name. Lines that name no session belong to it.
         copied: tells what another session wrote first.
-        opened: is told what this one begins to write.
-        settle: seconds; see rule 2.
-        quiet: seconds; see rule 4.
-        whole_inputs: whether generations say their whole inputs; costs memory, see `conversation` and `requests`. The
-            records must then be decoded with `requests`.
+        opened: called when a message begins.
+        settle: the settle time in seconds; see rules 2 and 3.
+        quiet: the quiet time in seconds; see rule 4.
+        whole_inputs: whether generations get their whole inputs. This costs memory; see `conversation` and `requests`.
+            The records must then be decoded with `requests=True`.
     """
 
     def __init__(
@@ -225,15 +241,15 @@ class SessionAccumulator:
         self.first_cwd: str | None = None
         self.last_version: str | None = None
 
-    # ------------------------------------------------------------------ what the caller tells
+    # ------------------------------------------------------------------ input
 
     def feed(self, record: Record, lines: LineRange, *, agent: str | None = None, now: float) -> list[Span]:
-        """Take the record of one line.
+        """Process one line.
 
         Args:
             record: the line's record.
             lines: where the line stands.
-            agent: the subagent whose file it is; None for the main file.
+            agent: the subagent whose file it is from; None for the main file.
             now: seconds on any steady clock.
         """
         self._heard_at = now
@@ -266,7 +282,7 @@ class SessionAccumulator:
         return self._drain()
 
     def link(self, agent: str, meta: AgentMeta, *, now: float) -> list[Span]:
-        """Take what a subagent's meta file says."""
+        """Process a subagent's meta file."""
         thread = self._thread(agent, now)
         if thread.meta != meta:
             thread.meta = meta
@@ -277,13 +293,13 @@ class SessionAccumulator:
         return self._drain()
 
     def forget_turns(self) -> None:
-        """Keep no sums of turns from here on: nobody wants their traces. Their words would add up."""
+        """Keep no sums of turns from now on, if nobody wants traces of turns. Their texts would take up memory."""
         if self._by_turn:
             self._by_turn = False
             self._turns.clear()
 
     def poll(self, now: float) -> list[Span]:
-        """Finish what the time has finished."""
+        """Finish whatever has been quiet for long enough."""
         for thread in sorted(self._threads.values(), key=_order):
             message = thread.open
             if message is not None and now >= message.heard_at + self._patience(message):
@@ -307,7 +323,7 @@ class SessionAccumulator:
         return self._drain()
 
     def end(self, now: float) -> list[Span]:
-        """Finish everything: the session has ended, or there will be no further line."""
+        """Finish everything: the session has ended, or no further line will come."""
         for thread in self._threads.values():
             self._finish(thread, now)
         self._link()
@@ -328,15 +344,15 @@ class SessionAccumulator:
                 self._out.append(tally.trace(self._client if tally.session == self.session else None))
         return self._drain()
 
-    # ------------------------------------------------------------------ what the caller asks
+    # ------------------------------------------------------------------ state
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits for lines or time."""
+        """Whether nothing is open: no message, no call and no waiting span."""
         return not any(thread.open or thread.waiting or thread.calls for thread in self._threads.values())
 
     def due(self) -> float | None:
-        """When `poll` may have something to finish, on the clock of `now`; None if only lines can."""
+        """Return when `poll` may finish something, in seconds on the clock of `now`; None if only a line can."""
         times = []
         for thread in self._threads.values():
             if thread.open is not None:
@@ -352,20 +368,20 @@ class SessionAccumulator:
         turn = self._turn if self._by_turn else None
         if turn is not None and turn not in self._ended_turns and not self._main.working:
             times.append(self._heard_at + self._quiet)
-        # A turn that is ended and busy waits for lines, or for one of the times above.
+        # A turn that has ended but is busy waits for lines, or for one of the times above.
         if any(not self._is_busy(turn, self._heard_at) for _, turn in self._endable_turns()):
             times.append(self._heard_at + self._settle)
         return min(times, default=None)
 
     def needed_from(self) -> dict[str, int]:
-        """Return, for each file, the start of the oldest line that something not yet given out rests on."""
+        """Return, for each file, the offset of the oldest line that a span still to come is made from."""
         oldest: dict[str, int] = {}
         for thread in self._threads.values():
             for lines in thread.needed():
                 oldest[lines.file] = min(lines.start, oldest.get(lines.file, lines.start))
         return oldest
 
-    # ------------------------------------------------------------------ threads and where a line stands
+    # ------------------------------------------------------------------ threads and the context of a line
 
     def _thread(self, key: str, now: float) -> Thread:
         thread = self._threads.get(key)
@@ -390,8 +406,8 @@ class SessionAccumulator:
         self.last_version = record.version or self.last_version
         key = agent or (record.agent_id if record.is_sidechain else None) or ""
         if not key and record.is_sidechain:
-            # Up to 2.0.1 subagents write into the main file without an id; their own chain, which begins without a
-            # parent, is all that tells parallel ones apart.
+            # Up to 2.0.1, subagents write into the main file without an id. Each has a chain of lines of its own that
+            # begins without a parent, and only these chains tell parallel subagents apart.
             key = self._side_threads.get(record.parent_uuid or "", f"{SIDE}{record.uuid}")
             if record.uuid:
                 self._side_threads[record.uuid] = key
@@ -405,7 +421,7 @@ class SessionAccumulator:
         return thread
 
     def _id_by_place(self, thread: Thread, lines: LineRange) -> str:
-        """Name a line that has no id of its own by where it stands; the same on every machine."""
+        """Return an id for a line that has none, made of its place; it is the same on every machine."""
         return f"{self.session}:{thread.key}:{lines.start}" if thread.key else f"{self.session}:{lines.start}"
 
     def _line_context(
@@ -414,7 +430,7 @@ class SessionAccumulator:
         thread: Thread,
         prompt: PromptLine | None = None,
     ) -> LineContext:
-        """Return what is true at a line; *prompt* where the line is one itself."""
+        """Return what is known at a line; *prompt* is the line itself if it is a prompt."""
         session = record.session_id or self.session
         effort = skill = None
         if isinstance(record, AssistantRecord):
@@ -442,7 +458,7 @@ class SessionAccumulator:
         record: UserRecord | AssistantRecord | SystemRecord | AttachmentRecord,
         thread: Thread,
     ) -> PromptLine | None:
-        """Find the prompt a line of the main thread belongs to, and remember it for the lines below."""
+        """Find the prompt that a line of the main thread belongs to, and remember it for the lines below."""
         root = self._prompts_by_line.get(record.parent_uuid or "")
         if isinstance(record, UserRecord) and record.prompt_id:
             root = self._prompts_by_id.get(record.prompt_id, root)
@@ -459,7 +475,7 @@ class SessionAccumulator:
             del self._prompts_by_line[next(iter(self._prompts_by_line))]
 
     def _context(self, thread: Thread, line_context: LineContext) -> Context:
-        """Return what a span on *thread* says about itself. A subagent's thread must have its base."""
+        """Return the context of a span on *thread*. A subagent's thread must have its parent context."""
         if thread.is_subagent:
             assert thread.parent_context is not None
             return replace(
@@ -491,7 +507,7 @@ class SessionAccumulator:
         )
 
     def _ensure_prompt(self, thread: Thread, line_context: LineContext, identity: str) -> None:
-        """Give a main-thread line that no prompt stands above a stretch of its own."""
+        """Start a stretch for a line of the main thread that has no prompt above it."""
         if thread.is_subagent or line_context.prompt is not None:
             return
         thread.prompt = line_context.prompt = PromptLine(
@@ -567,7 +583,7 @@ class SessionAccumulator:
         lines: LineRange,
         now: float,
     ) -> None:
-        """Start a turn: a person's prompt, a command, or the end of a background task."""
+        """Start a turn, for a person's prompt, a command, or the end of a background task."""
         self._finish(thread, now)
         self._complete_calls(thread)
         human = kind == "human" and record.prompt_source != "system"
@@ -579,7 +595,7 @@ class SessionAccumulator:
         identity = record.uuid or self._id_by_place(thread, lines)
         typed = prompts.command_line(text) if human or kind == "command" else None
         if known is None or known.copied:
-            # A fork gives one prompt id to all that it copies, and to what is typed next.
+            # A fork gives the same prompt id to everything it copies and to the next prompt.
             known = PromptLine(
                 turn=TurnKey(kind="prompt", id=record.prompt_id or identity),
                 text=typed,
@@ -686,7 +702,7 @@ class SessionAccumulator:
                 thread.open.whole = WholeInput(before=thread.conversation.so_far(), part=thread.conversation.part)
             thread.working = False
             if not thread.is_subagent:
-                # The client's totals were written before it.
+                # The client's totals were written before this message, and do not include it.
                 self._client.by_model = None
         self._ensure_prompt(thread, line_context, identity)
         self._extend(thread.open, record, parts, line_context, at, lines, now)
@@ -701,7 +717,7 @@ class SessionAccumulator:
                 self._call(part, thread, thread.open, line_context, lines)
 
     def _is_open_elsewhere(self, identity: str, thread: Thread) -> bool:
-        """Whether a message is being read on another thread: a subagent's log may begin with all of another's."""
+        """Whether a message is open on another thread: a subagent's log may begin with a copy of another's."""
         if len(self._threads) == 1 or (thread.open is not None and thread.open.id == identity):
             return False
         return any(other.open is not None and other.open.id == identity for other in self._threads.values())
@@ -720,7 +736,7 @@ class SessionAccumulator:
         message = record.message
         assert message is not None
         open_message.heard_at = now
-        # A resumed log of 2.1.1 repeats messages in its own session's name; whose they are is what they said first.
+        # A resumed log of 2.1.1 repeats messages under its own session's id. The first id is the right one.
         line_context.session = open_message.line_context.session
         open_message.line_context = line_context
         if open_message.lines.file == lines.file:
@@ -733,7 +749,8 @@ class SessionAccumulator:
         open_message.mcp_tool = record.attribution_mcp_tool or open_message.mcp_tool
         open_message.aborted = open_message.aborted or record.is_aborted_mid_stream
         if message.stop_reason is not None:
-            # A stream that broke off is written with a made-up stop reason; it lacks the key its complete kin have.
+            # Claude Code makes up a stop reason for a stream that broke off. Such a line has no `stop_details`, which
+            # complete messages have since 2.1.150.
             broken = message.stop_details is msgspec.UNSET and _version(record.version) >= _STOP_DETAILS_SINCE
             open_message.broke_off = broken
             open_message.has_stop_reason = True
@@ -759,7 +776,7 @@ class SessionAccumulator:
         late_for: str = "",
         copied: bool = False,
     ) -> None:
-        """Open a tool call, unless it is known."""
+        """Open a tool call, unless it is already known."""
         call_id = part.id
         assert call_id is not None
         if call_id in self._known_calls:
@@ -794,7 +811,7 @@ class SessionAccumulator:
     def _late_line(
         self, identity: str, record: AssistantRecord, thread: Thread, line_context: LineContext, lines: LineRange
     ) -> None:
-        """Take a line of a message that has been given out: only the calls it brings are still of use."""
+        """Process a line of a message that was already given out: only its calls still count."""
         assert record.message is not None
         self._ensure_prompt(thread, line_context, identity)
         for part in blocks(record.message.content):
@@ -841,7 +858,7 @@ class SessionAccumulator:
             self._ended_turns.add(self._turn)
 
     def _is_repeated(self, name: str, at: int | None) -> bool:
-        """Whether what a line tells of stands in this session before it, or in the session that wrote it first."""
+        """Whether this session reported the same thing before, or another session wrote it first."""
         if name in self._seen_names:
             return True
         self._seen_names.add(name)
@@ -918,7 +935,7 @@ class SessionAccumulator:
         self._emit_or_wait(emit, thread, lines, now)
 
     def _count_unknown(self) -> None:
-        """Count a line of a type that came after this version."""
+        """Count a line of a type that this version does not know."""
         self._session_tally(self.session).add_unknown()
         if self._turn is not None and (self.session, self._turn) in self._turns:
             self._turns[self.session, self._turn].add_unknown()
@@ -930,7 +947,7 @@ class SessionAccumulator:
         root: PromptLine | None,
         lines: LineRange,
     ) -> None:
-        """Count what hooked-in programs did, and note it with the call they belong to."""
+        """Count runs of hooks, and add them to the call they belong to."""
         belongs_to, runs = hook_runs(record)
         if not runs or (isinstance(record, SystemRecord) and belongs_to in self._hooked):
             return
@@ -941,7 +958,7 @@ class SessionAccumulator:
         elif belongs_to and belongs_to not in self._known_calls:
             self._hooked.add(belongs_to)
         if root is None and not thread.is_subagent:
-            # Those of a session's start come before its first prompt, which tells whether all of it is a copy.
+            # Hooks of a session's start come before its first prompt, which tells whether the whole session is a copy.
             self._early_hooks.extend(runs)
         elif root is None or not root.copied:
             session = record.session_id or self.session
@@ -957,8 +974,8 @@ class SessionAccumulator:
         queued = record.attachment
         if queued is None or queued.type != "queued_command":
             return
-        # A prompt typed while the model was busy: it joins the running turn at a tool boundary, without a line of its
-        # own and without a new prompt id.
+        # A prompt that was typed while the model was busy. It joins the running turn at the next tool result, without a
+        # line of its own and without a new prompt id.
         human = queued.human_turn or queued.origin is None or queued.origin.kind == "human"
         origin: Literal["prompt", "client", "notification"] = "prompt" if human else "client"
         if prompts.classify(text_of(queued.prompt)) == "notification":
@@ -1004,7 +1021,7 @@ class SessionAccumulator:
         self._has_copies = self._has_copies or message.copied
         self._finished[message.id] = message.copied
         own = {call.id for call in message.calls}
-        # Results may have been written before the message's first line: they answer it and belong to the next one.
+        # A result may have been written before the first line of its message. It belongs to the next message's input.
         inputs = [item for item in thread.inputs[: message.inputs] if item.answers not in own]
         thread.inputs = [
             item for index, item in enumerate(thread.inputs) if index >= message.inputs or item.answers in own
@@ -1016,7 +1033,7 @@ class SessionAccumulator:
     def _add_to_conversation(
         self, conversation: Conversation, message: OpenMessage, whole: WholeInput, inputs: list[Input]
     ) -> None:
-        """Add what *message* was given and what it says to the conversation."""
+        """Add the inputs of *message* and its answer to the conversation."""
         heard = tuple(item.message for item in inputs if item.part == whole.part)
         whole.before += heard
         if whole.part == conversation.part:
@@ -1039,7 +1056,7 @@ class SessionAccumulator:
             self._out.append(generation)
         for call in message.calls:
             self._emit_call(call)
-        # Open calls keep the message; its content has been given out.
+        # Open calls still refer to the message, but its content is no longer needed.
         message.blocks, message.order, message.seen = [], [], set()
         message.whole = None
 
@@ -1079,7 +1096,7 @@ class SessionAccumulator:
         )
 
     def _emit_call(self, call: Call, *, abandoned: bool = False) -> None:
-        """Give a call out if its message was and its result has come, or never will."""
+        """Give out a call if its message was given out and its result has come, or never will."""
         thread, message, result = call.thread, call.message, call.result
         if message is not None and not message.emitted:
             return
@@ -1116,7 +1133,7 @@ class SessionAccumulator:
         self._out.append(span)
 
     def _complete_calls(self, thread: Thread, *, but: str | None = None) -> None:
-        """Take note that nothing more will be said of the calls that have their results: the thread went on."""
+        """Complete the calls that have their results: the thread went on, so no line about them will follow."""
         if not thread.calls:
             return
         for call in list(thread.calls.values()):
@@ -1129,7 +1146,7 @@ class SessionAccumulator:
             self._emit_call(call, abandoned=True)
 
     def _endable_turns(self) -> list[tuple[str, TurnKey]]:
-        """Return the turns that have ended and have something that was not given out."""
+        """Return the turns that have ended and have changed since their trace was last given out."""
         return [
             key for key, tally in self._turns.items() if tally.changed and tally.opened and key[1] in self._ended_turns
         ]
@@ -1144,7 +1161,7 @@ class SessionAccumulator:
     # ------------------------------------------------------------------ links
 
     def _emit_or_wait(self, emit: Callable[[], None], thread: Thread, lines: LineRange, now: float) -> None:
-        """Give something out now, or let it wait until the subagent's call is known."""
+        """Give out a span now, or let it wait until the subagent's call is known."""
         if thread.is_subagent and thread.parent_context is None:
             thread.waiting.append(WaitingSpan(lines=lines, heard_at=now, emit=emit))
             self._links_changed = True
@@ -1152,7 +1169,7 @@ class SessionAccumulator:
             emit()
 
     def _link(self) -> None:
-        """Find the calls of subagents that wait for theirs; a nested one may become known with its parent."""
+        """Find the calls that started the waiting subagents. A nested one may become known with its parent."""
         self._links_changed = False
         progress = True
         while progress:
@@ -1175,7 +1192,12 @@ class SessionAccumulator:
             self._emit_call(call)
 
     def _parent_context(self, thread: Thread, *, late: bool = False) -> Context | None:
-        """Return what the call that started *thread* says; None while that is not known; *late*: it never will be."""
+        """Return the context of the call that started *thread*; None if it is not known yet.
+
+        Args:
+            thread: a subagent's thread.
+            late: whether no further line will tell, so that the order of the calls has to decide.
+        """
         call: Call | None = None
         named = thread.meta.tool_use_id if thread.meta else None
         named = named or self._agent_results.get(thread.key)
@@ -1184,7 +1206,7 @@ class SessionAccumulator:
             if call is None:
                 return None
         elif thread.first_text == _WARM_UP:
-            # Two of these start with every client of 2.0.76 to 2.1.1; no call ever names them.
+            # Clients from 2.0.76 to 2.1.1 start two of these at every start. No call ever names them.
             return self._fallback_context(thread)
         elif thread.first_text:
             call = self._call_with_words(thread, late=late)
@@ -1195,14 +1217,17 @@ class SessionAccumulator:
         context = self._context(call.thread, call.line_context)
         return replace(
             context,
-            # What a call that names no kind starts is of the general kind.
+            # A call that names no kind of agent starts a general one.
             agent=thread.agent_type or call.agent_type or "general-purpose",
             parent_call=call.id,
             is_subagent=True,
         )
 
     def _call_with_words(self, thread: Thread, *, late: bool) -> Call | None:
-        """Find the call that started *thread* by its words, the only tie there is before 2.1.150 until it has ended."""
+        """Find the call that started *thread* by its prompt.
+
+        Before 2.1.150, nothing else connects the two until the subagent has ended.
+        """
         named = set(self._agent_results.values())
         calls = [
             call
@@ -1219,8 +1244,8 @@ class SessionAccumulator:
         if not calls:
             return None
         if len(calls) > 1 or len(rivals) > 1:
-            # Agents with the same words: which is whose would depend on whose file is read first. Their results will
-            # tell; without them, the order in which they began.
+            # Several subagents have the same first text. A guess would depend on whose file is read first, so wait for
+            # their results, which name them. If none will come, the order in which they began decides.
             if not thread.key.startswith(SIDE) and not late:
                 return None
             place = sorted(rivals, key=_order).index(thread)
@@ -1228,7 +1253,7 @@ class SessionAccumulator:
         return calls[0]
 
     def _fallback_context(self, thread: Thread) -> Context:
-        """Return what is said of a subagent that no call is known to have started."""
+        """Return the context of a subagent whose call is not known."""
         prompt = self._prompts_by_id.get(thread.prompt_id or "")
         warm_up = thread.first_text == _WARM_UP
         return Context(
@@ -1265,7 +1290,7 @@ class SessionAccumulator:
         return prompts.name(tally.prompt) or None if tally and tally.prompt else None
 
     def _is_busy(self, turn: TurnKey, now: float) -> bool:
-        """Whether anything of *turn* may still come."""
+        """Whether anything that belongs to *turn* may still come."""
         for thread in self._threads.values():
             if thread.is_subagent:
                 if thread.parent_context is not None and thread.parent_context.turn != turn:
@@ -1284,7 +1309,7 @@ class SessionAccumulator:
 
 
 def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["ok", "error", "denied", "interrupted"]:
-    """Say how a tool call ended (session-format 5, 8)."""
+    """Return how a tool call ended."""
     if interrupted:
         return "interrupted"
     if not part.is_error:
@@ -1294,7 +1319,7 @@ def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["o
         return "denied"
     words = text_of(part.content) if isinstance(part.content, msgspec.Raw) else ""
     if record.tool_denial_kind == "user-rejected" or words.startswith("The user doesn't want to proceed"):
-        # From 2.1.329 on the client notes when a refusal came before the tool ran; a refusal without that note
+        # Since 2.1.329, Claude Code notes if the user refused a tool before it ran. So a refusal without that note
         # stopped a running tool. Older clients do not tell the two apart.
         known = _version(record.version) >= _DENIED_BEFORE_RUN_SINCE
         return "interrupted" if known else "denied"
@@ -1302,7 +1327,7 @@ def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["o
 
 
 def _block_key(part: Block) -> bytes:
-    """Return what a block has in common with itself in another line of its message."""
+    """Return a key that is the same for the same block in every line of its message."""
     return part.id.encode() if part.type == "tool_use" and part.id else part.raw
 
 

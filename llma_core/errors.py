@@ -1,9 +1,9 @@
-"""The core's error tree.
+"""The exceptions of llma_core.
 
     CoreError
-      RecordError      a line that holds no record: skip it, count it, read on
+      RecordError      a line is not a record: skip it, count it, and read on
 
-A core function raises nothing else, whatever bytes it is given.
+Functions of llma_core raise no others, whatever bytes they get, unless their docstrings say so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["CoreError", "RecordError"]
 
 
 class CoreError(Exception):
-    """Base of everything the core raises. Never raised itself."""
+    """The base class of the exceptions. It is never raised itself."""
 
     def __init__(self, reason: str) -> None:
         if type(self) is CoreError:
@@ -22,8 +22,8 @@ class CoreError(Exception):
 
 
 class RecordError(CoreError):
-    """A line is no record: not JSON, not an object, nested too deep.
+    """A line is not a record: it is not JSON, not an object, or nested too deep.
 
     Attributes:
-        reason: what is wrong in a few words. Never a part of the line: it goes to logs.
+        reason: what is wrong, in a few words. It goes to logs, so it never quotes the line.
     """

@@ -1,3 +1,3 @@
-"""Everything that knows Claude Code: where its logs lie, what its lines say, how a session becomes spans."""
+"""Everything specific to Claude Code: where its logs are, what their lines mean, how a session becomes spans."""
 
 from __future__ import annotations

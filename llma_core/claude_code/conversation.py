@@ -1,7 +1,7 @@
-"""What was said on one thread since its last compaction: the whole input of an answer whose exact request is not known.
+"""Remembers what was said on one thread since its last compaction.
 
-It is the order of the log, which is not always the order of the conversation: what a person went back from and said
-anew stays in it.
+This is the whole input of an answer if its exact request is not known. The messages are in the order of the log, which
+is not always the order of the conversation: if a person goes back and asks again, the abandoned messages stay.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from llma_core.spans import InputMessage
 __all__ = ["MEMORY_BYTES", "Conversation"]
 
 MEMORY_BYTES = 32 * 1024 * 1024
-"""Bytes of messages remembered for one thread; the oldest are dropped. More than four times what one event may hold."""
+"""Bytes of messages remembered for one thread. The oldest are dropped. This is over four times an event's limit."""
 
 _MESSAGE_BYTES = 200
-"""What remembering a message costs besides its content, about."""
+"""Approximate overhead of remembering one message."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Conversation:
         memory: bytes to remember; see MEMORY_BYTES.
 
     Attributes:
-        part: how often the conversation was replaced by a summary before what is being said now.
+        part: how many compactions came before the current part of the conversation.
     """
 
     def __init__(self, memory: int = MEMORY_BYTES) -> None:
@@ -58,20 +58,20 @@ class Conversation:
         self._answers: dict[str, _Entry] = {}
 
     def so_far(self) -> tuple[InputMessage, ...]:
-        """Return what was said, answers included."""
+        """Return all messages so far, including answers."""
         return tuple(entry.message for entry in self._entries)
 
     def add(self, messages: Iterable[InputMessage]) -> None:
-        """Take what the model was given."""
+        """Add messages that the model was given."""
         for message in messages:
             self._append(_Entry(message))
 
     def answer(self, identity: str, blocks: Iterable[tuple[bytes, bytes, int]]) -> None:
-        """Take an answer.
+        """Add an answer.
 
         Args:
             identity: its message's id.
-            blocks: for each block its key (what the same block has in another line), itself, and its place.
+            blocks: for each block its key (the same for the same block on another line), its JSON, and its index.
         """
         answer = _Answer(identity, [], [], set())
         for key, raw, place in blocks:
@@ -80,7 +80,7 @@ class Conversation:
         self._append(entry)
 
     def add_late_block(self, identity: str, key: bytes, raw: bytes, place: int | None) -> None:
-        """Take a block of an answer that was complete; at its end if nothing says where it belongs."""
+        """Add a block to an answer that was complete; at its end if *place* is None."""
         entry = self._answers.get(identity)
         if entry is None or entry.answer is None or key in entry.answer.seen:
             return
@@ -91,7 +91,7 @@ class Conversation:
         self._shrink()
 
     def restart(self) -> None:
-        """Forget what was said: a summary stands for it from here on."""
+        """Forget everything: a summary replaces it from now on."""
         self.part += 1
         self._entries.clear()
         self._answers.clear()

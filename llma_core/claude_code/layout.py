@@ -1,11 +1,11 @@
-"""What a path below a `projects` folder is: a session, a subagent, its meta file, or none of these.
+"""Classifies paths below a `projects` folder: a session's log, a subagent's log, its meta file, or something else.
 
-Layouts by client version (session-format of 1.0.128 to 2.1.329):
+The layouts by client version, seen from 1.0.128 to 2.1.329:
 
     <project>/<session>.jsonl                                 every version
     <project>/<session>/subagents/agent-<id>.jsonl            from 2.1.25
     <project>/<session>/subagents/agent-<id>.meta.json        from 2.1.72
-    <project>/agent-<id>.jsonl                                2.0.76 to 2.1.1; the session is named inside
+    <project>/agent-<id>.jsonl                                2.0.76 to 2.1.1; its lines name the session
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _AGENT = "agent-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPath:
-    """What one path is.
+    """A path of a log or a meta file.
 
     Attributes:
-        kind: `session` (a main transcript), `agent` (a subagent's transcript) or `meta` (a subagent's link).
-        folder: the project folder, the part of the path that sessions of one project share.
-        session: the session's id by the path; None for an agent file that names its session only inside.
+        kind: `session` (a main log), `agent` (a subagent's log) or `meta` (a subagent's meta file).
+        folder: the project folder, which the sessions of one project share.
+        session: the session's id from the path; None for a subagent's file whose path does not name its session.
         agent: the subagent's id; None for a session.
     """
 
@@ -38,7 +38,7 @@ class LogPath:
 
 
 def classify(path: str) -> LogPath | None:
-    """Say what *path* (with `/` between its parts) is; None for anything that is no log."""
+    """Return what *path* is, a path with `/` between its parts; None if it is neither a log nor a meta file."""
     folder, _, name = path.rpartition("/")
     if name.endswith(_META) and name.startswith(_AGENT):
         kind: Literal["agent", "meta"] = "meta"

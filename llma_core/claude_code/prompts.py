@@ -1,4 +1,4 @@
-"""Which user text a person typed, which the client wrapped, and what a trace is called."""
+"""Tells user texts that a person typed from those that Claude Code wrapped, and makes trace names of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Literal
 __all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name"]
 
 _LOOKED_AT = 20_000
-"""Characters of a text that a name is made of."""
+"""Number of characters at the start of a text that are used for a name."""
 _NAME_CHARACTERS = 1000
-"""Longest name, in characters. It leaves shorter, but is cut only then: what is looked for in it must be whole."""
+"""Longest name, in characters. The event's name is shorter, but it is cut only after secrets were scrubbed."""
 
 TextKind = Literal["human", "command", "output", "notification", "interrupt"]
-"""What a user text is.
+"""The kinds of user texts.
 
-`human`: typed, or sent through the SDK. `command`: a slash or bash command. `output`: what such a command printed.
-`notification`: a background task tells the model about its end. `interrupt`: the mark the client leaves when the user
-stops it.
+`human`: typed, or sent through the SDK. `command`: a slash command or a bash command. `output`: what such a command
+printed. `notification`: a background task tells the model that it has ended. `interrupt`: Claude Code notes that the
+user stopped it.
 """
 
 _INTERRUPT = "[Request interrupted"
@@ -32,12 +32,12 @@ _WRAPPERS: tuple[tuple[str, TextKind], ...] = (
     ("<system-reminder>", "output"),
     (_INTERRUPT, "interrupt"),
 )
-# Only the wrappers this client writes are markup; a prompt about `a<b and c>d` keeps every character.
+# Only the tags that Claude Code writes are removed. A prompt about `a<b and c>d` keeps every character.
 _MARKUP = re.compile(r"</?(?:pasted_content|system-reminder|ide_\w+|user-prompt-submit-hook)(?:\s[^<>]*)?>")
 
 
 def classify(text: str) -> TextKind:
-    """Say what a user text is by how it starts (session-format 7)."""
+    """Return the kind of a user text, judged by how it starts."""
     start = text.lstrip()
     for prefix, kind in _WRAPPERS:
         if start.startswith(prefix):
@@ -46,12 +46,12 @@ def classify(text: str) -> TextKind:
 
 
 def is_interrupt(text: str) -> bool:
-    """Whether *text* is the mark of an interrupted request."""
+    """Whether *text* notes that a request was interrupted."""
     return text.lstrip().startswith(_INTERRUPT)
 
 
 def command_line(text: str) -> str:
-    """Return what a user typed to get a wrapped command: `/greet world`, `!ls`; the text itself if it is none."""
+    """Return what the user typed for a wrapped command, such as `/greet world` or `!ls`; other texts as they are."""
     if classify(text) != "command":
         return text
     bash = _inside(text, "bash-input")
@@ -64,20 +64,20 @@ def command_line(text: str) -> str:
 
 
 def _inside(text: str, tag: str) -> str | None:
-    """Return what stands between the first *tag* and its end; in linear time, whatever a prompt holds."""
+    """Return the text inside the first *tag*; None if there is none. It takes linear time, whatever the prompt."""
     _, opened, rest = text.partition(f"<{tag}>")
     inside, closed, _ = rest.partition(f"</{tag}>")
     return inside.strip() if opened and closed else None
 
 
 def name(text: str) -> str:
-    """Return *text* as the name of a trace: the beginning of its words on one line; "" if nothing is left."""
+    """Return the beginning of *text*, on one line, as the name of a trace; "" if nothing is left."""
     cleaned = " ".join(_MARKUP.sub(" ", command_line(_beginning(text))).split())
     return cleaned[:_NAME_CHARACTERS].rstrip()
 
 
 def _beginning(text: str) -> str:
-    """Return as much of *text* as a name needs, without a half word at its end."""
+    """Return as much of *text* as a name needs, without half a word at its end."""
     start = text[:_LOOKED_AT]
     if start == text or start[-1].isspace() or text[_LOOKED_AT].isspace():
         return start

@@ -1,9 +1,13 @@
-"""One line of a Claude Code log to one record: the only module that knows the log's own key names.
+"""Decodes each line of a Claude Code log into a record. This is the only module that knows the log's keys.
 
-Decoding is tolerant at this border and strict behind it. Unknown record types and fields pass by; a field of another
-type than expected is dropped and the rest of the line kept; lone surrogates, NULs and bytes that are no UTF-8 become
-U+FFFD. Only a line that holds no JSON object at all is a RecordError. Content (blocks, tool inputs, results) stays raw
-JSON: most of it is never looked into.
+Decoding is tolerant here, so that everything behind it can be strict:
+
+- Unknown record types and unknown fields are accepted and ignored.
+- A field of an unexpected type is dropped. The rest of the line is kept.
+- Lone surrogates, NULs and bytes that are not UTF-8 become U+FFFD.
+- Only a line that is not a JSON object is a RecordError.
+
+Content (blocks, tool inputs, results) stays raw JSON, because most of it is never looked into.
 """
 
 from __future__ import annotations
@@ -50,9 +54,9 @@ __all__ = [
     "decode_meta",
     "glance",
     "hook_runs",
-    "known",
     "milliseconds",
     "model_usage",
+    "not_null",
     "request_message",
     "shape",
     "strings",
@@ -64,7 +68,7 @@ __all__ = [
 
 
 class _Record(Struct, tag_field="type", rename="camel"):
-    """Fields any conversation line may carry (session-format 1)."""
+    """Fields that any line of a conversation may have."""
 
     session_id: str | None = None
     uuid: str | None = None
@@ -79,9 +83,9 @@ class _Record(Struct, tag_field="type", rename="camel"):
 
 
 class Message(Struct):
-    """The API message inside a line; keys as the provider's API names them.
+    """The API message inside a line. The keys are those of the provider's API.
 
-    `stop_details` is missing, not null, on a message whose stream was cut (2.1.150 and later).
+    If the message's stream broke off, `stop_details` is missing rather than null (2.1.150 and later).
     """
 
     id: str | None = None
@@ -106,7 +110,7 @@ class _Origin(Struct):
 
 
 class UserRecord(_Record, tag="user"):
-    """A prompt, a tool result, or a text the client added (session-format 2, 7)."""
+    """A prompt, a tool result, or a text that Claude Code added."""
 
     message: Message | None = None
     prompt_id: str | None = None
@@ -125,7 +129,7 @@ class UserRecord(_Record, tag="user"):
 
 
 class AssistantRecord(_Record, tag="assistant"):
-    """One block of an API response, with the whole response's usage (session-format 3, 4)."""
+    """One block of an API response, with the token counts of the whole response."""
 
     message: Message | None = None
     request_id: str | None = None
@@ -147,7 +151,7 @@ class AssistantRecord(_Record, tag="assistant"):
 
 
 class ApiError(Struct, rename="camel"):
-    """What a failed attempt was answered with (system lines of subtype api_error, 2.1.300 and later)."""
+    """The API's answer to a failed attempt (system lines of subtype api_error, 2.1.300 and later)."""
 
     message: str | None = None
     status: int | None = None
@@ -168,7 +172,7 @@ class _HookInfo(Struct, rename="camel"):
 
 
 class SystemRecord(_Record, tag="system"):
-    """What the client notes about the conversation: failed attempts, compaction, the end of a turn."""
+    """A note about the conversation: a failed attempt, a compaction, the end of a turn."""
 
     subtype: str | None = None
     error: ApiError | None = None
@@ -195,7 +199,7 @@ class _Attachment(Struct, rename="camel"):
 
 
 class AttachmentRecord(_Record, tag="attachment"):
-    """What the model was also shown; a prompt typed while the model was busy arrives as one."""
+    """Something else the model was shown. A prompt that was typed while the model was busy is logged as one."""
 
     attachment: _Attachment | None = None
 
@@ -216,8 +220,9 @@ class _Params(Struct):
 class ApiRequestRecord(_Record, tag="api-request"):
     """One attempt at an API call, written when it starts (2.1.300 and later).
 
-    Its messages are the first `keep` of those of the request `base`, and those whose hashes `tail` lists. `cut` says
-    that the client left something out of them. What they hash to, and where they stand: `requests`.
+    Its messages are the first `keep` messages of the request `base`, followed by the messages whose hashes `tail`
+    lists. `cut` says that Claude Code left something out of the log. `requests` explains the hashes and where the
+    messages are logged.
     """
 
     id: str | None = None
@@ -230,14 +235,14 @@ class ApiRequestRecord(_Record, tag="api-request"):
 
 
 class RequestShapeRecord(_Record, tag="api-request-shape"):
-    """The system prompt and the tools of the requests that name its hash; some 45 kB, once for each."""
+    """The system prompt and the tools of all requests that name its hash. It has about 45 kB and is logged once."""
 
     shape_hash: str | None = None
     shape: Raw = Raw(b"null")
 
 
 class RequestBlobRecord(_Record, tag="api-request-blob"):
-    """A message of a request that is not to be found in the conversation's own lines."""
+    """A message of a request that is not in the lines of the conversation."""
 
     hash: str | None = None
     message: Raw = Raw(b"null")
@@ -251,7 +256,7 @@ class _ModelUsage(Struct, rename="camel"):
 
 
 class CostStateRecord(_Record, tag="cost-state"):
-    """The client's own totals since the session began, earlier runs and forked parents included (2.1.250 and later)."""
+    """Claude Code's totals since the session began, including earlier runs and forked parents (2.1.250 and later)."""
 
     total_cost_usd: float | None = msgspec.field(default=None, name="totalCostUSD")
     total_lines_added: int | None = None
@@ -272,12 +277,12 @@ class _Summary(_Record, tag="summary"):
 
 
 class TitleRecord(Struct, kw_only=True):
-    """The session has a title now.
+    """A title of the session.
 
     Attributes:
-        session_id: the session it names, where the line says so.
-        title: the words.
-        chosen: whether the user chose them; such a title is not replaced by a generated one.
+        session_id: the session it names; None if the line does not say.
+        title: the title.
+        chosen: whether the user chose it. A generated title does not replace such a one.
     """
 
     session_id: str | None
@@ -286,13 +291,13 @@ class TitleRecord(Struct, kw_only=True):
 
 
 class IgnoredRecord(Struct):
-    """A line of a known type that tells nothing about calls."""
+    """A line of a known type that says nothing about calls."""
 
     type: str
 
 
 class UnknownRecord(Struct):
-    """A line of a type this version does not know; type is "" where the line has none."""
+    """A line of a type that this version does not know; `type` is "" if the line has none."""
 
     type: str
 
@@ -323,12 +328,12 @@ _KNOWN = (
     _Summary,
 )
 _BY_TAG: dict[str, type[_Record]] = {str(kind.__struct_config__.tag): kind for kind in _KNOWN}
-# Most bytes of a log; ignored unless requests are to be rebuilt.
+# Most bytes of a log are in these lines. They are ignored unless requests are to be rebuilt.
 _PARTS_BY_TAG: dict[str, type[_Record]] = {
     str(kind.__struct_config__.tag): kind for kind in (RequestShapeRecord, RequestBlobRecord)
 }
-# Those that are given out as they are.
-_TELLING = (
+# Records that `decode` returns as they are.
+_FINAL = (
     UserRecord,
     AssistantRecord,
     SystemRecord,
@@ -338,8 +343,8 @@ _TELLING = (
     RequestBlobRecord,
     CostStateRecord,
 )
-# Known and seen (session-format 2), and nothing in them is a call. progress lines (2.1.9 to 2.1.81) embed whole
-# messages of subagents that are counted from the subagents' own files.
+# Types that are known and say nothing about calls. `progress` lines (2.1.9 to 2.1.81) contain whole messages of
+# subagents, but those are counted from the subagents' own files.
 _IGNORED = frozenset(
     {
         "agent-color",
@@ -373,15 +378,15 @@ class Block(Struct):
     """One content block of a message.
 
     Attributes:
-        type: `text`, `thinking`, `tool_use`, `tool_result`, `image`, ... as the provider names it.
-        id: the call's id, of a tool_use.
-        name: the tool's name, of a tool_use.
-        text: the words, of a text block, as raw JSON.
-        input: the arguments, of a tool_use, as raw JSON.
-        tool_use_id: the call a tool_result answers.
-        content: what a tool_result holds, as raw JSON.
-        is_error: whether a tool_result reports a failure.
-        raw: the whole block as logged.
+        type: `text`, `thinking`, `tool_use`, `tool_result`, `image` or another of the provider's names.
+        id: in a tool_use, the call's id.
+        name: in a tool_use, the tool's name.
+        text: in a text block, the text, as raw JSON.
+        input: in a tool_use, the arguments, as raw JSON.
+        tool_use_id: in a tool_result, the id of the call it answers.
+        content: in a tool_result, the result, as raw JSON.
+        is_error: in a tool_result, whether the tool failed.
+        raw: the whole block, as logged.
     """
 
     type: str = ""
@@ -396,7 +401,7 @@ class Block(Struct):
 
     @property
     def has_words(self) -> bool:
-        """Whether it is a text block that is not empty."""
+        """Whether this is a text block that is not empty."""
         if self.type != "text" or not isinstance(self.text, Raw):
             return False
         view = memoryview(self.text)
@@ -404,18 +409,18 @@ class Block(Struct):
 
     @property
     def words(self) -> str:
-        """The words of a text block; "" where it has none."""
+        """The text of a text block; "" for any other block."""
         return (_decode_as_text(self.text) or "") if self.has_words and isinstance(self.text, Raw) else ""
 
 
 class ToolUseResult(Struct, rename="camel"):
-    """What the client notes of a tool's run.
+    """What Claude Code notes about a tool's run, beside the result that the model saw.
 
     Attributes:
-        agent_id: the subagent a call started.
-        is_async: whether that agent runs in the background, so that this is no answer of its.
+        agent_id: the subagent that the call started.
+        is_async: whether that subagent runs in the background, so that this result is not its answer.
         interrupted: whether the user stopped the tool.
-        status: the agent's state in the client's words.
+        status: the subagent's state in Claude Code's words.
     """
 
     agent_id: str | None = None
@@ -425,12 +430,12 @@ class ToolUseResult(Struct, rename="camel"):
 
 
 class AgentMeta(Struct, rename="camel"):
-    """What a subagent's meta file says (2.1.72 and later).
+    """The content of a subagent's meta file (2.1.72 and later).
 
     Attributes:
-        agent_type: the kind of agent, `general-purpose` and so on.
+        agent_type: the kind of agent, such as `general-purpose`.
         tool_use_id: the call that started it (2.1.150 and later).
-        parent_agent_id: the agent whose call that was; None for the main thread's.
+        parent_agent_id: the subagent that made this call; None if the main thread did.
         finished: whether the agent has ended (2.1.329).
     """
 
@@ -480,30 +485,30 @@ _S = TypeVar("_S", bound=Struct)
 
 _NULL = Raw(b"null")
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
-# One pass, where looking for each of them would be three. Whole pairs are found too.
+# One pass instead of one for each kind. It also finds complete surrogate pairs, which are valid.
 _UNSENDABLE = re.compile(rb"\\u(?:[dD]|0000)")
-_ODD_LETTER = re.compile(
+_SURROGATE_OR_NUL = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u"
     rb"(?:([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
 )
 _REPLACEMENT = "\ufffd".encode()
 _PIECE = 64 * 1024
-"""Bytes that are turned into text at once: one character of a long line can make all of it take four times as much."""
+"""Bytes that are decoded to text at once. One character can make a whole text take four times as much memory."""
 
 
 def decode(line: bytes, *, requests: bool = False) -> Record:
     """Decode one line of a session log.
 
     Args:
-        line: the line, without its end.
-        requests: whether the lines that requests are rebuilt from are wanted; they are ignored otherwise.
+        line: the line, without its line end.
+        requests: whether to decode the lines that requests are rebuilt from. They are ignored otherwise.
 
     Raises:
-        RecordError: the line is no JSON object. The reason names no content.
+        RecordError: the line is not a JSON object. The reason quotes no content.
     """
     line = _sendable(line)
-    # Most bytes of a log stand in lines that tell nothing here; their type is found without decoding them.
-    # A false hit (a nested "type" before the line's own) only means the decoder decides.
+    # Most bytes of a log are in lines of ignored types. A search finds their type without decoding them. If it finds a
+    # nested "type" instead of the line's own, the decoder below decides.
     found = _TYPE.search(line, 0, 400)
     if found is not None and found[1] in _IGNORED_NAMES:
         try:
@@ -521,9 +526,9 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
 
 
 def _sendable(data: bytes) -> bytes:
-    """Return JSON with U+FFFD for what no consumer of UTF-8 takes: it would cost the whole batch it leaves with."""
+    """Return JSON with U+FFFD in place of whatever is not valid UTF-8, which would make a receiver reject a batch."""
     if _UNSENDABLE.search(data) is not None:
-        data = _ODD_LETTER.sub(_letter, data)
+        data = _SURROGATE_OR_NUL.sub(_replacement, data)
     if data.isascii():
         return data
     try:
@@ -534,7 +539,7 @@ def _sendable(data: bytes) -> bytes:
     return data
 
 
-def _letter(found: re.Match[bytes]) -> bytes:
+def _replacement(found: re.Match[bytes]) -> bytes:
     slashes, high, low = found.groups()
     if high is None:
         return bytes(slashes) + _REPLACEMENT
@@ -542,10 +547,10 @@ def _letter(found: re.Match[bytes]) -> bytes:
 
 
 def _text(data: bytes, errors: str) -> Iterator[str]:
-    """Yield the text that *data* is, piece by piece.
+    """Yield *data* as text, piece by piece.
 
     Raises:
-        UnicodeDecodeError: it is no UTF-8, and *errors* is `strict`.
+        UnicodeDecodeError: it is not UTF-8, and *errors* is `strict`.
     """
     if len(data) <= _PIECE:
         yield data.decode(errors=errors)
@@ -560,7 +565,7 @@ _Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 def _finish(record: _Record) -> Record:
-    if isinstance(record, _TELLING):
+    if isinstance(record, _FINAL):
         return record
     if isinstance(record, _AiTitle):
         return _title(record, record.ai_title, chosen=False)
@@ -577,11 +582,11 @@ def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
 
 
 def _decode_slowly(line: bytes, *, requests: bool) -> Record:
-    """Decode a line the fast way would not take: unknown type, a field of another type."""
+    """Decode a line that the typed decoder rejects: it has an unknown type, or a field of an unexpected type."""
     try:
         value = json.loads(line.decode(), parse_constant=_nothing, parse_float=_finite)
     except ValueError as error:
-        # The parser's own message may quote the line; its position does not.
+        # The parser's message may quote the line, so only the position is used.
         place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise RecordError(f"not JSON{place}") from None
     except RecursionError:
@@ -595,7 +600,7 @@ def _decode_slowly(line: bytes, *, requests: bool) -> Record:
     if struct is None:
         return IgnoredRecord(kind) if kind in _IGNORED else UnknownRecord(kind)
     try:
-        record = _tolerant(struct, value)
+        record = _build_tolerantly(struct, value)
     except (RecursionError, msgspec.MsgspecError):
         raise RecordError("nested too deep") from None
     assert isinstance(record, _Record)
@@ -603,11 +608,11 @@ def _decode_slowly(line: bytes, *, requests: bool) -> Record:
 
 
 def _nothing(_constant: str) -> None:
-    """Read NaN and Infinity, which some writers take for JSON, as null."""
+    """Decode NaN and Infinity, which some writers use although they are not JSON, as null."""
 
 
 def _finite(digits: str) -> float | None:
-    """Read a number; one too large for a float as null, because its Infinity would leave as no JSON."""
+    """Decode a number; one that is too large for a float becomes null, because Infinity cannot be encoded as JSON."""
     number = float(digits)
     return number if math.isfinite(number) else None
 
@@ -626,8 +631,8 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return getattr(hint, "__args__", None) or (hint,)
 
 
-def _tolerant(struct: type[Struct], value: dict[str, Any]) -> Struct:
-    """Build *struct* from *value*, leaving out each field whose value does not fit."""
+def _build_tolerantly(struct: type[Struct], value: dict[str, Any]) -> Struct:
+    """Build a *struct* from *value*, without the fields whose values do not fit."""
     known: dict[str, Any] = {}
     for name, key, hint in _fields(struct):
         if key not in value:
@@ -639,7 +644,7 @@ def _tolerant(struct: type[Struct], value: dict[str, Any]) -> Struct:
             known[name] = Raw(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode())
         elif nested is not None:
             if isinstance(item, dict):
-                known[name] = _tolerant(nested, item)
+                known[name] = _build_tolerantly(nested, item)
         else:
             try:
                 known[name] = msgspec.convert(item, hint)
@@ -649,7 +654,7 @@ def _tolerant(struct: type[Struct], value: dict[str, Any]) -> Struct:
 
 
 def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: bytes | Raw) -> _S | None:
-    """Decode an object that stayed raw; None if it is none."""
+    """Decode an object from raw JSON; return None if it is not an object."""
     try:
         return decoder(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -658,7 +663,7 @@ def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: byt
         value = json.loads(bytes(data).decode(), parse_constant=_nothing, parse_float=_finite)
         if not isinstance(value, dict):
             return None
-        built = _tolerant(struct, value)
+        built = _build_tolerantly(struct, value)
     except (ValueError, RecursionError):
         return None
     assert isinstance(built, struct)
@@ -666,11 +671,11 @@ def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: byt
 
 
 class Shape(Struct):
-    """What of a request stays the same from one to the next; keys as the provider's API names them.
+    """The parts of a request that the next requests usually share. The keys are those of the provider's API.
 
     Attributes:
-        system: the system prompt, a string or a list of blocks, as raw JSON.
-        tools: the tools' definitions, a list, as raw JSON.
+        system: the system prompt as raw JSON, a string or a list of blocks.
+        tools: the definitions of the tools as raw JSON, a list.
     """
 
     system: Raw = Raw(b"null")
@@ -693,18 +698,18 @@ def _decode_as_text(data: Raw) -> str | None:
         return None
 
 
-def known(data: Raw) -> bytes | None:
-    """Return a value that stayed raw, as JSON; None where there is none, or null."""
+def not_null(data: Raw) -> bytes | None:
+    """Return a raw value as JSON; None if it is missing or null."""
     return None if data == _NULL else bytes(data)
 
 
 def blocks(content: Raw) -> list[Block]:
-    """Return the blocks of a message's content; a plain string is one text block, anything else none."""
+    """Return the blocks of a message's content. A string counts as one text block; anything else has no blocks."""
     data = bytes(content)
     if data[:1] == b'"':
         return [Block(type="text", text=Raw(data), raw=b'{"type":"text","text":' + data + b"}")]
     try:
-        # Mostly it is one, and then what stands between the brackets is all of it.
+        # Usually there is one block, and its bytes are everything between the brackets.
         [only] = _decode_blocks(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         pass
@@ -725,17 +730,17 @@ def blocks(content: Raw) -> list[Block]:
 
 
 def request_message(record: RequestBlobRecord) -> Message | None:
-    """Return the message that a line holds; None where it holds none."""
+    """Return the message in a line; None if there is none."""
     return _decode_as(Message, _decode_message, record.message)
 
 
 def shape(record: RequestShapeRecord) -> Shape | None:
-    """Return the system prompt and the tools that a line holds; None where it holds none."""
+    """Return the system prompt and the tools in a line; None if there are none."""
     return _decode_as(Shape, _decode_shape, record.shape)
 
 
 def strings(data: Raw) -> list[str] | None:
-    """Return a list of strings that stayed raw; None if it is none."""
+    """Decode a list of strings from raw JSON; return None if it is not one."""
     try:
         return _decode_strings(data)
     except (msgspec.MsgspecError, RecursionError):
@@ -743,31 +748,32 @@ def strings(data: Raw) -> list[str] | None:
 
 
 def text_of(content: Raw) -> str:
-    """Return a content's words: a string as it is, text blocks joined by line ends."""
+    """Return the text of a message's content: a string as it is, text blocks joined by line breaks."""
     return words_of(blocks(content))
 
 
 def words_of(parts: Iterable[Block]) -> str:
-    """Return the words of text blocks, joined by line ends."""
+    """Return the text of all text blocks, joined by line breaks."""
     return "\n".join(part.words for part in parts if part.has_words)
 
 
 def block(raw: bytes) -> Block | None:
-    """Return one block of what `blocks` gave, from its bytes alone; None if they are none."""
+    """Decode one block from its bytes, as `blocks` returned them; return None if they are not a block."""
     return _decode_as(Block, _decode_block, raw)
 
 
 def tool_use_result(record: UserRecord) -> ToolUseResult:
-    """Return what the client notes of a tool's run beside the result it showed the model."""
+    """Return what Claude Code notes about a tool's run, beside the result that the model saw."""
     if bytes(memoryview(record.tool_use_result)[:1]) != b"{":
         return ToolUseResult()
     return _decode_as(ToolUseResult, _decode_result, record.tool_use_result) or ToolUseResult()
 
 
 def hook_runs(record: AttachmentRecord | SystemRecord) -> tuple[str, list[HookRun]]:
-    """Return what a line says of hooked-in programs: the id of the call or stop they belong to, and their runs.
+    """Return the runs of hooks that a line reports, and the id of the call or stop they belong to.
 
-    Clients since 2.1.100 write a line for each run; before, and still, one sums up those that ran when a turn stopped.
+    Since 2.1.100, Claude Code writes a line for each run. In all versions, it also writes one that sums up the hooks
+    that ran when a turn stopped.
     """
     if isinstance(record, SystemRecord):
         failures = len(record.hook_errors or ())
@@ -796,7 +802,7 @@ _HOOK_FAILURES = ("error", "cancelled", "error_during_execution")
 
 
 def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:
-    """Return the client's own totals by model."""
+    """Return Claude Code's totals by model."""
     return {
         model: TokenUsage(
             input=_count(counts.input_tokens),
@@ -809,11 +815,11 @@ def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:
 
 
 def usage(message: Message) -> TokenUsage | None:
-    """Return the counts a line shows; None where it shows none."""
+    """Return the token counts in a line; None if it has none."""
     return None if message.usage == _NULL else _token_usage(bytes(message.usage))
 
 
-# All lines of a message mostly show the same.
+# The lines of one message usually have the same counts.
 @lru_cache(maxsize=16)
 def _token_usage(data: bytes) -> TokenUsage | None:
     counts = _decode_as(_Usage, _decode_usage, data)
@@ -836,16 +842,16 @@ def _token_usage(data: bytes) -> TokenUsage | None:
 
 
 def _count(value: int | None) -> int | None:
-    # The receiver's columns are signed 64-bit; a nonsense count must not make them drop the event.
+    # The receiver's columns are signed 64-bit integers. It would drop an event with a larger or negative count.
     return value if value is not None and 0 <= value < 2**63 else None
 
 
 class Glance(Struct, rename="camel"):
-    """The little of a line that tells whose file it is and when it begins.
+    """The few fields of a line that tell which session a file belongs to and when it begins.
 
     Attributes:
         timestamp: the line's time, as text.
-        session_id: the session it names.
+        session_id: the session that the line names.
         is_copy: whether it says that it is a copy of another session's.
     """
 
@@ -857,34 +863,34 @@ class Glance(Struct, rename="camel"):
     @property
     def is_copy(self) -> bool:
         """Whether the line says that it is a copy of another session's."""
-        return self.request_session_id is not None or known(self.forked_from) is not None
+        return self.request_session_id is not None or not_null(self.forked_from) is not None
 
 
 _decode_glance: Callable[[bytes | Raw], Glance] = msgspec.json.Decoder(Glance).decode
 
 
 def glance(line: bytes) -> Glance:
-    """Return what a line says of its file; an empty glance for a line that holds no record."""
+    """Decode only what a line says about its file; return an empty Glance for a line that is not a record."""
     return _decode_as(Glance, _decode_glance, _sendable(line)) or Glance()
 
 
 def decode_meta(data: bytes) -> AgentMeta | None:
-    """Return what a subagent's meta file says; None while it is no JSON object (half written, replaced)."""
+    """Decode a subagent's meta file; return None while it is not a JSON object, such as when it is half written."""
     return _decode_as(AgentMeta, _decode_meta, _sendable(data))
 
 
 def milliseconds(timestamp: str | None) -> int | None:
-    """Return an ISO 8601 time as milliseconds since the epoch; a time without a zone is UTC; None if it is none."""
+    """Return an ISO 8601 time as milliseconds since the epoch; None if it is not a time. Without a zone it is UTC."""
     if not timestamp:
         return None
     try:
-        moment = datetime.fromisoformat(timestamp)
-        if moment.tzinfo is not UTC:
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        time = datetime.fromisoformat(timestamp)
+        if time.tzinfo is not UTC:
+            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    # Integer arithmetic: a float would round some milliseconds to their neighbour.
-    since = moment - _EPOCH
+    # In integers: with floats, some milliseconds would be rounded to the next one.
+    since = time - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 

@@ -1,21 +1,21 @@
-"""The exact API request, rebuilt from the lines in which a client of 2.1.300 or later keeps it.
+"""Rebuilds the exact API request from the log lines in which a client of 2.1.300 or later keeps it.
 
-A request line lists its messages by hash. Each is to be found in the same file, before the request:
+A request line lists its messages by their hashes. Each message is logged in the same file, before the request:
 
-- in a blob line, or
-- in the conversation's own lines. Lines of a person or tool that follow each other make one message, and so do the
-  lines of one answer; whatever lines of other kinds stand between. Every beginning of such a run may have been sent.
+- either in a blob line,
+- or in the lines of the conversation. Consecutive lines of a person or a tool make one message, and so do the lines of
+  one answer, even if lines of other kinds are between them. Any beginning of such a run may have been sent.
 
-The system prompt and the tools stand in a shape line of their own. A compaction makes the client forget what it has
-written: what is sent after it stands behind it again.
+The system prompt and the tools are in a shape line of their own. After a compaction, Claude Code starts over: what it
+sends from then on is logged again after the compaction.
 
-A message's hash is the SHA-256 of its JSON with sorted keys and without blanks, in UTF-8: all its keys (a system
-message may have parameters of its own), a string content as one text block, no cache control at any depth, numbers as
-the client wrote them. A shape is hashed alike. (All of this as 2.1.329 does it, compared with what went over the wire,
-which has a billing line before the system prompt that the log leaves out.)
+The hash of a message is the SHA-256 of its JSON with sorted keys and no whitespace, in UTF-8. All keys count; a system
+message may have parameters of its own. A string content counts as one text block. Cache control is left out at every
+depth. Numbers are spelled as Claude Code wrote them. Shapes are hashed in the same way. (2.1.329 does it like this; it
+was compared with what went over the wire, which has a billing line before the system prompt that the log leaves out.)
 
-Nothing is taken on trust: a message is only ever found by the hash of what it holds. One in which the reader had to
-replace characters (a NUL, half a surrogate pair) hashes to something else and is not found.
+Nothing is assumed: a message is only ever found by the hash of its content. If the reader had to replace characters in
+a message (a NUL, half of a surrogate pair), its hash differs and it is not found.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from llma_core.claude_code.records import (
     SystemRecord,
     UserRecord,
     blocks,
-    known,
+    not_null,
     request_message,
     shape,
     strings,
@@ -50,34 +50,39 @@ if TYPE_CHECKING:
 __all__ = ["MEMORY_BYTES", "RequestLog"]
 
 MEMORY_BYTES = 32 * 1024 * 1024
-"""Bytes of messages, system prompts and tools remembered for one thread. A full context window is some 4 MB of text;
-what has more than this (many images) loses its oldest messages, and the requests that hold them are not rebuilt."""
+"""Bytes of messages, system prompts and tools remembered for one thread.
 
-_NAME_BYTES = 200
-"""What remembering one hash costs, about."""
+A full context window is about 4 MB of text. A thread that needs more, because of many images, loses its oldest
+messages. Requests with these messages are not rebuilt.
+"""
+
+_HASH_BYTES = 200
+"""Approximate overhead of remembering one hash."""
 _REMEMBERED_REQUESTS = 16
-"""A request builds on the one before it, and an answer names one of the last few: the client tries at most 11 times."""
+"""Number of requests run. A request builds on the one before it, and an answer hashes one of at most 11 attempts."""
 _MOST_MESSAGES = 100_000
-"""The API takes no more in one request."""
+"""The API accepts at most this many messages in a request."""
 
 _CACHE_CONTROL = b"cache_control"
 
 
 @dataclass(slots=True)
-class _Kept:
-    """What can be dropped at once, and the hashes it is found by.
+class _Run:
+    """A run of lines that may make a message. It is dropped as a whole.
 
     Attributes:
-        role: of a message.
-        message: id of the answer whose lines these are.
-        blocks: as logged, one behind the other.
-        digest: over what of the message is there so far; None for what will not grow.
+        role: the message's role.
+        message: the answer's id, if it is one.
+        blocks: the blocks of all lines, as logged.
+        hashes: the hashes under which its beginnings are found.
+        size: bytes it takes, about.
+        digest: the hash state after the blocks so far; None if no more lines will be added.
     """
 
     role: str
     message: str | None = None
     blocks: list[bytes] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
     size: int = 0
     digest: _Hash | None = None
 
@@ -92,7 +97,13 @@ class _Shape:
 
 @dataclass(slots=True)
 class _Sent:
-    """A request: the hashes of its messages (None: they are not known), its shape's, and whether it is incomplete."""
+    """A request.
+
+    Attributes:
+        messages: the hashes of its messages; None if they are not known.
+        shape: the hash of its shape.
+        cut: whether Claude Code left something out of the log.
+    """
 
     messages: list[str] | None
     shape: str
@@ -102,7 +113,7 @@ class _Sent:
 class RequestLog:
     """The requests of one thread.
 
-    What `request` says is a function of the lines taken before and of *memory* alone.
+    What `request` returns depends on the lines taken before and on *memory*, and on nothing else.
 
     Args:
         memory: bytes to remember; see MEMORY_BYTES.
@@ -111,22 +122,22 @@ class RequestLog:
     def __init__(self, memory: int = MEMORY_BYTES) -> None:
         self._memory = memory
         self._size = 0
-        self._kept: deque[_Kept] = deque()
-        self._run: _Kept | None = None
-        self._messages: dict[str, tuple[_Kept, int]] = {}
+        self._runs: deque[_Run] = deque()
+        self._open_run: _Run | None = None
+        self._messages: dict[str, tuple[_Run, int]] = {}
         self._shapes: dict[str, _Shape] = {}
         self._sent: dict[str, _Sent] = {}
 
     @property
     def size(self) -> int:
-        """Bytes remembered, about; at most *memory* and one line."""
+        """Approximate bytes remembered; at most *memory* plus one line."""
         return self._size
 
     def take(self, record: Record) -> None:
-        """Take the record of one of the thread's lines, in the order of its file."""
+        """Process one of the thread's lines. They must come in the order of the file."""
         match record:
             case UserRecord() | AssistantRecord():
-                self._row(record)
+                self._conversation_line(record)
             case RequestBlobRecord():
                 self._blob(record)
             case RequestShapeRecord():
@@ -139,12 +150,12 @@ class RequestLog:
                 pass
 
     def request(self, identity: str) -> Request | None:
-        """Return a request as it was sent, as far as it can be rebuilt; None if none of this id is known."""
+        """Return a request as it was sent, as far as it can be rebuilt; None if no request has this id."""
         sent = self._sent.get(identity)
         if sent is None:
             return None
         found = self._shapes.get(sent.shape)
-        messages = self._found(sent.messages) if sent.messages is not None else None
+        messages = self._rebuilt(sent.messages) if sent.messages is not None else None
         return Request(
             system=found.system if found else (),
             tools=found.tools if found else None,
@@ -152,25 +163,25 @@ class RequestLog:
             exact=messages is not None and found is not None and found.verified and not sent.cut,
         )
 
-    def _found(self, names: list[str]) -> tuple[RequestMessage, ...] | None:
+    def _rebuilt(self, hashes: list[str]) -> tuple[RequestMessage, ...] | None:
         messages = []
-        for name in names:
-            place = self._messages.get(name)
+        for digest in hashes:
+            place = self._messages.get(digest)
             if place is None:
                 return None
-            kept, count = place
-            messages.append(RequestMessage(role=kept.role, blocks=tuple(kept.blocks[:count])))
+            run, count = place
+            messages.append(RequestMessage(role=run.role, blocks=tuple(run.blocks[:count])))
         return tuple(messages)
 
     # ------------------------------------------------------------------ lines
 
-    def _row(self, record: UserRecord | AssistantRecord) -> None:
+    def _conversation_line(self, record: UserRecord | AssistantRecord) -> None:
         message = record.message
         parts = blocks(message.content) if message is not None else []
         if message is None or not message.role or not parts:
-            self._run = None
+            self._open_run = None
             return
-        run = self._run
+        run = self._open_run
         belongs = (
             run is not None
             and run.digest is not None
@@ -180,16 +191,16 @@ class RequestLog:
         if run is None or not belongs:
             if run is not None:
                 run.digest = None
-            run = self._run = _Kept(role=message.role, message=message.id, digest=_begin())
-            self._kept.append(run)
+            run = self._open_run = _Run(role=message.role, message=message.id, digest=_begin())
+            self._runs.append(run)
         assert run.digest is not None
         try:
             _extend(run.digest, parts, first=not run.blocks)
         except _UNHASHABLE:
-            # Nobody can say what it hashes to, or what it is the beginning of.
-            self._run = None
+            # The hash is not known, neither of this line nor of anything that continues it.
+            self._open_run = None
             return
-        self._add(run, parts, _name(run.digest, run.role))
+        self._add(run, parts, _message_hash(run.digest, run.role))
 
     def _blob(self, record: RequestBlobRecord) -> None:
         message = request_message(record)
@@ -198,16 +209,16 @@ class RequestLog:
         parts = blocks(message.content)
         if _hash(record.message) != record.hash:
             return
-        kept = _Kept(role=message.role)
-        self._kept.append(kept)
-        self._add(kept, parts, record.hash)
+        run = _Run(role=message.role)
+        self._runs.append(run)
+        self._add(run, parts, record.hash)
 
-    def _add(self, kept: _Kept, parts: list[Block], name: str) -> None:
-        size = _NAME_BYTES + sum(len(part.raw) for part in parts)
-        kept.blocks += [part.raw for part in parts]
-        kept.names.append(name)
-        kept.size += size
-        self._messages[name] = kept, len(kept.blocks)
+    def _add(self, run: _Run, parts: list[Block], name: str) -> None:
+        size = _HASH_BYTES + sum(len(part.raw) for part in parts)
+        run.blocks += [part.raw for part in parts]
+        run.hashes.append(name)
+        run.size += size
+        self._messages[name] = run, len(run.blocks)
         self._size += size
         self._shrink()
 
@@ -219,7 +230,7 @@ class RequestLog:
         verified = _hash(record.shape) == name
         tools = bytes(said.tools)
         system = tuple(part.raw for part in blocks(said.system))
-        size = _NAME_BYTES + len(tools) + sum(map(len, system))
+        size = _HASH_BYTES + len(tools) + sum(map(len, system))
         self._shapes[name] = _Shape(system, tools if tools[:1] == b"[" else None, verified, size)
         self._size += size
         self._shrink()
@@ -228,39 +239,39 @@ class RequestLog:
         if not record.id:
             return
         before = self._sent.get(record.base) if record.base else None
-        names = before.messages if before is not None else [] if record.base is None else None
+        hashes = before.messages if before is not None else [] if record.base is None else None
         keep, tail = record.keep or 0, strings(record.tail)
         messages = None
-        if names is not None and tail is not None and 0 <= keep <= len(names) and keep + len(tail) <= _MOST_MESSAGES:
-            messages = names[:keep] + tail
+        if hashes is not None and tail is not None and 0 <= keep <= len(hashes) and keep + len(tail) <= _MOST_MESSAGES:
+            messages = hashes[:keep] + tail
         self._sent.pop(record.id, None)
-        self._sent[record.id] = _Sent(messages, record.shape_hash or "", known(record.cut) is not None)
+        self._sent[record.id] = _Sent(messages, record.shape_hash or "", not_null(record.cut) is not None)
         if len(self._sent) > _REMEMBERED_REQUESTS:
             del self._sent[next(iter(self._sent))]
 
     # ------------------------------------------------------------------ memory
 
     def _forget(self) -> None:
-        self._kept.clear()
+        self._runs.clear()
         self._messages.clear()
         self._shapes.clear()
-        self._run = None
+        self._open_run = None
         self._size = 0
 
     def _shrink(self) -> None:
-        """Drop what is oldest until the rest is not too much; shapes last, for every request needs one."""
-        while self._size > self._memory and (self._kept or self._shapes):
-            if not self._kept:
+        """Drop the oldest messages until the rest fits; then the oldest shapes, which every request needs."""
+        while self._size > self._memory and (self._runs or self._shapes):
+            if not self._runs:
                 oldest = next(iter(self._shapes))
                 self._size -= self._shapes.pop(oldest).size
                 continue
-            kept = self._kept.popleft()
-            self._size -= kept.size
-            for name in kept.names:
-                if self._messages[name][0] is kept:
+            run = self._runs.popleft()
+            self._size -= run.size
+            for name in run.hashes:
+                if self._messages[name][0] is run:
                     del self._messages[name]
-            if kept is self._run:
-                self._run = None
+            if run is self._open_run:
+                self._open_run = None
 
 
 # ---------------------------------------------------------------------- hashing
@@ -278,31 +289,31 @@ def _extend(digest: _Hash, parts: list[Block], *, first: bool) -> None:
         first = False
 
 
-def _name(digest: _Hash, role: str) -> str:
+def _message_hash(digest: _Hash, role: str) -> str:
     whole = digest.copy()
     whole.update(b'],"role":' + msgspec.json.encode(role) + b"}")
     return whole.hexdigest()
 
 
-# A number keeps the digits it was written with: what was hashed is the client's way to write it, not this one's.
+# A number keeps the digits it was logged with, because Claude Code hashed its own spelling.
 _decode = msgspec.json.Decoder(float_hook=lambda digits: msgspec.Raw(digits.encode())).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
-# What a value that cannot be hashed gives: it is no JSON, nested too deep, or has a number of thousands of digits.
+# Raised for a value that cannot be hashed: it is not JSON, is nested too deep, or has a number of thousands of digits.
 _UNHASHABLE = (msgspec.MsgspecError, RecursionError, ValueError)
 
 
 def _canonical(data: bytes) -> bytes:
-    """Return a JSON value as it is hashed.
+    """Return a JSON value in the form that is hashed.
 
     Raises:
-        _UNHASHABLE: it cannot be.
+        _UNHASHABLE: it cannot be hashed.
     """
     value = _decode(data)
     return _encode(_without_cache_control(value) if _CACHE_CONTROL in data else value)
 
 
 def _hash(data: msgspec.Raw) -> str | None:
-    """Return the hash of a shape, or of a message; None if it has none."""
+    """Return the hash of a shape or a message; None if it cannot be hashed."""
     try:
         value = _decode(data)
         if isinstance(value, dict) and isinstance(value.get("content"), str):

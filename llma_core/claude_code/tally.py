@@ -1,4 +1,4 @@
-"""What a session or a turn has come to so far: the sums its trace is made of."""
+"""Sums up a session or a turn; its trace is made from the sums."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ __all__ = ["ClientTotals", "Tally"]
 
 @dataclass(slots=True)
 class ClientTotals:
-    """The client's own totals; the latest line wins.
+    """Claude Code's own totals, from the latest line that has them.
 
     Attributes:
-        by_model: tokens by model, of every call since the session began; None where they are no measure of this log:
-            a fork's hold its parent's, and those of an earlier run lack what came after it.
+        cost_usd: the cost in US dollars.
+        lines_added: lines of code added.
+        lines_removed: lines of code removed.
+        by_model: tokens by model, of every call since the session began. None if they do not fit this log: the totals
+            of a fork include its parent's, and those of an earlier run lack what came after it.
     """
 
     cost_usd: float | None = None
@@ -41,16 +44,16 @@ class ClientTotals:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over the spans of one trace, in whatever order they come.
+    """Sums over the spans of one trace. The order in which the spans come makes no difference.
 
     Attributes:
-        scope: whose trace it is.
+        scope: whether the trace is a session's or a turn's.
         session: the session's id.
-        turn: the turn's key; None for a session's.
-        prompt: the first human prompt in it.
-        name: what the trace is called so far.
-        opened: whether anything makes it a trace: a person's prompt, or an event.
-        changed: whether anything came since it was last given out.
+        turn: the turn's key; None for a session.
+        prompt: the first human prompt.
+        name: the trace's name so far.
+        opened: whether the trace exists: there was a person's prompt or an event.
+        changed: whether anything came since the trace was last given out.
     """
 
     scope: Literal["session", "turn"]
@@ -91,7 +94,7 @@ class Tally:
         self._note(context, at, at)
 
     def add_generation(self, generation: Generation, answer: Sequence[bytes]) -> None:
-        """Count an API response; *answer* is its text blocks that hold words, as logged."""
+        """Count an API response; *answer* is its text blocks that are not empty, as logged."""
         at = generation.ended_at
         self._generations += 1
         usage = generation.usage
@@ -128,18 +131,18 @@ class Tally:
         self._note(compaction.context, compaction.at, compaction.at)
 
     def add_unknown(self) -> None:
-        """Count a line of an unknown type; it makes no trace."""
+        """Count a line of an unknown type. It does not open the trace."""
         self._unknown_records += 1
 
     def add_hooks(self, runs: Iterable[HookRun]) -> None:
-        """Count runs of hooked-in programs; they make no trace."""
+        """Count runs of hooks. They do not open the trace."""
         for run in runs:
             self._hook_runs += 1
             self._hook_ms += run.duration_ms or 0
             self._hook_errors += run.failed
 
     def add_agent(self, agent: str) -> None:
-        """Count a subagent, once however often it is named."""
+        """Count a subagent; the same one counts once."""
         self._agents.add(agent)
 
     def _note(self, context: Context, start: int | None, end: int | None) -> None:
@@ -150,15 +153,15 @@ class Tally:
         last = end if end is not None else start
         if last is not None:
             self._ended_at = last if self._ended_at is None else max(self._ended_at, last)
-        # The main thread's latest line speaks for the trace, whichever file happened to be read first.
+        # The main thread's latest line gives the trace its context, whichever file was read first.
         rank = (not context.is_subagent, last if last is not None else -1)
         if self._context is None or rank >= self._context_rank:
             self._context, self._context_rank = context, rank
 
     def trace(self, client: ClientTotals | None = None) -> Trace:
-        """Return the trace as things stand. It must have been opened."""
+        """Return the trace as it is now. It must have been opened."""
         assert self._context is not None
-        # A failed attempt that a later answer followed was a retry; the trace failed only if nothing came after it.
+        # If an answer followed a failed attempt, a retry worked. The trace failed only if nothing came after it.
         failure = self._failure if self._failure and (self._failure.at or 0) >= self._answered_at else None
         return Trace(
             scope=self.scope,
@@ -193,12 +196,15 @@ class Tally:
 
 
 def _words(answer: Sequence[bytes]) -> bytes:
-    """Return the words of text blocks, joined by line ends, as JSON: much less than as text where one is long."""
-    said: list[bytes | memoryview] = []
-    for part in map(block, answer):
-        if part is not None and isinstance(part.text, Raw):
-            said += [b"\\n" if said else b'"', memoryview(part.text)[1:-1]]
-    return b"".join([*said, b'"'])
+    """Return the text of text blocks, joined by line breaks, as a JSON string.
+
+    Decoding it would take much more memory if it is long.
+    """
+    parts: list[bytes | memoryview] = []
+    for found in map(block, answer):
+        if found is not None and isinstance(found.text, Raw):
+            parts += [b"\\n" if parts else b'"', memoryview(found.text)[1:-1]]
+    return b"".join([*parts, b'"'])
 
 
 def _plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:
@@ -211,7 +217,7 @@ def _plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:
 
 
 def _beyond(totals: Mapping[str, TokenUsage], known: Mapping[str, TokenUsage]) -> dict[str, TokenUsage] | None:
-    """Return what *totals* hold beyond *known*, by model; None where they do not cover it."""
+    """Return the tokens by model that are in *totals* and not in *known*; None if *totals* do not include *known*."""
     if not known.keys() <= totals.keys():
         return None
     found = {}

@@ -1,7 +1,7 @@
-"""What is open on one thread of a session: the message being written, the calls without a result, the input gathered.
+"""What is open on one thread of a session: the message being written, calls without a result, inputs so far.
 
-A thread is the main conversation or one subagent. These are the accumulator's working parts; nothing outside the
-package uses them.
+A thread is the main conversation or one subagent. These are the working parts of the accumulator (`session`). Nothing
+outside this package uses them.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ __all__ = [
 ]
 
 AGENT_TOOLS = frozenset({"Agent", "Task"})
-"""Tools that start a subagent; Task is the older name."""
+"""Tools that start a subagent. `Task` is the older name."""
 
 SIDE = "side:"
-"""How the keys of subagents begin whose lines stand in the main file."""
+"""Prefix of the key of a subagent whose lines are in the main file."""
 
 _REMEMBERED_REQUESTS = 64
-"""Requests kept to find the start of a message; the one it names is always among the last few of its thread."""
+"""Number of requests kept to find when a message started. A message names one of the last few of its thread."""
 
 
 @dataclass(slots=True, kw_only=True)
 class PromptLine:
-    """A line that starts a turn, and what every line below it in the conversation belongs to.
+    """A line that starts a turn. Every line below it in the conversation belongs to it.
 
     Attributes:
         turn: the turn's key.
-        text: what the person typed; None where nobody did (a background task's end).
-        name: the name its own trace would have.
-        permission_mode: the mode it was sent in.
+        text: what the person typed; None if nobody typed it, as for the end of a background task.
+        name: the name that a trace of this turn gets.
+        permission_mode: the permission mode it was sent in.
         copied: whether another session wrote it first.
     """
 
@@ -62,11 +62,13 @@ class PromptLine:
 
 @dataclass(slots=True, kw_only=True)
 class Input:
-    """A message the model will be shown with its next request.
+    """A message that the model sees with its next request.
 
     Attributes:
-        answers: the call whose result it is.
-        part: the part of the conversation it belongs to.
+        message: the message.
+        at: when it was written, in milliseconds since the epoch.
+        answers: the call whose result it is, if it is one.
+        part: the part of the conversation it belongs to; see `Conversation.part`.
     """
 
     message: InputMessage
@@ -77,11 +79,11 @@ class Input:
 
 @dataclass(slots=True, kw_only=True)
 class WholeInput:
-    """What the whole input of a message is made of, taken where its first line stands.
+    """The whole input of a message, looked up at its first line.
 
     Attributes:
-        before: the conversation before what it was given last.
-        part: the part of the conversation it belongs to.
+        before: the conversation before the inputs that came last.
+        part: the part of the conversation it belongs to; see `Conversation.part`.
         request: the request it answers, as far as it can be rebuilt.
     """
 
@@ -92,7 +94,7 @@ class WholeInput:
 
 @dataclass(slots=True, kw_only=True)
 class LineContext:
-    """What was known on the main thread, or of the envelope, where a line stands."""
+    """What is known at a line: from the line's own fields, from its prompt, and from the session so far."""
 
     session: str
     near: int | None
@@ -112,13 +114,19 @@ class OpenMessage:
     """An API response whose lines are being collected.
 
     Attributes:
-        inputs: how many of the thread's inputs were there when its first line came.
-        has_stop_reason: whether a line has a stop reason.
-        broke_off: whether that stop reason is the client's own, put on a stream that broke off.
+        lines: its lines so far.
+        heard_at: when its latest line was read, in seconds on the caller's clock.
+        inputs: how many inputs the thread had when the message's first line came.
+        readings: the token counts of each line.
+        blocks: its content so far.
+        order: for each block, the index that Claude Code gives it.
+        seen: the keys of its blocks.
+        has_stop_reason: whether one of its lines has a stop reason.
+        broke_off: whether Claude Code made that stop reason up because the stream broke off.
+        aborted: whether the user stopped it.
         asked_again: whether the thread's next request was seen.
         emitted: whether its span was given out, so that its calls may follow.
-        whole: what its whole input is made of; None unless that was asked for.
-        order: of each block, where the client says that it belongs.
+        whole: its whole input; None unless the caller asked for whole inputs.
     """
 
     id: str
@@ -150,7 +158,7 @@ class OpenMessage:
     mcp_tool: str | None = None
 
     def add(self, block: Block, index: int | None) -> None:
-        """Add a block where *index* says, behind those of its kind; at the end if nothing says where."""
+        """Add a block after those with the same *index* or a smaller one; at the end if the index is not known."""
         place = index if index is not None else max(self.order, default=0)
         at = bisect_right(self.order, place)
         self.order.insert(at, place)
@@ -159,7 +167,11 @@ class OpenMessage:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """A tool's result line."""
+    """The result of a tool call.
+
+    Attributes:
+        heard_at: when its line was read, in seconds on the caller's clock.
+    """
 
     at: int | None
     content: bytes
@@ -171,17 +183,17 @@ class Result:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A tool call, from the block that makes it until its span is given out.
+    """A tool call, from its block until its span is given out.
 
     Attributes:
-        message: the message that makes it; None for one whose line came when the message had been given out.
+        message: the message that makes the call; None if the call's line came after that message was given out.
         message_id: that message's id.
-        prompt: the words a subagent is started with.
-        agent_type: the kind of subagent it starts.
-        claimed_by: the subagent it started, once known.
-        is_complete: whether everything that may stand behind its result has been read.
-        hooks: the hooked-in programs that ran before and after it.
-        hooks_rest: the last line that says so.
+        prompt: if it starts a subagent, the subagent's prompt.
+        agent_type: if it starts a subagent, the kind of subagent.
+        claimed_by: the subagent it started, once this is known.
+        is_complete: whether everything that may follow its result has been read.
+        hooks: the hooks that ran before and after it.
+        hooks_lines: the last line that reports one of them.
     """
 
     id: str
@@ -211,7 +223,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingSpan:
-    """Something final on a subagent's thread, waiting until it is known which call started the agent."""
+    """A final span of a subagent that waits until the call that started the subagent is known.
+
+    Attributes:
+        lines: the lines it is made from.
+        heard_at: since when it waits, in seconds on the caller's clock.
+        emit: gives it out.
+    """
 
     lines: LineRange
     heard_at: float
@@ -223,14 +241,22 @@ class Thread:
     """One conversation with the model.
 
     Attributes:
-        key: "" for the main thread, the agent's id for a subagent, `side:<uuid>` for one inside an old main file.
-        parent_context: for a subagent, what its parent's call says; None until the call is known.
-        at: when its latest line was written, as far as that says so.
-        near: when the latest line was written that says so.
-        began: when its first text was.
+        key: "" for the main thread; a subagent's id; `side:<uuid>` for a subagent whose lines are in an old main file.
+        open: the message being written.
+        inputs: what the model sees with its next requests.
+        calls: calls that were not given out yet, by id.
+        orphans: results whose calls have not come yet, by the call's id.
+        requests: the latest requests, each with its time, by id.
+        request: the latest of them.
+        waiting: spans that wait until the subagent's call is known.
+        parent_context: for a subagent, the context of the call that started it; None until that call is known.
+        at: when its latest line was written, in milliseconds since the epoch; None if that line does not say.
+        near: when the latest line with a time was written.
+        began: when its first text was written.
         working: whether the model owes an answer on this thread.
-        conversation: what was said on it; None unless whole inputs were asked for, as for what follows.
-        request_log: the requests it made.
+        heard_at: when its latest line was read, in seconds on the caller's clock.
+        conversation: what was said on it; None unless the caller asked for whole inputs.
+        request_log: the requests that can be rebuilt; None unless the caller asked for whole inputs.
     """
 
     key: str
@@ -259,16 +285,16 @@ class Thread:
 
     @property
     def is_subagent(self) -> bool:
-        """Whether this is not the main thread."""
+        """Whether this thread is a subagent's."""
         return bool(self.key)
 
     def add_input(self, message: InputMessage, *, answers: str | None = None) -> None:
-        """Add what the model will be shown with its next request; *answers* the call whose result it is."""
+        """Add what the model sees with its next request; *answers* is the call whose result it is, if it is one."""
         part = self.conversation.part if self.conversation is not None else 0
         self.inputs.append(Input(message=message, at=self.at, answers=answers, part=part))
 
     def add_request(self, request: ApiRequestRecord, at: int | None) -> None:
-        """Keep a request until the message it led to names it."""
+        """Keep a request until the message that answers it names it."""
         self.request = (request, at)
         if request.id:
             self.requests[request.id] = self.request
@@ -276,7 +302,7 @@ class Thread:
                 del self.requests[next(iter(self.requests))]
 
     def needed(self) -> Iterator[LineRange]:
-        """Yield the lines that something not yet given out still rests on."""
+        """Yield the lines of everything that was not given out yet."""
         if self.open is not None:
             yield self.open.lines
         for item in self.waiting:

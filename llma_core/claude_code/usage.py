@@ -1,8 +1,8 @@
-"""How several readings of one message's token counts become one.
+"""Combines the token counts of one message's lines.
 
-Every line of a message carries the whole message's usage, so readings are never added. Input and cache counts are the
-same on all of them; output_tokens and the stop reason come last, and in logs written while the message streamed (main
-files up to 2.1.72, subagents up to 2.1.300) only the last lines hold the final number, or none does.
+Every line of a message has the counts of the whole message, so they are never added up. Input and cache counts are the
+same on all lines. The final output count comes last, together with the stop reason. In logs that were written while the
+message streamed (main files up to 2.1.72, subagents up to 2.1.300), only the last lines have it, or none.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["Reading", "combine"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The usage one line of a message shows.
+    """The token counts on one line of a message.
 
     Attributes:
         usage: the counts.
-        final: whether the line has a stop reason, so that its counts are the message's last word.
+        final: whether the line has a stop reason, so that its counts are final.
     """
 
     usage: TokenUsage
@@ -34,7 +34,10 @@ def _greatest(values: Sequence[int | None]) -> int | None:
 
 
 def combine(readings: Sequence[Reading]) -> TokenUsage | None:
-    """Return a message's usage: the last reading with a stop reason, else each count's maximum; None without any."""
+    """Return a message's counts: those of the last line with a stop reason, else the maximum of each count.
+
+    Returns None if there are no readings.
+    """
     if not readings:
         return None
     for reading in reversed(readings):

@@ -28,8 +28,8 @@ from llma_core.claude_code.records import (
     decode,
     decode_meta,
     glance,
-    known,
     milliseconds,
+    not_null,
     text_of,
     tool_use_result,
     usage,
@@ -545,8 +545,8 @@ def test_a_value_that_stays_raw_is_known_or_none(said: object, expected: bytes |
 
     assert isinstance(record, ApiRequestRecord)
     assert record.params is not None
-    assert (known(record.cut), known(record.params.thinking)) == (expected, expected)
-    assert known(ApiRequestRecord().cut) is None
+    assert (not_null(record.cut), not_null(record.params.thinking)) == (expected, expected)
+    assert not_null(ApiRequestRecord().cut) is None
 
 
 # ---------------------------------------------------------------------- no bytes do harm

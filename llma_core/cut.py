@@ -1,7 +1,8 @@
-"""Strings cut to a length, and what is said in place of the rest.
+"""Cuts strings to a length and says how much is missing.
 
-A string of tens of megabytes is never decoded whole for that: one character beyond Unicode's first plane makes all of
-it take four times as many bytes. What is sure to be cut is read piece by piece, and only its beginning is kept.
+A string of tens of megabytes is never decoded as a whole, because a single character outside of Unicode's first plane
+makes the whole string take four times as many bytes. A string that has to be cut is decoded piece by piece, and only
+its beginning is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 __all__ = ["Beginning", "beginnings", "cut", "cut_strings"]
 
-# Whole characters only: neither a letter of several bytes nor an escaped one may be torn apart.
+# Whole characters only: no piece may end inside a character of several bytes or inside an escape.
 _PIECE = re.compile(
     rb"(?:[^\\\x80-\xff]{1,256}+|[\xc0-\xff][\x80-\xbf]++|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\[^u]){1,256}+",
     re.DOTALL,
@@ -27,11 +28,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Beginning(msgspec.Struct, frozen=True):
-    """A string of which only the beginning is kept.
+    """The beginning of a string.
 
     Attributes:
         text: the beginning.
-        length: how many characters the whole string has.
+        length: number of characters of the whole string.
     """
 
     text: str
@@ -39,7 +40,7 @@ class Beginning(msgspec.Struct, frozen=True):
 
 
 def cut(text: str | Beginning, limit: int) -> str:
-    """Return the first *limit* characters of *text*, and how many are gone if any are."""
+    """Return *text* cut to *limit* characters; if it is longer, followed by the number of missing characters."""
     beginning, length = (text.text, text.length) if isinstance(text, Beginning) else (text, len(text))
     gone = length - limit
     return beginning if gone <= 0 else f"{beginning[:limit]}… [{gone} more characters]"
@@ -57,12 +58,12 @@ def cut_strings(value: Any, limit: int) -> Any:
 
 
 def beginnings(data: msgspec.Raw, limit: int) -> Any:
-    """Return the value that JSON holds, with a Beginning for each string that takes more than *limit* bytes as logged.
+    """Decode JSON, with a Beginning in place of each string that takes more than *limit* bytes as logged.
 
-    The beginning takes more than *limit* bytes as JSON, unless that is the whole string.
+    Encoded as JSON, the text of a Beginning has more than *limit* bytes, unless it is the whole string.
 
     Raises:
-        msgspec.MsgspecError: a number in it is larger than any that can be told.
+        msgspec.MsgspecError: a number in it is too large for a float.
     """
     view = memoryview(data)
     if len(view) <= limit:

@@ -1,7 +1,7 @@
-"""Turns spans into capture events. Only this module and `view`, which reads events back, spell the receiver's names.
+"""Turns spans into capture events. Only this module and `view`, which reads events back, know the receiver's names.
 
-A value that is not known is absent: never 0, never "", never null. For the receiver 0 tokens means "free" and absent
-means "unknown".
+An unknown value is absent from an event: it is never 0, never "" and never null. For the receiver, 0 tokens means
+"free", while an absent count means "unknown".
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ __all__ = [
 
 _LIBRARY = "posthog-llma-daemon"
 _PLACES = 100
-"""Places whose common properties are kept."""
+"""Number of places whose shared properties are kept; see `_shared`."""
 
 AI_EVENT_LIMIT = 7_864_320
-"""Largest event for the AI batch path, in bytes: 7.5 MiB, under its limit of 8 MiB with room for a proxy's changes."""
+"""Largest event for the AI batch path, in bytes: 7.5 MiB. The path's limit is 8 MiB; a proxy may need some room."""
 BATCH_EVENT_LIMIT = 921_600
-"""Largest event for `/batch/`, in bytes: 900 KiB, what PostHog's own SDKs keep to there."""
+"""Largest event for `/batch/`, in bytes: 900 KiB, the limit that PostHog's own SDKs use there."""
 
 Grouping = Literal["session", "message"]
 InputMode = Literal["delta", "prompt", "full"]
@@ -80,7 +80,7 @@ _CONTENT = (
     "$ai_error",
     "$ai_user_prompt",
 )
-# They say what an event is and what it belongs to; to change them would tear a trace apart.
+# Ids say what an event is and what it belongs to. Scrubbing them would tear a trace apart.
 _IDS = frozenset({"$ai_trace_id", "$ai_session_id", "$ai_span_id", "$ai_parent_id"})
 _PRICES = ("_token_price", "_request_price", "_search_price")
 _FREE_NAMES = frozenset(
@@ -103,12 +103,12 @@ class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event, final and encoded.
 
     Attributes:
-        name: event name, for logs and counters.
+        name: the event's name, for logs and counters.
         uuid: the event's deterministic uuid.
-        identity: what happened, unique among all events of all sessions; what is kept in the settled table.
+        identity: the name of what happened in the settled table, unique across all sessions.
         body: the whole event as a JSON object in UTF-8, ready to be joined into a batch.
-        cut: whether content had to be cut to keep the event under a sink's limit.
-        changes: what was withheld, scrubbed and cut before that; noted only where the attribution asks for it.
+        cut: whether content was cut to keep the event under a sink's limit.
+        changes: what was withheld, scrubbed and cut before that; empty unless the attribution asks for it.
     """
 
     name: str
@@ -121,19 +121,19 @@ class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """What the settings say about a session's events; the same for all of them.
+    """What the settings say about the events of a session.
 
     Attributes:
-        distinct_id: whose events they are.
-        identified: whether that is a person; a made-up id gets no person profile.
-        grouping: one trace for each session, or for each prompt.
+        distinct_id: the PostHog distinct id of the events.
+        identified: whether that id stands for a person. A made-up id gets no person profile.
+        grouping: whether there is one trace for each session or for each prompt.
         policy: what content may leave.
-        input_mode: what a generation's input is: what was added since the one before (`delta`), the human prompt only
-            (`prompt`), or the whole request (`full`), for which the accumulator must have been asked for whole inputs.
+        input_mode: what the input of a generation is. `delta`: what was added since the generation before. `prompt`:
+            only the human prompt. `full`: the whole request; the accumulator must collect whole inputs for this.
         purpose: POSTHOG_AI_PURPOSE.
-        properties: the user's own properties; refused names must have been taken out.
+        properties: the user's own properties, without the refused ones; see `refused_properties`.
         explain: whether events note what was done to their properties.
-        shared: what events of one place have in common, by place; kept while the settings hold.
+        shared: a cache for `_shared`. It is valid as long as the settings are.
     """
 
     distinct_id: str
@@ -148,9 +148,9 @@ class Attribution:
 
 
 def refused_properties(names: Iterable[str]) -> frozenset[str]:
-    """Return those of *names* that a user's own property may not have: identities, tokens, content, what is measured.
+    """Return those of *names* that the user's own properties may not use: ids, tokens, content and measurements.
 
-    Prices, purpose and the names of project, agent, branch and repository may be given.
+    Prices, the purpose, and the names of project, agent, branch and repository are allowed.
     """
     return frozenset(
         name
@@ -162,7 +162,7 @@ def refused_properties(names: Iterable[str]) -> frozenset[str]:
 
 
 def platform_properties(names: Iterable[str]) -> frozenset[str]:
-    """Return those of *names* that say more than something of their event: the receiver's own, such as a person's."""
+    """Return those of *names* that are PostHog's own, such as a person's properties, and affect more than the event."""
     return frozenset(name for name in names if name.startswith("$") and not name.startswith("$ai_"))
 
 
@@ -170,7 +170,7 @@ def platform_properties(names: Iterable[str]) -> frozenset[str]:
 
 
 def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction) -> str:
-    """Return what happened, as the settled table knows it, whatever log it is found in."""
+    """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     match span:
         case Prompt():
             return settled_name("prompt", span.identity)
@@ -187,7 +187,7 @@ def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction) -> 
 
 
 def trace_key(session: str, turn: TurnKey | None) -> str:
-    """Return what the trace of a session, or of one turn of it, is called where it is noted as owed."""
+    """Return the key under which the store notes that a session, or one of its turns, still owes its trace."""
     return f"trace|{session}" if turn is None else f"trace|{session}|{turn.kind}|{turn.id}"
 
 
@@ -213,13 +213,13 @@ def build(
     name: str,
     repository: str | None = None,
 ) -> CaptureEvent:
-    """Return the event that says what *span* is.
+    """Return the event for *span*.
 
     Args:
         span: what happened.
-        attribution: whose it is and what of it may leave.
-        name: what it is called in the settled table.
-        repository: `owner/name` of the line's working directory.
+        attribution: whose event it is, and what of it may leave.
+        name: the span's name in the settled table.
+        repository: `owner/name` of the repository in the span's working directory; None if unknown.
     """
     match span:
         case Generation():
@@ -245,7 +245,7 @@ def build(
             event_name, at = "$ai_trace", span.first_at
         case _:
             assert_never(span)
-    # Without a time of its own an event would get the receiver's, and another one each time it is sent.
+    # The receiver would give an event without a time its own, and a different one each time it is sent.
     sent_at = timestamp(at) or timestamp(span.context.near)
     changes: list[Change] = []
     if attribution.explain:
@@ -268,13 +268,13 @@ def build(
 def _properties(
     span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution, repository: str | None
 ) -> dict[str, Any]:
-    """Return what the level lets leave, not yet scrubbed and cut; None stands for what is not known."""
+    """Return all properties that the level lets leave, not yet scrubbed and cut; None is what is not known."""
     own = members(_own(span, attribution))
     return {**own, **_common(span.context, attribution, repository), **attribution.properties}
 
 
 def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution) -> Properties:
-    """Return what *span* alone says."""
+    """Return the properties that only *span* determines."""
     match span:
         case Generation():
             return _generation(span, attribution)
@@ -291,13 +291,13 @@ def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribut
 
 
 class _Shared(NamedTuple):
-    """What all events of the same place say, released.
+    """The released properties that all events of one place share.
 
     Attributes:
-        properties: by name.
+        properties: the properties by name.
         encoded: the same as a JSON object.
-        overrides: whether one has the name of a property that some spans have of their own. Only a user's property can,
-            and only if the caller has not taken out the refused ones.
+        overrides: whether one may have the name of a property that spans have of their own. That takes a refused
+            property of the user, which the caller should have taken out.
     """
 
     properties: dict[str, Any]
@@ -306,7 +306,7 @@ class _Shared(NamedTuple):
 
 
 def _shared(context: Context, attribution: Attribution, repository: str | None) -> _Shared:
-    """Return what all events of the same place say; it is worked out once for each place."""
+    """Return the properties that all events of one place share. They are built once for each place."""
     place = (
         context.cwd,
         context.agent,
@@ -329,26 +329,26 @@ def _shared(context: Context, attribution: Attribution, repository: str | None) 
 
 
 def _joined(own: bytes, shared: _Shared) -> tuple[bytes | memoryview, ...]:
-    """Return the parts of one JSON object that holds an event's own properties and then the shared ones."""
+    """Return the parts of a JSON object with an event's own properties, followed by the shared ones."""
     if shared.overrides:
         return (_encode({**msgspec.json.decode(own, type=dict[str, msgspec.Raw]), **shared.properties}),)
-    # Views: an event's own properties may be tens of megabytes.
+    # Views avoid copies: an event's own properties may be tens of megabytes.
     return memoryview(own)[:-1], b",", memoryview(shared.encoded)[1:]
 
 
 def _withheld(everything: Mapping[str, Any], properties: Mapping[str, Any], level: ContentLevel) -> list[Change]:
-    """Return what of an event's properties its content level keeps back."""
+    """Return what the content level keeps back of an event's properties."""
     gone = ((name, characters(value) - characters(properties.get(name))) for name, value in everything.items())
     return [Change(what="withheld", where=name, kind=level, count=count) for name, count in gone if count > 0]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST = 2**53
-"""Milliseconds; a log may say any number, and a longer time than this is none."""
+"""Longest duration in milliseconds. A log may hold any number, and a longer one is not a duration."""
 
 
 def timestamp(at: int | None) -> str | None:
-    """Return a time in milliseconds since the epoch as RFC 3339 in UTC; None if it is unknown or no calendar has it."""
+    """Return a time in milliseconds since the epoch as RFC 3339 in UTC; None if it is unknown or out of range."""
     if at is None:
         return None
     day, rest = divmod(at, 86_400_000)
@@ -397,7 +397,7 @@ def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
 
 
 def project_name(context: Context) -> str | None:
-    """Return the base name of the working directory; None if the log does not say it."""
+    """Return the base name of the working directory; None if it is unknown."""
     return (context.cwd or "").replace("\\", "/").rstrip("/").rpartition("/")[2] or None
 
 
@@ -422,8 +422,8 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
     }
 
 
-class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """What a generation says of itself."""
+class _GenerationProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """The properties of a generation."""
 
     trace_id: str = msgspec.field(name="$ai_trace_id")
     session_id: str = msgspec.field(name="$ai_session_id")
@@ -460,11 +460,11 @@ class _GenerationSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False
     skill: str | None = msgspec.field(default=None, name="claude_code_skill")
 
 
-def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
+def _generation(span: Generation, attribution: Attribution) -> _GenerationProperties:
     context, policy, usage = span.context, attribution.policy, span.usage
     trace = _trace_id(context, attribution)
     given, exact = _input(span, attribution)
-    said = _GenerationSaid(
+    found = _GenerationProperties(
         trace_id=trace,
         session_id=context.session,
         parent_id=context.parent_call or trace,
@@ -475,7 +475,7 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
         stop_reason=span.stop_reason,
         input=given,
         output=policy.answer(span.output),
-        # One name of the list must not look like two.
+        # Names are joined by commas, so a name with a comma would look like two.
         tools_called=",".join([tool.replace(",", "_") for tool in span.tools_called]),
         tool_call_count=len(span.tools_called),
         parameters=_parameters(span),
@@ -489,22 +489,22 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationSaid:
         skill=span.skill,
     )
     if usage is not None:
-        said.usage = figures(usage.raw) if usage.raw else None
-        said.input_tokens, said.output_tokens = usage.input, usage.output
-        said.cache_read, said.cache_creation = usage.cache_read, usage.cache_creation
+        found.usage = figures(usage.raw) if usage.raw else None
+        found.input_tokens, found.output_tokens = usage.input, usage.output
+        found.cache_read, found.cache_creation = usage.cache_read, usage.cache_creation
         split = usage.cache_creation_5m, usage.cache_creation_1h
         if None not in split and sum(filter(None, split)) == usage.cache_creation:
-            said.cache_creation_5m, said.cache_creation_1h = split
-        said.exclusive = True
-        said.total = None if usage.input is None or usage.output is None else usage.input + usage.output
-        said.reasoning, said.web_searches = usage.reasoning or None, usage.web_searches or None
+            found.cache_creation_5m, found.cache_creation_1h = split
+        found.exclusive = True
+        found.total = None if usage.input is None or usage.output is None else usage.input + usage.output
+        found.reasoning, found.web_searches = usage.reasoning or None, usage.web_searches or None
     if span.request is not None and attribution.input_mode == "full":
-        said.tools = policy.tool_definitions(span.request.tools)
-    return said
+        found.tools = policy.tool_definitions(span.request.tools)
+    return found
 
 
 class _Parameters(msgspec.Struct, omit_defaults=True):
-    """What of a request's parameters is known."""
+    """The known parameters of a request."""
 
     max_tokens: int | None = None
     thinking: msgspec.Raw | None = None
@@ -513,7 +513,7 @@ class _Parameters(msgspec.Struct, omit_defaults=True):
     speed: str | None = None
 
 
-# A client asks in one way for hours.
+# A client uses the same parameters for hours.
 @lru_cache(maxsize=64)
 def _encoded(max_tokens: int | None, thinking: bytes | None, *words: str | None) -> msgspec.Raw | Nested | None:
     effort, service_tier, speed = words
@@ -526,9 +526,9 @@ def _parameters(span: Generation) -> msgspec.Raw | Nested | None:
 
 
 def _input(span: Generation, attribution: Attribution) -> tuple[Messages | list[Any] | None, bool | None]:
-    """Return what the model was given, as far as it may leave, and whether that is all of it as it was sent.
+    """Return what the model was given, as far as it may leave, and whether that is exactly what was sent.
 
-    The second is None where that is not claimed: there is no input, or only a part of it was asked for.
+    The second value is None if there is no input, or if the settings ask only for a part of it.
     """
     policy = attribution.policy
     if attribution.input_mode == "prompt":
@@ -539,10 +539,10 @@ def _input(span: Generation, attribution: Attribution) -> tuple[Messages | list[
     request = span.request
     if request is not None and (sent := policy.request(request)) is not None:
         return sent, request.exact
-    said = policy.system(request) if request is not None else []
+    known = policy.system(request) if request is not None else []
     if (given := policy.messages(span.conversation)) is not None:
-        said += given.opened()
-    return (said, False) if said else (None, None)
+        known += given.opened()
+    return (known, False) if known else (None, None)
 
 
 def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
@@ -564,8 +564,8 @@ def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
     }
 
 
-class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """What a tool call says of itself."""
+class _ToolCallProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """The properties of a tool call."""
 
     trace_id: str = msgspec.field(name="$ai_trace_id")
     session_id: str = msgspec.field(name="$ai_session_id")
@@ -588,11 +588,11 @@ class _ToolCallSaid(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     hook_errors: int | None = msgspec.field(default=None, name="claude_code_hook_errors")
 
 
-def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallSaid:
+def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     policy = attribution.policy
     server, tool = _mcp(span.name)
     is_error = span.status in ("error", "denied", "interrupted")
-    return _ToolCallSaid(
+    return _ToolCallProperties(
         trace_id=_trace_id(span.context, attribution),
         session_id=span.context.session,
         parent_id=span.generation,
@@ -616,16 +616,16 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallSaid:
 
 
 def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
-    """Return runs as objects; what a program printed about a tool is as much the tool's as its result."""
+    """Return runs of hooks as objects. What a hook printed about a tool counts as the tool's content."""
     found = []
     for run in runs:
-        said = {
+        described = {
             "name": run.name or None,
             "seconds": _seconds(0, run.duration_ms),
             "failed": run.failed or None,
             "error": policy.tool_words(run.error),
         }
-        found.append({key: value for key, value in said.items() if value is not None})
+        found.append({key: value for key, value in described.items() if value is not None})
     return found
 
 
@@ -686,7 +686,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
 
 
 def _side(usage: Mapping[str, TokenUsage]) -> dict[str, Any]:
-    """Return tokens by model of the calls that are not logged, one property for each kind of token."""
+    """Return the tokens by model of calls that are not logged, one property for each kind of token."""
     kinds = {
         "claude_code_side_input_tokens": {model: side.input for model, side in usage.items()},
         "claude_code_side_output_tokens": {model: side.output for model, side in usage.items()},
@@ -700,13 +700,13 @@ def _side(usage: Mapping[str, TokenUsage]) -> dict[str, Any]:
 
 
 def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
-    """Return *event* with its longest content strings cut until its body has at most *limit* bytes.
+    """Return *event* with its longest content strings cut, so that its body has at most *limit* bytes.
 
-    Ids, times and counts are never touched. The same event and limit always give the same body.
+    Ids, times and counts never change. The same event and limit always give the same body.
     """
     if len(event.body) <= limit:
         return event
-    # Only what may be cut is looked into; the rest goes through as it is.
+    # Only what may be cut is decoded; the rest stays as it is.
     value: dict[str, Any] = msgspec.json.decode(event.body, type=dict[str, msgspec.Raw])
     properties: dict[str, Any] = msgspec.json.decode(value["properties"], type=dict[str, msgspec.Raw])
     value["properties"] = properties
@@ -715,16 +715,16 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
         try:
             content[key] = beginnings(properties[key], limit)
         except msgspec.MsgspecError:
-            # A number that nobody can tell, in what may have to be cut. It must not keep all that follows from leaving.
+            # It has a number that is too large to decode. Without this property, the event can still be sent.
             del properties[key]
 
     def body(length: int) -> bytes:
-        # What was tried before goes first: these are the largest things there are.
+        # Free the previous attempt first: these are the largest objects of all.
         properties.update(dict.fromkeys(content))
         properties.update((key, cut_strings(item, length)) for key, item in content.items())
         return _encode(value)
 
-    # No string that is longer than all of it may be fits in.
+    # A string that is longer than the limit can never fit.
     low, high = -1, limit
     while low < high:
         length = (low + high + 1) // 2
@@ -733,7 +733,8 @@ def fit(event: CaptureEvent, limit: int) -> CaptureEvent:
         else:
             high = length - 1
     if low < 0:
-        # So many strings that even their markers are too long, or a custom property is.
+        # There are so many strings that even the notes about missing characters are too long, or a user's own property
+        # is too long.
         for key in content:
             del properties[key]
         return msgspec.structs.replace(event, body=_encode(value), cut=True)

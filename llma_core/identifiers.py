@@ -1,7 +1,7 @@
-"""The uuid scheme: the same log always gives the same event uuids.
+"""Makes the uuids of events: the same log always gives the same uuids.
 
-It is the scheme of PostHog's own plugin, so that the receiver's table keeps one of two events that stand for the same
-thing (same UTC day, event name and distinct id).
+The scheme is that of PostHog's own plugin. So if both send an event for the same thing, the receiver's table keeps only
+one (if the UTC day, the event name and the distinct id are the same).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMESPACE = hashlib.sha1(UUID("a3c3f6c2-9b8e-4a3e-b3a1-7e6b8e9a0f00").bytes, us
 
 
 def _uuid(*parts: str) -> str:
-    """Return the UUIDv5 of *parts*; as `uuid.uuid5` does, without an object for each of its steps."""
+    """Return the UUIDv5 of *parts*, like `uuid.uuid5` but without creating several objects."""
     digest = _NAMESPACE.copy()
     digest.update("|".join(parts).encode())
     number = digest.hexdigest()
@@ -53,10 +53,10 @@ def compaction(session: str, line: str) -> str:
 
 
 def session_trace(session: str) -> str:
-    """Return the uuid of a session's trace; the same however often the session is resumed and ends."""
+    """Return the uuid of a session's trace; it stays the same however often the session is resumed."""
     return _uuid("cc-trace-session", session)
 
 
 def turn_trace(session: str, turn: TurnKey) -> str:
-    """Return the uuid of one prompt's trace."""
+    """Return the uuid of a turn's trace."""
     return _uuid("cc-trace-msg" if turn.kind == "prompt" else "cc-trace-fallback", session, turn.id)

@@ -1,7 +1,7 @@
-r"""Bytes of a growing file to complete lines, each with its place in the file.
+r"""Splits the bytes of a growing file into complete lines, each with its place in the file.
 
-Lines end at b"\n" and nowhere else: JSON strings may hold every other character that some text readers take for a
-line end (U+2028, U+0085). Where the chunks were cut makes no difference to what comes out.
+A line ends at b"\n" and nowhere else: JSON strings may contain all other characters that some readers treat as a line
+end (U+2028, U+0085). How the bytes are cut into chunks makes no difference to the lines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from msgspec import Struct
 __all__ = ["MAX_LINE_BYTES", "Line", "LineSplitter"]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line is skipped to its end. The longest seen in 980 public logs has 2 MB; an image is about as large."""
+"""A longer line is skipped. The longest line in 980 public logs has 2 MB, which is about the size of an image."""
 
 
 class Line(Struct, frozen=True, kw_only=True, gc=False):
@@ -19,8 +19,8 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         start: offset of its first byte in the file.
-        end: offset behind its line end; the start of the next line.
-        data: its bytes without the line end; None where the line was longer than the limit and was skipped.
+        end: offset just after its line end, where the next line starts.
+        data: its bytes without the line end; None if it was longer than the limit and was skipped.
     """
 
     start: int
@@ -29,10 +29,14 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LineSplitter:
-    """Collects chunks of one file and gives back complete lines; keeps the incomplete last one.
+    """Takes chunks of one file and returns complete lines. The incomplete last line is kept for the next chunk.
+
+    Args:
+        offset: where in the file the first chunk starts; the start of a line.
+        limit: longest line in bytes.
 
     Attributes:
-        offset: end of the last complete line given out, where a reader that starts afresh has to go on.
+        offset: end of the last complete line that was returned. A new reader can continue there.
     """
 
     def __init__(self, *, offset: int = 0, limit: int = MAX_LINE_BYTES) -> None:
@@ -44,11 +48,11 @@ class LineSplitter:
 
     @property
     def pending(self) -> int:
-        """Bytes read of a line that has no end yet."""
+        """Number of bytes of the incomplete last line."""
         return self._pending
 
     def push(self, chunk: bytes) -> list[Line]:
-        """Take the next bytes of the file and return the lines they complete."""
+        """Return the lines that the next bytes of the file complete."""
         if b"\n" not in chunk:
             self._keep(chunk)
             return []
@@ -67,7 +71,7 @@ class LineSplitter:
         if self._skipping:
             return
         if self._pending > self._limit:
-            # From here on only the length counts: a line that is skipped anyway must not fill the memory.
+            # Only the length counts from here on. A line that will be skipped must not fill the memory.
             self._skipping = True
             self._parts.clear()
         else:

@@ -1,4 +1,4 @@
-"""What was worked out before, for as long as there is room: the least recently asked for goes first."""
+"""An LRU cache bounded by bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Hashable
 __all__ = ["Memo"]
 
 _OVERHEAD = 200
-"""Bytes that an entry takes beside what is in it."""
+"""Bytes that an entry takes in addition to its contents."""
 
 
 class Memo:
-    """Bytes made of bytes, bounded by their size. For one thread at a time.
+    """An LRU cache of bytes, bounded by its size. It is not safe for several threads at once.
 
     Args:
-        limit: bytes of memory, about.
+        limit: approximate bytes of memory.
     """
 
     def __init__(self, limit: int) -> None:
@@ -25,11 +25,11 @@ class Memo:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that are taken, about."""
+        """Approximate bytes of memory in use."""
         return self._used
 
     def get(self, key: Hashable, default: bytes | None) -> bytes | None:
-        """Return what is noted under *key*, or *default*."""
+        """Return the value of *key*, or *default* if there is none."""
         entry = self._entries.get(key)
         if entry is None:
             return default
@@ -37,7 +37,7 @@ class Memo:
         return entry[0]
 
     def put(self, key: Hashable, value: bytes | None, cost: int) -> None:
-        """Note *value*, which with its key has *cost* bytes; nothing happens if that alone is half of all room."""
+        """Store *value*, unless it takes half of the limit or more; *cost* is the bytes of the value and its key."""
         cost += _OVERHEAD
         if cost * 2 > self._limit:
             return

@@ -50,35 +50,39 @@ __all__ = [
 ]
 
 ContentLevel = Literal["full", "no_tool_content", "metadata"]
-"""`full`: everything. `no_tool_content`: prompts and answers, but no tool inputs, outputs or tool error text.
-`metadata`: no content at all."""
+"""How much content may leave.
 
-Properties = msgspec.Struct | Mapping[str, Any]
-"""An event's properties, not yet released: a Struct that omits its defaults, or a mapping. None is what is not known.
-
-The values are scalars, shallow lists and objects of scalars, what `figures` returned, and what a Policy returned.
+`full`: everything. `no_tool_content`: prompts and answers, but no tool inputs, tool results or tool errors. `metadata`:
+no content at all.
 """
 
-# Tuples: what is looked up in them comes from the log and may be unhashable.
+Properties = msgspec.Struct | Mapping[str, Any]
+"""An event's properties before they are released: a Struct that omits its defaults, or a mapping.
+
+The values are scalars, shallow lists and objects of scalars, what `figures` returned, what a Policy returned, and None
+for what is not known.
+"""
+
+# These are tuples and not sets, because the values that are looked up come from the log and may be unhashable.
 _MEDIA = ("image", "document")
 _TOOL_NAMES = ("type", "id", "name", "tool_use_id", "is_error")
 _NUMBERS = (int, float, bool)
 
 _NAME_CHARACTERS: Final = 100
-"""Longest trace name that leaves."""
+"""Longest trace name in an event, in characters."""
 
 _DEEPEST = 100
-"""Levels of nesting that leave. Deeper than any tool's value seen, and far from where the interpreter gives up."""
+"""Deepest nesting of content. No tool's value was seen to be as deep, and Python's recursion limit is far away."""
 
 _DEEPEST_PROPERTY = _DEEPEST + 20
-"""Levels of nesting of a property: content, and what it is wrapped in."""
+"""Deepest nesting of a property: of content and the messages around it."""
 
 
-# The types of content are plain classes: msgspec asks `_as_logged` about them, and cannot encode them by mistake.
+# The types of content are plain classes. msgspec cannot encode these by itself, so it asks `_as_logged` about each.
 
 
 class ToolContent:
-    """A JSON value whose strings are cut before they leave."""
+    """A decoded JSON value of a tool. Its strings are cut before they leave."""
 
     __slots__ = ("value",)
 
@@ -87,11 +91,11 @@ class ToolContent:
 
 
 class TraceName:
-    """Words whose beginning names a trace.
+    """The name of a trace. It is cut before it leaves.
 
     Attributes:
-        policy: the policy they leave under.
-        words: the words, of any length.
+        policy: the policy it leaves under.
+        words: the name, of any length.
     """
 
     __slots__ = ("policy", "words")
@@ -102,12 +106,13 @@ class TraceName:
 
 
 class Logged:
-    """One piece of content as it was logged.
+    """One piece of content, as logged.
 
     Attributes:
         policy: the policy it leaves under.
-        kind: a `block` of a message; `words`, a string; a tool's `value`; a list of tools' `definitions`.
-        raw: JSON.
+        kind: `block`: a block of a message. `words`: a string. `value`: a tool's input or result. `definitions`: a
+            list of tool definitions.
+        raw: valid JSON.
     """
 
     __slots__ = ("kind", "policy", "raw")
@@ -118,7 +123,7 @@ class Logged:
         self.raw = raw
 
     def opened(self) -> Any:
-        """Return it decoded, as far as its policy's level allows; None if it cannot be read."""
+        """Return the content decoded, as far as the policy's level allows; None if it cannot be decoded."""
         value = _decode(self.raw)
         match self.kind:
             case "block":
@@ -137,7 +142,7 @@ class Nested:
     """An object without content that may be nested too deep to leave as it was logged; see `figures`.
 
     Attributes:
-        raw: JSON.
+        raw: valid JSON.
     """
 
     __slots__ = ("raw",)
@@ -147,16 +152,16 @@ class Nested:
 
 
 def figures(raw: bytes) -> msgspec.Raw | Nested:
-    """Return an object that was logged and holds no content, such as token counts. It is scrubbed and not cut."""
+    """Return a logged object without content, such as token counts, as a property. It is scrubbed but not cut."""
     return msgspec.Raw(raw) if _is_flat(raw) else Nested(raw)
 
 
 class LoggedMessage:
-    """One message whose content is as it was logged.
+    """One message whose content is as logged.
 
     Attributes:
-        role: whose it is.
-        content: its words or its blocks.
+        role: the message's role.
+        content: a string, or a list of blocks.
     """
 
     __slots__ = ("content", "role")
@@ -167,11 +172,12 @@ class LoggedMessage:
 
 
 class Messages:
-    """Messages as they were logged; they are taken apart only if they cannot leave like that.
+    """Messages, as logged. They are split into blocks only if they cannot leave as they were logged.
 
     Attributes:
         policy: the policy they leave under.
-        messages: role and content of each. The content is JSON, a string or a list of blocks; or each block as JSON.
+        messages: role and content of each message. The content is JSON (a string or a list of blocks), or a sequence
+            of blocks, each of them JSON.
     """
 
     __slots__ = ("messages", "policy")
@@ -181,7 +187,7 @@ class Messages:
         self.messages = messages
 
     def opened(self) -> list[LoggedMessage]:
-        """Return them one by one, without those that cannot be read."""
+        """Return the messages one by one, without those that cannot be decoded."""
         found = []
         for role, content in self.messages:
             if not isinstance(content, bytes):
@@ -195,13 +201,13 @@ class Messages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What was done to a property before it left.
+    """A change that was made to a property before it left.
 
     Attributes:
         what: `withheld` by the content level, `scrubbed` of secrets, or `cut`.
-        where: the property, and the place in it: `name.key[0]`.
-        kind: of a secret; the content level that withheld something; None of what was cut.
-        count: of secrets; of characters that did not leave.
+        where: the property and the place inside it, such as `name.key[0]`.
+        kind: for `scrubbed` the kind of secret; for `withheld` the content level; None for `cut`.
+        count: for `scrubbed` the number of secrets; else the number of characters that did not leave.
     """
 
     what: Literal["withheld", "scrubbed", "cut"]
@@ -211,7 +217,7 @@ class Change:
 
 
 def characters(value: Any) -> int:
-    """Return how many characters the strings in a value have together, those that are about to be cut included."""
+    """Return the number of characters of all strings in a value, before any are cut."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, ToolContent):
@@ -230,7 +236,7 @@ def characters(value: Any) -> int:
 
 
 def text_of(content: Any) -> str:
-    """Return the words of a message's or result's content: a string, or its text blocks joined by line ends."""
+    """Return the text of a message's or a result's content: a string as it is, text blocks joined by line breaks."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -240,7 +246,7 @@ def text_of(content: Any) -> str:
 
 
 def members(properties: Properties) -> Mapping[str, Any]:
-    """Return properties by their names."""
+    """Return properties as a mapping by name."""
     if isinstance(properties, msgspec.Struct):
         return dict(zip(properties.__struct_encode_fields__, msgspec.structs.astuple(properties), strict=True))
     return properties
@@ -254,7 +260,7 @@ def _decode(data: bytes) -> Any:
 
 
 def _media(block: dict[str, Any]) -> dict[str, Any]:
-    """Return what stands for an image or document: its type and size, never its bytes."""
+    """Return the placeholder of an image or document: its type and size, never its bytes."""
     source = block.get("source")
     source = source if isinstance(source, dict) else {}
     media_type = source.get("media_type")
@@ -269,7 +275,7 @@ def _media(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return a JSON value with placeholders for what never leaves: images, documents, nesting without end."""
+    """Return a JSON value with placeholders for what never leaves: images, documents, and too deep nesting."""
     if depth >= _DEEPEST and isinstance(value, list | dict):
         return "[nested too deep]"
     if isinstance(value, list):
@@ -283,7 +289,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What may leave, and how much of it.
+    """Says what content may leave, and how much of it.
 
     Attributes:
         level: the content level.
@@ -297,30 +303,30 @@ class Policy:
 
     @property
     def conversation(self) -> bool:
-        """Whether prompts, answers, names made of them and API errors' words may leave."""
+        """Whether prompts, answers, trace names and the messages of API errors may leave."""
         return self.level != "metadata"
 
     @property
     def tools(self) -> bool:
-        """Whether tool inputs, results and tool errors' words may leave."""
+        """Whether tool inputs, tool results and tool errors may leave."""
         return self.level == "full"
 
     def words(self, literal: bytes | None) -> Logged | None:
-        """Return what was said, a JSON string; None if that is nothing or may not leave."""
+        """Return a text of the conversation, a JSON string; None if there is none or it may not leave."""
         return None if literal is None or not self.conversation else Logged(self, "words", literal)
 
     def trace_name(self, words: str | None) -> TraceName | None:
-        """Return what a trace is called; None if that is nothing or may not leave."""
+        """Return the name of a trace; None if it has none or it may not leave."""
         return TraceName(self, words) if words and self.conversation else None
 
     def messages(self, messages: Sequence[InputMessage]) -> Messages | None:
-        """Return what the model was given, as far as it may leave; None if nothing of it may or there is nothing."""
+        """Return what the model was given, as far as it may leave; None if nothing is left."""
         if not self.conversation:
             return None
         kept = [
             (message.role, message.content)
             for message in messages
-            # A tool's input that another model wrote, what a program printed, what a task was told to report.
+            # These are tool content: a tool's input that another model wrote, a command's output, a task's report.
             if (self.tools or message.origin not in ("agent_prompt", "command_output", "notification"))
             and message.content[:1] in (b'"', b"[")
         ]
@@ -329,8 +335,8 @@ class Policy:
     def request(self, request: Request) -> list[LoggedMessage] | None:
         """Return a request's system prompt and messages; None if they are not known, or not all of them may leave.
 
-        What the client put into them (files, a hook's or a command's output, reports of tasks) stands there as text
-        among the words of people, and nothing tells it apart: without tool content no request is given.
+        A request has files, outputs of hooks and commands, and reports of tasks as text among what people wrote, and
+        nothing tells them apart. So without tool content, no request leaves.
         """
         if not self.tools or request.messages is None:
             return None
@@ -341,15 +347,15 @@ class Policy:
         return [*self.system(request), *messages]
 
     def system(self, request: Request) -> list[LoggedMessage]:
-        """Return a request's system prompt as the message that it is shown as; nothing if it may not leave."""
+        """Return a request's system prompt as a message; an empty list if there is none or it may not leave."""
         if not self.conversation or not request.system:
             return []
         return [LoggedMessage("system", [Logged(self, "block", block) for block in request.system])]
 
     def tool_definitions(self, definitions: bytes | None) -> Logged | list[Any] | None:
-        """Return the tools that a request offers: they are no tool's input or output. At `metadata` only their names.
+        """Return the definitions of the tools that a request offers; None if there are none.
 
-        None if there are none.
+        They do not count as tool content. On the level `metadata`, only the tools' names leave.
         """
         value = _decode(definitions) if definitions is not None else None
         if not isinstance(value, list) or definitions is None:
@@ -360,7 +366,7 @@ class Policy:
         return [{"name": name} for name in names if isinstance(name, str)] or None
 
     def answer(self, blocks: Sequence[ContentBlock]) -> Messages | None:
-        """Return an answer's one message, as far as it may leave; None if nothing of it may or there is nothing."""
+        """Return an answer as one message; None if it is empty or may not leave."""
         if not self.conversation or not blocks:
             return None
         return Messages(self, [("assistant", [block.raw for block in blocks])])
@@ -370,21 +376,21 @@ class Policy:
         return None if data is None or not self.tools else Logged(self, "value", data)
 
     def tool_text(self, data: bytes | None) -> ToolContent | None:
-        """Return the words of a tool's result; None if there are none or they may not leave."""
+        """Return the text of a tool's result; None if there is none or it may not leave."""
         return self.tool_words(text_of(_decode(data))) if data is not None else None
 
     def tool_words(self, words: str | None) -> ToolContent | None:
-        """Return what a tool, or a program that ran with it, said; None if that is nothing or may not leave."""
+        """Return a text of a tool, or of a hook that ran with it; None if there is none or it may not leave."""
         return ToolContent(words) if words and self.tools else None
 
     def encode(self, properties: Properties, *, ids: Container[str] = ()) -> bytes:
-        """Return an event's properties as they leave, a JSON object: without None, scrubbed of secrets, content cut.
+        """Return an event's properties as they leave, as a JSON object: without None, scrubbed, and cut.
 
-        It holds what `release` returns, byte for byte; see the top of this module.
+        The result is what `release` returns, encoded; see the top of this module.
 
         Args:
             properties: the properties.
-            ids: names of properties that say what an event is, and stay as they are.
+            ids: names of properties that identify the event. They are not scrubbed.
         """
         encoded = _verbatim(self, properties)
         return _encode(self._by_piece(members(properties), ids)) if encoded is None else encoded
@@ -392,12 +398,12 @@ class Policy:
     def release(
         self, properties: Mapping[str, Any], *, ids: Container[str] = (), changes: list[Change] | None = None
     ) -> dict[str, Any]:
-        """Return an event's properties as they leave: without None, scrubbed of secrets, content cut.
+        """Return an event's properties as they leave: without None, scrubbed, and cut.
 
         Args:
-            properties: the properties; content that cannot be read is left out.
-            ids: names of properties that say what an event is, and stay as they are.
-            changes: where to note what was done.
+            properties: the properties. Content that cannot be decoded is left out.
+            ids: names of properties that identify the event. They are not scrubbed.
+            changes: a list to add the changes to; None if nobody wants to know them.
         """
         releaser = _Releaser(self, changes)
         found = {}
@@ -408,9 +414,9 @@ class Policy:
         return found
 
     def _by_piece(self, properties: Mapping[str, Any], ids: Container[str]) -> dict[str, Any]:
-        """Return what `release` returns; short strings are looked at all at once, long ones and content each once.
+        """Return what `release` returns, but look at all short strings together, and at long ones only once.
 
-        Most events have short strings with nothing to scrub, and do not pay for each of them here.
+        The short strings of most events hold no secrets, so most events pay only for one look.
         """
         found: dict[str, Any] = {}
         short: list[str] = []
@@ -432,7 +438,7 @@ class Policy:
         return found
 
     def opened_block(self, block: Any) -> Any:
-        """Return a block of a message, as far as it may leave: no signature, nothing of a tool that is kept back."""
+        """Return a block of a message as far as it may leave, without its signature and withheld tool content."""
         if not isinstance(block, dict):
             return block if isinstance(block, str) else {"type": "text", "text": "[unreadable block]"}
         kind = block.get("type")
@@ -444,10 +450,10 @@ class Policy:
             return {"type": "thinking", "thinking": "[redacted by the provider]"}
         if kind in _MEDIA:
             return _media(block)
-        # What is left is a tool's: its calls and results, also of server tools this version has never heard of.
+        # All other blocks are calls and results of tools, including server tools that this version does not know.
         if not self.tools:
             return {key: _plain(value) for key, value in block.items() if key in _TOOL_NAMES}
-        # Ids and names are no content.
+        # Ids and names are not content, so they are not cut.
         return {
             key: _plain(value) if key in _TOOL_NAMES else ToolContent(_plain(value))
             for key, value in block.items()
@@ -459,11 +465,11 @@ class Policy:
 
 _QUOTE = ord('"')
 _WORDS_BLOCKS = (b'"text"', b'"thinking"')
-"""Types, as JSON, of the blocks that only hold words; the key of the words is the type's name."""
+"""Types, as JSON, of the blocks that consist of a text. The text's key is the same as the type."""
 _PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
-"""Types, as JSON, of the blocks in whose place something else leaves."""
+"""Types, as JSON, of the blocks that a placeholder replaces."""
 _BEGINNINGS = {role: b'{"role":"%b","content":' % role.encode() for role in ("user", "assistant", "system")}
-"""How a message begins, by its role: only messages of these roles may leave as they were logged."""
+"""The beginning of a message as JSON, by its role. Only messages with these roles may leave as they were logged."""
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_blocks = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -473,15 +479,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _NotVerbatimError(Exception):
-    """Some content may have to be changed, so that it does not leave as it was logged."""
+    """Some content may have to be changed, so it cannot leave as it was logged."""
 
 
 def _verbatim(policy: Policy, properties: Properties) -> bytes | None:
-    """Return properties as JSON in which content stands as it was logged; None if any may not leave like that.
+    """Return properties as JSON, with content as it was logged; None if any content cannot leave like that.
 
-    Nothing here looks for secrets in a piece of content, nor for letters that are spelled as escapes: the whole object
-    is searched once, at the end. Content that is too long is the exception. It is scrubbed before it is cut, since half
-    of a secret might no longer be recognized.
+    The functions below do not search content for secrets, or for letters that are spelled as escapes. The whole object
+    is searched once, at the end. Content that is too long is the exception: it is scrubbed before it is cut, because
+    half a secret might not be recognized.
     """
     if not isinstance(properties, msgspec.Struct):
         properties = {key: value for key, value in properties.items() if value is not None}
@@ -496,14 +502,14 @@ def _as_logged(content: object) -> str | msgspec.Raw:
     """Return content as it was logged.
 
     Raises:
-        _NotVerbatimError: it does not leave like that. So do the functions below.
+        _NotVerbatimError: it cannot leave like that. The functions below raise this, too.
     """
     if isinstance(content, Logged):
         return msgspec.Raw(_piece_as_logged(content))
     if isinstance(content, Messages):
         return msgspec.Raw(_messages_as_logged(content))
     if isinstance(content, TraceName):
-        # A longer one is cut, and is searched before that.
+        # A longer name is cut, and has to be scrubbed before that.
         short = len(content.words) <= _NAME_CHARACTERS
         return content.words if short else msgspec.Raw(_released_words(content.policy, content))
     raise _NotVerbatimError
@@ -567,7 +573,7 @@ def _block_as_logged(policy: Policy, raw: bytes) -> bytes:
 
 
 def _short_block_as_logged(policy: Policy, fields: dict[str, msgspec.Raw]) -> bytes:
-    """Return a block that need not be cut, and in which nothing has to be replaced unless its type says so."""
+    """Return a block that needs no cutting, and no replacing unless its type says so."""
     kind = bytes(fields.get("type", b""))
     if kind in _WORDS_BLOCKS:
         return _words_block(kind, _words_of(kind, fields))
@@ -581,7 +587,7 @@ def _short_block_as_logged(policy: Policy, fields: dict[str, msgspec.Raw]) -> by
 
 
 def _words_of(kind: bytes, fields: dict[str, msgspec.Raw]) -> memoryview:
-    """Return the JSON string of a block that only holds words."""
+    """Return the JSON string in a block that consists of a text."""
     words = memoryview(fields.get(kind[1:-1].decode(), b""))
     if not words or words[0] != _QUOTE:
         raise _NotVerbatimError
@@ -596,8 +602,8 @@ def _piece_as_logged(logged: Logged) -> bytes:
     raw, policy, kind = logged.raw, logged.policy, logged.kind
     if kind == "words":
         return raw
-    # Blocks and definitions by themselves are those of whole inputs, and stand in every event of a session. They are
-    # left to `_released`, which looks at each of them only once.
+    # Single blocks and definitions belong to whole inputs, and are repeated in every event of a session. `_released`
+    # handles these better, because it looks at each of them only once.
     if kind == "value":
         if len(raw) > policy.max_length:
             if (found := _released(logged)) is not None:
@@ -608,12 +614,12 @@ def _piece_as_logged(logged: Logged) -> bytes:
 
 
 def _needs_no_replacing(policy: Policy, raw: bytes) -> bool:
-    """Whether JSON holds no media, no null of its own and no deep nesting; and, if nobody searches it, no escapes."""
+    """Whether a value is not null and has no media and no deep nesting; and, if it will not be searched, no escapes."""
     return not (b'"source"' in raw or (not policy.redact and hides_text(raw)) or not _is_flat(raw))
 
 
 def _is_flat(data: bytes) -> bool:
-    """Whether a value is not null, and has too few brackets to be nested too deep."""
+    """Whether a value is not null and has too few brackets to be nested too deep."""
     return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
 
 
@@ -621,7 +627,7 @@ def _is_flat(data: bytes) -> bool:
 
 _MEMO_BYTES = 4 * 1024 * 1024
 _memo = Memo(_MEMO_BYTES)
-"""What each piece of content was released as."""
+"""The released form of each piece of content."""
 _UNREADABLE = b""
 _SHORT_WORDS = 100
 
@@ -642,7 +648,7 @@ def _is_json(data: bytes) -> bool:
 
 
 def _released(logged: Logged) -> bytes | None:
-    """Return one piece of content as it leaves, as JSON; None if it cannot be read."""
+    """Return one piece of content as it leaves, as JSON; None if it cannot be decoded."""
     policy = logged.policy
     key = logged.kind, policy.level, policy.max_length, policy.redact, logged.raw
     found = _memo.get(key, None)
@@ -664,7 +670,7 @@ def _released_raw(logged: Logged) -> msgspec.Raw | None:
 
 
 def _released_words(policy: Policy, words: str | TraceName) -> bytes:
-    """Return words as they leave, as JSON: a prompt and a name stand in every event of their turn."""
+    """Return a text as it leaves, as JSON. It is remembered: prompts and names are in every event of their turn."""
     is_name = isinstance(words, TraceName)
     key = policy.redact, is_name, words.words if isinstance(words, TraceName) else words
     found = _memo.get(key, None)
@@ -675,10 +681,10 @@ def _released_words(policy: Policy, words: str | TraceName) -> bytes:
 
 
 def _released_value(logged: Logged) -> bytes:
-    """Return content as it was logged; decoded, scrubbed and cut if anything may have to be done about it.
+    """Return content as it was logged; or decoded, scrubbed and cut if that may be necessary.
 
-    There is nothing to scrub if no rule finds a place to begin, nothing to cut if all of it is shorter than the limit,
-    and nothing to replace if it names no media and has fewer brackets than the deepest nesting.
+    Nothing has to be scrubbed if the first look finds no secret. Nothing has to be cut if all of it is shorter than the
+    limit. Nothing has to be replaced if there is no media and there are fewer brackets than the deepest nesting.
     """
     raw, policy = logged.raw, logged.policy
     if not _is_json(raw) or (logged.kind == "words" and not raw.startswith(b'"')):
@@ -693,7 +699,7 @@ def _released_value(logged: Logged) -> bytes:
     if logged.kind != "value" or len(raw) <= policy.max_length:
         return raw
     try:
-        # A character takes six bytes at most.
+        # A character takes at most six bytes in JSON.
         value = beginnings(msgspec.Raw(raw), 6 * policy.max_length)
     except msgspec.MsgspecError:
         return _UNREADABLE
@@ -701,7 +707,7 @@ def _released_value(logged: Logged) -> bytes:
 
 
 def _released_block(logged: Logged) -> bytes:
-    """Return a block; its parts are looked at one by one."""
+    """Return a block; a tool's input or result in it is released and remembered by itself."""
     policy = logged.policy
     try:
         fields = _decode_fields(logged.raw)
@@ -718,7 +724,7 @@ def _released_block(logged: Logged) -> bytes:
         return _decoded(logged)
     fields.pop("signature", None)
     fields.pop("caller", None)
-    # A call's input and a result's content stand in the call's span, too, and may have been looked at for that.
+    # A call's input and a result's content are in the call's span, too, and may have been released for it already.
     key = "input" if "input" in fields else "content"
     if key in fields:
         value = _released(Logged(policy, "value", bytes(fields[key])))
@@ -735,7 +741,7 @@ def _released_block(logged: Logged) -> bytes:
 
 
 def _decoded(logged: Logged, *, scrubbing: bool = True) -> bytes:
-    """Return content that was decoded, scrubbed and cut; `_UNREADABLE` if it is not JSON."""
+    """Return content decoded, scrubbed, cut and encoded again; `_UNREADABLE` if it cannot be decoded."""
     value = logged.opened()
     if value is None:
         return _UNREADABLE
@@ -761,7 +767,7 @@ class _Releaser:
     place: list[str] = field(default_factory=list)
 
     def member(self, key: str, value: Any, depth: int, *, cutting: bool) -> Any:
-        """Return a member of an object; its key may say that it is a secret."""
+        """Return a member of an object as it leaves. Its key may say that it is a secret."""
         self.place.append(f".{self._shown(key)}" if self.place else key)
         if self.policy.redact and isinstance(value, str | int) and not isinstance(value, bool):
             kinds: list[str] = []
@@ -810,7 +816,7 @@ class _Releaser:
 
     def _logged(self, logged: Logged, depth: int) -> Any:
         if self.changes is not None:
-            # Only decoding everything tells where each change was made.
+            # To note where each change was made, everything has to be decoded.
             return self.value(logged.opened(), depth, cutting=False)
         return _released_raw(logged)
 
@@ -822,7 +828,7 @@ class _Releaser:
         if value is None:
             return None
         found = self.value(value, depth, cutting=False)
-        # As it was written, where that can be: numbers have more than one spelling.
+        # Without a change it stays as it was logged, because numbers have more than one spelling.
         return msgspec.Raw(raw) if found == value else found
 
     def _text(self, text: str, *, cutting: bool) -> str:

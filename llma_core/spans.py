@@ -1,8 +1,8 @@
-"""What happened, in tracing words: generations, tool calls, failed attempts, compactions, traces.
+"""What happened, in the terms of tracing: generations, tool calls, failed attempts, compactions, traces.
 
-An accumulator gives these out once they are final; `llma_core.events` turns them into capture events. No client's and
-no vendor's key names stand here. Times are milliseconds since the epoch, UTC, from the log. Content is raw JSON, as
-logged.
+An accumulator gives out these spans when they are final, and `llma_core.events` turns them into events. Key names of
+any client or vendor do not appear here. Times are from the log, in milliseconds since the epoch, UTC. Content is raw
+JSON, as logged. Unless a docstring says otherwise, None means that the log does not say.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = [
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True):
-    """Counts of one API response, in tokens; None where the log does not say.
+    """The token counts of one API response.
 
     Attributes:
-        input: uncached input tokens (the cache counts are not part of them).
-        output: output tokens, thinking included.
+        input: uncached input tokens; the cache counts are not part of them.
+        output: output tokens, including thinking.
         cache_read: input tokens read from the cache.
-        cache_creation: input tokens written to the cache; the 5m and 1h counts add up to it where both are known.
-        cache_creation_5m: written with a life of five minutes.
-        cache_creation_1h: written with a life of one hour.
-        reasoning: output tokens spent on thinking.
-        web_searches: server-side web searches, billed apart.
-        service_tier: `standard`, `priority`, ... as the provider says.
-        speed: `standard`, `fast`, ... as the provider says.
-        raw: the usage object as logged, a JSON object.
+        cache_creation: input tokens written to the cache. If both are known, the 5m and 1h counts add up to it.
+        cache_creation_5m: tokens written to the cache for five minutes.
+        cache_creation_1h: tokens written to the cache for one hour.
+        reasoning: output tokens used for thinking.
+        web_searches: number of web searches by the provider, which are billed separately.
+        service_tier: the provider's value, such as `standard` or `priority`.
+        speed: the provider's value, such as `standard` or `fast`.
+        raw: the usage as logged, a JSON object.
     """
 
     input: int | None = None
@@ -68,12 +68,12 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
 
 
 class LineRange(Struct, frozen=True, kw_only=True):
-    """The lines of one file that a span rests on; they are settled when the span is.
+    """The lines of one file that a span is made from. They are settled when the span is settled.
 
     Attributes:
         file: the file, by the name its reader gave it.
-        start: offset of the first of them.
-        end: offset behind the last of them.
+        start: offset of the first line in bytes.
+        end: offset just after the last line in bytes.
     """
 
     file: str
@@ -82,11 +82,11 @@ class LineRange(Struct, frozen=True, kw_only=True):
 
 
 class TurnKey(Struct, frozen=True, kw_only=True):
-    """What a prompt's own trace is called.
+    """The key of a turn: of a prompt and everything that followed from it.
 
     Attributes:
-        kind: `prompt` for the id of a prompt, `stretch` for the id of the first message where no prompt is to be found.
-        id: that id.
+        kind: `prompt`, or `stretch` for messages without a prompt.
+        id: the id of the prompt, or of the stretch's first message.
     """
 
     kind: Literal["prompt", "stretch"]
@@ -94,24 +94,24 @@ class TurnKey(Struct, frozen=True, kw_only=True):
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """What was true where a span's last line stands.
+    """What was true at a span's last line.
 
     Attributes:
         session: id of the session that wrote the span first.
-        turn: the prompt it belongs to.
+        turn: the turn it belongs to.
         prompt: the human prompt of that turn.
         session_name: name of the session's trace so far.
         turn_name: name of the turn's trace.
-        cwd: working directory of the line.
-        branch: git branch of the line.
-        version: client version of the line.
-        entrypoint: how the client was started (`cli`, `sdk-cli`, ...).
+        cwd: working directory.
+        branch: git branch.
+        version: version of the client.
+        entrypoint: how the client was started, such as `cli` or `sdk-cli`.
         permission_mode: the turn's permission mode.
-        near: time of the thread's latest line that has one: the best guess for a line without.
+        near: time of the thread's latest line that has one, the best guess for a line without a time.
         effort: how hard the model was asked to think.
         agent: type of the subagent; None on the main thread.
-        parent_call: id of the call that started the subagent; None on the main thread and where no call did.
-        is_subagent: whether this is not the main thread.
+        parent_call: id of the call that started the subagent; None on the main thread, or if no call is known.
+        is_subagent: whether the span belongs to a subagent.
     """
 
     session: str
@@ -135,7 +135,7 @@ class ContentBlock(Struct, frozen=True, kw_only=True):
     """One block of a message.
 
     Attributes:
-        type: the provider's name for it.
+        type: the provider's name for this kind of block.
         raw: the block as logged, a JSON object.
     """
 
@@ -144,14 +144,14 @@ class ContentBlock(Struct, frozen=True, kw_only=True):
 
 
 class InputMessage(Struct, frozen=True, kw_only=True):
-    """One message of a thread's conversation, as the log has it.
+    """One message of a thread's conversation, as logged.
 
     Attributes:
         role: `user`; `assistant` for an earlier answer.
-        content: a JSON string or a list of blocks, as logged.
-        origin: `prompt` typed by a person; `client` text the client added or wrapped; `command_output` of a command the
-            user ran; `agent_prompt` that another model wrote; `notification` of a background task's end, with what it
-            has to report; `tool_result`; `answer` of the model's own, in a whole conversation.
+        content: a JSON string or a JSON list of blocks.
+        origin: `prompt`: a person typed it. `client`: the client added or wrapped it. `command_output`: a command that
+            the user ran printed it. `agent_prompt`: another model wrote it. `notification`: a background task has ended
+            and reports. `tool_result`: a tool's result. `answer`: an answer of the model, in a whole conversation.
     """
 
     role: str
@@ -172,14 +172,13 @@ class RequestMessage(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """An API request as it was sent, as far as the log lets it be rebuilt.
+    """An API request as it was sent, as far as it can be rebuilt from the log.
 
     Attributes:
-        system: the system prompt's blocks, each a JSON object; empty where they are not known.
-        tools: the definitions of the tools offered, a JSON list; None where they are not known.
-        messages: all its messages in order, each of which is what the log says that was sent; None where one of them
-            is not to be found.
-        exact: whether all of that is known, and is what was sent.
+        system: the blocks of the system prompt, each a JSON object; empty if they are not known.
+        tools: the definitions of the offered tools, a JSON list.
+        messages: all messages in order; None if any of them cannot be found in the log.
+        exact: whether everything is known and is exactly what was sent.
     """
 
     system: tuple[bytes, ...]
@@ -189,7 +188,14 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
-    """A person asked something: a turn, and with it a trace, has begun. Gives no event of its own."""
+    """A person's prompt, which starts a turn and its trace. It makes no event of its own.
+
+    Attributes:
+        identity: id of the prompt's line.
+        context: the context.
+        at: when it was given.
+        lines: the line.
+    """
 
     identity: str
     context: Context
@@ -201,30 +207,31 @@ class Generation(Struct, frozen=True, kw_only=True):
     """One API response.
 
     Attributes:
-        identity: id of the message, unique over all sessions.
-        checksum: see `checksum_of`.
-        context: where it stands.
-        model: the model as logged.
+        identity: id of the message, unique across all sessions.
+        checksum: tells copies of the message from other messages; see `checksum_of`.
+        context: the context.
+        model: the model.
         provider: `anthropic`, `bedrock` or `vertex`.
-        usage: token counts.
-        output_partial: whether the output count is only a lower bound (cut, interrupted, or written before the end).
+        usage: the token counts.
+        output_partial: whether the output count is only a lower bound, because the stream broke off, the user stopped
+            it, or the count was logged before the end.
         started_at: when the request began.
-        ended_at: its last line.
-        stop_reason: the provider's word; `interrupted` for a message the user stopped; None where it is not known.
+        ended_at: time of its last line.
+        stop_reason: the provider's value; `interrupted` for a message that the user stopped.
         input: what the model was given since its previous answer.
-        conversation: all that was said on the thread up to its answer, since the last compaction; None unless whole
-            inputs were asked for.
-        request: the request that it answers; likewise, and None where the log has none.
+        conversation: everything that was said on the thread before this answer, since the last compaction; None unless
+            the caller asked for whole inputs.
+        request: the request that it answers; None unless the caller asked for whole inputs and the log has it.
         output: its blocks in order, each once.
         tools_called: names of the tools it called, in order.
-        max_tokens: of the request.
-        thinking: of the request, a JSON object.
-        service_tier: of the answer.
-        speed: of the answer.
-        mcp_server: the MCP server whose result the message answers, where logged.
+        max_tokens: the request's limit.
+        thinking: the request's setting, a JSON object.
+        service_tier: the service tier of the answer.
+        speed: the speed of the answer.
+        mcp_server: the MCP server whose result the message answers.
         mcp_tool: that server's tool.
-        skill: the skill that was active, where logged.
-        lines: the lines it rests on.
+        skill: the skill that was active.
+        lines: the lines it is made from.
     """
 
     identity: str
@@ -253,13 +260,13 @@ class Generation(Struct, frozen=True, kw_only=True):
 
 
 class HookRun(Struct, frozen=True, kw_only=True):
-    """One run of a program the user has hooked into the client.
+    """One run of a hook, a program that the user lets the client run.
 
     Attributes:
-        name: what it was hooked to, `PostToolUse:Bash` and the like.
-        duration_ms: how long it took, where logged.
+        name: what it is hooked to, such as `PostToolUse:Bash`.
+        duration_ms: how long it took, in milliseconds.
         failed: whether it ended with an error or was stopped.
-        error: its words then, if it had any.
+        error: the error message, if there was one.
     """
 
     name: str
@@ -269,25 +276,26 @@ class HookRun(Struct, frozen=True, kw_only=True):
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """One call of a tool, with its result if it ever got one.
+    """One call of a tool, with its result if there is one.
 
     Attributes:
-        identity: id of the call, unique over all sessions.
-        call_id: the provider's id of the call; results and subagents name it.
-        context: where the call stands.
+        identity: id of the call, unique across all sessions.
+        call_id: the provider's id of the call; results and subagents refer to it.
+        context: the context.
         name: the tool.
         generation: identity of the generation that made the call.
-        generation_ended_at: that generation's last line when it became final; a late call's own line.
+        generation_ended_at: time of that generation's last line when it became final; for a call that came later, the
+            time of the call's own line.
         is_agent: whether the call starts a subagent.
-        called_at: the call's line.
-        ended_at: the result's line; None without a result.
-        input: the arguments as raw JSON; None where the log has none.
+        called_at: time of the call's line.
+        ended_at: time of the result's line; None without a result.
+        input: the arguments as raw JSON.
         output: the result's content as raw JSON; None without a result.
         status: `ok`, `error`, `denied`, `interrupted` or `no_result`.
-        permission_decision: what was decided about it, where logged.
-        skill: the skill that was active, where logged.
-        hooks: what ran before and after it, in order.
-        lines: the lines it rests on.
+        permission_decision: whether the call was allowed, in the client's words.
+        skill: the skill that was active.
+        hooks: the hooks that ran before and after it, in order.
+        lines: the lines it is made from.
     """
 
     identity: str
@@ -313,14 +321,14 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
 
     Attributes:
         identity: uuid of its line.
-        context: where it stands.
+        context: the context.
         at: when it failed.
-        started_at: when the attempt began, where logged.
-        model: the model asked, where known.
+        started_at: when the attempt began.
+        model: the model that was asked.
         provider: as for a generation.
-        status: HTTP status, where known.
-        error_type: the provider's type, `overloaded_error` and the like.
-        message: the error's words.
+        status: the HTTP status.
+        error_type: the provider's type, such as `overloaded_error`.
+        message: the error message.
         lines: the line.
     """
 
@@ -337,16 +345,16 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
 
 
 class Compaction(Struct, frozen=True, kw_only=True):
-    """The client replaced the conversation by a summary.
+    """A compaction: the client replaced the conversation by a summary.
 
     Attributes:
         identity: uuid of its line.
-        context: where it stands.
+        context: the context.
         at: when it was done.
-        duration_ms: how long it took.
+        duration_ms: how long it took, in milliseconds.
         trigger: `manual` or `auto`.
-        tokens_before: size of the conversation before, in tokens.
-        tokens_after: and after.
+        tokens_before: size of the conversation before it, in tokens.
+        tokens_after: size of the conversation after it, in tokens.
         lines: the line.
     """
 
@@ -361,38 +369,38 @@ class Compaction(Struct, frozen=True, kw_only=True):
 
 
 class Trace(Struct, frozen=True, kw_only=True):
-    """A session or a turn has ended; what it came to.
+    """The summary of a session or a turn that has ended.
 
     Attributes:
         scope: `session` or `turn`.
         session: the session's id.
         turn: the turn's key; None for a session.
-        context: of the latest line that counted.
-        name: session title or first prompt.
-        started_at: when the first thing in it began.
-        first_at: time of its first generation, else of its prompt; the event's own time.
-        ended_at: when the last thing in it ended.
-        input_tokens: sum over its generations; None if none says.
-        output_tokens: likewise.
-        generations: how many.
-        tool_calls: how many.
-        subagents: how many.
-        api_errors: how many failed attempts.
-        compactions: how many.
-        unknown_records: lines of types this version does not know.
-        hook_runs: how often the user's hooked-in programs ran.
-        hook_ms: how long they took together, where logged.
-        hook_errors: how many of them failed.
-        side_usage: by model, what the client's own totals hold beyond the generations: titles, compaction and other
-            calls that are not logged. None where that cannot be told.
-        failed: whether it ended in a failed attempt that nothing followed.
-        error: that failure's words.
-        error_type: that failure's type.
+        context: the context of its latest span.
+        name: the session's title or the first prompt.
+        started_at: when its first span began.
+        first_at: time of its first generation, else of its prompt. This is the event's time.
+        ended_at: when its last span ended.
+        input_tokens: sum over its generations.
+        output_tokens: sum over its generations.
+        generations: number of generations.
+        tool_calls: number of tool calls.
+        subagents: number of subagents.
+        api_errors: number of failed attempts.
+        compactions: number of compactions.
+        unknown_records: number of lines of types that this version does not know.
+        hook_runs: number of runs of hooks.
+        hook_ms: how long they took together, in milliseconds.
+        hook_errors: number of these runs that failed.
+        side_usage: tokens by model of calls that are not logged, such as titles and compactions: the client's own
+            totals minus the generations. None if they cannot be computed.
+        failed: whether it ended with a failed attempt.
+        error: the message of that failure.
+        error_type: the type of that failure.
         prompt: the first prompt.
-        answer: the last answer's words, as JSON.
-        client_cost_usd: the client's own total, cumulative as it writes it.
-        lines_added: likewise.
-        lines_removed: likewise.
+        answer: the text of the last answer, as a JSON string.
+        client_cost_usd: the client's own total in US dollars, cumulative as the client writes it.
+        lines_added: the client's own total of lines of code added, cumulative.
+        lines_removed: the client's own total of lines of code removed, cumulative.
     """
 
     scope: Literal["session", "turn"]
@@ -429,16 +437,17 @@ Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | Trace
 
 
 def settled_name(kind: Literal["gen", "call", "error", "compaction", "prompt"], identity: str) -> str:
-    """Return what something that happened is called in the settled table, whatever log it is found in."""
+    """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     return f"{kind}|{identity}"
 
 
 def checksum_of(uuid: str | None, timestamp: str | None, block: bytes) -> bytes:
-    """Return what tells copies of a message from another message that a gateway gave the same id.
+    """Return the checksum of a message, which tells its copies from another message that a gateway gave the same id.
 
-    Four bytes each for the first line's uuid, its time and its block; four zero bytes where the line has none.
+    It has four bytes each for the uuid, the time and the block of the message's first line. If the line lacks one of
+    them, its bytes are zero.
     """
-    # The checksum of nothing is zero.
+    # The CRC of nothing is zero.
     return _CHECKSUM.pack(zlib.crc32((uuid or "").encode()), zlib.crc32((timestamp or "").encode()), zlib.crc32(block))
 
 
@@ -446,6 +455,6 @@ _CHECKSUM = struct.Struct(">III")
 
 
 def same_message(checksum: bytes, other: bytes) -> bool:
-    """Whether two checksums have anything in common, so that they are of copies of one message."""
+    """Whether two checksums belong to copies of one message: any of their parts is the same."""
     slots = ((checksum[at : at + 4], other[at : at + 4]) for at in (0, 4, 8))
     return any(one == another and one != bytes(4) for one, another in slots)

@@ -1,24 +1,31 @@
-r"""Secrets out of text: keys, tokens, private keys, passwords; each becomes `[REDACTED:kind]`.
+r"""Finds secrets in text and replaces each by `[REDACTED:kind]`: keys, tokens, private keys, passwords.
 
 Theory of operation
 ===================
 
-Two things tell a secret: its own form (`ghp_...`, a private key block, `user:password@` in a URL), or the name in front
-of it (`DB_PASSWORD=...`, `"api_key": "..."`, `--token ...`, `Authorization: Bearer ...`). A name says less than a form:
-most of what stands behind `token` in code is no secret but a type, a variable, a count. So what stands behind a name is
-judged: `_Name.hides` decides, and how the value is written (quoted, in a variable of the environment, bare) counts.
+How a secret is recognized. Two things give a secret away:
 
-Text is taken as it is, after JSON was decoded once. JSON within text, to any depth, has backslashes before its quotes
-and `\n` for line ends; every rule here reads these too.
+    1. its own form, such as `ghp_...`, a private key block, or `user:password@` in a URL;
+    2. the name before it, such as `DB_PASSWORD=...`, `"api_key": "..."`, `--token ...` or `Authorization: Bearer ...`.
 
-It must cost little where there is nothing to find, and never more than a time proportional to the text. Therefore:
+A name is weaker evidence than a form. In code, most of what follows `token` is a type, a variable or a count. So the
+value after a name is judged (`_Name.hides`). How the value is written counts, too: in quotes, in an environment
+variable, or bare.
 
-    - Text is looked at as UTF-8 bytes. Everything looked for is ASCII, so that no character is ever cut apart.
-    - Nothing but literal searches runs over the whole text. A token is at least `_LONG` characters without a break: one
-      translation of the bytes into word and other turns the search for these into a search for a literal, too.
-    - Regular expressions start where a literal was found. Their repetitions are bounded, or of one class of
-      characters that nothing behind them has. Where one can run far, what it ran over is not looked at again.
-    - JSON need not be decoded to know that no string in it holds a secret: see `is_clean`.
+What is searched. A text is searched as it is, after JSON was decoded once. The text may contain more JSON, nested to
+any depth. There, quotes have backslashes before them and line ends are written as `\n`. Every rule reads these forms,
+too.
+
+What it costs. A text without secrets must cost little, and no text may cost more than time proportional to its length.
+This is how:
+
+    - Text is searched as UTF-8 bytes. All patterns are ASCII, so no character is ever split.
+    - Only searches for literals run over the whole text. Every token contains at least `_LONG` word characters in a
+      row. To find such runs, one pass translates each byte to "word" or "other"; then this is a literal search, too.
+    - Regular expressions start only where a literal was found. Their repetitions are bounded, or they repeat one class
+      of characters that what follows cannot match. If an expression can match far, the search continues after its
+      match.
+    - `is_clean` tells that JSON holds no secret without decoding it.
 """
 
 from __future__ import annotations
@@ -46,41 +53,48 @@ __all__ = [
 ]
 
 Rule = Literal["pass", "pwd", "secret", "token", "auth", "key", "urls", "signatures", "tokens", "bearers", "blocks"]
-"""What is looked for, apart from each other: names by their stem, and what has a form of its own."""
+"""A rule: one for names of each stem, and one for each kind of secret with a form of its own."""
 Rules = frozenset[Rule]
-"""Some of them."""
+"""A set of rules."""
 ALL_RULES: Final[Rules] = frozenset(get_args(Rule))
 
 _SHORTEST = 8
-"""Bytes below which no text holds a name and a secret, nor a secret with a form of its own."""
+"""A text with fewer bytes cannot hold a secret: neither a name with its value, nor a secret with a form of its own."""
 _LONG = 18
-"""Characters in a row that every token with a form of its own has."""
+"""Every token with a form of its own contains at least this many word characters in a row."""
 _NAME_REACH = 64
-"""Longest part of a name before its telling word that is looked at."""
+"""Longest part of a name before its stem that is looked at."""
 _VALUE_REACH = 1024
-"""Bytes within which a quoted value ends; behind a name a longer run without blanks is taken whole, and unjudged."""
+"""Bytes within which a quoted value has to end. A longer run without whitespace after a name is a secret, unjudged."""
 _BARE_REACH = 512
-"""Likewise for a value without quotes."""
+"""The same for a value without quotes."""
 
 _REPEATED = 64
-"""Characters up to which a text is likely to come again: names, versions, branches."""
+"""A text of at most this many characters is likely to come again: a name, a version, a branch."""
 _REPEATED_JSON = 256
-"""Likewise for JSON."""
+"""The same for JSON, in bytes."""
 _ROUNDS = 4
-"""How often text is looked at again after something was found; without contrivance once is enough."""
+"""How often a text is searched again after a secret was found. Once is enough for any text that is not contrived."""
 
 _MARKER_START = b"[REDACTED:"
 _MARKER = re.compile(rb"\[REDACTED:[a-z-]{1,40}\]")
 
 
 def marker(kind: str) -> str:
-    """Return what stands for a secret of *kind*."""
+    """Return the marker that replaces a secret of *kind*."""
     return f"[REDACTED:{kind}]"
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Where a secret stands, in bytes. Of two that overlap, the one with a form of its own gives the kind."""
+    """The place of a secret, in bytes. If two overlap, the one with a form of its own determines the kind.
+
+    Attributes:
+        start: offset of its first byte.
+        end: offset just after its last byte.
+        kind: the kind of secret, for its marker.
+        by_name: whether the name before it gave it away.
+    """
 
     start: int
     end: int
@@ -90,8 +104,8 @@ class _Found:
 
 # ---------------------------------------------------------------------- tokens with a form of their own
 
-# A letter before a token makes it another word, unless the letter ends an escape (`\n` and `\u0022` of JSON, `%3D` of
-# URLs) or a terminal's colour.
+# If a letter comes before a token, it is another word. But the letter may end an escape (`\n` and `\u0022` in JSON,
+# `%3D` in URLs) or a terminal's color.
 _LEFT = (
     rb"(?:(?<![A-Za-z0-9_])|(?<=\\[abfnrtv0])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2})"
     rb"|(?<=\[[0-9]m)|(?<=[0-9;\[][0-9]m))"
@@ -100,7 +114,7 @@ _WORD_RUN = re.compile(rb"[A-Za-z0-9]{12,}")
 
 
 def _mixed(token: bytes) -> bool:
-    """Whether a token has letters and digits run together, as no words joined by hyphens have."""
+    """Whether a token mixes letters and digits in one run, which words joined by hyphens do not."""
     return any(not run.isalpha() and not run.isdigit() for run in _WORD_RUN.findall(token))
 
 
@@ -118,10 +132,10 @@ class _Token:
 
     Attributes:
         kind: its name.
-        literals: what one of its kind has at its beginning, one of these.
-        pattern: the whole of it, from there on; a group holds what follows the prefix.
-        check: what else must hold for that.
-        breaks: whether a token has a dot inside, so that one may be missed at the end of a long run.
+        literals: a token of this kind begins with one of these.
+        pattern: matches a token from its literal on. The group is what follows the prefix.
+        check: a further condition for what follows the prefix.
+        breaks: whether a token has a dot inside, so that the pattern may fail at a long run without one.
     """
 
     kind: str
@@ -141,7 +155,7 @@ def _token(
     free: bool = False,
     breaks: bool = False,
 ) -> _Token:
-    """Build a _Token; *free* if letters may stand before it because nothing else looks like it."""
+    """Build a _Token; *free* is whether letters may come before it, because nothing else looks like it."""
     found = tuple(literals.encode().split())
     prefix = prefix or b"(?:" + b"|".join(re.escape(literal) for literal in found) + b")"
     pattern = re.compile((b"" if free else _LEFT) + prefix + b"(" + body + b")")
@@ -197,11 +211,11 @@ TOKENS: Final = (
 )
 _LITERALS = tuple((literal, token) for token in TOKENS for literal in token.literals)
 _SPLIT_LITERALS = tuple(b"1//0 ya29. SG. :AA hvs. hvb. hvr. sk-ant- xox xapp- gl whsec_ sntrys_ sntryu_".split())
-"""Those that may stand before a long run, not in it: the token has other characters, too, or need not be that long."""
+"""Literals that may come before a long run instead of inside it, because of their other characters or their length."""
 _SPLIT_REACH = 4
-"""Characters of a run that such a literal may reach into."""
+"""Number of characters of the run that may belong to such a literal."""
 _LITERAL_REACH = 16
-"""Bytes that a literal may stand before the long run of its token, because it has a dot, a slash or a colon in it."""
+"""How many bytes before the long run of its token a literal with a dot, a slash or a colon may start."""
 
 _IS_WORD = bytes(ord("w") if chr(code).isalnum() or chr(code) in "_-" else ord(" ") for code in range(128)) + b" " * 128
 _RUN = b"w" * _LONG
@@ -218,7 +232,7 @@ def _tokens(data: bytes, runs: list[tuple[int, int]]) -> Iterator[_Found]:
 
 
 def _long_runs(data: bytes) -> list[tuple[int, int]]:
-    """Return where all long runs of word characters stand."""
+    """Return start and end of all long runs of word characters."""
     words = data.translate(_IS_WORD)
     runs: list[tuple[int, int]] = []
     end = 0
@@ -230,12 +244,12 @@ def _long_runs(data: bytes) -> list[tuple[int, int]]:
 
 
 def _with_margins(data: bytes, runs: list[tuple[int, int]], reach: int) -> bytes:
-    """Return all runs, each with a little of what stands before it."""
+    """Return all runs, each with *reach* bytes before it."""
     return b"\n".join([data[max(0, start - reach) : end] for start, end in runs])
 
 
 def _hold_literals(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool:
-    """Whether a literal of a token stands in one of *runs*, or so close before it."""
+    """Whether a literal of a token is in one of *runs*, or at most *reach* bytes before it."""
     margins = b"\n".join([data[max(0, start - reach) : start + _SPLIT_REACH] for start, _ in runs])
     for literal in _SPLIT_LITERALS:
         if literal in margins:
@@ -248,14 +262,14 @@ def _holds_literal(run: bytes) -> bool:
 
 
 def _search(run: bytes) -> bool:
-    # Far quicker than one regular expression for all.
+    # This is much faster than one regular expression for all literals.
     for literal, _ in _LITERALS:  # noqa: SIM110 - a generator costs as much as the search
         if literal in run:
             return True
     return False
 
 
-# The same names, folders and branches come again and again.
+# The same names, folders and branches are searched again and again.
 _search_again = lru_cache(maxsize=4096)(_search)
 
 
@@ -272,13 +286,13 @@ def _tokens_at(data: bytes, literal: bytes, token: _Token) -> Iterator[_Found]:
                 if secret is not None:
                     yield _Found(secret.start(1), secret.end(1), "aws-secret-key")
         elif token.breaks and (words := _WORDS_ON.match(data, end)) is not None:
-            # What this one lacks behind its run, others within the same run lack, too.
+            # The run is not followed by what this token needs, so no other literal in the same run needs a try.
             end = words.end()
         at = data.find(literal, end)
 
 
 def _is_sample(body: bytes) -> bool:
-    """Whether the part of a token behind its prefix is what documentation writes there."""
+    """Whether the part of a token after its prefix is a sample, as documentation has it."""
     if body.endswith((b"EXAMPLE", b"EXAMPLEKEY")):
         return True
     lower = body.lower()
@@ -292,7 +306,7 @@ def _is_sample(body: bytes) -> bool:
 
 _BLOCK_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{0,40})PRIVATE KEY( BLOCK)?-----")
 _BLOCK_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-# A line of a block, with what may stand before it: a line end (also `\n` in JSON), quotes, a margin, a block's headers.
+# A line of a block, with what may come before it: a line end (also `\n` in JSON), quotes, a margin, a block's headers.
 _BLOCK_FIRST = re.compile(rb"[\s\S]{0,200}?[A-Za-z0-9+/]{24,}={0,2}")
 _BLOCK_LINE = re.compile(rb"[\s\S]{0,64}?[A-Za-z0-9+/]{24,}={0,2}")
 _BLOCK_LAST = re.compile(
@@ -318,7 +332,7 @@ def _blocks(data: bytes) -> Iterator[_Found]:
         footer = _BLOCK_END.match(data, ending) if 0 <= ending <= at + _LONGEST_BLOCK else None
         inside = data[at:ending] if footer is not None else b""
         if footer is not None and b"-----BEGIN " not in inside:
-            # What is shorter than any key may be a sample of one, or code that puts one together.
+            # If it is shorter than any key, it may be a sample, or code that puts a key together.
             if len(inside) > _SHORTEST_BLOCK or (_LINE_END.search(inside) is not None and _is_body(inside)):
                 at = footer.end()
                 yield _Found(begin, at, "private-key")
@@ -384,7 +398,7 @@ def _signatures(data: bytes, lower: bytes) -> Iterator[_Found]:
 
 
 def _each(pattern: re.Pattern[bytes], data: bytes, *literals: bytes) -> Iterator[re.Match[bytes]]:
-    """Yield where *pattern* matches at one of *literals*, each part of *data* in one match at most."""
+    """Yield the matches of *pattern* at *literals*; the matches of one literal do not overlap."""
     for literal in literals:
         at = data.find(literal)
         while at >= 0:
@@ -394,10 +408,10 @@ def _each(pattern: re.Pattern[bytes], data: bytes, *literals: bytes) -> Iterator
             at = data.find(literal, at + len(literal) if match is None else match.end())
 
 
-# ---------------------------------------------------------------------- what a value says
+# ---------------------------------------------------------------------- judging values
 
 _Form = Literal["quoted", "variable", "bare"]
-"""How a value is written: in quotes; behind NAME= of an environment or a flag's `=`; otherwise."""
+"""How a value is written: in quotes; after `NAME=` of an environment variable or `=` of a flag; in any other way."""
 
 _PLACEHOLDER = re.compile(
     r"""(?ix) [x*.…•_\#?0-]+ | .{0,40}%[sr].{0,40}
@@ -406,7 +420,7 @@ _PLACEHOLDER = re.compile(
     | \[.{0,60}\] | <.{0,60}> | \(.{0,60}\)
     """
 )
-# Types, states and kinds of credentials: what is said about secrets in place of secrets.
+# Types, states and kinds of credentials: words about secrets that are not secrets.
 _WORDS = frozenset(
     """
     any array base64 bool boolean byte bytes char const custom date default disabled double empty enabled enum env
@@ -419,7 +433,7 @@ _WORDS = frozenset(
     credential credentials key keys access_token refresh_token client_secret secret_key access_key private_key
     """.split()  # noqa: SIM905 - words are read more easily than literals
 )
-# What points to a secret instead of being one: variables, templates, calls, paths, addresses.
+# References to secrets: variables, templates, calls, paths, addresses.
 _REFERENCE = re.compile(
     r"""(?x)
     \$[A-Za-z_{(\[]\w*(?:[})\]].{0,80})?\Z | \$\{ | \$\( | %[A-Za-z_]\w*%?\Z | %\(\w+\)s | \{\{? | <%?
@@ -430,7 +444,7 @@ _REFERENCE = re.compile(
     | @@?[A-Za-z_]\w*\Z | \* | &[A-Za-z] | [A-Za-z_][\w.]{0,80}[(\[{] | f["'] | phc_ | pk_(?:live|test)_
     """
 )
-# Words, also joined ones: names of types and variables, slugs.
+# Words, possibly joined: names of types and variables, slugs.
 _NAME_LIKE = re.compile(r"[A-Za-z_$][A-Za-z]*+\d{0,2}+(?:[._:/-]++[A-Za-z]*+\d{0,4}+)*+[!?;.,]?")
 _DOTTED = re.compile(r"[A-Za-z_]\w{0,30}(?:\.[A-Za-z_]\w{0,30})+")
 _NUMBER = re.compile(r"[+-]?[\d_.,:/%eE+-]+")
@@ -439,11 +453,11 @@ _SYMBOL = re.compile(r"[!@#$%^&*?~+=]")
 
 _LONGEST_PLACEHOLDER = 100
 _SHORTEST_NUMBER = 4
-"""Digits of a password; shorter numbers are counts."""
+"""Fewest digits of a password that is a number. A shorter number is a count."""
 _SHORTEST_RANDOM = 20
-"""Characters from which on what is no name is a secret even without digits."""
+"""A value that does not look like a name is a secret from this length on, even without digits."""
 _LONGEST_WORD = 24
-"""Letters from which on a bare word is no variable. A password's are fewer."""
+"""A bare word of this many letters is not a variable. For a password, the limit is the next one."""
 _LONGEST_PASSWORD_WORD = 16
 
 
@@ -452,7 +466,7 @@ def _text(value: bytes) -> str:
 
 
 def _is_placeholder(value: str) -> bool:
-    """Whether *value* stands where a secret would, or says where to find it."""
+    """Whether *value* is a placeholder for a secret or a reference to one."""
     return (
         not value
         or "[REDACTED:" in value
@@ -464,21 +478,21 @@ def _is_placeholder(value: str) -> bool:
 
 
 def _is_prose(value: str) -> bool:
-    """Whether a value with blanks is a label or a sentence, as they begin: large, and of whole words."""
+    """Whether a value of several words is a label or a sentence: it begins with a capital and has only whole words."""
     words = [word.strip(".,;:!?'\"()-") for word in value.replace("\\n", " ").split()]
     return value[:1].isupper() and all(word.isalpha() or word.isdigit() or not word for word in words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Name:
-    """What a name says of its value.
+    """What a name says about its value.
 
     Attributes:
-        kind: what the value is called once it is out.
-        sure: whether such a name hardly ever has another value than a secret.
-        variable: the fewest characters of a secret that is written so; see _Form.
-        quoted: likewise.
-        bare: likewise.
+        kind: the kind of secret, for the marker.
+        sure: whether the value of such a name is almost always a secret.
+        variable: fewest characters of a secret in a variable; see _Form.
+        quoted: fewest characters of a secret in quotes.
+        bare: fewest characters of a bare secret.
     """
 
     kind: str
@@ -488,7 +502,7 @@ class _Name:
     bare: int
 
     def hides(self, value: str, form: _Form) -> bool:
-        """Whether *value* is a secret. It is at most as long as a reach, so that no judgement takes long."""
+        """Whether *value* is a secret. It must not be longer than a reach, to bound the time that this takes."""
         value = value.strip()
         is_password = self.kind == "password"
         if _is_placeholder(value) or (not is_password and value[0] in "[(^"):
@@ -508,7 +522,7 @@ class _Name:
                 assert_never(form)
 
     def _hides_in_variable(self, value: str) -> bool:
-        named, joined, telling, digits = _said(value)
+        named, joined, telling, digits = _features(value)
         if self.kind == "password":
             # PASSWORD=DB_PASSWORD names another variable.
             return not (telling and joined and value.isupper())
@@ -517,7 +531,7 @@ class _Name:
         return self.sure or self.kind == "secret" or (not joined and (self.kind != "key" or (digits and not named)))
 
     def _hides_in_quotes(self, value: str) -> bool:
-        named, joined, telling, digits = _said(value)
+        named, joined, telling, digits = _features(value)
         if self.kind == "password":
             is_label = value.isalpha() and value.istitle()
             return not is_label and not (telling and (joined or value != value.lower()))
@@ -528,10 +542,10 @@ class _Name:
         return not named and (digits or len(value) >= _SHORTEST_RANDOM)
 
     def _hides_bare(self, value: str) -> bool:
-        named, joined, telling, digits = _said(value)
+        named, joined, telling, digits = _features(value)
         is_password = self.kind == "password"
         if value.isalpha():
-            # A bare word is a variable; only one that is too long for that is a secret.
+            # A bare word is a variable, unless it is too long for one.
             longest = _LONGEST_PASSWORD_WORD if is_password else _LONGEST_WORD
             return len(value) >= longest and value.islower() and not telling
         if joined or _DOTTED.fullmatch(value) is not None:
@@ -541,8 +555,8 @@ class _Name:
         return digits and (not named or self.kind == "secret")
 
 
-def _said(value: str) -> tuple[bool, bool, bool, bool]:
-    """Return whether *value* is like a name, is one of several words, speaks of secrets, has digits."""
+def _features(value: str) -> tuple[bool, bool, bool, bool]:
+    """Return whether *value* looks like a name, is a name of several words, mentions secrets, and has digits."""
     named = _NAME_LIKE.fullmatch(value) is not None
     joined = named and not value.rstrip("!?;.,").isalnum()
     return named, joined, _TELLING.search(value) is not None, any(letter.isdigit() for letter in value)
@@ -556,7 +570,7 @@ _SOME_TOKEN = _Name(kind="token", sure=False, variable=6, quoted=8, bare=12)
 _SURE_KEY = _Name(kind="key", sure=True, variable=6, quoted=6, bare=8)
 _SOME_KEY = _Name(kind="key", sure=False, variable=16, quoted=16, bare=16)
 _SOME_AUTH = _Name(kind="authorization", sure=False, variable=8, quoted=8, bare=12)
-# A header's name: what it leads to has a form of its own.
+# The name of a header, whose value has a form of its own.
 _AUTHORIZATION = _Name(kind="authorization", sure=False, variable=8, quoted=8, bare=12)
 
 
@@ -570,13 +584,13 @@ STEMS: Final[tuple[tuple[bytes, Rule], ...]] = (
     (b"auth", "auth"),
     (b"key", "key"),
 )
-"""What the telling word of a name begins with, and the rule for these names."""
+"""The stems of names, each with its rule. The telling word of a name begins with a stem."""
 _NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
 _MORE = {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}
 _STEM = re.compile(b"|".join(stem + _MORE.get(stem, b"") for stem, _ in STEMS))
 _TAIL = rb"s?(?:[_.-]?(?:[0-9]{1,4}|prod|production|dev|staging|stage|test|live|base|value|raw|plain|old|new))?"
 _STEM_TAIL = re.compile(b"(?:" + _STEM.pattern + b")" + _TAIL)
-# Behind a name: what closes it, and what leads to its value.
+# After a name: what closes it, and what connects it to its value.
 _LINK = re.compile(
     rb"""(?P<close>\\{0,15}["'`]|\*\*)?\]?(?:
       (?P<typed>[ \t]{0,16}:[ \t]{0,16}[A-Za-z_][\w.|\[\] \t]{0,40}=[ \t]{0,16}(?=[bruf]?\\{0,15}["'`]))
@@ -588,7 +602,7 @@ _LINK = re.compile(
     )""",
     re.VERBOSE,
 )
-# A name that is followed by what `_LINK` may begin with: most of what a telling word stands in is none.
+# A name followed by a character that `_LINK` may begin with. Most words with a stem in them are not.
 _NAMES = {stem: re.compile(stem + _MORE.get(stem, b"") + _TAIL + rb"""(?=[ \t:=!>\\"'`*\]])""") for stem, _ in STEMS}
 _OPEN = re.compile(rb"""[bruf]{0,2}(\\{0,15})("{3}|'{3}|["'`])""")
 _BARE = re.compile(rb"""(?:[^\s"'`<\\]|\\(?![nrtbfu"'\\])){1,512}""")
@@ -628,13 +642,13 @@ _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr][ \t]{1,16}([A-Za-z0-9._~+/=-]{1
 
 
 def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
-    """Return what a name says, by its telling word and what stands before that; None if it says nothing."""
+    """Return what a name says, judged by its telling word (*stem*) and the part before it; None if it says nothing."""
     words = _WORD_OF_NAME.findall(_text(head))
     last = words[-1].lower() if words else ""
     if last in ("no", "has", "is", "use", "with", "without", "needs", "require", "requires"):
         return None
     if stem.startswith((b"pass", b"pwd")):
-        # A bare "pass" is more often a verb, the outcome of a test, or a part of "bypass" or "compass".
+        # "pass" alone is usually a verb, a test result, or a part of "bypass" or "compass".
         is_word = not head[-1:].isalpha() or head.isupper()
         return _PASSWORD if stem != b"pass" or (is_word and (last or closed)) else None
     if stem == b"secret":
@@ -658,10 +672,10 @@ def _is_loud(name: bytes) -> bool:
 
 
 def _head(data: bytes, at: int) -> bytes:
-    """Return the part of a name that stands before *at*."""
+    """Return the part of a name before *at*."""
     window = data[max(0, at - _NAME_REACH) : at]
     kept = len(window.rstrip(_NAME_BYTES))
-    # `\n` before a name is a line end in JSON, and no part of the name.
+    # `\n` before a name is a line end in JSON and not a part of the name.
     if kept and window[kept - 1 : kept] == b"\\" and window[kept : kept + 1] in (b"n", b"r", b"t"):
         kept += 1
     return window[kept:]
@@ -714,7 +728,7 @@ def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
 
 
 def _leads(link: re.Match[bytes], name: _Name, head: bytes, data: bytes, start: int) -> bool:
-    """Whether what stands behind a name leads to its value, where that depends on the name."""
+    """Whether *link* connects a name to a value, where this depends on the name."""
     if link["element"] is not None:
         return data[max(0, start - 1) : start] == b"<" and b"</" in data[link.end() : link.end() + _BARE_REACH]
     if link["comma"] is not None:
@@ -734,7 +748,7 @@ def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[byt
         return None
     end = _closing(data, start, len(quote[1]), quote[2])
     if end is None:
-        # No end in reach: cut off, or no string at all. What has no blanks in it is one value.
+        # No end in reach: the string was cut off, or it is not a string. A run without whitespace counts as one value.
         rest = _BARE_REST.match(data, start)
         assert rest is not None
         if rest.end() - start > _VALUE_REACH:
@@ -743,7 +757,7 @@ def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[byt
         end = rest.end() if line >= 0 or len(data) > start + _VALUE_REACH else len(data)
     value = _text(data[start:end])
     if link["comma"] is not None or link["blank"] is not None:
-        # A list of names, or a sentence, looks the same.
+        # A list of names or a sentence looks the same, so the stricter judgment for bare values applies.
         hidden = not value.isalpha() and name.hides(value, "bare")
     else:
         hidden = name.hides(value, "quoted")
@@ -751,8 +765,8 @@ def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[byt
 
 
 def _closing(data: bytes, start: int, escapes: int, quote: bytes) -> int | None:
-    """Return where a string ends that was opened by *quote* behind that many backslashes; None if not in reach."""
-    # n levels of JSON make 2**n - 1 backslashes before a quote that closes, and more before one that is inside.
+    """Return the end of a string that *quote* after *escapes* backslashes opened; None if it is not in reach."""
+    # In n levels of JSON, a closing quote has 2**n - 1 backslashes before it. A quote inside of the string has more.
     at, reach = start, start + _VALUE_REACH
     while (at := data.find(quote, at, reach)) >= 0:
         before = at - len(data[start:at].rstrip(b"\\")) - start
@@ -786,10 +800,10 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
     value = data[run.start() : end]
     kept = value.rstrip(b".,;:")
     if said.strip() == b":" and kept.isalpha() and kept.istitle():
-        # A type.
+        # This is a type.
         return None
     if name is _PASSWORD and said == b"=" and kept.isalpha() and _is_own_line(data, start, end):
-        # password=swordfish in a file of settings; arguments in code stand further in.
+        # password=swordfish in a settings file. Arguments in code are not on a line of their own.
         form = "variable" if _TELLING.search(_text(kept)) is None else form
     if not name.hides(_text(kept), "quoted" if link["element"] is not None else form):
         return None
@@ -797,7 +811,7 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
 
 
 def _is_own_line(data: bytes, start: int, end: int) -> bool:
-    """Whether what stands from *start* to *end* is all of a line, with nothing before it."""
+    """Whether *start* to *end* is a whole line."""
     begins = start == 0 or data[start - 1 : start] in (b"\n", b"\r", b'"') or data.endswith((b"\\n", b"\\r"), 0, start)
     return begins and data[end : end + 1] in (b"", b"\n", b"\r", b"\\", b'"')
 
@@ -825,14 +839,14 @@ def _authorization(data: bytes, at: int) -> _Found | None:
 
 # ---------------------------------------------------------------------- JSON that is not decoded
 
-# What a name may end with, as `_STEM_TAIL` has it; whatever is tried first, no longer end is missed.
+# The possible ends of a name, as in `_STEM_TAIL`. The order of alternatives cannot hide a longer end.
 _LAST = (
     rb"(?>stag(?:ing|e)|s?(?:[_.-]?(?:"
     rb"[0-9]{1,4}|production|prod|dev|stag(?:ing|e)|test|live|base|value|raw|plain|old|new))?)"
 )
-# What may follow a name, in JSON as it is written, for its value to be a secret. A comma leads on only behind a quote;
-# behind a string that ends there comes nothing; a key leads to a string, or, of a password, also to a number. Behind a
-# blank alone stands a flag's value, or a password of .netrc.
+# What may follow a name in encoded JSON so that its value can be a secret. A comma counts only after a quote. Nothing
+# follows if the string ends there. A key is followed by a string, or by a number if it names a password. Only the value
+# of a flag or a password of .netrc may follow after a single space.
 _LEADS = rb"""(?:
       [=!>:*\]'`]
     | \\(?![nrbf])
@@ -843,12 +857,12 @@ _LEADS = rb"""(?:
 
 
 def name_from(stem: bytes) -> bytes:
-    """Return what finds the rest of a name, from one of `STEMS` on to its end."""
+    """Return a pattern for a name from *stem*, one of `STEMS`, to its end."""
     return stem + _MORE.get(stem, b"") + _LAST
 
 
 def _leading(stem: bytes) -> re.Pattern[bytes]:
-    """Return what finds a stem where it may lead to a value."""
+    """Return a pattern that finds a stem where a value may follow."""
     leads = _LEADS.replace(b"[=!>", b'"\\s*:\\s*[-0-9] | [=!>') if stem in (b"pass", b"pwd") else _LEADS
     return re.compile(name_from(stem) + leads, re.VERBOSE)
 
@@ -857,16 +871,17 @@ _LEADING = tuple((stem, rule, _leading(stem)) for stem, rule in STEMS)
 
 
 def is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
-    r"""Whether JSON surely holds no secret: `scrub` and `scrub_member` would leave all that is in it as it is.
+    r"""Whether JSON is sure to hold no secret, so that `scrub` and `scrub_member` would change nothing in it.
 
-    False says nothing; then it has to be decoded and scrubbed. No rule is judged here, only whether one could begin:
-    each starts at literals that stand in JSON as they stand in text. Where one can be written in two ways, the other
-    way (`\u0070`, `\/`) counts as found. Control characters have to be escaped, and terminals' output is full of them:
-    they end a name, a value and a word here as they do in text, only not what stands before the `@` of a URL.
+    False means that it has to be decoded and scrubbed to find out. No value is judged here. It is only checked whether
+    a rule could begin: each rule begins at literals, which look the same in JSON and in text. If JSON could spell a
+    literal in another way (`\u0070`, `\/`), that spelling counts as the literal. Control characters have to be escaped
+    in JSON, and terminal output is full of them. So here, as in text, they end a name, a value and a word. The one
+    exception is the part before the `@` of a URL.
 
     Args:
         data: any JSON value.
-        rules: those that may begin in it; for the others that was found out before.
+        rules: the rules that may begin in it. The others are already known not to.
     """
     return _is_clean_again(data) if len(data) <= _REPEATED_JSON else _is_clean(data, rules)
 
@@ -890,7 +905,7 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
         return True
     if "bearers" in rules and b"bearer" in lower:
         return False
-    # An escape has more bytes than the character it stands for.
+    # An escape takes more bytes than its character.
     reach = _LITERAL_REACH * (6 if escaped else 2)
     return "tokens" not in rules or not (
         b"\\/" in data or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
@@ -909,12 +924,12 @@ def _may_be_urls(data: bytes, *, escaped: bool) -> bool:
     return b"://" in data and (escaped or any(_each(_USER_INFO, data, b"://")))
 
 
-# Names, models and states come again with every event.
+# Names, models and states are repeated in every event.
 _is_clean_again = lru_cache(maxsize=1024)(_is_clean)
 
 
 def hides_text(data: bytes) -> bool:
-    r"""Whether JSON may write letters in another way than as themselves; of `\u` only control characters are none."""
+    r"""Whether JSON may spell letters as escapes: it has a `\u` escape that is not a control character's."""
     return b"\\u" in data and data.count(b"\\u") != data.count(b"\\u000") + data.count(b"\\u001")
 
 
@@ -951,14 +966,14 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
     if "blocks" in rules and b"PRIVATE KEY" in data:
         found += _blocks(data)
     if found and _MARKER_START in data:
-        # What was scrubbed before stays as it is: a marker is no value, and its kind no name.
+        # What was scrubbed before stays as it is: a marker is not a value, and its kind is not a name.
         markers = [match.span() for match in _MARKER.finditer(data)]
         found = [place for place in found if not _overlaps(place, markers)]
     return found
 
 
 def _overlaps(place: _Found, markers: list[tuple[int, int]]) -> bool:
-    """Whether a place begins or ends within a marker; one that says its own secret may hold a marker as a whole."""
+    """Whether a place begins or ends within a marker. A secret with a form of its own may contain a whole marker."""
     last = bisect_right(markers, (place.end, 0)) - 1
     if last < 0 or markers[last][1] <= place.start:
         return False
@@ -970,14 +985,14 @@ def _overlaps(place: _Found, markers: list[tuple[int, int]]) -> bool:
 
 
 def scrub(text: str, found: list[str] | None = None, rules: Rules = ALL_RULES) -> str:
-    """Return *text* with every secret in it replaced by its marker; the same object if there is none.
+    """Return *text* with every secret replaced by its marker; the same object if there is none.
 
-    Scrubbing twice gives the same as scrubbing once.
+    Scrubbing twice gives the same result as scrubbing once.
 
     Args:
-        text: any text, also JSON.
-        found: where to note the kind of each secret.
-        rules: those that may begin in it; for the others that was found out before.
+        text: any text, including JSON.
+        found: a list to add the kind of each secret to.
+        rules: the rules that may begin in it. The others are already known not to.
     """
     if len(text) < _SHORTEST:
         return text
@@ -993,7 +1008,7 @@ def _scrubbed(text: str, rules: Rules = ALL_RULES) -> tuple[str, tuple[str, ...]
     if not places:
         return text, ()
     kinds: list[str] = []
-    # A marker ends the word it stands in, so that what came next may only now be seen to be a secret.
+    # A marker ends the word that it is in. So what follows may be recognizable as a secret only now.
     for _ in range(_ROUNDS):
         data = _replaced(data, places, kinds)
         if not (places := _find(data)):
@@ -1016,7 +1031,7 @@ def _replaced(data: bytes, places: list[_Found], kinds: list[str]) -> bytes:
 
 
 def _joined(places: list[_Found]) -> Iterator[tuple[int, int, str]]:
-    """Yield the places in order, those that overlap as one: nothing that any rule found stays."""
+    """Yield the places in order, overlapping ones as one, so that everything that any rule found is removed."""
     places.sort(key=lambda place: (place.start, place.end))
     group = places[:1]
     end = group[0].end
@@ -1049,7 +1064,7 @@ def _name_of_key(key: str) -> _Name | None:
 
 @lru_cache(maxsize=4096)
 def is_telling(key: str) -> bool:
-    """Whether an object's key says that its member may be a secret, whatever it looks like."""
+    """Whether the key of an object's member says that the member may be a secret, whatever the member looks like."""
     return len(key) <= _NAME_REACH and _name_of_key(key) is not None
 
 
@@ -1059,13 +1074,13 @@ def scrub_member(
     found: list[str] | None = None,
     scrub: Callable[[str, list[str] | None], str] = scrub,
 ) -> str | int:
-    """Return an object's member *value* scrubbed, and replaced as a whole where *key* names it a secret.
+    """Return the *value* of an object's member scrubbed; if *key* says that it is a secret, replaced as a whole.
 
     Args:
         key: the member's key.
         value: a string or a number.
-        found: where to note the kind of each secret.
-        scrub: what scrubs a text.
+        found: a list to add the kind of each secret to.
+        scrub: the function that scrubs a text.
     """
     name = _name_of_key(key) if len(key) <= _NAME_REACH else None
     if isinstance(value, int):

@@ -1,12 +1,12 @@
-r"""A first look at JSON for anything that a rule of scrubbing could begin with: many times quicker than `is_clean`.
+r"""Takes a first look at JSON for anything that a scrubbing rule could begin with. It is much faster than `is_clean`.
 
-All beginnings are looked for at once, by an automaton that runs over a gigabyte in less than two seconds. It knows less
-than the rules: it never looks back, so that it may suspect what is clean, and then `is_clean` is asked, of the rules
-that are suspected alone. What it lets pass `is_clean` lets pass, too, rule by rule: each expression here finds all that
-one of its conditions finds.
+An automaton searches for all possible beginnings at once, at more than half a gigabyte per second. It knows less than
+the rules: it never looks back, so it may suspect what is clean. Then `is_clean` is asked, but only about the suspected
+rules. The reverse cannot happen: what the automaton lets pass, `is_clean` lets pass, too. This holds for each rule,
+because for every condition of `is_clean` there is an expression here that finds at least as much.
 
-The automaton takes a moment to build, and some megabytes then: a program that reads little does without. Where
-Hyperscan has no build for the machine there is none, and `is_clean` is asked at once.
+Building the automaton takes a tenth of a second, and it needs 8 MB of memory, so a program that reads little does
+without it. It uses Hyperscan. On machines for which Hyperscan has no build, `is_clean` is asked directly.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from llma_core.redaction import ALL_RULES, STEMS, TOKENS, Rule, Rules, is_clean,
 __all__ = ["automaton", "scrub_text", "surely_clean"]
 
 _SHORT = 64
-"""Characters up to which a text is soon scrubbed."""
+"""A text with fewer characters is scrubbed directly, which is fast enough."""
 _WORTH_IT = 1024 * 1024
-"""Bytes looked at before the automaton is built: it takes a tenth of a second, and 8 MB of memory from then on."""
+"""Bytes that are looked at before the automaton is built."""
 
-# What may follow a name; as `is_clean` has it, without looking back or ahead. Behind a blank alone stands a flag's
-# value, or a password of .netrc.
+# What may follow a name, as in `is_clean`, but without looking back or ahead. Only the value of a flag or a password of
+# .netrc may follow after a single space.
 _LEADS = (
     rb"""(?:[=!>:*\]'`]|\\(?:[^nrbf]|\z)|"\s*(?:[^\s,}\]:]|:\s*(?:"|\z))"""
     rb"""| +(?:[=:!\\"'`]|is|was|[bruf]{1,2}[\\"'`]))"""
@@ -42,18 +42,18 @@ def _rules(*rules: Rule) -> Rules:
 
 
 def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
-    """Yield what is looked for, whether its case counts for nothing, and the rules that may begin there."""
-    # Letters that are written in another way than as themselves.
+    """Yield each expression, whether it ignores case, and the rules that may begin where it matches."""
+    # Letters that are spelled as escapes.
     yield rb"\\u(?:[^0]|0[^0]|00[^01]|0{0,2}\z)", False, ALL_RULES
-    # Slashes that are escaped; behind a colon also those of a path of Windows.
+    # Escaped slashes, and a colon with the backslashes of a Windows path.
     yield rb"\\/|:\\\\", False, _rules("urls", "tokens")
     yield rb"/webhooks|hooks\.slack\.com|curl", False, _rules("urls")
-    # Behind it a password stands behind a mere blank.
+    # In .netrc, a password follows its name after a single space.
     yield rb"login ", False, _rules(*(rule for _, rule in STEMS))
     yield rb"sig(?:nature)?=", True, _rules("signatures")
     yield rb"private key", True, _rules("blocks")
     yield rb"bearer", True, _rules("bearers")
-    # Where a part of it is escaped, user and password are not what they seem.
+    # The part before the `@` may have escapes, so any characters may come before it.
     yield rb"(?s)://.*@", False, _rules("urls")
     for stem, rule in STEMS:
         name = name_from(stem).replace(b"(?>", b"(?:")
@@ -62,15 +62,15 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
         if stem in (b"pass", b"pwd"):
             yield name + _NUMBER_LEADS, True, _rules(rule)
     for token in TOKENS:
-        # Where one may have a dot inside, `is_clean` goes by what it begins with.
+        # For tokens with a dot inside, `is_clean` only looks for their literals.
         exact = b"|".join(map(re.escape, token.literals))
         yield exact if token.breaks else _LOOK_BEHIND.sub(b"", token.pattern.pattern), False, _rules("tokens")
 
 
 def automaton() -> Callable[[bytes], Rules] | None:
-    """Return what says which rules could find something in JSON; None where there is none."""
+    """Return a function that tells which rules could find something in JSON; None if Hyperscan is not available."""
     try:
-        import hyperscan  # noqa: PLC0415 - a megabyte and a half, of a process that may never need it
+        import hyperscan  # noqa: PLC0415 - it takes 1.5 MB, and the process may never need it
     except ImportError:  # pragma: no cover - no build for this machine
         return None
     found = list(_expressions())
@@ -92,7 +92,7 @@ def automaton() -> Callable[[bytes], Rules] | None:
         try:
             scan(data, match_event_handler=_note, context=hits)
         except error:
-            # Another thread is in the middle of a scan.
+            # Another thread is scanning right now.
             return ALL_RULES
         return _NONE.union(*(rules[number] for number in hits)) if hits else _NONE
 
@@ -108,29 +108,29 @@ _NONE: Rules = frozenset()
 
 
 class _Screen:
-    """The automaton, once it is worth it."""
+    """Looks at data with the automaton, which it builds once enough data has come."""
 
     def __init__(self) -> None:
         self._seen = 0
         self._suspected: Callable[[bytes], Rules] | None = None
 
     def surely_clean(self, data: bytes) -> bool:
-        """See the function of that name."""
-        suspected = self._suspected or self._worth_it(len(data))
+        """See `surely_clean` below."""
+        suspected = self._suspected or self._automaton_after(len(data))
         rules = ALL_RULES if suspected is None else suspected(data)
         return not rules or is_clean(data, rules)
 
     def scrub(self, text: str, found: list[str] | None = None) -> str:
-        """See the function `scrub_text`."""
+        """See `scrub_text` below."""
         rules = ALL_RULES
-        if len(text) >= _SHORT and (suspected := self._suspected or self._worth_it(len(text))) is not None:
-            # Half of a character cannot be sent, and is not for this to judge.
+        if len(text) >= _SHORT and (suspected := self._suspected or self._automaton_after(len(text))) is not None:
+            # Lone surrogates cannot be encoded. They are replaced elsewhere.
             with contextlib.suppress(UnicodeEncodeError):
                 rules = suspected(_encode(text))
         return scrub(text, found, rules) if rules else text
 
-    def _worth_it(self, size: int) -> Callable[[bytes], Rules] | None:
-        """Count what is looked at without the automaton, and build it when that is much."""
+    def _automaton_after(self, size: int) -> Callable[[bytes], Rules] | None:
+        """Return the automaton if there is one. It is built after enough bytes were looked at without it."""
         if self._seen < _WORTH_IT:
             self._seen += size
             if self._seen >= _WORTH_IT:
@@ -140,6 +140,6 @@ class _Screen:
 
 _screen = _Screen()
 surely_clean = _screen.surely_clean
-"""Whether JSON surely holds no secret; says what `is_clean` says."""
+"""Whether JSON is sure to hold no secret: the same as `is_clean`, but faster."""
 scrub_text = _screen.scrub
-"""Return what `redaction.scrub` returns, of the same arguments; much sooner where a text holds nothing to suspect."""
+"""The same as `redaction.scrub`, but much faster for a text with nothing suspicious in it."""

@@ -11,7 +11,7 @@ the fastest first. All of them give the same bytes; a property test holds them t
 1. `_verbatim` joins the logged bytes into one JSON object and looks at it once. It gives up if any content may have to
    be scrubbed or replaced. Most events leave this way. Without it, these events took three times as long to build.
 2. `Policy._by_piece` releases each piece of content by itself and remembers the result (`_released`), because the same
-   piece stands in an answer, in its call's span, in the result's span and in the next input. Each piece is looked at
+   piece is in an answer, in its call's span, in the result's span and in the next input. Each piece is looked at
    as bytes first. Only a piece that needs a change is decoded.
 3. `Policy.release` decodes everything and goes through it value by value (`_Releaser`). It is the definition of what
    leaves, and the only way that can note where each change was made.
@@ -758,7 +758,7 @@ class _Releaser:
 
     Attributes:
         policy: the policy they leave under.
-        changes: where to note what is done; None for nowhere.
+        changes: a list to add the changes to; None if nobody wants to know them.
         place: the path to the current value, from a property's name inwards.
     """
 

@@ -5,8 +5,8 @@ Theory of operation
 
 The problem. A session is one main log plus one log for each subagent. Claude Code writes an API response as several
 lines, one for each content block. Each of these lines carries the response's id and the token counts of the whole
-response. Tools start before the response has ended, so their results stand between its lines. Subagents that run in
-parallel write to their own files at the same time. And no line ever says "this response is complete now".
+response. Tools start before the response has ended, so their results are logged between its lines. Subagents that run
+in parallel write to their own files at the same time. And no line ever says "this response is complete now".
 
 This module reads the lines of all these files and gives out a span when nothing more can change it.
 
@@ -159,7 +159,7 @@ def _never(_name: str, _checksum: bytes | None, _at: int | None) -> bool:
     return False
 
 
-def _nobody(_name: str, _checksum: bytes, _lines: LineRange) -> None:
+def _ignore(_name: str, _checksum: bytes, _lines: LineRange) -> None:
     pass
 
 
@@ -202,7 +202,7 @@ class SessionAccumulator:
         session: str,
         *,
         copied: Copied = _never,
-        opened: Opened = _nobody,
+        opened: Opened = _ignore,
         settle: float = SETTLE_SECONDS,
         quiet: float = QUIET_SECONDS,
         whole_inputs: bool = False,
@@ -248,7 +248,7 @@ class SessionAccumulator:
 
         Args:
             record: the line's record.
-            lines: where the line stands.
+            lines: the line's place.
             agent: the subagent whose file it is from; None for the main file.
             now: seconds on any steady clock.
         """

@@ -465,7 +465,7 @@ FULL = replace(ADA, input_mode="full")
 
 
 def requesting(log: LogBuilder, attribution: Attribution = FULL) -> list[dict[str, Any]]:
-    """The properties of every generation, from spans that have their whole inputs."""
+    """Return the properties of all generations, from spans with whole inputs."""
     found = built(spans(log.files(), whole_inputs=True), attribution)
     return [said for event in found if "$ai_model" in (said := properties(event))]
 
@@ -529,7 +529,7 @@ def test_a_request_whose_system_prompt_was_changed_is_not_called_exact() -> None
 
 
 def test_without_tool_content_the_full_input_is_the_conversation() -> None:
-    """Nothing tells a file's text in a reminder from a person's."""
+    """Nothing distinguishes the text of a file in a reminder from a person's text."""
     _, said = requesting(with_requests(), replace(FULL, policy=Policy(level="no_tool_content")))
 
     assert said["$ai_input"] == [
@@ -948,7 +948,7 @@ def test_every_property_that_is_sent_and_no_name_is_refused(log: LogBuilder) -> 
 
     may_be_given = names - events.refused_properties(names)
 
-    # The library's and the framework's names are constants of this project.
+    # The names of the library and the framework are constants of this project.
     assert may_be_given <= free
 
 

@@ -17,7 +17,7 @@ MODULES = sorted(
 
 
 def public(module: str) -> set[str]:
-    """What a module's own statements bind under a name that is not private; imports are another module's."""
+    """Return the public names that a module defines itself, without its imports."""
     source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
     names: set[str] = set()
     for statement in ast.parse(source).body:
@@ -34,7 +34,7 @@ def public(module: str) -> set[str]:
 
 
 def by_kind(name: str) -> tuple[int, str]:
-    """Constants, then classes, then functions."""
+    """Return a sort key: constants come first, then classes, then functions."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
 
 

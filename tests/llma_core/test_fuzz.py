@@ -1,6 +1,6 @@
-"""Logs with anything in them: damaged in every way bytes can be, they raise nothing, and what comes out is well-formed.
+"""Damaged logs: whatever bytes they have, nothing is raised but RecordErrors, and the events are well-formed.
 
-`LLMA_FUZZ_SECONDS` lets each of these run for that long instead of a moment.
+If `LLMA_FUZZ_SECONDS` is set, each of these tests runs for that long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LINES = tuple(sorted({line for data in tree().values() for line in data.splitlin
 
 @st.composite
 def damaged(draw: st.DrawFn, data: bytes, most: int = 6) -> bytes:
-    """Cut, repeat, swap and put in: what is left of *data*."""
+    """Return *data* after parts of it were cut out, repeated, swapped and inserted."""
     for _ in range(draw(st.integers(1, most))):
         start = draw(st.integers(0, len(data)))
         end = min(len(data), start + draw(st.sampled_from([0, 1, 1, 2, 8, 64, 1000])))
@@ -58,7 +58,7 @@ def damaged(draw: st.DrawFn, data: bytes, most: int = 6) -> bytes:
 
 
 def for_as_long_as_asked(test: Callable[[], None]) -> None:
-    """Run a property once, or again and again for LLMA_FUZZ_SECONDS."""
+    """Run a property once, or repeatedly for LLMA_FUZZ_SECONDS."""
     until = time.monotonic() + SECONDS
     test()
     while time.monotonic() < until:
@@ -86,14 +86,14 @@ def test_a_damaged_line_is_a_record_or_none() -> None:
         assert at is None or isinstance(at, int)
         decode_meta(line)
         if record is not None:
-            # What was read once is read alike a second time.
+            # Reading the same bytes again gives the same result.
             assert decode(line, requests=requests) == record
 
     for_as_long_as_asked(any_line)
 
 
 def well_formed(found: list[CaptureEvent]) -> None:
-    """Every event is a JSON object in good UTF-8, with a name and an id of its own."""
+    """Check that every event is a JSON object in valid UTF-8, with a name and a unique id."""
     uuids = [event.uuid for event in found]
     assert len(set(uuids)) == len(uuids), "two events have one id"
     for event in found:

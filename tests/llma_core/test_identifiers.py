@@ -1,4 +1,4 @@
-"""Uuids are recomputed here from their keys as written down, with nothing of the module under test."""
+"""Uuids are computed here a second time from their keys, without the module under test."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_every_uuid_is_the_one_of_the_standard_library(message: str) -> None:
 
 
 def test_known_uuids_never_change() -> None:
-    # What the receiver has stored under these must stay the same event in every release.
+    # The receiver has stored events under these uuids, so they must never change.
     assert identifiers.generation("s", "m") == "3da9ac9a-9426-5d1b-b1e4-2ce649b25c59"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
 
-# Bytes in which lines are frequent, short and odd: other line ends of text readers, halves of characters, NULs.
+# Bytes with many short and odd lines: line ends of other readers, halves of characters, NULs.
 CONTENT = st.lists(
     st.sampled_from(
         [b"\n", b"\r\n", b"a", b"{}", b"\x00", b"\xe2\x80\xa8", b"\xc2\x85", b"\xff", b"\xe2", b"longer text"]
@@ -19,7 +19,7 @@ LIMITS = st.integers(min_value=1, max_value=12)
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """Cut *data* at *places*, in whatever order they come and however often."""
+    """Cut *data* at *places*, which may come in any order and more than once."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
 

@@ -45,7 +45,7 @@ def block(value: dict[str, Any]) -> ContentBlock:
 
 
 def left(value: Any, policy: Policy = FULL) -> Any:
-    """What a property with this value says once it has left, the same in all three ways; None if it has none."""
+    """Return the value of a property once it has left, the same in all three ways; None if it was left out."""
     encoded = policy.encode({"property": value})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(privacy, "_verbatim", lambda *_: None)
@@ -56,7 +56,7 @@ def left(value: Any, policy: Policy = FULL) -> Any:
 
 
 def answered(blocks: list[ContentBlock], policy: Policy = FULL) -> Any:
-    """The content of an answer of these blocks once it has left."""
+    """Return the content of an answer once it has left."""
     said = left(policy.answer(blocks), policy)
     return said and said[0]["content"]
 
@@ -263,7 +263,7 @@ def test_nothing_given_is_nothing_and_not_an_empty_list() -> None:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, keys included."""
+    """Yield every string in a JSON value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -275,7 +275,7 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(item)
 
 
-# Each piece of content carries a word that stands nowhere else.
+# Each piece of content has a word that is nowhere else.
 CONVERSATION = (
     "PROMPTWORD",
     "QUEUEDWORD",
@@ -363,7 +363,7 @@ def test_at_metadata_no_word_of_the_content_leaves(grouping: events.Grouping, mo
 def test_without_tool_content_no_word_of_a_tool_leaves(grouping: events.Grouping, mode: events.InputMode) -> None:
     said = everything_said("no_tool_content", grouping, mode)
 
-    # What a subagent says to its user, the model above it, is an answer; REPORTWORD stands in one.
+    # What a subagent reports to the model that started it is an answer. REPORTWORD is in one.
     assert [word for word in (*TOOL, *NEVER) if word in said and word != "REPORTWORD"] == []
 
 
@@ -382,7 +382,7 @@ def test_at_full_all_content_leaves(mode: events.InputMode) -> None:
     said = everything_said("full", "session", mode)
 
     kept = set(CONVERSATION) | set(TOOL)
-    # The client's own note of a run only repeats the result.
+    # Claude Code's own note about a run only repeats the result.
     assert {word for word in kept if word not in said} == {"STDOUTWORD"}
 
 
@@ -422,13 +422,13 @@ def test_levels_change_content_and_nothing_that_is_measured(level: ContentLevel)
 
 # ---------------------------------------------------------------------- scrubbing
 
-# Put together here, so that nothing that looks for secrets in repositories finds one.
+# Assembled at run time, so that secret scanners find none in this repository.
 TOKEN = "ghp_" + "q7Rw" * 9
 PIECES = [TOKEN[at : at + 8] for at in range(len(TOKEN) - 8)]
 
 
 def session_with_a_token_everywhere() -> dict[str, bytes]:
-    """A session in which every string that is no id of the client's own holds a token."""
+    """Return a session in which every string contains a token, except for Claude Code's own ids."""
     log = LogBuilder(cwd=f"/home/{TOKEN}/{TOKEN}", branch=f"fix/{TOKEN}", requests=True)
     log.title(f"A title with {TOKEN}")
     log.prompt([text(f"Use {TOKEN} please"), image(TOKEN)])
@@ -452,7 +452,7 @@ def session_with_a_token_everywhere() -> dict[str, bytes]:
     log.task_notification(f"<task-id>a1</task-id><result>{TOKEN}</result>")
     log.answer(text(TOKEN))
     log.compaction(f"Told of {TOKEN}")
-    # It stands across the place where a name is cut, and where a tool's output is.
+    # It is where a name is cut, and where a tool's output is cut.
     log.prompt("x" * 90 + f" {TOKEN} and so on")
     log.answer(tool_use("Bash", {"command": "x" * 990 + f" {TOKEN} y"}, id="toolu_5"))
     log.tool_result("toolu_5", "x" * 985 + f" {TOKEN}" + " y" * 100)
@@ -580,7 +580,7 @@ def test_what_leaves_as_it_was_logged_is_what_leaves_decoded_scrubbed_and_cut(
     part = {"type": kind, "id": "toolu_1", "signature": "x", "text": value, "thinking": value, "input": value}
     for content in (part, part | {"content": value}, part | {"text": "yes", "thinking": "", "name": TOKEN}, value):
         data = json.dumps(content, ensure_ascii=ascii_only).encode()
-        # Each is compared by `left`, the second time with what was remembered.
+        # `left` compares all ways. The second time, they use what was remembered.
         for _ in range(2):
             left(policy.tool_value(data), policy)
             left(policy.answer([ContentBlock(type="", raw=data)]), policy)

@@ -85,7 +85,7 @@ def nested(value: Any, depth: int) -> Any:
 
 @st.composite
 def json_of(draw: st.DrawFn, value: st.SearchStrategy[Any]) -> bytes:
-    """JSON as some writer writes it."""
+    """Return JSON in one of the ways that writers spell it."""
     separators = draw(st.sampled_from([(",", ":"), (", ", " : ")]))
     written = json.dumps(draw(value), ensure_ascii=draw(st.booleans()), separators=separators)
     return (written.replace("/", "\\/") if draw(st.booleans()) else written).encode()
@@ -315,7 +315,7 @@ AS_LOGGED = [
 
 
 def holding(raw: bytes) -> list[Generation | ToolCall]:
-    """Everything that can hold what was logged."""
+    """Return all kinds of spans with *raw* wherever they can hold logged content."""
     said: dict[str, Any] = {
         "context": context("Count the apples"),
         "checksum": b"m",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llma_core.redaction import Rules, is_clean, is_telling, marker, scrub, scrub_member
 from llma_core.screen import automaton, scrub_text, surely_clean
 
-# Secrets are put together here, so that nothing that looks for them in repositories finds one.
+# Secrets are assembled at run time, so that secret scanners find none in this repository.
 MIX = "a1B2c3D4e5F6g7H8"
 HEX = "0123456789abcdef"
 KEY_LINES = [f"MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC{number:02}{MIX}"[:64] for number in range(20)]
@@ -88,7 +88,7 @@ TOKENS = {
         block("PGP PRIVATE KEY BLOCK", headers="Version: GnuPG v2\n\n"),
     ],
 }
-# What stands before a token of the two kinds that are found only by it.
+# Two kinds of tokens are recognized only by what comes before them.
 BEFORE = {"telegram-token": "123456789", "digitalocean-token": "dop"}
 OWN_FORM = [(kind, secret) for kind, secrets in TOKENS.items() for secret in secrets]
 
@@ -99,7 +99,7 @@ AROUND = (
 )
 # (text with {} for the secret, secret, kind)
 NAMED = [
-    # The environment and its files.
+    # Environment variables and their files.
     ("PASSWORD={}", "hunter2", "password"),
     ("DB_PASSWORD={}", "correcthorse", "password"),
     ("DB_PASSWORD={}", "p@ss,w;ord&x", "password"),
@@ -147,13 +147,13 @@ NAMED = [
     ('mysql --password="{}" -u x', "my pw 12", "password"),
     ("curl -u bob:{} https://x", "hunter2!", "password"),
     ("machine h login me password {}", "hunter2", "password"),
-    # Headers that authorize.
+    # Authorization headers.
     ("Authorization: Bearer {}", "abcdef.1234567", "authorization"),
     ("Authorization: Basic {}", "dXNlcjpwYXNz", "authorization"),
     ("curl -H 'Authorization: token {}' https://x", "abcdefgh12", "authorization"),
     ('"Authorization": "Bearer {}"', "abcdefgh12345678", "authorization"),
     ("send it as bearer {}", MIX + "." + MIX + MIX, "bearer-token"),
-    # Addresses and connection strings.
+    # URLs and connection strings.
     ("postgres://user:{}@db.local/x", "p4ssw0rd", "url-password"),
     ("https://bob:{}@host/", "p@ss:w0rd", "url-password"),
     ("redis://:{}@cache:6379", "hunter2", "url-password"),
@@ -295,7 +295,7 @@ var a={auth:function(t){return t.token},token:e.token,password:t.value}
 
 
 def in_json(text: str, levels: int) -> str:
-    """*text* in JSON in JSON, as many times."""
+    """Encode *text* as JSON, and the result as JSON, and so on."""
     for _ in range(levels):
         text = json.dumps({"text": text, "after": "words"})
     return text
@@ -429,7 +429,7 @@ def test_a_members_key_may_say_that_it_is_a_secret(key: str, value: str | int, l
 # ---------------------------------------------------------------------- any text
 
 ANY_SECRET = st.sampled_from(OWN_FORM)
-# No letter, digit or underscore: a token may be told only by where it begins and ends.
+# No letters, digits or underscores: what surrounds a token must not change where it begins and ends.
 EDGE = st.sampled_from(["", " ", "\n", '"', "'", "`", "=", ":", ",", "(", ")", "\t", "/", "é", "\u2028", "\x00", "\\n"])
 WORDS = st.text(max_size=60) | st.sampled_from(["password", "token: ", "{", "}", "[REDACTED:", "x" * 2000, "\ud800"])
 PIECES = st.lists(
@@ -634,7 +634,7 @@ def test_what_the_first_look_lets_pass_is_clean(first_look: Callable[[bytes], Ru
 
 @pytest.fixture(scope="module")
 def busy_screen() -> None:
-    """A program that has looked at more than the megabyte before which there is no first look."""
+    """Let the screen look at enough bytes to build its automaton."""
     assert surely_clean(b'"' + b"a tree " * 300_000 + b'"')
 
 
@@ -735,7 +735,7 @@ def test_the_shortest_json_is_clean(data: bytes) -> None:
 
 @pytest.fixture
 def _bounded() -> Iterator[None]:
-    """Fail what would take minutes: anything that is not linear, in a megabyte, does."""
+    """Fail a test that takes minutes, as anything on a megabyte does that is not linear."""
 
     def give_up(_: int, __: FrameType | None) -> None:
         raise TimeoutError

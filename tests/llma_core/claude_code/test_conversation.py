@@ -1,4 +1,4 @@
-"""What was said on a thread: in the order of the log, since the last compaction, as much as is remembered."""
+"""The conversation of a thread: in the order of the log, since the last compaction, as much as is remembered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def block(words: str) -> bytes:
 
 
 def words(messages: tuple[InputMessage, ...] | None) -> list[str]:
-    """What is said, in short."""
+    """Return messages in a short form."""
     assert messages is not None
     found = []
     for message in messages:

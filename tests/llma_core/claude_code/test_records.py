@@ -99,7 +99,7 @@ def test_the_parts_of_requests_are_decoded_where_they_are_wanted(value: Any, kin
 
 
 def test_parts_of_requests_are_not_looked_into_unless_they_are_wanted() -> None:
-    """Most bytes of a log stand in these lines: what is wrong deep inside one is not even found."""
+    """Most bytes of a log are in these lines, so an error deep inside of one is not even noticed."""
     broken = b'{"type":"api-request-blob","hash":"x","message":{"role":5,"content":{}}}'
 
     assert isinstance(decode(broken), IgnoredRecord)
@@ -285,7 +285,7 @@ def test_odd_text_in_any_field_is_replaced() -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_a_number_that_json_does_not_know_never_gets_into_raw_content(number: str) -> None:
-    # The field of another type keeps the fast way from taking the line.
+    # A field of an unexpected type makes the typed decoder reject the line.
     usage_object = f'{{"input_tokens":1,"x":{number}}}'
 
     record = decode(f'{{"type":"assistant","uuid":8,"message":{{"usage":{usage_object}}}}}'.encode())
@@ -526,7 +526,7 @@ def test_no_millisecond_is_rounded_to_its_neighbour(moment: datetime) -> None:
 
 
 def test_no_line_that_a_client_writes_is_decoded_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slow way takes ten times as long, and gives the same records: nothing else would tell."""
+    """The slow way takes ten times as long but gives the same records, so only this test would notice it."""
     monkeypatch.setattr(records, "_decode_slowly", lambda line, **_: pytest.fail(line[:200].decode()))
     lines = [line for name, data in tree().items() if name.endswith(".jsonl") for line in data.splitlines()]
     whole = LogBuilder(requests=True)

@@ -1,4 +1,4 @@
-"""What was sent, found again by its hashes; and what is said when it cannot be."""
+"""Requests rebuilt by their hashes, and what is returned for a request that cannot be rebuilt."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def take(log: RequestLog, row: Json | bytes) -> None:
     log.take(records.decode(line, requests=True))
 
 
-def told(thread: Transcript) -> RequestLog:
-    """Everything one thread's file says."""
+def request_log_of(thread: Transcript) -> RequestLog:
+    """Return the requests of a thread after its whole file was read."""
     log = RequestLog()
     for row in thread.lines:
         take(log, row)
@@ -34,7 +34,7 @@ def told(thread: Transcript) -> RequestLog:
 
 
 def requests_of(thread: Transcript, memory: int = MEMORY_BYTES) -> list[Request]:
-    """The requests that the thread's answers name, each as it is known where its answer begins."""
+    """Return the requests that the thread's answers name, each as it is known when its answer begins."""
     log = RequestLog(memory)
     found: dict[str, Request] = {}
     for row in thread.lines:
@@ -156,11 +156,11 @@ def test_a_compaction_begins_anew() -> None:
 
 def test_what_was_written_before_a_compaction_is_forgotten() -> None:
     log = orchard()
-    before = told(log).size
+    before = request_log_of(log).size
     log.compaction("One tree.")
 
     assert before > 0
-    assert told(log).size < before
+    assert request_log_of(log).size < before
 
 
 def test_a_message_may_have_parameters_and_marks_of_its_own() -> None:
@@ -173,7 +173,7 @@ def test_a_message_may_have_parameters_and_marks_of_its_own() -> None:
     log.raw({"type": "api-request-blob", "hash": hashed(bare), "message": cached})
     log.raw({"type": "api-request", "id": "r2", "base": "r1", "keep": 1, "tail": [hashed(bare)]})
 
-    request = told(log).request("r2")
+    request = request_log_of(log).request("r2")
 
     assert request is not None
     assert [message["role"] for message in messages(request)] == ["system", "user"]
@@ -185,7 +185,7 @@ def test_a_string_is_one_text_block() -> None:
     log.raw({"type": "api-request-blob", "hash": hashed(block), "message": plain})
     log.raw({"type": "api-request", "id": "r1", "keep": 0, "tail": [hashed(block)]})
 
-    request = told(log).request("r1")
+    request = request_log_of(log).request("r1")
 
     assert request is not None
     assert messages(request) == [block]
@@ -193,7 +193,7 @@ def test_a_string_is_one_text_block() -> None:
 
 @pytest.mark.parametrize("number", ["1e-7", "1e+21", "10000.5", "0.1", "123456789012345680000", "-5e-324"])
 def test_numbers_are_hashed_as_the_client_writes_them(number: str) -> None:
-    """JavaScript and Python write some of them differently."""
+    """JavaScript and Python spell some numbers differently."""
     block = '{"id":"t","input":{"n":' + number + '},"name":"Bash","type":"tool_use"}'
     message = '{"content":[' + block + '],"role":"assistant"}'
     name = hashlib.sha256(message.encode()).hexdigest()
@@ -220,10 +220,10 @@ def test_any_tools_input_is_hashed_as_the_client_does(value: Any) -> None:
     log.raw({"type": "api-request-blob", "hash": hashed(message), "message": message})
     log.raw({"type": "api-request", "id": "r1", "keep": 0, "tail": [hashed(message)]})
 
-    request = told(log).request("r1")
+    request = request_log_of(log).request("r1")
 
     assert request is not None
-    # What the reader has to replace is not what was sent any more.
+    # After the reader had to replace characters, the message is no longer what was sent.
     assert (request.messages is not None) == ("\\u0000" not in json.dumps(value))
 
 
@@ -231,7 +231,7 @@ def test_any_tools_input_is_hashed_as_the_client_does(value: Any) -> None:
 
 
 def test_an_unknown_request_is_none() -> None:
-    assert told(orchard()).request("nobody") is None
+    assert request_log_of(orchard()).request("nobody") is None
 
 
 def test_a_blob_that_is_not_what_its_hash_says_is_no_part_of_a_request() -> None:
@@ -241,7 +241,7 @@ def test_a_blob_that_is_not_what_its_hash_says_is_no_part_of_a_request() -> None
     for request in requests_of(log):
         assert request.messages is None
         assert not request.exact
-        # What is known is still of use.
+        # The known parts are still returned.
         assert [json.loads(block) for block in request.system] == SHAPE["system"]
 
 

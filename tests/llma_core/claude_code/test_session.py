@@ -55,7 +55,7 @@ def session_trace(found: Iterable[Span]) -> Trace:
 
 
 class Live:
-    """An accumulator that reads a log while it is written."""
+    """Reads a log with an accumulator while the log is written."""
 
     def __init__(self, log: LogBuilder) -> None:
         self.accumulator = SessionAccumulator(log.session)
@@ -63,7 +63,7 @@ class Live:
         self._read: dict[str, int] = {}
 
     def read(self, now: float = 0.0) -> list[Span]:
-        """Read what was written to any file since the last time."""
+        """Read everything that was written to any file since the last call."""
         found: list[Span] = []
         for name, data in self._log.files().items():
             told = feeds(name, data)
@@ -862,7 +862,7 @@ def test_parallel_subagents_with_the_same_words_take_a_call_each() -> None:
 
 
 def two_agents_with_the_same_words() -> LogBuilder:
-    """Agent `later` comes first by name; only their results tell which call is whose."""
+    """Agent `later` comes first by name. Only the results tell which call started which agent."""
     log = LogBuilder(version="2.1.72")
     log.prompt("Count")
     log.answer(*(tool_use("Task", {"prompt": "go"}, id=f"toolu_{number}") for number in (1, 2)))
@@ -1564,7 +1564,7 @@ def test_a_span_names_the_lines_it_rests_on(log: LogBuilder, kind: type[Any]) ->
 
 
 def busy_session(version: str = "2.1.329") -> LogBuilder:
-    """A session in which everything happens at once, in three files and two meta files."""
+    """Return a session in which everything happens at once, in three logs and two meta files."""
     log = LogBuilder(version=version, requests=True)
     log.prompt("Count the trees")
     answer = log.message(stop_reason="tool_use")
@@ -1597,7 +1597,7 @@ VARIANTS = {version: busy_session(version) for version in ("2.0.76", "2.1.25", "
 
 
 def bodies(found: Iterable[Span], modes: Sequence[events.InputMode] = ("delta", "full")) -> Counter[bytes]:
-    """Every event of *found* in both groupings and with every input, however often it is there."""
+    """Count the event bodies of *found*, in both groupings and with each of *modes*."""
     spans_found = list(found)
     return Counter(
         event.body
@@ -1663,7 +1663,7 @@ def test_what_time_finishes_is_what_the_end_would_have_finished(version: str, ti
 
 
 def flushes(told: list[Feed]) -> list[list[Feed]]:
-    """Cut a file as the client writes it: all lines of a message, with what stands between them, at once."""
+    """Cut a file as Claude Code writes it: all lines of a message, and the lines between them, come together."""
     messages = [_message_id(feed) for feed in told]
     found: list[list[Feed]] = []
     until = 0
@@ -1688,7 +1688,7 @@ def _message_id(feed: Feed) -> str | None:
 def test_reading_slowly_gives_the_same_spans_as_reading_at_once(
     version: str, whole_inputs: bool, data: st.DataObject
 ) -> None:
-    """Flushes that come seconds apart, with a look at the clock between them; traces may be given more than once."""
+    """Flushes come seconds apart here, with polls between them, so traces may come more than once."""
     log = VARIANTS[version]
     accumulator = SessionAccumulator(log.session, whole_inputs=whole_inputs)
     files = log.files()
@@ -1849,12 +1849,12 @@ def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
 
 
 def is_clean(data: bytes) -> None:
-    """Check that *data* is JSON in which every string can be stored by whoever reads UTF-8."""
+    """Check that *data* is JSON in which every string is valid UTF-8."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    # How long a number may be is bounded by Python here and not by JSON.
+    # Python limits the digits of a number, JSON does not.
     left = [json.loads(data.decode(), parse_constant=refuse, parse_int=float)]
     while left:
         value = left.pop()
@@ -1884,7 +1884,7 @@ GOOD_LINES = log_lines()
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every place in a JSON value at which another value may be put: a container and a key or index."""
+    """Return every place in a JSON value where another value can be put: a container with a key or index."""
     inside = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
@@ -1893,7 +1893,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def reshaped_logs(draw: st.DrawFn) -> list[tuple[bytes, str | None]]:
-    """The lines of a good log with values of any shape put in the place of others."""
+    """Return the lines of a good log with some values replaced by others of any shape."""
     lines = [(json.loads(line), agent) for line, agent in GOOD_LINES]
     for _ in range(draw(st.integers(min_value=1, max_value=6))):
         line, _ = draw(st.sampled_from(lines))
@@ -1948,12 +1948,12 @@ SPOILERS = st.sampled_from(
 
 @st.composite
 def spoiled_logs(draw: st.DrawFn) -> list[tuple[bytes, str | None]]:
-    """The lines of a good log with bytes put in, taken out and put over others."""
+    """Return the lines of a good log with some bytes inserted, removed and overwritten."""
     lines = list(GOOD_LINES)
     for _ in range(draw(st.integers(min_value=1, max_value=4))):
         number = draw(st.integers(min_value=0, max_value=len(lines) - 1))
         line, agent = lines[number]
-        # After a colon a spoiler stands for a whole value more often than not.
+        # After a colon, a spoiler usually replaces a whole value.
         colons = [place + 1 for place, byte in enumerate(line) if byte == ord(":")]
         start = draw(st.sampled_from(colons) if colons else st.just(0))
         ends = [place for place in range(start, len(line)) if line[place : place + 1] in (b",", b"}")]
@@ -1997,7 +1997,7 @@ def test_a_version_of_many_digits_is_no_harm(log: LogBuilder) -> None:
 
 
 def test_a_long_prompt_full_of_opened_wrappers_takes_no_time(log: LogBuilder) -> None:
-    # Looked through once for each tag, this would take minutes.
+    # A search of the whole text for each tag would take minutes.
     log.prompt("<command-name><bash-input>" * 20_000)
     log.answer(text("Two."))
     before = time.process_time()

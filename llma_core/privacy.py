@@ -518,20 +518,20 @@ def _as_logged(content: object) -> str | msgspec.Raw:
 _encode_as_logged = msgspec.json.Encoder(enc_hook=_as_logged).encode
 
 
-def _messages_as_logged(content: Messages) -> bytes:
-    policy = content.policy
+def _messages_as_logged(messages: Messages) -> bytes:
+    policy = messages.policy
     parts: list[bytes] = []
-    for role, said in content.messages:
+    for role, content in messages.messages:
         beginning = _BEGINNINGS.get(role)
         if beginning is None:
             raise _NotVerbatimError
         parts += (b"," if parts else b"[", beginning)
-        if not isinstance(said, bytes):
-            parts += (b"[", b",".join([_block_as_logged(policy, block) for block in said]), b"]}")
-        elif said[0] == _QUOTE:
-            parts += (said, b"}")
+        if not isinstance(content, bytes):
+            parts += (b"[", b",".join([_block_as_logged(policy, block) for block in content]), b"]}")
+        elif content[0] == _QUOTE:
+            parts += (content, b"}")
         else:
-            parts += (b"[", b",".join(_blocks_as_logged(policy, said)), b"]}")
+            parts += (b"[", b",".join(_blocks_as_logged(policy, content)), b"]}")
     parts.append(b"]")
     return b"".join(parts)
 

@@ -782,9 +782,9 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
     run = _BARE.match(data, link.end())
     if run is None or run[0][:1] in (b"(", b"[", b"{"):
         return None
-    said = data[link.start() : link.end()]
-    tight = said in (b"=", b"\\u003d") or (said.strip() == b":" and link["close"] is None)
-    is_flag = said == b"=" and spelled.startswith(b"--")
+    connector = data[link.start() : link.end()]
+    tight = connector in (b"=", b"\\u003d") or (connector.strip() == b":" and link["close"] is None)
+    is_flag = connector == b"=" and spelled.startswith(b"--")
     form: _Form = "variable" if is_flag or (tight and _is_loud(spelled)) else "bare"
     whole_line = form == "variable" and _LINE_START.search(data, max(0, start - 40), start) is not None
     stop = None if whole_line else _BARE_STOP.search(data, run.start() + 1, run.end())
@@ -793,16 +793,16 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
         assert rest is not None
         return _Found(run.start(), rest.end(), name.kind, by_name=True)
     end = run.end() if stop is None else stop.start()
-    if said.strip() in (b"==", b"===", b"!=", b"!=="):
+    if connector.strip() in (b"==", b"===", b"!=", b"!=="):
         return None
     if form == "bare" and data[end : end + 1] in (b"(", b"["):
         return None
     value = data[run.start() : end]
     kept = value.rstrip(b".,;:")
-    if said.strip() == b":" and kept.isalpha() and kept.istitle():
+    if connector.strip() == b":" and kept.isalpha() and kept.istitle():
         # This is a type.
         return None
-    if name is _PASSWORD and said == b"=" and kept.isalpha() and _is_own_line(data, start, end):
+    if name is _PASSWORD and connector == b"=" and kept.isalpha() and _is_own_line(data, start, end):
         # password=swordfish in a settings file. Arguments in code are not on a line of their own.
         form = "variable" if _TELLING.search(_text(kept)) is None else form
     if not name.hides(_text(kept), "quoted" if link["element"] is not None else form):
@@ -829,11 +829,11 @@ def _authorization(data: bytes, at: int) -> _Found | None:
         rest = (_LINE_REST if is_line else _CREDENTIALS_REST).match(data, value.end())
         assert rest is not None
         return _Found(at, rest.end(), "authorization", by_name=True)
-    said = _text(value[0])
+    credentials = _text(value[0])
     if scheme is None:
-        hidden = _AUTHORIZATION.hides(said, "bare")
+        hidden = _AUTHORIZATION.hides(credentials, "bare")
     else:
-        hidden = not _is_placeholder(said) and not _is_sample(value[0])
+        hidden = not _is_placeholder(credentials) and not _is_sample(value[0])
     return _Found(at, value.end(), "authorization", by_name=True) if hidden else None
 
 

@@ -223,13 +223,13 @@ class RequestLog:
         self._shrink()
 
     def _shape(self, record: RequestShapeRecord) -> None:
-        said = shape(record)
+        decoded = shape(record)
         name = record.shape_hash
-        if said is None or not name or name in self._shapes:
+        if decoded is None or not name or name in self._shapes:
             return
         verified = _hash(record.shape) == name
-        tools = bytes(said.tools)
-        system = tuple(part.raw for part in blocks(said.system))
+        tools = bytes(decoded.tools)
+        system = tuple(part.raw for part in blocks(decoded.system))
         size = _HASH_BYTES + len(tools) + sum(map(len, system))
         self._shapes[name] = _Shape(system, tools if tools[:1] == b"[" else None, verified, size)
         self._size += size

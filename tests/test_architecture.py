@@ -139,9 +139,8 @@ def test_only_what_writes_and_reads_events_spells_the_receivers_names(path: Path
     [
         path
         for path in CORE + DAEMON
-        # The demo writes a log of its own, and the client's registry of live processes has some of the log's keys.
-        if name_of(path)
-        not in ("llma_core/claude_code/records.py", "daemon/demo/transcript.py", "daemon/following/live_sessions.py")
+        # The client's registry of live processes has some of the log's keys.
+        if name_of(path) not in ("llma_core/claude_code/records.py", "daemon/following/live_sessions.py")
     ]
 )
 def test_only_one_module_spells_the_logs_keys(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`demo`: a sample session written live into a temporary folder, through the whole daemon into the local sink."""
+"""`demo`: plays a recorded session into a temporary folder, where a whole daemon delivers it to the local sink."""
 
 from __future__ import annotations
 
@@ -19,18 +19,15 @@ from daemon.config import loading
 from daemon.config.settings import Settings
 from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.local.sink import LocalEvents, LocalSink
-from daemon.demo.sample import steps
-from daemon.demo.transcript import Step
+from daemon.demo.player import steps
 from daemon.running import logs
 from daemon.state.layout import events_path, local_folder
 from llma_core.view import EventView, read
 
-__all__ = ["BEFORE", "BEHIND", "CWD", "SESSION", "demo"]
+__all__ = ["AFTER", "BEFORE", "demo"]
 
-SESSION = "0d3f7c1e-5a4b-4c8e-9f21-6b7a8c9d0e1f"
-CWD = "/home/demo/shop"
 BEFORE = "A sample session is being written; each event is shown as it is delivered.\n"
-BEHIND = (
+AFTER = (
     "\nThat was a sample in a temporary folder. To follow your own sessions without an account:\n",
     "  posthog-llma-daemon run --local   follows them; and, in another terminal,",
     "  posthog-llma-daemon traces        shows them",
@@ -52,12 +49,12 @@ def demo() -> None:
         console.print()
         for trace in events.traces(10):
             console.print(tree(build(trace.trace_id, events.events(trace.trace_id))))
-    for words in BEHIND:
+    for words in AFTER:
         click.echo(words)
 
 
 def _settings(folder: Path) -> Settings:
-    """Return the defaults, whatever this machine has configured: a demo shows the same everywhere."""
+    """Return the default settings, whatever this machine has configured: the demo shows the same everywhere."""
     environ = {key: os.environ[key] for key in ("PATH", "HOME", "TERM") if key in os.environ}
     flags = {
         "state_dir": folder / "state",
@@ -86,24 +83,12 @@ async def _play(folder: Path, settings: Settings) -> None:
         projects.mkdir(parents=True)
         service.prepare("skip", time.time() - 1)
         following = asyncio.create_task(service.run())
-        for step in steps(SESSION, datetime.now(UTC), CWD):
+        for step in steps(datetime.now(UTC)):
             await asyncio.sleep(step.delay)
-            _write(projects, step)
+            step.write(projects)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await done.wait()
         finally:
             service.stop()
             await following
-
-
-def _write(projects: Path, step: Step) -> None:
-    path = projects / step.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if step.replace:
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_bytes(step.data)
-        beside.replace(path)
-    else:
-        with path.open("ab") as log:
-            log.write(step.data)

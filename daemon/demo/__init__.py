@@ -1,3 +1,6 @@
-"""A sample session, written as Claude Code would write it. Imported by `demo` and by tests."""
+"""A recorded Claude Code session, and the player that writes it again as if it happened now.
+
+The command line and tests import `player`.
+"""
 
 from __future__ import annotations

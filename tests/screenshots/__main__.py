@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from daemon.cli.demo import BEFORE, BEHIND, CWD, SESSION
+from daemon.cli.demo import AFTER, BEFORE
 from daemon.cli.live import Board, line
 from daemon.cli.render import build, delivered, tree
 from daemon.config.loading import load
-from daemon.demo.sample import Step, steps
+from daemon.demo.player import SESSION, steps
 from daemon.following.catalog import Catalog
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress
@@ -88,11 +88,11 @@ def _play(folder: Path) -> Iterator[Seen]:
     routing = Routing(settings, Repositories(), purpose="local")
     projects = folder / "projects"
     catalog, claims, pipeline, now = Catalog(), Claims(), None, 0.0
-    for step in steps(SESSION, STARTED, CWD):
+    for step in steps(STARTED):
         if pipeline is not None:
             yield from _until(pipeline, now + step.delay)
         now += step.delay
-        path = _write(projects, step)
+        path = step.write(projects)
         unit = catalog.add(str(path))
         assert unit is not None
         pipeline = pipeline or Pipeline(unit, claims=claims, routing=routing)
@@ -117,14 +117,6 @@ def _seen(pipeline: Pipeline, progress: Progress) -> Iterator[Seen]:
             yield Seen(session=SESSION, what=asked, words=asked.words or "")
 
 
-def _write(projects: Path, step: Step) -> Path:
-    path = projects / step.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb" if step.replace else "ab") as log:
-        log.write(step.data)
-    return path
-
-
 def _demo(seen: list[Seen]) -> str:
     views = [each.what for each in seen if isinstance(each.what, EventView)]
     console = _console(120)
@@ -133,7 +125,7 @@ def _demo(seen: list[Seen]) -> str:
         console.print(delivered(each), no_wrap=True, overflow="ellipsis")
     console.print()
     console.print(tree(build(views[0].trace_id, views)))
-    for words in BEHIND:
+    for words in AFTER:
         console.print(words)
     return _svg(console, "posthog-llma-daemon demo")
 

@@ -44,7 +44,7 @@ def run(*command: str | Path, cwd: Path, home: Path) -> str:
     return ended.stdout
 
 
-def test_the_wheel_has_them_within_and_an_installed_program_finds_them_and_itself(tmp_path: Path) -> None:
+def test_the_wheel_has_them_and_the_demo_within_and_an_installed_program_finds_them_and_itself(tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     pytest.importorskip("pip")
     home = tmp_path / "home"
@@ -57,6 +57,9 @@ def test_the_wheel_has_them_within_and_an_installed_program_finds_them_and_itsel
     for name in (templates.UNIT, templates.AGENT):
         assert f"daemon/service_files/{name}" in names
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"daemon", "llma_core"}
+    recording = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("daemon/demo/recording/**/*.jsonl")]
+    assert len(recording) == 6
+    assert set(recording) <= set(names)
 
     venv = tmp_path / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path, home=home)
@@ -82,6 +85,11 @@ def test_the_wheel_has_them_within_and_an_installed_program_finds_them_and_itsel
         assert f'ExecStart="{program}" run\n' in printed
     else:
         assert f"<string>{program}</string>" in printed
+    play = "import sys; from datetime import UTC, datetime; from daemon.demo import player; "
+    play += "print(player.__file__, len(list(player.steps(datetime.now(UTC)))))"
+    file, count = run(python, "-c", play, cwd=tmp_path, home=home).split()
+    assert Path(file).is_relative_to(venv)
+    assert count == "27"
     assert "service_files" in run(
         python, "-c", "from daemon.installing import templates as t; print(t.find(t.UNIT))", cwd=tmp_path, home=home
     )

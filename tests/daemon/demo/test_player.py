@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from daemon.demo.sample import Step, steps
+from daemon.demo import player
+from daemon.demo.player import SESSION, Step, steps
 
-SESSION = "2f6c1f0e-6f0b-4d43-9c5e-6a3f4f1f1d11"
 STARTED = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-CWD = "/home/dev/sample.project"
-MAIN = Path("-home-dev-sample-project", f"{SESSION}.jsonl")
+CWD = "/home/demo/shop"
+MAIN = Path("-home-demo-shop", f"{SESSION}.jsonl")
 
 
 @pytest.fixture(scope="module")
 def played() -> list[Step]:
-    return list(steps(SESSION, STARTED, CWD))
+    return list(steps(STARTED))
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,67 @@ def moment(line: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(line["timestamp"])
 
 
-def test_the_same_arguments_give_the_same_bytes_and_another_session_other_ids(played: list[Step]) -> None:
-    assert list(steps(SESSION, STARTED, CWD)) == played
-    other = list(steps(SESSION.replace("2f6c", "2f6d"), STARTED, CWD))
-    for mark in (b'"uuid":"', b'"id":"msg_', b'"id":"toolu_', b'"promptId":"'):
-        mine, theirs = ({part[:24] for step in some for part in step.data.split(mark)[1:]} for some in (played, other))
-        assert mine
-        assert not mine & theirs
+def test_another_start_moves_every_time_by_the_same_and_changes_nothing_else(played: list[Step]) -> None:
+    assert list(steps(STARTED)) == played
+    by = timedelta(days=100, hours=13, milliseconds=7)
+    moved = list(steps(STARTED + by))
+    times = 0
+    for before, after in zip(played, moved, strict=True):
+        assert (before.delay, before.path, before.replace) == (after.delay, after.path, after.replace)
+        for old, new in zip(before.data.splitlines(), after.data.splitlines(), strict=True):
+            was, now = json.loads(old), json.loads(new)
+            if "timestamp" in was:
+                assert moment(now) - moment(was) == by
+                times += 1
+                now["timestamp"] = was["timestamp"]
+            if "startTime" in was:
+                assert now["startTime"] - was["startTime"] == by / timedelta(milliseconds=1)
+                now["startTime"] = was["startTime"]
+            assert now == was
+    assert times == 44
+
+
+def test_the_first_time_is_the_start_and_only_the_lines_own_times_are_moved(played: list[Step]) -> None:
+    asked = json.loads(played[0].data.splitlines()[2])
+    assert asked["timestamp"] == "2026-11-20T12:00:00.000Z"
+    assert json.loads(played[-1].data)["startTime"] == STARTED.timestamp() * 1000
+    quoting = (
+        rb'{"timestamp":"2026-01-05T10:00:00.000Z","content":"a \"timestamp\":\"2026-01-05T10:00:00.000Z\" in it"}'
+    )
+    assert player._shift(quoting, timedelta(days=1)) == quoting.replace(b"-05T", b"-06T", 1)
+
+
+def test_the_recording_is_played_to_its_end(played: list[Step]) -> None:
+    """Every line of every file is written: none is recorded for nothing."""
+    folder = Path(player.__file__).with_name("recording")
+    recorded = {
+        path.relative_to(folder): path.read_bytes().splitlines()
+        for path in folder.rglob("*.jsonl")
+        if path.name != "writes.jsonl"
+    }
+    written: dict[Path, list[bytes]] = defaultdict(list)
+    for step in played:
+        name = step.path.relative_to(MAIN.parent)
+        written[name.with_suffix(".jsonl") if step.replace else name] += step.data.splitlines()
+    assert {name: len(lines) for name, lines in written.items()} == {
+        name: len(lines) for name, lines in recorded.items()
+    }
+
+
+def test_a_step_appends_to_a_log_and_replaces_a_meta_file(played: list[Step], tmp_path: Path) -> None:
+    for step in played:
+        assert step.write(tmp_path) == tmp_path / step.path
+    logs = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert logs == sorted({step.path for step in played}), "nothing else is left"
+    for path in logs:
+        mine = [step.data for step in played if step.path == path]
+        assert (tmp_path / path).read_bytes() == (mine[-1] if path.suffix == ".json" else b"".join(mine))
+
+
+def test_nothing_in_it_is_of_a_real_machine(files: dict[Path, list[dict[str, Any]]]) -> None:
+    for lines in files.values():
+        assert {line["cwd"] for line in conversation(lines)} == {CWD}
+        assert {line["gitBranch"] for line in conversation(lines)} == {"main"}
 
 
 def test_is_over_within_nine_seconds_and_looks_live(played: list[Step]) -> None:
@@ -77,7 +131,7 @@ def test_every_step_is_whole_lines_of_its_own_place(played: list[Step]) -> None:
 
 def test_an_offset_of_the_clock_is_written_as_utc() -> None:
     zone = STARTED.astimezone(datetime.strptime("+0900", "%z").tzinfo)
-    assert list(steps(SESSION, zone, CWD)) == list(steps(SESSION, STARTED, CWD))
+    assert list(steps(zone)) == list(steps(STARTED))
 
 
 def test_lines_have_the_envelope_and_hang_together(files: dict[Path, list[dict[str, Any]]]) -> None:

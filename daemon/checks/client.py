@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from daemon.checks import Finding, failure, fine, warning
-from daemon.config.claude_settings import read_env
+from daemon.config.claude_settings import cleanup_days, enabled_plugins, read_env
 from daemon.config.table import APP_NAME
 from daemon.following.log_tree import project_files, project_folders
 from daemon.system.command import CommandError, run
-from daemon.system.small_file import UnreadableFileError, read_regular
+from daemon.system.small_file import UnreadableFileError
 from llma_core.claude_code.records import AssistantRecord, SystemRecord, UserRecord, decode
 from llma_core.errors import RecordError
 
@@ -86,13 +84,17 @@ def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -
     for folder in config_dirs:
         path = folder / "settings.json"
         places.append((f"{_NO_HISTORY} in {path}", _env(folder).get(_NO_HISTORY, "")))
-        days = _document(folder).get("cleanupPeriodDays")
-        if isinstance(days, int) and not isinstance(days, bool) and days < _FEW_DAYS:
+        days = cleanup_days(folder)
+        if days < _FEW_DAYS:
             words = f"cleanupPeriodDays in {path} is {days}"
             findings.append(
-                failure("session persistence", f"{words}, with which some versions write no logs", "remove it")
-                if days < 1
-                else warning("session persistence", f"{words}: older logs are removed", "give backfills more time")
+                warning("session persistence", f"{words}: older logs are removed", "give backfills more time")
+                if days
+                else failure(
+                    "session persistence",
+                    f"{words}: some versions of Claude Code then write no logs and remove existing ones",
+                    "remove it",
+                )
             )
     findings += [
         failure("session persistence", f"{place} keeps Claude Code from writing logs", "unset it")
@@ -105,12 +107,7 @@ def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -
 def check_plugin(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Finding:
     """Say whether PostHog's own plugin sends the same sessions."""
     for folder in config_dirs:
-        plugins = _document(folder).get("enabledPlugins")
-        names = [
-            name
-            for name, enabled in (plugins.items() if isinstance(plugins, dict) else ())
-            if enabled and name.partition("@")[0] in _PLUGINS
-        ]
+        names = [name for name in enabled_plugins(folder) if name.partition("@")[0] in _PLUGINS]
         variables = {**environ, **_env(folder)}
         # The plugin takes no other spelling of true than this, in whatever case.
         sends = variables.get("POSTHOG_LLMA_CC_ENABLED", "").lower() == "true" and variables.get("POSTHOG_API_KEY")
@@ -163,12 +160,3 @@ def _env(folder: Path) -> Mapping[str, str]:
     except UnreadableFileError:
         # A problem of the configuration, and told as one.
         return {}
-
-
-def _document(folder: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads((read_regular(folder / "settings.json") or b"{}").decode("utf-8-sig"))
-    except (UnreadableFileError, ValueError, RecursionError):
-        # A problem of the configuration, and told as one.
-        return {}
-    return document if isinstance(document, dict) else {}

@@ -30,7 +30,7 @@ from daemon.cli.startup import (
     log_options,
     open_state,
 )
-from daemon.config.claude_settings import cleanup_days
+from daemon.config.claude_settings import CLEANUP_DAYS, cleanup_days
 from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.route import Route
@@ -40,7 +40,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.history.backfill_request import BackfillDesk, BackfillReport, BackfillRequest, RequestExistsError
 from daemon.history.backlog import Backlog, Headway
 from daemon.history.estimate import CONTENT_DAYS, Estimate, estimate
-from daemon.history.history import CLEANUP_DAYS, History, LoggedSession, Selection
+from daemon.history.history import History, LoggedSession, Selection
 from daemon.reading.claims import Claims
 from daemon.reading.preview import NoLogError, find_logs
 from daemon.routing.repository import Repositories
@@ -48,7 +48,6 @@ from daemon.routing.routing import Routing
 from daemon.state import layout
 from daemon.state.lock import holder, is_locked
 from daemon.state.store import Store, StoreError
-from daemon.system.small_file import UnreadableFileError
 
 __all__ = ["backfill"]
 
@@ -160,19 +159,10 @@ def _left(session: LoggedSession, settings: Settings, history: History) -> float
     days = []
     for root, folder in zip(history.roots, settings.claude_config_dirs, strict=False):
         if Path(session.unit.folder).is_relative_to(root):
-            days = [_cleanup_days(folder)]
+            days = [cleanup_days(folder)]
             break
-        days.append(_cleanup_days(folder))
+        days.append(cleanup_days(folder))
     return session.written + min(days, default=CLEANUP_DAYS) * _DAY - time.time()
-
-
-def _cleanup_days(folder: Path) -> int:
-    try:
-        days = cleanup_days(folder)
-    except UnreadableFileError as error:
-        # Settings in it have been read already, so it has just been changed.
-        raise fail(f"{error.path}: {error.reason}; correct it and try again") from None
-    return CLEANUP_DAYS if days is None else days
 
 
 class _Job:

@@ -1,4 +1,4 @@
-"""Claude Code's own settings files: the `env` block a user or a project may already have there."""
+"""Claude Code's own settings files: the `env` block, how long logs are kept, and which plugins are enabled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any
 
 from daemon.system.small_file import UnreadableFileError, read_regular
 
-__all__ = ["cleanup_days", "env_block", "read_env"]
+__all__ = ["CLEANUP_DAYS", "cleanup_days", "enabled_plugins", "env_block", "read_env"]
+
+CLEANUP_DAYS = 30
+"""Days after which the client removes a log that is no longer written to, unless its settings say otherwise."""
+
+# A hundred years. Python's integers have no end, and times are computed from this one.
+_MAX_DAYS = 36_500
 
 
 def read_env(config_dir: Path) -> Mapping[str, str]:
@@ -23,16 +29,32 @@ def read_env(config_dir: Path) -> Mapping[str, str]:
     return {} if data is None else env_block(path, data)
 
 
-def cleanup_days(config_dir: Path) -> int | None:
-    """Return after how many days `settings.json` in *config_dir* lets the client remove logs; None: it says nothing.
+def cleanup_days(config_dir: Path) -> int:
+    """Return for how many days after its last change the client keeps a log: `cleanupPeriodDays` in `settings.json`.
 
-    Raises:
-        UnreadableFileError: the file cannot be read or is no JSON object.
+    The client removes older logs when it starts. With 0, 2.0.76 writes no logs and removes all existing ones, whereas
+    2.1.329 rejects the value and removes nothing until it is corrected. Nobody knows which version starts next, so 0
+    stands for what loses logs: any log may be removed at the client's next start.
+
+    An absent value counts as CLEANUP_DAYS, and so does one that is not a whole number or is negative. A file that
+    cannot be read counts as absent; loading the settings reports it.
     """
-    path = config_dir / "settings.json"
-    data = read_regular(path)
-    days = None if data is None else _document(path, data).get("cleanupPeriodDays")
-    return days if isinstance(days, int) and not isinstance(days, bool) else None
+    days = _settings(config_dir).get("cleanupPeriodDays")
+    if isinstance(days, float) and days.is_integer():
+        # JSON does not tell 7.0 from 7.
+        days = int(days)
+    if not isinstance(days, int) or isinstance(days, bool) or days < 0:
+        return CLEANUP_DAYS
+    return min(days, _MAX_DAYS)
+
+
+def enabled_plugins(config_dir: Path) -> tuple[str, ...]:
+    """Return the names of the plugins that `settings.json` in *config_dir* enables, as `plugin@marketplace`.
+
+    A file that cannot be read enables none; loading the settings reports it.
+    """
+    plugins = _settings(config_dir).get("enabledPlugins")
+    return tuple(name for name, enabled in plugins.items() if enabled) if isinstance(plugins, dict) else ()
 
 
 def env_block(path: Path, data: bytes) -> Mapping[str, str]:
@@ -54,6 +76,16 @@ def env_block(path: Path, data: bytes) -> Mapping[str, str]:
     }
 
 
+def _settings(config_dir: Path) -> Mapping[str, Any]:
+    """Return what `settings.json` in *config_dir* holds; nothing where it cannot be read."""
+    path = config_dir / "settings.json"
+    try:
+        data = read_regular(path)
+        return {} if data is None else _document(path, data)
+    except UnreadableFileError:
+        return {}
+
+
 def _document(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         # utf-8-sig: editors of other systems put a byte order mark in front.
@@ -63,7 +95,7 @@ def _document(path: Path, data: bytes) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         raise UnreadableFileError(path, f"is not valid JSON (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError):
-        # Digits without end or nesting without end: JSON by the letter, no settings by any measure.
+        # Thousands of digits or levels are valid JSON, which Python's parser refuses.
         raise UnreadableFileError(path, "is not valid JSON") from None
     if not isinstance(document, dict):
         raise UnreadableFileError(path, "is not a JSON object")

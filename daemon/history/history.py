@@ -14,10 +14,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from llma_core.claude_code.records import glance, milliseconds
 
-__all__ = ["CLEANUP_DAYS", "History", "LoggedSession", "Selection"]
-
-CLEANUP_DAYS = 30
-"""Days after which Claude Code removes a session's logs, unless its settings say otherwise."""
+__all__ = ["History", "LoggedSession", "Selection"]
 
 _END_BYTES = 64 * 1024
 """Read of a log's end to find its last time; a longer last line leaves that to the file's own."""

@@ -5,7 +5,6 @@ Names, counts, sizes and times. What is wrong comes with what to do about it.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
 from daemon.following.log_tree import project_files, project_folders
 from daemon.following.tailer import mark_at_end
@@ -21,14 +21,11 @@ from daemon.running.health import HealthReport, RouteReport, read_report
 from daemon.state.lock import holder, is_locked, locked_since
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
-from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core import __version__
 from llma_core.claude_code.layout import classify
 
 __all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
 
-CLEANUP_DAYS = 30
-"""Days after which the client removes a log that was not written to, where its settings do not say otherwise."""
 SOON_DAYS = 3
 """So many days before that, what was not sent is told of."""
 LATE_SECONDS = 300.0
@@ -229,7 +226,7 @@ def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_
     """Yield the logs of which whole lines are not settled."""
     marks = {(mark.device, mark.inode): mark.offset for mark in store.files()}
     for config_dir in config_dirs:
-        days = _cleanup_days(config_dir)
+        days = cleanup_days(config_dir)
         for project in project_folders(config_dir / "projects"):
             for path, status in project_files(project):
                 offset = marks.get((status.st_dev, status.st_ino), 0)
@@ -250,16 +247,6 @@ def _unread(
     if running:
         return 0, 0, None
     return sum(log.bytes for log in unsent), len(unsent), max((log.age for log in unsent), default=None)
-
-
-def _cleanup_days(config_dir: Path) -> int:
-    try:
-        document = json.loads((read_regular(config_dir / "settings.json") or b"{}").decode("utf-8-sig"))
-    except (UnreadableFileError, ValueError, RecursionError):
-        # A problem of the configuration, and told by `doctor`.
-        return CLEANUP_DAYS
-    days = document.get("cleanupPeriodDays") if isinstance(document, dict) else None
-    return days if isinstance(days, int) and not isinstance(days, bool) and days > 0 else CLEANUP_DAYS
 
 
 def _of_route(route: RouteReport, now: float) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -253,6 +254,33 @@ async def test_sessions_that_the_client_will_remove_are_listed(workspace: Worksp
     (workspace.config / "settings.json").write_text('{"cleanupPeriodDays": 365}')
     kept = await verb(workspace, "backfill", "--expiring", env=env)
     assert (kept.status, kept.stdout) == (0, "no session is removed by Claude Code within 7 days\n")
+
+
+async def test_each_config_folder_has_its_own_time_until_logs_are_removed(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    """A session of an hour ago and one of 20 days in each; Claude Code's default is 30 days."""
+    values = {"unset": None, "zero": 0, "week": 7, "text": "7", "negative": -1, "switch": True}
+    for name, days in values.items():
+        config = workspace.root / name
+        for age, session in ((3600.0, f"{name}-new"), (20 * 86_400.0, f"{name}-old")):
+            for path, data in dated(session, "2026-01-10").files().items():
+                log = config / "projects" / path
+                log.parent.mkdir(parents=True, exist_ok=True)
+                log.write_bytes(data)
+                os.utime(log, (time.time() - age,) * 2)
+        if days is not None:
+            (config / "settings.json").write_text(json.dumps({"cleanupPeriodDays": days}))
+    folders = os.pathsep.join(str(workspace.root / name) for name in values)
+    env = environment(workspace, posthog.url, CLAUDE_CONFIG_DIR=folders)
+    listed = await verb(workspace, "backfill", "--expiring", "--json", env=env)
+    assert listed.status == 0, listed.stderr
+    assert {row["session"]: row["days_left"] for row in json.loads(listed.stdout)} == {
+        session_id("zero-new"): 0.0,
+        session_id("zero-old"): 0.0,
+        session_id("week-new"): 7.0,
+        session_id("week-old"): 0.0,
+    }
 
 
 async def test_what_a_running_session_has_open_is_left_open(workspace: Workspace, posthog: CaptureServer) -> None:

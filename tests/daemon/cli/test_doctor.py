@@ -304,14 +304,26 @@ async def test_no_logs(machine: Machine) -> None:
         ({"env": {"CLAUDE_CODE_SKIP_PROMPT_HISTORY": "1"}}, "fail", "CLAUDE_CODE_SKIP_PROMPT_HISTORY"),
         ({"cleanupPeriodDays": 0}, "fail", "cleanupPeriodDays"),
         ({"cleanupPeriodDays": 2}, "warning", "cleanupPeriodDays"),
-        ({"cleanupPeriodDays": 30}, "ok", "--no-session-persistence"),
+        ({"cleanupPeriodDays": 7}, "ok", "--no-session-persistence"),
         ({"cleanupPeriodDays": True}, "ok", "on"),
+        ({"cleanupPeriodDays": "0"}, "ok", "on"),
+        ({"cleanupPeriodDays": -1}, "ok", "on"),
     ],
     ids=str,
 )
 async def test_sessions_that_are_not_kept(machine: Machine, document: Json, level: str, word: str) -> None:
     machine.tell_client(document)
     await check(machine, "session persistence", level, word)
+
+
+async def test_sessions_of_one_config_folder_of_several_that_are_not_kept(machine: Machine) -> None:
+    folders = [machine.workspace.config, machine.workspace.root / "one", machine.workspace.root / "two"]
+    for folder, days in zip(folders, (30, 2, 0), strict=True):
+        (folder / "projects").mkdir(parents=True, exist_ok=True)
+        (folder / "settings.json").write_text(json.dumps({"cleanupPeriodDays": days}))
+    place = str(folders[2] / "settings.json")
+    variable = os.pathsep.join(map(str, folders))
+    await check(machine, "session persistence", "fail", place, "remove it", CLAUDE_CONFIG_DIR=variable)
 
 
 async def test_sessions_of_this_shell_that_are_not_kept(machine: Machine) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.claude_settings import read_env
+from daemon.config.claude_settings import CLEANUP_DAYS, cleanup_days, enabled_plugins, read_env
 from daemon.system.small_file import MAX_FILE_BYTES, UnreadableFileError, read_regular
 
 
@@ -120,3 +120,49 @@ def test_the_size_is_bounded(tmp_path: Path) -> None:
     write(tmp_path, b" " * (MAX_FILE_BYTES + 1))
     with pytest.raises(UnreadableFileError, match="is larger than 1048576 bytes"):
         read_regular(path)
+
+
+@pytest.mark.parametrize(
+    ("document", "days"),
+    [
+        ("{}", CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": null}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": 0}', 0),
+        ('{"cleanupPeriodDays": 7}', 7),
+        ('{"cleanupPeriodDays": 7.0}', 7),
+        ('{"cleanupPeriodDays": 365}', 365),
+        ('{"cleanupPeriodDays": 1' + "0" * 400 + "}", 36_500),
+        ('{"cleanupPeriodDays": "7"}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": -1}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": true}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": false}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": 7.5}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": Infinity}', CLEANUP_DAYS),
+        ('{"cleanupPeriodDays": [7]}', CLEANUP_DAYS),
+        ("[]", CLEANUP_DAYS),
+        ("not JSON", CLEANUP_DAYS),
+    ],
+)
+def test_the_client_keeps_logs_for_so_many_days(tmp_path: Path, document: str, days: int) -> None:
+    write(tmp_path, document)
+
+    assert cleanup_days(tmp_path) == days
+
+
+def test_without_a_file_the_client_keeps_logs_for_as_long_as_it_does_by_default(tmp_path: Path) -> None:
+    assert cleanup_days(tmp_path) == cleanup_days(tmp_path / "absent") == CLEANUP_DAYS
+
+
+@pytest.mark.parametrize(
+    ("document", "names"),
+    [
+        ("{}", ()),
+        ('{"enabledPlugins": {"b@x": true, "off@x": false, "a@y": true}}', ("b@x", "a@y")),
+        ('{"enabledPlugins": ["a@y"]}', ()),
+        ("not JSON", ()),
+    ],
+)
+def test_the_plugins_that_are_enabled(tmp_path: Path, document: str, names: tuple[str, ...]) -> None:
+    write(tmp_path, document)
+
+    assert enabled_plugins(tmp_path) == names

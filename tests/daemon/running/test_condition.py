@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from daemon.config.claude_settings import CLEANUP_DAYS
 from daemon.following.tailer import mark_at_end
-from daemon.running.condition import CLEANUP_DAYS, Condition, Problem, condition_of, rebuilding
+from daemon.running.condition import Condition, Problem, condition_of, rebuilding
 from daemon.running.health import HealthReport, RouteReport
 from daemon.state import layout
 from daemon.state.lock import StateLock
@@ -89,8 +90,12 @@ def test_what_was_not_sent_is_counted_in_whole_lines_when_nothing_runs(machine: 
         (None, CLEANUP_DAYS + 9, 0),
         ({"cleanupPeriodDays": 100}, CLEANUP_DAYS + 9, None),
         ({"cleanupPeriodDays": 10}, 9, 1),
+        ({"cleanupPeriodDays": 7}, 3, None),
+        ({"cleanupPeriodDays": 7}, 6, 1),
+        ({"cleanupPeriodDays": 0}, 0, 0),
         ({"cleanupPeriodDays": True}, 9, None),
         ({"cleanupPeriodDays": "10"}, 9, None),
+        ({"cleanupPeriodDays": -1}, 9, None),
         ([], 9, None),
     ],
 )
@@ -106,6 +111,17 @@ def test_lines_that_the_client_will_remove_soon_are_told(
     assert [(log.path, log.bytes, log.days_left) for log in condition.endangered] == expected
     told = [problem for problem in problems(condition) if "removes" in problem.message]
     assert [problem.level for problem in told] == ["fail"] * len(expected)
+
+
+def test_each_config_folder_has_its_own_time_until_logs_are_removed(machine: Machine, tmp_path: Path) -> None:
+    values = {"unset": None, "zero": 0, "week": 7, "text": "7"}
+    for name, days in values.items():
+        machine.config = tmp_path / name
+        machine.log(name, b"one\n", days=6)
+        if days is not None:
+            (machine.config / "settings.json").write_text(json.dumps({"cleanupPeriodDays": days}))
+    condition = condition_of(machine.store, machine.state, [tmp_path / name for name in values], NOW)
+    assert {Path(log.path).stem: log.days_left for log in condition.endangered} == {"zero": 0, "week": 1}
 
 
 def test_what_the_running_daemon_says_is_taken_from_it(machine: Machine) -> None:

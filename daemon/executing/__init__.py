@@ -1,6 +1,6 @@
-"""Running a command for `exec`: its signals, its processes, and the sessions that are its own.
+"""What `exec` needs to run a command: its signals, its processes, its properties file and which sessions it started.
 
-Only the command line imports from here.
+Only the command line imports from here, and it may import every module.
 """
 
 from __future__ import annotations

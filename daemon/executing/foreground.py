@@ -1,4 +1,4 @@
-"""A command that runs in this process's place: with its terminal, its files, its folder and its signals."""
+"""Runs a command in this process's place: with its terminal, files, folder and signals."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from daemon.executing.signals import Signals
+from daemon.system.messages import system_reason
 
 __all__ = ["CANNOT_RUN", "NOT_FOUND", "ForegroundCommand", "NotStartedError"]
 
 CANNOT_RUN = 126
-"""What shells exit with when a command is there and cannot be run."""
+"""Exit status of shells for a command that exists but cannot be run."""
 NOT_FOUND = 127
-"""What shells exit with when there is no such command."""
+"""Exit status of shells for a command that does not exist."""
 
 
 class NotStartedError(Exception):
     """The command could not be started; the message says why.
 
     Attributes:
-        status: what to exit with.
+        status: the status to exit with.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -31,16 +32,16 @@ class NotStartedError(Exception):
 
 
 class ForegroundCommand:
-    """A command in the process group of this process, so that a terminal treats both as one job.
+    """A command in this process's group, so that a terminal treats both as one job.
 
-    Signals that would end this process go to the command; those a terminal sends have reached it already. Once the
-    command has ended, they are noted.
+    Signals that would end this process are passed on to the command. Those that a terminal sent are not: the command
+    has received them already. After the command has ended, a signal sets `interrupted`.
 
     Args:
         command: the program and its arguments.
         environ: its environment.
         umask: its umask.
-        signals: what comes to this process.
+        signals: the signals that this process receives.
     """
 
     def __init__(self, command: Sequence[str], *, environ: Mapping[str, str], umask: int, signals: Signals) -> None:
@@ -50,16 +51,16 @@ class ForegroundCommand:
         self._signals = signals
         self._process: asyncio.subprocess.Process | None = None
         self.interrupted = asyncio.Event()
-        """Set when a signal has come that the command does not live to see."""
+        """Set when a signal arrives after the command has ended."""
 
     async def start(self) -> None:
-        """Start it.
+        """Start the command.
 
         Raises:
-            NotStartedError: it cannot be started, or a signal has come that it does not live to see.
+            NotStartedError: it cannot be started, or a signal arrived first.
         """
         if (number := self._signals.first) is not None:
-            raise NotStartedError(f"{self._command[0]}: not begun, because {number.name} came first", 128 + number)
+            raise NotStartedError(f"{self._command[0]}: not started: {number.name} arrived first", 128 + number)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -68,9 +69,9 @@ class ForegroundCommand:
                 stderr=None,
                 env=self._environ,
                 umask=self._umask,
-                # What was handed to this process beyond the three is the command's, too; our own are not passed on.
+                # The command also gets the other descriptors that this process was given. Our own are not inheritable.
                 close_fds=False,
-                # One system call, which needs nothing that another thread could hold at this moment.
+                # A single system call: it needs no lock that another thread might hold right now.
                 preexec_fn=self._signals.let_through,
             )
         except OSError as error:
@@ -78,17 +79,17 @@ class ForegroundCommand:
             if error.errno == errno.ENOENT and bare:
                 raise NotStartedError(f"{name}: there is no such command on the PATH", NOT_FOUND) from None
             status = NOT_FOUND if error.errno == errno.ENOENT else CANNOT_RUN
-            raise NotStartedError(f"{name}: {(error.strerror or str(error)).lower()}", status) from None
+            raise NotStartedError(f"{name}: {system_reason(error)}", status) from None
         self._signals.tell_to(self._pass_on)
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The command's process id."""
         assert self._process is not None
         return self._process.pid
 
     async def wait(self) -> int:
-        """Wait for its end, and return the status a shell would give: its own, or 128 and the signal that ended it."""
+        """Wait until it ends; return the status a shell would: its own, or 128 plus the signal that ended it."""
         assert self._process is not None
         status = await self._process.wait()
         return status if status >= 0 else 128 - status
@@ -98,5 +99,5 @@ class ForegroundCommand:
         if self._process.returncode is not None:
             self.interrupted.set()
         elif not by_terminal:
-            with suppress(ProcessLookupError):  # it has ended this very moment
+            with suppress(ProcessLookupError):  # it has just ended
                 self._process.send_signal(number)

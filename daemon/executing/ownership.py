@@ -1,7 +1,7 @@
-"""Which sessions belong to a command: those of the clients that it, or what it started, runs.
+"""Tells which sessions belong to a command: those of every client that it, or a process below it, runs.
 
-The client's registry of live processes names the process of a session. Clients that keep none are known by their logs:
-a log that appears while the command runs is one of its sessions if it was begun at or below the command's folder.
+The client's registry of live processes names each session's process. Some versions keep no registry. Their sessions are
+known by their logs: a log that appears while the command runs is its own if it began at or below the command's folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Ownership"]
 
 
 class Ownership:
-    """Finds the sessions of one command while it runs. To be made before it is started. For one thread at a time.
+    """Finds a command's sessions while it runs. Create it before you start the command. Not thread-safe.
 
     Args:
         config_dirs: the client's configuration folders.
@@ -36,8 +36,8 @@ class Ownership:
         self._cwd = Path(os.path.realpath(cwd))
         self._judged: dict[tuple[int, str], bool] = {}
         self._owned: set[str] = set()
-        # Logs that were there before, and those that were found to be none of the command's.
-        self._others = set(self._logs())
+        # Logs that existed before, and logs already judged.
+        self._known = set(self._logs())
 
     @property
     def sessions(self) -> frozenset[str]:
@@ -45,11 +45,11 @@ class Ownership:
         return frozenset(self._owned)
 
     def look_at_processes(self, descendants: Descendants) -> None:
-        """Find the sessions whose processes run now. One that nobody looked at while it ran is not found."""
+        """Find the sessions whose processes run now; one that ran only between two calls is missed."""
         for process in self._live.processes():
             pid, session = process
             if process not in self._judged:
-                # Whose child a process is does not change; where it cannot be told yet it is asked again.
+                # A process keeps its ancestors, so the answer is final. Without an answer, ask again next time.
                 owned = descendants.has(pid)
                 if owned is None:
                     continue
@@ -58,9 +58,9 @@ class Ownership:
                 self._owned.add(session)
 
     def look_at_logs(self) -> None:
-        """Find the sessions of clients that keep no registry."""
+        """Find the sessions of clients that keep no registry, by their logs."""
         for path in self._logs():
-            if path in self._others:
+            if path in self._known:
                 continue
             unit = Catalog().add(path)
             judged = None if unit is None else self._judge(unit)
@@ -68,10 +68,10 @@ class Ownership:
                 assert unit is not None
                 self._owned.add(unit.session)
             if judged is not None:
-                self._others.add(path)
+                self._known.add(path)
 
     def _judge(self, unit: SessionFiles) -> bool | None:
-        """Whether a session is the command's by its log; None where that is not known yet."""
+        """Whether the log says that a session is the command's; None if it does not say yet."""
         began = opening(unit)
         if began.cwd is None:
             return None
@@ -80,7 +80,7 @@ class Ownership:
         return Path(os.path.realpath(began.cwd)).is_relative_to(self._cwd)
 
     def _logs(self) -> Iterator[str]:
-        # By their names alone: this is done several times a second, and there may be thousands.
+        # Names only: this runs several times a second, and there may be thousands of logs.
         for root in self._roots:
             for project in project_folders(root):
                 try:

@@ -1,7 +1,7 @@
-"""A file in which a command leaves properties for the trace of its sessions: a verdict, a score, a link.
+"""The file to which a command writes properties for its sessions' traces: a verdict, a score, a link.
 
-What runs below may be an agent that was told to harm: the file is looked up in a folder that was opened before the
-command began, no link is followed, and nothing but a small JSON object counts.
+The command may run an agent that somebody has turned against the user. So the file is opened relative to a folder that
+was opened before the command started, no link is followed, and only a small JSON object is accepted.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from types import TracebackType
 from typing import Any, Self
 
 from daemon.config import parsers
+from daemon.system.messages import system_reason
 from llma_core import events
 
 __all__ = ["LIMIT_BYTES", "VARIABLE", "PropertiesFile", "PropertiesFileError"]
 
 VARIABLE = "POSTHOG_LLMA_PROPERTIES_FILE"
-"""The variable that tells a command where its file is."""
+"""The environment variable that tells a command where its file is."""
 LIMIT_BYTES = 64 * 1024
-"""Size of the file at most."""
+"""Largest accepted size of the file, in bytes."""
 
 _NAME = "properties.json"
 
 
 class PropertiesFileError(Exception):
-    """The file does not count; the message says in a few words why, and never what stands in it."""
+    """The file is not accepted; the message says why in a few words and never quotes it."""
 
 
 class PropertiesFile:
-    """A private folder for the file, which goes with the context. The file itself is the command's to make.
+    """A private folder for the file, removed when the context ends. The command creates the file itself.
 
     Raises:
-        OSError: on entering: there is no room for temporary files.
+        OSError: on entering: the folder cannot be made.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class PropertiesFile:
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
-        # mkdtemp's folders are their owner's alone, whatever the umask.
+        # mkdtemp makes a folder that only its owner can use, whatever the umask.
         self._folder = tempfile.mkdtemp(prefix="posthog-llma-")
         try:
             self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -58,24 +59,26 @@ class PropertiesFile:
     ) -> None:
         assert self._descriptor is not None
         os.close(self._descriptor)
-        # The command may have locked or removed it: what is left in the folder of temporary files harms nobody.
+        # The command may have locked or removed the folder. A leftover among the temporary files harms nobody.
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     @property
     def path(self) -> Path:
-        """Where the command is to write."""
+        """The path the command writes to."""
         assert self._folder is not None
         return Path(self._folder) / _NAME
 
     def read(self) -> tuple[Mapping[str, Any], frozenset[str]]:
-        """Return the properties that count, and the names of those that are the daemon's to set; none without a file.
+        """Return the accepted properties, and the names refused because only the daemon may set them.
+
+        Both are empty if there is no file.
 
         Raises:
-            PropertiesFileError: it is no JSON object, too large, a link, not a file, or cannot be read.
+            PropertiesFileError: the file is not a JSON object, too large, a link, not a regular file, or unreadable.
         """
         data = self._bytes()
         if not data.strip():
-            # Made, and nothing to say.
+            # Created, but empty.
             return {}, frozenset()
         try:
             properties = parsers.properties(data.decode("utf-8-sig"), LIMIT_BYTES)
@@ -93,7 +96,7 @@ class PropertiesFile:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise PropertiesFileError(f"cannot be read ({(error.strerror or str(error)).lower()})") from None
+            raise PropertiesFileError(f"cannot be read ({system_reason(error)})") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise PropertiesFileError("is not a regular file")
@@ -101,7 +104,7 @@ class PropertiesFile:
             try:
                 data = file.read(LIMIT_BYTES + 1)
             except OSError as error:
-                raise PropertiesFileError(f"cannot be read ({(error.strerror or str(error)).lower()})") from None
+                raise PropertiesFileError(f"cannot be read ({system_reason(error)})") from None
         if len(data) > LIMIT_BYTES:
             raise PropertiesFileError(f"is larger than {LIMIT_BYTES} bytes")
         return data

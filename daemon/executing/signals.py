@@ -1,8 +1,8 @@
-"""The signals that would end this process, handed over with who sent them.
+"""Receives the signals that would end this process, and tells whether a terminal sent them.
 
-A terminal sends a signal to all processes of a job, and `kill` to one of them: whoever runs a command in its own job
-has to pass on the second and not the first. Where the system can be asked who sent a signal (Linux), it is; elsewhere
-a terminal counts as the sender while it would send its signals here.
+A terminal sends a signal to all processes of a job, whereas `kill` sends it to one of them. So a program that runs a
+command in its own job must pass on the latter only. On Linux the system says who sent a signal. Elsewhere, the terminal
+counts as the sender while this process's group is in its foreground.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Self
 __all__ = ["FROM_TERMINALS", "Heard", "Signals"]
 
 FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-"""What a terminal sends."""
+"""The signals that a terminal sends."""
 
 Heard = Callable[[signal.Signals, bool], None]
-"""Told each signal, and whether a terminal sent it: to the whole job then."""
+"""Called with each signal, and with whether a terminal sent it, and thus sent it to the whole job."""
 
 _NUMBERS = (*FROM_TERMINALS, signal.SIGTERM)
 
 
 class Signals:
-    """Keeps signals from ending this process. A context; enter it before anything starts a thread.
+    """A context that keeps signals from ending this process. Enter it before anything starts a thread.
 
-    What was ignored when it is entered stays ignored.
+    Signals that are ignored when it is entered stay ignored.
 
     Raises:
-        RuntimeError: on entering: no event loop runs.
+        RuntimeError: on entering: no event loop is running.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._numbers = tuple(number for number in _NUMBERS if signal.getsignal(number) != signal.SIG_IGN)
         if sys.platform == "linux":
-            # Threads that are begun from now on leave them alone, too, so that there is one who waits for them.
+            # Threads started from now on inherit the mask, so only the waiting thread receives these signals.
             self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
             self._waiter = threading.Thread(target=self._wait, name="signals", daemon=True)
             self._waiter.start()
@@ -67,7 +67,7 @@ class Signals:
             if self._numbers:
                 os.kill(os.getpid(), self._numbers[0])
             self._waiter.join()
-            # Neither that one, nor one that came meanwhile, must end this process now.
+            # Drop that signal, and any that arrived meanwhile: none of them may end this process now.
             while signal.sigtimedwait(self._numbers, 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -78,18 +78,18 @@ class Signals:
 
     @property
     def first(self) -> signal.Signals | None:
-        """The first signal that came and that nobody was told of; None if there is none."""
+        """The first signal that arrived before `tell_to`; None if there is none."""
         return self._early[0][0] if self._early else None
 
     def tell_to(self, heard: Heard) -> None:
-        """Tell *heard* of each signal, beginning with those that have come already; in the event loop."""
+        """Call *heard* for each signal, in the event loop, starting with those that have already arrived."""
         early, self._early = self._early, []
         self._heard = heard
         for number, by_terminal in early:
             heard(number, by_terminal)
 
     def let_through(self) -> None:
-        """Undo in a child of this process, before it becomes another program, what was done here."""
+        """Restore the signal mask in a child process, before it becomes another program."""
         if sys.platform == "linux":
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
@@ -107,7 +107,7 @@ class Signals:
                 found = signal.sigwaitinfo(self._numbers)
                 if self._closing:
                     return
-                # Positive: the kernel's own word, which is a terminal's; else some process's.
+                # Positive: the kernel sent it, on behalf of a terminal. Otherwise a process did.
                 self._loop.call_soon_threadsafe(self._tell, signal.Signals(found.si_signo), found.si_code > 0)
 
     def _guess(self, number: signal.Signals) -> None:
@@ -115,7 +115,7 @@ class Signals:
 
 
 def _is_in_foreground() -> bool:
-    """Whether the terminal, if there is one, sends its signals to this process's group."""
+    """Whether there is a terminal that sends its signals to this process's group."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:

@@ -1,6 +1,6 @@
-"""Condition: how the daemon is, put together for `status` from its store, its lock, its health file and the logs.
+"""The daemon's condition, assembled for `status` from its store, its lock, its health file and the logs.
 
-Names, counts, sizes and times. What is wrong comes with what to do about it.
+It holds names, counts, sizes and times. Each problem comes with a hint what to do.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from llma_core.claude_code.layout import classify
 __all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
 
 SOON_DAYS = 3
-"""So many days before that, what was not sent is told of."""
+"""How many days before the client removes a log its unsent lines are reported."""
 LATE_SECONDS = 300.0
-"""A receiver that fails, or a log that is not read, for longer than this is a problem."""
+"""A receiver that fails, or a log that waits to be read, for longer than this is a problem."""
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something to know.
+    """Something the user should know.
 
     Attributes:
         level: `fail`: events do not arrive, or will be lost; `warning`: worth knowing.
-        message: what it is, in one line.
+        message: what is wrong, in one line.
         hint: what to do, in one line.
     """
 
@@ -50,12 +50,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endangered:
-    """A log with lines that were not sent and that the client will remove soon.
+    """A log with unsent lines that the client will remove soon.
 
     Attributes:
-        path: where it is.
-        bytes: of whole lines that were not sent.
-        days_left: until it may be removed; 0 when that can be at any time.
+        path: the log's path.
+        bytes: size of its whole lines that are not sent.
+        days_left: days until the client may remove it; 0 if it may do so at any time.
     """
 
     path: str
@@ -65,28 +65,28 @@ class Endangered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """How the daemon is. Times are in ISO 8601, UTC.
+    """The daemon's condition. Times are in ISO 8601, UTC; totals cover the lifetime of the state directory.
 
     Attributes:
-        running: whether it runs.
+        running: whether the daemon runs.
         pid: its process id, while it runs.
-        since: since when it runs.
-        version: its version, while it runs and has said it.
+        since: when it started, while it runs.
+        version: its version, while it runs and has reported it.
         state_dir: its state directory.
-        files: logs that are known.
-        sent: events delivered ever.
-        rejected: events set aside ever.
-        cut: events cut to the receiver's limit ever.
-        bad_lines: lines that held no record ever.
-        traces_owed: sessions and turns whose trace is to come.
-        sessions: sessions that are there, as the daemon said last.
-        followed: of these, the ones it has in memory.
-        unread_bytes: bytes that stand in logs and are not read (or, while it does not run, not sent).
-        unread_logs: in how many.
-        unread_seconds: for how long the oldest of them wait; None without any.
-        routes: where events went, since the last start.
-        held: sessions that have to wait for the user.
-        endangered: logs whose lines will be lost if nothing is done.
+        files: number of known logs.
+        sent: total of delivered events.
+        rejected: total of events set aside.
+        cut: total of events cut to the receiver's limit.
+        bad_lines: total of lines that held no record.
+        traces_owed: sessions and turns whose trace event is not sent yet.
+        sessions: number of sessions with logs, as last reported.
+        followed: how many of these it has in memory.
+        unread_bytes: bytes in logs that are not read (or, while it does not run, not sent).
+        unread_logs: how many logs they are in.
+        unread_seconds: how long the oldest of them have waited; None if there are none.
+        routes: where events went since the last start.
+        held: sessions that wait for the user.
+        endangered: logs whose unsent lines will be lost unless somebody acts.
         set_aside: the events that were set aside, newest first.
     """
 
@@ -112,7 +112,7 @@ class Condition:
     set_aside: tuple[RejectedEvent, ...]
 
     def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
-        """Yield what is wrong, with what to do.
+        """Yield each problem, with a hint what to do.
 
         Args:
             now: seconds since the epoch.
@@ -127,7 +127,7 @@ class Condition:
         elif self.version is not None and self.version != __version__:
             yield Problem(
                 level="warning",
-                message=f"the daemon that runs is of version {self.version}, installed is {__version__}",
+                message=f"the running daemon has version {self.version}, but {__version__} is installed",
                 hint=f"`{APP_NAME} restart`",
             )
         waits = False
@@ -138,7 +138,8 @@ class Condition:
         if self.running and not waits and self.unread_seconds is not None and self.unread_seconds > LATE_SECONDS:
             yield Problem(
                 level="fail",
-                message=f"{self.unread_bytes:,} bytes of logs are not read for {self.unread_seconds:,.0f} s",
+                message=f"{self.unread_bytes:,} bytes of logs have been waiting to be read "
+                f"for {self.unread_seconds:,.0f} s",
                 hint=f"see `{APP_NAME} logs`, then `{APP_NAME} restart`",
             )
         for reason, number in Counter(row.reason for row in self.held).items():
@@ -148,16 +149,16 @@ class Condition:
             yield Problem(
                 level="fail",
                 message=f"{_count(len(self.endangered), 'log')} with unsent lines, and Claude Code removes the first "
-                + (f"in {_count(days, 'day')}" if days else "any moment"),
+                + (f"in {_count(days, 'day')}" if days else "at any moment"),
                 hint="let the daemon run and send them, or raise cleanupPeriodDays in Claude Code's settings.json",
             )
 
 
 def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: float) -> Condition:
-    """Look at everything.
+    """Return the condition of the daemon that uses a state directory.
 
     Args:
-        store: the state, opened to be read.
+        store: its store, opened for reading.
         folder: the state directory.
         config_dirs: Claude Code's config folders.
         now: seconds since the epoch.
@@ -190,7 +191,7 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
         unread_bytes=unread_bytes,
         unread_logs=unread_logs,
         unread_seconds=unread_seconds,
-        # What the last one said tells why nothing is sent, also when it has ended.
+        # After the daemon has ended, its last report still tells why nothing is sent.
         routes=report.routes if report is not None and (current is not None or not running) else (),
         held=tuple(store.held()),
         endangered=tuple(
@@ -203,13 +204,13 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
 
 
 def rebuilding(row: RejectedEvent) -> str | None:
-    """Return the command that makes an event that was set aside again; None where no line tells of it alone."""
+    """Return the command that builds an event that was set aside once more; None if no line belongs to it alone."""
     if row.path is None:
         return None
     place = classify(row.path)
     path = row.path
     if place is not None and place.kind == "agent":
-        # Who started the subagent stands in the session's own log.
+        # The session's own log tells which call started the subagent.
         path = f"{place.folder}/{place.session}.jsonl" if place.session else place.folder
     return f"{APP_NAME} preview --event {row.uuid} {shlex.quote(path)}"
 
@@ -223,7 +224,7 @@ class _Unsent:
 
 
 def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_Unsent]:
-    """Yield the logs of which whole lines are not settled."""
+    """Yield the logs that have whole lines which are not settled."""
     marks = {(mark.device, mark.inode): mark.offset for mark in store.files()}
     for config_dir in config_dirs:
         days = cleanup_days(config_dir)
@@ -232,7 +233,7 @@ def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_
                 offset = marks.get((status.st_dev, status.st_ino), 0)
                 if not path.endswith(".jsonl") or status.st_size <= offset:
                     continue
-                # A last line without its end is not one yet.
+                # A last line without its line end is still being written.
                 end = mark_at_end(path, "")
                 if end is not None and end.offset > offset:
                     age = max(0.0, now - status.st_mtime)
@@ -260,13 +261,13 @@ def _of_route(route: RouteReport, now: float) -> Iterator[Problem]:
     elif route.state == "backing_off" and waited > LATE_SECONDS:
         yield Problem(
             level="fail",
-            message=f"{route.host} takes nothing for {waited:,.0f} s: {route.reason}",
-            hint="check the network; nothing is lost, it is tried again all the time",
+            message=f"{route.host} has accepted nothing for {waited:,.0f} s: {route.reason}",
+            hint="check the network; nothing is lost, the daemon keeps trying",
         )
     if route.quota_limited:
         yield Problem(
             level="warning",
-            message=f"{route.host} has dropped {_count(route.quota_limited, 'event')}, being over quota",
+            message=f"{route.host} dropped {_count(route.quota_limited, 'event')}: the project is over its quota",
             hint="raise the billing limit of the PostHog project",
         )
 

@@ -1,7 +1,7 @@
-"""Health: what only the running daemon knows, in a small file that `status` reads.
+"""The daemon's health: a small file with what only the running daemon knows, for `status`.
 
-Names, counts, sizes and times; never content, never a key. It is written when something has changed and not more often
-than the service asks for; at rest it is left alone. That it cannot be written harms nobody, and is said once.
+It holds names, counts, sizes and times; never content, never a key. It is written only when something changed, and only
+when the service asks. The daemon works without it, so a failure to write it is logged once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from daemon.delivering.delivery import BackingOff, Closed, Delivery
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Stopped
 from daemon.state import layout
+from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core import __version__
@@ -32,12 +33,12 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBehind:
-    """A log that is not read to its end.
+    """A log that is not yet read to its end.
 
     Attributes:
-        path: where it is.
-        position: how far it was read, in bytes.
-        size: how long it is, in bytes.
+        path: the log's path.
+        position: bytes read so far.
+        size: the log's size in bytes.
         modified: when it was last written to, in seconds since the epoch.
     """
 
@@ -49,24 +50,24 @@ class LogBehind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteReport:
-    """One host and key, since the daemon has begun to use it. Times are in ISO 8601, UTC.
+    """The deliveries to one host and key since the daemon started to use them. Times are in ISO 8601, UTC.
 
     Attributes:
         host: where events go.
-        key: the beginning of a fingerprint of the key.
+        key: the first digits of the key's fingerprint.
         state: `sending`; `backing_off`: the receiver fails, the same events are sent again; `stopped`: nothing is sent
             any more; `closed`: the delivery has ended.
-        reason: why it is so, where it is not `sending`.
-        hint: what to do, where it is stopped.
+        reason: why the state is not `sending`.
+        hint: what to do if the state is `stopped`.
         attempt: failed attempts in a row.
         sent: events accepted.
         waiting: events waiting or in flight.
-        oldest_waiting_at: since when the oldest of them waits.
+        oldest_waiting_at: when the oldest of them started to wait.
         last_success_at: when a request was last accepted.
-        last_error: what the last attempt that was not accepted ran into.
+        last_error: why the last failed attempt failed.
         rejected: events refused for good and set aside.
-        resent: requests that failed and were to be repeated.
-        quota_limited: events accepted that the receiver said it drops.
+        resent: failed requests that were to be sent again.
+        quota_limited: accepted events that the receiver reported as dropped.
     """
 
     host: str
@@ -92,11 +93,11 @@ class HealthReport:
     Attributes:
         pid: its process id.
         version: its version.
-        sessions: sessions that are there.
-        followed: of these, the ones in memory.
-        unread_bytes: bytes that stand in logs and are not read.
-        unread_logs: in how many.
-        unread_since: since when the oldest of them wait, in ISO 8601, UTC.
+        sessions: number of sessions with logs.
+        followed: how many of these are in memory.
+        unread_bytes: bytes in logs that are not yet read.
+        unread_logs: how many logs they are in.
+        unread_since: when the oldest of them started to wait, in ISO 8601, UTC.
         routes: where events went.
         written_at: when this was written, in ISO 8601, UTC.
     """
@@ -113,12 +114,12 @@ class HealthReport:
 
 
 class Health:
-    """Writes the file. Belongs to one event loop.
+    """Writes the health file. Use it from one event loop only.
 
     Args:
         folder: the state directory.
-        wall: seconds since the epoch.
-        clock: the deliveries' clock.
+        wall: returns seconds since the epoch.
+        clock: returns seconds of the clock that the deliveries use.
     """
 
     def __init__(
@@ -136,13 +137,13 @@ class Health:
     def observe(
         self, *, sessions: int, followed: int, unread: Iterable[LogBehind], deliveries: Mapping[Route, Delivery]
     ) -> HealthReport:
-        """Put together what there is to say now.
+        """Return the report as of now.
 
         Args:
-            sessions: sessions that are there.
-            followed: sessions in memory.
-            unread: logs that are not read to their end.
-            deliveries: what delivers to each route.
+            sessions: number of sessions with logs.
+            followed: number of sessions in memory.
+            unread: logs that may not be read to their end.
+            deliveries: the delivery of each route.
         """
         logs = [log for log in unread if log.position < log.size]
         self._note_behind(logs)
@@ -163,7 +164,7 @@ class Health:
         )
 
     async def tell(self, report: HealthReport) -> None:
-        """Write *report*, unless it says what was written last."""
+        """Write *report*, unless it equals the last one written."""
         if report == self._written:
             return
         document = msgspec.json.encode(replace(report, written_at=_text(self._wall())))
@@ -172,14 +173,14 @@ class Health:
         except OSError as error:
             if not self._failing:
                 self._failing = True
-                reason = error.strerror or str(error)
-                _log.warning("status_unwritable", path=str(self._path), reason=reason, action="going on without it")
+                reason = system_reason(error)
+                _log.warning("status_unwritable", path=str(self._path), reason=reason, action="continuing without it")
             return
         self._failing = False
         self._written = report
 
     def _note_behind(self, logs: Iterable[LogBehind]) -> None:
-        """Note since when what is not read stands there; a log that grows and is read is behind only since a moment."""
+        """Record since when each log has been behind; one that is being read has only just fallen behind."""
         now = self._wall()
         behind: dict[str, tuple[int, float]] = {}
         for log in logs:
@@ -208,7 +209,7 @@ class Health:
             case Stopped():
                 return replace(report, state="stopped", reason=state.reason, hint=state.hint)
             case Closed():
-                # How it came to its end says more than that it did.
+                # The state before it closed says more.
                 before = self._routes.get(route)
                 if before is not None and before.state != "sending":
                     return replace(
@@ -219,7 +220,7 @@ class Health:
                 return report
 
     def _when(self, at: float | None, used: Mapping[float, str]) -> str | None:
-        """Return a time of the deliveries' clock as one of the day; for the same time always the same."""
+        """Convert a time of the deliveries' clock to a time of day; the same time always gives the same text."""
         if at is None:
             return None
         said = used.get(at) or _text(self._wall() - (self._clock() - at))
@@ -228,12 +229,12 @@ class Health:
 
 
 def read_report(folder: Path) -> HealthReport | None:
-    """Return what the daemon on the state directory *folder* wrote last; None where that cannot be read."""
+    """Return the last report of the daemon that uses the state directory *folder*; None if it cannot be read."""
     try:
         data = read_regular(folder / layout.HEALTH)
         return None if data is None else msgspec.json.decode(data, type=HealthReport)
     except (UnreadableFileError, msgspec.MsgspecError):
-        # It is written anew when something changes; without it less can be said.
+        # `status` then shows less, and the next change writes the file again.
         return None
 
 

@@ -1,4 +1,4 @@
-"""The sign of life that systemd's watchdog waits for."""
+"""Feeds systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _log = structlog.get_logger(__name__)
 async def heartbeat(
     notifier: Notifier, environ: Mapping[str, str], overdue: Callable[[], str | None]
 ) -> AsyncIterator[None]:
-    """Say as often as the service manager wants it, while the context lasts, that the service lives.
+    """Tell the service manager at its interval that the service is alive, while the context lasts.
 
-    It lives while the event loop turns and nothing is overdue. Without a watchdog nothing is said.
+    The service is alive while the event loop runs and nothing is overdue. Without a watchdog this does nothing.
 
     Args:
-        notifier: the service manager.
-        environ: where the manager says how often.
-        overdue: names what should have got on long ago; None if nothing should.
+        notifier: sends the messages.
+        environ: the environment, in which the manager sets the interval.
+        overdue: returns the name of a part that should have made progress long ago; None if there is none.
     """
     interval = watchdog_interval(environ)
     if interval is None:
@@ -48,6 +48,6 @@ async def _beat(notifier: Notifier, interval: float, overdue: Callable[[], str |
         if late is None:
             notifier.watchdog()
         elif late != told:
-            _log.error("stuck", part=late, action="the service manager is no longer told that all is well")
+            _log.error("part_overdue", part=late, action="no longer feeding the service manager's watchdog")
         told = late
         await asyncio.sleep(interval)

@@ -1,4 +1,4 @@
-"""A log file that does not grow without end, for where the service manager keeps no logs."""
+"""A log file of bounded size, for service managers that keep no logs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LARGEST = 5_000_000
 
 
 class LogFile(io.TextIOBase):
-    """A text stream that appends to a file; the file is set aside as `NAME.1` when it becomes too large.
+    """A text stream that appends to a file, and renames the file to `NAME.1` when it becomes too large.
 
-    Lines are kept whole. One process writes a file.
+    A line is never split between two files. Only one process may write a file.
 
     Args:
-        path: the file; its folder is made when it is missing. Only the user can read both.
-        largest: bytes after which the file is set aside, replacing the one set aside before.
+        path: the file. A missing folder is made. Only the user can read either.
+        largest: size in bytes at which the file is renamed, replacing the one renamed before.
 
     Raises:
         OSError: the file cannot be opened.
@@ -35,11 +35,11 @@ class LogFile(io.TextIOBase):
         self._in_line = False
 
     def writable(self) -> bool:
-        """Whether it can be written to; it can."""
+        """Return True: the stream can be written to."""
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor of the file as it is now."""
+        """Return the descriptor of the current file."""
         return self._file.fileno()
 
     def write(self, text: str) -> int:
@@ -48,7 +48,7 @@ class LogFile(io.TextIOBase):
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
             self._file = self._open()
-        # Unbuffered: the last words of a process that dies are the ones that are needed.
+        # Unbuffered: the last lines before a crash matter most.
         self._file.write(text.encode(self.encoding, self.errors))
         self._in_line = not text.endswith("\n") if text else self._in_line
         return len(text)

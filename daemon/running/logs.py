@@ -1,7 +1,7 @@
-"""Logging, set up once: structlog and the standard library through the same processors, to one stream.
+"""Sets up logging: structlog and the standard library, through the same processors, to one stream.
 
-Levels: DEBUG is detail, INFO the life cycle, WARNING something unexpected by which nothing was lost, ERROR lost data or
-something an operator must act on. A line carries names, sizes and counts; never content, never a key.
+Levels: DEBUG is detail, INFO is the life cycle, WARNING is unexpected but loses no data, ERROR means that data is lost
+or that somebody has to act. A line carries names, sizes and counts; never content, never a key.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from daemon.config.settings import Secret
 
 __all__ = ["configure", "format_exception"]
 
-# Our own loggers; everybody else's speak from WARNING on only (httpx writes a line with the address of each request).
+# Our own loggers. All others log from WARNING on only: httpx logs the address of each request at INFO.
 _OWN = "daemon"
 
-# Modules whose exceptions speak of files, addresses and themselves. The words of others may quote what they were
-# given, as those of KeyError and ValueError do, so of them only the type is logged.
-_SPEAK_FREELY = frozenset({"daemon", "llma_core", "httpx", "httpcore", "sqlite3"})
+# Packages whose exception messages name files, addresses and internals only. Other messages may quote their input, as
+# those of KeyError and ValueError do, so only the type of such an exception is logged.
+_SAFE_MESSAGES = frozenset({"daemon", "llma_core", "httpx", "httpcore", "sqlite3"})
 
 _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -40,17 +40,17 @@ def configure(
     secrets: Iterable[Secret] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Send all logging to *stream*. Called again it replaces what was set up before.
+    """Send all logging to *stream*. A second call replaces the setup of the first.
 
     Args:
-        format: "console" for people or "json", one object a line; None: console on a terminal, else json.
-        level: least level of this program's own lines; other libraries' are never below WARNING.
+        format: "console" for people, or "json" for one object per line; None: console on a terminal, otherwise json.
+        level: lowest level of this program's own lines; libraries log from WARNING on, whatever it is.
         stream: where lines go; standard error if None.
-        secrets: strings replaced by stars wherever they were to appear in a line.
-        environ: where to learn of systemd's journal, which has its own clock, and of NO_COLOR.
+        secrets: strings that are masked wherever they appear in a line.
+        environ: tells whether *stream* is systemd's journal, which adds its own timestamps, and has NO_COLOR.
 
     Raises:
-        ValueError: *level* is no name of a level.
+        ValueError: *level* is not the name of a level.
     """
     stream = stream or sys.stderr
     on_terminal = stream.isatty()
@@ -64,7 +64,7 @@ def configure(
         structlog.stdlib.add_log_level,
     ]
     if for_people and on_terminal:
-        # Whoever looks on knows the day, and has eighty columns.
+        # People at a terminal know the date, and may have only eighty columns.
         shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
     else:
         shared.insert(1, structlog.stdlib.add_logger_name)
@@ -75,7 +75,7 @@ def configure(
     renderer: Processor
     if for_people:
         renderer = structlog.dev.ConsoleRenderer(
-            # The first of them, by its place: its name has changed with the versions.
+            # The width for events, passed by position: its name differs between versions of structlog.
             0 if on_terminal else 30,
             colors=on_terminal and not environ.get("NO_COLOR"),
             exception_formatter=structlog.dev.plain_traceback,
@@ -103,15 +103,15 @@ def configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
-        # Loggers are made when modules are imported; without a cache they follow a later configure().
+        # Loggers are made on import. Without a cache, they follow a later configure().
         cache_logger_on_first_use=False,
     )
 
 
 def format_exception(exc_info: _ExceptionInfo) -> str:
-    """Return the traceback of *exc_info*: places in the code, and types, with words only where they hold no content.
+    """Return the traceback of *exc_info*: code locations and types, and messages only where they hold no content.
 
-    Values of variables are never part of it, nor are notes. Causes come first, as Python prints them.
+    It never contains values of variables or notes. Causes come first, as Python prints them.
     """
     return "\n".join(_describe(exc_info[1], indent="", seen=set()))
 
@@ -128,7 +128,7 @@ def _describe(error: BaseException, *, indent: str, seen: set[int]) -> Iterator[
             yield f"{indent}    {frame.line}"
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    free = isinstance(error, OSError) or kind.__module__.partition(".")[0] in _SPEAK_FREELY
+    free = isinstance(error, OSError) or kind.__module__.partition(".")[0] in _SAFE_MESSAGES
     words = " ".join(str(error).split()) if free else ""
     yield f"{indent}{name}: {words}" if words else f"{indent}{name}"
     if isinstance(error, BaseExceptionGroup):
@@ -139,7 +139,7 @@ def _describe(error: BaseException, *, indent: str, seen: set[int]) -> Iterator[
 
 
 def _mask(secrets: Iterable[Secret]) -> Callable[[WrappedLogger, str, EventDict | str], str]:
-    """Make the last processor, which sees whole lines: a secret is masked wherever it got into one."""
+    """Return the last processor, which sees whole lines and masks secrets wherever they appear."""
     hidden = [(secret.reveal(), str(secret)) for secret in secrets if secret.reveal()]
 
     def mask(_logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
@@ -152,9 +152,9 @@ def _mask(secrets: Iterable[Secret]) -> Callable[[WrappedLogger, str, EventDict 
 
 
 def _is_journal(stream: TextIO, journal: str) -> bool:
-    """Whether *stream* is the one systemd connected to its journal.
+    """Whether systemd connected *stream* to its journal.
 
-    The variable alone does not say so: programs started from a service inherit it with streams of their own.
+    The variable alone does not tell: programs started by a service inherit it, but may have other streams.
     """
     try:
         status = os.fstat(stream.fileno())

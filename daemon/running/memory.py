@@ -1,7 +1,7 @@
-"""Memory that is not in use, given back to the system.
+"""Returns freed memory to the operating system.
 
-What a start or a long catching up has taken and freed, the C library keeps for the next time; in a process that rests
-for hours there is none.
+The C library keeps memory that a start or a long catch-up freed, for the next time. A process that is idle for hours
+has no next time soon.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ __all__ = ["give_back"]
 
 
 def give_back() -> None:
-    """Return what was freed to the system, where the C library is one that can (glibc). Takes a few milliseconds."""
+    """Return freed memory to the system if the C library can (glibc). Takes a few milliseconds."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)

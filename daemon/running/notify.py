@@ -1,4 +1,4 @@
-"""Words to systemd: ready, stopping, alive. Without systemd every call is silent and does nothing."""
+"""Sends sd_notify messages: ready, stopping, alive. Without systemd, every call does nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 __all__ = ["Notifier", "watchdog_interval"]
 
-# A notification is one datagram in memory; if the manager does not take it at once it is not reading at all.
+# A notification is one datagram in memory. A manager that does not take it at once is not reading at all.
 _SEND_TIMEOUT_S = 0.2
 _MAX_STATUS_LENGTH = 200
 _MICROSECONDS = 1_000_000
@@ -18,11 +18,11 @@ _MICROSECONDS = 1_000_000
 class Notifier:
     """Sends service notifications to the socket that the environment names.
 
-    Every method returns whether the message was handed over. A missing, gone or full socket is no error: the service
-    manager has its own timeouts, and the service must not fail over its manager.
+    Every method returns whether the message was delivered. A missing or full socket is not an error: the service
+    manager has its own timeouts, and the service must not fail because of its manager.
 
     Args:
-        environ: where NOTIFY_SOCKET may stand.
+        environ: the environment, which may name the socket in NOTIFY_SOCKET.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -31,27 +31,27 @@ class Notifier:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     def ready(self, status: str | None = None) -> bool:
-        """Say that the service is up, or up again after reloading()."""
+        """Report that the service is up, or up again after reloading()."""
         return self._send("READY=1", *([_status(status)] if status is not None else []))
 
     def status(self, text: str) -> bool:
-        """Set the one line `systemctl status` shows."""
+        """Set the line that `systemctl status` shows."""
         return self._send(_status(text))
 
     def reloading(self) -> bool:
-        """Say that the settings are being read again; ready() must follow."""
+        """Report that the settings are being read again; ready() must follow."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> bool:
-        """Say that the service is on its way down."""
+        """Report that the service is stopping."""
         return self._send("STOPPING=1")
 
     def watchdog(self) -> bool:
-        """Say that the service is alive."""
+        """Report that the service is alive."""
         return self._send("WATCHDOG=1")
 
     def extend_timeout(self, seconds: float) -> bool:
-        """Ask for *seconds* from now before start or stop count as hanging."""
+        """Ask for *seconds* more, from now, before the manager considers the start or stop hung."""
         return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * _MICROSECONDS)}")
 
     def _send(self, *assignments: str) -> bool:
@@ -69,9 +69,9 @@ class Notifier:
 
 
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return how many seconds may pass between two watchdog() calls, half of what systemd waits; None if it does not.
+    """Return the seconds between two watchdog() calls: half of systemd's limit. None if there is no watchdog.
 
-    A watchdog meant for another process, as WATCHDOG_PID tells, is none.
+    A watchdog for another process, named by WATCHDOG_PID, does not count.
     """
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not (microseconds.isascii() and microseconds.isdigit()) or int(microseconds) == 0:
@@ -82,5 +82,5 @@ def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 def _status(text: str) -> str:
-    # A line end would begin another assignment.
+    # A line end would start another assignment.
     return f"STATUS={' '.join(text.split())[:_MAX_STATUS_LENGTH]}"

@@ -1,10 +1,10 @@
-"""The status file of PostHog's Claude Code plugin, for those who come from it: its status command reads the file.
+"""Keeps the status file of PostHog's Claude Code plugin up to date, so that the plugin's status command still works.
 
-`posthog-llma-status.json` in a config folder of Claude Code's tells of the session that was sent last: names, counts,
-and whether it was accepted; never content, never a key. It is somebody else's folder, so the file is replaced in one
-step, nothing but a plain file of this user's is ever replaced, and no link is followed. Where the folder cannot be
-written to, as by a service that may write this one file and nothing beside it, the text is put into the file that is
-there. That it cannot be written at all costs no event, and is said once.
+`posthog-llma-status.json` in a config folder of Claude Code describes the session that was sent last: names, counts and
+whether it was accepted; never content, never a key. The folder is Claude Code's, so the file is replaced in one step,
+only a regular file of this user is ever replaced, and no link is followed. A service may be allowed to write this file
+but nothing beside it; then the text is written into the existing file. A failure to write it costs no event and is
+logged once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.route import Route
+from daemon.system.messages import system_reason
 from llma_core.events import CaptureEvent
 
 __all__ = ["STATUS_FILE", "PluginStatus", "PluginStatusError", "Sender", "create", "status_files", "write"]
@@ -37,19 +38,19 @@ __all__ = ["STATUS_FILE", "PluginStatus", "PluginStatusError", "Sender", "create
 _log = structlog.get_logger(__name__)
 
 STATUS_FILE = "posthog-llma-status.json"
-"""What the plugin calls its file."""
+"""The name of the plugin's file."""
 
 _LIMIT_BYTES = 64 * 1024
-"""A file larger than this is none of the plugin's, and is not written over."""
+"""A larger file is not the plugin's, and is not overwritten."""
 _SESSIONS = 1000
-"""Sessions whose counts are kept at most, apart from those that have events on their way."""
+"""Largest number of sessions whose counts are kept; those with undelivered events do not count."""
 _NO_ROOM_BESIDE = (errno.EROFS, errno.EBUSY, errno.EACCES)
-"""What the system says where a file cannot be replaced, and can perhaps be written."""
+"""Errors on replacing a file that do not rule out that it can be overwritten."""
 _STATUS_CODE = re.compile(r"([1-5]\d\d) (.+)")
 
 
 class PluginStatusError(Exception):
-    """The file cannot be written; the message says why, and what to do if that is not plain, in a few words."""
+    """The file cannot be written; the message says why in a few words, and what to do unless that is obvious."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +58,12 @@ class Sender:
     """A session that sends events.
 
     Attributes:
-        unit: its unit.
-        session: its id.
+        unit: the name under which the store knows the session.
+        session: the session's id.
         folder: the project folder of its logs.
         route: where its events go.
-        distinct_id: whose they are.
-        project: the name of the folder it was begun in; empty where that is not known.
+        distinct_id: the person its events belong to.
+        project: the name of the folder it started in; empty if unknown.
     """
 
     unit: str
@@ -75,7 +76,7 @@ class Sender:
 
 @dataclass(slots=True, kw_only=True)
 class _Account:
-    """What became of a session's events since the daemon began."""
+    """A session's events since the daemon started, by what became of them."""
 
     sender: Sender
     waiting: int = 0
@@ -87,13 +88,13 @@ class _Account:
 
 
 class PluginStatus:
-    """Keeps the files of some config folders: in each, the session whose events were accepted or refused last.
+    """Writes the status files of some config folders: in each, the session whose events were last accepted or refused.
 
-    Counts are those of the session since the daemon began. Belongs to one event loop.
+    Counts cover the session since the daemon started. Use it from one event loop only.
 
     Args:
         config_dirs: Claude Code's config folders.
-        wall: seconds since the epoch.
+        wall: returns seconds since the epoch.
     """
 
     def __init__(self, config_dirs: Sequence[Path], *, wall: Callable[[], float] = time.time) -> None:
@@ -104,18 +105,18 @@ class PluginStatus:
         self._failing: set[Path] = set()
 
     def hand_over(self, sender: Sender, events: Sequence[CaptureEvent], prompts: int) -> None:
-        """Take note that *events* of a session are on their way, and of the *prompts* that were found with them."""
+        """Count *events* of a session that are on their way, and the *prompts* found with them."""
         account = self._accounts.pop(sender.unit, None) or _Account(sender=sender)
         account.sender = sender
         account.waiting += len(events)
         account.prompts += prompts
-        # The latest stands last.
+        # The most recent one is last.
         self._accounts[sender.unit] = account
         if len(self._accounts) > _SESSIONS:
             self._forget_one()
 
     def settle(self, unit: str | None, outcome: EventOutcome) -> None:
-        """Take note of what became of an event of *unit*; of one that was not handed over nothing is said."""
+        """Count the outcome of an event of *unit*; a unit that handed over nothing is ignored."""
         account = self._accounts.get(unit) if unit is not None else None
         if account is None:
             return
@@ -131,7 +132,7 @@ class PluginStatus:
         self._change(account)
 
     def fail(self, route: Route, reason: str) -> None:
-        """Take note that *route* takes nothing for now: of the last session that waits there it is told."""
+        """Record that *route* accepts nothing for now, in the most recent session that waits for it."""
         error = _as_plugin(reason)
         for account in reversed(self._accounts.values()):
             if account.waiting and account.sender.route == route:
@@ -141,7 +142,7 @@ class PluginStatus:
                 return
 
     async def tell(self) -> None:
-        """Write what has changed. To be called not more often than every few seconds."""
+        """Write what changed. Do not call it more often than every few seconds."""
         if not self._changed:
             return
         texts = [
@@ -159,7 +160,7 @@ class PluginStatus:
                     "plugin_status_unwritable",
                     path=str(folder / STATUS_FILE),
                     reason=reason,
-                    action="going on without it; events are delivered all the same",
+                    action="continuing without it; events are still delivered",
                 )
 
     def _change(self, account: _Account) -> None:
@@ -190,7 +191,7 @@ class PluginStatus:
         return (text.replace(key.reveal(), str(key)) if key.reveal() else text).encode()
 
     def _write(self, texts: Sequence[tuple[str, bytes]]) -> list[tuple[Path, str | None]]:
-        """Write the last text of each config folder; return what was wrong with each, None for nothing."""
+        """Write the last text of each config folder; return each folder with why that failed, or None."""
         latest = {place: text for folder, text in texts if (place := self._config_dir_of(folder)) is not None}
         found: list[tuple[Path, str | None]] = []
         for folder, text in latest.items():
@@ -203,7 +204,7 @@ class PluginStatus:
         return found
 
     def _config_dir_of(self, project: str) -> Path | None:
-        """Return the config folder that a project's folder belongs to, also where that is a link to another place."""
+        """Return the config folder of a project's folder, even if the latter is linked from another place."""
         for below in (_holds, _links_to):
             for folder in self._config_dirs:
                 if below(folder / "projects", Path(project)):
@@ -223,7 +224,7 @@ def _links_to(projects: Path, project: Path) -> bool:
 
 
 def _as_plugin(reason: str) -> str:
-    """Put *reason*, which holds no content, as the plugin does: with the status code in front."""
+    """Return *reason*, which holds no content, in the plugin's form: with the status code in front."""
     answer = _STATUS_CODE.fullmatch(reason)
     return one_line(f"HTTP {answer[1]}: {answer[2]}" if answer else reason)
 
@@ -232,9 +233,9 @@ def _as_plugin(reason: str) -> str:
 
 
 def status_files(settings: Settings) -> tuple[Path, ...]:
-    """Return the files that a daemon with *settings* is to keep; none where they are switched off.
+    """Return the status files that a daemon with *settings* keeps; none if they are switched off.
 
-    What stands in a file's place and may not be written over is left out.
+    Paths at which something exists that must not be overwritten are left out.
     """
     if not settings.plugin_status_file:
         return ()
@@ -242,10 +243,10 @@ def status_files(settings: Settings) -> tuple[Path, ...]:
 
 
 def create(path: Path) -> bool:
-    """Make the empty file that a service, which can make none, writes into; return whether it was missing.
+    """Create the file with an empty object, because a service can only overwrite it; return whether it was missing.
 
     Raises:
-        PluginStatusError: it cannot be made, or what stands in its place may not be written over.
+        PluginStatusError: it cannot be created, or what exists at its path must not be overwritten.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -254,23 +255,23 @@ def create(path: Path) -> bool:
         _check_kind(path.lstat())
         return False
     except FileNotFoundError:
-        raise PluginStatusError(f"{path.parent} is not there: `{APP_NAME} install` again when it is") from None
+        raise PluginStatusError(f"{path.parent} does not exist: run `{APP_NAME} install` again when it does") from None
     except OSError as error:
-        raise PluginStatusError(_words(error)) from None
+        raise PluginStatusError(system_reason(error)) from None
     try:
         os.write(descriptor, b"{}\n")
     except OSError as error:
-        raise PluginStatusError(_words(error)) from None
+        raise PluginStatusError(system_reason(error)) from None
     finally:
         os.close(descriptor)
     return True
 
 
 def write(folder: Path, data: bytes) -> None:
-    """Put *data* into the status file in *folder*, in one step.
+    """Write *data* to the status file in *folder*, in one step.
 
     Raises:
-        PluginStatusError: it cannot be written, or what stands in its place may not be written over.
+        PluginStatusError: it cannot be written, or what exists at its path must not be overwritten.
     """
     with _opened(folder) as descriptor:
         _check(descriptor)
@@ -278,17 +279,17 @@ def write(folder: Path, data: bytes) -> None:
             _replace(descriptor, data)
         except OSError as error:
             if error.errno not in _NO_ROOM_BESIDE:
-                raise PluginStatusError(_words(error)) from None
+                raise PluginStatusError(system_reason(error)) from None
             _overwrite(descriptor, data)
 
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    # That the config folder is a link is its user's affair; from here on it is this folder, whatever its name becomes.
+    # The user may have linked the config folder. From here on it is this folder, even if its path changes.
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise PluginStatusError(_words(error)) from None
+        raise PluginStatusError(system_reason(error)) from None
     try:
         yield descriptor
     finally:
@@ -296,25 +297,25 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _check(folder: int) -> None:
-    """Refuse to write over anything but a plain file of this user's."""
+    """Refuse to overwrite anything but a regular file of this user."""
     try:
         status = os.stat(STATUS_FILE, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise PluginStatusError(_words(error)) from None
+        raise PluginStatusError(system_reason(error)) from None
     _check_kind(status)
 
 
 def _check_kind(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise PluginStatusError("what stands there is not a regular file; move it away")
+        raise PluginStatusError("what is there is not a regular file; move it away")
     if status.st_uid != os.geteuid():
-        raise PluginStatusError("the file there is another user's; move it away")
+        raise PluginStatusError("the file there belongs to another user; move it away")
 
 
 def _replace(folder: int, data: bytes) -> None:
-    """Put a new file in the place of the old one. A link that has come to stand there meanwhile would be what goes."""
+    """Rename a new file over the old one. If somebody puts a link there meanwhile, the link itself is replaced."""
     name = f".{STATUS_FILE}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
@@ -323,13 +324,13 @@ def _replace(folder: int, data: bytes) -> None:
             file.write(data)
         os.rename(name, STATUS_FILE, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        with contextlib.suppress(OSError):  # why it could not be written says more
+        with contextlib.suppress(OSError):  # the first error says more
             os.unlink(name, dir_fd=folder)
         raise
 
 
 def _overwrite(folder: int, data: bytes) -> None:
-    """Write into the file that is there, so that whoever reads meanwhile finds one text or the other.
+    """Overwrite the existing file such that a concurrent reader finds either text as valid JSON.
 
     Raises:
         PluginStatusError: see `write`.
@@ -338,26 +339,26 @@ def _overwrite(folder: int, data: bytes) -> None:
     try:
         descriptor = os.open(STATUS_FILE, flags, dir_fd=folder)
     except FileNotFoundError:
-        raise PluginStatusError(f"nothing new may be made in its folder: `{APP_NAME} install` makes the file") from None
+        raise PluginStatusError(f"no file may be created in its folder: `{APP_NAME} install` creates it") from None
     except OSError as error:
-        advice = f": `{APP_NAME} install` lets a service write it" if error.errno == errno.EROFS else ""
-        raise PluginStatusError(f"{_words(error)}{advice}") from None
+        advice = f": `{APP_NAME} install` lets the service write it" if error.errno == errno.EROFS else ""
+        raise PluginStatusError(f"{system_reason(error)}{advice}") from None
     try:
         status = os.fstat(descriptor)
         _check_kind(status)
         if status.st_nlink < 1:
-            # A service holds on to the file that was there when it began.
-            raise PluginStatusError(f"the file was replaced: `{APP_NAME} restart` lets the service see the new one")
+            # A service keeps the file that was there when it started.
+            raise PluginStatusError(f"the file was replaced: after `{APP_NAME} restart` the service sees the new one")
         if status.st_nlink > 1:
-            raise PluginStatusError("the file there has a second name elsewhere; move it away")
+            raise PluginStatusError("the file there has a second hard link; move it away")
         if status.st_size > _LIMIT_BYTES:
             raise PluginStatusError("the file there is too large to be the plugin's; move it away")
-        # Blanks at the end of JSON mean nothing, and the rest of a longer text would.
+        # Blanks after JSON mean nothing, but the rest of a longer text would.
         if os.pwrite(descriptor, data.ljust(status.st_size, b"\n"), 0) < len(data):
             raise PluginStatusError("the disk is full")
         os.ftruncate(descriptor, len(data))
     except OSError as error:
-        raise PluginStatusError(_words(error)) from None
+        raise PluginStatusError(system_reason(error)) from None
     finally:
         os.close(descriptor)
 
@@ -370,7 +371,3 @@ def _may_be_ours(path: Path) -> bool:
     except (OSError, PluginStatusError):
         return False
     return True
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

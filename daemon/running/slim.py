@@ -1,10 +1,10 @@
-"""Imports without the parts that only a terminal has a use for: some 4 MB of a process that runs for years.
+"""Imports structlog and httpx without their terminal-only parts, which saves a long-running process about 4 MB.
 
-structlog imports rich for coloured tracebacks, httpx a command line of its own, with rich and pygments. Both take it
-that these may not be installed, so for the time of the import they are not.
+structlog imports rich for colored tracebacks, and httpx imports a command line of its own, with rich and pygments. Both
+cope with these not being installed, so they are hidden during the import.
 
-httpcore looks for sniffio half a dozen times with every request. Where that is not installed each of them is a search
-of all folders of modules, together four milliseconds: what is known to be missing is found to be so at once.
+httpcore tries to import sniffio half a dozen times for every request. If it is not installed, each attempt searches all
+module folders, which takes four milliseconds in total. Marking it as missing makes these attempts fail at once.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _LOOKED_FOR = "sniffio"
 
 
 def import_slim() -> None:
-    """Import structlog and httpx without them, if they were not imported before. Rich can still be imported later."""
+    """Import structlog and httpx without rich, unless they are already imported. Rich can still be imported later."""
     hidden = [name for name in _UNUSED if name not in sys.modules]
     for name in hidden:
-        # What stands for a module that cannot be imported.
+        # None marks a module that cannot be imported.
         sys.modules[name] = None  # type: ignore[assignment]
     try:
         for library in ("structlog", "httpx"):
-            # A version that insists on them is imported whole, where it is needed.
+            # A version that cannot do without them is imported in full later, by the module that needs it.
             with contextlib.suppress(ImportError):
                 importlib.import_module(library)
     finally:
         for name in hidden:
             sys.modules.pop(name, None)
     if _LOOKED_FOR not in sys.modules and importlib.util.find_spec(_LOOKED_FOR) is None:
-        # As above; it stays so.
+        # As above, but for good.
         sys.modules[_LOOKED_FOR] = None  # type: ignore[assignment]

@@ -79,7 +79,7 @@ async def test_the_plugins_status_file_is_made_and_may_be_written(managers: Mana
     path = managers.workspace.config / "posthog-llma-status.json"
     ended = await install(managers)
     assert ended.status == 0
-    assert ended.stderr.startswith(f"warning: {path} will not be kept: {path.parent} is not there: ")
+    assert ended.stderr.startswith(f"warning: {path} will not be kept: {path.parent} does not exist: ")
     path.parent.mkdir()
     ended = await install(managers)
     assert (ended.status, ended.stderr) == (0, "")

@@ -154,7 +154,7 @@ def test_what_another_process_said_before_is_not_taken_for_the_one_that_runs(mac
             "fail",
             "3,600 s: 503",
         ),
-        (replace(ROUTE, quota_limited=1), "warning", "1 event, being over quota"),
+        (replace(ROUTE, quota_limited=1), "warning", "1 event: the project is over its quota"),
     ],
 )
 def test_a_route_in_trouble_is_a_problem(machine: Machine, route: RouteReport, level: str, words: str) -> None:
@@ -178,7 +178,7 @@ def test_logs_that_are_not_read_are_a_problem_unless_a_route_makes_them_wait(mac
     with StateLock(machine.state):
         machine.says(behind)
         [problem] = problems(machine.condition())
-        assert "not read for 3,600 s" in problem.message
+        assert "waiting to be read for 3,600 s" in problem.message
         machine.says(replace(behind, routes=(stopped,)))
         [problem] = problems(machine.condition())
         assert "401" in problem.message

@@ -3,25 +3,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog
 
 from daemon.running.heartbeat import heartbeat
 from daemon.running.notify import Notifier
-from tests.support.waiting import PATIENCE
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """A service manager's socket, at `notify` in the current folder: pytest's own paths may be too long for one."""
-    monkeypatch.chdir(tmp_path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind("notify")
-        listener.settimeout(PATIENCE)
-        yield listener
 
 
 def well() -> None:
@@ -47,7 +34,7 @@ async def test_it_stops_while_something_is_overdue(manager: socket.socket) -> No
             await asked.get()
             await asked.get()
             assert manager.recv(100) == b"WATCHDOG=1"
-    assert [(line["event"], line["part"]) for line in logs] == [("stuck", "reading")]
+    assert [(line["event"], line["part"]) for line in logs] == [("part_overdue", "reading")]
 
 
 async def test_it_beats_while_the_context_lasts(manager: socket.socket) -> None:

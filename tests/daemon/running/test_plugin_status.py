@@ -311,7 +311,7 @@ async def test_that_it_cannot_be_written_is_said_once(claude: Path, logged: Logg
         await status.tell()
     (warning,) = logged
     assert (warning["event"], warning["path"]) == ("plugin_status_unwritable", str(claude / STATUS_FILE))
-    assert warning["reason"] == "what stands there is not a regular file; move it away"
+    assert warning["reason"] == "what is there is not a regular file; move it away"
     (claude / STATUS_FILE).rmdir()
     status.settle("-p/one", accepted("gen|1"))
     await status.tell()
@@ -371,7 +371,7 @@ def test_another_users_file_stays(claude: Path) -> None:
     path = claude / STATUS_FILE
     path.write_text("theirs")
     os.chown(path, 12345, -1)
-    with pytest.raises(PluginStatusError, match="another user's"):
+    with pytest.raises(PluginStatusError, match="belongs to another user"):
         write(claude, b"{}")
     assert path.read_text() == "theirs"
 
@@ -470,11 +470,11 @@ def test_a_file_that_may_only_be_written_in_its_place_is(claude: Path) -> None:
 
 def test_where_nothing_may_be_written_it_says_what_to_do(claude: Path) -> None:
     assert in_namespace(claude, _READ_ONLY, "1") == [
-        "nothing new may be made in its folder: `posthog-llma-daemon install` makes the file"
+        "no file may be created in its folder: `posthog-llma-daemon install` creates it"
     ]
     create(claude / STATUS_FILE)
     assert in_namespace(claude, _READ_ONLY, "1") == [
-        "read-only file system: `posthog-llma-daemon install` lets a service write it"
+        "read-only file system: `posthog-llma-daemon install` lets the service write it"
     ]
     assert (claude / STATUS_FILE).read_text() == "{}\n"
 
@@ -483,7 +483,7 @@ def test_a_file_with_a_second_name_and_a_huge_one_stay_as_they_are(claude: Path)
     path = claude / STATUS_FILE
     path.write_text("twice")
     (claude / "second").hardlink_to(path)
-    assert in_namespace(claude, _BOUND, "1") == ["the file there has a second name elsewhere; move it away"]
+    assert in_namespace(claude, _BOUND, "1") == ["the file there has a second hard link; move it away"]
     (claude / "second").unlink()
     path.write_bytes(b"x" * 70_000)
     assert in_namespace(claude, _BOUND, "1") == ["the file there is too large to be the plugin's; move it away"]
@@ -498,7 +498,7 @@ def test_a_file_that_was_replaced_since_the_service_began_is_told(claude: Path) 
         f'mount --bind "$1.kept/file" "$1/{STATUS_FILE}" && rm "$1.kept/file"'
     )
     assert in_namespace(claude, keep, "1") == [
-        "the file was replaced: `posthog-llma-daemon restart` lets the service see the new one"
+        "the file was replaced: after `posthog-llma-daemon restart` the service sees the new one"
     ]
 
 

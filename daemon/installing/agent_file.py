@@ -28,7 +28,7 @@ def render(plan: Plan) -> str:
             "error_file": escape(str(plan.log_file.with_suffix(".stderr"))),
         },
     )
-    # Values come from outside: what launchd reads must be what was meant.
+    # The values come from outside, so check that launchd will read them as they were meant.
     read = plistlib.loads(text.encode())
     assert read["ProgramArguments"] == arguments
     assert read["EnvironmentVariables"] == dict(plan.environment)

@@ -8,34 +8,34 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from daemon.config.table import SETTINGS
-from daemon.installing import agent_file
+from daemon.config.table import APP_NAME, SETTINGS
+from daemon.installing import agent_file, service_file
 from daemon.installing.agent_file import LABEL
 from daemon.installing.plan import Plan
 from daemon.installing.service_environment import OTHERS
 from daemon.installing.service_manager import ManagerError, ServiceState, Tell
 from daemon.state import lock
 from daemon.system.command import CommandError, Ran, run
-from daemon.system.private_file import write_private
+from daemon.system.messages import system_reason
 
 __all__ = ["Launchd"]
 
 _START_SECONDS = 120.0
-# Of its own it takes ten seconds to deliver what it has read, and launchd gives it twenty.
+# To stop, the daemon takes up to ten seconds to deliver what it has read; launchd allows it twenty.
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.1
-# launchd may still be about to forget the agent that it has just stopped, and then refuses with this status.
+# Status by which launchd refuses while it still unloads the agent that it has just stopped.
 _BUSY = 5
 _ATTEMPTS = 5
 _LOG_LINES = 5
 
 
 class Launchd:
-    """See `ServiceManager`.
+    """Implements `ServiceManager` with launchctl.
 
     Args:
-        environ: the environment of launchctl.
-        state_dir: the daemon's state directory: its lock tells that the daemon is up.
+        environ: the environment that launchctl runs in.
+        state_dir: the daemon's state directory, whose lock tells whether the daemon is up.
         log_file: the daemon's log.
     """
 
@@ -53,11 +53,11 @@ class Launchd:
         return self._home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
 
     def check(self) -> None:
-        """Raise ManagerError unless launchd knows a session of this user."""
+        """Raise ManagerError unless launchd has a session of this user."""
         self._domain()
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that count and that launchd was told with `launchctl setenv`."""
+        """Return the daemon's variables, as far as they were set with `launchctl setenv`."""
         names = (*(setting.variable for setting in SETTINGS), *OTHERS)
         found = {name: self._launchctl("getenv", name).stdout.rstrip("\n") for name in names}
         return {name: value for name, value in found.items() if value}
@@ -68,48 +68,39 @@ class Launchd:
 
     def is_current(self, plan: Plan) -> bool:
         """Whether the agent file is what would be written."""
-        return self._read() == agent_file.render(plan)
+        return service_file.read(self.path) == agent_file.render(plan)
 
     def install(self, plan: Plan, tell: Tell) -> None:
         """See `ServiceManager.install`."""
         domain = self._domain()
-        path, text = self.path, agent_file.render(plan)
+        # Only the user may read it: it holds the environment, and a proxy's address may hold a password.
+        service_file.write(self.path, agent_file.render(plan), tell, mode=0o600)
+        folder = plan.log_file.parent
         try:
-            if self._read() == text:
-                tell(f"unchanged: {path}")
-            else:
-                write_private(path, text.encode())
-                tell(f"written: {path}")
-            plan.log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ManagerError(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+            raise ManagerError(f"{folder} cannot be made ({system_reason(error)})") from None
         self._start(domain, tell)
         tell("it starts when you log in")
 
     def linger(self, tell: Tell) -> None:
-        """Say that there is no such thing."""
+        """Tell that launchd has nothing like lingering."""
         tell("launchd runs an agent while its user is logged in; --linger has no effect here")
 
     def restart(self, tell: Tell) -> None:
         """See `ServiceManager.restart`."""
         if not self.path.exists():
-            raise ManagerError(f"{self.path} is not there: `posthog-llma-daemon install` writes it")
+            raise ManagerError(f"{self.path} does not exist: `{APP_NAME} install` writes it")
         self._start(self._domain(), tell)
 
     def uninstall(self, tell: Tell) -> None:
         """See `ServiceManager.uninstall`."""
         if self._stop(self._domain()):
-            tell("stopped, and not started any more")
-        path = self.path
-        if path.exists():
-            try:
-                path.unlink()
-            except OSError as error:
-                raise ManagerError(f"{path} cannot be removed ({(error.strerror or str(error)).lower()})") from None
-            tell(f"removed: {path}")
+            tell("stopped; it no longer starts when you log in")
+        service_file.remove(self.path, tell)
 
     def state(self) -> ServiceState:
-        """Return how the agent stands."""
+        """Return the state of the agent."""
         printed = self._printed(self._domain())
         words = _field(printed or "", "state") or "not loaded"
         return ServiceState(
@@ -121,23 +112,19 @@ class Launchd:
         )
 
     def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
-        """Return the tail command; it goes on with a new file when the log is set aside."""
+        """Return the tail command; it continues with the new file when the log is rotated."""
         return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self._log_file)]
 
-    def _read(self) -> str | None:
-        path = self.path
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-
     def _domain(self) -> str:
-        """Return the domain of the user's graphical session, else that of the user alone, as over ssh."""
+        """Return the domain of the user's graphical session, or else the user's own, as over ssh."""
         for domain in (f"gui/{os.getuid()}", f"user/{os.getuid()}"):
             if self._launchctl("print", domain).status == 0:
                 return domain
-        raise ManagerError("launchd knows no session of this user: log in on the machine itself and try again")
+        raise ManagerError("launchd has no session of this user: log in on the machine itself and try again")
 
     def _start(self, domain: str, tell: Tell) -> None:
         self._stop(domain)
-        # An agent that was disabled by hand stays so until this.
+        # An agent that somebody disabled by hand stays disabled until this.
         self._launchctl("enable", f"{domain}/{LABEL}")
         for attempt in range(1, _ATTEMPTS + 1):
             ran = self._launchctl("bootstrap", domain, str(self.path))
@@ -159,23 +146,23 @@ class Launchd:
 
         if not _wait(up_or_ended, _START_SECONDS) or ended:
             code = _field(self._printed(domain) or "", "last exit code")
-            # With 0 it ends of itself only where something has to be configured first.
+            # With status 0 it ends by itself only if something has to be configured first.
             configuration = code == "0"
             why = "because something has to be configured first" if configuration else f"(exit status {code})"
             raise ManagerError(
-                f"the service did not start {why}: `posthog-llma-daemon logs` shows more",
+                f"the service did not start {why}: `{APP_NAME} logs` shows more",
                 details=self._last_words(),
                 configuration=configuration,
             )
         tell(f"running (pid {lock.holder(self._state_dir)})")
 
     def _is_up(self, printed: str) -> bool:
-        """Whether the process that launchd runs is the one that holds the state: it has read its settings, then."""
+        """Whether the process that launchd runs holds the state's lock; then it has read its settings."""
         pid = _field(printed, "pid")
         return pid is not None and str(lock.holder(self._state_dir)) == pid
 
     def _stop(self, domain: str) -> bool:
-        """Stop the agent and wait until launchd has forgotten it; return whether there was one."""
+        """Stop the agent and wait until launchd has unloaded it; return whether there was one."""
         if self._printed(domain) is None:
             return False
         ran = self._launchctl("bootout", f"{domain}/{LABEL}", limit=_STOP_SECONDS)
@@ -191,7 +178,7 @@ class Launchd:
         try:
             return self._log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         except OSError:
-            # They are a help; a service that never came to log has none.
+            # These lines only help; a service that failed early has none.
             return []
 
     def _launchctl(self, *arguments: str, limit: float = 15.0) -> Ran:
@@ -202,7 +189,7 @@ class Launchd:
 
 
 def _field(printed: str, name: str) -> str | None:
-    """Return the value of a line `name = value` in what `launchctl print` says."""
+    """Return the value of the line `name = value` in the output of `launchctl print`."""
     found = re.search(rf"^\s*{re.escape(name)} = (.*)$", printed, re.MULTILINE)
     return found[1].strip() if found else None
 

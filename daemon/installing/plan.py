@@ -1,4 +1,4 @@
-"""What a service manager is to run: the same for each of them."""
+"""What a service manager should run, in terms that fit every manager."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ __all__ = ["Plan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A service to be.
+    """A service to install. All paths are absolute.
 
     Attributes:
-        program: absolute path of the executable.
-        state_dir: the only folder it writes to.
-        environment_file: file of variables that config.toml has no word for.
-        environment: what stands in that file.
-        log_file: where it logs when its manager does not keep logs.
-        status_files: the only files it writes to outside of that folder.
+        program: the executable.
+        state_dir: the only folder the service writes to.
+        environment_file: the file with the variables that config.toml has no setting for.
+        environment: the variables in that file.
+        log_file: where the service logs if its manager keeps no logs.
+        status_files: the only files outside *state_dir* that the service writes to.
+
+    Raises:
+        ValueError: a path is not absolute, or has characters that a service file cannot contain.
     """
 
     program: Path
@@ -34,4 +37,4 @@ class Plan:
             if not path.is_absolute():
                 raise ValueError(f"{path} is not an absolute path")
             if not str(path).isprintable():
-                raise ValueError(f"{str(path)!r} holds characters that no service file can hold; use another path")
+                raise ValueError(f"{str(path)!r} has characters that no service file can contain; use another path")

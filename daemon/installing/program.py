@@ -1,4 +1,4 @@
-"""The executable that a service manager is to run: found once, by its absolute path."""
+"""Finds the executable that a service manager should run."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from daemon.config.table import APP_NAME
 
 __all__ = ["ProgramError", "find_program", "other_owners"]
 
-# Environments that are made for one run, and thrown away some day: uvx's and `pipx run`'s.
-_PASSING = ("/uv/archive-v", "/uv/builds-v", "/pipx/.cache/", "/.cache/pipx/")
+# Environments of uvx and `pipx run`, which are made for one run and deleted some day.
+_TEMPORARY = ("/uv/archive-v", "/uv/builds-v", "/pipx/.cache/", "/.cache/pipx/")
 
 
 class ProgramError(Exception):
-    """There is no executable that a service could run; the message says what to do, in one line."""
+    """There is no executable that a service could run; the message says what to do in one line."""
 
 
 def find_program() -> Path:
-    """Return the absolute path of this program's executable: that of its virtual environment, of pipx, of uv tool.
+    """Return the absolute path of this program's executable, in its virtual environment or that of pipx or uv tool.
 
-    Links are not followed: an upgrade may move what they point to.
+    Links are not followed, because an upgrade may move their targets.
 
     Raises:
-        ProgramError: it is not installed, or where it will not stay.
+        ProgramError: the program is not installed, or only in a temporary environment.
     """
     for path in _candidates():
         if path.is_file() and os.access(path, os.X_OK):
-            if any(part in str(path.parent.resolve()) + "/" for part in _PASSING):
+            if any(part in str(path.parent.resolve()) + "/" for part in _TEMPORARY):
                 raise ProgramError(
-                    f"{path} is made for one run and will be gone: install it with `uv tool install {APP_NAME}` "
+                    f"{path} is in a temporary environment: install it with `uv tool install {APP_NAME}` "
                     f"or `pipx install {APP_NAME}`"
                 )
             return path
     raise ProgramError(
-        f"there is no executable {APP_NAME} beside {sys.executable}: install it with `pipx install {APP_NAME}` or "
-        f"`uv tool install {APP_NAME}`, or name one with --program"
+        f"there is no executable {APP_NAME} next to {sys.executable}: install it with `pipx install {APP_NAME}` or "
+        f"`uv tool install {APP_NAME}`, or pass one with --program"
     )
 
 
 def _candidates() -> Iterator[Path]:
-    # The interpreter of a virtual environment is a link out of it; its own folder is what counts.
+    # A virtual environment's interpreter is a link to one outside; the folder of the link is the one to search.
     yield Path(sys.executable).absolute().parent / APP_NAME
     yield Path(sysconfig.get_path("scripts")) / APP_NAME
     if sysconfig.get_preferred_scheme("user") in sysconfig.get_scheme_names():
@@ -57,7 +57,7 @@ def _candidates() -> Iterator[Path]:
 def other_owners() -> tuple[str, ...]:
     """Return the names of other installed packages that own the import name `daemon`, such as python-daemon.
 
-    Of two in one environment the one installed last has overwritten a part of the other.
+    If two of them are in one environment, the one installed last has overwritten parts of the other.
     """
     owners = importlib.metadata.packages_distributions().get("daemon", [])
     return tuple(sorted({owner for owner in owners if owner.lower().replace("_", "-") != APP_NAME}))

@@ -1,8 +1,8 @@
-"""What a service does not see of the shell it is installed from.
+"""Finds the variables of a shell that a service does not see, and writes them to a file for it.
 
-A service manager starts the daemon with an environment of its own: what a user exports in a shell's profile is not in
-it. Settings belong into config.toml. What config.toml has no word for, such as a proxy, stands in `service.env` beside
-it, which only the user can read: a proxy's address may hold a password.
+A service manager starts the daemon with its own environment, which lacks what the user exports in a shell's profile.
+Settings belong in config.toml. Variables that config.toml has no setting for, such as a proxy, go to `service.env` next
+to it. Only the user can read that file, because a proxy's address may hold a password.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from daemon.config import loading, settings
 from daemon.config.settings import ConfigError
 from daemon.config.table import SETTINGS, Setting
+from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
 
@@ -34,24 +35,24 @@ OTHERS = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""Variables that change where and how the daemon connects."""
+"""Variables that are not settings, but change how the daemon connects."""
 
 FOLDERS = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
-"""Variables that say where config.toml and the state are: a service must find the same ones."""
+"""Variables that locate config.toml and the state; the service must find the same ones."""
 
 
 class EnvironmentFileError(Exception):
-    """The file of variables cannot be used; the message says where and why, in one line."""
+    """The file of variables cannot be used; the message says where, why and what to do, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """A variable that holds in this shell and will not hold in the service.
+    """A variable that is in effect in this shell, but not in the service.
 
     Attributes:
         variable: its name.
-        value: what it is set to; may be secret.
-        setting: the setting it gives, or None where config.toml has no word for it.
+        value: its value, which may be secret.
+        setting: the setting it belongs to; None if config.toml has no setting for it.
     """
 
     variable: str
@@ -60,18 +61,18 @@ class Missing:
 
 
 def environment_file(config_file: Path) -> Path:
-    """Return the path of the file of variables that belongs to *config_file*."""
+    """Return the path of the file of variables next to *config_file*."""
     return config_file.with_name("service.env")
 
 
 def find_missing(
     shell: Mapping[str, str], service: Mapping[str, str], *, config_file: Path, home: Path
 ) -> tuple[Missing, ...]:
-    """Return what is set in *shell* and will not hold in the service, in the order of the settings.
+    """Return the variables in effect in *shell* but not in the service, in the order of the settings.
 
     Args:
         shell: the environment of this process.
-        service: the environment that the service gets.
+        service: the environment of the service.
         config_file: the config.toml that both read.
         home: the user's home folder.
     """
@@ -83,7 +84,7 @@ def find_missing(
     here = _load(shell, config_file, home)
     there = _load(service, config_file, home)
     if here is not None and there is not None:
-        # A file may say the same as the shell does.
+        # A file may give the same value as the shell.
         differing = [
             missing
             for missing in differing
@@ -104,15 +105,15 @@ def _load(environ: Mapping[str, str], config_file: Path, home: Path) -> settings
     try:
         return loading.load({}, environ, config_file=config_file, home=home)
     except ConfigError:
-        # What is wrong is told by whoever wants to use the settings; here it is only compared.
+        # Whoever uses the settings reports this; here they are only compared.
         return None
 
 
 def read_environment(path: Path) -> dict[str, str]:
-    """Return the variables in the file *path*: lines `NAME=value`, quoted as in a shell. None without a file.
+    """Return the variables in the file *path*: lines `NAME=value`, quoted as in a shell; empty if there is no file.
 
     Raises:
-        EnvironmentFileError: the file cannot be read, or a line is no assignment.
+        EnvironmentFileError: the file cannot be read, or a line is not an assignment.
     """
     try:
         data = read_regular(path)
@@ -128,7 +129,7 @@ def read_environment(path: Path) -> dict[str, str]:
         name, equals, rest = line.strip().partition("=")
         words = _words(rest)
         if not equals or not name.isidentifier() or words is None:
-            raise EnvironmentFileError(f"{path}: line {number} is no NAME='value'; correct or remove it")
+            raise EnvironmentFileError(f"{path}: line {number} is not NAME='value'; correct or remove it")
         found[name] = words
     return found
 
@@ -144,20 +145,22 @@ def write_environment(path: Path, variables: Iterable[tuple[str, str]]) -> Seque
     """Add *variables* to the file *path*, which only the user can read; return the names of those that changed.
 
     Raises:
-        EnvironmentFileError: the file there cannot be used, a value cannot be written, or the system refuses.
+        EnvironmentFileError: the existing file cannot be used, a value cannot be quoted, or writing fails.
     """
     before = read_environment(path)
     after = before | dict(variables)
     changed = [name for name, value in after.items() if before.get(name) != value]
     for name in changed:
-        # Within single quotes systemd and shells take everything as it stands, but not these.
+        # In single quotes, systemd and shells take everything literally except these.
         if "'" in after[name] or not after[name].isprintable():
-            raise EnvironmentFileError(f"{path}: the value of {name} holds a quote or a line end; write it by hand")
+            raise EnvironmentFileError(f"{path}: the value of {name} has a quote or a line end; write it by hand")
     if changed:
         text = "".join(f"{name}='{value}'\n" for name, value in after.items())
         try:
-            write_private(path, f"# What config.toml has no word for; read by the service.\n{text}".encode())
+            write_private(
+                path, f"# Variables that config.toml has no setting for; read by the service.\n{text}".encode()
+            )
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise EnvironmentFileError(f"{path}: cannot be written ({reason}); correct that and try again") from None
+            why = system_reason(error)
+            raise EnvironmentFileError(f"{path}: cannot be written ({why}); fix that and try again") from None
     return changed

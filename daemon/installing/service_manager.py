@@ -1,4 +1,4 @@
-"""The face that systemd's user manager and launchd show to the command line."""
+"""The interface that systemd's user manager and launchd implement for the command line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from daemon.installing.plan import Plan
 __all__ = ["ManagerError", "ServiceManager", "ServiceState", "Tell"]
 
 Tell = Callable[[str], None]
-"""Takes one line of what was done."""
+"""Called with one line about each thing that was done."""
 
 
 class ManagerError(Exception):
-    """The service manager did not do what it was asked for.
+    """The service manager did not do what it was asked for; the message says what to do in one line.
 
     Attributes:
-        details: further lines, such as the last of the service's log.
-        configuration: whether something has to be configured first.
+        details: further lines, such as the end of the service's log.
+        configuration: whether something must be configured first.
     """
 
     def __init__(self, message: str, *, details: Sequence[str] = (), configuration: bool = False) -> None:
@@ -31,14 +31,14 @@ class ManagerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
-    """How the service stands.
+    """The state of the service.
 
     Attributes:
-        installed: whether its file is there.
+        installed: whether its file exists.
         running: whether it runs.
         starts_alone: whether it starts when the user logs in.
-        lingers: whether it runs without the user being logged in; None where there is no such thing, or it is unknown.
-        words: how its manager calls its state.
+        lingers: whether it runs while the user is not logged in; None if unknown or not supported.
+        words: its state in the manager's words.
     """
 
     installed: bool
@@ -49,44 +49,44 @@ class ServiceState:
 
 
 class ServiceManager(Protocol):
-    """What installs and runs the service of one user."""
+    """Installs and runs the service of one user."""
 
     name: str
-    """What it is called."""
+    """The manager's name."""
 
     @property
     def path(self) -> Path:
-        """The file that describes the service to it."""
+        """The file that describes the service."""
 
     def check(self) -> None:
-        """Raise ManagerError, saying why and what to do, unless it answers."""
+        """Raise ManagerError unless the manager answers."""
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables it starts services with. Raises ManagerError."""
+        """Return the environment variables that services start with. Raises ManagerError."""
 
     def render(self, plan: Plan) -> str:
         """Return the text of the file."""
 
     def is_current(self, plan: Plan) -> bool:
-        """Whether the file that is there is what would be written."""
+        """Whether the existing file is what would be written."""
 
     def install(self, plan: Plan, tell: Tell) -> None:
-        """Write the file, let the service start with the user's session and now, and wait until it says it is ready.
+        """Write the file, start the service now and at every login, and wait until it reports that it is ready.
 
-        Done again it leaves the same behind. Raises ManagerError.
+        Idempotent. Raises ManagerError.
         """
 
     def linger(self, tell: Tell) -> None:
         """Let the service run while the user is not logged in. Raises ManagerError."""
 
     def restart(self, tell: Tell) -> None:
-        """Start the service anew and wait until it says it is ready. Raises ManagerError."""
+        """Restart the service and wait until it reports that it is ready. Raises ManagerError."""
 
     def uninstall(self, tell: Tell) -> None:
         """Stop the service and remove its file. Raises ManagerError."""
 
     def state(self) -> ServiceState:
-        """Return how the service stands. Raises ManagerError."""
+        """Return the state of the service. Raises ManagerError."""
 
     def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
-        """Return the command that shows the last *lines* of the log, and with *follow* what comes."""
+        """Return the command that shows the last *lines* of the log, and with *follow* also new ones."""

@@ -8,30 +8,30 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from daemon.installing import unit_file
+from daemon.config.table import APP_NAME
+from daemon.installing import service_file, unit_file
 from daemon.installing.plan import Plan
 from daemon.installing.service_manager import ManagerError, ServiceState, Tell
 from daemon.installing.unit_file import UNIT
 from daemon.system.command import CommandError, Ran, run
-from daemon.system.private_file import write_whole
 
 __all__ = ["Systemd"]
 
-# Longer than the unit's own time limit, so that it is systemd that says what went wrong.
+# Longer than the unit's own time limit, so that systemd reports what went wrong.
 _START_SECONDS = 150.0
 _STOP_SECONDS = 40.0
 
-# Exit statuses by which systemd tells that it could not make a namespace: EXIT_USER, EXIT_NAMESPACE.
+# systemd's exit statuses if it could not make a namespace: EXIT_USER, EXIT_NAMESPACE.
 _NO_NAMESPACES = (217, 226)
 _CONFIGURATION = 78
 _LOG_LINES = 5
 
 
 class Systemd:
-    """See `ServiceManager`.
+    """Implements `ServiceManager` with systemctl.
 
     Args:
-        environ: the environment of systemctl.
+        environ: the environment that systemctl runs in.
     """
 
     name = "systemd"
@@ -39,7 +39,7 @@ class Systemd:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._home = Path(environ.get("HOME") or Path.home())
         self._environ = dict(environ)
-        # A shell made by su or cron does not know where the user manager listens.
+        # A shell started by su or cron does not know where the user manager listens.
         runtime = Path("/run/user", str(os.getuid()))
         if not environ.get("XDG_RUNTIME_DIR") and runtime.is_dir():
             self._environ["XDG_RUNTIME_DIR"] = str(runtime)
@@ -47,7 +47,7 @@ class Systemd:
 
     @property
     def path(self) -> Path:
-        """The unit file: in the folder that the user manager reads, which may not be the one this shell would name."""
+        """The unit file, in the folder that the user manager reads; this shell's XDG_CONFIG_HOME may differ from it."""
         try:
             folder = self.environment().get("XDG_CONFIG_HOME")
         except ManagerError:
@@ -59,18 +59,18 @@ class Systemd:
         self.environment()
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables the user manager starts services with.
+        """Return the environment variables that the user manager starts services with.
 
         Raises:
-            ManagerError: there is no user manager to ask.
+            ManagerError: there is no user manager, or it does not answer.
         """
         if self._manager_environment is None:
             try:
                 ran = self._systemctl("show-environment")
             except CommandError as error:
                 raise ManagerError(
-                    f"there is no systemd to run a service ({error}): run `posthog-llma-daemon run` under a "
-                    "supervisor of yours"
+                    f"there is no systemd to run a service ({error}): run `{APP_NAME} run` under a supervisor of "
+                    "your own"
                 ) from None
             if ran.status != 0:
                 raise ManagerError(
@@ -90,26 +90,25 @@ class Systemd:
 
     def is_current(self, plan: Plan) -> bool:
         """Whether the unit file is what would be written, with or without namespaces."""
-        written = _read(self.path)
-        return written in (unit_file.render(plan), unit_file.render(plan, namespaces=False))
+        return service_file.read(self.path) in (unit_file.render(plan), unit_file.render(plan, namespaces=False))
 
     def install(self, plan: Plan, tell: Tell) -> None:
-        """See `ServiceManager.install`. Where the machine forbids user namespaces the unit goes without them."""
+        """See `ServiceManager.install`. If the machine forbids user namespaces, the unit does without them."""
         self.check()
         self._write(unit_file.render(plan), tell)
         self._do("enable", UNIT)
         tell("it starts when you log in")
         if not self._start(tell, may_lack_namespaces=True):
             tell(
-                "this machine does not allow user namespaces to users, so the unit is written without what needs "
-                "them: the service could see and change what you can; all other limits hold"
+                "this machine does not allow user namespaces, so the unit is written without the limits that need "
+                "them: the service can see and change what you can; all other limits hold"
             )
             self._write(unit_file.render(plan, namespaces=False), tell)
             self._do("reset-failed", UNIT)
             self._start(tell)
 
     def linger(self, tell: Tell) -> None:
-        """Let the user's services run from the machine's start on."""
+        """Let the user's services run from boot on."""
         user = getpass.getuser()
         try:
             ran = run("loginctl", "enable-linger", user, environ=self._environ)
@@ -120,39 +119,39 @@ class Systemd:
                 f"lingering cannot be enabled ({ran.complaint}): ask an administrator for "
                 f"`loginctl enable-linger {user}`"
             )
-        tell(f"lingering is enabled for {user}: the service runs from the machine's start on, logged in or not")
+        tell(f"lingering is enabled for {user}: the service runs from boot on, whether you are logged in or not")
 
     def restart(self, tell: Tell) -> None:
         """See `ServiceManager.restart`."""
         if not self.path.exists():
-            raise ManagerError(f"{self.path} is not there: `posthog-llma-daemon install` writes it")
+            raise ManagerError(f"{self.path} does not exist: `{APP_NAME} install` writes it")
         self._do("daemon-reload")
         self._start(tell)
 
     def uninstall(self, tell: Tell) -> None:
-        """See `ServiceManager.uninstall`. Works without a user manager, too: then nothing of it can run."""
+        """See `ServiceManager.uninstall`. It also works without a user manager: then the service cannot be running."""
         path = self.path
         try:
             self.check()
         except ManagerError:
             if path.exists():
-                tell("not stopped, because systemd's user manager does not answer: then nothing of it runs")
-            _remove(path.parent / "default.target.wants" / UNIT, tell)
-            _remove(path, tell)
+                tell("not stopped, because systemd's user manager does not answer; without it the service cannot run")
+            service_file.remove(path.parent / "default.target.wants" / UNIT, tell)
+            service_file.remove(path, tell)
             return
         if path.exists():
             self._do("disable", "--now", UNIT, limit=_STOP_SECONDS)
-            tell("stopped, and not started any more")
-        _remove(path, tell)
+            tell("stopped; it no longer starts when you log in")
+        service_file.remove(path, tell)
         self._do("daemon-reload")
-        # Fails where nothing of it is remembered, as it should be.
+        # This fails if systemd remembers nothing of the unit, which is just as well.
         self._systemctl("reset-failed", UNIT)
         changes = path.with_name(f"{UNIT}.d")
         if changes.exists():
-            tell(f"left as it is, because it is yours: {changes}")
+            tell(f"left, because you wrote it: {changes}")
 
     def state(self) -> ServiceState:
-        """Return how the unit stands."""
+        """Return the state of the unit."""
         path = self.path
         shown = self._show()
         return ServiceState(
@@ -168,23 +167,15 @@ class Systemd:
         return ["journalctl", "--user", "--user-unit", UNIT, "--lines", str(lines), *(["--follow"] if follow else [])]
 
     def _write(self, text: str, tell: Tell) -> None:
-        path = self.path
-        try:
-            if _read(path) == text:
-                tell(f"unchanged: {path}")
-            else:
-                write_whole(path, text.encode(), mode=0o644)
-                tell(f"written: {path}")
-        except OSError as error:
-            raise ManagerError(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+        service_file.write(self.path, text, tell, mode=0o644)
         self._do("daemon-reload")
 
     def _start(self, tell: Tell, *, may_lack_namespaces: bool = False) -> bool:
-        """Start the unit anew and wait; return whether it is up. False only for lack of namespaces, if that may be."""
+        """Restart the unit, wait, and return True once it is up; False if namespaces are missing and may be."""
         try:
             ran = self._systemctl("restart", UNIT, limit=_START_SECONDS)
         except CommandError as error:
-            raise ManagerError(f"the service does not get ready: {error}", details=self._last_words()) from None
+            raise ManagerError(f"the service does not become ready: {error}", details=self._last_words()) from None
         shown = self._show()
         if ran.status == 0:
             tell(f"running: {shown.get('StatusText') or 'ready'} (pid {shown.get('MainPID', 'unknown')})")
@@ -195,13 +186,13 @@ class Systemd:
         if status == _CONFIGURATION:
             raise ManagerError(
                 "the service ended at once because something has to be configured first: "
-                "`posthog-llma-daemon login` sets it up, `posthog-llma-daemon config` shows what is set",
+                f"`{APP_NAME} login` sets it up, `{APP_NAME} config` shows what is set",
                 details=self._last_words(),
                 configuration=True,
             )
         result = shown.get("Result", "unknown")
         raise ManagerError(
-            f"the service did not start (result {result}, exit status {status}): `posthog-llma-daemon logs` shows why",
+            f"the service did not start (result {result}, exit status {status}): `{APP_NAME} logs` shows why",
             details=self._last_words(),
         )
 
@@ -213,7 +204,7 @@ class Systemd:
                 environ=self._environ,
             )
         except CommandError:
-            # They are a help, and where there is no journal there are none.
+            # These lines only help; without a journal there are none.
             return []
         return ran.stdout.splitlines() if ran.status == 0 else []
 
@@ -230,7 +221,7 @@ class Systemd:
         return dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
 
     def _do(self, *arguments: str, limit: float = 15.0) -> Ran:
-        """Call systemctl for something that has to succeed."""
+        """Call systemctl; raise ManagerError unless it succeeds."""
         try:
             ran = self._systemctl(*arguments, limit=limit)
         except CommandError as error:
@@ -243,22 +234,8 @@ class Systemd:
         return run("systemctl", "--user", *arguments, limit=limit, environ=self._environ)
 
 
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-
-
-def _remove(path: Path, tell: Tell) -> None:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ManagerError(f"{path} cannot be removed ({(error.strerror or str(error)).lower()})") from None
-    tell(f"removed: {path}")
-
-
 def _unquoted(value: str) -> str:
-    """Undo the quoting of `show-environment`, as far as it is a shell's: $'...' with escapes, else as it stands."""
+    """Undo the quoting of `show-environment`: $'...' as in a shell; anything else is not quoted."""
     if not value.startswith("$'"):
         return value
     try:

@@ -1,4 +1,4 @@
-"""The templates of the service's files: the unit for systemd, the agent for launchd."""
+"""The templates of the service files: the unit for systemd and the agent for launchd."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ UNIT = "systemd/posthog-llma-daemon.service"
 AGENT = "launchd/com.posthog.llma-daemon.plist"
 
 _PACKAGE = Path(__file__).parents[1]
-# Not string.Template's: both kinds of file have their own use for the dollar sign.
-_PLACE = re.compile(r"@\{([a-z_]+)\}")
+# Not string.Template's syntax: both kinds of file use the dollar sign themselves.
+_PLACEHOLDER = re.compile(r"@\{([a-z_]+)\}")
 
 
 class TemplateError(Exception):
-    """A template is not where it should be; the message says where that is and what to do, in one line."""
+    """A template is missing; the message says where it should be and what to do, in one line."""
 
 
 def find(name: str) -> Path:
-    """Return the path of a template: in the installed package, else in the checkout around it.
+    """Return the path of a template, in the installed package or else in the checkout around it.
 
     Args:
         name: UNIT or AGENT.
 
     Raises:
-        TemplateError: it is in neither place.
+        TemplateError: the template is in neither place.
     """
     for folder in (_PACKAGE / "service_files", _PACKAGE.parent):
         path = folder / name
@@ -37,10 +37,14 @@ def find(name: str) -> Path:
 
 
 def fill(name: str, values: Mapping[str, str]) -> str:
-    """Return the text of a template with *values*, already quoted for its kind of file, in their places.
+    """Return the text of a template with its placeholders replaced.
+
+    Args:
+        name: UNIT or AGENT.
+        values: the text for each placeholder, already quoted for this kind of file.
 
     Raises:
-        TemplateError: it is not to be found.
-        KeyError: it has a place that *values* do not name.
+        TemplateError: the template is missing.
+        KeyError: *values* lacks a placeholder.
     """
-    return _PLACE.sub(lambda place: values[place[1]], find(name).read_text(encoding="utf-8"))
+    return _PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], find(name).read_text(encoding="utf-8"))

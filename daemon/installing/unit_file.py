@@ -12,7 +12,7 @@ __all__ = ["UNIT", "render"]
 UNIT = "posthog-llma-daemon.service"
 
 _NAMESPACES = re.compile(r"^# >>> namespaces\n.*?^# <<< namespaces\n", re.DOTALL | re.MULTILINE)
-_WITHOUT = "# This machine forbids user namespaces, so what limits the view of files is left out.\n"
+_WITHOUT = "# This machine forbids user namespaces, so the limits that need them are left out.\n"
 
 
 def render(plan: Plan, *, namespaces: bool = True) -> str:
@@ -20,20 +20,20 @@ def render(plan: Plan, *, namespaces: bool = True) -> str:
 
     Args:
         plan: what to run.
-        namespaces: whether to limit what the service sees and changes; that needs user namespaces.
+        namespaces: whether to include the limits that need user namespaces: what the service may see and change.
 
     Raises:
         ValueError: systemd would refuse the program's path.
     """
     if any(character in str(plan.program) for character in "\"'\\"):
-        raise ValueError(f"{plan.program}: systemd runs no program whose path holds a quote or a backslash; move it")
+        raise ValueError(f"{plan.program}: systemd runs no program whose path has a quote or a backslash; move it")
     text = templates.fill(
         templates.UNIT,
         {
             "exec_start": f"{_quoted(str(plan.program))} run",
-            # This one is a path up to the line's end: quotes would be part of it.
+            # The path extends to the end of the line: quotes would be part of it.
             "environment_file": _unspecified(str(plan.environment_file)),
-            # One of the files that is not there must not keep the service from starting.
+            # "-": a missing file must not keep the service from starting.
             "writable": " ".join(map(_quoted, [str(plan.state_dir), *(f"-{path}" for path in plan.status_files)])),
         },
     )
@@ -46,5 +46,5 @@ def _quoted(word: str) -> str:
 
 
 def _unspecified(word: str) -> str:
-    """Keep a percent sign from being read as one of systemd's specifiers."""
+    """Escape percent signs, which would start one of systemd's specifiers."""
     return word.replace("%", "%%")

@@ -1,4 +1,7 @@
-"""What the daemon needs, checked one by one: each check looks, changes nothing, and says what to do."""
+"""The checks of `doctor`: each examines one thing the daemon needs, changes nothing, and says what to do.
+
+Every module is one group of checks. Only `doctor` imports from here, and it may import every module.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ Level = Literal["ok", "warning", "fail"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: what was checked, in a word or two.
-        level: "ok"; "warning": it works, but not as one may think; "fail": it does not work.
-        message: what was found, in one line without content and keys.
-        hint: what to do, in one line; empty where there is nothing to do.
+        level: "ok"; "warning": it works, but perhaps not as you expect; "fail": it does not work.
+        message: the result, in one line without content or keys.
+        hint: what to do, in one line; empty if there is nothing to do.
     """
 
     name: str
@@ -28,12 +31,12 @@ class Finding:
 
 
 def fine(name: str, message: str) -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding of something that works."""
     return Finding(name=name, level="ok", message=message)
 
 
 def warning(name: str, message: str, hint: str) -> Finding:
-    """Return a finding of something that works otherwise than one may think."""
+    """Return a finding of something that works, but perhaps not as expected."""
     return Finding(name=name, level="warning", message=message, hint=hint)
 
 

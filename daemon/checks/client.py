@@ -1,4 +1,4 @@
-"""Checks of Claude Code: is it there, does it write logs, does something else send them too."""
+"""Checks of Claude Code: whether it is installed, writes logs, and has a plugin that sends them too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_HISTORY = "CLAUDE_CODE_SKIP_PROMPT_HISTORY"
 
 
 def check_client(environ: Mapping[str, str], home: Path) -> Finding:
-    """Say which Claude Code there is."""
+    """Check whether Claude Code is installed, and which version."""
     places = (home / ".local" / "bin" / "claude", home / ".claude" / "local" / "claude")
     found = shutil.which("claude", path=environ.get("PATH")) or next(
         (str(each) for each in places if each.exists()), None
@@ -36,22 +36,24 @@ def check_client(environ: Mapping[str, str], home: Path) -> Finding:
         return warning(
             "Claude Code",
             "no program claude on the PATH",
-            "nothing to do where sessions come from an editor, an app or the SDK: their logs are followed alike",
+            "nothing to do if your sessions come from an editor, an app or the SDK: the daemon follows their logs too",
         )
     try:
         ran = run(found, "--version", environ=environ)
     except CommandError as error:
-        return warning("Claude Code", str(error), f"run `{found} --version` and see")
+        return warning("Claude Code", str(error), f"run `{found} --version` to see why")
     version = (ran.stdout.split() or ["?"])[0]
     if ran.status != 0 or not version[:1].isdigit():
         return warning(
-            "Claude Code", f"{found} does not tell its version ({ran.complaint})", f"run `{found} --version`"
+            "Claude Code",
+            f"{found} does not print its version ({ran.complaint})",
+            f"run `{found} --version` to see why",
         )
     return fine("Claude Code", f"{version} ({found})")
 
 
 def check_logs(config_dirs: Sequence[Path], now: float) -> Iterator[Finding]:
-    """Say what logs there are, and how old the newest is.
+    """Check that each config folder has logs, and how old the newest is.
 
     Args:
         config_dirs: Claude Code's configuration folders.
@@ -68,17 +70,17 @@ def check_logs(config_dirs: Sequence[Path], now: float) -> Iterator[Finding]:
         if times:
             days = max(0.0, now - max(times)) / _DAY
             age = "today" if days < 1 else f"{days:.0f} days ago"
-            yield fine("logs", f"{len(times):,} in {root}, the newest written {age}")
+            yield fine("logs", f"{len(times):,} in {root}, the newest from {age}")
         else:
             yield warning(
                 "logs",
                 f"none in {root}",
-                "start a Claude Code session; set CLAUDE_CONFIG_DIR if it keeps them elsewhere",
+                "start a Claude Code session; if it keeps its logs elsewhere, set CLAUDE_CONFIG_DIR",
             )
 
 
 def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Say whether Claude Code is told to write no logs, or to remove them soon."""
+    """Check that Claude Code is not configured to write no logs, or to remove them soon."""
     findings = []
     places = [(f"the environment's {_NO_HISTORY}", environ.get(_NO_HISTORY, ""))]
     for folder in config_dirs:
@@ -88,7 +90,11 @@ def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -
         if days < _FEW_DAYS:
             words = f"cleanupPeriodDays in {path} is {days}"
             findings.append(
-                warning("session persistence", f"{words}: older logs are removed", "give backfills more time")
+                warning(
+                    "session persistence",
+                    f"{words}: it removes older logs",
+                    "raise it, for backfills to have more time",
+                )
                 if days
                 else failure(
                     "session persistence",
@@ -97,7 +103,7 @@ def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -
                 )
             )
     findings += [
-        failure("session persistence", f"{place} keeps Claude Code from writing logs", "unset it")
+        failure("session persistence", f"{place} stops Claude Code from writing logs", "unset it")
         for place, value in places
         if value.strip().lower() in _TRUE
     ]
@@ -105,27 +111,28 @@ def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -
 
 
 def check_plugin(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Finding:
-    """Say whether PostHog's own plugin sends the same sessions."""
+    """Check whether PostHog's own plugin sends the same sessions."""
     for folder in config_dirs:
         names = [name for name in enabled_plugins(folder) if name.partition("@")[0] in _PLUGINS]
         variables = {**environ, **_env(folder)}
-        # The plugin takes no other spelling of true than this, in whatever case.
+        # The plugin accepts no other word for true, but ignores case.
         sends = variables.get("POSTHOG_LLMA_CC_ENABLED", "").lower() == "true" and variables.get("POSTHOG_API_KEY")
         if names and sends:
             return warning(
                 "PostHog plugin",
-                f"{names[0]} sends the same sessions at their end: PostHog keeps one of two events with the same id, "
-                "but both are uploaded, and trace views may show both for 30 days",
-                f"run `claude plugin disable {names[0]}`; or keep its other features and give the key to the daemon "
-                f"alone: `{APP_NAME} login --enable`, then take POSTHOG_LLMA_CC_ENABLED from Claude Code's environment",
+                f"{names[0]} sends the same sessions when they end: both events are uploaded, PostHog keeps one of two "
+                "with the same id, and trace views may show both for 30 days",
+                f"run `claude plugin disable {names[0]}`; or, to keep its other features, give the key only to the "
+                f"daemon: run `{APP_NAME} login --enable` and remove POSTHOG_LLMA_CC_ENABLED from Claude Code's "
+                "environment",
             )
         if names:
-            return fine("PostHog plugin", f"{names[0]} is installed and not set up to send sessions")
+            return fine("PostHog plugin", f"{names[0]} is installed but not set up to send sessions")
     return fine("PostHog plugin", "not enabled")
 
 
 def logged_folders(config_dirs: Sequence[Path]) -> list[str]:
-    """Return the folders that the newest log of each project was begun in."""
+    """Return the folders that the newest log of each project started in."""
     found: dict[str, None] = {}
     for root in (folder / "projects" for folder in config_dirs):
         for project in project_folders(root):
@@ -149,7 +156,7 @@ def _first_folder(path: str) -> str | None:
                 if isinstance(record, UserRecord | AssistantRecord | SystemRecord) and record.cwd:
                     return record.cwd
     except OSError:
-        # It has been removed meanwhile; another one will tell.
+        # The log has just been removed.
         return None
     return None
 
@@ -158,5 +165,5 @@ def _env(folder: Path) -> Mapping[str, str]:
     try:
         return read_env(folder)
     except UnreadableFileError:
-        # A problem of the configuration, and told as one.
+        # Loading the settings reports this.
         return {}

@@ -13,14 +13,14 @@ __all__ = ["check_keys", "check_patterns", "check_sending", "report_problems"]
 
 
 def report_problems(problems: Sequence[str]) -> Iterator[Finding]:
-    """Give each problem that keeps the settings from being read."""
+    """Report each problem that keeps the settings from being read."""
     for problem in problems:
         what, _, advice = problem.rpartition("; ")
-        yield failure("config", what or advice, advice if what else f"`{APP_NAME} config` shows where it stands")
+        yield failure("config", what or advice, advice if what else f"`{APP_NAME} config` shows where it comes from")
 
 
 def check_sending(settings: Settings) -> Iterator[Finding]:
-    """Say whether the settings allow sending, and what was odd about them."""
+    """Check that the settings allow sending, and report their warnings."""
     reason = settings.why_disabled()
     if reason is None:
         yield fine("config", f"sending to {settings.host}, content level {settings.content_level}")
@@ -30,50 +30,50 @@ def check_sending(settings: Settings) -> Iterator[Finding]:
             what, _, advice = reason.rpartition("; ")
         yield failure("config", what, advice)
     for words in settings.warnings:
-        yield warning("config", words, f"`{APP_NAME} config` shows what holds")
+        yield warning("config", words, f"`{APP_NAME} config` shows the settings in effect")
 
 
 def check_keys(settings: Settings) -> Iterator[Finding]:
-    """Say whether each key has the form of a project's: the user-wide one, and those of `[[project]]` tables."""
+    """Check that each key looks like a project key: the user-wide one and those of `[[project]]` tables."""
     given = [(settings.api_key, settings.source("api_key"))] if settings.api_key is not None else []
     given += [(table.values["api_key"], table.label) for table in settings.projects if "api_key" in table.values]
     if not given and settings.why_disabled() is None:
-        yield fine("key", "none of your own: projects bring theirs")
+        yield fine("key", "no key of your own: projects have their own")
     elif not given:
-        yield failure("key", "no key is set", f"`{APP_NAME} login` asks for it, checks it and writes it")
+        yield failure("key", "no key is set", f"`{APP_NAME} login` asks for a key, checks it and saves it")
     for key, source in given:
         if key.reveal().startswith("phc_"):
             yield fine("key", f"{key.masked()} ({source})")
         else:
             yield warning(
                 "key",
-                f"{key.masked()} ({source}) does not start with phc_, as project keys do",
-                "compare it with the key in the project's settings in PostHog",
+                f"{key.masked()} ({source}) does not start with phc_, unlike project keys",
+                "compare it with the key in the settings of your project in PostHog",
             )
 
 
 def check_patterns(settings: Settings, folders: Sequence[str]) -> Iterator[Finding]:
-    """Name the patterns that match none of the *folders* that logs name: one of them may be misspelled."""
+    """Report patterns that match none of the *folders* in the logs, because they may be misspelled."""
     patterns = [("include pattern", each, settings.source("include")) for each in settings.include]
     patterns += [("exclude pattern", each, settings.source("exclude")) for each in settings.exclude]
     patterns += [("path", each, table.label) for table in settings.projects for each in table.path]
     if not patterns:
-        yield fine("patterns", "none: all folders are followed alike")
+        yield fine("patterns", "none: every folder is followed")
         return
     if not folders:
-        yield fine("patterns", f"{len(patterns)}, and no log yet that they could be compared with")
+        yield fine("patterns", f"{len(patterns)}, and no logs yet to compare them with")
         return
     idle = [each for each in patterns if not _matches(each[1], folders)]
     for what, pattern, source in idle:
         yield warning(
             "patterns",
-            f"{what} {pattern!r} matches none of the {len(folders)} folders that logs name",
-            f"correct it in {source}; `~`, `*` and `**` are as in .gitignore",
+            f"{what} {pattern!r} matches none of the {len(folders)} folders in the logs",
+            f"correct it in {source}; `~` is your home folder, `*` and `**` work as in .gitignore",
         )
     if not idle:
         followed = Folders(settings.include, settings.exclude)
         number = sum(followed.allow(folder) for folder in folders)
-        yield fine("patterns", f"{number} of the {len(folders)} folders that logs name are followed")
+        yield fine("patterns", f"{number} of the {len(folders)} folders in the logs are followed")
 
 
 def _matches(pattern: str, folders: Sequence[str]) -> bool:

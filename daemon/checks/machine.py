@@ -11,6 +11,7 @@ from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
 from daemon.system.file_system import file_system_of, is_network
+from daemon.system.messages import system_reason
 
 __all__ = ["check_disk", "check_logs_place", "check_permissions", "check_state_place", "check_watches"]
 
@@ -23,14 +24,14 @@ _SHARE_OF_WATCHES = 0.5
 
 
 def check_permissions(state_dir: Path, config_dirs: Sequence[Path]) -> Iterator[Finding]:
-    """Say whether the state can be written by nobody else, and the logs be read."""
+    """Check that only the user can use the state directory, and that the logs can be read."""
     try:
         yield _judge_state(state_dir)
     except OSError as error:
         yield failure(
             "permissions",
-            f"{state_dir} cannot be looked at ({(error.strerror or str(error)).lower()})",
-            "make its folders yours, or set POSTHOG_LLMA_STATE_DIR",
+            f"{state_dir} cannot be examined ({system_reason(error)})",
+            "get access to the folders above it, or set POSTHOG_LLMA_STATE_DIR",
         )
     for folder in (each / "projects" for each in config_dirs):
         if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
@@ -41,13 +42,13 @@ def _judge_state(state_dir: Path) -> Finding:
     if not state_dir.exists():
         above = _existing(state_dir)
         if os.access(above, os.W_OK | os.X_OK):
-            return fine("permissions", f"{state_dir} is made at the first start")
+            return fine("permissions", f"{state_dir} will be made at the first start")
         return failure("permissions", f"{state_dir} cannot be made", "make it yourself, or set POSTHOG_LLMA_STATE_DIR")
     status = state_dir.stat()
     if not state_dir.is_dir():
-        return failure("permissions", f"{state_dir} is not a folder", "set POSTHOG_LLMA_STATE_DIR to another")
+        return failure("permissions", f"{state_dir} is not a folder", "set POSTHOG_LLMA_STATE_DIR to another path")
     if status.st_uid != os.getuid():
-        return failure("permissions", f"{state_dir} is another user's", "set POSTHOG_LLMA_STATE_DIR to one of yours")
+        return failure("permissions", f"{state_dir} belongs to another user", "set POSTHOG_LLMA_STATE_DIR to yours")
     if status.st_mode & _OTHERS:
         return failure(
             "permissions", f"{state_dir} is open to other users", f"run chmod 700 {shlex.quote(str(state_dir))}"
@@ -56,41 +57,39 @@ def _judge_state(state_dir: Path) -> Finding:
         return failure(
             "permissions", f"{state_dir} cannot be written", f"run chmod u+rwx {shlex.quote(str(state_dir))}"
         )
-    return fine("permissions", f"{state_dir} is yours alone")
+    return fine("permissions", f"only you can use {state_dir}")
 
 
 def check_state_place(state_dir: Path) -> Finding:
-    """Say whether the state is on a disk of this machine."""
+    """Check that the state is on a disk of this machine."""
     kind = file_system_of(state_dir)
     if kind is not None and is_network(kind):
         return failure(
             "state folder",
-            f"{state_dir} is on a network file system ({kind}), where SQLite's locks cannot be relied on",
+            f"{state_dir} is on a network file system ({kind}), where SQLite's locks are unreliable",
             "set POSTHOG_LLMA_STATE_DIR to a folder on a disk of this machine",
         )
     return fine("state folder", f"{state_dir} is on a local file system ({kind or 'unknown'})")
 
 
 def check_logs_place(config_dirs: Sequence[Path]) -> Iterator[Finding]:
-    """Name log folders on network file systems."""
+    """Report log folders on network file systems."""
     for folder in config_dirs:
         kind = file_system_of(folder) if folder.exists() else None
         if kind is not None and is_network(kind):
             yield warning(
                 "log folder",
-                f"{folder} is on a network file system ({kind}), which does not tell of changes made elsewhere",
-                "nothing to do: its files are looked at every few seconds",
+                f"{folder} is on a network file system ({kind}), which does not report changes by other machines",
+                "nothing to do: the daemon checks its files every few seconds",
             )
 
 
 def check_disk(state_dir: Path) -> Finding:
-    """Say whether there is room for the state, which takes some bytes for each event."""
+    """Check that there is room for the state, which takes a few bytes for each event."""
     free = shutil.disk_usage(_existing(state_dir)).free
     words = f"{free // _MEGABYTE:,} MB free for {state_dir}"
     if free < _NO_SPACE:
-        return failure(
-            "disk space", words, "make room: without it nothing can be noted as delivered, so nothing is sent"
-        )
+        return failure("disk space", words, "make room: the daemon sends nothing if it cannot record what it sent")
     if free < _LITTLE_SPACE:
         return warning("disk space", words, "make room")
     return fine("disk space", words)
@@ -99,21 +98,21 @@ def check_disk(state_dir: Path) -> Finding:
 def check_watches(
     config_dirs: Sequence[Path], limit_file: Path = Path("/proc/sys/fs/inotify/max_user_watches")
 ) -> Finding:
-    """Say whether the kernel lets all folders of logs be watched."""
+    """Check that the kernel allows enough watches for all log folders."""
     if sys.platform != "linux":
-        return fine("watches", "this system needs none for each folder")
+        return fine("watches", "this system needs no watch for each folder")
     folders = sum(_count_folders(folder / "projects") for folder in config_dirs)
     try:
         limit = int(limit_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        return warning("watches", f"{limit_file} does not tell the limit", "nothing to do")
-    words = f"{folders:,} folders to watch, and {limit:,} watches for everything you run"
+        return warning("watches", f"the limit cannot be read from {limit_file}", "nothing to do")
+    words = f"{folders:,} folders to watch, out of {limit:,} watches for all your programs"
     if folders > limit * _SHARE_OF_WATCHES:
         return warning(
             "watches",
             words,
             f"run sudo sysctl fs.inotify.max_user_watches={max(524_288, 4 * folders)}; "
-            "what cannot be watched is looked at every few seconds",
+            "the daemon checks unwatched folders every few seconds",
         )
     return fine("watches", words)
 

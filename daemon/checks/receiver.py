@@ -1,4 +1,4 @@
-"""Checks of PostHog: reachable, its clock, and whether it knows the key."""
+"""Checks of PostHog: whether it can be reached, whether its clock agrees, and whether it knows the key."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
 _PROXY_AUTHENTICATION = 407
 
-# Events carry the times of the logs. A minute moves them visibly; PostHog takes those of tomorrow for those of now.
+# Events carry the times of the logs. A minute is a visible error; PostHog replaces times from tomorrow with now.
 _SKEW_WARNING = 60.0
 _SKEW_FAILURE = 3600.0
 
 
 def check_receivers(settings: Settings, *, pause: float = 1.0) -> Iterator[Finding]:
-    """Ask every PostHog that the user's own configuration sends to, without sending an event.
+    """Check every PostHog host that the user's own configuration sends to, without sending an event.
 
     Args:
-        settings: without any key nothing is asked.
+        settings: the settings. Without a key in them, no host is asked.
         pause: seconds before a second attempt.
     """
     pairs = list(dict.fromkeys(settings.pairs()))
@@ -42,7 +42,7 @@ def _check_receiver(host: str, key: Secret, pause: float) -> Iterator[Finding]:
             yield _judge_capture(host, path, answer)
             yield _judge_clock(answer)
             if answer.status is None:
-                yield warning("key accepted", "not checked, because nothing answers", "see capture")
+                yield warning("key accepted", "not checked, because the host does not answer", "see capture")
                 return
             verdict, answer = posthog.judge_key(key)
     except ProxyUnusableError as error:
@@ -53,15 +53,15 @@ def _check_receiver(host: str, key: Secret, pause: float) -> Iterator[Finding]:
     elif verdict == "unknown":
         yield failure(
             "key accepted",
-            f"{host} knows no project with the key {key.masked()}, and drops its events without a word",
-            f"copy it from the project's settings, mind the region (us, eu), and run `{APP_NAME} login`",
+            f"{host} has no project with the key {key.masked()}, and silently drops its events",
+            f"copy the key from the project's settings, check the region (us or eu), and run `{APP_NAME} login`",
         )
     else:
         said = answer.reason or f"it answered {answer.status}"
         yield warning(
             "key accepted",
-            f"{host} cannot tell ({said})",
-            "look whether the first trace arrives in PostHog",
+            f"{host} does not tell ({said})",
+            "check that the first trace arrives in PostHog",
         )
 
 
@@ -74,21 +74,21 @@ def _judge_capture(host: str, path: str, answer: Answer) -> Finding:
     if answer.status is None:
         hint = "check POSTHOG_HOST, the network and HTTPS_PROXY"
         if "CERTIFICATE" in answer.reason.upper():
-            hint = "add the certificate authority of your company to the system's trust store"
+            hint = "add your company's certificate authority to the system's trust store"
         return failure("capture", f"{host} cannot be reached{way} ({answer.reason})", hint)
     hint = {
-        _UNAUTHORIZED: "POSTHOG_API_KEY must be a project's key, which begins with phc_",
-        _PROXY_AUTHENTICATION: "the proxy asks for a user and a password: put them into HTTPS_PROXY",
+        _UNAUTHORIZED: "POSTHOG_API_KEY must be a project key, which begins with phc_",
+        _PROXY_AUTHENTICATION: "the proxy asks for a user and a password: put them in HTTPS_PROXY",
     }.get(answer.status, "check POSTHOG_HOST: it must be a PostHog ingestion host, not behind a login or a portal")
     return failure("capture", f"{host}{path} answers with {answer.status}{way}", hint)
 
 
 def _judge_clock(answer: Answer) -> Finding:
     if answer.ahead is None:
-        return warning("clock", "not checked: the server tells no time", "compare this machine's clock by hand")
+        return warning("clock", "not checked: the server sends no time", "compare this machine's clock yourself")
     seconds = abs(answer.ahead)
     words = f"this machine's clock is {seconds:.0f} s {'ahead of' if answer.ahead > 0 else 'behind'} PostHog's"
-    hint = "set it by the network (timedatectl set-ntp true): events carry its times"
+    hint = "set it from the network (timedatectl set-ntp true): events carry its times"
     if seconds >= _SKEW_FAILURE:
         return failure("clock", words, hint)
     if seconds >= _SKEW_WARNING:

@@ -1,4 +1,4 @@
-"""Checks of the service: installed, running, up to date, with the settings of this shell."""
+"""Checks of the service: whether it is installed, runs, is up to date, and has the settings of this shell."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["check_environment", "check_service"]
 
 
 def check_service(manager: ServiceManager, state_dir: Path, plan: Plan | None) -> Iterator[Finding]:
-    """Say how the service stands.
+    """Check that the service is installed, runs and is up to date.
 
     Args:
         manager: this machine's service manager.
         state_dir: the state directory.
-        plan: what would be installed now; None where that cannot be told.
+        plan: what `install` would install now; None if unknown.
     """
     pid = lock.holder(state_dir)
     outside = f"a daemon runs outside of a service (pid {pid})"
@@ -32,18 +32,18 @@ def check_service(manager: ServiceManager, state_dir: Path, plan: Plan | None) -
         if pid is not None:
             yield fine("service", outside)
         else:
-            yield warning("service", str(error), f"run `{APP_NAME} run` under a supervisor of yours")
+            yield warning("service", str(error), f"run `{APP_NAME} run` under a supervisor of your own")
         return
     if not state.installed:
         if pid is not None:
-            yield warning("service", outside, f"`{APP_NAME} install` keeps it running after you log in again")
+            yield warning("service", outside, f"`{APP_NAME} install` makes it run after every login")
         else:
-            yield warning("service", "not installed, and no daemon runs", f"`{APP_NAME} install` runs it from now on")
+            yield warning("service", "not installed, and no daemon runs", f"`{APP_NAME} install` starts it")
         return
     if not state.running:
         yield failure(
             "service",
-            f"installed, and does not run: {state.words}",
+            f"installed but not running: {state.words}",
             f"`{APP_NAME} logs` shows why, `{APP_NAME} restart` starts it",
         )
     elif plan is not None and not manager.is_current(plan):
@@ -62,7 +62,7 @@ def check_service(manager: ServiceManager, state_dir: Path, plan: Plan | None) -
 def check_environment(
     manager: ServiceManager, shell: Mapping[str, str], *, config_file: Path, home: Path
 ) -> Iterator[Finding]:
-    """Name what is set in this shell and does not hold in the service, where one is installed.
+    """Check that an installed service has the settings of this shell.
 
     Args:
         manager: this machine's service manager.
@@ -76,7 +76,7 @@ def check_environment(
             return
         service = {**manager.environment(), **read_environment(variables)}
     except ManagerError:
-        # There is no service then, which is told by the check of it.
+        # Without a manager there is no service; check_service reports that.
         return
     except EnvironmentFileError as error:
         what, _, advice = str(error).rpartition("; ")
@@ -86,7 +86,7 @@ def check_environment(
     if missing:
         yield warning(
             "environment",
-            f"set in this shell and not seen by the service: {', '.join(missing)}",
+            f"set in this shell but not seen by the service: {', '.join(missing)}",
             f"`{APP_NAME} install --yes` writes them to {config_file.parent}",
         )
     else:

@@ -155,11 +155,10 @@ def write_environment(path: Path, variables: Iterable[tuple[str, str]]) -> Seque
         if "'" in after[name] or not after[name].isprintable():
             raise EnvironmentFileError(f"{path}: the value of {name} has a quote or a line end; write it by hand")
     if changed:
-        text = "".join(f"{name}='{value}'\n" for name, value in after.items())
+        text = "# Variables that config.toml has no setting for. The service reads them.\n"
+        text += "".join(f"{name}='{value}'\n" for name, value in after.items())
         try:
-            write_private(
-                path, f"# Variables that config.toml has no setting for; read by the service.\n{text}".encode()
-            )
+            write_private(path, text.encode())
         except OSError as error:
             why = system_reason(error)
             raise EnvironmentFileError(f"{path}: cannot be written ({why}); fix that and try again") from None

@@ -1,8 +1,8 @@
 """Pictures of `demo` and `tail` for the README: `python -m tests.screenshots [FOLDER]`.
 
-The demo's session is played at a fixed date, with the clock in hand, through the parts that `demo` and `tail` use, so
-that the same source always gives the same pictures. They say which version of rich has drawn them: another one may draw
-the same words otherwise.
+The demo's session is played at a fixed date, with a simulated clock, through the parts that `demo` and `tail` use. So
+the same source always gives the same pictures. They name the version of rich that drew them, because another version
+may draw the same words differently.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from llma_core.view import EventView
 __all__ = ["FOLDER", "pictures"]
 
 FOLDER = Path(__file__).parent
-"""Where the pictures are kept."""
+"""The folder of the committed pictures."""
 
 STARTED = datetime(2026, 11, 20, 9, 12, 40, tzinfo=UTC)
 _SLICE_BYTES = 1 << 20
-# As rich has it, without fonts from elsewhere on the web.
+# rich's own template, without fonts from the web.
 _TEMPLATE = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <!-- rich RICH_VERSION -->
@@ -74,15 +74,15 @@ _TEMPLATE = """\
 
 
 def pictures() -> Mapping[str, str]:
-    """Return the pictures as SVG, by the names of their files."""
+    """Return the pictures as SVG, by file name."""
     with TemporaryDirectory() as folder:
         seen = list(_play(Path(folder)))
     return {"demo.svg": _demo(seen), "tail.svg": _tail(seen)}
 
 
 def _play(folder: Path) -> Iterator[Seen]:
-    """Write the demo's session step by step, and yield what comes of it when it does."""
-    # No git is asked: neither whose a folder is that is none of this machine's, nor for an address.
+    """Write the demo's session step by step, and yield what a follower sees when it sees it."""
+    # git is not asked, neither about a folder that does not exist here nor for the user's address.
     environ = {"POSTHOG_LLMA_DISTINCT_ID": "demo@example.com"}
     settings = load({}, environ, config_file=folder / "none.toml", home=folder)
     routing = Routing(settings, Repositories(), purpose="local")
@@ -132,7 +132,7 @@ def _demo(seen: list[Seen]) -> str:
 
 def _tail(seen: list[Seen]) -> str:
     board, console = Board(""), _console(100)
-    # Before its end, while one looks on.
+    # While the session still runs.
     for each in seen[:-1]:
         board.add(each)
     for each in seen[:-1]:
@@ -142,7 +142,7 @@ def _tail(seen: list[Seen]) -> str:
 
 
 def _console(width: int) -> Console:
-    # Nothing of the terminal, or of its absence, that this happens to run in.
+    # Independent of the terminal, if any, that this runs in.
     return Console(
         record=True,
         file=io.StringIO(),

@@ -1,4 +1,4 @@
-"""The pictures that are kept are those that the source gives."""
+"""The committed pictures are those that the source gives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NAMES = ("demo.svg", "tail.svg")
 
 
 def words(picture: str) -> list[str]:
-    """What stands in it, piece by piece, wherever the pieces stand."""
+    """The words of a picture, in their order, without their positions."""
     pieces = re.findall(r"<text[^>]*>(.*?)</text>", picture, re.DOTALL)
     return " ".join(html.unescape(piece).replace("\xa0", " ") for piece in pieces).split()
 
 
 def test_the_script_gives_the_pictures_that_are_kept(tmp_path: Path) -> None:
-    # In a zone and a terminal of its own: neither is to be seen in them.
+    # In an unusual time zone and terminal: neither may show in the pictures.
     environ = {"PATH": "/usr/bin:/bin", "TZ": "Asia/Tokyo", "COLUMNS": "40", "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-m", "tests.screenshots", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=PATIENCE)
@@ -33,7 +33,7 @@ def test_the_script_gives_the_pictures_that_are_kept(tmp_path: Path) -> None:
         if f"<!-- rich {version('rich')} -->" in kept.read_text("utf-8"):
             assert made.read_bytes() == kept.read_bytes(), f"{name}: draw them anew with python -m tests.screenshots"
         else:
-            # Another rich may draw it otherwise; what it says is the same.
+            # Another version of rich may draw them differently; the words are the same.
             assert words(made.read_text("utf-8")) == words(kept.read_text("utf-8"))
 
 

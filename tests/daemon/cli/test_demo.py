@@ -1,4 +1,4 @@
-"""`demo`: a sample session becomes a trace; nothing leaves the machine and nothing stays on it."""
+"""`demo`: a recorded session becomes a trace; nothing leaves the machine and nothing stays on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.client import Workspace
 from tests.support.processes import environment, put_logs, tree, verb
 
-# Imported by the interpreter before anything else: every way to another machine is an error.
+# The interpreter imports this before anything else. It makes every use of the network an error.
 NO_NETWORK = """
 import os
 import socket
@@ -29,7 +29,7 @@ async def test_it_shows_events_and_a_tree_and_leaves_nothing_behind(tmp_path: Pa
     (blocker / "sitecustomize.py").write_text(NO_NETWORK)
     env = workspace.environment(
         PYTHONPATH=str(blocker),
-        # Whatever is configured, a demo is the same and sends nothing.
+        # Whatever is configured, the demo is the same and sends nothing.
         POSTHOG_API_KEY="phc_real",
         POSTHOG_LLMA_CC_ENABLED="true",
         POSTHOG_HOST="http://127.0.0.1:9",
@@ -43,7 +43,7 @@ async def test_it_shows_events_and_a_tree_and_leaves_nothing_behind(tmp_path: Pa
 
     lines = ended.stdout.splitlines()
     kinds = [line.split()[1] for line in lines if line[:1].isdigit()]
-    assert kinds.count("generation") == 11  # one of them the API's failure
+    assert kinds.count("generation") == 11  # one of them is the API's failure
     assert kinds.count("span") == 7
     assert kinds[-1] == "trace"
     nested = [line for line in lines if line.startswith("│       │       ├── claude-haiku")]
@@ -57,7 +57,7 @@ async def test_it_shows_events_and_a_tree_and_leaves_nothing_behind(tmp_path: Pa
 
 
 async def test_the_blocker_blocks(tmp_path: Path) -> None:
-    """What the test above relies on: with it, a daemon that has something to send ends."""
+    """The test above relies on this: a daemon that has something to send is ended."""
     workspace = Workspace(tmp_path / "machine")
     blocker = tmp_path / "blocker"
     blocker.mkdir()

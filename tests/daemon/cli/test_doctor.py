@@ -1,4 +1,4 @@
-"""`doctor`: what it says of a machine where all is well, and of one thing after the other that is not."""
+"""`doctor`: its findings on a healthy machine, and on machines with one problem each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Machine:
-    """A machine where all is well: configured, logs there, service installed and running, a client on the PATH."""
+    """A healthy machine: configured, with logs, a running service and a client on the PATH."""
 
     managers: Managers
     server: ProjectServer
@@ -90,7 +90,7 @@ async def machine(workspace: Workspace) -> AsyncIterator[Machine]:
         assert server.violations == []
 
 
-async def test_where_all_is_well_it_says_so(machine: Machine) -> None:
+async def test_a_healthy_machine_passes_every_check(machine: Machine) -> None:
     status, findings = await machine.doctor()
     assert {name: each["message"] for name, each in findings.items() if each["level"] == "fail"} == {}
     assert status == 0
@@ -116,7 +116,7 @@ async def test_where_all_is_well_it_says_so(machine: Machine) -> None:
     assert findings["key accepted"]["message"].endswith("knows phc_a_**********")
 
 
-async def test_people_get_one_line_a_check(machine: Machine) -> None:
+async def test_the_text_output_has_one_line_for_each_check(machine: Machine) -> None:
     shown = await verb(machine.workspace, "doctor", env=machine.env())
     _, findings = await machine.doctor()
     lines = shown.stdout.splitlines()
@@ -145,7 +145,7 @@ async def test_settings_that_cannot_be_read(machine: Machine) -> None:
 
 
 async def check(machine: Machine, name: str, level: str, *words: str, **variables: str) -> None:
-    """One thing is found, and nothing else is worse for it."""
+    """Check one finding, and that no other check fails because of it."""
     status, findings = await machine.doctor(**variables)
     assert findings[name]["level"] == level, findings[name]
     for word in words:
@@ -163,7 +163,7 @@ async def test_a_key_that_belongs_to_no_project(machine: Machine) -> None:
     await check(machine, "key accepted", "fail", machine.server.url, "phc_a_", "login")
 
 
-async def test_a_host_that_cannot_tell(machine: Machine) -> None:
+async def test_a_host_that_does_not_tell_about_keys(machine: Machine) -> None:
     machine.server.fault = lambda request: Answer(status=404) if request.path.startswith("/flags") else None
     await check(machine, "key accepted", "warning", "404")
 
@@ -176,7 +176,7 @@ async def test_an_older_installation_without_the_ai_path(machine: Machine) -> No
 @pytest.mark.parametrize(
     ("status", "word"), [(401, "POSTHOG_API_KEY"), (403, "POSTHOG_HOST"), (302, "POSTHOG_HOST"), (200, "POSTHOG_HOST")]
 )
-async def test_what_is_not_capture(machine: Machine, status: int, word: str) -> None:
+async def test_a_host_that_is_not_posthog(machine: Machine, status: int, word: str) -> None:
     answer = Answer(status=status, body=b"<html>")
     machine.server.fault = lambda request: None if request.path.startswith("/flags") else answer
     await check(machine, "capture", "fail", str(status), word)
@@ -227,12 +227,12 @@ async def test_a_certificate_that_is_not_trusted(machine: Machine, certificate: 
 
 
 @pytest.mark.parametrize(("minutes", "level"), [(5, "warning"), (-5, "warning"), (120, "fail")])
-async def test_a_clock_that_goes_wrong(machine: Machine, minutes: int, level: str) -> None:
+async def test_a_wrong_clock(machine: Machine, minutes: int, level: str) -> None:
     machine.server.ahead = timedelta(minutes=minutes)
     await check(machine, "clock", level, "behind" if minutes > 0 else "ahead")
 
 
-async def test_every_project_of_the_configuration_is_asked(machine: Machine) -> None:
+async def test_every_project_in_the_configuration_is_checked(machine: Machine) -> None:
     async with ProjectServer() as other:
         key = "phc_a_key_of_another_project"
         with machine.config.open("a") as file:
@@ -244,12 +244,12 @@ async def test_every_project_of_the_configuration_is_asked(machine: Machine) -> 
     assert other.events == []
 
 
-async def test_keys_that_projects_bring_are_not_asked_for(machine: Machine) -> None:
+async def test_no_key_is_needed_if_projects_have_their_own(machine: Machine) -> None:
     lines = machine.config.read_text().splitlines()
     kept = [line for line in lines if line.partition(" ")[0] not in ("api_key", "enabled", "host")]
     machine.config.write_text("\n".join(['enabled = "projects"', *kept]))
     _, findings = await machine.doctor()
-    assert findings["key"]["message"].startswith("none of your own")
+    assert findings["key"]["message"].startswith("no key of your own")
     assert "capture" not in findings
     assert {each["level"] for name, each in findings.items() if name != "service"} == {"ok"}
 
@@ -311,12 +311,12 @@ async def test_no_logs(machine: Machine) -> None:
     ],
     ids=str,
 )
-async def test_sessions_that_are_not_kept(machine: Machine, document: Json, level: str, word: str) -> None:
+async def test_sessions_whose_logs_are_not_kept(machine: Machine, document: Json, level: str, word: str) -> None:
     machine.tell_client(document)
     await check(machine, "session persistence", level, word)
 
 
-async def test_sessions_of_one_config_folder_of_several_that_are_not_kept(machine: Machine) -> None:
+async def test_sessions_of_one_of_several_config_folders_whose_logs_are_not_kept(machine: Machine) -> None:
     folders = [machine.workspace.config, machine.workspace.root / "one", machine.workspace.root / "two"]
     for folder, days in zip(folders, (30, 2, 0), strict=True):
         (folder / "projects").mkdir(parents=True, exist_ok=True)
@@ -326,7 +326,7 @@ async def test_sessions_of_one_config_folder_of_several_that_are_not_kept(machin
     await check(machine, "session persistence", "fail", place, "remove it", CLAUDE_CONFIG_DIR=variable)
 
 
-async def test_sessions_of_this_shell_that_are_not_kept(machine: Machine) -> None:
+async def test_sessions_of_this_shell_whose_logs_are_not_kept(machine: Machine) -> None:
     await check(machine, "session persistence", "fail", "environment", CLAUDE_CODE_SKIP_PROMPT_HISTORY="true")
 
 
@@ -340,7 +340,7 @@ async def test_posthogs_own_plugin_beside_it(machine: Machine) -> None:
     ("enabled", "variables", "word"),
     [
         (True, {}, "not set up to send"),
-        # The plugin does not take this for true.
+        # The plugin does not accept this as true.
         (True, {"POSTHOG_LLMA_CC_ENABLED": "1", "POSTHOG_API_KEY": KEY}, "not set up to send"),
         (False, {"POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_API_KEY": KEY}, "not enabled"),
     ],
@@ -378,6 +378,6 @@ async def test_no_user_manager(machine: Machine) -> None:
     await check(machine, "service", "warning", "No medium found")
 
 
-async def test_what_only_this_shell_knows(machine: Machine) -> None:
+async def test_variables_that_only_this_shell_has(machine: Machine) -> None:
     variables = {"POSTHOG_LLMA_CONTENT": "metadata", "HTTPS_PROXY": "http://127.0.0.1:9"}
     await check(machine, "environment", "warning", *variables, "install --yes", **variables)

@@ -29,7 +29,7 @@ def config_folder(managers: Managers) -> Path:
 
 
 def configure(managers: Managers, more: str = "") -> Path:
-    """Write a config.toml with all that is needed; return its path."""
+    """Write a config.toml with everything that is needed; return its path."""
     path = config_folder(managers) / "config.toml"
     path.parent.mkdir(parents=True)
     claude = managers.workspace.config
@@ -48,7 +48,7 @@ async def install(managers: Managers, *arguments: str, **variables: str) -> Ende
     return ended
 
 
-async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
+async def test_the_service_is_written_started_and_awaited(managers: Managers) -> None:
     configure(managers)
     ended = await install(managers)
     assert (ended.status, ended.stderr) == (0, "")
@@ -65,7 +65,7 @@ async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
     assert stat.S_IMODE(state.stat().st_mode) == 0o700, "a folder to write to has to be there before the service"
 
 
-async def test_what_cannot_be_run_is_not_installed(managers: Managers) -> None:
+async def test_a_program_that_cannot_be_run_is_not_installed(managers: Managers) -> None:
     configure(managers)
     managers.program.chmod(0o644)
     ended = await install(managers)
@@ -107,7 +107,7 @@ async def test_the_plugins_status_file_goes_with_purge(managers: Managers) -> No
     assert not path.exists()
 
 
-async def test_doing_it_again_leaves_the_same_behind(managers: Managers) -> None:
+async def test_installing_again_changes_nothing(managers: Managers) -> None:
     configure(managers)
     await install(managers)
     before = managers.unit.read_bytes()
@@ -117,7 +117,7 @@ async def test_doing_it_again_leaves_the_same_behind(managers: Managers) -> None
     assert managers.unit.read_bytes() == before
 
 
-async def test_it_can_be_looked_at_first(managers: Managers) -> None:
+async def test_the_file_can_be_printed_first(managers: Managers) -> None:
     configure(managers)
     printed = await install(managers, "--print")
     assert (printed.status, printed.stderr) == (0, "")
@@ -136,7 +136,7 @@ async def test_lingering_is_enabled_only_when_asked_for(managers: Managers) -> N
     assert "--linger" not in ended.stdout
 
 
-async def test_lingering_that_is_refused_is_said(managers: Managers) -> None:
+async def test_refused_lingering_is_reported(managers: Managers) -> None:
     configure(managers)
     managers.say("no-linger")
     ended = await install(managers, "--linger")
@@ -146,7 +146,7 @@ async def test_lingering_that_is_refused_is_said(managers: Managers) -> None:
 
 
 @pytest.mark.parametrize("status", ["217", "226"])
-async def test_a_machine_without_user_namespaces_gets_what_works_there(managers: Managers, status: str) -> None:
+async def test_a_machine_without_user_namespaces_gets_a_unit_that_works_there(managers: Managers, status: str) -> None:
     configure(managers)
     managers.say("no-namespaces", status)
     for _ in range(2):
@@ -161,7 +161,7 @@ async def test_a_machine_without_user_namespaces_gets_what_works_there(managers:
 @pytest.mark.parametrize(
     ("code", "exit_status", "word"), [("78", 78, "posthog-llma-daemon login"), ("1", 1, "posthog-llma-daemon logs")]
 )
-async def test_a_service_that_does_not_start_is_an_error_with_its_last_words(
+async def test_a_service_that_does_not_start_is_an_error_with_the_end_of_its_log(
     managers: Managers, code: str, exit_status: int, word: str
 ) -> None:
     configure(managers)
@@ -185,7 +185,7 @@ async def test_without_a_user_manager_it_says_what_to_do(managers: Managers) -> 
     assert not managers.unit.exists()
 
 
-async def test_root_by_sudo_is_sent_back(managers: Managers) -> None:
+async def test_installing_with_sudo_is_refused(managers: Managers) -> None:
     if os.getuid() != 0:
         pytest.skip("only root is root")
     configure(managers)
@@ -194,7 +194,7 @@ async def test_root_by_sudo_is_sent_back(managers: Managers) -> None:
     assert "run it as ada" in ended.errors[0]
 
 
-async def test_what_was_never_set_up_is_not_installed(managers: Managers) -> None:
+async def test_an_unconfigured_daemon_is_not_installed(managers: Managers) -> None:
     ended = await install(managers, CLAUDE_CONFIG_DIR="")
     assert ended.status == 78
     assert "posthog-llma-daemon login" in ended.errors[0]
@@ -204,7 +204,7 @@ async def test_what_was_never_set_up_is_not_installed(managers: Managers) -> Non
 # ---------------------------------------------------------------------- this shell and the service
 
 
-async def test_what_only_this_shell_knows_is_named_and_not_written_without_a_word(managers: Managers) -> None:
+async def test_variables_that_only_this_shell_has_are_named_and_not_written_without_consent(managers: Managers) -> None:
     ended = await install(managers, HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
     assert ended.status == 78
     named = [line for line in ended.stderr.splitlines() if line.startswith("the service does not see")]
@@ -216,7 +216,7 @@ async def test_what_only_this_shell_knows_is_named_and_not_written_without_a_wor
     assert not config_folder(managers).exists()
 
 
-async def test_it_is_written_where_it_belongs_with_yes(managers: Managers) -> None:
+async def test_with_yes_such_variables_are_written_where_they_belong(managers: Managers) -> None:
     ended = await install(managers, "--yes", HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
     assert ended.status == 0, ended.stderr
     config, variables = (config_folder(managers) / name for name in ("config.toml", "service.env"))
@@ -229,7 +229,7 @@ async def test_it_is_written_where_it_belongs_with_yes(managers: Managers) -> No
     assert (again.status, again.stderr) == (0, "")
 
 
-async def test_what_the_user_manager_knows_needs_no_file(managers: Managers) -> None:
+async def test_variables_that_the_user_manager_has_need_no_file(managers: Managers) -> None:
     variables = SET_UP | {"CLAUDE_CONFIG_DIR": str(managers.workspace.config), "NO_PROXY": "a b"}
     managers.say("environment", "".join(f"{name}={value}\n" for name, value in SET_UP.items()))
     with (managers.folder / "environment").open("a") as file:
@@ -246,7 +246,7 @@ async def test_the_service_finds_config_and_state_where_this_shell_does(managers
     own = Path(folders["XDG_CONFIG_HOME"]) / "posthog-llma-daemon"
     for name, value in folders.items():
         assert f"{name}='{value}'" in (own / "service.env").read_text()
-    # The user manager does not know of that folder.
+    # The user manager does not know that folder.
     text = managers.unit.read_text()
     assert f"EnvironmentFile=-{own / 'service.env'}" in text
     assert f'ReadWritePaths="{folders["XDG_STATE_HOME"]}/posthog-llma-daemon"' in text
@@ -261,7 +261,7 @@ async def test_a_key_that_others_can_read_is_refused_with_what_to_run(managers: 
     assert not managers.unit.exists()
 
 
-async def test_beside_a_daemon_in_a_terminal_it_is_not_started(managers: Managers) -> None:
+async def test_the_service_is_not_started_next_to_a_daemon_in_a_terminal(managers: Managers) -> None:
     configure(managers)
     state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
     prepare_state_dir(state)
@@ -285,7 +285,7 @@ async def test_restart_waits_until_it_is_ready(managers: Managers) -> None:
     assert (ended.status, ended.stdout) == (0, "running: following 3 sessions (pid 4711)\n")
 
 
-async def test_restart_works_on_what_cannot_be_read_and_says_why_it_fails(managers: Managers) -> None:
+async def test_restart_works_with_an_unreadable_configuration_and_says_why_it_fails(managers: Managers) -> None:
     path = configure(managers)
     await install(managers)
     path.write_text("nonsense")
@@ -295,7 +295,7 @@ async def test_restart_works_on_what_cannot_be_read_and_says_why_it_fails(manage
     assert "posthog-llma-daemon config" in ended.errors[0]
 
 
-async def test_logs_are_the_journals(managers: Managers) -> None:
+async def test_logs_come_from_the_journal(managers: Managers) -> None:
     managers.say("journal", "one\ntwo\n")
     ended = await verb(managers.workspace, "logs", "-f", "-n", "7", env=managers.environment())
     assert (ended.status, ended.stdout) == (0, "one\ntwo\n")
@@ -304,7 +304,7 @@ async def test_logs_are_the_journals(managers: Managers) -> None:
 
 
 async def test_logs_without_a_service_say_so_first(managers: Managers) -> None:
-    """What the journal holds of one that was removed may still be of use."""
+    """The journal of a removed service may still be useful."""
     managers.say("journal", "one\n")
     ended = await verb(managers.workspace, "logs", env=managers.environment())
     assert (ended.status, ended.stdout) == (0, "one\n")
@@ -355,7 +355,7 @@ async def test_purge_leaves_nothing(managers: Managers) -> None:
     assert not config_folder(managers).exists()
 
 
-async def test_uninstall_of_nothing_is_no_error_and_says_so(managers: Managers) -> None:
+async def test_uninstall_without_a_service_is_not_an_error_and_says_so(managers: Managers) -> None:
     ended = await verb(managers.workspace, "uninstall", env=managers.environment())
     assert (ended.status, ended.stdout) == (0, "there is no service to remove\n")
     managers.say("no-bus")

@@ -61,7 +61,7 @@ def log(managers: Managers) -> Path:
     return found
 
 
-async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
+async def test_the_service_is_written_started_and_awaited(managers: Managers) -> None:
     ended = await install(managers)
     assert (ended.status, ended.stderr) == (0, "")
     pid = holder(managers.workspace.state)
@@ -78,7 +78,7 @@ async def test_it_is_written_started_and_waited_for(managers: Managers) -> None:
     assert KEY not in shown.stdout
 
 
-async def test_doing_it_again_starts_it_anew(managers: Managers) -> None:
+async def test_installing_again_restarts_the_service(managers: Managers) -> None:
     await install(managers)
     before = holder(managers.workspace.state)
     ended = await install(managers)
@@ -87,13 +87,13 @@ async def test_doing_it_again_starts_it_anew(managers: Managers) -> None:
     assert holder(managers.workspace.state) not in (None, before)
 
 
-async def test_a_launchd_that_is_still_busy_with_the_last_one_is_asked_again(managers: Managers) -> None:
+async def test_a_launchd_that_still_unloads_the_last_agent_is_asked_again(managers: Managers) -> None:
     managers.say("busy")
     assert (await install(managers)).status == 0
     assert len([call for call in managers.calls if " bootstrap " in call]) == 2
 
 
-async def test_over_ssh_the_users_own_domain_is_taken(managers: Managers) -> None:
+async def test_over_ssh_the_users_own_domain_is_used(managers: Managers) -> None:
     managers.say("no-gui")
     assert (await install(managers)).status == 0
     assert f"launchctl bootstrap user/{os.getuid()} {managers.agent}" in managers.calls
@@ -102,15 +102,15 @@ async def test_over_ssh_the_users_own_domain_is_taken(managers: Managers) -> Non
     assert (ended.status, "log in on the machine itself" in ended.errors[0]) == (1, True)
 
 
-async def test_a_proxy_of_this_shell_goes_into_the_agent_when_wanted(managers: Managers) -> None:
-    # Nothing listens there; loopback needs no proxy.
+async def test_a_proxy_of_this_shell_goes_into_the_agent_with_consent(managers: Managers) -> None:
+    # Nothing listens at the proxy's address; loopback needs no proxy.
     proxy = {"HTTPS_PROXY": "http://127.0.0.1:9"}
     ended = await install(managers, "--yes", **proxy)
     assert ended.status == 0, ended.stderr
     assert plistlib.loads(managers.agent.read_bytes())["EnvironmentVariables"] == proxy
 
 
-async def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_words(managers: Managers) -> None:
+async def test_a_daemon_that_ends_at_once_is_an_error_with_the_end_of_its_log(managers: Managers) -> None:
     managers.program.write_text("#!/bin/sh\nexit 3\n")
     ended = await install(managers)
     assert ended.status == 1

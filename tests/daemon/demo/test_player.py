@@ -24,7 +24,7 @@ def played() -> list[Step]:
 
 @pytest.fixture(scope="module")
 def files(played: list[Step]) -> dict[Path, list[dict[str, Any]]]:
-    """Every log file's lines in the end."""
+    """The lines of every log file at the end."""
     found: dict[Path, list[dict[str, Any]]] = defaultdict(list)
     for step in played:
         if not step.replace:
@@ -44,7 +44,7 @@ def moment(line: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(line["timestamp"])
 
 
-def test_another_start_moves_every_time_by_the_same_and_changes_nothing_else(played: list[Step]) -> None:
+def test_a_later_start_moves_every_time_by_the_same_and_changes_nothing_else(played: list[Step]) -> None:
     assert list(steps(STARTED)) == played
     by = timedelta(days=100, hours=13, milliseconds=7)
     moved = list(steps(STARTED + by))
@@ -75,7 +75,7 @@ def test_the_first_time_is_the_start_and_only_the_lines_own_times_are_moved(play
 
 
 def test_the_recording_is_played_to_its_end(played: list[Step]) -> None:
-    """Every line of every file is written: none is recorded for nothing."""
+    """Every recorded line of every file is written."""
     folder = Path(player.__file__).with_name("recording")
     recorded = {
         path.relative_to(folder): path.read_bytes().splitlines()
@@ -101,13 +101,13 @@ def test_a_step_appends_to_a_log_and_replaces_a_meta_file(played: list[Step], tm
         assert (tmp_path / path).read_bytes() == (mine[-1] if path.suffix == ".json" else b"".join(mine))
 
 
-def test_nothing_in_it_is_of_a_real_machine(files: dict[Path, list[dict[str, Any]]]) -> None:
+def test_the_recording_names_no_real_machine(files: dict[Path, list[dict[str, Any]]]) -> None:
     for lines in files.values():
         assert {line["cwd"] for line in conversation(lines)} == {CWD}
         assert {line["gitBranch"] for line in conversation(lines)} == {"main"}
 
 
-def test_is_over_within_nine_seconds_and_looks_live(played: list[Step]) -> None:
+def test_the_session_takes_less_than_nine_seconds_and_looks_live(played: list[Step]) -> None:
     now = STARTED
     for step in played:
         assert step.delay >= 0
@@ -115,12 +115,12 @@ def test_is_over_within_nine_seconds_and_looks_live(played: list[Step]) -> None:
         if step.replace:
             continue
         stamped = [json.loads(line) for line in step.data.splitlines() if b'"timestamp"' in line]
-        # A line is readable after what it tells has happened, and not long after.
+        # A line becomes readable after the time it carries, but not long after.
         assert all(timedelta(0) <= now - moment(line) <= timedelta(seconds=1) for line in stamped)
     assert now - STARTED < timedelta(seconds=9)
 
 
-def test_every_step_is_whole_lines_of_its_own_place(played: list[Step]) -> None:
+def test_every_step_is_whole_lines_of_one_file(played: list[Step]) -> None:
     for step in played:
         assert not step.path.is_absolute()
         assert step.path.parts[0] == MAIN.parts[0]
@@ -134,7 +134,7 @@ def test_an_offset_of_the_clock_is_written_as_utc() -> None:
     assert list(steps(zone)) == list(steps(STARTED))
 
 
-def test_lines_have_the_envelope_and_hang_together(files: dict[Path, list[dict[str, Any]]]) -> None:
+def test_lines_have_the_envelope_and_form_a_chain(files: dict[Path, list[dict[str, Any]]]) -> None:
     for path, lines in files.items():
         agent = None if path == MAIN else path.stem.removeprefix("agent-")
         leaf = None
@@ -203,7 +203,7 @@ def test_every_call_has_one_result_which_says_how_it_went(files: dict[Path, list
     assert raw == f"Error: {content}"
 
 
-def test_holds_what_a_trace_can_hold(files: dict[Path, list[dict[str, Any]]]) -> None:
+def test_the_session_holds_what_a_trace_can_hold(files: dict[Path, list[dict[str, Any]]]) -> None:
     lines = files[MAIN]
     turn = [line["message"]["content"] for line in lines if line["type"] in ("assistant", "user")]
     kinds = [content[0]["type"] for content in turn[1:7]]

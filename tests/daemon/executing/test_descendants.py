@@ -14,7 +14,7 @@ VARIABLE = ("LLMA_TEST_MARK", "of this test")
 
 @pytest.fixture
 def grandchild() -> Iterator[tuple[int, int]]:
-    """A process and its child, both waiting for the end of their input."""
+    """A process and its child; both wait for the end of their input."""
     script = "import subprocess, sys; c = subprocess.Popen(['cat']); print(c.pid, flush=True); c.wait()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -25,7 +25,7 @@ def grandchild() -> Iterator[tuple[int, int]]:
         process.stdin.close()
 
 
-def test_whatever_was_started_below_counts_and_the_command_itself(grandchild: tuple[int, int]) -> None:
+def test_the_command_and_its_descendants_count(grandchild: tuple[int, int]) -> None:
     pid, below = grandchild
     descendants = Descendants(pid)
     assert descendants.has(pid) is True
@@ -35,15 +35,15 @@ def test_whatever_was_started_below_counts_and_the_command_itself(grandchild: tu
     assert Descendants(os.getpid()).has(below) is True
 
 
-def test_of_a_process_that_is_not_there_nothing_is_known() -> None:
+def test_nothing_is_known_about_a_process_that_does_not_exist() -> None:
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
     assert Descendants(os.getpid()).has(gone.pid) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_who_has_lost_his_parents_is_known_by_what_he_inherited() -> None:
-    # The shell ends at once; what it has started goes to another parent.
+def test_an_orphaned_process_is_known_by_its_environment() -> None:
+    # The shell ends at once, so its child gets another parent.
     name, value = VARIABLE
     with subprocess.Popen(
         ["sh", "-c", "sleep 20 >&- & echo $!"], stdout=subprocess.PIPE, env={**os.environ, name: value}, text=True

@@ -27,7 +27,7 @@ def record(config: Path, session: str, pid: int) -> None:
     path.write_text(json.dumps({"pid": pid, "sessionId": session, "startedAt": time.time() * 1000}))
 
 
-def test_a_process_of_the_commands_may_have_several_sessions_one_after_the_other(tmp_path: Path) -> None:
+def test_a_process_of_the_command_may_run_several_sessions_in_turn(tmp_path: Path) -> None:
     ownership = Ownership([tmp_path], tmp_path)
     for session in ("first", "second"):
         record(tmp_path, session, os.getpid())
@@ -35,7 +35,7 @@ def test_a_process_of_the_commands_may_have_several_sessions_one_after_the_other
     assert ownership.sessions == {"first", "second"}
 
 
-def test_a_process_of_somebody_elses_has_none_of_the_commands(tmp_path: Path) -> None:
+def test_sessions_of_other_processes_are_not_the_commands(tmp_path: Path) -> None:
     ownership = Ownership([tmp_path], tmp_path)
     record(tmp_path, "theirs", os.getppid())
     ownership.look_at_processes(OWN)
@@ -55,7 +55,7 @@ def test_a_log_that_appears_is_judged_by_its_folder(tmp_path: Path, place: str, 
     assert ownership.sessions == (frozenset({"new"}) if owned else frozenset())
 
 
-def test_where_a_registry_is_kept_the_folder_says_nothing_of_clients_that_keep_it(tmp_path: Path) -> None:
+def test_the_folder_does_not_count_for_clients_that_keep_a_registry(tmp_path: Path) -> None:
     config = tmp_path / "config"
     ownership = Ownership([config], tmp_path)
     (config / "sessions").mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_where_a_registry_is_kept_the_folder_says_nothing_of_clients_that_keep_i
     assert ownership.sessions == {"old"}
 
 
-def test_a_log_that_says_nothing_yet_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_log_that_does_not_tell_its_folder_yet_is_examined_again(tmp_path: Path) -> None:
     ownership = Ownership([tmp_path], tmp_path)
     log = LogBuilder("late", cwd=str(tmp_path), version="2.0.76")
     log.prompt("hello")

@@ -8,7 +8,7 @@ import pytest
 from daemon.executing.properties_file import LIMIT_BYTES, PropertiesFile, PropertiesFileError
 
 
-def test_nobody_else_can_look_into_its_folder_and_nothing_is_left_of_it() -> None:
+def test_the_folder_is_private_and_is_removed() -> None:
     with PropertiesFile() as file:
         folder = file.path.parent
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -17,14 +17,14 @@ def test_nobody_else_can_look_into_its_folder_and_nothing_is_left_of_it() -> Non
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
-def test_without_a_word_there_are_no_properties(text: str | None) -> None:
+def test_a_missing_or_empty_file_gives_no_properties(text: str | None) -> None:
     with PropertiesFile() as file:
         if text is not None:
             file.path.write_text(text)
         assert file.read() == ({}, frozenset())
 
 
-def test_an_object_is_taken_without_what_is_the_daemons() -> None:
+def test_an_object_is_accepted_without_the_daemons_own_properties() -> None:
     with PropertiesFile() as file:
         file.path.write_text('\ufeff{"verdict": "approve", "files": ["a"], "$ai_model": "x", "distinct_id": "y"}')
         properties, refused = file.read()
@@ -32,7 +32,7 @@ def test_an_object_is_taken_without_what_is_the_daemons() -> None:
     assert refused == {"$ai_model", "distinct_id"}
 
 
-def test_it_may_be_as_large_as_it_may_be_and_no_larger() -> None:
+def test_a_file_above_the_size_limit_is_refused() -> None:
     with PropertiesFile() as file:
         file.path.write_text('{"a": "' + "x" * (LIMIT_BYTES - 9) + '"}')
         assert file.path.stat().st_size == LIMIT_BYTES
@@ -43,7 +43,7 @@ def test_it_may_be_as_large_as_it_may_be_and_no_larger() -> None:
 
 
 @pytest.mark.parametrize("data", [b"[]", b"{", b"1", b'{"a": NaN}', b'{"a": "\xff"}', b'{"a":' * 5000, b'{"a": 1e999}'])
-def test_what_is_no_object_does_not_count(data: bytes) -> None:
+def test_anything_but_an_object_is_refused(data: bytes) -> None:
     with PropertiesFile() as file:
         file.path.write_bytes(data)
         with pytest.raises(PropertiesFileError) as caught:
@@ -51,7 +51,7 @@ def test_what_is_no_object_does_not_count(data: bytes) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_no_link_is_followed_also_not_in_place_of_the_folder(tmp_path: Path) -> None:
+def test_no_link_is_followed_not_even_one_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "properties.json").write_text('{"a": 1}')
     with PropertiesFile() as file:
         file.path.symlink_to(tmp_path / "properties.json")
@@ -66,7 +66,7 @@ def test_no_link_is_followed_also_not_in_place_of_the_folder(tmp_path: Path) -> 
     assert (tmp_path / "properties.json").exists()
 
 
-def test_a_pipe_in_its_place_keeps_nobody_waiting() -> None:
+def test_a_pipe_in_place_of_the_file_does_not_block() -> None:
     with PropertiesFile() as file:
         os.mkfifo(file.path)
         with pytest.raises(PropertiesFileError, match="regular"):

@@ -1,4 +1,4 @@
-"""Signals are handed over, and none ends the process that listens, nor is blocked in it afterwards."""
+"""Signals are handed over; none ends the process meanwhile, and none stays blocked afterwards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def main():
 
 
 def run(body: str) -> str:
-    """Run *body* in a process of its own, which has to end by itself, and return what it prints."""
+    """Run *body* in its own process, which must end by itself, and return its output."""
     script = _BEGIN + "".join(f"    {line}\n" for line in body.strip().splitlines()) + "\nasyncio.run(main())\n"
     ended = subprocess.run(
         [sys.executable, "-c", script],
@@ -54,7 +54,7 @@ def run(body: str) -> str:
     return ended.stdout
 
 
-def test_what_came_before_anybody_listened_is_told_once() -> None:
+def test_signals_that_arrived_early_are_handed_over_once() -> None:
     said = run("""
 with Signals() as signals:
     assert signals.first is None
@@ -71,7 +71,7 @@ with Signals() as signals:
     assert said == "[('SIGTERM', False), ('SIGINT', False)]\n"
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     said = run("""
 signal.signal(SIGINT, signal.SIG_IGN)
 with Signals() as signals:
@@ -84,7 +84,7 @@ print(heard)
     assert said == "[('SIGTERM', False)]\n"
 
 
-def test_where_all_is_ignored_there_is_nothing_to_hear() -> None:
+def test_nothing_is_received_if_all_signals_are_ignored() -> None:
     run("""
 for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM):
     signal.signal(number, signal.SIG_IGN)
@@ -93,14 +93,14 @@ with Signals():
 """)
 
 
-def test_what_comes_at_the_very_end_ends_nobody() -> None:
+def test_a_signal_at_the_very_end_does_not_end_the_process() -> None:
     run("""
 with Signals():
     send(SIGTERM, SIGHUP, SIGQUIT)
 """)
 
 
-def test_afterwards_a_signal_does_what_it_did_before() -> None:
+def test_after_the_context_signals_have_their_old_effect() -> None:
     run("""
 before = blocked()
 with Signals():

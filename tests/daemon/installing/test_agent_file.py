@@ -44,7 +44,7 @@ def test_it_starts_at_login_and_again_after_a_failure_and_stays_in_the_backgroun
     assert read["StandardOutPath"] == "/dev/null"
 
 
-def test_variables_that_config_toml_has_no_word_for_are_in_it(tmp_path: Path) -> None:
+def test_variables_without_a_setting_are_in_the_agent(tmp_path: Path) -> None:
     variables = {"HTTPS_PROXY": "http://u:p&<>@proxy:3128", "NO_PROXY": "localhost"}
     assert agent(tmp_path, variables)["EnvironmentVariables"] == variables
     assert agent(tmp_path)["EnvironmentVariables"] == {}

@@ -15,7 +15,7 @@ def executable(path: Path) -> Path:
     return path
 
 
-def test_it_is_the_one_beside_the_interpreter_and_links_are_kept(
+def test_the_program_next_to_the_interpreter_is_found_and_links_are_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = executable(tmp_path / "versions" / "bin" / "python")
@@ -26,7 +26,9 @@ def test_it_is_the_one_beside_the_interpreter_and_links_are_kept(
 
 
 @pytest.mark.parametrize("folder", [".cache/uv/archive-v0/abc/bin", ".local/pipx/.cache/1f/bin"])
-def test_one_that_will_not_stay_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+def test_a_program_in_a_temporary_environment_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
     program = executable(tmp_path / folder / "posthog-llma-daemon")
     monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
     with pytest.raises(ProgramError, match="uv tool install"):

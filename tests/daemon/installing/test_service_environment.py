@@ -20,7 +20,7 @@ def missing(folder: Path, shell: dict[str, str], service: dict[str, str] | None 
     return [each.variable for each in found]
 
 
-def test_what_only_the_shell_has_is_missing(tmp_path: Path) -> None:
+def test_a_variable_that_only_the_shell_has_is_missing(tmp_path: Path) -> None:
     shell = {
         "POSTHOG_API_KEY": KEY,
         "POSTHOG_HOST": "https://eu.i.posthog.com",
@@ -31,7 +31,7 @@ def test_what_only_the_shell_has_is_missing(tmp_path: Path) -> None:
     assert missing(tmp_path, shell, shell) == []
 
 
-def test_what_a_file_says_too_is_not(tmp_path: Path) -> None:
+def test_a_variable_whose_value_a_file_gives_too_is_not_missing(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('host = "eu.posthog.com"\n')
     (tmp_path / ".claude").mkdir()
     (tmp_path / ".claude" / "settings.json").write_text('{"env": {"POSTHOG_LLMA_CC_ENABLED": "1"}}')
@@ -44,20 +44,20 @@ def test_what_a_file_says_too_is_not(tmp_path: Path) -> None:
     assert missing(tmp_path, shell) == ["POSTHOG_AI_PURPOSE"]
 
 
-def test_what_differs_is_missing_and_what_is_blank_is_not(tmp_path: Path) -> None:
+def test_a_different_value_is_missing_and_a_blank_one_is_not(tmp_path: Path) -> None:
     assert missing(tmp_path, {"POSTHOG_LLMA_CONTENT": "metadata"}, {"POSTHOG_LLMA_CONTENT": "full"}) == [
         "POSTHOG_LLMA_CONTENT"
     ]
     assert missing(tmp_path, {"POSTHOG_LLMA_CONTENT": " ", "HTTPS_PROXY": ""}) == []
 
 
-def test_where_the_service_could_not_read_its_settings_all_that_differs_is_missing(tmp_path: Path) -> None:
+def test_every_differing_variable_is_missing_if_the_service_could_not_read_its_settings(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('host = "https://posthog.example.com"\n')
     shell = {"POSTHOG_LLMA_ALLOW_CUSTOM_HOST": "true", "POSTHOG_LLMA_CONTENT": "full"}
     assert missing(tmp_path, shell) == ["POSTHOG_LLMA_ALLOW_CUSTOM_HOST", "POSTHOG_LLMA_CONTENT"]
 
 
-def test_variables_are_written_for_the_users_eyes_only_and_read_back(tmp_path: Path) -> None:
+def test_variables_are_written_to_a_private_file_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "config" / "service.env"
     assert read_environment(path) == {}
     values = {"HTTPS_PROXY": 'http://u:p$a"ss\\@proxy:3128', "NO_PROXY": "a, b#c"}
@@ -68,14 +68,14 @@ def test_variables_are_written_for_the_users_eyes_only_and_read_back(tmp_path: P
     assert read_environment(path) == values | {"NO_PROXY": "c"}
 
 
-def test_what_a_user_wrote_is_understood(tmp_path: Path) -> None:
+def test_a_file_written_by_hand_is_read(tmp_path: Path) -> None:
     path = tmp_path / "service.env"
     path.write_text('# mine\n; too\n\nHTTPS_PROXY=http://proxy:1\nNO_PROXY="a b"\n')
     assert read_environment(path) == {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "a b"}
 
 
 @pytest.mark.parametrize("text", ["nonsense", "A-B=1", "A='1", "=1"])
-def test_a_line_that_is_none_is_named_without_its_words(tmp_path: Path, text: str) -> None:
+def test_a_line_that_is_no_assignment_is_named_but_not_quoted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "service.env"
     path.write_text(f"A=1\n{text}\n")
     with pytest.raises(EnvironmentFileError, match="line 2") as caught:

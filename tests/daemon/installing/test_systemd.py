@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linu
 
 
 @pytest.mark.parametrize("namespaces", [True, False])
-def test_it_knows_whether_the_unit_is_what_would_be_written_now(workspace: Workspace, namespaces: bool) -> None:
+def test_the_unit_is_current_only_if_it_is_what_would_be_written(workspace: Workspace, namespaces: bool) -> None:
     managers = Managers(workspace)
     if not namespaces:
         managers.say("no-namespaces", "226")
@@ -32,7 +32,7 @@ def test_it_knows_whether_the_unit_is_what_would_be_written_now(workspace: Works
     assert not systemd.is_current(replace(plan, program=Path("/usr/bin/posthog-llma-daemon")))
 
 
-def test_the_unit_goes_where_the_user_manager_looks(workspace: Workspace) -> None:
+def test_the_unit_is_written_to_the_folder_that_the_user_manager_reads(workspace: Workspace) -> None:
     managers = Managers(workspace)
     managers.say("environment", "XDG_CONFIG_HOME=$'/srv/with blank'\n")
     systemd = Systemd(managers.environment(XDG_CONFIG_HOME="/somewhere/else"))

@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", [templates.UNIT, templates.AGENT])
-def test_a_checkout_has_them_on_top(name: str) -> None:
+def test_a_checkout_has_the_templates_at_its_root(name: str) -> None:
     assert templates.find(name) == ROOT / name
 
 
-def test_one_that_is_nowhere_is_an_error() -> None:
+def test_a_missing_template_is_an_error() -> None:
     with pytest.raises(templates.TemplateError, match="install the package again"):
         templates.find("systemd/other.service")
 
 
-def test_a_place_without_a_value_is_an_error() -> None:
+def test_a_placeholder_without_a_value_is_an_error() -> None:
     with pytest.raises(KeyError):
         templates.fill(templates.UNIT, {})
 
@@ -44,7 +44,7 @@ def run(*command: str | Path, cwd: Path, home: Path) -> str:
     return ended.stdout
 
 
-def test_the_wheel_has_them_and_the_demo_within_and_an_installed_program_finds_them_and_itself(tmp_path: Path) -> None:
+def test_an_installed_wheel_has_the_templates_and_the_demo_and_finds_its_own_program(tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     pytest.importorskip("pip")
     home = tmp_path / "home"
@@ -76,7 +76,7 @@ def test_the_wheel_has_them_and_the_demo_within_and_an_installed_program_finds_t
         "--no-index",
     ]
     run(*pip, wheel, cwd=tmp_path, home=home)
-    # The dependencies are those of this environment: nothing is fetched.
+    # The dependencies are taken from this environment: nothing is downloaded.
     [packages] = venv.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
     program = venv / "bin" / "posthog-llma-daemon"

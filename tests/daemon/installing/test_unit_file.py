@@ -13,7 +13,7 @@ from daemon.installing.plan import Plan
 from tests.support.waiting import PATIENCE
 
 LIMIT = 20
-"""Greatest exposure that `systemd-analyze security` may find, in tenths; of a unit without any limits it is 96."""
+"""Largest exposure that `systemd-analyze security` may report, in tenths; a unit without any limits has 96."""
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
@@ -51,7 +51,7 @@ def with_status_file(folder: Path) -> Plan:
 
 @needs_systemd
 @pytest.mark.parametrize("namespaces", [True, False])
-def test_systemd_has_nothing_to_say_against_it(tmp_path: Path, namespaces: bool) -> None:
+def test_systemd_verifies_the_unit(tmp_path: Path, namespaces: bool) -> None:
     ended = analyze(tmp_path, unit_file.render(plan(tmp_path), namespaces=namespaces), "verify")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     ended = analyze(tmp_path, unit_file.render(with_status_file(tmp_path), namespaces=namespaces), "verify")
@@ -60,8 +60,8 @@ def test_systemd_has_nothing_to_say_against_it(tmp_path: Path, namespaces: bool)
 
 @needs_systemd
 @pytest.mark.parametrize("name", ["with blank", "100%done", "a$HOME", "semi;colon", "a#b", "ünïcode"])
-def test_any_path_is_found(tmp_path: Path, name: str) -> None:
-    """`verify` looks whether the program is there, so a path that is misquoted shows."""
+def test_a_program_at_any_path_is_found(tmp_path: Path, name: str) -> None:
+    """`verify` checks that the program exists, so it finds a misquoted path."""
     odd = plan(tmp_path, name)
     ended = analyze(tmp_path, unit_file.render(odd), "verify")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -89,14 +89,14 @@ def test_each_line_has_its_reason(tmp_path: Path) -> None:
         if line.startswith("#"):
             explained = True
         elif line:
-            # Lines that follow one another share a reason.
+            # Consecutive lines share a reason.
             assert explained, f"{line} has no comment"
             assert before, f"{line} is far from its comment"
         else:
             explained = False
 
 
-def test_it_names_nothing_whose_meaning_depends_on_systemds_version(tmp_path: Path) -> None:
+def test_the_unit_uses_nothing_that_depends_on_the_version_of_systemd(tmp_path: Path) -> None:
     text = unit_file.render(plan(tmp_path))
     directives = {line.partition("=")[0] for line in text.splitlines() if re.match(r"[A-Z]\w+=", line)}
     assert "StateDirectory" not in directives
@@ -104,7 +104,7 @@ def test_it_names_nothing_whose_meaning_depends_on_systemds_version(tmp_path: Pa
     assert "Environment" not in directives
 
 
-def test_it_says_when_to_start_again_and_what_it_may_write(tmp_path: Path) -> None:
+def test_the_unit_says_when_to_restart_and_what_the_service_may_write(tmp_path: Path) -> None:
     made = plan(tmp_path)
     lines = unit_file.render(made).splitlines()
     assert "Type=notify" in lines
@@ -115,8 +115,8 @@ def test_it_says_when_to_start_again_and_what_it_may_write(tmp_path: Path) -> No
     assert f'ExecStart="{made.program}" run' in lines
 
 
-def test_the_plugins_file_is_all_it_may_write_besides(tmp_path: Path) -> None:
-    """With a dash in front: that it is not there must not keep the service from starting."""
+def test_the_service_may_also_write_the_plugins_file_and_nothing_else(tmp_path: Path) -> None:
+    """With a dash in front: a missing file must not keep the service from starting."""
     made = with_status_file(tmp_path)
     lines = unit_file.render(made).splitlines()
     file = str(made.status_files[0]).replace("%", "%%")
@@ -125,7 +125,7 @@ def test_the_plugins_file_is_all_it_may_write_besides(tmp_path: Path) -> None:
         replace(made, status_files=(Path("relative"),))
 
 
-def test_without_namespaces_all_else_stays(tmp_path: Path) -> None:
+def test_without_namespaces_all_other_limits_stay(tmp_path: Path) -> None:
     made = plan(tmp_path)
     full, plain = (unit_file.render(made, namespaces=wanted).splitlines() for wanted in (True, False))
     gone = {line.partition("=")[0] for line in set(full) - set(plain) if not line.startswith("#")}
@@ -158,7 +158,7 @@ def test_a_state_directory_may_be_called_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["line\nend", "bell\a"])
-def test_a_path_that_no_file_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_no_service_file_can_contain_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="use another path"):
         Plan(program=tmp_path / name, state_dir=tmp_path, environment_file=tmp_path, log_file=tmp_path)
     with pytest.raises(ValueError, match="not an absolute path"):

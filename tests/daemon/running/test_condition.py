@@ -1,4 +1,4 @@
-"""How the daemon is: what is unsent, what is in danger, and what to do."""
+"""The daemon's condition: what is unsent, which logs are in danger, and what to do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Machine:
         self.store.begin(5, [])
 
     def log(self, name: str, data: bytes, *, settled: int = 0, days: float = 0.0) -> Path:
-        """Write a log of which the first bytes are settled, last touched some days ago."""
+        """Write a log whose first *settled* bytes are settled, last modified *days* ago."""
         path = self.config / "projects" / "orchard" / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data[:settled])
@@ -71,7 +71,7 @@ def problems(condition: Condition) -> list[Problem]:
     return list(condition.problems(NOW))
 
 
-def test_what_was_not_sent_is_counted_in_whole_lines_when_nothing_runs(machine: Machine) -> None:
+def test_unsent_whole_lines_are_counted_while_no_daemon_runs(machine: Machine) -> None:
     machine.log("settled", b"one\ntwo\n", settled=8)
     machine.log("half", b"one\ntwo\nthr", settled=4, days=2)
     machine.log("unfinished", b"one\ntw", settled=4, days=9)
@@ -99,7 +99,7 @@ def test_what_was_not_sent_is_counted_in_whole_lines_when_nothing_runs(machine: 
         ([], 9, None),
     ],
 )
-def test_lines_that_the_client_will_remove_soon_are_told(
+def test_unsent_lines_that_the_client_will_remove_soon_are_reported(
     machine: Machine, document: object, days: float, left: int | None
 ) -> None:
     path = machine.log("old", b"one\ntwo\n", settled=4, days=days)
@@ -124,7 +124,7 @@ def test_each_config_folder_has_its_own_time_until_logs_are_removed(machine: Mac
     assert {Path(log.path).stem: log.days_left for log in condition.endangered} == {"zero": 0, "week": 1}
 
 
-def test_what_the_running_daemon_says_is_taken_from_it(machine: Machine) -> None:
+def test_the_report_of_the_running_daemon_is_used(machine: Machine) -> None:
     machine.log("growing", b"one\n")
     since = "2027-01-15T07:59:50+00:00"
     machine.says(report(unread_bytes=7, unread_logs=1, unread_since=since, routes=(ROUTE,)))
@@ -137,7 +137,7 @@ def test_what_the_running_daemon_says_is_taken_from_it(machine: Machine) -> None
     assert problems(condition) == []
 
 
-def test_what_another_process_said_before_is_not_taken_for_the_one_that_runs(machine: Machine) -> None:
+def test_the_report_of_an_earlier_process_is_not_used_for_the_running_one(machine: Machine) -> None:
     machine.says(report(pid=os.getpid() + 1, routes=(ROUTE,)))
     with StateLock(machine.state):
         condition = machine.condition()
@@ -172,7 +172,7 @@ def test_a_receiver_that_has_just_failed_is_no_problem_yet(machine: Machine) -> 
         assert problems(machine.condition()) == []
 
 
-def test_logs_that_are_not_read_are_a_problem_unless_a_route_makes_them_wait(machine: Machine) -> None:
+def test_unread_logs_are_a_problem_unless_a_route_makes_them_wait(machine: Machine) -> None:
     behind = report(unread_bytes=7, unread_logs=1, unread_since="2027-01-15T07:00:00+00:00", routes=(ROUTE,))
     stopped = replace(ROUTE, state="stopped", reason="401", hint="correct the key")
     with StateLock(machine.state):
@@ -184,14 +184,14 @@ def test_logs_that_are_not_read_are_a_problem_unless_a_route_makes_them_wait(mac
         assert "401" in problem.message
 
 
-def test_another_version_than_the_installed_one_is_told(machine: Machine) -> None:
+def test_a_running_version_other_than_the_installed_one_is_reported(machine: Machine) -> None:
     machine.says(report(version="0.0.1"))
     with StateLock(machine.state):
         [problem] = problems(machine.condition())
     assert (problem.level, "restart" in problem.hint) == ("warning", True)
 
 
-def test_sessions_that_wait_are_told_once_for_each_reason(machine: Machine) -> None:
+def test_waiting_sessions_are_reported_once_for_each_reason(machine: Machine) -> None:
     rows = [
         HeldSession(unit=f"orchard/{number}", session=str(number), folder="/x", reason=reason, since="2027")
         for number, reason in enumerate(["allow it", "allow it", "set a key"])
@@ -215,7 +215,7 @@ def test_sessions_that_wait_are_told_once_for_each_reason(machine: Machine) -> N
         ("/p/orchard/agent-1.jsonl", "/p/orchard"),
     ],
 )
-def test_the_command_that_makes_an_event_again_names_its_sessions_log(path: str, named: str) -> None:
+def test_the_command_that_rebuilds_an_event_names_its_sessions_log(path: str, named: str) -> None:
     row = RejectedEvent(uuid="u", name="event", bytes=1, reason="no", path=path, start=0, end=1)
     assert rebuilding(row) == f"posthog-llma-daemon preview --event u {named}"
     assert rebuilding(replace(row, path=None)) is None

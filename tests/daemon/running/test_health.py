@@ -1,4 +1,4 @@
-"""What the running daemon says of itself, and that saying it costs nothing and harms nobody."""
+"""The health report: its content, and that writing it costs little and never fails the daemon."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START = 1_800_000_000.0
 
 
 class Sink:
-    """Answers what it is told to."""
+    """Answers as scripted."""
 
     event_limit = 1_000_000
 
@@ -41,7 +41,7 @@ class Sink:
 
 
 class Clock:
-    """Both clocks; they run alike."""
+    """Both clocks, which advance together."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -65,7 +65,7 @@ def observed(health: Health, *unread: LogBehind, deliveries: dict[Route, Deliver
     return health.observe(sessions=3, followed=1, unread=unread, deliveries=deliveries or {})
 
 
-async def test_it_is_written_for_its_user_alone_and_read_again(tmp_path: Path) -> None:
+async def test_the_report_is_private_and_can_be_read_back(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
     report = observed(health, LogBehind(path="/logs/a.jsonl", position=10, size=25, modified=clock.wall() - 5))
@@ -80,7 +80,7 @@ async def test_it_is_written_for_its_user_alone_and_read_again(tmp_path: Path) -
     assert said.written_at == "2027-01-15T08:01:40+00:00"
 
 
-async def test_at_rest_nothing_is_written(tmp_path: Path) -> None:
+async def test_an_unchanged_report_is_not_written_again(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
     delivery = Delivery(Sink(Delivered()), clock=clock.steady)
@@ -96,7 +96,7 @@ async def test_at_rest_nothing_is_written(tmp_path: Path) -> None:
         assert (tmp_path / layout.HEALTH).stat().st_ino != before
 
 
-async def test_a_route_is_told_with_its_numbers_and_without_its_key(tmp_path: Path) -> None:
+async def test_a_route_is_reported_with_its_counts_and_without_its_key(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
     delivery = Delivery(Sink(Delivered(quota_limited=("llm_events",))), clock=clock.steady)
@@ -115,7 +115,7 @@ async def test_a_route_is_told_with_its_numbers_and_without_its_key(tmp_path: Pa
     assert route.oldest_waiting_at is None
 
 
-async def test_why_a_route_is_stopped_is_told_even_when_the_daemon_has_ended(tmp_path: Path) -> None:
+async def test_a_stopped_route_keeps_its_reason_after_the_daemon_has_ended(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
     delivery = Delivery(Sink(Stopped(reason="401: no such key", hint="correct it")), clock=clock.steady)
@@ -129,7 +129,7 @@ async def test_why_a_route_is_stopped_is_told_even_when_the_daemon_has_ended(tmp
             await delivery.aclose()
 
 
-async def test_a_receiver_that_fails_is_told(tmp_path: Path) -> None:
+async def test_a_failing_receiver_is_reported(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
     delivery = Delivery(Sink(Retryable(reason="503: busy")), clock=clock.steady)
@@ -144,7 +144,7 @@ async def test_a_receiver_that_fails_is_told(tmp_path: Path) -> None:
     assert not await flushing
 
 
-def test_a_log_is_behind_since_what_is_not_read_was_written(tmp_path: Path) -> None:
+def test_a_log_is_behind_since_its_oldest_unread_bytes_were_written(tmp_path: Path) -> None:
     clock = Clock()
     health = health_of(tmp_path, clock)
 
@@ -162,7 +162,7 @@ def test_a_log_is_behind_since_what_is_not_read_was_written(tmp_path: Path) -> N
     assert since(40, 40) is None
 
 
-async def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+async def test_a_report_that_cannot_be_written_is_logged_once(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
     health = health_of(tmp_path / "state", Clock())
     with capture_logs() as logged:
@@ -175,7 +175,7 @@ async def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": "one"}', b"\xff" * 10, b"x" * 2_000_000])
-def test_a_file_that_says_nothing_usable_counts_as_none(tmp_path: Path, content: bytes) -> None:
+def test_an_unusable_file_counts_as_no_report(tmp_path: Path, content: bytes) -> None:
     assert read_report(tmp_path) is None
     (tmp_path / layout.HEALTH).write_bytes(content)
     assert read_report(tmp_path) is None

@@ -15,7 +15,7 @@ def well() -> None:
     """Nothing is overdue."""
 
 
-async def test_it_stops_while_something_is_overdue(manager: socket.socket) -> None:
+async def test_the_heartbeat_pauses_while_something_is_overdue(manager: socket.socket) -> None:
     environ = {"WATCHDOG_USEC": "20000"}
     asked = asyncio.Queue[None]()
     late = iter(["reading", "reading", None])
@@ -37,7 +37,7 @@ async def test_it_stops_while_something_is_overdue(manager: socket.socket) -> No
     assert [(line["event"], line["part"]) for line in logs] == [("part_overdue", "reading")]
 
 
-async def test_it_beats_while_the_context_lasts(manager: socket.socket) -> None:
+async def test_the_heartbeat_lasts_as_long_as_the_context(manager: socket.socket) -> None:
     environ = {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getpid())}
     async with heartbeat(Notifier({"NOTIFY_SOCKET": "notify"}), environ, well):
         for _ in range(3):
@@ -45,7 +45,7 @@ async def test_it_beats_while_the_context_lasts(manager: socket.socket) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_without_a_watchdog_nothing_is_said(manager: socket.socket) -> None:
+async def test_without_a_watchdog_nothing_is_sent(manager: socket.socket) -> None:
     async with heartbeat(Notifier({"NOTIFY_SOCKET": "notify"}), {}, well):
         await asyncio.sleep(0)
     manager.setblocking(False)
@@ -53,7 +53,7 @@ async def test_without_a_watchdog_nothing_is_said(manager: socket.socket) -> Non
         manager.recv(100)
 
 
-async def test_what_breaks_within_it_is_not_hidden() -> None:
+async def test_an_error_within_the_context_is_not_hidden() -> None:
     with pytest.raises(ValueError, match="broken"):
         async with heartbeat(Notifier({}), {"WATCHDOG_USEC": "20000"}, well):
             raise ValueError("broken")

@@ -8,7 +8,7 @@ import pytest
 from daemon.running.log_file import LogFile
 
 
-def test_it_appends_and_only_the_user_can_read_it(tmp_path: Path) -> None:
+def test_lines_are_appended_to_a_private_file(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "daemon.log"
     for line in ("one\n", "zwei\udcff ü\n"):
         with LogFile(path) as file:
@@ -18,13 +18,13 @@ def test_it_appends_and_only_the_user_can_read_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_file_that_is_too_large_is_set_aside_with_whole_lines(tmp_path: Path) -> None:
+def test_a_file_that_becomes_too_large_is_renamed_between_lines(tmp_path: Path) -> None:
     path = tmp_path / "daemon.log"
     with LogFile(path, largest=20) as file:
         for number in range(9):
             print(f"line {number}", file=file)
     kept = (tmp_path / "daemon.log.1").read_text() + path.read_text()
-    # Each takes seven bytes, so the third one makes a file too large.
+    # Each line has seven bytes, so the third one makes the file too large.
     assert kept.splitlines() == [f"line {number}" for number in range(3, 9)]
     assert {entry.name for entry in tmp_path.iterdir()} == {"daemon.log", "daemon.log.1"}
 

@@ -17,7 +17,7 @@ from daemon.running import logs
 
 @pytest.fixture(autouse=True)
 def restore_logging() -> Iterator[None]:
-    """Take back what configure() did to the whole process."""
+    """Undo what configure() did to the whole process."""
     root, own = logging.getLogger(), logging.getLogger("daemon")
     handlers, level, own_level = root.handlers[:], root.level, own.level
     yield
@@ -71,7 +71,7 @@ def test_a_terminal_gets_colours_unless_they_are_unwanted() -> None:
     assert "\x1b[" in stream.getvalue()
 
 
-def test_the_format_asked_for_wins_over_what_the_stream_is() -> None:
+def test_a_requested_format_overrides_the_one_for_the_stream() -> None:
     terminal, pipe = Terminal(), io.StringIO()
 
     logs.configure("json", stream=terminal, environ={})
@@ -128,7 +128,7 @@ def test_configuring_again_does_not_double_lines() -> None:
     assert len(lines(second)) == 1
 
 
-def test_libraries_speak_from_warning_on_and_in_the_same_form() -> None:
+def test_libraries_log_from_warning_on_in_the_same_format() -> None:
     stream = io.StringIO()
     logs.configure("json", "debug", stream, environ={})
 
@@ -139,7 +139,7 @@ def test_libraries_speak_from_warning_on_and_in_the_same_form() -> None:
     assert (line["logger"], line["level"], line["event"]) == ("watchdog", "warning", "queue of 16 is full")
 
 
-def test_a_secret_is_masked_wherever_it_got_into_a_line() -> None:
+def test_a_secret_is_masked_wherever_it_appears_in_a_line() -> None:
     stream = io.StringIO()
     logs.configure("json", stream=stream, secrets=[Secret("phc_abcdef123456"), Secret("")], environ={})
 
@@ -156,7 +156,7 @@ def raised(error: BaseException) -> str:
     return logs.format_exception((caught.type, caught.value, caught.tb))
 
 
-def test_a_traceback_says_where_and_what_and_quotes_no_values() -> None:
+def test_a_traceback_has_locations_and_types_but_no_values() -> None:
     text = raised(KeyError("a prompt"))
 
     assert text.splitlines()[-1] == "KeyError"
@@ -173,7 +173,7 @@ def test_a_traceback_says_where_and_what_and_quotes_no_values() -> None:
         (json.JSONDecodeError("content", "content", 0), "json.decoder.JSONDecodeError"),
     ],
 )
-def test_words_stay_where_they_hold_no_content(error: Exception, last: str) -> None:
+def test_a_message_is_kept_if_it_holds_no_content(error: Exception, last: str) -> None:
     assert raised(error).splitlines()[-1] == last
 
 
@@ -190,7 +190,7 @@ def test_causes_and_members_of_groups_are_shown() -> None:
     assert "content" not in text
 
 
-def test_exceptions_that_cause_each_other_end() -> None:
+def test_exceptions_that_cause_each_other_do_not_loop() -> None:
     first, second = OSError(1, "one"), OSError(2, "two")
     first.__cause__, second.__cause__ = second, first
 
@@ -198,7 +198,7 @@ def test_exceptions_that_cause_each_other_end() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_logged_exception_keeps_its_places_and_loses_its_words(form: str) -> None:
+def test_a_logged_exception_keeps_its_locations_and_loses_its_message(form: str) -> None:
     stream = io.StringIO()
     logs.configure("json" if form == "json" else "console", stream=stream, environ={})
     content = "what the user wrote"

@@ -13,7 +13,7 @@ from tests.support.waiting import PATIENCE
 
 
 def notifier() -> Notifier:
-    # The name is used as it is given; a service manager gives an absolute one.
+    # The name is used as given; a service manager gives an absolute path.
     return Notifier({"NOTIFY_SOCKET": "notify"})
 
 
@@ -30,7 +30,9 @@ def notifier() -> Notifier:
         (lambda n: n.extend_timeout(10.5), b"EXTEND_TIMEOUT_USEC=10500000"),
     ],
 )
-def test_each_word_is_one_datagram(manager: socket.socket, say: Callable[[Notifier], bool], said: bytes) -> None:
+def test_each_notification_is_one_datagram(
+    manager: socket.socket, say: Callable[[Notifier], bool], said: bytes
+) -> None:
     assert say(notifier())
     assert manager.recv(4096) == said
 
@@ -46,7 +48,7 @@ def test_reloading_carries_the_monotonic_clock(manager: socket.socket) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
-def test_an_abstract_name_is_understood() -> None:
+def test_an_abstract_socket_name_works() -> None:
     name = f"posthog-llma-daemon-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{name}")
@@ -57,19 +59,19 @@ def test_an_abstract_name_is_understood() -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}])
-def test_without_a_manager_nothing_is_said(environ: dict[str, str]) -> None:
+def test_without_a_manager_nothing_is_sent(environ: dict[str, str]) -> None:
     assert not Notifier(environ).ready()
 
 
 @pytest.mark.parametrize("address", ["/nowhere/at/all", "/" + "x" * 500, "/a\0b"])
-def test_a_socket_that_is_not_there_is_no_error(address: str) -> None:
+def test_a_missing_socket_is_not_an_error(address: str) -> None:
     assert not Notifier({"NOTIFY_SOCKET": address}).watchdog()
 
 
-def test_a_manager_that_reads_nothing_is_no_error(manager: socket.socket) -> None:
+def test_a_manager_that_does_not_read_is_not_an_error(manager: socket.socket) -> None:
     speaker = notifier()
 
-    # Whatever the system's queue holds, it is full after some number of messages.
+    # However long the system's queue is, it is full after some number of messages.
     assert any(not speaker.status("x") for _ in range(10_000))
     assert manager.recv(4096) == b"STATUS=x"
 

@@ -1,4 +1,4 @@
-"""The plugin's status file: what it says, and what is never written over."""
+"""The plugin's status file: its content, and what is never overwritten."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def claude(tmp_path: Path) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------------- what it says
+# ---------------------------------------------------------------------- its content
 
 
 async def test_it_has_the_plugins_fields_in_its_order(claude: Path) -> None:
@@ -128,7 +128,7 @@ async def test_it_has_the_plugins_fields_in_its_order(claude: Path) -> None:
     assert names(claude) == [STATUS_FILE, "projects"]
 
 
-async def test_what_has_not_changed_is_not_written_again(claude: Path) -> None:
+async def test_an_unchanged_status_is_not_written_again(claude: Path) -> None:
     status = PluginStatus([claude])
     await status.tell()
     assert not (claude / STATUS_FILE).exists()
@@ -142,7 +142,7 @@ async def test_what_has_not_changed_is_not_written_again(claude: Path) -> None:
     assert (claude / STATUS_FILE).stat().st_ino == before
 
 
-async def test_a_refusal_is_told_until_something_is_accepted(claude: Path) -> None:
+async def test_a_refusal_stays_until_an_event_is_accepted(claude: Path) -> None:
     status = PluginStatus([claude])
     status.hand_over(sender(claude), [event("gen|1"), event("gen|2")], 1)
     status.settle("-p/one", refused("gen|1", "400 too many trees"))
@@ -157,7 +157,7 @@ async def test_a_refusal_is_told_until_something_is_accepted(claude: Path) -> No
     assert (said(claude)["status"], said(claude)["error"], said(claude)["events_sent"]) == ("ok", None, 1)
 
 
-async def test_a_route_that_fails_is_told_of_the_session_that_waits_there(claude: Path) -> None:
+async def test_a_failing_route_is_reported_in_the_session_that_waits_for_it(claude: Path) -> None:
     status = PluginStatus([claude])
     status.hand_over(sender(claude, "waits"), [event("gen|1")], 1)
     status.hand_over(sender(claude, "elsewhere", route=OTHER), [event("gen|2")], 1)
@@ -172,7 +172,7 @@ async def test_a_route_that_fails_is_told_of_the_session_that_waits_there(claude
     assert not (claude / STATUS_FILE).exists(), "it was said"
 
 
-async def test_of_sessions_that_wait_on_a_route_that_fails_it_is_the_latest_that_is_told(claude: Path) -> None:
+async def test_a_failing_route_is_reported_in_the_most_recent_session_that_waits_for_it(claude: Path) -> None:
     status = PluginStatus([claude])
     for name in ("one", "two", "one", "three", "one"):
         status.hand_over(sender(claude, name), [event(f"gen|{name}")] * 2, 1)
@@ -188,7 +188,7 @@ async def test_of_sessions_that_wait_on_a_route_that_fails_it_is_the_latest_that
     assert (said(claude)["session_id"], said(claude)["error"]) == ("three", "no connection in time")
 
 
-async def test_of_several_that_changed_the_last_is_told(claude: Path) -> None:
+async def test_the_session_that_changed_last_is_written(claude: Path) -> None:
     status = PluginStatus([claude])
     for name in ("one", "two"):
         status.hand_over(sender(claude, name), [event(f"gen|{name}")] * 2, 1)
@@ -198,7 +198,7 @@ async def test_of_several_that_changed_the_last_is_told(claude: Path) -> None:
     assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("one", 2)
 
 
-async def test_where_a_sessions_events_go_now_is_what_is_told(claude: Path) -> None:
+async def test_the_current_route_of_a_session_is_written(claude: Path) -> None:
     status = PluginStatus([claude])
     status.hand_over(sender(claude), [event("gen|1")], 1)
     status.hand_over(sender(claude, route=OTHER), [event("gen|2")], 1)
@@ -207,7 +207,7 @@ async def test_where_a_sessions_events_go_now_is_what_is_told(claude: Path) -> N
     assert (said(claude)["host"], said(claude)["error"]) == (OTHER.host, "refused")
 
 
-async def test_no_key_stands_in_it(claude: Path) -> None:
+async def test_the_status_holds_no_key(claude: Path) -> None:
     status = PluginStatus([claude])
     status.hand_over(sender(claude, project=ROUTE.key.reveal()), [event("gen|1")], 0)
     status.settle("-p/one", refused("gen|1", f"401 no project\nhas {ROUTE.key.reveal()}"))
@@ -216,7 +216,7 @@ async def test_no_key_stands_in_it(claude: Path) -> None:
     assert list(said(claude)) == FIELDS
 
 
-async def test_each_config_folder_has_its_own(tmp_path: Path) -> None:
+async def test_each_config_folder_has_its_own_status(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         (folder / "projects" / "-p").mkdir(parents=True)
@@ -236,7 +236,7 @@ async def test_each_config_folder_has_its_own(tmp_path: Path) -> None:
     assert [said(folder)["session_id"] for folder in (one, two)] == ["second", "linked"]
 
 
-async def test_many_sessions_take_no_more_room_than_some(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_sessions_kept_is_bounded(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
     status = PluginStatus([claude])
     for number in range(4):
@@ -252,7 +252,7 @@ async def test_many_sessions_take_no_more_room_than_some(claude: Path, monkeypat
     assert said(claude)["events_sent"] == 2
 
 
-async def test_what_waits_or_is_still_to_be_told_is_not_forgotten(
+async def test_a_session_that_waits_or_is_not_written_yet_is_not_forgotten(
     claude: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
@@ -270,7 +270,7 @@ async def test_what_waits_or_is_still_to_be_told_is_not_forgotten(
     assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("waits", 2)
 
 
-async def test_as_many_sessions_as_there_is_room_for_are_kept(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_as_many_sessions_as_allowed_are_kept(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
     status = PluginStatus([claude])
     for name in ("one", "two"):
@@ -282,7 +282,7 @@ async def test_as_many_sessions_as_there_is_room_for_are_kept(claude: Path, monk
     assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("one", 2)
 
 
-async def test_a_session_of_no_config_folder_is_told_nowhere(tmp_path: Path, claude: Path) -> None:
+async def test_a_session_outside_of_all_config_folders_is_not_written(tmp_path: Path, claude: Path) -> None:
     status = PluginStatus([tmp_path / "without projects", claude])
     status.hand_over(sender(tmp_path / "elsewhere"), [event("gen|1")], 1)
     status.settle("-p/one", accepted("gen|1"))
@@ -290,7 +290,7 @@ async def test_a_session_of_no_config_folder_is_told_nowhere(tmp_path: Path, cla
     assert not (claude / STATUS_FILE).exists()
 
 
-async def test_projects_may_be_a_link(tmp_path: Path) -> None:
+async def test_the_projects_folder_may_be_a_link(tmp_path: Path) -> None:
     moved, claude = tmp_path / "moved", tmp_path / "claude"
     (moved / "-p").mkdir(parents=True)
     claude.mkdir()
@@ -302,7 +302,7 @@ async def test_projects_may_be_a_link(tmp_path: Path) -> None:
     assert said(claude)["session_id"] == "one"
 
 
-async def test_that_it_cannot_be_written_is_said_once(claude: Path, logged: Logged) -> None:
+async def test_a_status_that_cannot_be_written_is_logged_once(claude: Path, logged: Logged) -> None:
     (claude / STATUS_FILE).mkdir()
     status = PluginStatus([claude])
     status.hand_over(sender(claude), [event("gen|1")] * 3, 1)
@@ -323,7 +323,7 @@ async def test_that_it_cannot_be_written_is_said_once(claude: Path, logged: Logg
     assert len(logged) == 2, "it could be written in between"
 
 
-# ---------------------------------------------------------------------- what is never written over
+# ---------------------------------------------------------------------- what is never overwritten
 
 
 def kinds(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -345,7 +345,7 @@ def kinds(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, place
 
 
-def test_only_a_plain_file_is_replaced(tmp_path: Path) -> None:
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
     for name, place in kinds(tmp_path):
         before = (place / STATUS_FILE).lstat()
         with pytest.raises(PluginStatusError, match="not a regular file"):
@@ -376,7 +376,7 @@ def test_another_users_file_stays(claude: Path) -> None:
     assert path.read_text() == "theirs"
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(PluginStatusError, match="no such file"):
         write(tmp_path / "none", b"{}")
     with pytest.raises(PluginStatusError, match="install"):
@@ -384,7 +384,7 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_left_of_an_attempt_that_fails(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_attempt_leaves_nothing_behind(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -403,7 +403,7 @@ def test_the_file_is_made_once(claude: Path) -> None:
     assert path.read_text() == "more"
 
 
-def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_no_status_is_kept_unless_enabled(tmp_path: Path) -> None:
     environ = {"CLAUDE_CONFIG_DIR": str(tmp_path)}
     settings = load({}, environ, config_file=tmp_path / "none.toml", home=tmp_path)
     assert status_files(settings) == ()
@@ -412,7 +412,7 @@ def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert status_files(settings) == (tmp_path / STATUS_FILE,)
 
 
-# ---------------------------------------------------------------------- where nothing may be made beside it
+# ---------------------------------------------------------------------- if no file may be created next to it
 
 _CHILD = """
 import sys
@@ -433,7 +433,7 @@ _BOUND = (
 
 
 def in_namespace(folder: Path, mounts: str, *texts: str) -> list[str]:
-    """Write *texts* to the file in *folder*, where *mounts* were made, and return what came of each."""
+    """Write *texts* to the file in *folder*, below *mounts*, and return the outcome of each."""
     unshare = shutil.which("unshare")
     if (
         unshare is None
@@ -455,7 +455,7 @@ def in_namespace(folder: Path, mounts: str, *texts: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_file_that_may_only_be_written_in_its_place_is(claude: Path) -> None:
+def test_a_file_that_can_only_be_overwritten_is_overwritten(claude: Path) -> None:
     path = claude / STATUS_FILE
     path.write_text("{}")
     before = path.stat().st_ino
@@ -468,7 +468,7 @@ def test_a_file_that_may_only_be_written_in_its_place_is(claude: Path) -> None:
     assert sorted(each.name for each in claude.iterdir()) == [STATUS_FILE, "projects"]
 
 
-def test_where_nothing_may_be_written_it_says_what_to_do(claude: Path) -> None:
+def test_an_error_says_what_to_do_if_nothing_may_be_written(claude: Path) -> None:
     assert in_namespace(claude, _READ_ONLY, "1") == [
         "no file may be created in its folder: `posthog-llma-daemon install` creates it"
     ]
@@ -479,7 +479,7 @@ def test_where_nothing_may_be_written_it_says_what_to_do(claude: Path) -> None:
     assert (claude / STATUS_FILE).read_text() == "{}\n"
 
 
-def test_a_file_with_a_second_name_and_a_huge_one_stay_as_they_are(claude: Path) -> None:
+def test_a_file_with_a_second_hard_link_and_a_huge_one_stay_as_they_are(claude: Path) -> None:
     path = claude / STATUS_FILE
     path.write_text("twice")
     (claude / "second").hardlink_to(path)
@@ -490,8 +490,8 @@ def test_a_file_with_a_second_name_and_a_huge_one_stay_as_they_are(claude: Path)
     assert path.stat().st_size == 70_000
 
 
-def test_a_file_that_was_replaced_since_the_service_began_is_told(claude: Path) -> None:
-    """What the service sees of it is the old one, which has no name any more."""
+def test_a_file_replaced_since_the_service_started_is_an_error(claude: Path) -> None:
+    """The service still sees the old file, which has no name any more."""
     create(claude / STATUS_FILE)
     keep = (
         f'mkdir "$1.kept" && mount -t tmpfs none "$1.kept" && echo "{{}}" > "$1.kept/file" && '
@@ -515,7 +515,7 @@ def a_session(name: str) -> LogBuilder:
     return log
 
 
-async def test_a_daemon_keeps_it_and_only_when_asked_to(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_daemon_keeps_the_status_only_if_enabled(workspace: Workspace, posthog: CaptureServer) -> None:
     path = workspace.config / STATUS_FILE
     log = a_session("sent")
     write_files(workspace.config / "projects", log.files())
@@ -549,7 +549,7 @@ async def test_a_daemon_keeps_it_and_only_when_asked_to(workspace: Workspace, po
     assert "content-marker" not in path.read_text()
 
 
-async def test_a_refused_key_is_told_as_the_plugin_would(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_refused_key_is_reported_in_the_plugins_form(workspace: Workspace, posthog: CaptureServer) -> None:
     env = environment(workspace, posthog.url, POSTHOG_LLMA_PLUGIN_STATUS_FILE="true")
     posthog.fault = lambda _request: Answer(status=401, body=b"API key is not valid")
     write_files(workspace.config / "projects", a_session("refused").files())
@@ -559,7 +559,7 @@ async def test_a_refused_key_is_told_as_the_plugin_would(workspace: Workspace, p
     assert str(found["error"]).startswith("HTTP 401: ")
 
 
-async def test_local_and_backfill_leave_it_alone(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_local_and_backfill_leave_the_status_alone(workspace: Workspace, posthog: CaptureServer) -> None:
     env = environment(workspace, posthog.url, POSTHOG_LLMA_PLUGIN_STATUS_FILE="true")
     write_files(workspace.config / "projects", a_session("old").files())
     assert (await verb(workspace, "run", "--once", "--local", env=env)).status == 0

@@ -6,7 +6,7 @@ import sys
 from tests.support.waiting import PATIENCE
 
 
-def test_the_libraries_come_without_what_a_terminal_needs_and_rich_can_come_later() -> None:
+def test_the_libraries_are_imported_without_rich_which_can_be_imported_later() -> None:
     code = """
 import sys
 from daemon.running.slim import import_slim

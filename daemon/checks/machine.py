@@ -48,7 +48,7 @@ def _judge_state(state_dir: Path) -> Finding:
     if not state_dir.is_dir():
         return failure("permissions", f"{state_dir} is not a folder", "set POSTHOG_LLMA_STATE_DIR to another path")
     if status.st_uid != os.getuid():
-        return failure("permissions", f"{state_dir} belongs to another user", "set POSTHOG_LLMA_STATE_DIR to yours")
+        return failure("permissions", f"{state_dir} belongs to another user", "set POSTHOG_LLMA_STATE_DIR")
     if status.st_mode & _OTHERS:
         return failure(
             "permissions", f"{state_dir} is open to other users", f"run chmod 700 {shlex.quote(str(state_dir))}"

@@ -77,7 +77,7 @@ def env_block(path: Path, data: bytes) -> Mapping[str, str]:
 
 
 def _settings(config_dir: Path) -> Mapping[str, Any]:
-    """Return what `settings.json` in *config_dir* holds; nothing where it cannot be read."""
+    """Return what `settings.json` in *config_dir* holds; nothing if it cannot be read."""
     path = config_dir / "settings.json"
     try:
         data = read_regular(path)

@@ -4,7 +4,7 @@ The session was made up for this project, in the shape of a log by Claude Code 2
 be fixed. It holds what a trace can hold: parallel tool calls whose results stand between the blocks of their message, a
 call that fails, an overloaded API, a subagent that starts another one, and a second prompt.
 
-`recording/` holds the client's files as they stand in a project's folder. A meta file is always replaced as a whole, so
+`recording/` holds the client's files, laid out as in a project's folder. A meta file is always replaced as a whole, so
 its recording, `NAME.meta.jsonl`, has one line for each version. `writes.jsonl` lists the client's writes in order:
 seconds since the start, the file, and the number of lines. The ids stay as recorded, because `demo` plays into a folder
 of its own.

@@ -1,7 +1,7 @@
 """Tells which sessions belong to a command: those of every client that it, or a process below it, runs.
 
 The client's registry of live processes names each session's process. Some versions keep no registry. Their sessions are
-known by their logs: a log that appears while the command runs is its own if it began at or below the command's folder.
+known by their logs: a new log belongs to the command if its session started at or below the command's folder.
 """
 
 from __future__ import annotations

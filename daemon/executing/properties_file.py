@@ -59,7 +59,7 @@ class PropertiesFile:
     ) -> None:
         assert self._descriptor is not None
         os.close(self._descriptor)
-        # The command may have locked or removed the folder. A leftover among the temporary files harms nobody.
+        # The command may have locked or removed the folder. A leftover temporary folder does no harm.
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     @property

@@ -1,4 +1,4 @@
-"""The file that describes the service to its manager: read, written and removed alike for each manager."""
+"""Reads, writes and removes the file that describes the service to its manager."""
 
 from __future__ import annotations
 

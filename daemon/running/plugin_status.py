@@ -3,7 +3,7 @@
 `posthog-llma-status.json` in a config folder of Claude Code describes the session that was sent last: names, counts and
 whether it was accepted; never content, never a key. The folder is Claude Code's, so the file is replaced in one step,
 only a regular file of this user is ever replaced, and no link is followed. A service may be allowed to write this file
-but nothing beside it; then the text is written into the existing file. A failure to write it costs no event and is
+but nothing next to it; then the text is written into the existing file. A failure to write it costs no event and is
 logged once.
 """
 

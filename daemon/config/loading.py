@@ -16,6 +16,7 @@ import platformdirs
 from daemon.config import claude_settings, parsers
 from daemon.config.settings import ConfigError, ProjectTable, Settings
 from daemon.config.table import APP_NAME, SETTINGS, Setting, key_of
+from daemon.system.messages import one_line, system_reason
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core import events
@@ -134,7 +135,7 @@ def load(
         **values,
         projects=projects,
         config_file=config_file,
-        warnings=tuple(parsers.one_line(warning) for warning in reading.warnings),
+        warnings=tuple(one_line(warning) for warning in reading.warnings),
         sources=MappingProxyType(reading.sources),
     )
 
@@ -152,7 +153,7 @@ def _read_config(path: Path, reading: _Reading) -> tuple[_Source, list[_Table]]:
         try:
             open_to_others = path.stat().st_mode & _READABLE_BY_OTHERS
         except OSError as error:
-            reading.problems.append(f"{path}: cannot be looked at ({error.strerror}); give it back and try again")
+            reading.problems.append(f"{path}: cannot be read ({system_reason(error)}); restore it and try again")
         else:
             if open_to_others:
                 fix = f"`chmod 600 {shlex.quote(str(path))}`"
@@ -251,7 +252,7 @@ def read_block(
     if "custom_properties" in values:
         values["custom_properties"] = _allowed_properties(values["custom_properties"], label, reading.warnings)
     reading.warnings.extend(_unknown_variables(block, label))
-    return values, tuple(parsers.one_line(warning) for warning in reading.warnings)
+    return values, tuple(one_line(warning) for warning in reading.warnings)
 
 
 def _parse_config(path: Path, reading: _Reading) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 
 __all__ = [
@@ -94,12 +95,6 @@ class Context:
 
 Parser = Callable[[object, Context], Any]
 """Value of any source -> value that is meant."""
-
-
-def one_line(message: str) -> str:
-    """Make *message* one line that can be printed: a path or a name in it may hold a line end, or worse."""
-    line = " ".join(message.splitlines())
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
 def looks_like_key(value: str) -> bool:

@@ -27,11 +27,12 @@ from typing import Any
 
 from daemon.config.claude_settings import env_block
 from daemon.config.loading import read_block
-from daemon.config.parsers import one_line, shown
+from daemon.config.parsers import shown
 from daemon.config.patterns import Folders
 from daemon.config.restraint import UNRESTRAINED, Restraint, stricter
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import SETTINGS
+from daemon.system.messages import one_line, system_reason
 from daemon.system.small_file import UnreadableFileError, read_with_status
 from llma_core import events
 
@@ -428,5 +429,5 @@ def _doubt(file: _File) -> str | None:
         if (status.st_dev, status.st_ino) != (file.status.st_dev, file.status.st_ino):
             return "it was replaced while it was read; it is read again"
     except OSError as error:
-        return f"it cannot be looked at ({(error.strerror or '').lower()})"
+        return f"it cannot be looked at ({system_reason(error)})"
     return None

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.config import parsers
 from daemon.config.parsers import Enabled
 from daemon.config.table import APP_NAME, SETTINGS, Setting
+from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 from llma_core import events
 from llma_core.privacy import ContentLevel
@@ -30,7 +30,7 @@ class ConfigError(Exception):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(parsers.one_line(problem) for problem in problems)
+        self.problems = tuple(one_line(problem) for problem in problems)
         super().__init__("\n".join(self.problems))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.system.messages import system_reason
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError, read_with_status
 
@@ -69,7 +70,7 @@ class Allowances:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise UnreadableFileError(self.path, f"cannot be looked at ({(error.strerror or '').lower()})") from error
+            raise UnreadableFileError(self.path, f"cannot be looked at ({system_reason(error)})") from error
         seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
         if seen != self._seen:
             self._allowed = self._read()

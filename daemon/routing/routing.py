@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from daemon.config.parsers import one_line
 from daemon.config.project_settings import FOLDER, LOCAL_FILE, InvalidProjectError, Project, Projects, RouteRequest
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.config.settings import Settings
@@ -32,6 +31,7 @@ from daemon.following.opening import Opening
 from daemon.routing.allowances import Allowance, Allowances
 from daemon.routing.repository import Repositories, tracking
 from daemon.state.rows import FrozenRoute
+from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError
 from llma_core.events import Attribution

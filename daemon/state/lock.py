@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from daemon.state import layout
+from daemon.system.messages import system_reason
 
 __all__ = [
     "AlreadyRunning",
@@ -82,7 +83,7 @@ def prepare_state_dir(path: Path) -> None:
     except FileExistsError:
         raise StateDirError(path, "is not a folder") from None
     except OSError as error:
-        raise StateDirError(path, f"cannot be used ({(error.strerror or str(error)).lower()})") from error
+        raise StateDirError(path, f"cannot be used ({system_reason(error)})") from error
 
 
 class StateLock:
@@ -119,14 +120,14 @@ class StateLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StateDirError(self._path.parent, f"takes no lock file ({(error.strerror or '').lower()})") from error
+            raise StateDirError(self._path.parent, f"takes no lock file ({system_reason(error)})") from error
         try:
             self._wait_for(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             os.close(descriptor)
-            raise StateDirError(self._path.parent, f"cannot be locked ({(error.strerror or '').lower()})") from error
+            raise StateDirError(self._path.parent, f"cannot be locked ({system_reason(error)})") from error
         except AlreadyRunning:
             os.close(descriptor)
             raise

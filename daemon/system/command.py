@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from daemon.system.messages import system_reason
+
 __all__ = ["CommandError", "Ran", "run"]
 
 
@@ -63,7 +65,7 @@ def run(*argv: str, limit: float = 10.0, environ: Mapping[str, str] = os.environ
     except subprocess.TimeoutExpired:
         raise CommandError(f"`{' '.join(argv)}` did not end within {limit:.0f} s") from None
     except OSError as error:
-        raise CommandError(f"{program} cannot be run ({(error.strerror or str(error)).lower()})") from None
+        raise CommandError(f"{program} cannot be run ({system_reason(error)})") from None
     return Ran(
         status=ended.returncode,
         stdout=ended.stdout.decode(errors="replace"),

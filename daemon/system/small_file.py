@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from daemon.system.messages import system_reason
+
 __all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "read_regular", "read_with_status"]
 
 
@@ -50,7 +52,7 @@ def read_with_status(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise UnreadableFileError(path, _words(error)) from error
+        raise UnreadableFileError(path, _explain(error)) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
@@ -59,13 +61,12 @@ def read_with_status(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os
         try:
             data = file.read(limit + 1)
         except OSError as error:
-            raise UnreadableFileError(path, _words(error)) from error
+            raise UnreadableFileError(path, _explain(error)) from error
     if len(data) > limit:
         raise UnreadableFileError(path, f"is larger than {limit} bytes")
     return data, status
 
 
-def _words(error: Exception) -> str:
-    """Say in the system's words what is wrong with a file, without repeating its path."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return f"cannot be read ({(reason or 'not a valid path').lower()})"
+def _explain(error: Exception) -> str:
+    """Return what is wrong with a file, without its path."""
+    return f"cannot be read ({system_reason(error) if isinstance(error, OSError) else 'not a valid path'})"

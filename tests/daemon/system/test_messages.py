@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from daemon.system.messages import system_reason
+from daemon.system.messages import excerpt, one_line, system_reason
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,28 @@ from daemon.system.messages import system_reason
 )
 def test_what_the_system_says_is_told_without_the_path(error: OSError, reason: str) -> None:
     assert system_reason(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("as it is", "as it is"),
+        ("two\nlines\r\nand a third", "two lines and a third"),
+        ("a \x1b[31mred\x07 name", "a \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER} name"),
+    ],
+)
+def test_a_message_becomes_one_printable_line(message: str, line: str) -> None:
+    assert one_line(message) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "shown"),
+    [
+        ("  a \n\t long   story ", 100, "a long story"),
+        ("a long story", 6, "a long"),
+        ("bell\x07 and \x1bescape", 100, "bell and escape"),
+        ("\x1b\x07", 100, ""),
+    ],
+)
+def test_of_a_text_the_printable_beginning_is_shown(text: str, limit: int, shown: str) -> None:
+    assert excerpt(text, limit) == shown

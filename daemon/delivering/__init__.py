@@ -1,7 +1,7 @@
-"""From events to a receiver: batches, retries, and one delivery for each route.
+"""Delivery of events to a receiver: batches, retries, and one delivery for each route, with the sinks they send to.
 
-The service imports `deliveries`; whoever builds a sink imports the `sink` protocol. `posthog` and `local` hold the two
-sinks.
+Other wings import `deliveries`, `delivery`, `route` and the protocol `sink`. `posthog` and `local` implement the
+protocol; only who chooses between them imports them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where batches go: the Sink protocol, and the outcomes of one attempt."""
+"""The Sink protocol: what every receiver of batches promises, and the outcomes of one attempt to send."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ __all__ = ["AttemptOutcome", "Delivered", "Rejected", "Retryable", "Sink", "Sink
 
 
 class SinkConfigError(Exception):
-    """A sink cannot be built from what was configured: a host that is no URL, a proxy that cannot be used.
+    """A sink cannot be built from the configuration: the host is not a URL, or a proxy cannot be used.
 
-    Its text is one line for the user: what is wrong and what to do. It never holds a key or a password.
+    The message is one line for the user: what is wrong and what to do. It never contains a key or a password.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The receiver took the whole batch.
+    """The receiver accepted the whole batch and has stored it.
 
     Attributes:
-        quota_limited: resources the receiver named as over quota; it answers 200 and drops the events.
+        quota_limited: names of the resources that the receiver says are over quota. It answers 200 all the same, and
+            drops the events.
     """
 
     quota_limited: tuple[str, ...] = ()
@@ -31,10 +32,12 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The receiver refuses this request and would refuse it again (400, 413): halve it, or set its one event aside.
+    """The receiver refuses this batch and would refuse it again (400, 413). It kept no event of it.
+
+    The caller halves the batch. If the batch is a single event, the caller sets that event aside.
 
     Attributes:
-        reason: status and the receiver's words, bounded; never content.
+        reason: why, in one short line without content or keys. Over HTTP it is the status and the receiver's words.
     """
 
     reason: str
@@ -42,14 +45,16 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retryable:
-    """The same events may be taken later (network errors, 408, 429, 5xx).
+    """The attempt failed, and the same events may be accepted later (network errors, 408, 429, 5xx, a locked file).
+
+    The receiver may have stored the batch all the same, for example when only its answer was lost.
 
     Attributes:
-        reason: what went wrong, for logs and status.
-        after: seconds the receiver asked to wait at least (Retry-After), or None.
-        timed_out: whether the request ran into a timeout under way; a batch that does so twice is halved.
-        immediate: nothing is wrong with the receiver, the sink has only learned to send in another way: send the same
-            events again at once, measured against the sink's `event_limit` as it is now.
+        reason: what went wrong, in one short line without content or keys.
+        after: seconds that the receiver asked to wait at least (Retry-After), or None.
+        timed_out: whether a request that was under way timed out. The caller halves a batch that times out twice.
+        immediate: whether the caller should send the same events again at once. The receiver is fine; the sink has
+            switched to another way of sending, and its `event_limit` may have changed with it.
     """
 
     reason: str
@@ -60,11 +65,11 @@ class Retryable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """Nothing of this route will be taken until a person changes something (401, 403, a redirect, a wrong host).
+    """The receiver will accept nothing until a person changes something (401, 403, a redirect, a wrong host).
 
     Attributes:
-        reason: what the receiver said.
-        hint: what to do about it.
+        reason: what the receiver said, in one short line without content or keys.
+        hint: what the person should do.
     """
 
     reason: str
@@ -75,14 +80,30 @@ AttemptOutcome = Delivered | Rejected | Retryable | Stopped
 
 
 class Sink(Protocol):
-    """A receiver of batches. One call of send is one attempt: no retries, no waiting, no exceptions for refusals."""
+    """A receiver of batches. It belongs to one event loop.
+
+    Each call of `send` is one attempt. A sink never retries and never waits between attempts; `Delivery` does both.
+    Every failure of the receiver or of an event is an outcome, not an exception.
+    """
 
     @property
     def event_limit(self) -> int:
-        """Largest event body this sink takes now, in bytes. It may shrink and grow while the sink is used."""
+        """The largest event body, in bytes, that the sink accepts now. It may change with any attempt.
+
+        Callers cut larger events first. A sink may reject an event that is over the limit.
+        """
 
     async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
-        """Try once to hand *events* over, in order. Several calls may be under way at once."""
+        """Try once to hand *events* over, in their order. An empty batch is delivered without asking the receiver.
+
+        Several calls may run at once. Batches of different calls may arrive in any order, but never mixed.
+        An event is known by its uuid: sent again, it counts once, and its latest body counts.
+        A cancelled call leaves the sink usable. Its batch may have arrived.
+        No outcome is final for the sink: after any of them, a later call may succeed.
+
+        Raises:
+            RuntimeError: the sink is closed.
+        """
 
     async def aclose(self) -> None:
-        """Free what the sink holds. Idempotent."""
+        """Free everything the sink holds. Idempotent. No call of `send` may be running."""

@@ -1,3 +1,6 @@
-"""The sink that keeps events on this machine, in an SQLite file that `traces` reads."""
+"""The sink that keeps events in an SQLite file on this machine.
+
+Other wings import `sink`, which also reads the file.
+"""
 
 from __future__ import annotations

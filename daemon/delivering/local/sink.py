@@ -1,4 +1,4 @@
-"""The local sink: events kept in an SQLite file on this machine, for looking at them without an account."""
+"""The local sink keeps events in an SQLite file on this machine, so that you can look at them without an account."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
 from llma_core.events import CaptureEvent
@@ -29,7 +31,7 @@ __all__ = [
 EVENT_LIMIT = 32 * 1024 * 1024
 KEEP_BYTES = 1_000_000_000
 
-# received is the order of arrival; a replaced event counts as arrived again.
+# `received` gives the order of arrival. A replaced event gets a new number, as if it had just arrived.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     received INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -46,10 +48,10 @@ CREATE INDEX IF NOT EXISTS events_by_trace ON events (trace_id, timestamp);
 _INSERT = """
 INSERT OR REPLACE INTO events (uuid, name, trace_id, session_id, timestamp, size, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
-# Seconds to wait for another process that holds the file; the delivery loop tries again anyway.
+# Seconds to wait while another process locks the file. The delivery tries again anyway.
 _BUSY_TIMEOUT = 0.5
-# What passes, or what a person can make pass, without a change to the file itself.
-_PASSING = frozenset(
+# SQLite's codes for errors that can go away, by themselves or by what the user does, while the file stays as it is.
+_TRANSIENT = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
@@ -67,14 +69,14 @@ _Row = tuple[str, str, str | None, str | None, str, int, bytes]
 
 
 class LocalSink:
-    """Keeps events in an SQLite file, newest first to stay. An event sent again replaces itself.
+    """Keeps events in an SQLite file. An event that is sent again replaces the stored one.
 
-    A batch is one transaction, on disk before it counts as delivered. All work happens on one thread of the sink's
-    own, so nothing waits for the disk on the event loop.
+    A batch is one transaction, and it is on disk before it counts as delivered. The sink does all its work on a thread
+    of its own, so the event loop never waits for the disk.
 
     Args:
-        path: the file; it is created with mode 0600, missing folders above it with 0700.
-        keep_bytes: how much event data to keep; the oldest events beyond it are deleted.
+        path: the file. It is created with mode 0600, and missing folders above it with 0700.
+        keep_bytes: how many bytes of events to keep. The sink deletes the oldest events beyond that.
     """
 
     def __init__(self, path: Path, keep_bytes: int = KEEP_BYTES) -> None:
@@ -82,23 +84,30 @@ class LocalSink:
         self._keep_bytes = keep_bytes
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
-        # The rest belongs to the worker thread.
+        # Only the worker thread uses the fields below.
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._total = 0
 
     @property
     def event_limit(self) -> int:
-        """Largest event body the sink takes, in bytes."""
+        """The largest event body, in bytes, that the sink accepts."""
         return EVENT_LIMIT
 
     async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         """Write *events* in one transaction.
 
         Returns:
-            Delivered; Retryable when the disk is full, the file locked or not writable; Stopped when the file is
-            damaged or not a database of this sink.
+            Delivered. Rejected if an event is over the limit or cannot be read. Retryable if the disk is full, or the
+            file is locked or not writable. Stopped if the file is damaged or is not a database of this sink.
+
+        Raises:
+            RuntimeError: the sink is closed.
         """
+        if self._closed:
+            raise RuntimeError("the sink is closed")
+        if not events:
+            return Delivered()
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._send, tuple(events))
 
     async def aclose(self) -> None:
@@ -106,29 +115,36 @@ class LocalSink:
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._disconnect)
+        closing = asyncio.get_running_loop().run_in_executor(self._worker, self._disconnect)
+        # The thread does what it was given, then ends: even if this call is cancelled, nothing stays open.
+        self._worker.shutdown(wait=False)
+        await asyncio.shield(closing)
         self._worker.shutdown(wait=True)
 
     def _send(self, events: tuple[CaptureEvent, ...]) -> AttemptOutcome:
         try:
+            rows = [_row(event) for event in events]
+        except ValueError as error:
+            return Rejected(reason=str(error))
+        try:
             connection = self._connect()
             with connection:
-                total = self._write(connection, [_row(event) for event in events])
+                total = self._write(connection, rows)
         except sqlite3.Error as error:
             self._disconnect()
             # Extended codes carry the primary one in their low byte.
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PASSING:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _TRANSIENT:
                 return Retryable(reason=f"{self._path.name}: {error}")
             hint = f"move {self._path} away; the daemon starts a new one"
             return Stopped(reason=f"{self._path.name}: {error}", hint=hint)
         except OSError as error:
             self._disconnect()
-            return Retryable(reason=f"{self._path.name}: {error.strerror}")
+            return Retryable(reason=f"{self._path.name}: {system_reason(error)}")
         self._total = total
         return Delivered()
 
     def _write(self, connection: sqlite3.Connection, rows: list[_Row]) -> int:
-        """Write *rows* and delete what is too old; return how many bytes of events the file holds then."""
+        """Write *rows*, delete the oldest events beyond the limit, and return how many bytes of events are left."""
         total = self._total
         for row in rows:
             replaced = connection.execute("SELECT size FROM events WHERE uuid = ?", row[:1]).fetchone()
@@ -144,13 +160,13 @@ class LocalSink:
         return total
 
     def _connect(self) -> sqlite3.Connection:
-        """Return the open connection, or a new one when there is none or the file was deleted under it."""
+        """Return the open connection. Open a new one if there is none, or if the file was deleted or replaced."""
         if self._connection is not None and self._is_same_file():
             return self._connection
         self._disconnect()
         for folder in reversed(self._path.parents):
             folder.mkdir(mode=0o700, exist_ok=True)
-        # SQLite gives the files it puts beside this one the same mode.
+        # SQLite creates its files next to this one with the same mode.
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -159,7 +175,7 @@ class LocalSink:
             os.close(descriptor)
         connection = self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT)
         connection.execute("PRAGMA journal_mode = WAL")
-        # A delivered event's lines are never read again, so delivered has to mean on disk.
+        # The daemon never reads the lines of a delivered event again, so delivered must mean on disk.
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(_SCHEMA)
         self._total = connection.execute("SELECT coalesce(sum(size), 0) FROM events").fetchone()[0]
@@ -174,13 +190,24 @@ class LocalSink:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Closing writes the log back into the file, which fails as the write before it did.
+            # Closing writes the WAL back into the file. If the last write failed, this can fail for the same reason.
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
 
 def _row(event: CaptureEvent) -> _Row:
-    view = read(event.body)
+    """Return the row to store for *event*.
+
+    Raises:
+        ValueError: the event cannot be stored; the message says why, without its content.
+    """
+    if len(event.body) > EVENT_LIMIT:
+        raise ValueError(f"an event has {len(event.body)} bytes, over the limit of {EVENT_LIMIT}")
+    try:
+        view = read(event.body)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        # The error is not repeated: it may quote the event.
+        raise ValueError("an event is not JSON, or a field of it has the wrong type") from None
     return event.uuid, event.name, view.trace_id or None, view.session_id, view.timestamp, len(event.body), event.body
 
 
@@ -188,7 +215,7 @@ class UnreadableEventsError(Exception):
     """The file of local events cannot be read.
 
     Attributes:
-        reason: what SQLite or the system says.
+        reason: the error message of SQLite.
     """
 
     def __init__(self, reason: str) -> None:
@@ -198,13 +225,13 @@ class UnreadableEventsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalTrace:
-    """A trace of which the local sink holds events.
+    """A trace in the local sink.
 
     Attributes:
         trace_id: the trace's id.
-        session_id: a session it belongs to, or None if no event says.
-        last: timestamp of its newest event, RFC 3339 UTC.
-        events: how many events there are.
+        session_id: the session it belongs to, or None if no event names one.
+        last: timestamp of its newest event, RFC 3339 in UTC.
+        events: number of its events.
     """
 
     trace_id: str
@@ -214,7 +241,7 @@ class LocalTrace:
 
 
 class LocalEvents:
-    """Reads what a LocalSink wrote, also while it writes. Writes nothing.
+    """Reads the events that a LocalSink wrote, even while it is writing. Never writes.
 
     Args:
         path: the sink's file.
@@ -224,11 +251,11 @@ class LocalEvents:
         self._path = path
 
     def traces(self, limit: int | None = None, *, prefix: str = "") -> list[LocalTrace]:
-        """List traces, the one with the newest event first.
+        """List traces. The trace with the newest event comes first.
 
         Args:
-            limit: how many at most; None for all.
-            prefix: only traces whose id begins with it.
+            limit: the maximum number of traces; None means all.
+            prefix: list only traces whose id starts with this.
 
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.
@@ -244,7 +271,7 @@ class LocalEvents:
         return [LocalTrace(trace_id=row[0], session_id=row[1], last=row[2], events=row[3]) for row in rows]
 
     def events(self, trace_id: str) -> list[EventView]:
-        """Return the events of one trace in the order they came.
+        """Return the events of one trace in the order of their arrival.
 
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.

@@ -1,6 +1,6 @@
-"""The sink that sends events to PostHog, and the questions asked of PostHog besides.
+"""Everything that talks to PostHog: the sink for events, checks of a host or key (`probe`), links (`web_app`).
 
-`probe` asks whether a key works; `web_app` knows where PostHog shows a trace.
+Other wings may import all three modules.
 """
 
 from __future__ import annotations

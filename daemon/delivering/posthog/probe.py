@@ -1,4 +1,4 @@
-"""Questions to PostHog that send no event: does it know the key, does capture answer, what time is it there."""
+"""Checks of a PostHog host that send no event: whether it knows the key, whether capture answers, what time it has."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import httpx
 import msgspec
 import truststore
 
-from daemon.config.settings import Secret
-from daemon.delivering.posthog.sink import AI_PATH, BATCH_PATH
+from daemon.delivering.posthog.sink import AI_PATH, BATCH_PATH, MAX_REASON_CHARS
+from daemon.system.messages import excerpt
+from daemon.system.secret import Secret
 from llma_core import __version__
 
 __all__ = ["Answer", "KeyVerdict", "PostHog", "ProxyUnusableError", "proxy_for"]
@@ -33,18 +34,19 @@ KeyVerdict = Literal["accepted", "unknown", "unchecked"]
 
 
 class ProxyUnusableError(Exception):
-    """The environment names a proxy that cannot be used; the message says so in one line, without its address."""
+    """The proxy from the environment cannot be used. The message is one line and leaves out the proxy's address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of one request.
+    """The answer to one request, or the reason why there is none.
 
     Attributes:
-        status: the HTTP status; None where no answer came.
-        reason: in a few words why no answer came.
-        body: the beginning of the answer's body.
-        ahead: by how many seconds this machine's clock is ahead of the server's; negative: behind; None if unknown.
+        status: the HTTP status; None without an answer.
+        reason: why there is no answer, in a few words; empty with an answer.
+        body: the first 64 KiB of the answer's body.
+        ahead: seconds by which this machine's clock is ahead of the server's. Negative if it is behind, None if
+            unknown.
     """
 
     status: int | None = None
@@ -54,16 +56,17 @@ class Answer:
 
 
 class PostHog:
-    """A PostHog host. A context manager; requests take at most ten seconds, and follow no redirect.
+    """A PostHog host to check. Use it as a context manager.
 
-    TLS is verified against the system's trust store; proxies come from the environment, as when events are sent.
+    Each step of a request has a timeout of ten seconds, and requests follow no redirect. TLS is verified against the
+    system's trust store. Proxies come from the environment, as for sending events.
 
     Args:
         host: `scheme://name[:port]`.
         pause: seconds before a second attempt.
 
     Raises:
-        ProxyUnusableError: a proxy of the environment cannot be used.
+        ProxyUnusableError: a proxy from the environment cannot be used.
     """
 
     def __init__(self, host: str, *, pause: float = _PAUSE_SECONDS) -> None:
@@ -77,7 +80,7 @@ class PostHog:
                 follow_redirects=False,
             )
         except (httpx.InvalidURL, ValueError, ImportError):
-            raise ProxyUnusableError("the proxy of the environment cannot be used") from None
+            raise ProxyUnusableError("the proxy from the environment cannot be used") from None
 
     def __enter__(self) -> Self:
         return self
@@ -88,10 +91,13 @@ class PostHog:
         self._client.close()
 
     def judge_key(self, key: Secret) -> tuple[KeyVerdict, Answer]:
-        """Say whether a project has this key.
+        """Check whether a project has this key.
 
-        Capture takes any key of the right form, so the endpoint of feature flags is asked, which knows; no flag is
-        evaluated by it. It also says "unknown" while it cannot look keys up, so it is asked twice.
+        Capture accepts any well-formed key, so this asks the feature flag endpoint, which knows the keys. The request
+        evaluates no flag. The endpoint also rejects a key while it cannot look keys up, so a failure is tried twice.
+
+        Returns:
+            The verdict ("unchecked" if the endpoint gave no usable answer), and the last answer.
         """
         body = {"api_key": key.reveal(), "distinct_id": "doctor", "disable_flags": True}
         answer = self._post(_FLAGS_PATH, body)
@@ -103,7 +109,7 @@ class PostHog:
         return ("unknown" if answer.status == httpx.codes.UNAUTHORIZED else "unchecked"), answer
 
     def ask_capture(self, key: Secret) -> tuple[str, Answer]:
-        """Ask capture to take no events at all, which it refuses with 400; return the path that answered, and how."""
+        """Send capture an empty batch, which it refuses with 400. Return the path that answered, and its answer."""
         body = {"api_key": key.reveal(), "batch": []}
         answer = self._post(AI_PATH, body)
         if answer.status != httpx.codes.NOT_FOUND:
@@ -126,7 +132,7 @@ class PostHog:
         except httpx.TimeoutException:
             return Answer(reason="no answer within ten seconds")
         except (httpx.TransportError, httpx.DecodingError) as error:
-            return Answer(reason=_plain(f"{type(error).__name__}: {error}"))
+            return Answer(reason=excerpt(f"{type(error).__name__}: {error}", MAX_REASON_CHARS))
         return Answer(
             status=response.status_code,
             body=bytes(text[:_MAX_ANSWER_BYTES]).decode("utf-8", "replace"),
@@ -135,7 +141,7 @@ class PostHog:
 
 
 def proxy_for(host: str) -> str | None:
-    """Return the proxy that requests to *host* take, without user and password; None where they take none."""
+    """Return the proxy for requests to *host*, without user and password; None if they use no proxy."""
     parts = urlsplit(host)
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None
@@ -151,6 +157,7 @@ def proxy_for(host: str) -> str | None:
 
 
 def _ahead(date: str | None) -> float | None:
+    """Return the seconds by which this machine's clock is ahead of a Date header; None if the header is unreadable."""
     try:
         server = parsedate_to_datetime(date or "")
     except ValueError:
@@ -158,7 +165,3 @@ def _ahead(date: str | None) -> float | None:
     if server.tzinfo is None:
         server = server.replace(tzinfo=UTC)
     return (datetime.now(UTC) - server).total_seconds()
-
-
-def _plain(text: str) -> str:
-    return "".join(char for char in " ".join(text.split()) if char.isprintable())[:200]

@@ -1,7 +1,7 @@
-"""CaptureSink: PostHog's capture endpoint over HTTP.
+"""CaptureSink sends batches to PostHog's capture endpoint over HTTP.
 
-Batches go to the AI path, which takes events of 8 MiB. An installation without it answers 404: then `/batch/` is used
-for a day, with its smaller limit, before the AI path is asked again.
+Batches go to the AI path, which accepts events of up to 8 MiB. An installation without that path answers 404. The sink
+then uses `/batch/`, with its smaller limit, for a day before it tries the AI path again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import truststore
 
 from daemon.delivering.retry import parse_retry_after
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, SinkConfigError, Stopped
+from daemon.system.messages import excerpt
 from llma_core import __version__
 from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, CaptureEvent
 
 try:
     from isal import igzip as gzip
-except ImportError:  # no wheel for this machine: the same format, only slower
+except ImportError:  # there is no wheel for this machine; the standard library writes the same format, only slower
     import gzip  # type: ignore[no-redef]
 
 __all__ = ["AI_PATH", "BATCH_PATH", "DEFAULT_TIMEOUT", "CaptureSink"]
@@ -34,42 +35,42 @@ BATCH_PATH = "/batch/"
 
 DEFAULT_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
-# Seconds until an installation that had no AI path is asked for it again.
+# Seconds to use the other path before the sink tries the AI path again.
 AI_PATH_PAUSE = 86_400.0
 
-# Answers of capture are a few dozen bytes; whatever is larger is not read.
+# Capture answers with a few dozen bytes. The sink does not read more than this.
 MAX_ANSWER_BYTES = 65_536
 MAX_REASON_CHARS = 200
 
-# Bodies up to this size are compressed in well under a millisecond: less than the way to a thread and back.
+# A body up to this size is compressed in well under a millisecond, which is less than a thread would cost.
 THREAD_BYTES = 65_536
 
-# Text in quotes may be what an event held: parsers name the value they stumbled over.
+# Quoted text may come from an event: parsers repeat the value that they could not read.
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)|`[^`]*(?:`|$)', re.DOTALL)
 
-WRONG_HOST = "check POSTHOG_HOST: it must be a PostHog ingestion host"
+WRONG_HOST = "check POSTHOG_HOST: it must be PostHog's ingestion host"
 HINTS = {
-    401: "check POSTHOG_API_KEY: it must be the project's API key, which begins with phc_",
+    401: "check POSTHOG_API_KEY: it must be the project's API key, which starts with phc_",
     402: "check the project's billing limits in PostHog",
-    403: "check POSTHOG_HOST, and what stands between this machine and it: something forbids the request",
+    403: "check POSTHOG_HOST, and any proxy or firewall in between: one of them forbids the request",
     404: WRONG_HOST,
-    407: "check HTTPS_PROXY: the proxy asks for a user and password",
-    415: "check POSTHOG_HOST: what answers there does not take JSON compressed with gzip",
+    407: "check HTTPS_PROXY: the proxy wants a user name and password",
+    415: "check POSTHOG_HOST: the server there does not accept JSON compressed with gzip",
 }
 
 
 class CaptureSink:
-    """Sends batches to one PostHog project. One call of `send` is one request: no retries, no redirects.
+    """Sends batches to one PostHog project. One call of `send` is one request, which follows no redirect.
 
-    TLS is verified against the system's trust store; proxies come from the environment as httpx reads it.
+    TLS is verified against the system's trust store. Proxies come from the environment, as httpx reads it.
 
     Args:
-        host: where PostHog's capture answers, such as `https://us.i.posthog.com`; it may have a path.
-        key: the project's API key. It travels in the request's body only, and is in no message or repr.
-        headers: further headers for each request.
+        host: URL of PostHog's ingestion host, such as `https://us.i.posthog.com`. It may have a path.
+        key: the project's API key. It is only ever in the body of a request, never in a message or a repr.
+        headers: additional headers for each request.
         transport: an httpx transport to use instead of the network.
-        timeout: of connecting, writing and reading.
-        clock: seconds since the epoch.
+        timeout: for connecting, writing and reading.
+        clock: returns the time in seconds since the epoch.
 
     Raises:
         SinkConfigError: *host* is not such a URL, the key is empty, or a proxy or header cannot be used.
@@ -100,7 +101,7 @@ class CaptureSink:
 
     @property
     def event_limit(self) -> int:
-        """Largest event body that the path in use takes, in bytes."""
+        """The largest event body, in bytes, that the current path accepts."""
         return AI_EVENT_LIMIT if self._path == AI_PATH else BATCH_EVENT_LIMIT
 
     @property
@@ -108,25 +109,33 @@ class CaptureSink:
         return AI_PATH if self._clock() >= self._ai_path_from else BATCH_PATH
 
     async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
-        """Try once to hand *events*, at least one, over in one request."""
+        """Send *events* in one request.
+
+        Raises:
+            RuntimeError: the sink is closed.
+        """
+        if self._client.is_closed:
+            raise RuntimeError("the sink is closed")
+        if not events:
+            return Delivered()
         path = self._path
         size = sum(len(event.body) for event in events)
         body = await asyncio.to_thread(self._encode, events) if size > THREAD_BYTES else self._encode(events)
-        # The one place where what httpx raises becomes an outcome.
+        # Only here do the errors of httpx become outcomes.
         try:
             async with aclosing(await self._client.send(self._request(path, body), stream=True)) as response:
                 async with asyncio.timeout(self._client.timeout.read):
                     text = await _read_answer(response)
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
-            # Nothing was sent, so a smaller batch would fare no better.
+            # Nothing was sent, so a smaller batch would not help.
             return Retryable(reason="no connection in time")
         except (httpx.TimeoutException, TimeoutError) as error:
             return Retryable(reason=f"no answer in time ({type(error).__name__})", timed_out=True)
         except (httpx.TransportError, httpx.DecodingError) as error:
-            # The answer of a proxy to CONNECT is not a response to httpx.
+            # httpx does not treat a proxy's answer to CONNECT as a response.
             if isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
                 return Stopped(reason="the proxy answered 407", hint=HINTS[407])
-            return Retryable(reason=self._plain(f"{type(error).__name__}: {error}"))
+            return Retryable(reason=self._excerpt(": ".join(filter(None, (type(error).__name__, str(error))))))
         return self._judge(path, response, text)
 
     async def aclose(self) -> None:
@@ -134,28 +143,28 @@ class CaptureSink:
         await self._client.aclose()
 
     def _request(self, path: str, body: bytes) -> httpx.Request:
-        # As the client would build it, without reading the URL anew each time.
+        # The client would build the same request, but parse the URL each time.
         extensions = {"timeout": self._client.timeout.as_dict()}
         return httpx.Request(
             "POST", self._urls[path], headers=self._client.headers, content=body, extensions=extensions
         )
 
     def _encode(self, events: Sequence[CaptureEvent]) -> bytes:
-        # Without a time in the gzip header the same events are the same bytes, however often they are sent.
+        # Without a time in the gzip header, the same events always give the same bytes.
         body = b"".join((self._prefix, b",".join([event.body for event in events]), b"]}"))
         compressed: bytes = gzip.compress(body, 1, mtime=0)
         return compressed
 
     def _judge(self, path: str, response: httpx.Response, text: str) -> AttemptOutcome:
-        """Say what an answer means."""
+        """Turn an answer into an outcome."""
         status = response.status_code
         if status == httpx.codes.OK:
             return _judge_success(text)
         if status == httpx.codes.NOT_FOUND and path == AI_PATH:
             self._ai_path_from = self._clock() + AI_PATH_PAUSE
             return Retryable(reason=f"404 on {AI_PATH}", immediate=True)
-        words = self._words(response, text)
-        reason = f"{status} {words or response.reason_phrase}".strip()
+        explanation = self._explanation(response, text)
+        reason = f"{status} {explanation or response.reason_phrase}".strip()
         if status in (400, 413):
             return Rejected(reason=reason)
         if status in (408, 429) or response.is_server_error:
@@ -166,27 +175,26 @@ class CaptureSink:
             reason = f"{status}, a redirect to {_origin(response.headers.get('Location'))}"
         return Stopped(reason=reason, hint=HINTS.get(status, WRONG_HOST))
 
-    def _words(self, response: httpx.Response, text: str) -> str:
-        """Return what a refusal says in plain text, without what may be content; empty where it says nothing so."""
-        plain = response.headers.get("Content-Type", "text/plain").startswith("text/plain")
-        return self._plain(QUOTED.sub("[...]", text)) if plain and response.is_client_error else ""
+    def _explanation(self, response: httpx.Response, text: str) -> str:
+        """Return the text of a refusal, without anything that may be content; empty if the answer is not plain text."""
+        is_plain = response.headers.get("Content-Type", "text/plain").startswith("text/plain")
+        return self._excerpt(QUOTED.sub("[...]", text)) if is_plain and response.is_client_error else ""
 
-    def _plain(self, text: str) -> str:
-        """One line of at most MAX_REASON_CHARS printable characters, without the key."""
-        line = " ".join(text.replace(self._key, "[key]").split())
-        return "".join(character for character in line if character.isprintable())[:MAX_REASON_CHARS]
+    def _excerpt(self, text: str) -> str:
+        """Return at most MAX_REASON_CHARS of *text* as one printable line, without the key."""
+        return excerpt(text.replace(self._key, "[key]"), MAX_REASON_CHARS)
 
 
 def _checked_host(host: str) -> str:
     try:
         url = httpx.URL(host.strip())
     except httpx.InvalidURL:
-        # What it says quotes parts of the URL, which may be those of a password.
-        raise SinkConfigError("POSTHOG_HOST is not a URL: give one like https://us.i.posthog.com") from None
+        # The error is not repeated: it quotes parts of the URL, and they may belong to a password.
+        raise SinkConfigError("POSTHOG_HOST is not a URL: set one such as https://us.i.posthog.com") from None
     if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise SinkConfigError(
             "POSTHOG_HOST must be http:// or https:// and a host, without user, query or fragment: "
-            "give one like https://us.i.posthog.com"
+            "set one such as https://us.i.posthog.com"
         )
     return str(url).rstrip("/")
 
@@ -194,12 +202,12 @@ def _checked_host(host: str) -> str:
 def _checked_headers(headers: Mapping[str, str]) -> httpx.Headers:
     for name, value in headers.items():
         if not (name and value.isascii() and name.isascii() and (name + value).isprintable()):
-            # The value is not repeated: headers of a gateway carry credentials.
+            # The value is not repeated: a gateway's headers contain credentials.
             raise SinkConfigError(f"the header {name!r} cannot be sent: use printable ASCII only")
     return httpx.Headers(
         {
             "User-Agent": f"posthog-llma-daemon/{__version__}",
-            # Answers are tiny; what is not compressed cannot unfold into something huge.
+            # Answers are tiny, and an answer that is not compressed cannot expand into something huge.
             "Accept-Encoding": "identity",
             **headers,
             "Content-Type": "application/json",
@@ -221,12 +229,12 @@ def _build_client(
             follow_redirects=False,
         )
     except httpx.InvalidURL:
-        # What it says quotes parts of the URL, which may be those of a password.
-        words = "its URL is not valid"
+        # The error is not repeated: it quotes parts of the URL, and they may belong to a password.
+        problem = "its URL is not valid"
     except (ValueError, ImportError) as error:
-        # These name the URL with its password masked, or the package that is missing.
-        words = str(error).split(". ")[0]
-    raise SinkConfigError(f"cannot use the proxy of the environment ({words}): check HTTPS_PROXY and ALL_PROXY")
+        # These name the URL with its password masked, or the missing package.
+        problem = str(error).split(". ")[0]
+    raise SinkConfigError(f"cannot use the proxy from the environment ({problem}): check HTTPS_PROXY and ALL_PROXY")
 
 
 async def _read_answer(response: httpx.Response) -> str:
@@ -240,7 +248,7 @@ async def _read_answer(response: httpx.Response) -> str:
 
 
 def _judge_success(text: str) -> AttemptOutcome:
-    """Tell PostHog's 200 from that of a captive portal, a proxy or some other server."""
+    """Turn a 200 into an outcome: it may come from a captive portal, a proxy or another server instead of PostHog."""
     try:
         answer = msgspec.json.decode(text, type=dict[str, object])
     except msgspec.DecodeError:
@@ -248,7 +256,7 @@ def _judge_success(text: str) -> AttemptOutcome:
     if "status" not in answer:
         return Stopped(
             reason="200 with a body that is not PostHog's",
-            hint="check POSTHOG_HOST, and whether a proxy or a captive portal answers in its place",
+            hint="check POSTHOG_HOST, and whether a proxy or a captive portal answers instead",
         )
     limited = answer.get("quota_limited")
     names = limited if isinstance(limited, list) else []
@@ -256,9 +264,9 @@ def _judge_success(text: str) -> AttemptOutcome:
 
 
 def _origin(location: str | None) -> str:
-    """Scheme and host of a URL, for messages: paths, queries and passwords stay out."""
+    """Return scheme and host of a URL, for messages: its path, query and password are left out."""
     try:
         url = httpx.URL(location or "")
     except httpx.InvalidURL:
-        return "somewhere"
-    return f"{url.scheme}://{url.host}" if url.scheme and url.host else "somewhere on the same host"
+        return "an address that cannot be read"
+    return f"{url.scheme}://{url.host}" if url.scheme and url.host else "the same host"

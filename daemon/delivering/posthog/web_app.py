@@ -1,4 +1,4 @@
-"""PostHog's web app: where people look at what was sent."""
+"""Links into PostHog's web app."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ _WEB_HOSTS = {"us.i.posthog.com": "us.posthog.com", "eu.i.posthog.com": "eu.post
 
 
 def trace_url(host: str, trace: str) -> str:
-    """Return where PostHog shows a trace.
+    """Return the URL of a trace in PostHog's web app.
 
-    No project is named in it, as a project's key does not tell its number: PostHog takes the current one.
+    The URL names no project, because the project's number cannot be derived from its key. PostHog uses the project that
+    is open in the browser.
 
     Args:
-        host: the ingestion host, as `scheme://name[:port]`; who runs PostHog has the app at the same.
+        host: the ingestion host, as `scheme://name[:port]`. A self-hosted PostHog serves the web app
+            there, too.
         trace: the trace's id.
     """
     parts = urlsplit(host)
-    # Sub-domains of ingestion are PostHog's own; nobody else's host is changed.
+    # Only PostHog's own ingestion hosts differ from the host of the web app.
     web = f"https://{_WEB_HOSTS[parts.netloc]}" if parts.netloc in _WEB_HOSTS else host
     return f"{web}/llm-analytics/traces/{quote(trace, safe='')}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.delivering.local.sink import LocalEvents, LocalSink, LocalTrace, UnreadableEventsError
-from daemon.delivering.sink import Delivered, Retryable, Sink, Stopped
+from daemon.delivering.local.sink import EVENT_LIMIT, LocalEvents, LocalSink, LocalTrace, UnreadableEventsError
+from daemon.delivering.sink import Delivered, Rejected, Retryable, Sink, Stopped
 from daemon.state.layout import events_path
 from tests.support.sample_events import generation, span, trace
 
@@ -63,10 +64,6 @@ async def test_an_event_sent_again_replaces_itself(sink: LocalSink, path: Path) 
     await sink.send([trace("Before"), generation("g")])
     await sink.send([trace("After")])
     assert [view.label for view in LocalEvents(path).events("trace-1")] == ["claude-opus-5-5", "After"]
-
-
-async def test_an_empty_batch_is_delivered(sink: LocalSink) -> None:
-    assert await sink.send([]) == Delivered()
 
 
 async def test_is_a_sink_with_a_limit(sink: LocalSink) -> None:
@@ -183,6 +180,27 @@ async def test_closing_twice_is_harmless_and_leaves_no_thread(path: Path) -> Non
     await sink.aclose()
     assert set(threading.enumerate()) == before
     assert {file.name for file in path.parent.iterdir()} == {"events.db"}
+
+
+async def test_a_close_that_is_cancelled_leaves_no_thread_and_no_open_file(path: Path) -> None:
+    before = set(threading.enumerate())
+    sink = LocalSink(path)
+    await sink.send([generation("g")])
+    closing = asyncio.ensure_future(sink.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    # Closing the file has removed those that SQLite keeps beside it.
+    assert {file.name for file in path.parent.iterdir()} == {"events.db"}
+
+
+async def test_an_event_over_the_limit_is_rejected_with_its_size(sink: LocalSink) -> None:
+    large = generation("g", text="x" * EVENT_LIMIT)
+    outcome = await sink.send([large])
+    assert outcome == Rejected(reason=f"an event has {len(large.body)} bytes, over the limit of {EVENT_LIMIT}")
 
 
 async def test_lists_the_trace_with_the_newest_event_first(sink: LocalSink, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Batcher: which events travel together, when, and in how many requests. Pure: the clock is an argument."""
+"""Batcher: which events are sent together, when, and in how many requests. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ __all__ = ["CROWD", "Batch", "BatchLimits", "Batcher", "Flight", "Piece"]
 
 
 CROWD = 20
-"""Events from which on a batch is part of a catch-up: they come by the thousand, and nobody waits for one of them."""
+"""A batch of this many events is part of a catch-up: thousands of events arrive, and nobody waits for any of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """When a batch is full, and how long one that is not waits for company.
+    """When a batch is full, and how long a batch that is not full waits for more events.
 
     Attributes:
-        count: events in a batch at most.
-        bytes: bytes of event bodies in a batch at most; one event larger than that travels alone.
-        linger: seconds an event waits for others before its batch goes as it is.
-        patience: seconds that a crowd waits while more keep coming, each within the linger of the one before.
+        count: the maximum number of events in a batch.
+        bytes: the maximum total size, in bytes, of the event bodies in a batch. A larger event is sent alone.
+        linger: seconds that an event waits for others before its batch is sent as it is.
+        patience: seconds that a batch of at least CROWD events waits, while each new event arrives within *linger* of
+            the previous one.
 
     Raises:
-        ValueError: a limit under which nothing could travel.
+        ValueError: *count* or *bytes* is below 1, or a time is negative.
     """
 
     count: int = 100
@@ -37,16 +38,16 @@ class BatchLimits:
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.bytes < 1 or not self.linger >= 0 or not self.patience >= 0:
-            raise ValueError(f"batch limits must be positive, not {self}")
+            raise ValueError(f"batch limits must be positive, and their times 0 or more, not {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Events that travel together.
+    """Events that are sent together.
 
     Attributes:
-        events: in the order they were added; never empty.
-        size: bytes of their bodies.
+        events: the events in the order in which they were added; never empty.
+        size: total size of their bodies, in bytes.
         since: when the first of them was added.
     """
 
@@ -58,7 +59,7 @@ class Batch:
 class Batcher:
     """Groups events into batches, first in, first out.
 
-    Events are measured before they join: a batch never exceeds its limits, except one event that exceeds them alone.
+    An event joins a batch only if it fits. So a batch never exceeds its limits, unless a single event exceeds them.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -72,24 +73,24 @@ class Batcher:
         self._size = 0
 
     def __len__(self) -> int:
-        """Events held."""
+        """Return the number of events in the batcher."""
         return self._count
 
     @property
     def size(self) -> int:
-        """Bytes of the bodies of all events held."""
+        """Total size, in bytes, of the bodies of all events in the batcher."""
         return self._size
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest event held was added; None when there is none."""
+        """When the oldest event in the batcher was added; None if it is empty."""
         if self._full:
             return self._full[0].since
         return self._open_since if self._open else None
 
     @property
     def due_at(self) -> float | None:
-        """From when on `take` gives a batch; None when nothing is held. In the past when a batch is full."""
+        """When `take` will return a batch: in the past if one is full, None if the batcher is empty."""
         if self._full:
             return self._full[0].since
         if not self._open:
@@ -101,7 +102,7 @@ class Batcher:
         return max(soon, min(self._open_latest + limits.linger, self._open_since + limits.patience))
 
     def add(self, event: CaptureEvent, now: float) -> bool:
-        """Add *event* behind all others; return whether a full batch is there to take."""
+        """Add *event* behind all others, and return whether a full batch can be taken."""
         size = len(event.body)
         if self._open and self._open_size + size > self._limits.bytes:
             self._close()
@@ -117,9 +118,9 @@ class Batcher:
         return bool(self._full)
 
     def take(self, now: float) -> Batch | None:
-        """Take out the next batch: a full one, or what has lingered; None when nothing is due at *now*.
+        """Remove and return the next batch that is full or has lingered long enough; None if none is due at *now*.
 
-        With `math.inf` for *now* nothing lingers any longer.
+        Pass `math.inf` as *now* to take events that still linger.
         """
         due = self.due_at
         if due is None or (not self._full and now < due):
@@ -139,12 +140,12 @@ class Batcher:
 
 @dataclass(slots=True)
 class Piece:
-    """The events of one request: a batch, or what halving left of one.
+    """The events of one request: a batch, or a part of one after halving.
 
     Attributes:
-        events: in order; never empty.
-        size: bytes of their bodies.
-        timeouts: requests with these events that timed out.
+        events: the events in order; never empty.
+        size: total size of their bodies, in bytes.
+        timeouts: number of requests with these events that timed out.
     """
 
     events: list[CaptureEvent]
@@ -157,7 +158,7 @@ class Piece:
         return cls(events=list(events), size=sum(len(event.body) for event in events))
 
     def fit(self, limit: int) -> None:
-        """Cut the events that are larger than *limit*; what was cut stays so, and is sent again as it is."""
+        """Cut events that are larger than *limit*. A cut event stays cut, so that each retry sends the same bytes."""
         if any(len(event.body) > limit for event in self.events):
             self.events = [fit(event, limit) if len(event.body) > limit else event for event in self.events]
             self.size = sum(len(event.body) for event in self.events)
@@ -165,12 +166,12 @@ class Piece:
 
 @dataclass(slots=True)
 class Flight:
-    """A batch on its way, piece by piece, the first one next.
+    """A batch that is being sent, piece by piece, the first piece next.
 
     Attributes:
         first: number of its first event, counting all events ever batched from 0.
         since: when that event was added.
-        pieces: what is still to be sent.
+        pieces: the pieces that are still to be sent.
     """
 
     first: int
@@ -179,7 +180,7 @@ class Flight:
 
     @classmethod
     def of(cls, batch: Batch, *, first: int) -> Self:
-        """Put *batch* on its way, in one piece."""
+        """Make a flight of *batch*, in one piece."""
         return cls(first=first, since=batch.since, pieces=deque([Piece.of(batch.events)]))
 
     def halve(self) -> None:
@@ -190,10 +191,10 @@ class Flight:
 
     @property
     def count(self) -> int:
-        """Events still to be sent."""
+        """Number of events that are still to be sent."""
         return sum(len(piece.events) for piece in self.pieces)
 
     @property
     def size(self) -> int:
-        """Bytes of their bodies."""
+        """Total size of their bodies, in bytes."""
         return sum(piece.size for piece in self.pieces)

@@ -1,7 +1,7 @@
-"""The deliveries: one for each route, each with its own queue, its own retries and its own state.
+"""The deliveries: one for each route, each with its own queue, retries and state.
 
-A route that is full, backing off or stopped takes no more events; whoever reads asks first, and leaves its sessions
-alone meanwhile. The others go on.
+A route that is full, backing off or stopped accepts no more events. The reader asks first, and does not read the
+sessions of such a route meanwhile. The other routes go on.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from llma_core.events import CaptureEvent
 __all__ = ["Deliveries", "MakeDelivery"]
 
 MakeDelivery = Callable[[Route, Prepare, Settle], Delivery]
-"""Builds what delivers to a route, around what is done before a batch leaves and what settles its events."""
+"""Builds the delivery of a route. The delivery awaits the given `Prepare` and `Settle`."""
 
 
 class Deliveries:
-    """All routes that are in use. A route's delivery is built and started with its first events.
+    """The deliveries of all routes in use. A route's delivery is built and started with its first events.
 
     Args:
         make: builds a delivery.
-        prepare: awaited before a batch leaves; deliveries may call it at the same time, as for what follows.
-        settle: awaited with what is settled.
+        prepare: awaited before a batch is sent. Several deliveries may call it at the same time.
+        settle: awaited with settled events. Several deliveries may call it at the same time.
     """
 
     def __init__(self, make: MakeDelivery, prepare: Prepare, settle: Settle) -> None:
@@ -40,43 +40,43 @@ class Deliveries:
 
     @property
     def by_route(self) -> Mapping[Route, Delivery]:
-        """The deliveries there are, by route."""
+        """The deliveries by route."""
         return MappingProxyType(self._deliveries)
 
     @property
     def batches(self) -> int:
-        """Requests accepted on all routes."""
+        """Number of requests accepted on all routes."""
         return sum(delivery.stats.batches for delivery in self._deliveries.values())
 
     def has_room(self, route: Route) -> bool:
-        """Whether more events of *route* may be read: those that come of it will be taken."""
+        """Whether the reader may read more events for *route*."""
         delivery = self._deliveries.get(route)
         return delivery is None or delivery.has_room
 
     def is_stopped(self, route: Route) -> bool:
-        """Whether *route* takes nothing any more until a person has changed something."""
+        """Whether *route* accepts nothing until a person changes something."""
         delivery = self._deliveries.get(route)
         return delivery is not None and isinstance(delivery.state, Stopped)
 
     def refusal(self) -> Stopped | None:
-        """Return why nothing is taken any more, where that holds for every route there is; else None."""
+        """Return the reason of the first stopped route if every route in use is stopped; else None."""
         states = [delivery.state for delivery in self._deliveries.values()]
         stopped = [state for state in states if isinstance(state, Stopped)]
         return stopped[0] if stopped and len(stopped) == len(states) else None
 
     def overdue(self) -> str | None:
-        """Name the route and what of it should have got on long ago; None if nothing should."""
+        """Return what is taking much longer than it should, and on which route; None if nothing is."""
         for route, delivery in self._deliveries.items():
             if (late := delivery.overdue()) is not None:
                 return f"{late} to {route.name}"
         return None
 
     def put(self, route: Route, events: Iterable[CaptureEvent]) -> None:
-        """Queue *events* behind all others of *route*, whether or not there is room.
+        """Queue *events* behind all others of *route*, even if there is no room.
 
         Raises:
             DeliveryClosed: the deliveries are closed.
-            Exception: what `settle` (or a faulty sink) raised and so ended the route's delivery.
+            Exception: the error of `settle` (or of a faulty sink) that ended the route's delivery.
         """
         delivery = self._deliveries.get(route)
         if delivery is None:
@@ -88,18 +88,18 @@ class Deliveries:
         delivery.add(events)
 
     async def wait_room(self, routes: Collection[Route]) -> None:
-        """Wait until one of *routes*, none of which has room, has some; for ever without any.
+        """Wait until one of *routes*, none of which has room, has room. Without any routes, wait forever.
 
         Raises:
-            Exception: as `wait_failed` does, of these routes.
+            Exception: the error that ended the delivery of one of these routes.
         """
         await _first([self._deliveries[route].wait_room() for route in routes])
 
     async def wait_change(self, routes: Collection[Route]) -> None:
-        """Wait until one of *routes*, none of which has room, has some or is stopped.
+        """Wait until one of *routes*, none of which has room, has room or is stopped. Without any routes, wait forever.
 
         Raises:
-            Exception: as `wait_failed` does, of these routes.
+            Exception: the error that ended the delivery of one of these routes.
         """
         deliveries = [self._deliveries[route] for route in routes]
         await _first(
@@ -110,32 +110,32 @@ class Deliveries:
         )
 
     async def wait_failed(self) -> None:
-        """Wait until a delivery has ended by an error.
+        """Wait until an error ends a delivery. Never returns.
 
         Raises:
-            Exception: what `settle` (or a faulty sink) raised and so ended it. Nothing else ends this.
+            Exception: the error of `settle` (or of a faulty sink) that ended the delivery.
         """
         await asyncio.shield(self._failure)
 
     async def flush(self) -> bool:
-        """Wait until nothing more can be settled of what was put before, and return whether all of it is.
+        """Flush all deliveries (see `Delivery.flush`), and return whether everything put before is settled.
 
         Raises:
-            Exception: what `settle` (or a faulty sink) raised and so ended a delivery.
+            Exception: the error of `settle` (or of a faulty sink) that ended a delivery.
         """
         return all(await asyncio.gather(*(delivery.flush() for delivery in list(self._deliveries.values()))))
 
     async def aclose(self, grace: float = 0) -> None:
-        """Close all of them, at the same time; see `Delivery.aclose`.
+        """Close all deliveries at the same time; see `Delivery.aclose`.
 
         Raises:
-            Exception: what `settle` (or a faulty sink) raised and so ended one, if nothing else has raised it.
+            Exception: the error of `settle` (or of a faulty sink) that ended a delivery, if no other call raised it.
         """
         closing = [asyncio.ensure_future(delivery.aclose(grace)) for delivery in self._deliveries.values()]
         try:
             await asyncio.gather(*closing)
         finally:
-            # One that ended badly, or a cancellation, must not leave the others open.
+            # The error of one delivery, or a cancellation, must not leave the others open.
             await asyncio.gather(*closing, return_exceptions=True)
             await asyncio.gather(*self._watches, return_exceptions=True)
             if self._failure.done():
@@ -153,7 +153,7 @@ async def _until_stopped(delivery: Delivery) -> None:
 
 
 async def _first(waits: Sequence[Awaitable[object]]) -> None:
-    """Wait until one of *waits* is done, and raise what it raised; for ever without any."""
+    """Wait until one of *waits* is done, and raise its error, if any. Without any, wait forever."""
     if not waits:
         await asyncio.get_running_loop().create_future()
     tasks = [asyncio.ensure_future(wait) for wait in waits]

@@ -1,4 +1,4 @@
-"""Delivery: the loop that batches, sends and settles.
+"""Delivery: batches events, sends the batches, retries, and settles the events.
 
     put -> Batcher -> slot: one attempt -> Delivered           settle, next
                         ^                  Rejected, several   halve, go on in order
@@ -6,10 +6,11 @@
                         |                  Stopped             stop: nothing more is sent, nothing more settles
                         +--- wait <------- Retryable           the same events again; halved after two timeouts
 
-Nothing but an accepted request, or the refusal of a single event by a receiver that takes others, settles an event.
-Whatever else happens (errors, a stop, cancellation, a crash) leaves it unsettled, for whoever put it to put again.
+Only two things settle an event: an accepted request, or the refusal of that single event by a receiver that accepts
+others. After anything else (errors, a stop, cancellation, a crash) the event is unsettled, and the caller puts it
+again.
 
-A `Delivery` needs nothing of the rest of the service:
+A `Delivery` works without the rest of the service:
 
     async with Delivery(CaptureSink(host, key)) as delivery:
         await delivery.put(event)
@@ -48,36 +49,36 @@ __all__ = [
     "Settle",
 ]
 
-# So many single events refused in a row, none accepted in between: it is the receiver and not the events.
+# If this many single events are refused in a row, none accepted in between, the receiver is at fault, not the events.
 REFUSALS_IN_A_ROW = 20
 
-# A batch that timed out so often is halved: it may be too large for the line.
+# A batch is halved after this many timeouts: it may be too large for a slow connection.
 TIMEOUTS_TO_HALVE = 2
 
-# A sink that changes its ways more often than this without an answer is failing like any other.
+# How many `Retryable(immediate=True)` in a row are followed at once. The next one counts as a failed attempt.
 IMMEDIATE_IN_A_ROW = 2
 
-# Seconds between two log lines that say the same.
+# Seconds between two log lines of the same kind.
 LOG_INTERVAL = 300.0
 
-# Seconds an attempt may take: timeouts bound its parts, and 20 MB may have to go through a thin line.
+# Seconds that an attempt may take. Timeouts bound its steps, but 20 MB may have to go through a slow connection.
 ATTEMPT_SECONDS = 900.0
 
-# Seconds by which what is due may be late before something is wrong.
+# Seconds by which a due batch or retry may be late before `overdue` reports it.
 LATE_SECONDS = 60.0
 
 
 class DeliveryClosed(Exception):  # noqa: N818 -- named for the state, as asyncio.QueueShutDown is
-    """The delivery was closed and takes no more events."""
+    """The delivery is closed and accepts no more events."""
 
 
 class EventOutcome(Struct, frozen=True, kw_only=True, gc=False):
-    """One event that needs nothing more.
+    """The final outcome of one event.
 
     Attributes:
-        event: as it was sent (its `cut` says whether it had to be cut to the sink's limit).
-        outcome: "delivered", or "rejected": the receiver refuses this event, it is set aside.
-        reason: why it was rejected: the receiver's words, bounded.
+        event: the event as it was sent. Its `cut` says whether it was cut to the sink's limit.
+        outcome: "delivered", or "rejected" if the receiver refuses this event. A rejected event is set aside.
+        reason: why it was rejected, in the receiver's words, bounded.
     """
 
     event: CaptureEvent
@@ -86,22 +87,24 @@ class EventOutcome(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Prepare = Callable[[], Awaitable[None]]
+"""Awaited before a batch is sent."""
 Settle = Callable[[Sequence[EventOutcome]], Awaitable[None]]
+"""Awaited with the outcomes of events, in order, before the events count as settled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The receiver answers, as far as is known."""
+    """The receiver answers, or nothing has been sent yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackingOff:
-    """The receiver fails; the same events are sent again.
+    """The last attempt failed, and the same events will be sent again.
 
     Attributes:
         until: when the next attempt starts, by the delivery's clock.
-        attempt: failed attempts in a row.
-        reason: what the last of them ran into.
+        attempt: number of failed attempts in a row.
+        reason: why the last attempt failed.
     """
 
     until: float
@@ -114,7 +117,7 @@ class Closed:
     """The delivery has ended.
 
     Attributes:
-        error: what ended it, when that was an error.
+        error: the error that ended it; None if it was closed.
     """
 
     error: str | None = None
@@ -125,16 +128,16 @@ DeliveryState = Running | BackingOff | Stopped | Closed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryStats:
-    """Counters of one delivery since it was built.
+    """The counters of one delivery since it was built.
 
     Attributes:
-        sent: events delivered and settled.
-        rejected: events set aside and settled.
-        batches: requests accepted.
-        retries: attempts that failed and were to be repeated.
-        quota_limited: accepted events that the receiver said it drops, being over quota.
-        last_success_at: when a request was last accepted, by the delivery's clock.
-        last_error: what the last attempt that was not accepted ran into.
+        sent: number of events delivered and settled.
+        rejected: number of events set aside and settled.
+        batches: number of requests accepted.
+        retries: number of failed attempts that could be repeated.
+        quota_limited: number of events that the receiver accepted but drops, because the project is over its quota.
+        last_success_at: when a request was last accepted, by the delivery's clock; None if none was.
+        last_error: why the last attempt that was not accepted failed; None if every attempt was accepted.
     """
 
     sent: int = 0
@@ -147,7 +150,7 @@ class DeliveryStats:
 
 
 class _Bell:
-    """Wakes all who wait; they look for themselves what has changed."""
+    """Wakes every waiting task. Each task then checks for itself what has changed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -157,12 +160,12 @@ class _Bell:
         self._event = asyncio.Event()
 
     def heard(self) -> Coroutine[object, object, bool]:
-        """Return what to await for the next ring; rings count from this call on, not from the await."""
+        """Return an awaitable for the next ring. It counts rings from this call on, not from the await."""
         return self._event.wait()
 
 
 class _Throttle:
-    """Lets one of many equal log lines pass in each interval."""
+    """Admits one log line of a kind in each interval."""
 
     def __init__(self) -> None:
         self._next = -math.inf
@@ -181,22 +184,22 @@ class Delivery:
 
     Args:
         sink: where batches go.
-        batch: when a batch is full.
+        batch: the limits of a batch.
         retry: how failed attempts are spaced.
-        queue_bytes: bytes of event bodies, waiting and in flight, from which on `put` waits. The event that reaches it
-            is still taken. Refused events held back (fewer than 20) come on top.
-        concurrency: requests under way at most. They start in the order their events were put.
-        prepare: awaited before a batch leaves, for whatever must be done before. What it raises ends the delivery.
-        settle: awaited with the events of each acknowledged request, refused ones before them, before they count as
-            settled. Calls never overlap, and are not cancelled when the delivery closes. What it raises ends the
-            delivery.
+        queue_bytes: `put` waits once the bodies of waiting and in-flight events reach this many bytes. The event that
+            reaches the limit is still queued. Refused events (fewer than 20) do not count.
+        concurrency: the maximum number of requests at a time. They start in the order in which their events were put.
+        prepare: awaited before each batch is sent. If it raises, the delivery ends.
+        settle: awaited with the events of each acknowledged request, preceded by refused events, before they count as
+            settled. Calls never overlap, and closing the delivery does not cancel them. If it raises, the delivery
+            ends.
         name: names this delivery in logs.
-        clock: seconds that only grow.
-        sleep: waits so many seconds of that clock.
-        random: numbers in [0, 1), for jitter.
+        clock: returns seconds that only increase.
+        sleep: waits that many seconds of *clock*.
+        random: returns numbers in [0, 1), for jitter.
 
     Raises:
-        ValueError: a limit under which nothing could be delivered.
+        ValueError: *queue_bytes* or *concurrency* is below 1.
     """
 
     def __init__(
@@ -229,23 +232,23 @@ class Delivery:
         self._batcher = Batcher(batch or BatchLimits())
         self._flights: list[Flight] = []
         self._set_aside: list[EventOutcome] = []
-        self._put = 0  # events ever put, and ever taken from the batcher
-        self._taken = 0
+        self._put = 0  # number of events ever put
+        self._taken = 0  # number of events ever taken from the batcher
 
         self._backoff = Backoff(retry or RetryPolicy())
         self._refused_in_a_row = 0
         self._state: DeliveryState = Running()
         self._stats = DeliveryStats()
         self._error: BaseException | None = None
-        self._error_told = False
+        self._error_raised = False
         self._closing = False
         self._flushes = 0
         self._runner: asyncio.Task[None] | None = None
-        self._failing_told = False
+        self._failure_logged = False
         self._sending: dict[int, float] = {}
 
         self._bell = _Bell()
-        self._put_lock = asyncio.Lock()  # keeps those who wait in put in their order
+        self._put_lock = asyncio.Lock()  # keeps callers that wait in put in their order
         self._settle_lock = asyncio.Lock()
         self._failing_lines, self._rejected_lines, self._quota_lines = _Throttle(), _Throttle(), _Throttle()
 
@@ -259,33 +262,33 @@ class Delivery:
         await self.aclose()
 
     def start(self) -> None:
-        """Begin to deliver, in the running event loop.
+        """Start delivering in the running event loop. Idempotent.
 
         Raises:
-            DeliveryClosed: it was closed before.
+            DeliveryClosed: the delivery is closed.
         """
         if self._closing:
             raise DeliveryClosed("the delivery is closed")
         if self._runner is None:
             self._runner = asyncio.get_running_loop().create_task(self._run())
-            # When the slots have ended nothing more settles; those who flush look for that.
+            # Nothing settles after the slots have ended. A flush must wake up to see that.
             self._runner.add_done_callback(lambda _: self._bell.ring())
 
-    # What those who put events ask.
+    # State, for callers.
 
     @property
     def state(self) -> DeliveryState:
-        """What the delivery is doing now."""
+        """The current state."""
         return self._state
 
     @property
     def stats(self) -> DeliveryStats:
-        """The counters as they are now."""
+        """The current counters."""
         return self._stats
 
     @property
     def has_room(self) -> bool:
-        """Whether `put` would take an event at once."""
+        """Whether `put` would queue an event without waiting."""
         return (
             not self._closing
             and not isinstance(self._state, (Stopped, Closed))
@@ -294,31 +297,31 @@ class Delivery:
 
     @property
     def queued_events(self) -> int:
-        """Events waiting or in flight."""
+        """Number of events waiting or in flight."""
         return len(self._batcher) + sum(flight.count for flight in self._flights)
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of the bodies of the events waiting or in flight."""
+        """Total size, in bytes, of the bodies of events waiting or in flight."""
         return self._batcher.size + sum(flight.size for flight in self._flights)
 
     @property
-    def held_events(self) -> int:
-        """Events that were refused and whose settlement waits for an accepted request."""
+    def set_aside_events(self) -> int:
+        """Number of refused events that settle with the next accepted request."""
         return len(self._set_aside)
 
     @property
     def oldest_since(self) -> float | None:
-        """Since when the oldest event waiting or in flight is here, by the delivery's clock; None without any."""
+        """When the oldest event waiting or in flight was put, by the delivery's clock; None if there is none."""
         times = [flight.since for flight in self._flights]
         if (oldest := self._batcher.oldest) is not None:
             times.append(oldest)
         return min(times, default=None)
 
     def overdue(self) -> str | None:
-        """Say what should have got on long ago; None if nothing should.
+        """Return what is taking much longer than it should; None if nothing is.
 
-        A delivery may wait: for events, for the end of a back-off, for a person after a stop.
+        Waiting for events, for the end of a back-off, or for a person after a stop does not count.
         """
         now = self._clock()
         if isinstance(self._state, Stopped | Closed):
@@ -333,24 +336,24 @@ class Delivery:
         return "a batch" if late else None
 
     async def put(self, event: CaptureEvent) -> None:
-        """Queue *event* behind all others; wait while the queue is full or the delivery stopped.
+        """Queue *event* behind all others. Wait while the queue is full or the delivery is stopped.
 
-        Cancelled while it waits, it has queued nothing.
+        A call that is cancelled while it waits has queued nothing.
 
         Raises:
-            DeliveryClosed: the delivery is, or gets, closed.
-            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+            DeliveryClosed: the delivery is closed, or closes during the wait.
+            Exception: the error of `settle` (or of a faulty sink) that ended the delivery.
         """
         async with self._put_lock:
             await self.wait_room()
             self._queue([event])
 
     def add(self, events: Iterable[CaptureEvent]) -> None:
-        """Queue *events* behind all others although there may be no room: what was asked for when there was some.
+        """Queue *events* behind all others, even if there is no room: there was some when they were asked for.
 
         Raises:
             DeliveryClosed: the delivery is closed.
-            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+            Exception: the error of `settle` (or of a faulty sink) that ended the delivery.
         """
         self._raise_error()
         if self._closing:
@@ -362,12 +365,12 @@ class Delivery:
         for event in events:
             full = self._batcher.add(event, now) or full
             self._put += 1
-        # Slots that wait for a batch to be due look again by themselves; there are thousands of calls in a catch-up.
+        # Slots that wait for a batch to be due wake up by themselves. During a catch-up this runs thousands of times.
         if full or not due:
             self._bell.ring()
 
     async def wait_room(self) -> None:
-        """Wait until `has_room`. Raises as `put` does."""
+        """Wait until `has_room`. Raises the same errors as `put`."""
         while not self.has_room:
             self._raise_error()
             if self._closing:
@@ -375,7 +378,7 @@ class Delivery:
             await self._bell.heard()
 
     async def next_state(self, after: DeliveryState) -> DeliveryState:
-        """Wait until the state is another than *after*, and return it."""
+        """Wait until the state differs from *after*, and return it."""
         while self._state == after:
             await self._bell.heard()
         return self._state
@@ -384,40 +387,40 @@ class Delivery:
         """Wait until the delivery has ended.
 
         Raises:
-            Exception: what `settle` (or a faulty sink) raised and so ended it.
+            Exception: the error of `settle` (or of a faulty sink) that ended it.
         """
         while not isinstance(self._state, Closed):
             await self._bell.heard()
         self._raise_error()
 
     async def flush(self) -> bool:
-        """Send what was put before this call without lingering, and wait until nothing more can be settled of it.
+        """Send everything that was put before this call, without lingering, and wait until it is settled or cannot be.
 
-        Refused events are settled too, if this delivery ever had a request accepted: the receiver takes events, so it
-        is they that are wrong.
+        This also settles refused events, if the receiver has accepted any request of this delivery. Then the receiver
+        works, and the refused events are at fault.
 
         Returns:
-            Whether everything put before is settled. False when the delivery stopped, closed or gave up before that, or
-            when a receiver that never took anything refused some.
+            Whether everything put before is settled. False if the delivery stopped, closed or gave up first, or if a
+            receiver that has never accepted anything refused some events.
 
         Raises:
             RuntimeError: the delivery was not started.
-            Exception: what `settle` (or a faulty sink) raised and so ended the delivery.
+            Exception: the error of `settle` (or of a faulty sink) that ended the delivery.
         """
         if self._runner is None:
-            raise RuntimeError("a delivery is flushed after its start")
+            raise RuntimeError("the delivery was not started: call start before flush")
         complete = await self._drain(self._runner)
         self._raise_error()
         return complete
 
     async def aclose(self, grace: float = 0) -> None:
-        """Take no more events, try for *grace* seconds to flush, then cancel what is in flight, and close the sink.
+        """Accept no more events, flush for up to *grace* seconds, cancel requests in flight, and close the sink.
 
-        Events unsettled by then stay so. A settlement that has begun is finished. Idempotent; cancelled, it skips the
-        rest of the grace.
+        Events that are unsettled by then stay unsettled. A settlement that has begun is finished first. Idempotent.
+        Cancelling this call skips the rest of the grace.
 
         Raises:
-            Exception: what `settle` (or a faulty sink) raised and so ended the delivery, if nothing else has raised it.
+            Exception: the error of `settle` (or of a faulty sink) that ended the delivery, if no other call raised it.
         """
         self._closing = True
         self._bell.ring()
@@ -433,7 +436,7 @@ class Delivery:
                 if not isinstance(self._state, Closed):
                     self._become(Closed())
                 await self._sink.aclose()
-        if not self._error_told:
+        if not self._error_raised:
             self._raise_error()
 
     # The slots.
@@ -459,7 +462,7 @@ class Delivery:
             self._bell.ring()
 
     async def _next_flight(self) -> Flight | None:
-        """Wait for a batch that is due and take it; None when the delivery stopped."""
+        """Wait for a batch that is due, and take it. None if the delivery has stopped."""
         while not self._stopped:
             now = self._clock()
             batch = self._batcher.take(math.inf if self._flushes else now)
@@ -476,9 +479,9 @@ class Delivery:
         return None
 
     async def _attempt(self, flight: Flight) -> AttemptOutcome | None:
-        """Send the first piece of *flight* when it is its turn; None when the delivery stopped before."""
+        """Send the first piece of *flight* when its turn comes. None if the delivery stops first."""
         while self._backoff.attempt and not self._stopped:
-            # Only the oldest batch asks whether the receiver is back; the others wait for what comes of it.
+            # Only the oldest batch tests whether the receiver is back. The others wait for its outcome.
             if flight is not self._flights[0]:
                 await self._bell.heard()
             elif (wait := self._backoff.until - self._clock()) > 0:
@@ -502,7 +505,7 @@ class Delivery:
         return outcome
 
     def _observe(self, outcome: AttemptOutcome, epoch: int) -> None:
-        """Note what the *outcome* of a request that started in *epoch* says about the receiver."""
+        """Update the state from the *outcome* of a request that started in *epoch*."""
         now = self._clock()
         if not isinstance(outcome, Delivered):
             self._stats = replace(self._stats, last_error=outcome.reason)
@@ -516,12 +519,12 @@ class Delivery:
             case Delivered() | Rejected():
                 if failures := self._backoff.answered(epoch):
                     self._become(Running())
-                    if self._failing_told:
-                        self._failing_told = False
+                    if self._failure_logged:
+                        self._failure_logged = False
                         self._log.info("delivery_recovered", failures=failures)
 
     async def _conclude(self, flight: Flight, outcome: AttemptOutcome) -> None:
-        """Do with the first piece of *flight* what *outcome* asks for."""
+        """Apply *outcome* to the first piece of *flight*."""
         piece = flight.pieces[0]
         several = len(piece.events) > 1
         match outcome:
@@ -539,7 +542,7 @@ class Delivery:
                 if several and piece.timeouts >= TIMEOUTS_TO_HALVE:
                     flight.halve()
             case Retryable() | Stopped():
-                pass  # the same piece again, after the wait that was noted; or never
+                pass  # after the back-off the same piece is sent again; after a stop it is not
         self._bell.ring()
 
     async def _accept(self, flight: Flight) -> None:
@@ -549,7 +552,7 @@ class Delivery:
         self._log.debug("batch_delivered", events=len(piece.events), bytes=piece.size)
 
     async def _settle(self, delivered: Sequence[CaptureEvent], *, accepted: bool) -> None:
-        """Settle *delivered*, and before it what is held back, unless a stop has put that in doubt."""
+        """Settle *delivered*, preceded by the events set aside, unless a stop has put their refusal in doubt."""
         async with self._settle_lock:
             set_aside = [] if self._stopped else self._set_aside.copy()
             settled = [*set_aside, *(EventOutcome(event=event, outcome="delivered") for event in delivered)]
@@ -567,7 +570,7 @@ class Delivery:
                 stats = replace(stats, batches=stats.batches + 1, last_success_at=self._clock())
             self._stats = stats
 
-    # What becomes of refusals, failures and stops.
+    # Refusals, failures and stops.
 
     def _refuse(self, piece: Piece, reason: str) -> None:
         [event] = piece.events
@@ -579,7 +582,7 @@ class Delivery:
             self._stop(
                 Stopped(
                     reason=f"{REFUSALS_IN_A_ROW} events in a row were refused, none accepted in between: {reason}",
-                    hint="check that POSTHOG_HOST is a PostHog that takes AI events, and what it says",
+                    hint="check that POSTHOG_HOST is a PostHog host that accepts AI events, and why it refused these",
                 )
             )
 
@@ -587,7 +590,7 @@ class Delivery:
         attempt, until = self._backoff.attempt, self._backoff.until
         self._become(BackingOff(until=until, attempt=attempt, reason=reason))
         if self._failing_lines.admits(now):
-            self._failing_told = True
+            self._failure_logged = True
             self._log.warning(
                 "delivery_failing",
                 attempt=attempt,
@@ -601,7 +604,7 @@ class Delivery:
         self._stop(
             Stopped(
                 reason=f"gave up after {self._backoff.attempt} failed attempts in a row: {reason}",
-                hint="check the network and POSTHOG_HOST, then start again",
+                hint="check the network and POSTHOG_HOST, then start the daemon again",
             )
         )
 
@@ -624,7 +627,7 @@ class Delivery:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            self._error_told = True
+            self._error_raised = True
             raise self._error
 
     @property
@@ -632,7 +635,7 @@ class Delivery:
         return isinstance(self._state, Stopped)
 
     def _become(self, state: DeliveryState) -> None:
-        # A stop is only followed by the end, and the end by nothing: late answers do not bring a delivery back.
+        # A stopped delivery can only close, and a closed one stays closed: a late answer does not revive it.
         if isinstance(self._state, Closed) or (self._stopped and not isinstance(state, Closed)):
             return
         self._state = state
@@ -641,8 +644,8 @@ class Delivery:
     # Waiting.
 
     @property
-    def _open_from(self) -> int:
-        """How many of the events ever put, counted from the first, are settled or held back without a gap."""
+    def _done_count(self) -> int:
+        """How many of the events ever put, counted from the first without a gap, are settled or set aside."""
         return min((flight.first for flight in self._flights), default=self._taken)
 
     async def _drain(self, runner: asyncio.Task[None]) -> bool:
@@ -650,16 +653,16 @@ class Delivery:
         self._flushes += 1
         self._bell.ring()
         try:
-            while self._open_from < target and not runner.done():
+            while self._done_count < target and not runner.done():
                 await self._bell.heard()
         finally:
             self._flushes -= 1
-        if self._open_from < target:
+        if self._done_count < target:
             return False
         if self._set_aside and self._stats.batches and isinstance(self._state, (Running, BackingOff)):
             try:
                 await _uninterrupted(self._settle((), accepted=False))
-            except Exception as error:  # noqa: BLE001 -- kept: whoever asks next raises it
+            except Exception as error:  # noqa: BLE001 -- kept: the next call raises it
                 self._fail(error)
                 runner.cancel()
         return not self._set_aside
@@ -674,7 +677,7 @@ class Delivery:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for *seconds*, or until something changes."""
+        """Wait for *seconds*, or until the bell rings."""
         bell, sleep = asyncio.ensure_future(self._bell.heard()), asyncio.ensure_future(self._sleep(seconds))
         try:
             await asyncio.wait({bell, sleep}, return_when=asyncio.FIRST_COMPLETED)
@@ -686,7 +689,7 @@ class Delivery:
 
 
 async def _uninterrupted(work: Coroutine[object, object, None]) -> None:
-    """Await *work* to its end; a cancellation that comes meanwhile is raised after it."""
+    """Await *work* to its end. Raise a cancellation that arrives meanwhile only after that."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

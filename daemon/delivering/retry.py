@@ -1,4 +1,4 @@
-"""Retry: how long to wait after a failure, and when to give up. Pure: times and random numbers are arguments."""
+"""Retry: how long to wait after a failed attempt, and when to give up. Pure: times and random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["Backoff", "RetryPolicy", "parse_retry_after", "retry_delay"]
 
-# 2.0 ** 62 seconds is past every cap; the bound keeps the power from overflowing after years of failures.
+# 2.0 ** 62 seconds is above every cap. The bound keeps the power from overflowing after years of failures.
 MAX_DOUBLINGS = 62
 
 
@@ -18,13 +18,13 @@ class RetryPolicy:
     """How failed attempts are spaced.
 
     Attributes:
-        base: seconds to wait after the first failure, before jitter; each further failure doubles it.
-        cap: seconds that doubling stops at.
-        retry_after_cap: seconds of a server's Retry-After that are honoured at most.
-        max_attempts: failed attempts in a row after which to give up; None is never.
+        base: seconds to wait after the first failure, before jitter. Each further failure doubles the wait.
+        cap: the maximum wait in seconds, before jitter.
+        retry_after_cap: the maximum of a server's Retry-After that is honored, in seconds.
+        max_attempts: number of failed attempts in a row after which to give up; None means never.
 
     Raises:
-        ValueError: a number that makes no policy.
+        ValueError: a number is out of range.
     """
 
     base: float = 1.0
@@ -44,13 +44,13 @@ class RetryPolicy:
 def retry_delay(policy: RetryPolicy, attempt: int, *, retry_after: float | None, draw: float) -> float | None:
     """Return the seconds to wait after the failed attempt number *attempt*, or None to give up.
 
-    The wait is `min(cap, base * 2 ** (attempt - 1))`, of which the upper half is jitter, and never less than what the
-    server asked for, itself clamped to `retry_after_cap`.
+    The wait is `min(cap, base * 2 ** (attempt - 1))`, and its upper half is jitter. It is never shorter than the server
+    asked for, up to `retry_after_cap`.
 
     Args:
-        policy: the numbers.
-        attempt: attempts failed in a row so far, this one included; the first is 1.
-        retry_after: seconds the server asked to wait at least, or None.
+        policy: the numbers to use.
+        attempt: number of attempts that failed in a row, including this one. The first is 1.
+        retry_after: seconds that the server asked to wait at least, or None.
         draw: a random number in [0, 1).
     """
     if policy.max_attempts is not None and attempt >= policy.max_attempts:
@@ -61,7 +61,7 @@ def retry_delay(policy: RetryPolicy, attempt: int, *, retry_after: float | None,
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds a Retry-After header asks to wait, never negative; None where it says nothing readable.
+    """Return the seconds that a Retry-After header asks to wait, never negative; None if it cannot be read.
 
     Args:
         value: the header: whole seconds, or an HTTP date.
@@ -81,14 +81,14 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
 
 class Backoff:
-    """What the failures of one receiver add up to, for all the requests that several slots send it.
+    """Counts the failures of one receiver, over all requests that several slots send it.
 
-    Requests overlap: two that were under way when the receiver went down fail together, and that is one failure. So a
-    request remembers the `epoch` at its start, and its outcome counts only if no other failure came first.
+    Requests overlap. If two are under way when the receiver goes down, both fail, and that counts as one failure. So a
+    request remembers the `epoch` in which it started, and its outcome counts only if no failure came in between.
 
     Attributes:
-        attempt: failed attempts in a row; 0 while the receiver answers.
-        until: no request should start before this time.
+        attempt: number of failed attempts in a row; 0 while the receiver answers.
+        until: the time before which no request should start.
         epoch: grows with each failure that counts.
     """
 
@@ -99,7 +99,7 @@ class Backoff:
         self.epoch = 0
 
     def failed(self, epoch: int, *, retry_after: float | None, now: float, draw: float) -> bool:
-        """Count a failure of a request that started in *epoch*; return False when it is time to give up."""
+        """Count the failure of a request that started in *epoch*. Return False when it is time to give up."""
         if self.attempt and epoch != self.epoch:
             self.until = max(self.until, now + min(retry_after or 0.0, self._policy.retry_after_cap))
             return True
@@ -112,9 +112,9 @@ class Backoff:
         return True
 
     def answered(self, epoch: int) -> int:
-        """Note that a request that started in *epoch* was answered; return how many failures that ends.
+        """Note that a request that started in *epoch* was answered, and return how many failures in a row that ends.
 
-        An answer to a request older than the last failure ends nothing: the receiver may have asked for quiet since.
+        The answer to a request from before the last failure ends none: the receiver may have asked to wait since then.
         """
         if epoch != self.epoch:
             return 0

@@ -12,21 +12,21 @@ __all__ = ["LOCAL", "Route"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A host, and the project API key events go there with. There is one delivery for each."""
+    """A host and a project API key. There is one delivery for each route."""
 
     host: str
     key: Secret
 
     @property
     def fingerprint(self) -> str:
-        """Names the key without telling it."""
+        """A hash that identifies the key without revealing it."""
         return hashlib.blake2b(self.key.reveal().encode(), digest_size=8).hexdigest()
 
     @property
     def name(self) -> str:
-        """Names the route in logs."""
+        """The route's name in logs: the host, and the beginning of the key's fingerprint."""
         return f"{self.host} {self.fingerprint[:4]}"
 
 
 LOCAL = Route(host="local", key=Secret(""))
-"""The route of what stays on this machine."""
+"""The route of events that stay on this machine."""

@@ -181,7 +181,7 @@ async def test_a_flush_waits_only_for_what_was_put_before_it() -> None:
 
 async def test_a_delivery_is_started_before_it_is_flushed() -> None:
     delivery = Delivery(ScriptedSink())
-    with pytest.raises(RuntimeError, match="after its start"):
+    with pytest.raises(RuntimeError, match="was not started"):
         await delivery.flush()
     await delivery.aclose()
 
@@ -332,11 +332,11 @@ async def test_a_refusal_is_settled_together_with_the_next_accepted_request() ->
         await put(delivery, 0)
         await sink.wait_sent(1)
         assert not await delivery.flush()
-        assert delivery.held_events == 1
+        assert delivery.set_aside_events == 1
         assert book.calls == []
         await put(delivery, 1)
         assert await delivery.flush()
-        assert delivery.held_events == 0
+        assert delivery.set_aside_events == 0
     assert [(number(one.event), one.outcome) for one in book.calls[0]] == [(0, "rejected"), (1, "delivered")]
     assert len(book.calls) == 1
 
@@ -355,7 +355,7 @@ async def test_a_flush_settles_no_refusals_of_a_receiver_that_never_took_any() -
         await put(delivery, *range(19))
         assert not await delivery.flush()
         assert delivery.state == Running()
-        assert delivery.held_events == 19
+        assert delivery.set_aside_events == 19
     assert book.calls == []
 
 
@@ -436,7 +436,7 @@ async def test_what_is_accepted_after_a_stop_settles_no_refusals() -> None:
         await sink.wait_sent(3)
         sink.gate.set()
         assert not await delivery.flush()
-        assert delivery.held_events == 1
+        assert delivery.set_aside_events == 1
     assert (book.numbers(), book.numbers("rejected")) == ([2], [])
 
 
@@ -693,7 +693,7 @@ async def test_an_error_in_settling_refusals_ends_the_delivery_too() -> None:
         await put(delivery, 0, 1)
         with pytest.raises(StoreError):
             await delivery.flush()
-        assert (delivery.held_events, delivery.queued_events) == (1, 1)
+        assert (delivery.set_aside_events, delivery.queued_events) == (1, 1)
         with pytest.raises(StoreError):
             await delivery.wait_closed()
         # What lingers is not sent any more.

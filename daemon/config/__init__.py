@@ -1,7 +1,8 @@
-"""What the user and a session's project have set: read, checked and explained.
+"""Configuration: the user's settings, the settings of a session's project, and config.toml itself.
 
-Other wings import `settings` (the values), `loading` (reading them), `table` (their declarations), `patterns` and what
-holds for one project (`project_settings`, `restraint`).
+Other wings import `settings` (the values), `loading` (reads them), `table` (declares them), `parsers`, `patterns`,
+`file` (changes config.toml), `schema`, `claude_settings`, and `project_settings` with `restraint` (one project's
+settings).
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ _MAX_DAYS = 36_500
 
 
 def read_env(config_dir: Path) -> Mapping[str, str]:
-    """Return the `env` block of `settings.json` in *config_dir*; an empty mapping where there is none.
+    """Return the `env` block of `settings.json` in *config_dir*; an empty mapping if there is none.
 
     Raises:
-        UnreadableFileError: the file cannot be read, is no JSON object, or its `env` is no object.
+        UnreadableFileError: the file cannot be read or is not a JSON object, or its `env` is not an object.
     """
     path = config_dir / "settings.json"
     data = read_regular(path)
@@ -58,13 +58,13 @@ def enabled_plugins(config_dir: Path) -> tuple[str, ...]:
 
 
 def env_block(path: Path, data: bytes) -> Mapping[str, str]:
-    """Return the `env` block of the settings file *path* that holds *data*, as the strings an environment would hold.
+    """Return the `env` block of the settings file *path* with the contents *data*, as strings like in an environment.
 
-    Numbers and booleans become their JSON text, and so do lists and objects, which lets an object be written as one;
-    null counts as absent. A file without the block gives an empty mapping.
+    Numbers, booleans, lists and objects become their JSON text. So a setting that is a JSON object may be written as
+    one. A null counts as absent. A file without the block gives an empty mapping.
 
     Raises:
-        UnreadableFileError: it is no JSON object, or its `env` is no object.
+        UnreadableFileError: the file is not a JSON object, or its `env` is not an object.
     """
     block = _document(path, data).get("env", {})
     if not isinstance(block, dict):
@@ -88,7 +88,7 @@ def _settings(config_dir: Path) -> Mapping[str, Any]:
 
 def _document(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
-        # utf-8-sig: editors of other systems put a byte order mark in front.
+        # utf-8-sig: some editors on other systems start a file with a byte order mark.
         document = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UnreadableFileError(path, f"is not UTF-8 (byte {error.start})") from None

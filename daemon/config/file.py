@@ -1,4 +1,4 @@
-"""Changes to the user's config.toml that keep everything else in it: comments, order, tables."""
+"""Changes settings in the user's config.toml and keeps everything else in it: comments, order, tables."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from daemon.system.small_file import UnreadableFileError, read_regular
 __all__ = ["Value", "open_key", "read", "tried", "update"]
 
 Value = str | bool | int | float | list[str] | dict[str, str | float]
-"""What TOML can hold of a setting."""
+"""The value of a setting as TOML has it."""
 
 _READABLE_BY_OTHERS = 0o044
 
 
 def open_key(path: Path) -> str | None:
-    """Return, in one line, that others can read a key that config.toml holds, and what to run; None where all is well.
+    """Return a one-line problem, with the command that fixes it, if config.toml has a key that other users can read.
+
+    None if there is no problem.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML.
     """
-    if "api_key" not in _flat(read(path)):
+    if "api_key" not in _all_keys(read(path)):
         return None
     if path.stat().st_mode & _READABLE_BY_OTHERS:
-        return f"{path}: holds a key and can be read by other users; run `chmod 600 {shlex.quote(str(path))}`"
+        return f"{path}: contains a key and can be read by other users; run `chmod 600 {shlex.quote(str(path))}`"
     return None
 
 
 def read(path: Path) -> Mapping[str, object]:
-    """Return what config.toml holds; nothing without a file.
+    """Return the contents of config.toml; an empty mapping without a file.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML.
@@ -53,7 +55,7 @@ def read(path: Path) -> Mapping[str, object]:
 
 def _text(path: Path) -> str:
     try:
-        # utf-8-sig: editors of other systems put a byte order mark in front.
+        # utf-8-sig: some editors on other systems start a file with a byte order mark.
         return (read_regular(path) or b"").decode("utf-8-sig")
     except UnreadableFileError as error:
         raise ConfigError([f"{path}: {error.reason}; correct or remove the file"]) from None
@@ -61,7 +63,7 @@ def _text(path: Path) -> str:
         raise ConfigError([f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"]) from None
 
 
-def _flat(document: Mapping[str, object]) -> set[str]:
+def _all_keys(document: Mapping[str, object]) -> set[str]:
     """Return the keys of the document and of its project tables."""
     tables = document.get("project")
     inner = [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
@@ -69,29 +71,29 @@ def _flat(document: Mapping[str, object]) -> set[str]:
 
 
 def tried(path: Path, values: Mapping[Setting, Value]) -> Settings:
-    """Return the settings that config.toml alone would give with *values* in it; nothing is changed.
+    """Return the settings that config.toml alone would give with *values* in it. Does not change the file.
 
     Raises:
-        ConfigError: the file there cannot be used, holds a key that others can read, or a value is not one of its
-            setting.
-        OSError: the system refuses to let the trial be written beside it.
+        ConfigError: the file cannot be used or has a key that other users can read, or a value is not valid.
+        OSError: the system refuses to write the trial file next to it.
     """
     return _read_as_daemon(path, values)[0]
 
 
 def update(path: Path, values: Mapping[Setting, Value]) -> None:
-    """Set *values* in the config.toml at *path*, which only the user can read afterwards.
+    """Set *values* in the config.toml at *path*. Afterwards only the user can read the file.
 
-    What is written is read as the daemon reads it before it takes the file's place.
+    The new contents are first read the way the daemon reads them. Only then do they replace the file.
 
     Raises:
-        ConfigError: as by `tried`; then nothing is written.
-        OSError: the system refuses; then nothing is written.
+        ConfigError: as in `tried`. The file is unchanged.
+        OSError: the system refuses. The file is unchanged.
     """
     write_private(path, _read_as_daemon(path, values)[1])
 
 
-def _with(path: Path, values: Mapping[Setting, Value]) -> bytes:
+def _contents_with(path: Path, values: Mapping[Setting, Value]) -> bytes:
+    """Return the contents of config.toml with *values* in it."""
     if (problem := open_key(path)) is not None:
         raise ConfigError([problem])
     try:
@@ -100,11 +102,11 @@ def _with(path: Path, values: Mapping[Setting, Value]) -> bytes:
         raise ConfigError([f"{path}: is not valid TOML; `{APP_NAME} config` says where"]) from None
     for setting, value in values.items():
         names = (setting.key, *setting.aliases)
-        # A short name is what people read; one that stands there already is kept.
+        # A name that is already in the file is kept. Otherwise the short name is used: people read this file.
         key = next((name for name in names if name in document), names[-1])
         if isinstance(document.get(key), Table):
             del document[key]
-        # A table of its own would take in every line that is written below it.
+        # A separate table would absorb every line that is added below it.
         document[key] = _on_one_line(value) if isinstance(value, dict) else value
     return tomlkit.dumps(document).encode()
 
@@ -116,19 +118,24 @@ def _on_one_line(table: Mapping[str, str | float]) -> InlineTable:
 
 
 def _read_as_daemon(path: Path, values: Mapping[Setting, Value]) -> tuple[Settings, bytes]:
-    """Return what the daemon would make of *values* at *path*, and the file with them; or raise what it would say."""
-    data = _with(path, values)
+    """Return the settings the daemon would read with *values* at *path*, and the contents of the file with them.
+
+    Raises:
+        ConfigError: the problems the daemon would report.
+        OSError: the system refuses to write the trial file.
+    """
+    data = _contents_with(path, values)
     trial = path.with_name(f".{path.name}.{os.getpid()}")
     write_private(trial, data)
     try:
-        # Without an environment and with a home that has nothing in it: what other places say is not its fault.
+        # Without an environment, and with a home that contains nothing: only problems of this file count.
         return loading.load({}, {}, config_file=trial, home=trial), data
     except ConfigError as error:
         problems = [problem.replace(str(trial), str(path)) for problem in error.problems]
-        # What is to be written stands nowhere yet.
+        # The new values are not in the file yet, so the problems must not name it as their source.
         for setting in values:
-            there = f"{setting.variable} ({path}): "
-            problems = [problem.replace(there, f"{setting.variable}: ") for problem in problems]
+            source = f"{setting.variable} ({path}): "
+            problems = [problem.replace(source, f"{setting.variable}: ") for problem in problems]
         raise ConfigError(problems) from None
     finally:
         trial.unlink()

@@ -24,7 +24,7 @@ from llma_core import events
 __all__ = ["default_config_file", "load", "read_block"]
 
 
-# Names that are none of ours are repeated up to here.
+# Unknown names are echoed up to this length.
 _MAX_NAME_LENGTH = 60
 _TOML_POSITION = re.compile(r"\(at (line \d+, column \d+|end of document)\)\Z")
 _READABLE_BY_OTHERS = 0o044
@@ -32,7 +32,13 @@ _READABLE_BY_OTHERS = 0o044
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """One place settings come from: *values* by field name."""
+    """One source of settings.
+
+    Attributes:
+        label: the source's name in messages.
+        values: its values, by field name.
+        is_config: whether it is config.toml, above its tables.
+    """
 
     label: str
     values: Mapping[str, object]
@@ -41,7 +47,7 @@ class _Source:
 
 @dataclass(slots=True, kw_only=True)
 class _Reading:
-    """What was read so far, and what was wrong with it."""
+    """The values read so far, with their sources, and the problems and warnings."""
 
     values: dict[str, object] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -49,7 +55,7 @@ class _Reading:
     warnings: list[str] = field(default_factory=list)
 
     def read(self, setting: Setting, places: Sequence[_Source], context: parsers.Context) -> None:
-        """Take *setting* from the first of *places* that gives it, else its default."""
+        """Take *setting* from the first of *places* that sets it, else its default."""
         for place in places:
             value = place.values.get(setting.name)
             if _is_unset(value):
@@ -87,13 +93,13 @@ def load(
     """Read all settings from all their sources.
 
     Args:
-        flags: values of the command line by field name; None is "not given".
+        flags: values from the command line by field name; None means that the flag was not given.
         environ: the environment.
-        config_file: the config.toml to read instead of the user's; a missing one is no problem.
-        home: the folder `~` stands for; the user's if not given.
+        config_file: the config.toml to read instead of the user's. It may be missing.
+        home: the folder that `~` stands for; the user's home if not given.
 
     Raises:
-        ConfigError: at least one value or file cannot be used; it holds every problem there is.
+        ConfigError: at least one value or file cannot be used. It lists all problems.
         TypeError: *flags* names a setting that does not exist.
     """
     if unknown := flags.keys() - {setting.name for setting in SETTINGS}:
@@ -110,12 +116,12 @@ def load(
     ]
     reading.warnings.extend(_unknown_variables(environ))
 
-    # These two decide how the others are read.
+    # These two settings decide how the others are read.
     reading.read(table["claude_config_dirs"], places, parsers.Context(home=home))
     folders = reading.values.get("claude_config_dirs", ())
     places.extend(_read_claude_settings(folders if isinstance(folders, tuple) else (), reading))
     reading.read(table["allow_custom_host"], places, parsers.Context(home=home))
-    # Where the permission cannot be read that is the problem to report, not the host that waits for it.
+    # If the permission cannot be read, report that, and not also the host that needs it.
     context = parsers.Context(home=home, allow_custom_host=bool(reading.values.get("allow_custom_host", True)))
     for setting in SETTINGS:
         if setting.name not in reading.sources:
@@ -125,9 +131,9 @@ def load(
     if reading.problems:
         raise ConfigError(reading.problems)
     values: dict[str, Any] = reading.values
-    reading.warnings.extend(_odd_key(values["api_key"], reading.sources["api_key"]))
+    reading.warnings.extend(_warn_of_key_form(values["api_key"], reading.sources["api_key"]))
     for project in projects:
-        reading.warnings.extend(_odd_key(project.values.get("api_key"), project.label))
+        reading.warnings.extend(_warn_of_key_form(project.values.get("api_key"), project.label))
     values["custom_properties"] = _allowed_properties(
         values["custom_properties"], reading.sources["custom_properties"], reading.warnings
     )
@@ -141,11 +147,11 @@ def load(
 
 
 _Table = tuple[tuple[str, ...], _Source]
-"""A `[[project]]` table as it stands there: its path and what it gives."""
+"""A `[[project]]` table before its values are parsed: its path, and the table as a source."""
 
 
 def _read_config(path: Path, reading: _Reading) -> tuple[_Source, list[_Table]]:
-    """Read config.toml; every problem of the file goes to *reading*."""
+    """Read config.toml, and add every problem of the file to *reading*."""
     document = dict(_parse_config(path, reading))
     tables = _find_tables(document.pop("project", []), path, reading)
     values = _by_name(document, str(path), reading)
@@ -157,22 +163,22 @@ def _read_config(path: Path, reading: _Reading) -> tuple[_Source, list[_Table]]:
         else:
             if open_to_others:
                 fix = f"`chmod 600 {shlex.quote(str(path))}`"
-                reading.problems.append(f"{path}: holds a key and can be read by other users; run {fix}")
+                reading.problems.append(f"{path}: contains a key and can be read by other users; run {fix}")
     return _Source(label=str(path), values=values, is_config=True), tables
 
 
 def _by_name(document: Mapping[str, object], label: str, reading: _Reading) -> dict[str, object]:
-    """Sort what a table of config.toml holds by field name."""
+    """Return the values of a table of config.toml by field name."""
     values: dict[str, object] = {}
     keys = {key: setting for setting in SETTINGS for key in (setting.key, *setting.aliases)}
     for key, value in document.items():
         if key not in keys:
             guess = parsers.nearest(key_of(key), keys)
-            advice = f"did you mean {guess}?" if guess else f"remove it; `{APP_NAME} config` lists what there is"
+            advice = f"did you mean {guess}?" if guess else f"remove it; `{APP_NAME} config` lists all settings"
             reading.problems.append(f"{label}: unknown setting {parsers.shown(key)}; {advice}")
         elif keys[key].name in values:
             reading.problems.append(
-                f"{label}: {keys[key].key} is given twice, also as {parsers.shown(key)}; remove one"
+                f"{label}: {keys[key].key} is set twice, also as {parsers.shown(key)}; remove one of them"
             )
         else:
             values[keys[key].name] = value
@@ -182,21 +188,22 @@ def _by_name(document: Mapping[str, object], label: str, reading: _Reading) -> d
 def _find_tables(tables: object, path: Path, reading: _Reading) -> list[_Table]:
     found: list[_Table] = []
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        reading.problems.append(f"{path}: project is not a list of tables; write each one below a line [[project]]")
+        reading.problems.append(f"{path}: project is not a list of tables; start each table with the line [[project]]")
         return found
     for number, table in enumerate(tables, start=1):
         label = f"{path}, [[project]] {number}"
-        given = dict(table)
-        paths = given.pop("path", None)
+        contents = dict(table)
+        paths = contents.pop("path", None)
         patterns = tuple(paths) if isinstance(paths, list) else (paths,)
         if not patterns or not all(isinstance(each, str) and each.strip() and "\0" not in each for each in patterns):
-            reading.problems.append(f'{label}: path names no folder; set one such as path = "~/work/**"')
+            reading.problems.append(f'{label}: path names no folder; set one, such as path = "~/work/**"')
             continue
-        values = _by_name(given, label, reading)
+        values = _by_name(contents, label, reading)
         for setting in SETTINGS:
             if setting.name in values and not setting.in_project:
                 del values[setting.name]
-                reading.problems.append(f"{label}: {setting.key} cannot hold for one project; set it above all tables")
+                problem = f"{setting.key} cannot be set for one project; set it above all tables"
+                reading.problems.append(f"{label}: {problem}")
         found.append((tuple(each.strip() for each in patterns), _Source(label=label, values=values)))
     return found
 
@@ -219,16 +226,16 @@ def _read_table(path: tuple[str, ...], source: _Source, reading: _Reading, conte
 def read_block(
     block: Mapping[str, str], names: Collection[str], *, label: str, allow_custom_host: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Read settings out of the `env` block of a project's own settings file.
+    """Read the settings in the `env` block of a project's own settings file.
 
     Args:
         block: the block, as strings.
-        names: the fields of Settings that count there; other variables are left alone.
-        label: names the file to people.
-        allow_custom_host: whether a host may be one that is not PostHog's.
+        names: the fields of Settings that a project's file may set. Other settings have no effect there.
+        label: the file's name in messages.
+        allow_custom_host: whether the host may be one that is not PostHog's.
 
     Returns:
-        The values by field name, and one warning for each thing that was left out although it could be read.
+        The values by field name, and one warning for each thing that could be read but was left out.
 
     Raises:
         ConfigError: a value cannot be read.
@@ -258,17 +265,17 @@ def read_block(
 def _parse_config(path: Path, reading: _Reading) -> Mapping[str, object]:
     try:
         data = read_regular(path)
-        # utf-8-sig: editors of other systems put a byte order mark in front.
+        # utf-8-sig: some editors on other systems start a file with a byte order mark.
         return {} if data is None else tomllib.loads(data.decode("utf-8-sig"))
     except UnreadableFileError as error:
         reading.problems.append(f"{path}: {error.reason}; correct or remove the file")
     except UnicodeDecodeError as error:
         reading.problems.append(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8")
     except tomllib.TOMLDecodeError as error:
-        # The parser's own words may quote the file; its position does not.
+        # The parser's message may quote the file. The position in it is safe to repeat.
         position = _TOML_POSITION.search(str(error))
         where = f" ({position[1]})" if position else ""
-        reading.problems.append(f"{path}: is not valid TOML{where}; correct it there")
+        reading.problems.append(f"{path}: is not valid TOML{where}; correct the file")
     except (ValueError, RecursionError):
         reading.problems.append(f"{path}: is not valid TOML; correct the file")
     return {}
@@ -279,7 +286,7 @@ def _read_claude_settings(folders: Iterable[Path], reading: _Reading) -> Iterato
         try:
             block = claude_settings.read_env(folder)
         except UnreadableFileError as error:
-            reading.problems.append(f"{error.path}: {error.reason}; correct the file, Claude Code reads it too")
+            reading.problems.append(f"{error.path}: {error.reason}; correct the file (Claude Code reads it too)")
         else:
             values = {s.name: block[s.variable] for s in SETTINGS if s.in_claude_settings and s.variable in block}
             label = str(folder / "settings.json")
@@ -288,8 +295,8 @@ def _read_claude_settings(folders: Iterable[Path], reading: _Reading) -> Iterato
 
 
 def _unknown_variables(names: Iterable[str], label: str = "environment") -> Iterator[str]:
-    """Warn of a misspelled variable: left unsaid, a privacy setting would seem to hold."""
-    # The second is no setting: `exec` gives it to the command it runs.
+    """Warn about misspelled variables: without a warning, a misspelled privacy setting would seem to be in effect."""
+    # POSTHOG_LLMA_PROPERTIES_FILE is not a setting. `exec` passes it to the command that it runs.
     known = [*(setting.variable for setting in SETTINGS), "POSTHOG_LLMA_PROPERTIES_FILE"]
     for name in sorted(names):
         if name.startswith("POSTHOG_LLMA_") and name not in known:
@@ -298,15 +305,15 @@ def _unknown_variables(names: Iterable[str], label: str = "environment") -> Iter
             yield f"{name[:_MAX_NAME_LENGTH]} ({label}): no such setting{advice}"
 
 
-def _odd_key(key: Secret | None, label: str) -> Iterator[str]:
+def _warn_of_key_form(key: Secret | None, label: str) -> Iterator[str]:
     if key is not None and not key.reveal().startswith("phc_"):
-        yield f"POSTHOG_API_KEY ({label}): does not start with phc_ as project API keys do"
+        yield f"POSTHOG_API_KEY ({label}): does not start with phc_, as project API keys do"
 
 
 def _allowed_properties(properties: Mapping[str, Any], label: str, warnings: list[str]) -> Mapping[str, Any]:
-    """Leave out custom properties that would replace what the daemon itself says of an event."""
+    """Leave out custom properties that would replace the daemon's own, with one warning each."""
     refused = events.refused_properties(properties)
     for name in sorted(refused):
-        what = f"{parsers.shown(name)} is the daemon's to set and was left out; give it another name"
-        warnings.append(f"POSTHOG_LLMA_CUSTOM_PROPERTIES ({label}): {what}")
+        problem = f"{parsers.shown(name)} is a property that the daemon sets, so yours was left out; rename it"
+        warnings.append(f"POSTHOG_LLMA_CUSTOM_PROPERTIES ({label}): {problem}")
     return MappingProxyType({name: value for name, value in properties.items() if name not in refused})

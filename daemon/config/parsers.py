@@ -1,6 +1,6 @@
-"""Parsers of settings: what a flag, a variable or a file gives, to the value that is meant.
+"""Parsers of settings: each turns the value of a flag, a variable or a file into the value of the setting.
 
-Each raises ValueError with what is wrong and what to do, and never repeats what looks like a key.
+A parser raises ValueError with what is wrong and what to do. It never repeats anything that looks like a key.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ __all__ = [
 ]
 
 Enabled = bool | Literal["projects"]
-"""Whether sessions may be sent; "projects": those whose own project says so, and only those."""
+"""Whether sessions may be sent; "projects" means only sessions whose own project enables itself."""
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
-# Ingestion host of each web host people copy from their browser.
+# The ingestion host for each web host that people copy from their browser.
 _INGESTION_HOSTS = {
     "us.posthog.com": "us.i.posthog.com",
     "eu.posthog.com": "eu.i.posthog.com",
@@ -63,16 +63,16 @@ _INGESTION_HOSTS = {
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
-# The receiver refuses longer tokens and cuts longer ids.
+# PostHog refuses longer keys and cuts longer ids.
 _MAX_KEY_LENGTH = 64
 _MAX_DISTINCT_ID_LENGTH = 200
 _MAX_PURPOSE_LENGTH = 200
-# Both may come with a repository; these go into every event, and are compared with every folder.
+# A repository can bring both. Properties go into every event, and patterns are compared with every folder.
 _MAX_PROPERTIES_BYTES = 16 * 1024
 _MAX_PATTERNS_LENGTH = 16 * 1024
 _QUOTES = ('"', "'", '["', "['")
 _PROPERTIES_ADVICE = 'set a JSON object such as {"team": "web"}'
-# Below this a cut text says nothing and its marker is longer than what is kept.
+# A text cut below this length is useless, and the marker of the cut is longer than the text that is kept.
 _MIN_ATTRIBUTE_LENGTH = 100
 
 _KEY_LIKE = re.compile(r"ph[a-z]_\w")
@@ -80,12 +80,12 @@ _KEY_LIKE = re.compile(r"ph[a-z]_\w")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What reading one value may depend on.
+    """The context in which one value is parsed.
 
     Attributes:
-        home: the folder `~` stands for.
-        allow_custom_host: whether a host may be one that is not PostHog's.
-        in_config: whether the value stands in config.toml, above its tables.
+        home: the folder that `~` stands for.
+        allow_custom_host: whether the host may be one that is not PostHog's.
+        in_config: whether the value comes from config.toml, above its tables.
     """
 
     home: Path
@@ -94,29 +94,29 @@ class Context:
 
 
 Parser = Callable[[object, Context], Any]
-"""Value of any source -> value that is meant."""
+"""Turns the value of any source into the value of the setting."""
 
 
 def looks_like_key(value: str) -> bool:
-    """Whether *value* holds what looks like a key of PostHog's, and must not be repeated."""
+    """Whether *value* contains something that looks like a PostHog key, and must not be repeated."""
     return _KEY_LIKE.search(value) is not None
 
 
 def shown(value: object) -> str:
-    """Put *value* into a message: short, on one line, and never something that looks like a key."""
-    words = str(value)
-    if looks_like_key(words):
+    """Return *value* for a message: short, on one line, and never something that looks like a key."""
+    string = str(value)
+    if looks_like_key(string):
         return "what looks like a key"
     longest = 60
-    return repr(words if len(words) <= longest else f"{words[:longest]}…")
+    return repr(string if len(string) <= longest else f"{string[:longest]}…")
 
 
 def text(value: object, _: Context) -> str:
-    """Read text, without blanks around it."""
+    """Parse text, and strip surrounding whitespace."""
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {type(value).__name__}; put it in quotes")  # noqa: TRY004 - a wrong value, as all parsers tell of one
+        raise ValueError(f"must be text, not {type(value).__name__}; put it in quotes")  # noqa: TRY004 - all parsers report a wrong value as ValueError
     if "\0" in value:
-        raise ValueError("holds a NUL character; remove it")
+        raise ValueError("contains a NUL character; remove it")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -125,7 +125,7 @@ def text(value: object, _: Context) -> str:
 
 
 def boolean(value: object, _: Context) -> bool:
-    """Read true, yes, on, 1 or false, no, off, 0."""
+    """Parse true, yes, on, 1 or false, no, off, 0, in any case."""
     word = str(value).strip().lower()
     if word in _TRUE:
         return True
@@ -135,26 +135,26 @@ def boolean(value: object, _: Context) -> bool:
 
 
 def enabled(value: object, context: Context) -> Enabled:
-    """Read a boolean, or the word that leaves it to the projects."""
+    """Parse a boolean, or "projects", which leaves the decision to each project."""
     if isinstance(value, str) and value.strip().lower() == "projects":
         if context.in_config:
             return "projects"
-        raise ValueError("'projects' counts above the tables of config.toml only; set true or false here")
+        raise ValueError("'projects' is only valid in config.toml, above its tables; set true or false here")
     return boolean(value, context)
 
 
 def api_key(value: object, context: Context) -> Secret:
-    """Read a project API key."""
+    """Parse a project API key."""
     key = text(value, context)
     if key.startswith("phx_"):
-        raise ValueError("is a personal API key (phx_…); set the project API key (phc_…) of the project's settings")
+        raise ValueError("is a personal API key (phx_…); set the project API key (phc_…) from the project's settings")
     if len(key) > _MAX_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("has not the form of a project API key; copy the key (phc_…) from the project's settings")
+        raise ValueError("does not look like a project API key; copy the key (phc_…) from the project's settings")
     return Secret(key)
 
 
 def distinct_id(value: object, context: Context) -> str:
-    """Read the id of a person."""
+    """Parse the id of a person."""
     person = text(value, context)
     if len(person) > _MAX_DISTINCT_ID_LENGTH:
         raise ValueError(f"is longer than {_MAX_DISTINCT_ID_LENGTH} characters; set a shorter one")
@@ -162,56 +162,56 @@ def distinct_id(value: object, context: Context) -> str:
 
 
 def purpose(value: object, context: Context) -> str:
-    """Read a word or two of what sessions are for."""
-    words = text(value, context)
-    if len(words) > _MAX_PURPOSE_LENGTH:
+    """Parse what sessions are for: a word or two."""
+    name = text(value, context)
+    if len(name) > _MAX_PURPOSE_LENGTH:
         raise ValueError(f"is longer than {_MAX_PURPOSE_LENGTH} characters; set a shorter one")
-    return words
+    return name
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A parser that reads one of *words*, in any case."""
+    """A parser that accepts one of *words*, in any case."""
 
     words: tuple[str, ...]
 
     def __call__(self, value: object, context: Context) -> str:
-        """Read it."""
+        """Parse *value*, and return the word in lower case."""
         word = text(value, context).lower()
         if word not in self.words:
-            raise ValueError(f"{shown(value)} is not known; set one of {', '.join(self.words)}")
+            raise ValueError(f"{shown(value)} is not valid; set one of {', '.join(self.words)}")
         return word
 
 
 def choice(*words: str) -> Choice:
-    """Make a parser that reads one of *words*, in any case."""
+    """Return a parser that accepts one of *words*, in any case."""
     return Choice(words)
 
 
 def attribute_length(value: object, _: Context) -> int:
-    """Read a number of characters."""
+    """Parse a number of characters."""
     digits = str(value).strip()
-    # int() alone would also take 12_000, +12000 and the digits of other scripts.
+    # int() alone would also accept 12_000, +12000 and digits of other scripts.
     if not re.fullmatch(r"[0-9]{1,9}", digits) or int(digits) < _MIN_ATTRIBUTE_LENGTH:
-        raise ValueError(f"{shown(value)} is no length; set a whole number of at least {_MIN_ATTRIBUTE_LENGTH}")
+        raise ValueError(f"{shown(value)} is not a length; set a whole number of at least {_MIN_ATTRIBUTE_LENGTH}")
     return int(digits)
 
 
 def seconds(value: object, _: Context) -> float:
-    """Read a time in seconds, above 0."""
+    """Parse a time in seconds, above 0."""
     try:
         time = float(str(value).strip())
     except ValueError:
         time = math.nan
     if not (time > 0 and math.isfinite(time)):
-        raise ValueError(f"{shown(value)} is no time; set a number of seconds above 0")
+        raise ValueError(f"{shown(value)} is not a time; set a number of seconds above 0")
     return time
 
 
 def json_object(value: object, context: Context) -> Mapping[str, Any]:
-    """Read a JSON object, as text or as a table of TOML."""
+    """Parse a JSON object, from text or from a TOML table."""
     try:
-        # TOML knows dates and times, which go out as text, and infinities, which JSON has no word for.
+        # TOML has dates and times, which become text, and infinities, which JSON cannot express.
         data = json.dumps(value, allow_nan=False, default=str) if isinstance(value, dict) else text(value, context)
     except (ValueError, OverflowError, RecursionError):
         raise ValueError(f"is not valid JSON; {_PROPERTIES_ADVICE}") from None
@@ -219,41 +219,45 @@ def json_object(value: object, context: Context) -> Mapping[str, Any]:
 
 
 def properties(data: str, limit: int = _MAX_PROPERTIES_BYTES) -> Mapping[str, Any]:
-    """Read the JSON object *data*, of at most *limit* characters."""
+    """Parse the JSON object *data*, of at most *limit* characters.
+
+    Raises:
+        ValueError: it is not JSON, not an object, or too long.
+    """
     try:
         found = msgspec.json.decode(data)
         msgspec.json.encode(found)
     except (ValueError, msgspec.MsgspecError, OverflowError, RecursionError):
         raise ValueError(f"is not valid JSON; {_PROPERTIES_ADVICE}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"is no JSON object; {_PROPERTIES_ADVICE}")  # noqa: TRY004 - as above
+        raise ValueError(f"is not a JSON object; {_PROPERTIES_ADVICE}")  # noqa: TRY004 - as above
     if len(data) > limit:
-        raise ValueError(f"is larger than {limit} bytes; set fewer or shorter properties")
+        raise ValueError(f"is longer than {limit} characters; set fewer or shorter properties")
     return MappingProxyType(found)
 
 
 def _list(value: object, separators: str) -> list[str]:
-    """Take the entries of a TOML list, or of text cut at any of *separators*, without blank ones."""
+    """Return the entries of a TOML list, or of text split at any of *separators*, without blank ones."""
     if not isinstance(value, str) and isinstance(value, Sequence):
         entries = list(value)
     else:
         entries = re.split(f"[{re.escape(separators)}]", str(value))
     if not all(isinstance(entry, str | os.PathLike) for entry in entries):
-        raise ValueError("holds something that is not text; put each entry in quotes")
+        raise ValueError("contains something that is not text; put each entry in quotes")
     stripped = [os.fspath(entry).strip() for entry in entries]
     if any("\0" in entry for entry in stripped):
-        raise ValueError("holds a NUL character; remove it")
+        raise ValueError("contains a NUL character; remove it")
     return [entry for entry in stripped if entry]
 
 
 def patterns(value: object, _: Context) -> tuple[str, ...]:
-    """Read patterns of folders: a list, or text with commas or line ends between them."""
+    """Parse folder patterns: a list, or text with commas or line ends between them."""
     found = tuple(_list(value, ",\n"))
     if quoted := next((pattern for pattern in found if pattern.startswith(_QUOTES)), None):
-        # A list of JSON or TOML as text would name no folder, and exclude none.
-        raise ValueError(f"{shown(quoted)} has quotes around it; write folders without, and commas between them")
+        # A JSON or TOML list written as text matches no folder, so it would exclude none.
+        raise ValueError(f"{shown(quoted)} has quotes around it; remove them, and put commas between folders")
     if sum(map(len, found)) > _MAX_PATTERNS_LENGTH:
-        raise ValueError(f"holds more than {_MAX_PATTERNS_LENGTH} characters; set fewer or shorter patterns")
+        raise ValueError(f"has more than {_MAX_PATTERNS_LENGTH} characters; set fewer or shorter patterns")
     return found
 
 
@@ -265,7 +269,7 @@ def _path(name: str, home: Path) -> Path:
 
 
 def folder(value: object, context: Context) -> Path:
-    """Read the absolute path of a folder."""
+    """Parse the absolute path of a folder."""
     paths = folders([value], context)
     if not paths:
         raise ValueError("names no folder; set an absolute path")
@@ -273,12 +277,12 @@ def folder(value: object, context: Context) -> Path:
 
 
 def folders(value: object, context: Context) -> tuple[Path, ...]:
-    """Read absolute paths of folders: a list, or text as PATH has it; each once."""
+    """Parse absolute paths of folders: a list, or text separated like PATH. Duplicates are dropped."""
     return tuple(dict.fromkeys(_path(name, context.home) for name in _list(value, os.pathsep)))
 
 
 def host(value: object, context: Context) -> str:
-    """Read where PostHog is, as `scheme://name[:port]` of its ingestion host."""
+    """Parse PostHog's address, and return its ingestion host as `scheme://name[:port]`."""
     given = text(value, context)
     address = given if "://" in given else f"https://{given}"
     example = "set a host such as https://us.i.posthog.com"
@@ -288,28 +292,28 @@ def host(value: object, context: Context) -> str:
     except ValueError:
         raise ValueError(f"is not an address; {example}") from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"holds a user name or password; {example}")
+        raise ValueError(f"contains a user name or password; {example}")
     if parts.path.strip("/") or parts.query or parts.fragment or "?" in given or "#" in given:
-        raise ValueError(f"holds more than a host; {example}, without path or query")
+        raise ValueError(f"contains more than a host; {example}, without path or query")
     name = (parts.hostname or "").removesuffix(".")
-    # urlsplit drops tabs and line ends without a word; a host that has some is a mistake to name, not to mend.
+    # urlsplit silently drops tabs and line ends. A host with any is a mistake to report, not to repair.
     if re.search(r"\s", given) or not (_is_ip(name) or _HOST_NAME.fullmatch(name)):
         raise ValueError(f"is not a host name; {example}")
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"{shown(parts.scheme)} is not a scheme of the web; {example}")
+        raise ValueError(f"{shown(parts.scheme)} is neither http nor https; {example}")
     if not _is_loopback(name):
         if name != "posthog.com" and not name.endswith(".posthog.com") and not context.allow_custom_host:
             raise ValueError(f"{shown(name)} is not PostHog's; set POSTHOG_LLMA_ALLOW_CUSTOM_HOST=true if it is yours")
         if parts.scheme != "https":
-            raise ValueError(f"would send to {shown(name)} without encryption; set it with https://")
+            raise ValueError(f"would send to {shown(name)} without encryption; use https://")
     name = _INGESTION_HOSTS.get(name, name)
     bracketed = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port not in (None, _DEFAULT_PORTS[parts.scheme]) else "")
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of *names* that *name* may have been meant to be; None if it is like none of them."""
-    import difflib  # noqa: PLC0415 - who makes no mistake has no use for it in memory
+    """Return the entry of *names* that is most like *name*; None if none is similar."""
+    import difflib  # noqa: PLC0415 - saves memory: it is only needed after a mistake
 
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 

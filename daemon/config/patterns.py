@@ -1,4 +1,4 @@
-"""Patterns that name folders: which sessions are followed and which never leave the machine."""
+"""Patterns of folders: which sessions are followed, and which are never sent."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ _TOKEN = re.compile(r"(?:\*\*/)+|\*\*+|\*|\?|[^*?]")
 
 
 class Folders:
-    """Says of a folder whether its events may be sent.
+    """Decides whether events of a folder may be sent.
 
-    A pattern names a folder and everything below it; `~`, `*`, `?` and `**` mean what they do in .gitignore, and one
-    that does not begin at the root or at home names folders at any depth. Excluded wins over included.
+    A pattern matches a folder and everything below it. `*`, `?` and `**` work as in .gitignore, and `~` is the home
+    folder. A pattern that does not start with `/` or `~` matches folders at any depth. Exclude wins over include.
 
     Args:
-        include: patterns of the folders to follow; none: all.
-        exclude: patterns of the folders never to send from.
+        include: patterns of the folders to follow; none means all folders.
+        exclude: patterns of the folders whose events are never sent.
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
         self._include = [_Pattern(pattern) for pattern in include]
         self._exclude = [_Pattern(pattern) for pattern in exclude]
-        self._allowed = lru_cache(maxsize=1024)(self._look)
+        self._allowed = lru_cache(maxsize=1024)(self._match)
 
     def allow(self, cwd: str | None) -> bool:
-        """Whether events of *cwd*, as logged, may be sent. Where folders are included, an unknown one is not."""
+        """Whether events of the folder *cwd*, as logged, may be sent. An unknown folder (None) matches no pattern."""
         if not self._include and not self._exclude:
             return True
         return self._allowed(cwd) if cwd else not self._include
 
-    def _look(self, cwd: str) -> bool:
-        # The log names the folder as the user reached it; a rule may name it by its real path, or the other way round.
-        paths = {_plain(cwd), _plain(_real(cwd))}
+    def _match(self, cwd: str) -> bool:
+        # The log has the path that the user used. A pattern may have the real path instead, or the other way round.
+        paths = {os.path.normpath(cwd), os.path.normpath(_real(cwd))}
         if any(pattern.matches(path) for pattern in self._exclude for path in paths):
             return False
         return not self._include or any(pattern.matches(path) for pattern in self._include for path in paths)
 
 
 class _Pattern:
-    """One pattern, followed through a path character by character with all the places in it that are possible.
+    """One pattern. Matching walks a path character by character and keeps the set of possible positions in the pattern.
 
-    A pattern may come with a repository: as a regular expression, some would take for ever on some paths.
+    A repository can bring patterns. As regular expressions, some of them would take forever on some paths.
     """
 
     def __init__(self, pattern: str) -> None:
-        plain = os.path.expanduser(pattern).rstrip("/") or "/"  # noqa: PTH111 - a pattern is no path yet
+        plain = os.path.expanduser(pattern).rstrip("/") or "/"  # noqa: PTH111 - a pattern is not a path
         if not plain.startswith("/"):
             plain = f"**/{plain}"
-        # What is below a folder that matches does so too.
+        # Everything below a matching folder matches anyway.
         plain = re.sub(r"(/\*\*)+\Z", "", plain)
         self._tokens = ["**" if token.startswith("**") and token[-1] == "*" else token for token in _parts(plain)]
         self._start = self._at([0])
 
     def matches(self, path: str) -> bool:
-        """Whether *path* is a folder that the pattern names, or below one."""
+        """Whether *path* is a matching folder, or is below one."""
         end, places = len(self._tokens), self._start
         for character in path:
             if end in places and (character == "/" or self._tokens in ([], ["/"])):
@@ -69,13 +69,13 @@ class _Pattern:
         return end in places
 
     def _at(self, places: Iterable[int]) -> frozenset[int]:
-        """Add to *places* those that are reached without another character."""
+        """Return *places* with those that can be reached without another character."""
         reached = set(places)
         waiting = list(reached)
         while waiting:
             at = waiting.pop()
             if at < len(self._tokens) and self._tokens[at] in ("*", "**", "**/"):
-                # Folders that may be none are two places: before the first of them, and within one.
+                # `**/` takes two positions: before the first of its folders, and within one. It also matches none.
                 further = at + (2 if self._tokens[at] == "**/" else 1)
                 if further not in reached:
                     reached.add(further)
@@ -83,7 +83,7 @@ class _Pattern:
         return frozenset(reached)
 
     def _after(self, at: int, character: str) -> Iterator[int]:
-        """Yield the places that *character* leads to."""
+        """Yield the places that *character* leads to from the place *at*."""
         match self._tokens[at]:
             case "**":
                 yield at
@@ -107,6 +107,7 @@ class _Pattern:
 
 
 def _parts(pattern: str) -> Iterator[str]:
+    """Yield the tokens of *pattern*; `**/` becomes the two tokens "**/" and "within"."""
     for token in _TOKEN.findall(pattern):
         if token.endswith("**/"):
             yield from ("**/", "within")
@@ -114,13 +115,9 @@ def _parts(pattern: str) -> Iterator[str]:
             yield token
 
 
-def _plain(path: str) -> str:
-    return os.path.normpath(path)
-
-
 def _real(path: str) -> str:
     try:
         return os.path.realpath(path)
     except ValueError:
-        # A path with a NUL or a lone surrogate, which no folder has.
+        # The path contains a NUL or a lone surrogate. No folder does.
         return path

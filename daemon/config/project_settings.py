@@ -1,16 +1,17 @@
-"""What holds for the sessions of one project: the user's settings, `[[project]]` tables, and the project's own files.
+"""The settings of one project: the user's settings, with `[[project]]` tables and the project's own files applied.
 
-A table is the user's own word: what it gives comes before what holds for the user as a whole, and of several tables
-that match, the first that gives a setting counts. Only `exclude` adds up, so that a table opens no folder by accident.
+A `[[project]]` table is the user's own configuration, so it overrides the user-wide settings. If several tables match,
+the first one that sets a value wins. Only `exclude` accumulates, so that no table opens a folder by accident.
 
-The project's files, `.claude/settings.local.json` and `.claude/settings.json` of the folder a session was begun in, may
-have come with a repository. Both may make things stricter, whatever else is set, and add properties that nobody else
-gave. The first may also ask for a host or a key; whether that counts is for routing.py to say. A file that cannot be
-used leaves what held before in force; where nothing did, what was to be stricter is not known, and sessions have to
-wait.
+The project's files are `.claude/settings.local.json` and `.claude/settings.json` in the folder where a session began.
+A repository can bring them, so both can only make settings stricter, and add properties that nobody else sets.
+`settings.local.json` can also ask for a host or a key; routing.py decides whether that counts. If a file cannot be
+used, the previous settings stay in effect. If there are none, nobody knows what the file would make stricter, so the
+project's sessions wait.
 
-What the files have made stricter for a session, its restraint, stays: an agent can write to the folder it works in, and
-must not get out more than held when its session began. What they loosen holds from the next session on.
+Limits that the files set for a session, its restraint, stay for the whole session. An agent can write to the folder it
+works in, and must not be able to send more than was allowed when its session began. A file that becomes less strict
+takes effect with the next session.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from llma_core import events
 __all__ = ["FOLDER", "LOCAL_FILE", "SHARED_FILE", "InvalidProjectError", "Project", "Projects", "RouteRequest"]
 
 FOLDER = ".claude"
-"""Where in a project its settings files stand."""
+"""The folder of a project's settings files, relative to the project."""
 LOCAL_FILE = "settings.local.json"
-"""The user's own settings for a project, which git is to ignore."""
+"""The user's own settings for a project. Git should ignore this file."""
 SHARED_FILE = "settings.json"
-"""The settings that come with a project."""
+"""The settings that a project brings along."""
 _EITHER = frozenset(
     {
         "content",
@@ -66,17 +67,18 @@ _CAPACITY = 256
 
 
 class InvalidProjectError(Exception):
-    """A project's settings cannot be used; its text says in one line which and why."""
+    """A project's settings cannot be used. The message is one line: which file, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRequest:
-    """A host or key that a `settings.local.json` asks for, in place of the user's own.
+    """A host or key that a `settings.local.json` asks for, instead of the user's own.
 
     Attributes:
         path: the file.
-        changed_at: when it was last changed, in milliseconds since the epoch, by the time that no program can set.
-        doubt: why the file may be somebody else's, and what to do about it; None if nothing says so.
+        changed_at: when it was last changed, in milliseconds since the epoch. This includes the change time (ctime),
+            which no program can set.
+        doubt: why the file may not be the user's own, and what to do about it; None if there is no doubt.
     """
 
     path: Path
@@ -86,14 +88,14 @@ class RouteRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """What holds for the sessions begun in one folder.
+    """The settings for the sessions that begin in one folder.
 
     Attributes:
-        settings: every setting as it holds there, and where it came from; `enabled` is decided.
-        folders: which folders may be sent from; all of them must allow.
-        restraint: what the project's files make stricter; it is in *settings* and *folders*.
+        settings: every setting as it applies there, with its source. `enabled` is True or False.
+        folders: rules for which folders may be sent. Every rule must allow a folder.
+        restraint: what the project's files make stricter. *settings* and *folders* include it.
         route_request: set if *settings* has a host or key that the project's own file asks for.
-        warnings: one line each on what the project's files say in vain.
+        warnings: one line for each setting in the project's files that has no effect.
     """
 
     settings: Settings
@@ -112,10 +114,10 @@ class Project:
         return not self.is_off and all(rule.allow(folder) for rule in self.folders for folder in folders)
 
     def under(self, restraint: Restraint) -> Project:
-        """Return what holds for a session with this *restraint*, which is at least as strict as the project's own."""
+        """Return the settings for a session with *restraint*, which is at least as strict as the project's own."""
         if restraint == self.restraint:
             return self
-        settings = _restrained(self.settings, restraint, "what held when the session began")
+        settings = _restrained(self.settings, restraint, "the settings in effect when the session began")
         folders = (*self.folders, *(Folders(include=each) for each in restraint.include))
         if restraint.exclude:
             folders = (*folders, Folders(exclude=restraint.exclude))
@@ -131,10 +133,10 @@ class _File:
 
 
 class Projects:
-    """Works out what holds for a project, and again when one of its files has changed. Belongs to one thread.
+    """Works out the settings of projects, again whenever a project's file has changed. Belongs to one thread.
 
     Args:
-        settings: what holds for the user as a whole.
+        settings: the user's settings.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -144,10 +146,10 @@ class Projects:
         self._known: OrderedDict[str | None, tuple[object, Project]] = OrderedDict()
 
     def of(self, folder: str | None) -> Project:
-        """Return what holds for the sessions begun in *folder*, as logged; None where it is not known.
+        """Return the settings for the sessions that begin in *folder*, as logged; None if the folder is not known.
 
         Raises:
-            InvalidProjectError: one of the project's own files cannot be used, and nothing held before.
+            InvalidProjectError: one of the project's own files cannot be used, and there are no previous settings.
         """
         signature = _signature(folder)
         known = self._known.get(folder)
@@ -159,7 +161,7 @@ class Projects:
         except InvalidProjectError as error:
             if known is None:
                 raise
-            project = replace(known[1], warnings=(f"{error}; until then what held before goes on",))
+            project = replace(known[1], warnings=(f"{error}; until then the previous settings stay in effect",))
         self._known[folder] = (signature, project)
         self._known.move_to_end(folder)
         while len(self._known) > _CAPACITY:
@@ -167,23 +169,23 @@ class Projects:
         return project
 
     def _work_out(self, folder: str | None, *, has_files: bool) -> Project:
-        settings, given_by_tables = self._with_tables(folder)
+        settings, set_by_tables = self._with_tables(folder)
         own = Project(settings=settings, folders=(Folders(settings.include, settings.exclude),))
-        # What the user has switched off needs no look at files of others.
+        # If the user has switched the project off, its files do not matter.
         reachable = settings.enabled and not settings.opt_out and own.folders[0].allow(folder)
         files = self._read_files(Path(folder)) if folder and has_files and reachable else []
-        warnings = self._enabled_in_vain(settings, Path(folder)) if folder and has_files else []
-        settings = _enabled_by(settings, files)
-        # What the user has switched off is the user's to switch on again, also for a session that runs.
+        warnings = self._warn_of_enabling(settings, Path(folder)) if folder and has_files else []
+        settings = _with_enabled_decided(settings, files)
+        # A project that the user has switched off is not restrained: the user can switch it on again at any time.
         restraint = Restraint(off=bool(folder and reachable and not settings.enabled))
         for file in files:
-            given, vain = _restraint_of(file, settings)
-            restraint = restraint.also(given)
-            settings = _restrained(settings, given, str(file.path))
-            settings, unused = _added(settings, file)
-            warnings += (*file.warnings, *vain, *unused)
-        settings, route_request, unused = _with_route_request(settings, given_by_tables, files)
-        warnings += unused
+            limits, loosening_warnings = _restraint_of(file, settings)
+            restraint = restraint.also(limits)
+            settings = _restrained(settings, limits, str(file.path))
+            settings, property_warnings = _with_properties(settings, file)
+            warnings += (*file.warnings, *loosening_warnings, *property_warnings)
+        settings, route_request, route_warnings = _with_route_request(settings, set_by_tables, files)
+        warnings += route_warnings
         folders = [Folders(settings.include, settings.exclude)]
         folders += [Folders(include=each) for each in restraint.include]
         if restraint.exclude:
@@ -197,16 +199,16 @@ class Projects:
         )
 
     def _read_files(self, folder: Path) -> list[_File]:
-        """Read the project's own files, the user's own first; those that are there.
+        """Read those of the project's own files that exist, `settings.local.json` first.
 
         Raises:
-            InvalidProjectError: one cannot be used.
+            InvalidProjectError: a file cannot be used.
         """
         files = []
         for name, counted in _COUNTED.items():
             path = folder / FOLDER / name
             if name == SHARED_FILE and os.path.realpath(path.parent) in self._own_folders:
-                # Begun at home: the file is the user's, and has been read as such.
+                # The session began in the home folder: this is the user's own file, and loading.py has read it.
                 continue
             try:
                 found = read_with_status(path)
@@ -223,8 +225,8 @@ class Projects:
             files.append(_File(path=path, values=values, warnings=warnings, status=status))
         return files
 
-    def _enabled_in_vain(self, settings: Settings, folder: Path) -> list[str]:
-        """Warn of files that enable a project which the user has left off; what else they say does not matter then."""
+    def _warn_of_enabling(self, settings: Settings, folder: Path) -> list[str]:
+        """Warn of files that enable a project although the user has not. Their other settings do not matter then."""
         if settings.enabled:
             return []
         try:
@@ -232,14 +234,14 @@ class Projects:
         except InvalidProjectError:
             return []
         return [
-            f"{_VARIABLES['enabled']} ({file.path}): {settings.source('enabled')} says otherwise, which counts; "
-            'set enabled = "projects" above the tables of config.toml to leave it to projects'
+            f"{_VARIABLES['enabled']} ({file.path}): has no effect: {settings.source('enabled')} overrides it; "
+            'to let projects decide, set enabled = "projects" in config.toml, above its tables'
             for file in files
             if file.values.get("enabled")
         ]
 
     def _with_tables(self, folder: str | None) -> tuple[Settings, frozenset[str]]:
-        """Put the tables that match before the user-wide settings; tell also which settings they give."""
+        """Apply the tables that match to the user-wide settings. Also return the names of the settings they set."""
         settings = self._settings
         given: dict[str, Any] = {}
         for matcher, table in self._tables:
@@ -255,7 +257,7 @@ class Projects:
 
 
 def _signature(folder: str | None) -> tuple[object, ...]:
-    """Return what changes with a project's files; nothing but None where it has none."""
+    """Return a value that changes with a project's files. Without files, it contains only None."""
     if not folder or not folder.startswith("/"):
         return ()
     place = f"{folder}/{FOLDER}"
@@ -267,7 +269,7 @@ def _signature(folder: str | None) -> tuple[object, ...]:
         try:
             status = look(path)
         except (FileNotFoundError, NotADirectoryError, ValueError):
-            # ValueError: a path with a NUL or a lone surrogate, which no folder has.
+            # ValueError: the path contains a NUL or a lone surrogate. No folder does.
             found.append(None)
         except OSError as error:
             found.append(error.errno)
@@ -283,14 +285,14 @@ def _signature(folder: str | None) -> tuple[object, ...]:
                     status.st_ctime_ns,
                 )
                 if path != place
-                # The folder's own times change with whatever else is written there.
+                # The folder's own times also change with other files in it.
                 else (status.st_dev, status.st_ino, status.st_mode, status.st_uid)
             )
     return tuple(found)
 
 
 def _changed(settings: Settings, values: Mapping[str, Any], label: str, adds: Collection[str] = ()) -> Settings:
-    """Return *settings* with other *values*, which come from *label*; of those in *adds*, what was there stays."""
+    """Return *settings* with *values* from the source *label*. Values named in *adds* include the previous value."""
     if not values:
         return settings
     sources = dict(settings.sources)
@@ -300,8 +302,8 @@ def _changed(settings: Settings, values: Mapping[str, Any], label: str, adds: Co
     return replace(settings, **values, sources=MappingProxyType(sources))
 
 
-def _enabled_by(settings: Settings, files: Sequence[_File]) -> Settings:
-    """Decide whether the project is on: a file can always switch it off, and on only where the user leaves it to it."""
+def _with_enabled_decided(settings: Settings, files: Sequence[_File]) -> Settings:
+    """Decide whether the project is on. A file can always switch it off. It can switch it on if the user permits."""
     for file in files:
         if file.values.get("enabled") is False:
             return _changed(settings, {"enabled": False}, str(file.path))
@@ -314,14 +316,14 @@ def _enabled_by(settings: Settings, files: Sequence[_File]) -> Settings:
 
 
 def _restraint_of(file: _File, settings: Settings) -> tuple[Restraint, list[str]]:
-    """Return what *file* makes stricter than *settings* are, and one warning for each thing it would loosen."""
+    """Return the limits in *file* that are stricter than *settings*, and one warning for each that is less strict."""
     given = file.values
-    vain = []
+    warnings = []
 
     def loosens(name: str, source: str) -> None:
-        vain.append(
-            f"{_VARIABLES[name]} ({file.path}): a project's file can only make things stricter, and "
-            f"{source} is stricter already; remove it here"
+        warnings.append(
+            f"{_VARIABLES[name]} ({file.path}): a project's file can only make settings stricter, and "
+            f"{source} is stricter; remove it here"
         )
 
     strict: dict[str, Any] = {}
@@ -347,87 +349,86 @@ def _restraint_of(file: _File, settings: Settings) -> tuple[Restraint, list[str]
     restraint = Restraint(
         off=given.get("enabled") is False or given.get("opt_out", False), exclude=given.get("exclude", ()), **strict
     )
-    return restraint, vain
+    return restraint, warnings
 
 
 def _restrained(settings: Settings, restraint: Restraint, label: str) -> Settings:
-    """Return *settings* as strict as *restraint*; its folders are not part of them."""
+    """Return *settings* made as strict as *restraint*, except for its folders."""
     changes: dict[str, Any] = {}
     if restraint.off and settings.enabled:
         changes["enabled"] = False
     content = stricter("content", restraint.content, settings.content)
     if content != settings.content:
         changes["content"] = content
-    what = stricter("input", restraint.input, settings.input)
-    if what != settings.input:
-        changes["input"] = what
+    input_mode = stricter("input", restraint.input, settings.input)
+    if input_mode != settings.input:
+        changes["input"] = input_mode
     if (longest := restraint.max_attribute_length) is not None and longest < settings.max_attribute_length:
         changes["max_attribute_length"] = longest
     return _changed(settings, changes, label)
 
 
-def _added(settings: Settings, file: _File) -> tuple[Settings, list[str]]:
-    """Take from *file* the properties nobody gave before, and return one warning for each other one."""
+def _with_properties(settings: Settings, file: _File) -> tuple[Settings, list[str]]:
+    """Add the properties of *file* that are not set yet, and return warnings about the others."""
     added: dict[str, Any] = {}
-    vain = []
+    warnings = []
     if "purpose" in file.values:
         if settings.purpose is None:
             added["purpose"] = file.values["purpose"]
         elif settings.purpose != file.values["purpose"]:
-            vain.append(_given_already("purpose", file, settings))
+            warnings.append(_overridden("purpose", file, settings))
     given = dict(file.values.get("custom_properties", {}))
     for name in sorted(events.platform_properties(given)):
         del given[name]
-        vain.append(
-            f"{_VARIABLES['custom_properties']} ({file.path}): {shown(name)} is PostHog's own and was left out; "
-            "set it in config.toml"
+        warnings.append(
+            f"{_VARIABLES['custom_properties']} ({file.path}): {shown(name)} is one of PostHog's own properties, so it "
+            "was left out; set it in config.toml"
         )
     if any(settings.custom_properties.get(name, value) != value for name, value in given.items()):
-        vain.append(_given_already("custom_properties", file, settings))
+        warnings.append(_overridden("custom_properties", file, settings))
     if given.keys() - settings.custom_properties.keys():
         added["custom_properties"] = MappingProxyType({**given, **settings.custom_properties})
-    return _changed(settings, added, str(file.path), adds=("custom_properties",)), vain
+    return _changed(settings, added, str(file.path), adds=("custom_properties",)), warnings
 
 
-def _given_already(name: str, file: _File, settings: Settings) -> str:
-    source = settings.source(name)
-    return f"{_VARIABLES[name]} ({file.path}): {source} gives another value, which counts; remove it here"
+def _overridden(name: str, file: _File, settings: Settings) -> str:
+    return f"{_VARIABLES[name]} ({file.path}): {settings.source(name)} overrides it with another value; remove it here"
 
 
 def _with_route_request(
-    settings: Settings, given: frozenset[str], files: Sequence[_File]
+    settings: Settings, set_by_tables: frozenset[str], files: Sequence[_File]
 ) -> tuple[Settings, RouteRequest | None, list[str]]:
-    """Take host and key from the user's own file of the project, where no table gives them; warn where one does."""
+    """Apply host and key of `settings.local.json`, unless a table sets them. Return a warning for each that it sets."""
     for file in files:
         asked = {
             name: file.values[name]
             for name in _ROUTE
             if name in file.values and file.values[name] != getattr(settings, name)
         }
-        vain = [_given_already(name, file, settings) for name in asked if name in given]
-        asked = {name: value for name, value in asked.items() if name not in given}
-        if asked or vain:
+        warnings = [_overridden(name, file, settings) for name in asked if name in set_by_tables]
+        asked = {name: value for name, value in asked.items() if name not in set_by_tables}
+        if asked or warnings:
             changed_at = max(file.status.st_mtime_ns, file.status.st_ctime_ns) // 1_000_000
             route_request = RouteRequest(path=file.path, changed_at=changed_at, doubt=_doubt(file)) if asked else None
-            return _changed(settings, asked, str(file.path)), route_request, vain
+            return _changed(settings, asked, str(file.path)), route_request, warnings
     return settings, None, []
 
 
 def _doubt(file: _File) -> str | None:
-    """Say why *file* may be somebody else's, in words that follow its path."""
+    """Return why *file* may not be the user's own, as a phrase that follows its path; None if there is no doubt."""
     folder = file.path.parent
     try:
         for path in (folder, file.path):
             status = path.lstat()
             name = "it" if path == file.path else shlex.quote(str(path))
             if stat.S_ISLNK(status.st_mode):
-                return f"{name} is a symbolic link; put what it leads to in its place"
+                return f"{name} is a symbolic link; replace it with the file or folder it points to"
             if status.st_uid != os.geteuid():
-                return f"{name} belongs to another user; make it your own"
+                return f"{name} belongs to another user; make yourself its owner"
             if status.st_mode & _WRITABLE_BY_OTHERS:
                 return f"{name} can be written by other users; run chmod go-w {shlex.quote(str(path))}"
         if (status.st_dev, status.st_ino) != (file.status.st_dev, file.status.st_ino):
-            return "it was replaced while it was read; it is read again"
+            return "it was replaced while the daemon read it; the daemon will read it again"
     except OSError as error:
-        return f"it cannot be looked at ({system_reason(error)})"
+        return f"it cannot be inspected ({system_reason(error)})"
     return None

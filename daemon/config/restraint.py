@@ -1,4 +1,4 @@
-"""What a project's files made stricter for a session."""
+"""The restraint of a session: settings that its project's files have made stricter."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import msgspec
 __all__ = ["UNRESTRAINED", "Restraint"]
 
 
-# Words of a choice, the strictest first.
+# The values of a choice, the strictest first.
 _STRICTNESS: Final = {"content": ("metadata", "no_tool_content", "full"), "input": ("prompt", "delta", "full")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restraint:
-    """What a project's files have made stricter for a session. It can grow and never shrinks.
+    """Limits that a project's files set for a session. A restraint can only become stricter.
 
     Attributes:
         off: whether nothing of the session may be sent.
-        content: the content level, or None.
-        input: what a generation's input may hold at most, or None.
-        max_attribute_length: characters kept of one string of tool content at most, or None.
-        include: lists of patterns, each of which has to name a folder that may be sent from.
-        exclude: patterns of folders not to send from.
+        content: the highest content level allowed; None means no limit.
+        input: the most that the input of a generation may contain; None means no limit.
+        max_attribute_length: the maximum number of characters to keep of one string of tool content; None means no
+            limit.
+        include: lists of patterns. A folder must match each list to be sent.
+        exclude: patterns of folders whose events are not sent.
     """
 
     off: bool = False
@@ -35,7 +36,7 @@ class Restraint:
     exclude: tuple[str, ...] = ()
 
     def also(self, other: Restraint) -> Restraint:
-        """Return what is as strict as both."""
+        """Return the restraint that is as strict as both."""
         lengths = [each for each in (self.max_attribute_length, other.max_attribute_length) if each is not None]
         return Restraint(
             off=self.off or other.off,
@@ -47,26 +48,27 @@ class Restraint:
         )
 
     def dump(self) -> str:
-        """Return it as text, to be kept."""
+        """Return the restraint as JSON text, for the store."""
         return msgspec.json.encode(self).decode()
 
     @staticmethod
     def load(text: str) -> Restraint:
-        """Return what `dump` made text of.
+        """Return the restraint that `dump` turned into *text*.
 
         Raises:
-            ValueError: nothing did.
+            ValueError: *text* does not come from `dump`.
         """
         try:
             return msgspec.json.decode(text, type=Restraint)
         except msgspec.MsgspecError as error:
-            # In msgspec 0.19 that is no ValueError.
+            # In msgspec 0.19 this is not a ValueError.
             raise ValueError(str(error)) from None
 
 
 UNRESTRAINED = Restraint()
-"""Nothing was made stricter."""
+"""The restraint that limits nothing."""
 
 
 def stricter(name: str, one: str | None, other: str | None) -> str | None:
+    """Return the stricter of two values of the setting *name*, "content" or "input". None means no limit."""
     return min((each for each in (one, other) if each is not None), key=_STRICTNESS[name].index, default=None)

@@ -1,4 +1,4 @@
-"""The JSON schema of config.toml, made from the table of settings: what editors complete and check by."""
+"""The JSON schema of config.toml, built from the table of settings. Editors use it to complete and check the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemon.config.table import APP_NAME, SETTINGS, Setting
 __all__ = ["ValueType", "config_schema", "value_type"]
 
 ValueType = Literal["string", "boolean", "integer", "number", "array", "object"]
-"""What a setting is in TOML, as JSON schema calls it."""
+"""The type of a setting in TOML, with the names of JSON schema."""
 
 _TYPES: dict[parsers.Parser, ValueType] = {
     parsers.boolean: "boolean",
@@ -24,20 +24,20 @@ _TYPES: dict[parsers.Parser, ValueType] = {
 
 
 def value_type(setting: Setting) -> ValueType:
-    """Return what *setting* is in TOML; text may stand for each of them."""
+    """Return the type of *setting* in TOML. A string is also valid for each type."""
     return _TYPES.get(setting.parse, "string")
 
 
 def config_schema() -> dict[str, Any]:
-    """Return the schema, for JSON schema draft 2020-12."""
+    """Return the schema, in JSON schema draft 2020-12."""
     table = {
         "type": "object",
-        "description": "Settings for the sessions begun in some folders.",
+        "description": "Settings for the sessions that begin in certain folders.",
         "required": ["path"],
         "additionalProperties": False,
         "properties": {
             "path": {
-                "description": "Folders it holds for, as patterns: ~, * and ** as in .gitignore.",
+                "description": "Patterns of the folders it applies to. *, ? and ** work as in .gitignore.",
                 "anyOf": [
                     {"type": "string", "minLength": 1},
                     {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
@@ -65,19 +65,19 @@ def _properties(*, in_project: bool) -> dict[str, Any]:
 
 
 def _property(setting: Setting, *, in_project: bool) -> dict[str, Any]:
-    said: dict[str, Any] = {"description": setting.help}
+    declared: dict[str, Any] = {"description": setting.help}
     kind = value_type(setting)
     if isinstance(setting.parse, parsers.Choice):
-        said |= {"type": "string", "enum": [*setting.parse.words]}
+        declared |= {"type": "string", "enum": [*setting.parse.words]}
     elif setting.parse is parsers.enabled and not in_project:
-        said["enum"] = [True, False, "projects"]
+        declared["enum"] = [True, False, "projects"]
     elif kind == "array":
-        said["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        declared["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
     else:
-        said["type"] = kind
+        declared["type"] = kind
     if setting.default is not None and setting.compute is None and not in_project:
-        said["default"] = _default(setting, kind)
-    return said
+        declared["default"] = _default(setting, kind)
+    return declared
 
 
 def _default(setting: Setting, kind: ValueType) -> Any:

@@ -1,8 +1,8 @@
-"""The settings: each declared once in a table, all read at once, all problems reported together.
+"""The settings as values. table.py declares each one, and loading.py reads them all and reports all problems at once.
 
-Precedence, first one wins: flag, environment, config.toml, the `env` block of Claude Code's user settings, default.
-An empty or blank string, and an empty list, count as unset wherever they stand. What holds for the sessions of one
-project, by the `[[project]]` tables of config.toml and the project's own files, is worked out in project_settings.py.
+The first source that sets a value wins: flag, environment, config.toml, the `env` block of Claude Code's user settings,
+default. An empty or blank string and an empty list count as unset in every source. The `[[project]]` tables of
+config.toml and a project's own files change settings for the sessions of one project: see project_settings.py.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["ConfigError", "Enabled", "Entry", "ProjectTable", "Secret", "Setting
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. For the user: shown without a traceback, exit code 78.
+    """The configuration cannot be used. The command line shows it without a traceback and exits with 78.
 
     Attributes:
-        problems: everything that is wrong, one line each: what, from where, what to do. Never a secret value.
+        problems: everything that is wrong, one line each: the setting, its source, what to do. Never a secret value.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -36,12 +36,12 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One setting as it holds now.
+    """One setting with its current value.
 
     Attributes:
         setting: its declaration.
-        value: the field of Settings.
-        source: where the value came from: a flag, "environment", the path of a file, or "default".
+        value: its field of Settings.
+        source: the source of the value: "flag --NAME", "environment", the path of a file, or "default".
     """
 
     setting: Setting
@@ -51,12 +51,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectTable:
-    """One `[[project]]` table of config.toml: settings that hold for the sessions begun in some folders.
+    """One `[[project]]` table of config.toml: settings for the sessions that begin in certain folders.
 
     Attributes:
-        path: patterns of those folders, as `include` has them.
-        values: what it gives, by field name.
-        label: names the table to people.
+        path: patterns of those folders, with the syntax of `include`.
+        values: the values it sets, by field name.
+        label: the table's name in messages.
     """
 
     path: tuple[str, ...]
@@ -66,34 +66,34 @@ class ProjectTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a user can set, checked. Built by load().
+    """All settings, checked. Built by `loading.load`.
 
     Attributes:
         api_key: project API key, or None.
-        enabled: the user's word that sessions may be sent; "projects" (in config.toml only): those whose own project
+        enabled: whether sessions may be sent; "projects" (in config.toml only) means the sessions whose own project
             enables itself.
-        host: ingestion host as `scheme://name[:port]`, without a slash at its end.
+        host: ingestion host as `scheme://name[:port]`, without a slash at the end.
         allow_custom_host: whether *host* may be one that is not PostHog's.
-        privacy_mode: whether *content* is overruled by "metadata".
-        content: the content level asked for; see content_level.
-        redact_secrets: whether secrets are scrubbed from what is sent.
-        distinct_id: the person all events belong to; None: git's user e-mail of the session's repository.
-        trace_grouping: what one trace is, a session or one prompt ("message").
-        input: what a generation's input holds.
-        max_attribute_length: characters kept of one string of tool content.
+        privacy_mode: whether the content level is "metadata", whatever *content* says.
+        content: the configured content level; use `content_level`.
+        redact_secrets: whether secrets are removed from events.
+        distinct_id: the person that all events belong to; None means git's user e-mail of the session's repository.
+        trace_grouping: what one trace is: a session, or one prompt ("message").
+        input: what the input of a generation contains.
+        max_attribute_length: number of characters to keep of one string of tool content.
         custom_properties: JSON values added to each event.
-        include: patterns of folders to follow; empty: all.
-        exclude: patterns of folders never to send from.
+        include: patterns of folders to follow; empty means all folders.
+        exclude: patterns of folders whose events are never sent.
         purpose: `POSTHOG_AI_PURPOSE`, or None.
-        state_dir: absolute path of the daemon's own files.
-        session_timeout: seconds of quiet after which a session without a live process has ended.
+        state_dir: absolute path of the state directory.
+        session_timeout: seconds without activity after which a session without a running process has ended.
         claude_config_dirs: absolute paths of Claude Code's configuration folders; at least one.
-        opt_out: whether the user opted out of capturing altogether.
-        plugin_status_file: whether the status file of PostHog's plugin is kept.
+        opt_out: whether the user has opted out of capturing altogether.
+        plugin_status_file: whether the daemon maintains the status file of PostHog's plugin.
         projects: the `[[project]]` tables, in their order.
-        config_file: the config.toml that was, or would have been, read.
-        warnings: one line each on what was left out although all could be read.
-        sources: where each value came from, by field name.
+        config_file: path of the config.toml that was read, or would have been if it existed.
+        warnings: one line for each thing that could be read but was left out.
+        sources: the source of each value, by field name.
     """
 
     api_key: Secret | None
@@ -123,27 +123,27 @@ class Settings:
 
     @property
     def content_level(self) -> ContentLevel:
-        """The content level that holds: "metadata" in privacy mode, else what *content* says."""
+        """The content level in effect: "metadata" in privacy mode, else *content*."""
         return "metadata" if self.privacy_mode else self.content
 
     def source(self, name: str) -> str:
-        """Return where the value of the field *name* came from. Raises KeyError for a name that is no setting."""
+        """Return the source of the field *name*. Raises KeyError if there is no such setting."""
         return self.sources[name]
 
     def entries(self) -> Iterator[Entry]:
-        """Give every setting with its value and source, in the order of the table."""
+        """Yield every setting with its value and source, in the order of the table."""
         for setting in SETTINGS:
             yield Entry(setting=setting, value=getattr(self, setting.name), source=self.sources[setting.name])
 
     def pairs(self) -> Iterator[tuple[str, Secret]]:
-        """Give every host and key that the user's own configuration sends to, the user-wide ones first."""
+        """Yield every host and key in the user's own configuration, the user-wide pair first."""
         for values in ({}, *(table.values for table in self.projects)):
             key = values.get("api_key", self.api_key)
             if key is not None:
                 yield values.get("host", self.host), key
 
     def why_disabled(self) -> str | None:
-        """Return in one line what to set before anything is sent, or None when some session may be."""
+        """Return in one line what to set before anything can be sent; None if some session can be sent."""
         if self.opt_out:
             return f"OPT_OUT_CAPTURE is set ({self.source('opt_out')}), so nothing is sent; unset it to send"
         if self.enabled == "projects" or any(
@@ -161,13 +161,13 @@ class Settings:
         places = (
             f"the environment, {self.config_file} or the env block of {self.claude_config_dirs[0] / 'settings.json'}"
         )
-        return f"sending is not set up: `{APP_NAME} login` does it, or set {' and '.join(missing)} in {places}"
+        return f"sending is not set up: run `{APP_NAME} login`, or set {' and '.join(missing)} in {places}"
 
     def require_enabled(self) -> None:
-        """Make sure that some session may be sent.
+        """Check that some session may be sent.
 
         Raises:
-            ConfigError: none may; the one problem says what to set.
+            ConfigError: no session may be sent. Its one problem says what to set.
         """
         if (reason := self.why_disabled()) is not None:
             raise ConfigError([reason])

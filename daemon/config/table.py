@@ -1,4 +1,4 @@
-"""Every setting, declared once."""
+"""The table of settings: declares each one once."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Setting:
     """The declaration of one setting.
 
     Attributes:
-        name: the field of Settings and the key of flags.
-        variable: the environment variable.
-        parse: value of any source -> value of the field; raises ValueError that says what is wrong and what to do,
-            without a secret.
-        default: what the documentation says of the default; None is unset.
-        help: one sentence for users.
-        secret: whether the value must never be shown.
-        aliases: further keys of config.toml.
-        compute: the default where it depends on the machine; else *default* is parsed.
-        in_claude_settings: whether Claude Code's settings may give it.
-        in_project: whether it can hold for one project alone.
+        name: its field of Settings, and its key among the flags.
+        variable: its environment variable.
+        parse: turns the value of any source into the value of the field. Raises ValueError with what is wrong and what
+            to do, without a secret.
+        default: the default as documented; None means unset.
+        help: one or two sentences for users.
+        secret: whether its value must never be shown.
+        aliases: additional keys in config.toml.
+        compute: computes a default that depends on the machine, given the home folder. Without it, *default* is parsed.
+        in_claude_settings: whether Claude Code's settings may set it.
+        in_project: whether it can be set for one project alone.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """The key in config.toml: the variable in lower case without its prefix."""
+        """Its key in config.toml: the variable in lower case without its prefix."""
         return key_of(self.variable)
 
     @property
     def flag(self) -> str:
-        """How the command line spells it, where it is a flag."""
+        """Its flag on the command lines that have one."""
         return f"--{self.name.replace('_', '-')}"
 
 
@@ -60,7 +60,7 @@ def _default_state_dir(_: Path) -> Path:
 
 
 def _default_config_dirs(home: Path) -> tuple[Path, ...]:
-    """Name the client's own folder, and the one some of its versions use instead where that holds logs."""
+    """Return Claude Code's usual folder, and the one that some versions use instead if that contains logs."""
     other = home / ".config" / "claude"
     return (home / ".claude", *([other] if (other / "projects").is_dir() else []))
 
@@ -79,7 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_CC_ENABLED",
         parse=parsers.enabled,
         default="false",
-        help="Nothing is sent unless true.",
+        help="Send sessions. Nothing is sent unless this is true.",
         aliases=("enabled",),
     ),
     Setting(
@@ -87,14 +87,14 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_HOST",
         parse=parsers.host,
         default="https://us.i.posthog.com",
-        help="PostHog's ingestion host; the us., eu. and app. web hosts become theirs.",
+        help="PostHog's ingestion host. The web hosts (us., eu. and app.posthog.com) work, too.",
     ),
     Setting(
         name="allow_custom_host",
         variable="POSTHOG_LLMA_ALLOW_CUSTOM_HOST",
         parse=parsers.boolean,
         default="false",
-        help="Allow a host other than posthog.com, its subdomains and loopback; always over https.",
+        help="Allow a host other than posthog.com, its subdomains and loopback. It must use https.",
         in_project=False,
     ),
     Setting(
@@ -102,21 +102,21 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_PRIVACY_MODE",
         parse=parsers.boolean,
         default="false",
-        help="Send no content: the same as POSTHOG_LLMA_CONTENT=metadata, whatever that says.",
+        help="Send no content. Overrides POSTHOG_LLMA_CONTENT with metadata.",
     ),
     Setting(
         name="content",
         variable="POSTHOG_LLMA_CONTENT",
         parse=parsers.choice("full", "no_tool_content", "metadata"),
         default="full",
-        help="How much content leaves the machine: full, no_tool_content or metadata.",
+        help="How much content to send: full, no_tool_content or metadata.",
     ),
     Setting(
         name="redact_secrets",
         variable="POSTHOG_LLMA_REDACT_SECRETS",
         parse=parsers.boolean,
         default="true",
-        help="Replace keys, tokens and passwords in what is sent.",
+        help="Replace keys, tokens and passwords before events are sent.",
         in_project=False,
     ),
     Setting(
@@ -124,7 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_DISTINCT_ID",
         parse=parsers.distinct_id,
         default=None,
-        help="Person the events belong to; unset: git's user e-mail of the session's repository.",
+        help="The person that events belong to. Unset: git's user e-mail in the session's repository.",
     ),
     Setting(
         name="trace_grouping",
@@ -138,29 +138,29 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_INPUT",
         parse=parsers.choice("delta", "prompt", "full"),
         default="delta",
-        help="A generation's input: the messages added since the one before (delta), the human prompt only, or the "
-        "whole request with its system prompt and tools (full).",
+        help="What the input of a generation contains: the messages added since the previous one (delta), the human "
+        "prompt only (prompt), or the whole request with its system prompt and tools (full).",
     ),
     Setting(
         name="max_attribute_length",
         variable="POSTHOG_LLMA_MAX_ATTRIBUTE_LENGTH",
         parse=parsers.attribute_length,
         default="12000",
-        help="Characters kept of each string of tool content.",
+        help="How many characters to keep of each string of tool content.",
     ),
     Setting(
         name="custom_properties",
         variable="POSTHOG_LLMA_CUSTOM_PROPERTIES",
         parse=parsers.json_object,
         default="{}",
-        help="JSON object of properties added to every event; a table in config.toml.",
+        help="Properties to add to every event: a JSON object, or a table in config.toml.",
     ),
     Setting(
         name="include",
         variable="POSTHOG_LLMA_INCLUDE",
         parse=parsers.patterns,
         default=None,
-        help="Folders to follow, as patterns separated by commas or line ends; a list in config.toml. Unset: all.",
+        help="Folders to follow: patterns separated by commas or line ends, or a list in config.toml. Unset: all.",
         compute=lambda _: (),
     ),
     Setting(
@@ -168,7 +168,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_EXCLUDE",
         parse=parsers.patterns,
         default=None,
-        help="Folders never to send from, written like include; wins over it.",
+        help="Folders whose sessions are never sent. Same syntax as include, which it overrides.",
         compute=lambda _: (),
     ),
     Setting(
@@ -183,7 +183,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_STATE_DIR",
         parse=parsers.folder,
         default="the user's state folder",
-        help="Where the daemon keeps its own files.",
+        help="The folder for the daemon's own files.",
         compute=_default_state_dir,
         in_project=False,
     ),
@@ -192,7 +192,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_SESSION_TIMEOUT",
         parse=parsers.seconds,
         default="3600",
-        help="Seconds of quiet after which a session without a live process has ended.",
+        help="Seconds without activity after which a session without a running process has ended.",
         in_project=False,
     ),
     Setting(
@@ -200,9 +200,9 @@ SETTINGS: tuple[Setting, ...] = (
         variable="CLAUDE_CONFIG_DIR",
         parse=parsers.folders,
         default="~/.claude",
-        help="Claude Code's folders, separated like PATH; unset: also ~/.config/claude where it has projects/.",
+        help="Claude Code's folders, separated like PATH. Unset: also ~/.config/claude if it contains projects/.",
         compute=_default_config_dirs,
-        # The file to read stands in this folder, so it cannot say where the folder is.
+        # Claude Code's settings file is in this folder, so it cannot say where the folder is.
         in_claude_settings=False,
         in_project=False,
     ),
@@ -211,7 +211,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_PLUGIN_STATUS_FILE",
         parse=parsers.boolean,
         default="false",
-        help="Keep posthog-llma-status.json in Claude Code's folder, which PostHog's plugin reads.",
+        help="Maintain posthog-llma-status.json in Claude Code's folder. PostHog's plugin reads it.",
         in_project=False,
     ),
     Setting(
@@ -219,11 +219,12 @@ SETTINGS: tuple[Setting, ...] = (
         variable="OPT_OUT_CAPTURE",
         parse=parsers.boolean,
         default=None,
-        help="true: send nothing, whatever else is set.",
+        help="Send nothing, whatever else is set.",
         compute=lambda _: False,
     ),
 )
 
 
 def key_of(variable: str) -> str:
+    """Return the key in config.toml of an environment variable."""
     return variable.lower().removeprefix("posthog_").removeprefix("llma_")

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
+from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Stopped
+from daemon.system.messages import system_reason
 from llma_core.events import CaptureEvent
 from llma_core.view import EventView, read
 

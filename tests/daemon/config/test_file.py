@@ -71,7 +71,7 @@ def test_doing_it_again_changes_nothing(tmp_path: Path) -> None:
     ("name", "value", "word"),
     [
         ("api_key", "phx_personal", "personal API key"),
-        ("api_key", "two words", "form of a project API key"),
+        ("api_key", "two words", "look like a project API key"),
         ("host", "https://example.com", "POSTHOG_LLMA_ALLOW_CUSTOM_HOST"),
         ("content", "some", "metadata"),
     ],

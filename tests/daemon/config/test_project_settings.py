@@ -138,7 +138,7 @@ def test_a_table_can_switch_a_project_off(home: Home) -> None:
     assert not project.allows(home.folder)
     assert project.restraint == UNRESTRAINED, "the user may switch it on again while a session runs"
     assert len(project.warnings) == 1
-    assert "[[project]] 1 says otherwise" in project.warnings[0]
+    assert "[[project]] 1 overrides it" in project.warnings[0]
 
 
 # ---------------------------------------------------------------------- what files make stricter
@@ -262,8 +262,8 @@ def test_a_file_cannot_switch_on_what_the_user_has_off(home: Home) -> None:
     assert not project.allows(home.folder)
     assert project.warnings == (
         (
-            f"POSTHOG_LLMA_CC_ENABLED ({path}): environment says otherwise, which counts; "
-            'set enabled = "projects" above the tables of config.toml to leave it to projects'
+            f"POSTHOG_LLMA_CC_ENABLED ({path}): has no effect: environment overrides it; "
+            'to let projects decide, set enabled = "projects" in config.toml, above its tables'
         ),
     )
 
@@ -302,7 +302,7 @@ def test_what_a_table_gives_no_file_changes(home: Home) -> None:
     assert project.route_request is None
     assert project.warnings == (
         (
-            f"POSTHOG_API_KEY ({path}): {home.config_file}, [[project]] 1 gives another value, which counts; "
+            f"POSTHOG_API_KEY ({path}): {home.config_file}, [[project]] 1 overrides it with another value; "
             "remove it here"
         ),
     )

@@ -197,10 +197,10 @@ def test_all_problems_of_all_sources_come_at_once(user: User) -> None:
         [
             f"{user.config_file}: unknown setting 'hots'; did you mean host?",
             "POSTHOG_HOST (environment): is not a host name; set a host such as https://us.i.posthog.com",
-            "POSTHOG_LLMA_CONTENT (environment): 'ful' is not known; set one of full, no_tool_content, metadata",
-            f"POSTHOG_LLMA_TRACE_GROUPING ({user.config_file}): 'day' is not known; set one of session, message",
-            f"POSTHOG_LLMA_INPUT ({claude}): 'everything' is not known; set one of delta, prompt, full",
-            "POSTHOG_LLMA_SESSION_TIMEOUT (flag --session-timeout): '0' is no time; set a number of seconds above 0",
+            "POSTHOG_LLMA_CONTENT (environment): 'ful' is not valid; set one of full, no_tool_content, metadata",
+            f"POSTHOG_LLMA_TRACE_GROUPING ({user.config_file}): 'day' is not valid; set one of session, message",
+            f"POSTHOG_LLMA_INPUT ({claude}): 'everything' is not valid; set one of delta, prompt, full",
+            "POSTHOG_LLMA_SESSION_TIMEOUT (flag --session-timeout): '0' is not a time; set a number of seconds above 0",
         ]
     )
 
@@ -275,7 +275,7 @@ def test_both_spellings_of_enabled_are_known_but_not_together(user: User) -> Non
         assert user.load().enabled
 
     user.write_config("enabled = true\ncc_enabled = false")
-    assert "is given twice" in user.problem()
+    assert "is set twice" in user.problem()
 
 
 def test_following_projects_is_the_users_word_in_the_config_file_only(user: User) -> None:
@@ -283,7 +283,7 @@ def test_following_projects_is_the_users_word_in_the_config_file_only(user: User
     assert user.load().enabled == "projects"
     assert user.load().why_disabled() is None
 
-    advice = "'projects' counts above the tables of config.toml only; set true or false here"
+    advice = "'projects' is only valid in config.toml, above its tables; set true or false here"
     user.write_config('[[project]]\npath = "~/x"\nenabled = "projects"')
     assert user.problem() == f"POSTHOG_LLMA_CC_ENABLED ({user.config_file}, [[project]] 1): {advice}"
     user.write_config("")
@@ -327,15 +327,15 @@ def test_project_tables_are_read_in_their_order(user: User) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ('path = "~/x"\nallow_custom_host = true', "allow_custom_host cannot hold for one project; set it above"),
-        ('path = "~/x"\nredact_secrets = false', "redact_secrets cannot hold for one project"),
-        ('path = "~/x"\nstate_dir = "/x"', "state_dir cannot hold for one project"),
-        ('path = "~/x"\nclaude_config_dir = "/x"', "claude_config_dir cannot hold for one project"),
-        ('path = "~/x"\nsession_timeout = 5', "session_timeout cannot hold for one project"),
+        ('path = "~/x"\nallow_custom_host = true', "allow_custom_host cannot be set for one project; set it above"),
+        ('path = "~/x"\nredact_secrets = false', "redact_secrets cannot be set for one project"),
+        ('path = "~/x"\nstate_dir = "/x"', "state_dir cannot be set for one project"),
+        ('path = "~/x"\nclaude_config_dir = "/x"', "claude_config_dir cannot be set for one project"),
+        ('path = "~/x"\nsession_timeout = 5', "session_timeout cannot be set for one project"),
         ('path = "~/x"\nhots = "x"', "unknown setting 'hots'; did you mean host?"),
         ('path = "~/x"\nhost = "https://evil.example"', "'evil.example' is not PostHog's"),
-        ('path = "~/x"\ncontent = "some"', "'some' is not known; set one of full, no_tool_content, metadata"),
-        ("enabled = true", 'path names no folder; set one such as path = "~/work/**"'),
+        ('path = "~/x"\ncontent = "some"', "'some' is not valid; set one of full, no_tool_content, metadata"),
+        ("enabled = true", 'path names no folder; set one, such as path = "~/work/**"'),
         ("path = []", "path names no folder"),
         ('path = " "', "path names no folder"),
         ("path = 5", "path names no folder"),
@@ -354,13 +354,13 @@ def test_a_project_table_that_cannot_be_used_is_one_line(user: User, table: str,
 def test_what_is_no_list_of_tables_is_one_line(user: User, content: str) -> None:
     user.write_config(content)
 
-    assert "project is not a list of tables; write each one below a line [[project]]" in user.problem()
+    assert "project is not a list of tables; start each table with the line [[project]]" in user.problem()
 
 
 def test_a_table_with_a_key_in_a_file_that_others_can_read_is_refused(user: User) -> None:
     user.write_config('[[project]]\npath = "~/x"\napi_key = "phc_of_x"', mode=0o644)
 
-    assert "holds a key and can be read by other users; run `chmod 600 " in user.problem()
+    assert "contains a key and can be read by other users; run `chmod 600 " in user.problem()
 
 
 def test_a_table_that_gives_both_is_enough_to_start(user: User) -> None:
@@ -378,7 +378,7 @@ def test_a_table_that_gives_both_is_enough_to_start(user: User) -> None:
         ("hots", "did you mean host?"),
         ("POSTHOG_LLMA_TRACE_GROUPING", "did you mean trace_grouping?"),
         ("posthog_api_key", "did you mean api_key?"),
-        ("zzzzzz", "remove it; `posthog-llma-daemon config` lists what there is"),
+        ("zzzzzz", "remove it; `posthog-llma-daemon config` lists all settings"),
     ],
 )
 def test_an_unknown_key_is_a_problem_with_advice(user: User, key: str, advice: str) -> None:
@@ -392,7 +392,7 @@ def test_a_file_with_a_key_is_for_its_owner_only(user: User, mode: int) -> None:
     user.write_config(f'api_key = "{KEY}"', mode)
 
     assert user.problem() == (
-        f"{user.config_file}: holds a key and can be read by other users; run `chmod 600 {user.config_file}`"
+        f"{user.config_file}: contains a key and can be read by other users; run `chmod 600 {user.config_file}`"
     )
 
 
@@ -405,8 +405,8 @@ def test_a_file_without_a_key_may_be_open(user: User) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("a = 1\nkey = phc_secret", "is not valid TOML (line 2, column 7); correct it there"),
-        ('a = "phc_secret', "is not valid TOML (end of document); correct it there"),
+        ("a = 1\nkey = phc_secret", "is not valid TOML (line 2, column 7); correct the file"),
+        ('a = "phc_secret', "is not valid TOML (end of document); correct the file"),
         (b'host = "\xff"', "is not UTF-8 (byte 8); save it as UTF-8"),
         ("a = " + "[" * 50_000, "is not valid TOML; correct the file"),
         (b"#" * (1024 * 1024 + 1), "is larger than 1048576 bytes; correct or remove the file"),
@@ -463,7 +463,7 @@ def test_a_broken_claude_settings_file_is_one_problem(user: User) -> None:
     path.write_text('{"env": {"POSTHOG_API_KEY": phc_secret}}')
 
     assert user.problem() == (
-        f"{path}: is not valid JSON (line 1, column 29); correct the file, Claude Code reads it too"
+        f"{path}: is not valid JSON (line 1, column 29); correct the file (Claude Code reads it too)"
     )
 
 
@@ -517,7 +517,7 @@ def test_a_key_of_an_unusual_kind_is_taken_with_a_warning(user: User) -> None:
 
     assert settings.api_key == Secret("x" * 64)
     (warning,) = settings.warnings
-    assert warning == "POSTHOG_API_KEY (environment): does not start with phc_ as project API keys do"
+    assert warning == "POSTHOG_API_KEY (environment): does not start with phc_, as project API keys do"
 
 
 @pytest.mark.parametrize(
@@ -748,7 +748,7 @@ def test_what_is_missing_is_said_in_one_line(user: User) -> None:
     not_enabled = user.load({"POSTHOG_API_KEY": KEY}).why_disabled()
 
     assert nothing == (
-        "sending is not set up: `posthog-llma-daemon login` does it, or set POSTHOG_LLMA_CC_ENABLED=true and "
+        "sending is not set up: run `posthog-llma-daemon login`, or set POSTHOG_LLMA_CC_ENABLED=true and "
         "POSTHOG_API_KEY to a project key (phc_…) in "
         f"the environment, {user.config_file} or the env block of {user.home / '.claude' / 'settings.json'}"
     )
@@ -830,8 +830,7 @@ def test_config_shows_every_setting_with_its_source(shell: User) -> None:
     assert str(settings_file)[:20] in result.stdout
     assert KEY not in result.output
     assert (
-        "note: sending is not set up: `posthog-llma-daemon login` does it, or set POSTHOG_LLMA_CC_ENABLED"
-        in result.stderr
+        "note: sending is not set up: run `posthog-llma-daemon login`, or set POSTHOG_LLMA_CC_ENABLED" in result.stderr
     )
 
 

@@ -1,6 +1,6 @@
-"""Where a session's events go, whose they are, and whether the session has to wait for the user's approval.
+"""Decides where a session's events go, who they belong to, and whether the session waits for the user's approval.
 
-The reader imports `routing` and `decisions`.
+Other wings import `routing` and `decisions`, and build the `Repositories` of `repository`.
 """
 
 from __future__ import annotations

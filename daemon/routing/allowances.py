@@ -1,4 +1,4 @@
-"""What the user has allowed with `config allow`: the folders whose own settings may say where their sessions go."""
+"""The file of permissions that `config allow` gives: which project folders may choose their own host and key."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _OPEN_TO_OTHERS = 0o066
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """One word of the user's.
+    """A permission from the user: the sessions of a folder may be sent to a host with a key.
 
     Attributes:
-        folder: the project's folder, by its real path.
-        host: the host its sessions may go to.
-        key: the project API key they may go with.
-        at: when the user said so, in milliseconds since the epoch.
+        folder: the real path of the project's folder.
+        host: the host that its sessions may be sent to.
+        key: the project API key that they may be sent with.
+        at: when the user gave the permission, in milliseconds since the epoch.
     """
 
     folder: str
@@ -48,10 +48,10 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Allowances:
-    """The file they are kept in, read again whenever it has changed. It holds keys and is its owner's alone.
+    """The file of allowances, read again whenever it has changed. It contains keys, so only its owner can read it.
 
     Args:
-        path: the file; a missing one allows nothing.
+        path: the file. A missing file allows nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,17 +60,17 @@ class Allowances:
         self._allowed: tuple[Allowance, ...] = ()
 
     def all(self) -> tuple[Allowance, ...]:
-        """Return everything that is allowed now.
+        """Return all current allowances.
 
         Raises:
-            UnreadableFileError: the file is there and cannot be used, or somebody else may have written it.
+            UnreadableFileError: the file cannot be used, or another user may have written it.
         """
         try:
             status = self.path.stat()
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise UnreadableFileError(self.path, f"cannot be looked at ({system_reason(error)})") from error
+            raise UnreadableFileError(self.path, f"cannot be inspected ({system_reason(error)})") from error
         seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
         if seen != self._seen:
             self._allowed = self._read()
@@ -78,11 +78,11 @@ class Allowances:
         return self._allowed
 
     def add(self, allowance: Allowance) -> None:
-        """Allow one more, or the same again, in one step: whoever reads finds the file as it was or as it will be.
+        """Add *allowance*, or renew the same one, by replacing the file in one step.
 
         Raises:
-            UnreadableFileError: the file is there and cannot be used.
-            OSError: it cannot be written.
+            UnreadableFileError: the existing file cannot be used.
+            OSError: the file cannot be written.
         """
         allowed = [each for each in self.all() if replace(each, at=allowance.at) != allowance]
         document = {

@@ -1,8 +1,8 @@
-"""Decisions: what holds for a session besides its lines: its route, what restrains it, whether it has to wait.
+"""The decisions about each session: its route, its restraint, and whether it has to wait.
 
-What is decided with a session's first event holds for all others, also after a restart: it stands in the store, and is
-kept in memory only while the session is. A session that has to wait for a word of the user's is held: noted in the
-store, and looked at again from time to time.
+What is decided with a session's first event applies to all its events, even after a restart. The store keeps it; memory
+has it only while the session is open. A session that waits for the user's approval is held: the store lists it, and the
+service checks it again from time to time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
-    """A session that has to wait, and why."""
+    """A held session: how it began, and why it waits."""
 
     opening: Opening
     reason: str
@@ -40,12 +40,12 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What can be said of a session before it is read.
+    """What is known about a session before it is read.
 
     Attributes:
         opening: how it began.
-        ruling: where its events will go; None where that cannot be said yet.
-        held: why it has to wait, if it has.
+        ruling: where its events will go; None if that is not known yet, or the session has to wait.
+        held: why it has to wait; None if it does not.
     """
 
     opening: Opening
@@ -54,14 +54,14 @@ class Outlook:
 
 
 class Decisions:
-    """What was decided of the sessions in memory.
+    """The decisions about the sessions in memory.
 
     Args:
-        routing: whose the events are, and which route they take.
-        store: where decisions are kept.
-        reader: looks them up.
-        workers: the threads to do that in.
-        units: the sessions that are there, by name.
+        routing: decides the route of a session, and who its events belong to.
+        store: keeps the decisions.
+        reader: looks decisions up in the store.
+        workers: the threads that do both.
+        units: the existing sessions, by name.
     """
 
     def __init__(
@@ -84,31 +84,31 @@ class Decisions:
         self._restraints: dict[str, Restraint] = {}
         self._foreseen: dict[str, Route | None] = {}
         self._waiting: dict[str, _Waiting] = {}
-        self._held_told: set[tuple[str | None, str]] = set()
-        self._warnings_told: set[str] = set()
+        self._held_logged: set[tuple[str | None, str]] = set()
+        self._warnings_logged: set[str] = set()
 
-    # ------------------------------------------------------------------ what is known
+    # ------------------------------------------------------------------ state
 
     @property
     def held(self) -> Collection[str]:
-        """The names of the sessions that have to wait."""
+        """The names of the held sessions."""
         return self._waiting.keys()
 
     @property
     def foreseen(self) -> Mapping[str, Route | None]:
-        """Where the events of sessions will go whose beginning was looked at, by name; None where it is not decided."""
+        """The expected route of each session whose beginning was read, by name; None if its events go nowhere."""
         return self._foreseen
 
     def frozen(self, name: str) -> FrozenRoute | None:
-        """Return the route that was decided for a session; None if none was."""
+        """Return the route that was decided for a session; None if there is no decision."""
         return self._frozen.get(name)
 
     def restraint(self, name: str) -> Restraint:
-        """Return what the files of its project have made stricter for a session."""
+        """Return the restraint of a session."""
         return self._restraints.get(name, UNRESTRAINED)
 
     def forget(self, names: Sequence[str]) -> None:
-        """Keep nothing of sessions in memory; those that have to wait still do."""
+        """Drop sessions from memory. Held sessions stay held."""
         for name in names:
             for memory in (self._frozen, self._restraints, self._foreseen):
                 memory.pop(name, None)
@@ -116,9 +116,10 @@ class Decisions:
     # ------------------------------------------------------------------ deciding
 
     async def outlook(self, unit: SessionFiles) -> Outlook:
-        """Find out, before a session is read, how it began and where its events will go; all of it in one go.
+        """Find out how a session began and where its events will go, before it is read.
 
-        What decides is what its pipeline finds with the first event; by this only, nothing is read in vain.
+        This only avoids reading a session whose events cannot be sent yet. The decision itself is made when its
+        pipeline produces the first event.
 
         Raises:
             sqlite3.OperationalError: the store cannot be read.
@@ -138,7 +139,7 @@ class Decisions:
             return Outlook(opening=began, held=held)
 
     def foresee(self, name: str, outlook: Outlook) -> None:
-        """Go by *outlook* from now on.
+        """Note the expected route of a session.
 
         Raises:
             Held: the session has to wait.
@@ -153,17 +154,17 @@ class Decisions:
         return partial(self._routing.rule, began, self._frozen.get(name), self.restraint(name))
 
     def freeze(self, name: str, route: FrozenRoute) -> None:
-        """Keep a session's route; `write` has to be awaited before its first event leaves."""
+        """Keep a session's route. Await `write` before its first event is sent."""
         if self._frozen.get(name) != route:
             self._frozen[name] = self._unwritten[name] = route
 
     async def write(self) -> None:
-        """Write the routes that are not in the store yet: after a crash a session must not become someone else's.
+        """Write the routes that are not in the store yet, in one transaction.
 
-        Those of many sessions are one transaction.
+        Otherwise a session could be sent to another project after a crash.
 
         Raises:
-            sqlite3.OperationalError: the disk refuses it, and the service is to end.
+            sqlite3.OperationalError: the disk refuses the write, and the service is stopping.
         """
         async with self._write_lock:
             routes = dict(self._unwritten)
@@ -174,7 +175,7 @@ class Decisions:
                         del self._unwritten[name]
 
     async def restrain(self, names: Sequence[str], restraint: Restraint) -> None:
-        """Remember what sessions are restrained to: a file of their project may say less when they are read again."""
+        """Add *restraint* to that of sessions, and store it: a file of their project may be less strict later."""
         fresh: dict[str, Restraint] = {}
         for name in names:
             known = self.restraint(name)
@@ -186,16 +187,16 @@ class Decisions:
             self._restraints |= fresh
 
     def tell(self, warnings: Sequence[str]) -> None:
-        """Say once what in the files of projects does not count."""
+        """Log each warning about a project's files once."""
         for warning in warnings:
-            if warning not in self._warnings_told:
-                self._warnings_told.add(warning)
+            if warning not in self._warnings_logged:
+                self._warnings_logged.add(warning)
                 _log.warning("project_setting_ignored", reason=warning)
 
-    # ------------------------------------------------------------------ sessions that have to wait
+    # ------------------------------------------------------------------ held sessions
 
     async def hold(self, names: Sequence[str], held: Held) -> None:
-        """Let sessions wait for the user; their offsets stay, and what was read of them is to be forgotten."""
+        """Hold sessions until the user acts. Their offsets stay; the caller discards what was read of them."""
         reason = held.reason
         await self.restrain(names, held.restraint)
         rows = []
@@ -208,19 +209,20 @@ class Decisions:
             self._waiting[name] = _Waiting(opening=began, reason=reason)
             since = datetime.now(UTC).isoformat(timespec="seconds")
             rows.append(HeldSession(unit=name, session=unit.session, folder=began.cwd, reason=reason, since=since))
-            if (began.cwd, reason) not in self._held_told:
-                self._held_told.add((began.cwd, reason))
+            if (began.cwd, reason) not in self._held_logged:
+                self._held_logged.add((began.cwd, reason))
                 _log.warning("session_held", session=unit.session, project=began.cwd, reason=reason)
         await self._workers.write(partial(self._store.hold, rows))
 
     async def release(self) -> list[SessionFiles]:
-        """Return the sessions that no longer have to wait."""
+        """Release the held sessions that no longer have to wait, and return them."""
         waiting: dict[tuple[str | None, str], list[str]] = {}
         for name, each in self._waiting.items():
             waiting.setdefault((each.opening.cwd, each.reason), []).append(name)
         released: list[SessionFiles] = []
         for (folder, reason), names in waiting.items():
-            # What lets one go lets all go that wait in the same folder for the same reason, or they are held again.
+            # What releases one session releases all that wait in the same folder for the same reason. If one of them
+            # still has to wait, it is held again.
             try:
                 await self._workers.read(self._rule(names[0], self._waiting[names[0]].opening))
             except Held as held:
@@ -229,10 +231,10 @@ class Decisions:
                 continue
             for name in names:
                 del self._waiting[name]
-            released += self._there(names)
+            released += self._existing(names)
             await self._workers.write(partial(self._store.release, names))
             _log.info("sessions_released", project=folder, sessions=len(names))
         return released
 
-    def _there(self, names: Sequence[str]) -> Iterator[SessionFiles]:
+    def _existing(self, names: Sequence[str]) -> Iterator[SessionFiles]:
         return (unit for name in names if (unit := self._units.get(name)) is not None)

@@ -1,9 +1,11 @@
-"""What git knows of a folder: the user's e-mail and the origin's name, asked so that nothing in the folder can run.
+"""Asks git about a folder (the user's e-mail, the name of the origin) in a way that runs nothing from that folder.
 
-Folders come from session logs, so a repository may be anybody's. git is run without hooks and file system monitor,
-which are programs a repository can name; without any transport, because the remote of a partial clone, from which git
-fetches what it misses, can name one too; without locks, so that it never stands in the user's way; without terminal and
-prompt; for at most two seconds; and for no other commands than those below.
+Folders come from session logs, so anybody may have written the repository in one. git runs:
+
+- without hooks and file system monitor, because a repository can name programs for these;
+- without any transport: git fetches missing objects of a partial clone from its remote, which can name a program, too;
+- without locks, so that it never gets in the user's way;
+- without a terminal or prompts, for at most two seconds, and only with the commands below.
 """
 
 from __future__ import annotations
@@ -21,22 +23,22 @@ from urllib.parse import urlsplit
 __all__ = ["Repositories", "Repository", "Tracking", "origin_name", "tracking"]
 
 Tracking = Literal["untracked", "tracked", "outside", "unknown"]
-"""What git knows of a file: it stands in a work tree and is not tracked, or is; it stands outside any; git gave no
+"""What git knows about a file: it is untracked or tracked in a work tree, it is outside any work tree, or git gave no
 answer."""
 
 _COMMANDS = frozenset({"config", "ls-files", "remote", "rev-parse"})
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _TIMEOUT_S = 2.0
-_ASKED = r"^(user\.email|remote\.origin\.url|url\..*\.insteadof)$"
+_KEYS = r"^(user\.email|remote\.origin\.url|url\..*\.insteadof)$"
 
-# Variables that say where the user's configuration is. All others of git's are left out: those a hook is run with
-# point at another repository, and those that trace write files.
+# Variables that locate the user's configuration. All other variables of git are dropped: those that git sets for hooks
+# point to another repository, and those for tracing write files.
 _KEPT_VARIABLES = frozenset(
     {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"}
 )
 
 _MAX_LENGTH = 200
-# [user@]host:path, where the host is more than a drive letter.
+# [user@]host:path, where the host is longer than a drive letter.
 _SCP = re.compile(r"(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@\[\]]{2,}):(?!:)(?P<path>.+)")
 _REMOTE_SCHEMES = frozenset({"ssh", "git+ssh", "ssh+git", "https", "http", "git"})
 _SEGMENT = re.compile(r"[\w.~+-]+")
@@ -44,10 +46,10 @@ _SEGMENT = re.compile(r"[\w.~+-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """The facts of one folder.
+    """What git says about one folder.
 
     Attributes:
-        user_email: git's user.email as it holds there, or None.
+        user_email: git's user.email in that folder, or None.
         origin: `owner/name` of the remote called origin, groups included, or None.
     """
 
@@ -56,7 +58,7 @@ class Repository:
 
 
 class Repositories:
-    """Facts by folder, remembered for the *capacity* folders asked for last. May be used from several threads."""
+    """What git says about folders, cached for the *capacity* most recently used folders. Safe to use from threads."""
 
     def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
@@ -64,15 +66,15 @@ class Repositories:
         self._lock = threading.Lock()
 
     def of(self, cwd: str) -> Repository:
-        """Return the facts of the folder *cwd*, asking git the first time. Waits for git, some seconds at worst."""
+        """Return what git says about the folder *cwd*. The first call waits for git, a few seconds at worst."""
         with self._lock:
             if cwd in self._known:
                 self._known.move_to_end(cwd)
                 return self._known[cwd]
         try:
-            facts = _facts(cwd)
+            facts = _ask_facts(cwd)
         except subprocess.TimeoutExpired:
-            # A busy machine is no fact of the folder: not remembered.
+            # The machine may be busy. That says nothing about the folder, so it is not cached.
             return Repository(user_email=None, origin=None)
         with self._lock:
             self._known[cwd] = facts
@@ -82,16 +84,16 @@ class Repositories:
 
 
 def tracking(folder: str, name: str) -> Tracking:
-    """Return what git knows of the file *name* in a folder below *folder*, such as `.claude/settings.json`.
+    """Return what git knows about the file *name*, in a folder below *folder*, such as `.claude/settings.json`.
 
-    A name that differs in case only counts as the same: there are file systems on which it is.
+    Names that differ only in case count as the same, because on some file systems they are.
     """
     below, _, last = name.rpartition("/")
     try:
         inside = _git(folder, "rev-parse", "--is-inside-work-tree")
         if inside != "true":
             return "outside"
-        # The folder in between may have a repository of its own.
+        # The folder in between may be a repository of its own.
         for place, path in ((folder, name), (f"{folder}/{below}", last)):
             listed = _ask(place, "ls-files", "--", f":(icase){path}")
             if listed is None:
@@ -104,9 +106,10 @@ def tracking(folder: str, name: str) -> Tracking:
 
 
 def origin_name(url: str) -> str | None:
-    """Return the path of a remote's *url* as `owner/name`: no scheme, host, credentials, query or `.git`.
+    """Return the path of a remote's *url* as `owner/name`, without scheme, host, credentials, query or `.git`.
 
-    Groups are kept (`group/sub/name`). A local path, a helper's address, or a path of fewer than two names gives None.
+    Groups are kept (`group/sub/name`). None for a local path, the address of a remote helper, or a path with fewer than
+    two names.
     """
     url = url.strip()
     if "://" in url:
@@ -127,24 +130,24 @@ def origin_name(url: str) -> str | None:
     return name if whole and len(segments) > 1 and len(name) <= _MAX_LENGTH else None
 
 
-def _facts(cwd: str) -> Repository:
-    """Ask git, once: each question is a process of its own.
+def _ask_facts(cwd: str) -> Repository:
+    """Ask git with as few processes as possible: usually one.
 
     Raises:
         subprocess.TimeoutExpired: git did not answer in time.
     """
-    said: dict[str, list[str]] = {}
-    for entry in (_ask(cwd, "config", "-z", "--get-regexp", _ASKED) or b"").split(b"\0"):
+    values: dict[str, list[str]] = {}
+    for entry in (_ask(cwd, "config", "-z", "--get-regexp", _KEYS) or b"").split(b"\0"):
         try:
             key, _, value = entry.decode().partition("\n")
         except UnicodeDecodeError:
             continue
-        said.setdefault(key, []).append(value.strip())
-    # The last of several addresses holds, and the first of several places.
-    email = said.pop("user.email", [""])[-1]
-    url: str | None = said.pop("remote.origin.url", [""])[0]
-    if url and any(key.startswith("url.") for key in said):
-        # Another beginning may stand for the one that is written.
+        values.setdefault(key, []).append(value.strip())
+    # git uses the last of several e-mail addresses, and the first of several URLs.
+    email = values.pop("user.email", [""])[-1]
+    url: str | None = values.pop("remote.origin.url", [""])[0]
+    if url and any(key.startswith("url.") for key in values):
+        # An `insteadOf` setting may replace the beginning of the URL.
         url = _git(cwd, "remote", "get-url", "origin")
     return Repository(
         user_email=email if email and len(email) <= _MAX_LENGTH and email.isprintable() else None,
@@ -153,7 +156,7 @@ def _facts(cwd: str) -> Repository:
 
 
 def _git(cwd: str, command: str, *arguments: str) -> str | None:
-    """Return what `git command` prints in the folder *cwd*, without blanks around it; None where it fails or is mute.
+    """Return the stripped output of `git command` in the folder *cwd*; None if it fails or prints nothing.
 
     Raises:
         subprocess.TimeoutExpired: git did not answer in time; it has been killed.
@@ -166,14 +169,14 @@ def _git(cwd: str, command: str, *arguments: str) -> str | None:
 
 
 def _ask(cwd: str, command: str, *arguments: str) -> bytes | None:
-    """Return all that `git command` prints in the folder *cwd*; None where it fails.
+    """Return the output of `git command` in the folder *cwd*; None if it fails.
 
     Raises:
         subprocess.TimeoutExpired: git did not answer in time; it has been killed.
     """
     assert command in _COMMANDS
     program = shutil.which("git")
-    # A relative entry in PATH would look for git in whatever folder it is run in.
+    # A relative entry in PATH would find a program called git in the current folder.
     if program is None or not program.startswith("/") or not cwd.startswith("/"):
         return None
     environ = {
@@ -182,13 +185,13 @@ def _ask(cwd: str, command: str, *arguments: str) -> bytes | None:
     environ |= {
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
-        # A list of transports overrules what a repository allows; on it is the name of none.
+        # This list of transports overrides what the repository allows, and "none" is not a transport.
         "GIT_ALLOW_PROTOCOL": "none",
         "GIT_NO_LAZY_FETCH": "1",
     }
     try:
         answer = subprocess.run(  # noqa: S603 - a fixed program and command; the folder is an argument of its own
-            # -C rather than the child's cwd: a folder that hangs must hang git, which the timeout ends, not us.
+            # -C instead of the child's cwd: if the folder hangs, that blocks git, which the timeout ends, and not us.
             [program, *_SAFE, "-C", cwd, command, *arguments],
             cwd="/",
             env=environ,
@@ -200,6 +203,6 @@ def _ask(cwd: str, command: str, *arguments: str) -> bytes | None:
             check=False,
         )
     except (OSError, ValueError):
-        # ValueError: a path with a NUL or a lone surrogate, which no folder has.
+        # ValueError: the path contains a NUL or a lone surrogate. No folder does.
         return None
     return answer.stdout if answer.returncode == 0 else None

@@ -1,15 +1,15 @@
-"""Where a session's events go, whose they are, and what of them may leave.
+"""Routing: where a session's events go, who they belong to, and which of them may be sent.
 
-A session's route is the host and the key it is sent with. It is the user's own, or what a `settings.local.json` of the
-session's project asks for, if that file is the user's and nothing a repository or a session can have brought:
+A session's route is a host and a key. Usually it is the user's own. A `settings.local.json` in the session's project
+can ask for another one. That counts only if the file is the user's, and cannot come from a repository or a session:
 
-    its owner is the user, nobody else can write it, and no symbolic link leads to it
-    git has the folder in a work tree and does not track the file
-    its host and key are a pair that the user's own configuration has, or that `config allow` has allowed once
-    it was not changed since the session's first line, unless `config allow` was told of this very folder since then
+    the user owns it, nobody else can write it, and no symbolic link leads to it
+    the folder is in a git work tree, and git does not track the file
+    the user's own configuration has its pair of host and key, or the user has allowed the pair with `config allow`
+    it has not changed since the session's first line, or the user ran `config allow` for this very folder after that
 
-Until all of that holds the session waits. With its first event route, person and grouping are frozen; what makes things
-stricter is looked at again with every step, and stays for the session.
+Until all four are true, the session waits. The session's first event freezes its route, person and grouping. Settings
+that make things stricter are read again for every step, and stay for the session.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from llma_core.privacy import Policy
 __all__ = ["Held", "Purpose", "Routing", "Ruling", "allowances_file", "configured_routes"]
 
 Purpose = Literal["send", "preview", "local"]
-"""What events are made for. `send`: to go to PostHog. `preview`: to be looked at as they would go, also where no key is
-set up yet. `local`: to stay on this machine, whatever host or key they would go with."""
+"""The purpose of events. `send`: they go to PostHog. `preview`: the user looks at them, even without a configured key.
+`local`: they stay on this machine, whatever host or key is configured."""
 
 
-class Held(Exception):  # noqa: N818 - it says what is done with the session; nothing is wrong
-    """A session has to wait: nothing of it is sent, and nothing of it is lost.
+class Held(Exception):  # noqa: N818 - named for the session's state, which is not an error
+    """A session has to wait: nothing of it is sent, and nothing is lost.
 
     Attributes:
-        reason: why, and what to do about it, in one line that can be printed.
-        restraint: what is to be remembered for the session meanwhile.
+        reason: why, and what to do about it, in one printable line.
+        restraint: the restraint to store for the session meanwhile.
     """
 
     def __init__(self, reason: str, restraint: Restraint = UNRESTRAINED) -> None:
-        # Paths are a repository's to choose.
+        # The reason contains paths, and a repository chooses their names.
         self.reason = one_line(reason)
         self.restraint = restraint
         super().__init__(self.reason)
@@ -61,11 +61,11 @@ class Held(Exception):  # noqa: N818 - it says what is done with the session; no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What holds for a session now.
+    """The current settings and route of a session.
 
     Attributes:
-        project: what holds for its project, and for itself.
-        route: where its events go; None where none may.
+        project: the settings of its project, with the session's own restraint applied.
+        route: where its events go; None if none may be sent.
     """
 
     project: Project
@@ -73,39 +73,39 @@ class Ruling:
 
     @property
     def restraint(self) -> Restraint:
-        """What is to be remembered for the session, so that it never becomes less."""
+        """The restraint to store for the session, so that it never becomes less strict."""
         return self.project.restraint
 
     def allows(self, *folders: str | None) -> bool:
-        """Whether events of all *folders* may be sent: an event's own, and its session's first."""
+        """Whether events of all *folders* may be sent: an event's own folder, and the first folder of its session."""
         return self.route is not None and self.project.allows(*folders)
 
 
 def allowances_file(settings: Settings) -> Path:
-    """Return where `config allow` keeps what it was told: beside config.toml."""
+    """Return the path of the file of allowances, next to config.toml."""
     return settings.config_file.with_name("allowed.json")
 
 
 def configured_routes(settings: Settings) -> tuple[Route, ...]:
-    """Return the routes of the user's own configuration, the user-wide one first."""
+    """Return the routes in the user's own configuration, the user-wide route first."""
     return tuple(dict.fromkeys(Route(host=host, key=key) for host, key in settings.pairs()))
 
 
 class Routing:
-    """Resolves routes. Called from the reading thread: asking git may take some seconds.
+    """Decides routes. Call it from the reading thread, because asking git can take a few seconds.
 
     Args:
-        settings: the settings in force.
-        repositories: what folders' repositories say.
-        purpose: what the events are for.
-        explain: whether events note what was done to their properties.
+        settings: the user's settings.
+        repositories: asks git about folders.
+        purpose: the purpose of the events.
+        explain: whether events record what was removed from their properties.
     """
 
     def __init__(
         self, settings: Settings, repositories: Repositories, *, purpose: Purpose = "send", explain: bool = False
     ) -> None:
         if purpose != "send" and settings.why_disabled() is not None:
-            # Nothing is set up yet, and nothing will leave.
+            # Sending is not set up yet, and nothing will be sent.
             settings = replace(settings, enabled=True, opt_out=False)
         self._purpose = purpose
         self._explain = explain
@@ -119,15 +119,15 @@ class Routing:
         self._allowances = Allowances(allowances_file(settings))
 
     def rule(self, opening: Opening, frozen: FrozenRoute | None = None, restraint: Restraint = UNRESTRAINED) -> Ruling:
-        """Say what holds for a session now.
+        """Return the current settings and route of a session.
 
         Args:
             opening: how the session began.
-            frozen: what was decided with its first event.
-            restraint: what was remembered for it.
+            frozen: the decision made with its first event; None before that.
+            restraint: its stored restraint.
 
         Raises:
-            Held: it has to wait.
+            Held: the session has to wait.
         """
         try:
             project = self._projects.of(opening.cwd)
@@ -137,18 +137,18 @@ class Routing:
         route = None
         if project.allows(opening.cwd):
             try:
-                route = LOCAL if self._purpose == "local" else self._kept(frozen) or self._decide(project, opening)
+                route = LOCAL if self._purpose == "local" else self._known(frozen) or self._decide(project, opening)
             except Held as held:
                 raise Held(held.reason, project.restraint) from None
         return Ruling(project=project, route=route)
 
     def freeze(self, opening: Opening, ruling: Ruling, frozen: FrozenRoute | None = None) -> FrozenRoute:
-        """Decide, with a session's first event, what holds for all its others.
+        """Make the decision that applies to all events of a session, when its first event is produced.
 
         Args:
             opening: how the session began.
-            ruling: what holds for it; it has a route.
-            frozen: what was decided before, for a host or key that is none of the user's any more. Only these change.
+            ruling: its current settings and route. There must be a route.
+            frozen: an earlier decision, whose host or key the user no longer has. Only host and key are replaced.
         """
         assert ruling.route is not None
         host, key = ruling.route.host, ruling.route.fingerprint
@@ -165,7 +165,7 @@ class Routing:
         )
 
     def attribution(self, frozen: FrozenRoute, ruling: Ruling) -> Attribution:
-        """Return what a session's events say, from what was frozen and from what holds now."""
+        """Return what a session's events are attributed to, from the frozen decision and the current settings."""
         settings = ruling.project.settings
         return Attribution(
             distinct_id=frozen.distinct_id,
@@ -184,22 +184,22 @@ class Routing:
 
     @property
     def whole_inputs(self) -> bool:
-        """Whether generations of some session may say their whole inputs; those of which is said with each."""
+        """Whether the setting `input` is "full" for any session. Each session's attribution has its own value."""
         return self._whole_inputs
 
     def repository(self, cwd: str | None) -> str | None:
-        """Return `owner/name` of the repository *cwd* lies in."""
+        """Return `owner/name` of the repository that contains *cwd*; None if it is not known."""
         return self._repositories.of(cwd).origin if cwd else None
 
     def allow(self, folder: str) -> Route:
-        """Take the user's word that sessions of *folder* may go where its `settings.local.json` says.
+        """Permit the sessions of *folder* to go where its `settings.local.json` says.
 
         Returns:
-            Where that is.
+            That route.
 
         Raises:
-            Held: there is nothing to allow, or the file may be somebody else's.
-            OSError: it cannot be written down.
+            Held: there is nothing to allow, or the file may not be the user's own.
+            OSError: the permission cannot be written.
         """
         try:
             project = self._projects.of(folder)
@@ -207,10 +207,10 @@ class Routing:
             raise Held(str(error)) from None
         settings, route_request = project.settings, project.route_request
         if not project.allows(folder):
-            raise Held(f"{folder}: nothing of it is sent, for it is excluded or not enabled; change that first")
+            raise Held(f"{folder}: its sessions are not sent, because it is excluded or not enabled; change that first")
         if route_request is None:
             path = f"{folder}/{FOLDER}/{LOCAL_FILE}"
-            raise Held(f"{path} asks for no other host or key than what holds already; there is nothing to allow")
+            raise Held(f"{path} asks for no other host or key than your own; there is nothing to allow")
         if settings.api_key is None:
             raise Held(_no_key(project))
         self._check_owner(route_request, folder)
@@ -225,8 +225,8 @@ class Routing:
 
     # ------------------------------------------------------------------ deciding
 
-    def _kept(self, frozen: FrozenRoute | None) -> Route | None:
-        """Return the frozen route, while its host and key are still the user's."""
+    def _known(self, frozen: FrozenRoute | None) -> Route | None:
+        """Return the frozen route if the user still has its host and key; else None."""
         if frozen is None or frozen.host is None:
             return None
 
@@ -246,7 +246,7 @@ class Routing:
         return route
 
     def _check_request(self, route_request: RouteRequest, route: Route, opening: Opening) -> None:
-        """Let a host or key of a project's own file count, or raise Held."""
+        """Raise Held unless the host or key in a project's own file counts."""
         folder = opening.cwd
         assert folder is not None
         allow = f"if that is right, run `{APP_NAME} config allow {shlex.quote(folder)}`"
@@ -258,11 +258,11 @@ class Routing:
             here = [each for each in allowed if (each.folder, each.host, each.key) == (real, route.host, route.key)]
             seen = max((each.at for each in here), default=0)
             if route_request.changed_at >= max(seen, opening.at or 0):
-                raise Held(f"{route_request.path} was changed after the session had begun; {allow}")
+                raise Held(f"{route_request.path} was changed after the session began; {allow}")
         self._check_owner(route_request, folder)
 
     def _check_owner(self, route_request: RouteRequest, folder: str) -> None:
-        """Raise Held where the file may have come with a repository, or be somebody else's."""
+        """Raise Held if the file may come from a repository, or may not be the user's own."""
         doubt = route_request.doubt
         if doubt is None:
             name = f"{FOLDER}/{LOCAL_FILE}"
@@ -270,9 +270,9 @@ class Routing:
                 case "tracked":
                     doubt = f"git tracks it; run git -C {shlex.quote(folder)} rm --cached {name}"
                 case "outside":
-                    doubt = "it is in no git work tree; set them in a [[project]] table of config.toml"
+                    doubt = "it is not in a git work tree; set them in a [[project]] table of config.toml"
                 case "unknown":
-                    doubt = "git does not say whether it tracks it; see what git status says there"
+                    doubt = "git did not say whether it tracks the file; run git status there to see why"
                 case "untracked":
                     return
         raise Held(f"{route_request.path}: its host and key do not count, because {doubt}")
@@ -290,7 +290,7 @@ def _routes(allowed: Sequence[Allowance]) -> tuple[Route, ...]:
 
 def _no_key(project: Project) -> str:
     source = project.settings.source("enabled")
-    return f"{source} enables the project, and there is no POSTHOG_API_KEY for it; set one in config.toml"
+    return f"{source} enables the project, but there is no POSTHOG_API_KEY for it; set one in config.toml"
 
 
 def _bad_allowances(error: UnreadableFileError) -> str:

@@ -193,7 +193,7 @@ def test_a_pair_that_nobody_knows_waits_until_it_is_allowed(tmp_path: Path, repo
     # Allowed once, the pair is known; from this file it still has to be as it was when it was allowed.
     assert here.rule(begun(repository, after=-3600)).route == THERE
     write_local(repository)
-    assert "was changed after the session had begun" in held(here, begun(repository, after=-3600))
+    assert "was changed after the session began" in held(here, begun(repository, after=-3600))
     assert here.rule(begun(repository)).route == THERE
 
 
@@ -216,7 +216,7 @@ def test_a_host_that_is_nobodys_is_never_asked_for(tmp_path: Path, repository: P
 def test_a_file_changed_while_the_session_ran_does_not_count(tmp_path: Path, repository: Path) -> None:
     write_local(repository)
     here = with_table(tmp_path)
-    assert "was changed after the session had begun" in held(here, begun(repository, after=-60))
+    assert "was changed after the session began" in held(here, begun(repository, after=-60))
     assert "was changed after" in held(here, Opening(session="s", cwd=str(repository)))
     here.allow(str(repository))
     assert here.rule(begun(repository, after=-60)).route == THERE
@@ -225,7 +225,7 @@ def test_a_file_changed_while_the_session_ran_does_not_count(tmp_path: Path, rep
 def test_a_file_that_says_it_is_older_than_it_is_does_not_count(tmp_path: Path, repository: Path) -> None:
     path = write_local(repository)
     os.utime(path, (0, 0))
-    assert "was changed after the session had begun" in held(with_table(tmp_path), begun(repository, after=-60))
+    assert "was changed after the session began" in held(with_table(tmp_path), begun(repository, after=-60))
 
 
 def test_a_file_that_git_tracks_does_not_count(tmp_path: Path, repository: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_file_outside_any_work_tree_does_not_count(tmp_path: Path) -> None:
     folder = tmp_path / "loose"
     folder.mkdir()
     write_local(folder)
-    assert "it is in no git work tree" in held(with_table(tmp_path), begun(folder))
+    assert "it is not in a git work tree" in held(with_table(tmp_path), begun(folder))
 
 
 @pytest.mark.parametrize("part", [".claude", ".claude/settings.local.json"])

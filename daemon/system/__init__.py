@@ -1,3 +1,3 @@
-"""Small tools over the operating system that know nothing of logs, sessions or events. Any wing may import them."""
+"""Small tools over the operating system. They know nothing of logs, sessions or events. Any wing may import them."""
 
 from __future__ import annotations

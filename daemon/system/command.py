@@ -1,4 +1,4 @@
-"""Other programs, run to their end within a time limit: systemctl, launchctl, loginctl, journalctl, claude."""
+"""Runs other programs to their end within a time limit: systemctl, launchctl, loginctl, journalctl, claude."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CommandError", "Ran", "run"]
 
 
 class CommandError(Exception):
-    """A program could not be run to its end; the message says which and why, in one line."""
+    """A program could not be run to its end. The message says in one line which and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,9 @@ class Ran:
     """A program that has ended.
 
     Attributes:
-        status: its exit status; negative: the signal that ended it.
-        stdout: what it printed.
-        stderr: what it complained of.
+        status: its exit status. A negative number is the signal that ended it.
+        stdout: its standard output.
+        stderr: its standard error.
     """
 
     status: int
@@ -33,7 +33,7 @@ class Ran:
 
     @property
     def complaint(self) -> str:
-        """The last thing it complained of, in one line; its exit status where it said nothing."""
+        """The last line of its standard error, or its exit status if that is empty."""
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
         return lines[-1] if lines else f"exit status {self.status}"
 
@@ -43,17 +43,17 @@ def run(*argv: str, limit: float = 10.0, environ: Mapping[str, str] = os.environ
 
     Args:
         argv: the program's name or path, and its arguments.
-        limit: seconds it may take.
-        environ: its environment; the program is looked for on the PATH of it.
+        limit: the maximum number of seconds it may take.
+        environ: its environment. The PATH in it is searched for the program.
 
     Raises:
-        CommandError: there is no such program, it cannot be started, or it took longer.
+        CommandError: the program does not exist, cannot be started, or took too long.
     """
     program = shutil.which(argv[0], path=environ.get("PATH"))
     if program is None:
         raise CommandError(f"{argv[0]} is not on the PATH")
     try:
-        ended = subprocess.run(  # noqa: S603 - what is run is written in this project, never given from outside
+        ended = subprocess.run(  # noqa: S603 - callers pass fixed programs, never input from outside
             [program, *argv[1:]],
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -1,4 +1,4 @@
-"""Which kind of file system a path is on: network ones keep no locks that can be relied on, and tell no changes."""
+"""Finds the type of file system a path is on. Network file systems have no reliable locks, and report no changes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _MOUNTED = re.compile(r"^.* on (?P<path>/.*) \((?P<kind>[^,)]+)", re.MULTILINE)
 
 
 def is_network(kind: str) -> bool:
-    """Whether a file system of this *kind* may be on another machine."""
+    """Whether a file system of the type *kind* may be on another machine."""
     return _NETWORK.fullmatch(kind) is not None
 
 
 def file_system_of(path: Path) -> str | None:
-    """Return the kind of file system that *path*, or what is there of it, is on; None where it cannot be told."""
+    """Return the type of the file system that *path* is on, or would be on; None if it is unknown."""
     real = path.resolve()
     if sys.platform == "linux":
         try:
             mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
-        return find_mount(real, [_linux(line) for line in mounts.splitlines()])
+        return find_mount(real, [_parse_mountinfo(line) for line in mounts.splitlines()])
     try:
         listed = run("mount").stdout
     except CommandError:
@@ -40,7 +40,12 @@ def file_system_of(path: Path) -> str | None:
 
 
 def find_mount(path: Path, mounts: list[tuple[str, str]]) -> str | None:
-    """Return the kind of the one of *mounts*, (path, kind) in the order they were made, that *path* is on."""
+    """Return the type of the file system that *path* is on; None if no mount contains it.
+
+    Args:
+        path: an absolute path without symbolic links.
+        mounts: mount point and type of each file system, in the order in which they were mounted.
+    """
     on = [
         (len(Path(mount).parts), number, kind)
         for number, (mount, kind) in enumerate(mounts)
@@ -49,8 +54,8 @@ def find_mount(path: Path, mounts: list[tuple[str, str]]) -> str | None:
     return max(on)[2] if on else None
 
 
-def _linux(line: str) -> tuple[str, str]:
-    """Return path and kind of a line of mountinfo."""
+def _parse_mountinfo(line: str) -> tuple[str, str]:
+    """Return mount point and type from a line of /proc/self/mountinfo."""
     fields, _, rest = line.partition(" - ")
     path = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields.split()[4])
     return path, rest.split()[0]

@@ -1,7 +1,7 @@
-"""Whether what the service does gets done: each thing that could hang has a time by which it must have ended.
+"""Finds work that takes longer than it should: each operation that could hang has a deadline.
 
-A part that waits for something to happen (for lines, for room, for a receiver that is away) does nothing, and is not in
-here; who makes it wait has a limit of its own.
+Waiting for an event (for lines, for room in a queue, for a receiver that is away) is not an operation. Whatever causes
+such a wait has a limit of its own.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["Liveness"]
 
 
 class Liveness:
-    """What is being done now, and until when it may take. Belongs to one event loop.
+    """Operations in progress, each with its deadline. Belongs to one event loop.
 
     Args:
-        clock: seconds, monotonic.
+        clock: returns seconds that only increase.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +26,7 @@ class Liveness:
 
     @contextmanager
     def doing(self, what: str, seconds: float) -> Iterator[None]:
-        """Note that *what* is being done while the context lasts, and should take *seconds* at most."""
+        """Register the operation *what* while the context lasts. It should take *seconds* at most."""
         key = object()
         self._doing[key] = (what, self._clock() + seconds)
         try:
@@ -35,7 +35,7 @@ class Liveness:
             del self._doing[key]
 
     def overdue(self) -> str | None:
-        """Return what has taken too long, the longest overdue first; None if nothing has."""
+        """Return the operation that is overdue for the longest time; None if none is overdue."""
         now = self._clock()
         late = [(until, what) for what, until in self._doing.values() if until < now]
         return min(late)[1] if late else None

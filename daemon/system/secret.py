@@ -1,4 +1,4 @@
-"""A string that must not show itself: project API keys."""
+"""A string that must not appear in logs or messages: a project API key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["Secret"]
 
 
 class Secret:
-    """A string that does not show itself: its str and repr are stars. Compared and hashed by what it hides."""
+    """A string whose str and repr are stars. Two secrets are equal if their strings are."""
 
     __slots__ = ("_value",)
 
@@ -18,7 +18,7 @@ class Secret:
         return self._value
 
     def masked(self) -> str:
-        """Return enough to tell two keys apart: the first six characters, then stars; only stars of a short one."""
+        """Return the first six characters, then stars, so that keys can be told apart. A short key is only stars."""
         shown = 6
         return f"{self._value[:shown]}{self}" if len(self._value) > 2 * shown else str(self)
 

@@ -1,4 +1,4 @@
-"""Reads small files safely."""
+"""Reads small files safely: regular files only, up to a size limit."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from daemon.system.messages import system_reason
 __all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "read_regular", "read_with_status"]
 
 
-# A settings file is a few kilobytes; whatever is larger is not one, and is not worth the memory.
+# A settings file has a few kilobytes. A larger file is something else, and not worth the memory.
 MAX_FILE_BYTES = 1024 * 1024
 
 
 class UnreadableFileError(Exception):
-    """A file is there but cannot be used.
+    """A file exists but cannot be used.
 
     Attributes:
         path: the file.
-        reason: what is wrong in a few words, with a position where there is one; never a part of the file.
+        reason: what is wrong, in a few words that follow the path, with a position if there is one. It never quotes the
+            file.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -30,22 +31,22 @@ class UnreadableFileError(Exception):
 
 
 def read_regular(path: Path, limit: int = MAX_FILE_BYTES) -> bytes | None:
-    """Return the bytes of the regular file *path*, links followed, or None where there is no such file.
+    """Return the contents of the regular file *path*, following links; None if it does not exist.
 
-    Never blocks on a pipe or device that stands in the file's place.
+    Never blocks, even if *path* is a pipe or a device.
 
     Raises:
-        UnreadableFileError: it is no regular file, has more than *limit* bytes, or the system refuses to read it.
+        UnreadableFileError: it is not a regular file, has more than *limit* bytes, or the system refuses to read it.
     """
     found = read_with_status(path, limit)
     return None if found is None else found[0]
 
 
 def read_with_status(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os.stat_result] | None:
-    """Return what `read_regular` does, and the status of the very file that was read.
+    """Return the contents like `read_regular`, and the status of the very file that was read.
 
     Raises:
-        UnreadableFileError: as `read_regular` raises it.
+        UnreadableFileError: as in `read_regular`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
-"""The two threads in which the service's work is done, and whether they get on.
+"""The service's two worker threads: one reads files, one changes the store.
 
-One looks at files, one changes the store; the event loop waits for neither. Whatever takes longer than it should, a
-file system that hangs for example, is named by `overdue`.
+The event loop never blocks on either. `overdue` names the thread whose work takes longer than it should, for example
+because a file system hangs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _T = TypeVar("_T")
 
 
 class Workers:
-    """Does work in threads. Belongs to one event loop.
+    """Runs work in the two threads. Belongs to one event loop.
 
     Args:
-        stopping: set when the service is to end.
-        work: seconds that one piece of work may take.
-        retry: seconds between two attempts to write what the disk refuses.
+        stopping: set when the service stops.
+        work: seconds that one piece of work may take; longer means that a file system hangs.
+        retry: seconds between two attempts to write to the store while the disk refuses.
     """
 
     def __init__(self, stopping: asyncio.Event, *, work: float = 300.0, retry: float = 5.0) -> None:
@@ -40,50 +40,50 @@ class Workers:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._store = ThreadPoolExecutor(1, thread_name_prefix="store")
         self.store_waits = False
-        """Whether the disk refuses the store for now."""
+        """Whether a write to the store waits because the disk refuses it."""
 
     async def read(self, work: Callable[[], _T]) -> _T:
-        """Do what looks at files, in its thread."""
+        """Run *work*, which reads files or looks things up in the store, in the reader's thread."""
         with self._liveness.doing("the reader", self._work):
             return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def change(self, work: Callable[[], _T]) -> _T:
-        """Do what changes the store, in its thread."""
+        """Run *work*, which changes the store, in the store's thread."""
         with self._liveness.doing("the store", self._work):
             return await asyncio.get_running_loop().run_in_executor(self._store, work)
 
     async def write(self, work: Callable[[], None]) -> None:
-        """Do what changes the store, again and again while the disk refuses it.
+        """Run *work*, which changes the store, and repeat it while the disk refuses the write.
 
         Raises:
-            sqlite3.OperationalError: the disk refuses it, and the service is to end.
-            sqlite3.DatabaseError: the store is damaged. A new start sets it aside.
+            sqlite3.OperationalError: the disk refuses the write, and the service is stopping.
+            sqlite3.DatabaseError: the store is damaged. The next start of the daemon sets it aside.
         """
-        told = False
+        logged = False
         while True:
             try:
                 await self.change(work)
                 break
             except sqlite3.OperationalError as error:
-                if not told:
+                if not logged:
                     _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
-                    told = True
+                    logged = True
                 if self._stopping.is_set():
                     raise
                 self.store_waits = True
                 await asyncio.sleep(self._retry)
         self.store_waits = False
-        if told:
+        if logged:
             _log.info("store_writable_again")
 
     def overdue(self) -> str | None:
-        """Name the thread whose work takes too long; None if none does."""
+        """Return the thread whose work takes too long; None if neither's does."""
         return self._liveness.overdue()
 
     def end_store(self) -> None:
-        """End the store's thread, which has nothing more to do."""
+        """End the store's thread, after all its work is done."""
         self._store.shutdown()
 
     async def end_reader(self) -> None:
-        """Wait for the reader's thread to end. A file system that does not answer keeps no signal from being heard."""
+        """Wait for the reader's thread to end. Signals are handled meanwhile, even if a file system hangs."""
         await asyncio.to_thread(self._reader.shutdown)

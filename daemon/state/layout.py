@@ -1,15 +1,18 @@
-"""The state directory: the name of everything in it, and how to remove it.
+"""The state directory: the name of every file in it, and how to remove them.
 
-    daemon.lock              held by the running daemon
-    state.db                 offsets, settled identities, owed traces, routes; with SQLite's files beside it
+    daemon.lock              the lock of the running daemon
+    state.db                 the store: offsets, settled identities, owed traces, routes
+    state.db.corrupt-TIME    a damaged store that was set aside, with the time in seconds since the epoch
     store-exists             tells a lost store from a first start
-    status.json              what the running daemon tells `status`
-    backfill-request.json    what `backfill` asks of the running daemon
-    backfill-report.json     how far the daemon is with it
-    executions/              a file and a lock for each command that `exec` runs
-    local/                   a state directory of its own for the local sink, with its events in events.db
+    status.json              what the running daemon reports to `status`
+    backfill-request.json    what `backfill` asks the running daemon to do
+    backfill-report.json     the daemon's progress with that
+    executions/              a file (.json) and a lock (.lock) for each command that `exec` runs
+    local/                   a separate state directory for the local sink, with its events in events.db
 
-Existing state directories use these names: a changed one needs a migration.
+Next to a database, SQLite keeps files with the suffixes -wal and -shm. A .json file is written to a temporary file
+first (.NAME.json.*), which stays behind if the machine goes down. Existing state directories use these names, so a new
+name needs a migration.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from daemon.system.private_file import temporary_prefix
+
 __all__ = [
     "BACKFILL_REPORT",
     "BACKFILL_REQUEST",
@@ -27,8 +32,10 @@ __all__ = [
     "HEALTH",
     "LOCAL",
     "LOCK",
+    "SQLITE_SUFFIXES",
     "STORE",
     "STORE_MARKER",
+    "corrupt_store",
     "events_path",
     "local_folder",
     "remove_state",
@@ -44,18 +51,31 @@ EXECUTIONS = "executions"
 LOCAL = "local"
 EVENTS = "events.db"
 
-# Files are removed by name: a user may have chosen a folder that holds other things as the state directory. Names that
-# begin with a dot are those of files that were being written when the machine went down.
+SQLITE_SUFFIXES = ("-wal", "-shm")
+"""The suffixes of the files that SQLite keeps next to a database in WAL mode."""
+
+
+def _temporary(name: str) -> str:
+    """Return the pattern of the temporary files for writing the file, or the files, *name*."""
+    return f"{temporary_prefix(name)}*"
+
+
+# Files are removed by name, because the user may have chosen a folder with other contents as the state directory.
 _FILES = (
     LOCK,
     STORE_MARKER,
-    HEALTH,
-    f".{HEALTH}.*",
     f"{STORE}*",
     f"{EVENTS}*",
-    *(pattern for name in (BACKFILL_REQUEST, BACKFILL_REPORT) for pattern in (name, f".{name}.*")),
+    *(pattern for name in (HEALTH, BACKFILL_REQUEST, BACKFILL_REPORT) for pattern in (name, _temporary(name))),
+    # `backfill` writes its request under a name of its own before it puts it in place.
+    _temporary(_temporary(BACKFILL_REQUEST)),
 )
-_EXECUTION_FILES = ("*.json", ".*.json.*", "*.lock")
+_EXECUTION_FILES = ("*.json", _temporary("*.json"), "*.lock")
+
+
+def corrupt_store(at: int) -> str:
+    """Return the name of a damaged store that is set aside *at* a time in seconds since the epoch."""
+    return f"{STORE}.corrupt-{at}"
 
 
 def local_folder(state_dir: Path) -> Path:
@@ -64,17 +84,17 @@ def local_folder(state_dir: Path) -> Path:
 
 
 def events_path(state_dir: Path) -> Path:
-    """Return where the local sink keeps its events."""
+    """Return the path of the local sink's events."""
     return local_folder(state_dir) / EVENTS
 
 
 def remove_state(state_dir: Path) -> list[Path]:
-    """Remove the daemon's files from *state_dir*, and the folder itself once it is empty.
+    """Remove the daemon's files from *state_dir*, and the folder itself if it is empty then.
 
     No daemon may be running on it.
 
     Returns:
-        Everything else that is in the folder.
+        The paths of everything that is left in the folder.
 
     Raises:
         OSError: the system refuses.
@@ -86,7 +106,7 @@ def remove_state(state_dir: Path) -> list[Path]:
     ):
         for path in list(_matching(folder, names)):
             path.unlink()
-        with contextlib.suppress(OSError):  # the folder does not exist, or holds files that are not the daemon's
+        with contextlib.suppress(OSError):  # the folder does not exist, or contains other files
             folder.rmdir()
     return sorted(state_dir.iterdir()) if state_dir.is_dir() else []
 

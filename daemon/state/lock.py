@@ -1,4 +1,4 @@
-"""One instance per state directory: the directory itself and the lock in it."""
+"""Ensures one instance per state directory: prepares the directory, and locks it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 
-# is_locked() holds the lock for a moment while it asks, and an old instance may be on its last instructions: a start
-# waits that long for either before it gives up.
+# is_locked() takes the lock for a moment to check it, and an old instance may be about to end. A starting instance
+# waits this long for either before it gives up.
 _PATIENCE_S = 0.5
 _RETRY_S = 0.02
 
@@ -35,22 +35,20 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class StateDirError(Exception):
-    """The state directory cannot be used; the message says why and what to do, in one line."""
+    """The state directory cannot be used. The message says in one line why, and what to do."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(
-            f"state directory {path} {reason}; correct that or set POSTHOG_LLMA_STATE_DIR to another folder"
-        )
+        super().__init__(f"state directory {path} {reason}; fix that or set POSTHOG_LLMA_STATE_DIR to another folder")
         self.path = path
         self.reason = reason
 
 
-class AlreadyRunning(Exception):  # noqa: N818 - it names a state, and so does the message
-    """Another instance works on this state directory.
+class AlreadyRunning(Exception):  # noqa: N818 - named for a state, like its message
+    """Another instance uses this state directory.
 
     Attributes:
         path: the lock file.
-        pid: process id of the other instance, or None where it is not known.
+        pid: process id of the other instance; None if it is not known.
     """
 
     def __init__(self, path: Path, pid: int | None) -> None:
@@ -63,21 +61,21 @@ class AlreadyRunning(Exception):  # noqa: N818 - it names a state, and so does t
 
 
 def prepare_state_dir(path: Path) -> None:
-    """Make *path* a folder only its owner can enter and this process can write to; its parents are made too.
+    """Make *path* a folder that only its owner can enter, and that this process can write to. Create missing parents.
 
-    A folder of other things is left as it is: one that is open to others and not empty is refused, not closed.
+    A folder that is open to other users and contains other files is refused. Its permissions stay as they are.
 
     Raises:
-        StateDirError: it cannot be made, closed to others, or written to.
+        StateDirError: the folder is refused, or cannot be created, closed to other users, or written to.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.stat().st_mode & _OTHERS:
             names = {entry.name for entry in os.scandir(path)}
             if names and layout.LOCK not in names:
-                raise StateDirError(path, "is open to other users and holds other files")
+                raise StateDirError(path, "is open to other users and contains other files")
             path.chmod(0o700)
-        # Rights, read-only mounts and full disks all show here, and nothing is left behind.
+        # This fails without permission, on a read-only mount and on a full disk, and it leaves nothing behind.
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"\0")
     except FileExistsError:
@@ -87,7 +85,7 @@ def prepare_state_dir(path: Path) -> None:
 
 
 class StateLock:
-    """The lock of one state directory, held while the context lasts or until the process ends, however it ends.
+    """The lock of one state directory. It is released at the end of the context, or when the process ends in any way.
 
     Args:
         state_dir: the folder, which must exist.
@@ -109,18 +107,18 @@ class StateLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock and write this process's id into its file, for people.
+        """Take the lock, and write this process's id into its file for people to read.
 
         Raises:
-            AlreadyRunning: another process, or another StateLock of this one, has it.
-            StateDirError: the file cannot be made or locked.
+            AlreadyRunning: another process, or another StateLock of this process, has the lock.
+            StateDirError: the file cannot be created or locked.
         """
         if self._descriptor is not None:
             raise AlreadyRunning(self._path, os.getpid())
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StateDirError(self._path.parent, f"takes no lock file ({system_reason(error)})") from error
+            raise StateDirError(self._path.parent, f"cannot contain a lock file ({system_reason(error)})") from error
         try:
             self._wait_for(descriptor)
             os.ftruncate(descriptor, 0)
@@ -134,11 +132,11 @@ class StateLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give the lock back. Idempotent."""
+        """Release the lock. Idempotent."""
         if self._descriptor is None:
             return
         descriptor, self._descriptor = self._descriptor, None
-        # The file stays: with it gone, one process could hold the lock of a name that another makes anew.
+        # The file stays. Otherwise one process could lock the removed file while another locks a new one.
         os.ftruncate(descriptor, 0)
         os.close(descriptor)
 
@@ -156,19 +154,19 @@ class StateLock:
 
 
 def is_locked(state_dir: Path) -> bool:
-    """Whether an instance runs on *state_dir*, for commands that only look. Changes nothing."""
+    """Whether an instance runs on *state_dir*. For commands that only look: it changes nothing."""
     locked, _ = _look(state_dir)
     return locked
 
 
 def holder(state_dir: Path) -> int | None:
-    """Return the process id of the instance on *state_dir*; None without one, or where it is not known."""
+    """Return the process id of the instance on *state_dir*; None if none runs, or its id is not known."""
     locked, pid = _look(state_dir)
     return pid if locked else None
 
 
 def locked_since(state_dir: Path) -> float | None:
-    """Return since when the instance on *state_dir* runs, in seconds since the epoch; None without one."""
+    """Return when the instance on *state_dir* started, in seconds since the epoch; None if none runs."""
     try:
         return (state_dir / layout.LOCK).stat().st_mtime if is_locked(state_dir) else None
     except FileNotFoundError:
@@ -181,7 +179,7 @@ def _look(state_dir: Path) -> tuple[bool, int | None]:
     except (FileNotFoundError, NotADirectoryError):
         return False, None
     try:
-        # Shared, so that two who look do not see each other.
+        # A shared lock, so that two processes that look do not see each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):

@@ -1,4 +1,4 @@
-"""Looks things up in the store."""
+"""Looks up single rows of the store."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _READER_CACHE_KIB = 512
 
 
 class StoreReader:
-    """Looks up what is kept of one thing, on a connection of its own; sees what was committed.
+    """Looks up single rows, on a connection of its own. It sees everything that is committed.
 
-    Nothing of it is kept in memory: nearly all of it is of sessions that are over. Belongs to one thread at a time.
-    Every question may raise sqlite3.OperationalError: the file cannot be read for now.
+    It caches nothing, because nearly all rows belong to sessions that are over. Use it from one thread at a time. Every
+    method but `close` raises sqlite3.OperationalError if the file cannot be read for now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,11 +27,11 @@ class StoreReader:
         self._connection: sqlite3.Connection | None = None
 
     def _row(self, statement: str, values: Sequence[object]) -> Any:
-        """Return the first row that *statement* gives, or None; the connection is made when it is first needed."""
+        """Return the first row of *statement*, or None. The first call opens the connection."""
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
             try:
-                # What is asked for is hardly ever asked for again, and the system keeps the file's pages too.
+                # Rows are hardly ever looked up twice, and the operating system caches the file's pages anyway.
                 connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
             except BaseException:
                 connection.close()
@@ -40,11 +40,11 @@ class StoreReader:
         return self._connection.execute(statement, values).fetchone()
 
     def is_empty(self) -> bool:
-        """Whether nothing was ever settled."""
+        """Whether the store has no settled identities."""
         return self._row("SELECT 1 FROM settled LIMIT 1", ()) is None
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
-        """Return the session that settled *identity* and its checksum; None if none did."""
+        """Return the name of the session that settled *identity*, and its checksum; None if none did."""
         row = self._row(
             "SELECT units.name, mark FROM settled JOIN units ON units.id=unit WHERE identity=?",
             (identity_key(identity),),
@@ -52,12 +52,12 @@ class StoreReader:
         return (row[0], row[1]) if row else None
 
     def mark(self, identity: tuple[int, int]) -> FileMark | None:
-        """Return how the file with this device and inode was last known, wherever it was then."""
+        """Return the mark of the file with this device and inode, whatever its path was; None for an unknown file."""
         row = self._row("SELECT * FROM files WHERE device=? AND inode=?", identity)
         return mark_of(row) if row else None
 
     def offset(self, identity: tuple[int, int]) -> int:
-        """Return up to where the file with this device and inode is settled, in bytes; 0 for one that is not known."""
+        """Return the settled offset, in bytes, of the file with this device and inode; 0 for an unknown file."""
         row = self._row('SELECT "offset" FROM files WHERE device=? AND inode=?', identity)
         return int(row[0]) if row else 0
 
@@ -70,7 +70,7 @@ class StoreReader:
         return FrozenRoute(distinct_id=distinct_id, identified=bool(identified), grouping=grouping, host=host, key=key)
 
     def restraint(self, unit: str) -> str | None:
-        """Return what a session is restrained to, as it was given to `Store.restrain`; None if it is not."""
+        """Return a session's restraint, as text from `Store.restrain`; None if it has none."""
         row = self._row("SELECT restraint FROM restraints WHERE unit=?", (unit,))
         return str(row[0]) if row else None
 
@@ -82,7 +82,7 @@ class StoreReader:
 
 
 def mark_of(row: tuple[int, int, str, str, int, bytes, int, bytes, int]) -> FileMark:
-    """Return what a row of the table of files, with its columns in the order of the schema, stands for."""
+    """Return the mark in a row of the table of files, whose columns are in the order of the schema."""
     device, inode, path, unit, offset, head, head_length, tail, history = row
     return FileMark(
         device=device,

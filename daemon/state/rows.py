@@ -1,4 +1,4 @@
-"""The rows of the store, as values."""
+"""The rows of the store, as values. A unit is a session with all its files; its name is unique."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ __all__ = ["Commit", "Copies", "FileMark", "FrozenRoute", "HeldSession", "Owed",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileMark:
-    """A file as it was last known: by its device and inode, and by what it says.
+    """What identifies a log file, even under another path, and how far it is settled.
 
     Attributes:
-        offset: end of the last settled line.
+        device: its device number.
+        inode: its inode number.
+        path: its last known path.
+        unit: name of the session it belongs to.
+        offset: end of the last settled line, in bytes.
         head: hash of its first *head_length* bytes.
-        head_length: how many bytes that is; grows with the file.
-        tail: the bytes just before *offset*, hashed.
-        history: whether it was there at the first start, so that what it held then is not sent.
+        head_length: number of these bytes; grows with the file.
+        tail: hash of the bytes just before *offset*.
+        history: whether the file existed at the first start, so that its contents from then are not sent.
     """
 
     device: int
@@ -34,7 +38,13 @@ class FileMark:
 
 
 class Settled(Struct, frozen=True, kw_only=True, gc=False):
-    """Something that happened and has been dealt with, by the session that wrote it first."""
+    """A settled identity: something in the logs that has been delivered, or is not to be sent.
+
+    Attributes:
+        identity: what happened, unique among all events of all sessions.
+        unit: name of the session that settled it first.
+        checksum: a hash to recognize copies in other sessions by, or None.
+    """
 
     identity: str
     unit: str
@@ -43,7 +53,12 @@ class Settled(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copies:
-    """A session whose logs hold copies of what another one has settled."""
+    """A session whose logs contain copies of lines that another session has settled.
+
+    Attributes:
+        unit: name of the session with the copies.
+        original: name of the session that settled the lines.
+    """
 
     unit: str
     original: str
@@ -51,7 +66,13 @@ class Copies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
-    """A trace that has to be sent when its session or turn ends."""
+    """A trace event that must be sent when its session or turn ends.
+
+    Attributes:
+        trace: the trace's key, from `events.trace_key`.
+        ending: number of the trace's ending, from 1. A trace that goes on after its end is sent again at the next one.
+        unit: name of the session.
+    """
 
     trace: str
     ending: int
@@ -60,14 +81,14 @@ class Owed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenRoute:
-    """What was decided with a session's first event and holds for all others.
+    """The decision made with a session's first event. It applies to all its events.
 
     Attributes:
-        distinct_id: whose events they are.
-        identified: whether that is a person.
-        grouping: what one trace is.
-        host: where they go; None where that was not kept yet.
-        key: a fingerprint of the key they go with.
+        distinct_id: who the events belong to.
+        identified: whether *distinct_id* is a person.
+        grouping: what one trace is: "session" or "message".
+        host: the host the events go to; None in a row from before hosts were stored.
+        key: fingerprint of the key they are sent with; None like *host*.
     """
 
     distinct_id: str
@@ -79,14 +100,14 @@ class FrozenRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldSession:
-    """A session that is not sent, and not lost, until the user has done something.
+    """A session that waits for the user. It is not sent until then, and not lost.
 
     Attributes:
-        unit: its unit.
+        unit: name of the session.
         session: its id.
-        folder: its first working directory, if that is known.
-        reason: why, and what to do, in one line.
-        since: when it was found to be so, in ISO 8601.
+        folder: its first working directory; None if that is not known.
+        reason: why it waits, and what to do, in one line.
+        since: when it began to wait, in ISO 8601.
     """
 
     unit: str
@@ -98,7 +119,18 @@ class HeldSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedEvent:
-    """An event the receiver refuses for good: where it came from, never what it says."""
+    """An event that the receiver refuses for good: where it came from, never its content.
+
+    Attributes:
+        uuid: the event's uuid.
+        name: the event's name.
+        bytes: size of its body.
+        reason: why the receiver refuses it.
+        path: the log file of its lines; None if it has none.
+        start: offset of its first line, in bytes; None like *path*.
+        end: end of its last line, in bytes; None like *path*.
+        at: when it was set aside, in ISO 8601.
+    """
 
     uuid: str
     name: str
@@ -112,7 +144,17 @@ class RejectedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One transaction."""
+    """The changes of one transaction.
+
+    Attributes:
+        files: files whose offset or path has changed.
+        settled: identities that are settled now.
+        copies: sessions found to contain copies.
+        owed: traces that are owed from now on.
+        paid: traces that are not owed any more.
+        rejected: events that were set aside.
+        counters: how much to add to each counter.
+    """
 
     files: Sequence[FileMark] = ()
     settled: Sequence[Settled] = ()

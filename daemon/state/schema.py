@@ -1,4 +1,4 @@
-"""The store's schema, and how an older one becomes it."""
+"""The store's schema, and the upgrades from older versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["IDENTITY_SLICES", "identity_key"]
 
 SCHEMA_VERSION = 3
 IDENTITY_SLICES = 256
-"""Into so many parts the settled table is cut where it has to be gone through as a whole: by its keys' first byte."""
+"""Work on the whole settled table is done in this many slices, by the first byte of its keys."""
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
@@ -81,7 +81,7 @@ CREATE TABLE held (
 ) WITHOUT ROWID;
 CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
 """,
-    # When a session was last settled was not kept: it counts from now, so that nothing is forgotten too early.
+    # Version 2 did not store when a session was last settled. The upgrade sets today: nothing is forgotten too early.
     2: """
 ALTER TABLE units ADD COLUMN settled_on INTEGER NOT NULL DEFAULT 0;
 UPDATE units SET settled_on=today();
@@ -100,9 +100,9 @@ CREATE TABLE copies (
 ) WITHOUT ROWID;
 """,
 }
-"""What makes the next schema version of one."""
+"""The statements that upgrade a schema version to the next one."""
 
 
 def identity_key(identity: str) -> bytes:
-    """Return what *identity* is kept under: 16 bytes of its hash, so that a million of them stay small."""
+    """Return the key of *identity* in the store: 16 bytes of its hash, so that a million of them stay small."""
     return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,7 +1,8 @@
-"""What must survive: offsets, settled identities, owed traces, frozen routes, what holds sessions, counters.
+"""The store: offsets, settled identities, owed traces, frozen routes, held sessions, counters.
 
-One SQLite file in WAL mode with synchronous=FULL: a commit costs a fraction of a millisecond, against one HTTP round
-trip a batch. Everything a batch changes is one transaction, so that a crash leaves the state before it or after it.
+It is one SQLite file in WAL mode with synchronous=FULL. A commit takes a fraction of a millisecond, which is little
+next to the HTTP round trip of its batch. All changes of a batch are one transaction, so a crash leaves the state from
+before it or after it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Store", "StoreError"]
 
 _log = structlog.get_logger(__name__)
 _REMEMBERED = 1000
-"""Sessions whose numbers are kept in memory; most of what the store knows is of sessions that are over."""
+"""How many sessions' numbers to cache. Most sessions in the store are over."""
 
 
 def _today() -> int:
@@ -32,19 +33,25 @@ def _today() -> int:
 
 
 class StoreError(Exception):
-    """The state store cannot be used; the message says what and what to do."""
+    """The store cannot be used. The message says why, and what to do."""
 
 
 class Store:
-    """The state file. Methods may be called from any one thread at a time; ``reader` serves a second one.
+    """The store. Call its methods from one thread at a time; `reader` returns a reader for another thread.
+
+    If there is no store, a new one is created. A damaged store is renamed, and a new one created.
 
     Args:
-        folder: the state directory; it must exist and be ours.
-        today: the day, in days since the epoch.
-        read_only: only look, beside the daemon that may use it: nothing is written, brought up to date or set aside.
+        folder: the state directory. It must exist and belong to the user.
+        today: returns the current day, in days since the epoch.
+        read_only: only read, possibly while a daemon uses the store. Nothing is created, upgraded or renamed.
+
+    Attributes:
+        lost: whether the store is new although this state directory had one before.
 
     Raises:
-        StoreError: it cannot be opened, or is of another version than this.
+        StoreError: the store cannot be opened, or was written by a newer version. If *read_only*, also if it is damaged
+            or was written by an older version.
     """
 
     def __init__(self, folder: Path, *, today: Callable[[], int] = _today, read_only: bool = False) -> None:
@@ -64,11 +71,11 @@ class Store:
                 ) from error
             self._set_aside(error)
             self._connection = self._open()
-        # A store that is new although the marker says there was one has been lost, and this is no first start.
+        # If the store is new but the marker exists, an earlier store was lost, and this is not a first start.
         marked, begun = self._marker.exists(), self.first_start is not None
         self.lost = marked and not begun
         if begun and not marked and not read_only:
-            # A crash came between the first transaction and the marker.
+            # A crash came after the first transaction and before the marker.
             self._marker.touch(mode=0o600)
         self._units: dict[str, tuple[int, int]] = {}
 
@@ -93,8 +100,8 @@ class Store:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its own check fails")
-        # The check has read every page, and hardly any of them is needed soon.
+            raise sqlite3.DatabaseError("SQLite's integrity check failed")
+        # The check has read every page into the cache, but few of them are needed soon.
         connection.execute("PRAGMA shrink_memory")
         version = self._version(connection)
         if version == 0:
@@ -110,7 +117,7 @@ class Store:
         if version < SCHEMA_VERSION:
             raise StoreError(
                 f"the state store {self._path} was written by an older version (schema {version}); "
-                "start the daemon again, which brings it up to date",
+                "restart the daemon, which upgrades it",
             )
 
     def _version(self, connection: sqlite3.Connection) -> int:
@@ -123,14 +130,14 @@ class Store:
         return version
 
     def _set_aside(self, error: Exception) -> None:
-        aside = self._path.with_name(f"{layout.STORE}.corrupt-{int(time.time())}")
+        aside = self._path.with_name(layout.corrupt_store(int(time.time())))
         self._path.rename(aside)
-        for suffix in ("-wal", "-shm"):
+        for suffix in layout.SQLITE_SUFFIXES:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        _log.error("store_corrupt", reason=str(error), kept_as=str(aside), hint="starting with an empty one")
+        _log.error("store_corrupt", reason=str(error), kept_as=str(aside), hint="starting with an empty store")
 
     def shrink(self) -> None:
-        """Let go of the pages that are kept in memory for what may come next."""
+        """Free the memory of cached pages."""
         self._connection.execute("PRAGMA shrink_memory")
 
     def close(self) -> None:
@@ -144,10 +151,10 @@ class Store:
             yield self._connection
             self._connection.execute("COMMIT")
         except BaseException:
-            # A full disk has rolled back already; a COMMIT that could not be written has not.
+            # On a full disk SQLite has rolled back already, but not after a COMMIT that could not be written.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            # Numbers given to sessions within it are not theirs.
+            # Numbers that sessions got in this transaction are not in the store.
             self._units.clear()
             raise
 
@@ -155,12 +162,12 @@ class Store:
 
     @property
     def first_start(self) -> int | None:
-        """When this state directory was first used, in milliseconds since the epoch; None if it never was."""
+        """When a daemon first started on this state directory, in milliseconds since the epoch; None if none has."""
         row = self._connection.execute("SELECT value FROM meta WHERE key='first_start'").fetchone()
         return int(row[0]) if row else None
 
     def begin(self, at: int, history: Iterable[FileMark]) -> None:
-        """Note the first start, and what is history with it, in one transaction."""
+        """Store the time of the first start, and the files that are history then, in one transaction."""
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('first_start', ?)", (str(at),))
             self._write_files(connection, history)
@@ -205,7 +212,7 @@ class Store:
             )
 
     def freeze(self, routes: Mapping[str, FrozenRoute]) -> None:
-        """Keep sessions' routes. Of one that is kept already only host and key can change."""
+        """Store the routes of sessions. If a session has a route already, replace only its host and key."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT INTO routes VALUES (?, ?, ?, ?, ?, ?) "
@@ -217,12 +224,12 @@ class Store:
             )
 
     def restrain(self, restraints: Mapping[str, str]) -> None:
-        """Remember what sessions are restrained to, as text; what was remembered of them before is replaced."""
+        """Store the restraints of sessions, as text. They replace earlier ones."""
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO restraints VALUES (?, ?)", list(restraints.items()))
 
     def hold(self, held: Sequence[HeldSession]) -> None:
-        """Note that sessions have to wait; what was noted of them before is replaced."""
+        """List sessions as held. Their entries replace earlier ones."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
@@ -230,7 +237,7 @@ class Store:
             )
 
     def release(self, units: Sequence[str] | None = None) -> None:
-        """Note that sessions have to wait no longer; None: that it is not known of any."""
+        """Remove sessions from the list of held sessions; None removes all."""
         with self._transaction() as connection:
             if units is None:
                 connection.execute("DELETE FROM held")
@@ -238,12 +245,12 @@ class Store:
                 connection.executemany("DELETE FROM held WHERE unit=?", [(unit,) for unit in units])
 
     def forget_owed(self, units: Sequence[str]) -> None:
-        """Drop the traces owed by sessions whose files are gone: nothing can be said of them any more."""
+        """Drop the owed traces of sessions whose files are gone: these traces can no longer be built."""
         with self._transaction() as connection:
             connection.executemany("DELETE FROM owed WHERE unit=?", [(unit,) for unit in units])
 
     def rewind_history(self) -> None:
-        """Set the offsets of what was history to 0, and the first start to the epoch, so that it is sent."""
+        """Set the offsets of history files to 0, and the first start to the epoch, so that history is sent."""
         with self._transaction() as connection:
             connection.execute("UPDATE files SET \"offset\"=0, tail=x'', history=0 WHERE history=1")
             connection.execute("UPDATE meta SET value='0' WHERE key='first_start'")
@@ -259,7 +266,7 @@ class Store:
         )  # fmt: skip
 
     def _unit(self, connection: sqlite3.Connection, name: str) -> int:
-        """Return the number of a session that something is written of today."""
+        """Return the number of a session, and note that it was settled today."""
         today = self._today()
         number, day = self._units.get(name, (None, 0))
         if number is None:
@@ -276,10 +283,10 @@ class Store:
     # ------------------------------------------------------------------ forgetting
 
     def quiet_units(self, days: int) -> Iterator[tuple[str, int]]:
-        """Yield every session that anything is kept of and that was not settled in the last *days* days.
+        """Yield every session in the store that was not settled in the last *days* days.
 
-        Each comes with the day on which it was last settled, in days since the epoch; 0 if it never was. Nothing may
-        be written until the last was taken.
+        Each comes with the day on which it was last settled, in days since the epoch; 0 if it never was. Write nothing
+        until the iterator is exhausted.
         """
         return self._connection.execute(
             "SELECT name, settled_on FROM units WHERE settled_on<? UNION SELECT unit, 0 FROM "
@@ -289,7 +296,7 @@ class Store:
         )
 
     def copies(self) -> Iterator[Copies]:
-        """Yield which sessions hold copies of what others have settled. Nothing may be written until then."""
+        """Yield which sessions contain copies of other sessions. Write nothing until the iterator is exhausted."""
         rows = self._connection.execute(
             "SELECT mine.name, theirs.name FROM copies "
             "JOIN units AS mine ON mine.id=copies.unit JOIN units AS theirs ON theirs.id=copies.original"
@@ -297,13 +304,13 @@ class Store:
         return (Copies(unit=unit, original=original) for unit, original in rows)
 
     def forget_identities(self, units: Collection[str], number: int) -> int:
-        """Forget what *units* have settled, as far as it stands in one slice of the table; return how much it was.
+        """Forget the identities that *units* have settled, in one slice of the table. Return how many there were.
 
         Args:
-            units: sessions of which nothing is there any more.
-            number: which slice, from 0; there are IDENTITY_SLICES.
+            units: names of sessions whose files are all gone.
+            number: the number of the slice, from 0 to IDENTITY_SLICES - 1.
         """
-        # A table of them, as the number of values in one statement is limited.
+        # The sessions go into a temporary table, because the number of values in one statement is limited.
         self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS gone (unit INTEGER PRIMARY KEY)")
         end = bytes([number + 1]) if number + 1 < IDENTITY_SLICES else b"\xff" * 17
         with self._transaction() as connection:
@@ -317,14 +324,14 @@ class Store:
             ).rowcount
 
     def forget_units(self, units: Collection[str], days: int) -> list[str]:
-        """Forget the rest of what is kept of *units*; return which were forgotten.
+        """Forget everything else about *units*, and return those that were forgotten.
 
-        One that was settled in the last *days* days after all has come back, and is kept.
+        A session that was settled in the last *days* days has come back, and is kept.
         """
         before = self._today() - days
         with self._transaction() as connection:
-            back = {name for (name,) in connection.execute("SELECT name FROM units WHERE settled_on>=?", (before,))}
-            forgotten = [name for name in units if name not in back]
+            returned = {name for (name,) in connection.execute("SELECT name FROM units WHERE settled_on>=?", (before,))}
+            forgotten = [name for name in units if name not in returned]
             for name in forgotten:
                 self._units.pop(name, None)
                 for statement in (
@@ -339,12 +346,12 @@ class Store:
         return forgotten
 
     def forget_files(self, files: Collection[tuple[int, int]]) -> None:
-        """Forget files, by device and inode."""
+        """Forget the files with these devices and inodes."""
         with self._transaction() as connection:
             connection.executemany("DELETE FROM files WHERE device=? AND inode=?", list(files))
 
     def forget_rejected(self, before: str, keep: int) -> int:
-        """Forget set-aside events from before a time (ISO 8601), and all but the newest *keep*; return how many."""
+        """Forget rejected events from before a time (ISO 8601), and all but the newest *keep*. Return how many."""
         with self._transaction() as connection:
             return connection.execute(
                 "DELETE FROM rejected WHERE at<? OR uuid NOT IN (SELECT uuid FROM rejected ORDER BY at DESC LIMIT ?)",
@@ -354,16 +361,16 @@ class Store:
     # ------------------------------------------------------------------ reading
 
     def files(self) -> Iterator[FileMark]:
-        """Yield every file known, one by one: there may be many. Nothing may be written until the last was taken."""
+        """Yield every file, one by one because there may be many. Write nothing until the iterator is exhausted."""
         return map(mark_of, self._connection.execute("SELECT * FROM files"))
 
     def owed(self) -> list[Owed]:
-        """Return every trace that is owed."""
+        """Return every owed trace."""
         rows = self._connection.execute("SELECT trace, ending, unit FROM owed")
         return [Owed(trace=trace, ending=ending, unit=unit) for trace, ending, unit in rows]
 
     def held(self) -> list[HeldSession]:
-        """Return the sessions that have to wait, those that wait longest first."""
+        """Return the held sessions, the longest waiting first."""
         rows = self._connection.execute("SELECT unit, session, folder, reason, since FROM held ORDER BY since, unit")
         return [
             HeldSession(unit=unit, session=session, folder=folder, reason=reason, since=since)
@@ -371,11 +378,11 @@ class Store:
         ]
 
     def counters(self) -> dict[str, int]:
-        """Return the counters since the store began."""
+        """Return the counters since the store was created."""
         return dict(self._connection.execute("SELECT name, value FROM counters"))
 
     def rejected(self) -> list[RejectedEvent]:
-        """Return the events that were set aside, newest first."""
+        """Return the rejected events, newest first."""
         rows = self._connection.execute(
             'SELECT uuid, name, bytes, reason, path, start, "end", at FROM rejected ORDER BY at DESC',
         )
@@ -385,7 +392,7 @@ class Store:
         ]
 
     def reader(self) -> StoreReader:
-        """Return what looks things up in another thread."""
+        """Return a reader for another thread."""
         return StoreReader(self._path)
 
 

@@ -121,7 +121,7 @@ def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
     target.write_text("keep")
     (tmp_path / layout.LOCK).symlink_to(target)
 
-    with pytest.raises(StateDirError, match="takes no lock file"):
+    with pytest.raises(StateDirError, match="cannot contain a lock file"):
         StateLock(tmp_path).acquire()
     assert target.read_text() == "keep"
 
@@ -155,7 +155,7 @@ def test_an_open_directory_of_other_things_is_refused_and_left_as_it_is(tmp_path
     folder.chmod(0o755)
     (folder / "notes.txt").touch()
 
-    with pytest.raises(StateDirError, match=r"is open to other users and holds other files; .*POSTHOG_LLMA_STATE_DIR"):
+    with pytest.raises(StateDirError, match=r"is open to other users and contains other files; .*_STATE_DIR"):
         prepare_state_dir(folder)
     assert mode(folder) == 0o755
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from daemon.system.messages import system_reason
+from daemon.system.private_file import write_private
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError, read_with_status
 
@@ -91,18 +91,7 @@ class Allowances:
                 for each in (*allowed, allowance)
             ]
         }
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(beside).replace(self.path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        write_private(self.path, json.dumps(document, indent=2).encode() + b"\n")
 
     def _read(self) -> tuple[Allowance, ...]:
         found = read_with_status(self.path)

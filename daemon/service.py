@@ -32,7 +32,8 @@ from daemon.delivering.sink import Stopped
 from daemon.following.cadence import Cadence
 from daemon.following.kept_open import KeptOpen
 from daemon.following.live_sessions import LiveSessions
-from daemon.following.logs import Logs, log_roots
+from daemon.following.log_roots import log_roots
+from daemon.following.logs import Logs
 from daemon.following.schedule import SweepSchedule
 from daemon.following.session_files import SessionFiles
 from daemon.following.watcher import Watcher
@@ -69,7 +70,7 @@ class Service:
     """Follows the logs below some config folders and delivers their events.
 
     Args:
-        config_dirs: Claude Code's config folders; each has a `projects` folder, now or later.
+        config_dirs: Claude Code's config folders; each has folders of logs, now or later.
         store: the state.
         make_delivery: builds where the events of a route go, around what settles them.
         routing: whose they are, and which route they take.

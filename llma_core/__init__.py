@@ -2,13 +2,17 @@
 
     bytes                                      a log that grows, read in pieces of any size
       lines.LineSplitter                     -> complete lines, each with its place in the file
-      claude_code.records.decode             -> records; the only module that knows the log's keys
-      claude_code.session.SessionAccumulator -> spans, each given out once, when it is final
+      agent.Agent.decoder                    -> records; `claude_code.records` is the only module that knows their keys
+      agent.Accumulator.feed                 -> spans, each given out once, when it is final
       events.build                           -> events, encoded; the only module that writes the receiver's names
 
 Nothing in this package reads a file, a clock or the network. Nothing logs or waits. Bytes, times and settings come in,
 and values go out. So a log can be replayed at any time, and gives the same events to the byte. Reading, waiting,
 storing and sending are the job of the `daemon` package; the top of `daemon/service.py` has the other half of this map.
+
+Agents
+    An agent is a program that writes session logs, such as Claude Code. `agent` declares what the daemon may ask of
+    one, `agents` lists those there are, and `claude_code` has everything that only Claude Code does.
 
 Spans
     A span says what happened in the terms of tracing (`spans`). It is a generation (one model call, however many lines

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple, assert_never
+from functools import cache, lru_cache
+from typing import Any, Literal, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
 
-from llma_core import __version__, identifiers
+from llma_core import __version__, agents, identifiers
 from llma_core.cut import beginnings, cut_strings
 from llma_core.privacy import (
     Change,
@@ -156,7 +156,7 @@ def refused_properties(names: Iterable[str]) -> frozenset[str]:
         name
         for name in names
         if name in _RESERVED
-        or name.startswith("claude_code_")
+        or name.startswith(agents.prefixes())
         or (name.startswith("$ai_") and name not in _FREE_NAMES and not name.endswith(_PRICES))
     )
 
@@ -221,26 +221,27 @@ def build(
         name: the span's name in the settled table.
         repository: `owner/name` of the repository in the span's working directory; None if unknown.
     """
+    ids, session = span.context.framework.ids, span.context.session
     match span:
         case Generation():
             event_name, uuid, at = (
                 "$ai_generation",
-                identifiers.generation(span.context.session, span.identity),
+                identifiers.generation(ids, session, span.identity),
                 span.ended_at,
             )
         case ApiFailure():
-            event_name, uuid, at = "$ai_generation", identifiers.failure(span.context.session, span.identity), span.at
+            event_name, uuid, at = "$ai_generation", identifiers.failure(ids, session, span.identity), span.at
         case ToolCall():
             ended = timestamp(span.generation_ended_at) or ""
             event_name = "$ai_span"
-            uuid = identifiers.tool_call(span.context.session, span.call_id, span.name, ended)
+            uuid = identifiers.tool_call(ids, session, span.call_id, span.name, ended)
             at = span.ended_at if span.ended_at is not None else span.called_at
         case Compaction():
-            event_name, uuid, at = "$ai_span", identifiers.compaction(span.context.session, span.identity), span.at
+            event_name, uuid, at = "$ai_span", identifiers.compaction(ids, session, span.identity), span.at
         case Trace():
             turn = span.turn
-            uuid = identifiers.session_trace(span.session) if turn is None else identifiers.turn_trace(
-                span.session, turn
+            uuid = identifiers.session_trace(ids, span.session) if turn is None else identifiers.turn_trace(
+                ids, span.session, turn
             )  # fmt: skip
             event_name, at = "$ai_trace", span.first_at
         case _:
@@ -308,6 +309,7 @@ class _Shared(NamedTuple):
 def _shared(context: Context, attribution: Attribution, repository: str | None) -> _Shared:
     """Return the properties that all events of one place share. They are built once for each place."""
     place = (
+        context.framework.name,
         context.cwd,
         context.agent,
         context.branch,
@@ -402,28 +404,29 @@ def project_name(context: Context) -> str | None:
 
 
 def _common(context: Context, attribution: Attribution, repository: str | None) -> dict[str, Any]:
+    framework, prefix = context.framework.name, context.framework.prefix
     return {
         "$lib": _LIBRARY,
         "$lib_version": __version__,
         "$ai_lib": _LIBRARY,
         "$ai_lib_version": __version__,
-        "$ai_framework": "claude-code",
+        "$ai_framework": framework,
         "$ai_project_name": project_name(context),
-        "$ai_agent_name": context.agent or "claude-code",
+        "$ai_agent_name": context.agent or framework,
         "$ai_git_branch": context.branch,
         "$ai_git_repo": repository,
         "$ai_purpose": attribution.purpose,
         "$geoip_disable": True,
         "$process_person_profile": None if attribution.identified else False,
-        "claude_code_version": context.version,
-        "claude_code_entrypoint": context.entrypoint,
-        "claude_code_permission_mode": context.permission_mode,
-        "claude_code_effort": context.effort,
+        f"{prefix}version": context.version,
+        f"{prefix}entrypoint": context.entrypoint,
+        f"{prefix}permission_mode": context.permission_mode,
+        f"{prefix}effort": context.effort,
     }
 
 
 class _GenerationProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """The properties of a generation."""
+    """The properties of a generation. A field without a name of its own gets one with the framework's prefix."""
 
     trace_id: str = msgspec.field(name="$ai_trace_id")
     session_id: str = msgspec.field(name="$ai_session_id")
@@ -453,18 +456,18 @@ class _GenerationProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc
     user_prompt: str | None = msgspec.field(default=None, name="$ai_user_prompt")
     trace_name: Any = msgspec.field(default=None, name="$ai_trace_name")
     is_error: bool = msgspec.field(name="$ai_is_error")
-    input_exact: bool | None = msgspec.field(default=None, name="claude_code_input_exact")
-    output_partial: bool | None = msgspec.field(default=None, name="claude_code_output_tokens_partial")
-    mcp_server: str | None = msgspec.field(default=None, name="claude_code_mcp_server")
-    mcp_tool: str | None = msgspec.field(default=None, name="claude_code_mcp_tool")
-    skill: str | None = msgspec.field(default=None, name="claude_code_skill")
+    input_exact: bool | None = None
+    output_tokens_partial: bool | None = None
+    mcp_server: str | None = None
+    mcp_tool: str | None = None
+    skill: str | None = None
 
 
 def _generation(span: Generation, attribution: Attribution) -> _GenerationProperties:
     context, policy, usage = span.context, attribution.policy, span.usage
     trace = _trace_id(context, attribution)
     given, exact = _input(span, attribution)
-    found = _GenerationProperties(
+    found = _named(context.framework.prefix).generation(
         trace_id=trace,
         session_id=context.session,
         parent_id=context.parent_call or trace,
@@ -483,7 +486,7 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
         trace_name=_trace_name(context, attribution),
         is_error=False,
         input_exact=exact,
-        output_partial=True if span.output_partial else None,
+        output_tokens_partial=True if span.output_partial else None,
         mcp_server=span.mcp_server,
         mcp_tool=span.mcp_tool,
         skill=span.skill,
@@ -565,7 +568,7 @@ def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
 
 
 class _ToolCallProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """The properties of a tool call."""
+    """The properties of a tool call. A field without a name of its own gets one with the framework's prefix."""
 
     trace_id: str = msgspec.field(name="$ai_trace_id")
     session_id: str = msgspec.field(name="$ai_session_id")
@@ -579,20 +582,52 @@ class _ToolCallProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc=F
     trace_name: Any = msgspec.field(default=None, name="$ai_trace_name")
     is_error: bool = msgspec.field(name="$ai_is_error")
     error: Any = msgspec.field(default=None, name="$ai_error")
-    status: str = msgspec.field(name="claude_code_tool_status")
-    permission_decision: str | None = msgspec.field(default=None, name="claude_code_permission_decision")
-    skill: str | None = msgspec.field(default=None, name="claude_code_skill")
-    mcp_server: str | None = msgspec.field(default=None, name="claude_code_mcp_server")
-    mcp_tool: str | None = msgspec.field(default=None, name="claude_code_mcp_tool")
-    hooks: list[dict[str, Any]] | None = msgspec.field(default=None, name="claude_code_hooks")
-    hook_errors: int | None = msgspec.field(default=None, name="claude_code_hook_errors")
+    tool_status: str
+    permission_decision: str | None = None
+    skill: str | None = None
+    mcp_server: str | None = None
+    mcp_tool: str | None = None
+    hooks: list[dict[str, Any]] | None = None
+    hook_errors: int | None = None
+
+
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """The structs of one framework's properties, with the names that they have in events."""
+
+    generation: type[_GenerationProperties]
+    tool_call: type[_ToolCallProperties]
+
+
+@cache
+def _named(prefix: str) -> _Named:
+    return _Named(
+        generation=_with_prefix(_GenerationProperties, prefix), tool_call=_with_prefix(_ToolCallProperties, prefix)
+    )
+
+
+def _with_prefix(properties: type[_S], prefix: str) -> type[_S]:
+    """Return *properties* with names for the fields that have none of their own. These come last, in their order."""
+    fields = [
+        (field.name, field.type, msgspec.field(default=field.default, name=f"{prefix}{field.name}"))
+        for field in msgspec.structs.fields(properties)
+        if field.name == field.encode_name
+    ]
+    named = msgspec.defstruct(
+        properties.__name__, fields, bases=(properties,), omit_defaults=True, kw_only=True, gc=False
+    )
+    # The fields are the same ones, so it takes the same arguments.
+    return cast("type[_S]", named)
 
 
 def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     policy = attribution.policy
     server, tool = _mcp(span.name)
     is_error = span.status in ("error", "denied", "interrupted")
-    return _ToolCallProperties(
+    return _named(span.context.framework.prefix).tool_call(
         trace_id=_trace_id(span.context, attribution),
         session_id=span.context.session,
         parent_id=span.generation,
@@ -605,7 +640,7 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
         trace_name=_trace_name(span.context, attribution),
         is_error=is_error,
         error=policy.tool_text(span.output) if is_error else None,
-        status=span.status,
+        tool_status=span.status,
         permission_decision=span.permission_decision,
         skill=span.skill,
         mcp_server=server,
@@ -637,6 +672,7 @@ def _mcp(name: str) -> tuple[str | None, str | None]:
 
 
 def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
+    prefix = span.context.framework.prefix
     return {
         **_place(span.context, attribution),
         "$ai_span_id": span.identity,
@@ -645,14 +681,14 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
         "$ai_latency": _seconds(0, span.duration_ms),
         "$ai_trace_name": _trace_name(span.context, attribution),
         "$ai_is_error": False,
-        "claude_code_compaction_trigger": span.trigger,
-        "claude_code_tokens_before": span.tokens_before,
-        "claude_code_tokens_after": span.tokens_after,
+        f"{prefix}compaction_trigger": span.trigger,
+        f"{prefix}tokens_before": span.tokens_before,
+        f"{prefix}tokens_after": span.tokens_after,
     }
 
 
 def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
-    policy = attribution.policy
+    policy, prefix = attribution.policy, span.context.framework.prefix
     trace = span.session if span.turn is None else span.turn.id
     name = policy.trace_name(span.name)
     return {
@@ -669,29 +705,29 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         "$ai_error_type": span.error_type,
         "$ai_input_state": span.prompt if policy.conversation else None,
         "$ai_output_state": policy.words(span.answer),
-        "claude_code_generations": span.generations,
-        "claude_code_tool_calls": span.tool_calls,
-        "claude_code_subagents": span.subagents,
-        "claude_code_api_errors": span.api_errors,
-        "claude_code_compactions": span.compactions,
-        "claude_code_unknown_records": span.unknown_records or None,
-        "claude_code_hook_runs": span.hook_runs or None,
-        "claude_code_hook_seconds": _seconds(0, span.hook_ms) if span.hook_runs else None,
-        "claude_code_hook_errors": span.hook_errors or None,
-        "claude_code_client_cost_usd": span.client_cost_usd,
-        "claude_code_lines_added": span.lines_added,
-        "claude_code_lines_removed": span.lines_removed,
-        **_side(span.side_usage or {}),
+        f"{prefix}generations": span.generations,
+        f"{prefix}tool_calls": span.tool_calls,
+        f"{prefix}subagents": span.subagents,
+        f"{prefix}api_errors": span.api_errors,
+        f"{prefix}compactions": span.compactions,
+        f"{prefix}unknown_records": span.unknown_records or None,
+        f"{prefix}hook_runs": span.hook_runs or None,
+        f"{prefix}hook_seconds": _seconds(0, span.hook_ms) if span.hook_runs else None,
+        f"{prefix}hook_errors": span.hook_errors or None,
+        f"{prefix}client_cost_usd": span.client_cost_usd,
+        f"{prefix}lines_added": span.lines_added,
+        f"{prefix}lines_removed": span.lines_removed,
+        **_side(span.side_usage or {}, prefix),
     }
 
 
-def _side(usage: Mapping[str, TokenUsage]) -> dict[str, Any]:
+def _side(usage: Mapping[str, TokenUsage], prefix: str) -> dict[str, Any]:
     """Return the tokens by model of calls that are not logged, one property for each kind of token."""
     kinds = {
-        "claude_code_side_input_tokens": {model: side.input for model, side in usage.items()},
-        "claude_code_side_output_tokens": {model: side.output for model, side in usage.items()},
-        "claude_code_side_cache_read_input_tokens": {model: side.cache_read for model, side in usage.items()},
-        "claude_code_side_cache_creation_input_tokens": {model: side.cache_creation for model, side in usage.items()},
+        f"{prefix}side_input_tokens": {model: side.input for model, side in usage.items()},
+        f"{prefix}side_output_tokens": {model: side.output for model, side in usage.items()},
+        f"{prefix}side_cache_read_input_tokens": {model: side.cache_read for model, side in usage.items()},
+        f"{prefix}side_cache_creation_input_tokens": {model: side.cache_creation for model, side in usage.items()},
     }
     return {name: {model: count for model, count in counts.items() if count} or None for name, counts in kinds.items()}
 

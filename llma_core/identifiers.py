@@ -1,7 +1,8 @@
 """Makes the uuids of events: the same log always gives the same uuids.
 
 The scheme is that of PostHog's own plugin. So if both send an event for the same thing, the receiver's table keeps only
-one (if the UTC day, the event name and the distinct id are the same).
+one (if the UTC day, the event name and the distinct id are the same). The framework's
+*ids* are a part of each, so two kinds of logs never share a uuid.
 """
 
 from __future__ import annotations
@@ -32,31 +33,31 @@ def _uuid(*parts: str) -> str:
     return f"{number[:8]}-{number[8:12]}-5{number[13:16]}-{variant}{number[17:20]}-{number[20:32]}"
 
 
-def generation(session: str, message: str) -> str:
+def generation(ids: str, session: str, message: str) -> str:
     """Return the uuid of an API response's event."""
-    return _uuid("cc-gen", session, message)
+    return _uuid(f"{ids}gen", session, message)
 
 
-def tool_call(session: str, call: str, name: str, generation_ended: str) -> str:
+def tool_call(ids: str, session: str, call: str, name: str, generation_ended: str) -> str:
     """Return the uuid of a tool call's event; *generation_ended* is the RFC 3339 time of its message's last line."""
-    return _uuid("cc-span", session, call, name, generation_ended)
+    return _uuid(f"{ids}span", session, call, name, generation_ended)
 
 
-def failure(session: str, line: str) -> str:
+def failure(ids: str, session: str, line: str) -> str:
     """Return the uuid of a failed attempt's event."""
-    return _uuid("cc-error", session, line)
+    return _uuid(f"{ids}error", session, line)
 
 
-def compaction(session: str, line: str) -> str:
+def compaction(ids: str, session: str, line: str) -> str:
     """Return the uuid of a compaction's event."""
-    return _uuid("cc-compaction", session, line)
+    return _uuid(f"{ids}compaction", session, line)
 
 
-def session_trace(session: str) -> str:
+def session_trace(ids: str, session: str) -> str:
     """Return the uuid of a session's trace; it stays the same however often the session is resumed."""
-    return _uuid("cc-trace-session", session)
+    return _uuid(f"{ids}trace-session", session)
 
 
-def turn_trace(session: str, turn: TurnKey) -> str:
+def turn_trace(ids: str, session: str, turn: TurnKey) -> str:
     """Return the uuid of a turn's trace."""
-    return _uuid("cc-trace-msg" if turn.kind == "prompt" else "cc-trace-fallback", session, turn.id)
+    return _uuid(f"{ids}trace-msg" if turn.kind == "prompt" else f"{ids}trace-fallback", session, turn.id)

@@ -19,6 +19,7 @@ __all__ = [
     "Compaction",
     "ContentBlock",
     "Context",
+    "Framework",
     "Generation",
     "HookRun",
     "InputMessage",
@@ -93,10 +94,25 @@ class TurnKey(Struct, frozen=True, kw_only=True):
     id: str
 
 
+class Framework(Struct, frozen=True, kw_only=True):
+    """How the events of one kind of log are named.
+
+    Attributes:
+        name: the framework's name; its main thread's agent is called so, too.
+        prefix: how the names of its own event properties begin.
+        ids: how the kinds of things begin that its uuids are made of.
+    """
+
+    name: str
+    prefix: str
+    ids: str
+
+
 class Context(Struct, frozen=True, kw_only=True):
     """What was true at a span's last line.
 
     Attributes:
+        framework: how its event is named.
         session: id of the session that wrote the span first.
         turn: the turn it belongs to.
         prompt: the human prompt of that turn.
@@ -114,6 +130,7 @@ class Context(Struct, frozen=True, kw_only=True):
         is_subagent: whether the span belongs to a subagent.
     """
 
+    framework: Framework
     session: str
     turn: TurnKey
     prompt: str | None = None

@@ -5,12 +5,14 @@ This module and `events` are the only ones that spell the receiver's names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, cast
 
 import msgspec
 
-from llma_core import events
+from llma_core import agents, events
 from llma_core.events import Attribution
 from llma_core.privacy import text_of
 from llma_core.spans import Prompt
@@ -77,7 +79,12 @@ class _Properties(msgspec.Struct):
     error_type: str | None = msgspec.field(default=None, name="$ai_error_type")
     stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
     project: str | None = msgspec.field(default=None, name="$ai_project_name")
-    status: str | None = msgspec.field(default=None, name="claude_code_tool_status")
+
+    @property
+    def status(self) -> str | None:
+        """How a tool call ended, whichever framework the event is of."""
+        own = self.__struct_fields__[len(_Properties.__struct_fields__) :]
+        return next((status for name in own if (status := getattr(self, name)) is not None), None)
 
 
 class _Event(msgspec.Struct):
@@ -87,7 +94,19 @@ class _Event(msgspec.Struct):
     properties: _Properties = msgspec.field(default_factory=_Properties)
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
+@cache
+def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
+    """Return a decoder for events of the frameworks with these prefixes."""
+    statuses = [
+        (f"status_{number}", str | None, msgspec.field(default=None, name=f"{prefix}tool_status"))
+        for number, prefix in enumerate(prefixes)
+    ]
+    properties = msgspec.defstruct("_Properties", statuses, bases=(_Properties,))
+    fields = [("properties", properties, msgspec.field(default_factory=properties))]
+    event = cast("type[_Event]", msgspec.defstruct("_Event", fields, bases=(_Event,)))
+    return msgspec.json.Decoder(event).decode
+
+
 _KINDS: dict[str, _Kind] = {
     "$ai_generation": "generation",
     "$ai_span": "span",
@@ -104,7 +123,7 @@ def read(body: bytes) -> EventView:
     Raises:
         msgspec.MsgspecError: *body* is not an event of this project.
     """
-    event = _decode_event(body)
+    event = _decoder(agents.prefixes())(body)
     properties = event.properties
     kind = _KINDS.get(event.event, "other")
     return EventView(

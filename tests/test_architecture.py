@@ -184,6 +184,20 @@ def imported_modules(path: Path) -> set[str]:
     return found
 
 
+@files(DAEMON)
+def test_the_daemon_knows_agents_by_their_face_only(path: Path) -> None:
+    """Another kind of log is a package of the core and an entry in a tuple."""
+    assert {module for module in imported_modules(path) if module.startswith("llma_core.claude_code")} == set()
+
+
+def test_one_module_of_the_daemon_says_where_the_agents_logs_are() -> None:
+    """Whoever asks for it there follows every agent."""
+    reading = {name_of(path) for path in DAEMON if "agents.AGENTS" in path.read_text(encoding="utf-8")}
+
+    assert reading == {"daemon/following/log_roots.py"}
+    assert [name_of(path) for path in DAEMON if "llma_core.agents.AGENTS" in imported_modules(path)] == []
+
+
 @files([path for path in DAEMON if path.parent != ROOT / "daemon" or path.stem != "__init__"])
 def test_wings_import_from_lower_wings_only(path: Path) -> None:
     own = path.relative_to(ROOT / "daemon").parts[0].removesuffix(".py")

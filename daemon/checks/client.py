@@ -9,18 +9,16 @@ from pathlib import Path
 from daemon.checks import Finding, failure, fine, warning
 from daemon.config.claude_settings import cleanup_days, enabled_plugins, read_env
 from daemon.config.table import APP_NAME
-from daemon.following.log_tree import project_files, project_folders
+from daemon.following.log_roots import roots_below
+from daemon.following.log_tree import project_folders, project_logs, root_logs
+from daemon.following.opening import first_cwd
 from daemon.system.command import CommandError, run
 from daemon.system.small_file import UnreadableFileError
-from llma_core.claude_code.records import AssistantRecord, SystemRecord, UserRecord, decode
-from llma_core.errors import RecordError
 
 __all__ = ["check_client", "check_logs", "check_persistence", "check_plugin", "logged_folders"]
 
 _DAY = 86_400.0
 _FEW_DAYS = 7
-_GLANCE_LINES = 30
-_GLANCE_BYTES = 1024 * 1024
 _PLUGINS = frozenset({"posthog", "posthog-telemetry"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _NO_HISTORY = "CLAUDE_CODE_SKIP_PROMPT_HISTORY"
@@ -59,22 +57,16 @@ def check_logs(config_dirs: Sequence[Path], now: float) -> Iterator[Finding]:
         config_dirs: Claude Code's configuration folders.
         now: seconds since the epoch.
     """
-    for folder in config_dirs:
-        root = folder / "projects"
-        times = [
-            status.st_mtime
-            for project in project_folders(root)
-            for path, status in project_files(project)
-            if path.endswith(".jsonl")
-        ]
+    for root in (root for folder in config_dirs for root in roots_below(folder)):
+        times = [status.st_mtime for _, status in root_logs(root)]
         if times:
             days = max(0.0, now - max(times)) / _DAY
             age = "today" if days < 1 else f"{days:.0f} days ago"
-            yield fine("logs", f"{len(times):,} in {root}, the newest from {age}")
+            yield fine("logs", f"{len(times):,} in {root.path}, the newest from {age}")
         else:
             yield warning(
                 "logs",
-                f"none in {root}",
+                f"none in {root.path}",
                 "start a Claude Code session; if it keeps its logs elsewhere, set CLAUDE_CONFIG_DIR",
             )
 
@@ -134,31 +126,12 @@ def check_plugin(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Fin
 def logged_folders(config_dirs: Sequence[Path]) -> list[str]:
     """Return the folders that the newest log of each project started in."""
     found: dict[str, None] = {}
-    for root in (folder / "projects" for folder in config_dirs):
+    for root in (root for folder in config_dirs for root in roots_below(folder)):
         for project in project_folders(root):
-            logs = [(status.st_mtime, path) for path, status in project_files(project) if path.endswith(".jsonl")]
-            if logs and (cwd := _first_folder(max(logs)[1])) is not None:
+            logs = [(status.st_mtime, path) for path, status in project_logs(root.agent, project)]
+            if logs and (cwd := first_cwd(root.agent, max(logs)[1])) is not None:
                 found[cwd] = None
     return list(found)
-
-
-def _first_folder(path: str) -> str | None:
-    try:
-        with Path(path).open("rb") as log:
-            for _ in range(_GLANCE_LINES):
-                line = log.readline(_GLANCE_BYTES)
-                if not line.endswith(b"\n"):
-                    return None
-                try:
-                    record = decode(line)
-                except RecordError:
-                    continue
-                if isinstance(record, UserRecord | AssistantRecord | SystemRecord) and record.cwd:
-                    return record.cwd
-    except OSError:
-        # The log has just been removed.
-        return None
-    return None
 
 
 def _env(folder: Path) -> Mapping[str, str]:

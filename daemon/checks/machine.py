@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
+from daemon.following.log_roots import roots_below
 from daemon.system.file_system import file_system_of, is_network
 from daemon.system.messages import system_reason
 
@@ -33,7 +34,7 @@ def check_permissions(state_dir: Path, config_dirs: Sequence[Path]) -> Iterator[
             f"{state_dir} cannot be examined ({system_reason(error)})",
             "get access to the folders above it, or set POSTHOG_LLMA_STATE_DIR",
         )
-    for folder in (each / "projects" for each in config_dirs):
+    for folder in (root.path for each in config_dirs for root in roots_below(each)):
         if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
             yield failure("permissions", f"{folder} cannot be read", f"run chmod u+rx {shlex.quote(str(folder))}")
 
@@ -101,7 +102,7 @@ def check_watches(
     """Check that the kernel allows enough watches for all log folders."""
     if sys.platform != "linux":
         return fine("watches", "this system needs no watch for each folder")
-    folders = sum(_count_folders(folder / "projects") for folder in config_dirs)
+    folders = sum(_count_folders(root.path) for folder in config_dirs for root in roots_below(folder))
     try:
         limit = int(limit_file.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -36,6 +36,7 @@ from daemon.config.table import APP_NAME
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Sink
 from daemon.following.live_sessions import LiveSessions
+from daemon.following.log_roots import log_roots
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfill_request import BackfillDesk, BackfillReport, BackfillRequest, RequestExistsError
 from daemon.history.backlog import Backlog, Headway
@@ -107,12 +108,12 @@ def backfill(
     chosen = list(selection.among(history.sessions()))
     if expiring:
         chosen = sorted(
-            (each for each in chosen if _left(each, settings, history) <= _SOON_DAYS * _DAY),
+            (each for each in chosen if _left(each, settings) <= _SOON_DAYS * _DAY),
             key=lambda each: each.written,
         )
     nothing = None
     if not history.paths:
-        nothing = f"no session log in {', '.join(map(str, history.roots))}; set CLAUDE_CONFIG_DIR if they are elsewhere"
+        nothing = f"no session log in {_places(history)}; set CLAUDE_CONFIG_DIR if they are elsewhere"
     elif not chosen:
         nothing = "no session on disk is meant by these options"
     job = _Job(settings=settings, history=history, chosen=chosen, make_sink=make_sink, as_json=as_json, nothing=nothing)
@@ -149,16 +150,20 @@ def _logs(paths: Sequence[Path], history: History) -> frozenset[str] | None:
     except NoLogError as error:
         raise fail(str(error)) from None
     if not found & history.paths:
-        roots = ", ".join(str(root) for root in history.roots)
-        raise fail(f"{paths[0]}: its logs are not below {roots}; set CLAUDE_CONFIG_DIR to the folder that holds them")
+        places = _places(history)
+        raise fail(f"{paths[0]}: its logs are not below {places}; set CLAUDE_CONFIG_DIR to the folder that holds them")
     return found
 
 
-def _left(session: LoggedSession, settings: Settings, history: History) -> float:
+def _places(history: History) -> str:
+    return ", ".join(str(root.path) for root in history.roots)
+
+
+def _left(session: LoggedSession, settings: Settings) -> float:
     """Return for how many seconds the client will keep a session's log; less than none: it goes at its next start."""
     days = []
-    for root, folder in zip(history.roots, settings.claude_config_dirs, strict=False):
-        if Path(session.unit.folder).is_relative_to(root):
+    for folder in settings.claude_config_dirs:
+        if any(root.is_above(f"{session.unit.folder}/") for root in log_roots([folder])):
             days = [cleanup_days(folder)]
             break
         days.append(cleanup_days(folder))
@@ -302,7 +307,7 @@ class _Job:
                 "session": session.unit.session,
                 "project": session.cwd,
                 "written": _local(session.written).isoformat(timespec="seconds"),
-                "days_left": round(max(0.0, _left(session, self._settings, self._history)) / _DAY, 1),
+                "days_left": round(max(0.0, _left(session, self._settings)) / _DAY, 1),
                 "bytes": session.size,
                 "unsent_events": found.by_unit[session.unit.name],
             }

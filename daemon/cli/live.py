@@ -8,6 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from daemon.reading.follower import Seen
+from llma_core.agents import main_agents
 from llma_core.view import EventView, PromptView
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ _SHORT_ID = 8
 _SESSIONS_SHOWN = 4
 _THOUSAND = 1000
 _MINUTE = 60.0
-# What the events call the agent the user talks to; others are worth a word.
-_MAIN_AGENT = "claude-code"
 _FAILED = ("error", "denied", "interrupted")
 # Kinds of lines, with their colours.
 _COLOURS = {
@@ -96,7 +95,7 @@ def _event(seen: Seen, event: EventView) -> Text:
     if event.kind == "span" and failed:
         facts.append(event.status or "error")
     drawn.append("".join(f"  {fact}" for fact in facts if fact), style="red" if failed else "dim")
-    if event.agent not in (None, _MAIN_AGENT):
+    if event.agent is not None and event.agent not in main_agents():
         drawn.append(f"  {_clean(event.agent or '')}", style="magenta")
     why = ": ".join(part for part in (_clean(event.error_type or ""), _clean(event.error or "")) if part)
     if event.kind == "span" and seen.words:

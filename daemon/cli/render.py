@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from llma_core.agents import main_agents
 from llma_core.view import EventView
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ __all__ = ["Node", "Totals", "TraceTree", "build", "delivered", "stdout", "tree"
 _WIDE = 200
 _LONGEST_TEXT = 100
 _MINUTE = 60.0
-# What the events call the agent the user talks to; others are worth a word.
-_MAIN_AGENT = "claude-code"
 # The span types that are calls of a tool.
 _CALLS = ("tool", "agent")
 # After everything that has a time.
@@ -223,7 +222,7 @@ def _describe(event: EventView) -> Text:
     if event.kind == "span" and event.span_type in _CALLS:
         facts.append(_clean(event.status or ("error" if failed else "ok")))
     line.append("".join(f"  {fact}" for fact in facts if fact), style="red" if failed else "")
-    if event.kind == "generation" and event.agent not in (None, _MAIN_AGENT):
+    if event.kind == "generation" and event.agent is not None and event.agent not in main_agents():
         line.append(f"  {_clean(event.agent or '')}", style="magenta")
     why = ": ".join(part for part in (_clean(event.error_type or ""), _clean(event.error or "")) if part)
     if why:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from daemon.executing.descendants import Descendants
 from daemon.following.catalog import Catalog
-from daemon.following.live_sessions import LiveSessions, keeps_registry
+from daemon.following.live_sessions import LiveSessions
+from daemon.following.log_roots import log_roots
 from daemon.following.log_tree import project_folders
 from daemon.following.opening import opening
 from daemon.following.session_files import SessionFiles
-from llma_core.claude_code.layout import classify
 
 __all__ = ["Ownership"]
 
@@ -32,7 +32,7 @@ class Ownership:
     def __init__(self, config_dirs: Iterable[Path], cwd: Path) -> None:
         folders = tuple(config_dirs)
         self._live = LiveSessions(folders)
-        self._roots = list(dict.fromkeys((folder / "projects").resolve() for folder in folders))
+        self._roots = log_roots(folders)
         self._cwd = Path(os.path.realpath(cwd))
         self._judged: dict[tuple[int, str], bool] = {}
         self._owned: set[str] = set()
@@ -62,7 +62,7 @@ class Ownership:
         for path in self._logs():
             if path in self._known:
                 continue
-            unit = Catalog().add(path)
+            unit = Catalog(self._roots).add(path)
             judged = None if unit is None else self._judge(unit)
             if judged:
                 assert unit is not None
@@ -75,7 +75,7 @@ class Ownership:
         began = opening(unit)
         if began.cwd is None:
             return None
-        if self._live.has_registry and keeps_registry(began.version):
+        if self._live.has_registry and unit.agent.keeps_registry(began.version):
             return False
         return Path(os.path.realpath(began.cwd)).is_relative_to(self._cwd)
 
@@ -85,10 +85,10 @@ class Ownership:
             for project in project_folders(root):
                 try:
                     with os.scandir(project) as entries:
-                        paths = [entry.path for entry in entries if entry.name.endswith(".jsonl")]
+                        paths = [entry.path for entry in entries if entry.name.endswith(root.agent.log_suffix)]
                 except OSError:
                     continue
                 for path in paths:
-                    place = classify(path)
+                    place = root.agent.classify(path)
                     if place is not None and place.kind == "session":
                         yield path

@@ -6,19 +6,25 @@ replayed as one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from daemon.following.log_roots import LogRoot, recognize
 from daemon.following.opening import named_inside
 from daemon.following.session_files import SessionFiles
-from llma_core.claude_code.layout import classify
 
 __all__ = ["Catalog"]
 
 
 class Catalog:
-    """Sorts paths into units, as they are found."""
+    """Sorts paths into units, as they are found.
 
-    def __init__(self) -> None:
+    Args:
+        roots: the folders that are followed; without them whose log a path is can only be told by its name.
+    """
+
+    def __init__(self, roots: Sequence[LogRoot] = ()) -> None:
+        self._roots = roots
         self.units: dict[str, SessionFiles] = {}
         self._by_path: dict[str, SessionFiles] = {}
         self._folders: dict[str, str] = {}
@@ -28,10 +34,11 @@ class Catalog:
         known = self._by_path.get(path)
         if known is not None:
             return known
-        place = classify(path)
-        if place is None:
+        recognized = recognize(path, self._roots)
+        if recognized is None:
             return None
-        session = place.session or named_inside(path, place)
+        agent, place = recognized
+        session = place.session or named_inside(path, agent, place)
         if session is None:
             return None
         name = f"{Path(place.folder).name}/{session}"
@@ -39,7 +46,7 @@ class Catalog:
         if unit is None:
             # One text for all of a folder: there may be thousands.
             folder = self._folders.setdefault(place.folder, place.folder)
-            unit = self.units[name] = SessionFiles(name=name, folder=folder)
+            unit = self.units[name] = SessionFiles(name=name, folder=folder, agent=agent)
         if place.kind == "session":
             unit.main = path
         elif place.kind == "agent":

@@ -18,9 +18,7 @@ import msgspec
 
 from daemon.system.small_file import UnreadableFileError, read_regular
 
-__all__ = ["LiveSessions", "keeps_registry"]
-
-_REGISTRY_SINCE = (2, 1, 100)
+__all__ = ["LiveSessions"]
 
 # A record is some hundred bytes; a folder holds one for each running client.
 _MAX_RECORD_BYTES = 64 * 1024
@@ -62,11 +60,6 @@ class _Process:
     name: str
     state: str
     ticks: int
-
-
-def keeps_registry(version: str | None) -> bool:
-    """Whether a client of this version keeps a registry; one whose version is not known does not."""
-    return tuple(int(part) for part in (version or "").split(".")[:3] if part.isdigit()) >= _REGISTRY_SINCE
 
 
 class LiveSessions:

@@ -1,4 +1,4 @@
-"""The folders and files of a client's `projects` folder."""
+"""The folders and files below a root."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["LOG_SUFFIXES", "project_files", "project_folders", "session_files"]
+from daemon.following.log_roots import LogRoot
+from llma_core.agent import Agent
+
+__all__ = ["FoundFile", "project_files", "project_folders", "project_logs", "root_logs", "session_files"]
 
 FoundFile = tuple[str, os.stat_result]
-LOG_SUFFIXES = (".jsonl", ".meta.json")
-"""Names that may be a log or a meta file."""
 
 
 def _nobody(_folder: str) -> None:
@@ -26,10 +27,16 @@ Missed = Callable[[str, OSError], None]
 """Told each folder that is there and cannot be listed, with the reason: what stands in it is not known."""
 
 
-def project_folders(root: Path, missed: Missed = _unsaid) -> Iterator[str]:
-    """Yield the folders of the projects in a `projects` folder; one that is a symbolic link once, by its real path."""
+def project_folders(root: LogRoot, missed: Missed = _unsaid) -> Iterator[str]:
+    """Yield the folders of the projects in a root; one that is a symbolic link once, by its real path.
+
+    A root whose agent does not keep its logs by project is itself the only one.
+    """
+    if not root.agent.by_project:
+        yield str(root.path)
+        return
     seen: set[str] = set()
-    for project in _listed(str(root), missed):
+    for project in _listed(str(root.path), missed):
         try:
             if not project.is_dir():
                 continue
@@ -41,46 +48,64 @@ def project_folders(root: Path, missed: Missed = _unsaid) -> Iterator[str]:
             yield folder
 
 
-def project_files(project: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid) -> Iterator[FoundFile]:
+def project_files(
+    agent: Agent, project: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid
+) -> Iterator[FoundFile]:
     """Yield every log and meta file of one project, with its status.
 
     Links below the project's folder are not followed. What cannot be listed is left out: the next sweep looks again.
 
     Args:
+        agent: whose logs to look for.
         project: the project's folder.
         note: told each folder in which a log may come to stand, before it is listed.
         missed: told each folder that cannot be listed.
     """
     note(project)
+    suffixes = agent.suffixes
     for entry in _listed(project, missed):
-        if entry.name.endswith(LOG_SUFFIXES):
+        if entry.name.endswith(suffixes):
             yield from _file(entry)
-        elif _is_folder(entry):
-            yield from session_files(entry.path, note, missed)
+        elif agent.session_folders and _is_folder(entry):
+            yield from session_files(agent, entry.path, note, missed)
 
 
-def session_files(session: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid) -> Iterator[FoundFile]:
+def project_logs(agent: Agent, project: str) -> Iterator[FoundFile]:
+    """Yield every log of one project, with its status."""
+    return (found for found in project_files(agent, project) if found[0].endswith(agent.log_suffix))
+
+
+def root_logs(root: LogRoot) -> Iterator[FoundFile]:
+    """Yield every log below a root, with its status."""
+    return (found for project in project_folders(root) for found in project_logs(root.agent, project))
+
+
+def session_files(
+    agent: Agent, session: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid
+) -> Iterator[FoundFile]:
     """Yield every log and meta file in a session's own folder: those of its subagents.
 
     Args:
+        agent: whose logs to look for.
         session: the folder named like the session; what else stands in it is what its tools wrote.
         note: as for `project_files`.
         missed: as for `project_files`.
     """
     note(session)
-    agents = f"{session}/subagents"
-    try:
-        if not stat.S_ISDIR(os.lstat(agents).st_mode):
-            return
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        missed(session, error)
-        return
-    note(agents)
-    for entry in _listed(agents, missed):
-        if entry.name.endswith(LOG_SUFFIXES):
-            yield from _file(entry)
+    suffixes = agent.suffixes
+    for folder in (f"{session}/{name}" for name in agent.session_folders):
+        try:
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                continue
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            missed(session, error)
+            continue
+        note(folder)
+        for entry in _listed(folder, missed):
+            if entry.name.endswith(suffixes):
+                yield from _file(entry)
 
 
 def _file(entry: os.DirEntry[str]) -> Iterator[FoundFile]:

@@ -13,26 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from daemon.following.catalog import Catalog
 from daemon.following.kept_open import KeptOpen
+from daemon.following.log_roots import LogRoot, recognize, root_of
 from daemon.following.schedule import SweepKind
 from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import FileStat, Sweep, is_missing
 from daemon.following.tailer import Identity
 from daemon.state.rows import FileMark
-from llma_core.claude_code.layout import classify
 
-__all__ = ["Changes", "Logs", "Scan", "log_roots"]
-
-
-def log_roots(config_dirs: Iterable[Path]) -> list[Path]:
-    """Return the folders that hold the logs of *config_dirs*.
-
-    By their real paths, and each once: hints and sweeps must name a file alike, however the user reaches it.
-    """
-    return list(dict.fromkeys((folder / "projects").resolve() for folder in config_dirs))
+__all__ = ["Changes", "Logs", "Scan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +60,7 @@ class Logs:
     `sweep` may run in another thread than the rest.
 
     Args:
-        roots: the folders with the logs, as `log_roots` returns them.
+        roots: the folders with the logs.
         kept: keeps logs open until they are read; None: nobody does, and what is deleted unread is lost.
         is_open: whether a session is in memory, by name. Only then do its meta files count as something to read, and
             what was read of its deleted logs is still to be sent.
@@ -77,7 +68,7 @@ class Logs:
 
     def __init__(
         self,
-        roots: Sequence[Path],
+        roots: Sequence[LogRoot],
         *,
         kept: KeptOpen | None = None,
         is_open: Callable[[str], bool] = lambda _name: False,
@@ -85,7 +76,7 @@ class Logs:
         self.roots = roots
         self.kept = kept
         self._is_open = is_open
-        self._catalog = Catalog()
+        self._catalog = Catalog(roots)
         self._sweep = Sweep(roots)
 
     @property
@@ -239,11 +230,20 @@ class Logs:
         paths: dict[str, list[str]] = {name: [] for name in names}
         if not (paths and self.is_complete):
             return []
-        inhabited = {str(root) for root in self.roots if any(path.startswith(f"{root}/") for path in self.files)}
+        inhabited = {str(root.path) for root in self.roots if any(map(root.is_above, self.files))}
         for mark in marks:
             if mark.unit in paths:
                 paths[mark.unit].append(mark.path)
-        return [name for name, logs in paths.items() if logs and all(_was_deleted(log, inhabited) for log in logs)]
+        return [name for name, logs in paths.items() if logs and all(self._was_deleted(log, inhabited) for log in logs)]
+
+    def _was_deleted(self, log: str, inhabited: Container[str]) -> bool:
+        """Whether *log* is missing while its neighbors are there; *inhabited* are the roots with any log below them."""
+        recognized = recognize(log, self.roots)
+        if recognized is None:
+            # A log of an agent that only another version of the daemon follows.
+            return False
+        agent, place = recognized
+        return is_missing(log) and (not is_missing(place.folder) or str(root_of(agent, place).path) in inhabited)
 
     def _forget_path(self, path: str) -> list[SessionFiles]:
         self._release(path)
@@ -256,10 +256,3 @@ class Logs:
     def _release(self, path: str) -> None:
         if self.kept is not None:
             self.kept.release(path)
-
-
-def _was_deleted(log: str, inhabited: Container[str]) -> bool:
-    """Whether *log* is missing while its neighbors are there; *inhabited* are the roots with any log below them."""
-    place = classify(log)
-    assert place is not None
-    return is_missing(log) and (not is_missing(place.folder) or str(Path(place.folder).parent) in inhabited)

@@ -8,19 +8,9 @@ from dataclasses import dataclass
 
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
-from llma_core.claude_code.layout import LogPath
-from llma_core.claude_code.records import (
-    AssistantRecord,
-    AttachmentRecord,
-    SystemRecord,
-    UserRecord,
-    decode,
-    glance,
-    milliseconds,
-)
-from llma_core.errors import RecordError
+from llma_core.agent import Agent, LogPath
 
-__all__ = ["Opening", "by_first_line", "opening"]
+__all__ = ["Opening", "by_first_line", "first_cwd", "named_inside", "opening"]
 
 _GLANCE_LINES = 50
 """Lines looked at to find a file's first time or session; both stand in one of the first few."""
@@ -32,12 +22,14 @@ class Opening:
     """How a session began.
 
     Attributes:
+        agent: the name of the agent whose session it is.
         session: its id.
         cwd: its first working directory, or None where that is not known yet.
         at: the time of its first line, in milliseconds since the epoch, or None.
         version: the version of the client that says its working directory, or None.
     """
 
+    agent: str
     session: str
     cwd: str | None = None
     at: int | None = None
@@ -58,30 +50,32 @@ def _first_lines(path: str) -> Iterator[bytes]:
         return
 
 
-def named_inside(path: str, place: LogPath) -> str | None:
+def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
     """Return the session an agent's log names (2.0.76 to 2.1.1 put it beside the sessions)."""
     if place.kind == "meta":
         return None
     for line in _first_lines(path):
-        if session := glance(line).session_id:
+        if session := agent.glance(line).session:
             return session
     return None
 
 
+def first_cwd(agent: Agent, path: str) -> str | None:
+    """Return the working directory that the first lines of a log name; None where they name none."""
+    return next((origin.cwd for line in _first_lines(path) if (origin := agent.origin(line)) is not None), None)
+
+
 def opening(unit: SessionFiles) -> Opening:
     """Return how a session began, as far as the first lines of its logs tell it."""
+    agent = unit.agent
     at = None
     for path in unit.paths:
         for line in _first_lines(path):
             if at is None:
-                at = milliseconds(glance(line).timestamp)
-            try:
-                record = decode(line)
-            except RecordError:
-                continue
-            if isinstance(record, UserRecord | AssistantRecord | SystemRecord | AttachmentRecord) and record.cwd:
-                return Opening(session=unit.session, cwd=record.cwd, at=at, version=record.version)
-    return Opening(session=unit.session, at=at)
+                at = agent.glance(line).at
+            if (origin := agent.origin(line)) is not None:
+                return Opening(agent=agent.name, session=unit.session, cwd=origin.cwd, at=at, version=origin.version)
+    return Opening(agent=agent.name, session=unit.session, at=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +96,15 @@ class _Beginning:
 def _beginning(unit: SessionFiles) -> _Beginning:
     for path in unit.paths:
         for line in _first_lines(path):
-            said = glance(line)
-            if (at := milliseconds(said.timestamp)) is not None:
-                return _Beginning(at, path, said.session_id == unit.session)
+            said = unit.agent.glance(line)
+            if said.at is not None:
+                return _Beginning(said.at, path, said.session == unit.session)
     return _Beginning(2**62, None, True)
 
 
-def _is_copy(path: str | None) -> bool:
+def _is_copy(agent: Agent, path: str | None) -> bool:
     """Whether one of a log's first lines says that it is a copy."""
-    return path is not None and any(glance(line).is_copy for line in _first_lines(path))
+    return path is not None and any(agent.glance(line).is_copy for line in _first_lines(path))
 
 
 def by_first_line(units: Iterable[SessionFiles]) -> list[SessionFiles]:
@@ -123,9 +117,9 @@ def by_first_line(units: Iterable[SessionFiles]) -> list[SessionFiles]:
     at_once = Counter(beginning.at for _, beginning in begun.values())
 
     def key(name: str) -> tuple[int, bool, bool, str]:
-        _, beginning = begun[name]
+        unit, beginning = begun[name]
         # Only where two began at the same moment more than their beginnings has to be looked at.
-        is_copy = at_once[beginning.at] > 1 and _is_copy(beginning.path)
+        is_copy = at_once[beginning.at] > 1 and _is_copy(unit.agent, beginning.path)
         return beginning.at, is_copy, not beginning.own, name
 
     return [begun[name][0] for name in sorted(begun, key=key)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llma_core.agent import Agent
+
 __all__ = ["SessionFiles"]
 
 
@@ -14,6 +16,7 @@ class SessionFiles:
     Attributes:
         name: the unit's name: project folder and session id.
         folder: the project folder.
+        agent: whose session it is.
         main: path of the main log; None while only subagents' logs are there.
         agents: subagents' logs, by path, with the subagent's id.
         metas: subagents' meta files, by the subagent's id.
@@ -21,6 +24,7 @@ class SessionFiles:
 
     name: str
     folder: str
+    agent: Agent
     main: str | None = None
     agents: dict[str, str] = field(default_factory=dict)
     metas: dict[str, str] = field(default_factory=dict)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import structlog
 
-from daemon.following.log_tree import LOG_SUFFIXES, project_files, project_folders, session_files
+from daemon.following.log_roots import LogRoot
+from daemon.following.log_tree import FoundFile, project_files, project_folders, session_files
 from daemon.following.tailer import Identity
-from llma_core.claude_code.layout import classify
+from llma_core.agent import Agent
 
 __all__ = ["FileStat", "Sweep", "is_missing"]
 
@@ -52,7 +53,7 @@ class Sweep:
     `look` may be called while another thread is in `full` or `hot`: hints come at any time.
 
     Args:
-        roots: the `projects` folders; those that do not exist are looked for each time.
+        roots: the folders that logs are in; those that do not exist are looked for each time.
 
     Attributes:
         files: what they looked like, by path.
@@ -60,10 +61,12 @@ class Sweep:
             caught up with them by taking them out.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[LogRoot]) -> None:
         self._roots = roots
+        self._agents = tuple(dict.fromkeys(root.agent for root in roots))
+        self._suffixes = tuple({suffix for agent in self._agents for suffix in agent.suffixes})
         self._folders: dict[str, int] = {}
-        self._projects: frozenset[str] = frozenset()
+        self._projects: dict[str, Agent] = {}
         self._unlisted: frozenset[str] = frozenset()
         self.files: dict[str, FileStat] = {}
         self.rested: dict[str, int] = {}
@@ -79,25 +82,25 @@ class Sweep:
             folders[folder] = _modified(folder)
 
         unlisted: dict[str, OSError] = {}
-        projects: set[str] = set()
+        projects: dict[str, Agent] = {}
         for root in self._roots:
-            note(str(root))
+            note(str(root.path))
             for project in project_folders(root, unlisted.__setitem__):
                 if project not in projects:
-                    projects.add(project)
-                    for path, status in project_files(project, note, unlisted.__setitem__):
+                    projects[project] = root.agent
+                    for path, status in project_files(root.agent, project, note, unlisted.__setitem__):
                         seen.add(path)
                         # In place: at rest nothing is made anew, of ten thousand files either.
                         if self._is_new(path, status):
                             changed.append(path)
-        if not unlisted.keys().isdisjoint(map(str, self._roots)):
-            projects |= self._projects
+        if not unlisted.keys().isdisjoint(str(root.path) for root in self._roots):
+            projects = self._projects | projects
         self._tell(unlisted)
         # What cannot be looked at is not gone; what has appeared, and was looked at, meanwhile was not there before.
         gone = [path for path in before - seen if path in self.files and not _may_be_there(path, unlisted)]
         for path in gone:
             self.files.pop(path, None)
-        self._folders, self._projects = folders, frozenset(projects)
+        self._folders, self._projects = folders, projects
         return changed, gone
 
     def _tell(self, unlisted: Mapping[str, OSError]) -> None:
@@ -116,7 +119,7 @@ class Sweep:
 
     def hinted(self, path: str) -> tuple[list[str], list[str]]:
         """Look at the log or folder that a hint names; return the logs that are new or changed, and those gone."""
-        if not path.endswith(LOG_SUFFIXES):
+        if not path.endswith(self._suffixes):
             return self.below(path), []
         if self.is_log(path) and self.look(path):
             return [path], []
@@ -124,24 +127,38 @@ class Sweep:
 
     def below(self, folder: str) -> list[str]:
         """Look at the logs in one folder that has appeared; return those that are new or changed."""
-        if self.is_project(folder):
-            files = project_files(folder)
-        elif folder.endswith("/subagents"):
-            files = session_files(folder.removesuffix("/subagents"))
-        else:
-            files = session_files(folder)
-        return [path for path, _ in files if self.is_log(path) and self.look(path)]
+        return [path for path, _ in self._files_below(folder) if self.is_log(path) and self.look(path)]
 
-    def is_project(self, folder: str) -> bool:
-        """Whether *folder* is one in which sessions of a project stand."""
-        return folder in self._projects or any(
-            folder.rpartition("/")[0] == str(root) and not Path(folder).is_symlink() for root in self._roots
-        )
+    def _files_below(self, folder: str) -> Iterable[FoundFile]:
+        """Yield the logs and meta files that belong to *folder*, if it is a project's, a session's or one of these."""
+        if (agent := self._agent_of(folder)) is not None:
+            return project_files(agent, folder)
+        above, _, name = folder.rpartition("/")
+        if (agent := self._agent_of(above)) is not None:
+            return session_files(agent, folder)
+        if (agent := self._agent_of(above.rpartition("/")[0])) is not None and name in agent.session_folders:
+            return session_files(agent, above)
+        return ()
+
+    def _agent_of(self, folder: str) -> Agent | None:
+        """Return whose sessions *folder* holds, if it is one of a project."""
+        known = self._projects.get(folder)
+        if known is not None:
+            return known
+        for root in self._roots:
+            if root.agent.by_project:
+                if folder.rpartition("/")[0] == str(root.path) and not Path(folder).is_symlink():
+                    return root.agent
+            elif folder == str(root.path):
+                return root.agent
+        return None
 
     def is_log(self, path: str) -> bool:
         """Whether a log or meta file at *path* is one of a session: what tools and people write may look alike."""
-        place = classify(path)
-        return place is not None and self.is_project(place.folder)
+        return any(
+            (place := agent.classify(path)) is not None and self._agent_of(place.folder) is agent
+            for agent in self._agents
+        )
 
     @property
     def complete(self) -> bool:

@@ -3,7 +3,7 @@
 A hint only makes things fast. Truth is the service's own look at the files (a stat sweep), so everything that can go
 wrong here may cost time and never a line:
 
-- A `projects` folder that is a symlink is watched by its real path, and so is a project folder (a direct child) that
+- A root that is a symlink is watched by its real path, and so is a project folder (a direct child) that
   is one. Hints then name the real path, which is how the sweep names these files too.
 - The kernel's queue overflows: watchdog says so in its log and nowhere else, so its log is listened to (watchdog 6
   says nothing at all; there the sweep alone finds what was lost).
@@ -46,6 +46,8 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from daemon.following.log_roots import LogRoot
+
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
@@ -63,8 +65,6 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirMovedEvent,
     DirDeletedEvent,
 ]
-# watchdog 7 matches patterns otherwise than 6, so names are filtered here.
-_SUFFIXES = (".jsonl", ".meta.json")
 # Where watchdog keeps the wait for a move's other half: version 7, version 6. Not its public interface.
 _MOVE_GROUPERS = (
     ("watchdog.observers.inotify_move_event_grouper", "InotifyMoveEventGrouper"),
@@ -86,22 +86,23 @@ class _Scheduled:
 
 
 class Watcher:
-    """Watches the `projects` folders of one or more Claude Code configurations.
+    """Watches the folders that session logs are in.
 
     `start`, `ensure`, `healthy` and `stop` belong to one thread at a time; each may block for as long as placing the
     watches takes (tens of milliseconds for thousands of folders).
 
     Args:
-        roots: `projects` folders. One that does not exist (yet) is taken up by `ensure` when it appears.
+        roots: the folders. One that does not exist (yet) is taken up by `ensure` when it appears.
         hint: called with the path of a session log, a meta file or a folder that may have been created, changed,
             moved or deleted. Called in watchdog's thread: it must be thread-safe, quick, and not raise.
         overflow: called when events were lost and everything has to be looked at. Called in watchdog's thread; it
             may come several times for one loss.
     """
 
-    def __init__(self, roots: Sequence[Path], hint: Callable[[str], None], overflow: Callable[[], None]) -> None:
-        self._roots = tuple(roots)
-        self._handler = _Handler(hint, self._folder_appeared)
+    def __init__(self, roots: Sequence[LogRoot], hint: Callable[[str], None], overflow: Callable[[], None]) -> None:
+        self._roots = tuple(root.path for root in roots)
+        suffixes = {suffix for root in roots for suffix in root.agent.suffixes}
+        self._handler = _Handler(hint, self._folder_appeared, tuple(suffixes))
         self._ear = _Ear(overflow, self._watches_lost)
         self._observer: BaseObserver | None = None
         self._scheduled: dict[Path, _Scheduled] = {}
@@ -294,7 +295,11 @@ class Watcher:
 class _Handler(FileSystemEventHandler):
     """Turns watchdog's events into hints."""
 
-    def __init__(self, hint: Callable[[str], None], folder_appeared: Callable[[], None]) -> None:
+    def __init__(
+        self, hint: Callable[[str], None], folder_appeared: Callable[[], None], suffixes: tuple[str, ...]
+    ) -> None:
+        # watchdog 7 matches patterns otherwise than 6, so names are filtered here.
+        self._suffixes = suffixes
         self._hint = hint
         self._folder_appeared = folder_appeared
 
@@ -303,7 +308,7 @@ class _Handler(FileSystemEventHandler):
             self._folder_appeared()
         for raw in (event.src_path, event.dest_path):
             path = os.fsdecode(raw)
-            if path and (event.is_directory or path.endswith(_SUFFIXES)):
+            if path and (event.is_directory or path.endswith(self._suffixes)):
                 self._hint(path)
 
 

@@ -13,7 +13,7 @@ from daemon.reading.emission import Progress
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
 from llma_core import view
-from llma_core.claude_code.records import milliseconds
+from llma_core.timestamps import milliseconds
 
 __all__ = ["CONTENT_DAYS", "Estimate", "estimate"]
 

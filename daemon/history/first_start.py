@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Literal
 
 import structlog
 
+from daemon.following.log_roots import LogRoot
 from daemon.following.logs import Logs
 from daemon.following.tailer import mark_at_end
 from daemon.state.rows import FileMark
@@ -24,12 +24,12 @@ HistoryPolicy = Literal["skip", "send"]
 """`skip`: what was there at the first start is not sent; `send`: it is."""
 
 
-def settle_history(store: Store, roots: Sequence[Path], history: HistoryPolicy, now: float) -> int:
+def settle_history(store: Store, roots: Sequence[LogRoot], history: HistoryPolicy, now: float) -> int:
     """Settle what is history, before the first sweep.
 
     Args:
         store: the state.
-        roots: the `projects` folders.
+        roots: the folders that logs are in.
         history: what to do with the logs that are there at the first start.
         now: the wall clock, in seconds since the epoch.
 
@@ -53,7 +53,7 @@ def settle_history(store: Store, roots: Sequence[Path], history: HistoryPolicy, 
     return first
 
 
-def _marks(roots: Sequence[Path], since: float | None) -> Iterator[FileMark]:
+def _marks(roots: Sequence[LogRoot], since: float | None) -> Iterator[FileMark]:
     """Mark what is there as history; except, after a loss, sessions touched since."""
     logs = Logs(roots)
     logs.include(logs.sweep("full").changed)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.config.patterns import Folders
-from daemon.following.logs import Logs, log_roots
+from daemon.following.log_roots import LogRoot, log_roots
+from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line, opening
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
-from llma_core.claude_code.records import glance, milliseconds
+from llma_core.agent import Agent
 
 __all__ = ["History", "LoggedSession", "Selection"]
 
@@ -88,7 +89,7 @@ class History:
         self.logs.include(self.logs.sweep("full").changed)
 
     @property
-    def roots(self) -> Sequence[Path]:
+    def roots(self) -> Sequence[LogRoot]:
         """The folders that hold the logs."""
         return self.logs.roots
 
@@ -106,7 +107,7 @@ class History:
             touched = max(file.modified for file in files) / 1e9
             main = self.logs.files.get(unit.main or "")
             began = opening(unit)
-            ended = max((at for path in unit.paths if (at := _last_time(path)) is not None), default=None)
+            ended = max((at for path in unit.paths if (at := _last_time(unit.agent, path)) is not None), default=None)
             yield LoggedSession(
                 unit=unit,
                 cwd=began.cwd,
@@ -117,7 +118,7 @@ class History:
             )
 
 
-def _last_time(path: str) -> int | None:
+def _last_time(agent: Agent, path: str) -> int | None:
     """Return the time of the last line that has one, in milliseconds since the epoch; None where none has."""
     try:
         with open_log(path) as file:
@@ -127,4 +128,4 @@ def _last_time(path: str) -> int | None:
         # It has been removed meanwhile, or is not for us to read; whoever reads it whole says so.
         return None
     lines = data.split(b"\n")[1 if start else 0 :]
-    return next((at for line in reversed(lines) if (at := milliseconds(glance(line).timestamp)) is not None), None)
+    return next((at for line in reversed(lines) if (at := agent.glance(line).at) is not None), None)

@@ -5,7 +5,7 @@ copied from it. Claude Code removes logs that were not written to for 30 days; w
 KEPT_DAYS and is in no log any more will not be asked for.
 
 What is not there may be away only for now: a home or a disk that is not mounted, a folder that cannot be listed. So
-nothing at all is forgotten while a `projects` folder in which logs have stood is missing, empty or not to be read as a
+nothing at all is forgotten while a root in which logs have stood is missing, empty or not to be read as a
 whole, and nothing of a project whose folder is empty although no log was removed from it: a mount point looks like
 that.
 
@@ -26,13 +26,13 @@ from typing import Self
 
 import structlog
 
+from daemon.following.log_roots import LogRoot, recognize, root_of
 from daemon.following.logs import Logs
 from daemon.following.sweep import FileStat
 from daemon.state.rows import Copies, FileMark
 from daemon.state.schema import IDENTITY_SLICES
 from daemon.state.store import Store
 from daemon.system.workers import Workers
-from llma_core.claude_code.layout import classify
 
 __all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Retained", "forgetting", "prune"]
 
@@ -99,7 +99,7 @@ class Forgettable:
         cls,
         kept: Retained,
         *,
-        roots: Sequence[Path],
+        roots: Sequence[LogRoot],
         found: Mapping[str, FileStat],
         is_there: Callable[[str], bool],
     ) -> Self:
@@ -107,7 +107,7 @@ class Forgettable:
 
         Args:
             kept: what the store keeps.
-            roots: the `projects` folders.
+            roots: the folders that logs are in.
             found: every log that was found, by path.
             is_there: whether a session has a log now.
 
@@ -135,7 +135,7 @@ class Forgettable:
             if name not in needed
             and not is_there(name)
             and empty.get(name.rpartition("/")[0], settled_on) >= settled_on
-            and not any(_may_be_back(path) for path in paths.get(name, ()))
+            and not any(_may_be_back(path, roots) for path in paths.get(name, ()))
         }
         return cls(units=frozenset(units), files=frozenset(gone))
 
@@ -191,20 +191,21 @@ def _left(units: Collection[str], is_there: Callable[[str], bool]) -> list[str]:
     return [name for name in units if not is_there(name)]
 
 
-def _empty_projects(roots: Sequence[Path], away: Collection[str]) -> dict[str, int] | None:
+def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str, int] | None:
     """Return the names of the projects whose folders are there and empty; None where not everything can be seen.
 
     Each comes with the day on which its folder was last changed: the day of a removal, if a log was removed from it.
 
     Args:
-        roots: the `projects` folders; one that has nothing, and in which nothing is known to have stood, says nothing.
+        roots: the folders that logs are in; one that has nothing, and in which nothing is known to have stood, says
+            nothing.
         away: the logs that are known and do not stand where they did.
     """
     empty: dict[str, int] = {}
     for root in roots:
-        projects = _folders(str(root))
+        projects = _projects(root)
         if not projects:
-            if any(path.startswith(f"{root}/") for path in away):
+            if any(root.is_above(path) for path in away):
                 return None
             continue
         for project in projects:
@@ -217,18 +218,23 @@ def _empty_projects(roots: Sequence[Path], away: Collection[str]) -> dict[str, i
     return empty
 
 
-def _may_be_back(path: str) -> bool:
+def _may_be_back(path: str, roots: Sequence[LogRoot]) -> bool:
     """Whether a log that was not found is there after all, or may be away only for now."""
     if os.path.lexists(path):
         return True
-    place = classify(path)
-    # The `projects` folder it stood in may be one that is not followed now.
-    return place is not None and not _folders(place.folder.rpartition("/")[0])
+    recognized = recognize(path, roots)
+    # The root it stood in may be one that is not followed now.
+    return recognized is not None and not _projects(root_of(*recognized))
 
 
-def _folders(folder: str) -> list[str]:
-    """Return the folders in a folder, and the links, wherever they lead."""
-    return [entry.path for entry in _listed(folder) or () if entry.is_symlink() or not entry.is_file()]
+def _projects(root: LogRoot) -> list[str]:
+    """Return the folders of a root's projects, and the links, wherever they lead; none where it cannot be listed."""
+    entries = _listed(str(root.path))
+    if entries is None:
+        return []
+    if not root.agent.by_project:
+        return [str(root.path)]
+    return [entry.path for entry in entries if entry.is_symlink() or not entry.is_file()]
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]] | None:

@@ -20,7 +20,8 @@ from typing import Self
 from daemon.following.cadence import Cadence
 from daemon.following.kept_open import KeptOpen
 from daemon.following.live_sessions import LiveSessions
-from daemon.following.logs import Changes, Logs, log_roots
+from daemon.following.log_roots import log_roots
+from daemon.following.logs import Changes, Logs
 from daemon.following.opening import Opening, by_first_line, opening
 from daemon.following.schedule import SweepSchedule
 from daemon.following.session_files import SessionFiles
@@ -62,7 +63,7 @@ class Follower(AbstractContextManager["Follower"]):
     For one thread: `advance` reads what there is and says what it came to, `wait` sleeps until there may be more.
 
     Args:
-        config_dirs: Claude Code's config folders; each has a `projects` folder, now or later.
+        config_dirs: Claude Code's config folders; each has folders of logs, now or later.
         routing: how much is said of which sessions.
         since: the wall clock in seconds since the epoch; what happened before it is not told.
         session_timeout: seconds of quiet after which a session that was never seen running has ended.

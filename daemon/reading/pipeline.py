@@ -30,14 +30,7 @@ from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.routing.routing import Routing, Ruling
 from daemon.state.rows import FrozenRoute, Owed, Settled
 from llma_core import events
-from llma_core.claude_code.records import (
-    UnknownRecord,
-    decode,
-    decode_meta,
-    glance,
-    milliseconds,
-)
-from llma_core.claude_code.session import SessionAccumulator
+from llma_core.agent import UnknownRecord
 from llma_core.errors import RecordError
 from llma_core.events import Attribution
 from llma_core.lines import MAX_LINE_BYTES, Line
@@ -135,12 +128,12 @@ class Pipeline:
         self._line_bytes = line_bytes
         self._added = added
         self._waiting: list[Trace] = []
-        self._whole_inputs = routing.whole_inputs
-        self._accumulator = SessionAccumulator(
+        self._decode = unit.agent.decoder(whole_inputs=routing.whole_inputs)
+        self._accumulator = unit.agent.accumulator(
             unit.session,
             copied=self._copied,
             opened=self._met,
-            whole_inputs=self._whole_inputs,
+            whole_inputs=routing.whole_inputs,
         )
         self._metas: dict[str, tuple[int, int, int]] = {}
         self._complained: set[str] = set()
@@ -332,6 +325,7 @@ class Pipeline:
             return
         ends = progress.ends.setdefault(path, [])
         agent = self.unit.agents.get(path)
+        decode, feed = self._decode, self._accumulator.feed
         # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
         lines.reverse()
         while lines:
@@ -344,9 +338,9 @@ class Pipeline:
                 self._complain(path, line, "longer than the limit")
                 continue
             if self._began is None:
-                self._began = milliseconds(glance(data).timestamp)
+                self._began = self.unit.agent.glance(data).at
             try:
-                record = decode(data, requests=self._whole_inputs)
+                record = decode(data)
             except RecordError as error:
                 progress.bad_lines += 1
                 self._complain(path, line, error.reason)
@@ -354,7 +348,7 @@ class Pipeline:
             if isinstance(record, UnknownRecord):
                 self._note_unknown(record.type)
             place = LineRange(file=path, start=line.start, end=end)
-            if spans := self._accumulator.feed(record, place, agent=agent, now=now):
+            if spans := feed(record, place, agent=agent, now=now):
                 self._admit(spans, progress)
 
     def _before(self, path: str, line: Line) -> bytes:
@@ -387,16 +381,19 @@ class Pipeline:
             )
 
     def _read_metas(self, progress: Progress, now: float) -> None:
+        client = self.unit.agent
+        if client.meta_suffix is None:
+            return
         # More of them may be found while these are read.
         for path, agent in list(self.unit.agents.items()):
-            meta = self.unit.metas.get(agent) or path.removesuffix(".jsonl") + ".meta.json"
+            meta = self.unit.metas.get(agent) or f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
             try:
                 status = Path(meta).stat()
                 seen = (status.st_ino, status.st_mtime_ns, status.st_size)
                 if self._metas.get(agent) == seen or status.st_size > _META_BYTES:
                     continue
                 with open_log(meta) as file:
-                    said = decode_meta(file.read(_META_BYTES))
+                    said = client.decode_meta(file.read(_META_BYTES))
             except OSError:
                 continue
             if said is not None:
@@ -579,7 +576,8 @@ class Pipeline:
         return self._ruling
 
     def _opening(self) -> Opening:
-        return Opening(session=self.unit.session, cwd=self._accumulator.first_cwd, at=self._began)
+        agent, session = self.unit.agent.name, self.unit.session
+        return Opening(agent=agent, session=session, cwd=self._accumulator.first_cwd, at=self._began)
 
 
 def _read(tail: Tail, limit: int) -> Chunk:

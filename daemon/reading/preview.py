@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from daemon.following.log_tree import project_files, project_folders
+from daemon.following.log_roots import recognize, roots_at, roots_below
+from daemon.following.log_tree import project_files, project_folders, session_files
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
 from daemon.reading.claims import Claims
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
-from llma_core.claude_code.layout import classify
 from llma_core.events import CaptureEvent
 
 __all__ = ["NoLogError", "find_logs", "preview"]
@@ -41,16 +41,20 @@ def find_logs(paths: Iterable[Path]) -> Iterator[str]:
 
 def _logs_at(path: Path) -> Iterator[str]:
     if path.is_file():
-        place = classify(str(path))
-        if place is not None:
+        recognized = recognize(str(path))
+        if recognized is not None:
+            agent, _ = recognized
             yield str(path)
-            yield from sorted(str(log) for log in path.with_suffix("").glob("subagents/agent-*"))
+            yield from (log for log, _ in session_files(agent, str(path).removesuffix(agent.log_suffix)))
     elif path.is_dir():
-        root = path / "projects" if (path / "projects").is_dir() else path
-        projects = [str(root), *project_folders(root)]
-        logs = sorted({log for project in projects for log, _ in project_files(project)})
+        logs = {
+            log
+            for root in [root for root in roots_below(path) if root.path.is_dir()] or roots_at(path)
+            for project in [str(root.path), *project_folders(root)]
+            for log, _ in project_files(root.agent, project)
+        }
         if logs:
-            yield from logs
+            yield from sorted(logs)
         else:
             for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()):
                 yield from _logs_at(folder)

@@ -25,7 +25,7 @@ import structlog
 
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.following.cadence import Cadence
-from daemon.following.live_sessions import LiveSessions, keeps_registry
+from daemon.following.live_sessions import LiveSessions
 from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import Marks, unknown
@@ -399,4 +399,8 @@ class Reader:
 
     def _is_registered(self, session: OpenSession) -> bool:
         """Whether the client of a session keeps a registry of live processes here."""
-        return self._live is not None and self._live.has_registry and keeps_registry(session.pipeline.last_version)
+        return (
+            self._live is not None
+            and self._live.has_registry
+            and session.files.agent.keeps_registry(session.pipeline.last_version)
+        )

@@ -159,7 +159,7 @@ class Routing:
         if not distinct_id and opening.cwd:
             distinct_id = self._repositories.of(opening.cwd).user_email
         if not distinct_id:
-            distinct_id, identified = f"claude-code:{opening.session}", False
+            distinct_id, identified = f"{opening.agent}:{opening.session}", False
         return FrozenRoute(
             distinct_id=distinct_id, identified=identified, grouping=settings.trace_grouping, host=host, key=key
         )

@@ -15,14 +15,14 @@ from typing import Literal
 
 from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
-from daemon.following.log_tree import project_files, project_folders
+from daemon.following.log_roots import recognize, roots_below
+from daemon.following.log_tree import root_logs
 from daemon.following.tailer import mark_at_end
 from daemon.running.health import HealthReport, RouteReport, read_report
 from daemon.state.lock import holder, is_locked, locked_since
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
 from llma_core import __version__
-from llma_core.claude_code.layout import classify
 
 __all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
 
@@ -207,11 +207,11 @@ def rebuilding(row: RejectedEvent) -> str | None:
     """Return the command that builds an event that was set aside once more; None if no line belongs to it alone."""
     if row.path is None:
         return None
-    place = classify(row.path)
-    path = row.path
-    if place is not None and place.kind == "agent":
+    path, recognized = row.path, recognize(row.path)
+    if recognized is not None and recognized[1].kind == "agent":
+        agent, place = recognized
         # The session's own log tells which call started the subagent.
-        path = f"{place.folder}/{place.session}.jsonl" if place.session else place.folder
+        path = f"{place.folder}/{place.session}{agent.log_suffix}" if place.session else place.folder
     return f"{APP_NAME} preview --event {row.uuid} {shlex.quote(path)}"
 
 
@@ -228,16 +228,15 @@ def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_
     marks = {(mark.device, mark.inode): mark.offset for mark in store.files()}
     for config_dir in config_dirs:
         days = cleanup_days(config_dir)
-        for project in project_folders(config_dir / "projects"):
-            for path, status in project_files(project):
-                offset = marks.get((status.st_dev, status.st_ino), 0)
-                if not path.endswith(".jsonl") or status.st_size <= offset:
-                    continue
-                # A last line without its line end is still being written.
-                end = mark_at_end(path, "")
-                if end is not None and end.offset > offset:
-                    age = max(0.0, now - status.st_mtime)
-                    yield _Unsent(path=path, bytes=end.offset - offset, age=age, days_left=days - age / _DAY)
+        for path, status in (log for root in roots_below(config_dir) for log in root_logs(root)):
+            offset = marks.get((status.st_dev, status.st_ino), 0)
+            if status.st_size <= offset:
+                continue
+            # A last line without its line end is still being written.
+            end = mark_at_end(path, "")
+            if end is not None and end.offset > offset:
+                age = max(0.0, now - status.st_mtime)
+                yield _Unsent(path=path, bytes=end.offset - offset, age=age, days_left=days - age / _DAY)
 
 
 def _unread(

@@ -10,31 +10,15 @@ The layouts by client version, seen from 1.0.128 to 2.1.329:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LogPath", "classify"]
+from llma_core.agent import LogPath
+
+__all__ = ["classify"]
 
 _LOG = ".jsonl"
 _META = ".meta.json"
 _AGENT = "agent-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPath:
-    """A path of a log or a meta file.
-
-    Attributes:
-        kind: `session` (a main log), `agent` (a subagent's log) or `meta` (a subagent's meta file).
-        folder: the project folder, which the sessions of one project share.
-        session: the session's id from the path; None for a subagent's file whose path does not name its session.
-        agent: the subagent's id; None for a session.
-    """
-
-    kind: Literal["session", "agent", "meta"]
-    folder: str
-    session: str | None
-    agent: str | None
 
 
 def classify(path: str) -> LogPath | None:

@@ -12,18 +12,15 @@ Content (blocks, tool inputs, results) stays raw JSON, because most of it is nev
 
 from __future__ import annotations
 
-import codecs
-import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
-from functools import cache, lru_cache
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from llma_core.agent import UnknownRecord
+from llma_core.decoding import build, decode_as, decode_object, sendable
 from llma_core.errors import RecordError
 from llma_core.spans import HookRun, TokenUsage
 
@@ -46,7 +43,6 @@ __all__ = [
     "SystemRecord",
     "TitleRecord",
     "ToolUseResult",
-    "UnknownRecord",
     "UserRecord",
     "block",
     "blocks",
@@ -54,7 +50,6 @@ __all__ = [
     "decode_meta",
     "glance",
     "hook_runs",
-    "milliseconds",
     "model_usage",
     "not_null",
     "request_message",
@@ -296,12 +291,6 @@ class IgnoredRecord(Struct):
     type: str
 
 
-class UnknownRecord(Struct):
-    """A line of a type that this version does not know; `type` is "" if the line has none."""
-
-    type: str
-
-
 Record = (
     UserRecord
     | AssistantRecord
@@ -481,19 +470,9 @@ _decode_text = msgspec.json.Decoder(str).decode
 _QUOTE = ord('"')
 _decode_strings = msgspec.json.Decoder(list[str]).decode
 
-_S = TypeVar("_S", bound=Struct)
 
 _NULL = Raw(b"null")
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z][a-z-]*)"')
-# One pass instead of one for each kind. It also finds complete surrogate pairs, which are valid.
-_UNSENDABLE = re.compile(rb"\\u(?:[dD]|0000)")
-_SURROGATE_OR_NUL = re.compile(
-    rb"(?<!\\)((?:\\\\)*+)\\u"
-    rb"(?:([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
-)
-_REPLACEMENT = "\ufffd".encode()
-_PIECE = 64 * 1024
-"""Bytes that are decoded to text at once. One character can make a whole text take four times as much memory."""
 
 
 def decode(line: bytes, *, requests: bool = False) -> Record:
@@ -506,7 +485,7 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
     Raises:
         RecordError: the line is not a JSON object. The reason quotes no content.
     """
-    line = _sendable(line)
+    line = sendable(line)
     # Most bytes of a log are in lines of ignored types. A search finds their type without decoding them. If it finds a
     # nested "type" instead of the line's own, the decoder below decides.
     found = _TYPE.search(line, 0, 400)
@@ -523,45 +502,6 @@ def decode(line: bytes, *, requests: bool = False) -> Record:
         return _finish(_decode_known(line))
     except (msgspec.MsgspecError, RecursionError):
         return _decode_slowly(line, requests=requests)
-
-
-def _sendable(data: bytes) -> bytes:
-    """Return JSON with U+FFFD in place of whatever is not valid UTF-8, which would make a receiver reject a batch."""
-    if _UNSENDABLE.search(data) is not None:
-        data = _SURROGATE_OR_NUL.sub(_replacement, data)
-    if data.isascii():
-        return data
-    try:
-        for _ in _text(data, "strict"):
-            pass
-    except UnicodeDecodeError:
-        return b"".join(text.encode() for text in _text(data, "replace"))
-    return data
-
-
-def _replacement(found: re.Match[bytes]) -> bytes:
-    slashes, high, low = found.groups()
-    if high is None:
-        return bytes(slashes) + _REPLACEMENT
-    return bytes(slashes) + chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00).encode()
-
-
-def _text(data: bytes, errors: str) -> Iterator[str]:
-    """Yield *data* as text, piece by piece.
-
-    Raises:
-        UnicodeDecodeError: it is not UTF-8, and *errors* is `strict`.
-    """
-    if len(data) <= _PIECE:
-        yield data.decode(errors=errors)
-        return
-    decoder = _Decoder(errors)
-    for at in range(0, len(data), _PIECE):
-        yield decoder.decode(data[at : at + _PIECE])
-    yield decoder.decode(b"", final=True)
-
-
-_Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 def _finish(record: _Record) -> Record:
@@ -583,16 +523,7 @@ def _title(record: _Record, title: str | None, *, chosen: bool) -> Record:
 
 def _decode_slowly(line: bytes, *, requests: bool) -> Record:
     """Decode a line that the typed decoder rejects: it has an unknown type, or a field of an unexpected type."""
-    try:
-        value = json.loads(line.decode(), parse_constant=_nothing, parse_float=_finite)
-    except ValueError as error:
-        # The parser's message may quote the line, so only the position is used.
-        place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise RecordError(f"not JSON{place}") from None
-    except RecursionError:
-        raise RecordError("nested too deep") from None
-    if not isinstance(value, dict):
-        raise RecordError("not a JSON object")
+    value = decode_object(line)
     kind = value.get("type")
     if not isinstance(kind, str):
         return UnknownRecord("")
@@ -600,74 +531,11 @@ def _decode_slowly(line: bytes, *, requests: bool) -> Record:
     if struct is None:
         return IgnoredRecord(kind) if kind in _IGNORED else UnknownRecord(kind)
     try:
-        record = _build_tolerantly(struct, value)
+        record = build(struct, value)
     except (RecursionError, msgspec.MsgspecError):
         raise RecordError("nested too deep") from None
     assert isinstance(record, _Record)
     return _finish(record)
-
-
-def _nothing(_constant: str) -> None:
-    """Decode NaN and Infinity, which some writers use although they are not JSON, as null."""
-
-
-def _finite(digits: str) -> float | None:
-    """Decode a number; one that is too large for a float becomes null, because Infinity cannot be encoded as JSON."""
-    number = float(digits)
-    return number if math.isfinite(number) else None
-
-
-@cache
-def _fields(struct: type[Struct]) -> tuple[tuple[str, str, Any], ...]:
-    hints = get_type_hints(struct)
-    return tuple(
-        (field.name, field.encode_name, hints[field.name])
-        for field in msgspec.structs.fields(struct)
-        if field.name != "raw"
-    )
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    return getattr(hint, "__args__", None) or (hint,)
-
-
-def _build_tolerantly(struct: type[Struct], value: dict[str, Any]) -> Struct:
-    """Build a *struct* from *value*, without the fields whose values do not fit."""
-    known: dict[str, Any] = {}
-    for name, key, hint in _fields(struct):
-        if key not in value:
-            continue
-        item = value[key]
-        options = _options(hint)
-        nested = next((option for option in options if isinstance(option, type) and issubclass(option, Struct)), None)
-        if Raw in options:
-            known[name] = Raw(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode())
-        elif nested is not None:
-            if isinstance(item, dict):
-                known[name] = _build_tolerantly(nested, item)
-        else:
-            try:
-                known[name] = msgspec.convert(item, hint)
-            except msgspec.ValidationError:
-                continue
-    return struct(**known)
-
-
-def _decode_as(struct: type[_S], decoder: Callable[[bytes | Raw], _S], data: bytes | Raw) -> _S | None:
-    """Decode an object from raw JSON; return None if it is not an object."""
-    try:
-        return decoder(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        value = json.loads(bytes(data).decode(), parse_constant=_nothing, parse_float=_finite)
-        if not isinstance(value, dict):
-            return None
-        built = _build_tolerantly(struct, value)
-    except (ValueError, RecursionError):
-        return None
-    assert isinstance(built, struct)
-    return built
 
 
 class Shape(Struct):
@@ -722,7 +590,7 @@ def blocks(content: Raw) -> list[Block]:
         return []
     found = []
     for item in items:
-        part = _decode_as(Block, _decode_block, item)
+        part = decode_as(Block, _decode_block, item)
         if part is not None:
             part.raw = bytes(item)
             found.append(part)
@@ -731,12 +599,12 @@ def blocks(content: Raw) -> list[Block]:
 
 def request_message(record: RequestBlobRecord) -> Message | None:
     """Return the message in a line; None if there is none."""
-    return _decode_as(Message, _decode_message, record.message)
+    return decode_as(Message, _decode_message, record.message)
 
 
 def shape(record: RequestShapeRecord) -> Shape | None:
     """Return the system prompt and the tools in a line; None if there are none."""
-    return _decode_as(Shape, _decode_shape, record.shape)
+    return decode_as(Shape, _decode_shape, record.shape)
 
 
 def strings(data: Raw) -> list[str] | None:
@@ -759,14 +627,14 @@ def words_of(parts: Iterable[Block]) -> str:
 
 def block(raw: bytes) -> Block | None:
     """Decode one block from its bytes, as `blocks` returned them; return None if they are not a block."""
-    return _decode_as(Block, _decode_block, raw)
+    return decode_as(Block, _decode_block, raw)
 
 
 def tool_use_result(record: UserRecord) -> ToolUseResult:
     """Return what Claude Code notes about a tool's run, beside the result that the model saw."""
     if bytes(memoryview(record.tool_use_result)[:1]) != b"{":
         return ToolUseResult()
-    return _decode_as(ToolUseResult, _decode_result, record.tool_use_result) or ToolUseResult()
+    return decode_as(ToolUseResult, _decode_result, record.tool_use_result) or ToolUseResult()
 
 
 def hook_runs(record: AttachmentRecord | SystemRecord) -> tuple[str, list[HookRun]]:
@@ -822,7 +690,7 @@ def usage(message: Message) -> TokenUsage | None:
 # The lines of one message usually have the same counts.
 @lru_cache(maxsize=16)
 def _token_usage(data: bytes) -> TokenUsage | None:
-    counts = _decode_as(_Usage, _decode_usage, data)
+    counts = decode_as(_Usage, _decode_usage, data)
     if counts is None:
         return None
     cache, thinking, tools = counts.cache_creation, counts.output_tokens_details, counts.server_tool_use
@@ -871,27 +739,9 @@ _decode_glance: Callable[[bytes | Raw], Glance] = msgspec.json.Decoder(Glance).d
 
 def glance(line: bytes) -> Glance:
     """Decode only what a line says about its file; return an empty Glance for a line that is not a record."""
-    return _decode_as(Glance, _decode_glance, _sendable(line)) or Glance()
+    return decode_as(Glance, _decode_glance, sendable(line)) or Glance()
 
 
 def decode_meta(data: bytes) -> AgentMeta | None:
     """Decode a subagent's meta file; return None while it is not a JSON object, such as when it is half written."""
-    return _decode_as(AgentMeta, _decode_meta, _sendable(data))
-
-
-def milliseconds(timestamp: str | None) -> int | None:
-    """Return an ISO 8601 time as milliseconds since the epoch; None if it is not a time. Without a zone it is UTC."""
-    if not timestamp:
-        return None
-    try:
-        time = datetime.fromisoformat(timestamp)
-        if time.tzinfo is not UTC:
-            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    # In integers: with floats, some milliseconds would be rounded to the next one.
-    since = time - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    return decode_as(AgentMeta, _decode_meta, sendable(data))

@@ -64,8 +64,10 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from llma_core.agent import Accumulator, Copied, Opened, UnknownRecord
 from llma_core.claude_code import prompts
 from llma_core.claude_code.conversation import Conversation
+from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.claude_code.records import (
     AgentMeta,
     ApiRequestRecord,
@@ -78,11 +80,9 @@ from llma_core.claude_code.records import (
     RequestShapeRecord,
     SystemRecord,
     TitleRecord,
-    UnknownRecord,
     UserRecord,
     blocks,
     hook_runs,
-    milliseconds,
     model_usage,
     not_null,
     text_of,
@@ -122,8 +122,9 @@ from llma_core.spans import (
     checksum_of,
     settled_name,
 )
+from llma_core.timestamps import milliseconds
 
-__all__ = ["QUIET_SECONDS", "SETTLE_SECONDS", "Copied", "Opened", "SessionAccumulator"]
+__all__ = ["QUIET_SECONDS", "SETTLE_SECONDS", "SessionAccumulator"]
 
 SETTLE_SECONDS = 1.0
 """Seconds without a line after which a message with a stop reason is final.
@@ -144,15 +145,6 @@ _STOP_DETAILS_SINCE = (2, 1, 150)
 _DENIED_BEFORE_RUN_SINCE = (2, 1, 329)
 _STATUS = re.compile(r"API Error: (\d{3})\b")
 _ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
-
-Copied = Callable[[str, bytes | None, int | None], bool]
-"""Tells whether another session wrote something first.
-
-The arguments are its name in the settled table, its checksum (for a message, else None), and its time in milliseconds
-since the epoch.
-"""
-Opened = Callable[[str, bytes, LineRange], None]
-"""Called for each message that begins, with its name in the settled table, its checksum and its first line."""
 
 
 def _never(_name: str, _checksum: bytes | None, _at: int | None) -> bool:
@@ -184,7 +176,7 @@ class _AgentInput(msgspec.Struct):
     subagent_type: str | None = None
 
 
-class SessionAccumulator:
+class SessionAccumulator(Accumulator):
     """The state of one session. Each method that takes input returns the spans that became final, in that order.
 
     Args:
@@ -492,6 +484,7 @@ class SessionAccumulator:
         prompt = line_context.prompt
         assert prompt is not None
         return Context(
+            framework=FRAMEWORK,
             session=line_context.session,
             near=line_context.near,
             turn=prompt.turn,
@@ -1257,6 +1250,7 @@ class SessionAccumulator:
         prompt = self._prompts_by_id.get(thread.prompt_id or "")
         warm_up = thread.first_text == _WARM_UP
         return Context(
+            framework=FRAMEWORK,
             session=thread.session or self.session,
             turn=TurnKey(kind="prompt", id=thread.prompt_id or thread.first_uuid or thread.key),
             prompt=prompt.text if prompt else None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llma_core.agent import UnknownRecord
 from llma_core.claude_code import records
 from tests.bench import corpus
 from tests.bench.corpus import Spec, lines_of, provide
@@ -42,7 +43,7 @@ def test_every_line_is_a_record_of_a_known_kind(tmp_path: Path) -> None:
     lines = made(tmp_path, Spec(sessions=4, projects=2, size=2_000_000, agents=2))
 
     kinds = Counter(type(records.decode(line[:-1], requests=True)) for line in lines)
-    assert records.UnknownRecord not in kinds
+    assert UnknownRecord not in kinds
     assert kinds[records.AssistantRecord] > kinds[records.UserRecord] > 50
     assert kinds[records.RequestShapeRecord] >= 2
     assert any(not line.isascii() for line in lines)

@@ -15,6 +15,7 @@ import pytest
 
 from daemon.following import sweep as sweep_module
 from daemon.following import tailer
+from daemon.following.log_roots import roots_at
 from daemon.following.sweep import HOT_SECONDS, Sweep
 from daemon.following.tailer import Tail
 from daemon.state.store import Store
@@ -379,7 +380,7 @@ def test_files_at_rest_cost_no_look_each(tmp_path: Path, monkeypatch: pytest.Mon
             path = folder / f"s{session}.jsonl"
             path.write_bytes(b"{}\n")
             os.utime(path, (1.0, 1.0))
-    sweep = Sweep([tmp_path])
+    sweep = Sweep(roots_at(tmp_path))
     assert len(sweep.full()[0]) == 500
     monkeypatch.setattr(sweep_module, "os", Counted)
     assert sweep.hot(HOT_SECONDS * 10.0) == ([], [])

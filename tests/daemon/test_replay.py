@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from daemon.following.tailer import Tail
 from daemon.state.rows import Copies
-from llma_core.claude_code.records import milliseconds
+from llma_core.timestamps import milliseconds
 from tests.support.histories import History, forks, histories
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.marks import known

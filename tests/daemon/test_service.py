@@ -27,6 +27,7 @@ from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome
 from daemon.following.cadence import Cadence
+from daemon.following.log_roots import LogRoot
 from daemon.following.sweep import Sweep
 from daemon.following.watcher import Watcher
 from daemon.reading.pipeline import Pipeline
@@ -798,7 +799,7 @@ async def test_after_a_suspend_everything_is_looked_at(
     class Silent(Watcher):
         """Gives no hint: nothing was watched while the machine slept."""
 
-        def __init__(self, roots: Sequence[Path], *_: object) -> None:
+        def __init__(self, roots: Sequence[LogRoot], *_: object) -> None:
             super().__init__(roots, lambda _path: None, lambda: None)
 
     monkeypatch.setattr(service_module, "Watcher", Silent)

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llma_core.claude_code.records import Record, decode, decode_meta, glance, milliseconds
+from llma_core.claude_code.records import Record, decode, decode_meta, glance
 from llma_core.errors import RecordError
 from llma_core.events import CaptureEvent
+from llma_core.timestamps import milliseconds
 from tests.support.histories import History, histories
 from tests.support.processes import tree
 from tests.support.sessions import body, built, spans

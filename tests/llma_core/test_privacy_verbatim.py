@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llma_core import events, privacy
+from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.events import Attribution, CaptureEvent
 from llma_core.privacy import Policy
 from llma_core.spans import (
@@ -93,7 +94,15 @@ def json_of(draw: st.DrawFn, value: st.SearchStrategy[Any]) -> bytes:
 
 def context(words: str) -> Context:
     turn = TurnKey(kind="prompt", id="p")
-    return Context(session="s", turn=turn, prompt=words, session_name=words or None, cwd="/srv/orchard", branch="main")
+    return Context(
+        framework=FRAMEWORK,
+        session="s",
+        turn=turn,
+        prompt=words,
+        session_name=words or None,
+        cwd="/srv/orchard",
+        branch="main",
+    )
 
 
 @st.composite

@@ -94,12 +94,16 @@ def environment(workspace: Workspace, url: str | None = None, **variables: str) 
     return workspace.environment() | own | sending | variables
 
 
-def _command(arguments: tuple[str | Path, ...]) -> list[str | Path]:
-    return [sys.executable, "-m", "daemon.cli", *arguments]
+def _command(arguments: tuple[str | Path, ...], program: str = "daemon.cli") -> list[str | Path]:
+    return [sys.executable, "-m", program, *arguments]
 
 
 async def verb(
-    workspace: Workspace, *arguments: str | Path, env: Mapping[str, str] | None = None, limit: float = PATIENCE
+    workspace: Workspace,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    limit: float = PATIENCE,
+    program: str = "daemon.cli",
 ) -> Ended:
     """Run the command line with *arguments* to its end.
 
@@ -108,12 +112,13 @@ async def verb(
         arguments: the verb and what follows it.
         env: the whole environment; see `environment`.
         limit: seconds it may take.
+        program: the module that is the command line.
 
     Raises:
         TimeoutError: it took longer.
     """
     name = f"{next(_numbers)}-{arguments[0] if arguments else 'nothing'}".replace("/", "")
-    command = _command(arguments)
+    command = _command(arguments, program)
     variables = environment(workspace) if env is None else env
     async with start(
         command, name=name, environment=variables, cwd=ROOT, output=workspace.output, forks=workspace.forks

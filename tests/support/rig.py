@@ -23,6 +23,7 @@ from daemon.config.loading import load
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.delivery import EventOutcome
 from daemon.following.kept_open import KeptOpen
+from daemon.following.log_roots import roots_at
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
 from daemon.following.session_files import SessionFiles
@@ -108,7 +109,7 @@ def reference(projects: Path, routing: Routing) -> Reference:
 
 
 def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
-    logs = Logs([projects])
+    logs = Logs(roots_at(projects))
     logs.include(logs.sweep("full").changed)
     reader = Reader(logs=logs, routing=routing, claims=Claims())
     for files in by_first_line(logs.sessions.values()):
@@ -193,7 +194,7 @@ class Rig:
         self.settlement = Settlement(self.claims, self.store.owed())
         self._sessions = OpenSessions()
         self._kept = KeptOpen()
-        self._logs = Logs([self.projects], kept=self._kept, is_open=self._sessions.__contains__)
+        self._logs = Logs(roots_at(self.projects), kept=self._kept, is_open=self._sessions.__contains__)
         self._reader = Reader(
             logs=self._logs,
             routing=self._routing,

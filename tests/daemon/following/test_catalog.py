@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from daemon.following.catalog import Catalog
+from daemon.following.log_roots import roots_at
 from daemon.following.log_tree import FoundFile, project_files, project_folders
 from daemon.following.opening import Opening, by_first_line, opening
 from daemon.following.session_files import SessionFiles
+from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 
 ORIGINAL = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
@@ -33,8 +35,9 @@ def with_agent(version: str = "2.1.329", session: str = ORIGINAL) -> LogBuilder:
 
 def log_files(projects: Path) -> Iterator[FoundFile]:
     """Every log and meta file below a `projects` folder, with its status."""
-    for project in project_folders(projects):
-        yield from project_files(project)
+    for root in roots_at(projects):
+        for project in project_folders(root):
+            yield from project_files(root.agent, project)
 
 
 def catalog_of(projects: Path) -> Catalog:
@@ -60,6 +63,7 @@ def test_a_session_is_its_main_log_its_agents_logs_and_their_meta_files(tmp_path
     assert unit == SessionFiles(
         name=f"{folder.name}/{ORIGINAL}",
         folder=str(folder),
+        agent=CLAUDE_CODE,
         main=main,
         agents={agent: "a1"},
         metas={"a1": meta},
@@ -255,7 +259,7 @@ def test_logs_stand_beside_each_other_or_in_a_sessions_own_folder_and_nowhere_el
     ]
     write_files(tmp_path, dict.fromkeys([*logs, *others], b"{}\n"))
     assert found(tmp_path) == sorted(logs)
-    assert sorted(path for path, _ in project_files(str(tmp_path / "p"))) == sorted(
+    assert sorted(path for path, _ in project_files(CLAUDE_CODE, str(tmp_path / "p"))) == sorted(
         str(tmp_path / name) for name in logs if name.startswith("p/")
     )
 
@@ -313,4 +317,4 @@ def test_a_log_that_does_not_say_it_yet_leaves_it_open(tmp_path: Path, content: 
     path.write_bytes(content)
     unit = Catalog().add(str(path))
     assert unit is not None
-    assert opening(unit) == Opening(session=log.session)
+    assert opening(unit) == Opening(agent="claude-code", session=log.session)

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from daemon.following import sweep as sweep_module
+from daemon.following.log_roots import LogRoot, roots_at
 from daemon.following.log_tree import project_files
 from daemon.following.sweep import HOT_SECONDS, Sweep
+from llma_core.agent import Agent
+from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.logs import write_files
 
 MAIN = "p/s.jsonl"
@@ -30,7 +33,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.now = NOW
-        self.sweep = Sweep([root])
+        self.sweep = Sweep(roots_at(root))
 
     def write(self, name: str, data: bytes = b"{}\n") -> None:
         path = self.root / name
@@ -188,7 +191,7 @@ def test_a_log_is_one_where_sessions_stand_and_nowhere_else(tmp_path: Path) -> N
     write_files(root, {"p/s.jsonl": b"{}\n"})
     write_files(elsewhere, {"t.jsonl": b"{}\n"})
     (root / "link").symlink_to(elsewhere)
-    sweep = Sweep([root])
+    sweep = Sweep(roots_at(root))
     sweep.full()
     logs = [root / "p/s.jsonl", root / "p/s/subagents/agent-a.jsonl", root / "new/t.jsonl", elsewhere / "t.jsonl"]
     others = [
@@ -222,7 +225,7 @@ def test_what_stands_in_a_folder_that_appeared_is_found(tree: Tree, folder: str,
 
 def test_several_roots_are_swept_together(tmp_path: Path) -> None:
     write_files(tmp_path, {"a/p/s.jsonl": b"{}\n", "b/q/t.jsonl": b"{}\n"})
-    sweep = Sweep([tmp_path / "a", tmp_path / "b", tmp_path / "missing"])
+    sweep = Sweep([LogRoot(CLAUDE_CODE, tmp_path / name) for name in ("a", "b", "missing")])
     changed, gone = sweep.full()
     assert sorted(changed) == [str(tmp_path / "a/p/s.jsonl"), str(tmp_path / "b/q/t.jsonl")]
     assert gone == []
@@ -235,9 +238,9 @@ def test_what_appears_while_everything_is_looked_at_is_neither_forgotten_nor_gon
     late = tree.root / "p/late.jsonl"
 
     def then_a_hint(
-        project: str, note: Callable[[str], None], missed: Callable[[str, OSError], None]
+        agent: Agent, project: str, note: Callable[[str], None], missed: Callable[[str, OSError], None]
     ) -> Iterator[tuple[str, os.stat_result]]:
-        yield from project_files(project, note, missed)
+        yield from project_files(agent, project, note, missed)
         late.write_bytes(b"{}\n")
         assert tree.sweep.look(str(late))
 
@@ -292,7 +295,7 @@ def test_a_log_that_a_folder_or_link_has_replaced_is_gone(tree: Tree) -> None:
 
 def test_a_folder_that_is_a_root_twice_is_looked_at_once(tree: Tree) -> None:
     tree.write(MAIN)
-    sweep = Sweep([tree.root, tree.root])
+    sweep = Sweep([*roots_at(tree.root), *roots_at(tree.root)])
     assert sweep.full() == ([str(tree.root / MAIN)], [])
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
+from daemon.following.log_roots import LogRoot
 from daemon.following.watcher import _MOVE_GROUPERS, Watcher
+from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +43,7 @@ class Heard:
 @contextmanager
 def watching(*roots: Path) -> Iterator[tuple[Watcher, Heard]]:
     heard = Heard()
-    watcher = Watcher(roots, heard.hints.put, heard.overflowed.set)
+    watcher = Watcher([LogRoot(CLAUDE_CODE, root) for root in roots], heard.hints.put, heard.overflowed.set)
     watcher.start()
     try:
         yield watcher, heard
@@ -293,13 +295,14 @@ def test_stop_ends_every_thread_and_can_be_repeated(projects: Path) -> None:
 _CHILD = """
 import json, os, pathlib, resource, sys
 import structlog.testing
+from daemon.following.log_roots import roots_at
 from daemon.following.watcher import Watcher
 
 root, case = pathlib.Path(sys.argv[1]), sys.argv[2]
 knob = pathlib.Path("/proc/sys/user/max_inotify_watches")
 said = []
 with structlog.testing.capture_logs() as logs:
-    watcher = Watcher([root], lambda path: None, lambda: None)
+    watcher = Watcher(roots_at(root), lambda path: None, lambda: None)
     if case == "descriptors":
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from daemon.following.catalog import Catalog
+from daemon.following.log_roots import LogRoot, roots_at
 from daemon.following.sweep import FileStat
 from daemon.history.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Retained, forgetting
 from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, RejectedEvent, Settled
 from daemon.state.store import Store
+from llma_core import agents
+from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
+from tests.support.journal import SCRIBE
 from tests.support.processes import environment, following, log_lines, many_sessions, put_logs, verb
 
 LONG = KEPT_DAYS + 1
@@ -67,7 +72,9 @@ class Machine:
             found[str(path)] = FileStat.of(path.stat())
         is_there = catalog.units.__contains__
         kept = Retained.of(self.store, found, is_there)
-        what = Forgettable.of(kept, roots=[self.projects, *roots], found=found, is_there=is_there)
+        what = Forgettable.of(
+            kept, roots=[LogRoot(CLAUDE_CODE, root) for root in (self.projects, *roots)], found=found, is_there=is_there
+        )
         for step in forgetting(self.store, what, is_there):
             step()
         return what
@@ -215,7 +222,7 @@ def test_a_session_that_comes_back_meanwhile_is_let_alone(machine: Machine) -> N
         return name == "orchard/b"
 
     kept = Retained.of(machine.store, {}, is_there)
-    what = Forgettable.of(kept, roots=[machine.projects], found={}, is_there=is_there)
+    what = Forgettable.of(kept, roots=roots_at(machine.projects), found={}, is_there=is_there)
     assert what.units == {"orchard/a"}
     for step in forgetting(machine.store, what, lambda _name: True):
         step()
@@ -276,3 +283,46 @@ async def test_a_start_forgets_what_is_gone(workspace: Workspace, posthog: Captu
     assert (pruned["sessions"], pruned["files"]) == (1, 0)
     assert kept(workspace) == 2
     assert len(posthog.events) == sent, "and nothing is sent again"
+
+
+# ---------------------------------------------------------------------- logs that are in their root
+
+
+@pytest.fixture
+def journals(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(agents, "AGENTS", (SCRIBE,))
+    root = machine.projects.with_name("journals")
+    root.mkdir()
+    return root
+
+
+def journal(machine: Machine, root: Path, session: str) -> Path:
+    settled = machine.settles(f"journals/{session}")
+    path = root / f"{session}.ndjson"
+    settled.rename(path)
+    [mark] = [mark for mark in machine.store.files() if mark.path == str(settled)]
+    machine.store.commit(Commit(files=[replace(mark, path=str(path))]))
+    return path
+
+
+def prune_journals(machine: Machine, root: Path) -> Forgettable:
+    found = {str(path): FileStat.of(path.stat()) for path in root.glob("*.ndjson")}
+    there = {f"journals/{Path(path).stem}" for path in found}
+    kept = Retained.of(machine.store, found, there.__contains__)
+    return Forgettable.of(kept, roots=[LogRoot(SCRIBE, root)], found=found, is_there=there.__contains__)
+
+
+def test_a_session_whose_log_was_in_the_root_itself_is_forgotten_when_it_is_gone(
+    machine: Machine, journals: Path
+) -> None:
+    gone, _ = journal(machine, journals, "first"), journal(machine, journals, "second")
+    gone.unlink()
+    machine.day += LONG
+    assert prune_journals(machine, journals).units == {"journals/first"}
+
+
+def test_while_a_root_that_held_logs_itself_is_away_nothing_is_forgotten(machine: Machine, journals: Path) -> None:
+    journal(machine, journals, "first")
+    journals.rename(journals.with_name("away"))
+    machine.day += LONG
+    assert prune_journals(machine, journals) == Forgettable()

@@ -9,6 +9,7 @@ import pytest
 from daemon.delivering.route import LOCAL, Route
 from daemon.following.session_files import SessionFiles
 from daemon.reading.turns import Turns
+from llma_core.claude_code.agent import CLAUDE_CODE
 
 
 class Yard:
@@ -16,7 +17,9 @@ class Yard:
 
     def __init__(self) -> None:
         self.units = {
-            name: SessionFiles(name=name, folder=f"/logs/{name.partition('/')[0]}", main=f"/logs/{name}.jsonl")
+            name: SessionFiles(
+                name=name, folder=f"/logs/{name.partition('/')[0]}", agent=CLAUDE_CODE, main=f"/logs/{name}.jsonl"
+            )
             for name in ("orchard/a", "orchard/b", "orchard/c", "garden/d", "garden/e")
         }
         self.active: set[str] = set()
@@ -148,7 +151,7 @@ async def test_what_is_being_read_comes_first_and_what_a_hint_brings_meanwhile_l
         yard.add("orchard/late")
         return units[::-1]
 
-    yard.units["orchard/late"] = SessionFiles(name="orchard/late", folder="/logs/orchard")
+    yard.units["orchard/late"] = SessionFiles(name="orchard/late", folder="/logs/orchard", agent=CLAUDE_CODE)
     yard.active.add("orchard/c")
     yard.add("orchard/a", "orchard/b", "orchard/c")
     yard.turns.note_found([yard.units["orchard/a"], yard.units["orchard/b"]])

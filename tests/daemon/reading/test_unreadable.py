@@ -11,10 +11,13 @@ from structlog.testing import capture_logs
 
 from daemon.following.session_files import SessionFiles
 from daemon.reading.unreadable import Unreadable
+from llma_core.claude_code.agent import CLAUDE_CODE
 
 
 def unit(name: str) -> SessionFiles:
-    return SessionFiles(name=f"orchard/{name}", folder="/logs/orchard", main=f"/logs/orchard/{name}.jsonl")
+    return SessionFiles(
+        name=f"orchard/{name}", folder="/logs/orchard", agent=CLAUDE_CODE, main=f"/logs/orchard/{name}.jsonl"
+    )
 
 
 def refused(code: int) -> OSError:

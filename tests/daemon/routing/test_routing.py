@@ -49,12 +49,12 @@ def routing(tmp_path: Path, **variables: str) -> Routing:
 
 
 def frozen_by(here: Routing, cwd: str | None) -> FrozenRoute:
-    opening = Opening(session="s-1", cwd=cwd)
+    opening = Opening(agent="claude-code", session="s-1", cwd=cwd)
     return here.freeze(opening, here.rule(opening))
 
 
 def said_by(here: Routing, frozen: FrozenRoute = FROZEN) -> Attribution:
-    return here.attribution(frozen, here.rule(Opening(session="s-1"), frozen))
+    return here.attribution(frozen, here.rule(Opening(agent="claude-code", session="s-1"), frozen))
 
 
 def test_a_session_is_its_repositorys_users(tmp_path: Path, repository: Path) -> None:
@@ -140,7 +140,7 @@ def write_local(folder: Path, env: Mapping[str, object] = OTHER) -> Path:
 
 def begun(folder: Path, *, after: float = 60.0) -> Opening:
     """A session whose first line is so many seconds from now."""
-    return Opening(session="s-1", cwd=str(folder), at=int((time.time() + after) * 1000))
+    return Opening(agent="claude-code", session="s-1", cwd=str(folder), at=int((time.time() + after) * 1000))
 
 
 def with_table(tmp_path: Path, **variables: str) -> Routing:
@@ -169,9 +169,9 @@ def test_a_session_goes_where_the_user_says(tmp_path: Path, repository: Path) ->
 
 def test_a_table_gives_its_folders_a_route_of_their_own(tmp_path: Path) -> None:
     here = with_table(tmp_path)
-    assert here.rule(Opening(session="s", cwd="/elsewhere/x")).route == THERE
-    assert here.rule(Opening(session="s", cwd="/somewhere")).route == OWN
-    assert here.rule(Opening(session="s")).route == OWN
+    assert here.rule(Opening(agent="claude-code", session="s", cwd="/elsewhere/x")).route == THERE
+    assert here.rule(Opening(agent="claude-code", session="s", cwd="/somewhere")).route == OWN
+    assert here.rule(Opening(agent="claude-code", session="s")).route == OWN
 
 
 def test_a_pair_of_the_users_own_counts_from_the_projects_own_file(tmp_path: Path, repository: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_file_changed_while_the_session_ran_does_not_count(tmp_path: Path, rep
     write_local(repository)
     here = with_table(tmp_path)
     assert "was changed after the session began" in held(here, begun(repository, after=-60))
-    assert "was changed after" in held(here, Opening(session="s", cwd=str(repository)))
+    assert "was changed after" in held(here, Opening(agent="claude-code", session="s", cwd=str(repository)))
     here.allow(str(repository))
     assert here.rule(begun(repository, after=-60)).route == THERE
 
@@ -325,13 +325,15 @@ def test_a_restraint_stays_with_whoever_waits(tmp_path: Path, repository: Path) 
 
 def test_a_project_without_a_key_waits_for_one(tmp_path: Path) -> None:
     here = routing(tmp_path, POSTHOG_API_KEY="")
-    assert "there is no POSTHOG_API_KEY for it; set one in config.toml" in held(here, Opening(session="s", cwd="/x"))
+    assert "there is no POSTHOG_API_KEY for it; set one in config.toml" in held(
+        here, Opening(agent="claude-code", session="s", cwd="/x")
+    )
 
 
 @pytest.mark.parametrize("purpose", ["preview", "local"])
 def test_what_stays_here_needs_no_key(tmp_path: Path, purpose: Purpose) -> None:
     here = Routing(settings(tmp_path, OPT_OUT_CAPTURE="1"), Repositories(), purpose=purpose)
-    route = here.rule(Opening(session="s", cwd="/x")).route
+    route = here.rule(Opening(agent="claude-code", session="s", cwd="/x")).route
     assert route is not None
     assert (route == LOCAL) == (purpose == "local")
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llma_core.claude_code.layout import LogPath, classify
+from llma_core.agent import LogPath
+from llma_core.claude_code.layout import classify
 from tests.support.logs import LogBuilder, text, tool_use
 
 SESSION = "5f0c3a52-6a0e-4b57-9a35-0c1d2e3f4a5b"

@@ -5,12 +5,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.spans import ApiFailure, Compaction, Context, Generation, LineRange, TokenUsage, ToolCall, TurnKey
 
 TURN = TurnKey(kind="prompt", id="p1")
 MAIN = Context(
-    session="s1", turn=TURN, prompt="Count", session_name="Count", turn_name="Count", cwd="/home/ada/orchard"
+    framework=FRAMEWORK,
+    session="s1",
+    turn=TURN,
+    prompt="Count",
+    session_name="Count",
+    turn_name="Count",
+    cwd="/home/ada/orchard",
 )
 AGENT = replace(MAIN, agent="general-purpose", parent_call="toolu_1", is_subagent=True)
 LINES = LineRange(file="f", start=0, end=1)

@@ -1,0 +1,21 @@
+"""The agents whose sessions the daemon follows."""
+
+from __future__ import annotations
+
+from llma_core.agent import Agent
+from llma_core.claude_code.agent import CLAUDE_CODE
+
+__all__ = ["AGENTS", "main_agents", "prefixes"]
+
+AGENTS: tuple[Agent, ...] = (CLAUDE_CODE,)
+"""All of them. A path that several would take for a log of theirs is the first one's, unless it is below a root."""
+
+
+def main_agents() -> frozenset[str]:
+    """Return what events call the agents that users talk to; any other name is a subagent's."""
+    return frozenset(agent.framework.name for agent in AGENTS)
+
+
+def prefixes() -> tuple[str, ...]:
+    """Return how the names of the agents' own event properties begin."""
+    return tuple(agent.framework.prefix for agent in AGENTS)

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from daemon.cli.figures import count, size
 from daemon.cli.message import fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
@@ -234,9 +235,9 @@ class _Job:
             click.echo(json.dumps(self._document(found), indent=2))
             return
         for reason, number in found.waiting.items():
-            say(f"warning: {_number(number, 'session')} would wait: {reason}", err=True)
+            say(f"warning: {count(number, 'session')} would wait: {reason}", err=True)
         if found.unreadable:
-            say(f"warning: {_number(found.unreadable, 'session')} could not be read", err=True)
+            say(f"warning: {count(found.unreadable, 'session')} could not be read", err=True)
         if not found.events:
             if found.waiting or found.unreadable:
                 say("nothing to send until that is put right")
@@ -253,16 +254,16 @@ class _Job:
         click.echo(f"events:   {found.events:,}")
         parts = ", ".join(f"{value:,} {name}" for name, value in tokens.items())
         click.echo(fitted(f"tokens:   {found.tokens:,} ({parts})", sys.stdout, then=" " * 10))
-        click.echo(f"bytes:    {_bytes(found.size)} before compression, from {_bytes(self._size)} of logs")
+        click.echo(f"bytes:    {size(found.size)} before compression, from {size(self._size)} of logs")
         if found.metrics_only:
             say(
-                f"note: {_number(found.metrics_only, 'event')} older than {CONTENT_DAYS} days: PostHog takes the "
+                f"note: {count(found.metrics_only, 'event')} older than {CONTENT_DAYS} days: PostHog takes the "
                 "metrics, and keeps nothing of what was said",
                 err=True,
             )
         if found.running:
             say(
-                f"note: {_number(found.running, 'session')} running now: what is open there is left to the daemon",
+                f"note: {count(found.running, 'session')} running now: what is open there is left to the daemon",
                 err=True,
             )
 
@@ -322,7 +323,7 @@ class _Job:
         _print_table(rows)
         if found.events:
             fix = f"`{APP_NAME} backfill --expiring --yes` sends them"
-            say(f"{_number(found.events, 'event')} of them not sent yet; {fix}")
+            say(f"{count(found.events, 'event')} of them not sent yet; {fix}")
         else:
             say("everything in them was sent before")
 
@@ -334,7 +335,7 @@ class _Job:
         aged = sum(session.began < old for session in self._chosen)
         if aged:
             say(
-                f"note: {_number(aged, 'session')} began more than {CONTENT_DAYS} days ago: of events older than that "
+                f"note: {count(aged, 'session')} began more than {CONTENT_DAYS} days ago: of events older than that "
                 "PostHog takes the metrics, and keeps nothing of what was said",
                 err=True,
             )
@@ -452,14 +453,14 @@ class _Job:
             click.echo(json.dumps(_result(headway, settled=settled), indent=2))
         else:
             refused = f", {headway.refused:,} set aside" if headway.refused else ""
-            say(f"{_number(headway.sent, 'event')} sent{refused}")
+            say(f"{count(headway.sent, 'event')} sent{refused}")
         if settled:
             return
         if settled is None:
             raise fail("interrupted; run it again to go on where it stopped")
         if headway.held:
             raise fail(
-                f"{_number(headway.held, 'session')} waiting for a word of yours: `{APP_NAME} status` says what to do"
+                f"{count(headway.held, 'session')} waiting for a word of yours: `{APP_NAME} status` says what to do"
             )
         raise fail("not everything could be sent; run it again to go on where it stopped")
 
@@ -473,19 +474,8 @@ def _show(meter: Meter, headway: Headway, waiting: str | None = None) -> None:
 
 
 def _far(headway: Headway) -> str:
-    sent = f"{_number(headway.sent, 'event')} sent"
-    return f"{headway.sessions_done:,} of {_number(headway.sessions, 'session')} read, {sent}"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _bytes(size: float) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:,.1f} {unit}"
-    return f"{size:,.0f} bytes"
+    sent = f"{count(headway.sent, 'event')} sent"
+    return f"{headway.sessions_done:,} of {count(headway.sessions, 'session')} read, {sent}"
 
 
 def _local(at: float) -> datetime:
@@ -506,7 +496,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
             f"{row['days_left']:.1f}",
             row["session"],
             row["project"] or "unknown",
-            _bytes(row["bytes"]),
+            size(row["bytes"]),
             f"{row['unsent_events']:,}",
         )
         table.add_row(*(Text(word) for word in words))

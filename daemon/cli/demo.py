@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from daemon.cli.render import build, delivered, stdout, tree
+from daemon.cli.render import delivered, stdout, tree
 from daemon.cli.startup import build_service, open_state
 from daemon.config import loading
 from daemon.config.settings import Settings
@@ -22,6 +22,7 @@ from daemon.delivering.local.sink import LocalEvents, LocalSink
 from daemon.demo.player import steps
 from daemon.running import logs
 from daemon.state.layout import events_path, local_folder
+from llma_core.trace_tree import build
 from llma_core.view import EventView, read
 
 __all__ = ["AFTER", "BEFORE", "demo"]

@@ -1,14 +1,16 @@
-"""What `tail` shows: a line for each thing that happens, and a board of the sessions below them."""
+"""Draws what `tail` shows: a line for each prompt or event, and below them a board of the sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
+from daemon.cli.figures import count, printable, short_duration, short_tokens
+from daemon.cli.render import error_text, has_failed, subagent
 from daemon.reading.follower import Seen
-from llma_core.agents import main_agents
+from llma_core.trace_tree import CALL_TYPES, time_of
 from llma_core.view import EventView, PromptView
 
 if TYPE_CHECKING:
@@ -21,11 +23,8 @@ _LONGEST_WORDS = 400
 _LONGEST_PROJECT = 12
 _SHORT_ID = 8
 _SESSIONS_SHOWN = 4
-_THOUSAND = 1000
-_MINUTE = 60.0
-_FAILED = ("error", "denied", "interrupted")
-# Kinds of lines, with their colours.
-_COLOURS = {
+# The kinds of lines, with their colors.
+_COLORS = {
     "prompt": "bold cyan",
     "answer": "green",
     "tool": "blue",
@@ -37,21 +36,17 @@ _COLOURS = {
 
 
 def moment(seen: Seen) -> datetime | None:
-    """When it happened; None if that is not known."""
-    try:
-        at = datetime.fromisoformat(seen.what.timestamp)
-    except ValueError:
-        return None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    """Return when it happened; None if that is unknown."""
+    return time_of(seen.what.timestamp)
 
 
 def line(seen: Seen, *, zone: tzinfo | None = None, project_width: int = 0, session: bool = False) -> Text:
-    """Draw what was seen as one line, which a console cuts at its edge.
+    """Draw a prompt or an event as one line, which a console cuts at its edge.
 
     Args:
-        seen: what was seen.
-        zone: the zone of the time shown; None for the local one.
-        project_width: room for the project's name, so that what follows stands in one column.
+        seen: the prompt or event.
+        zone: the time zone to show its time in; None for the local one.
+        project_width: columns for the project's name, so that what follows lines up.
         session: whether to name the session.
     """
     from rich.text import Text
@@ -60,11 +55,11 @@ def line(seen: Seen, *, zone: tzinfo | None = None, project_width: int = 0, sess
     at = moment(seen)
     drawn.append(f"{at.astimezone(zone):%H:%M:%S} " if at is not None else "--:--:-- ", style="dim")
     if session:
-        drawn.append(f"{_clean(seen.session)[:_SHORT_ID]:<{_SHORT_ID}} ", style="dim")
-    project = _clean(seen.what.project or "-")[:_LONGEST_PROJECT]
+        drawn.append(f"{_short(seen.session)[:_SHORT_ID]:<{_SHORT_ID}} ", style="dim")
+    project = _short(seen.what.project or "-")[:_LONGEST_PROJECT]
     drawn.append(f"{project:<{project_width}} ", style="dim")
     kind = _kind(seen.what)
-    drawn.append(f"{kind:<6} ", style=_COLOURS[kind])
+    drawn.append(f"{kind:<6} ", style=_COLORS[kind])
     return drawn.append_text(_prompt(seen) if isinstance(seen.what, PromptView) else _event(seen, seen.what))
 
 
@@ -75,53 +70,52 @@ def _kind(what: PromptView | EventView) -> str:
         return "ended"
     if what.kind == "generation":
         return "failed" if what.is_error else "answer"
-    return what.span_type if what.span_type in ("tool", "agent") else "step"
+    return what.span_type if what.span_type in CALL_TYPES else "step"
 
 
 def _prompt(seen: Seen) -> Text:
     from rich.text import Text
 
-    return Text(_clean(seen.words) or "(not shown)", style="bold" if seen.words else "dim")
+    return Text(_short(seen.words) or "(not shown)", style="bold" if seen.words else "dim")
 
 
 def _event(seen: Seen, event: EventView) -> Text:
     from rich.text import Text
 
-    failed = event.is_error or event.status in _FAILED
+    failed = has_failed(event)
     drawn = Text()
-    name = _clean(event.label) or event.kind
+    name = _short(event.label) or event.kind
     drawn.append(name, style="red" if failed else "bold" if event.kind == "trace" else "")
-    facts = [_tokens(event), _duration(event.latency)]
+    facts = [_tokens(event), short_duration(event.latency)]
     if event.kind == "span" and failed:
         facts.append(event.status or "error")
     drawn.append("".join(f"  {fact}" for fact in facts if fact), style="red" if failed else "dim")
-    if event.agent is not None and event.agent not in main_agents():
-        drawn.append(f"  {_clean(event.agent or '')}", style="magenta")
-    why = ": ".join(part for part in (_clean(event.error_type or ""), _clean(event.error or "")) if part)
+    if agent := subagent(event):
+        drawn.append(f"  {agent}", style="magenta")
     if event.kind == "span" and seen.words:
-        drawn.append(f"  {_clean(seen.words)}")
-    if why:
+        drawn.append(f"  {_short(seen.words)}")
+    if why := error_text(event, _LONGEST_WORDS):
         drawn.append(f"  {why}", style="red")
     elif event.kind == "generation" and seen.words:
-        drawn.append(f"  {_clean(seen.words)}", style="italic")
+        drawn.append(f"  {_short(seen.words)}", style="italic")
     return drawn
 
 
 @dataclass(slots=True)
 class _Session:
-    """What a session came to, as far as it was seen.
+    """What was seen of one session, added up.
 
     Attributes:
-        session: its id.
-        project: the project its latest prompt or event names.
-        prompt: the words of the latest prompt; "" if they may not be shown, None before the first one.
+        session: the session's id.
+        project: the project that its latest prompt or event names.
+        prompt: the text of the latest prompt; "" if it may not be shown, None before the first prompt.
         answers: API responses.
         calls: calls of tools and agents.
         errors: failed attempts and failed calls.
-        fresh: input tokens that no cache had.
+        fresh: input tokens that no cache held.
         cached: input tokens read from the cache or written to it.
         written: output tokens.
-        ended: whether its trace has come since.
+        ended: whether its trace is the latest thing seen.
     """
 
     session: str
@@ -137,7 +131,7 @@ class _Session:
 
     def add(self, seen: Seen) -> None:
         what = seen.what
-        self.project = _clean(what.project or "") or self.project
+        self.project = _short(what.project or "") or self.project
         if isinstance(what, PromptView):
             self.prompt, self.ended = seen.words, False
             return
@@ -145,7 +139,7 @@ class _Session:
         if self.ended:
             return
         self.errors += what.is_error
-        self.calls += what.kind == "span" and what.span_type in ("tool", "agent")
+        self.calls += what.kind == "span" and what.span_type in CALL_TYPES
         if what.kind == "generation":
             self.answers += not what.is_error
             self.fresh += what.input_tokens or 0
@@ -155,10 +149,10 @@ class _Session:
 
 @dataclass(slots=True)
 class Board:
-    """The sessions that were seen, the one of the latest line first; a rich renderable.
+    """A rich renderable of the sessions seen so far, the most recently active first.
 
     Attributes:
-        waiting: what to say while nothing was seen.
+        waiting: the line to show until something is seen.
     """
 
     waiting: str
@@ -166,17 +160,17 @@ class Board:
 
     @property
     def project_width(self) -> int:
-        """Room for the longest name of a project on it, and no more than a bound."""
+        """Columns for the longest project name on the board, up to a limit."""
         return min(_LONGEST_PROJECT, max((len(each.project) for each in self._sessions.values()), default=0))
 
     def add(self, seen: Seen) -> None:
-        """Count what was seen."""
+        """Count a prompt or an event."""
         session = self._sessions.pop(seen.session, None) or _Session(seen.session)
         session.add(seen)
         self._sessions[seen.session] = session
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it, three lines for each of the latest sessions at most."""
+        """Draw a rule and two lines for each of the latest sessions."""
         from rich.rule import Rule
         from rich.text import Text
 
@@ -196,50 +190,28 @@ def _rows(session: _Session) -> Iterator[RenderableType]:
 
     head = Text(no_wrap=True, overflow="ellipsis")
     head.append(session.project, style="bold")
-    head.append(f" {_clean(session.session)[:_SHORT_ID]}", style="dim")
+    head.append(f" {_short(session.session)[:_SHORT_ID]}", style="dim")
     head.append("  ended" if session.ended else "", style="dim")
     if session.prompt is not None:
-        head.append("  > ", style="cyan").append(_clean(session.prompt) or "(not shown)")
+        head.append("  > ", style="cyan").append(_short(session.prompt) or "(not shown)")
     yield head
     facts = Text("  ", no_wrap=True, overflow="ellipsis")
-    facts.append(f"{_count(session.answers, 'answer')}, {_count(session.calls, 'tool call')}", style="dim")
-    facts.append(f"  {_sum(session.fresh)} in + {_sum(session.cached)} cache  {_sum(session.written)} out")
+    facts.append(f"{count(session.answers, 'answer')}, {count(session.calls, 'tool call')}", style="dim")
+    fresh, cached, written = map(short_tokens, (session.fresh, session.cached, session.written))
+    facts.append(f"  {fresh} in + {cached} cache  {written} out")
     if session.errors:
-        facts.append(f"  {_count(session.errors, 'error')}", style="red")
+        facts.append(f"  {count(session.errors, 'error')}", style="red")
     yield facts
 
 
 def _tokens(event: EventView) -> str:
-    """Say tokens in few words, input that a cache had or took apart; those that are unknown are left out."""
+    """Write the token counts in short, with what went through the cache apart; unknown ones are left out."""
     cache = (event.cache_read_tokens or 0) + (event.cache_write_tokens or 0)
-    taken = _sum(event.input_tokens) if event.input_tokens is not None else ""
-    taken = "+".join(filter(None, (taken, _sum(cache) if cache else "")))
-    given = f"{_sum(event.output_tokens)} out" if event.output_tokens is not None else ""
+    taken = short_tokens(event.input_tokens) if event.input_tokens is not None else ""
+    taken = "+".join(filter(None, (taken, short_tokens(cache) if cache else "")))
+    given = f"{short_tokens(event.output_tokens)} out" if event.output_tokens is not None else ""
     return " ".join(filter(None, (f"{taken} in" if taken else "", given)))
 
 
-def _sum(number: int) -> str:
-    if number < _THOUSAND:
-        return str(number)
-    if number < 999_950:  # noqa: PLR2004 - what rounds to a million is written as one
-        return f"{number / _THOUSAND:.1f}k"
-    return f"{number / _THOUSAND**2:.1f}M"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < _MINUTE:
-        return f"{seconds:.2f}s" if seconds < 1 else f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), int(_MINUTE))
-    return f"{minutes}m{rest:02d}s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _clean(words: str) -> str:
-    """Make *words* one bounded line. What a tool printed may hold control sequences, and this goes to a terminal."""
-    kept = "".join(char if char.isprintable() else " " for char in words[:_LONGEST_WORDS])
-    return " ".join(kept.split())
+def _short(text: str) -> str:
+    return printable(text, _LONGEST_WORDS)

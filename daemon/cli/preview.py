@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from daemon.cli.figures import count, printable
 from daemon.cli.message import say
 from daemon.cli.startup import fail, load_settings, log_options
 from llma_core import view
@@ -97,7 +98,7 @@ def _as_json(event: CaptureEvent) -> bytes:
 
 def _as_words(event: CaptureEvent) -> bytes:
     said = view.read(event.body)
-    name = _clean(f"{said.timestamp or '-'} {event.name} {said.label}".rstrip())
+    name = printable(f"{said.timestamp or '-'} {event.name} {said.label}".rstrip())
     done = _summed_up(event.changes)
     if event.cut:
         done.append("longest strings cut to keep it under the receiver's limit")
@@ -105,34 +106,25 @@ def _as_words(event: CaptureEvent) -> bytes:
 
 
 def _summed_up(changes: tuple[Change, ...]) -> list[str]:
-    """Return what was done in words, each property and kind once; the place within it where there is just one."""
+    """Return one line for each property and kind of change; it names the place within the property if only one is."""
     counts: Counter[tuple[str, str, str | None]] = Counter()
     places: dict[tuple[str, str, str | None], set[str]] = {}
     for change in changes:
-        # A property is named as a whole; what is in it begins with a dot or a bracket.
+        # The place within a property begins with a dot or a bracket.
         key = (change.what, change.where.partition(".")[0].partition("[")[0], change.kind)
         counts[key] += change.count
         places.setdefault(key, set()).add(change.where)
     return [
-        _clean(f"{next(iter(places[key])) if len(places[key]) == 1 else key[1]}: {_said(key[0], count, key[2])}")
-        for key, count in counts.items()
+        printable(f"{next(iter(places[key])) if len(places[key]) == 1 else key[1]}: {_said(key[0], number, key[2])}")
+        for key, number in counts.items()
     ]
 
 
-def _said(what: str, count: int, kind: str | None) -> str:
+def _said(what: str, number: int, kind: str | None) -> str:
     match what:
         case "withheld":
-            return f"{_number(count, 'character')} left out at content level {kind}"
+            return f"{count(number, 'character')} left out at content level {kind}"
         case "scrubbed":
-            return f"{_number(count, 'secret')} scrubbed ({kind})"
+            return f"{count(number, 'secret')} scrubbed ({kind})"
         case _:
-            return f"{_number(count, 'character')} cut"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _clean(words: str) -> str:
-    """Return words of a log on one line, without what a terminal would act on."""
-    return "".join(char if char.isprintable() else " " for char in words)
+            return f"{count(number, 'character')} cut"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from daemon.cli.figures import count, rough_duration
 from daemon.cli.startup import fail, load_settings
 
 if TYPE_CHECKING:
@@ -180,8 +181,8 @@ def _running(condition: Condition, now: float) -> str:
 def _behind(condition: Condition) -> str:
     if not condition.unread_bytes or condition.unread_seconds is None:
         return "nothing"
-    logs = f"{condition.unread_logs:,} log{'' if condition.unread_logs == 1 else 's'}"
-    return f"{condition.unread_bytes:,} bytes in {logs}, for {_duration(condition.unread_seconds)}"
+    logs = count(condition.unread_logs, "log")
+    return f"{condition.unread_bytes:,} bytes in {logs}, for {rough_duration(condition.unread_seconds)}"
 
 
 def _set_aside(condition: Condition) -> str:
@@ -205,11 +206,4 @@ def _wrapped(value: str, *, first: str, then: str) -> Iterator[str]:
 
 
 def _ago(at: str | None, now: float) -> str:
-    return "?" if at is None else _duration(max(0.0, now - datetime.fromisoformat(at).timestamp()))
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return "?" if at is None else rough_duration(max(0.0, now - datetime.fromisoformat(at).timestamp()))

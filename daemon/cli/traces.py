@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.cli.message import say
-from daemon.cli.render import Node, TraceTree, build, stdout, tree
+from daemon.cli.render import stdout, tree
 from daemon.cli.startup import CONFIGURATION, fail
 from daemon.delivering.local.sink import LocalEvents, UnreadableEventsError
 from daemon.state.layout import events_path
+from llma_core.trace_tree import Node, TraceTree, build
 
 if TYPE_CHECKING:
     from daemon.config.settings import Settings

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from daemon.cli.demo import AFTER, BEFORE
 from daemon.cli.live import Board, line
-from daemon.cli.render import build, delivered, tree
+from daemon.cli.render import delivered, tree
 from daemon.config.loading import load
 from daemon.demo.player import SESSION, steps
 from daemon.following.catalog import Catalog
@@ -30,6 +30,7 @@ from daemon.reading.pipeline import Pipeline
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from llma_core import view
+from llma_core.trace_tree import build
 from llma_core.view import EventView
 
 __all__ = ["FOLDER", "pictures"]

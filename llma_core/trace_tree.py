@@ -1,0 +1,168 @@
+"""The tree of a trace: its operations, each under the one that started it, and what they add up to.
+
+A terminal and a web page draw the same tree from these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from llma_core.view import EventView
+
+__all__ = ["CALL_TYPES", "Node", "Totals", "TraceTree", "build", "time_of"]
+
+CALL_TYPES = ("tool", "agent")
+"""The span types that count as tool calls."""
+
+# Sorts after every real time.
+_NO_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """An operation and the operations it started, in the order of their starts."""
+
+    event: EventView
+    children: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the operations of a trace.
+
+    Attributes:
+        generations: API responses, without failed attempts.
+        tool_calls: tool and agent calls, at any depth.
+        errors: failed attempts and failed calls.
+        input_tokens: tokens sent that no cache held; None if no generation reports a count. The same holds for the
+            three counts below.
+        output_tokens: tokens the model wrote.
+        cache_read_tokens: input tokens read from the cache.
+        cache_write_tokens: input tokens written to the cache.
+    """
+
+    generations: int
+    tool_calls: int
+    errors: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceTree:
+    """A trace with its operations arranged as a tree.
+
+    Attributes:
+        trace_id: the trace's id.
+        event: the event of the trace itself; None until the trace has ended.
+        project: the project that its events name, or None.
+        started: when its first operation began; None if no event has a time.
+        seconds: from `started` to the end of the last operation.
+        totals: sums over the operations.
+        roots: the operations that nothing else in the trace started, in the order of their starts.
+    """
+
+    trace_id: str
+    event: EventView | None
+    project: str | None
+    started: datetime | None
+    seconds: float
+    totals: Totals
+    roots: tuple[Node, ...]
+
+    @property
+    def name(self) -> str:
+        """The trace's name; made from its id until it has one."""
+        named = self.event.label if self.event is not None else ""
+        return named or f"trace {self.trace_id[:8]}"
+
+
+def build(trace_id: str, events: Iterable[EventView]) -> TraceTree:
+    """Arrange the events of one trace as a tree.
+
+    An operation becomes a root if its parent is the trace, is missing, or is not among *events*. If parents form a
+    cycle, its first operation becomes a root, so that no operation is left out.
+
+    Args:
+        trace_id: the trace's id.
+        events: all events of that trace, in any order.
+    """
+    trace: EventView | None = None
+    operations: list[EventView] = []
+    for event in events:
+        if event.kind == "trace":
+            trace = event
+        else:
+            operations.append(event)
+    operations.sort(key=_start)
+    starts = [_start(event) for event in operations]
+    ends = [end for event in operations if (end := time_of(event.timestamp)) is not None]
+    started = starts[0] if starts and starts[0] != _NO_TIME else None
+    return TraceTree(
+        trace_id=trace_id,
+        event=trace,
+        project=next((event.project for event in [*operations, *([trace] if trace else [])] if event.project), None),
+        started=started,
+        seconds=(max(ends) - started).total_seconds() if started is not None and ends else 0.0,
+        totals=_totals(operations),
+        roots=_arrange(operations),
+    )
+
+
+def time_of(timestamp: str) -> datetime | None:
+    """Read the timestamp of an event: the end of its operation, in UTC if it names no zone; None if it is no time."""
+    try:
+        time = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _start(event: EventView) -> datetime:
+    end = time_of(event.timestamp)
+    return end - timedelta(seconds=event.latency or 0.0) if end is not None else _NO_TIME
+
+
+def _arrange(operations: Sequence[EventView]) -> tuple[Node, ...]:
+    """Put *operations*, sorted by start, under their parents; return the roots."""
+    by_span: dict[str, int] = {}
+    for index, event in enumerate(operations):
+        if event.span_id is not None:
+            by_span.setdefault(event.span_id, index)
+    children: dict[int | None, list[int]] = {None: []}
+    for index, event in enumerate(operations):
+        parent = by_span.get(event.parent_id) if event.parent_id is not None else None
+        children.setdefault(parent, []).append(index)
+    placed: set[int] = set()
+
+    def node(index: int) -> Node:
+        placed.add(index)
+        # A child that is placed already would close a cycle.
+        below = [node(child) for child in children.get(index, ()) if child not in placed]
+        return Node(event=operations[index], children=tuple(below))
+
+    roots = [(index, node(index)) for index in children[None]]
+    roots += [(index, node(index)) for index in range(len(operations)) if index not in placed]
+    return tuple(root for _, root in sorted(roots, key=lambda root: root[0]))
+
+
+def _totals(operations: Sequence[EventView]) -> Totals:
+    generations = [event for event in operations if event.kind == "generation"]
+    return Totals(
+        generations=sum(not event.is_error for event in generations),
+        tool_calls=sum(event.kind == "span" and event.span_type in CALL_TYPES for event in operations),
+        errors=sum(event.is_error for event in operations),
+        input_tokens=_sum(event.input_tokens for event in generations),
+        output_tokens=_sum(event.output_tokens for event in generations),
+        cache_read_tokens=_sum(event.cache_read_tokens for event in generations),
+        cache_write_tokens=_sum(event.cache_write_tokens for event in generations),
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from llma_core.events import EventView
     from llma_core.trace_tree import Node, TraceTree
 
 __all__ = ["delivered", "error_text", "has_failed", "stdout", "subagent", "tree"]

@@ -1,4 +1,4 @@
-"""`backfill`: history is sent when it is asked for, once, with the ids it would have had live."""
+"""`backfill` sends existing sessions once, with the ids they would have had live."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ async def test_everything_is_sent_once(workspace: Workspace, posthog: CaptureSer
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
 
-async def test_only_the_sessions_that_are_named_are_sent(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_only_the_sessions_in_the_given_paths_are_sent(workspace: Workspace, posthog: CaptureServer) -> None:
     projects = put_logs(workspace, tree())
     [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
     env = environment(workspace, posthog.url)
     assert (await verb(workspace, "backfill", "--yes", log, env=env)).status == 0
     assert bodies(posthog) == await expected(workspace, log)
-    # The rest stays history for a daemon, and can be sent later.
+    # A daemon leaves the rest alone, and it can be sent later.
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert bodies(posthog) == await expected(workspace, log)
     assert (await verb(workspace, "backfill", "--yes", projects, env=env)).status == 0
@@ -66,7 +66,7 @@ async def test_only_the_sessions_that_are_named_are_sent(workspace: Workspace, p
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
 
-async def test_after_a_daemon_only_what_it_did_not_send_is_sent(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_what_a_daemon_has_sent_is_not_sent_again(workspace: Workspace, posthog: CaptureServer) -> None:
     projects = put_logs(workspace, tree())
     env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
     async with following(workspace, env=env) as daemon:
@@ -83,7 +83,7 @@ async def test_after_a_daemon_only_what_it_did_not_send_is_sent(workspace: Works
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
 
-async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_the_next_backfill_sends_what_the_first_could_not(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, many_sessions(10, 150))
     answered = iter(range(1000))
     posthog.fault = lambda _: Answer(status=403) if next(answered) >= 3 else None
@@ -102,7 +102,7 @@ async def test_what_could_not_be_sent_is_sent_by_the_next(workspace: Workspace, 
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
 
-# ---------------------------------------------------------------------- what is meant, and what it comes to
+# ---------------------------------------------------------------------- which sessions, and how much they are
 
 
 async def test_a_dry_run_counts_what_would_be_sent_and_sends_nothing(
@@ -134,13 +134,13 @@ async def test_a_dry_run_counts_what_would_be_sent_and_sends_nothing(
     assert (await verb(workspace, "backfill", "--dry-run", env=env)).stdout.startswith("nothing to send")
 
 
-async def test_where_everything_waits_it_is_not_said_to_have_been_sent(workspace: Workspace) -> None:
+async def test_sessions_that_would_wait_are_not_reported_as_sent(workspace: Workspace) -> None:
     settings = workspace.work / ".claude" / "settings.json"
     settings.parent.mkdir()
     settings.write_text("{")
     put_logs(workspace, dated("one", "2026-07-01", str(workspace.work)).files())
     said = await verb(workspace, "backfill", "--dry-run")
-    assert said.stdout == "nothing to send until that is put right\n"
+    assert said.stdout == "nothing to send until that is fixed\n"
     assert f"1 session would wait: {settings}" in said.stderr
 
 
@@ -151,7 +151,9 @@ async def test_a_dry_run_needs_no_key(workspace: Workspace) -> None:
     assert json.loads(said.stdout)["events"]
 
 
-async def test_without_a_terminal_nothing_is_sent_unasked(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_without_a_terminal_nothing_is_sent_unless_the_user_says_yes(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
     put_logs(workspace, tree())
     for more in ([], ["--json"]):
         ended = await verb(workspace, "backfill", *more, env=environment(workspace, posthog.url))
@@ -169,7 +171,7 @@ def dated(name: str, day: str, cwd: str = "/home/ada/orchard") -> LogBuilder:
     return log
 
 
-async def test_sessions_are_meant_by_time_project_and_id(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_sessions_are_chosen_by_time_project_and_id(workspace: Workspace, posthog: CaptureServer) -> None:
     logs = {
         "first": dated("first", "2026-01-10"),
         "second": dated("second", "2026-02-10"),
@@ -202,16 +204,16 @@ async def test_sessions_are_meant_by_time_project_and_id(workspace: Workspace, p
     assert (document["sessions"], document["sent"], document["settled"]) == (1, len(posthog.events), True)
     assert {event["properties"]["$ai_session_id"] for event in posthog.events} == {logs["third"].session}
     none = await verb(workspace, "backfill", "--yes", "--session", "no-such", env=env)
-    assert (none.status, none.stdout) == (0, "nothing to send: no session on disk is meant by these options\n")
+    assert (none.status, none.stdout) == (0, "nothing to send: no session on disk matches these options\n")
 
 
-async def test_a_time_that_is_none_is_bad_usage(workspace: Workspace) -> None:
+async def test_an_invalid_time_is_bad_usage(workspace: Workspace) -> None:
     ended = await verb(workspace, "backfill", "--since", "yesterday")
     assert ended.status == 2
     assert "2026-11-20" in ended.stderr
 
 
-async def test_logs_that_the_daemon_does_not_follow_are_told_of(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_logs_outside_the_followed_folders_are_an_error(workspace: Workspace, posthog: CaptureServer) -> None:
     log = dated("elsewhere", "2026-01-10")
     put_logs(workspace, tree())
     elsewhere = workspace.root / "elsewhere.jsonl"
@@ -221,12 +223,12 @@ async def test_logs_that_the_daemon_does_not_follow_are_told_of(workspace: Works
     assert "CLAUDE_CONFIG_DIR" in ended.errors[0]
 
 
-async def test_content_that_posthog_does_not_keep_is_announced(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_it_says_when_posthog_will_not_keep_the_content(workspace: Workspace, posthog: CaptureServer) -> None:
     recent = datetime.now(UTC) - timedelta(days=2)
     put_logs(workspace, dated("old", "2026-01-10").files() | dated("new", recent.date().isoformat()).files())
     env = environment(workspace, posthog.url)
     counted = await verb(workspace, "backfill", "--dry-run", env=env)
-    assert "note: 2 events older than 30 days: PostHog takes the metrics" in counted.stderr
+    assert "note: 2 events older than 30 days: PostHog keeps only metrics" in counted.stderr
     document = json.loads((await verb(workspace, "backfill", "--dry-run", "--json", env=env)).stdout)
     assert (document["events"], document["metrics_only_events"]) == (4, 2)
     sent = await verb(workspace, "backfill", "--yes", env=env)
@@ -249,11 +251,11 @@ async def test_sessions_that_the_client_will_remove_are_listed(workspace: Worksp
     sent = await verb(workspace, "backfill", "--expiring", "--yes", env=env)
     assert sent.stdout == "4 events sent\n"
     plain = await verb(workspace, "backfill", "--expiring", env=env)
-    assert "everything in them was sent before" in plain.stdout
+    assert "all their events have been sent already" in plain.stdout
 
     (workspace.config / "settings.json").write_text('{"cleanupPeriodDays": 365}')
     kept = await verb(workspace, "backfill", "--expiring", env=env)
-    assert (kept.status, kept.stdout) == (0, "no session is removed by Claude Code within 7 days\n")
+    assert (kept.status, kept.stdout) == (0, "Claude Code removes no session within 7 days\n")
 
 
 async def test_each_config_folder_has_its_own_time_until_logs_are_removed(
@@ -283,7 +285,7 @@ async def test_each_config_folder_has_its_own_time_until_logs_are_removed(
     }
 
 
-async def test_what_a_running_session_has_open_is_left_open(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_the_open_turn_of_a_running_session_is_not_sent(workspace: Workspace, posthog: CaptureServer) -> None:
     log = dated("running", "2026-01-10")
     log.prompt("and now?")
     log.answer(text("I think"), id="msg_open", stop_reason=None)
@@ -294,7 +296,7 @@ async def test_what_a_running_session_has_open_is_left_open(workspace: Workspace
     env = environment(workspace, posthog.url)
     said = await verb(workspace, "backfill", "--dry-run", env=env)
     assert "events:   1\n" in said.stdout
-    assert "note: 1 session running now" in said.stderr
+    assert "note: 1 session still running" in said.stderr
     assert (await verb(workspace, "backfill", "--yes", env=env)).stdout == "1 event sent\n"
 
 
@@ -313,7 +315,7 @@ async def test_a_running_daemon_sends_history_itself(workspace: Workspace, posth
         assert done.stdout == f"{len(would)} events sent\n"
         again = await verb(workspace, "backfill", "--yes", "--json", env=env)
         assert (again.status, json.loads(again.stdout)["sent"]) == (0, 0)
-        # It goes on with what happens now, in a session of which it has sent the history too.
+        # It still follows live sessions, even one whose history it has just sent.
         [log] = projects.glob(f"*/{session_id('2-1-300')}.jsonl")
         more = LogBuilder(session_id("live"), start=now())
         more.prompt("hello")
@@ -324,11 +326,11 @@ async def test_a_running_daemon_sends_history_itself(workspace: Workspace, posth
         assert await daemon.wait() == 0
     assert [path.name for path in workspace.state.iterdir() if path.name.startswith("backfill")] == []
     assert len(posthog.events) == len(posthog.events_by_uuid)
-    # Nothing of it comes again, whoever asks.
+    # None of it is sent again by another backfill.
     assert (await verb(workspace, "backfill", "--yes", "--path", log, env=env)).stdout == "0 events sent\n"
 
 
-async def test_only_the_sessions_meant_are_sent_by_the_daemon(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_the_daemon_sends_only_the_chosen_sessions(workspace: Workspace, posthog: CaptureServer) -> None:
     projects = put_logs(workspace, tree())
     [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
     env = environment(workspace, posthog.url)
@@ -338,7 +340,7 @@ async def test_only_the_sessions_meant_are_sent_by_the_daemon(workspace: Workspa
         assert bodies(posthog) == await expected(workspace, log)
 
 
-async def test_of_a_session_that_may_go_on_the_daemon_leaves_the_trace_for_its_end(
+async def test_the_daemon_sends_the_trace_of_a_session_that_may_continue_when_it_ends(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     put_logs(workspace, many_sessions(3, 3), age=60)
@@ -346,14 +348,14 @@ async def test_of_a_session_that_may_go_on_the_daemon_leaves_the_trace_for_its_e
     async with following(workspace, env=env):
         done = await verb(workspace, "backfill", "--yes", env=env)
         assert (done.status, done.stdout) == (0, f"{3 * 7} events sent\n"), done.stderr
-    # The last answers are among them, and the traces, that are owed now, are all that is left.
+    # The last answers are among them; only the traces are still to come.
     would = await expected(workspace)
     assert {uuid for uuid, body in would.items() if '"$ai_trace"' not in body} == bodies(posthog).keys()
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert bodies(posthog) == would
 
 
-async def test_a_daemon_that_dies_is_told_of_and_the_next_backfill_goes_on(
+async def test_a_daemon_that_dies_is_reported_and_the_next_backfill_continues(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     put_logs(workspace, many_sessions(10, 25))
@@ -373,9 +375,7 @@ async def test_a_daemon_that_dies_is_told_of_and_the_next_backfill_goes_on(
     assert bodies(posthog) == await expected(workspace)
 
 
-async def test_a_daemon_that_starts_goes_on_with_what_was_asked_for(
-    workspace: Workspace, posthog: CaptureServer
-) -> None:
+async def test_a_daemon_that_starts_continues_an_open_request(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, many_sessions(5, 5))
     would = await expected(workspace)
     env = environment(workspace, posthog.url)
@@ -393,7 +393,7 @@ async def test_a_daemon_that_starts_goes_on_with_what_was_asked_for(
     assert bodies(posthog) == would
 
 
-async def test_a_stopped_route_ends_what_the_daemon_was_asked_for(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_stopped_route_ends_the_request(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, many_sessions(4, 25))
     posthog.fault = lambda _: Answer(status=403)
     env = environment(workspace, posthog.url)
@@ -405,7 +405,7 @@ async def test_a_stopped_route_ends_what_the_daemon_was_asked_for(workspace: Wor
     assert "403" in ended.stderr
 
 
-async def test_a_request_that_is_none_of_ours_is_refused(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_an_invalid_request_is_refused(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, posthog.url)
     path = BackfillDesk(workspace.state).request_path
@@ -420,7 +420,7 @@ async def test_a_request_that_is_none_of_ours_is_refused(workspace: Workspace, p
     assert posthog.requests == []
 
 
-async def test_ctrl_c_takes_the_request_back(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_ctrl_c_withdraws_the_request(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, many_sessions(10, 25))
     posthog.fault = lambda _: Answer(status=503)
     env = environment(workspace, posthog.url)
@@ -465,14 +465,12 @@ async def test_ctrl_c_without_a_daemon_keeps_what_was_sent(workspace: Workspace,
     assert len(posthog.events) == len(posthog.events_by_uuid)
 
 
-async def test_what_happens_now_is_sent_before_the_rest_of_history(
-    workspace: Workspace, posthog: CaptureServer
-) -> None:
+async def test_live_events_are_sent_before_the_rest_of_history(workspace: Workspace, posthog: CaptureServer) -> None:
     projects = put_logs(workspace, many_sessions(30, 25))
     would = await expected(workspace)
     env = environment(workspace, posthog.url)
     async with following(workspace, env=env) as daemon:
-        # Nothing is taken until what happens now is logged: it then stands behind little of what was before.
+        # Nothing is accepted until the live turn is logged, so only a few old events are queued before it.
         posthog.fault = lambda _: Answer(status=503)
         asking = asyncio.create_task(verb(workspace, "backfill", "--yes", env=env))
         await posthog.wait_requests(1)
@@ -491,12 +489,12 @@ async def test_what_happens_now_is_sent_before_the_rest_of_history(
 
 
 @pytest.mark.parametrize("arguments", [["--dry-run"], ["--yes"], ["--since", "1h", "--dry-run"]])
-async def test_where_there_is_no_log_it_says_where_it_looked(
+async def test_without_logs_it_says_where_it_looked(
     workspace: Workspace, posthog: CaptureServer, arguments: list[str]
 ) -> None:
     ended = await verb(workspace, "backfill", *arguments, env=environment(workspace, posthog.url))
     assert ended.status == 0
     assert ended.stdout == (
-        f"nothing to send: no session log in {workspace.config / 'projects'}; set CLAUDE_CONFIG_DIR if they are "
+        f"nothing to send: no session logs in {workspace.config / 'projects'}; set CLAUDE_CONFIG_DIR if they are "
         "elsewhere\n"
     )

@@ -5,7 +5,7 @@ from typing import Literal
 
 from rich.console import Console, RenderableType
 
-from daemon.cli.render import build, delivered, tree
+from daemon.cli.render import delivered, tree
 from llma_core.events import CaptureEvent
 from llma_core.trace_tree import build
 from llma_core.view import EventView, read

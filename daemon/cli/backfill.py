@@ -318,10 +318,8 @@ def _send(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json
 
 def _send_here(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json: bool) -> BackfillResult:
     def warn() -> None:
-        say(
-            f"stopping: what was read is delivered first, within {cadence().drain:.0f} s; press Ctrl-C again to exit now",
-            err=True,
-        )
+        wait = f"what was read is delivered first, within {cadence().drain:.0f} s"
+        say(f"stopping: {wait}; press Ctrl-C again to exit now", err=True)
 
     with open_state(settings.state_dir) as store, Meter("sending", job.size, shown=not as_json) as meter:
 

@@ -1,12 +1,13 @@
-"""What the verbs that run a service share: settings, logs, the state directory, and errors as one line."""
+"""What several verbs share: reading settings, logging, error messages, and building a service."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,51 +41,69 @@ __all__ = [
     "build_service",
     "capture_sinks",
     "config_errors",
+    "embed_service",
     "fail",
     "load_settings",
     "log_options",
     "open_state",
     "refuse",
     "set_up_logs",
+    "state_dir_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 CONFIGURATION = 78
-"""Exit code for a configuration that has to be changed first; a service is not restarted on it (EX_CONFIG)."""
+"""The exit code for a configuration that the user has to change (EX_CONFIG). Services are not restarted on it."""
 
 
 def fail(line: str, code: int = 1) -> click.exceptions.Exit:
-    """Print one line of what failed, and return what to raise to end with *code*."""
+    """Print an error in one line, and return the exception to raise to exit with *code*."""
     say(f"error: {line}", err=True)
     return click.exceptions.Exit(code)
 
 
 def refuse(error: ConfigError) -> click.exceptions.Exit:
-    """Print one line for each problem of a configuration, and return what to raise to end with 78."""
+    """Print one line for each problem of a configuration, and return the exception to raise to exit with 78."""
     for problem in error.problems:
         say(f"error: {problem}", err=True)
     return click.exceptions.Exit(CONFIGURATION)
 
 
 LOG_LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
-"""What `--log-level` takes."""
+"""The values of `--log-level`."""
+
+
+def state_dir_option(command: _Command) -> _Command:
+    """Add the option for another state directory."""
+    return click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The state directory, instead of the configured one.",
+    )(command)
 
 
 def log_options(command: _Command) -> _Command:
-    """Add the options that say how to log."""
+    """Add the options for logging."""
     command = click.option(
-        "--log-level", type=LOG_LEVELS, default="info", show_default=True, help="Least level that is logged."
+        "--log-level",
+        type=LOG_LEVELS,
+        metavar="LEVEL",
+        default="info",
+        show_default=True,
+        help="Lowest level to log: debug, info, warning, error or critical.",
     )(command)
-    formats = click.Choice(["console", "json"])
-    return click.option("--log-format", type=formats, help="How to log.  [default: json, on a terminal console]")(
-        command
-    )
+    return click.option(
+        "--log-format",
+        type=click.Choice(["console", "json"]),
+        metavar="FORMAT",
+        help="Log as console or json.  [default: console on a terminal, else json]",
+    )(command)
 
 
 @contextmanager
 def config_errors() -> Iterator[None]:
-    """Turn a ConfigError into one line for each problem, and the end of the command.
+    """Turn a ConfigError into one line for each problem, and exit.
 
     Raises:
         click.exceptions.Exit: with 78.
@@ -96,7 +115,7 @@ def config_errors() -> Iterator[None]:
 
 
 def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, log_level: str = "info") -> Settings:
-    """Read the settings and set logging up.
+    """Read the settings, print their warnings, and set up logging.
 
     Raises:
         click.exceptions.Exit: with 78 and one line for each problem.
@@ -110,13 +129,13 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
 
 
 def set_up_logs(settings: Settings, *, log_format: str | None, log_level: str) -> None:
-    """Set logging up, or up again: no key of *settings* will be in a line."""
+    """Set up logging, or set it up again. No log line will hold a key of *settings*."""
     secrets = [key for _, key in settings.pairs()]
     logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
 
 
 class _UnusableSink:
-    """Stands for a route whose sink cannot be built: it takes nothing and says why, and other routes go on."""
+    """Replaces a sink that cannot be built. It accepts nothing and says why; other routes continue."""
 
     event_limit = sys.maxsize
 
@@ -125,14 +144,14 @@ class _UnusableSink:
 
     async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         del events
-        return Stopped(reason=self._reason, hint="correct that and start the daemon again")
+        return Stopped(reason=self._reason, hint="fix that and start the daemon again")
 
     async def aclose(self) -> None:
         pass
 
 
 def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
-    """Return what builds the sink of a route to PostHog.
+    """Return the function that builds the sink of a route to PostHog.
 
     Raises:
         ConfigError: nothing is enabled, or a configured host or proxy cannot be used.
@@ -159,10 +178,10 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
 
 @contextmanager
 def open_state(folder: Path) -> Iterator[Store]:
-    """Hold the lock on a state directory, with its store.
+    """Lock a state directory and open its store.
 
     Raises:
-        click.exceptions.Exit: with 1: it cannot be written, is damaged, or another instance holds it.
+        click.exceptions.Exit: with 1: the directory cannot be written, is damaged, or another instance has locked it.
     """
     try:
         prepare_state_dir(folder)
@@ -178,7 +197,7 @@ def open_state(folder: Path) -> Iterator[Store]:
         raise fail(f"cannot write the state store in {folder}: {error}; check the disk and the folder") from None
     except sqlite3.DatabaseError as error:
         raise fail(
-            f"the state store in {folder} is damaged: {error}; start again: it is set aside and nothing is lost"
+            f"the state store in {folder} is damaged: {error}; start again: it is set aside, and nothing is lost"
         ) from None
 
 
@@ -198,19 +217,19 @@ def build_service(
     backlog: Backlog | None = None,
     only_named: bool = False,
 ) -> Service:
-    """Put a service together.
+    """Build a service.
 
     Args:
         settings: the settings in force.
-        store: the state.
-        make_sink: builds the sink of a route, once for each.
+        store: the state store.
+        make_sink: builds the sink of a route; called once for each route.
         purpose: what the events are for.
-        config_dirs: in place of the configured ones.
-        notifier: the service manager.
+        config_dirs: Claude Code's folders, instead of the configured ones.
+        notifier: tells the service manager how the service is.
         health: see `Service`.
         again: see `Service`.
-        watch: called with what was settled.
-        session_timeout: in place of the configured one, in seconds.
+        watch: called with the outcomes of delivered and refused events.
+        session_timeout: seconds, instead of the configured time.
         desk: see `Service`.
         backlog: see `Service`.
         only_named: see `Service`.
@@ -225,7 +244,7 @@ def build_service(
         return Delivery(make_sink(route), prepare=prepare, settle=settle_and_tell, name=route.name)
 
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
-    # The file tells of what was sent last, which history is not.
+    # The status file reports the session sent last, which history never is.
     tells_plugin = settings.plugin_status_file and purpose == "send" and not again
     return Service(
         config_dirs=folders,
@@ -238,7 +257,7 @@ def build_service(
         again=again,
         desk=desk,
         backlog=backlog,
-        # What goes to PostHog is what they tell of, and done only when it is there.
+        # Only events for PostHog get the properties of `exec`, and only they complete its records.
         executions=Executions(settings.state_dir) if purpose == "send" else None,
         only_named=only_named,
         plugin_status=PluginStatus(folders) if tells_plugin else None,
@@ -251,3 +270,27 @@ def cadence() -> Cadence:
     context = click.get_current_context(silent=True)
     given = context.meta.get(CADENCE) if context is not None else None
     return given if isinstance(given, Cadence) else Cadence()
+
+
+def embed_service(settings: Settings, stack: ExitStack) -> Service:
+    """Build a service, for `exec`, that reads only the sessions that a command names.
+
+    Args:
+        settings: the settings in force.
+        stack: takes the lock on the state directory and the store, to release them when the service has ended.
+
+    Raises:
+        ConfigError: nothing is enabled, or a configured host or proxy cannot be used.
+        AlreadyRunning: another instance has locked the state directory.
+        StateDirError: the state directory cannot be used.
+        StoreError: the state store cannot be used.
+        sqlite3.Error: the state store cannot be used.
+        OSError: the system refuses something.
+    """
+    make_sink = capture_sinks(settings)
+    stack.enter_context(StateLock(settings.state_dir))
+    store = Store(settings.state_dir)
+    stack.callback(store.close)
+    service = build_service(settings, store, make_sink, only_named=True)
+    service.prepare("skip", time.time())
+    return service

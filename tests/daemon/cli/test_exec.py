@@ -1,4 +1,4 @@
-"""`exec` as a process, around a program that leaves behind what a client does."""
+"""`exec` as a process, with a stand-in that writes the files of a client."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def run_exec(workspace: Workspace, command: Sequence[str | Path], *options
 
 
 def in_root(env: dict[str, str]) -> dict[str, str]:
-    """The client's stand-in is found wherever the command runs."""
+    """Let the client's stand-in be imported in any working folder."""
     return env | {"PYTHONPATH": str(ROOT)}
 
 
@@ -96,10 +96,10 @@ def without(body: str, *names: str) -> Json:
     return event
 
 
-# ---------------------------------------------------------------------- being the daemon
+# ---------------------------------------------------------------------- without a daemon
 
 
-async def test_the_commands_session_goes_out_with_its_properties_and_the_commands_word(
+async def test_the_commands_session_is_sent_with_its_properties_and_verdict(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     log = a_log(workspace)
@@ -119,7 +119,7 @@ async def test_the_commands_session_goes_out_with_its_properties_and_the_command
         assert (event["properties"]["pr"], event["properties"]["team"]) == ("123", "web=x")
         told = (event["properties"].get("verdict"), event["properties"].get("score"))
         assert told == (("approve", 7) if event["event"] == "$ai_trace" else (None, None))
-    # Ids and everything else are as they would have been.
+    # Ids and everything else are the same as without `exec`.
     said = previewed((await verb(workspace, "preview", workspace.config, env=env)).stdout)
     added = ("pr", "team", "verdict", "score")
     assert {uuid: without(body, *added) for uuid, body in bodies(posthog).items()} == {
@@ -128,10 +128,12 @@ async def test_the_commands_session_goes_out_with_its_properties_and_the_command
     assert list((workspace.state / "executions").iterdir()) == []
 
 
-async def test_sessions_of_others_are_left_to_the_daemon(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_sessions_of_other_commands_are_left_to_the_daemon(workspace: Workspace, posthog: CaptureServer) -> None:
     # Both clients of the same folder run at the same time; only one of them is the command's.
     env = environment(workspace, posthog.url)
-    assert (await verb(workspace, "run", "--once", env=env)).status == 0  # from now on nothing is history
+    assert (
+        await verb(workspace, "run", "--once", env=env)
+    ).status == 0  # the first start is over, so new sessions are not history
     mine, other = a_log(workspace, "mine"), a_log(workspace, "other")
     release = workspace.root / "release"
     stand_in = client(workspace, other, "--until", release)
@@ -151,13 +153,13 @@ async def test_sessions_of_others_are_left_to_the_daemon(workspace: Workspace, p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-async def test_a_grandchild_that_has_lost_its_parent_is_the_commands(
+async def test_the_session_of_an_orphaned_grandchild_is_the_commands(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     log = a_log(workspace)
     done = workspace.root / "done"
     line = " ".join(f"'{part}'" for part in client(workspace, log))
-    # The shell that starts the client is gone at once.
+    # The shell that starts the client exits at once.
     script = f"sh -c '({line.replace(chr(39), chr(34))}; touch {done}) &'; while ! test -e {done}; do sleep 0.05; done"
     ended = await run_exec(workspace, ["sh", "-c", script], env=environment(workspace, posthog.url))
     assert (ended.status, ended.stderr) == (0, "")
@@ -178,7 +180,7 @@ async def test_a_client_without_a_registry_is_known_by_its_folder(
     assert len(of(posthog, log.session)) == events
 
 
-async def test_what_was_there_before_is_history_and_what_a_resumed_session_adds_is_not(
+async def test_a_resumed_session_is_sent_without_its_earlier_turns(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     log = LogBuilder(session_id("old"), cwd=str(workspace.work))
@@ -194,7 +196,7 @@ async def test_what_was_there_before_is_history_and_what_a_resumed_session_adds_
     assert spans == {"msg_old_1", "msg_old_2"}
 
 
-async def test_with_a_trace_for_each_prompt_the_last_word_is_in_it_too(
+async def test_with_a_trace_for_each_prompt_the_last_one_has_the_verdict(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     log = a_log(workspace)
@@ -203,7 +205,7 @@ async def test_with_a_trace_for_each_prompt_the_last_word_is_in_it_too(
     env = environment(workspace, posthog.url, POSTHOG_LLMA_TRACE_GROUPING="message")
     async with begun(workspace, command, env=env) as child:
         await until(lambda: len(posthog.events) == 3, "what is final while the client runs")
-        await asyncio.sleep(2.5)  # longer than it takes a turn to end by itself
+        await asyncio.sleep(2.5)  # longer than a turn takes to end by itself
         assert len(posthog.events) == 3
         release.touch()
         assert await child.wait() == 0
@@ -211,14 +213,14 @@ async def test_with_a_trace_for_each_prompt_the_last_word_is_in_it_too(
     assert trace["properties"]["verdict"] == "no"
 
 
-# ---------------------------------------------------------------------- beside a service
+# ---------------------------------------------------------------------- with a running daemon
 
 
-async def test_a_service_that_runs_delivers_for_the_command(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_running_daemon_delivers_for_the_command(workspace: Workspace, posthog: CaptureServer) -> None:
     env = environment(workspace, posthog.url)
     async with following(workspace, env=env) as daemon:
         log = a_log(workspace)
-        # What is not configured here is configured there.
+        # Only the daemon is configured.
         bare = environment(workspace)
         command = client(workspace, log, "--verdict", '{"verdict": "approve"}', "--exit", "4")
         ended = await run_exec(workspace, command, "--property", "pr=5", env=bare)
@@ -231,9 +233,7 @@ async def test_a_service_that_runs_delivers_for_the_command(workspace: Workspace
         assert await daemon.wait() == 0
 
 
-async def test_a_command_of_which_a_service_heard_is_over_when_exec_was_killed(
-    workspace: Workspace, posthog: CaptureServer
-) -> None:
+async def test_the_daemon_ends_the_sessions_of_a_killed_exec(workspace: Workspace, posthog: CaptureServer) -> None:
     env = environment(workspace, posthog.url)
     (workspace.config / "projects").mkdir(parents=True)
     async with following(workspace, env=env):
@@ -241,16 +241,16 @@ async def test_a_command_of_which_a_service_heard_is_over_when_exec_was_killed(
         command = client(workspace, log, "--until", workspace.root / "never")
         async with begun(workspace, command, "--property", "pr=6", env=env) as child:
             await until(lambda: len(posthog.events) == 3, "the session's events")
-        # The context has killed the whole group, as an overdue job is killed.
+        # Leaving the context has killed the whole process group, as CI does with a job that takes too long.
         assert not child.running
         await until(lambda: len(posthog.events) == 4, "the trace")
     assert {event["properties"]["pr"] for event in posthog.events} == {"6"}
 
 
-# ---------------------------------------------------------------------- what is not delivered
+# ---------------------------------------------------------------------- events that were not delivered
 
 
-async def test_what_is_not_accepted_in_time_is_sent_by_the_next_run_as_it_was_to_be(
+async def test_the_next_run_sends_undelivered_events_with_their_properties(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     posthog.fault = lambda _: Answer(status=503)
@@ -262,7 +262,7 @@ async def test_what_is_not_accepted_in_time_is_sent_by_the_next_run_as_it_was_to
     assert time.monotonic() - began < 30, "as long as without the option"
     assert ended.status == 5
     [line] = ended.stderr.splitlines()
-    assert line.startswith("warning: not everything")
+    assert line.startswith("warning: not all events")
     assert str(workspace.state) in line
     assert posthog.events == []
 
@@ -274,7 +274,9 @@ async def test_what_is_not_accepted_in_time_is_sent_by_the_next_run_as_it_was_to
     assert list((workspace.state / "executions").iterdir()) == []
 
 
-async def test_a_refused_key_is_told_in_one_line_without_waiting(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_refused_key_is_reported_in_one_line_without_waiting(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
     posthog.fault = lambda _: Answer(status=401)
     log = a_log(workspace)
     ended = await run_exec(workspace, client(workspace, log), env=environment(workspace, posthog.url))
@@ -293,7 +295,7 @@ async def test_a_state_directory_that_cannot_be_used_does_not_stop_the_command(
     assert line.startswith("warning: ")
 
 
-async def test_a_damaged_word_of_a_command_harms_nobody(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_damaged_records_of_commands_are_ignored(workspace: Workspace, posthog: CaptureServer) -> None:
     env = environment(workspace, posthog.url)
     folder = workspace.state / "executions"
     folder.mkdir(parents=True)
@@ -322,14 +324,14 @@ async def test_a_damaged_word_of_a_command_harms_nobody(workspace: Workspace, po
         (["/etc/passwd"], 126),
     ],
 )
-async def test_the_status_is_the_commands(
+async def test_the_exit_code_is_the_commands(
     workspace: Workspace, posthog: CaptureServer, command: list[str], status: int, sending: bool
 ) -> None:
     env = environment(workspace, posthog.url if sending else None)
     assert (await run_exec(workspace, command, env=env)).status == status
 
 
-async def test_where_nothing_is_configured_one_line_says_so_and_the_command_runs(workspace: Workspace) -> None:
+async def test_without_configuration_it_warns_and_runs_the_command(workspace: Workspace) -> None:
     ended = await run_exec(workspace, ["sh", "-c", "echo out; echo err >&2; exit 3"], env=environment(workspace))
     assert (ended.status, ended.stdout) == (3, "out\n")
     warning, own = ended.stderr.splitlines()
@@ -338,7 +340,7 @@ async def test_where_nothing_is_configured_one_line_says_so_and_the_command_runs
     assert own == "err"
 
 
-async def test_a_bad_setting_is_told_and_the_command_runs(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_with_a_bad_setting_it_warns_and_runs_the_command(workspace: Workspace, posthog: CaptureServer) -> None:
     env = environment(workspace, posthog.url, POSTHOG_LLMA_CONTENT="everything")
     ended = await run_exec(workspace, ["sh", "-c", "exit 3"], env=env)
     assert ended.status == 3
@@ -347,7 +349,7 @@ async def test_a_bad_setting_is_told_and_the_command_runs(workspace: Workspace, 
 
 
 @pytest.mark.parametrize(("word", "events"), [("1", 0), ("true", 0), ("YES", 0), ("0", 4), ("false", 4), ("", 4)])
-async def test_who_has_opted_out_has_the_command_only(
+async def test_after_an_opt_out_it_only_runs_the_command(
     workspace: Workspace, posthog: CaptureServer, word: str, events: int
 ) -> None:
     log = a_log(workspace)
@@ -372,7 +374,7 @@ async def test_who_has_opted_out_has_the_command_only(
         ["--no-such-option"],
     ],
 )
-async def test_wrong_usage_is_told_before_the_command_runs(
+async def test_bad_usage_is_reported_before_the_command_runs(
     workspace: Workspace, posthog: CaptureServer, options: list[str]
 ) -> None:
     ran = workspace.root / "ran"
@@ -407,7 +409,7 @@ async def test_the_command_has_its_own_umask_folder_and_private_file(
         "chmod 000 $(dirname $F); echo x > $F",
     ],
 )
-async def test_a_file_that_does_not_count_costs_the_trace_nothing(
+async def test_the_trace_is_sent_without_an_invalid_properties_file(
     workspace: Workspace, posthog: CaptureServer, write: str
 ) -> None:
     (workspace.home / "secret.json").write_text('{"secret": "of another"}')
@@ -422,9 +424,7 @@ async def test_a_file_that_does_not_count_costs_the_trace_nothing(
     assert not any("secret" in event["properties"] for event in posthog.events)
 
 
-async def test_properties_of_the_file_that_are_the_daemons_are_left_out(
-    workspace: Workspace, posthog: CaptureServer
-) -> None:
+async def test_reserved_properties_in_the_file_are_left_out(workspace: Workspace, posthog: CaptureServer) -> None:
     log = a_log(workspace)
     command = client(workspace, log, "--verdict", '{"ok": true, "$ai_trace_id": "x", "distinct_id": "eve"}')
     ended = await run_exec(workspace, command, env=environment(workspace, posthog.url))
@@ -460,7 +460,7 @@ async def test_a_command_that_a_signal_ends_has_its_session_delivered(
     assert len(posthog.events) == 4
 
 
-async def test_a_signal_while_it_delivers_ends_that(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_signal_ends_the_wait_for_delivery(workspace: Workspace, posthog: CaptureServer) -> None:
     posthog.fault = lambda _: Answer(status=503)
     log, over = a_log(workspace), workspace.root / "over"
     command = ["sh", "-c", f'"$@"; echo $$ >{over}', "sh", *client(workspace, log)]
@@ -492,7 +492,7 @@ async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace,
             _, status = await ended
     finally:
         os.close(terminal)
-    # The shell in between was ended by the same key, as without `exec`.
+    # The same key may have ended the shell in between, as without `exec`.
     assert os.waitstatus_to_exitcode(status) in (8, 130)
     await until(lambda: len(posthog.events) == 4, "the trace")
     assert signals.read_text().split() == ["SIGINT"]
@@ -527,7 +527,7 @@ async def test_a_signal_to_exec_alone_is_passed_on_also_on_a_terminal(
 
 
 async def test_a_command_has_the_signals_it_would_have_without_exec(workspace: Workspace) -> None:
-    """None of them is blocked or ignored that was not before."""
+    """`exec` leaves no signal blocked or ignored."""
     env = in_root(environment(workspace))
     told = ["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"]
     if sys.platform != "linux":
@@ -546,7 +546,7 @@ async def test_a_command_has_the_signals_it_would_have_without_exec(workspace: W
         ("{work}/plain", 126, "error: {work}/plain: permission denied"),
     ],
 )
-async def test_a_command_that_cannot_be_begun_is_told_as_by_a_shell(
+async def test_a_command_that_cannot_be_started_exits_as_in_a_shell(
     workspace: Workspace, posthog: CaptureServer, command: str, status: int, line: str
 ) -> None:
     (workspace.work / "plain").touch()

@@ -72,13 +72,13 @@ def test_expiring_sessions_are_ordered_by_when_they_are_removed(tmp_path: Path) 
     ]
 
 
-def test_settings_that_broke_meanwhile_are_an_error(tmp_path: Path) -> None:
+def test_settings_that_broke_meanwhile_count_as_unset(tmp_path: Path) -> None:
     folder = tmp_path / "claude"
     put(folder, "a", age_days=10)
     settings = settings_for(tmp_path, folder)
     (folder / "settings.json").write_text("{")
-    with pytest.raises(BackfillError, match=r"settings\.json: is not valid JSON .*; fix that and try again"):
-        BackfillJob.choose(settings, Selection(), (), expiring=True)
+    assert BackfillJob.choose(settings, Selection(), (), expiring=True).sessions == []
+    assert len(BackfillJob.choose(settings, Selection(), (), expiring=False).sessions) == 1
 
 
 def test_paths_choose_sessions(tmp_path: Path) -> None:

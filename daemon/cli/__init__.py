@@ -1,4 +1,4 @@
-"""The command line: one file a verb; the only place that prints.
+"""The command line: one module for each verb. Only this package prints.
 
 A verb's module is imported when the verb runs, so that `--help` stays quick.
 """
@@ -27,22 +27,22 @@ CADENCE = "daemon.cadence"
 """Under this key the context of every command has the cadence that `run_main` was given."""
 
 _VERBS = {
-    "backfill": "Send sessions that are history: files, folders, or everything.",
-    "completion": "Print what lets a shell complete this command line.",
-    "config": "Show, check and change the settings.",
-    "demo": "Watch a sample session become a trace; nothing leaves this machine.",
-    "doctor": "Check everything the daemon needs, with a hint for what is wrong.",
-    "exec": "Run a command and deliver the sessions it begins, as in CI.",
-    "install": "Run the daemon as a service of this user.",
-    "login": "Write the project's key and host to config.toml, after checking them.",
-    "logs": "Show the log of the service.",
-    "preview": "Print the events that logs would give.",
-    "restart": "Start the service anew.",
-    "run": "Follow the logs and deliver their events.",
-    "status": "Say what is delivered, what waits, and what went wrong.",
-    "tail": "Watch what happens in the sessions of this machine, as it happens.",
-    "traces": "Show the traces the local sink holds, as a tree.",
-    "uninstall": "Stop the service and remove it.",
+    "backfill": "Send existing sessions: files, folders, or all.",
+    "completion": "Print a completion script for your shell.",
+    "config": "Show, check, and change the settings.",
+    "demo": "Watch a sample session become a trace, all locally.",
+    "doctor": "Find problems, and show how to fix them.",
+    "exec": "Run a command and deliver its sessions, as in CI.",
+    "install": "Run the daemon in the background, as a service.",
+    "login": "Connect to a PostHog project.",
+    "logs": "Show the service's log.",
+    "preview": "Print the events that would be sent for a log.",
+    "restart": "Restart the service.",
+    "run": "Follow sessions and deliver them, in the foreground.",
+    "status": "Show what was delivered, what waits, and problems.",
+    "tail": "Watch sessions live in the terminal.",
+    "traces": "Show the traces in the local file, as trees.",
+    "uninstall": "Stop and remove the service.",
 }
 
 
@@ -56,7 +56,7 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         if cmd_name == "run":
-            # Before anything imports them: this process stays.
+            # Before anything else imports them: this process runs for a long time, so its memory matters.
             import_slim()
         command = getattr(importlib.import_module(f"daemon.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
@@ -82,8 +82,8 @@ class _Verbs(click.Group):
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(
-                "New here? `demo` shows what it does, `login` sets it up, `install` lets it run by itself, and "
-                "`doctor` finds out what is wrong."
+                "New here? `demo` shows what it does, `login` connects it to PostHog, `install` runs it in the "
+                "background, and `doctor` finds out what is wrong."
             )
 
 
@@ -93,21 +93,21 @@ class _Verbs(click.Group):
 def main(ctx: click.Context) -> None:
     """Follow Claude Code sessions and deliver them to PostHog LLM Analytics."""
     ctx.meta[CADENCE] = ctx.obj
-    # Whatever this process writes holds prompts and code. What it runs for the user has the user's umask.
+    # The files this process writes hold prompts and code. A command that it runs for the user gets the user's umask.
     ctx.obj = os.umask(0o077)
 
 
 def run_main(cadence: Cadence | None = None) -> None:
-    """Run the command line, and end it without a traceback whatever comes.
+    """Run the command line, and exit without a traceback whatever happens.
 
-    Quietly, when whoever reads its output stops reading; with one line, when the system refuses something; by a fault
-    of its own with the places in the code, and never with the values there, which may be content.
+    If the reader of its output goes away, it exits silently. If the system refuses something, it prints one line. After
+    a bug it prints the places in the code, but never values, because they may be content.
 
     Args:
         cadence: times and sizes of a service that is run; None: the usual ones.
     """
     for stream in (sys.stdout, sys.stderr):
-        # What a terminal of another encoding cannot show costs a question mark.
+        # A character that the terminal's encoding lacks becomes a question mark.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -120,27 +120,28 @@ def run_main(cadence: Cadence | None = None) -> None:
         _end()
     except OSError as error:
         _end(f"error: {_words(error)}")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+    except Exception as error:  # noqa: BLE001 - every failure is reported
         from daemon.running.logs import format_exception
 
         places = format_exception((type(error), error, error.__traceback__))
-        _end(f"error: this is a fault of the program; report it with these lines:\n{places}")
+        _end(f"error: this is a bug; please report it with these lines:\n{places}")
 
 
 def _words(error: OSError) -> str:
-    reason = (error.strerror or str(error)).lower()
+    from daemon.cli.message import cause
+
     if error.filename is not None:
-        return f"{error.filename}: {reason}"
+        return f"{error.filename}: {cause(error)}"
     if error.errno == errno.ENOENT:
-        return "the folder this was started in is not there any more; change to one that is"
-    return f"{reason}, while the output was written"
+        return "the current folder no longer exists; change to one that does"
+    return f"cannot write the output: {cause(error)}"
 
 
 def _end(words: str | None = None) -> NoReturn:
-    """Say *words* and end with 1. The interpreter must not complain about the same output once more at its exit."""
+    """Print *words* and exit with 1. Keep the interpreter from reporting the same broken output again as it exits."""
     with contextlib.suppress(OSError):
         if words is not None:
             click.echo(words, err=True)
-    with contextlib.suppress(OSError, AttributeError):  # there may be no output at all
+    with contextlib.suppress(OSError, AttributeError):  # there may be no stdout at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""`python -m daemon.cli`: the command line where no script is installed."""
+"""`python -m daemon.cli`: the command line, without an installed script."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""`config`: every setting, its value, and where it came from; what is wrong with them; how to change one."""
+"""`config`: show, check, and change the settings."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from daemon.cli.message import say
+from daemon.cli.message import cause, say, unwritable
+from daemon.cli.render import stdout
 from daemon.cli.startup import CONFIGURATION, fail, load_settings, refuse
 from daemon.config import loading, settings
 from daemon.config.parsers import folders, looks_like_key, nearest, shown
@@ -24,21 +24,19 @@ __all__ = ["allow", "check", "config", "schema", "set_"]
 
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-# For output that no terminal bounds, so that values stay on their line.
-_WIDE = 200
 
 
 @click.group("config", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the settings as JSON.")
 @click.pass_context
 def config(context: click.Context, *, as_json: bool) -> None:
-    """Show every setting, its value and where it came from.
+    """Show every setting, its value, and where the value came from.
 
-    Exits with 78 when something in the configuration cannot be used.
+    Exits with 78 if something in the configuration cannot be used.
     """
     if context.invoked_subcommand is not None:
         if as_json:
-            raise click.UsageError(f"--json is not for {context.invoked_subcommand}")
+            raise click.UsageError(f"--json does not go with {context.invoked_subcommand}")
         return
     try:
         current = loading.load({}, os.environ)
@@ -56,13 +54,13 @@ def config(context: click.Context, *, as_json: bool) -> None:
         say(f"note: {reason}", err=True)
 
 
-@config.command("allow", short_help="Let a project say where its sessions go.")
+@config.command("allow", short_help="Let a project choose where its sessions are sent.")
 @click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def allow(path: Path) -> None:
-    """Let sessions of the project PATH go where its settings.local.json says, with its key.
+    """Allow the project at PATH to send its sessions to the host and key in its settings.local.json.
 
-    This holds for the host and key that stand there now, and is kept beside config.toml. A running daemon sends the
-    sessions that wait for it within seconds.
+    This applies to the host and key in that file now; if they change, run it again. A running daemon sends the waiting
+    sessions within seconds.
     """
     current = load_settings({})
     if (reason := current.why_disabled()) is not None:
@@ -70,22 +68,22 @@ def allow(path: Path) -> None:
     from daemon.routing.repository import Repositories
     from daemon.routing.routing import Held, Routing, allowances_file
 
-    folder = os.path.abspath(path)  # noqa: PTH100 - as it is logged: links stay, `..` goes
+    folder = os.path.abspath(path)  # noqa: PTH100 - logs keep links and resolve only `..`
     try:
         route = Routing(current, Repositories()).allow(folder)
     except Held as held:
         raise fail(held.reason) from None
     except OSError as error:
         where = error.filename or allowances_file(current)
-        raise fail(f"{where}: {error.strerror}; make it writable and try again") from None
-    say(f"sessions of {folder} may go to {route.host} with the key {route.key.masked()}")
+        raise fail(f"{where}: {cause(error)}; make it writable and try again") from None
+    say(f"allowed: sessions of {folder} are sent to {route.host} with the key {route.key.masked()}")
 
 
-@config.command("check", short_help="Say everything that is wrong.")
+@config.command("check", short_help="List all problems.")
 def check() -> None:
-    """Say everything that is wrong with the configuration.
+    """List everything that is wrong with the configuration.
 
-    Exits with 78 when something cannot be used, or nothing is set up to be sent.
+    Exits with 78 if something cannot be used, or if sending is not set up.
     """
     try:
         current = loading.load({}, os.environ)
@@ -95,48 +93,48 @@ def check() -> None:
         say(f"warning: {warning}", err=True)
     if (reason := current.why_disabled()) is not None:
         raise fail(reason, CONFIGURATION)
-    say(f"no problems; config.toml is {current.config_file}")
+    say(f"no problems found; config.toml is {current.config_file}")
 
 
 @config.command("set", short_help="Set one setting in config.toml.", context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("value")
 def set_(name: str, value: str) -> None:
-    """Set NAME to VALUE in config.toml; everything else in the file stays as it is.
+    """Set NAME to VALUE in config.toml. The rest of the file stays as it is.
 
-    NAME is a key of config.toml or a variable, such as content or POSTHOG_LLMA_CONTENT. A list is separated by commas,
-    custom_properties is a JSON object. The key is no argument, because every user of a machine can see those: `login`
-    asks for it.
+    NAME is a key in config.toml or an environment variable, such as content or POSTHOG_LLMA_CONTENT. Separate the items
+    of a list with commas. Write custom_properties as a JSON object.
+
+    To set the API key use `login`, because every user of the machine can see the arguments of a command.
     """
     from daemon.config import file as config_files
 
     setting = _find(name)
     path = loading.default_config_file()
     if setting.secret or looks_like_key(value):
-        why = "a key is never an argument, because every user of the machine can see those"
+        why = "do not pass a key as an argument, because every user of the machine can see it"
         raise fail(f"{why}; `{APP_NAME} login` asks for it", 2)
     try:
         config_files.update(path, {setting: _plain_value(setting, value)})
     except settings.ConfigError as error:
         raise refuse(error) from None
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise fail(f"{path} cannot be written ({why}); put that right and try again") from None
+        raise fail(unwritable(path, error)) from None
     say(f"written: {path} ({setting.variable})")
     _say_what_overrules(setting, path)
-    say(f"next: `{APP_NAME} restart` where the service is installed, or SIGHUP to a daemon that runs")
+    say(f"next: `{APP_NAME} restart` if the service is installed; else send SIGHUP to the running daemon")
 
 
 @config.command("schema", short_help="Print the JSON schema of config.toml.")
 def schema() -> None:
-    """Print the JSON schema of config.toml, for editors that complete and check it."""
+    """Print the JSON schema of config.toml, so that editors can complete and check it."""
     from daemon.config.schema import config_schema
 
     click.echo(json.dumps(config_schema(), indent=2, ensure_ascii=False))
 
 
 def _find(name: str) -> Setting:
-    """Find a setting by its key or variable, or end with 2."""
+    """Find a setting by its key or variable, or exit with 2."""
     by_name = {
         each: setting
         for setting in SETTINGS
@@ -145,12 +143,12 @@ def _find(name: str) -> Setting:
     if (setting := by_name.get(name) or by_name.get(name.lower().replace("-", "_"))) is not None:
         return setting
     guess = nearest(name.lower(), by_name)
-    advice = f"did you mean {guess}?" if guess else f"`{APP_NAME} config` lists what there is"
-    raise fail(f"{shown(name)} is no setting; {advice}", 2)
+    advice = f"did you mean {guess}?" if guess else f"`{APP_NAME} config` lists the settings"
+    raise fail(f"there is no setting {shown(name)}; {advice}", 2)
 
 
 def _plain_value(setting: Setting, value: str) -> Any:
-    """Turn an argument into what TOML has for it; what cannot be read is left for the check of the whole to name."""
+    """Turn an argument into a TOML value. One that cannot be read stays text; checking the whole file reports it."""
     match value_type(setting):
         case "boolean" if value.strip().lower() in ("true", "false"):
             return value.strip().lower() == "true"
@@ -164,7 +162,7 @@ def _plain_value(setting: Setting, value: str) -> Any:
                 document = json.loads(value)
             except (ValueError, RecursionError):
                 return value
-            # TOML has no null and nests less deep: what is no plain table stays the text that it is.
+            # TOML has no null and limits nesting, so an object that is no plain table stays text.
             plain = isinstance(document, dict) and all(
                 isinstance(each, str | int | float) for each in document.values()
             )
@@ -181,7 +179,7 @@ def _say_what_overrules(setting: Setting, path: Path) -> None:
         return
     if (source := current.source(setting.name)) not in (str(path), "default"):
         what = f"{setting.variable} ({source})" if source == "environment" else source
-        say(f"warning: {what} comes before config.toml, and holds", err=True)
+        say(f"warning: {what} overrides config.toml", err=True)
 
 
 def _document(current: settings.Settings) -> dict[str, Any]:
@@ -205,7 +203,6 @@ def _document(current: settings.Settings) -> dict[str, Any]:
 
 def _print_table(current: settings.Settings) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -214,21 +211,21 @@ def _print_table(current: settings.Settings) -> None:
     for heading in ("value", "source"):
         table.add_column(heading, overflow="fold")
     for entry in current.entries():
-        # Text, because square brackets in a value are not markup.
+        # As Text, so that square brackets in a value are not read as markup.
         table.add_row(entry.setting.variable, Text(_words(entry.value)), Text(entry.source))
     for project in current.projects:
         for key, value in _given(project):
             table.add_row(key, Text(_words(value)), Text(f"{project.label}: {', '.join(project.path)}"))
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    stdout().print(table)
 
 
 def _given(table: ProjectTable) -> list[tuple[str, object]]:
-    """Return what a `[[project]]` table gives, by the keys it has there."""
+    """Return the settings in a `[[project]]` table, by their keys."""
     return [(setting.key, table.values[setting.name]) for setting in SETTINGS if setting.name in table.values]
 
 
 def _plain(value: object) -> Any:
-    """Turn *value* into what JSON can hold, a secret masked."""
+    """Turn *value* into what JSON can hold. Secrets are masked."""
     match value:
         case settings.Secret():
             return value.masked()
@@ -242,7 +239,7 @@ def _plain(value: object) -> Any:
 
 
 def _words(value: object) -> str:
-    """Turn *value* into what people read."""
+    """Turn *value* into readable text."""
     plain = _plain(value)
     if plain is None or plain == []:
         return "unset"

@@ -38,7 +38,7 @@ _PATIENCE_SECONDS = 10.0
 
 @click.command("demo")
 def demo() -> None:
-    """Watch a sample session become a trace, live. Nothing leaves this machine."""
+    """Watch a sample session become a trace, live. Needs no account, and nothing leaves this machine."""
     logs.configure("console", "WARNING")
     with TemporaryDirectory(prefix="posthog-llma-demo-") as temporary:
         folder = Path(temporary)

@@ -1,4 +1,4 @@
-"""Messages to people: one line each, broken between words where a terminal would break it anywhere."""
+"""Messages to the user: one line each, which a terminal gets wrapped between words."""
 
 from __future__ import annotations
 
@@ -7,42 +7,70 @@ import re
 import sys
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TextIO
 
 import click
 
-__all__ = ["fitted", "say", "wants_colour"]
+__all__ = ["cause", "fitted", "say", "unwritable", "wants_color", "wrapped"]
 
 _QUOTED = re.compile(r"`[^`]*`")
 _GLUE = "\0"
-"""Stands for a blank within a command while lines are broken: a command stays in one piece, to be copied."""
+"""Replaces the spaces of a command while lines are wrapped, so that the command stays whole and can be copied."""
 _NARROW = 40
-"""Columns below which a terminal is left to break lines itself."""
+"""A terminal with fewer columns than this has to wrap lines itself."""
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print one line, on stderr if *err*. Into a pipe or a file it goes as one line."""
+    """Print one line, to stderr if *err*. It is wrapped only on a terminal."""
     click.echo(fitted(line, sys.stderr if err else sys.stdout), err=err)
 
 
 def fitted(line: str, stream: TextIO, *, then: str = "  ") -> str:
-    """Return *line* broken between words to the width of the terminal that *stream* is; elsewhere as it is.
+    """Return *line* wrapped to the width of the terminal *stream*; unchanged if *stream* is no terminal.
 
     Args:
         line: the line.
-        stream: where it is to go.
-        then: what stands before all lines of it but the first.
+        stream: where it will be printed.
+        then: the indent of all lines after the first.
     """
     width = _width(stream)
     if width is None or len(line) < width:
         return line
+    return "\n".join(wrapped(line, width - 1, then=then))
+
+
+def wrapped(line: str, width: int, *, first: str = "", then: str = "") -> list[str]:
+    """Wrap *line* between words. Paths, and commands in backticks, stay whole so that they can be copied.
+
+    Args:
+        line: the line.
+        width: columns, including the indent.
+        first: the indent of the first line.
+        then: the indent of the other lines.
+
+    Returns:
+        The lines.
+    """
     glued = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _GLUE), line)
-    lines = textwrap.wrap(glued, width - 1, subsequent_indent=then, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace(_GLUE, " ")
+    lines = textwrap.wrap(
+        glued, width, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )
+    return [each.replace(_GLUE, " ") for each in lines]
 
 
-def wants_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether what goes to *stream* may be coloured: it is a terminal, and the user has not said NO_COLOR."""
+def cause(error: OSError) -> str:
+    """Return why the system refused something, in lower case: `permission denied`."""
+    return (error.strerror or str(error)).lower()
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Return the message for a file that cannot be written."""
+    return f"{path} cannot be written ({cause(error)}); fix that and try again"
+
+
+def wants_color(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether output to *stream* may be colored: it is a terminal, and the user has not set NO_COLOR."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
@@ -50,6 +78,6 @@ def _width(stream: TextIO) -> int | None:
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except OSError:
-        # No terminal, or nothing that the system knows at all.
+        # It is no terminal, or has no file descriptor at all.
         return None
     return columns if columns >= _NARROW else None

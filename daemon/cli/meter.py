@@ -1,4 +1,4 @@
-"""A progress bar for people at a terminal, and nothing for everybody else."""
+"""A progress bar, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Shows on standard error how far something is, how fast it goes and how long it will take. A context manager.
+    """Shows on stderr how far some work is, its speed, and the time left. A context manager.
 
     Args:
-        title: what is going on, in a word or two.
-        total: bytes there are.
-        shown: whether to show anything at all; without a terminal nothing is.
+        title: the name of the work, in a word or two.
+        total: bytes to process.
+        shown: False to show nothing, even on a terminal.
     """
 
     def __init__(self, title: str, total: int, *, shown: bool = True) -> None:
@@ -61,6 +61,6 @@ class Meter:
             self._progress.stop()
 
     def show(self, done: int, note: str = "") -> None:
-        """Show that *done* bytes are dealt with, and a few words."""
+        """Show that *done* bytes have been processed, with a short note beside them."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, note=note)

@@ -1,4 +1,4 @@
-"""A point in time as an argument: a date, a date with a time, or so long ago."""
+"""A point in time as an argument: a date, a date with a time, or a relative time such as 7d."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
-    """Seconds since the epoch, from `2026-11-20`, `2026-11-20T14:00`, `7d`, `12h`, `90s`; without a zone in local time.
+    """Reads `2026-11-20`, `2026-11-20T14:00`, or `7d`, `12h`, `90s` ago, as seconds since the epoch.
+
+    A time without a zone is local time.
 
     Args:
-        end_of_day: whether a date alone means its end and not its beginning.
+        end_of_day: whether a date alone means the end of that day, not the beginning.
     """
 
     name = "moment"
@@ -27,7 +29,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic since click 8
         self._end_of_day = end_of_day
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; `click` ends the command with 2 where it is none."""
+        """Read *value*; if it is no time, click exits with 2."""
         text = str(value).strip()
         try:
             if (ago := _AGO.fullmatch(text)) is not None:
@@ -38,12 +40,12 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic since click 8
             return moment.timestamp()
         except (ValueError, OverflowError):
             self.fail(
-                f"{text[:40]!r} is no time; write 2026-11-20, 2026-11-20T14:00, or 10m, 2h, 7d for so long ago",
+                f"{text[:40]!r} is not a time; write 2026-11-20, 2026-11-20T14:00, or 10m, 2h, 7d for a time ago",
                 param,
                 ctx,
             )
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """Say how it is written."""
+        """Return the placeholder for help texts."""
         del param, ctx
         return "WHEN"

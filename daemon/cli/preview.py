@@ -1,4 +1,4 @@
-"""`preview`: the events that logs would give, one a line, or what was kept back from each."""
+"""`preview`: print the events that would be sent for logs, or what is left out of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from daemon.cli.figures import count, printable
-from daemon.cli.message import say
+from daemon.cli.message import cause, say
 from daemon.cli.startup import fail, load_settings, log_options
 from llma_core import view
 from llma_core.events import CaptureEvent
@@ -22,9 +22,11 @@ __all__ = ["preview"]
 
 @click.command("preview")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--explain", is_flag=True, help="Print what was kept back of each event, and why, in place of the event.")
-@click.option("--json", "as_json", is_flag=True, help="With --explain: one JSON object a line.")
-@click.option("--event", "uuid", metavar="UUID", help="Print only the event with this uuid.")
+@click.option(
+    "--explain", is_flag=True, help="Instead of each event, print what was left out, scrubbed, or cut, and why."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --explain: print one JSON object per line.")
+@click.option("--event", "uuid", metavar="UUID", help="Print only the event with this UUID.")
 @log_options
 def preview(
     paths: tuple[Path, ...],
@@ -34,13 +36,15 @@ def preview(
     log_format: str | None,
     log_level: str,
 ) -> None:
-    """Print the events that session logs would give, one JSON object a line.
+    """Print the events that would be sent for session logs, as one JSON object per line.
 
-    PATH is a session's .jsonl file, a project folder, a `projects` folder or a config folder. All paths of one call are
-    judged together: what several of them hold comes once. Needs no key, uses no network and keeps no state.
+    PATH is a session's .jsonl file, a project folder, a `projects` folder, or Claude Code's config folder. A message
+    that several logs hold is printed once.
+
+    Needs no key, uses no network, and keeps no state.
     """
     if as_json and not explain:
-        raise click.UsageError("--json goes with --explain; without it events are JSON already")
+        raise click.UsageError("--json needs --explain; without it the output is JSON already")
     settings = load_settings({}, log_format=log_format, log_level=log_level)
     from daemon.reading.preview import NoLogError, find_logs
     from daemon.reading.preview import preview as events_of
@@ -64,13 +68,13 @@ def preview(
         raise fail(str(error)) from None
     except OSError as error:
         if error.filename is None:
-            # It is not a log that was at fault, but whoever reads what is printed.
+            # The output failed, not a log.
             raise
-        raise fail(f"{error.filename}: {error.strerror}; give a log that can be read") from None
+        raise fail(f"{error.filename}: {cause(error)}; give a log that you can read") from None
     sys.stdout.buffer.flush()
     if uuid is not None and not found:
         where = ", ".join(str(path) for path in paths)
-        raise fail(f"{where}: no log here gives event {uuid}; give the log that `status --rejected` names")
+        raise fail(f"{where}: no log here yields event {uuid}; give the log that `status --rejected` names")
 
 
 def _as_it_is(event: CaptureEvent) -> bytes:
@@ -101,8 +105,8 @@ def _as_words(event: CaptureEvent) -> bytes:
     name = printable(f"{said.timestamp or '-'} {event.name} {said.label}".rstrip())
     done = _summed_up(event.changes)
     if event.cut:
-        done.append("longest strings cut to keep it under the receiver's limit")
-    return f"{name}: {'; '.join(done) or 'nothing kept back'}".encode()
+        done.append("longest strings cut to stay under PostHog's size limit")
+    return f"{name}: {'; '.join(done) or 'nothing left out'}".encode()
 
 
 def _summed_up(changes: tuple[Change, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`restart`: start the service anew, for instance after an upgrade or a change of settings."""
+"""`restart`: restart the service, for example after an upgrade or a change of settings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["restart"]
 
 @click.command("restart")
 def restart() -> None:
-    """Start the service anew and wait until it is ready.
+    """Restart the service and wait until it is ready.
 
-    Needed after an upgrade and after a change of settings.
+    Do this after an upgrade or a change of settings.
     """
     try:
         manager = manager_of(state_dir())

@@ -1,4 +1,4 @@
-"""`run`: follow the logs and deliver their events, in the foreground."""
+"""`run`: follow sessions and deliver them, in the foreground."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from daemon.cli.startup import (
     log_options,
     open_state,
     set_up_logs,
+    state_dir_option,
 )
 from daemon.cli.supervised import supervised
 from daemon.config import loading
@@ -44,10 +45,10 @@ _log = structlog.get_logger(__name__)
 
 
 @click.command("run")
-@click.option("--once", is_flag=True, help="Read everything there is, deliver it, and end.")
-@click.option("--from-start", is_flag=True, help="Send what is history, too.")
-@click.option("--local", is_flag=True, help="Deliver into a local file; needs no account. See `traces`.")
-@click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.")
+@click.option("--once", is_flag=True, help="Deliver everything there is to read, then exit.")
+@click.option("--from-start", is_flag=True, help="Include existing sessions.")
+@click.option("--local", is_flag=True, help="Deliver into a local file, without an account. `traces` shows it.")
+@state_dir_option
 @log_options
 @supervised
 def run(
@@ -58,11 +59,12 @@ def run(
     log_format: str | None,
     log_level: str,
 ) -> None:
-    """Follow Claude Code's session logs and deliver their events to PostHog.
+    """Follow Claude Code sessions and deliver them to PostHog, in the foreground.
 
-    Sessions that are there at the first start are history and not sent, except with --once or --from-start.
+    Sessions that exist at the first start are not sent, except with --once or --from-start. `backfill` sends them
+    later.
 
-    Exits with 78 when something has to be configured first.
+    Exits with 78 if you have to configure something first.
     """
     flags = {"state_dir": state_dir}
     settings = load_settings(flags, log_format=log_format, log_level=log_level)
@@ -83,21 +85,26 @@ def run(
             def reread() -> _Plan:
                 fresh = _plan(loading.load(flags, os.environ), local=local)
                 if fresh.folder != plan.folder:
-                    raise ConfigError(
-                        [f"POSTHOG_LLMA_STATE_DIR is {fresh.folder} now; restart the daemon to move there"]
-                    )
+                    raise ConfigError([f"POSTHOG_LLMA_STATE_DIR is now {fresh.folder}; restart the daemon to use it"])
                 set_up_logs(fresh.settings, log_format=log_format, log_level=log_level)
                 return fresh
 
             asyncio.run(_follow(plan, store, history, reread))
     if not settled:
-        _log.error("not_everything_settled", hint="what is left is sent by the next run; see `status`")
+        _log.error("once_incomplete", hint="the next run sends the rest; see `status`")
         raise click.exceptions.Exit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What to run with: the settings, where its state is, and where events go."""
+    """What a service runs with.
+
+    Attributes:
+        settings: the settings in force.
+        folder: the folder of its state.
+        purpose: what the events are for.
+        make_sink: builds the sink of a route.
+    """
 
     settings: Settings
     folder: Path
@@ -106,10 +113,10 @@ class _Plan:
 
 
 def _plan(settings: Settings, *, local: bool) -> _Plan:
-    """Work out what to run with.
+    """Make the plan for *settings*.
 
     Raises:
-        ConfigError: nothing can be sent so.
+        ConfigError: nothing can be sent with them.
     """
     if not local:
         return _Plan(settings=settings, folder=settings.state_dir, purpose="send", make_sink=capture_sinks(settings))
@@ -139,32 +146,32 @@ async def _once(plan: _Plan, store: Store, history: HistoryPolicy) -> bool:
 
 
 async def _follow(plan: _Plan, store: Store, history: HistoryPolicy, reread: Callable[[], _Plan]) -> None:
-    """Follow until a signal says to end. SIGHUP puts a new service in place of the old one, with new settings."""
-    following = _Following()
+    """Follow until SIGTERM or SIGINT. SIGHUP replaces the service with a new one that has new settings."""
+    succession = _Succession()
     notifier = Notifier(os.environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, following.stop, number.name)
-    loop.add_signal_handler(signal.SIGHUP, following.reload, reread)
-    async with heartbeat(notifier, os.environ, following.overdue):
+        loop.add_signal_handler(number, succession.stop, number.name)
+    loop.add_signal_handler(signal.SIGHUP, succession.reload, reread)
+    async with heartbeat(notifier, os.environ, succession.overdue):
         while True:
             service = _service(plan, store, notifier)
             service.prepare(history, time.time())
-            following.service = service
+            succession.service = service
             await service.run()
-            if following.ending or following.next is None:
+            if succession.ending or succession.next is None:
                 return
-            # What was read before is history no more than what comes now.
-            plan, following.next, history = following.next, None, "skip"
+            # The first service has settled history; `send` would rewind it again.
+            plan, succession.next, history = succession.next, None, "skip"
 
 
-class _Following:
-    """What signals do.
+class _Succession:
+    """The running service, and what signals say comes after it.
 
     Attributes:
-        service: the one that runs.
-        next: what to run with after it.
-        ending: whether there is nothing after it.
+        service: the running service; None before the first.
+        next: the plan of the service that replaces it; None without one.
+        ending: whether the process ends after it.
     """
 
     def __init__(self) -> None:
@@ -173,15 +180,15 @@ class _Following:
         self.ending = False
 
     def overdue(self) -> str | None:
-        """Name what should have got on long ago; None if nothing should."""
+        """Return the name of an operation that is long overdue; None without one."""
         return self.service.overdue() if self.service is not None else None
 
     def stop(self, name: str) -> None:
         if self.ending:
-            # What is not settled is read again at the next start; nothing is lost by leaving at once.
+            # What is not settled is read again at the next start, so exiting now loses nothing.
             os._exit(1)
         self.ending = True
-        action = f"delivering what was read, for {cadence().drain:.0f} s at most; a second signal ends at once"
+        action = f"delivering what was read, for at most {cadence().drain:.0f} s; a second signal exits now"
         _log.info("stopping", signal=name, action=action)
         if self.service is not None:
             self.service.stop()
@@ -192,8 +199,8 @@ class _Following:
         try:
             self.next = reread()
         except ConfigError as error:
-            _log.error("settings_refused", problems=error.problems, action="the old ones stay in force")
+            _log.error("settings_refused", problems=error.problems, action="keeping the old settings")
             return
-        _log.info("settings_read", action="going on with these")
+        _log.info("settings_read", action="continuing with the new settings")
         if self.service is not None:
             self.service.stop(replaced=True)

@@ -1,10 +1,9 @@
-"""`status`: what is delivered, what waits, and what went wrong."""
+"""`status`: show what was delivered, what waits, and problems."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import textwrap
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.cli.figures import count, rough_duration
-from daemon.cli.startup import fail, load_settings
+from daemon.cli.message import wrapped
+from daemon.cli.startup import fail, load_settings, state_dir_option
 
 if TYPE_CHECKING:
     from daemon.running.condition import Condition, Problem
@@ -28,14 +28,14 @@ _LABEL = 18
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--rejected", is_flag=True, help="List the events that were set aside.")
-@click.option("--local", is_flag=True, help="Of the local sink.")
-@click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
+@click.option("--rejected", is_flag=True, help="List the events that PostHog refused and that were set aside.")
+@click.option("--local", is_flag=True, help="Show the status of `run --local`.")
+@state_dir_option
 def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -> None:
-    """Say whether the daemon runs, what it has delivered, what waits, and what is wrong.
+    """Show whether the daemon runs, what it has delivered, what waits, and what is wrong.
 
-    Exits with 1 when events do not arrive or will be lost.
+    Exits with 1 if events do not arrive or will be lost.
     """
     settings = load_settings({"state_dir": state_dir})
     from daemon.state import layout
@@ -45,7 +45,7 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     if not (folder / layout.STORE).exists():
         raise fail(_nothing(folder, settings.state_dir, local=local))
     condition = _look(folder, () if local else settings.claude_config_dirs, now)
-    # Nobody expects the local sink to be there all the time.
+    # `run --local` is not expected to run all the time.
     problems = list(condition.problems(now, expected=not local))
     if as_json:
         click.echo(json.dumps(_document(condition, problems), indent=2, ensure_ascii=False))
@@ -63,9 +63,9 @@ def _nothing(folder: Path, state_dir: Path, *, local: bool) -> str:
     from daemon.state import layout
 
     run = "run --local" if local else "run"
-    words = f"{folder}: nothing was delivered from here yet; start it with `posthog-llma-daemon {run}`"
+    words = f"{folder}: nothing was delivered from here yet; `posthog-llma-daemon {run}` starts the daemon"
     if not local and (layout.local_folder(state_dir) / layout.STORE).exists():
-        words += ", or ask `posthog-llma-daemon status --local` for what goes into the local file"
+        words += ", and `posthog-llma-daemon status --local` shows the local file"
     return words
 
 
@@ -115,17 +115,17 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
     yield from _line("running", _running(condition, now))
     yield from _line("state directory", condition.state_dir)
     if condition.sessions is not None:
-        yield from _line("sessions", f"{condition.sessions:,} there, {condition.followed:,} followed")
+        yield from _line("sessions", f"{condition.sessions:,} on disk, {condition.followed:,} followed")
     yield from _line("logs known", f"{condition.files:,}")
     what = "unread" if condition.running else "unsent"
     yield from _line(what, _behind(condition))
-    yield from _line("sent", f"{condition.sent:,} events")
+    yield from _line("sent", count(condition.sent, "event"))
     yield from _line("set aside", _set_aside(condition))
     if condition.cut:
-        yield from _line("cut to fit", f"{condition.cut:,} events")
+        yield from _line("cut to fit", count(condition.cut, "event"))
     if condition.bad_lines:
         yield from _line("bad lines", f"{condition.bad_lines:,}")
-    yield from _line("traces to come", f"{condition.traces_owed:,}")
+    yield from _line("traces pending", f"{condition.traces_owed:,}")
     if condition.held:
         yield from _line("sessions waiting", f"{len(condition.held):,}")
     for route in condition.routes:
@@ -134,28 +134,28 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
     for problem in problems:
         yield ""
         mark = "!!" if problem.level == "fail" else "! "
-        yield from _wrapped(problem.message, first=f"{mark} ", then="   ")
-        yield from _wrapped(problem.hint, first="   -> ", then="      ")
+        yield from wrapped(problem.message, _WIDTH, first=f"{mark} ", then="   ")
+        yield from wrapped(problem.hint, _WIDTH, first="   -> ", then="      ")
     if not problems:
         yield ""
-        yield "All is well."
+        yield "No problems found."
 
 
 def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[str]:
     yield from _line("route", f"{route.host}, key {route.key}")
-    yield from _line("  state", _state(route) if running else f"{_state(route)} (before the daemon ended)")
+    yield from _line("  state", _state(route) if running else f"{_state(route)} (before the daemon stopped)")
     waiting = "nothing"
     if route.waiting:
-        waiting = f"{route.waiting:,} events, the oldest for {_ago(route.oldest_waiting_at, now)}"
+        waiting = f"{count(route.waiting, 'event')}, the oldest for {_ago(route.oldest_waiting_at, now)}"
     yield from _line("  waiting", waiting)
-    yield from _line("  sent", f"{route.sent:,} events since it was begun")
+    yield from _line("  sent", f"{count(route.sent, 'event')} since the daemon started")
     accepted = f"{_ago(route.last_success_at, now)} ago" if route.last_success_at else "nothing yet"
     yield from _line("  last accepted", accepted)
     for label, number in (("set aside", route.rejected), ("over quota", route.quota_limited)):
         if number:
-            yield from _line(f"  {label}", f"{number:,} events")
+            yield from _line(f"  {label}", count(number, "event"))
     if route.resent:
-        yield from _line("  sent again", f"{route.resent:,} requests")
+        yield from _line("  sent again", count(route.resent, "request"))
     if route.last_error and route.last_error != route.reason:
         yield from _line("  last error", route.last_error)
 
@@ -163,7 +163,7 @@ def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[s
 def _state(route: RouteReport) -> str:
     match route.state:
         case "backing_off":
-            return f"failed {route.attempt:,} times in a row, tries again: {route.reason}"
+            return f"failed {route.attempt:,} times in a row, will retry: {route.reason}"
         case "stopped":
             return f"stopped: {route.reason}"
         case _:
@@ -186,23 +186,11 @@ def _behind(condition: Condition) -> str:
 
 
 def _set_aside(condition: Condition) -> str:
-    return f"{condition.rejected:,} events" + ("; list them with --rejected" if condition.set_aside else "")
+    return count(condition.rejected, "event") + ("; --rejected lists them" if condition.set_aside else "")
 
 
 def _line(label: str, value: str) -> Iterator[str]:
-    yield from _wrapped(value, first=f"{label + ':':<{_LABEL}}", then=" " * _LABEL)
-
-
-def _wrapped(value: str, *, first: str, then: str) -> Iterator[str]:
-    # A path or a command stays in one piece, to be copied.
-    yield from textwrap.wrap(
-        value,
-        _WIDTH,
-        initial_indent=first,
-        subsequent_indent=then,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    yield from wrapped(value, _WIDTH, first=f"{label + ':':<{_LABEL}}", then=" " * _LABEL)
 
 
 def _ago(at: str | None, now: float) -> str:

@@ -1,4 +1,4 @@
-"""Options of `run` for service managers that lack what systemd has."""
+"""Options of `run` for service managers that can do less than systemd."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from daemon.cli.message import unwritable
 from daemon.cli.startup import CONFIGURATION, fail
 from daemon.running.log_file import LogFile
 
@@ -19,7 +20,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def supervised(command: _Command) -> _Command:
-    """Add the options for a manager that starts again whatever fails, and for one that keeps no logs."""
+    """Add options for service managers that restart a daemon after any failure, and for those that keep no logs."""
 
     @functools.wraps(command)
     def wrapper(*, exit_zero_on_config: bool, log_file: Path | None, **options: object) -> None:
@@ -32,14 +33,12 @@ def supervised(command: _Command) -> _Command:
                 raise
 
     log_path = click.Path(path_type=Path, dir_okay=False)
-    wrapper = click.option("--log-file", type=log_path, help="Write log and errors to this file, which is kept small.")(
-        wrapper
-    )
+    wrapper = click.option("--log-file", type=log_path, help="Write logs and errors to this file, kept small.")(wrapper)
     return click.option(
         "--exit-zero-on-config",
         is_flag=True,
-        help="End with 0 in place of 78, for a service manager that starts again whatever fails.",
-    )(wrapper)  # type: ignore[return-value] # the same command with two options more
+        help="Exit with 0 instead of 78, for service managers that restart after any failure.",
+    )(wrapper)  # type: ignore[return-value] # the same command with two more options
 
 
 @contextlib.contextmanager
@@ -50,6 +49,6 @@ def _errors_to(path: Path | None) -> Iterator[None]:
     try:
         stream = LogFile(path)
     except OSError as error:
-        raise fail(f"{path} cannot be written ({(error.strerror or str(error)).lower()})") from None
+        raise fail(unwritable(path, error)) from None
     with stream, contextlib.redirect_stderr(stream):
         yield

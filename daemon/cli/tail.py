@@ -1,4 +1,4 @@
-"""`tail`: what happens in the sessions of this machine, as it happens."""
+"""`tail`: watch sessions live in the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from daemon.cli.figures import count
 from daemon.cli.live import Board, line, moment
 from daemon.cli.message import say
 from daemon.cli.moment import Moment
@@ -32,19 +33,19 @@ _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @click.command("tail")
-@click.option("--session", metavar="ID", help="Only this session; the beginning of its id is enough.")
+@click.option("--session", metavar="ID", help="Only the session whose id starts with ID.")
 @click.option("--project", metavar="PATH", help="Only sessions begun in this folder or below it.")
 @click.option(
     "--since",
     type=Moment(),
-    help="Begin with what came then or later: 10m, 2h, 1d, 2026-11-20T14:00.",
+    help="Also show what happened since then: 10m, 2h, 1d (ago), or 2026-11-20T14:00.",
 )
-@click.option("--plain", is_flag=True, help="One line for each event and nothing else, as without a terminal.")
+@click.option("--plain", is_flag=True, help="Print only one line per event, as without a terminal.")
 def tail(session: str | None, project: str | None, since: float | None, plain: bool) -> None:
-    """Show what happens in the sessions of this machine, as it happens: prompts, answers, tool calls, errors, tokens.
+    """Watch this machine's sessions live: prompts, answers, tool calls, errors, and tokens. Ctrl-C stops.
 
-    Reads the logs itself and nothing else: it needs no account, no running daemon and no state, writes nothing and
-    sends nothing. Shows as much as the content level lets leave the machine, with secrets scrubbed. Ctrl-C ends it.
+    Only reads session logs: it needs no account and no running daemon, and it writes and sends nothing. It shows what
+    your content level allows to be sent, with secrets scrubbed.
     """
     settings = load_settings({}, log_level="warning")
     from daemon.reading.follower import Follower
@@ -54,7 +55,7 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
     def tell_held(held: str, reason: str) -> None:
         say(f"warning: session {held} is not shown: {reason}", err=True)
 
-    # A terminal that goes away, or a plain kill, ends it as Ctrl-C does: with the terminal as it was.
+    # A closed terminal or a plain kill ends it as Ctrl-C does, so that the terminal is restored.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     console = stdout()
@@ -69,13 +70,13 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
     folders = ", ".join(map(str, settings.claude_config_dirs))
     try:
         with follower:
-            told = f"{follower.sessions} sessions in {folders}; what they do from now on is shown here. Ctrl-C ends."
+            told = f"watching {count(follower.sessions, 'session')} in {folders}; Ctrl-C stops"
             if plain or not console.is_terminal or console.is_dumb_terminal:
                 _plainly(follower, console, told)
             else:
                 _lively(follower, console, told)
     except KeyboardInterrupt:
-        # How one ends it; nothing is left undone.
+        # This is how to stop it; there is nothing to clean up.
         return
 
 
@@ -83,7 +84,7 @@ def _wanted(session: str | None, project: str | None) -> Callable[[Opening], boo
     from daemon.config.patterns import Folders
 
     if project is not None and Path(project).expanduser().is_dir():
-        # Also where it is given as seen from here.
+        # A relative path is meant from the current folder.
         project = str(Path(project).expanduser().absolute())
     folders = Folders(include=[project] if project is not None else [])
 
@@ -101,10 +102,7 @@ def _plainly(follower: Follower, console: Console, told: str) -> None:
             _print(console, line(seen, session=True))
         sys.stdout.flush()
 
-    show(_in_order(follower.advance()))
-    while True:
-        follower.wait()
-        show(follower.advance())
+    _show_all(follower, show)
 
 
 def _lively(follower: Follower, console: Console, told: str) -> None:
@@ -112,7 +110,7 @@ def _lively(follower: Follower, console: Console, told: str) -> None:
 
     board = Board(told)
     with ExitStack() as stack:
-        # Drawn when something has changed, and not all the time.
+        # Redrawn only when something has changed.
         live = stack.enter_context(Live(board, console=console, auto_refresh=False))
         live.refresh()
 
@@ -122,17 +120,22 @@ def _lively(follower: Follower, console: Console, told: str) -> None:
                 _print(console, line(seen, project_width=board.project_width))
                 live.refresh()
 
-        show(_in_order(follower.advance()))
-        while True:
-            follower.wait()
-            show(follower.advance())
+        _show_all(follower, show)
+
+
+def _show_all(follower: Follower, show: Callable[[Iterable[Seen]], None]) -> NoReturn:
+    """Show what has happened already, and then everything that happens."""
+    show(_in_order(follower.advance()))
+    while True:
+        follower.wait()
+        show(follower.advance())
 
 
 def _print(console: Console, words: Text) -> None:
-    # A console forgets what a text says of its own wrapping.
+    # A console ignores the wrapping that a Text asks for.
     console.print(words, no_wrap=True, overflow="ellipsis")
 
 
 def _in_order(found: Iterable[Seen]) -> list[Seen]:
-    """Put what came before the beginning in the order in which it came; it is found session by session."""
+    """Sort by time: what happened before the start is found session by session."""
     return sorted(found, key=lambda seen: moment(seen) or _NO_TIME)

@@ -1,4 +1,4 @@
-"""`traces`: what the local sink holds, as a tree."""
+"""`traces`: show the traces in the local file, as trees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from daemon.cli.message import say
 from daemon.cli.render import stdout, tree
-from daemon.cli.startup import CONFIGURATION, fail
+from daemon.cli.startup import CONFIGURATION, fail, state_dir_option
 from daemon.delivering.local.sink import LocalEvents, UnreadableEventsError
 from daemon.state.layout import events_path
 from llma_core.trace_tree import Node, TraceTree, build
@@ -24,29 +24,33 @@ if TYPE_CHECKING:
 __all__ = ["traces"]
 
 _NONE_YET = (
-    "no local events yet; `posthog-llma-daemon run --local` follows sessions from now on, with --from-start those that "
-    "are there, too"
+    "no local events yet; `posthog-llma-daemon run --local` collects them, and --from-start includes existing sessions"
 )
 
 
 @click.command("traces")
 @click.argument("trace_id", metavar="[TRACE_ID]", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many traces to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each trace.")
-@click.option("--url", is_flag=True, help="Print where PostHog shows each trace, once it is sent there.")
 @click.option(
-    "--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State directory.  [default: the configured]"
+    "--limit",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="NUMBER",
+    help="How many traces to show.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, one for each trace.")
+@click.option("--url", is_flag=True, help="Print the address at which PostHog shows each trace.")
+@state_dir_option
 def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir: Path | None) -> None:
-    """Show the traces the local sink holds, the newest first.
+    """Show the traces that `run --local` has collected, newest first.
 
-    With TRACE_ID, or as much of its beginning as no other trace has, show that one.
+    With TRACE_ID, show only that trace. The beginning of the id is enough, if no other trace begins the same.
     """
     if url and as_json:
-        raise click.UsageError("--url is not for --json")
+        raise click.UsageError("--url does not go with --json")
     path = events_path(state_dir or _configured().state_dir)
     if url and trace_id is not None and not path.exists():
-        # The id of a session's trace is the session's, so that no local copy is needed.
+        # A session's trace has the session's id, so no local copy is needed.
         _print_urls([trace_id])
         return
     if not path.exists():
@@ -56,7 +60,7 @@ def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir
         shown = [trace.trace_id for trace in local.traces(limit)] if trace_id is None else [_find(local, trace_id)]
         found = [build(identity, local.events(identity)) for identity in shown]
     except UnreadableEventsError as error:
-        raise fail(f"cannot read {path}: {error.reason}; move it away to start anew") from error
+        raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
     if not found:
         raise fail(_NONE_YET)
     if url:
@@ -79,7 +83,7 @@ def _print_urls(traces: Sequence[str]) -> None:
     host = _configured().host
     for trace in traces:
         click.echo(trace_url(host, trace))
-    say("note: it opens in the project that is current there; a trace shows once it was sent", err=True)
+    say("note: the address opens in your current PostHog project, and works once the trace was sent", err=True)
 
 
 def _configured() -> Settings:
@@ -88,11 +92,11 @@ def _configured() -> Settings:
     try:
         return loading.load({}, os.environ)
     except settings.ConfigError as error:
-        raise fail(f"{error.problems[0]} (or pass --state-dir)", CONFIGURATION) from None
+        raise fail(f"{error.problems[0]}; or pass --state-dir", CONFIGURATION) from None
 
 
 def _find(local: LocalEvents, prefix: str) -> str:
-    """Find the one trace whose id begins with *prefix*, or is it."""
+    """Return the id of the trace whose id is *prefix*, or the only one to begin with it."""
     found = [trace.trace_id for trace in local.traces(prefix=prefix)]
     if not found:
         raise fail(f"no local trace begins with {prefix!r}; `posthog-llma-daemon traces` lists them")
@@ -102,7 +106,7 @@ def _find(local: LocalEvents, prefix: str) -> str:
 
 
 def _document(trace: TraceTree) -> dict[str, Any]:
-    """Turn *trace* into plain values. What is unknown is left out, as in the events themselves."""
+    """Turn *trace* into plain values. Unknown values are left out, as in the events."""
     events = [_known(asdict(node.event)) for node in _walk(trace.roots)]
     head = {
         "trace_id": trace.trace_id,
@@ -122,5 +126,5 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _walk(nodes: tuple[Node, ...]) -> list[Node]:
-    """List *nodes*, each followed by what it started."""
+    """List *nodes*, each followed by the operations it started."""
     return [found for node in nodes for found in [node, *_walk(node.children)]]

@@ -1,4 +1,4 @@
-"""`uninstall`: take away what `install` made."""
+"""`uninstall`: stop and remove the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from daemon.cli.managed import give_up, log_file, manager_of, state_dir, tell
-from daemon.cli.message import say
+from daemon.cli.message import cause, say
 from daemon.cli.startup import fail
 from daemon.config import loading
 from daemon.config.settings import ConfigError
@@ -25,13 +25,13 @@ __all__ = ["uninstall"]
 
 
 @click.command("uninstall")
-@click.option("--purge", is_flag=True, help="Remove config.toml with its key, and the state, too.")
-@click.option("--yes", is_flag=True, help="Do not ask before --purge.")
+@click.option("--purge", is_flag=True, help="Also remove config.toml with its key, and the state.")
+@click.option("--yes", is_flag=True, help="With --purge: do not ask first.")
 def uninstall(*, purge: bool, yes: bool) -> None:
-    """Stop the service and remove it.
+    """Stop and remove the service.
 
-    What stays is config.toml, and the state: what was delivered already, so that a later start sends nothing twice.
-    --purge removes them, too.
+    Keeps config.toml, and the state, which records what was delivered so that nothing is sent again later. --purge
+    removes them too.
     """
     folder, config_file = state_dir(), loading.default_config_file()
     plugin_files = [path for path in _plugin_files() if path.exists()]
@@ -43,15 +43,15 @@ def uninstall(*, purge: bool, yes: bool) -> None:
     elif left := [path for path in (folder, config_file, *plugin_files) if path.exists()]:
         for path in left:
             tell(f"left: {path}")
-        tell(f"`{APP_NAME} uninstall --purge` removes what is left, too")
+        tell(f"`{APP_NAME} uninstall --purge` removes these files too")
 
 
 def _ask(folder: Path, config_file: Path) -> None:
     if not sys.stdin.isatty():
-        raise fail("there is no terminal to ask on: add --yes to remove config.toml and the state, too", 2)
+        raise fail("cannot ask without a terminal: add --yes to remove config.toml and the state too", 2)
     say(f"This removes the service, {config_file} with its key, and the state in {folder}.", err=True)
-    if not click.confirm("Remove all that?", err=True):
-        say("nothing is removed", err=True)
+    if not click.confirm("Remove all of that?", err=True):
+        say("nothing was removed", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -71,13 +71,13 @@ def _remove_service(folder: Path, config_file: Path) -> None:
     removed = [path for path in own if _remove(path)]
     _remove_if_empty(logs.parent)
     if not told and not removed:
-        tell("there is no service to remove")
+        tell("no service is installed")
 
 
 def _purge(folder: Path, config_file: Path, plugin_files: Sequence[Path]) -> None:
     if (pid := lock.holder(folder)) is not None:
-        raise fail(f"a daemon (pid {pid}) runs on {folder}: stop it, and do this again")
-    # What `config allow` remembers stands beside it.
+        raise fail(f"a daemon (pid {pid}) is running on {folder}: stop it and try again")
+    # `config allow` keeps its file beside config.toml.
     for path in (config_file, config_file.with_name("allowed.json"), *plugin_files):
         _remove(path)
     _remove_if_empty(config_file.parent)
@@ -85,34 +85,38 @@ def _purge(folder: Path, config_file: Path, plugin_files: Sequence[Path]) -> Non
     try:
         foreign = remove_state(folder)
     except OSError as error:
-        raise fail(f"{error.filename or folder} cannot be removed ({(error.strerror or str(error)).lower()})") from None
+        raise fail(_undeletable(error.filename or folder, error)) from None
     if was_there:
         tell(f"removed: the state in {folder}")
     for path in foreign:
-        tell(f"left as it is, because it is not the daemon's: {path}")
+        tell(f"left: {path}, because it is not the daemon's")
 
 
 def _plugin_files() -> Sequence[Path]:
-    """Return the files that were kept for PostHog's plugin, as far as the settings still say so."""
+    """Return the status files of PostHog's plugin, if the settings still name them."""
     try:
         return status_files(loading.load({}, os.environ))
     except ConfigError:
-        # What cannot be read must not keep the rest from going.
+        # A broken configuration must not keep the rest from being removed.
         return ()
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file; return whether there was one."""
+    """Remove a file, and return whether it existed."""
     try:
         path.unlink()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise fail(f"{path} cannot be removed ({(error.strerror or str(error)).lower()})") from None
+        raise fail(_undeletable(path, error)) from None
     tell(f"removed: {path}")
     return True
 
 
+def _undeletable(path: Path | str, error: OSError) -> str:
+    return f"{path} cannot be removed ({cause(error)}); fix that and try again"
+
+
 def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not os.listdir(folder):  # noqa: PTH208 - only whether there is anything counts
+    if folder.is_dir() and not os.listdir(folder):  # noqa: PTH208 - only whether it is empty matters
         folder.rmdir()

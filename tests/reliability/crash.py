@@ -322,7 +322,7 @@ class Harness:
     def _look_at(self, stderr: str) -> None:
         """Note the errors the daemon told of."""
         errors = [line["event"] for line in log_lines(stderr) if line["level"] == "error"]
-        if "Traceback" in stderr or "fault of the program" in stderr:
+        if "Traceback" in stderr or "this is a bug" in stderr:
             errors.append("a traceback")
         self.outcome.errors += [f"the daemon logged {error}" for error in errors]
 

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, version, what it says of bad input, and with which exit status."""
+"""The command line as a whole: help, version, errors, and exit codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONFIGURATION = 78
 
 
 def check_one_error(ended: Ended, status: int, *words: str) -> None:
-    """It ended so, told its one reason in one line, with a remedy, and without a traceback or the key."""
+    """Check the exit code, and that it printed one error line, without a traceback or the key."""
     assert ended.status == status, ended.stderr
     assert len(ended.errors) == 1, ended.stderr
     for word in words:
@@ -94,9 +94,7 @@ async def test_bad_usage_exits_with_2(workspace: Workspace, arguments: tuple[str
         (("run", "--log-level", "loud"), "'debug'"),
     ],
 )
-async def test_a_mistake_is_answered_with_what_there_is(
-    workspace: Workspace, arguments: tuple[str, ...], words: str
-) -> None:
+async def test_a_mistyped_word_gets_a_suggestion(workspace: Workspace, arguments: tuple[str, ...], words: str) -> None:
     assert words in (await verb(workspace, *arguments)).stderr
 
 
@@ -142,9 +140,7 @@ async def test_a_configuration_that_cannot_be_used_exits_with_78(
     ("content", "word"),
     [(None, "not a regular file"), (b'{"env": ', "not valid JSON"), (b"[]", "not a JSON object")],
 )
-async def test_settings_of_the_client_that_cannot_be_read_exit_with_78(
-    workspace: Workspace, content: bytes | None, word: str
-) -> None:
+async def test_unreadable_claude_settings_exit_with_78(workspace: Workspace, content: bytes | None, word: str) -> None:
     put_logs(workspace, tree())
     path = workspace.config / "settings.json"
     if content is None:
@@ -174,7 +170,7 @@ async def test_a_config_file_that_cannot_be_used_exits_with_78(workspace: Worksp
     check_one_error(await verb(workspace, "run", env=env), CONFIGURATION, str(path), word)
 
 
-async def test_every_problem_is_told_at_once(workspace: Workspace) -> None:
+async def test_all_problems_are_reported_at_once(workspace: Workspace) -> None:
     env = environment(workspace, POSTHOG_LLMA_CC_ENABLED="maybe", POSTHOG_LLMA_CONTENT="some")
     ended = await verb(workspace, "run", env=env)
     assert ended.status == CONFIGURATION
@@ -197,13 +193,13 @@ async def test_a_state_directory_that_cannot_be_used_exits_with_1(
     assert workspace.state.read_text() == "a file in its place"
 
 
-async def test_a_state_directory_that_others_can_read_and_use_exits_with_1(workspace: Workspace) -> None:
+async def test_a_state_directory_with_files_of_others_exits_with_1(workspace: Workspace) -> None:
     workspace.state.mkdir(mode=0o755)
     (workspace.state / "notes.txt").write_text("of somebody's")
     check_one_error(await verb(workspace, "run", env=environment(workspace, "http://127.0.0.1:9")), 1, "other files")
 
 
-async def test_beside_a_running_daemon_nothing_else_sends(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_a_second_daemon_does_not_start(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, posthog.url)
     async with following(workspace, env=env) as daemon:
@@ -217,7 +213,7 @@ async def test_beside_a_running_daemon_nothing_else_sends(workspace: Workspace, 
     assert posthog.events == []
 
 
-# ---------------------------------------------------------------------- what is no log
+# ---------------------------------------------------------------------- paths without logs
 
 
 async def test_a_path_without_logs_exits_with_1(workspace: Workspace) -> None:
@@ -233,12 +229,12 @@ async def test_a_path_without_logs_exits_with_1(workspace: Workspace) -> None:
             check_one_error(ended, 1, str(path), "no session log")
 
 
-async def test_status_without_anything_to_say_exits_with_1(workspace: Workspace) -> None:
+async def test_status_without_any_state_exits_with_1(workspace: Workspace) -> None:
     check_one_error(await verb(workspace, "status"), 1, "posthog-llma-daemon run")
     assert not workspace.state.exists()
 
 
-async def test_output_that_nobody_reads_is_no_error_to_tell(workspace: Workspace) -> None:
+async def test_it_exits_silently_when_nobody_reads_its_output(workspace: Workspace) -> None:
     log = LogBuilder()
     for turn in range(300):
         log.prompt(f"turn {turn}")
@@ -268,7 +264,7 @@ FULL = Path("/dev/full")
 
 
 async def run_main(workspace: Workspace, *arguments: str | Path, before: str = "", **variables: str) -> tuple[int, str]:
-    """Run the command line in a shell, after *before*, and return its status and what it says on stderr."""
+    """Run the command line in a shell, after the shell code *before*; return its exit code and stderr."""
     script = f'{before} exec "$@"'
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", script, "sh", sys.executable, "-m", "daemon.cli", *arguments),
@@ -285,28 +281,28 @@ async def run_main(workspace: Workspace, *arguments: str | Path, before: str = "
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no full device")
 @pytest.mark.parametrize("words", [["demo"], ["config"], ["config", "schema"], ["preview", "logs"], ["doctor"]])
-async def test_output_that_cannot_be_written_is_told_in_one_line(workspace: Workspace, words: list[str]) -> None:
+async def test_output_that_cannot_be_written_is_reported_in_one_line(workspace: Workspace, words: list[str]) -> None:
     log = LogBuilder()
     log.prompt("hello")
     log.answer(text("yes"), id="msg_1")
     write_files(workspace.work / "logs", log.files())
     status, told = await run_main(workspace, *words, before=f"exec > {FULL};")
-    assert (status, told) == (1, "error: no space left on device, while the output was written\n")
+    assert (status, told) == (1, "error: cannot write the output: no space left on device\n")
 
 
-async def test_a_folder_that_is_gone_is_told_in_one_line(workspace: Workspace) -> None:
+async def test_a_deleted_current_folder_is_reported_without_a_traceback(workspace: Workspace) -> None:
     gone = "mkdir gone; cd gone; rmdir ../gone;"
     status, told = await run_main(workspace, "config", "allow", ".", before=gone)
     assert (status, told.count("\n")) in ((1, 1), (2, 4), (78, 1))
     assert "Traceback" not in told
 
 
-async def test_a_terminal_of_another_encoding_costs_no_more_than_question_marks(workspace: Workspace) -> None:
+async def test_characters_that_the_terminal_lacks_become_question_marks(workspace: Workspace) -> None:
     latin = {"PYTHONIOENCODING": "ascii"}
     assert await run_main(workspace, "demo", **latin) == (0, "")
 
 
-async def test_a_fault_is_told_without_what_it_stumbled_over(workspace: Workspace) -> None:
+async def test_a_bug_is_reported_without_values(workspace: Workspace) -> None:
     (workspace.work / "sitecustomize.py").write_text(
         "import daemon.config.schema\n"
         "def config_schema():\n"
@@ -315,7 +311,7 @@ async def test_a_fault_is_told_without_what_it_stumbled_over(workspace: Workspac
     )
     status, told = await run_main(workspace, "config", "schema", PYTHONPATH=f"{workspace.work}:{ROOT}")
     assert status == 1
-    assert told.startswith("error: this is a fault of the program")
+    assert told.startswith("error: this is a bug")
     assert "ValueError" in told
     assert "Traceback" not in told
     assert "content')" not in told.replace("raise ValueError('content')", "")

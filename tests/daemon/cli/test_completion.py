@@ -1,4 +1,4 @@
-"""`completion`: scripts that the shells take, and that complete."""
+"""`completion` prints scripts that shells accept and that complete this command line."""
 
 from __future__ import annotations
 
@@ -29,12 +29,22 @@ async def test_the_script_is_printed(workspace: Workspace, shell: str) -> None:
         assert complaints(shell, said.stdout) == ""
 
 
+async def test_help_shows_one_command_per_line(workspace: Workspace) -> None:
+    lines = (await verb(workspace, "completion", "--help")).stdout.splitlines()
+    for command in (
+        'eval "$(posthog-llma-daemon completion bash)"',
+        'eval "$(posthog-llma-daemon completion zsh)"',
+        "posthog-llma-daemon completion fish | source",
+    ):
+        assert f"    {command}" in lines
+
+
 async def test_another_shell_is_bad_usage(workspace: Workspace) -> None:
     assert (await verb(workspace, "completion", "tcsh")).status == 2
 
 
 async def test_it_completes_verbs_and_options(workspace: Workspace) -> None:
-    # As click names the variable after the program, which is this module here.
+    # click derives the name of the variable from the program, which is this module here.
     def asking(words: str, at: int) -> dict[str, str]:
         variables = {"_PYTHON _M DAEMON_CLI_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
         return environment(workspace) | variables

@@ -1,4 +1,4 @@
-"""`config`: what is in force, and letting a project say where its sessions go."""
+"""`config` shows the settings in force; `config allow` lets a project choose where its sessions are sent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def a_session(name: str, cwd: Path | str) -> LogBuilder:
     return log
 
 
-async def test_a_session_that_waits_is_told_of_and_sent_once_it_is_allowed(
+async def test_a_waiting_session_is_reported_and_sent_once_it_is_allowed(
     workspace: Workspace, posthog: CaptureServer, project: Path
 ) -> None:
     log = a_session("waiting", project)
@@ -77,7 +77,7 @@ async def test_a_session_that_waits_is_told_of_and_sent_once_it_is_allowed(
 
     allowed = await verb(workspace, "config", "allow", project, env=env)
     assert (allowed.status, allowed.stderr) == (0, "")
-    assert allowed.stdout == f"sessions of {project} may go to {posthog.url} with the key phc_an**********\n"
+    assert allowed.stdout == f"allowed: sessions of {project} are sent to {posthog.url} with the key phc_an**********\n"
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert {event["properties"]["$ai_session_id"] for event in posthog.events} == {log.session}
     assert json.loads((await verb(workspace, "status", "--json", env=env)).stdout)["sessions_held"] == 0
@@ -91,7 +91,7 @@ async def test_a_session_that_waits_is_told_of_and_sent_once_it_is_allowed(
         assert KEY not in ended.stdout + ended.stderr
 
 
-async def test_what_cannot_be_allowed_is_one_line(workspace: Workspace, project: Path) -> None:
+async def test_a_project_that_cannot_be_allowed_is_reported_in_one_line(workspace: Workspace, project: Path) -> None:
     env = environment(workspace, "https://us.i.posthog.com")
     local = project / ".claude" / "settings.local.json"
 
@@ -113,7 +113,7 @@ async def test_what_cannot_be_allowed_is_one_line(workspace: Workspace, project:
     assert "set POSTHOG_LLMA_CC_ENABLED=true" in off.stderr
 
 
-async def test_tables_are_shown_with_their_keys_masked(workspace: Workspace) -> None:
+async def test_project_tables_are_shown_with_masked_keys(workspace: Workspace) -> None:
     folder = workspace.home / ".config" / "posthog-llma-daemon"
     folder.mkdir(parents=True)
     config = folder / "config.toml"
@@ -129,7 +129,7 @@ async def test_tables_are_shown_with_their_keys_masked(workspace: Workspace) -> 
     assert OTHER_KEY not in plain.stdout + json.dumps(document)
 
 
-async def test_a_table_that_cannot_be_used_exits_with_78(workspace: Workspace) -> None:
+async def test_an_invalid_project_table_exits_with_78(workspace: Workspace) -> None:
     folder = workspace.home / ".config" / "posthog-llma-daemon"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text('[[project]]\npath = "~/x"\ncontent = "some"\nstate_dir = "/x"\n')
@@ -139,17 +139,17 @@ async def test_a_table_that_cannot_be_used_exits_with_78(workspace: Workspace) -
     assert len(ended.errors) == 2
 
 
-async def test_locally_every_project_is_followed_whatever_key_it_asks_for(workspace: Workspace, project: Path) -> None:
+async def test_run_local_follows_every_project_whatever_its_key(workspace: Workspace, project: Path) -> None:
     log = a_session("here", project)
     put_logs(workspace, log.files())
     assert (await verb(workspace, "run", "--once", "--local")).status == 0
     assert log.session in (await verb(workspace, "traces", "--json")).stdout
 
 
-async def test_a_route_that_cannot_be_used_stops_with_one_line(
+async def test_an_unusable_route_stops_with_one_line(
     workspace: Workspace, posthog: CaptureServer, project: Path
 ) -> None:
-    """It is known only once a session asks for it, when the daemon runs already."""
+    """The daemon learns of such a route only when a session asks for it."""
     folder = workspace.home / ".config" / "posthog-llma-daemon"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text('enabled = "projects"\n')
@@ -167,7 +167,7 @@ async def test_a_route_that_cannot_be_used_stops_with_one_line(
     assert posthog.events
 
 
-async def test_on_a_terminal_of_80_columns_no_name_is_broken(workspace: Workspace) -> None:
+async def test_in_80_columns_no_name_is_broken(workspace: Workspace) -> None:
     master, slave = pty.openpty()
     ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     env = environment(workspace) | {"TERM": "xterm", "NO_COLOR": "1"}

@@ -1,4 +1,4 @@
-"""`config check`, `config set` and `config schema`: what is wrong, and changing it without an editor."""
+"""`config check`, `config set` and `config schema`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-async def test_a_setting_is_written_and_all_else_stays(workspace: Workspace, config_file: Path) -> None:
+async def test_a_setting_is_written_and_the_rest_of_the_file_stays(workspace: Workspace, config_file: Path) -> None:
     head, table = '# mine\nhost = "eu.posthog.com" # Frankfurt\n', '[[project]]\npath = "~/a"\ncontent = "full"\n'
     put(config_file, f"{head}\n{table}")
     done = await verb(workspace, "config", "set", "content", "Metadata")
@@ -72,7 +72,7 @@ async def test_a_setting_is_written_and_all_else_stays(workspace: Workspace, con
         ("distinct_id", "ada@example.com", "ada@example.com"),
     ],
 )
-async def test_values_are_written_as_what_they_are(
+async def test_values_are_written_with_their_types(
     workspace: Workspace, config_file: Path, name: str, value: str, expected: object
 ) -> None:
     done = await verb(workspace, "config", "set", name, value)
@@ -95,7 +95,7 @@ async def test_values_are_written_as_what_they_are(
         ("distinct_id", OTHER_KEY, 2, ("login",)),
     ],
 )
-async def test_what_cannot_be_set_is_refused_and_nothing_is_written(
+async def test_invalid_names_and_values_are_refused_and_nothing_is_written(
     workspace: Workspace, config_file: Path, name: str, value: str, status: int, words: tuple[str, ...]
 ) -> None:
     ended = await verb(workspace, "config", "set", name, value)
@@ -103,12 +103,12 @@ async def test_what_cannot_be_set_is_refused_and_nothing_is_written(
     assert len(ended.errors) == 1
     for word in words:
         assert word in ended.errors[0]
-    assert str(config_file) not in ended.errors[0], "it does not stand there"
+    assert str(config_file) not in ended.errors[0], "nothing was written to this file"
     assert OTHER_KEY not in ended.stdout + ended.stderr
     assert not written(config_file)
 
 
-async def test_a_file_that_is_broken_is_not_touched(workspace: Workspace, config_file: Path) -> None:
+async def test_a_broken_file_is_not_touched(workspace: Workspace, config_file: Path) -> None:
     put(config_file, "enabled = maybe\n")
     ended = await verb(workspace, "config", "set", "content", "full")
     assert ended.status == 78
@@ -116,11 +116,11 @@ async def test_a_file_that_is_broken_is_not_touched(workspace: Workspace, config
     assert read(config_file) == "enabled = maybe\n"
 
 
-async def test_what_comes_before_the_file_is_told_of(workspace: Workspace) -> None:
+async def test_it_warns_when_the_environment_overrides_the_file(workspace: Workspace) -> None:
     env = environment(workspace, POSTHOG_LLMA_CONTENT="full")
     done = await verb(workspace, "config", "set", "content", "metadata", env=env)
     assert done.status == 0
-    assert "warning: POSTHOG_LLMA_CONTENT (environment) comes before config.toml, and holds" in done.stderr
+    assert "warning: POSTHOG_LLMA_CONTENT (environment) overrides config.toml" in done.stderr
 
 
 async def test_check_names_every_problem(workspace: Workspace, config_file: Path) -> None:
@@ -130,7 +130,7 @@ async def test_check_names_every_problem(workspace: Workspace, config_file: Path
     assert len(ended.errors) == 3
 
 
-async def test_check_is_content_with_what_can_send(workspace: Workspace) -> None:
+async def test_check_accepts_a_configuration_that_can_send(workspace: Workspace) -> None:
     env = environment(workspace, "https://us.i.posthog.com", POSTHOG_LLMA_CONTNET="full")
     fine = await verb(workspace, "config", "check", env=env)
     assert fine.status == 0

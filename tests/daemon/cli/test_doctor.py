@@ -49,7 +49,7 @@ class Machine:
         return own | variables
 
     async def doctor(self, **variables: str) -> tuple[int, dict[str, Json]]:
-        """Return the exit status and the worst finding of each name."""
+        """Return the exit code and the worst finding for each name."""
         ended = await verb(self.workspace, "doctor", "--json", env=self.env(**variables))
         assert ended.stderr == ""
         assert KEY not in ended.stdout
@@ -199,7 +199,7 @@ async def test_a_proxy_is_named_without_its_password(machine: Machine) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A folder with a certificate for this machine that nobody trusts."""
+    """A folder with a certificate for this machine that is not trusted."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -257,7 +257,7 @@ async def test_no_key_is_needed_if_projects_have_their_own(machine: Machine) -> 
 # ---------------------------------------------------------------------- the machine
 
 
-async def test_a_state_folder_that_others_can_enter(machine: Machine) -> None:
+async def test_a_state_folder_that_others_can_read(machine: Machine) -> None:
     machine.workspace.state.chmod(0o755)
     await check(machine, "permissions", "fail", f"chmod 700 {machine.workspace.state}")
 
@@ -330,7 +330,7 @@ async def test_sessions_of_this_shell_whose_logs_are_not_kept(machine: Machine) 
     await check(machine, "session persistence", "fail", "environment", CLAUDE_CODE_SKIP_PROMPT_HISTORY="true")
 
 
-async def test_posthogs_own_plugin_beside_it(machine: Machine) -> None:
+async def test_posthogs_plugin_is_enabled_too(machine: Machine) -> None:
     plugins = {"enabledPlugins": {"other@x": True, "posthog@posthog": True}}
     machine.tell_client(plugins | {"env": {"POSTHOG_LLMA_CC_ENABLED": "True", "POSTHOG_API_KEY": KEY}})
     await check(machine, "PostHog plugin", "warning", "claude plugin disable posthog@posthog", "uploaded", "30 days")

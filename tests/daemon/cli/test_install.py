@@ -1,4 +1,4 @@
-"""`install`, `restart`, `logs` and `uninstall` under a stand-in for systemd."""
+"""`install`, `restart`, `logs` and `uninstall` with a stand-in for systemd."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_the_service_is_written_started_and_awaited(managers: Managers) ->
     assert "--linger" in ended.stdout
     state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
     assert f'ReadWritePaths="{state}"' in managers.unit.read_text().splitlines()
-    assert stat.S_IMODE(state.stat().st_mode) == 0o700, "a folder to write to has to be there before the service"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700, "the state folder has to exist before the service starts"
 
 
 async def test_a_program_that_cannot_be_run_is_not_installed(managers: Managers) -> None:
@@ -74,7 +74,7 @@ async def test_a_program_that_cannot_be_run_is_not_installed(managers: Managers)
     assert not managers.unit.exists()
 
 
-async def test_the_plugins_status_file_is_made_and_may_be_written(managers: Managers) -> None:
+async def test_the_plugins_status_file_is_created_and_the_service_may_write_to_it(managers: Managers) -> None:
     configure(managers, "plugin_status_file = true\n")
     path = managers.workspace.config / "posthog-llma-status.json"
     ended = await install(managers)
@@ -95,7 +95,7 @@ async def test_the_plugins_status_file_is_made_and_may_be_written(managers: Mana
     assert not (managers.workspace.home / "elsewhere").exists()
 
 
-async def test_the_plugins_status_file_goes_with_purge(managers: Managers) -> None:
+async def test_purge_removes_the_plugins_status_file(managers: Managers) -> None:
     configure(managers, "plugin_status_file = true\n")
     path = managers.workspace.config / "posthog-llma-status.json"
     path.parent.mkdir()
@@ -208,7 +208,7 @@ async def test_variables_that_only_this_shell_has_are_named_and_not_written_with
     ended = await install(managers, HTTPS_PROXY="http://u:secret@proxy:3128", **SET_UP)
     assert ended.status == 78
     named = [line for line in ended.stderr.splitlines() if line.startswith("the service does not see")]
-    assert len(named) == 2, "a line for each file that they belong into"
+    assert len(named) == 2, "one line for each file to write"
     for word in ("POSTHOG_API_KEY", "POSTHOG_LLMA_CC_ENABLED", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY"):
         assert word in ended.stderr
     assert "--yes" in ended.stderr
@@ -309,7 +309,7 @@ async def test_logs_without_a_service_say_so_first(managers: Managers) -> None:
     ended = await verb(managers.workspace, "logs", env=managers.environment())
     assert (ended.status, ended.stdout) == (0, "one\n")
     [line] = ended.stderr.splitlines()
-    assert line.startswith("note: there is no service now")
+    assert line.startswith("note: no service is installed")
     assert "posthog-llma-daemon install" in line
     configure(managers)
     await install(managers)
@@ -339,7 +339,7 @@ async def test_uninstall_leaves_the_state_and_the_users_config(managers: Manager
         ".local/state/posthog-llma-daemon/state.db",
     }
     assert f"left: {state}\n" in ended.stdout
-    assert ended.stdout.endswith("`posthog-llma-daemon uninstall --purge` removes what is left, too\n")
+    assert ended.stdout.endswith("`posthog-llma-daemon uninstall --purge` removes these files too\n")
 
 
 async def test_purge_leaves_nothing(managers: Managers) -> None:
@@ -348,7 +348,7 @@ async def test_purge_leaves_nothing(managers: Managers) -> None:
     (managers.workspace.home / ".local" / "state" / "posthog-llma-daemon" / "state.db").touch()
     asked = await verb(managers.workspace, "uninstall", "--purge", env=managers.environment())
     assert (asked.status, "--yes" in asked.errors[0]) == (2, True)
-    assert managers.unit.exists(), "nobody has said yes"
+    assert managers.unit.exists(), "the user has not agreed"
     ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
     assert (ended.status, ended.stderr) == (0, "")
     assert everything(managers) == set()
@@ -357,10 +357,10 @@ async def test_purge_leaves_nothing(managers: Managers) -> None:
 
 async def test_uninstall_without_a_service_is_not_an_error_and_says_so(managers: Managers) -> None:
     ended = await verb(managers.workspace, "uninstall", env=managers.environment())
-    assert (ended.status, ended.stdout) == (0, "there is no service to remove\n")
+    assert (ended.status, ended.stdout) == (0, "no service is installed\n")
     managers.say("no-bus")
     ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
-    assert (ended.status, ended.stdout, ended.stderr) == (0, "there is no service to remove\n", "")
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "no service is installed\n", "")
 
 
 async def test_uninstall_works_without_a_user_manager(managers: Managers) -> None:
@@ -377,7 +377,7 @@ async def test_uninstall_works_without_a_user_manager(managers: Managers) -> Non
     assert not wanted.is_symlink()
 
 
-async def test_changes_that_the_user_made_to_the_unit_are_left_and_named(managers: Managers) -> None:
+async def test_a_drop_in_of_the_user_is_kept_and_named(managers: Managers) -> None:
     configure(managers)
     await install(managers)
     own = managers.unit.with_name(f"{managers.unit.name}.d")
@@ -388,7 +388,7 @@ async def test_changes_that_the_user_made_to_the_unit_are_left_and_named(manager
     assert own.exists()
 
 
-async def test_under_a_daemon_the_state_is_not_removed(managers: Managers) -> None:
+async def test_purge_refuses_while_a_daemon_runs(managers: Managers) -> None:
     configure(managers)
     state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
     prepare_state_dir(state)

@@ -1,4 +1,4 @@
-"""`install`, `restart`, `logs` and `uninstall` as on macOS, under a stand-in for launchd that runs the daemon."""
+"""`install`, `restart`, `logs` and `uninstall` as on macOS, with a stand-in for launchd that runs the daemon."""
 
 from __future__ import annotations
 

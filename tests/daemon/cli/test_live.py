@@ -30,17 +30,17 @@ def drawn(what: RenderableType, *, width: int = 80) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def test_a_line_tells_time_project_kind_and_words() -> None:
+def test_a_line_shows_time_project_kind_and_text() -> None:
     assert drawn(line(asked(), zone=UTC)) == ["10:00:00 orchard prompt count the trees"]
     assert drawn(line(asked(), zone=UTC, session=True)) == ["10:00:00 5e551011 orchard prompt count the trees"]
     assert drawn(line(asked(), zone=UTC, project_width=9)) == ["10:00:00 orchard   prompt count the trees"]
 
 
-def test_a_prompt_that_may_not_be_shown_is_told_all_the_same() -> None:
+def test_a_prompt_that_may_not_be_shown_still_gets_a_line() -> None:
     assert drawn(line(asked(""), zone=UTC)) == ["10:00:00 orchard prompt (not shown)"]
 
 
-def test_what_has_no_time_is_told_all_the_same() -> None:
+def test_a_prompt_without_a_time_still_gets_a_line() -> None:
     timeless = asked(timestamp="")
     assert moment(timeless) is None
     assert drawn(line(timeless, zone=UTC)) == ["--:--:-- orchard prompt count the trees"]
@@ -52,7 +52,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
     assert found.tzinfo is UTC
 
 
-def test_kinds_are_told_apart() -> None:
+def test_each_kind_of_event_has_its_word() -> None:
     kinds = [
         drawn(line(seen(event), zone=UTC))[0].split()[2]
         for event in (
@@ -66,7 +66,7 @@ def test_kinds_are_told_apart() -> None:
     assert kinds == ["answer", "failed", "tool", "agent", "ended"]
 
 
-def test_a_step_that_is_no_call_is_told_apart() -> None:
+def test_a_step_that_is_no_call_is_shown_as_a_step() -> None:
     step = replace(read(span("c", "compaction", parent="a").body), span_type="compaction")
     row = drawn(line(Seen(session=SESSION, what=step, words=""), zone=UTC))[0]
     assert row.split()[2:4] == ["step", "compaction"]
@@ -78,11 +78,11 @@ def test_a_line_is_cut_at_the_edge() -> None:
     assert row.endswith("…")
 
 
-def test_nothing_is_markup_and_nothing_acts_on_a_terminal() -> None:
+def test_markup_and_control_sequences_have_no_effect() -> None:
     assert drawn(line(asked("[red]one[/red] \x1b[2J two\nthree"), zone=UTC))[0].endswith("[red]one[/red] [2J two three")
 
 
-def test_the_board_waits_and_then_adds_up() -> None:
+def test_the_board_shows_a_hint_and_then_sums() -> None:
     board = Board("nothing yet")
     assert drawn(board)[1:] == ["nothing yet"]
     for each in (
@@ -99,7 +99,7 @@ def test_the_board_waits_and_then_adds_up() -> None:
     assert facts.endswith("  1 error")
 
 
-def test_a_session_that_ended_says_so_until_it_goes_on() -> None:
+def test_a_session_is_marked_as_ended_until_it_continues() -> None:
     board = Board("")
     board.add(asked())
     board.add(seen(trace("The end")))
@@ -108,7 +108,7 @@ def test_a_session_that_ended_says_so_until_it_goes_on() -> None:
     assert drawn(board)[1] == "orchard 5e551011  > go on"
 
 
-def test_the_board_holds_the_latest_sessions() -> None:
+def test_the_board_shows_the_latest_sessions() -> None:
     board = Board("")
     for number in range(6):
         board.add(asked(f"prompt {number}", session=f"{number}-session"))

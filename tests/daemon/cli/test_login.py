@@ -1,4 +1,4 @@
-"""`login`: the key into config.toml, checked."""
+"""`login` checks the key and writes it to config.toml."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config(workspace: Workspace) -> Path:
     return workspace.home / ".config" / "posthog-llma-daemon" / "config.toml"
 
 
-async def test_a_key_that_posthog_knows_is_written_for_the_users_eyes_only(workspace: Workspace) -> None:
+async def test_a_known_key_is_written_readable_by_the_user_alone(workspace: Workspace) -> None:
     async with ProjectServer(KEY) as server:
         ended = await login(workspace, "--host", server.url, "--enable")
     assert ended.status == 0, ended.stderr
@@ -51,12 +51,12 @@ async def test_a_key_that_posthog_knows_is_written_for_the_users_eyes_only(works
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-async def test_what_is_written_is_what_run_takes(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_run_uses_what_login_has_written(workspace: Workspace, posthog: CaptureServer) -> None:
     assert (await login(workspace, "--host", posthog.url, "--enable", "--no-check")).status == 0
     assert (await verb(workspace, "run", "--once")).status == 0
 
 
-async def test_without_the_users_word_nothing_is_enabled(workspace: Workspace) -> None:
+async def test_without_consent_sending_stays_off(workspace: Workspace) -> None:
     async with ProjectServer(KEY) as server:
         ended = await login(workspace, "--host", server.url)
     assert "nothing is sent yet" in ended.stdout
@@ -66,7 +66,7 @@ async def test_without_the_users_word_nothing_is_enabled(workspace: Workspace) -
     assert config(workspace).read_text().endswith("enabled = true\n")
 
 
-async def test_a_key_that_posthog_does_not_know_is_not_written(workspace: Workspace) -> None:
+async def test_an_unknown_key_is_not_written(workspace: Workspace) -> None:
     async with ProjectServer() as server:
         ended = await login(workspace, "--host", server.url, "--enable")
     assert ended.status == 1
@@ -76,7 +76,7 @@ async def test_a_key_that_posthog_does_not_know_is_not_written(workspace: Worksp
     assert not config(workspace).exists()
 
 
-async def test_a_host_that_cannot_be_reached_is_said_and_nothing_written(workspace: Workspace) -> None:
+async def test_an_unreachable_host_is_an_error_and_nothing_is_written(workspace: Workspace) -> None:
     async with ProjectServer() as server:
         pass
     ended = await login(workspace, "--host", server.url)
@@ -86,7 +86,7 @@ async def test_a_host_that_cannot_be_reached_is_said_and_nothing_written(workspa
     assert not config(workspace).exists()
 
 
-async def test_a_host_that_cannot_tell_gets_the_key_with_a_warning(workspace: Workspace) -> None:
+async def test_a_host_that_cannot_check_keys_is_a_warning(workspace: Workspace) -> None:
     async with ProjectServer() as server:
         server.fault = lambda _request: Answer(status=404)
         ended = await login(workspace, "--host", server.url)
@@ -104,11 +104,13 @@ async def test_a_host_that_cannot_tell_gets_the_key_with_a_warning(workspace: Wo
         (KEY, "http://us.i.posthog.com", "https://"),
     ],
 )
-async def test_what_cannot_be_used_is_not_even_tried(workspace: Workspace, key: str, host: str, word: str) -> None:
+async def test_invalid_keys_and_hosts_are_refused_unchecked(
+    workspace: Workspace, key: str, host: str, word: str
+) -> None:
     ended = await login(workspace, "--host", host, key=key)
     assert ended.status == 78
     assert word in ended.errors[0]
-    assert str(config(workspace)) not in ended.errors[0], "it does not stand there"
+    assert str(config(workspace)) not in ended.errors[0], "nothing was written to this file"
     assert ("--allow-custom-host" in ended.stderr) == (host == "https://example.com")
     assert not config(workspace).exists()
 
@@ -119,14 +121,14 @@ async def test_without_a_key_it_is_bad_usage(workspace: Workspace) -> None:
     assert (ended.status, "--key-stdin" in ended.errors[0]) == (2, True)
 
 
-async def test_a_shell_that_overrules_the_file_is_warned_of(workspace: Workspace) -> None:
+async def test_it_warns_when_the_shell_overrides_the_file(workspace: Workspace) -> None:
     async with ProjectServer(KEY) as server:
         ended = await login(workspace, "--host", server.url, POSTHOG_API_KEY="phc_another_key_altogether")
     assert ended.status == 0
-    assert "POSTHOG_API_KEY of this shell's environment comes before config.toml" in ended.stderr
+    assert "POSTHOG_API_KEY in this shell's environment overrides config.toml" in ended.stderr
 
 
-async def test_at_a_terminal_it_asks_and_shows_no_key(workspace: Workspace) -> None:
+async def test_on_a_terminal_it_asks_and_shows_no_key(workspace: Workspace) -> None:
     async with ProjectServer(KEY) as server:
         controller, terminal = pty.openpty()
         process = await asyncio.create_subprocess_exec(

@@ -14,7 +14,7 @@ from typing import TextIO
 
 import pytest
 
-from daemon.cli.message import fitted, say, wants_colour
+from daemon.cli.message import fitted, say, wants_color
 
 LINE = (
     "error: sending is not set up: `posthog-llma-daemon login --enable` does it, or set POSTHOG_LLMA_CC_ENABLED=true "
@@ -31,33 +31,31 @@ def terminal(columns: int) -> Iterator[TextIO]:
     os.close(master)
 
 
-def test_off_a_terminal_a_line_is_a_line(tmp_path: Path) -> None:
+def test_without_a_terminal_lines_are_not_wrapped(tmp_path: Path) -> None:
     assert fitted(LINE, io.StringIO()) == LINE
     with (tmp_path / "file").open("w") as file:
         assert fitted(LINE, file) == LINE
 
 
-def test_a_line_goes_where_it_belongs_and_as_wide_as_that_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_stream_has_its_own_width(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     say(LINE, err=True)
     say("out")
     assert capsys.readouterr() == ("out\n", f"{LINE}\n")
     with terminal(60) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         say(LINE)
-    assert capsys.readouterr().out == f"{LINE}\n", "that errors go to a terminal has nothing to do with it"
+    assert capsys.readouterr().out == f"{LINE}\n", "the width of stderr does not matter to stdout"
 
 
 @pytest.mark.parametrize("columns", [80, 81])
-def test_on_a_terminal_a_line_is_filled_up_to_the_last_column_but_one(columns: int) -> None:
+def test_on_a_terminal_lines_fill_all_columns_but_the_last(columns: int) -> None:
     with terminal(columns) as stream:
         assert {len(line) for line in fitted("a " * 100, stream).splitlines()[:-1]} == {79}
         assert fitted("a" * 50 + " " + "b" * (columns - 52), stream).count("\n") == 0
         assert fitted("a" * 50 + " " + "b" * (columns - 51), stream).count("\n") == 1
 
 
-def test_what_stands_before_the_lines_that_follow_may_be_chosen() -> None:
+def test_the_indent_of_later_lines_can_be_chosen() -> None:
     with terminal(60) as stream:
         assert all(line.startswith("- ") for line in fitted(LINE, stream, then="- ").splitlines()[1:])
 
@@ -73,7 +71,7 @@ def test_on_a_terminal_no_word_and_no_command_is_broken(columns: int) -> None:
     assert all(len(line) < columns for line in lines if " " in line.strip() and "`" not in line)
 
 
-def test_what_fits_and_what_is_too_narrow_stay() -> None:
+def test_lines_that_fit_and_narrow_terminals_are_left_alone() -> None:
     with terminal(200) as stream:
         assert fitted(LINE, stream) == LINE
     with terminal(39) as stream:
@@ -82,10 +80,10 @@ def test_what_fits_and_what_is_too_narrow_stay() -> None:
         assert fitted(LINE, stream) == LINE
 
 
-def test_colours_are_for_terminals_whose_user_wants_them() -> None:
+def test_colors_are_for_terminals_without_no_color() -> None:
     with terminal(80) as stream:
-        assert wants_colour(stream, {"TERM": "xterm"})
-        assert not wants_colour(stream, {"TERM": "xterm", "NO_COLOR": "1"})
-        assert not wants_colour(stream, {"TERM": "dumb"})
-        assert wants_colour(stream, {"TERM": "xterm", "NO_COLOR": ""})
-    assert not wants_colour(io.StringIO(), {"TERM": "xterm"})
+        assert wants_color(stream, {"TERM": "xterm"})
+        assert not wants_color(stream, {"TERM": "xterm", "NO_COLOR": "1"})
+        assert not wants_color(stream, {"TERM": "dumb"})
+        assert wants_color(stream, {"TERM": "xterm", "NO_COLOR": ""})
+    assert not wants_color(io.StringIO(), {"TERM": "xterm"})

@@ -1,4 +1,4 @@
-"""`preview`: what it prints is what would be sent."""
+"""`preview` prints exactly the events that would be sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def everything_below(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
-async def test_a_tree_is_the_same_however_it_is_named(workspace: Workspace) -> None:
+async def test_every_path_to_the_same_logs_gives_the_same_events(workspace: Workspace) -> None:
     projects = put_logs(workspace, tree())
     whole = await verb(workspace, "preview", workspace.config)
     assert whole.status == 0
@@ -31,7 +31,7 @@ async def test_a_tree_is_the_same_however_it_is_named(workspace: Workspace) -> N
         assert previewed(said.stdout) == events, paths
 
 
-async def test_one_session_brings_its_subagents_along(workspace: Workspace) -> None:
+async def test_a_session_includes_its_subagents(workspace: Workspace) -> None:
     projects = put_logs(workspace, tree())
     [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
     said = await verb(workspace, "preview", log)
@@ -40,7 +40,7 @@ async def test_one_session_brings_its_subagents_along(workspace: Workspace) -> N
     assert "toolu_rich_inner" in {each["$ai_parent_id"] for each in properties if "$ai_parent_id" in each}
 
 
-async def test_it_needs_no_key_and_keeps_and_changes_nothing(workspace: Workspace) -> None:
+async def test_it_needs_no_key_and_writes_nothing(workspace: Workspace) -> None:
     put_logs(workspace, tree())
     before = everything_below(workspace.root)
     first = await verb(workspace, "preview", workspace.config)
@@ -52,7 +52,7 @@ async def test_it_needs_no_key_and_keeps_and_changes_nothing(workspace: Workspac
     assert after == before
 
 
-async def test_the_settings_hold_for_it(workspace: Workspace) -> None:
+async def test_it_follows_the_settings(workspace: Workspace) -> None:
     put_logs(workspace, tree())
     env = environment(
         workspace,
@@ -94,7 +94,7 @@ async def test_an_incomplete_last_line_is_not_read(workspace: Workspace) -> None
     assert previewed(said.stdout) == previewed(again.stdout)
 
 
-async def test_what_only_looks_like_a_log_is_left_alone(workspace: Workspace) -> None:
+async def test_files_that_only_look_like_logs_are_ignored(workspace: Workspace) -> None:
     projects = put_logs(workspace, tree())
     expected = previewed((await verb(workspace, "preview", projects)).stdout)
     folder = next(projects.iterdir())
@@ -116,7 +116,7 @@ def with_secrets() -> LogBuilder:
     return log
 
 
-async def test_it_explains_what_is_kept_back_in_one_line_an_event(workspace: Workspace) -> None:
+async def test_explain_prints_one_line_per_event(workspace: Workspace) -> None:
     projects = put_logs(workspace, with_secrets().files())
     plain = await verb(workspace, "preview", projects)
     said = await verb(workspace, "preview", "--explain", projects)
@@ -134,7 +134,7 @@ async def test_it_explains_what_is_kept_back_in_one_line_an_event(workspace: Wor
     assert all(line.isprintable() for line in lines)
 
 
-async def test_it_explains_what_the_content_level_leaves_out(workspace: Workspace) -> None:
+async def test_explain_shows_what_the_content_level_leaves_out(workspace: Workspace) -> None:
     projects = put_logs(workspace, with_secrets().files())
     env = environment(workspace, POSTHOG_LLMA_CONTENT="no_tool_content")
     said = await verb(workspace, "preview", "--explain", projects, env=env)
@@ -148,15 +148,15 @@ async def test_it_explains_what_the_content_level_leaves_out(workspace: Workspac
     assert "scrubbed" not in said.stdout
 
 
-async def test_it_says_where_nothing_is_kept_back(workspace: Workspace) -> None:
+async def test_explain_says_when_nothing_is_left_out(workspace: Workspace) -> None:
     log = LogBuilder()
     log.prompt("one")
     log.answer(text("one"))
     said = await verb(workspace, "preview", "--explain", put_logs(workspace, log.files()))
-    assert [line.rpartition(": ")[2] for line in said.stdout.splitlines()] == ["nothing kept back"] * 2
+    assert [line.rpartition(": ")[2] for line in said.stdout.splitlines()] == ["nothing left out"] * 2
 
 
-async def test_it_explains_in_json(workspace: Workspace) -> None:
+async def test_explain_can_print_json(workspace: Workspace) -> None:
     projects = put_logs(workspace, with_secrets().files())
     plain = await verb(workspace, "preview", projects)
     said = await verb(workspace, "preview", "--explain", "--json", projects)
@@ -171,11 +171,11 @@ async def test_it_explains_in_json(workspace: Workspace) -> None:
     assert call["cut_to_fit"] is False
 
 
-async def test_json_goes_with_explain(workspace: Workspace) -> None:
+async def test_json_needs_explain(workspace: Workspace) -> None:
     projects = put_logs(workspace, with_secrets().files())
     said = await verb(workspace, "preview", "--json", projects)
     assert said.status == 2
-    assert "--json goes with --explain" in said.stderr
+    assert "--json needs --explain" in said.stderr
 
 
 async def test_scrubbing_can_be_turned_off(workspace: Workspace) -> None:
@@ -197,10 +197,10 @@ async def test_one_event_is_printed_by_its_uuid(workspace: Workspace) -> None:
     assert json.loads(explained.stdout)["uuid"] == uuid
 
 
-async def test_an_event_that_no_log_gives_is_one_line(workspace: Workspace) -> None:
+async def test_an_unknown_event_is_reported_in_one_line(workspace: Workspace) -> None:
     projects = put_logs(workspace, tree())
     said = await verb(workspace, "preview", "--event", "00000000-0000-4000-8000-000000000000", projects)
     assert (said.status, said.stdout) == (1, "")
     [line] = said.stderr.splitlines()
     assert line.startswith("error: ")
-    assert "no log here gives event" in line
+    assert "no log here yields event" in line

@@ -30,7 +30,7 @@ def test_a_trace_without_any_operation_can_be_drawn() -> None:
     assert "not ended" in drawn(tree(build("trace-1", [])))
 
 
-def test_the_tree_says_what_each_operation_took_and_how_it_ended() -> None:
+def test_the_tree_shows_tokens_durations_and_outcomes() -> None:
     text = drawn(
         tree(
             build(
@@ -67,7 +67,7 @@ def test_failures_are_red() -> None:
     assert "\x1b[31m" not in drawn(tree(build("trace-1", views(generation("a")))), color=True)
 
 
-def test_what_a_tool_printed_cannot_steer_the_terminal_or_break_the_line() -> None:
+def test_tool_output_cannot_control_the_terminal_or_break_the_line() -> None:
     error = "\x1b[2J\x07[bold]gone[/bold]\r\n" + "x" * 10_000
     text = drawn(tree(build("trace-1", views(span("a", "Bash\x1b[31m", parent="p", error=error, status="error")))))
     assert "\x1b" not in text
@@ -76,7 +76,7 @@ def test_what_a_tool_printed_cannot_steer_the_terminal_or_break_the_line() -> No
     assert len(text.splitlines()) == 2
 
 
-def test_one_line_for_an_event_as_it_is_delivered() -> None:
+def test_a_delivered_event_is_one_line() -> None:
     lines = [
         " ".join(drawn(delivered(view)).split())
         for view in views(

@@ -1,4 +1,4 @@
-"""`run` as a process: what it delivers, what it says, and with which status it ends."""
+"""`run` as a process: what it delivers, what it logs, and its exit codes."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ async def test_once_on_a_fresh_state_directory_sends_everything_and_then_nothing
     assert len(posthog.requests) == requests
 
 
-async def test_what_is_there_at_the_first_start_is_not_sent_unless_asked_for(
-    workspace: Workspace, posthog: CaptureServer
-) -> None:
+async def test_existing_sessions_are_sent_only_with_from_start(workspace: Workspace, posthog: CaptureServer) -> None:
     projects = put_logs(workspace, tree())
     env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
     async with following(workspace, env=env) as daemon:
@@ -68,7 +66,7 @@ async def test_what_is_there_at_the_first_start_is_not_sent_unless_asked_for(
     assert len(posthog.events) == len(everything)
 
 
-async def test_once_says_what_came_of_it(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_once_logs_what_it_sent(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, posthog.url)
     ended = await verb(workspace, "run", "--once", "--log-format", "json", env=env)
@@ -91,7 +89,9 @@ async def test_the_state_directory_is_its_owners_alone(workspace: Workspace, pos
     assert {path.stat().st_mode & 0o077 for path in elsewhere.iterdir()} == {0}
 
 
-async def test_a_wrong_key_ends_once_with_1_and_one_clear_line(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_once_with_a_wrong_key_exits_with_1_and_one_clear_line(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
     put_logs(workspace, tree())
     posthog.fault = lambda _: Answer(status=401, body=f"API key {KEY} is not valid".encode())
     env = environment(workspace, posthog.url)
@@ -102,7 +102,7 @@ async def test_a_wrong_key_ends_once_with_1_and_one_clear_line(workspace: Worksp
     assert "POSTHOG_API_KEY" in stopped["hint"]
     assert [line["event"] for line in lines if line["level"] == "error"] == [
         "delivery_stopped",
-        "not_everything_settled",
+        "once_incomplete",
     ]
     assert KEY not in ended.stderr
     posthog.fault = None
@@ -112,7 +112,7 @@ async def test_a_wrong_key_ends_once_with_1_and_one_clear_line(workspace: Worksp
 
 
 @pytest.mark.parametrize("format_", ["json", "console"])
-async def test_nothing_that_a_log_says_is_ever_said(workspace: Workspace, posthog: CaptureServer, format_: str) -> None:
+async def test_no_content_appears_in_any_output(workspace: Workspace, posthog: CaptureServer, format_: str) -> None:
     log = LogBuilder(session_id("bad"))
     log.raw(f'{{"type": "user", "{SECRET}'.encode())
     log.prompt(SECRET)
@@ -165,7 +165,7 @@ async def test_local_needs_no_account_and_marks_nothing_as_sent(workspace: Works
     assert bodies(posthog) == previewed(said.stdout)
 
 
-async def test_privacy_mode_lets_no_content_out(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_privacy_mode_sends_no_content(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     env = environment(workspace, posthog.url, POSTHOG_LLMA_PRIVACY_MODE="true")
     assert (await verb(workspace, "run", "--once", env=env)).status == 0

@@ -1,4 +1,4 @@
-"""`status`: what was delivered, what waits, and what was set aside."""
+"""`status` shows what was delivered, what waits, and what was set aside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.processes import KEY, SECRET, environment, following, put_log
 
 
 class Picky(CaptureServer):
-    """Refuses every request that holds one message's generation."""
+    """Refuses every request with the generation of one particular message."""
 
     def _judge_event(self, event: Event, path: str) -> None:
         if event["properties"]["$ai_span_id"] == "msg_poison":
@@ -77,7 +77,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
     rebuilt = await verb(workspace, *shlex.split(aside["command"])[1:], env=env)
     assert json.loads(rebuilt.stdout)["uuid"] == aside["uuid"]
     assert aside["command"] in listed.stdout
-    # What the receiver quotes may be content.
+    # The receiver's answer may quote content.
     assert "msg_poison" not in listed.stdout
     assert SECRET not in listed.stdout
 
@@ -91,7 +91,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
 
 
 def fields(stdout: str) -> dict[str, str]:
-    """What stands on lines of its own, the first of a name."""
+    """Return the `name: value` lines; the first of a name counts."""
     pairs = (line.partition(":") for line in reversed(stdout.splitlines()))
     return {name.strip(): value.strip() for name, _, value in pairs}
 
@@ -105,7 +105,7 @@ async def test_without_anything_set_aside_it_lists_nothing(workspace: Workspace)
     assert (listed.status, listed.stdout) == (0, "")
 
 
-async def test_it_tells_a_running_daemon_from_one_that_was_killed(workspace: Workspace) -> None:
+async def test_it_distinguishes_a_running_daemon_from_a_killed_one(workspace: Workspace) -> None:
     (workspace.config / "projects").mkdir(parents=True)
     async with CaptureServer() as posthog:
         env = environment(workspace, posthog.url)
@@ -116,12 +116,12 @@ async def test_it_tells_a_running_daemon_from_one_that_was_killed(workspace: Wor
             said = await verb(workspace, "status", env=env)
             assert said.status == 0, said.stdout
             assert fields(said.stdout)["running"].startswith("yes, for ")
-            assert said.stdout.endswith("All is well.\n")
+            assert said.stdout.endswith("No problems found.\n")
         seen = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
         assert (seen["running"], seen["pid"]) == (False, None)
 
 
-async def test_a_route_that_is_stopped_is_said_with_what_to_do(workspace: Workspace) -> None:
+async def test_a_stopped_route_is_reported_with_what_to_do(workspace: Workspace) -> None:
     put_logs(workspace, tree())
     async with CaptureServer() as posthog:
         posthog.script(*[Answer(status=401)] * 50)
@@ -148,7 +148,7 @@ async def test_a_route_that_is_stopped_is_said_with_what_to_do(workspace: Worksp
     assert KEY not in seen.stdout + said.stdout
 
 
-async def test_a_daemon_that_writes_no_status_delivers_all_the_same(workspace: Workspace) -> None:
+async def test_a_daemon_that_cannot_write_its_status_still_delivers(workspace: Workspace) -> None:
     put_logs(workspace, tree())
     workspace.state.mkdir(mode=0o700)
     (workspace.state / "daemon.lock").touch()
@@ -166,14 +166,14 @@ async def test_the_local_sink_has_a_status_of_its_own(workspace: Workspace) -> N
     assert (await verb(workspace, "run", "--local", "--once")).status == 0
     local = json.loads((await verb(workspace, "status", "--local", "--json")).stdout)
     assert local["sent"] > 50
-    assert local["healthy"], "nobody expects it to run all the time"
+    assert local["healthy"], "it is not expected to run all the time"
     assert local["problems"] == []
     other = await verb(workspace, "status")
     assert other.status == 1
     assert "status --local" in other.stderr
 
 
-async def test_what_waits_for_the_local_sink_is_told_of_while_nothing_runs(workspace: Workspace) -> None:
+async def test_local_status_reports_waiting_sessions_while_no_daemon_runs(workspace: Workspace) -> None:
     settings = workspace.work / ".claude" / "settings.json"
     settings.parent.mkdir()
     settings.write_text("{")
@@ -186,4 +186,4 @@ async def test_what_waits_for_the_local_sink_is_told_of_while_nothing_runs(works
     assert said.status == 0
     assert "1 session waiting for you" in said.stdout
     assert str(settings) in said.stdout
-    assert "All is well" not in said.stdout
+    assert "No problems" not in said.stdout

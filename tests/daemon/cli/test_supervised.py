@@ -1,4 +1,4 @@
-"""`run` under service managers: what it says to systemd, and how it ends and logs under launchd."""
+"""`run` under service managers: messages to systemd, and exit codes and the log file for launchd."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.support.processes import KEY, environment, following, log_lines, put_
 from tests.support.waiting import PATIENCE
 
 
-async def test_systemd_is_told_that_it_is_ready_and_lives(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_it_tells_systemd_that_it_is_ready_and_alive(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
-    # In the abstract namespace: a test's folder may be too deep for the name of a socket.
+    # In the abstract namespace, because the path of a test's folder may be too long for a socket.
     name = f"posthog-llma-daemon-{workspace.root}"[-90:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{name}")
@@ -32,7 +32,7 @@ async def test_systemd_is_told_that_it_is_ready_and_lives(workspace: Workspace, 
             pass
 
 
-async def test_launchd_is_not_asked_to_start_a_wrong_configuration_again(workspace: Workspace) -> None:
+async def test_a_configuration_error_exits_with_0_for_launchd(workspace: Workspace) -> None:
     log = workspace.root / "logs" / "daemon.log"
     ended = await verb(workspace, "run", "--exit-zero-on-config", "--log-file", log)
     assert (ended.status, ended.stdout, ended.stderr) == (0, "", "")
@@ -40,7 +40,7 @@ async def test_launchd_is_not_asked_to_start_a_wrong_configuration_again(workspa
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-async def test_what_fails_otherwise_still_says_so(workspace: Workspace) -> None:
+async def test_other_failures_still_exit_with_1(workspace: Workspace) -> None:
     workspace.state.write_text("a file in its place")
     env = environment(workspace, "http://127.0.0.1:9")
     ended = await verb(workspace, "run", "--exit-zero-on-config", env=env)
@@ -57,7 +57,7 @@ async def test_the_log_goes_to_the_file(workspace: Workspace, posthog: CaptureSe
     assert KEY not in log.read_text()
 
 
-async def test_a_log_file_that_cannot_be_written_is_said(workspace: Workspace) -> None:
+async def test_a_log_file_that_cannot_be_written_is_an_error(workspace: Workspace) -> None:
     (workspace.root / "file").touch()
     ended = await verb(workspace, "run", "--log-file", Path(workspace.root / "file" / "log"))
     assert (ended.status, len(ended.errors)) == (1, 1)

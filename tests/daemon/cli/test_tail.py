@@ -1,4 +1,4 @@
-"""`tail`: what happens in sessions is shown as it happens, by a process that only reads."""
+"""`tail` shows what happens in sessions as it happens, and only reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 async def tailing(
     workspace: Workspace, *arguments: str | Path, env: dict[str, str] | None = None
 ) -> AsyncIterator[Child]:
-    """Run it, from the moment on when it says that it looks."""
+    """Run it, and wait until it says that it is watching."""
     variables = environment(workspace) if env is None else env
     command = [*TAIL, *arguments]
     async with start(
@@ -45,14 +45,14 @@ async def tailing(
 
 
 async def ended(child: Child, number: int = signal.SIGINT) -> list[str]:
-    """End it as a person would, and return the lines it showed."""
+    """End it with Ctrl-C, or the signal *number*, and return the lines it has printed."""
     os.kill(child.pid, number)
     assert await child.wait() == 0, child.stderr
     return child.stdout.splitlines()
 
 
 class Growing:
-    """A log that grows while somebody looks."""
+    """A log that grows while `tail` watches."""
 
     def __init__(self, workspace: Workspace, log: LogBuilder) -> None:
         self.log = log
@@ -60,7 +60,7 @@ class Growing:
         self._written: dict[str, int] = {}
 
     def write(self) -> None:
-        """Write what was added since."""
+        """Append what was added since the last call."""
         for name, data in self.log.files().items():
             append(self._projects / name, data[self._written.get(name, 0) :])
             self._written[name] = len(data)
@@ -110,7 +110,7 @@ async def test_what_happens_is_shown_as_it_happens(workspace: Workspace) -> None
     assert "  error  ls trees  no such folder" in said[2][4]
 
 
-async def test_what_was_there_is_shown_only_as_far_back_as_asked(workspace: Workspace) -> None:
+async def test_earlier_events_are_shown_only_since_the_given_time(workspace: Workspace) -> None:
     old = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
     log = session("one", started=old)
     asked_and_done(log, "long-ago")
@@ -172,11 +172,11 @@ async def test_a_subagents_work_is_shown(workspace: Workspace) -> None:
     assert [line.split()[3] for line in lines].count("agent") == 1
 
 
-# ---------------------------------------------------------------------- what may be shown
+# ---------------------------------------------------------------------- which content is shown
 
 
 @pytest.mark.parametrize("level", ["metadata", "no_tool_content", "full"])
-async def test_no_more_is_shown_than_may_leave(workspace: Workspace, level: str) -> None:
+async def test_it_shows_only_what_the_content_level_allows(workspace: Workspace, level: str) -> None:
     log = session("one")
     log.prompt(f"{SECRET} prompt")
     log.answer(
@@ -209,7 +209,7 @@ async def test_no_more_is_shown_than_may_leave(workspace: Workspace, level: str)
     assert any(" Bash  " in line for line in lines)
 
 
-async def test_what_is_excluded_is_not_shown(workspace: Workspace) -> None:
+async def test_excluded_folders_are_not_shown(workspace: Workspace) -> None:
     private, open_ = session("one", cwd="/home/ada/private"), session("two")
     asked_and_done(private, "secrets")
     asked_and_done(open_, "apples")
@@ -222,7 +222,7 @@ async def test_what_is_excluded_is_not_shown(workspace: Workspace) -> None:
     assert "secrets" not in child.stdout
 
 
-async def test_what_a_tool_printed_cannot_act_on_the_terminal(workspace: Workspace) -> None:
+async def test_tool_output_cannot_control_the_terminal(workspace: Workspace) -> None:
     log = session("one")
     log.prompt("a \x1b]0;title\x07 \x1b[2J prompt\nin two lines")
     log.answer(text("last"), id="msg_01last")
@@ -268,7 +268,7 @@ async def test_it_needs_no_state_and_writes_nothing(workspace: Workspace) -> Non
     assert not workspace.state.exists()
 
 
-async def test_a_log_that_is_written_anew_is_not_told_twice(workspace: Workspace) -> None:
+async def test_a_rewritten_log_is_not_shown_twice(workspace: Workspace) -> None:
     log = session("one")
     asked_and_done(log, "apples")
     projects = put_logs(workspace, log.files(), age=0)
@@ -283,7 +283,7 @@ async def test_a_log_that_is_written_anew_is_not_told_twice(workspace: Workspace
     assert [line.split()[3] for line in lines] == ["prompt", "answer", "tool", "answer", "prompt"]
 
 
-async def test_it_takes_up_a_projects_folder_that_appears(workspace: Workspace) -> None:
+async def test_it_follows_a_projects_folder_that_appears_later(workspace: Workspace) -> None:
     assert not (workspace.config / "projects").exists()
     async with tailing(workspace) as child:
         log = session("one")
@@ -294,17 +294,17 @@ async def test_it_takes_up_a_projects_folder_that_appears(workspace: Workspace) 
 
 
 @pytest.mark.parametrize("since", ["10", "m", "-5m", "10 m", "1y", "\uff19m"])
-async def test_a_time_that_is_none_exits_with_2(workspace: Workspace, since: str) -> None:
+async def test_an_invalid_time_exits_with_2(workspace: Workspace, since: str) -> None:
     said = await verb(workspace, "tail", "--since", since)
     assert said.status == 2
-    assert "or 10m, 2h, 7d for so long ago" in said.stderr
+    assert "or 10m, 2h, 7d for a time ago" in said.stderr
 
 
 # ---------------------------------------------------------------------- a terminal
 
 
 async def in_a_terminal(workspace: Workspace, columns: int, wanted: str, **variables: str) -> tuple[str, int]:
-    """Run it in a terminal until *wanted* is on it, press Ctrl-C, and return what came to it and the exit status."""
+    """Run it on a terminal until *wanted* appears, press Ctrl-C; return the output and the exit code."""
     leader, follower = pty.openpty()
     ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = environment(workspace, TERM="xterm-256color", **variables)
@@ -320,7 +320,7 @@ async def in_a_terminal(workspace: Workspace, columns: int, wanted: str, **varia
         try:
             came.extend(os.read(leader, 65536))
         except OSError:
-            # On Linux a terminal nobody has open any more ends so.
+            # On Linux this is how a terminal reports that no process has it open.
             loop.remove_reader(leader)
 
     loop.add_reader(leader, read)
@@ -339,7 +339,7 @@ async def in_a_terminal(workspace: Workspace, columns: int, wanted: str, **varia
     return came.decode(errors="replace"), status
 
 
-async def test_in_a_terminal_a_board_stands_below_the_lines(workspace: Workspace) -> None:
+async def test_on_a_terminal_a_board_is_below_the_lines(workspace: Workspace) -> None:
     log = session("one")
     asked_and_done(log, "apples")
     log.prompt("and what of the pears, the plums, the quinces and the medlars behind the house of my neighbour?")
@@ -350,16 +350,16 @@ async def test_in_a_terminal_a_board_stands_below_the_lines(workspace: Workspace
     assert f"orchard {session_of('one')[:8]}  > and what of the pears" in shown
     assert "1 error" in shown
     assert all(len(line.rstrip("\r\n")) <= 80 for line in shown.splitlines())
-    # The cursor is there again.
+    # The cursor is visible again.
     assert came.rfind("\x1b[?25h") > came.rfind("\x1b[?25l")
 
 
-async def test_colours_are_used_unless_they_are_not_wanted(workspace: Workspace) -> None:
+async def test_colors_are_used_unless_no_color_is_set(workspace: Workspace) -> None:
     log = session("one")
     asked_and_done(log, "apples")
     Growing(workspace, log).write()
-    colour = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-7]|9[0-7]|38)[;m]")
+    color = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-7]|9[0-7]|38)[;m]")
     came, _ = await in_a_terminal(workspace, 100, "2 answers")
-    assert colour.search(came)
+    assert color.search(came)
     came, _ = await in_a_terminal(workspace, 100, "2 answers", NO_COLOR="1")
-    assert not colour.search(came)
+    assert not color.search(came)

@@ -29,7 +29,7 @@ def run(state_dir: Path, *arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings of whoever runs the tests are not looked at."""
+    """Hide the settings of the user who runs the tests."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     for name in ("POSTHOG_HOST", "POSTHOG_LLMA_STATE_DIR", "CLAUDE_CONFIG_DIR"):
@@ -70,7 +70,7 @@ def test_shows_the_one_trace_that_is_asked_for(filled: Path) -> None:
     assert "The new one" not in result.stdout
 
 
-def test_a_beginning_that_fits_none_or_several_is_one_line_and_a_failure(filled: Path) -> None:
+def test_an_unknown_or_ambiguous_id_is_an_error_in_one_line(filled: Path) -> None:
     for prefix, words in (("zz", "no local trace begins with 'zz'"), ("a", "2 local traces begin with 'a'")):
         result = run(filled, prefix)
         assert result.exit_code == 1
@@ -78,12 +78,12 @@ def test_a_beginning_that_fits_none_or_several_is_one_line_and_a_failure(filled:
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_whole_id_is_enough_where_it_begins_another(tmp_path: Path) -> None:
+def test_a_whole_id_is_found_even_if_another_begins_with_it(tmp_path: Path) -> None:
     keep(tmp_path, generation("a", trace_id="one"), generation("b", trace_id="one-more"))
     assert run(tmp_path, "one").exit_code == 0
 
 
-def test_json_is_one_object_a_line_with_the_events_but_not_their_content(filled: Path) -> None:
+def test_json_is_one_object_per_line_with_events_but_not_their_content(filled: Path) -> None:
     result = run(filled, "--json")
     new, old = (json.loads(line) for line in result.stdout.splitlines())
     events = new.pop("events")
@@ -123,7 +123,7 @@ def test_without_local_events_it_says_what_to_run(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_file_that_cannot_be_read_is_one_line_and_a_failure(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_in_one_line(tmp_path: Path) -> None:
     path = events_path(tmp_path)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a database at all" * 100)
@@ -146,7 +146,7 @@ def test_the_state_dir_is_the_configured_one(filled: Path, monkeypatch: pytest.M
     assert "--state-dir" in result.stderr
 
 
-def test_says_where_posthog_shows_them(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_prints_the_address_of_each_trace(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTHOG_HOST", "https://eu.i.posthog.com")
     result = run(filled, "--url")
     assert result.exit_code == 0
@@ -157,6 +157,6 @@ def test_says_where_posthog_shows_them(filled: Path, monkeypatch: pytest.MonkeyP
     assert run(filled, "--url", "--json").exit_code == 2
 
 
-def test_says_where_posthog_shows_a_trace_that_is_not_kept_here(tmp_path: Path) -> None:
+def test_url_works_for_a_trace_that_is_not_stored_locally(tmp_path: Path) -> None:
     assert run(tmp_path, "--url", "some-id").stdout == "https://us.posthog.com/llm-analytics/traces/some-id\n"
     assert run(tmp_path, "--url").exit_code == 1

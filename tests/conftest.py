@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -35,3 +36,9 @@ def _unit(nodeid: str) -> str:
     if file.startswith("tests/e2e/"):
         return f"{file} {'old' if '[old' in nodeid else 'current'}"
     return file
+
+
+def pytest_collection_finish() -> None:
+    """Spare the tests collections of what was collected: thousands of tests and all modules stay to the end."""
+    gc.collect()
+    gc.freeze()

@@ -201,7 +201,7 @@ def timestamp(body: bytes) -> str:
 
 
 relaxed = settings(
-    max_examples=100,
+    max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 

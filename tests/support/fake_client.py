@@ -32,6 +32,10 @@ def as_of_now(lines: bytes) -> bytes:
     return TIMESTAMP.sub(moved, lines)
 
 
+def names(folder: Path, session: str) -> bool:
+    return any(session.encode() in path.read_bytes() for path in folder.glob("*.json"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
@@ -39,6 +43,7 @@ def main() -> int:
     parser.add_argument("--log", required=True, help="where the log goes below `projects`")
     parser.add_argument("--lines", type=Path, required=True, help="a file with what goes there")
     parser.add_argument("--no-registry", action="store_true")
+    parser.add_argument("--named-in", type=Path, help="answer nothing until a file in this folder names the session")
     parser.add_argument("--leave-record", action="store_true", help="end without removing the record")
     parser.add_argument("--until", type=Path, help="run until there is such a file")
     parser.add_argument("--verdict", help="what to write where POSTHOG_LLMA_PROPERTIES_FILE says")
@@ -61,6 +66,11 @@ def main() -> int:
         record.write_text(json.dumps({"pid": os.getpid(), "sessionId": given.session, "startedAt": time.time() * 1000}))
         # A client has answered nothing within that time.
         time.sleep(0.5)
+    deadline = time.monotonic() + PATIENCE
+    while given.named_in is not None and not names(given.named_in, given.session):
+        if time.monotonic() > deadline:
+            return 98
+        time.sleep(0.02)
     log = given.config / "projects" / given.log
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as file:

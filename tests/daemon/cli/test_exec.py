@@ -222,7 +222,9 @@ async def test_a_running_daemon_delivers_for_the_command(workspace: Workspace, p
         log = a_log(workspace)
         # Only the daemon is configured.
         bare = environment(workspace)
-        command = client(workspace, log, "--verdict", '{"verdict": "approve"}', "--exit", "4")
+        # A service puts a new session off for three seconds: a busy machine may take longer to name it.
+        named = ("--named-in", workspace.state / "executions")
+        command = client(workspace, log, *named, "--verdict", '{"verdict": "approve"}', "--exit", "4")
         ended = await run_exec(workspace, command, "--property", "pr=5", env=bare)
         assert (ended.status, ended.stderr) == (4, "")
         assert len(posthog.events) == 4
@@ -238,7 +240,8 @@ async def test_the_daemon_ends_the_sessions_of_a_killed_exec(workspace: Workspac
     (workspace.config / "projects").mkdir(parents=True)
     async with following(workspace, env=env):
         log = a_log(workspace)
-        command = client(workspace, log, "--until", workspace.root / "never")
+        named = ("--named-in", workspace.state / "executions")
+        command = client(workspace, log, *named, "--until", workspace.root / "never")
         async with begun(workspace, command, "--property", "pr=6", env=env) as child:
             await until(lambda: len(posthog.events) == 3, "the session's events")
         # Leaving the context has killed the whole process group, as CI does with a job that takes too long.

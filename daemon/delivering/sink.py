@@ -88,7 +88,7 @@ class Sink(Protocol):
 
     @property
     def event_limit(self) -> int:
-        """The largest event body, in bytes, that the sink accepts now. It may change with any attempt.
+        """The largest event body, in bytes, that the sink accepts now. It may change while the sink is in use.
 
         Callers cut larger events first. A sink may reject an event that is over the limit.
         """

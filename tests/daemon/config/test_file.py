@@ -32,7 +32,7 @@ def test_a_new_file_is_for_the_users_eyes_only(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]
 
 
-def test_what_stands_there_is_kept(tmp_path: Path) -> None:
+def test_existing_contents_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('# mine\ncc_enabled = false # for now\n\n[custom_properties]\nteam = "web"\n')
     update(path, enabled=True, host="https://us.i.posthog.com")
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_left_alone(tmp_path: Path, content: bytes
     assert path.read_bytes() == content
 
 
-def test_what_it_would_give_can_be_asked_for_without_writing(tmp_path: Path) -> None:
+def test_values_can_be_tried_without_writing(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     trial = config_file.tried(path, {SETTINGS["host"]: "eu.posthog.com"})
     assert trial.host == "https://eu.i.posthog.com"

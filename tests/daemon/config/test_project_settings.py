@@ -1,4 +1,4 @@
-"""What holds for one project: tables of config.toml, and the project's own files, which may be anybody's."""
+"""The settings of one project: tables of config.toml, and the project's own files, which anybody may have written."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_folder_that_is_none_has_no_files(home: Home, folder: str | None) -> N
 # ---------------------------------------------------------------------- tables
 
 
-def test_of_several_tables_the_first_that_gives_a_setting_counts(home: Home) -> None:
+def test_the_first_matching_table_that_sets_a_value_wins(home: Home) -> None:
     home.config(
         f"""
         enabled = true
@@ -123,7 +123,7 @@ def test_of_several_tables_the_first_that_gives_a_setting_counts(home: Home) -> 
 
 
 def test_a_table_can_say_more_than_the_user_as_a_whole(home: Home) -> None:
-    """It is the user's own word."""
+    """The table is the user's own configuration."""
     home.config('privacy_mode = true\n[[project]]\npath = "orchard"\nenabled = true\nprivacy_mode = false\n')
     assert home.project().settings.content_level == "full"
     assert home.project().allows(home.folder)
@@ -168,7 +168,7 @@ def test_a_file_makes_things_stricter(home: Home, name: str) -> None:
     assert project.warnings == ()
 
 
-def test_of_two_files_the_stricter_counts(home: Home) -> None:
+def test_the_stricter_of_two_files_wins(home: Home) -> None:
     home.local(POSTHOG_LLMA_CONTENT="no_tool_content", POSTHOG_LLMA_MAX_ATTRIBUTE_LENGTH="300")
     home.shared(POSTHOG_LLMA_PRIVACY_MODE="true", POSTHOG_LLMA_MAX_ATTRIBUTE_LENGTH="400")
     project = home.project()
@@ -201,7 +201,7 @@ def test_of_two_files_the_stricter_counts(home: Home) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["settings.json", "settings.local.json"])
-def test_what_a_file_cannot_change_stays_and_is_told(
+def test_a_setting_that_a_file_cannot_change_stays_with_a_warning(
     home: Home, name: str, own: dict[str, str], theirs: dict[str, object]
 ) -> None:
     before = home.project(**own)
@@ -255,7 +255,7 @@ def test_following_projects_follows_those_that_say_so(home: Home) -> None:
     assert not projects.of(None).allows(None)
 
 
-def test_a_file_cannot_switch_on_what_the_user_has_off(home: Home) -> None:
+def test_a_file_cannot_enable_a_project_that_the_user_has_off(home: Home) -> None:
     path = home.shared(POSTHOG_LLMA_CC_ENABLED="true")
     project = home.project(POSTHOG_LLMA_CC_ENABLED="false")
 
@@ -278,7 +278,7 @@ def test_a_session_begun_at_home_does_not_take_the_users_settings_for_a_projects
     assert project.settings.distinct_id == "ada"
 
 
-# ---------------------------------------------------------------------- claims
+# ---------------------------------------------------------------------- requests for a route
 
 
 def test_a_key_of_the_users_own_file_is_a_claim(home: Home) -> None:
@@ -293,7 +293,7 @@ def test_a_key_of_the_users_own_file_is_a_claim(home: Home) -> None:
     assert project.route_request.changed_at == max(status.st_mtime_ns, status.st_ctime_ns) // 1_000_000
 
 
-def test_what_a_table_gives_no_file_changes(home: Home) -> None:
+def test_a_file_cannot_override_a_table(home: Home) -> None:
     home.config(f'enabled = true\n[[project]]\npath = "orchard"\napi_key = "{KEY}"\n')
     path = home.local(POSTHOG_API_KEY="phc_other")
     project = home.project()
@@ -426,7 +426,7 @@ def test_a_file_that_cannot_be_used_is_one_line(home: Home, name: str, make: obj
 
 
 @pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
-def test_a_file_that_cannot_be_used_any_more_leaves_in_force_what_held(home: Home, make: object) -> None:
+def test_a_file_that_becomes_unusable_leaves_the_previous_settings(home: Home, make: object) -> None:
     assert callable(make)
     path = home.shared(POSTHOG_LLMA_CONTENT="metadata")
     projects = home.projects()
@@ -446,7 +446,7 @@ def test_a_file_that_cannot_be_used_any_more_leaves_in_force_what_held(home: Hom
     assert projects.of(home.folder).settings.content_level == "no_tool_content"
 
 
-def test_what_the_user_has_excluded_needs_no_look_at_its_files(home: Home) -> None:
+def test_the_files_of_an_excluded_project_are_not_read(home: Home) -> None:
     fifo(home.path("settings.json"))
     assert not home.project(POSTHOG_LLMA_EXCLUDE=home.folder).allows(home.folder)
 
@@ -465,7 +465,7 @@ def test_changes_are_seen(home: Home) -> None:
 # ---------------------------------------------------------------------- restraints
 
 
-def test_what_was_stricter_stays_for_a_session(home: Home) -> None:
+def test_limits_stay_for_the_whole_session(home: Home) -> None:
     path = home.shared(POSTHOG_LLMA_CONTENT="metadata", POSTHOG_LLMA_EXCLUDE="secret", POSTHOG_LLMA_INCLUDE=home.folder)
     projects = home.projects()
     restraint = projects.of(home.folder).restraint
@@ -502,6 +502,6 @@ def test_restraints_add_up_and_can_be_kept(one: Restraint, other: Restraint) -> 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"off": 5}'])
-def test_what_is_no_restraint_is_an_error(text: str) -> None:
+def test_text_that_is_not_a_restraint_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Restraint.load(text)

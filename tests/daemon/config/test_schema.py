@@ -1,4 +1,4 @@
-"""The schema of config.toml says of every setting what the daemon reads."""
+"""The schema of config.toml accepts exactly what the daemon reads."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_it_knows_every_key_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_a_default_is_what_the_daemon_would_read_as_such(tmp_path: Path, setting: Setting) -> None:
-    said = SCHEMA["properties"][setting.key]
-    assert said["description"] == setting.help
+def test_a_default_in_the_schema_is_the_daemons_default(tmp_path: Path, setting: Setting) -> None:
+    declared = SCHEMA["properties"][setting.key]
+    assert declared["description"] == setting.help
     assert "default" not in TABLE["properties"].get(setting.key, {})
-    if "default" in said:
+    if "default" in declared:
         loaded = loading.load({}, {}, config_file=tmp_path / "none", home=tmp_path)
         value = getattr(loaded, setting.name)
-        assert said["default"] == (dict(value) if value_type(setting) == "object" else value)
+        assert declared["default"] == (dict(value) if value_type(setting) == "object" else value)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ KEY = "phc_0123456789abcdefABCDEF"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class User:
-    """A user's home with the files settings come from."""
+    """A user's home with the files that contain settings."""
 
     home: Path
 
@@ -63,7 +63,7 @@ def user(tmp_path: Path) -> User:
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
-def test_the_table_is_what_users_were_promised() -> None:
+def test_variables_and_defaults_are_as_documented() -> None:
     assert {setting.variable: setting.default for setting in SETTINGS} == {
         "POSTHOG_API_KEY": None,
         "POSTHOG_LLMA_CC_ENABLED": "false",
@@ -351,7 +351,7 @@ def test_a_project_table_that_cannot_be_used_is_one_line(user: User, table: str,
 
 
 @pytest.mark.parametrize("content", ['project = "x"', "[project]\npath = '~/x'", "project = [1]"])
-def test_what_is_no_list_of_tables_is_one_line(user: User, content: str) -> None:
+def test_project_tables_that_are_not_a_list_are_one_problem(user: User, content: str) -> None:
     user.write_config(content)
 
     assert "project is not a list of tables; start each table with the line [[project]]" in user.problem()
@@ -467,7 +467,7 @@ def test_a_broken_claude_settings_file_is_one_problem(user: User) -> None:
     )
 
 
-def test_the_other_folder_of_the_client_counts_where_it_has_logs(user: User) -> None:
+def test_the_clients_other_folder_counts_if_it_has_logs(user: User) -> None:
     other = user.home / ".config" / "claude"
     other.mkdir(parents=True)
     assert user.load().claude_config_dirs == (user.home / ".claude",)
@@ -602,7 +602,7 @@ def test_a_permitted_host_still_needs_encryption(user: User) -> None:
         "\udcff",
     ],
 )
-def test_what_is_no_host_is_refused_and_quotes_no_secret(user: User, host: str) -> None:
+def test_an_invalid_host_is_refused_without_quoting_a_secret(user: User, host: str) -> None:
     problem = user.problem({"POSTHOG_HOST": host, "POSTHOG_LLMA_ALLOW_CUSTOM_HOST": "true"})
 
     assert problem.startswith("POSTHOG_HOST (environment): ")
@@ -742,7 +742,7 @@ def test_any_environment_gives_settings_or_problems(environ: dict[str, str]) -> 
 # --- whether anything is sent ------------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_said_in_one_line(user: User) -> None:
+def test_a_missing_setting_is_reported_in_one_line(user: User) -> None:
     nothing = user.load().why_disabled()
     no_key = user.load({"POSTHOG_LLMA_CC_ENABLED": "true"}).why_disabled()
     not_enabled = user.load({"POSTHOG_API_KEY": KEY}).why_disabled()
@@ -766,7 +766,7 @@ def test_enabled_with_a_key_gives_the_key(user: User) -> None:
     assert list(settings.pairs()) == [("https://us.i.posthog.com", Secret(KEY))]
 
 
-def test_who_opted_out_sends_nothing(user: User) -> None:
+def test_after_an_opt_out_nothing_is_sent(user: User) -> None:
     settings = user.load({"POSTHOG_LLMA_CC_ENABLED": "1", "POSTHOG_API_KEY": KEY, "OPT_OUT_CAPTURE": "yes"})
 
     with pytest.raises(ConfigError) as caught:
@@ -795,7 +795,7 @@ def test_a_secret_shows_itself_only_when_asked(user: User) -> None:
     assert Secret("phc_short").masked() == "**********"
 
 
-def test_secrets_are_compared_by_what_they_hide() -> None:
+def test_secrets_are_compared_by_their_strings() -> None:
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
@@ -807,7 +807,7 @@ def test_secrets_are_compared_by_what_they_hide() -> None:
 
 @pytest.fixture
 def shell(user: User, monkeypatch: pytest.MonkeyPatch) -> User:
-    """The user at the command line: nothing of whoever runs the tests is in the environment."""
+    """The user at the command line, with nothing from the environment of the test run."""
     for name in list(os.environ):
         if name.startswith(("POSTHOG_", "XDG_", "CLAUDE_")) or name == "OPT_OUT_CAPTURE":
             monkeypatch.delenv(name)

@@ -63,7 +63,7 @@ def test_an_event_that_does_not_fit_starts_the_next_batch() -> None:
     assert taken(batcher, 0) == [["u0", "u1"], ["u2", "u3"], ["u4"]]
 
 
-def test_one_event_over_the_limit_travels_alone() -> None:
+def test_one_event_over_the_limit_is_sent_alone() -> None:
     batcher = Batcher(BatchLimits(bytes=100, linger=0))
     for each in events(10, 500, 10):
         batcher.add(each, 0)

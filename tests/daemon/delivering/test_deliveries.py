@@ -1,4 +1,4 @@
-"""Several routes side by side: what goes wrong on one is no matter of the others."""
+"""Several routes side by side: a failure on one does not affect the others."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ async def servers() -> AsyncIterator[tuple[CaptureServer, CaptureServer]]:
 
 
 async def ready() -> None:
-    """Has nothing to do before a batch leaves."""
+    """Prepares nothing before a batch is sent."""
 
 
 async def nothing(_: Sequence[EventOutcome]) -> None:
-    """Settles."""
+    """Settles events, and keeps no record."""
 
 
 async def test_each_route_gets_its_own_events(servers: tuple[CaptureServer, CaptureServer]) -> None:
@@ -105,7 +105,7 @@ async def test_room_on_one_route_is_room_enough(servers: tuple[CaptureServer, Ca
     await deliveries.aclose()
 
 
-async def test_nothing_leaves_before_what_must_be_done_before(servers: tuple[CaptureServer, CaptureServer]) -> None:
+async def test_prepare_is_awaited_before_a_batch_is_sent(servers: tuple[CaptureServer, CaptureServer]) -> None:
     asked, done = asyncio.Event(), asyncio.Event()
 
     async def prepare() -> None:
@@ -122,7 +122,7 @@ async def test_nothing_leaves_before_what_must_be_done_before(servers: tuple[Cap
     assert len(servers[0].events) == 1
 
 
-async def test_what_fails_before_a_batch_leaves_ends_its_delivery(servers: tuple[CaptureServer, CaptureServer]) -> None:
+async def test_an_error_of_prepare_ends_the_delivery(servers: tuple[CaptureServer, CaptureServer]) -> None:
     async def broken() -> None:
         raise ZeroDivisionError("the disk")
 
@@ -134,7 +134,7 @@ async def test_what_fails_before_a_batch_leaves_ends_its_delivery(servers: tuple
     assert servers[0].requests == []
 
 
-async def test_what_breaks_one_delivery_is_told(servers: tuple[CaptureServer, CaptureServer]) -> None:
+async def test_the_error_of_one_delivery_is_raised(servers: tuple[CaptureServer, CaptureServer]) -> None:
     async def broken(_: Sequence[EventOutcome]) -> None:
         raise ZeroDivisionError("the disk")
 

@@ -35,7 +35,7 @@ UNAUTHORIZED = Stopped(reason="401", hint="check POSTHOG_API_KEY")
 
 
 class ScriptedSink:
-    """Answers with a script first, then by a rule; a gate can keep requests from being answered."""
+    """Answers from a script first, then by a rule. A gate can delay the answers."""
 
     def __init__(self, *script: AttemptOutcome, rule: Answer = lambda _: Delivered()) -> None:
         self.script = list(script)
@@ -80,7 +80,7 @@ class ScriptedSink:
 
 
 class Time:
-    """A clock that sleeping moves on, at once."""
+    """A clock that sleeping advances at once."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -95,7 +95,7 @@ class Time:
 
 
 class Book:
-    """What was settled, call by call."""
+    """Records what was settled, call by call."""
 
     def __init__(self) -> None:
         self.calls: list[list[EventOutcome]] = []
@@ -119,7 +119,7 @@ def all_refused_if(bad: Callable[[int], bool]) -> Answer:
 async def delivering(
     sink: ScriptedSink, time: Time | None = None, **options: Any
 ) -> AsyncIterator[tuple[Delivery, Book]]:
-    """A delivery that neither lingers nor sleeps, and draws no jitter."""
+    """A delivery that neither lingers nor sleeps, without jitter."""
     time, book = time or Time(), Book()
     options = {"batch": BatchLimits(count=4, linger=0), "concurrency": 1, "settle": book.settle, **options}
     async with Delivery(sink, clock=time.clock, sleep=time.sleep, random=lambda: 0.0, **options) as delivery:
@@ -164,7 +164,7 @@ async def test_a_flush_with_nothing_to_do_is_complete() -> None:
         assert await delivery.flush()
 
 
-async def test_a_flush_waits_only_for_what_was_put_before_it() -> None:
+async def test_a_flush_waits_only_for_events_put_before_it() -> None:
     sink = ScriptedSink()
     sink.gate.clear()
     async with delivering(sink) as (delivery, book):
@@ -215,7 +215,7 @@ async def test_the_same_bytes_are_sent_again_until_they_are_taken() -> None:
 
 
 async def test_the_state_tells_of_failure_and_recovery() -> None:
-    # A sleep without an end: what is waited for cannot pass by unseen.
+    # A sleep that never ends: only the awaited change can wake the delivery.
     sink = ScriptedSink(Retryable(reason="429 slow down", after=40))
     awake = asyncio.Event()
     time = Time()
@@ -251,13 +251,13 @@ async def test_while_the_receiver_is_away_one_request_at_a_time_asks_for_it() ->
         sink.most_under_way = 0
         sink.gate.set()
         assert await delivery.flush()
-    # Two failed together, then one batch alone asked until it was taken, then the other went.
+    # Two batches failed together, then one was tried alone until it was accepted, then the other was sent.
     assert sink.sent[2:] == [[0, 1, 2, 3]] * 5 + [[4, 5, 6, 7]]
     assert sink.most_under_way == 1
     assert sorted(book.numbers()) == list(range(8))
 
 
-async def test_a_delivery_gives_up_only_when_told_to() -> None:
+async def test_a_delivery_gives_up_only_with_a_maximum_of_attempts() -> None:
     sink = ScriptedSink(rule=lambda _: DOWN)
     async with delivering(sink, retry=RetryPolicy(max_attempts=3)) as (delivery, book):
         await put(delivery, 0)
@@ -385,7 +385,7 @@ async def test_refusals_with_accepted_requests_in_between_never_stop_a_delivery(
 # Stops.
 
 
-async def test_a_stop_settles_nothing_and_keeps_what_is_queued() -> None:
+async def test_a_stop_settles_nothing_and_keeps_the_queue() -> None:
     sink = ScriptedSink(Delivered(), UNAUTHORIZED)
     async with delivering(sink) as (delivery, book):
         await put(delivery, *range(12))
@@ -428,7 +428,7 @@ async def test_a_late_failure_does_not_bring_a_stopped_delivery_back() -> None:
     assert book.calls == []
 
 
-async def test_what_is_accepted_after_a_stop_settles_no_refusals() -> None:
+async def test_a_request_accepted_after_a_stop_settles_no_refusals() -> None:
     sink = ScriptedSink(REFUSED, UNAUTHORIZED, Delivered())
     sink.gate.clear()
     async with delivering(sink, concurrency=3, batch=BatchLimits(count=1)) as (delivery, book):
@@ -441,7 +441,7 @@ async def test_what_is_accepted_after_a_stop_settles_no_refusals() -> None:
 
 
 async def test_a_stop_ends_the_wait_of_a_failed_request() -> None:
-    # The first request fails and waits a minute that never passes; the second is told to stop.
+    # The first request fails and waits for a minute that never passes. The second gets a stop.
     sink = ScriptedSink(DOWN, UNAUTHORIZED)
     sink.gate.clear()
 
@@ -456,7 +456,7 @@ async def test_a_stop_ends_the_wait_of_a_failed_request() -> None:
         assert delivery.state == UNAUTHORIZED
 
 
-# The bound of the queue.
+# The limit of the queue.
 
 
 async def test_put_waits_while_the_queue_is_full_and_goes_on_in_order() -> None:
@@ -478,7 +478,7 @@ async def test_put_waits_while_the_queue_is_full_and_goes_on_in_order() -> None:
     assert book.numbers() == [0, 1, 2, 3, 4, 5]
 
 
-async def test_nobody_overtakes_a_put_that_waits() -> None:
+async def test_later_puts_do_not_overtake_a_put_that_waits() -> None:
     sink = ScriptedSink()
     sink.gate.clear()
     async with delivering(sink, queue_bytes=1) as (delivery, book):
@@ -521,7 +521,7 @@ async def test_an_event_larger_than_the_queue_is_still_taken() -> None:
 # Ends.
 
 
-async def test_closing_cancels_what_is_in_flight_and_settles_nothing_of_it() -> None:
+async def test_closing_cancels_requests_in_flight_and_does_not_settle_them() -> None:
     sink = ScriptedSink()
     sink.gate.clear()
     async with delivering(sink) as (delivery, book):
@@ -649,7 +649,7 @@ async def test_an_error_of_settle_ends_the_delivery_and_reaches_everyone() -> No
     assert sink.closed
 
 
-async def test_an_error_of_settle_that_nobody_saw_is_raised_by_closing() -> None:
+async def test_closing_raises_an_error_of_settle_that_no_call_has_raised() -> None:
     delivery = Delivery(ScriptedSink(), settle=broken_settle)
     delivery.start()
     await put(delivery, 0)
@@ -696,7 +696,7 @@ async def test_an_error_in_settling_refusals_ends_the_delivery_too() -> None:
         assert (delivery.set_aside_events, delivery.queued_events) == (1, 1)
         with pytest.raises(StoreError):
             await delivery.wait_closed()
-        # What lingers is not sent any more.
+        # Events that linger are not sent any more.
         later.set()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -782,7 +782,7 @@ def test_a_delivery_that_could_deliver_nothing_cannot_be_built(options: dict[str
         Delivery(ScriptedSink(), **options)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------- what is overdue
+# ---------------------------------------------------------------------- overdue work
 
 
 async def test_an_attempt_that_never_ends_is_overdue() -> None:

@@ -28,7 +28,7 @@ def test_retry_after_is_clamped() -> None:
     assert retry_delay(RetryPolicy(), 1, retry_after=math.inf, draw=0.5) == 300
 
 
-def test_it_gives_up_only_when_told_how_often() -> None:
+def test_it_gives_up_only_with_a_maximum_of_attempts() -> None:
     policy = RetryPolicy(max_attempts=3)
     assert [retry_delay(policy, attempt, retry_after=60, draw=0) for attempt in (1, 2, 3, 4)] == [60, 60, None, None]
 

@@ -1,4 +1,4 @@
-"""What every sink promises, shown on both: the one to PostHog with a real server, the local one with a real file."""
+"""The promises of the Sink protocol, tested on both sinks: with a real server, and with a real file."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ TRACE = "trace"
 
 
 class Receiver(Protocol):
-    """A sink and what is on its other side."""
+    """A sink and its receiver."""
 
     sink: Sink
 
     def arrived(self) -> list[tuple[str, int]]:
-        """The events that are there, in their order: the uuid and the number of each. One sent again counts once."""
+        """Return uuid and number of each event that arrived, in order. An event that was sent again counts once."""
 
     def away(self) -> contextlib.AbstractContextManager[None]:
-        """The receiver takes nothing for now."""
+        """Let the receiver accept nothing while the context lasts."""
 
     def wrong(self) -> contextlib.AbstractContextManager[None]:
-        """Something is set up in such a way that only a person can put it right. Nothing was sent before."""
+        """Break the setup so that only a person can fix it, while the context lasts. Nothing was sent before."""
 
     def slow(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """The receiver leaves whoever sends without an answer."""
+        """Let the receiver delay its answers while the context lasts."""
 
 
 class PostHog:
@@ -86,7 +86,7 @@ class File:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """A file stands where the folder should be."""
+        """Put a file where the folder should be."""
         elsewhere = self.path.parent.with_name("elsewhere")
         if self.path.parent.exists():
             self.path.parent.rename(elsewhere)
@@ -98,7 +98,7 @@ class File:
 
     @contextmanager
     def wrong(self) -> Iterator[None]:
-        """The file is no database."""
+        """Put a file that is not a database in place."""
         self.path.parent.mkdir()
         self.path.write_bytes(b"not a database at all" * 100)
         yield
@@ -106,7 +106,7 @@ class File:
 
     @asynccontextmanager
     async def slow(self) -> AsyncIterator[None]:
-        """Another process writes to the file for long."""
+        """Let another process hold a write transaction on the file."""
         assert await self.sink.send([sample_event(0)]) == Delivered()
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -144,7 +144,7 @@ def of_size(size: int) -> CaptureEvent:
     return event
 
 
-def says_what_is_wrong(outcome: AttemptOutcome) -> bool:
+def has_loggable_reason(outcome: AttemptOutcome) -> bool:
     """Whether an outcome has a reason that can be logged: one short line without content and key."""
     if isinstance(outcome, Delivered):
         return False
@@ -152,7 +152,7 @@ def says_what_is_wrong(outcome: AttemptOutcome) -> bool:
     return bool(outcome.reason) and told.isprintable() and len(told) <= 500 and SECRET not in told and KEY not in told
 
 
-async def test_what_is_delivered_is_there_in_its_order(receiver: Receiver) -> None:
+async def test_events_arrive_in_order(receiver: Receiver) -> None:
     events = [sample_event(number) for number in (3, 1, 4, 15, 9, 2, 6)]
 
     assert await receiver.sink.send(events[:4]) == Delivered()
@@ -161,7 +161,7 @@ async def test_what_is_delivered_is_there_in_its_order(receiver: Receiver) -> No
     assert uuids(receiver) == [event.uuid for event in events]
 
 
-async def test_nothing_to_send_is_delivered(receiver: Receiver) -> None:
+async def test_an_empty_batch_is_delivered(receiver: Receiver) -> None:
     assert await receiver.sink.send([]) == Delivered()
     assert receiver.arrived() == []
 
@@ -186,7 +186,7 @@ async def test_an_event_sent_again_counts_once(receiver: Receiver) -> None:
     assert sorted(receiver.arrived()) == sorted((sample_event(number).uuid, number) for number in (0, 1))
 
 
-async def test_of_an_event_sent_again_the_later_body_holds(receiver: Receiver) -> None:
+async def test_the_latest_body_of_an_event_counts(receiver: Receiver) -> None:
     first = sample_event(0)
     body = first.body.replace(b'"$ai_input_tokens":0', b'"$ai_input_tokens":7')
     later = CaptureEvent(name=first.name, uuid=first.uuid, identity=first.identity, body=body)
@@ -197,20 +197,20 @@ async def test_of_an_event_sent_again_the_later_body_holds(receiver: Receiver) -
     assert receiver.arrived() == [(first.uuid, 7)]
 
 
-async def test_an_event_of_the_limit_is_taken(receiver: Receiver) -> None:
+async def test_an_event_of_exactly_the_limit_is_accepted(receiver: Receiver) -> None:
     event = of_size(receiver.sink.event_limit)
 
     assert await receiver.sink.send([event]) == Delivered()
     assert uuids(receiver) == [event.uuid]
 
 
-async def test_an_event_far_over_the_limit_is_rejected_and_with_it_all_it_came_with(receiver: Receiver) -> None:
+async def test_an_event_far_over_the_limit_is_rejected_together_with_its_batch(receiver: Receiver) -> None:
     large = of_size(receiver.sink.event_limit * 5 // 4)
 
     outcome = await receiver.sink.send([sample_event(0), large, sample_event(1)])
 
     assert isinstance(outcome, Rejected)
-    assert says_what_is_wrong(outcome)
+    assert has_loggable_reason(outcome)
     assert receiver.arrived() == []
     assert await receiver.sink.send([sample_event(0), sample_event(1)]) == Delivered()
     assert len(receiver.arrived()) == 2
@@ -223,7 +223,7 @@ async def test_an_event_that_cannot_be_read_is_rejected(receiver: Receiver, body
     outcome = await receiver.sink.send([sample_event(1), bad])
 
     assert isinstance(outcome, Rejected)
-    assert says_what_is_wrong(outcome)
+    assert has_loggable_reason(outcome)
     assert receiver.arrived() == []
 
 
@@ -243,14 +243,14 @@ async def test_a_bad_event_costs_a_delivery_only_itself(receiver: Receiver) -> N
     assert [one.event for one in settled if one.outcome == "rejected"] == [bad]
 
 
-async def test_a_receiver_that_is_away_is_retryable_and_taken_up_when_it_is_back(receiver: Receiver) -> None:
+async def test_a_receiver_that_is_away_is_retryable_until_it_is_back(receiver: Receiver) -> None:
     assert await receiver.sink.send([sample_event(0)]) == Delivered()
 
     with receiver.away():
         for _ in range(3):
             outcome = await receiver.sink.send([sample_event(1, text=SECRET)])
             assert isinstance(outcome, Retryable)
-            assert says_what_is_wrong(outcome)
+            assert has_loggable_reason(outcome)
             assert not outcome.immediate
 
     assert await receiver.sink.send([sample_event(1)]) == Delivered()
@@ -264,12 +264,12 @@ async def test_a_receiver_may_be_away_from_the_start(receiver: Receiver) -> None
     assert await receiver.sink.send([sample_event(0)]) == Delivered()
 
 
-async def test_what_only_a_person_can_put_right_stops_with_a_hint_and_goes_on_afterwards(receiver: Receiver) -> None:
+async def test_a_problem_that_only_a_person_can_fix_stops_with_a_hint_until_it_is_fixed(receiver: Receiver) -> None:
     with receiver.wrong():
         outcome = await receiver.sink.send([sample_event(0, text=SECRET)])
         assert isinstance(outcome, Stopped)
         assert outcome.hint
-        assert says_what_is_wrong(outcome)
+        assert has_loggable_reason(outcome)
 
     assert receiver.arrived() == []
     assert await receiver.sink.send([sample_event(0)]) == Delivered()
@@ -278,7 +278,7 @@ async def test_what_only_a_person_can_put_right_stops_with_a_hint_and_goes_on_af
 
 async def test_cancelled_sends_leave_the_sink_usable(receiver: Receiver) -> None:
     async with receiver.slow():
-        # More than there are connections or threads, some of them under way and some waiting for their turn.
+        # More sends than connections or threads: some are under way, and some wait for their turn.
         sends = [asyncio.ensure_future(receiver.sink.send([sample_event(number)])) for number in range(1, 8)]
         for _ in range(20):
             await asyncio.sleep(0)
@@ -287,14 +287,14 @@ async def test_cancelled_sends_leave_the_sink_usable(receiver: Receiver) -> None
         results = await asyncio.gather(*sends, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
 
-    # What was under way may have arrived all the same: sent again, it is there once.
+    # A cancelled batch may have arrived. Sent again, its events count once.
     again = [sample_event(number) for number in range(8)]
     while (outcome := await receiver.sink.send(again)) != Delivered():
         assert isinstance(outcome, Retryable)
     assert sorted(uuids(receiver)) == sorted(event.uuid for event in again)
 
 
-async def test_a_sink_is_closed_as_often_as_one_likes(receiver: Receiver) -> None:
+async def test_a_sink_can_be_closed_several_times(receiver: Receiver) -> None:
     assert await receiver.sink.send([sample_event(0)]) == Delivered()
 
     await receiver.sink.aclose()
@@ -310,7 +310,7 @@ async def test_a_sink_that_was_never_used_can_be_closed(receiver: Receiver) -> N
 
 
 @pytest.mark.parametrize("count", [0, 1])
-async def test_sending_through_a_closed_sink_is_a_bug_of_the_caller(receiver: Receiver, count: int) -> None:
+async def test_sending_through_a_closed_sink_raises(receiver: Receiver, count: int) -> None:
     await receiver.sink.aclose()
 
     with pytest.raises(RuntimeError, match="the sink is closed"):

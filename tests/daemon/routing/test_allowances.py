@@ -1,4 +1,4 @@
-"""What `config allow` keeps, and how it is read."""
+"""The file of allowances: how it is written and read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_nothing_is_allowed_at_first(path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_is_allowed_is_there_for_others_at_once(path: Path) -> None:
+def test_an_allowance_is_visible_to_other_readers_at_once(path: Path) -> None:
     reader, writer = Allowances(path), Allowances(path)
     assert reader.all() == ()
     writer.add(ONE)

@@ -1,4 +1,4 @@
-"""What was decided of a session holds after a restart; one that has to wait waits until it no longer has to."""
+"""Decisions survive a restart, and a held session waits until it is released."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STRICT = Restraint(content="metadata")
 
 
 class Bench:
-    """Two sessions of one project, and what is decided of them."""
+    """Two sessions of one project, with the decisions about them."""
 
     def __init__(self, root: Path) -> None:
         self.project = root / "orchard"
@@ -65,7 +65,7 @@ class Bench:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[Decisions, Store]]:
-        """What a daemon has from its start to its end."""
+        """The decisions of one daemon, from its start to its end."""
         environ = {"POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_API_KEY": "phc_own"}
         settings = loading.load({}, environ, config_file=self.root / "none.toml", home=self.root)
         store, workers = Store(self.state), Workers(asyncio.Event())
@@ -93,7 +93,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-async def test_what_was_decided_is_known_after_a_restart(bench: Bench) -> None:
+async def test_decisions_are_known_after_a_restart(bench: Bench) -> None:
     one, two = bench.units
     async with bench.running() as (decisions, _):
         decisions.freeze(one.name, FROZEN)
@@ -117,7 +117,7 @@ async def test_what_was_decided_is_known_after_a_restart(bench: Bench) -> None:
         assert (decisions.frozen(two.name), decisions.restraint(two.name)) == (None, UNRESTRAINED)
 
 
-async def test_where_events_will_go_is_known_before_a_session_is_read(bench: Bench) -> None:
+async def test_the_expected_route_is_known_before_a_session_is_read(bench: Bench) -> None:
     async with bench.running() as (decisions, _):
         one = bench.units[0]
         assert one.name not in decisions.foreseen
@@ -127,7 +127,7 @@ async def test_where_events_will_go_is_known_before_a_session_is_read(bench: Ben
         assert route.host == "https://us.i.posthog.com"
 
 
-async def test_sessions_that_have_to_wait_are_noted_and_told_once_and_let_go_together(bench: Bench) -> None:
+async def test_held_sessions_are_listed_and_logged_once_and_released_together(bench: Bench) -> None:
     bench.asks_for("https://eu.i.posthog.com")
     async with bench.running() as (decisions, store):
         with capture_logs() as lines:
@@ -146,7 +146,7 @@ async def test_sessions_that_have_to_wait_are_noted_and_told_once_and_let_go_tog
         assert store.held() == []
 
 
-async def test_what_was_frozen_and_restrained_counts_for_what_is_foreseen(bench: Bench) -> None:
+async def test_an_outlook_uses_the_frozen_route_and_the_restraint(bench: Bench) -> None:
     bench.asks_for("https://eu.i.posthog.com")
     one, two = bench.units
     async with bench.running() as (decisions, _):
@@ -179,7 +179,7 @@ async def test_what_was_frozen_and_restrained_counts_for_what_is_foreseen(bench:
         assert (await decisions.outlook(one)).held is None, "it goes where it went before"
 
 
-async def test_of_a_session_without_a_folder_nothing_can_be_said_yet(bench: Bench) -> None:
+async def test_a_session_without_a_folder_has_no_ruling_yet(bench: Bench) -> None:
     path = bench.root / "projects" / "-p" / "empty.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -193,7 +193,7 @@ async def test_of_a_session_without_a_folder_nothing_can_be_said_yet(bench: Benc
         assert not decisions.foreseen
 
 
-async def test_what_a_project_says_in_vain_is_told_once(bench: Bench) -> None:
+async def test_a_project_setting_without_effect_is_logged_once(bench: Bench) -> None:
     folder = bench.project / ".claude"
     folder.mkdir()
     (folder / "settings.json").write_text(json.dumps({"env": {"POSTHOG_HOST": "https://eu.i.posthog.com"}}))
@@ -204,7 +204,7 @@ async def test_what_a_project_says_in_vain_is_told_once(bench: Bench) -> None:
         assert [line["event"] for line in lines] == ["project_setting_ignored"]
 
 
-async def test_a_session_that_has_to_wait_keeps_what_restrains_it_and_is_foreseen_no_more(bench: Bench) -> None:
+async def test_a_held_session_keeps_its_restraint_and_has_no_expected_route(bench: Bench) -> None:
     one, two = bench.units
     async with bench.running() as (decisions, store):
         decisions.foresee(one.name, await decisions.outlook(one))

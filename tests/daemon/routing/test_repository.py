@@ -19,7 +19,7 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 @pytest.fixture(autouse=True)
 def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the configuration of whoever runs the tests out of them."""
+    """Keep the git configuration of the test run's user out of the tests."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
@@ -68,9 +68,7 @@ def test_outside_a_repository_the_users_own_configuration_holds(tmp_path: Path) 
 
 
 @needs_git
-def test_of_several_addresses_the_last_one_holds_and_of_several_places_the_first(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_the_last_of_several_addresses_and_the_first_of_several_urls_count(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "gitconfig").write_text("[user]\n\temail = me@example.com\n")
     git(repository, "remote", "set-url", "--add", "origin", "https://github.com/mirror/copy.git")
 
@@ -95,7 +93,7 @@ def test_a_folder_that_is_none_gives_nothing(cwd: str) -> None:
 def test_variables_of_another_repository_do_not_count(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service started from a git hook has them."""
+    """A service that is started from a git hook has these variables."""
     other = tmp_path / "other"
     other.mkdir()
     git(other, "init")
@@ -119,7 +117,7 @@ def test_no_program_a_repository_names_is_run(repository: Path, tmp_path: Path) 
 
 
 @needs_git
-def test_what_git_knows_of_a_file(repository: Path, tmp_path: Path) -> None:
+def test_git_knows_whether_a_file_is_tracked(repository: Path, tmp_path: Path) -> None:
     (repository / ".claude").mkdir()
     settings = repository / ".claude" / "settings.local.json"
     settings.touch()

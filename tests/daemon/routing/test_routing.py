@@ -69,17 +69,17 @@ def test_the_configured_person_comes_first(tmp_path: Path, repository: Path) -> 
 
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("cwd", [None, "/no/such/folder", "", "relative", "\0"])
-def test_a_session_of_nobody_known_is_its_own_person_without_a_profile(tmp_path: Path, cwd: str | None) -> None:
+def test_a_session_without_a_known_user_is_its_own_person_without_a_profile(tmp_path: Path, cwd: str | None) -> None:
     frozen = frozen_by(routing(tmp_path), cwd)
     assert (frozen.distinct_id, frozen.identified) == ("claude-code:s-1", False)
 
 
-def test_what_was_frozen_holds_against_later_settings(tmp_path: Path) -> None:
+def test_a_frozen_decision_overrides_later_settings(tmp_path: Path) -> None:
     said = said_by(routing(tmp_path, POSTHOG_LLMA_DISTINCT_ID="bob@example.com", POSTHOG_LLMA_TRACE_GROUPING="message"))
     assert (said.distinct_id, said.identified, said.grouping) == ("ada@example.com", True, "session")
 
 
-def test_what_is_said_follows_the_settings_of_now(tmp_path: Path) -> None:
+def test_an_attribution_follows_the_current_settings(tmp_path: Path) -> None:
     said = said_by(
         routing(
             tmp_path,
@@ -179,7 +179,7 @@ def test_a_pair_of_the_users_own_counts_from_the_projects_own_file(tmp_path: Pat
     assert with_table(tmp_path).rule(begun(repository)).route == THERE
 
 
-def test_a_pair_that_nobody_knows_waits_until_it_is_allowed(tmp_path: Path, repository: Path) -> None:
+def test_an_unknown_pair_waits_until_it_is_allowed(tmp_path: Path, repository: Path) -> None:
     path = write_local(repository)
     here = routing(tmp_path)
     reason = held(here, begun(repository))
@@ -190,7 +190,7 @@ def test_a_pair_that_nobody_knows_waits_until_it_is_allowed(tmp_path: Path, repo
     assert routing(tmp_path).allow(str(repository)) == THERE
     assert here.rule(begun(repository)).route == THERE, "another process has allowed it"
 
-    # Allowed once, the pair is known; from this file it still has to be as it was when it was allowed.
+    # The pair has been allowed, but this file must not have changed since then.
     assert here.rule(begun(repository, after=-3600)).route == THERE
     write_local(repository)
     assert "was changed after the session began" in held(here, begun(repository, after=-3600))
@@ -206,7 +206,7 @@ def test_half_of_a_pair_is_no_pair(tmp_path: Path, repository: Path, env: Mappin
     assert "that you have not allowed" in held(routing(tmp_path), begun(repository))
 
 
-def test_a_host_that_is_nobodys_is_never_asked_for(tmp_path: Path, repository: Path) -> None:
+def test_an_invalid_host_is_never_asked_for(tmp_path: Path, repository: Path) -> None:
     write_local(repository, {"POSTHOG_HOST": "https://evil.example"})
     assert "'evil.example' is not PostHog's" in held(routing(tmp_path), begun(repository))
     with pytest.raises(Held, match="is not PostHog's"):
@@ -305,7 +305,7 @@ def test_a_route_that_was_allowed_stays_when_the_file_is_gone(tmp_path: Path, re
     assert routing(tmp_path).rule(opening, frozen).route == THERE
 
 
-def test_what_is_excluded_has_no_route(tmp_path: Path, repository: Path) -> None:
+def test_an_excluded_folder_has_no_route(tmp_path: Path, repository: Path) -> None:
     write_local(repository)
     ruling = routing(tmp_path, POSTHOG_LLMA_EXCLUDE=str(repository)).rule(begun(repository))
     assert ruling.route is None
@@ -331,14 +331,14 @@ def test_a_project_without_a_key_waits_for_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("purpose", ["preview", "local"])
-def test_what_stays_here_needs_no_key(tmp_path: Path, purpose: Purpose) -> None:
+def test_local_events_need_no_key(tmp_path: Path, purpose: Purpose) -> None:
     here = Routing(settings(tmp_path, OPT_OUT_CAPTURE="1"), Repositories(), purpose=purpose)
     route = here.rule(Opening(agent="claude-code", session="s", cwd="/x")).route
     assert route is not None
     assert (route == LOCAL) == (purpose == "local")
 
 
-def test_there_is_something_to_allow_or_it_is_said(tmp_path: Path, repository: Path) -> None:
+def test_allowing_fails_if_there_is_nothing_to_allow(tmp_path: Path, repository: Path) -> None:
     with pytest.raises(Held, match="there is nothing to allow"):
         routing(tmp_path).allow(str(repository))
     write_local(repository, {"POSTHOG_HOST": "https://eu.i.posthog.com"})
@@ -348,7 +348,7 @@ def test_there_is_something_to_allow_or_it_is_said(tmp_path: Path, repository: P
         routing(tmp_path, POSTHOG_API_KEY="").allow(str(repository))
 
 
-def test_allowances_that_cannot_be_read_are_said(tmp_path: Path, repository: Path) -> None:
+def test_unreadable_allowances_are_reported(tmp_path: Path, repository: Path) -> None:
     write_local(repository)
     allowed = tmp_path / "allowed.json"
     allowed.write_text("{}")
@@ -371,7 +371,7 @@ def test_a_route_names_its_key_without_telling_it() -> None:
 def test_nothing_that_came_in_an_archive_sends_elsewhere_or_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has a .git of its own: untracked settings, and every program git could be told to run."""
+    """A folder with its own .git: untracked settings, and every program that git can be told to run."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
     ran = tmp_path / "ran"
@@ -402,7 +402,7 @@ def test_nothing_that_came_in_an_archive_sends_elsewhere_or_runs(
 
     reason = held(routing(tmp_path), begun(folder))
     assert "with a key that you have not allowed" in reason
-    # Where the pair happens to be the user's own, git is asked.
+    # If the pair happens to be the user's own, routing asks git.
     known = with_table(tmp_path)
     assert known.rule(begun(folder)).route == THERE
     local.unlink()

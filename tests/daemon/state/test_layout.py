@@ -56,7 +56,7 @@ def test_files_that_a_crash_left_half_written_are_the_daemons(tmp_path: Path, mo
     assert remove_state(folder) == []
 
 
-def test_what_is_not_the_daemons_stays(tmp_path: Path) -> None:
+def test_other_files_stay(tmp_path: Path) -> None:
     used(tmp_path)
     (tmp_path / "thesis.txt").touch()
     (tmp_path / "state.d").mkdir()

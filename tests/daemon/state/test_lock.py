@@ -60,7 +60,7 @@ def test_the_lock_names_its_process_and_is_for_its_owner_only(tmp_path: Path) ->
     assert holder(tmp_path) is None
 
 
-def test_a_second_instance_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_a_second_instance_learns_the_pid_of_the_first(tmp_path: Path) -> None:
     with start_holder(tmp_path) as other:
         with pytest.raises(AlreadyRunning) as caught, StateLock(tmp_path, patience=0):
             pytest.fail("took a lock that is held")
@@ -107,8 +107,8 @@ def test_looking_does_not_make_the_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_start_waits_for_one_who_only_looks(tmp_path: Path) -> None:
-    """The lock is let go while a start is waiting for it, as by is_locked() or an instance on its last instructions."""
+def test_a_start_waits_while_a_command_checks_the_lock(tmp_path: Path) -> None:
+    """The lock is released while a start waits for it, as by is_locked() or an instance that is about to end."""
     with start_holder(tmp_path) as other:
         assert other.stdin is not None
         other.stdin.close()

@@ -1,4 +1,4 @@
-"""What the store was told is there after a crash, whole or not at all."""
+"""Every transaction of the store survives a crash as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def content(store: Store) -> dict[str, Any]:
-    """Everything a store says, its settled table by two of its names."""
+    """Everything in a store, and the owners of two settled identities."""
     reader = store.reader()
     try:
         owners = [reader.owner("gen|1"), reader.owner("call|1")]
@@ -83,7 +83,7 @@ def test_a_new_store_holds_nothing(store: Store) -> None:
     assert not store.lost
 
 
-def test_what_is_committed_is_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
+def test_a_commit_is_there_after_reopening(tmp_path: Path) -> None:
     for _ in range(2):
         store = Store(tmp_path)
         try:
@@ -93,7 +93,7 @@ def test_what_is_committed_is_there_when_the_file_is_opened_again(tmp_path: Path
             store.close()
 
 
-def test_what_is_committed_is_there_although_the_store_was_never_closed(store: Store, tmp_path: Path) -> None:
+def test_a_commit_survives_without_closing_the_store(store: Store, tmp_path: Path) -> None:
     store.commit(EVERYTHING)
     for file in list(tmp_path.iterdir()):
         (tmp_path / "copy").mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(store: Store) -> None:
 
 
 def test_a_commit_that_failed_can_be_repeated(store: Store) -> None:
-    """The number that the session was given in the failed one is not remembered."""
+    """The number that the session got in the failed transaction is not cached."""
     with pytest.raises(sqlite3.Error):
         store.commit(replace(EVERYTHING, counters={"sent": object()}))  # type: ignore[dict-item]
     store.commit(Commit(settled=[Settled(identity="gen|9", unit="orchard/other")]))
@@ -146,7 +146,7 @@ def test_a_file_is_known_by_its_device_and_inode(store: Store) -> None:
     assert sorted(store.files(), key=lambda mark: mark.inode) == [moved, other]
 
 
-def test_what_was_settled_first_stays(store: Store) -> None:
+def test_the_session_that_settled_first_stays_the_owner(store: Store) -> None:
     store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a", checksum=b"mark")]))
     store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/b", checksum=b"other")]))
     reader = store.reader()
@@ -157,7 +157,7 @@ def test_what_was_settled_first_stays(store: Store) -> None:
         reader.close()
 
 
-def test_a_reader_sees_what_is_committed_after_it_was_opened(store: Store) -> None:
+def test_a_reader_sees_later_commits(store: Store) -> None:
     reader = store.reader()
     try:
         assert reader.owner("gen|1") is None
@@ -212,14 +212,14 @@ def test_the_first_route_of_a_session_stays(store: Store) -> None:
     assert routes(store, "orchard/a", "orchard/b", "orchard/c") == [first, other, None]
 
 
-def test_where_a_session_goes_can_change_and_nothing_else_of_its_route(store: Store) -> None:
+def test_only_host_and_key_of_a_stored_route_can_change(store: Store) -> None:
     first = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session", host="a", key="1")
     store.freeze({"orchard/a": first})
     store.freeze({"orchard/a": FrozenRoute(distinct_id="bob", identified=False, grouping="message", host="b", key="2")})
     assert routes(store, "orchard/a") == [replace(first, host="b", key="2")]
 
 
-def test_sessions_that_wait_are_told_until_they_do_no_more(store: Store) -> None:
+def test_held_sessions_are_listed_until_they_are_released(store: Store) -> None:
     rows = [
         HeldSession(unit=f"orchard/{name}", session=name, folder=folder, reason="why", since=since)
         for name, folder, since in (("a", "/x", "2"), ("b", None, "1"), ("c", "/x", "3"))
@@ -316,7 +316,7 @@ def test_set_aside_events_come_newest_first(store: Store) -> None:
 # ---------------------------------------------------------------------- first start
 
 
-def test_the_first_start_is_kept_with_what_is_history(tmp_path: Path) -> None:
+def test_the_first_start_is_stored_with_its_history(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.begin(1000, [replace(MARK, history=True)])
     store.close()
@@ -446,7 +446,7 @@ def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
 
 
 def owners(store: Store, *identities: str) -> list[str | None]:
-    """Whose each of *identities* is."""
+    """The session that settled each of *identities*."""
     reader = store.reader()
     try:
         found = [reader.owner(identity) for identity in identities]
@@ -473,7 +473,7 @@ def test_sessions_are_quiet_when_nothing_of_them_was_settled_for_long(tmp_path: 
         store.close()
 
 
-def test_what_was_settled_is_forgotten_slice_by_slice_and_of_no_other_session(store: Store) -> None:
+def test_identities_are_forgotten_slice_by_slice_for_the_named_sessions_only(store: Store) -> None:
     mine = [f"gen|{number}" for number in range(2000)]
     others = [f"call|{number}" for number in range(500)]
     store.commit(Commit(settled=[Settled(identity=name, unit="orchard/a") for name in mine]))
@@ -544,8 +544,8 @@ def test_set_aside_events_are_listed_for_a_time_and_in_a_number(store: Store) ->
     assert [found.uuid for found in store.rejected()] == ["u2029", "u2028"]
 
 
-def test_what_a_million_events_leave_stays_under_120_megabytes(tmp_path: Path) -> None:
-    """As much as a fifth of them is written; the rest grows in proportion."""
+def test_a_million_events_leave_less_than_120_megabytes(tmp_path: Path) -> None:
+    """The test writes a fifth of them: the size grows in proportion."""
     events = 200_000
     store = Store(tmp_path)
     try:
@@ -562,10 +562,10 @@ def test_what_a_million_events_leave_stays_under_120_megabytes(tmp_path: Path) -
     assert (tmp_path / "state.db").stat().st_size * (1_000_000 / events) < 120e6
 
 
-# ---------------------------------------------------------------------- only looking
+# ---------------------------------------------------------------------- read only
 
 
-def test_who_only_looks_sees_what_is_written_and_can_write_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_read_only_store_sees_commits_and_writes_nothing(store: Store, tmp_path: Path) -> None:
     store.begin(5, [])
     store.commit(EVERYTHING)
     looking = Store(tmp_path, read_only=True)
@@ -578,7 +578,7 @@ def test_who_only_looks_sees_what_is_written_and_can_write_nothing(store: Store,
 
 
 @pytest.mark.parametrize(("version", "words"), [(2, "older version"), (99, "newer version")])
-def test_who_only_looks_brings_nothing_up_to_date(tmp_path: Path, version: int, words: str) -> None:
+def test_a_read_only_store_upgrades_nothing(tmp_path: Path, version: int, words: str) -> None:
     Store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.execute(f"PRAGMA user_version={version}")
@@ -587,7 +587,7 @@ def test_who_only_looks_brings_nothing_up_to_date(tmp_path: Path, version: int, 
         Store(tmp_path, read_only=True)
 
 
-def test_who_only_looks_sets_nothing_aside(tmp_path: Path) -> None:
+def test_a_read_only_store_sets_nothing_aside(tmp_path: Path) -> None:
     Store(tmp_path).close()
     damaged_head(tmp_path / "state.db")
     with pytest.raises(StoreError, match="damaged"):

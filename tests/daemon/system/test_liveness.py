@@ -13,7 +13,7 @@ class Clock:
         return self.now
 
 
-def test_what_takes_too_long_is_named_until_it_ends() -> None:
+def test_an_overdue_operation_is_named_until_it_ends() -> None:
     clock = Clock()
     liveness = Liveness(clock)
     with liveness.doing("reading", 10):
@@ -34,7 +34,7 @@ def test_the_longest_overdue_is_named_first() -> None:
         assert liveness.overdue() is None
 
 
-def test_what_fails_is_over_too() -> None:
+def test_a_failed_operation_is_not_overdue() -> None:
     clock = Clock()
     liveness = Liveness(clock)
     with pytest.raises(OSError, match="gone"), liveness.doing("reading", 1):

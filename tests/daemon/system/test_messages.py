@@ -15,7 +15,7 @@ from daemon.system.messages import excerpt, one_line, system_reason
         (OSError(), ""),
     ],
 )
-def test_what_the_system_says_is_told_without_the_path(error: OSError, reason: str) -> None:
+def test_a_system_reason_has_no_path(error: OSError, reason: str) -> None:
     assert system_reason(error) == reason
 
 
@@ -40,5 +40,5 @@ def test_a_message_becomes_one_printable_line(message: str, line: str) -> None:
         ("\x1b\x07", 100, ""),
     ],
 )
-def test_of_a_text_the_printable_beginning_is_shown(text: str, limit: int, shown: str) -> None:
+def test_an_excerpt_is_the_printable_beginning(text: str, limit: int, shown: str) -> None:
     assert excerpt(text, limit) == shown

@@ -1,4 +1,4 @@
-"""Work in threads: its results, its failures, and whether it gets on."""
+"""Work in threads: its results, its failures, and overdue work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_one_piece_of_work_comes_after_the_other() -> None:
     await workers.end_reader()
 
 
-async def test_what_the_disk_takes_at_once_is_not_told() -> None:
+async def test_a_write_that_succeeds_is_not_logged() -> None:
     workers = Workers(asyncio.Event())
     with capture_logs() as lines:
         await workers.write(lambda: None)
@@ -61,7 +61,7 @@ async def test_a_damaged_store_is_not_tried_again() -> None:
     workers.end_store()
 
 
-async def test_what_the_disk_refuses_is_tried_again_and_told_once() -> None:
+async def test_a_refused_write_is_repeated_and_logged_once() -> None:
     workers = Workers(asyncio.Event(), retry=0.001)
     waits: list[bool] = []
 
@@ -78,7 +78,7 @@ async def test_what_the_disk_refuses_is_tried_again_and_told_once() -> None:
     workers.end_store()
 
 
-async def test_at_the_end_nobody_waits_for_the_disk() -> None:
+async def test_a_stopping_service_does_not_wait_for_the_disk() -> None:
     stopping = asyncio.Event()
     stopping.set()
     workers = Workers(stopping)
@@ -92,7 +92,7 @@ async def test_at_the_end_nobody_waits_for_the_disk() -> None:
     workers.end_store()
 
 
-async def test_the_stores_thread_ends_with_what_it_has_begun() -> None:
+async def test_the_stores_thread_finishes_its_work_before_it_ends() -> None:
     workers = Workers(asyncio.Event())
     began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -111,7 +111,7 @@ async def test_the_stores_thread_ends_with_what_it_has_begun() -> None:
         await workers.change(write)
 
 
-async def test_the_readers_thread_is_waited_for_and_keeps_nobody_from_hearing_meanwhile() -> None:
+async def test_waiting_for_the_readers_thread_does_not_block_the_event_loop() -> None:
     workers = Workers(asyncio.Event())
     may_end = threading.Event()
     reading = asyncio.create_task(workers.read(partial(may_end.wait, PATIENCE)))
@@ -125,7 +125,7 @@ async def test_the_readers_thread_is_waited_for_and_keeps_nobody_from_hearing_me
 
 
 @pytest.mark.parametrize("name", ["the reader", "the store"])
-async def test_what_takes_too_long_is_named(name: str) -> None:
+async def test_a_thread_whose_work_takes_too_long_is_named(name: str) -> None:
     workers = Workers(asyncio.Event(), work=-1.0)
     hangs = threading.Event()
     assert workers.overdue() is None

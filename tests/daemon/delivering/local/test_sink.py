@@ -45,7 +45,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-async def test_what_is_sent_can_be_read_while_the_sink_is_open(sink: LocalSink, path: Path) -> None:
+async def test_events_can_be_read_while_the_sink_is_open(sink: LocalSink, path: Path) -> None:
     events = [generation("g"), span("t", "Read", parent="g"), trace()]
     assert await sink.send(events) == Delivered()
     views = LocalEvents(path).events("trace-1")
@@ -54,7 +54,7 @@ async def test_what_is_sent_can_be_read_while_the_sink_is_open(sink: LocalSink, 
     assert LocalEvents(path).events("another") == []
 
 
-async def test_what_is_sent_can_be_read_after_the_sink_is_closed(sink: LocalSink, path: Path) -> None:
+async def test_events_can_be_read_after_the_sink_is_closed(sink: LocalSink, path: Path) -> None:
     await sink.send([generation("g")])
     await sink.aclose()
     assert uuids(path) == [generation("g").uuid]
@@ -71,7 +71,7 @@ async def test_is_a_sink_with_a_limit(sink: LocalSink) -> None:
     assert as_sink.event_limit == 33_554_432
 
 
-async def test_files_are_the_users_alone(sink: LocalSink, path: Path) -> None:
+async def test_only_the_user_can_read_the_files(sink: LocalSink, path: Path) -> None:
     before = os.umask(0)
     try:
         await sink.send([generation("g")])
@@ -102,7 +102,7 @@ async def test_keeps_the_newest_events(path: Path) -> None:
         await sink.send([event])
     await sink.send(events[5:8])
     assert uuids(path) == [event.uuid for event in events[5:8]]
-    # Sent again, the oldest is the newest and nothing has to go for it.
+    # The oldest event, sent again, becomes the newest, and nothing is deleted for it.
     await sink.send([events[5]])
     await sink.send([events[8]])
     assert uuids(path) == [events[number].uuid for number in (7, 5, 8)]
@@ -193,7 +193,7 @@ async def test_a_close_that_is_cancelled_leaves_no_thread_and_no_open_file(path:
         await closing
     for thread in set(threading.enumerate()) - before:
         thread.join()
-    # Closing the file has removed those that SQLite keeps beside it.
+    # Closing the database removes the -wal and -shm files.
     assert {file.name for file in path.parent.iterdir()} == {"events.db"}
 
 
@@ -215,7 +215,7 @@ async def test_lists_the_trace_with_the_newest_event_first(sink: LocalSink, path
     assert [found.trace_id for found in local.traces(2)] == ["abd-2", "abc-1"]
     assert [found.trace_id for found in local.traces(prefix="ab")] == ["abd-2", "abc-1"]
     assert [found.trace_id for found in local.traces(prefix="xyz_")] == ["xyz_3"]
-    # No pattern: neither % nor _ stands for anything.
+    # The prefix is not a pattern: % and _ have no special meaning.
     assert local.traces(prefix="%") == local.traces(prefix="xyz%") == []
 
 

@@ -94,7 +94,7 @@ def test_a_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) 
     assert proxy_for("https://us.i.posthog.com") is None
 
 
-def test_a_proxy_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_cannot_be_used_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "gopher://user:secret@proxy.example:70")
     with pytest.raises(ProxyUnusableError) as caught:
         PostHog("https://us.i.posthog.com")

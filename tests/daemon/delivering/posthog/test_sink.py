@@ -67,7 +67,7 @@ async def send_once(server: CaptureServer, *behaviours: Behaviour) -> AttemptOut
 
 
 class Lab:
-    """A sink and its delivery, with a clock that sleeping moves on, and a book of what was settled."""
+    """A sink and its delivery, with a clock that sleeping advances, and a record of what was settled."""
 
     def __init__(self, url: str, *, concurrency: int = 1, count: int = 100) -> None:
         self.now = 1_767_686_400.0
@@ -98,7 +98,7 @@ class Lab:
         return [one.event.uuid for one in self.settled if one.outcome == outcome]
 
     async def deliver(self, *events: CaptureEvent) -> bool:
-        """Queue all *events* before the first is sent, so that they are batched alike each time."""
+        """Queue all *events* before the first is sent, so that the batches are the same each time."""
         for event in events:
             await self.delivery.put(event)
         self.delivery.start()
@@ -144,7 +144,7 @@ async def test_the_same_events_are_the_same_bytes(server: CaptureServer) -> None
         for _ in range(2):
             await sink.send([sample_event(0)])
     assert server.requests[0].body == server.requests[1].body
-    # No time in the header of the compressed body.
+    # There is no time in the gzip header.
     assert server.requests[0].body[4:8] == bytes(4)
 
 
@@ -163,7 +163,7 @@ async def test_a_host_may_have_a_path_and_a_slash(server: CaptureServer) -> None
     assert server.requests[0].path == f"/ingest{AI_PATH}"
 
 
-async def test_further_headers_travel_but_do_not_change_what_the_body_is(server: CaptureServer) -> None:
+async def test_additional_headers_are_sent_but_cannot_change_the_encoding(server: CaptureServer) -> None:
     async with sink_to(server.url, headers={"X-Gateway": "token", "content-encoding": "br"}) as sink:
         assert await sink.send([sample_event(0)]) == Delivered()
     assert server.requests[0].headers["x-gateway"] == "token"
@@ -186,7 +186,7 @@ async def test_without_the_fast_gzip_the_slow_one_does(server: CaptureServer, mo
 # What an answer means.
 
 
-async def test_over_quota_is_delivered_and_said(server: CaptureServer) -> None:
+async def test_over_quota_is_delivered_and_reported(server: CaptureServer) -> None:
     outcome = await send_once(server, Accept(body=b'{"status":1,"quota_limited":["llm_events"]}'))
     assert outcome == Delivered(quota_limited=("llm_events",))
 
@@ -218,7 +218,7 @@ async def test_a_failing_receiver_is_asked_again(server: CaptureServer, status: 
         (202, "POSTHOG_HOST"),
     ],
 )
-async def test_what_only_a_person_can_change_stops(server: CaptureServer, status: int, hint: str) -> None:
+async def test_a_problem_that_only_a_person_can_fix_stops(server: CaptureServer, status: int, hint: str) -> None:
     outcome = await send_once(server, Answer(status=status))
     assert isinstance(outcome, Stopped)
     assert outcome.reason.startswith(str(status))
@@ -244,7 +244,7 @@ async def test_a_success_that_is_not_posthogs_stops(server: CaptureServer, body:
     assert "captive portal" in outcome.hint
 
 
-async def test_of_a_huge_answer_only_the_beginning_is_read(server: CaptureServer) -> None:
+async def test_only_the_beginning_of_a_huge_answer_is_read(server: CaptureServer) -> None:
     outcome = await send_once(server, Answer(status=400, body=b"x" * 5_000_000))
     assert outcome == Rejected(reason="400 " + "x" * 200)
 
@@ -261,13 +261,13 @@ async def test_an_answer_without_end_is_left_off() -> None:
         assert isinstance(await sink.send([sample_event(0)]), Rejected)
 
 
-async def test_words_of_a_refusal_lose_what_may_be_content_or_key(server: CaptureServer) -> None:
+async def test_the_text_of_a_refusal_loses_possible_content_and_the_key(server: CaptureServer) -> None:
     body = f'invalid type: string "the \\"secret\\" plan", for {KEY}, expected `deep secret` at line 1'.encode()
     outcome = await send_once(server, Answer(status=400, body=body))
     assert outcome == Rejected(reason="400 invalid type: string [...], for [key], expected [...] at line 1")
 
 
-async def test_words_of_a_page_are_not_repeated(server: CaptureServer) -> None:
+async def test_the_text_of_a_web_page_is_not_repeated(server: CaptureServer) -> None:
     outcome = await send_once(
         server, Answer(status=403, body=b"<h1>secret</h1>", headers=(("Content-Type", "text/html"),))
     )
@@ -318,7 +318,7 @@ async def test_everything_a_transport_raises_becomes_an_outcome(kind: type[Excep
     async with sink_to("https://us.i.posthog.com", transport=failing_with(kind("it broke"))) as sink:
         outcome = await sink.send([sample_event(0)])
     assert isinstance(outcome, Retryable)
-    # A smaller batch helps only where this one was under way.
+    # A smaller batch helps only if this one was under way.
     assert outcome.timed_out == (kind in (httpx.ReadTimeout, httpx.WriteTimeout))
 
 
@@ -391,7 +391,7 @@ async def test_one_invalid_event_among_a_hundred_costs_only_itself(server: Captu
 
 
 async def test_one_event_too_large_among_a_hundred_costs_only_itself(server: CaptureServer) -> None:
-    # An installation whose limit is smaller than the one events are cut to.
+    # An installation with a lower limit than the one that events are cut to.
     server.fault = lambda request: (
         Answer(status=413, body=b"too large") if int(request.headers["content-length"]) > 50_000 else None
     )
@@ -473,7 +473,7 @@ async def test_closing_does_not_wait_for_an_answer(server: CaptureServer) -> Non
         assert lab.settled == []
 
 
-# The key, and what cannot be used.
+# The key, and invalid configuration.
 
 
 async def test_the_key_is_in_no_log_reason_or_repr(server: CaptureServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -543,7 +543,7 @@ def test_a_proxy_that_cannot_be_used_is_an_error_of_one_line(proxy: str, monkeyp
     assert "hunter2" not in text
 
 
-# The server itself: what it must refuse, or these tests show nothing.
+# The test server itself: the tests prove something only if it refuses what PostHog refuses.
 
 
 def spoiled(**changes: Any) -> Callable[[], CaptureEvent]:

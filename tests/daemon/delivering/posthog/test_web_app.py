@@ -1,4 +1,4 @@
-"""Where PostHog shows a trace."""
+"""Links to traces in PostHog's web app."""
 
 from __future__ import annotations
 

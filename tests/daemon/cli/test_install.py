@@ -79,7 +79,7 @@ async def test_the_plugins_status_file_is_created_and_the_service_may_write_to_i
     path = managers.workspace.config / "posthog-llma-status.json"
     ended = await install(managers)
     assert ended.status == 0
-    assert ended.stderr.startswith(f"warning: {path} will not be kept: {path.parent} does not exist: ")
+    assert ended.stderr.startswith(f"warning: {path} will not be updated: {path.parent} does not exist: ")
     path.parent.mkdir()
     ended = await install(managers)
     assert (ended.status, ended.stderr) == (0, "")

@@ -40,7 +40,7 @@ async def tailing(
     async with start(
         command, name="tail", environment=variables, cwd=ROOT, output=workspace.output, forks=workspace.forks
     ) as child:
-        await child.until(lambda: "Ctrl-C ends" in child.stderr)
+        await child.until(lambda: "Ctrl-C stops" in child.stderr)
         yield child
 
 

@@ -28,7 +28,8 @@ answer."""
 
 _COMMANDS = frozenset({"config", "ls-files", "remote", "rev-parse"})
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-_TIMEOUT_S = 2.0
+_TIMEOUT = 2.0
+"""How long git may take to answer, in seconds."""
 _KEYS = r"^(user\.email|remote\.origin\.url|url\..*\.insteadof)$"
 
 # Variables that locate the user's configuration. All other variables of git are dropped: those that git sets for hooks
@@ -58,10 +59,16 @@ class Repository:
 
 
 class Repositories:
-    """What git says about folders, cached for the *capacity* most recently used folders. Safe to use from threads."""
+    """What git says about folders, cached for those used most recently. Safe to use from threads.
 
-    def __init__(self, capacity: int = 4096) -> None:
+    Args:
+        capacity: largest number of folders in the cache.
+        timeout: how long git may take to answer, in seconds.
+    """
+
+    def __init__(self, capacity: int = 4096, *, timeout: float = _TIMEOUT) -> None:
         self._capacity = capacity
+        self._timeout = timeout
         self._known: OrderedDict[str, Repository] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -72,7 +79,7 @@ class Repositories:
                 self._known.move_to_end(cwd)
                 return self._known[cwd]
         try:
-            facts = _ask_facts(cwd)
+            facts = _ask_facts(cwd, self._timeout)
         except subprocess.TimeoutExpired:
             # The machine may be busy. That says nothing about the folder, so it is not cached.
             return Repository(user_email=None, origin=None)
@@ -130,14 +137,14 @@ def origin_name(url: str) -> str | None:
     return name if whole and len(segments) > 1 and len(name) <= _MAX_LENGTH else None
 
 
-def _ask_facts(cwd: str) -> Repository:
+def _ask_facts(cwd: str, timeout: float) -> Repository:
     """Ask git with as few processes as possible: usually one.
 
     Raises:
         subprocess.TimeoutExpired: git did not answer in time.
     """
     values: dict[str, list[str]] = {}
-    for entry in (_ask(cwd, "config", "-z", "--get-regexp", _KEYS) or b"").split(b"\0"):
+    for entry in (_ask(cwd, "config", "-z", "--get-regexp", _KEYS, timeout=timeout) or b"").split(b"\0"):
         try:
             key, _, value = entry.decode().partition("\n")
         except UnicodeDecodeError:
@@ -148,27 +155,27 @@ def _ask_facts(cwd: str) -> Repository:
     url: str | None = values.pop("remote.origin.url", [""])[0]
     if url and any(key.startswith("url.") for key in values):
         # An `insteadOf` setting may replace the beginning of the URL.
-        url = _git(cwd, "remote", "get-url", "origin")
+        url = _git(cwd, "remote", "get-url", "origin", timeout=timeout)
     return Repository(
         user_email=email if email and len(email) <= _MAX_LENGTH and email.isprintable() else None,
         origin=origin_name(url) if url else None,
     )
 
 
-def _git(cwd: str, command: str, *arguments: str) -> str | None:
+def _git(cwd: str, command: str, *arguments: str, timeout: float = _TIMEOUT) -> str | None:
     """Return the stripped output of `git command` in the folder *cwd*; None if it fails or prints nothing.
 
     Raises:
         subprocess.TimeoutExpired: git did not answer in time; it has been killed.
     """
-    answer = _ask(cwd, command, *arguments)
+    answer = _ask(cwd, command, *arguments, timeout=timeout)
     try:
         return None if answer is None else answer.decode().strip() or None
     except UnicodeDecodeError:
         return None
 
 
-def _ask(cwd: str, command: str, *arguments: str) -> bytes | None:
+def _ask(cwd: str, command: str, *arguments: str, timeout: float = _TIMEOUT) -> bytes | None:
     """Return the output of `git command` in the folder *cwd*; None if it fails.
 
     Raises:
@@ -198,7 +205,7 @@ def _ask(cwd: str, command: str, *arguments: str) -> bytes | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_TIMEOUT_S,
+            timeout=timeout,
             start_new_session=True,
             check=False,
         )

@@ -42,8 +42,6 @@ STATUS_FILE = "posthog-llma-status.json"
 
 _LIMIT_BYTES = 64 * 1024
 """A larger file is not the plugin's, and is not overwritten."""
-_SESSIONS = 1000
-"""Largest number of sessions whose counts are kept; those with undelivered events do not count."""
 _NO_ROOM_BESIDE = (errno.EROFS, errno.EBUSY, errno.EACCES)
 """Errors on replacing a file that do not rule out that it can be overwritten."""
 _STATUS_CODE = re.compile(r"([1-5]\d\d) (.+)")
@@ -95,11 +93,15 @@ class PluginStatus:
     Args:
         config_dirs: Claude Code's config folders.
         wall: returns seconds since the epoch.
+        sessions: largest number of sessions whose counts are kept; those with undelivered events do not count.
     """
 
-    def __init__(self, config_dirs: Sequence[Path], *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, config_dirs: Sequence[Path], *, wall: Callable[[], float] = time.time, sessions: int = 1000
+    ) -> None:
         self._config_dirs = config_dirs
         self._wall = wall
+        self._most_sessions = sessions
         self._accounts: dict[str, _Account] = {}
         self._changed: dict[str, None] = {}
         self._failing: set[Path] = set()
@@ -112,7 +114,7 @@ class PluginStatus:
         account.prompts += prompts
         # The most recent one is last.
         self._accounts[sender.unit] = account
-        if len(self._accounts) > _SESSIONS:
+        if len(self._accounts) > self._most_sessions:
             self._forget_one()
 
     def settle(self, unit: str | None, outcome: EventOutcome) -> None:

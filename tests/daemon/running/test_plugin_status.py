@@ -19,7 +19,6 @@ import pytest
 from daemon.config.loading import load
 from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.route import Route
-from daemon.running import plugin_status
 from daemon.running.plugin_status import (
     STATUS_FILE,
     PluginStatus,
@@ -236,9 +235,8 @@ async def test_each_config_folder_has_its_own_status(tmp_path: Path) -> None:
     assert [said(folder)["session_id"] for folder in (one, two)] == ["second", "linked"]
 
 
-async def test_the_number_of_sessions_kept_is_bounded(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
-    status = PluginStatus([claude])
+async def test_the_number_of_sessions_kept_is_bounded(claude: Path) -> None:
+    status = PluginStatus([claude], sessions=2)
     for number in range(4):
         status.hand_over(sender(claude, str(number)), [event(f"gen|{number}")], 1)
         status.settle(f"-p/{number}", accepted(f"gen|{number}"))
@@ -252,11 +250,8 @@ async def test_the_number_of_sessions_kept_is_bounded(claude: Path, monkeypatch:
     assert said(claude)["events_sent"] == 2
 
 
-async def test_a_session_that_waits_or_is_not_written_yet_is_not_forgotten(
-    claude: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
-    status = PluginStatus([claude])
+async def test_a_session_that_waits_or_is_not_written_yet_is_not_forgotten(claude: Path) -> None:
+    status = PluginStatus([claude], sessions=2)
     status.hand_over(sender(claude, "waits"), [event("gen|1"), event("gen|2")], 1)
     status.settle("-p/waits", accepted("gen|1"))
     await status.tell()
@@ -270,9 +265,8 @@ async def test_a_session_that_waits_or_is_not_written_yet_is_not_forgotten(
     assert (said(claude)["session_id"], said(claude)["events_sent"]) == ("waits", 2)
 
 
-async def test_as_many_sessions_as_allowed_are_kept(claude: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin_status, "_SESSIONS", 2)
-    status = PluginStatus([claude])
+async def test_as_many_sessions_as_allowed_are_kept(claude: Path) -> None:
+    status = PluginStatus([claude], sessions=2)
     for name in ("one", "two"):
         status.hand_over(sender(claude, name), [event("gen|1")], 1)
         status.settle(f"-p/{name}", accepted("gen|1"))

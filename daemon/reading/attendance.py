@@ -114,16 +114,18 @@ class Attendance:
         if not ended:
             return
         named = [files for files in self._logs.sessions.values() if self.executions.names(files.session)]
-        done = {files.name: is_done(files) for files in named}
-        resting = [files for files in named if done[files.name] is None]
+        resting = [files for files in named if is_done(files) is None]
         try:
             unread = await self._workers.read(partial(self._logs.unread, resting, self._lookup.offset))
         except sqlite3.OperationalError:
             # Asked again with the next look; whoever reads a session says why.
             return
-        for files in resting:
-            done[files.name] = unread.keys().isdisjoint(files.paths)
-        waiting = {files.session for files in named if not done[files.name]}
+        waiting = set()
+        for files in named:
+            # Asked again: a session may have grown while the store was asked.
+            done = is_done(files)
+            if done is False or (done is None and not unread.keys().isdisjoint(files.paths)):
+                waiting.add(files.session)
         for name, ids in ended.items():
             if waiting.isdisjoint(ids) and all(map(self.executions.is_over, ids)):
                 await self._workers.read(partial(self._remove, name))

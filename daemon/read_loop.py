@@ -218,31 +218,45 @@ class ReadLoop:
         return await self._workers.read(partial(by_first_line, sessions))
 
     async def _step(self, files: SessionFiles, *, finish: bool = False) -> bool:
-        """Read a slice of a session, hand over what became final, and return whether to read it again at once."""
-        loop = asyncio.get_running_loop()
+        """Read a slice of a session, hand over what became final, and return whether to read it again at once.
+
+        Raises:
+            sqlite3.OperationalError: the disk refuses a write, and the service is stopping.
+        """
         self.reading = files.name
         try:
-            if files.name not in self._sessions and not await self._foresee(files):
-                return files.name not in self._attendance.put_off
-            session = self._reader.session(files, loop.time())
-            running = self._live.running()
-            outcome = await self._workers.read(
-                partial(self._reader.read, session, loop.time(), running=running, finish=finish)
-            )
-            await self._hand_over(outcome)
-            again = self._reader.note(outcome, has_grown=files in self.turns)
-            if outcome.held is not None:
-                raise outcome.held
+            if files.name not in self._sessions:
+                try:
+                    may_read = await self._foresee(files)
+                except sqlite3.OperationalError as error:
+                    self._reader.unreadable.note_store(files, error)
+                    return False
+                if not may_read:
+                    return files.name not in self._attendance.put_off
+            return await self._read_slice(files, finish=finish)
         except Held as held:
             await self._decisions.hold([files.name], held)
             return False
-        except sqlite3.OperationalError as error:
-            self._reader.unreadable.note_store(files, error)
-            return False
-        else:
-            return again
         finally:
             self.reading = None
+
+    async def _read_slice(self, files: SessionFiles, *, finish: bool) -> bool:
+        """Read a slice of a session, hand over what became final, and return whether to read it again at once.
+
+        Raises:
+            Held: the session has to wait.
+            sqlite3.OperationalError: as for `_step`.
+        """
+        loop = asyncio.get_running_loop()
+        session, running = self._reader.session(files, loop.time()), self._live.running()
+        outcome = await self._workers.read(
+            partial(self._reader.read, session, loop.time(), running=running, finish=finish)
+        )
+        await self._hand_over(outcome)
+        again = self._reader.note(outcome, has_grown=files in self.turns)
+        if outcome.held is not None:
+            raise outcome.held
+        return again
 
     async def _foresee(self, files: SessionFiles) -> bool:
         """Find out, before a session is read, where its events will go; return whether they may be read now.

@@ -655,6 +655,30 @@ async def test_what_a_project_makes_stricter_holds_at_once_and_stays_for_the_ses
     assert [content_of(event) for event in posthog.events] == [True, False, False, False, True]
 
 
+async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_read_again(
+    machine: Machine, posthog: CaptureServer, orchard: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    writes(orchard, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
+    log = a_session("strict", start=now(), cwd=str(orchard))
+    write_files(machine.projects, log.files())
+
+    def refuse(_: Store, restraints: Mapping[str, str]) -> None:
+        assert len(restraints) == 1
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "restrain", refuse)
+        async with machine.service(posthog.url, history="send") as service:
+            # The disk is waited for only while nobody wants the service to stop.
+            service.stop()
+            with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+                await service.run_once()
+    assert not posthog.events
+    assert "store_unreadable" not in [line["event"] for line in logged]
+    assert await machine.once(posthog.url)
+    assert span_ids(posthog) == ["msg_strict", log.session]
+
+
 async def test_a_settings_file_that_breaks_leaves_in_force_what_held(
     machine: Machine, posthog: CaptureServer, orchard: Path, logged: Logged
 ) -> None:

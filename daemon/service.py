@@ -379,7 +379,8 @@ class Service:
                 for files in await self._decisions.release():
                     self._loop.enqueue(files)
                 self._reopen_owing()
-                self._retry_unreadable()
+                for files in self._reader.retry_unreadable():
+                    self._loop.enqueue(files)
             await self._look_at_commands()
             if len(self._sessions):
                 for files in self._reader.tend(now, self._live.running(), reading=self._loop.reading):
@@ -395,14 +396,6 @@ class Service:
         for name in list(self._settlement.owing):
             files = self._logs.sessions.get(name)
             if files is not None and name not in self._sessions and files.session not in running:
-                self._loop.enqueue(files)
-
-    def _retry_unreadable(self) -> None:
-        for name in self._reader.unreadable.names:
-            files = self._logs.sessions.get(name)
-            if files is None:
-                self._reader.unreadable.forget(name)
-            else:
                 self._loop.enqueue(files)
 
     async def _look_at_commands(self) -> None:

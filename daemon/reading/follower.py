@@ -153,6 +153,7 @@ class Follower(AbstractContextManager["Follower"]):
         kind = self._schedule.due(now, wall, self._watcher, overflow=everything)
         if kind is not None:
             self._take(self._logs.apply(self._logs.sweep(kind, wall)))
+            self._enqueue(self._reader.retry_unreadable())
 
     def _take(self, changes: Changes) -> None:
         self._enqueue([*changes.grown, *changes.cut])

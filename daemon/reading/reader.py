@@ -333,6 +333,17 @@ class Reader:
         self.unreadable.note(files, path, error)
         return False
 
+    def retry_unreadable(self) -> list[SessionFiles]:
+        """Return the sessions that could not be read, to be tried again; forget those that are gone."""
+        again = []
+        for name in self.unreadable.names:
+            files = self._logs.sessions.get(name)
+            if files is None:
+                self.unreadable.forget(name)
+            else:
+                again.append(files)
+        return again
+
     def may_leave(self, session: OpenSession, now: float) -> bool:
         """Whether a session can leave the memory: nothing of it is open or unsettled, and it will hardly grow."""
         unlikely = session.ended or (

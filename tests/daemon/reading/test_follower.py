@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.following.cadence import Cadence
 from daemon.following.opening import Opening
@@ -141,14 +144,23 @@ def test_a_log_that_is_gone_is_let_go(tmp_path: Path) -> None:
             list(follower.advance())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_log_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = two_turns()
     projects = written(tmp_path, log)
-    (projects / log.path).chmod(0)
-    with following(tmp_path) as follower:
-        assert list(follower.advance()) == []
-    (projects / log.path).chmod(0o600)
+    refused, real_open = str(projects / log.path), os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        """Refuse the log: root is never denied permission."""
+        if os.fspath(path) == refused:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real_open(path, *arguments, **options)
+
+    with following(tmp_path, cadence=Cadence(hot_sweep=0.2)) as follower:
+        with monkeypatch.context() as patch, capture_logs() as lines:
+            patch.setattr(os, "open", refuse)
+            assert list(follower.advance()) == []
+            assert [line["event"] for line in lines] == ["log_unreadable"]
+        assert len(seen(follower, 6)) == 6
 
 
 def test_without_a_hint_the_sweep_finds_what_came(tmp_path: Path) -> None:

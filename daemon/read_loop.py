@@ -1,13 +1,14 @@
-"""The read loop: which session is read next, and what follows from what was read.
+"""The service's read loop: takes the next session, reads a slice of it, and queues its events for delivery.
 
     turns          the sessions that may have grown, in the order in which they are read
-    backfilling    sessions whose history is asked for; read only while none of the others waits
+    backfilling    the sessions of a backfill; read only while no other session waits
     decisions      whether a session has to wait for the user, and which route its events take
     reader         reads a slice, in a thread of the workers
-    settlement     notes on which lines the events rest
+    settlement     notes which lines the events rest on
     deliveries     take the events
 
-A session is not read while its route has no room: the logs are the queue.
+`run` repeats this while the service follows, `read_all` does it once for `run --once`. A session is not read while its
+route has no room. Its unread lines stay in its logs, so the logs are the queue.
 """
 
 from __future__ import annotations
@@ -39,27 +40,28 @@ __all__ = ["ReadLoop"]
 
 
 class ReadLoop:
-    """Reads sessions in turn. Belongs to one event loop.
+    """Reads sessions in turn. Use it from one event loop only.
 
     Args:
-        logs: where the logs are.
-        live: which sessions run now.
-        reader: reads them.
-        settlement: what is on its way.
-        decisions: what holds for sessions besides their lines.
-        attendance: the sessions of commands.
-        backfilling: the history that is asked for.
+        logs: the logs.
+        live: knows which sessions run.
+        reader: reads sessions.
+        settlement: knows which events are on their way.
+        decisions: the decisions about each session.
+        attendance: attends to the commands under `exec`.
+        backfilling: the backfill that is requested.
         deliveries: take the events.
         commits: writes what is settled.
-        reporting: tells others what was read.
-        workers: the thread in which files are read.
+        reporting: reports what was read.
+        turns: the sessions that wait to be read.
+        workers: has the thread that reads files.
         cadence: times and sizes.
 
     Attributes:
-        turns: the sessions that wait to be read.
-        reading: the name of the session that is being read.
-        resting_until: until when nothing is to be read, on the loop's clock; None while something is, or no end is
-            known.
+        turns: as passed in.
+        reading: the name of the session that is being read; None if none is.
+        resting_until: when the loop's rest ends, on the event loop's clock; None if it does not rest, or only a hint
+            will wake it.
     """
 
     def __init__(
@@ -97,36 +99,36 @@ class ReadLoop:
         self._cadence = cadence
         self._wake = asyncio.Event()
 
-    # ------------------------------------------------------------------ what is to be read
+    # ------------------------------------------------------------------ the queue
 
     def wake(self) -> None:
-        """Look again whether there is something to read."""
+        """End the loop's rest, so that it looks again for something to read."""
         self._wake.set()
 
     def take(self, changes: Changes) -> None:
-        """Enqueue the sessions in which something has changed."""
+        """Enqueue the sessions that have changed."""
         self.enqueue_all(changes.grown)
         for files in changes.cut:
             self.enqueue(files)
         self._reader.tell_removed(changes.removed)
 
     def enqueue_all(self, found: Collection[SessionFiles]) -> None:
-        """Enqueue what was found at once, in whatever order."""
+        """Enqueue sessions that were found at once, in no particular order."""
         self.turns.note_found(found)
         for files in found:
             self.enqueue(files)
 
     def enqueue(self, files: SessionFiles) -> None:
-        """Let a session be read when its turn comes, unless it has to wait for the user or is not followed."""
+        """Enqueue a session, unless it is held or not followed."""
         if files.name in self._decisions.held or not self._attendance.follows(files):
             return
         self.turns.add(files)
         self.wake()
 
-    # ------------------------------------------------------------------ reading it
+    # ------------------------------------------------------------------ the loop
 
     async def run(self) -> None:
-        """Read whatever has something to read, for ever."""
+        """Read the sessions that wait, those that are due, and the backfill, in this order. Never returns."""
         loop = asyncio.get_running_loop()
         while True:
             await self.turns.sort(self.in_order)
@@ -147,7 +149,7 @@ class ReadLoop:
                     await self._rest()
 
     async def read_all(self, sessions: Sequence[SessionFiles]) -> bool:
-        """Read *sessions* to their end, and return whether everything is settled."""
+        """Read *sessions* to their end and deliver their events. Return whether everything is settled."""
         left = {files.name: files for files in sessions}
         many = self._cadence.open_sessions
         while left:
@@ -177,7 +179,7 @@ class ReadLoop:
         )
 
     async def _rest(self) -> None:
-        """Wait until there is something to read: a hint, a session that is due, or room on a route that had none."""
+        """Wait for something to read: a hint, a session that is due, or room on a route that had none."""
         self._wake.clear()
         waiting = self.turns.names
         due = [each.due for each in self._sessions if each.due is not None and each.name not in waiting]
@@ -199,7 +201,7 @@ class ReadLoop:
             await asyncio.gather(woken, room, return_exceptions=True)
 
     def _enqueue_due(self, now: float) -> bool:
-        """Enqueue the sessions whose time has come; return whether there is one that did not wait already."""
+        """Enqueue the sessions in which something is due. Return whether there is one that did not wait already."""
         waiting, held = self.turns.names, self._decisions.held
         due = [
             session.files
@@ -214,11 +216,11 @@ class ReadLoop:
         return bool(due)
 
     async def in_order(self, sessions: Iterable[SessionFiles]) -> Sequence[SessionFiles]:
-        """Return sessions in the order in which they are to be read: an original before its copies."""
+        """Return sessions in the order in which to read them: an original before its copies."""
         return await self._workers.read(partial(by_first_line, sessions))
 
     async def _step(self, files: SessionFiles, *, finish: bool = False) -> bool:
-        """Read a slice of a session, hand over what became final, and return whether to read it again at once.
+        """Read a slice of a session, if it may be read. Return whether to read it again at once.
 
         Raises:
             sqlite3.OperationalError: the disk refuses a write, and the service is stopping.
@@ -241,10 +243,10 @@ class ReadLoop:
             self.reading = None
 
     async def _read_slice(self, files: SessionFiles, *, finish: bool) -> bool:
-        """Read a slice of a session, hand over what became final, and return whether to read it again at once.
+        """Read a slice of a session and queue its events. Return whether to read it again at once.
 
         Raises:
-            Held: the session has to wait.
+            Held: the session has to wait for the user.
             sqlite3.OperationalError: as for `_step`.
         """
         loop = asyncio.get_running_loop()
@@ -259,12 +261,12 @@ class ReadLoop:
         return again
 
     async def _foresee(self, files: SessionFiles) -> bool:
-        """Find out, before a session is read, where its events will go; return whether they may be read now.
+        """Find out, before a session is read, where its events will go. Return whether it may be read now.
 
         A brand-new session that a running command may still claim is put off briefly.
 
         Raises:
-            Held: it has to wait.
+            Held: the session has to wait for the user.
             sqlite3.OperationalError: the store cannot be read.
         """
         outlook = await self._decisions.outlook(files)
@@ -275,27 +277,28 @@ class ReadLoop:
         return self.turns.stalled_on(files.name) is None
 
     async def _hand_over(self, outcome: ReadOutcome) -> None:
-        """Note what became final of a session, and queue its events."""
+        """Note what became final in a slice, and queue its events."""
         pipeline = outcome.session.pipeline
-        name, frozen, route = pipeline.unit.name, pipeline.frozen, pipeline.route
+        name, frozen, route = pipeline.files.name, pipeline.frozen, pipeline.route
         self._backfilling.backlog.read(name, sum(tail.position for tail in pipeline.tails.values()))
         self._decisions.tell(pipeline.warnings)
-        # Before any line of it counts as settled: it was refused because of this.
+        # This is stored before a line counts as settled whose events it forbids.
         await self._decisions.restrain([name], pipeline.restraint)
         wanted = [event for step in outcome.steps for event in self._settlement.note(pipeline, step)]
         if frozen is not None:
             self._decisions.freeze(name, frozen)
         if name not in self._backfilling.backlog:
-            # History that is asked for is not what was sent last.
+            # The plugin's status file names the session that was sent last, and a backfill does not count as that.
             self._reporting.note_read(outcome, wanted)
         if wanted:
             assert route is not None
             self._deliveries.put(route, wanted)
 
     async def _step_history(self, files: SessionFiles) -> None:
+        """Read a slice of a session of the backfill."""
         session = self._sessions.get(files.name)
         if session is not None and not session.pipeline.again:
-            # It was followed from where history ended; what is on its way stays on its way.
+            # It was read from where history ended, and has to be read from its beginning.
             self._reader.close(files.name)
         if not await self._step(files):
             is_read = files.name in self._sessions and files.name not in self._reader.unreadable
@@ -303,14 +306,14 @@ class ReadLoop:
             self._backfilling.backlog.finish(files.name, "held" if files.name in self._decisions.held else read)
 
     async def _drop_settled(self, but: Container[str]) -> None:
-        """Drop the sessions from memory of which everything is read and settled; *but* those are not read yet."""
+        """Drop from memory the sessions that are settled, *but* those that are not read to their end."""
         await self._commits.write()
         for session in self._sessions:
             if session.name not in but and self._reader.is_settled(session):
                 self._reader.drop(session.files)
 
     def is_done(self, files: SessionFiles) -> bool | None:
-        """Whether nothing of a session that has ended is left to be delivered; None: it is not in memory."""
+        """Return whether a session has ended and everything of it is delivered; None if it is not in memory."""
         if files in self.turns or files.name == self.reading or files.name in self._settlement.owing:
             return False
         session = self._sessions.get(files.name)

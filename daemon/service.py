@@ -1,18 +1,25 @@
 """The service: composition root and life cycle.
 
-    watcher, logs  -> which sessions may have grown
-    turns          -> which of them is read next
-    backfilling    -> whose history is asked for; read only while none of the others waits
-    decisions      -> which route a session's events take, and whether it has to wait for the user's approval
-    reader         -> its new lines, as events (in a thread of the workers, one session at a time)
-    settlement     -> which lines those events rest on
-    deliveries     -> for each route batches to its sink, until settled
-    store          -> offsets, settled identities, owed traces: one transaction for each acknowledged batch
+    watcher, logs    which sessions may have grown
+    turns            which of them is read next
+    backfilling      the sessions of a backfill; read only while no other session waits
+    decisions        which route a session's events take, and whether it has to wait for the user's approval
+    reader           its new lines, as events (in a thread of the workers, one session at a time)
+    settlement       which lines those events rest on
+    deliveries       for each route, batches to its sink, until settled
+    commits, store   offsets, settled identities, owed traces: one transaction for each acknowledged batch
 
-A session is not read while its route has no room: the logs are the queue. Of a session at rest nothing is in memory
-but where its files are and what they look like. A session's trace goes out when its process is gone from the client's
-registry, or when it has been quiet for long. Shutdown has two phases: reading stops, then what was read is delivered
-within the deadline; what is not is read again at the next start.
+These tasks run at the same time in one event loop:
+
+    read loop        reads sessions and queues their events (`read_loop.py`)
+    tick             once a second: sweeps, the end of sessions, commands under `exec`, backfill requests
+    deliveries       send batches; each acknowledged batch calls `_settle`
+    prune, health    remove what no log refers to any more; write what `status` reads
+
+A session is not read while its route has no room: the logs are the queue. A session at rest is not in memory, except
+for the paths and sizes of its files. A session's trace is sent when its process is gone from the client's registry, or
+after a long quiet. Shutdown has two phases: reading stops, then what was read is delivered within the deadline. What
+was not delivered is read again at the next start.
 """
 
 from __future__ import annotations
@@ -70,20 +77,20 @@ class Service:
     """Follows the logs below some config folders and delivers their events.
 
     Args:
-        config_dirs: Claude Code's config folders; each has folders of logs, now or later.
+        config_dirs: Claude Code's config folders. Their folders of logs may be created later.
         store: the state.
-        make_delivery: builds where the events of a route go, around what settles them.
-        routing: whose they are, and which route they take.
+        make_delivery: makes the delivery of a route.
+        routing: decides the route of a session, and who its events belong to.
         session_timeout: seconds of quiet after which a session without a live process has ended.
-        notifier: the service manager.
-        health: where to say what `status` is to tell; None: nowhere.
-        again: read everything from its beginning and send what was never settled, history too; stored offsets are never
-            lowered by it.
-        desk: where a running service is asked to send history.
-        backlog: counts how far the sessions in it are.
-        executions: the commands that `exec` runs.
-        only_named: follow no sessions but those of commands.
-        plugin_status: keeps the status file of PostHog's plugin; None: nobody does.
+        notifier: tells the service manager that the service is ready or stops; None to tell nobody.
+        health: writes the file that `status` reads; None to write none.
+        again: whether to read everything from its beginning and send what was never settled, including history. No
+            stored offset is lowered.
+        desk: receives the requests of `backfill`; None if there are none.
+        backlog: the sessions to count progress of; None for none.
+        executions: the records of the commands under `exec`; None if there are none.
+        only_named: whether to follow only the sessions of commands.
+        plugin_status: writes the status file of PostHog's plugin; None to write none.
         cadence: times and sizes.
     """
 
@@ -199,16 +206,16 @@ class Service:
     # ------------------------------------------------------------------ life cycle
 
     async def run(self) -> None:
-        """Follow until `stop` is called; then deliver what was read, within the deadline.
+        """Follow until `stop` is called. Then deliver what was read, within the deadline.
 
         Raises:
-            Exception: what broke the service; offsets are as they were last written.
+            Exception: what broke the service. The offsets are as last written.
         """
         loop = asyncio.get_running_loop()
         watcher = Watcher(
             self._logs.roots,
             lambda path: _discard(loop.call_soon_threadsafe(self._hint, path)),
-            lambda: _discard(loop.call_soon_threadsafe(self._hint_all)),
+            lambda: _discard(loop.call_soon_threadsafe(self._note_overflow)),
         )
         try:
             watcher.start()
@@ -234,12 +241,12 @@ class Service:
             await self._close()
 
     async def run_once(self, wanted: Callable[[SessionFiles], bool] = lambda _files: True) -> bool:
-        """Read everything there is, deliver it, and return whether all of it is settled.
+        """Read all logs to their end and deliver their events. Return whether everything is settled.
 
-        Sessions that are running keep what is open in them for a daemon that follows them.
+        What is open in running sessions stays open, for a daemon that follows them.
 
         Args:
-            wanted: which sessions to look at.
+            wanted: returns whether to read a session.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -259,8 +266,8 @@ class Service:
         """Begin to shut down.
 
         Args:
-            replaced: whether another service takes over in this process, so that the service manager sees no end.
-            drain: seconds to deliver what was read; None: as many as the cadence says.
+            replaced: whether another service takes over in this process. Then the service manager is told of a reload.
+            drain: seconds to deliver what was read; None for as many as the cadence says.
         """
         self._drain_seconds = self._cadence.drain if drain is None else drain
         if replaced:
@@ -270,16 +277,16 @@ class Service:
         self._loop.wake()
 
     def prepare(self, history: HistoryPolicy, now: float) -> None:
-        """Settle what is history, before the first sweep.
+        """At the first start, mark the existing logs as history or not. Call this before `run` or `run_once`.
 
         Args:
-            history: what to do with the logs that are there at the first start.
+            history: what to do with logs that exist at the first start.
             now: the wall clock, in seconds since the epoch.
         """
         self._reader.first_start = settle_history(self._store, self._logs.roots, history, now)
 
     def refusal(self) -> Stopped | None:
-        """Return why nothing can be delivered until a person changes something; None where something can."""
+        """Return why nothing can be delivered until the user changes something; None if something can."""
         return self._deliveries.refusal()
 
     async def _end_when_stopped(self) -> None:
@@ -301,7 +308,7 @@ class Service:
                 self._lookup.close()
 
     async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
-        """Wait for *work*, as long as batches are accepted from time to time."""
+        """Wait for *work*; give up if no batch is accepted for a while. Return its result, or False."""
         failed = asyncio.create_task(self._deliveries.wait_failed())
         try:
             while True:
@@ -325,7 +332,7 @@ class Service:
     def _hint(self, path: str) -> None:
         self._loop.take(self._logs.hinted(path))
 
-    def _hint_all(self) -> None:
+    def _note_overflow(self) -> None:
         self._overflow = True
         self._loop.wake()
 
@@ -335,7 +342,7 @@ class Service:
         scan = await self._workers.read(partial(logs.sweep, "full"))
         executions.close(executions.ended)
         if not self._attendance.only_named:
-            # Those that still have to wait are found again; who looks at few sessions must not forget the others.
+            # The list of held sessions is built anew. A service that reads few sessions would not find them all again.
             await self._workers.write(self._store.release)
         logs.include(scan.changed)
         missing = [name for name in settlement.owing if name not in logs.sessions]
@@ -346,7 +353,7 @@ class Service:
         unread = await self._workers.read(partial(logs.unread, every, self._lookup.offset))
         logs.expect(unread)
         wanted = {files.name for files in map(logs.session_of, unread) if files is not None}
-        # With the sessions that hints have named meanwhile, so that these are put in order with the others.
+        # Sessions that hints have named meanwhile are included, so that they are sorted with the others.
         wanted |= {*settlement.owing, *self._loop.turns.names}
         to_read = [
             files
@@ -357,12 +364,13 @@ class Service:
         for files in to_read:
             newest[files.folder] = max(newest.get(files.folder, 0), logs.touched(files))
         self._loop.enqueue_all(sorted(to_read, key=lambda files: -newest[files.folder]))
-        # The newest first, which are those that are kept open where there are too many.
+        # The newest first: if there are too many files to keep open, the oldest are left out.
         for files in sorted(to_read, key=logs.touched, reverse=True):
             for path in filter(unread.__contains__, files.paths):
                 logs.keep(path)
 
     async def _tick_loop(self, watcher: Watcher) -> None:
+        """Do everything that happens by the clock and not because of a hint."""
         loop = asyncio.get_running_loop()
         schedule = SweepSchedule(self._cadence, loop.time(), time.time())
         while True:
@@ -389,7 +397,7 @@ class Service:
             await self._tend_backlog()
 
     def _reopen_owing(self) -> None:
-        """Take up sessions that owe a trace, are not in memory and have ended meanwhile."""
+        """Enqueue the sessions with an owed trace that are not in memory and do not run: their traces can be sent."""
         if not self._settlement.owing:
             return
         running = self._live.running()
@@ -405,13 +413,13 @@ class Service:
             self._loop.enqueue(files)
         await self._attendance.remove_delivered(self._loop.is_done)
 
-    # ------------------------------------------------------------------ history that is asked for
+    # ------------------------------------------------------------------ backfill, and settling
 
     async def _tend_backlog(self) -> None:
-        """Take up, or give up, what `backfill` asks for, and say how far it is."""
+        """Start or cancel what `backfill` requests, and report its progress."""
         if not self._backfilling.look():
             return
-        # A route that has stopped settles nothing, and so wakes nobody.
+        # Settling wakes the read loop, but a stopped route settles nothing.
         self._loop.wake()
         soon = asyncio.get_running_loop().time() + self._cadence.backlog_patience
         settling = any(
@@ -422,6 +430,7 @@ class Service:
         await self._backfilling.report(settling=settling)
 
     async def _settle(self, outcomes: Sequence[EventOutcome]) -> None:
+        """Count and write the outcomes of an acknowledged batch."""
         for outcome in outcomes:
             unit = self._settlement.unit_of(outcome.event.identity)
             self._backfilling.backlog.settle(unit, outcome.outcome)
@@ -435,7 +444,7 @@ class Service:
     async def _prune_loop(self) -> None:
         while True:
             await self._prune()
-            # The start and this have taken more than what follows.
+            # The start and pruning need more memory than what follows.
             await self._workers.change(self._store.shrink)
             give_back()
             await asyncio.sleep(self._cadence.prune)
@@ -449,25 +458,25 @@ class Service:
             await asyncio.sleep(self._cadence.health)
 
     def overdue(self) -> str | None:
-        """Name the part that should have got on long ago; None if all parts do, or wait for what they may wait for."""
+        """Return the name of a part that is stuck; None if every part works, or waits for something it may wait for."""
         if (late := self._workers.overdue() or self._deliveries.overdue()) is not None:
             return late
         now, patience = time.monotonic(), self._cadence.late
         if self._loop.resting_until is not None and self._loop.resting_until + patience < now:
-            return "the reader, which rests"
-        # While the disk refuses the store, looking at files waits for it.
+            return "the read loop, which rests"
+        # While the disk refuses writes to the store, the tick waits for it.
         if (
             self._ticked_at is not None
             and not self._workers.store_waits
             and self._ticked_at + self._cadence.work + patience < now
         ):
-            return "the look at files"
+            return "looking at files"
         return None
 
 
 class _Stop(Exception):  # noqa: N818 - ends the group of tasks; nothing is wrong
-    """The service was asked to stop."""
+    """`stop` was called."""
 
 
 def _discard(_handle: asyncio.Handle) -> None:
-    """Turn what schedules a call into what a watcher may call."""
+    """Drop the return value: a watcher's callbacks return None."""

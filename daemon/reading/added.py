@@ -1,4 +1,4 @@
-"""What commands add to a session's events."""
+"""The properties that commands under `exec` add to a session's events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["NOTHING", "Added"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What commands add to a session.
+    """The properties that commands add to one session.
 
     Attributes:
-        properties: what all its events say besides.
-        trace: what its traces say besides.
-        waits: whether its traces have to wait for a command's end.
+        properties: additional properties of all its events.
+        trace: additional properties of its traces.
+        waits: whether its traces have to wait until a command ends.
     """
 
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -25,4 +25,4 @@ class Added:
 
 
 NOTHING = Added()
-"""No command has anything to do with the session."""
+"""The value for a session that belongs to no command."""

@@ -1,4 +1,8 @@
-"""Attendance: which sessions belong to commands that `exec` runs, and when all of a command is delivered."""
+"""What a service does for the commands that `exec` runs.
+
+It finds their sessions, puts off brand-new sessions that a command may still claim, and removes the record of a command
+when all its sessions are delivered. `exec` waits for that.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from daemon.following.opening import Opening
 from daemon.following.session_files import SessionFiles
 from daemon.reading.executions import Executions
 from daemon.state.reader import StoreReader
+from daemon.system.messages import system_reason
 from daemon.system.workers import Workers
 
 __all__ = ["Attendance"]
@@ -22,14 +27,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Attendance:
-    """What a service does for running commands. Belongs to one event loop.
+    """Attends to the commands and their sessions. Use it from one event loop only.
 
     Args:
-        executions: the commands.
-        logs: where the logs are.
-        lookup: tells what is settled.
-        workers: the threads in which files are looked at.
-        only_named: whether no other sessions are followed than those of commands.
+        executions: the records of the commands.
+        logs: the logs.
+        lookup: looks up how far logs are settled.
+        workers: has the thread that looks at files.
+        only_named: whether to follow only the sessions that a command has claimed.
         young: age in seconds up to which a session is put off while a running command may still claim it.
     """
 
@@ -53,18 +58,20 @@ class Attendance:
         self._version = 0
 
     def follows(self, files: SessionFiles) -> bool:
-        """Whether a session is to be read at all."""
+        """Return whether a session is read at all."""
         return not self.only_named or self.executions.names(files.session)
 
     # ------------------------------------------------------------------ brand-new sessions
 
     @property
     def put_off(self) -> frozenset[str]:
-        """The names of the brand-new sessions that are not read because a running command may still claim them."""
+        """The names of the brand-new sessions that are put off because a running command may still claim them."""
         return frozenset(self._put_off)
 
     async def puts_off(self, files: SessionFiles, began: Opening) -> bool:
-        """Put a session off briefly if it is brand-new and a running command may still claim it; return whether.
+        """Put a session off if it is brand-new and a running command may still claim it. Return whether it was put off.
+
+        The next `look` returns it.
 
         Args:
             files: the session's files.
@@ -86,8 +93,8 @@ class Attendance:
         """Look at the commands again.
 
         Returns:
-            What was found of logs, if a command has ended, and the sessions to read anew: those that were put off, and
-            all that commands claim, if that has changed.
+            The changes of logs that were found, if the commands have changed; and the sessions to read: those that were
+            put off, and if the commands have changed, all that they claim.
         """
         sessions = self._logs.sessions
         claimed = [sessions[name] for name in self._put_off if name in sessions]
@@ -97,18 +104,18 @@ class Attendance:
         if self.executions.version == self._version:
             return Changes(), claimed
         self._version, ended = self.executions.version, self.executions.ended
-        # The processes of an ended command are gone: this look finds whatever they wrote.
+        # The processes of an ended command are gone, so this sweep finds everything they wrote.
         scan = await self._workers.read(partial(self._logs.sweep, "full"))
         self.executions.close(ended)
         changes = self._logs.apply(scan)
         return changes, claimed + [files for files in sessions.values() if self.executions.names(files.session)]
 
     async def remove_delivered(self, is_done: Callable[[SessionFiles], bool | None]) -> None:
-        """Remove the records of ended commands of which everything is delivered.
+        """Remove the records of ended commands whose sessions are all delivered.
 
         Args:
-            is_done: whether nothing of a session is left to be delivered; None: it is not in memory, and it is done if
-                its logs are settled to their end.
+            is_done: returns whether everything of a session is delivered; None if it is not in memory. Then it is
+                delivered if its logs are settled to their end.
         """
         ended = self.executions.ended
         if not ended:
@@ -118,7 +125,7 @@ class Attendance:
         try:
             unread = await self._workers.read(partial(self._logs.unread, resting, self._lookup.offset))
         except sqlite3.OperationalError:
-            # Asked again with the next look; whoever reads a session says why.
+            # The next look asks again. Reading a session logs the problem.
             return
         waiting = set()
         for files in named:
@@ -134,4 +141,4 @@ class Attendance:
         try:
             self.executions.remove(name)
         except OSError as error:
-            _log.warning("execution_not_removed", path=name, reason=error.strerror, action="trying again")
+            _log.warning("execution_not_removed", path=name, reason=system_reason(error), action="trying again")

@@ -1,4 +1,8 @@
-"""Which session wrote what first."""
+"""Which session wrote what first.
+
+Forks and resumed sessions copy lines of another session into their own logs. Everything that happens has an identity,
+and it counts for the session that claims the identity first. Copies in other sessions are not sent.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +15,24 @@ from daemon.state.rows import Owed
 __all__ = ["Claims", "Owners"]
 
 _REMEMBERED = 1000
-"""Answers of the settled table that are kept."""
+"""Largest number of cached answers of the settled table."""
 
 
 class Owners(Protocol):
-    """Where settled identities are looked up."""
+    """Looks up settled identities."""
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
-        """Return the unit that settled *identity* and its checksum; None if none did."""
+        """Return the name of the session that settled *identity*, and the checksum; None if none did."""
 
 
 class Claims:
-    """Who wrote what first: settled identities, and those on their way.
+    """The identities that are settled or on their way, and the sessions they belong to. Sessions go by name ("unit").
 
     Args:
-        settled: the settled table; None where nothing was ever settled.
-        fresh: tells, before anything is taken, whether nothing is in that table yet, so that all that ever will be is
-            taken here first. Then it is not asked for what was not: catching up with a whole history asks it for little
-            else.
+        settled: the settled table; None if nothing is ever settled.
+        fresh: returns whether the settled table is still empty; called before the first identity is taken. If it is
+            empty, every identity that gets into it is taken here first, and the table is asked about those only. This
+            spares nearly all questions while a whole history is read.
     """
 
     def __init__(self, settled: Owners | None = None, *, fresh: Callable[[], bool] | None = None) -> None:
@@ -42,7 +46,7 @@ class Claims:
         self._endings: dict[str, int] = {}
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
-        """Return the unit that *identity* belongs to and its checksum; None if it belongs to none yet."""
+        """Return the name of the session that *identity* belongs to, and the checksum; None if it is not taken."""
         pending = self._pending.get(identity)
         if pending is not None or self._settled is None or identity in self._free:
             return pending
@@ -52,14 +56,15 @@ class Claims:
             return None
         owner = self._settled.owner(identity)
         if owner is None:
-            # Most are asked for twice, as a copy and as an event. Nothing is settled that was not taken before.
+            # Most identities are asked for twice: by the check for copies and by their event. The answer stays true,
+            # because nothing is settled that was not taken before.
             if len(self._free) >= _REMEMBERED:
                 self._free.clear()
             self._free.add(identity)
         return owner
 
     def _begin(self, fresh: Callable[[], bool]) -> None:
-        # Asked late: a daemon to which nothing happens neither opens the table nor has a sieve.
+        # Asked as late as possible, so that an idle daemon neither opens the table nor allocates a sieve.
         self._taken = Sieve() if fresh() else None
         self._fresh = None
 
@@ -77,7 +82,7 @@ class Claims:
         self._met.pop(identity, None)
 
     def ending(self, trace: str) -> int:
-        """Return the number of the ending of *trace* that is to come: how often it was given out, and one."""
+        """Return the number of the next ending of *trace*, from 1: one more than it was given out."""
         ending = self._endings.get(trace)
         if ending is None:
             ending = 1
@@ -97,21 +102,21 @@ class Claims:
         return identity in self._pending
 
     def met(self, identity: str) -> tuple[str, bytes] | None:
-        """Return the unit in which the message *identity* was begun to be read first, and its checksum."""
+        """Return the name of the session in which the first line of a message was read first, and its checksum."""
         return self._met.get(identity)
 
     def meet(self, identity: str, unit: str, checksum: bytes) -> None:
-        """Note that *unit* has begun to read a message: a copy of it elsewhere may be complete before it is."""
+        """Note that the first line of a message was read in *unit*. A copy may be complete before its original."""
         self._met.setdefault(identity, (unit, checksum))
 
     def forget(self, unit: str) -> None:
-        """Forget what *unit* has begun to read: nobody reads it to its end."""
+        """Forget the messages of *unit* that were begun and not taken: nothing reads them to their end."""
         for identity, (name, _) in list(self._met.items()):
             if name == unit:
                 self._met.pop(identity, None)
 
     def release(self, identity: str) -> None:
-        """Forget what is on its way: it is in the settled table now, or will be sent again."""
+        """Forget that *identity* is on its way: it is in the settled table now, or it will be sent again."""
         self._pending.pop(identity, None)
         self._owing.pop(identity, None)
         self._endings.pop(identity.rpartition("|")[0], None)

@@ -15,6 +15,7 @@ from daemon.executing.foreground import ForegroundCommand
 from daemon.executing.properties_file import VARIABLE, PropertiesFile, PropertiesFileError
 from daemon.executing.signals import Signals
 from daemon.reading.command_sessions import CommandSessions
+from daemon.system.messages import system_reason
 
 __all__ = ["CommandEnd", "run_command"]
 
@@ -62,7 +63,7 @@ async def run_command(
             file = stack.enter_context(PropertiesFile())
             environ[VARIABLE] = str(file.path)
         except OSError as error:
-            warn(f"{VARIABLE} is not set: a temporary folder cannot be made ({(error.strerror or str(error)).lower()})")
+            warn(f"{VARIABLE} is not set: a temporary folder cannot be made ({system_reason(error)})")
         sessions = None
         if follow is not None:
             sessions = await stack.enter_async_context(follow())

@@ -21,6 +21,7 @@ from daemon.executing.ownership import Ownership
 from daemon.reading.executions import Notice
 from daemon.state.lock import AlreadyRunning, StateDirError, is_locked, prepare_state_dir
 from daemon.state.store import StoreError
+from daemon.system.messages import system_reason
 
 __all__ = ["CommandSessions", "EmbeddedService", "is_served"]
 
@@ -90,7 +91,7 @@ class CommandSessions:
             self._failure = str(error)
         except OSError as error:
             where = error.filename or "the current folder"
-            self._failure = f"{where}: {(error.strerror or str(error)).lower()}"
+            self._failure = f"{where}: {system_reason(error)}"
         else:
             self._serve()
         return self

@@ -1,4 +1,4 @@
-"""Commits: writes what is settled to the store, in one transaction for each acknowledged batch."""
+"""Writes to the store what is settled: one transaction for each acknowledged batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Commits"]
 
 
 class Commits:
-    """Belongs to one event loop.
+    """Writes commits, one at a time. Use it from one event loop only.
 
     Args:
-        settlement: tells what may be written.
-        decisions: the routes that have to be written before.
-        store: where it is written.
-        workers: the thread in which it is.
+        settlement: makes the commits.
+        decisions: the sessions' routes, which are written before anything else of a session.
+        store: the state.
+        workers: has the thread that writes.
     """
 
     def __init__(self, *, settlement: Settlement, decisions: Decisions, store: Store, workers: Workers) -> None:
@@ -34,15 +34,16 @@ class Commits:
         self._lock = asyncio.Lock()
 
     async def before_sending(self) -> None:
-        """Make sure that no event leaves before its session's route is written."""
+        """Write the routes that are not stored yet. Each request awaits this: no event leaves before its route."""
         try:
             await self._decisions.write()
         except sqlite3.OperationalError:
-            # The disk refuses it, and the service ends: nothing may leave any more.
+            # The disk refuses the write, and the service is stopping. Without the route nothing may be sent, so this
+            # waits until the service cancels it.
             await asyncio.get_running_loop().create_future()
 
     async def write(self, outcomes: Sequence[EventOutcome] = ()) -> None:
-        """Settle *outcomes*, and write everything that may be written; wait while the disk refuses it.
+        """Settle *outcomes* and write everything that may be written. Waits while the disk refuses the write.
 
         Raises:
             sqlite3.DatabaseError: the store is damaged.
@@ -55,6 +56,6 @@ class Commits:
                 await self._decisions.write()
                 await self._workers.write(partial(self._store.commit, commit))
             except sqlite3.OperationalError:
-                # The service ends; what is not written is read again.
+                # The service is stopping. What is not written is read again at the next start.
                 return
             self._settlement.written(commit)

@@ -1,4 +1,4 @@
-"""What reading a session comes to."""
+"""The results of reading a session: emissions, and the progress of one step."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ import msgspec
 from daemon.reading.ledger import LineEnd
 from daemon.state.rows import Owed, Settled
 from llma_core.events import CaptureEvent
-from llma_core.spans import (
-    LineRange,
-    Prompt,
-)
+from llma_core.spans import LineRange, Prompt
 
 __all__ = ["Emission", "Progress", "Replaced"]
 
 
 class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something of a session that is ours to settle.
+    """Something that happened in a session and has to be settled: usually an event to deliver.
 
     Attributes:
-        settled: what will be noted as settled with it.
-        event: the event to deliver; None for a prompt, which only opens a trace, and for a trace that is not to come.
-        lines: the lines it rests on; None for a trace.
-        owes: the trace that has to follow because of it.
-        pays: the owed trace that it is.
-        again: whether its event is on its way already, and only its lines are to be held.
-        prompt: the prompt it is, if it is one.
+        settled: the row that is written when it is settled.
+        event: the event to deliver. None for a prompt, which only opens a trace, and for an owed trace that will not be
+            sent.
+        lines: the lines it rests on: their file's offset must not pass them before it is settled. None for a trace.
+        owes: the trace that is owed because of it; None if it is owed already.
+        pays: the owed trace that it is; None for everything but traces.
+        again: whether its event is on its way already, so that only its lines have to be registered again.
+        prompt: the prompt, if it is one.
     """
 
     settled: Settled
@@ -41,15 +39,15 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """What one step of a pipeline came to.
+    """The result of one step of a pipeline.
 
     Attributes:
         emissions: in the order in which they became final.
-        ends: ends of the lines read, for each file.
+        ends: the ends of the lines that were read, by file.
         lines: how many lines were read.
-        bad_lines: how many of them held no record.
+        bad_lines: how many of them were not valid records.
         more: whether there is more to read at once.
-        ended: whether what is final because nothing more comes is among the emissions.
+        ended: whether the emissions include those that became final because the session ended.
     """
 
     emissions: list[Emission] = field(default_factory=list)
@@ -61,4 +59,4 @@ class Progress:
 
 
 class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
-    """A file is not the file it was; the unit's pipeline must be built anew, after `salvage`."""
+    """A log was truncated, or another file has its place. Call `salvage`, then build the session's pipeline anew."""

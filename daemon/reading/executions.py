@@ -1,15 +1,16 @@
-"""What `exec` leaves word of in the state directory: commands, their sessions, and what their events say besides.
+"""The records that `exec` keeps in the state directory: its commands, their sessions, and additional properties.
 
-For each command one file in `executions`, which only its owner can read, replaced as a whole, and a lock that is held
-as long as somebody looks after the command. A service reads these files, whoever wrote them:
+Each command has one file in the folder `executions`, which only its owner can read and which is replaced as a whole. It
+also has a lock, held as long as `exec` looks after the command. Every service reads these files:
 
-    a session that a file names        its events have the file's properties
+    a file names a session             the session's events have the file's properties
     the command runs                   the traces of its sessions wait
-    the command has ended              its sessions have ended, too, once their processes are gone; their traces go out
-                                       with what the command had to say of them
-    all of its sessions are delivered  the file is removed, by which `exec` knows
+    the command has ended              its sessions end once their processes are gone, and their traces are sent, with
+                                       the command's properties for them
+    all its sessions are delivered     the service removes the file, and so `exec` knows
 
-What is not delivered when `exec` has to go keeps its file, so that the next service sends it as it was to be.
+If `exec` has to exit before everything is delivered, the file stays, and the next service sends the rest in the same
+way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import structlog
 
 from daemon.reading.added import NOTHING, Added
 from daemon.state import layout
+from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from llma_core import events
 
@@ -37,21 +39,21 @@ __all__ = ["Execution", "Executions", "Notice"]
 
 _log = structlog.get_logger(__name__)
 _MOMENT_NS = 2_000_000_000
-"""Longer than any file system's clock takes from one time to the next, in nanoseconds."""
+"""More than one tick of any file system's clock, in nanoseconds."""
 _MAX_BYTES = 1024 * 1024
 _MAX_FILES = 1000
 _KEPT_SECONDS = 30 * 86_400.0
-"""Age of a file that nobody has touched and that is given up: the client has deleted its logs by then."""
+"""Age at which an untouched file is given up. By then, Claude Code has deleted the session's logs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """A command as its file tells of it.
+    """The record of one command: the contents of its file.
 
     Attributes:
-        sessions: the ids of its sessions, as far as they are known.
-        properties: what all their events say besides.
-        trace: what their traces say besides.
+        sessions: the ids of its sessions that are known so far.
+        properties: additional properties of all their events.
+        trace: additional properties of their traces.
         ended: whether the command has ended.
     """
 
@@ -62,18 +64,18 @@ class Execution:
 
 
 class Notice:
-    """The file of one command, written by who runs it. A context: the lock is held until it is left.
+    """Writes the record of one command. A context manager: it holds the lock until it is left.
 
     Args:
-        state_dir: the state directory, which must exist.
-        properties: what all events of the command's sessions say besides.
+        state_dir: the state directory. It must exist.
+        properties: additional properties of all events of the command's sessions.
 
     Raises:
-        OSError: on entering, and by whatever writes: the system refuses.
+        OSError: the file cannot be written. Raised on entering and by every method that writes.
     """
 
     def __init__(self, state_dir: Path, properties: Mapping[str, Any]) -> None:
-        # The time comes first, so that of two commands, one of which runs the other, the inner one has the last word.
+        # The name begins with the time, so that if one command runs another, the properties of the inner one win.
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         self._path = state_dir / layout.EXECUTIONS / f"{name}.json"
         self._execution = Execution(properties=dict(properties))
@@ -100,28 +102,28 @@ class Notice:
 
     @property
     def sessions(self) -> tuple[str, ...]:
-        """The sessions that are named."""
+        """The ids of the sessions named so far."""
         return self._execution.sessions
 
     @property
     def is_there(self) -> bool:
-        """Whether the file is there: no service has delivered all of it yet."""
+        """Whether the file still exists: not everything is delivered yet."""
         return self._path.exists()
 
     def name(self, sessions: Iterable[str]) -> None:
-        """Name further sessions as the command's."""
+        """Record further sessions of the command, by id."""
         fresh = sorted(set(sessions) - set(self._execution.sessions))
         if fresh:
             self._execution = replace(self._execution, sessions=(*self._execution.sessions, *fresh))
             self._write()
 
     def end(self, trace: Mapping[str, Any]) -> None:
-        """Say that the command has ended, and what the traces of its sessions are to say."""
+        """Record that the command has ended, with additional properties of its sessions' traces."""
         self._execution = replace(self._execution, trace=dict(trace), ended=True)
         self._write()
 
     def withdraw(self) -> None:
-        """Take the word back: there is nothing to deliver."""
+        """Remove the record: there is nothing to deliver."""
         _remove(self._path)
 
     def _write(self) -> None:
@@ -129,12 +131,12 @@ class Notice:
 
 
 class Executions:
-    """The commands that files in a state directory tell of, as of the last look.
+    """The records of all commands in a state directory, as of the last `refresh`.
 
-    What it answers is of the last `refresh`, which may be in another thread.
+    `refresh` may run in another thread than the rest.
 
     Args:
-        state_dir: the state directory.
+        state_dir: the state directory; None for no records.
     """
 
     def __init__(self, state_dir: Path | None) -> None:
@@ -145,11 +147,11 @@ class Executions:
         self._over: frozenset[str] = frozenset()
         self._modified = 0
         self.version = 0
-        """Counts how often the files have said anything new."""
+        """How often `refresh` has found a change."""
 
     @property
     def may_be_new(self) -> bool:
-        """Whether `refresh` may find anything new since this was last asked: a command runs, or a file came or went."""
+        """Whether `refresh` may find a change: a command runs, or a file came or went since this was last asked."""
         if self._folder is None:
             return False
         try:
@@ -157,11 +159,11 @@ class Executions:
         except OSError:
             modified = 0
         before, self._modified = self._modified, modified
-        # What came in the same moment as the last change cannot be told from it by its time.
+        # The folder's time does not show a change within the same tick of the file system's clock.
         return bool(self._known) or modified != before or abs(time.time_ns() - modified) < _MOMENT_NS
 
     def refresh(self) -> bool:
-        """Look at the files again, and return whether they say anything new."""
+        """Read the files again. Return whether anything has changed."""
         known = {} if self._folder is None else _look(self._folder, self._known)
         found = {
             path: replace(execution, ended=execution.ended or not _is_locked(path))
@@ -185,36 +187,39 @@ class Executions:
         return True
 
     def of(self, session: str) -> Added:
-        """Return what commands add to *session*."""
+        """Return what commands add to a session, by id."""
         return self._sessions.get(session, NOTHING)
 
     def names(self, session: str) -> bool:
-        """Whether *session* is one of a command's."""
+        """Return whether a session, by id, belongs to a command."""
         return session in self._sessions
 
     @property
     def ended(self) -> Mapping[str, frozenset[str]]:
-        """The sessions of each command that has ended, by what `remove` knows it by."""
+        """The ids of the sessions of each ended command, by the name of its record."""
         return {path: frozenset(each.sessions) for path, each in self._all.items() if each.ended}
 
     @property
     def any_runs(self) -> bool:
-        """Whether any command runs."""
+        """Whether a command runs."""
         return any(not each.ended for each in self._all.values())
 
     def close(self, ended: Mapping[str, frozenset[str]]) -> None:
-        """Note that all logs were looked for since the commands *ended* (see there) had ended: theirs are known."""
+        """Note that all logs were looked for after the commands *ended* had ended: all their sessions are known."""
         self._over = frozenset[str]().union(*ended.values())
 
     def is_over(self, session: str) -> bool:
-        """Whether nothing more is to come of *session*, unless its process still runs."""
+        """Return whether nothing more comes of a session, by id, unless its process still runs."""
         return session in self._over and not self.of(session).waits
 
     def remove(self, name: str) -> None:
-        """Remove the file of a command of which everything is delivered.
+        """Remove a command's record, because everything of it is delivered.
+
+        Args:
+            name: the name of the record, from `ended`.
 
         Raises:
-            OSError: the system refuses.
+            OSError: the file cannot be removed.
         """
         _remove(Path(name))
 
@@ -226,7 +231,7 @@ def _look(
         with os.scandir(folder) as entries:
             names = sorted(entry.path for entry in entries if entry.name.endswith(".json"))[:_MAX_FILES]
     except OSError:
-        # No folder: nobody has run a command.
+        # There is no folder: no command was ever run.
         return {}
     found = {}
     for path in names:
@@ -235,7 +240,7 @@ def _look(
         except OSError:
             continue
         if time.time() - status.st_mtime > _KEPT_SECONDS and not _is_locked(path):
-            with contextlib.suppress(OSError):  # it is given up again the next time
+            with contextlib.suppress(OSError):  # the next look tries again
                 _remove(Path(path))
             continue
         version = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -250,18 +255,20 @@ def _read(path: Path) -> Execution | None:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-                _log.warning("execution_ignored", path=str(path), reason="is not this user's alone")
+                _log.warning(
+                    "execution_ignored", path=str(path), reason="it has another owner, or others can read or write it"
+                )
                 return None
             data = file.read(_MAX_BYTES + 1)
         execution = msgspec.json.decode(data, type=Execution) if len(data) <= _MAX_BYTES else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not what `exec` writes"
+        reason = system_reason(error) if isinstance(error, OSError) else "it was not written by `exec`"
         _log.warning("execution_ignored", path=str(path), reason=reason)
         return None
     if execution is None:
-        _log.warning("execution_ignored", path=str(path), reason=f"is larger than {_MAX_BYTES} bytes")
+        _log.warning("execution_ignored", path=str(path), reason=f"it is larger than {_MAX_BYTES} bytes")
         return None
     return replace(execution, properties=_allowed(execution.properties), trace=_allowed(execution.trace))
 
@@ -276,13 +283,13 @@ def _lock_of(path: str | Path) -> Path:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether somebody looks after the command of the file *path*."""
+    """Return whether a running `exec` looks after the command of the file *path*."""
     try:
         descriptor = os.open(_lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        # Shared, so that two who look do not see each other.
+        # A shared lock, so that two services that look do not mistake each other for `exec`.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True

@@ -1,10 +1,10 @@
-"""Follows sessions without a store, a lock or a network, for `tail`: what `run` would deliver, as it happens.
+"""Follows sessions for `tail`: shows live what `run` would deliver. It needs no store, no lock and no network.
 
-The same parts as in the service, driven by hand and by one thread: the watcher's hints and the sweeps say which logs
-may have grown, the reader says what that came to. Logs that exist at the beginning are read as at a first start: what
-is older than a moment only rebuilds the state.
+It has the same parts as the service, driven by one thread: the watcher's hints and the sweeps tell which logs may have
+grown, and the reader reads them. Logs that exist at the beginning are read as at a first start: what is older than
+*since* only rebuilds the state.
 
-Nothing is written anywhere, so that any number of these may look on while a daemon runs, or none does.
+It writes nothing, so any number of followers can run, with or without a daemon.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from llma_core.view import EventView, PromptView
 __all__ = ["Follower", "Seen"]
 
 _LONGEST_WORDS = 1000
+"""Longest text of one `Seen`, in characters. A terminal shows less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,8 @@ class Seen:
 
     Attributes:
         session: the session's id.
-        what: a prompt, or what its event says.
-        words: a prompt's, an answer's or a call's, as far as they may leave and no longer than shows; else "".
+        what: a prompt, or an event read back.
+        words: the text of the prompt, answer or call, as far as the content level allows, and cut; "" if it has none.
     """
 
     session: str
@@ -58,17 +59,17 @@ class Seen:
 
 
 class Follower(AbstractContextManager["Follower"]):
-    """Follows the logs below some config folders. Watches from entering the context until leaving it.
+    """Follows the logs below some config folders, from entering the context until leaving it.
 
-    For one thread: `advance` reads what there is and says what it came to, `wait` sleeps until there may be more.
+    Use it from one thread: `advance` reads and yields what happened, `wait` sleeps until there may be more.
 
     Args:
-        config_dirs: Claude Code's config folders; each has folders of logs, now or later.
-        routing: how much is said of which sessions.
-        since: the wall clock in seconds since the epoch; what happened before it is not told.
-        session_timeout: seconds of quiet after which a session that was never seen running has ended.
-        wanted: which sessions to follow, by their beginning; asked again while the beginning names no folder.
-        on_held: called with the id of a session that cannot be shown, and why.
+        config_dirs: Claude Code's config folders. Their folders of logs may be created later.
+        routing: decides which sessions may be shown, and how much of them.
+        since: what happened before this is not shown, in seconds since the epoch.
+        session_timeout: seconds of quiet after which a session without a live process has ended.
+        wanted: returns whether to follow a session, by its beginning. Asked again until the beginning names a folder.
+        on_held: called with the id of a session that cannot be shown, and the reason.
         cadence: times and sizes.
     """
 
@@ -104,16 +105,16 @@ class Follower(AbstractContextManager["Follower"]):
         self._hints = _Hints()
         self._watcher = Watcher(self._logs.roots, self._hints.add, self._hints.add_all)
         self._schedule = SweepSchedule(self._cadence, time.monotonic(), time.time())
-        self._there: dict[Identity, str] = {}
+        self._existing: dict[Identity, str] = {}
         self._unwanted: set[str] = set()
         self._held: set[str] = set()
         self._queue: dict[str, None] = {}
 
     def __enter__(self) -> Self:
-        """Begin to watch, and find out which logs there are."""
+        """Start to watch, and find the existing logs."""
         self._watcher.start()
         self._logs.include(self._logs.sweep("full").changed)
-        self._there = {file.identity: path for path, file in self._logs.files.items()}
+        self._existing = {file.identity: path for path, file in self._logs.files.items()}
         self._enqueue(
             [files for files in self._logs.sessions.values() if self._logs.touched(files) >= self._since * 1_000_000]
         )
@@ -121,22 +122,22 @@ class Follower(AbstractContextManager["Follower"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Watch no longer."""
+        """Stop watching and close all files."""
         self._watcher.stop()
         self._logs.close()
 
     @property
     def sessions(self) -> int:
-        """How many sessions there are, followed or not."""
+        """How many sessions exist, followed or not."""
         return len(self._logs.sessions)
 
     def wait(self) -> None:
-        """Sleep until something may have happened: a hint, a time that is due, or the next sweep."""
+        """Sleep until something may have happened: a hint came, something is due, or the next sweep is."""
         dues = [session.due for session in self._sessions if session.due is not None]
         self._hints.wait(max(0.0, min([self._schedule.next_at, *dues]) - time.monotonic()))
 
     def advance(self) -> Iterator[Seen]:
-        """Read what has come, and yield what it was, session by session."""
+        """Read what is new and yield what happened, session by session."""
         self._look()
         yield from self._read_queue()
         for files in self._reader.tend(time.monotonic(), self._live.running()):
@@ -173,7 +174,7 @@ class Follower(AbstractContextManager["Follower"]):
             self._unwanted.add(files.name)
         return wanted
 
-    # ------------------------------------------------------------------ what they came to
+    # ------------------------------------------------------------------ reading them
 
     def _read_queue(self) -> Iterator[Seen]:
         while self._queue:
@@ -188,7 +189,7 @@ class Follower(AbstractContextManager["Follower"]):
     def _read(self, files: SessionFiles) -> Iterator[Seen]:
         again, now = True, time.monotonic()
         if files.name not in self._sessions and (touched := self._logs.touched(files)):
-            # What it says came when it was written: nothing that has been there for a while has to wait for more.
+            # The lines count as of when they were written, so that old ones are final at once.
             now -= max(0.0, time.time() - touched / 1e9)
         while again:
             outcome = self._reader.read(self._reader.session(files, now), now, running=self._live.running())
@@ -199,8 +200,8 @@ class Follower(AbstractContextManager["Follower"]):
                 self._hold(files, outcome.held)
 
     def _mark(self, identity: Identity) -> FileMark | None:
-        """Return the mark of a log that existed at the beginning: all of it is read, older lines are history."""
-        path = self._there.get(identity)
+        """Return the mark of a log that existed at the beginning: it is read whole, and old lines are history."""
+        path = self._existing.get(identity)
         if path is None:
             return None
         device, inode = identity
@@ -210,7 +211,7 @@ class Follower(AbstractContextManager["Follower"]):
 
     def _tell(self, pipeline: Pipeline, progress: Progress) -> Iterator[Seen]:
         for emission in progress.emissions:
-            session = pipeline.unit.session
+            session = pipeline.files.session
             if emission.event is not None:
                 body = emission.event.body
                 yield Seen(session=session, what=view.read(body), words=view.words(body)[:_LONGEST_WORDS])
@@ -225,7 +226,7 @@ class Follower(AbstractContextManager["Follower"]):
 
 
 class _Hints:
-    """Paths to look at, from the watcher's thread; no more of them than there are files, however long nobody looks."""
+    """The paths that the watcher's thread reports, without repetition, so that they stay few if nobody takes them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -246,7 +247,7 @@ class _Hints:
         self._came.wait(seconds)
 
     def take(self) -> tuple[list[str], bool]:
-        """Return the paths that came since the last time, and whether everything has to be looked at."""
+        """Return the paths since the last call, and whether hints were lost, so that everything has to be looked at."""
         self._came.clear()
         with self._lock:
             paths, self._paths = list(self._paths), {}

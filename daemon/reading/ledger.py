@@ -1,7 +1,9 @@
-"""Which lines still have events that are not settled, and how far each file's offset may therefore be committed.
+"""Decides how far each file's offset may be committed.
 
-Pure. An offset is committed only over lines that are read, that the accumulator no longer needs, and on which no event
-rests whose delivery is open. A later event that is settled first never carries the offset over an earlier one.
+An offset may pass a line only if three things are true: the line was read, the accumulator no longer needs it, and no
+unsettled event rests on it. So if a later event is settled first, the offset still stops before the earlier one.
+
+Pure: no files, no clock.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from llma_core.spans import LineRange
 __all__ = ["Ledger", "LineEnd"]
 
 LineEnd = tuple[int, bytes]
-"""End of a line, and the bytes just before it, by which a file is known again."""
+"""The end of a line, in bytes, and the bytes just before it, which help to recognize the file after a restart."""
 
 
 @dataclass(slots=True)
@@ -29,14 +31,14 @@ class _File:
 
 
 class Ledger:
-    """The open accounts of all files that are being followed."""
+    """The lines of all open files, and the unsettled events that rest on them."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
         self._resting: dict[str, str] = {}
 
     def open(self, file: str, committed: int, tail: bytes = b"") -> None:
-        """Begin or begin again with *file*, of which everything before *committed* is settled."""
+        """Begin, or begin again, with *file*. Everything before *committed* is settled."""
         stale = self._files.get(file)
         if stale is not None:
             for _, identity in stale.starts:
@@ -49,26 +51,26 @@ class Ledger:
         del self._files[file]
 
     def read(self, file: str, ends: Iterable[LineEnd]) -> None:
-        """Note the ends of lines that were read, in order. Lines before the committed offset count for nothing."""
+        """Note the ends of lines that were read, in order. Lines before the committed offset are ignored."""
         account = self._files[file]
         committed = account.committed
         account.ends.extend([end for end in ends if end[0] > committed])
 
     def need(self, file: str, start: int | None) -> None:
-        """Note the oldest line that an accumulator still needs; None if it needs none."""
+        """Note where the oldest line starts that the accumulator still needs; None if it needs none."""
         self._files[file].needed = start
 
     def register(self, identity: str, lines: LineRange) -> None:
-        """Note an event on its way and the lines it rests on."""
+        """Note an unsettled event and the lines it rests on."""
         self._resting[identity] = lines.file
         heapq.heappush(self._files[lines.file].starts, (lines.start, identity))
 
     def settle(self, identity: str) -> str | None:
-        """Note that an event is settled; return the file it rests on, None if it rests on none that is open."""
+        """Note that an event is settled. Return the file it rests on; None if it rests on no open file."""
         return self._resting.pop(identity, None)
 
     def offset(self, file: str) -> tuple[int, bytes]:
-        """Return how far *file* may be committed, and the bytes just before that; advance to there."""
+        """Return how far *file* may be committed, and the bytes just before; advance the committed offset to there."""
         account = self._files[file]
         starts = account.starts
         while starts and starts[0][1] not in self._resting:
@@ -80,7 +82,7 @@ class Ledger:
         return account.committed, account.tail
 
     def committed(self, file: str) -> int:
-        """Return the offset up to which *file* was last found settled."""
+        """Return the offset that `offset` last returned for *file*."""
         return self._files[file].committed
 
     def __contains__(self, file: str) -> bool:
@@ -88,5 +90,5 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        """How many registered events are not settled."""
+        """How many events are registered and not settled."""
         return len(self._resting)

@@ -1,4 +1,8 @@
-"""The sessions in memory: one record for each."""
+"""The sessions in memory: one record for each.
+
+A session is in memory while it is read, while something of it is open or unsettled, and for a while after. All others
+are only entries in the catalog of logs, and are replayed from their files when they grow.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,11 @@ class OpenSession:
     """A session in memory.
 
     Attributes:
-        pipeline: what reads it.
-        heard_at: when something new was last read of it, on a steady clock, in seconds.
-        seen_running: whether the client's registry of live processes has named it.
-        ended: whether what is final because nothing more comes was given out since it was last heard of.
-        due: when the time alone makes something final, on the steady clock; None while nothing waits for that.
+        pipeline: reads its files.
+        heard_at: when a new line of it was last read, in seconds of a steady clock; at first, when it was opened.
+        seen_running: whether the client's registry of live processes ever named it.
+        ended: whether its end was given out. A new line makes it false again.
+        due: when time alone makes something final, on the steady clock; None if nothing waits for that.
     """
 
     __slots__ = ("due", "ended", "heard_at", "pipeline", "seen_running")
@@ -33,13 +37,13 @@ class OpenSession:
 
     @property
     def files(self) -> SessionFiles:
-        """Its files."""
-        return self.pipeline.unit
+        """The session's files."""
+        return self.pipeline.files
 
     @property
     def name(self) -> str:
-        """Its name."""
-        return self.pipeline.unit.name
+        """The session's name."""
+        return self.pipeline.files.name
 
 
 class OpenSessions:
@@ -55,12 +59,12 @@ class OpenSessions:
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[OpenSession]:
-        """Yield those that are there now; they may come and go meanwhile."""
+        """Yield the sessions of this moment. Sessions may be added and removed meanwhile."""
         return iter(list(self._sessions.values()))
 
     @property
     def names(self) -> KeysView[str]:
-        """Their names, as they come and go."""
+        """A live view of their names."""
         return self._sessions.keys()
 
     def get(self, name: str) -> OpenSession | None:
@@ -68,15 +72,15 @@ class OpenSessions:
         return self._sessions.get(name)
 
     def route(self, name: str) -> Route | None:
-        """Return the route of a session; None if it is not in memory, or has none yet."""
+        """Return the route of a session; None if it is not in memory or its route is not decided yet."""
         session = self._sessions.get(name)
         return session.pipeline.route if session is not None else None
 
     def add(self, session: OpenSession) -> OpenSession:
-        """Take *session* into memory, and return it."""
+        """Add *session* and return it."""
         self._sessions[session.name] = session
         return session
 
     def pop(self, name: str) -> OpenSession | None:
-        """Take a session out of memory, and return it; None if it was not there."""
+        """Remove a session and return it; None if it was not in memory."""
         return self._sessions.pop(name, None)

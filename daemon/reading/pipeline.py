@@ -1,12 +1,16 @@
-"""Bytes of one session's files to emissions: the events that are ours to send, with the lines they rest on.
+"""Turns the bytes of one session's files into emissions: the events to send, with the lines they rest on.
 
-A pipeline is built when a session has something to read. It reads every file from byte 0: what stands before the
-committed offsets only rebuilds the accumulator's state, in silence. An event goes out if the last line it rests on lies
-beyond its file's committed offset and its identity is neither settled nor on its way. Whether it may, and how much it
-says, is asked anew with every step.
+    files --Tail--> lines --agent--> records --accumulator--> spans --Pipeline--> emissions
 
-Everything here is synchronous and driven from outside: the service runs it in its reading thread, tests and `preview`
-by hand.
+A pipeline is built when a session has something to read. It reads every file from byte 0. The lines before the
+committed offsets only rebuild the accumulator's state; nothing of them is sent. An event is sent if the last line it
+rests on lies beyond its file's committed offset, and if its identity is neither settled nor on its way. The rules about
+what may be sent are asked again in every step, because a project's files may change.
+
+Each public step (`advance`, `poll`, `end`, `salvage`) returns a `Progress`. If a step raises an error, everything it
+found is released and can be found again by the next pipeline.
+
+Everything here is synchronous and waits for nothing. `reader.py` drives it.
 """
 
 from __future__ import annotations
@@ -50,19 +54,22 @@ __all__ = ["Pipeline"]
 
 _log = structlog.get_logger(__name__)
 _META_BYTES = 1024 * 1024
+"""Larger meta files are ignored."""
 _TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _UNKNOWN_TYPES = 100
-_Happened = Prompt | Generation | ToolCall | ApiFailure | Compaction
+"""Largest number of unknown record types that are logged."""
+_LineSpan = Prompt | Generation | ToolCall | ApiFailure | Compaction
+"""Every span but a trace: it rests on lines."""
 
 
 @dataclass(slots=True)
 class _Place:
-    """A working directory, as it is found in one step.
+    """A working directory, as known in one step.
 
     Attributes:
         allowed: whether events from there are sent.
-        asked: whether its repository was asked for.
-        repository: `owner/name`.
+        asked: whether git was asked for its repository.
+        repository: `owner/name`; None if it has none, or git was not asked yet.
     """
 
     allowed: bool
@@ -71,28 +78,35 @@ class _Place:
 
 
 class Pipeline:
-    """One session, from its files to its emissions.
+    """Reads one session's files and produces its emissions.
 
     Args:
-        unit: the session's files; may grow while the pipeline lives.
-        claims: who wrote what first.
-        routing: whose the events are.
-        marks: tells how its files were last known.
-        frozen: the session's route if it was decided before.
-        restraint: what its project's files made stricter before.
-        owed: tells the traces that the store says are owed.
-        first_start: milliseconds; what is older is history and not sent. None: everything is sent.
-        again: whether settled lines are read once more for what was never sent of them: neither what *marks* tells
-            nor *first_start* counts, and no stored offset is lowered.
-        has_main: whether a session id has a main log of its own in this folder.
-        kept: who keeps files open that are not read to their end.
-        added: tells what commands add to the session now.
+        files: the session's files. They may grow in number while the pipeline is used.
+        claims: which session wrote what first.
+        routing: decides the route of the session, and who its events belong to.
+        marks: returns how a file was last known.
+        frozen: the session's route; None if it was not decided before.
+        restraint: what the files of its project made stricter before.
+        owed: returns the session's owed traces, as stored.
+        first_start: milliseconds since the epoch. What is older is history and is not sent. None to send everything.
+        again: whether to read settled lines once more and send what was never sent of them. Then *marks* and
+            *first_start* have no effect, and no stored offset is lowered.
+        has_main: returns whether a session, by id, has a main log in the same folder.
+        kept: keeps files open until they are read to their end.
+        added: returns what commands add to the session now.
         line_bytes: length of a line above which it is skipped and counted.
+
+    Attributes:
+        files: the session's files.
+        frozen: the session's route, once it is decided.
+        restraint: what the files of its project have made stricter so far.
+        again: as passed in.
+        tails: the open files, by path.
     """
 
     def __init__(
         self,
-        unit: SessionFiles,
+        files: SessionFiles,
         *,
         claims: Claims,
         routing: Routing,
@@ -107,7 +121,7 @@ class Pipeline:
         added: Callable[[], Added] = lambda: NOTHING,
         line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
-        self.unit = unit
+        self.files = files
         self.frozen = frozen
         self.restraint = restraint
         self.again = again
@@ -128,59 +142,59 @@ class Pipeline:
         self._line_bytes = line_bytes
         self._added = added
         self._waiting: list[Trace] = []
-        self._decode = unit.agent.decoder(whole_inputs=routing.whole_inputs)
-        self._accumulator = unit.agent.accumulator(
-            unit.session,
-            copied=self._copied,
-            opened=self._met,
+        self._decode = files.agent.decoder(whole_inputs=routing.whole_inputs)
+        self._accumulator = files.agent.accumulator(
+            files.session,
+            copied=self._is_copy,
+            opened=self._note_begun,
             whole_inputs=routing.whole_inputs,
         )
-        self._metas: dict[str, tuple[int, int, int]] = {}
+        self._note_begunas: dict[str, tuple[int, int, int]] = {}
         self._complained: set[str] = set()
         self._unknown: set[str] = set()
         self._endings: dict[str, bytes] = {}
         self._originals: set[str] = set()
-        self._trusted = False
+        self._has_history = False
 
     # ------------------------------------------------------------------ steps
 
     def open(self) -> None:
-        """Open files of the unit that are not open yet.
+        """Open the files of the session that are not open yet.
 
         Raises:
             OSError: one cannot be read; `filename` names it.
         """
-        for path in self.unit.paths:
+        for path in self.files.paths:
             if path not in self.tails:
                 tail = Tail(path, self._marks, self._kept, again=self.again, line_bytes=self._line_bytes)
                 with _naming(path):
                     agrees = tail.open()
                 if tail.known is not None and not agrees:
                     _log.info("file_replaced", path=path, action="reading it again from its beginning")
-                self._trusted = self._trusted or tail.history
+                self._has_history = self._has_history or tail.history
                 self.tails[path] = tail
 
     def advance(self, now: float, budget: int, *, last: bool = False) -> Progress:
         """Read up to about *budget* bytes and return what they made final.
 
-        A file that was deleted gives nothing more; what was read of it counts.
+        A deleted file has nothing more to read; what was read of it still counts.
 
         Args:
-            now: seconds on any steady clock.
-            budget: bytes.
-            last: whether the session has ended, so that what `end` returns is final too once all is read.
+            now: a steady clock, in seconds.
+            budget: how much to read, in bytes.
+            last: whether the session has ended. Then, once everything is read, this does what `end` does, too.
 
         Raises:
             Replaced: a file was truncated or replaced.
-            Held: the session has to wait; the pipeline must be built anew when it no longer has.
-            OSError: a file cannot be read; `filename` names it. What is open stays open: it can be tried again.
+            Held: the session has to wait for the user. Build a new pipeline when it no longer has to.
+            OSError: a file cannot be read; `filename` names it. The pipeline stays usable: try again.
         """
         self.open()
         with self._step() as progress:
             self._read_metas(progress, now)
             self._read(progress, now, budget)
             if not progress.more:
-                self._admit([*self._released(), *self._accumulator.poll(now)], progress)
+                self._admit([*self._released_traces(), *self._accumulator.poll(now)], progress)
                 if last:
                     self._end(progress, now)
         return progress
@@ -193,7 +207,7 @@ class Pipeline:
         try:
             yield progress
         except BaseException:
-            # What this step has found is lost with the pipeline: the next one must be free to find it again.
+            # What this step has found is lost. The next pipeline must be able to find it again.
             for emission in progress.emissions:
                 if not emission.again:
                     self._claims.release(emission.settled.identity)
@@ -203,7 +217,7 @@ class Pipeline:
         left = budget
         for path, tail in self.tails.items():
             if left <= 0:
-                # How long this file is by now is not known before it is its turn.
+                # How much this file has grown is known only when it is read.
                 progress.more = True
                 return
             try:
@@ -211,26 +225,27 @@ class Pipeline:
             except (Replaced, OSError):
                 if not progress.ends and not progress.emissions:
                     raise
-                # What this step has found comes first: it may stand in no file any more. The next step says this again.
+                # What this step has found is returned first, because it may be in no file any more. The next step
+                # raises this error again.
                 progress.more = True
                 return
             left -= sum([line.end - line.start for line in chunk.lines])
-            self._lines(path, chunk.lines, progress, now)
+            self._take_lines(path, chunk.lines, progress, now)
             progress.more = progress.more or chunk.more
 
     def poll(self, now: float) -> Progress:
-        """Return what the time made final.
+        """Return what time alone made final.
 
         Raises:
             Held: as for `advance`.
         """
         with self._step() as progress:
             self._read_metas(progress, now)
-            self._admit([*self._released(), *self._accumulator.poll(now)], progress)
+            self._admit([*self._released_traces(), *self._accumulator.poll(now)], progress)
         return progress
 
     def end(self, now: float) -> Progress:
-        """Return what is final because the session has ended.
+        """Return what became final because the session has ended.
 
         Raises:
             Held: as for `advance`.
@@ -241,26 +256,27 @@ class Pipeline:
         return progress
 
     def _end(self, progress: Progress, now: float) -> None:
-        self._admit([*self._released(), *self._accumulator.end(now)], progress)
+        self._admit([*self._released_traces(), *self._accumulator.end(now)], progress)
         if not self._waiting:
             self._write_off(progress)
         progress.ended = True
 
     def _write_off(self, progress: Progress) -> None:
         for row in self._owed_in_store():
-            # Nothing is left that it could tell of, or an earlier ending tells it all. It would be owed for ever.
+            # Nothing is left for this trace to report, or an earlier ending reports it all. Without this, it would be
+            # owed forever.
             identity = f"{row.trace}|{row.ending}"
             if self._claims.owner(identity) is None:
-                self._claims.take(identity, self.unit.name, None)
-                settled = Settled(identity=identity, unit=self.unit.name)
+                self._claims.take(identity, self.files.name, None)
+                settled = Settled(identity=identity, unit=self.files.name)
                 progress.emissions.append(
                     Emission(settled=settled, event=None, lines=None, pays=row),
                 )
 
     def salvage(self, now: float) -> Progress:
-        """Return what is open in files that stand nowhere any more, as far as it is known. The session has not ended.
+        """Return what is open in files that no longer exist, as far as it is known. The session has not ended.
 
-        It will never be complete, and a pipeline that is built anew would not find it again.
+        It will never be complete, and a new pipeline would not find it.
 
         Raises:
             Held: as for `advance`.
@@ -273,72 +289,72 @@ class Pipeline:
             self._admit(spans, progress)
         return progress
 
-    # ------------------------------------------------------------------ what others ask
+    # ------------------------------------------------------------------ what callers ask
 
     def due(self) -> float | None:
-        """When `poll` may have something, on the clock of `now`."""
+        """Return when `poll` may return something, on the clock of *now*; None if time alone makes nothing final."""
         return self._accumulator.due()
 
     def needed_from(self) -> dict[str, int]:
-        """Return the oldest line still needed, for each file that has one."""
+        """Return where the oldest line starts that is still needed, for each file that has one."""
         return self._accumulator.needed_from()
 
     @property
     def originals(self) -> frozenset[str]:
-        """The other sessions of which this one's files hold copies, as far as they were read."""
+        """The names of the sessions whose lines were copied into this one's files, as far as these were read."""
         return frozenset(self._originals)
 
     @property
     def idle(self) -> bool:
-        """Whether the session waits for nothing but new lines."""
+        """Whether nothing of the session is open: only new lines can make something final."""
         return self._accumulator.idle and not self._waiting
 
     @property
     def last_version(self) -> str | None:
-        """The client version of the latest line."""
+        """The client version in the latest line that has one; None before."""
         return self._accumulator.last_version
 
     @property
     def route(self) -> Route | None:
-        """Where the session's events go; None before the first."""
+        """Where the session's events go; None before the first event."""
         return self._route
 
     @property
     def first_cwd(self) -> str | None:
-        """The session's first working directory, as far as it was read."""
+        """The session's first working directory; None if no line that was read has one."""
         return self._accumulator.first_cwd
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line each on what the project's files say in vain, as of the last step that asked."""
+        """One line for each setting in the project's files that has no effect, as of the last step that read them."""
         return self._ruling.project.warnings if self._ruling is not None else ()
 
     @property
     def unread(self) -> int:
-        """Bytes known to stand in the files and not read."""
+        """Number of bytes in the files that are known and not read yet."""
         return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
 
     # ------------------------------------------------------------------ lines to spans
 
-    def _lines(self, path: str, lines: list[Line], progress: Progress, now: float) -> None:
+    def _take_lines(self, path: str, lines: list[Line], progress: Progress, now: float) -> None:
         if not lines:
             return
         ends = progress.ends.setdefault(path, [])
-        agent = self.unit.agents.get(path)
+        agent = self.files.agents.get(path)
         decode, feed = self._decode, self._accumulator.feed
-        # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
+        # Each line is freed when the next one comes: it may have tens of megabytes, and its record as many.
         lines.reverse()
         while lines:
             line = lines.pop()
             data, end = line.data, line.end
-            ends.append((end, self._before(path, line)))
+            ends.append((end, self._ending_of(path, line)))
             progress.lines += 1
             if data is None:
                 progress.bad_lines += 1
                 self._complain(path, line, "longer than the limit")
                 continue
             if self._began is None:
-                self._began = self.unit.agent.glance(data).at
+                self._began = self.files.agent.glance(data).at
             try:
                 record = decode(data)
             except RecordError as error:
@@ -351,8 +367,8 @@ class Pipeline:
             if spans := feed(record, place, agent=agent, now=now):
                 self._admit(spans, progress)
 
-    def _before(self, path: str, line: Line) -> bytes:
-        """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
+    def _ending_of(self, path: str, line: Line) -> bytes:
+        """Return the TAIL_BYTES before the end of *line*; b"" if not all of them are known."""
         data = line.data
         if data is not None and len(data) >= TAIL_BYTES - 1:
             self._endings[path] = ending = data[-TAIL_BYTES + 1 :] + b"\n"
@@ -362,11 +378,11 @@ class Pipeline:
         return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
 
     def _note_unknown(self, kind: str) -> None:
-        """Tell of each unknown type once; a name that is none could be content."""
+        """Log each unknown type once. Text that does not look like a type name may be content, so it is not logged."""
         kind = kind if _TYPE_NAME.fullmatch(kind) else "unnamed"
         if kind not in self._unknown and len(self._unknown) < _UNKNOWN_TYPES:
             self._unknown.add(kind)
-            _log.debug("unknown_record_type", type=kind, session=self.unit.session)
+            _log.debug("unknown_record_type", type=kind, session=self.files.session)
 
     def _complain(self, path: str, line: Line, reason: str) -> None:
         if path not in self._complained:
@@ -381,67 +397,70 @@ class Pipeline:
             )
 
     def _read_metas(self, progress: Progress, now: float) -> None:
-        client = self.unit.agent
+        client = self.files.agent
         if client.meta_suffix is None:
             return
-        # More of them may be found while these are read.
-        for path, agent in list(self.unit.agents.items()):
-            meta = self.unit.metas.get(agent) or f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
+        # Another thread may add files while these are read.
+        for path, agent in list(self.files.agents.items()):
+            meta = self.files.metas.get(agent) or f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
             try:
                 status = Path(meta).stat()
                 seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if self._metas.get(agent) == seen or status.st_size > _META_BYTES:
+                if self._note_begunas.get(agent) == seen or status.st_size > _META_BYTES:
                     continue
                 with open_log(meta) as file:
                     said = client.decode_meta(file.read(_META_BYTES))
             except OSError:
                 continue
             if said is not None:
-                self._metas[agent] = seen
+                self._note_begunas[agent] = seen
                 self._admit(self._accumulator.link(agent, said, now=now), progress)
 
     # ------------------------------------------------------------------ spans to emissions
 
-    def _met(self, identity: str, checksum: bytes, lines: LineRange) -> None:
+    def _note_begun(self, identity: str, checksum: bytes, lines: LineRange) -> None:
+        """Note that the accumulator has begun a message."""
         if lines.end > self.tails[lines.file].committed:
-            self._claims.meet(identity, self.unit.name, checksum)
+            self._claims.meet(identity, self.files.name, checksum)
 
-    def _copied(self, identity: str, checksum: bytes | None, at: int | None) -> bool:
-        """Whether another session wrote this first."""
+    def _is_copy(self, identity: str, checksum: bytes | None, at: int | None) -> bool:
+        """Return whether another session wrote this first."""
         owner = self._claims.owner(identity)
         if owner is None:
-            # Another may be in the middle of it; that this one has met it first says nothing.
+            # Another session may be in the middle of it. If this session met it first, that proves nothing.
             met = self._claims.met(identity)
-            owner = met if met is not None and met[0] != self.unit.name else None
+            owner = met if met is not None and met[0] != self.files.name else None
         if owner is not None:
-            unit, known = owner
-            if unit == self.unit.name or not (checksum is None or known is None or same_message(checksum, known)):
+            session, known = owner
+            if session == self.files.name or not (checksum is None or known is None or same_message(checksum, known)):
                 return False
-            self._originals.add(unit)
+            self._originals.add(session)
             return True
-        # A session that was there at the first start holds history of its own; older lines in any other are copies
-        # of some session's history.
-        return self._first_start is not None and at is not None and at < self._first_start and not self._trusted
+        # A session that existed at the first start has history of its own. In any other session, lines from before the
+        # first start are copies of some session's history.
+        return self._first_start is not None and at is not None and at < self._first_start and not self._has_history
 
     def _admit(self, spans: list[Span], progress: Progress) -> None:
+        """Turn spans into emissions. Traces wait while a command of the session runs."""
         waits = self._added().waits
         for span in spans:
             if waits and isinstance(span, Trace):
                 self._waiting.append(span)
                 continue
-            emission = self._trace(span) if isinstance(span, Trace) else self._happened(span)
+            emission = self._trace(span) if isinstance(span, Trace) else self._event(span)
             if emission is not None:
                 progress.emissions.append(emission)
 
-    def _released(self) -> list[Span]:
-        """Take the traces that have waited for a command's end, once it has come."""
+    def _released_traces(self) -> list[Span]:
+        """Return the traces that waited for a command, if it has ended."""
         if self._added().waits:
             return []
         released: list[Span] = [*self._waiting]
         self._waiting.clear()
         return released
 
-    def _happened(self, span: _Happened) -> Emission | None:
+    def _event(self, span: _LineSpan) -> Emission | None:
+        """Return the emission of a span that rests on lines; None if it is settled, history, a copy or not allowed."""
         lines = span.lines
         if lines.end <= self.tails[lines.file].committed or self._is_history(span):
             return None
@@ -450,17 +469,17 @@ class Pipeline:
             return None
         identity = events.identity(span)
         owner = self._claims.owner(identity)
-        if owner is not None and owner[0] != self.unit.name:
-            # The accumulator found it to be no copy: another session's message has the same id.
-            identity = f"{identity}|{self.unit.name}"
+        if owner is not None and owner[0] != self.files.name:
+            # The accumulator has compared them and it is no copy: another session's message has the same id.
+            identity = f"{identity}|{self.files.name}"
             owner = self._claims.owner(identity)
         checksum = span.checksum if isinstance(span, Generation) else None
         if owner is not None:
             if not self._claims.is_pending(identity):
                 return None
-            # The pipeline was built anew while the event is on its way: it must not be sent twice, and its lines must
-            # not be committed before it is settled.
-            settled = Settled(identity=identity, unit=self.unit.name, checksum=checksum)
+            # This pipeline was built while the event was on its way. The event must not be sent twice, and its lines
+            # must not be committed before it is settled.
+            settled = Settled(identity=identity, unit=self.files.name, checksum=checksum)
             owes = self._claims.owes(identity)
             if owes is not None:
                 self._owed.add((owes.trace, owes.ending))
@@ -472,9 +491,9 @@ class Pipeline:
                 place.repository, place.asked = self._routing.repository(span.context.cwd), True
             event = events.build(span, attribution, repository=place.repository, name=identity)
         owes = self._owe(span)
-        self._claims.take(identity, self.unit.name, checksum, owes)
+        self._claims.take(identity, self.files.name, checksum, owes)
         return Emission(
-            settled=Settled(identity=identity, unit=self.unit.name, checksum=checksum),
+            settled=Settled(identity=identity, unit=self.files.name, checksum=checksum),
             event=event,
             lines=lines,
             owes=owes,
@@ -488,41 +507,42 @@ class Pipeline:
             place = self._places[first, cwd] = _Place(self._rule().allows(first, cwd))
         return place
 
-    def _is_history(self, span: _Happened) -> bool:
+    def _is_history(self, span: _LineSpan) -> bool:
         if isinstance(span, ToolCall):
             at = span.ended_at if span.ended_at is not None else span.called_at
         else:
             at = span.ended_at if isinstance(span, Generation) else span.at
         return self._first_start is not None and at is not None and at < self._first_start
 
-    def _owe(self, span: _Happened) -> Owed | None:
-        """Return the trace that has to follow *span*, unless it is owed already or not ours to send."""
+    def _owe(self, span: _LineSpan) -> Owed | None:
+        """Return the trace that is owed because of *span*; None if it is owed already or another session sends it."""
         turn = span.context.turn if self.attribution().grouping == "message" else None
-        if turn is None and self._is_neighbour(span.context.session):
+        if turn is None and self._is_neighbor(span.context.session):
             return None
         trace = events.trace_key(span.context.session, turn)
         ending = self._claims.ending(trace)
         if self._is_owed(trace, ending) or (ending > 1 and turn is not None):
             return None
         self._owed.add((trace, ending))
-        return Owed(trace=trace, ending=ending, unit=self.unit.name)
+        return Owed(trace=trace, ending=ending, unit=self.files.name)
 
     def _is_owed(self, trace: str, ending: int) -> bool:
         return (trace, ending) in self._owed or any(
             (row.trace, row.ending) == (trace, ending) for row in self._owed_in_store()
         )
 
-    def _is_neighbour(self, session: str) -> bool:
-        """Whether *session* sends its trace itself; a few old agent files hold answers of a neighbouring session."""
-        return session != self.unit.session and self._has_main(session)
+    def _is_neighbor(self, session: str) -> bool:
+        """Return whether *session* sends its own trace. A few old agent files hold answers of a neighboring session."""
+        return session != self.files.session and self._has_main(session)
 
     def _trace(self, span: Trace) -> Emission | None:
+        """Return the emission of a trace; None if it is not owed, not allowed, or of the other grouping."""
         if not self._rule().allows(self._accumulator.first_cwd):
             return None
         attribution = self.attribution()
         if (span.scope == "session") != (attribution.grouping == "session"):
             return None
-        if span.scope == "session" and self._is_neighbour(span.session):
+        if span.scope == "session" and self._is_neighbor(span.session):
             return None
         trace = events.trace_key(span.session, span.turn)
         ending = self._claims.ending(trace)
@@ -537,24 +557,25 @@ class Pipeline:
             repository=self._routing.repository(span.context.cwd),
             name=identity,
         )
-        # One that was accepted before what it tells of: nothing has come since, and the receiver has it already.
+        # If the last ending had the same body, the receiver has this trace already. That happens if the trace was
+        # accepted before the events it counts, and nothing came since.
         checksum = digest(event.body)
         before = self._claims.owner(f"{trace}|{ending - 1}")
         is_known = before is not None and before[1] == checksum
-        self._claims.take(identity, self.unit.name, checksum)
+        self._claims.take(identity, self.files.name, checksum)
         self._owed.discard((trace, ending))
         return Emission(
-            settled=Settled(identity=identity, unit=self.unit.name, checksum=checksum),
+            settled=Settled(identity=identity, unit=self.files.name, checksum=checksum),
             event=None if is_known else event,
             lines=None,
-            pays=Owed(trace=trace, ending=ending, unit=self.unit.name),
+            pays=Owed(trace=trace, ending=ending, unit=self.files.name),
         )
 
     def attribution(self) -> Attribution:
-        """Return whose the session's events are, which is decided with the first of them, and what they may say now.
+        """Return who the session's events belong to and what they may say now. The first event decides the route.
 
         Raises:
-            Held: the session has to wait.
+            Held: the session has to wait for the user.
         """
         if self._attribution is None:
             ruling = self._rule()
@@ -576,7 +597,7 @@ class Pipeline:
         return self._ruling
 
     def _opening(self) -> Opening:
-        agent, session = self.unit.agent.name, self.unit.session
+        agent, session = self.files.agent.name, self.files.session
         return Opening(agent=agent, session=session, cwd=self._accumulator.first_cwd, at=self._began)
 
 
@@ -590,7 +611,7 @@ def _read(tail: Tail, limit: int) -> Chunk:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Let errors name the file; those of reading do not by themselves."""
+    """Let errors name the file; errors of reading do not do so by themselves."""
     try:
         yield
     except OSError as error:

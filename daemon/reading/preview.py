@@ -1,4 +1,4 @@
-"""What `run --once` on a fresh state directory would send: no key, no network, no state."""
+"""Computes the events that `run --once` would send from a fresh state directory. Needs no key, network or state."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["NoLogError", "find_logs", "preview"]
 
 
 class NoLogError(Exception):
-    """A path that was asked for is no log and holds none."""
+    """A given path is not a session log and contains none."""
 
 
 def find_logs(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield the logs that *paths* name: files, or folders with logs in or below them.
+    """Yield the logs at *paths*: files, or folders with logs in or below them.
 
-    A session's log brings its subagents' along.
+    With a session's log come the logs of its subagents.
 
     Raises:
-        NoLogError: a path names none; the message says which.
+        NoLogError: there is no log at a path. The message names the path.
     """
     for path in paths:
         found = False
@@ -63,20 +63,21 @@ def _logs_at(path: Path) -> Iterator[str]:
 def preview(
     logs: Iterable[str], routing: Routing, on_held: Callable[[str, str], None] = lambda _session, _reason: None
 ) -> Iterator[CaptureEvent]:
-    """Yield the events of *logs*, judged together: a message that stands in several of them comes once.
+    """Yield the events of *logs*. The logs are read together: a message that is in several of them is yielded once.
 
     Args:
         logs: paths of logs.
-        routing: whose the events are.
-        on_held: called with the id of a session that would have to wait, and why; nothing of it is yielded.
+        routing: decides who the events belong to, and what they may say.
+        on_held: called with the id of a session that would have to wait for the user, and the reason. Its events are
+            not yielded.
 
     Raises:
         OSError: a log cannot be read.
     """
-    found = Logs(())
-    found.include(logs)
-    reader = Reader(logs=found, routing=routing, claims=Claims())
-    for files in by_first_line(found.sessions.values()):
+    named = Logs(())
+    named.include(logs)
+    reader = Reader(logs=named, routing=routing, claims=Claims())
+    for files in by_first_line(named.sessions.values()):
         for outcome in reader.read_whole(files):
             for step in outcome.steps:
                 yield from (emission.event for emission in step.emissions if emission.event is not None)

@@ -1,15 +1,29 @@
-"""Reads a slice of one session, and says in one outcome what that came to.
+"""Reads sessions, one slice at a time, and reports each slice as one outcome.
 
-Everything that reads sessions drives this: the service, `tail`, `preview`, the estimate of a backfill. It decides when
-a session has ended, when it can leave the memory, and what becomes of one whose files were replaced, cannot be read or
-have to wait; what is done with the events is for the driver:
+Everything that reads sessions drives this: the service, `tail`, `preview` and the estimate of a backfill. The reader
+decides when a session has ended, when it leaves memory, and what to do if its files were replaced, cannot be read or
+have to wait for the user. What happens to the events is up to the driver:
 
-    session = reader.session(files, now)            in memory, or begun
-    outcome = reader.read(session, now, ...)        files are read here and nowhere else; may be in another thread
-    for step in outcome.steps: ...                  the driver hands over what became final
-    again = reader.note(outcome)                    what follows for the session
+    session = reader.session(files, now)            the session in memory, or a new one
+    outcome = reader.read(session, now, ...)        reads the files; may run in another thread
+    for step in outcome.steps: ...                  the driver takes what became final
+    again = reader.note(outcome)                    draws the consequences; True: read it again at once
 
-Synchronous; it waits for nothing and sends nothing.
+From time to time, the driver asks for the sessions that have to be read although nothing was written: `tend` returns
+those whose time has come, `retry_unreadable` those that could not be read.
+
+A session has ended when one of these is true. A new line takes it back.
+
+    1. It is not in the client's registry of live processes, although it was before or its client keeps one on this
+       machine; and nothing came for `Cadence.gone`.
+    2. Nothing came for the session timeout.
+    3. All its logs were deleted, and none came back for `Cadence.gone`.
+    4. It belongs to a command under `exec` that has ended, and its process is gone.
+    5. The driver reads with *finish*, and the session does not run.
+
+As long as a session runs, or a command of it does, it has not ended.
+
+Synchronous: it waits for nothing and sends nothing.
 """
 
 from __future__ import annotations
@@ -47,29 +61,29 @@ ReadState = Literal["more", "caught_up", "replaced", "held", "unreadable", "stor
 """How reading a slice of a session ended.
 
 - `more`: there is more to read at once.
-- `caught_up`: everything that is there is read.
-- `replaced`: a file is another one than it was; the session is read again from the beginning.
+- `caught_up`: everything in the files is read.
+- `replaced`: a file was truncated or replaced. The session is read again from its beginning.
 - `held`: the session has to wait for the user.
 - `unreadable`: a file cannot be read.
-- `store_unreadable`: nobody can say what of it is settled.
+- `store_unreadable`: the store cannot be read, so nothing tells what of the session is settled.
 """
 
 
 class Decided(Protocol):
-    """Where it is known what was decided for a session before it is read."""
+    """Knows what was decided about sessions before they are read. The service has `Decisions`."""
 
     def frozen(self, name: str) -> FrozenRoute | None:
-        """Return the session's route; None if it was not decided."""
+        """Return the route of a session; None if it is not decided."""
 
     def restraint(self, name: str) -> Restraint:
-        """Return what its project's files have made stricter."""
+        """Return what the files of the session's project have made stricter."""
 
     def forget(self, names: Sequence[str]) -> None:
-        """Keep nothing of sessions in memory: they are looked up again when they are read."""
+        """Drop sessions from memory. They are looked up again when they are read."""
 
 
 class _Undecided:
-    """Nothing was decided before."""
+    """Nothing was decided before, for readers without a store."""
 
     def frozen(self, name: str) -> FrozenRoute | None:
         del name
@@ -85,14 +99,14 @@ class _Undecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOutcome:
-    """What reading a slice of a session came to.
+    """The result of reading a slice of a session.
 
     Attributes:
-        session: which.
-        state: how it ended.
-        steps: what became final, in order; to be handed over whatever the state is.
-        held: why the session has to wait, if it has.
-        error: what was wrong, if a file or the store cannot be read.
+        session: the session.
+        state: how reading ended.
+        steps: what became final, in order. The driver takes it whatever the state is.
+        held: why the session has to wait; None unless the state is `held`.
+        error: the error; None unless a file or the store cannot be read.
     """
 
     session: OpenSession
@@ -103,22 +117,28 @@ class ReadOutcome:
 
 
 class Reader:
-    """Reads sessions. One at a time.
+    """Reads sessions, one at a time.
 
     Args:
-        logs: where the logs are.
-        routing: whose the events are, and which route they take.
+        logs: the logs.
+        routing: decides the route of a session, and who its events belong to.
         claims: which session wrote what first.
-        sessions: the sessions in memory.
-        settlement: what is on its way and what is settled; None: nothing is ever delivered.
-        marks: tells how a file was last known.
-        decided: what was decided for sessions before.
-        executions: the commands that `exec` runs.
-        live: which sessions run now; None: that is not known of any.
+        sessions: the sessions in memory; None to begin with none.
+        settlement: knows which events are on their way and which are settled; None if nothing is ever delivered.
+        marks: returns how a file was last known.
+        decided: knows what was decided about sessions before; None if nothing was.
+        executions: the records of the commands under `exec`; None if there are none.
+        live: knows which clients keep a registry of live processes; None if none does.
         session_timeout: seconds of quiet after which a session without a live process has ended.
-        first_start: milliseconds; what is older is history and not sent. None: everything is sent.
-        again: whether settled lines of a session, by name, are read once more for what was never sent of them.
+        first_start: milliseconds since the epoch. What is older is history and is not sent. None to send everything.
+        again: returns whether to read settled lines of a session, by name, once more and send what was never sent of
+            them.
         cadence: times and sizes.
+
+    Attributes:
+        sessions: the sessions in memory.
+        unreadable: the sessions that cannot be read at the moment.
+        first_start: as passed in. May be set until the first session is read.
     """
 
     def __init__(
@@ -156,11 +176,11 @@ class Reader:
     # ------------------------------------------------------------------ reading
 
     def session(self, files: SessionFiles, now: float) -> OpenSession:
-        """Return the session in memory, begun if it is not there.
+        """Return a session, and take it into memory if it is not there.
 
         Args:
             files: its files.
-            now: a steady clock, in seconds: since then something was heard of it.
+            now: a steady clock, in seconds. The quiet of a new session counts from here.
         """
         return self.sessions.get(files.name) or self.sessions.add(OpenSession(self._pipeline(files), now))
 
@@ -173,14 +193,14 @@ class Reader:
         finish: bool = False,
         budget: int | None = None,
     ) -> ReadOutcome:
-        """Read a slice of a session, and return what it came to. The only method that may be called in another thread.
+        """Read a slice of a session. This is the only method that may run in another thread than the others.
 
         Args:
-            session: which.
-            now: the steady clock.
+            session: the session.
+            now: the steady clock, in seconds.
             running: ids of the sessions that run now.
-            finish: whether a session that does not run has ended once everything is read.
-            budget: bytes to read, about; None: as many as the cadence says.
+            finish: whether the session, if it does not run, has ended once everything is read.
+            budget: about how many bytes to read; None for as many as the cadence says.
 
         Raises:
             sqlite3.DatabaseError: the store is damaged.
@@ -194,7 +214,7 @@ class Reader:
             return ReadOutcome(session=session, state=state, steps=steps, held=held, error=error)
 
         try:
-            # Whether it has ended is asked as of when it was last heard of: what is there to be read says more.
+            # The quiet counts only up to the last line that was read: there may be new lines to read now.
             last = self._is_over(session, session.heard_at, running, finish=finish)
             progress = pipeline.advance(now, self._cadence.slice_bytes if budget is None else budget, last=last)
             steps.append(progress)
@@ -204,7 +224,8 @@ class Reader:
             if progress.more:
                 return outcome("more")
             if self._is_over(session, now, running, finish=finish):
-                # That is known only now: by its version, its silence, or because its lines were the first after an end.
+                # This is known only now: the lines told the client's version, there were none, or they were the first
+                # after an end.
                 steps.append(pipeline.end(now))
                 session.ended = True
         except Replaced as replaced:
@@ -219,6 +240,7 @@ class Reader:
         return outcome("caught_up")
 
     def _salvage(self, session: OpenSession, now: float) -> ReadOutcome:
+        """Save what is open in files that were replaced. Reading the new files would not find it."""
         try:
             steps = [session.pipeline.salvage(now)]
         except Held as held:
@@ -228,11 +250,11 @@ class Reader:
         return ReadOutcome(session=session, state="replaced", steps=steps)
 
     def note(self, outcome: ReadOutcome, *, has_grown: bool = False) -> bool:
-        """Draw the consequences of *outcome*, once its steps were handed over; return whether to read again at once.
+        """Draw the consequences of *outcome*, after its steps were taken. Return whether to read again at once.
 
         Args:
-            outcome: what `read` returned.
-            has_grown: whether more of the session was found meanwhile.
+            outcome: the return value of `read`.
+            has_grown: whether the session was found to have grown since.
         """
         session, files = outcome.session, outcome.session.files
         session.due = session.pipeline.due()
@@ -266,7 +288,7 @@ class Reader:
         """Read a session to its end, slice by slice, and take it out of memory.
 
         Yields:
-            What each slice came to; each has to be dealt with before the next is asked for.
+            The outcome of each slice. Take its steps before you ask for the next one.
         """
         again = True
         while again:
@@ -296,7 +318,7 @@ class Reader:
     # ------------------------------------------------------------------ leaving the memory
 
     def close(self, name: str) -> None:
-        """Take a session out of memory; what is on its way of it stays on its way."""
+        """Take a session out of memory. Its events that are on their way stay on their way."""
         session = self.sessions.pop(name)
         if session is None:
             return
@@ -306,25 +328,25 @@ class Reader:
             self._claims.forget(name)
 
     def drop(self, files: SessionFiles) -> None:
-        """Take a session out of memory, and forget what was deleted of it."""
+        """Take a session out of memory, and forget its deleted files."""
         self.close(files.name)
-        # What was decided of it stands in the store, and is looked up when it grows.
+        # The decisions about it are in the store, and are looked up when it grows.
         self._decided.forget([files.name])
         self.tell_removed(self._logs.forget_gone(files))
 
     def tell_removed(self, removed: Iterable[SessionFiles]) -> None:
-        """Say of sessions whose last log is gone that a trace they owe will not be sent."""
+        """Log that the owed traces of sessions without any log will not be sent."""
         for files in removed:
             if self._settlement is not None and files.name in self._settlement.owing:
                 _log.info("session_removed", session=files.session, action="its trace is not sent")
 
     def _put_off(self, session: OpenSession, error: OSError) -> bool:
-        """Leave a session for later of which a file cannot be read; return whether to try at once."""
+        """Put off a session with a file that cannot be read. Return whether to read it again at once."""
         files = session.files
-        # Whatever is due in it has to wait for what cannot be read, until a sweep tries again.
+        # Even if something in it is due, it waits until a sweep tries the file again.
         session.due = None
         if not any(tail.position for tail in session.pipeline.tails.values()):
-            # Nothing of it is known. Otherwise it stays: what was read may be in no file any more.
+            # Nothing of it was read. Otherwise it stays in memory: what was read may be in no file any more.
             self.close(files.name)
         path = str(error.filename or files.session)
         if path in files.paths and self._logs.look(path):
@@ -333,39 +355,28 @@ class Reader:
         self.unreadable.note(files, path, error)
         return False
 
-    def retry_unreadable(self) -> list[SessionFiles]:
-        """Return the sessions that could not be read, to be tried again; forget those that are gone."""
-        again = []
-        for name in self.unreadable.names:
-            files = self._logs.sessions.get(name)
-            if files is None:
-                self.unreadable.forget(name)
-            else:
-                again.append(files)
-        return again
-
     def may_leave(self, session: OpenSession, now: float) -> bool:
-        """Whether a session can leave the memory: nothing of it is open or unsettled, and it will hardly grow."""
+        """Return whether a session can leave memory: nothing of it is open or unsettled, and it is unlikely to grow."""
         unlikely = session.ended or (
-            # A deleted one has its end still to come, and could not be taken up again for that.
+            # A deleted session has not ended yet, and without files it could not be read again for its end.
             self._logs.exists(session.files)
             and (now >= session.heard_at + self._cadence.idle or len(self.sessions) > self._cadence.open_sessions)
         )
         return unlikely and session.pipeline.idle and self.is_settled(session)
 
     def is_settled(self, session: OpenSession) -> bool:
-        """Whether everything that was read of a session is settled and written."""
+        """Return whether everything that was read of a session is settled and written."""
         return self._settlement is None or self._settlement.is_settled(session.pipeline)
 
-    # ------------------------------------------------------------------ the end of a session
+    # ------------------------------------------------------------------ what to read without a hint
 
     def tend(self, now: float, running: Container[str], *, reading: str | None = None) -> list[SessionFiles]:
-        """Return the sessions in memory that have to be read because of the time, and drop those that can leave.
+        """Return the sessions in which something is due, and those that have ended. Drop those that can leave memory.
 
         Args:
-            now: the steady clock.
+            now: the steady clock, in seconds.
             running: ids of the sessions that run now.
-            reading: the name of one that is being read, and therefore left alone.
+            reading: the name of the session that is being read in another thread, which is left alone.
         """
         due = []
         for session in self.sessions:
@@ -381,10 +392,24 @@ class Reader:
                 self.drop(session.files)
         return due
 
-    def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool) -> bool:
-        """Whether a session has ended that had not before; with *finish*, unless it is known to go on.
+    def retry_unreadable(self) -> list[SessionFiles]:
+        """Return the sessions that could not be read, so that they are tried again. Forget those that are gone."""
+        again = []
+        for name in self.unreadable.names:
+            files = self._logs.sessions.get(name)
+            if files is None:
+                self.unreadable.forget(name)
+            else:
+                again.append(files)
+        return again
 
-        Silence counts up to *now*; how long its files have been untouched counts in any case.
+    # ------------------------------------------------------------------ the end of a session
+
+    def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool) -> bool:
+        """Return whether a session has ended whose end was not given out yet.
+
+        With *finish*, it has ended unless it is known to go on. Otherwise its quiet up to *now* decides, or the time
+        since its files were last written to.
         """
         name = session.files.session
         return not session.ended and (
@@ -398,10 +423,10 @@ class Reader:
             return False
         if self._executions.is_over(name):
             return True
-        # What has been untouched for long does not have to wait because it was read only now.
+        # Old files do not have to wait just because they were read only now.
         touched = self._logs.touched(session.files)
         if not touched:
-            # All of it was deleted, if nothing takes its place soon.
+            # All its logs were deleted. It ends if no others take their place soon.
             return now - session.heard_at >= min(self._cadence.gone, self._timeout)
         quiet = max(now - session.heard_at, time.time() - touched / 1e9)
         if session.seen_running or self._is_registered(session):
@@ -409,7 +434,7 @@ class Reader:
         return quiet >= self._timeout
 
     def _is_registered(self, session: OpenSession) -> bool:
-        """Whether the client of a session keeps a registry of live processes here."""
+        """Return whether a session's client keeps a registry of live processes on this machine."""
         return (
             self._live is not None
             and self._live.has_registry

@@ -1,4 +1,4 @@
-"""Reporting: what the service tells `status` and the status file of PostHog's plugin."""
+"""Reports to `status` and to the status file of PostHog's plugin what the service does."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Reporting"]
 
 
 class Reporting:
-    """Belongs to one event loop.
+    """Collects what others may know and writes it down. Use it from one event loop only.
 
     Args:
-        health: writes what `status` reads; None: nobody does.
-        plugin_status: keeps the status file of PostHog's plugin; None: nobody does.
-        logs: where the logs are.
+        health: writes the file that `status` reads; None to write none.
+        plugin_status: writes the status file of PostHog's plugin; None to write none.
+        logs: the logs.
         sessions: the sessions in memory.
-        turns: the sessions that are to be read.
-        deliveries: what delivers to each route.
+        turns: the sessions that wait to be read.
+        deliveries: the delivery of each route.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Reporting:
         self._deliveries = deliveries
 
     def note_read(self, outcome: ReadOutcome, wanted: Sequence[CaptureEvent]) -> None:
-        """Note that *wanted* events of a session are on their way."""
+        """Note that the events *wanted*, from one slice of a session, are on their way."""
         pipeline = outcome.session.pipeline
-        files, route, frozen = pipeline.unit, pipeline.route, pipeline.frozen
+        files, route, frozen = pipeline.files, pipeline.route, pipeline.frozen
         emissions = [emission for step in outcome.steps for emission in step.emissions]
         if self._plugin_status is None or not emissions or route is None or frozen is None:
             return
@@ -67,12 +67,12 @@ class Reporting:
         self._plugin_status.hand_over(sender, wanted, prompts)
 
     def note_settled(self, unit: str | None, outcome: EventOutcome) -> None:
-        """Note what became of an event of a session."""
+        """Note the outcome of an event. *unit* is the name of its session."""
         if self._plugin_status is not None:
             self._plugin_status.settle(unit, outcome)
 
     def note_failures(self) -> None:
-        """Note which routes take nothing for now. Deliveries that are closed no longer tell."""
+        """Note which routes accept nothing at the moment. Closed deliveries no longer tell."""
         if self._plugin_status is not None:
             for route, delivery in self._deliveries.by_route.items():
                 if isinstance(state := delivery.state, BackingOff | Stopped):
@@ -82,7 +82,7 @@ class Reporting:
         """Write what has changed.
 
         Args:
-            reading: the name of the session that is being read.
+            reading: the name of the session that is being read; None if none is.
         """
         if self._plugin_status is not None:
             self.note_failures()
@@ -97,7 +97,7 @@ class Reporting:
             await self._health.tell(report)
 
     def _behind(self, reading: str | None) -> Iterator[LogBehind]:
-        """Yield the logs of the sessions that are to be read, with how far they are."""
+        """Yield the logs of the sessions that wait to be read, each with the position up to which it was read."""
         waiting = self._turns.names
         if reading is not None:
             waiting.add(reading)

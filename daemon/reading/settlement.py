@@ -1,7 +1,13 @@
-"""From progress to the store: what is on its way, what is settled, and the transaction that says so.
+"""Tracks which events are on their way and which are settled, and makes the transactions for the store.
 
-Everything is synchronous and belongs to one thread (the event loop's). A pipeline's progress is noted before any of its
-events is sent; an offset can then only be committed over lines whose events are settled.
+    note(progress)      -> the events to deliver; from now on they hold their lines
+    commit(outcomes)    -> one transaction: offsets, settled identities, owed traces, refused events
+    written(commit)     -> the transaction is in the store
+
+The rule that nothing is lost: a pipeline's progress is noted before any of its events is sent, and an offset is
+committed only over lines whose events are settled. After a crash, everything beyond the offsets is read again.
+
+Synchronous. Use it from one thread only, the event loop's.
 """
 
 from __future__ import annotations
@@ -24,11 +30,11 @@ __all__ = ["Settlement"]
 
 
 class Settlement:
-    """The accounts between reading and the store.
+    """Keeps account of everything between reading and the store.
 
     Args:
-        claims: who wrote what first; what is written to the store is released from it.
-        owed: the traces that the store says are owed.
+        claims: which session wrote what first. Identities that are written to the store are released from it.
+        owed: the owed traces, as stored.
     """
 
     def __init__(self, claims: Claims, owed: Iterable[Owed] = ()) -> None:
@@ -48,7 +54,7 @@ class Settlement:
     # ------------------------------------------------------------------ reading
 
     def note(self, pipeline: Pipeline, progress: Progress) -> list[CaptureEvent]:
-        """Take what a step of *pipeline* came to; return the events to deliver, in order."""
+        """Note the progress of one step of *pipeline*. Return the events to deliver, in order."""
         for path, tail in pipeline.tails.items():
             if self._pipelines.get(path) is not pipeline:
                 self._pipelines[path] = pipeline
@@ -71,7 +77,7 @@ class Settlement:
                     self._ledger.register(identity, lines)
                 wanted.append(emission.event)
         for original in pipeline.originals:
-            copies = (pipeline.unit.name, original)
+            copies = (pipeline.files.name, original)
             if copies not in self._copies_noted:
                 self._copies[copies] = None
         needed = pipeline.needed_from()
@@ -83,8 +89,8 @@ class Settlement:
         return wanted
 
     def drop(self, pipeline: Pipeline) -> None:
-        """Forget a pipeline; its events on their way stay on their way."""
-        self._claims.forget(pipeline.unit.name)
+        """Forget a pipeline. Its events that are on their way stay on their way."""
+        self._claims.forget(pipeline.files.name)
         for path in pipeline.tails:
             if self._pipelines.get(path) is pipeline:
                 del self._pipelines[path]
@@ -93,25 +99,25 @@ class Settlement:
                 self._marks.pop(path, None)
 
     def is_settled(self, pipeline: Pipeline) -> bool:
-        """Whether everything *pipeline* has read is settled and written."""
+        """Return whether everything that *pipeline* has read is settled and written."""
         return all(
             path in self._marks and self._marks[path].offset == tail.offset
             for path, tail in pipeline.tails.items()
             if tail.offset
-        ) and not any(emission.settled.unit == pipeline.unit.name for emission in self._ready)
+        ) and not any(emission.settled.unit == pipeline.files.name for emission in self._ready)
 
     @property
     def waiting(self) -> int:
-        """Events that were given out for delivery and are not settled."""
+        """How many events are on their way: returned by `note` and not settled."""
         return len(self._on_their_way)
 
     def waiting_of(self, units: Container[str]) -> Counter[str]:
-        """Count those events of each of *units*."""
+        """Count the events on their way of each session whose name is in *units*."""
         names = (emission.settled.unit for emission in self._on_their_way.values())
         return Counter(name for name in names if name in units)
 
     def unit_of(self, identity: str) -> str | None:
-        """Return the unit of an event on its way; None for one that is not."""
+        """Return the name of the session of an event on its way; None if no such event is on its way."""
         emission = self._on_their_way.get(identity)
         return emission.settled.unit if emission is not None else None
 
@@ -119,15 +125,15 @@ class Settlement:
 
     @property
     def owing(self) -> Collection[str]:
-        """The names of the sessions that owe a trace, in the store."""
+        """The names of the sessions with an owed trace in the store."""
         return self._owed.keys()
 
     def owed_by(self, unit: str) -> Sequence[Owed]:
-        """Return the traces that a session owes, in the store."""
+        """Return the owed traces of the session *unit*, as stored."""
         return self._owed.get(unit, ())
 
     def forgive(self, units: Iterable[str]) -> None:
-        """Forget what sessions owe, once the store has: their logs are gone."""
+        """Forget the owed traces of sessions whose logs are gone. Remove them from the store first."""
         for unit in units:
             self._owed.pop(unit, None)
 
@@ -138,9 +144,9 @@ class Settlement:
     # ------------------------------------------------------------------ settling
 
     def commit(self, outcomes: Sequence[EventOutcome] = ()) -> Commit:
-        """Settle *outcomes*, and return everything that may now be written, as one transaction.
+        """Settle *outcomes* and return everything that may now be written, as one transaction.
 
-        What is returned must be written before `commit` is called again, and then be given to `written`.
+        Write it and pass it to `written` before you call `commit` again.
         """
         emissions: list[Emission] = []
         rejected: list[RejectedEvent] = []
@@ -160,7 +166,7 @@ class Settlement:
         emissions += self._ready
         self._ready = []
         counters, self._counters = dict(self._counters), Counter()
-        # With the offsets over the copies or before them, never after: their original must not be forgotten.
+        # Written no later than the offsets over the copies, so that the store does not forget their original.
         copies, self._copies = list(self._copies), {}
         paid = [emission.pays for emission in emissions if emission.pays is not None]
         self._owe_no_more(paid)
@@ -175,7 +181,7 @@ class Settlement:
         )
 
     def written(self, commit: Commit) -> None:
-        """Take note that *commit* is in the store."""
+        """Note that *commit* is in the store."""
         for row in commit.settled:
             self._claims.release(row.identity)
         self._copies_noted.update((row.unit, row.original) for row in commit.copies)
@@ -191,13 +197,14 @@ class Settlement:
                 self._owed.pop(paid.unit, None)
 
     def _owe_no_more(self, paid: Sequence[Owed]) -> None:
-        """Let no event that is settled after the trace it owed make that trace owed again."""
+        """Make sure that an event settled after its trace does not make that trace owed again."""
         if paid:
             for identity, emission in self._on_their_way.items():
                 if emission.owes in paid:
                     self._on_their_way[identity] = replace(emission, owes=None)
 
     def _advanced(self) -> list[FileMark]:
+        """Return the marks of the files whose offset has changed since the last commit."""
         marks = []
         for path in self._touched:
             pipeline = self._pipelines.get(path)
@@ -205,7 +212,7 @@ class Settlement:
                 continue
             offset, tail = self._ledger.offset(path)
             known = self._marks.get(path)
-            mark = pipeline.tails[path].mark(pipeline.unit.name, offset, tail)
+            mark = pipeline.tails[path].mark(pipeline.files.name, offset, tail)
             if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
                 if known.offset == offset or (pipeline.again and known.offset > offset):
                     continue

@@ -1,6 +1,7 @@
-"""What surely never passed: a set of names in a megabyte, however many they are.
+"""A Bloom filter of names: one megabyte, however many names there are.
 
-A name that was added is always found; one that was not is found by mistake rarely, and more often the more there are.
+A name that was added is always found. A name that was not added is rarely found by mistake. The more names were added,
+the more often this happens.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ _STEP = 23
 
 
 class Sieve:
-    """Names that were added, or look as if (a Bloom filter).
+    """Tells names that were certainly never added from names that probably were.
 
-    Of a million names one of twenty that were never added looks as if it had been; of a hundred thousand hardly any.
+    After a million names, one in twenty of the others looks as if it had been added. After a hundred thousand, hardly
+    any does.
     """
 
     def __init__(self) -> None:

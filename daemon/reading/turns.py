@@ -1,8 +1,8 @@
-"""Turns: which of the sessions that may have grown is read next.
+"""The queue of sessions that may have grown: which one is read next.
 
-Folders take turns, and within one folder sessions come in the order in which they were found. A session whose route has
-no room waits, and with it those behind it in its folder that were never looked at: they may be its forks, and what was
-copied counts for the session that is read first.
+Project folders take turns. Within one folder, sessions come in the order in which they were found. A session whose
+route has no room waits, and so do the sessions behind it in its folder whose beginning nobody has looked at yet: they
+may be its forks, and copied lines count for the session that is read first.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ class Turns:
     """The sessions that wait to be read.
 
     Args:
-        units: the sessions that are there, by name.
-        active: the names of those that are being followed: what they hold is known.
-        seen: the names of those whose beginning was looked at.
-        stalled_on: returns the route of a session by name if it has no room; None if it has, or is not known yet.
-        is_stopped: whether a route takes nothing until a person has changed something.
+        sessions: the existing sessions, by name.
+        active: the names of the sessions in memory.
+        seen: the names of the sessions whose beginning was looked at.
+        stalled_on: returns the route of a session, by name, if the route has no room; None if it has room or is not
+            known yet.
+        is_stopped: returns whether a route accepts nothing until the user changes something.
 
     Attributes:
-        stalled_on: as it was given.
+        stalled_on: the function that was passed in.
     """
 
     def __init__(
         self,
-        units: Mapping[str, SessionFiles],
+        sessions: Mapping[str, SessionFiles],
         *,
         active: Container[str],
         seen: Container[str],
         stalled_on: Callable[[str], Route | None],
         is_stopped: Callable[[Route], bool],
     ) -> None:
-        self._units = units
+        self._sessions = sessions
         self._active = active
         self._seen = seen
         self.stalled_on = stalled_on
@@ -49,83 +50,83 @@ class Turns:
     def __len__(self) -> int:
         return sum(map(len, self._folders.values()))
 
-    def __contains__(self, unit: SessionFiles) -> bool:
-        return unit.name in self._folders.get(unit.folder, ())
+    def __contains__(self, files: SessionFiles) -> bool:
+        return files.name in self._folders.get(files.folder, ())
 
     @property
     def names(self) -> set[str]:
-        """The names of those that wait."""
-        return {name for units in self._folders.values() for name in units}
+        """The names of the waiting sessions."""
+        return {name for names in self._folders.values() for name in names}
 
-    def add(self, unit: SessionFiles) -> None:
-        """Let *unit* wait for its turn; where it does already, its place stays."""
-        self._folders.setdefault(unit.folder, {})[unit.name] = None
+    def add(self, files: SessionFiles) -> None:
+        """Enqueue a session. One that waits already keeps its place."""
+        self._folders.setdefault(files.folder, {})[files.name] = None
 
-    def note_found(self, units: Iterable[SessionFiles]) -> None:
-        """Note that *units* were found at once, in whatever order: those of one folder have to be sorted."""
+    def note_found(self, sessions: Iterable[SessionFiles]) -> None:
+        """Note that *sessions* were found at once, in no particular order, so that `sort` sorts those of one folder."""
         folders = set()
-        for unit in units:
-            if unit.name not in self._active:
-                if unit.folder in folders:
-                    self._unsorted.add(unit.folder)
-                folders.add(unit.folder)
+        for files in sessions:
+            if files.name not in self._active:
+                if files.folder in folders:
+                    self._unsorted.add(files.folder)
+                folders.add(files.folder)
 
-    def resume(self, unit: SessionFiles) -> None:
-        """Go on with *unit* when its folder's turn comes again, before what waits there: a fork may stand behind it."""
-        self._folders[unit.folder] = {unit.name: None, **self._folders.get(unit.folder, {})}
+    def resume(self, files: SessionFiles) -> None:
+        """Put a session first in its folder, because it is not read to its end: one of its forks may wait behind it."""
+        self._folders[files.folder] = {files.name: None, **self._folders.get(files.folder, {})}
 
     def clear(self) -> None:
-        """Let nobody wait."""
+        """Empty the queue."""
         self._folders.clear()
 
     async def sort(self, order: Callable[[Sequence[SessionFiles]], Awaitable[Sequence[SessionFiles]]]) -> None:
-        """Put originals before their copies, in the folders in which sessions were found all at once.
+        """Put originals before their copies, in the folders whose sessions were found at once.
 
-        What copies a message says so only since 2.1.329: of others, the session that is read first counts as its own.
+        Copied messages say so only since 2.1.329. Older ones count for the session that is read first.
 
         Args:
-            order: returns sessions in the order in which they are to be read.
+            order: returns sessions in the order in which to read them.
         """
         while self._unsorted:
             folder = self._unsorted.pop()
-            known = [self._units[name] for name in self._folders.get(folder, ()) if name in self._units]
+            known = [self._sessions[name] for name in self._folders.get(folder, ()) if name in self._sessions]
             if not known:
                 continue
-            being_read = [unit.name for unit in known if unit.name in self._active]
-            ordered = await order([unit for unit in known if unit.name not in self._active])
-            # What a hint has brought meanwhile comes last.
-            names = [*being_read, *(unit.name for unit in ordered), *self._folders[folder]]
+            being_read = [files.name for files in known if files.name in self._active]
+            ordered = await order([files for files in known if files.name not in self._active])
+            # Sessions that a hint has added meanwhile come last.
+            names = [*being_read, *(files.name for files in ordered), *self._folders[folder]]
             self._folders[folder] = dict.fromkeys(names)
 
     def next(self) -> SessionFiles | None:
-        """Take the session whose turn it is: folders in turn, within one folder in order; none whose route is full."""
+        """Take the next session whose route has room; None if there is none. Folders take turns."""
         for folder in list(self._folders):
-            units = self._folders[folder]
-            while units and (first := next(iter(units))) not in self._units:
-                del units[first]
-            known = (unit for name in units if (unit := self._units.get(name)) is not None)
-            unit = next(self.readable(known), None)
-            if unit is not None:
-                del units[unit.name]
-                # Its folder's next turn comes after those of all others.
+            names = self._folders[folder]
+            while names and (first := next(iter(names))) not in self._sessions:
+                del names[first]
+            known = (files for name in names if (files := self._sessions.get(name)) is not None)
+            files = next(self.readable(known), None)
+            if files is not None:
+                del names[files.name]
+                # The next turn of this folder comes after those of all others.
                 del self._folders[folder]
-                if units:
-                    self._folders[folder] = units
-                return unit
-            if not units:
+                if names:
+                    self._folders[folder] = names
+                return files
+            if not names:
                 del self._folders[folder]
         return None
 
-    def readable(self, units: Iterable[SessionFiles]) -> Iterator[SessionFiles]:
-        """Pick those of *units* that can be read now, in order.
+    def readable(self, sessions: Iterable[SessionFiles]) -> Iterator[SessionFiles]:
+        """Yield those of *sessions* that can be read now, in order.
 
-        Behind one that cannot for now, a session of the same folder that was never looked at waits too: it may be its
-        fork. Behind one whose route is stopped it does not, as that may be for ever.
+        If the route of one has no room, those behind it in the same folder wait, too, unless they were looked at
+        already: one may be its fork. If its route is stopped, they do not wait, because it may stay stopped for good.
         """
         stalled: set[str] = set()
-        for unit in units:
-            if (route := self.stalled_on(unit.name)) is not None:
+        for files in sessions:
+            if (route := self.stalled_on(files.name)) is not None:
                 if not self._is_stopped(route):
-                    stalled.add(unit.folder)
-            elif unit.name in self._seen or unit.name in self._active or unit.folder not in stalled:
-                yield unit
+                    stalled.add(files.folder)
+            elif files.name in self._seen or files.name in self._active or files.folder not in stalled:
+                yield files

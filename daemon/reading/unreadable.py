@@ -1,4 +1,4 @@
-"""Sessions that cannot be read for now: each is tried again from time to time, and what is wrong is said once."""
+"""The sessions that cannot be read at the moment. Each problem is logged once, however often reading is tried."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import sqlite3
 import structlog
 
 from daemon.following.session_files import SessionFiles
+from daemon.system.messages import system_reason
 
 __all__ = ["Unreadable"]
 
 _log = structlog.get_logger(__name__)
 
 _STORE = -1
-"""In place of an error's number: it is the store that cannot be read."""
-_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Where it is the daemon that has no descriptor left, no session can be read, and one line says it."""
+"""Used in place of an error number if the store cannot be read."""
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say the daemon has no descriptors or memory left. Then no session can be read, and one line says so."""
 
 
 class Unreadable:
-    """The sessions that could not be read when they were last tried. Belongs to one event loop."""
+    """The sessions that could not be read when they were last tried. Use it from one event loop only."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int | None] = {}
@@ -36,32 +37,32 @@ class Unreadable:
         """The names of the sessions."""
         return list(self._codes)
 
-    def note(self, unit: SessionFiles, path: str, error: OSError) -> None:
-        """Take note that *path*, a log of *unit*, cannot be read."""
+    def note(self, files: SessionFiles, path: str, error: OSError) -> None:
+        """Note that *path*, a log of a session, cannot be read."""
         code = error.errno
-        if not (code in self._codes.values() if code in _OWN_WANT else unit.name in self._codes):
+        if not (code in self._codes.values() if code in _SHORTAGES else files.name in self._codes):
             _log.warning(
-                "log_unreadable", path=path, reason=error.strerror or str(error), action="trying again; nothing is lost"
+                "log_unreadable", path=path, reason=system_reason(error), action="trying again; nothing is lost"
             )
-        self._codes[unit.name] = code
+        self._codes[files.name] = code
 
-    def note_store(self, unit: SessionFiles, error: sqlite3.OperationalError) -> None:
-        """Take note that nobody can say what of *unit* is settled."""
+    def note_store(self, files: SessionFiles, error: sqlite3.OperationalError) -> None:
+        """Note that a session cannot be read because the store cannot tell what of it is settled."""
         if _STORE not in self._codes.values():
             _log.error("store_unreadable", reason=str(error), action="trying again; nothing is lost")
-        self._codes[unit.name] = _STORE
+        self._codes[files.name] = _STORE
 
-    def note_read(self, unit: SessionFiles) -> None:
-        """Take note that *unit* was read to its end."""
-        if unit.name not in self._codes:
+    def note_read(self, files: SessionFiles) -> None:
+        """Note that a session was read to its end."""
+        if files.name not in self._codes:
             return
-        code = self._codes.pop(unit.name)
+        code = self._codes.pop(files.name)
         if code == _STORE:
             if code not in self._codes.values():
                 _log.info("store_readable_again")
-        elif code not in _OWN_WANT or code not in self._codes.values():
-            _log.info("log_readable_again", session=unit.session)
+        elif code not in _SHORTAGES or code not in self._codes.values():
+            _log.info("log_readable_again", session=files.session)
 
     def forget(self, name: str) -> None:
-        """Take note that a session is gone."""
+        """Note that a session is gone."""
         self._codes.pop(name, None)

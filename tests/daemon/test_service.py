@@ -354,7 +354,7 @@ async def test_once_keeps_no_session_in_memory_that_is_settled(
 
     class Watched(Settlement):
         def drop(self, pipeline: Pipeline) -> None:
-            dropped.append(pipeline.unit.name)
+            dropped.append(pipeline.files.name)
             super().drop(pipeline)
 
     monkeypatch.setattr("daemon.service.Settlement", Watched)

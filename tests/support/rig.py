@@ -342,8 +342,8 @@ class Rig:
 
     def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
         wanted = self.settlement.note(pipeline, progress)
-        if pipeline.frozen is not None and self._lookup.route(pipeline.unit.name) is None:
-            self.store.freeze({pipeline.unit.name: pipeline.frozen})
+        if pipeline.frozen is not None and self._lookup.route(pipeline.files.name) is None:
+            self.store.freeze({pipeline.files.name: pipeline.frozen})
         flying = {event.identity for event in self.in_flight}
         for event in wanted:
             assert event.identity not in flying, f"{event.identity} is on its way already"

@@ -320,7 +320,7 @@ def test_an_agents_log_that_comes_later_is_read_too(desk: Desk) -> None:
     agent.answer(text("One."))
     desk.write(log)
     catalog_unit = desk.unit(log)
-    pipeline.unit.agents.update(catalog_unit.agents)
+    pipeline.files.agents.update(catalog_unit.agents)
     read(pipeline, 1.0)
     (generation,) = read(pipeline, 2.5)
     assert generation.event is not None
@@ -482,13 +482,13 @@ def test_files_may_be_found_while_others_are_read(desk: Desk, monkeypatch: pytes
 
     def finding(name: str, *, buffered: bool = False) -> BinaryIO:
         if name.endswith(".meta.json"):
-            pipeline.unit.agents[str(path.with_name(f"agent-{next(found)}.jsonl"))] = "late"
+            pipeline.files.agents[str(path.with_name(f"agent-{next(found)}.jsonl"))] = "late"
         return open_log(name, buffered=buffered)
 
     path.with_name(path.name.replace(".jsonl", ".meta.json")).write_bytes(b"{}")
     monkeypatch.setattr("daemon.reading.pipeline.open_log", finding)
     assert kinds(read(pipeline)) == ["gen", "call"]
-    assert len(pipeline.unit.agents) == 2
+    assert len(pipeline.files.agents) == 2
 
 
 def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(desk: Desk) -> None:
@@ -509,7 +509,7 @@ def test_what_is_on_its_way_when_a_pipeline_is_built_anew_still_owes_its_trace(d
     again = desk.pipeline(log)
     assert all(emission.again for emission in read(again) + read(again, SETTLED_SECONDS))
     (trace,) = again.end(SETTLED_SECONDS).emissions
-    assert trace.pays == Owed(trace=f"trace|{log.session}", ending=1, unit=again.unit.name)
+    assert trace.pays == Owed(trace=f"trace|{log.session}", ending=1, unit=again.files.name)
 
 
 def test_a_trace_that_was_given_out_is_not_owed_by_what_is_still_on_its_way(desk: Desk) -> None:
@@ -524,7 +524,7 @@ def test_a_trace_that_was_given_out_is_not_owed_by_what_is_still_on_its_way(desk
     log.prompt("More")
     desk.write(log)
     (prompt,) = read(again)
-    assert prompt.owes == Owed(trace=f"trace|{log.session}", ending=2, unit=again.unit.name)
+    assert prompt.owes == Owed(trace=f"trace|{log.session}", ending=2, unit=again.files.name)
 
 
 # ---------------------------------------------------------------------- what is ours to send
@@ -545,7 +545,7 @@ def test_what_is_settled_is_replayed_in_silence(desk: Desk) -> None:
     generation, trace = pipeline.end(1.0).emissions
     assert trace.event is not None
     assert json.loads(trace.event.body)["properties"]["claude_code_generations"] == 3
-    assert trace.pays == replace(owed, unit=pipeline.unit.name)
+    assert trace.pays == replace(owed, unit=pipeline.files.name)
     assert generation.owes is None, "it is owed already"
 
 
@@ -627,7 +627,7 @@ def test_the_first_event_owes_the_trace_and_only_that(desk: Desk) -> None:
     desk.write(log)
     pipeline = desk.pipeline(log)
     emissions = read(pipeline) + pipeline.end(1.0).emissions
-    owes = Owed(trace=f"trace|{log.session}", ending=1, unit=pipeline.unit.name)
+    owes = Owed(trace=f"trace|{log.session}", ending=1, unit=pipeline.files.name)
     assert [emission.owes for emission in emissions] == [owes, None, None, None, None]
     assert [emission.pays for emission in emissions] == [None] * 4 + [owes]
 

@@ -184,7 +184,7 @@ def test_a_trace_is_paid_when_it_is_settled_and_not_before(desk: Desk) -> None:
     last, trace = desk.settlement.note(pipeline, pipeline.end(1.0))
     assert desk.settle(last).paid == []
     commit = desk.settle(trace)
-    assert commit.paid == [Owed(trace=f"trace|{desk.log.session}", ending=1, unit=pipeline.unit.name)]
+    assert commit.paid == [Owed(trace=f"trace|{desk.log.session}", ending=1, unit=pipeline.files.name)]
     assert identities(commit) == ["trace"]
 
 

@@ -16,7 +16,7 @@ class Yard:
     """Sessions in two folders, and what holds them up."""
 
     def __init__(self) -> None:
-        self.units = {
+        self.sessions = {
             name: SessionFiles(
                 name=name, folder=f"/logs/{name.partition('/')[0]}", agent=CLAUDE_CODE, main=f"/logs/{name}.jsonl"
             )
@@ -27,7 +27,7 @@ class Yard:
         self.stalled: set[str] = set()
         self.stopped = False
         self.turns = Turns(
-            self.units, active=self.active, seen=self.seen, stalled_on=self._stalled_on, is_stopped=self._is_stopped
+            self.sessions, active=self.active, seen=self.seen, stalled_on=self._stalled_on, is_stopped=self._is_stopped
         )
 
     def _stalled_on(self, name: str) -> Route | None:
@@ -39,7 +39,7 @@ class Yard:
 
     def add(self, *names: str) -> None:
         for name in names:
-            self.turns.add(self.units[name])
+            self.turns.add(self.sessions[name])
 
     def taken(self) -> list[str]:
         """Take every turn there is."""
@@ -67,20 +67,20 @@ def test_one_that_is_not_read_to_its_end_goes_on_before_what_waits_in_its_folder
     assert unit is not None
     yard.turns.resume(unit)
     assert unit in yard.turns
-    assert yard.units["orchard/c"] not in yard.turns
+    assert yard.sessions["orchard/c"] not in yard.turns
     assert yard.taken() == ["garden/d", "orchard/a", "orchard/b"]
 
 
 def test_one_that_is_gone_has_no_turn(yard: Yard) -> None:
     yard.add("orchard/a", "orchard/b", "orchard/c", "garden/d")
     for name in ("orchard/a", "garden/d"):
-        del yard.units[name]
+        del yard.sessions[name]
     yard.stalled.add("orchard/b")
     yard.stopped = True
     assert yard.taken() == ["orchard/c"]
     assert yard.turns.names == {"orchard/b"}
     yard.add("orchard/c")
-    del yard.units["orchard/c"]
+    del yard.sessions["orchard/c"]
     assert yard.taken() == []
 
 
@@ -104,7 +104,7 @@ def test_behind_one_whose_route_is_stopped_nobody_waits(yard: Yard) -> None:
 def test_behind_one_whose_route_is_full_those_wait_for_it_that_are_of_its_folder(yard: Yard) -> None:
     yard.stalled.add("orchard/a")
     yard.active.add("orchard/c")
-    assert [unit.name for unit in yard.turns.readable(yard.units.values())] == ["orchard/c", "garden/d", "garden/e"]
+    assert [unit.name for unit in yard.turns.readable(yard.sessions.values())] == ["orchard/c", "garden/d", "garden/e"]
 
 
 def test_who_waits_no_longer_has_no_turn(yard: Yard) -> None:
@@ -127,8 +127,8 @@ class Sorting:
 
 async def test_what_was_found_at_once_is_sorted_once_in_each_folder(yard: Yard) -> None:
     sorting = Sorting()
-    yard.add(*yard.units)
-    yard.turns.note_found(yard.units.values())
+    yard.add(*yard.sessions)
+    yard.turns.note_found(yard.sessions.values())
     await yard.turns.sort(sorting)
     await yard.turns.sort(sorting)
     assert sorted(sorting.asked) == [["garden/d", "garden/e"], ["orchard/a", "orchard/b", "orchard/c"]]
@@ -140,7 +140,7 @@ async def test_what_was_found_beside_sessions_that_are_being_read_needs_no_order
     yard.active.add("orchard/c")
     names = ("orchard/c", "orchard/a", "garden/d")
     yard.add(*names)
-    yard.turns.note_found([yard.units[name] for name in names])
+    yard.turns.note_found([yard.sessions[name] for name in names])
     await yard.turns.sort(sorting)
     assert sorting.asked == []
 
@@ -151,19 +151,19 @@ async def test_what_is_being_read_comes_first_and_what_a_hint_brings_meanwhile_l
         yard.add("orchard/late")
         return units[::-1]
 
-    yard.units["orchard/late"] = SessionFiles(name="orchard/late", folder="/logs/orchard", agent=CLAUDE_CODE)
+    yard.sessions["orchard/late"] = SessionFiles(name="orchard/late", folder="/logs/orchard", agent=CLAUDE_CODE)
     yard.active.add("orchard/c")
     yard.add("orchard/a", "orchard/b", "orchard/c")
-    yard.turns.note_found([yard.units["orchard/a"], yard.units["orchard/b"]])
+    yard.turns.note_found([yard.sessions["orchard/a"], yard.sessions["orchard/b"]])
     await yard.turns.sort(backwards)
     assert yard.taken() == ["orchard/c", "orchard/b", "orchard/a", "orchard/late"]
 
 
 async def test_those_that_are_gone_or_do_not_wait_are_not_sorted(yard: Yard) -> None:
     sorting = Sorting()
-    yard.turns.note_found(yard.units.values())
+    yard.turns.note_found(yard.sessions.values())
     yard.add("orchard/a", "orchard/b", "orchard/c")
-    del yard.units["orchard/b"]
+    del yard.sessions["orchard/b"]
     await yard.turns.sort(sorting)
     assert sorting.asked == [["orchard/a", "orchard/c"]]
     assert yard.taken() == ["orchard/c", "orchard/a"]

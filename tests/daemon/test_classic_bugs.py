@@ -85,7 +85,7 @@ async def test_a_new_log_on_the_inode_of_another_is_read_from_its_beginning(
     assert times_each_came(posthog) == {1}
 
 
-async def test_logs_that_begin_alike_are_told_apart(machine: Machine, posthog: CaptureServer) -> None:
+async def test_logs_with_the_same_beginning_are_told_apart(machine: Machine, posthog: CaptureServer) -> None:
     """Where a file is a hash of its head, the second is taken for the first and never read."""
     logs = [LogBuilder(session_id(name)) for name in ("left", "right")]
     for log in logs:
@@ -115,7 +115,7 @@ async def test_a_log_of_one_short_line_is_read(machine: Machine, posthog: Captur
 # ---------------------------------------------------------------------- how far it was read
 
 
-async def test_a_log_cut_while_nobody_looked_is_read_again_and_only_once(
+async def test_a_log_truncated_while_the_daemon_was_away_is_read_again_only_once(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     """Elsewhere an offset behind the end stays for ever, or the file is sent anew with every start."""
@@ -135,7 +135,7 @@ async def test_a_log_cut_while_nobody_looked_is_read_again_and_only_once(
     assert times_each_came(posthog) == {1}
 
 
-async def test_a_log_cut_and_grown_past_its_offset_while_nobody_looked_is_read_from_its_beginning(
+async def test_a_log_truncated_and_grown_past_its_offset_while_the_daemon_was_away_is_read_from_its_beginning(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     """By its size it looks like one that only grew, so elsewhere reading goes on in the middle of a line."""
@@ -151,7 +151,7 @@ async def test_a_log_cut_and_grown_past_its_offset_while_nobody_looked_is_read_f
     assert times_each_came(posthog) == {1}
 
 
-async def test_what_was_written_while_the_daemon_was_away_is_no_history(
+async def test_lines_written_while_the_daemon_was_away_are_not_history(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     """Elsewhere a start at the end of the files is one at every start, whatever is known of them."""
@@ -168,7 +168,7 @@ async def test_what_was_written_while_the_daemon_was_away_is_no_history(
     assert machine.offsets()[path.name] == path.stat().st_size
 
 
-async def test_half_a_line_at_the_end_of_the_daemon_is_a_line_at_its_next_start(
+async def test_a_line_that_was_half_written_when_the_daemon_stopped_is_read_at_its_next_start(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     """Where an offset moves when bytes are read, the first half is lost with the process."""
@@ -188,7 +188,7 @@ async def test_half_a_line_at_the_end_of_the_daemon_is_a_line_at_its_next_start(
     assert answers(posthog) == ["msg_whole", "msg_half"]
 
 
-def test_a_line_that_is_long_in_coming_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_written_slowly_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere an unfinished line is read from its beginning each time some of it is added."""
     path = tmp_path / "long.jsonl"
     path.write_bytes(b"{}\n")
@@ -241,7 +241,7 @@ def zeros_at_the_end(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [nothing_in_it, zeros, its_first_half, zeros_at_the_end])
-async def test_a_store_that_a_power_loss_has_damaged_stops_nobody_and_loses_nothing(
+async def test_a_store_damaged_by_a_power_loss_does_not_stop_the_daemon_and_loses_no_event(
     machine: Machine, posthog: CaptureServer, damage: Callable[[bytes], bytes]
 ) -> None:
     """Elsewhere the program refuses to start until somebody deletes its registry, or takes all files for new."""
@@ -263,7 +263,7 @@ async def test_a_store_that_a_power_loss_has_damaged_stops_nobody_and_loses_noth
 
 
 @pytest.mark.parametrize("left", [(), ("state.db-wal",), ("state.db-wal", "state.db-shm")])
-async def test_a_crash_while_a_damaged_store_was_set_aside_leaves_one_that_can_be_begun(
+async def test_after_a_crash_while_a_damaged_store_is_set_aside_the_daemon_starts(
     machine: Machine, posthog: CaptureServer, left: tuple[str, ...]
 ) -> None:
     """Where the registry is renamed in two steps, a crash between them leaves none and everything is sent anew."""
@@ -287,7 +287,7 @@ async def test_a_crash_while_a_damaged_store_was_set_aside_leaves_one_that_can_b
     assert answers(posthog) == ["msg_kept"]
 
 
-async def test_a_second_daemon_on_the_same_state_is_turned_away_and_the_first_goes_on(
+async def test_a_second_daemon_on_the_same_state_refuses_to_start_and_the_first_goes_on(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     """Elsewhere both write to one registry, and neither goes on any more."""
@@ -304,7 +304,7 @@ async def test_a_second_daemon_on_the_same_state_is_turned_away_and_the_first_go
         await first.until(lambda: answers(posthog) == ["msg_first"])
 
 
-async def test_what_is_not_there_at_a_start_is_not_forgotten(machine: Machine, posthog: CaptureServer) -> None:
+async def test_logs_that_are_missing_at_a_start_are_not_forgotten(machine: Machine, posthog: CaptureServer) -> None:
     """Elsewhere a start drops all that is known of files that are not followed just now: another's, or another disk's.
 
     Here there is a trace to be lost besides: it is owed from the first event on.
@@ -358,7 +358,7 @@ async def test_a_config_folder_that_moved_sends_nothing_again(machine: Machine, 
 # ---------------------------------------------------------------------- looking at many
 
 
-def test_files_at_rest_cost_no_look_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_at_rest_cost_no_system_call_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere the processor time of an idle program grows with the number of files."""
     looked: list[str] = []
 
@@ -387,7 +387,7 @@ def test_files_at_rest_cost_no_look_each(tmp_path: Path, monkeypatch: pytest.Mon
     assert looked == []
 
 
-async def test_a_log_replaced_more_often_than_it_is_looked_at_is_read_as_it_is(
+async def test_a_log_that_is_replaced_several_times_between_two_looks_is_read_as_it_is_then(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     """Elsewhere a file that changed its identity twice between two looks is followed where it no longer is."""

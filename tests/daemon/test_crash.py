@@ -151,7 +151,7 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
     assert {"msg_open", "toolu_open"} <= {event["properties"]["$ai_span_id"] for event in posthog.events}
 
 
-async def test_killed_when_most_answers_are_lost_it_loses_no_event(
+async def test_killed_while_most_answers_are_lost_it_loses_no_event(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     put_logs(workspace, many_sessions(6, 300))
@@ -194,7 +194,7 @@ async def test_terminated_it_delivers_what_it_has_read_and_sends_nothing_twice(
     assert {len(times) for times in posthog.events_by_uuid.values()} == {1}
 
 
-async def test_terminated_while_the_receiver_is_silent_it_ends_within_the_deadline(
+async def test_terminated_while_the_receiver_does_not_answer_it_ends_within_the_deadline(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
     put_logs(workspace, tree())
@@ -244,7 +244,7 @@ def told(daemon: Child, event: str) -> int:
     return sum(line["event"] == event for line in log_lines(daemon.stderr))
 
 
-async def test_a_hang_up_reads_the_settings_again(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_sighup_reloads_the_settings(workspace: Workspace, posthog: CaptureServer) -> None:
     (workspace.config / "projects").mkdir(parents=True)
     settings = workspace.config / "settings.json"
     async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
@@ -263,7 +263,7 @@ async def test_a_hang_up_reads_the_settings_again(workspace: Workspace, posthog:
     assert len(posthog.events_by_uuid) == len(posthog.events)
 
 
-async def test_bad_settings_leave_the_old_ones_in_force(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_invalid_settings_leave_the_old_ones_in_force(workspace: Workspace, posthog: CaptureServer) -> None:
     (workspace.config / "projects").mkdir(parents=True)
     async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
         (workspace.config / "settings.json").write_text('{"env": {"POSTHOG_LLMA_CONTENT": "some"}}')
@@ -276,7 +276,7 @@ async def test_bad_settings_leave_the_old_ones_in_force(workspace: Workspace, po
         assert told(daemon, "ready") == 1
 
 
-async def test_the_interrupt_key_ends_once_without_a_traceback(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_ctrl_c_ends_once_without_a_traceback(workspace: Workspace, posthog: CaptureServer) -> None:
     put_logs(workspace, tree())
     release = asyncio.Event()
     posthog.fault = lambda _: Hold(release)

@@ -130,9 +130,7 @@ def stand(workspace: Workspace, posthog: CaptureServer, library: Faults, faulty:
         ("pread", errno.EIO),
     ],
 )
-async def test_a_log_that_cannot_be_read_is_told_once_and_read_when_it_can(
-    stand: Stand, call: Call, error: int
-) -> None:
+async def test_a_log_that_cannot_be_read_is_logged_once_and_read_later(stand: Stand, call: Call, error: int) -> None:
     async with stand.following() as daemon:
         path = stand.write("bad")
         stand.write("good")
@@ -152,7 +150,7 @@ async def test_a_log_that_cannot_be_read_is_told_once_and_read_when_it_can(
     await stand.settles()
 
 
-async def test_a_log_that_cannot_be_read_is_not_tried_all_the_time_though_something_in_it_is_due(stand: Stand) -> None:
+async def test_a_log_that_cannot_be_read_is_not_tried_all_the_time_even_if_something_in_it_is_due(stand: Stand) -> None:
     def write_open(name: str, answer: str) -> Path:
         """Let a session go on with an answer that only the time makes final."""
         path = stand.write(name)
@@ -179,7 +177,7 @@ async def test_a_log_that_cannot_be_read_is_not_tried_all_the_time_though_someth
     await stand.settles()
 
 
-async def test_without_descriptors_one_line_says_so_and_everything_is_read_afterwards(stand: Stand) -> None:
+async def test_without_descriptors_one_line_is_logged_and_everything_is_read_afterwards(stand: Stand) -> None:
     async with stand.following() as daemon:
         stand.faults.inject("open", errno.EMFILE, ".jsonl")
         names = [f"log{number}" for number in range(5)]
@@ -194,7 +192,7 @@ async def test_without_descriptors_one_line_says_so_and_everything_is_read_after
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
-async def test_a_log_whose_state_cannot_be_asked_for_is_not_gone(stand: Stand, error: int) -> None:
+async def test_a_log_whose_status_cannot_be_read_is_not_gone(stand: Stand, error: int) -> None:
     async with stand.following() as daemon:
         path = stand.write("hidden")
         await stand.arrived(daemon, "hidden")
@@ -209,7 +207,7 @@ async def test_a_log_whose_state_cannot_be_asked_for_is_not_gone(stand: Stand, e
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE, errno.EIO])
 @pytest.mark.parametrize("folder", ["projects", "-home-ada-orchard"])
-async def test_a_folder_that_cannot_be_listed_is_told_once_and_what_is_in_it_is_not_gone(
+async def test_a_folder_that_cannot_be_listed_is_logged_once_and_its_logs_are_not_gone(
     stand: Stand, error: int, folder: str
 ) -> None:
     async with stand.following() as daemon:
@@ -250,7 +248,7 @@ async def test_short_reads_make_no_difference(stand: Stand) -> None:
 # ---------------------------------------------------------------------- watching
 
 
-async def test_without_watches_files_are_looked_at_and_one_line_says_so(stand: Stand) -> None:
+async def test_without_watches_files_are_polled_and_one_line_says_so(stand: Stand) -> None:
     stand.faults.inject("watch", errno.ENOSPC, "/projects")
     async with stand.following() as daemon:
         for name in ("first", "second"):
@@ -272,7 +270,7 @@ def quick(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_hints_that_were_lost_are_made_up_for_at_once(
+async def test_lost_hints_lead_to_a_full_sweep_at_once(
     machine: Machine, posthog: CaptureServer, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue of the kernel overflows: what it held is never told."""
@@ -287,7 +285,7 @@ async def test_hints_that_were_lost_are_made_up_for_at_once(
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_config_folder_that_does_not_exist_yet_is_waited_for(machine: Machine, posthog: CaptureServer) -> None:
+async def test_a_config_folder_that_is_created_later_is_followed(machine: Machine, posthog: CaptureServer) -> None:
     shutil.rmtree(machine.config)
     async with machine.following(posthog.url):
         log = a_session("first", start=now())
@@ -297,7 +295,7 @@ async def test_a_config_folder_that_does_not_exist_yet_is_waited_for(machine: Ma
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("moved", [False, True])
-async def test_a_root_that_is_deleted_or_moved_away_and_made_anew_is_followed(
+async def test_a_root_that_is_deleted_or_moved_and_created_again_is_followed(
     machine: Machine, posthog: CaptureServer, *, moved: bool
 ) -> None:
     before, after = a_session("before", start=now()), a_session("after", start=now())
@@ -321,7 +319,7 @@ async def test_a_root_that_is_deleted_or_moved_away_and_made_anew_is_followed(
     ("call", "error"),
     [("write", errno.ENOSPC), ("write", errno.EIO), ("write", errno.EROFS), ("fsync", errno.EIO)],
 )
-async def test_a_store_that_cannot_be_written_is_told_once_and_written_when_it_can(
+async def test_a_store_that_cannot_be_written_is_logged_once_and_written_later(
     stand: Stand, call: Call, error: int
 ) -> None:
     async with stand.following() as daemon:
@@ -346,7 +344,7 @@ async def test_a_store_that_cannot_be_written_is_told_once_and_written_when_it_c
     await stand.settles()
 
 
-async def test_a_store_that_cannot_be_read_is_told_once_and_asked_again(stand: Stand) -> None:
+async def test_a_store_that_cannot_be_read_is_logged_once_and_asked_again(stand: Stand) -> None:
     async with stand.following() as daemon:
         # The connection that looks up what is settled is opened when it is first needed.
         stand.faults.inject("open", errno.EMFILE, "/state.db")
@@ -360,7 +358,7 @@ async def test_a_store_that_cannot_be_read_is_told_once_and_asked_again(stand: S
     await stand.settles()
 
 
-async def test_a_store_that_somebody_else_writes_to_is_waited_for(stand: Stand) -> None:
+async def test_a_store_that_another_process_writes_to_is_waited_for(stand: Stand) -> None:
     async with stand.following() as daemon:
         stand.write("first")
         await stand.arrived(daemon, "first")
@@ -376,7 +374,7 @@ async def test_a_store_that_somebody_else_writes_to_is_waited_for(stand: Stand) 
     await stand.settles()
 
 
-async def test_a_store_damaged_while_it_is_used_ends_the_daemon_and_the_next_one_starts(stand: Stand) -> None:
+async def test_a_store_damaged_while_in_use_ends_the_daemon_and_the_next_one_starts(stand: Stand) -> None:
     path = stand.workspace.state / "state.db"
     async with stand.following() as daemon:
         stand.write("first")
@@ -397,7 +395,7 @@ async def test_a_store_damaged_while_it_is_used_ends_the_daemon_and_the_next_one
 
 
 @pytest.mark.parametrize(("call", "error"), [("open", errno.EROFS), ("write", errno.ENOSPC), ("open", errno.EACCES)])
-async def test_a_state_folder_that_cannot_be_written_at_the_start_is_one_line(
+async def test_a_state_folder_that_cannot_be_written_at_the_start_is_reported_in_one_line(
     stand: Stand, call: Call, error: int
 ) -> None:
     stand.faults.inject(call, error, f"{stand.workspace.state}/")

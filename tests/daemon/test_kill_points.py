@@ -80,7 +80,7 @@ def counts(server: CaptureServer) -> dict[str, int]:
         *((step, 400) for step in ("settled",)),
     ],
 )
-async def test_only_what_was_accepted_and_not_noted_is_sent_again(
+async def test_only_events_that_were_accepted_and_not_recorded_are_sent_again(
     workspace: Workspace, posthog: CaptureServer, step: str, number: int
 ) -> None:
     put_logs(workspace, tree() | many_sessions(3, 60))
@@ -99,7 +99,7 @@ async def test_only_what_was_accepted_and_not_noted_is_sent_again(
 
 
 @pytest.mark.parametrize("step", START_STEPS)
-async def test_a_first_start_that_fails_is_begun_again_and_is_the_only_one(
+async def test_a_first_start_that_fails_is_repeated_as_a_first_start(
     workspace: Workspace, posthog: CaptureServer, step: str
 ) -> None:
     put_logs(workspace, many_sessions(2, 3))
@@ -120,7 +120,7 @@ async def test_a_first_start_that_fails_is_begun_again_and_is_the_only_one(
 
 
 @pytest.mark.parametrize("step", SET_ASIDE_STEPS)
-async def test_a_broken_store_is_put_aside_whatever_happens_meanwhile(
+async def test_a_damaged_store_is_set_aside_wherever_the_daemon_is_killed(
     workspace: Workspace, posthog: CaptureServer, step: str
 ) -> None:
     put_logs(workspace, tree())

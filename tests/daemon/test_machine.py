@@ -351,12 +351,12 @@ def profile(examples: int, steps: int) -> settings:
     )
 
 
-def test_whatever_happens_to_logs_the_receiver_has_what_they_say() -> None:
+def test_the_receiver_gets_the_events_of_the_logs_whatever_happens_to_them() -> None:
     run_state_machine_as_test(Machine, settings=profile(200, 40))
 
 
 @pytest.mark.skipif(not SECONDS, reason="takes as long as LLMA_MACHINE_SECONDS says")
-def test_whatever_happens_for_a_long_time_the_receiver_has_what_the_logs_say() -> None:
+def test_the_receiver_gets_the_events_of_the_logs_whatever_happens_for_a_long_time() -> None:
     until = time.monotonic() + SECONDS
     run: Callable[..., None] = run_state_machine_as_test
     while time.monotonic() < until:

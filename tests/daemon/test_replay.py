@@ -208,7 +208,7 @@ relaxed = settings(
 
 @relaxed
 @given(history=histories(), data=st.data())
-def test_any_schedule_delivers_what_preview_says_body_for_body(history: History, data: st.DataObject) -> None:
+def test_every_schedule_delivers_the_bodies_of_preview(history: History, data: st.DataObject) -> None:
     expected = reference_of(history)
     with fresh_rig() as rig:
         schedule = Schedule(data, rig, history, expected)
@@ -242,7 +242,7 @@ def test_with_whole_inputs_the_same_requests_arrive(history: History, data: st.D
 
 @relaxed
 @given(drawn=forks(), data=st.data())
-def test_what_a_fork_copies_is_sent_once_and_for_its_original(
+def test_lines_copied_by_a_fork_are_sent_once_and_for_the_original(
     drawn: tuple[History, str, int], data: st.DataObject
 ) -> None:
     history, fork, copied = drawn
@@ -257,7 +257,7 @@ def test_what_a_fork_copies_is_sent_once_and_for_its_original(
 
 @relaxed
 @given(history=histories(), data=st.data())
-def test_a_file_that_is_cut_short_written_anew_or_replaced_loses_and_doubles_nothing(
+def test_a_file_that_is_truncated_rewritten_or_replaced_loses_and_repeats_no_event(
     history: History, data: st.DataObject
 ) -> None:
     expected = reference_of(history)
@@ -270,7 +270,7 @@ def test_a_file_that_is_cut_short_written_anew_or_replaced_loses_and_doubles_not
 
 @relaxed
 @given(history=histories(), data=st.data())
-def test_what_is_there_at_the_first_start_is_not_sent_and_all_that_follows_is(
+def test_lines_from_before_the_first_start_are_not_sent_and_all_later_ones_are(
     history: History, data: st.DataObject
 ) -> None:
     expected = reference_of(history)
@@ -293,7 +293,7 @@ def test_what_is_there_at_the_first_start_is_not_sent_and_all_that_follows_is(
         schedule.finish()
         after = {
             resting.uuid
-            for resting in expected.ranges
+            for resting in expected.resting
             if resting.end > starts.get(resting.file, 0) and timestamp(expected.bodies[resting.uuid]) > latest
         }
         received = {uuid: bodies for uuid, bodies in rig.bodies().items() if expected.names[uuid] != "$ai_trace"}
@@ -441,7 +441,7 @@ def test_a_trace_on_its_way_at_a_crash_is_sent_again(rig: Rig) -> None:
     check_all_received(rig, rig.reference())
 
 
-def test_a_trace_that_was_accepted_before_what_it_tells_of_is_not_sent_again_for_that(rig: Rig) -> None:
+def test_a_trace_that_was_accepted_before_its_events_is_not_sent_again(rig: Rig) -> None:
     """Two requests are on their way at once, and only the later one is taken before the daemon ends."""
     write(rig, conversation())
     rig.end()
@@ -454,7 +454,7 @@ def test_a_trace_that_was_accepted_before_what_it_tells_of_is_not_sent_again_for
     assert rig.store.owed() == []
 
 
-def test_a_session_that_owes_only_its_trace_is_read_again_for_it(rig: Rig) -> None:
+def test_a_session_with_only_an_owed_trace_is_read_again_for_it(rig: Rig) -> None:
     log = conversation()
     write(rig, log)
     rig.tick(SETTLED)
@@ -495,7 +495,7 @@ def test_a_session_that_is_resumed_sends_its_trace_once_more_under_the_same_uuid
     assert sum(counts(rig).values()) == len(counts(rig)) + 1
 
 
-def test_an_answer_that_comes_out_of_order_keeps_the_offset_back(rig: Rig) -> None:
+def test_the_offset_waits_for_an_earlier_event_that_is_answered_later(rig: Rig) -> None:
     log = conversation()
     write(rig, log)
     rig.tick(SETTLED)
@@ -527,7 +527,7 @@ def test_a_refused_event_is_settled_and_set_aside(rig: Rig) -> None:
     assert rig.reference().bodies.keys() - rig.bodies().keys() == set(rig.refused)
 
 
-def test_a_replaced_file_does_not_take_what_was_just_read_of_another_along(rig: Rig) -> None:
+def test_replacing_a_file_loses_nothing_that_was_just_read_of_another(rig: Rig) -> None:
     """What one step found before it met the replaced file must be found again."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
@@ -549,7 +549,7 @@ def test_a_replaced_file_does_not_take_what_was_just_read_of_another_along(rig: 
     assert set(counts(rig).values()) == {1}
 
 
-def test_what_is_open_in_a_deleted_file_is_not_lost_when_another_of_its_session_is_replaced(rig: Rig) -> None:
+def test_replacing_a_file_loses_nothing_that_is_open_in_a_deleted_file_of_the_session(rig: Rig) -> None:
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
@@ -569,7 +569,7 @@ def test_what_is_open_in_a_deleted_file_is_not_lost_when_another_of_its_session_
     assert {event.uuid for event in answers} < reference.bodies.keys()
 
 
-def test_a_deleted_agent_file_does_not_take_the_sessions_own_events_along(rig: Rig) -> None:
+def test_deleting_a_subagents_file_loses_none_of_the_sessions_own_events(rig: Rig) -> None:
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
@@ -585,7 +585,7 @@ def test_a_deleted_agent_file_does_not_take_the_sessions_own_events_along(rig: R
     check_all_received(rig, rig.reference())
 
 
-def test_an_original_still_waiting_keeps_its_message_from_a_copy_that_is_complete(rig: Rig) -> None:
+def test_a_complete_copy_does_not_take_the_message_of_an_original_that_still_waits(rig: Rig) -> None:
     """Both were written while nobody looked; the copy goes on, so its messages are final at once."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
@@ -623,7 +623,7 @@ def test_the_store_knows_which_session_holds_copies_of_another(rig: Rig) -> None
     assert list(rig.store.copies()) == [Copies(unit=unit, original=original)]
 
 
-def test_a_copy_whose_original_is_gone_unfinished_is_sent(rig: Rig) -> None:
+def test_a_copy_is_sent_if_its_original_disappears_unfinished(rig: Rig) -> None:
     log = LogBuilder()
     log.prompt("Count the trees")
     log.answer(text("One."))
@@ -638,7 +638,7 @@ def test_a_copy_whose_original_is_gone_unfinished_is_sent(rig: Rig) -> None:
     assert [json.loads(event.body)["properties"]["$ai_session_id"] for event in rig.in_flight] == [log.session]
 
 
-def test_a_fork_of_history_sends_only_what_is_its_own(rig: Rig) -> None:
+def test_a_fork_of_history_sends_only_its_own_lines(rig: Rig) -> None:
     log = conversation()
     write(rig, log)
     first_start = milliseconds("2026-03-02T09:00:30Z")
@@ -654,7 +654,7 @@ def test_a_fork_of_history_sends_only_what_is_its_own(rig: Rig) -> None:
     assert trace["claude_code_generations"] == 1
 
 
-def test_what_comes_late_for_a_turn_whose_trace_was_sent_is_sent_and_leaves_nothing_owed() -> None:
+def test_a_late_event_of_a_turn_whose_trace_was_sent_is_sent_and_owes_no_trace() -> None:
     with fresh_rig("message") as rig:
         log = conversation()
         write(rig, log, 0, 4)
@@ -669,7 +669,7 @@ def test_what_comes_late_for_a_turn_whose_trace_was_sent_is_sent_and_leaves_noth
         assert [event.name for event in rig.received].count("$ai_trace") == 1
 
 
-def test_a_trace_of_which_nothing_is_left_is_not_owed_for_ever(rig: Rig) -> None:
+def test_a_trace_with_nothing_left_to_report_is_not_owed_forever(rig: Rig) -> None:
     log = conversation()
     write(rig, log)
     rig.tick(SETTLED)

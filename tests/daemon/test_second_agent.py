@@ -85,7 +85,7 @@ async def test_it_is_followed_while_it_is_written(machine: Machine, posthog: Cap
 
 
 @pytest.mark.usefixtures("scribe")
-def test_its_events_have_its_names_and_no_other_agents(machine: Machine) -> None:
+def test_its_events_have_its_own_names_only(machine: Machine) -> None:
     append(journal(machine.config), b"".join(lines()))
 
     events = machine.preview()
@@ -104,7 +104,7 @@ def test_its_events_have_its_names_and_no_other_agents(machine: Machine) -> None
 
 
 @pytest.mark.usefixtures("scribe")
-def test_a_person_who_is_not_known_is_named_after_it(machine: Machine) -> None:
+def test_an_unknown_person_is_named_after_the_agent(machine: Machine) -> None:
     append(journal(machine.config), b"".join(lines()))
 
     events = machine.preview(POSTHOG_LLMA_DISTINCT_ID="")
@@ -114,7 +114,7 @@ def test_a_person_who_is_not_known_is_named_after_it(machine: Machine) -> None:
 
 @pytest.mark.usefixtures("scribe")
 @pytest.mark.parametrize("named", ["journals/first.ndjson", "journals", "."])
-def test_it_is_previewed_by_its_log_its_folder_and_its_configuration(machine: Machine, named: str) -> None:
+def test_preview_finds_its_logs_by_file_by_folder_and_by_config_folder(machine: Machine, named: str) -> None:
     append(journal(machine.config), b"".join(lines()))
     routing = Routing(machine.settings(), Repositories(), purpose="preview")
 
@@ -123,7 +123,7 @@ def test_it_is_previewed_by_its_log_its_folder_and_its_configuration(machine: Ma
     assert [event.name for event in found] == ["$ai_generation", "$ai_span", "$ai_trace"]
 
 
-async def test_its_history_is_sent_when_that_is_asked_for(workspace: Workspace, posthog: CaptureServer) -> None:
+async def test_its_history_is_sent_on_request(workspace: Workspace, posthog: CaptureServer) -> None:
     write_journals(workspace.config)
     env = environment(workspace, posthog.url)
 

@@ -83,7 +83,7 @@ async def test_events_arrive_while_the_session_is_still_being_written(machine: M
     assert {event["event"] for uuid, event in expected.items() if uuid not in posthog.events_by_uuid} == {"$ai_trace"}
 
 
-async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
+async def test_a_sessions_route_is_written_before_its_first_event_is_sent(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     write_files(machine.projects, many_sessions(8, 20))
@@ -106,7 +106,7 @@ async def test_whose_a_session_is_is_written_before_anything_of_it_leaves(
     assert not strangers
 
 
-async def test_where_it_cannot_be_written_whose_a_session_is_nothing_of_it_leaves_even_at_the_end(
+async def test_if_a_sessions_route_cannot_be_written_nothing_of_it_is_sent_even_at_the_end(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.cadence = Cadence(store_retry=0.01)
@@ -132,7 +132,7 @@ async def test_where_it_cannot_be_written_whose_a_session_is_nothing_of_it_leave
     assert span_ids(posthog) == ["msg_unwritten", log.session]
 
 
-async def test_a_session_that_goes_on_after_long_quiet_has_not_ended(
+async def test_a_session_that_continues_after_a_long_quiet_has_not_ended(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody looks in between, as where its route has no room for hours.
@@ -173,7 +173,7 @@ async def test_a_line_written_in_pieces_is_one_line(machine: Machine, posthog: C
         await until(lambda: span_ids(posthog) == ["msg_other", "msg_pieces"], "the other one")
 
 
-async def test_live_gives_what_preview_says_body_for_body(machine: Machine, posthog: CaptureServer) -> None:
+async def test_following_live_delivers_the_bodies_of_preview(machine: Machine, posthog: CaptureServer) -> None:
     files = tree()
     copies = {name: data for name, data in files.items() if session_id("fork") in name or session_id("branch") in name}
     originals = {name: data for name, data in files.items() if name not in copies}
@@ -199,7 +199,7 @@ def grow(projects: Path, files: Mapping[str, bytes]) -> None:
                 del left[name]
 
 
-async def test_the_trace_comes_when_the_process_is_gone_and_not_before(
+async def test_the_trace_is_sent_when_the_process_is_gone_and_not_before(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     running, ended = a_session("running", start=now()), a_session("ended", start=now())
@@ -218,7 +218,7 @@ async def test_the_trace_comes_when_the_process_is_gone_and_not_before(
     assert times_each_came(posthog) == {1}
 
 
-async def test_without_a_registry_the_trace_comes_after_the_quiet_time(
+async def test_without_a_registry_the_trace_is_sent_after_the_session_timeout(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     async with machine.following(posthog.url, quiet=120.0):
@@ -229,7 +229,7 @@ async def test_without_a_registry_the_trace_comes_after_the_quiet_time(
         assert span_ids(posthog, "trace") == [old.session]
 
 
-async def test_a_session_that_goes_on_after_its_trace_gets_another_one(
+async def test_a_session_that_continues_after_its_trace_gets_another_one(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     log = a_session("resumed", start=now())
@@ -247,7 +247,7 @@ async def test_a_session_that_goes_on_after_its_trace_gets_another_one(
     assert last["properties"]["claude_code_generations"] == 2
 
 
-async def test_a_trace_that_is_owed_is_sent_after_a_restart(machine: Machine, posthog: CaptureServer) -> None:
+async def test_an_owed_trace_is_sent_after_a_restart(machine: Machine, posthog: CaptureServer) -> None:
     log = a_session("owing", start=now())
     record = machine.registers(log.session)
     async with machine.following(posthog.url, history="send"):
@@ -263,7 +263,7 @@ async def test_a_trace_that_is_owed_is_sent_after_a_restart(machine: Machine, po
 # ---------------------------------------------------------------------- history
 
 
-async def test_what_is_there_at_the_first_start_is_history(machine: Machine, posthog: CaptureServer) -> None:
+async def test_logs_that_exist_at_the_first_start_are_history(machine: Machine, posthog: CaptureServer) -> None:
     log = a_session("old")
     log.write(machine.projects)
     async with machine.following(posthog.url, quiet=1.0):
@@ -297,9 +297,7 @@ async def test_lines_written_while_the_daemon_was_away_are_read_at_its_next_star
         await until(lambda: span_ids(posthog) == ["msg_one", "msg_two"], "the second answer")
 
 
-async def test_a_fork_of_history_made_later_sends_only_what_is_its_own(
-    machine: Machine, posthog: CaptureServer
-) -> None:
+async def test_a_later_fork_of_history_sends_only_its_own_lines(machine: Machine, posthog: CaptureServer) -> None:
     log = a_session("original")
     log.write(machine.projects)
     async with machine.following(posthog.url):
@@ -315,7 +313,7 @@ async def test_a_fork_of_history_made_later_sends_only_what_is_its_own(
     assert span_ids(posthog) == ["msg_fork"]
 
 
-async def test_history_is_sent_when_it_is_asked_for_later(machine: Machine, posthog: CaptureServer) -> None:
+async def test_history_can_be_sent_later(machine: Machine, posthog: CaptureServer) -> None:
     write_files(machine.projects, tree())
     async with machine.following(posthog.url):
         fresh = a_session("fresh", start=now())
@@ -329,7 +327,7 @@ async def test_history_is_sent_when_it_is_asked_for_later(machine: Machine, post
 # ---------------------------------------------------------------------- once
 
 
-async def test_once_delivers_what_preview_says_and_a_second_time_nothing(
+async def test_once_delivers_the_events_of_preview_and_nothing_the_second_time(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     write_files(machine.projects, tree())
@@ -341,7 +339,7 @@ async def test_once_delivers_what_preview_says_and_a_second_time_nothing(
     assert len(posthog.requests) == requests
 
 
-async def test_once_keeps_no_session_in_memory_that_is_settled(
+async def test_once_drops_settled_sessions_from_memory(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.cadence = Cadence(open_sessions=4)
@@ -363,7 +361,7 @@ async def test_once_keeps_no_session_in_memory_that_is_settled(
     assert {event["uuid"]: event for event in posthog.events} == machine.preview()
 
 
-async def test_once_leaves_what_is_open_in_a_running_session(machine: Machine, posthog: CaptureServer) -> None:
+async def test_once_leaves_open_what_is_open_in_a_running_session(machine: Machine, posthog: CaptureServer) -> None:
     log = LogBuilder(session_id("running"))
     log.prompt("Count")
     log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"), id="msg_1")
@@ -380,7 +378,7 @@ async def test_once_leaves_what_is_open_in_a_running_session(machine: Machine, p
     assert span_ids(posthog) == ["msg_1", "toolu_ls", "msg_2", "msg_open", log.session]
 
 
-async def test_privacy_mode_lets_no_content_out(machine: Machine, posthog: CaptureServer) -> None:
+async def test_privacy_mode_sends_no_content(machine: Machine, posthog: CaptureServer) -> None:
     write_files(machine.projects, tree())
     assert await machine.once(posthog.url, POSTHOG_LLMA_PRIVACY_MODE="true")
     assert len(posthog.events) == len(machine.preview())
@@ -391,7 +389,7 @@ async def test_privacy_mode_lets_no_content_out(machine: Machine, posthog: Captu
     assert "Exit code" not in sent
 
 
-async def test_grouping_by_prompt_gives_a_trace_for_each(machine: Machine, posthog: CaptureServer) -> None:
+async def test_grouping_by_prompt_sends_a_trace_for_each_prompt(machine: Machine, posthog: CaptureServer) -> None:
     write_files(machine.projects, tree())
     grouped: dict[str, Any] = {"POSTHOG_LLMA_TRACE_GROUPING": "message"}
     assert await machine.once(posthog.url, **grouped)
@@ -469,7 +467,7 @@ async def test_each_route_gets_its_own_events_and_ids_do_not_depend_on_it(
     assert times_each_came(posthog) == times_each_came(there) == {1}
 
 
-async def test_a_route_that_is_refused_stops_alone(
+async def test_a_refused_route_stops_alone(
     machine: Machine, posthog: CaptureServer, there: CaptureServer, logged: Logged
 ) -> None:
     there.fault = lambda _: Answer(status=401)
@@ -490,7 +488,7 @@ async def test_a_route_that_is_refused_stops_alone(
     assert span_ids(posthog) == ["msg_fine-0", "msg_fine-1", "msg_fine-2"]
 
 
-async def test_a_stopped_route_does_not_keep_a_folders_new_sessions_on_another(
+async def test_a_stopped_route_does_not_block_a_folders_new_sessions_on_another(
     machine: Machine, posthog: CaptureServer, there: CaptureServer, logged: Logged
 ) -> None:
     old = a_session("old", start=now())
@@ -514,7 +512,7 @@ async def test_a_stopped_route_does_not_keep_a_folders_new_sessions_on_another(
     assert span_ids(posthog) == ["msg_old"]
 
 
-async def test_projects_may_say_different_things_at_once(machine: Machine, posthog: CaptureServer) -> None:
+async def test_projects_can_have_different_settings_at_the_same_time(machine: Machine, posthog: CaptureServer) -> None:
     machine.writes_config(
         '[[project]]\npath = "full"\ninput = "full"\n[[project]]\npath = "quiet"\nprivacy_mode = true\n'
     )
@@ -528,7 +526,7 @@ async def test_projects_may_say_different_things_at_once(machine: Machine, posth
     assert {event["uuid"]: event for event in posthog.events} == machine.preview()
 
 
-async def test_once_ends_with_what_a_stopped_route_leaves(
+async def test_once_ends_although_a_stopped_route_leaves_events(
     machine: Machine, posthog: CaptureServer, there: CaptureServer
 ) -> None:
     there.fault = lambda _: Answer(status=401)
@@ -543,7 +541,7 @@ async def test_once_ends_with_what_a_stopped_route_leaves(
 
 
 @pytest.mark.usefixtures("brisk")
-async def test_a_session_that_has_to_wait_loses_nothing(
+async def test_a_held_session_loses_nothing(
     machine: Machine, posthog: CaptureServer, there: CaptureServer, orchard: Path, logged: Logged
 ) -> None:
     writes(orchard, POSTHOG_HOST=there.url, POSTHOG_API_KEY="phc_there")
@@ -585,7 +583,7 @@ def held_in(machine: Machine) -> list[str]:
         store.close()
 
 
-async def test_once_says_that_not_all_is_settled_while_something_waits(
+async def test_once_reports_that_not_everything_is_settled_while_a_session_is_held(
     machine: Machine, posthog: CaptureServer, orchard: Path
 ) -> None:
     writes(orchard, POSTHOG_API_KEY="phc_other")
@@ -624,7 +622,7 @@ async def test_settings_written_while_a_session_runs_do_not_redirect_it(
     assert there.requests == []
 
 
-async def test_what_a_project_makes_stricter_holds_at_once_and_stays_for_the_session(
+async def test_a_stricter_project_setting_applies_at_once_and_stays_for_the_session(
     machine: Machine, posthog: CaptureServer, orchard: Path
 ) -> None:
     log = a_session("private", start=now(), cwd=str(orchard))
@@ -679,7 +677,7 @@ async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_r
     assert span_ids(posthog) == ["msg_strict", log.session]
 
 
-async def test_a_settings_file_that_breaks_leaves_in_force_what_held(
+async def test_a_settings_file_that_becomes_invalid_leaves_the_previous_settings(
     machine: Machine, posthog: CaptureServer, orchard: Path, logged: Logged
 ) -> None:
     writes(orchard, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
@@ -698,7 +696,7 @@ async def test_a_settings_file_that_breaks_leaves_in_force_what_held(
     assert "settings.json: is not valid JSON" in told["reason"]
 
 
-async def test_what_is_excluded_is_never_sent(machine: Machine, posthog: CaptureServer, orchard: Path) -> None:
+async def test_an_excluded_project_is_never_sent(machine: Machine, posthog: CaptureServer, orchard: Path) -> None:
     excluded = a_session("excluded", start=now(), cwd="/home/ada/secret")
     switched_off = a_session("off", start=now(), cwd=str(orchard))
     writes(orchard, "settings.json", POSTHOG_LLMA_CC_ENABLED="false")
@@ -719,7 +717,7 @@ async def test_what_is_excluded_is_never_sent(machine: Machine, posthog: Capture
     assert span_ids(posthog) == ["msg_other"]
 
 
-async def test_following_projects_sends_those_that_say_so(
+async def test_projects_that_opt_in_are_sent_if_only_these_are_followed(
     machine: Machine, posthog: CaptureServer, orchard: Path
 ) -> None:
     machine.writes_config('enabled = "projects"\n')
@@ -730,7 +728,7 @@ async def test_following_projects_sends_those_that_say_so(
     assert set(span_ids(posthog, "generation")) == {"msg_one"}
 
 
-async def test_a_session_is_the_person_of_its_repository(
+async def test_a_session_belongs_to_the_person_of_its_repository(
     machine: Machine, posthog: CaptureServer, orchard: Path
 ) -> None:
     a_session("one", cwd=str(orchard)).write(machine.projects)
@@ -751,7 +749,7 @@ def an_unused_port() -> int:
         return port
 
 
-async def test_a_receiver_that_is_away_at_first_gets_everything(machine: Machine, logged: Logged) -> None:
+async def test_a_receiver_that_is_unreachable_at_first_gets_everything(machine: Machine, logged: Logged) -> None:
     write_files(machine.projects, tree())
     port = an_unused_port()
     async with machine.following(f"http://127.0.0.1:{port}", history="send", quiet=1.0):
@@ -773,7 +771,7 @@ async def test_errors_and_lost_answers_lose_nothing(machine: Machine, posthog: C
     assert bodies(posthog).keys() == machine.preview().keys()
 
 
-async def test_while_the_receiver_is_away_busy_sessions_wait_in_their_logs(
+async def test_while_the_receiver_is_unreachable_busy_sessions_wait_in_their_logs(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     machine.cadence = Cadence(slice_bytes=64 * 1024)
@@ -817,7 +815,7 @@ async def test_while_the_receiver_is_away_busy_sessions_wait_in_their_logs(
         assert own == [f"msg_{log.session[:8]}_{turn}" for turn in range(12)]
 
 
-async def test_after_a_suspend_everything_is_looked_at(
+async def test_after_a_suspend_all_files_are_looked_at(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Silent(Watcher):
@@ -842,7 +840,7 @@ async def test_after_a_suspend_everything_is_looked_at(
         await until(arrived, "what was written meanwhile")
 
 
-async def test_a_part_that_hangs_is_named_and_waiting_is_no_hanging(machine: Machine, posthog: CaptureServer) -> None:
+async def test_a_part_that_hangs_is_named_and_one_that_waits_is_not(machine: Machine, posthog: CaptureServer) -> None:
     machine.cadence = Cadence(work=1.5)
     a_session("one", start=now()).write(machine.projects)
     posthog.fault = lambda _: Answer(status=503)
@@ -862,7 +860,7 @@ async def test_a_part_that_hangs_is_named_and_waiting_is_no_hanging(machine: Mac
     assert times_each_came(posthog) == {1}
 
 
-async def test_a_wrong_key_stops_with_one_line_and_keeps_everything_for_later(
+async def test_a_wrong_key_stops_delivery_with_one_line_and_loses_nothing(
     machine: Machine, posthog: CaptureServer, logged: Logged
 ) -> None:
     write_files(machine.projects, tree())
@@ -907,7 +905,7 @@ class Picky(CaptureServer):
 
 
 @pytest.mark.parametrize("status", [400, 413])
-async def test_an_event_that_is_refused_is_set_aside_and_the_others_go_on(machine: Machine, status: int) -> None:
+async def test_a_refused_event_is_set_aside_and_the_others_are_delivered(machine: Machine, status: int) -> None:
     write_files(machine.projects, many_sessions(3, 20))
     log = a_session("poison", start="2026-03-02T08:00:00+00:00")
     log.write(machine.projects)
@@ -936,7 +934,7 @@ async def test_an_event_that_is_refused_is_set_aside_and_the_others_go_on(machin
 # ---------------------------------------------------------------------- files that are not as they should be
 
 
-async def test_bad_lines_are_passed_over_and_told_once_a_file(
+async def test_bad_lines_are_skipped_and_logged_once_for_each_file(
     machine: Machine, posthog: CaptureServer, logged: Logged
 ) -> None:
     log = LogBuilder(session_id("bad"))
@@ -980,7 +978,7 @@ ODD_THINGS = [a_pipe, a_folder, a_dangling_link]
 
 
 @pytest.mark.parametrize("make", ODD_THINGS)
-async def test_what_only_looks_like_a_log_is_left_alone(
+async def test_a_file_that_only_looks_like_a_log_is_left_alone(
     machine: Machine, posthog: CaptureServer, make: Callable[[Path], None]
 ) -> None:
     log = a_session("real")
@@ -990,7 +988,7 @@ async def test_what_only_looks_like_a_log_is_left_alone(
     assert set(span_ids(posthog)) == {"msg_real", log.session}
 
 
-async def test_what_only_looks_like_a_log_does_not_stop_the_others_when_it_appears(
+async def test_a_new_file_that_only_looks_like_a_log_does_not_stop_the_others(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     elsewhere, real = a_session("elsewhere", start=now()), a_session("real", start=now())
@@ -1007,7 +1005,7 @@ async def test_what_only_looks_like_a_log_does_not_stop_the_others_when_it_appea
     assert span_ids(posthog) == ["msg_real"]
 
 
-async def test_a_fork_never_overtakes_the_session_it_copies(machine: Machine, posthog: CaptureServer) -> None:
+async def test_a_fork_is_never_read_before_the_session_it_copies(machine: Machine, posthog: CaptureServer) -> None:
     machine.cadence = Cadence(slice_bytes=20_000)
     log = LogBuilder(session_id("long"), version="2.1.200")
     log.prompt("Count the trees")
@@ -1026,7 +1024,7 @@ async def test_a_fork_never_overtakes_the_session_it_copies(machine: Machine, po
     assert (owners.count(log.session), owners.count(fork.session)) == (4, 1)
 
 
-async def test_a_fork_written_to_while_the_daemon_starts_is_read_after_what_it_copies(
+async def test_a_fork_that_grows_while_the_daemon_starts_is_read_after_its_original(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with machine.following(posthog.url):
@@ -1055,7 +1053,7 @@ async def test_a_fork_written_to_while_the_daemon_starts_is_read_after_what_it_c
 
 
 @pytest.mark.parametrize("appearing", ["projects", "project"])
-async def test_a_fork_that_is_found_together_with_what_it_copies_is_read_after_it(
+async def test_a_fork_that_is_found_together_with_its_original_is_read_after_it(
     machine: Machine, posthog: CaptureServer, appearing: str
 ) -> None:
     machine.cadence = Cadence(hot_sweep=0.1)
@@ -1082,7 +1080,7 @@ async def test_a_fork_that_is_found_together_with_what_it_copies_is_read_after_i
     assert times_each_came(posthog) == {1}
 
 
-async def test_a_log_that_is_replaced_is_read_again_and_sends_what_is_new(
+async def test_a_replaced_log_is_read_again_and_only_new_events_are_sent(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     async with machine.following(posthog.url):
@@ -1100,7 +1098,7 @@ async def test_a_log_that_is_replaced_is_read_again_and_sends_what_is_new(
     assert machine.offsets()[path.name] == path.stat().st_size
 
 
-async def test_a_log_that_is_truncated_and_written_anew_is_read_from_its_beginning(
+async def test_a_log_that_is_truncated_and_rewritten_is_read_from_its_beginning(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     async with machine.following(posthog.url):
@@ -1114,7 +1112,7 @@ async def test_a_log_that_is_truncated_and_written_anew_is_read_from_its_beginni
         await until(lambda: span_ids(posthog) == ["msg_long", "msg_x"], "the answer after it")
 
 
-async def test_sessions_that_are_deleted_are_no_trouble(machine: Machine, posthog: CaptureServer) -> None:
+async def test_deleted_sessions_cause_no_problem(machine: Machine, posthog: CaptureServer) -> None:
     async with machine.following(posthog.url):
         log = a_session("deleted", start=now())
         append(machine.projects / log.path, log.files()[log.path])
@@ -1132,7 +1130,7 @@ async def test_sessions_that_are_deleted_are_no_trouble(machine: Machine, postho
 # ---------------------------------------------------------------------- the end
 
 
-async def test_a_stop_delivers_what_was_read(machine: Machine, posthog: CaptureServer) -> None:
+async def test_stopping_delivers_what_was_read(machine: Machine, posthog: CaptureServer) -> None:
     async with machine.following(posthog.url, history="send"):
         write_files(machine.projects, many_sessions(4, 30))
         await posthog.wait_requests(1)
@@ -1198,7 +1196,7 @@ def its_folder_deleted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("leave", [deleted, replaced_by_another, its_folder_deleted])
-async def test_what_was_written_while_reading_waited_is_delivered_although_the_log_is_gone(
+async def test_lines_written_while_reading_waited_are_delivered_although_their_log_is_deleted(
     machine: Machine, posthog: CaptureServer, leave: Callable[[Path], None]
 ) -> None:
     """A receiver that is away lets reading wait; one session is half read then, and another not at all."""
@@ -1243,7 +1241,7 @@ def descriptors() -> set[str]:
     return found
 
 
-async def test_what_is_open_in_a_log_that_is_deleted_or_replaced_is_sent_when_its_time_has_come(
+async def test_an_open_message_in_a_deleted_or_replaced_log_is_sent_in_time(
     machine: Machine, posthog: CaptureServer
 ) -> None:
     gone, other = (LogBuilder(session_id(name), start=now()) for name in ("gone", "other"))
@@ -1264,7 +1262,7 @@ async def test_what_is_open_in_a_log_that_is_deleted_or_replaced_is_sent_when_it
     assert times_each_came(posthog) == {1}
 
 
-async def test_a_session_that_is_deleted_ends_and_has_its_trace(machine: Machine, posthog: CaptureServer) -> None:
+async def test_a_deleted_session_ends_and_its_trace_is_sent(machine: Machine, posthog: CaptureServer) -> None:
     machine.cadence = Cadence(gone=0.5)
     log = a_session("deleted", start=now())
     async with machine.following(posthog.url):
@@ -1285,7 +1283,9 @@ async def test_logs_at_rest_are_not_kept_open(machine: Machine, posthog: Capture
         await until(lambda: not any(name.endswith(".jsonl") for name in descriptors()), "that none is open")
 
 
-async def test_what_was_kept_open_is_lost_with_the_daemon(machine: Machine, posthog: CaptureServer) -> None:
+async def test_a_deleted_log_that_was_kept_open_is_lost_when_the_daemon_ends(
+    machine: Machine, posthog: CaptureServer
+) -> None:
     """The only thing that is: a log deleted before it was read."""
     posthog.fault = lambda _: Answer(status=401)
     log = a_session("lost", start=now())

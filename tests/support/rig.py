@@ -1,4 +1,4 @@
-"""The way of a line driven by hand: real files, a real store, a receiver that remembers; no clock and no network.
+"""The reader and the settlement, driven by hand: real files, a real store, a made-up receiver; no clock, no network.
 
     rig = Rig(tmp_path)
     rig.append(name, data)
@@ -7,9 +7,9 @@
     rig.crash()
     rig.finish()
 
-What the service would do is done here step by step, in the order in which it does it. The rig itself watches over what
-must hold at every moment: nothing is given out twice, nothing that is settled is given out again, and no offset that a
-crash leaves behind has passed a line whose event is not settled.
+The rig does step by step what the service does, in the same order. It checks what must always be true: no event is
+given out twice, no settled event is given out again, and no committed offset has passed a line whose event is not
+settled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daemon.following.log_roots import roots_at
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
 from daemon.following.session_files import SessionFiles
-from daemon.following.tailer import mark_at_end
+from daemon.history.first_start import settle_history
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.open_sessions import OpenSessions
@@ -48,7 +48,7 @@ _SLICE = 1 << 20
 
 
 def routing_for(root: Path, *, grouping: str = "session", inputs: str = "delta") -> Routing:
-    """Return a routing that asks nobody whose the events are."""
+    """Return a routing that needs no git and no account."""
     environ = {
         "CLAUDE_CONFIG_DIR": str(root / "config"),
         "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com",
@@ -60,13 +60,13 @@ def routing_for(root: Path, *, grouping: str = "session", inputs: str = "delta")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resting:
-    """An event that is no trace, and the last line it rests on.
+    """An event that rests on lines, which is every event but a trace.
 
     Attributes:
-        identity: what happened.
-        uuid: the event's.
-        file: the file's name below `projects`.
-        end: end of that line.
+        identity: its identity.
+        uuid: its uuid.
+        file: the file of its last line, relative to `projects`.
+        end: end of that line, in bytes.
     """
 
     identity: str
@@ -77,25 +77,25 @@ class Resting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """What finished files come to.
+    """The events of finished files.
 
     Attributes:
-        bodies: every event's body by its uuid, as `preview` has it.
-        names: every event's name by its uuid.
-        rests: every event but traces, with the last line it rests on.
+        bodies: every event's body by uuid, as `preview` yields it.
+        names: every event's name by uuid.
+        resting: every event but traces, with the last line it rests on.
     """
 
     bodies: Mapping[str, bytes]
     names: Mapping[str, str]
-    ranges: Sequence[Resting]
+    resting: Sequence[Resting]
 
 
 def reference(projects: Path, routing: Routing) -> Reference:
-    """Return what the logs below *projects* come to, read whole and without a past."""
+    """Return the events of the logs below *projects*, read whole and without a store."""
     found = list(preview(list(find_logs([projects])), routing))
     bodies = {event.uuid: event.body for event in found}
-    assert len(bodies) == len(found), "nothing comes twice"
-    ranges = [
+    assert len(bodies) == len(found), "no event comes twice"
+    resting = [
         Resting(
             identity=emission.settled.identity,
             uuid=emission.event.uuid,
@@ -105,7 +105,7 @@ def reference(projects: Path, routing: Routing) -> Reference:
         for emission in _read_whole(projects, routing)
         if emission.lines is not None and emission.event is not None
     ]
-    return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, ranges=ranges)
+    return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, resting=resting)
 
 
 def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
@@ -128,11 +128,12 @@ class Rig:
 
     Attributes:
         projects: the `projects` folder.
-        received: every event the receiver was sent, in order.
-        in_flight: events given out for delivery and not settled, in order.
-        refused: uuids the receiver refused.
-        excused: for each uuid, how many of its sendings had an answer that was lost.
-        now: the steady clock.
+        received: every event that the receiver got, in order.
+        in_flight: the events given out for delivery and not settled, in order.
+        refused: the uuids that the receiver refused.
+        excused: for each uuid, how often the answer to its request was lost.
+        endings: how often each session, by id, has ended.
+        now: the steady clock, in seconds.
     """
 
     def __init__(self, root: Path, *, grouping: str = "session", inputs: str = "delta") -> None:
@@ -154,22 +155,22 @@ class Rig:
     # ------------------------------------------------------------------ the client
 
     def path(self, name: str) -> Path:
-        """Return where the file *name* is."""
+        """Return the path of the file *name*."""
         return self.projects / name
 
     def append(self, name: str, data: bytes) -> None:
-        """Write more of a file, which may be its first bytes."""
+        """Append to a file; create it if it does not exist."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(data)
 
     def rewrite(self, name: str, data: bytes) -> None:
-        """Write a file anew in its place."""
+        """Overwrite a file in its place."""
         self.path(name).write_bytes(data)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put another file in a file's place."""
+        """Replace a file by another one."""
         path = self.path(name)
         beside = path.with_name("beside")
         beside.write_bytes(data)
@@ -180,21 +181,20 @@ class Rig:
         self.path(name).unlink()
 
     def reference(self) -> Reference:
-        """Return what the files come to as they are now."""
+        """Return the events of the files as they are now."""
         return reference(self.projects, self._routing)
 
     # ------------------------------------------------------------------ the daemon's life
 
     def _start(self) -> None:
         self.store = Store(self._state)
-        # A crash here is not one of the machine.
+        # Tests crash the daemon here, not the machine: SQLite does not have to wait for the disk.
         self.store._connection.execute("PRAGMA synchronous=OFF")
         self._lookup = self.store.reader()
         self.claims = Claims(self._lookup)
         self.settlement = Settlement(self.claims, self.store.owed())
         self._sessions = OpenSessions()
-        self._kept = KeptOpen()
-        self._logs = Logs(roots_at(self.projects), kept=self._kept, is_open=self._sessions.__contains__)
+        self._logs = Logs(roots_at(self.projects), kept=KeptOpen(), is_open=self._sessions.__contains__)
         self._reader = Reader(
             logs=self._logs,
             routing=self._routing,
@@ -207,18 +207,15 @@ class Rig:
         )
 
     def begin(self, at: int) -> None:
-        """Start for the first time at *at* milliseconds: what is there is history."""
-        self.look()
-        sessions = self._logs.sessions.values()
-        marks = [mark for each in sessions for path in each.paths if (mark := mark_at_end(path, each.name)) is not None]
-        self.store.begin(at, marks)
-        self._reader.first_start = at
+        """Start for the first time at *at* milliseconds since the epoch: existing files are history."""
+        # The middle of the millisecond, so that no rounding leads to another one.
+        self._reader.first_start = settle_history(self.store, self._logs.roots, "skip", (at + 0.5) / 1000)
 
     def crash(self, reference: Reference | None = None) -> None:
         """Lose everything that is not in the store, and start again.
 
         Args:
-            reference: what the finished files come to; none of it may be out of reach then.
+            reference: the events of the finished files. All of them must still be sent or settled after the crash.
         """
         self.in_flight.clear()
         self._answer_lost.clear()
@@ -229,69 +226,73 @@ class Rig:
         self._start()
 
     def close(self) -> None:
-        """Let go of the store's file and of all logs."""
+        """Close the store and all logs."""
         self._logs.close()
         self._lookup.close()
         self.store.close()
 
     def check_offsets(self, reference: Reference) -> None:
-        """Find no offset that passed a line of an event that is not settled."""
+        """Assert that no offset has passed a line of an event that is not settled."""
         offsets = self.offsets()
-        for resting in reference.ranges:
+        for resting in reference.resting:
             if resting.end <= offsets.get(resting.file, 0):
                 owner = self._lookup.owner(resting.identity)
                 assert owner is not None, f"{resting.identity} can never be sent again"
 
-    # ------------------------------------------------------------------ what was decided before
+    # ------------------------------------------------------------------ decisions, for the reader
 
     def frozen(self, name: str) -> FrozenRoute | None:
-        """Return a session's route, as the store has it."""
+        """Return a session's route from the store."""
         return self._lookup.route(name)
 
     def restraint(self, name: str) -> Restraint:
-        """Return nothing: no project here has settings."""
+        """Return none: no project here has settings."""
         del name
         return UNRESTRAINED
 
     def forget(self, names: Sequence[str]) -> None:
-        """Do nothing: the store remembers."""
+        """Do nothing: `frozen` asks the store every time."""
 
     # ------------------------------------------------------------------ reading
 
     def look(self) -> None:
-        """Find out what is there and what is gone, and read nothing: as while the receiver is away."""
+        """Look at the files without reading them, as while the receiver is away."""
         self._logs.apply(self._logs.sweep("full"))
 
     def read(self, *, budget: int = _SLICE) -> None:
-        """Read whatever the files have more, originals before their copies."""
+        """Read everything that is new in the files, originals before their copies."""
         self.look()
-        for files in by_first_line(self._logs.sessions.values()):
-            if files.name in self._sessions or self._has_work(files):
+        sessions = self._logs.sessions.values()
+        unread = self._logs.unread(sessions, self._lookup.offset)
+        wanted = {files.name for path in unread if (files := self._logs.session_of(path)) is not None}
+        wanted |= {*self._sessions.names, *self.settlement.owing}
+        for files in by_first_line(sessions):
+            if files.name in wanted:
                 self._read(files, budget)
 
     def tick(self, seconds: float) -> None:
-        """Look, let time pass, and look again."""
+        """Read, let time pass, and read again."""
         self.read()
         self.now += seconds
         self.read()
 
     def end(self, session: str | None = None) -> None:
-        """Let one session end, or all that are read: they are looked at a last time, and their traces given out.
+        """Read once more, then end one session, by id, or all in memory, so that their traces are given out.
 
-        One that cannot be read goes on.
+        A session that cannot be read does not end.
         """
         self.read()
         for each in self._sessions:
             if session in (None, each.files.session) and each.name not in self._reader.unreadable:
                 self.endings[each.files.session] += 1
-                # Also if it has ended before: a second end must give nothing twice.
+                # A session that has ended before ends again, to show that this gives out nothing twice.
                 each.ended = False
                 self._read(each.files, _SLICE, finish=True)
 
     def drop(self, session: str) -> bool:
-        """Take a session out of memory, if nothing of it is open or unsettled; tell whether it was.
+        """Take a session, by id, out of memory if nothing of it is open or unsettled. Return whether it was.
 
-        One that was deleted and owes its trace stays: it could not be taken up again.
+        A deleted session with an owed trace stays, because it could not be read again.
         """
         for each in self._sessions:
             if each.files.session == session and each.pipeline.idle:
@@ -303,11 +304,11 @@ class Rig:
         return False
 
     def offsets(self) -> dict[str, int]:
-        """Return how far each file is settled, by the file's name."""
+        """Return how far each file is settled, by its name."""
         return {str(Path(mark.path).relative_to(self.projects)): mark.offset for mark in self.store.files()}
 
     def needed(self) -> dict[str, int]:
-        """Return the oldest line still needed of each file, by the file's name."""
+        """Return where the oldest needed line of each file starts, by the file's name."""
         needed: dict[str, int] = {}
         for each in self._sessions:
             needed |= {
@@ -316,18 +317,11 @@ class Rig:
         return needed
 
     def forget_missing(self) -> None:
-        """Let no trace be owed by sessions of which nothing is there, as a start does."""
+        """Forget the owed traces of sessions without any file, as the service does when it starts."""
         self.look()
         missing = [name for name in self.settlement.owing if name not in self._logs.sessions]
         self.store.forget_owed(missing)
         self.settlement.forgive(missing)
-
-    def _has_work(self, files: SessionFiles) -> bool:
-        there = self._logs.files
-        return files.name in self.settlement.owing or any(
-            path in self._kept or (path in there and self._lookup.offset(there[path].identity) != there[path].size)
-            for path in files.paths
-        )
 
     def _read(self, files: SessionFiles, budget: int, *, finish: bool = False) -> None:
         again = True
@@ -354,15 +348,15 @@ class Rig:
     # ------------------------------------------------------------------ the receiver
 
     def acknowledge(self, chosen: Iterable[int] | None = None) -> None:
-        """Let the receiver take a batch, and settle it: the events at these places in flight, or all of them."""
+        """Deliver and settle a batch: the events at the places *chosen* in `in_flight`, or all of them."""
         batch = self._take(chosen)
-        # What the receiver had already, without its answer being heard, it is sent again.
+        # This includes events that were received before, but whose answer was lost.
         self.received += batch
         self._answer_lost.difference_update(event.uuid for event in batch)
         self._write([EventOutcome(event=event, outcome="delivered") for event in batch])
 
     def lose_answer(self, chosen: Iterable[int] | None = None) -> None:
-        """Let the receiver take a batch, and its answer never come."""
+        """Deliver a batch, and lose the receiver's answer."""
         for place in self._places(chosen):
             event = self.in_flight[place]
             if event.uuid not in self._answer_lost:
@@ -371,7 +365,7 @@ class Rig:
                 self.excused[event.uuid] += 1
 
     def refuse(self, chosen: Iterable[int] | None = None) -> None:
-        """Let the receiver refuse a batch for good."""
+        """Have the receiver refuse a batch for good."""
         batch = self._take(chosen)
         self.refused += [event.uuid for event in batch]
         self._write([EventOutcome(event=event, outcome="rejected", reason="too many trees") for event in batch])
@@ -388,7 +382,7 @@ class Rig:
         return batch
 
     def commit(self) -> None:
-        """Write what may be written although no answer came."""
+        """Write what may be written without any new answer."""
         self._write(())
 
     def _write(self, outcomes: Sequence[EventOutcome]) -> None:
@@ -401,23 +395,23 @@ class Rig:
     # ------------------------------------------------------------------ the end
 
     def finish(self) -> None:
-        """Read everything, end every session, let the receiver take all there is, and find nothing left to do."""
+        """Read everything, end every session and deliver everything. Assert that nothing is left to do."""
         for _ in range(2):
             self.end()
             self.acknowledge()
             assert not self.settlement.waiting
             for each in self._sessions:
                 assert each.pipeline.idle
-                assert self.drop(each.files.session), "what is settled can leave the memory"
+                assert self.drop(each.files.session), "a settled session can leave memory"
             if not self.store.owed():
                 break
-            # A session that was resumed before its trace was settled, and then crashed, may owe one trace more. It is
-            # taken up again for that.
+            # If a session was resumed before its trace was settled, and the daemon then crashed, one more trace may be
+            # owed. The session is read again for it.
         assert self.store.owed() == []
         assert self.needed() == {}
 
     def bodies(self) -> dict[str, list[bytes]]:
-        """Return what the receiver has under each uuid, in order."""
+        """Return the bodies that the receiver got under each uuid, in order."""
         found: dict[str, list[bytes]] = {}
         for event in self.received:
             found.setdefault(event.uuid, []).append(event.body)

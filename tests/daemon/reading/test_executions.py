@@ -15,7 +15,7 @@ def files(state: Path) -> list[Path]:
     return sorted((state / layout.EXECUTIONS).glob("*.json"))
 
 
-def test_without_commands_there_is_nothing_to_say(tmp_path: Path) -> None:
+def test_without_commands_nothing_is_added(tmp_path: Path) -> None:
     for state in (tmp_path, tmp_path / "absent", None):
         executions = Executions(state)
         assert not executions.refresh()
@@ -23,7 +23,7 @@ def test_without_commands_there_is_nothing_to_say(tmp_path: Path) -> None:
         assert not executions.any_runs
 
 
-def test_a_session_waits_for_its_command_and_then_says_its_word(tmp_path: Path) -> None:
+def test_traces_wait_for_the_command_and_then_have_its_properties(tmp_path: Path) -> None:
     executions = Executions(tmp_path)
     with Notice(tmp_path, {"pr": "1"}) as notice:
         notice.name(["one"])
@@ -46,7 +46,7 @@ def test_a_session_waits_for_its_command_and_then_says_its_word(tmp_path: Path) 
     assert list((tmp_path / layout.EXECUTIONS).iterdir()) == []
 
 
-def test_a_look_is_worth_it_while_a_command_runs_and_when_one_may_have_come_or_gone(tmp_path: Path) -> None:
+def test_a_refresh_is_needed_while_a_command_runs_and_when_a_record_may_have_come_or_gone(tmp_path: Path) -> None:
     executions, folder = Executions(tmp_path), tmp_path / layout.EXECUTIONS
 
     def long_ago(seconds: int) -> None:
@@ -74,7 +74,7 @@ def test_a_look_is_worth_it_while_a_command_runs_and_when_one_may_have_come_or_g
     assert [executions.may_be_new for _ in range(2)] == [True, False]
 
 
-def test_whoever_reads_it_must_be_its_owner(tmp_path: Path) -> None:
+def test_a_record_that_others_can_read_is_ignored(tmp_path: Path) -> None:
     with Notice(tmp_path, {"pr": "1"}) as notice:
         notice.name(["one"])
         assert {path.stat().st_mode & 0o777 for path in (tmp_path / layout.EXECUTIONS).iterdir()} == {0o600}
@@ -85,7 +85,7 @@ def test_whoever_reads_it_must_be_its_owner(tmp_path: Path) -> None:
         assert not executions.names("one")
 
 
-def test_a_command_nobody_looks_after_any_more_has_ended(tmp_path: Path) -> None:
+def test_a_command_whose_lock_is_free_has_ended(tmp_path: Path) -> None:
     executions = Executions(tmp_path)
     with Notice(tmp_path, {}) as notice:
         notice.name(["one"])
@@ -96,7 +96,7 @@ def test_a_command_nobody_looks_after_any_more_has_ended(tmp_path: Path) -> None
     assert notice.is_there
 
 
-def test_of_two_commands_the_inner_one_has_the_last_word_and_both_have_to_end(tmp_path: Path) -> None:
+def test_of_nested_commands_the_inner_properties_win_and_both_have_to_end(tmp_path: Path) -> None:
     executions = Executions(tmp_path)
     with Notice(tmp_path, {"a": "outer", "b": "outer"}) as outer, Notice(tmp_path, {"b": "inner"}) as inner:
         for notice in (outer, inner):
@@ -110,7 +110,7 @@ def test_of_two_commands_the_inner_one_has_the_last_word_and_both_have_to_end(tm
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"sessions": 1}', '{"properties": []}', "{}" + " " * 2**20])
-def test_what_exec_does_not_write_is_ignored(tmp_path: Path, text: str) -> None:
+def test_a_file_that_exec_did_not_write_is_ignored(tmp_path: Path, text: str) -> None:
     with Notice(tmp_path, {}):
         files(tmp_path)[0].write_text(text)
         executions = Executions(tmp_path)
@@ -118,7 +118,7 @@ def test_what_exec_does_not_write_is_ignored(tmp_path: Path, text: str) -> None:
         assert not executions.any_runs
 
 
-def test_names_that_are_the_daemons_do_not_come_in_by_a_file(tmp_path: Path) -> None:
+def test_a_record_cannot_set_reserved_properties(tmp_path: Path) -> None:
     with Notice(tmp_path, {"$ai_model": "x", "pr": "1"}) as notice:
         notice.name(["one"])
         notice.end({"distinct_id": "eve", "ok": True})
@@ -127,7 +127,7 @@ def test_names_that_are_the_daemons_do_not_come_in_by_a_file(tmp_path: Path) -> 
         assert executions.of("one") == Added(properties={"pr": "1"}, trace={"ok": True})
 
 
-def test_no_link_is_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     with Notice(tmp_path, {}) as notice:
         notice.name(["one"])
         [path] = files(tmp_path)
@@ -138,7 +138,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         assert not executions.names("one")
 
 
-def test_what_nobody_has_delivered_for_a_month_is_given_up(tmp_path: Path) -> None:
+def test_a_record_that_is_a_month_old_is_removed(tmp_path: Path) -> None:
     with Notice(tmp_path, {}) as notice:
         notice.name(["one"])
     [path] = files(tmp_path)

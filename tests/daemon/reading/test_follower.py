@@ -74,7 +74,7 @@ def written(root: Path, log: LogBuilder, *, age: float = 60.0) -> Path:
     return projects
 
 
-def test_the_same_events_are_seen_that_would_be_sent(tmp_path: Path) -> None:
+def test_the_events_seen_are_those_that_would_be_sent(tmp_path: Path) -> None:
     projects = written(tmp_path, two_turns(), age=7200)
     expected = {event.uuid for event in preview(find_logs([projects]), routing_for(tmp_path))}
     with following(tmp_path) as follower:
@@ -96,7 +96,7 @@ def test_a_copy_is_seen_once(tmp_path: Path) -> None:
     assert [each.words for each in found].count("And now?") == 1
 
 
-def test_what_lies_there_is_final_at_once_and_what_just_came_is_not(tmp_path: Path) -> None:
+def test_old_lines_are_final_at_once_and_new_ones_are_not(tmp_path: Path) -> None:
     written(tmp_path, two_turns("old"), age=600)
     with following(tmp_path, name=session_id("old")) as follower:
         assert len(list(follower.advance())) == 6
@@ -106,7 +106,7 @@ def test_what_lies_there_is_final_at_once_and_what_just_came_is_not(tmp_path: Pa
         assert len(seen(follower, 1)) == 1
 
 
-def test_what_grows_is_seen_and_older_things_are_not(tmp_path: Path) -> None:
+def test_new_lines_are_seen_and_older_ones_are_not(tmp_path: Path) -> None:
     log = two_turns(start="2026-01-01T00:00:00.000Z")
     projects = written(tmp_path, log)
     with following(tmp_path, since=time.time()) as follower:
@@ -119,7 +119,7 @@ def test_what_grows_is_seen_and_older_things_are_not(tmp_path: Path) -> None:
         assert [each.words for each in seen(follower, 1)] == ["What now?"]
 
 
-def test_a_session_that_is_over_ends_and_may_go_on(tmp_path: Path) -> None:
+def test_a_session_ends_and_can_continue(tmp_path: Path) -> None:
     log = two_turns()
     projects = written(tmp_path, log)
     with following(tmp_path, timeout=30.0) as follower:
@@ -130,7 +130,7 @@ def test_a_session_that_is_over_ends_and_may_go_on(tmp_path: Path) -> None:
         assert [each.words for each in seen(follower, 1)] == ["One more"]
 
 
-def test_a_log_that_is_gone_is_let_go(tmp_path: Path) -> None:
+def test_a_deleted_log_is_forgotten(tmp_path: Path) -> None:
     log = two_turns()
     projects = written(tmp_path, log)
     with following(tmp_path) as follower:
@@ -163,7 +163,7 @@ def test_a_log_that_cannot_be_read_is_tried_again(tmp_path: Path, monkeypatch: p
         assert len(seen(follower, 6)) == 6
 
 
-def test_without_a_hint_the_sweep_finds_what_came(tmp_path: Path) -> None:
+def test_without_a_hint_the_sweep_finds_new_logs(tmp_path: Path) -> None:
     with following(tmp_path, cadence=Cadence(hot_sweep=0.2)) as follower:
         follower._watcher.stop()
         follower._watcher.ensure()
@@ -171,7 +171,7 @@ def test_without_a_hint_the_sweep_finds_what_came(tmp_path: Path) -> None:
         assert len(seen(follower, 6)) == 6
 
 
-def test_an_idle_one_sleeps(tmp_path: Path) -> None:
+def test_an_idle_follower_sleeps(tmp_path: Path) -> None:
     written(tmp_path, two_turns())
     with following(tmp_path) as follower:
         seen(follower, 6)

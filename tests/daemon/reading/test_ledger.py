@@ -29,23 +29,23 @@ def opened(offsets: Iterable[int], committed: int = 0) -> Ledger:
     return ledger
 
 
-def test_lines_that_nothing_rests_on_are_settled_when_they_are_read() -> None:
+def test_lines_on_which_nothing_rests_are_settled_when_read() -> None:
     ledger = opened([10, 20, 30])
     assert ledger.offset(FILE) == (30, b"before 30")
     assert ledger.committed(FILE) == 30
 
 
-def test_before_anything_is_read_the_offset_is_what_it_was() -> None:
+def test_before_anything_is_read_the_offset_is_unchanged() -> None:
     assert opened([], committed=40).offset(FILE) == (40, b"tail")
 
 
-def test_lines_before_the_committed_offset_count_for_nothing() -> None:
+def test_lines_before_the_committed_offset_are_ignored() -> None:
     ledger = opened([10, 20, 30], committed=20)
     assert ledger.committed(FILE) == 20
     assert ledger.offset(FILE) == (30, b"before 30")
 
 
-def test_an_open_event_holds_its_first_line_and_all_behind_it() -> None:
+def test_the_offset_stops_before_the_first_line_of_an_open_event() -> None:
     ledger = opened([10, 20, 30, 40])
     ledger.register("gen|1", lines(10, 30))
     assert ledger.offset(FILE) == (10, b"before 10")
@@ -55,7 +55,7 @@ def test_an_open_event_holds_its_first_line_and_all_behind_it() -> None:
     assert ledger.waiting == 0
 
 
-def test_a_later_event_that_is_settled_first_carries_nothing_over_an_earlier_one() -> None:
+def test_a_later_event_that_is_settled_first_does_not_move_the_offset_past_an_earlier_one() -> None:
     ledger = opened([10, 20, 30])
     ledger.register("gen|1", lines(0, 10))
     ledger.register("gen|2", lines(10, 20))
@@ -65,7 +65,7 @@ def test_a_later_event_that_is_settled_first_carries_nothing_over_an_earlier_one
     assert ledger.offset(FILE)[0] == 30
 
 
-def test_what_the_accumulator_holds_is_held_until_it_lets_go() -> None:
+def test_the_offset_stops_before_a_line_that_the_accumulator_needs() -> None:
     ledger = opened([10, 20, 30])
     ledger.need(FILE, 10)
     assert ledger.offset(FILE)[0] == 10
@@ -73,13 +73,13 @@ def test_what_the_accumulator_holds_is_held_until_it_lets_go() -> None:
     assert ledger.offset(FILE)[0] == 30
 
 
-def test_an_offset_lies_at_the_end_of_a_line_even_where_something_begins_within_one() -> None:
+def test_an_offset_is_always_the_end_of_a_line() -> None:
     ledger = opened([10, 20, 30])
     ledger.need(FILE, 15)
     assert ledger.offset(FILE)[0] == 10
 
 
-def test_files_do_not_hold_each_other() -> None:
+def test_files_do_not_block_each_other() -> None:
     ledger = opened([10, 20])
     ledger.open("b.jsonl", 0)
     ledger.read("b.jsonl", ends(5, 15))
@@ -90,12 +90,12 @@ def test_files_do_not_hold_each_other() -> None:
     assert ledger.offset("b.jsonl")[0] == 5
 
 
-def test_settling_what_rests_on_nothing_says_so() -> None:
+def test_settling_an_event_that_rests_on_no_line_returns_none() -> None:
     ledger = opened([10])
     assert ledger.settle("trace|s|1") is None
 
 
-def test_a_file_that_is_begun_again_forgets_what_rested_on_it() -> None:
+def test_opening_a_file_again_forgets_the_events_that_rested_on_it() -> None:
     ledger = opened([10, 20])
     ledger.register("gen|1", lines(0, 10))
     ledger.open(FILE, 0)
@@ -105,7 +105,7 @@ def test_a_file_that_is_begun_again_forgets_what_rested_on_it() -> None:
     assert ledger.offset(FILE)[0] == 10
 
 
-def test_an_event_can_be_registered_again_when_its_file_is_begun_again() -> None:
+def test_an_event_can_be_registered_again_after_its_file_is_opened_again() -> None:
     ledger = opened([10, 20])
     ledger.register("gen|1", lines(0, 10))
     ledger.open(FILE, 0)
@@ -116,7 +116,7 @@ def test_an_event_can_be_registered_again_when_its_file_is_begun_again() -> None
     assert ledger.offset(FILE)[0] == 20
 
 
-def test_a_closed_file_is_not_known() -> None:
+def test_a_closed_file_is_unknown() -> None:
     ledger = opened([10])
     ledger.register("gen|1", lines(0, 10))
     assert FILE in ledger
@@ -128,7 +128,7 @@ def test_a_closed_file_is_not_known() -> None:
 
 
 @given(data=st.data(), count=st.integers(1, 12))
-def test_in_any_order_of_settling_no_offset_passes_an_open_event_and_all_are_passed_at_last(
+def test_in_any_order_of_settling_no_offset_passes_an_open_event_and_all_are_passed_in_the_end(
     data: st.DataObject, count: int
 ) -> None:
     """Lines of 10 bytes; events rest on any of them, and are settled in any order."""

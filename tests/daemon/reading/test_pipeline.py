@@ -113,7 +113,7 @@ class Table:
 
 
 @pytest.mark.parametrize("budget", [EVERYTHING, 1])
-def test_the_last_step_of_a_session_that_has_ended_holds_what_its_end_makes_final(desk: Desk, budget: int) -> None:
+def test_the_last_step_of_an_ended_session_includes_what_its_end_makes_final(desk: Desk, budget: int) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log)
@@ -135,7 +135,7 @@ def test_the_last_step_of_a_session_that_has_ended_holds_what_its_end_makes_fina
 # ---------------------------------------------------------------------- claims
 
 
-def test_what_is_on_its_way_or_settled_has_an_owner() -> None:
+def test_identities_on_their_way_or_settled_have_an_owner() -> None:
     claims = Claims(Table(Settled(identity="gen|1", unit="a", checksum=b"m")))
     assert claims.owner("gen|1") == ("a", b"m")
     assert not claims.is_pending("gen|1")
@@ -160,7 +160,7 @@ def test_the_settled_table_is_asked_once_until_an_identity_is_taken() -> None:
     assert table.asked == ["gen|1", "gen|1"]
 
 
-def test_a_fresh_table_is_asked_only_for_what_was_taken_here() -> None:
+def test_an_empty_table_is_asked_only_for_identities_taken_here() -> None:
     table = Table()
     answers = iter([True])
     claims = Claims(table, fresh=lambda: next(answers))
@@ -172,7 +172,7 @@ def test_a_fresh_table_is_asked_only_for_what_was_taken_here() -> None:
     assert table.asked == ["gen|1"]
 
 
-def test_a_table_with_something_in_it_is_asked_for_everything() -> None:
+def test_a_table_with_rows_is_asked_for_everything() -> None:
     table = Table(Settled(identity="gen|1", unit="a", checksum=b"m"))
     claims = Claims(table, fresh=lambda: False)
     assert claims.owner("gen|1") == ("a", b"m")
@@ -180,7 +180,7 @@ def test_a_table_with_something_in_it_is_asked_for_everything() -> None:
     assert table.asked == ["gen|1", "gen|2"]
 
 
-def test_what_is_remembered_of_the_settled_table_is_bounded() -> None:
+def test_the_cache_of_the_settled_table_is_bounded() -> None:
     table = Table()
     claims = Claims(table)
     for number in range(5000):
@@ -190,7 +190,7 @@ def test_what_is_remembered_of_the_settled_table_is_bounded() -> None:
     assert claims.owner("gen|0") is None
 
 
-def test_a_trace_ends_once_more_than_it_was_given_out() -> None:
+def test_the_next_ending_of_a_trace_is_one_more_than_it_was_given_out() -> None:
     claims = Claims(Table(Settled(identity="trace|s|1", unit="a")))
     assert claims.ending("trace|s") == claims.ending("trace|s") == 2
     claims.take("trace|s|2", "a", None)
@@ -211,7 +211,7 @@ def test_a_claim_remembers_the_trace_it_owes_until_it_is_released() -> None:
     assert claims.owes("gen|1") is None
 
 
-def test_who_began_to_read_a_message_first_is_known_until_it_is_taken_or_given_up() -> None:
+def test_the_session_that_began_a_message_first_is_known_until_the_message_is_taken_or_given_up() -> None:
     claims = Claims()
     for identity in ("gen|1", "gen|2", "gen|3"):
         claims.meet(identity, "a", b"m")
@@ -229,7 +229,7 @@ def test_who_began_to_read_a_message_first_is_known_until_it_is_taken_or_given_u
 # ---------------------------------------------------------------------- reading
 
 
-def test_a_conversation_comes_in_the_order_in_which_it_became_final(desk: Desk) -> None:
+def test_emissions_come_in_the_order_in_which_they_became_final(desk: Desk) -> None:
     log = conversation()
     ends = desk.write(log)
     pipeline = desk.pipeline(log)
@@ -258,7 +258,7 @@ def test_an_emission_rests_on_its_lines(desk: Desk) -> None:
     assert ranges == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[2], ends[4])]
 
 
-def test_the_settle_time_counts_from_the_moment_of_reading(desk: Desk) -> None:
+def test_the_settle_time_counts_from_reading(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log)
@@ -268,7 +268,7 @@ def test_the_settle_time_counts_from_the_moment_of_reading(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 500, 3000])
-def test_reading_in_slices_gives_the_same(desk: Desk, budget: int) -> None:
+def test_reading_in_slices_gives_the_same_emissions(desk: Desk, budget: int) -> None:
     log = conversation()
     desk.write(log)
     whole = read(desk.pipeline(log, claims=Claims()))
@@ -283,7 +283,7 @@ def test_reading_in_slices_gives_the_same(desk: Desk, budget: int) -> None:
     assert steps > 1
 
 
-def test_no_time_passes_for_a_message_whose_next_line_is_still_to_be_read(desk: Desk) -> None:
+def test_time_does_not_finish_a_message_whose_next_line_is_unread(desk: Desk) -> None:
     """The main log took the whole slice, and the agent's, not looked at in it, has grown."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
@@ -309,7 +309,7 @@ def test_no_time_passes_for_a_message_whose_next_line_is_still_to_be_read(desk: 
     assert [block["text"] for block in answer["content"]] == ["One.", "Or two."]
 
 
-def test_an_agents_log_that_comes_later_is_read_too(desk: Desk) -> None:
+def test_a_subagents_log_that_appears_later_is_read(desk: Desk) -> None:
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
@@ -329,7 +329,7 @@ def test_an_agents_log_that_comes_later_is_read_too(desk: Desk) -> None:
     assert len(pipeline.tails) == 2
 
 
-def test_a_meta_file_is_read_when_it_comes_and_again_when_it_changes(desk: Desk) -> None:
+def test_a_meta_file_is_read_when_it_appears_and_when_it_changes(desk: Desk) -> None:
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     call = tool_use("Task", {"prompt": "something else"}, id="toolu_task")
@@ -352,7 +352,7 @@ def test_a_meta_file_is_read_when_it_comes_and_again_when_it_changes(desk: Desk)
     assert json.loads(generation.event.body)["properties"]["$ai_parent_id"] == "toolu_task"
 
 
-def test_a_type_that_is_unknown_is_told_once_by_its_name_and_never_by_content(desk: Desk) -> None:
+def test_an_unknown_type_is_logged_once_by_name_and_never_with_content(desk: Desk) -> None:
     log = conversation()
     for kind in ("tomorrow", "tomorrow", "what I typed", "x" * 100):
         log.raw({"type": kind})
@@ -363,7 +363,7 @@ def test_a_type_that_is_unknown_is_told_once_by_its_name_and_never_by_content(de
     assert told == [("debug", "tomorrow"), ("debug", "unnamed")]
 
 
-def test_bad_lines_are_counted_settled_and_told_of_once_without_their_content(desk: Desk) -> None:
+def test_bad_lines_are_counted_settled_and_logged_once_without_content(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     path = desk.projects / log.path
@@ -377,7 +377,7 @@ def test_bad_lines_are_counted_settled_and_told_of_once_without_their_content(de
     assert "secret" not in str({key: value for key, value in line.items() if key != "path"})
 
 
-def test_a_line_over_the_limit_is_counted_and_nothing_is_known_of_its_end(
+def test_a_line_over_the_limit_is_counted_and_its_end_is_unknown(
     desk: Desk,
 ) -> None:
     log = conversation()
@@ -392,7 +392,7 @@ def test_a_line_over_the_limit_is_counted_and_nothing_is_known_of_its_end(
     assert [len(before) for _, before in ends] == [64, 0, 0, 64, 64, 64, 64]
 
 
-def test_before_a_short_line_stands_the_end_of_the_one_before_it(desk: Desk) -> None:
+def test_the_ending_of_a_short_line_includes_the_line_before_it(desk: Desk) -> None:
     log = conversation()
     for number in range(30):
         log.lines.insert(0, {"n": number})
@@ -423,7 +423,7 @@ def with_an_agent(desk: Desk) -> tuple[LogBuilder, Pipeline, Path]:
 
 
 @pytest.mark.parametrize("how", ["truncated", "replaced"])
-def test_what_a_step_has_found_comes_before_the_word_that_a_file_is_another(desk: Desk, how: str) -> None:
+def test_a_step_returns_what_it_found_before_it_raises_that_a_file_was_replaced(desk: Desk, how: str) -> None:
     log, pipeline, path = with_an_agent(desk)
     if how == "truncated":
         path.write_bytes(b"")
@@ -447,9 +447,7 @@ def test_what_a_step_has_found_comes_before_the_word_that_a_file_is_another(desk
     ]
 
 
-def test_a_file_that_cannot_be_read_for_a_while_costs_nothing_that_was_found(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_read_for_a_while_loses_no_event(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     _, pipeline, path = with_an_agent(desk)
 
     def broken(name: str, *, buffered: bool = False) -> BinaryIO:
@@ -468,14 +466,14 @@ def test_a_file_that_cannot_be_read_for_a_while_costs_nothing_that_was_found(
     assert kinds(emissions) == ["gen", "trace"]
 
 
-def test_an_agents_log_that_is_deleted_leaves_the_others_as_they_are(desk: Desk) -> None:
+def test_a_deleted_subagents_log_does_not_affect_the_others(desk: Desk) -> None:
     _, pipeline, path = with_an_agent(desk)
     path.unlink()
     emissions = read(pipeline) + pipeline.end(1.0).emissions
     assert kinds(emissions) == ["gen", "call", "gen", "trace"]
 
 
-def test_files_may_be_found_while_others_are_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_can_be_found_while_others_are_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are found in another thread."""
     _, pipeline, path = with_an_agent(desk)
     found = iter(range(100))
@@ -491,7 +489,7 @@ def test_files_may_be_found_while_others_are_read(desk: Desk, monkeypatch: pytes
     assert len(pipeline.files.agents) == 2
 
 
-def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(desk: Desk) -> None:
+def test_a_new_pipeline_does_not_send_events_again_that_are_on_their_way(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     first = read(desk.pipeline(log))
@@ -501,7 +499,7 @@ def test_what_is_on_its_way_when_a_pipeline_is_built_anew_only_holds_its_lines(d
     assert [emission.lines for emission in again] == [emission.lines for emission in first]
 
 
-def test_what_is_on_its_way_when_a_pipeline_is_built_anew_still_owes_its_trace(desk: Desk) -> None:
+def test_a_new_pipeline_owes_the_trace_of_events_on_their_way(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     first = desk.pipeline(log)
@@ -512,7 +510,7 @@ def test_what_is_on_its_way_when_a_pipeline_is_built_anew_still_owes_its_trace(d
     assert trace.pays == Owed(trace=f"trace|{log.session}", ending=1, unit=again.files.name)
 
 
-def test_a_trace_that_was_given_out_is_not_owed_by_what_is_still_on_its_way(desk: Desk) -> None:
+def test_events_on_their_way_do_not_owe_a_trace_that_was_given_out(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log)
@@ -530,7 +528,7 @@ def test_a_trace_that_was_given_out_is_not_owed_by_what_is_still_on_its_way(desk
 # ---------------------------------------------------------------------- what is ours to send
 
 
-def test_what_is_settled_is_replayed_in_silence(desk: Desk) -> None:
+def test_settled_lines_are_replayed_without_emissions(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     path = str(desk.projects / log.path)
@@ -549,7 +547,7 @@ def test_what_is_settled_is_replayed_in_silence(desk: Desk) -> None:
     assert generation.owes is None, "it is owed already"
 
 
-def test_what_another_session_wrote_first_is_not_sent(desk: Desk) -> None:
+def test_a_copy_of_another_sessions_lines_is_not_sent(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     read(desk.pipeline(log))
@@ -564,7 +562,7 @@ def test_what_another_session_wrote_first_is_not_sent(desk: Desk) -> None:
     assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 1
 
 
-def test_a_session_of_copies_only_has_no_trace(desk: Desk) -> None:
+def test_a_session_with_only_copies_has_no_trace(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log)
@@ -576,7 +574,7 @@ def test_a_session_of_copies_only_has_no_trace(desk: Desk) -> None:
     assert read(copy) + copy.end(1.0).emissions == []
 
 
-def test_another_message_of_the_same_id_is_sent_under_a_name_of_its_own(desk: Desk) -> None:
+def test_another_message_with_the_same_id_gets_its_own_identity(desk: Desk) -> None:
     """Some gateways number their messages anew in every session."""
     first, second = LogBuilder(version=WITHOUT_REQUESTS), LogBuilder(FORK, version=WITHOUT_REQUESTS, start="2026-03-03")
     for log in (first, second):
@@ -593,14 +591,14 @@ def test_another_message_of_the_same_id_is_sent_under_a_name_of_its_own(desk: De
     assert one.event.uuid != other.event.uuid
 
 
-def test_lines_older_than_the_first_start_are_history_in_a_session_that_was_not_there(desk: Desk) -> None:
+def test_lines_from_before_the_first_start_are_history_in_a_new_session(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log, first_start=2**50)
     assert read(pipeline) + pipeline.end(1.0).emissions == []
 
 
-def test_a_session_that_was_there_counts_its_history_in_its_trace(desk: Desk) -> None:
+def test_the_trace_of_a_session_from_before_the_first_start_counts_its_history(desk: Desk) -> None:
     log = conversation()
     ends = desk.write(log)
     path = str(desk.projects / log.path)
@@ -632,7 +630,7 @@ def test_the_first_event_owes_the_trace_and_only_that(desk: Desk) -> None:
     assert [emission.pays for emission in emissions] == [None] * 4 + [owes]
 
 
-def test_an_ending_without_anything_new_gives_no_trace(desk: Desk) -> None:
+def test_a_second_end_without_new_lines_has_no_trace(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log)
@@ -641,7 +639,7 @@ def test_an_ending_without_anything_new_gives_no_trace(desk: Desk) -> None:
     assert pipeline.end(2.0).emissions == []
 
 
-def test_every_prompt_has_a_trace_where_that_is_the_grouping(desk: Desk) -> None:
+def test_every_prompt_has_a_trace_if_traces_are_grouped_by_prompt(desk: Desk) -> None:
     log = conversation()
     log.prompt("More")
     log.answer(text("Two."))
@@ -654,7 +652,7 @@ def test_every_prompt_has_a_trace_where_that_is_the_grouping(desk: Desk) -> None
     assert kinds(emissions) == ["trace"]
 
 
-def test_a_turn_whose_trace_was_given_owes_none_any_more(desk: Desk) -> None:
+def test_a_turn_whose_trace_was_given_out_owes_no_other(desk: Desk) -> None:
     log = conversation()
     desk.write(log, 3)
     pipeline = desk.pipeline(log, grouping="message")
@@ -667,7 +665,7 @@ def test_a_turn_whose_trace_was_given_owes_none_any_more(desk: Desk) -> None:
     assert late[0].owes is None
 
 
-def test_an_owed_trace_of_which_nothing_is_left_is_settled_without_being_sent(desk: Desk) -> None:
+def test_an_owed_trace_with_nothing_left_to_report_is_settled_unsent(desk: Desk) -> None:
     log = conversation()
     desk.write(log, 0)
     owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
@@ -678,7 +676,7 @@ def test_an_owed_trace_of_which_nothing_is_left_is_settled_without_being_sent(de
     assert pipeline.end(2.0).emissions == [], "once"
 
 
-def test_a_neighbours_trace_is_left_to_the_neighbour(desk: Desk) -> None:
+def test_a_neighboring_sessions_trace_is_left_to_that_session(desk: Desk) -> None:
     """A few old agents' logs hold answers of another session than the one they belong to."""
     log = conversation()
     for line in log.lines:
@@ -696,7 +694,7 @@ def test_a_neighbours_trace_is_left_to_the_neighbour(desk: Desk) -> None:
 # ---------------------------------------------------------------------- routes
 
 
-def test_whose_a_session_is_was_decided_with_its_first_event(desk: Desk) -> None:
+def test_the_first_event_decides_the_route_of_a_session(desk: Desk) -> None:
     log = conversation()
     desk.write(log)
     pipeline = desk.pipeline(log)

@@ -49,7 +49,7 @@ def found(*paths: Path) -> list[str]:
 # ---------------------------------------------------------------------- events
 
 
-def test_a_session_and_its_agents_come_whole(projects: Path) -> None:
+def test_a_session_comes_complete_with_its_subagents(projects: Path) -> None:
     log = with_agent()
     log.write(projects)
     given = events(projects)
@@ -65,7 +65,7 @@ def test_the_same_files_give_the_same_bytes(projects: Path) -> None:
     assert events(projects) == events(projects)
 
 
-def test_what_is_open_at_the_end_of_a_file_is_given(projects: Path) -> None:
+def test_open_messages_at_the_end_of_a_file_are_included(projects: Path) -> None:
     log = LogBuilder()
     log.prompt("Count the trees")
     log.message(stop_reason=None).add(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
@@ -76,7 +76,7 @@ def test_what_is_open_at_the_end_of_a_file_is_given(projects: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.72", "2.1.200", "2.1.329"])
-def test_what_a_fork_copied_comes_once_and_for_its_original(projects: Path, version: str) -> None:
+def test_lines_copied_by_a_fork_come_once_and_for_the_original(projects: Path, version: str) -> None:
     log = LogBuilder(version=version)
     log.prompt("Count the trees")
     first = log.answer(text("One."))
@@ -95,7 +95,7 @@ def test_what_a_fork_copied_comes_once_and_for_its_original(projects: Path, vers
     }
 
 
-def test_a_marked_copy_whose_original_is_not_asked_for_counts_for_the_original(projects: Path) -> None:
+def test_a_marked_copy_counts_for_its_original_even_if_that_is_not_among_the_paths(projects: Path) -> None:
     log = LogBuilder()
     log.prompt("Count the trees")
     first = log.answer(text("One."))
@@ -111,7 +111,7 @@ def test_a_marked_copy_whose_original_is_not_asked_for_counts_for_the_original(p
     assert list(generations(fork.path)) == [first]
 
 
-def test_every_prompt_has_a_trace_where_that_is_the_grouping(projects: Path) -> None:
+def test_every_prompt_has_a_trace_if_traces_are_grouped_by_prompt(projects: Path) -> None:
     log = LogBuilder()
     prompts = []
     for number in range(3):
@@ -123,7 +123,7 @@ def test_every_prompt_has_a_trace_where_that_is_the_grouping(projects: Path) -> 
 
 
 @pytest.mark.parametrize(("inputs", "exact"), [("delta", None), ("prompt", None), ("full", True)])
-def test_requests_are_rebuilt_where_they_are_asked_for(projects: Path, inputs: str, exact: bool | None) -> None:
+def test_requests_are_rebuilt_on_request(projects: Path, inputs: str, exact: bool | None) -> None:
     log = with_agent(requests=True)
     log.write(projects)
     given = events(projects, inputs=inputs)
@@ -143,7 +143,7 @@ def test_nothing_is_written(projects: Path) -> None:
 # ---------------------------------------------------------------------- paths
 
 
-def test_a_session_log_brings_its_agents_along_and_nothing_else(projects: Path) -> None:
+def test_with_a_sessions_log_come_its_subagents_logs_and_nothing_else(projects: Path) -> None:
     log = with_agent()
     log.write(projects)
     other = LogBuilder(OTHER)
@@ -153,7 +153,7 @@ def test_a_session_log_brings_its_agents_along_and_nothing_else(projects: Path) 
 
 
 @pytest.mark.parametrize("depth", ["config", "projects", "project"])
-def test_a_folder_brings_all_logs_below_it(projects: Path, depth: str) -> None:
+def test_a_folder_stands_for_all_logs_below_it(projects: Path, depth: str) -> None:
     log = with_agent()
     log.write(projects)
     folder = {"config": projects.parent, "projects": projects, "project": (projects / log.path).parent}[depth]
@@ -161,7 +161,7 @@ def test_a_folder_brings_all_logs_below_it(projects: Path, depth: str) -> None:
     assert spans(events(projects, folder)) == spans(events(projects))
 
 
-def test_a_folder_of_folders_brings_the_logs_deeper_down(tmp_path: Path) -> None:
+def test_logs_are_found_in_folders_of_folders(tmp_path: Path) -> None:
     one, other = with_agent(), LogBuilder(OTHER)
     other.prompt("Elsewhere")
     one.write(tmp_path / "2026/ada/projects")
@@ -170,7 +170,7 @@ def test_a_folder_of_folders_brings_the_logs_deeper_down(tmp_path: Path) -> None
     assert sorted(found(tmp_path)) == sorted(Path(name).name for name in (*one.files(), *other.files()))
 
 
-def test_a_project_folder_does_not_bring_its_neighbours(projects: Path) -> None:
+def test_a_project_folder_does_not_include_its_neighbors(projects: Path) -> None:
     log = LogBuilder(cwd="/home/ada/orchard")
     log.prompt("Count the trees")
     log.write(projects)
@@ -187,7 +187,7 @@ def test_a_log_that_is_named_twice_comes_once(projects: Path) -> None:
     assert events(projects, projects / log.path, projects.parent, projects / log.path) == once
 
 
-def test_a_link_is_the_file_it_leads_to(projects: Path, tmp_path: Path) -> None:
+def test_a_link_stands_for_its_target(projects: Path, tmp_path: Path) -> None:
     log = with_agent()
     log.write(projects)
     link = tmp_path / "link.jsonl"
@@ -195,7 +195,7 @@ def test_a_link_is_the_file_it_leads_to(projects: Path, tmp_path: Path) -> None:
     assert events(projects, link) == events(projects)
 
 
-def test_files_of_one_call_are_judged_together_whichever_comes_first(projects: Path) -> None:
+def test_the_order_of_the_paths_does_not_matter(projects: Path) -> None:
     log = LogBuilder(version="2.1.200")
     log.prompt("Count the trees")
     log.answer(text("One."))
@@ -208,7 +208,7 @@ def test_files_of_one_call_are_judged_together_whichever_comes_first(projects: P
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "empty", "missing.jsonl"])
-def test_a_path_that_names_no_log_is_one_line(tmp_path: Path, name: str) -> None:
+def test_a_path_without_a_log_is_reported_in_one_line(tmp_path: Path, name: str) -> None:
     write_files(tmp_path, {"notes.txt": b"trees"})
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoLogError, match="no session log here") as caught:

@@ -80,7 +80,7 @@ def identities(commit: Commit) -> list[str]:
     return [row.identity.partition("|")[0] for row in commit.settled]
 
 
-def test_what_is_read_is_written_as_far_as_nothing_rests_on_it(desk: Desk) -> None:
+def test_offsets_are_written_up_to_the_first_line_on_which_something_rests(desk: Desk) -> None:
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)
     assert [event.name for event in wanted] == ["$ai_generation", "$ai_span"]
@@ -114,7 +114,7 @@ def test_a_later_event_alone_does_not_move_the_offset(desk: Desk) -> None:
     assert offsets(desk.settle(generation)) == [desk.ends[4]]
 
 
-def test_the_mark_that_is_written_knows_the_file_again(desk: Desk) -> None:
+def test_the_written_mark_identifies_the_file(desk: Desk) -> None:
     commit = desk.settle(*desk.read(desk.pipeline()))
     (mark,) = commit.files
     status = desk.path.stat()
@@ -124,7 +124,7 @@ def test_the_mark_that_is_written_knows_the_file_again(desk: Desk) -> None:
     assert again.tails[str(desk.path)].committed == mark.offset
 
 
-def test_until_a_commit_is_written_what_it_settles_is_still_on_its_way(desk: Desk) -> None:
+def test_until_a_commit_is_written_its_events_are_still_claimed(desk: Desk) -> None:
     wanted = desk.read(desk.pipeline())
     commit = desk.settlement.commit([EventOutcome(event=event, outcome="delivered") for event in wanted])
     assert all(desk.claims.is_pending(row.identity) for row in commit.settled)
@@ -132,7 +132,7 @@ def test_until_a_commit_is_written_what_it_settles_is_still_on_its_way(desk: Des
     assert not any(desk.claims.is_pending(row.identity) for row in commit.settled)
 
 
-def test_a_refused_event_is_settled_counted_and_named_without_its_content(desk: Desk) -> None:
+def test_a_refused_event_is_settled_counted_and_recorded_without_content(desk: Desk) -> None:
     generation, call = desk.read(desk.pipeline())
     desk.settle()
     commit = desk.settle(generation, outcome="rejected")
@@ -171,7 +171,7 @@ def test_bad_lines_are_counted(desk: Desk) -> None:
     assert desk.settle().counters == {}
 
 
-def test_an_answer_that_comes_twice_settles_once(desk: Desk) -> None:
+def test_a_repeated_outcome_settles_once(desk: Desk) -> None:
     wanted = desk.read(desk.pipeline())
     desk.settle(*wanted)
     commit = desk.settle(*wanted)
@@ -201,7 +201,7 @@ def test_an_event_settled_after_the_trace_it_owed_does_not_make_it_owed_again(de
 # ---------------------------------------------------------------------- pipelines come and go
 
 
-def test_events_on_their_way_stay_on_their_way_when_their_pipeline_is_dropped(desk: Desk) -> None:
+def test_dropping_a_pipeline_leaves_its_events_on_their_way(desk: Desk) -> None:
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)
     desk.settlement.drop(pipeline)
@@ -211,7 +211,7 @@ def test_events_on_their_way_stay_on_their_way_when_their_pipeline_is_dropped(de
     assert offsets(commit) == [], "nobody knows how far the file is read"
 
 
-def test_a_pipeline_built_anew_holds_the_lines_of_what_is_on_its_way(desk: Desk) -> None:
+def test_a_new_pipeline_registers_the_lines_of_events_on_their_way(desk: Desk) -> None:
     pipeline = desk.pipeline()
     generation, call = desk.read(pipeline)
     desk.settlement.drop(pipeline)
@@ -222,7 +222,7 @@ def test_a_pipeline_built_anew_holds_the_lines_of_what_is_on_its_way(desk: Desk)
     assert offsets(desk.settle(call)) == [desk.ends[4]]
 
 
-def test_a_file_that_is_another_than_was_known_goes_back_to_its_beginning(desk: Desk) -> None:
+def test_the_offset_of_a_replaced_file_goes_back_to_its_beginning(desk: Desk) -> None:
     pipeline = desk.pipeline()
     desk.settle(*desk.read(pipeline))
     desk.settlement.drop(pipeline)
@@ -233,7 +233,7 @@ def test_a_file_that_is_another_than_was_known_goes_back_to_its_beginning(desk: 
     assert desk.settlement.is_settled(again)
 
 
-def test_what_only_one_pipeline_met_is_forgotten_with_it(desk: Desk) -> None:
+def test_messages_begun_by_a_dropped_pipeline_are_forgotten(desk: Desk) -> None:
     pipeline = desk.pipeline()
     desk.read(pipeline)
     ((identity, _),) = [(name, met) for name in _messages(desk) if (met := desk.claims.met(name)) is not None]
@@ -249,7 +249,7 @@ def _messages(desk: Desk) -> Sequence[str]:
     ]
 
 
-def test_an_older_pipeline_of_the_same_file_takes_nothing_from_the_newer(desk: Desk) -> None:
+def test_dropping_an_older_pipeline_of_a_file_does_not_affect_the_newer_one(desk: Desk) -> None:
     old = desk.pipeline()
     desk.read(old)
     new = desk.pipeline()
@@ -258,7 +258,7 @@ def test_an_older_pipeline_of_the_same_file_takes_nothing_from_the_newer(desk: D
     assert offsets(desk.settle()) == [desk.ends[1]]
 
 
-def test_reading_again_what_is_settled_never_lowers_an_offset(desk: Desk) -> None:
+def test_reading_settled_lines_again_never_lowers_an_offset(desk: Desk) -> None:
     known = desk.settle(*desk.read(desk.pipeline())).files[0]
     settlement = Settlement(desk.claims)
     catalog = Catalog()
@@ -275,7 +275,7 @@ def test_reading_again_what_is_settled_never_lowers_an_offset(desk: Desk) -> Non
     assert offsets(commit) == [desk.ends[-1]]
 
 
-def test_a_file_of_which_nothing_is_settled_needs_no_mark(desk: Desk) -> None:
+def test_a_file_with_nothing_settled_gets_no_mark(desk: Desk) -> None:
     desk.log.lines.pop(0)
     desk.write()
     desk.read(desk.pipeline())
@@ -300,7 +300,7 @@ def test_owed_traces_are_known_by_session_and_follow_what_is_written() -> None:
     assert list(settlement.owed_by("a")) == []
 
 
-def test_an_emission_without_a_known_event_holds_no_line(desk: Desk) -> None:
+def test_an_event_that_was_settled_before_it_is_noted_again_holds_no_line(desk: Desk) -> None:
     """What was on its way was settled between its reading and this note."""
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)

@@ -7,14 +7,14 @@ from daemon.reading.sieve import Sieve
 
 
 @given(st.sets(st.text(max_size=20), max_size=200))
-def test_what_was_added_is_found(names: set[str]) -> None:
+def test_added_names_are_found(names: set[str]) -> None:
     sieve = Sieve()
     for name in names:
         sieve.add(name)
     assert all(name in sieve for name in names)
 
 
-def test_what_was_not_added_is_hardly_ever_found() -> None:
+def test_other_names_are_hardly_ever_found() -> None:
     sieve = Sieve()
     assert "gen|1" not in sieve
     for number in range(50_000):

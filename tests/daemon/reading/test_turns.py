@@ -54,14 +54,14 @@ def yard() -> Yard:
     return Yard()
 
 
-def test_folders_take_turns_and_within_one_it_goes_in_order(yard: Yard) -> None:
+def test_folders_take_turns_and_each_keeps_its_order(yard: Yard) -> None:
     yard.add("orchard/b", "orchard/a", "garden/d", "orchard/c", "garden/e", "orchard/b")
     assert len(yard.turns) == 5
     assert yard.taken() == ["orchard/b", "garden/d", "orchard/a", "garden/e", "orchard/c"]
     assert len(yard.turns) == 0
 
 
-def test_one_that_is_not_read_to_its_end_goes_on_before_what_waits_in_its_folder(yard: Yard) -> None:
+def test_a_resumed_session_comes_first_in_its_folder(yard: Yard) -> None:
     yard.add("orchard/a", "orchard/b", "garden/d")
     unit = yard.turns.next()
     assert unit is not None
@@ -71,7 +71,7 @@ def test_one_that_is_not_read_to_its_end_goes_on_before_what_waits_in_its_folder
     assert yard.taken() == ["garden/d", "orchard/a", "orchard/b"]
 
 
-def test_one_that_is_gone_has_no_turn(yard: Yard) -> None:
+def test_a_session_that_is_gone_is_skipped(yard: Yard) -> None:
     yard.add("orchard/a", "orchard/b", "orchard/c", "garden/d")
     for name in ("orchard/a", "garden/d"):
         del yard.sessions[name]
@@ -84,7 +84,7 @@ def test_one_that_is_gone_has_no_turn(yard: Yard) -> None:
     assert yard.taken() == []
 
 
-def test_behind_one_without_room_those_of_its_folder_wait_that_were_never_looked_at(yard: Yard) -> None:
+def test_behind_a_session_without_room_unseen_sessions_of_its_folder_wait(yard: Yard) -> None:
     yard.add("orchard/a", "orchard/b", "orchard/c", "garden/d")
     yard.stalled.add("orchard/a")
     yard.seen.add("orchard/c")
@@ -94,20 +94,20 @@ def test_behind_one_without_room_those_of_its_folder_wait_that_were_never_looked
     assert yard.taken() == ["orchard/a", "orchard/b"]
 
 
-def test_behind_one_whose_route_is_stopped_nobody_waits(yard: Yard) -> None:
+def test_behind_a_session_whose_route_is_stopped_none_waits(yard: Yard) -> None:
     yard.add("orchard/a", "orchard/b")
     yard.stalled.add("orchard/a")
     yard.stopped = True
     assert yard.taken() == ["orchard/b"]
 
 
-def test_behind_one_whose_route_is_full_those_wait_for_it_that_are_of_its_folder(yard: Yard) -> None:
+def test_a_session_without_room_blocks_only_its_own_folder(yard: Yard) -> None:
     yard.stalled.add("orchard/a")
     yard.active.add("orchard/c")
     assert [unit.name for unit in yard.turns.readable(yard.sessions.values())] == ["orchard/c", "garden/d", "garden/e"]
 
 
-def test_who_waits_no_longer_has_no_turn(yard: Yard) -> None:
+def test_a_cleared_queue_is_empty(yard: Yard) -> None:
     yard.add("orchard/a", "garden/d")
     yard.turns.clear()
     assert len(yard.turns) == 0
@@ -125,7 +125,7 @@ class Sorting:
         return units[::-1]
 
 
-async def test_what_was_found_at_once_is_sorted_once_in_each_folder(yard: Yard) -> None:
+async def test_sessions_found_at_once_are_sorted_once_in_each_folder(yard: Yard) -> None:
     sorting = Sorting()
     yard.add(*yard.sessions)
     yard.turns.note_found(yard.sessions.values())
@@ -135,7 +135,7 @@ async def test_what_was_found_at_once_is_sorted_once_in_each_folder(yard: Yard) 
     assert yard.taken() == ["orchard/c", "garden/e", "orchard/b", "garden/d", "orchard/a"]
 
 
-async def test_what_was_found_beside_sessions_that_are_being_read_needs_no_order(yard: Yard) -> None:
+async def test_a_session_found_beside_sessions_in_memory_needs_no_sorting(yard: Yard) -> None:
     sorting = Sorting()
     yard.active.add("orchard/c")
     names = ("orchard/c", "orchard/a", "garden/d")
@@ -145,7 +145,7 @@ async def test_what_was_found_beside_sessions_that_are_being_read_needs_no_order
     assert sorting.asked == []
 
 
-async def test_what_is_being_read_comes_first_and_what_a_hint_brings_meanwhile_last(yard: Yard) -> None:
+async def test_sessions_in_memory_come_first_and_those_of_later_hints_last(yard: Yard) -> None:
     async def backwards(units: Sequence[SessionFiles]) -> Sequence[SessionFiles]:
         assert [unit.name for unit in units] == ["orchard/a", "orchard/b"]
         yard.add("orchard/late")
@@ -159,7 +159,7 @@ async def test_what_is_being_read_comes_first_and_what_a_hint_brings_meanwhile_l
     assert yard.taken() == ["orchard/c", "orchard/b", "orchard/a", "orchard/late"]
 
 
-async def test_those_that_are_gone_or_do_not_wait_are_not_sorted(yard: Yard) -> None:
+async def test_sessions_that_are_gone_or_not_in_the_queue_are_not_sorted(yard: Yard) -> None:
     sorting = Sorting()
     yard.turns.note_found(yard.sessions.values())
     yard.add("orchard/a", "orchard/b", "orchard/c")

@@ -24,7 +24,7 @@ def refused(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
-def test_a_log_is_told_once_and_once_more_when_it_can_be_read() -> None:
+def test_a_problem_is_logged_once_and_its_end_once() -> None:
     unreadable, one = Unreadable(), unit("a")
     with capture_logs() as lines:
         for _ in range(3):
@@ -39,7 +39,7 @@ def test_a_log_is_told_once_and_once_more_when_it_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_where_the_daemon_has_no_descriptor_left_one_line_tells_it_of_all(code: int) -> None:
+def test_a_shortage_of_descriptors_is_logged_once_for_all_sessions(code: int) -> None:
     unreadable, units = Unreadable(), [unit(name) for name in "abc"]
     with capture_logs() as lines:
         for each in units:
@@ -50,7 +50,7 @@ def test_where_the_daemon_has_no_descriptor_left_one_line_tells_it_of_all(code: 
     assert [line["event"] for line in lines] == ["log_unreadable", "log_readable_again"]
 
 
-def test_a_daemon_without_descriptors_says_so_although_it_tells_of_another_trouble_first() -> None:
+def test_a_shortage_of_descriptors_is_logged_even_after_another_problem_of_the_session() -> None:
     unreadable, (one, two) = Unreadable(), (unit("a"), unit("b"))
     with capture_logs() as lines:
         unreadable.note(one, str(one.main), refused(errno.EACCES))
@@ -59,7 +59,7 @@ def test_a_daemon_without_descriptors_says_so_although_it_tells_of_another_troub
     assert [line["reason"] for line in lines] == ["permission denied", "too many open files"]
 
 
-def test_each_log_with_a_trouble_of_its_own_is_told() -> None:
+def test_each_log_with_its_own_problem_is_logged() -> None:
     unreadable, units = Unreadable(), [unit(name) for name in "ab"]
     with capture_logs() as lines:
         for each in units:
@@ -69,7 +69,7 @@ def test_each_log_with_a_trouble_of_its_own_is_told() -> None:
     assert [line["event"] for line in lines] == ["log_unreadable"] * 2 + ["log_readable_again"] * 2
 
 
-def test_what_is_told_of_all_does_not_depend_on_a_log_with_a_trouble_of_its_own() -> None:
+def test_shared_problems_end_independently_of_a_log_with_its_own_problem() -> None:
     unreadable, one, two, three = Unreadable(), *(unit(name) for name in "abc")
     with capture_logs() as lines:
         unreadable.note(one, str(one.main), refused(errno.EACCES))
@@ -83,7 +83,7 @@ def test_what_is_told_of_all_does_not_depend_on_a_log_with_a_trouble_of_its_own(
     assert unreadable.names == [one.name]
 
 
-def test_what_was_wrong_last_is_what_counts() -> None:
+def test_the_latest_problem_counts() -> None:
     unreadable, one, two = Unreadable(), unit("a"), unit("b")
     unreadable.note(one, str(one.main), refused(errno.EMFILE))
     unreadable.note(one, str(one.main), refused(errno.EACCES))
@@ -92,14 +92,14 @@ def test_what_was_wrong_last_is_what_counts() -> None:
     assert [line["event"] for line in lines] == ["log_unreadable"], "no other wants a descriptor any more"
 
 
-def test_an_error_without_a_number_says_its_own_words() -> None:
+def test_an_error_without_a_number_is_logged_with_its_own_text() -> None:
     unreadable, one = Unreadable(), unit("a")
     with capture_logs() as lines:
         unreadable.note(one, str(one.main), OSError("no regular file"))
     assert lines[0]["reason"] == "no regular file"
 
 
-def test_that_the_store_cannot_be_read_is_told_of_all_sessions_at_once() -> None:
+def test_an_unreadable_store_is_logged_once_for_all_sessions() -> None:
     unreadable, units = Unreadable(), [unit(name) for name in "ab"]
     with capture_logs() as lines:
         for each in units:
@@ -110,7 +110,7 @@ def test_that_the_store_cannot_be_read_is_told_of_all_sessions_at_once() -> None
     assert [line["event"] for line in lines] == ["store_unreadable", "store_readable_again"]
 
 
-def test_one_that_is_gone_is_forgotten_without_a_word() -> None:
+def test_a_session_that_is_gone_is_forgotten_without_a_log_line() -> None:
     unreadable, one = Unreadable(), unit("a")
     unreadable.note(one, str(one.main), refused(errno.EIO))
     with capture_logs() as lines:

@@ -1,7 +1,9 @@
-"""Which bytes of which logs are new.
+"""Following: which bytes of which logs are new.
 
-`logs` puts the parts together and is what the service and the other readers import; `tailer`, `session_files` and
-`opening` are imported by whoever reads a session.
+Import `logs` to learn which sessions have something new to read; it puts the catalog, the sweep and the files kept open
+together. A driver adds a `watcher`, a `schedule` and a `cadence` to it. Code that reads a session imports `tailer`,
+`session_files` and `opening`. Anything may import `log_roots`, `log_tree` and `live_sessions`. `catalog` and `sweep`
+belong to this wing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often the daemon looks, how much it reads at a time, and how long it waits."""
+"""The daemon's cadence: how often it looks, how much it reads at a time, and how long it waits."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ __all__ = ["Cadence"]
 class Cadence:
     """The times and sizes of following, reading and shutting down. Times are in seconds.
 
-    Whoever looks on (`tail`), reads whole logs (`preview`) or follows (the service) goes by one of these; tests pass
-    their own.
+    The service, `tail` and `preview` each use one. Tests pass their own.
 
     Attributes:
-        slice_bytes: bytes read of one session before another gets its turn.
-        line_bytes: length of a line above which it is skipped and counted.
-        tick: between two looks at what is due.
-        hot_sweep: between two looks at the files that were touched recently.
-        full_sweep: between two looks at all files.
-        gone: quiet after which a session has ended if its client keeps a registry of live processes and the session is
-            not in it.
-        idle: quiet after which a session with nothing open leaves the memory; it is replayed when it grows.
-        open_sessions: sessions kept in memory at most, apart from those that have something open.
-        young: age up to which a session is not read while a running command may still claim it.
-        drain: how long a shutdown delivers what was read.
-        once_patience: how long `run --once` goes on without an accepted batch.
-        backlog_patience: what is open in a session of a backlog, and is final within this time, still belongs to it.
-        health: between two looks at whether `status` has something new to be told.
-        prune: between two looks for what no log refers to any more.
-        work: how long one piece of work may take in a thread; a file system that hangs takes longer.
-        store_retry: between two attempts to write to a store that the disk refuses.
-        late: by how much anything that is due may be late before the daemon counts as stuck.
+        slice_bytes: bytes read of one session before another session gets its turn.
+        line_bytes: a line longer than this is skipped and counted.
+        tick: interval between checks for work that is due.
+        hot_sweep: interval between sweeps over recently touched files. A wall clock that jumps by more than this counts
+            as a suspend.
+        full_sweep: interval between sweeps over all files.
+        gone: how long a session must be quiet to count as ended if its client keeps a registry of live processes and
+            the session is not in it.
+        idle: how long a session with nothing open must be quiet before it leaves memory. It is replayed when it grows.
+        open_sessions: how many sessions may stay in memory, not counting those that have something open.
+        young: a session younger than this is not read while a running command may still claim it.
+        drain: how long a shutdown may take to deliver what was read.
+        once_patience: how long `run --once` continues without an accepted batch.
+        backlog_patience: whatever is open in a session of a backlog and becomes final within this time still belongs to
+            the backlog.
+        health: interval between checks for something new to tell `status`.
+        prune: interval between searches for state that no log refers to any more.
+        work: how long one piece of work in a thread may take. Only a hanging file system takes longer.
+        store_retry: interval between attempts to write to a store that the disk refuses.
+        late: how late anything that is due may be before the daemon counts as stuck.
     """
 
     slice_bytes: int = 4 * 1024 * 1024

@@ -1,7 +1,7 @@
-"""Which log files there are and which session each belongs to.
+"""The catalog: which log files exist, and which session each one belongs to.
 
-A unit is one session: its main log, its subagents' logs and their meta files. It is what is read, accumulated and
-replayed as one.
+A session consists of its main log, its subagents' logs and their meta files. These are read, accumulated and replayed
+as one.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ __all__ = ["Catalog"]
 
 
 class Catalog:
-    """Sorts paths into units, as they are found.
+    """Sorts paths into sessions, as they are found.
 
     Args:
-        roots: the folders that are followed; without them whose log a path is can only be told by its name.
+        roots: the folders that are followed. Without them, only a path's name tells whose log it is.
+
+    Attributes:
+        sessions: the files of every session that has any, by the session's name.
     """
 
     def __init__(self, roots: Sequence[LogRoot] = ()) -> None:
         self._roots = roots
-        self.units: dict[str, SessionFiles] = {}
+        self.sessions: dict[str, SessionFiles] = {}
         self._by_path: dict[str, SessionFiles] = {}
         self._folders: dict[str, str] = {}
 
     def add(self, path: str) -> SessionFiles | None:
-        """Take a path that exists; return the unit it belongs to, None if it belongs to none (yet)."""
+        """Add a path that exists; return the session it belongs to, None if it belongs to none (yet)."""
         known = self._by_path.get(path)
         if known is not None:
             return known
@@ -42,42 +45,42 @@ class Catalog:
         if session is None:
             return None
         name = f"{Path(place.folder).name}/{session}"
-        unit = self.units.get(name)
-        if unit is None:
-            # One text for all of a folder: there may be thousands.
+        files = self.sessions.get(name)
+        if files is None:
+            # All sessions of a folder share one string: there may be thousands.
             folder = self._folders.setdefault(place.folder, place.folder)
-            unit = self.units[name] = SessionFiles(name=name, folder=folder, agent=agent)
+            files = self.sessions[name] = SessionFiles(name=name, folder=folder, agent=agent)
         if place.kind == "session":
-            unit.main = path
+            files.main = path
         elif place.kind == "agent":
             assert place.agent is not None
-            unit.agents[path] = place.agent
+            files.agents[path] = place.agent
         else:
             assert place.agent is not None
-            unit.metas[place.agent] = path
-        self._by_path[path] = unit
-        return unit
+            files.metas[place.agent] = path
+        self._by_path[path] = files
+        return files
 
     def remove(self, path: str) -> SessionFiles | None:
-        """Take a path that is gone; return the unit it belonged to."""
-        unit = self._by_path.pop(path, None)
-        if unit is None:
+        """Remove a path that is gone; return the session it belonged to."""
+        files = self._by_path.pop(path, None)
+        if files is None:
             return None
-        if unit.main == path:
-            unit.main = None
-        unit.agents.pop(path, None)
-        unit.metas = {agent: meta for agent, meta in unit.metas.items() if meta != path}
-        if not unit.paths:
-            for meta in unit.metas.values():
+        if files.main == path:
+            files.main = None
+        files.agents.pop(path, None)
+        files.metas = {agent: meta for agent, meta in files.metas.items() if meta != path}
+        if not files.paths:
+            for meta in files.metas.values():
                 self._by_path.pop(meta, None)
-            self.units.pop(unit.name, None)
-        return unit
+            self.sessions.pop(files.name, None)
+        return files
 
     def find(self, path: str) -> SessionFiles | None:
-        """Return the unit that *path* was found to belong to."""
+        """Return the session that *path* was found to belong to."""
         return self._by_path.get(path)
 
     def has_main(self, folder: str, session: str) -> bool:
         """Whether *session* has a main log in *folder*."""
-        unit = self.units.get(f"{Path(folder).name}/{session}")
-        return unit is not None and unit.main is not None
+        files = self.sessions.get(f"{Path(folder).name}/{session}")
+        return files is not None and files.main is not None

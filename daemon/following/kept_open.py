@@ -1,9 +1,9 @@
-"""Descriptors of the logs that are not read to their end: what is deleted meanwhile can still be read.
+"""Logs kept open until they are read to their end, so that a deleted one can still be read.
 
-A descriptor keeps a file's bytes although its path is gone or leads to another file. One is taken when a log is found
-to have grown and given back when it has been read, so that logs at rest cost none. There are never more than a few
-hundred, those of the newest logs: what is deleted beyond that before it was read is lost, as it is when the daemon
-ends before it has read it.
+A descriptor keeps a file's bytes even when its path is gone or leads to another file. The daemon opens one when it
+finds that a log has grown and closes it when the log has been read, so logs at rest cost none. It keeps a few hundred
+at most, those of the newest logs. Any other log that is deleted before it was read is lost; so is every unread log that
+is deleted while no daemon runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from daemon.following.tailer import Identity, open_log
 __all__ = ["MAX_DESCRIPTORS", "KeptOpen"]
 
 MAX_DESCRIPTORS = 256
-"""Logs kept open at most."""
+"""How many logs are kept open at most."""
 
 
 @dataclass(slots=True)
@@ -31,12 +31,12 @@ class _Open:
 
 
 class KeptOpen:
-    """The logs that have something to read, each by its path; several at one path where one replaced another.
+    """The logs that have something to read, by path. A path has several where one log replaced another.
 
     May be used from several threads.
 
     Args:
-        limit: how many descriptors to hold at most; None: MAX_DESCRIPTORS, or a quarter of what the process may have
+        limit: how many descriptors to keep at most; None: MAX_DESCRIPTORS, or a quarter of what the process may have
             open if that is less.
     """
 
@@ -47,7 +47,7 @@ class KeptOpen:
         self._limit = limit
         self._lock = threading.Lock()
         self._open: dict[str, list[_Open]] = {}
-        # None that is kept was modified before; kept so that not all of them are looked at for each log too many.
+        # No log kept open was modified before this. At the limit, it spares a search through all of them for each log.
         self._oldest = 0
 
     def __len__(self) -> int:
@@ -59,13 +59,13 @@ class KeptOpen:
     def keep(self, path: str, identity: Identity, modified: int) -> None:
         """Keep the log at *path* open.
 
-        At the limit it takes the place of the one that was modified the longest time ago, if that is older. A log that
-        cannot be opened is not kept: whoever reads it finds out why.
+        At the limit, it replaces the one that was modified the longest time ago, if that one is older. A log that
+        cannot be opened is not kept; reading it will tell why.
 
         Args:
             path: where it is.
             identity: its device and inode, as they were found.
-            modified: when it was, in nanoseconds; on any clock that all of them share.
+            modified: when it was modified, in nanoseconds on any clock that all logs share.
         """
         with self._lock:
             for known in self._open.get(path, ()):
@@ -73,22 +73,22 @@ class KeptOpen:
                     known.modified = modified
                     self._oldest = min(self._oldest, modified)
                     return
-            if not self._has_place(modified):
+            if not self._make_room(modified):
                 return
             with contextlib.suppress(OSError), open_log(path) as file:
                 status = os.fstat(file.fileno())
-                # It may be another already; one that is kept twice would be read twice.
+                # Another file may have replaced it already. A file kept twice would be read twice.
                 found = (status.st_dev, status.st_ino)
                 if all(known.identity != found for known in self._open.get(path, ())):
                     self._open.setdefault(path, []).append(_Open(os.dup(file.fileno()), found, modified))
 
     def borrow(self, path: str, identity: Identity | None = None) -> BinaryIO | None:
-        """Return the log with this *identity* at *path*, at its first byte; without one, the oldest there.
+        """Return the log with this *identity* at *path*, positioned at its first byte; without *identity*, the oldest.
 
-        The caller closes it, and nobody borrows the same one before: they would share the place in it.
+        The caller closes it before anybody borrows the same log again: both would share one position.
 
         Returns:
-            None where it is not kept.
+            None if it is not kept open.
         """
         with self._lock:
             for known in self._open.get(path, ()):
@@ -98,25 +98,25 @@ class KeptOpen:
         return None
 
     def drop(self, path: str, identity: Identity) -> None:
-        """Let go of one log, which has been read."""
+        """Close one log, which has been read."""
         with self._lock:
             kept = self._open.get(path, [])
             for known in [known for known in kept if known.identity == identity]:
                 self._close(path, known)
 
     def release(self, path: str) -> None:
-        """Let go of every log at *path*: all of them have been read, or nobody will read them."""
+        """Close every log at *path*: all of them have been read, or nobody will read them."""
         with self._lock:
             for known in self._open.pop(path, ()):
                 os.close(known.descriptor)
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Close everything. Idempotent."""
         for path in list(self._open):
             self.release(path)
 
-    def _has_place(self, modified: int) -> bool:
-        """Make sure of a place for a log modified at this time, if it is to have one."""
+    def _make_room(self, modified: int) -> bool:
+        """Make room for a log modified at this time; return False if all logs kept open are newer."""
         if len(self) < self._limit:
             self._oldest = min(self._oldest, modified)
             return True
@@ -124,7 +124,7 @@ class KeptOpen:
             return False
         oldest = min(
             ((path, known) for path, kept in self._open.items() for known in kept),
-            key=lambda place: place[1].modified,
+            key=lambda entry: entry[1].modified,
             default=None,
         )
         if oldest is None:

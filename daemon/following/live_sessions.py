@@ -1,8 +1,8 @@
-"""The client's registry of live processes: which sessions still run.
+"""The sessions that still run, from the client's registry of live processes.
 
-Clients from about 2.1.100 on keep one file `sessions/<pid>.json` per process in their configuration folder and take it
-away when they exit. After a crash it stays, so a file alone says nothing: its process must live, and must be the one
-that wrote it. Where that cannot be told, the session counts as running; its end is then found by its quiet.
+Clients from about 2.1.100 on keep one file `sessions/<pid>.json` for each process in their configuration folder, and
+remove it when they exit. After a crash it stays, so a file alone proves nothing: its process must live, and must be the
+one that wrote it. If that cannot be determined, the session counts as running, and its silence tells when it has ended.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from daemon.system.small_file import UnreadableFileError, read_regular
 
 __all__ = ["LiveSessions"]
 
-# A record is some hundred bytes; a folder holds one for each running client.
+# A record has a few hundred bytes; a folder holds one for each running client.
 _MAX_RECORD_BYTES = 64 * 1024
 _MAX_RECORDS = 4096
 
-# A record is written seconds after its process began. A process younger than its record by more than this took over
-# the number of one that died.
+# A client writes its record seconds after its process began. A process that is younger than its record by more than
+# this has reused the pid of one that died.
 _SLACK_S = 60.0
 
 _PROC = Path("/proc")
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """A file of the registry. Only what is used, and of types only what cannot be done without."""
+    """A file of the registry: only the fields in use, and a type only where one is needed."""
 
     sessionId: str  # noqa: N815 - the client's name
     pid: object = None
@@ -42,11 +42,11 @@ class _Record(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """A file as it was read.
+    """A file as it was last read.
 
     Attributes:
-        version: what changes with the file: inode, size, time of change.
-        record: what it said, or None where it said nothing usable.
+        version: what changes with the file: inode, size, modification time.
+        record: its content, or None if that was not usable.
     """
 
     version: tuple[int, int, int]
@@ -55,7 +55,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Process:
-    """What Linux says of a process: its name, its state letter, and its start in clock ticks after the system's."""
+    """A process as Linux describes it: its name, its state letter, and its start in clock ticks since boot."""
 
     name: str
     state: str
@@ -63,7 +63,11 @@ class _Process:
 
 
 class LiveSessions:
-    """The live sessions of the clients that use *config_dirs*. For one thread at a time."""
+    """The live sessions of the clients that use some configuration folders. For one thread at a time.
+
+    Args:
+        config_dirs: Claude Code's configuration folders.
+    """
 
     def __init__(self, config_dirs: Iterable[Path]) -> None:
         self._folders = tuple(folder / "sessions" for folder in config_dirs)
@@ -71,7 +75,7 @@ class LiveSessions:
 
     @property
     def has_registry(self) -> bool:
-        """Whether any client here keeps a registry at all; without one nothing can be told of who runs."""
+        """Whether any client here keeps a registry; without one, nothing is known about running sessions."""
         return any(folder.is_dir() for folder in self._folders)
 
     def running(self) -> frozenset[str]:
@@ -81,13 +85,13 @@ class LiveSessions:
     def processes(self) -> frozenset[tuple[int, str]]:
         """Return the processes that run now, each with the id of its session.
 
-        Files are read again only when they changed; whether their processes live is asked each time. Files that are
-        not of the registry, or not readable, name nobody; one that is half written says what it said before.
+        A file is read again only when it has changed, but each call checks whether its process lives. Files that do not
+        belong to the registry, or cannot be read, are ignored. For a half-written file, its previous content counts.
         """
         known: dict[str, _Known] = {}
         for folder in self._folders:
             for entry in _entries(folder):
-                if (found := self._look(entry)) is not None:
+                if (found := self._read(entry)) is not None:
                     known[entry.path] = found
         self._known = known
         records = [(item.record, Path(path)) for path, item in known.items() if item.record is not None]
@@ -97,7 +101,7 @@ class LiveSessions:
             if (pid := _pid(record, path)) is not None and _is_running(record, pid)
         )
 
-    def _look(self, entry: os.DirEntry[str]) -> _Known | None:
+    def _read(self, entry: os.DirEntry[str]) -> _Known | None:
         before = self._known.get(entry.path)
         try:
             status = entry.stat()
@@ -123,7 +127,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
                 entry for _, entry in zip(range(_MAX_RECORDS), entries, strict=False) if entry.name.endswith(".json")
             ]
     except OSError:
-        # No folder, or none for us: no registry.
+        # A folder that is missing or may not be read is no registry.
         return []
 
 
@@ -140,14 +144,14 @@ def _is_running(record: _Record, pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     process = _process(pid)
-    return process is None or _wrote(process, record)
+    return process is None or _may_have_written(process, record)
 
 
-def _wrote(process: _Process, record: _Record) -> bool:
-    """Whether *process* may be the one that wrote *record*, or has at least not evidently come after it."""
+def _may_have_written(process: _Process, record: _Record) -> bool:
+    """Whether *process* may be the one that wrote *record*: True unless it evidently began later."""
     if process.state in "ZX":
         return False
-    # Another client with the same number would have replaced the file by its own.
+    # Another client with the same pid would have replaced the file with its own.
     if "claude" in process.name or str(record.procStart) == str(process.ticks):
         return True
     recorded = _recorded_start(record)
@@ -158,13 +162,13 @@ def _wrote(process: _Process, record: _Record) -> bool:
 
 
 def _recorded_start(record: _Record) -> float | None:
-    """Return when the writer began, in seconds since 1970, or None where the record does not say it in a known way."""
+    """Return when the writer began, in seconds since the epoch; None if the record has it in no known form."""
     if isinstance(record.procStart, str):
         try:
             # As `ps -o lstart` prints it, in UTC.
             return float(calendar.timegm(time.strptime(record.procStart, "%a %b %d %H:%M:%S %Y")))
         except ValueError:
-            # A number of ticks or a form yet unknown: the other field tells, too.
+            # Clock ticks, or a form not known yet: the other field has the time, too.
             pass
     if isinstance(record.startedAt, int | float) and not isinstance(record.startedAt, bool):
         return record.startedAt / 1000
@@ -172,12 +176,12 @@ def _recorded_start(record: _Record) -> float | None:
 
 
 def _process(pid: int) -> _Process | None:
-    """Return what the system says of process *pid*; None where it has no /proc, or the process has just gone."""
+    """Return the system's description of process *pid*; None without /proc, or if the process has just ended."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    # The name stands in parentheses and may hold blanks and parentheses itself; the rest are words.
+    # The name is in parentheses and may itself contain blanks and parentheses; the other fields are words.
     head, _, tail = text.rpartition(")")
     fields = tail.split()
     start = 19

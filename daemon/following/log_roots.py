@@ -1,4 +1,4 @@
-"""The folders that session logs are in, each with the agent whose logs these are."""
+"""Log roots: the folders that hold session logs, each with the agent that writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LogRoot", "log_roots", "recognize", "root_of", "roots_at", "roots_be
 
 @dataclass(frozen=True, slots=True)
 class LogRoot:
-    """A folder that one agent's logs are in: one folder for each project, or the logs themselves.
+    """A folder that holds one agent's logs: a subfolder for each project, or the logs themselves.
 
     Attributes:
         agent: the agent.
@@ -25,12 +25,12 @@ class LogRoot:
     path: Path
 
     def is_above(self, path: str) -> bool:
-        """Whether *path* is below this folder, by its name."""
+        """Whether *path* is below this folder, judged by its name alone."""
         return path.startswith(f"{self.path}/")
 
 
 def roots_below(config_dir: Path) -> Iterator[LogRoot]:
-    """Yield the roots below a configuration folder, as the folder is spelled."""
+    """Yield the roots below a configuration folder. Their paths begin with *config_dir* as given, unresolved."""
     for agent in agents.AGENTS:
         for name in agent.root_folders:
             yield LogRoot(agent, config_dir / name)
@@ -39,25 +39,25 @@ def roots_below(config_dir: Path) -> Iterator[LogRoot]:
 def log_roots(config_dirs: Iterable[Path]) -> list[LogRoot]:
     """Return the roots below some configuration folders, each once and by its real path.
 
-    Hints and sweeps must name a file alike, however the user reaches it.
+    Hints and sweeps must use the same name for a file, whatever path the user configured.
     """
     roots = (root for folder in config_dirs for root in roots_below(folder))
     return list(dict.fromkeys(LogRoot(root.agent, root.path.resolve()) for root in roots))
 
 
 def roots_at(path: Path) -> list[LogRoot]:
-    """Return what a folder may be: a root of each agent."""
+    """Return *path* as a root of each agent: it may belong to any of them."""
     return [LogRoot(agent, path) for agent in agents.AGENTS]
 
 
 def recognize(path: str, roots: Sequence[LogRoot] = ()) -> tuple[Agent, LogPath] | None:
-    """Return whose log or meta file *path* is, and which.
+    """Return the agent that a log or meta file belongs to, and which of its files it is.
 
-    Below one of *roots* it can only be one of that root's agent. Elsewhere, as in a project's folder that a link leads
-    to, it is the first agent's that knows such a path.
+    Below one of *roots*, only that root's agent counts. Elsewhere, as in a project folder behind a link, the first
+    agent that recognizes the path wins.
 
     Returns:
-        None for anything that is no log or meta file.
+        None if *path* is no log or meta file.
     """
     above = [root.agent for root in roots if root.is_above(path)]
     for agent in above or agents.AGENTS:
@@ -68,6 +68,6 @@ def recognize(path: str, roots: Sequence[LogRoot] = ()) -> tuple[Agent, LogPath]
 
 
 def root_of(agent: Agent, place: LogPath) -> LogRoot:
-    """Return the root that a log is in, unless a link leads from there to its project's folder."""
+    """Return the root that holds a log. Wrong if the root reaches the log's project folder through a link."""
     folder = Path(place.folder)
     return LogRoot(agent, folder.parent if agent.by_project else folder)

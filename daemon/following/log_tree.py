@@ -1,4 +1,4 @@
-"""The folders and files below a root."""
+"""The tree of folders and files below a log root."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from pathlib import Path
 from daemon.following.log_roots import LogRoot
 from llma_core.agent import Agent
 
-__all__ = ["FoundFile", "project_files", "project_folders", "project_logs", "root_logs", "session_files"]
+__all__ = ["FoundFile", "project_files", "project_folders", "project_logs", "root_logs", "session_folder_files"]
 
 FoundFile = tuple[str, os.stat_result]
+"""A file's path and status."""
 
 
-def _nobody(_folder: str) -> None:
-    """Take note of nothing."""
+def _ignore_folder(_folder: str) -> None:
+    """Do nothing."""
 
 
-def _unsaid(_folder: str, _error: OSError) -> None:
-    """Say nothing of it."""
+def _ignore_error(_folder: str, _error: OSError) -> None:
+    """Do nothing."""
 
 
-Missed = Callable[[str, OSError], None]
-"""Told each folder that is there and cannot be listed, with the reason: what stands in it is not known."""
+OnUnlisted = Callable[[str, OSError], None]
+"""Called with each existing folder that cannot be listed, and the reason: its content is unknown."""
 
 
-def project_folders(root: LogRoot, missed: Missed = _unsaid) -> Iterator[str]:
-    """Yield the folders of the projects in a root; one that is a symbolic link once, by its real path.
+def project_folders(root: LogRoot, on_unlisted: OnUnlisted = _ignore_error) -> Iterator[str]:
+    """Yield the project folders in a root. A symbolic link to a folder is yielded once, by its real path.
 
-    A root whose agent does not keep its logs by project is itself the only one.
+    If the root's agent does not keep its logs by project, the root itself is the only project folder.
     """
     if not root.agent.by_project:
         yield str(root.path)
         return
     seen: set[str] = set()
-    for project in _listed(str(root.path), missed):
+    for project in _entries(str(root.path), on_unlisted):
         try:
             if not project.is_dir():
                 continue
@@ -49,25 +50,29 @@ def project_folders(root: LogRoot, missed: Missed = _unsaid) -> Iterator[str]:
 
 
 def project_files(
-    agent: Agent, project: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid
+    agent: Agent,
+    project: str,
+    on_folder: Callable[[str], None] = _ignore_folder,
+    on_unlisted: OnUnlisted = _ignore_error,
 ) -> Iterator[FoundFile]:
     """Yield every log and meta file of one project, with its status.
 
-    Links below the project's folder are not followed. What cannot be listed is left out: the next sweep looks again.
+    Links below the project's folder are not followed. A folder that cannot be listed is left out: the next sweep looks
+    again.
 
     Args:
         agent: whose logs to look for.
         project: the project's folder.
-        note: told each folder in which a log may come to stand, before it is listed.
-        missed: told each folder that cannot be listed.
+        on_folder: called with each folder in which a log may appear, before it is listed.
+        on_unlisted: called with each folder that cannot be listed.
     """
-    note(project)
+    on_folder(project)
     suffixes = agent.suffixes
-    for entry in _listed(project, missed):
+    for entry in _entries(project, on_unlisted):
         if entry.name.endswith(suffixes):
             yield from _file(entry)
         elif agent.session_folders and _is_folder(entry):
-            yield from session_files(agent, entry.path, note, missed)
+            yield from session_folder_files(agent, entry.path, on_folder, on_unlisted)
 
 
 def project_logs(agent: Agent, project: str) -> Iterator[FoundFile]:
@@ -80,30 +85,33 @@ def root_logs(root: LogRoot) -> Iterator[FoundFile]:
     return (found for project in project_folders(root) for found in project_logs(root.agent, project))
 
 
-def session_files(
-    agent: Agent, session: str, note: Callable[[str], None] = _nobody, missed: Missed = _unsaid
+def session_folder_files(
+    agent: Agent,
+    session_folder: str,
+    on_folder: Callable[[str], None] = _ignore_folder,
+    on_unlisted: OnUnlisted = _ignore_error,
 ) -> Iterator[FoundFile]:
     """Yield every log and meta file in a session's own folder: those of its subagents.
 
     Args:
         agent: whose logs to look for.
-        session: the folder named like the session; what else stands in it is what its tools wrote.
-        note: as for `project_files`.
-        missed: as for `project_files`.
+        session_folder: the folder named like the session. Whatever else it holds was written by the session's tools.
+        on_folder: as for `project_files`.
+        on_unlisted: as for `project_files`.
     """
-    note(session)
+    on_folder(session_folder)
     suffixes = agent.suffixes
-    for folder in (f"{session}/{name}" for name in agent.session_folders):
+    for folder in (f"{session_folder}/{name}" for name in agent.session_folders):
         try:
             if not stat.S_ISDIR(os.lstat(folder).st_mode):
                 continue
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            missed(session, error)
+            on_unlisted(session_folder, error)
             continue
-        note(folder)
-        for entry in _listed(folder, missed):
+        on_folder(folder)
+        for entry in _entries(folder, on_unlisted):
             if entry.name.endswith(suffixes):
                 yield from _file(entry)
 
@@ -123,12 +131,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _listed(folder: str, missed: Missed) -> list[os.DirEntry[str]]:
+def _entries(folder: str, on_unlisted: OnUnlisted) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        missed(folder, error)
+        on_unlisted(folder, error)
         return []

@@ -1,11 +1,11 @@
-"""Logs: which sessions have something new to read.
+"""All logs: which sessions have something new to read.
 
     a hint, or a sweep   -> paths that changed and paths that are gone
     catalog              -> the sessions they belong to
     kept open            -> a log that grew can be read even if it is deleted before its turn comes
 
-Nothing is read here but the first lines of a log that does not tell its session by its name, and nothing is queued:
-whoever drives this decides what to do with the sessions it names.
+This module reads only the first lines of logs whose name does not tell their session. It queues nothing: the driver
+decides what to do with the sessions it returns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Changes", "Logs", "Scan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What a look at the files found.
+    """The result of looking at the files.
 
     Attributes:
         changed: paths of logs and meta files that are new or changed.
@@ -45,8 +45,8 @@ class Changes:
 
     Attributes:
         grown: sessions with something new to read, in the order in which they were found.
-        cut: sessions that have lost a log of which something is still to be read or sent.
-        removed: sessions that have no log any more, and of which nothing can be read.
+        cut: sessions that have lost a log, but something of that log is still to be read or sent.
+        removed: sessions that have no log any more, and nothing left to read.
     """
 
     grown: Sequence[SessionFiles] = ()
@@ -61,9 +61,9 @@ class Logs:
 
     Args:
         roots: the folders with the logs.
-        kept: keeps logs open until they are read; None: nobody does, and what is deleted unread is lost.
-        is_open: whether a session is in memory, by name. Only then do its meta files count as something to read, and
-            what was read of its deleted logs is still to be sent.
+        kept: keeps logs open until they are read; None: a log that is deleted unread is lost.
+        is_open: whether a session, by name, is in memory. Only then do its meta files count as something to read, and
+            only then may something of its deleted logs still have to be sent.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class Logs:
     @property
     def sessions(self) -> Mapping[str, SessionFiles]:
         """The sessions that have a log, by name."""
-        return self._catalog.units
+        return self._catalog.sessions
 
     @property
     def files(self) -> Mapping[str, FileStat]:
-        """What every log and meta file looked like when it was last seen, by path."""
+        """The status of every log and meta file when it was last seen, by path."""
         return self._sweep.files
 
     @property
     def is_complete(self) -> bool:
         """Whether the last full sweep could list every folder."""
-        return self._sweep.complete
+        return self._sweep.is_complete
 
     def has_main(self, folder: str, session: str) -> bool:
-        """Whether a session, by id, has a main log in *folder*."""
+        """Whether the session with this id has a main log in *folder*."""
         return self._catalog.has_main(folder, session)
 
     def session_of(self, path: str) -> SessionFiles | None:
@@ -105,10 +105,10 @@ class Logs:
     # ------------------------------------------------------------------ looking
 
     def sweep(self, kind: SweepKind, wall: float | None = None) -> Scan:
-        """Look at the files. May be called in another thread than everything else.
+        """Look at the files. May be called in another thread than every other method.
 
         Args:
-            kind: which of them.
+            kind: at which of them.
             wall: the wall clock, in seconds since the epoch; None: now.
         """
         if kind == "full":
@@ -128,12 +128,12 @@ class Logs:
             self._catalog.add(path)
 
     def apply(self, scan: Scan) -> Changes:
-        """Sort what was found by session."""
+        """Sort the result of a scan by session."""
         grown: dict[str, SessionFiles] = {}
         for path in scan.changed:
             files = self._catalog.add(path)
             if files is None:
-                # A subagent's log that names its session inside, and does not yet: look again when it grows.
+                # A subagent's log that names its session in its lines, but has none of these yet: look when it grows.
                 self._sweep.files.pop(path, None)
                 continue
             if path in files.metas.values():
@@ -157,29 +157,29 @@ class Logs:
         self._sweep.look(path)
         return path not in self._sweep.files and not self._is_kept(path)
 
-    # ------------------------------------------------------------------ what is to be read of a session
+    # ------------------------------------------------------------------ what a session has to read
 
     def keep(self, path: str) -> None:
-        """Keep a log open until it is read: it may be deleted before its turn comes."""
+        """Keep a log open until it is read, because it may be deleted before its turn comes."""
         found = self._sweep.files.get(path)
         if found is not None and self.kept is not None:
             self.kept.keep(path, found.identity, found.modified)
 
     def touched(self, session: SessionFiles) -> int:
-        """Return when *session* was last written to, as far as it was seen, in nanoseconds since the epoch; else 0."""
+        """Return when *session* was last written to, in nanoseconds since the epoch; 0 if none of its logs was seen."""
         files = self._sweep.files
         return max((file.modified for path in session.paths if (file := files.get(path))), default=0)
 
     def exists(self, session: SessionFiles) -> bool:
-        """Whether any log of *session* was there when it was last looked at."""
+        """Whether any log of *session* existed when it was last looked at."""
         return any(path in self._sweep.files for path in session.paths)
 
     def unread(self, sessions: Iterable[SessionFiles], settled: Callable[[Identity], int]) -> dict[str, int]:
-        """Return the logs of *sessions* that are not settled to their end, and up to where each is settled.
+        """Return the logs of *sessions* that are not settled to their end, each with its settled offset in bytes.
 
         Args:
             sessions: the sessions to look at.
-            settled: returns up to where a file is settled, in bytes.
+            settled: returns the settled offset of a file, in bytes.
         """
         unread = {}
         for path in (path for session in sessions for path in session.paths):
@@ -190,28 +190,32 @@ class Logs:
         return unread
 
     def expect(self, unread: Mapping[str, int]) -> None:
-        """Note up to where each log that has to be read is settled, so that `position` can tell it."""
-        self._sweep.rested.update(unread)
+        """Record the settled offset of each log that has to be read, so that `position` can return it.
+
+        Args:
+            unread: what `unread` returned.
+        """
+        self._sweep.positions.update(unread)
 
     def position(self, path: str) -> int:
-        """Return up to where a log had been read before it was found to have grown, in bytes."""
-        return self._sweep.rested.get(path, 0)
+        """Return the offset up to which a log had been read before it was found to have grown, in bytes."""
+        return self._sweep.positions.get(path, 0)
 
     def note_read(self, session: SessionFiles) -> None:
-        """Note that *session* was read to its end: nothing of it has to be kept open."""
+        """Record that *session* was read to its end: none of its logs has to stay open."""
         for path in session.paths:
             self._release(path)
-            self._sweep.rested.pop(path, None)
+            self._sweep.positions.pop(path, None)
 
     def close(self) -> None:
-        """Keep nothing open any more. Idempotent."""
+        """Close every log that was kept open. Idempotent."""
         if self.kept is not None:
             self.kept.close()
 
     # ------------------------------------------------------------------ what is gone
 
     def forget_gone(self, session: SessionFiles) -> list[SessionFiles]:
-        """Forget the files of *session* that are gone; return it if nothing is left of it."""
+        """Forget the files of *session* that are gone; return a list with it if none of its logs is left."""
         removed: list[SessionFiles] = []
         for path in [*session.paths, *session.metas.values()]:
             if path not in self._sweep.files and not self._is_kept(path):
@@ -219,12 +223,12 @@ class Logs:
         return removed
 
     def deleted(self, names: Iterable[str], marks: Iterable[FileMark]) -> list[str]:
-        """Return those of the sessions *names*, none of which has a log now, whose logs were deleted.
+        """Return the sessions whose logs were deleted.
 
-        The logs of the others may be on a disk that is not mounted, or in a folder that is not followed this time.
+        The logs of the other sessions may be on a disk that is not mounted, or in a folder that is not followed now.
 
         Args:
-            names: names of sessions.
+            names: names of sessions that have no log now.
             marks: all files the store knows.
         """
         paths: dict[str, list[str]] = {name: [] for name in names}
@@ -237,10 +241,10 @@ class Logs:
         return [name for name, logs in paths.items() if logs and all(self._was_deleted(log, inhabited) for log in logs)]
 
     def _was_deleted(self, log: str, inhabited: Container[str]) -> bool:
-        """Whether *log* is missing while its neighbors are there; *inhabited* are the roots with any log below them."""
+        """Whether *log* is missing while its neighbors exist; *inhabited* are the roots with any log below them."""
         recognized = recognize(log, self.roots)
         if recognized is None:
-            # A log of an agent that only another version of the daemon follows.
+            # Another version of the daemon has followed an agent that this one does not know.
             return False
         agent, place = recognized
         return is_missing(log) and (not is_missing(place.folder) or str(root_of(agent, place).path) in inhabited)

@@ -1,4 +1,4 @@
-"""How a session began, from the first lines of its logs."""
+"""A session's opening: how it began, from the first lines of its logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llma_core.agent import Agent, LogPath
 __all__ = ["Opening", "by_first_line", "first_cwd", "named_inside", "opening"]
 
 _GLANCE_LINES = 50
-"""Lines looked at to find a file's first time or session; both stand in one of the first few."""
+"""How many lines are searched for a file's first time or session; both are in one of the first few."""
 _GLANCE_BYTES = 4 * 1024 * 1024
 
 
@@ -24,9 +24,9 @@ class Opening:
     Attributes:
         agent: the name of the agent whose session it is.
         session: its id.
-        cwd: its first working directory, or None where that is not known yet.
-        at: the time of its first line, in milliseconds since the epoch, or None.
-        version: the version of the client that says its working directory, or None.
+        cwd: its first working directory; None if that is not known yet.
+        at: the time of its first line, in milliseconds since the epoch; None if no line has one.
+        version: the client's version in the line that has the working directory, or None.
     """
 
     agent: str
@@ -51,7 +51,10 @@ def _first_lines(path: str) -> Iterator[bytes]:
 
 
 def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
-    """Return the session an agent's log names (2.0.76 to 2.1.1 put it beside the sessions)."""
+    """Return the id of the session that the lines of a subagent's log name; None if none does.
+
+    Claude Code 2.0.76 to 2.1.1 puts such logs beside the sessions, so their path does not tell the session.
+    """
     if place.kind == "meta":
         return None
     for line in _first_lines(path):
@@ -61,31 +64,31 @@ def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
 
 
 def first_cwd(agent: Agent, path: str) -> str | None:
-    """Return the working directory that the first lines of a log name; None where they name none."""
+    """Return the working directory that the first lines of a log name; None if they name none."""
     return next((origin.cwd for line in _first_lines(path) if (origin := agent.origin(line)) is not None), None)
 
 
-def opening(unit: SessionFiles) -> Opening:
-    """Return how a session began, as far as the first lines of its logs tell it."""
-    agent = unit.agent
+def opening(files: SessionFiles) -> Opening:
+    """Return how a session began, as far as the first lines of its logs tell."""
+    agent = files.agent
     at = None
-    for path in unit.paths:
+    for path in files.paths:
         for line in _first_lines(path):
             if at is None:
                 at = agent.glance(line).at
             if (origin := agent.origin(line)) is not None:
-                return Opening(agent=agent.name, session=unit.session, cwd=origin.cwd, at=at, version=origin.version)
-    return Opening(agent=agent.name, session=unit.session, at=at)
+                return Opening(agent=agent.name, session=files.session, cwd=origin.cwd, at=at, version=origin.version)
+    return Opening(agent=agent.name, session=files.session, at=at)
 
 
 @dataclass(frozen=True, slots=True)
 class _Beginning:
-    """What a session begins with.
+    """The first line of a session that has a time.
 
     Attributes:
-        at: the first time in it, in milliseconds since the epoch.
-        path: the log in which that stands; None where there is none.
-        own: whether the line it stands in carries the session's name: a fork's own lines follow its copies.
+        at: that time, in milliseconds since the epoch; far in the future if no line has one.
+        path: the log with that line; None if no line has a time.
+        own: whether that line carries the session's own id: a fork's own lines follow the lines it copied.
     """
 
     at: int
@@ -93,33 +96,33 @@ class _Beginning:
     own: bool
 
 
-def _beginning(unit: SessionFiles) -> _Beginning:
-    for path in unit.paths:
+def _beginning(files: SessionFiles) -> _Beginning:
+    for path in files.paths:
         for line in _first_lines(path):
-            said = unit.agent.glance(line)
-            if said.at is not None:
-                return _Beginning(said.at, path, said.session == unit.session)
+            glance = files.agent.glance(line)
+            if glance.at is not None:
+                return _Beginning(glance.at, path, glance.session == files.session)
     return _Beginning(2**62, None, True)
 
 
 def _is_copy(agent: Agent, path: str | None) -> bool:
-    """Whether one of a log's first lines says that it is a copy."""
+    """Whether one of a log's first lines is marked as a copy."""
     return path is not None and any(agent.glance(line).is_copy for line in _first_lines(path))
 
 
-def by_first_line(units: Iterable[SessionFiles]) -> list[SessionFiles]:
-    """Return units in the order in which they began, so that an original comes before its copies.
+def by_first_line(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
+    """Return sessions in the order in which they began, so that an original comes before its copies.
 
-    What counts is the first time in the order of the file: a fork copies old lines, but its own first line is younger.
-    Where that is equal, the one that is no copy and the one whose lines carry its name comes first.
+    The first time in the order of the file counts: a fork copies old lines, but its own first line is younger. Where
+    two times are equal, a session that is no copy comes first, then one whose lines carry its own id.
     """
-    begun = {unit.name: (unit, _beginning(unit)) for unit in units}
+    begun = {files.name: (files, _beginning(files)) for files in sessions}
     at_once = Counter(beginning.at for _, beginning in begun.values())
 
     def key(name: str) -> tuple[int, bool, bool, str]:
-        unit, beginning = begun[name]
-        # Only where two began at the same moment more than their beginnings has to be looked at.
-        is_copy = at_once[beginning.at] > 1 and _is_copy(unit.agent, beginning.path)
+        files, beginning = begun[name]
+        # Looking for marks of a copy reads more lines; only sessions that began at the same moment need that.
+        is_copy = at_once[beginning.at] > 1 and _is_copy(files.agent, beginning.path)
         return beginning.at, is_copy, not beginning.own, name
 
     return [begun[name][0] for name in sorted(begun, key=key)]

@@ -1,4 +1,4 @@
-"""When to look at the files without a hint."""
+"""The schedule of sweeps: when to look at the files without a hint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from daemon.following.watcher import Watcher
 __all__ = ["SweepKind", "SweepSchedule"]
 
 SweepKind = Literal["hot", "full"]
-"""`hot`: what was touched recently; `full`: everything."""
+"""`hot`: the recently touched files; `full`: all files."""
 
 
 class SweepSchedule:
-    """Tells when to look at the files without a hint.
+    """Decides when the next sweep is due, and which kind.
 
     Args:
-        cadence: how often.
+        cadence: how often each kind is due.
         now: a steady clock, in seconds.
         wall: the wall clock, in seconds since the epoch.
     """
@@ -34,16 +34,18 @@ class SweepSchedule:
         return self._hot_at
 
     def due(self, now: float, wall: float, watcher: Watcher, *, overflow: bool) -> SweepKind | None:
-        """Return which sweep is due now, and count it as done; None if none is.
+        """Return which sweep is due now, and count it as done; None if none is due.
+
+        When one is due, *watcher* is repaired first. Hints were lost while it was broken, so the sweep is a full one.
 
         Args:
             now: the steady clock.
             wall: the wall clock.
-            watcher: gives the hints; what is broken of it is mended.
-            overflow: whether hints were lost, so that everything has to be looked at.
+            watcher: the source of hints.
+            overflow: whether hints were lost, so that a full sweep is due at once.
         """
         before, wall_before = self._last
-        # A clock that jumped means a suspend: no hint came for what was written meanwhile.
+        # A clock that jumped means the machine was suspended: files changed meanwhile without a hint.
         resumed = abs((wall - wall_before) - (now - before)) > self._cadence.hot_sweep
         self._last = now, wall
         if not (now >= self._hot_at or overflow or resumed):

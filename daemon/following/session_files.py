@@ -14,10 +14,10 @@ class SessionFiles:
     """One session's files.
 
     Attributes:
-        name: the unit's name: project folder and session id.
-        folder: the project folder.
+        name: the session's name: the name of its project folder, a slash, and its id. The store's rows call it `unit`.
+        folder: the path of the project folder.
         agent: whose session it is.
-        main: path of the main log; None while only subagents' logs are there.
+        main: path of the main log; None while only subagents' logs exist.
         agents: subagents' logs, by path, with the subagent's id.
         metas: subagents' meta files, by the subagent's id.
     """

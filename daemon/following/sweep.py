@@ -1,7 +1,7 @@
-"""The stat sweep: which log files have changed, found out without any hint.
+"""The stat sweep: finds the log files that have changed, without any hint.
 
-Truth is what stat says. A full sweep looks at every file; a hot one at the files touched in the last day and at the
-folders whose own time has changed, which is all a quiet tree costs every few seconds.
+The result of stat is the truth. A full sweep looks at every file. A hot sweep looks at the files touched in the last
+day and at the modification time of each folder; a quiet tree costs no more than that every few seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import structlog
 
 from daemon.following.log_roots import LogRoot
-from daemon.following.log_tree import FoundFile, project_files, project_folders, session_files
+from daemon.following.log_tree import FoundFile, project_files, project_folders, session_folder_files
 from daemon.following.tailer import Identity
+from daemon.system.messages import system_reason
 from llma_core.agent import Agent
 
 __all__ = ["FileStat", "Sweep", "is_missing"]
@@ -24,7 +25,7 @@ __all__ = ["FileStat", "Sweep", "is_missing"]
 _log = structlog.get_logger(__name__)
 
 HOT_SECONDS = 86_400
-"""Files touched within this time are looked at by every hot sweep."""
+"""Every hot sweep looks at the files touched within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +44,22 @@ class FileStat:
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileStat:
-        """Take what matters of *status*."""
+        """Return the part of *status* that matters."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Sweep:
-    """Remembers what every file looked like when it was last seen.
+    """Remembers the status of every file when it was last seen.
 
     `look` may be called while another thread is in `full` or `hot`: hints come at any time.
 
     Args:
-        roots: the folders that logs are in; those that do not exist are looked for each time.
+        roots: the folders that hold logs. Those that do not exist are looked for in each full sweep.
 
     Attributes:
-        files: what they looked like, by path.
-        rested: how long files were before they were found to have grown, by path, until the reader says that it has
-            caught up with them by taking them out.
+        files: the status of each file, by path.
+        positions: how long a file was before it was found to have grown, by path. The reader removes an entry once it
+            has caught up with the file.
     """
 
     def __init__(self, roots: Sequence[LogRoot]) -> None:
@@ -69,7 +70,7 @@ class Sweep:
         self._projects: dict[str, Agent] = {}
         self._unlisted: frozenset[str] = frozenset()
         self.files: dict[str, FileStat] = {}
-        self.rested: dict[str, int] = {}
+        self.positions: dict[str, int] = {}
 
     def full(self) -> tuple[list[str], list[str]]:
         """Look at everything; return the paths that are new or changed, and those that are gone."""
@@ -90,27 +91,26 @@ class Sweep:
                     projects[project] = root.agent
                     for path, status in project_files(root.agent, project, note, unlisted.__setitem__):
                         seen.add(path)
-                        # In place: at rest nothing is made anew, of ten thousand files either.
+                        # In place: a sweep that finds no change makes no new objects, even for ten thousand files.
                         if self._is_new(path, status):
                             changed.append(path)
         if not unlisted.keys().isdisjoint(str(root.path) for root in self._roots):
             projects = self._projects | projects
-        self._tell(unlisted)
-        # What cannot be looked at is not gone; what has appeared, and was looked at, meanwhile was not there before.
+        self._report(unlisted)
+        # A file that cannot be looked at is not gone. A file that a hint found during this sweep is not in `before`.
         gone = [path for path in before - seen if path in self.files and not _may_be_there(path, unlisted)]
         for path in gone:
             self.files.pop(path, None)
         self._folders, self._projects = folders, projects
         return changed, gone
 
-    def _tell(self, unlisted: Mapping[str, OSError]) -> None:
-        """Say once of each folder that it cannot be listed, and once that it can."""
+    def _report(self, unlisted: Mapping[str, OSError]) -> None:
+        """Log once for each folder that it cannot be listed, and once that it can be listed again."""
         for folder in unlisted.keys() - self._unlisted:
-            error = unlisted[folder]
             _log.warning(
                 "folder_unreadable",
                 path=folder,
-                reason=error.strerror or str(error),
+                reason=system_reason(unlisted[folder]),
                 action="trying again; nothing is lost",
             )
         for folder in self._unlisted - unlisted.keys():
@@ -118,7 +118,7 @@ class Sweep:
         self._unlisted = frozenset(unlisted)
 
     def hinted(self, path: str) -> tuple[list[str], list[str]]:
-        """Look at the log or folder that a hint names; return the logs that are new or changed, and those gone."""
+        """Look at the log or folder that a hint names; return the logs that are new or changed, and the logs gone."""
         if not path.endswith(self._suffixes):
             return self.below(path), []
         if self.is_log(path) and self.look(path):
@@ -126,22 +126,22 @@ class Sweep:
         return [], [] if path in self.files else [path]
 
     def below(self, folder: str) -> list[str]:
-        """Look at the logs in one folder that has appeared; return those that are new or changed."""
+        """Look at the logs in one folder that has appeared; return the logs that are new or changed."""
         return [path for path, _ in self._files_below(folder) if self.is_log(path) and self.look(path)]
 
     def _files_below(self, folder: str) -> Iterable[FoundFile]:
-        """Yield the logs and meta files that belong to *folder*, if it is a project's, a session's or one of these."""
+        """Return the logs and meta files in *folder*: the folder of a project, of a session, or of its subagents."""
         if (agent := self._agent_of(folder)) is not None:
             return project_files(agent, folder)
         above, _, name = folder.rpartition("/")
         if (agent := self._agent_of(above)) is not None:
-            return session_files(agent, folder)
+            return session_folder_files(agent, folder)
         if (agent := self._agent_of(above.rpartition("/")[0])) is not None and name in agent.session_folders:
-            return session_files(agent, above)
+            return session_folder_files(agent, above)
         return ()
 
     def _agent_of(self, folder: str) -> Agent | None:
-        """Return whose sessions *folder* holds, if it is one of a project."""
+        """Return the agent whose sessions *folder* holds; None if it is no project folder."""
         known = self._projects.get(folder)
         if known is not None:
             return known
@@ -154,21 +154,24 @@ class Sweep:
         return None
 
     def is_log(self, path: str) -> bool:
-        """Whether a log or meta file at *path* is one of a session: what tools and people write may look alike."""
+        """Whether a session's log or meta file can be at *path*: files of tools and people may have similar names."""
         return any(
             (place := agent.classify(path)) is not None and self._agent_of(place.folder) is agent
             for agent in self._agents
         )
 
     @property
-    def complete(self) -> bool:
-        """Whether the last full sweep has seen every folder that is there."""
+    def is_complete(self) -> bool:
+        """Whether the last full sweep could list every folder that exists."""
         return not self._unlisted
 
     def hot(self, now: float) -> tuple[list[str], list[str]]:
-        """Look at what is likely to change; *now* is the wall clock.
+        """Look at the files that are likely to change; return the changed and the gone, as `full` does.
 
-        Everything, if a folder has changed, or could not be listed the last time.
+        This is a full sweep if a folder has changed, or could not be listed in the last one.
+
+        Args:
+            now: the wall clock, in seconds since the epoch.
         """
         if self._unlisted:
             return self.full()
@@ -185,14 +188,14 @@ class Sweep:
         return changed, gone
 
     def look(self, path: str) -> bool:
-        """Look at one file; return whether it is new or changed. One that is gone, or is no file, is forgotten."""
+        """Look at one file; return whether it is new or changed. Forgets a path that is gone or is no regular file."""
         try:
             status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             self.files.pop(path, None)
             return False
         except OSError:
-            # It may be there all the same.
+            # The file may still exist.
             return False
         if not stat.S_ISREG(status.st_mode):
             self.files.pop(path, None)
@@ -200,18 +203,18 @@ class Sweep:
         return self._is_new(path, status)
 
     def _is_new(self, path: str, status: os.stat_result) -> bool:
-        """Take note of a file; return whether it is new or changed."""
+        """Remember the status of a file; return whether it is new or changed."""
         file, known = FileStat.of(status), self.files.get(path)
         if file == known:
             return False
         if known is not None:
-            self.rested.setdefault(path, known.size)
+            self.positions.setdefault(path, known.size)
         self.files[path] = file
         return True
 
 
 def _may_be_there(path: str, unlisted: Iterable[str]) -> bool:
-    """Whether a file that was not found may be there all the same."""
+    """Whether a file that was not found may exist after all."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -222,7 +225,7 @@ def _may_be_there(path: str, unlisted: Iterable[str]) -> bool:
 
 
 def is_missing(path: str) -> bool:
-    """Whether there is nothing at *path*. That it cannot be looked at says nothing."""
+    """Whether nothing exists at *path*. A path that cannot be looked at is not missing."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -234,7 +237,7 @@ def is_missing(path: str) -> bool:
 
 def _modified(folder: str) -> int:
     try:
-        # Not by way of a Path: a quiet tree costs as many of these every few seconds as it has folders.
+        # Without a Path object: a hot sweep of a quiet tree makes one such call for each folder.
         return os.stat(folder).st_mtime_ns  # noqa: PTH116
     except OSError:
         return -1

@@ -1,11 +1,12 @@
-"""One file by its identity: new lines, and whether it is still the file it was.
+"""The tailer: reads the new lines of one file, and notices when it is no longer the same file.
 
-A file is its device and inode, and what it says: a hash of its head that grows with it, and a hash of the bytes just
-before the committed offset. The path is a label. Where anything disagrees, or the file is shorter than what was read
-of it, it is read again from its beginning; the table of settled identities keeps that from doubling anything.
+A file is identified by its device and inode, and by its content: a hash of its head, which grows with the file, and a
+hash of the bytes just before the committed offset. The path is only a label. If any of these disagrees, or the file is
+shorter than what was read of it, it is read again from its beginning. The table of settled identities keeps that from
+sending anything twice.
 
-No descriptor is kept here between reads. Where somebody else keeps one of a file that is not read to its end, reading
-goes on although the path is gone or leads to another file.
+The tailer keeps no descriptor between reads. If a file that is not read to its end is kept open elsewhere, reading
+continues even when its path is gone or leads to another file.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ _BEGINNING_BYTES = 64 * 1024
 def open_log(path: str, *, buffered: bool = False) -> BinaryIO:
     """Open a log for reading, if it is a regular file and no link.
 
-    Something else may have taken its place since it was listed: a pipe would never end, a link may lead anywhere.
+    Something else may have taken its place since it was listed: a pipe would never end, and a link may lead anywhere.
+
+    Args:
+        path: where it is.
+        buffered: whether reads go through a buffer, for reading line by line.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    # Without O_NONBLOCK the opening of a pipe would wait for its writer.
+    # Without O_NONBLOCK, opening a pipe would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -49,12 +54,12 @@ def open_log(path: str, *, buffered: bool = False) -> BinaryIO:
 
 
 def digest(data: bytes) -> bytes:
-    """Return a short hash of *data*; b"" of nothing."""
+    """Return a hash of *data* in 12 bytes; b"" for no data."""
     return hashlib.blake2b(data, digest_size=12).digest() if data else b""
 
 
-def _at(file: BinaryIO, start: int, length: int) -> bytes:
-    """Return *length* bytes, fewer only at the end of the file: some file systems give less than what is asked for."""
+def _read_at(file: BinaryIO, start: int, length: int) -> bytes:
+    """Return *length* bytes, fewer only at the end of the file: some file systems return less than requested."""
     found = b""
     while len(found) < length and (data := os.pread(file.fileno(), length - len(found), start + len(found))):
         found += data
@@ -63,11 +68,11 @@ def _at(file: BinaryIO, start: int, length: int) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What one read of a file gave.
+    """The result of one read of a file.
 
     Attributes:
         lines: complete lines, in order.
-        more: whether there is more to read at once.
+        more: whether there is more to read right away.
     """
 
     lines: list[Line]
@@ -75,25 +80,25 @@ class Chunk:
 
 
 class KeepsOpen(Protocol):
-    """Who keeps files open that are not read to their end."""
+    """Keeps files open that are not read to their end."""
 
     def borrow(self, path: str, identity: Identity | None = None) -> BinaryIO | None:
-        """Return the file with this *identity* at *path*, without one the oldest; None where it is not kept."""
+        """Return the file with this *identity* at *path*, without *identity* the oldest; None if it is not kept."""
 
     def drop(self, path: str, identity: Identity) -> None:
-        """Keep a file open no longer."""
+        """Close a file that was kept open."""
 
 
 Marks = Callable[[Identity], FileMark | None]
-"""Tells how a file was last known, wherever it was then; None for one not seen before."""
+"""Returns the last mark of a file, whatever its path was then; None for a file not seen before."""
 
 
 def unknown(_identity: Identity) -> None:
-    """Know no file."""
+    """Return no mark for any file."""
 
 
-class _Nobody:
-    """Keeps nothing."""
+class _KeepsNothing:
+    """Keeps no file open."""
 
     def borrow(self, path: str, identity: Identity | None = None) -> None:
         del path, identity
@@ -107,10 +112,16 @@ class Tail:
 
     Args:
         path: where it is.
-        marks: tells how files were last known.
-        kept: who keeps it open while it is not read to its end.
-        again: whether what is settled of it is read once more: its mark is known, and does not count.
-        line_bytes: length of a line above which it is skipped and counted.
+        marks: returns the last marks of files.
+        kept: keeps the file open while it is not read to its end.
+        again: whether its settled lines are read once more: its mark is known, but does not count.
+        line_bytes: a line longer than this is skipped and counted.
+
+    Attributes:
+        size: bytes of the file when it was last opened or read.
+        committed: the settled offset, in bytes.
+        history: whether the lines before that offset are history.
+        known: its last mark, whether or not it still holds; None for a file not seen before.
     """
 
     def __init__(
@@ -123,7 +134,7 @@ class Tail:
         line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.path = path
-        self._kept: KeepsOpen = _Nobody() if kept is None else kept
+        self._kept: KeepsOpen = _KeepsNothing() if kept is None else kept
         self.device = 0
         self.inode = 0
         self.size = 0
@@ -139,12 +150,12 @@ class Tail:
 
     @property
     def offset(self) -> int:
-        """End of the last complete line read."""
+        """The end of the last complete line that was read."""
         return self._splitter.offset
 
     @property
     def position(self) -> int:
-        """End of what was read, the incomplete last line included."""
+        """The end of the bytes that were read, including an incomplete last line."""
         return self._splitter.offset + self._splitter.pending
 
     @property
@@ -155,10 +166,10 @@ class Tail:
     def open(self) -> bool:
         """Find out which file this is and what of it is settled; begin at its first byte.
 
-        Of several that one after the other stood at the path, and are kept, it is the oldest.
+        If several successive files at this path are still kept open, this is the oldest.
 
         Returns:
-            Whether it has a mark that still holds. Where it has not, nothing of the file is settled.
+            Whether it has a mark that still holds. Without one, nothing of the file is settled.
 
         Raises:
             OSError: it cannot be read.
@@ -178,22 +189,22 @@ class Tail:
         return agrees
 
     def _agrees(self, file: BinaryIO, mark: FileMark) -> bool:
-        if mark.offset > self.size or digest(_at(file, 0, mark.head_length)) != mark.head:
+        if mark.offset > self.size or digest(_read_at(file, 0, mark.head_length)) != mark.head:
             return False
         length = min(TAIL_BYTES, mark.offset)
-        return not mark.tail or digest(_at(file, mark.offset - length, length)) == mark.tail
+        return not mark.tail or digest(_read_at(file, mark.offset - length, length)) == mark.tail
 
     def read(self, limit: int) -> Chunk | None:
-        """Read up to *limit* bytes more, whole lines; nothing of a file that was deleted, unless it is kept.
+        """Read up to *limit* more bytes and return the whole lines; none of a deleted file, unless it is kept open.
 
         Returns:
-            The lines, or None where this is no longer the file it was: `open` must be called again, and everything
-            that was built from it thrown away.
+            The lines, or None if this is no longer the same file: `open` must be called again, and everything that was
+            built from the file thrown away.
 
         Raises:
-            OSError: it cannot be read. Nothing of what it holds was passed over.
+            OSError: it cannot be read. None of its bytes was skipped.
         """
-        # Another one that is kept came after this one, which is over then.
+        # If this file is no longer kept open, but another one at its path is, that one came later and this one is over.
         kept = self._kept.borrow(self.path, self.identity) or self._kept.borrow(self.path)
         try:
             file = kept or open_log(self.path)
@@ -204,7 +215,7 @@ class Tail:
             position = self.position
             if (status.st_dev, status.st_ino) != self.identity or status.st_size < position:
                 return None
-            if _at(file, position - len(self._before), len(self._before)) != self._before:
+            if _read_at(file, position - len(self._before), len(self._before)) != self._before:
                 return None
             self.size = status.st_size
             lines, left = self._lines(file, position, limit)
@@ -222,7 +233,7 @@ class Tail:
             except OSError:
                 if left == limit:
                     raise
-                # What was read before is not to be lost; the next read says why there is no more.
+                # Keep what was read before the error; the next read raises it.
                 return lines, 0
             if not data:
                 break
@@ -234,19 +245,19 @@ class Tail:
         return lines, left
 
     def _is_followed_by_another(self) -> bool:
-        """Whether this file, which is kept, is read to its end and another has taken its place."""
+        """Whether this file, which is kept open, is read to its end and another has taken its place."""
         if self.position < self.size:
             return False
         try:
             status = os.lstat(self.path)
         except OSError:
-            there: Identity | None = None
+            at_path: Identity | None = None
         else:
-            there = status.st_dev, status.st_ino
-        if there == self.identity:
+            at_path = status.st_dev, status.st_ino
+        if at_path == self.identity:
             return False
         self._kept.drop(self.path, self.identity)
-        if there is not None:
+        if at_path is not None:
             return True
         if (after := self._kept.borrow(self.path)) is None:
             return False
@@ -254,22 +265,28 @@ class Tail:
         return True
 
     def lives_on(self) -> bool:
-        """Whether what is at its path now was made of this file: cut short, or with one of its first lines in it.
+        """Whether the file at its path now was made from this one: cut short, or containing one of its first lines.
 
-        Where it was not, it is another log.
+        If not, it is another log.
         """
         try:
             with self._kept.borrow(self.path) or open_log(self.path) as file:
-                begins = _at(file, 0, _BEGINNING_BYTES)
+                begins = _read_at(file, 0, _BEGINNING_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            # It is tried again, and may be.
+            # It may be; the caller tries again.
             return True
         return begins in self._head or any(line in begins for line in self._head.splitlines(keepends=True))
 
     def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
-        """Return how this file is to be known again with *offset* settled."""
+        """Return the mark by which to recognize this file, settled up to *offset*.
+
+        Args:
+            unit: the name of its session.
+            offset: the settled offset, in bytes.
+            tail: the last TAIL_BYTES before *offset*, fewer at the beginning of the file; b"" if they are not known.
+        """
         length = min(HEAD_BYTES, offset)
         return FileMark(
             device=self.device,
@@ -285,7 +302,12 @@ class Tail:
 
 
 def mark_at_end(path: str, unit: str) -> FileMark | None:
-    """Return the mark of a file whose complete lines are history; None if it cannot be read."""
+    """Return the mark of a file whose complete lines are history; None if it cannot be read.
+
+    Args:
+        path: where it is.
+        unit: the name of its session.
+    """
     try:
         with open_log(path) as file:
             status = os.fstat(file.fileno())
@@ -298,9 +320,9 @@ def mark_at_end(path: str, unit: str) -> FileMark | None:
                 path=path,
                 unit=unit,
                 offset=offset,
-                head=digest(_at(file, 0, length)),
+                head=digest(_read_at(file, 0, length)),
                 head_length=length,
-                tail=digest(_at(file, offset - tail, tail)),
+                tail=digest(_read_at(file, offset - tail, tail)),
                 history=True,
             )
     except OSError:
@@ -311,7 +333,7 @@ def _last_line_end(file: BinaryIO, size: int) -> int:
     end = size
     while end > 0:
         start = max(0, end - 65536)
-        found = _at(file, start, end - start).rfind(b"\n")
+        found = _read_at(file, start, end - start).rfind(b"\n")
         if found >= 0:
             return start + found + 1
         end = start

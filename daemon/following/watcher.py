@@ -1,19 +1,18 @@
-"""Hints that a session log may have changed: watchdog, watched over.
+"""The watcher: hints that a session log may have changed, from watchdog.
 
-A hint only makes things fast. Truth is the service's own look at the files (a stat sweep), so everything that can go
-wrong here may cost time and never a line:
+A hint only makes things fast. The stat sweep is the truth, so any failure here may cost time but never a line:
 
-- A root that is a symlink is watched by its real path, and so is a project folder (a direct child) that
-  is one. Hints then name the real path, which is how the sweep names these files too.
-- The kernel's queue overflows: watchdog says so in its log and nowhere else, so its log is listened to (watchdog 6
-  says nothing at all; there the sweep alone finds what was lost).
-- Watches run out (ENOSPC), or instances (EMFILE): watchdog raises for a root and stays silent for a folder below it,
-  so the watches in place are compared with the folders there are. What is left is `polling`: the caller looks more
-  often until a later attempt succeeds.
-- A root is deleted, moved away or replaced, or one of watchdog's threads dies: `ensure` notices and mends it.
-- A move out of the tree holds watchdog's queue for half a second, waiting for the move's other half: that wait is
-  switched off. Both halves then come as a deletion and a creation, which a reader that knows files by their identity
-  takes as well.
+- A root that is a symlink is watched by its real path, and so is a project folder (a direct child) that is one. Hints
+  then name the real path, as the sweep does.
+- The kernel's queue overflows. watchdog reports that in its log and nowhere else, so the watcher listens to that log.
+  (watchdog 6 reports nothing at all; with it, only the sweep finds what was lost.)
+- Watches run out (ENOSPC), or instances (EMFILE). watchdog raises for a root but stays silent about a folder below it,
+  so the watcher compares the watches in place with the existing folders. If some are missing, it is `polling`: the
+  caller looks at the files more often until a later attempt succeeds.
+- A root is deleted, moved away or replaced, or one of watchdog's threads dies. `ensure` notices and repairs that.
+- A move out of the tree blocks watchdog's queue for half a second, waiting for the other half of the move. The watcher
+  switches that wait off. Both halves then come as a deletion and a creation, which is as good for a reader that
+  identifies files by device and inode.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ __all__ = ["Watcher"]
 
 log = structlog.get_logger(__name__)
 
-# Without a filter watchdog also subscribes to opening and closing, and every read of ours would be an event.
+# Without a filter, watchdog also subscribes to opening and closing, and every read of ours would be an event.
 _EVENTS: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
     FileCreatedEvent,
@@ -65,12 +64,12 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirMovedEvent,
     DirDeletedEvent,
 ]
-# Where watchdog keeps the wait for a move's other half: version 7, version 6. Not its public interface.
+# The classes of watchdog that wait for the other half of a move, in versions 7 and 6. Not a public interface.
 _MOVE_GROUPERS = (
     ("watchdog.observers.inotify_move_event_grouper", "InotifyMoveEventGrouper"),
     ("watchdog.observers.inotify_buffer", "InotifyBuffer"),
 )
-# Calls of ensure (one each sweep tick) between two attempts to get out of polling: a failed one walks the whole tree.
+# Calls of `ensure` (one each sweep) between two attempts to stop polling: a failed attempt walks the whole tree.
 _TICKS_BETWEEN_ATTEMPTS = 60
 _STOP_TIMEOUT = 5.0
 
@@ -79,31 +78,31 @@ _Identity = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scheduled:
-    """A folder under watch, and which folder it was: another one may have taken its place under the same path."""
+    """A watched folder, with its identity: another folder may have taken its place under the same path."""
 
     watch: ObservedWatch
     identity: _Identity
 
 
 class Watcher:
-    """Watches the folders that session logs are in.
+    """Watches the folders that hold session logs.
 
-    `start`, `ensure`, `healthy` and `stop` belong to one thread at a time; each may block for as long as placing the
+    Call `start`, `ensure`, `healthy` and `stop` from one thread at a time. Each may block for as long as placing the
     watches takes (tens of milliseconds for thousands of folders).
 
     Args:
-        roots: the folders. One that does not exist (yet) is taken up by `ensure` when it appears.
+        roots: the folders. A folder that does not exist yet is watched by `ensure` once it appears.
         hint: called with the path of a session log, a meta file or a folder that may have been created, changed,
-            moved or deleted. Called in watchdog's thread: it must be thread-safe, quick, and not raise.
-        overflow: called when events were lost and everything has to be looked at. Called in watchdog's thread; it
-            may come several times for one loss.
+            moved or deleted. Called in watchdog's thread: it must be thread-safe and quick, and must not raise.
+        overflow: called when events were lost, so that all files have to be looked at. Called in watchdog's thread,
+            perhaps several times for one loss.
     """
 
     def __init__(self, roots: Sequence[LogRoot], hint: Callable[[str], None], overflow: Callable[[], None]) -> None:
         self._roots = tuple(root.path for root in roots)
         suffixes = {suffix for root in roots for suffix in root.agent.suffixes}
         self._handler = _Handler(hint, self._folder_appeared, tuple(suffixes))
-        self._ear = _Ear(overflow, self._watches_lost)
+        self._listener = _LogListener(overflow, self._watches_lost)
         self._observer: BaseObserver | None = None
         self._scheduled: dict[Path, _Scheduled] = {}
         self._foreign_instances: frozenset[str] = frozenset()
@@ -117,27 +116,27 @@ class Watcher:
 
     @property
     def polling(self) -> bool:
-        """Whether some folder that exists cannot be watched: nothing but the caller's own looking will tell."""
+        """Whether some existing folder cannot be watched, so that only a sweep finds changes in it."""
         return self._polling
 
     def start(self) -> None:
-        """Begin to watch every root that exists. Does not raise when nothing can be watched: see `polling`."""
-        # A folder made while its parent is being walked makes watchdog warn with its whole table of watches, a line
+        """Begin to watch every existing root. Does not raise if nothing can be watched: see `polling`."""
+        # If a folder is made while its parent is being walked, watchdog warns with its whole table of watches: a line
         # of tens of kilobytes full of paths.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
         _report_moves_at_once()
-        self._ear.attach()
+        self._listener.attach()
         self._started = True
         self._open()
 
     def stop(self) -> None:
-        """Stop watching and end watchdog's threads. No hint comes after it returned. Idempotent."""
+        """Stop watching and end watchdog's threads. No hint comes after it has returned. Idempotent."""
         self._started = False
         self._close()
-        self._ear.detach()
+        self._listener.detach()
 
     def healthy(self) -> bool:
-        """Whether watchdog's threads live and every folder that should be watched is watched."""
+        """Whether watchdog's threads live and every existing folder is watched."""
         return (
             self._threads_live()
             and not self._polling
@@ -146,10 +145,10 @@ class Watcher:
         )
 
     def ensure(self) -> bool:
-        """Mend what broke since the last call, take up what appeared. To be called on each sweep tick.
+        """Repair what broke since the last call, and watch folders that have appeared. Call it before each sweep.
 
         Returns:
-            Whether something was mended: hints were lost until now, so the caller looks at everything once.
+            Whether something was repaired: hints were lost until now, so the caller looks at all files once.
         """
         if not self._started:
             return False
@@ -159,12 +158,12 @@ class Watcher:
             return True
         if self._polling:
             return self._leave_polling()
-        mended = self._reschedule()
+        placed = self._reschedule()
         self._check_coverage()
-        return mended
+        return placed
 
     def _open(self) -> None:
-        """Start a fresh observer on every target, in place of the one before."""
+        """Replace the observer with a new one that watches every target."""
         self._close()
         self._foreign_instances = _inotify_instances()
         before = self._polling
@@ -174,12 +173,12 @@ class Watcher:
             self._observer = Observer()
             self._observer.start()
         except OSError as error:
-            self._poll(error.errno, said=before)
+            self._poll(error.errno, reported=before)
             return
         expected = self._folders()
-        self._reschedule(said=before)
+        self._reschedule(reported=before)
         if not self._polling and not self._covers(expected):
-            self._poll(errno.ENOSPC, said=before)
+            self._poll(errno.ENOSPC, reported=before)
         if before and not self._polling:
             log.info("watching_again")
 
@@ -191,7 +190,7 @@ class Watcher:
         observer, self._observer = self._observer, None
         if observer is None:
             return
-        # Also for one that never started: watchdog 7 opens its descriptor and its first thread when it is built.
+        # Even if it never started: watchdog 7 opens its descriptor and its first thread in the constructor.
         observer.stop()
         if observer.is_alive():
             observer.join(_STOP_TIMEOUT)
@@ -203,8 +202,8 @@ class Watcher:
         self._open()
         return not self._polling
 
-    def _reschedule(self, *, said: bool = False) -> bool:
-        """Bring the watches in line with the targets; say whether one had to be placed."""
+    def _reschedule(self, *, reported: bool = False) -> bool:
+        """Bring the watches in line with the targets; return whether one had to be placed."""
         assert self._observer is not None
         targets = self._targets()
         for path in [path for path in self._scheduled if not self._watched(path, targets.get(path))]:
@@ -216,9 +215,9 @@ class Watcher:
             try:
                 watch = self._observer.schedule(self._handler, str(path), recursive=True, event_filter=_EVENTS)
             except FileNotFoundError:
-                continue  # gone since it was listed; the next call takes it up if it comes back
+                continue  # gone since it was listed; the next call watches it if it comes back
             except OSError as error:
-                self._poll(error.errno, said=said)
+                self._poll(error.errno, reported=reported)
                 continue
             self._scheduled[path] = _Scheduled(watch=watch, identity=identity)
             placed = True
@@ -228,7 +227,7 @@ class Watcher:
         """Find the folders to watch, by real path; none lies inside another."""
         roots = sorted(Path(os.path.realpath(root)) for root in self._roots)
         links = sorted(Path(os.path.realpath(link)) for root in roots for link in _linked_folders(root))
-        # A link to a folder that holds a root would put half of the disk under watch.
+        # A link to a folder above a root could put half of the disk under watch.
         links = [link for link in links if not any(root.is_relative_to(link) for root in roots)]
         targets: dict[Path, _Identity] = {}
         for path in [*roots, *links]:
@@ -240,7 +239,7 @@ class Watcher:
         return targets
 
     def _watched(self, path: Path, identity: _Identity | None) -> bool:
-        """Whether *path* is under a living watch, and still the folder the watch was placed on."""
+        """Whether *path* has a live watch, and is still the folder on which that watch was placed."""
         scheduled = self._scheduled.get(path)
         if scheduled is None or self._observer is None or scheduled.identity != identity:
             return False
@@ -250,17 +249,17 @@ class Watcher:
     def _threads_live(self) -> bool:
         if self._observer is None or not self._observer.is_alive():
             return False
-        # The thread that reads inotify hangs on the observer in watchdog 7, on each emitter in 6; when it dies all
-        # others live on and nothing is ever heard again.
+        # The thread that reads inotify is an attribute of the observer in watchdog 7, of each emitter in 6. When it
+        # dies, all others live on, but no event ever arrives again.
         owners = (self._observer, *self._observer.emitters.copy())
         readers = (getattr(owner, name, None) for owner in owners for name in ("_inotify_fd", "_inotify"))
         return all(reader.is_alive() for reader in readers if isinstance(reader, threading.Thread))
 
     def _check_coverage(self) -> None:
-        """Look for folders without a watch, after folders appeared.
+        """Look for folders without a watch, after folders have appeared.
 
-        The folders are listed in one call and looked for in the next, a tick later: by then watchdog has had the time
-        to place their watches.
+        One call lists the folders, and the next call, a sweep later, looks for their watches: by then watchdog has had
+        time to place them.
         """
         expected, self._expected = self._expected, None
         if expected is not None and not self._covers(expected):
@@ -273,16 +272,16 @@ class Watcher:
         return frozenset(folder for path in self._targets() for folder in _folders_below(path))
 
     def _covers(self, expected: frozenset[Path]) -> bool:
-        """Whether there are at least as many watches as *expected* folders that still exist. True where unknowable."""
+        """Whether there are at least as many watches as *expected* folders that still exist. True if unknowable."""
         own = _inotify_instances() - self._foreign_instances
         if not own:
             return True
         placed = sum(_count_watches(descriptor) for descriptor in own)
         return placed >= sum(folder.is_dir() for folder in expected)
 
-    def _poll(self, code: int | None, *, said: bool = False) -> None:
-        if not self._polling and not said:
-            log.warning("watching_impossible", reason=errno.errorcode.get(code or 0, "unknown"), hint=_remedy(code))
+    def _poll(self, code: int | None, *, reported: bool = False) -> None:
+        if not self._polling and not reported:
+            log.warning("watch_limit_reached", reason=errno.errorcode.get(code or 0, "unknown"), hint=_remedy(code))
         self._polling = True
 
     def _folder_appeared(self) -> None:
@@ -298,7 +297,7 @@ class _Handler(FileSystemEventHandler):
     def __init__(
         self, hint: Callable[[str], None], folder_appeared: Callable[[], None], suffixes: tuple[str, ...]
     ) -> None:
-        # watchdog 7 matches patterns otherwise than 6, so names are filtered here.
+        # watchdog 7 matches patterns differently from 6, so names are filtered here.
         self._suffixes = suffixes
         self._hint = hint
         self._folder_appeared = folder_appeared
@@ -312,8 +311,8 @@ class _Handler(FileSystemEventHandler):
                 self._hint(path)
 
 
-class _Ear(logging.Handler):
-    """Hears watchdog's log, and keeps it from everyone else's: its messages are full of paths."""
+class _LogListener(logging.Handler):
+    """Listens to watchdog's log, and keeps it out of ours: its messages are full of paths."""
 
     def __init__(self, overflow: Callable[[], None], watches_lost: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
@@ -331,15 +330,15 @@ class _Ear(logging.Handler):
         self._logger.propagate = True
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The bare text, without its arguments: those are the paths.
+        # The text without its arguments, which are the paths.
         text = str(record.msg)
         if "overflow" in text:
             log.warning("watch_events_lost")
             self._overflow()
         elif "rebuild" in text:
             self._watches_lost()
-        elif "inactive" not in text:  # that one is how an emitter says that it was stopped
-            log.warning("watchdog_said", text=text)
+        elif "inactive" not in text:  # an emitter logs that when it is stopped
+            log.warning("watchdog_warning", text=text)
 
 
 def _report_moves_at_once() -> None:
@@ -356,23 +355,25 @@ def _report_moves_at_once() -> None:
 def _remedy(code: int | None) -> str:
     knob = {errno.ENOSPC: "fs.inotify.max_user_watches", errno.EMFILE: "fs.inotify.max_user_instances"}.get(code or 0)
     if knob is None or sys.platform != "linux":
-        return "files are looked at every few seconds instead"
+        return "the daemon looks at the files every few seconds instead"
     try:
         now = Path("/proc/sys", *knob.split(".")).read_text(encoding="ascii").strip()
     except OSError:
         now = "unknown"
-    return f"raise it with: sudo sysctl {knob}=N (now {now}); until then files are looked at every few seconds"
+    return (
+        f"raise it with: sudo sysctl {knob}=N (now {now}); until then the daemon looks at the files every few seconds"
+    )
 
 
 def _linked_folders(root: Path) -> list[str]:
-    """List the direct children of *root* that are symlinks to folders."""
+    """Return the direct children of *root* that are symlinks to folders."""
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         return [entry.path for entry in entries if entry.is_symlink() and entry.is_dir()]
     return []
 
 
 def _folders_below(path: Path) -> Iterator[Path]:
-    """Walk over *path* and every readable folder below it, links aside: what a recursive watch has to cover."""
+    """Yield *path* and every readable folder below it, without links: what a recursive watch has to cover."""
     yield path
     for parent, names, _ in os.walk(path):
         for folder in (Path(parent, name) for name in names):
@@ -381,11 +382,11 @@ def _folders_below(path: Path) -> Iterator[Path]:
 
 
 def _inotify_instances() -> frozenset[str]:
-    """Find the descriptors of this process that are inotify instances; none where there is no /proc."""
+    """Return the descriptors of this process that are inotify instances; none without /proc."""
     found = set()
     with contextlib.suppress(OSError):
         for descriptor in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):  # closed meanwhile, such as the one of this listing
+            with contextlib.suppress(OSError):  # closed meanwhile, such as the descriptor of this listing
                 if str(descriptor.readlink()) == "anon_inode:inotify":
                     found.add(descriptor.name)
     return frozenset(found)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from daemon.following.log_roots import recognize, roots_at, roots_below
-from daemon.following.log_tree import project_files, project_folders, session_files
+from daemon.following.log_tree import project_files, project_folders, session_folder_files
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
 from daemon.reading.claims import Claims
@@ -45,7 +45,7 @@ def _logs_at(path: Path) -> Iterator[str]:
         if recognized is not None:
             agent, _ = recognized
             yield str(path)
-            yield from (log for log, _ in session_files(agent, str(path).removesuffix(agent.log_suffix)))
+            yield from (log for log, _ in session_folder_files(agent, str(path).removesuffix(agent.log_suffix)))
     elif path.is_dir():
         logs = {
             log

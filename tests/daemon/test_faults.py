@@ -254,7 +254,7 @@ async def test_without_watches_files_are_polled_and_one_line_says_so(stand: Stan
         for name in ("first", "second"):
             stand.write(name)
             await stand.arrived(daemon, name)
-        [line] = lines_of(daemon, "watching_impossible")
+        [line] = lines_of(daemon, "watch_limit_reached")
         assert line["reason"] == "ENOSPC"
         assert "max_user_watches" in line["hint"]
         stand.faults.clear("watch")

@@ -1,4 +1,4 @@
-"""Which logs there are, which session each belongs to, and which session came first."""
+"""The catalog: which logs exist, which session each belongs to, and which session began first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.logs import LogBuilder, text, tool_use, write_files
 
 ORIGINAL = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 FORK = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
-"""Its name comes first in the alphabet, so that names alone would put it before its original."""
+"""Its id sorts before the original's, so sorting by id alone would put the fork first."""
 
 
 def with_agent(version: str = "2.1.329", session: str = ORIGINAL) -> LogBuilder:
@@ -34,7 +34,7 @@ def with_agent(version: str = "2.1.329", session: str = ORIGINAL) -> LogBuilder:
 
 
 def log_files(projects: Path) -> Iterator[FoundFile]:
-    """Every log and meta file below a `projects` folder, with its status."""
+    """Yield every log and meta file below a `projects` folder, with its status."""
     for root in roots_at(projects):
         for project in project_folders(root):
             yield from project_files(root.agent, project)
@@ -51,16 +51,16 @@ def found(projects: Path) -> list[str]:
     return sorted(str(Path(path).relative_to(projects)) for path, _ in log_files(projects))
 
 
-# ---------------------------------------------------------------------- units
+# ---------------------------------------------------------------------- sessions
 
 
-def test_a_session_is_its_main_log_its_agents_logs_and_their_meta_files(tmp_path: Path) -> None:
+def test_a_session_consists_of_its_main_log_its_subagents_logs_and_their_meta_files(tmp_path: Path) -> None:
     log = with_agent()
     log.write(tmp_path)
-    (unit,) = catalog_of(tmp_path).units.values()
+    (files,) = catalog_of(tmp_path).sessions.values()
     folder = tmp_path / Path(log.path).parent
     main, agent, meta = (str(tmp_path / name) for name in (log.path, log.agent_path("a1"), log.meta_path("a1")))
-    assert unit == SessionFiles(
+    assert files == SessionFiles(
         name=f"{folder.name}/{ORIGINAL}",
         folder=str(folder),
         agent=CLAUDE_CODE,
@@ -68,11 +68,11 @@ def test_a_session_is_its_main_log_its_agents_logs_and_their_meta_files(tmp_path
         agents={agent: "a1"},
         metas={"a1": meta},
     )
-    assert unit.session == ORIGINAL
-    assert unit.paths == [main, agent]
+    assert files.session == ORIGINAL
+    assert files.paths == [main, agent]
 
 
-def test_the_order_in_which_its_files_are_found_does_not_matter(tmp_path: Path) -> None:
+def test_files_may_be_found_in_any_order(tmp_path: Path) -> None:
     with_agent().write(tmp_path)
     forth, back = Catalog(), Catalog()
     paths = [path for path, _ in log_files(tmp_path)]
@@ -80,19 +80,19 @@ def test_the_order_in_which_its_files_are_found_does_not_matter(tmp_path: Path) 
         forth.add(path)
     for path in reversed(paths):
         back.add(path)
-    assert forth.units == back.units
+    assert forth.sessions == back.sessions
 
 
-def test_an_old_agents_log_beside_the_sessions_belongs_to_the_session_it_names(tmp_path: Path) -> None:
+def test_an_old_subagent_log_beside_the_sessions_belongs_to_the_session_it_names(tmp_path: Path) -> None:
     log = with_agent("2.0.76")
     log.write(tmp_path)
     assert Path(log.agent_path("a1")).parent == Path(log.path).parent
-    (unit,) = catalog_of(tmp_path).units.values()
-    assert unit.session == ORIGINAL
-    assert list(unit.agents) == [str(tmp_path / log.agent_path("a1"))]
+    (files,) = catalog_of(tmp_path).sessions.values()
+    assert files.session == ORIGINAL
+    assert list(files.agents) == [str(tmp_path / log.agent_path("a1"))]
 
 
-def test_an_old_agents_log_that_names_no_session_yet_is_taken_when_it_does(tmp_path: Path) -> None:
+def test_an_old_subagent_log_is_added_once_it_names_its_session(tmp_path: Path) -> None:
     log = with_agent("2.0.76")
     data = log.files()[log.agent_path("a1")]
     path = tmp_path / log.agent_path("a1")
@@ -102,13 +102,13 @@ def test_an_old_agents_log_that_names_no_session_yet_is_taken_when_it_does(tmp_p
         path.write_bytes(written)
         assert catalog.add(str(path)) is None
     path.write_bytes(b'{"type":"summary"}\n' + data)
-    unit = catalog.add(str(path))
-    assert unit is not None
-    assert (unit.session, unit.main) == (ORIGINAL, None)
+    files = catalog.add(str(path))
+    assert files is not None
+    assert (files.session, files.main) == (ORIGINAL, None)
 
 
 @pytest.mark.parametrize("name", ["p/notes.txt", "p/.jsonl", "p/agent-.jsonl", "p/s/subagents/agent-1.txt"])
-def test_what_is_no_log_belongs_to_none(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_no_log_belongs_to_no_session(tmp_path: Path, name: str) -> None:
     write_files(tmp_path, {name: b"{}\n"})
     assert Catalog().add(str(tmp_path / name)) is None
 
@@ -117,43 +117,43 @@ def test_a_session_lasts_as_long_as_one_of_its_logs(tmp_path: Path) -> None:
     log = with_agent()
     log.write(tmp_path)
     catalog = catalog_of(tmp_path)
-    (unit,) = catalog.units.values()
-    main, agent = unit.paths
-    assert catalog.has_main(unit.folder, ORIGINAL)
-    assert catalog.remove(main) is unit
-    assert not catalog.has_main(unit.folder, ORIGINAL)
-    assert unit.paths == [agent]
-    assert catalog.remove(agent) is unit
-    assert catalog.units == {}
+    (files,) = catalog.sessions.values()
+    main, agent = files.paths
+    assert catalog.has_main(files.folder, ORIGINAL)
+    assert catalog.remove(main) is files
+    assert not catalog.has_main(files.folder, ORIGINAL)
+    assert files.paths == [agent]
+    assert catalog.remove(agent) is files
+    assert catalog.sessions == {}
     assert catalog.remove(agent) is None
     again = catalog.add(main)
     assert again is not None
-    assert again is not unit
+    assert again is not files
 
 
 def test_a_meta_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     log = with_agent()
     log.write(tmp_path)
     catalog = catalog_of(tmp_path)
-    (unit,) = catalog.units.values()
-    assert catalog.remove(str(tmp_path / log.meta_path("a1"))) is unit
-    assert unit.metas == {}
-    assert len(unit.paths) == 2
+    (files,) = catalog.sessions.values()
+    assert catalog.remove(str(tmp_path / log.meta_path("a1"))) is files
+    assert files.metas == {}
+    assert len(files.paths) == 2
 
 
-def test_a_session_of_the_same_name_in_another_project_is_another(tmp_path: Path) -> None:
+def test_the_same_session_id_in_two_projects_means_two_sessions(tmp_path: Path) -> None:
     write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": b"{}\n", f"q/{ORIGINAL}.jsonl": b"{}\n"})
     catalog = catalog_of(tmp_path)
-    assert sorted(catalog.units) == [f"p/{ORIGINAL}", f"q/{ORIGINAL}"]
+    assert sorted(catalog.sessions) == [f"p/{ORIGINAL}", f"q/{ORIGINAL}"]
     assert catalog.has_main(str(tmp_path / "p"), ORIGINAL)
     assert not catalog.has_main(str(tmp_path / "r"), ORIGINAL)
 
 
-# ---------------------------------------------------------------------- which came first
+# ---------------------------------------------------------------------- which session began first
 
 
 def ordered(projects: Path) -> list[str]:
-    return [unit.session for unit in by_first_line(catalog_of(projects).units.values())]
+    return [files.session for files in by_first_line(catalog_of(projects).sessions.values())]
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.25", "2.1.72", "2.1.329"])
@@ -188,27 +188,27 @@ EARLY, LATE = "2026-03-02T09:00:00.000Z", "2026-03-02T10:00:00.000Z"
         pytest.param(
             [{"type": "summary"}, {"timestamp": EARLY, "sessionId": ORIGINAL}],
             [{"timestamp": LATE, "sessionId": FORK}],
-            id="lines without a time are passed over",
+            id="lines without a time are skipped",
         ),
         pytest.param(
             [{"timestamp": EARLY, "sessionId": ORIGINAL}],
             [{"timestamp": EARLY, "sessionId": FORK, "requestSessionId": ORIGINAL}],
-            id="at the same time, the one without a mark",
+            id="at the same time, the session without a mark",
         ),
         pytest.param(
             [{"timestamp": EARLY, "sessionId": ORIGINAL}],
             [{"timestamp": EARLY, "sessionId": FORK}, {"timestamp": EARLY, "forkedFrom": {"sessionId": ORIGINAL}}],
-            id="whichever line has the mark",
+            id="a mark counts on any line",
         ),
         pytest.param(
             [{"timestamp": EARLY, "sessionId": ORIGINAL}],
             [{"timestamp": EARLY, "sessionId": ORIGINAL}, {"timestamp": LATE, "sessionId": FORK}],
-            id="without marks, the one that begins with lines of its own",
+            id="without marks, the session that begins with its own lines",
         ),
         pytest.param(
             [{"timestamp": EARLY, "sessionId": ORIGINAL}],
             [{"type": "summary"}],
-            id="one without any time comes last",
+            id="a session without any time comes last",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_the_session_that_began_first_comes_first(
     assert ordered(tmp_path) == [ORIGINAL, FORK]
 
 
-def test_a_session_of_which_only_an_agent_is_left_is_put_by_that(tmp_path: Path) -> None:
+def test_a_session_with_only_a_subagent_log_is_sorted_by_that_log(tmp_path: Path) -> None:
     agent = lines({"timestamp": LATE, "sessionId": FORK})
     write_files(
         tmp_path,
@@ -231,17 +231,17 @@ def test_a_session_of_which_only_an_agent_is_left_is_put_by_that(tmp_path: Path)
     assert ordered(tmp_path) == [ORIGINAL, FORK]
 
 
-def test_a_session_whose_log_vanished_does_no_harm(tmp_path: Path) -> None:
+def test_a_session_whose_log_has_vanished_is_sorted_last(tmp_path: Path) -> None:
     write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": lines({"timestamp": EARLY}), f"p/{FORK}.jsonl": lines({})})
-    units = list(catalog_of(tmp_path).units.values())
+    sessions = list(catalog_of(tmp_path).sessions.values())
     (tmp_path / f"p/{FORK}.jsonl").unlink()
-    assert [unit.session for unit in by_first_line(units)] == [ORIGINAL, FORK]
+    assert [files.session for files in by_first_line(sessions)] == [ORIGINAL, FORK]
 
 
 # ---------------------------------------------------------------------- files and links
 
 
-def test_logs_stand_beside_each_other_or_in_a_sessions_own_folder_and_nowhere_else(tmp_path: Path) -> None:
+def test_logs_are_in_a_project_folder_or_a_sessions_own_folder_and_nowhere_else(tmp_path: Path) -> None:
     logs = [
         "p/s.jsonl",
         "p/agent-a.jsonl",
@@ -264,7 +264,7 @@ def test_logs_stand_beside_each_other_or_in_a_sessions_own_folder_and_nowhere_el
     )
 
 
-def test_a_project_that_is_a_link_is_followed_once_and_by_its_real_path(tmp_path: Path) -> None:
+def test_a_linked_project_is_listed_once_and_by_its_real_path(tmp_path: Path) -> None:
     projects, elsewhere = tmp_path / "projects", tmp_path / "elsewhere"
     write_files(projects, {"p/s.jsonl": b"{}\n"})
     write_files(elsewhere, {"t.jsonl": b"{}\n"})
@@ -284,37 +284,37 @@ def test_links_deeper_down_are_not_followed(tmp_path: Path) -> None:
     assert found(projects) == ["p/s.jsonl"]
 
 
-def test_a_folder_that_is_named_like_a_log_is_none(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_log_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "p/folder.jsonl").mkdir(parents=True)
     assert found(tmp_path) == []
 
 
-def test_a_root_that_is_missing_holds_nothing(tmp_path: Path) -> None:
+def test_a_missing_root_holds_no_logs(tmp_path: Path) -> None:
     assert list(log_files(tmp_path / "missing")) == []
 
 
 # ---------------------------------------------------------------------- how a session began
 
 
-def test_how_a_session_began_is_in_its_first_lines(tmp_path: Path) -> None:
+def test_the_first_lines_tell_how_a_session_began(tmp_path: Path) -> None:
     log = LogBuilder(start="2026-01-02T03:04:05.678Z", cwd="/home/ada/orchard")
     log.prompt("one")
     log.write(tmp_path)
     catalog = Catalog()
-    unit = catalog.add(str(tmp_path / log.path))
-    assert unit is not None
-    began = opening(unit)
+    files = catalog.add(str(tmp_path / log.path))
+    assert files is not None
+    began = opening(files)
     assert (began.session, began.cwd) == (log.session, "/home/ada/orchard")
     first = json.loads(log.files()[log.path].splitlines()[0])
     assert began.at == int(datetime.fromisoformat(first["timestamp"]).timestamp() * 1000)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"no line", b"[[[\n", b'{"type":"summary"}\n'])
-def test_a_log_that_does_not_say_it_yet_leaves_it_open(tmp_path: Path, content: bytes) -> None:
+def test_a_log_without_that_information_gives_an_empty_opening(tmp_path: Path, content: bytes) -> None:
     log = LogBuilder()
     path = tmp_path / log.path
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    unit = Catalog().add(str(path))
-    assert unit is not None
-    assert opening(unit) == Opening(agent="claude-code", session=log.session)
+    files = Catalog().add(str(path))
+    assert files is not None
+    assert opening(files) == Opening(agent="claude-code", session=log.session)

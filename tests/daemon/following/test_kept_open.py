@@ -1,4 +1,4 @@
-"""What has something to be read is kept open, so that it can be read although it was deleted."""
+"""Logs with something to read are kept open, so that a deleted log can still be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES = b'{"number":1}\n{"number":2}\n'
 
 
 @pytest.fixture
-def unread() -> Iterator[KeptOpen]:
+def kept() -> Iterator[KeptOpen]:
     kept = KeptOpen(3)
     yield kept
     kept.close()
@@ -43,8 +43,8 @@ def identity(path: Path) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def keep(unread: KeptOpen, path: Path, modified: int = 0) -> None:
-    unread.keep(str(path), identity(path), modified)
+def keep(kept: KeptOpen, path: Path, modified: int = 0) -> None:
+    kept.keep(str(path), identity(path), modified)
 
 
 def replaced(path: Path, data: bytes) -> None:
@@ -53,60 +53,60 @@ def replaced(path: Path, data: bytes) -> None:
 
 
 def read(tail: Tail, limit: int = EVERYTHING) -> list[bytes] | None:
-    """The lines of one read; None where it is another file now."""
+    """Return the lines of one read; None if the path leads to another file now."""
     chunk = tail.read(limit)
     return None if chunk is None else [line.data or b"" for line in chunk.lines]
 
 
-# ---------------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------------- which logs are kept open
 
 
-def test_a_log_is_kept_once_until_it_is_released(unread: KeptOpen, log: Path) -> None:
-    keep(unread, log)
-    keep(unread, log)
-    assert len(unread) == 1
-    assert str(log) in unread
-    unread.release(str(log))
-    assert len(unread) == 0
-    assert str(log) not in unread
-    assert unread.borrow(str(log)) is None
-    unread.release(str(log))
+def test_a_log_is_kept_once_until_it_is_released(kept: KeptOpen, log: Path) -> None:
+    keep(kept, log)
+    keep(kept, log)
+    assert len(kept) == 1
+    assert str(log) in kept
+    kept.release(str(log))
+    assert len(kept) == 0
+    assert str(log) not in kept
+    assert kept.borrow(str(log)) is None
+    kept.release(str(log))
 
 
-def test_what_is_borrowed_is_the_log_that_stood_there(unread: KeptOpen, log: Path) -> None:
-    keep(unread, log)
+def test_borrowing_returns_the_log_with_that_identity_or_the_oldest(kept: KeptOpen, log: Path) -> None:
+    keep(kept, log)
     first = identity(log)
     replaced(log, b"{}\n")
-    keep(unread, log)
+    keep(kept, log)
     for wanted, content in [(first, LINES), (identity(log), b"{}\n"), (None, LINES)]:
-        file = unread.borrow(str(log), wanted)
+        file = kept.borrow(str(log), wanted)
         assert file is not None
         with file:
             assert file.read() == content
-    unread.drop(str(log), first)
-    assert unread.borrow(str(log), first) is None
-    file = unread.borrow(str(log))
+    kept.drop(str(log), first)
+    assert kept.borrow(str(log), first) is None
+    file = kept.borrow(str(log))
     assert file is not None
     file.close()
 
 
-def test_beyond_the_limit_the_newest_are_kept(unread: KeptOpen, tmp_path: Path) -> None:
+def test_at_the_limit_the_newest_logs_are_kept(kept: KeptOpen, tmp_path: Path) -> None:
     paths = [written(tmp_path / f"{number}.jsonl") for number in range(6)]
     for path, modified in zip(paths, [50, 10, 40, 20, 5, 60], strict=True):
-        keep(unread, path, modified)
-    assert [str(path) in unread for path in paths] == [True, False, True, False, False, True]
+        keep(kept, path, modified)
+    assert [str(path) in kept for path in paths] == [True, False, True, False, False, True]
 
 
-def test_a_log_that_grew_is_newer(unread: KeptOpen, tmp_path: Path) -> None:
+def test_a_log_that_has_grown_counts_as_newer(kept: KeptOpen, tmp_path: Path) -> None:
     paths = [written(tmp_path / f"{number}.jsonl") for number in range(4)]
     for modified, path in enumerate(paths[:3]):
-        keep(unread, path, modified)
-    keep(unread, paths[0], 100)
-    keep(unread, paths[3], 50)
-    assert [str(path) in unread for path in paths] == [True, False, True, True]
+        keep(kept, path, modified)
+    keep(kept, paths[0], 100)
+    keep(kept, paths[3], 50)
+    assert [str(path) in kept for path in paths] == [True, False, True, True]
 
 
-def test_the_process_keeps_most_of_its_descriptors_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_descriptors_of_the_process_stay_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (40, 4096))
     small = KeptOpen()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -121,27 +121,27 @@ def test_the_process_keeps_most_of_its_descriptors_for_itself(tmp_path: Path, mo
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="the system does not list a process's descriptors")
-def test_what_is_closed_leaves_no_descriptor(log: Path, tmp_path: Path) -> None:
+def test_closing_frees_every_descriptor(log: Path, tmp_path: Path) -> None:
     before = len(list(DESCRIPTORS.iterdir()))
-    unread = KeptOpen()
-    keep(unread, log)
-    keep(unread, written(tmp_path / "b.jsonl"))
+    kept = KeptOpen()
+    keep(kept, log)
+    keep(kept, written(tmp_path / "b.jsonl"))
     replaced(log, LINES)
-    keep(unread, log)
+    keep(kept, log)
     assert len(list(DESCRIPTORS.iterdir())) == before + 3
-    unread.close()
+    kept.close()
     assert len(list(DESCRIPTORS.iterdir())) == before
-    unread.close()
+    kept.close()
 
 
-def test_what_cannot_be_opened_is_not_kept(unread: KeptOpen, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_opened_is_not_kept(kept: KeptOpen, tmp_path: Path) -> None:
     (tmp_path / "link.jsonl").symlink_to(tmp_path)
     for name in ("missing.jsonl", "link.jsonl"):
-        unread.keep(str(tmp_path / name), (1, 2), 0)
-    assert len(unread) == 0
+        kept.keep(str(tmp_path / name), (1, 2), 0)
+    assert len(kept) == 0
 
 
-# ---------------------------------------------------------------------- how it is read
+# ---------------------------------------------------------------------- reading a log that is kept open
 
 
 def deleted(path: Path) -> None:
@@ -154,30 +154,30 @@ def moved_away(path: Path) -> None:
 
 @pytest.mark.parametrize("leave", [deleted, moved_away])
 @pytest.mark.parametrize("half_read", [False, True])
-def test_a_log_that_is_gone_is_read_to_its_end(
-    unread: KeptOpen, log: Path, leave: Callable[[Path], None], *, half_read: bool
+def test_a_log_that_is_gone_is_still_read_to_its_end(
+    kept: KeptOpen, log: Path, leave: Callable[[Path], None], *, half_read: bool
 ) -> None:
-    tail = Tail(str(log), kept=unread)
+    tail = Tail(str(log), kept=kept)
     if half_read:
         tail.open()
         assert read(tail, 15) == [b'{"number":1}']
-    keep(unread, log)
+    keep(kept, log)
     append(log, b"{}\nhalf a line")
     leave(log)
     if not half_read:
         tail.open()
         assert read(tail, 15) == [b'{"number":1}']
     assert read(tail) == [b'{"number":2}', b"{}"]
-    assert len(unread) == 0, "it is read"
+    assert len(kept) == 0, "it is read to its end"
     assert read(tail) == []
 
 
-def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: KeptOpen, log: Path) -> None:
-    tail = Tail(str(log), kept=unread)
+def test_logs_that_replaced_each_other_are_read_one_after_the_other(kept: KeptOpen, log: Path) -> None:
+    tail = Tail(str(log), kept=kept)
     tail.open()
-    keep(unread, log)
+    keep(kept, log)
     replaced(log, b"[1]\n")
-    keep(unread, log)
+    keep(kept, log)
     replaced(log, b"[2]\n")
     found: list[bytes | None] = []
     for _ in range(10):
@@ -190,15 +190,15 @@ def test_logs_that_replaced_each_other_are_read_one_after_the_other(unread: Kept
         if not chunk.more:
             break
     assert found == [b'{"number":1}', b'{"number":2}', None, b"[1]", None, b"[2]"]
-    assert len(unread) == 0
+    assert len(kept) == 0
 
 
-def test_one_that_was_read_is_over_when_another_one_is_kept(unread: KeptOpen, log: Path) -> None:
-    tail = Tail(str(log), kept=unread)
+def test_a_log_read_to_its_end_is_over_once_its_successor_is_kept(kept: KeptOpen, log: Path) -> None:
+    tail = Tail(str(log), kept=kept)
     tail.open()
     tail.read(EVERYTHING)
     replaced(log, b"[1]\n")
-    keep(unread, log)
+    keep(kept, log)
     log.unlink()
     assert read(tail) is None
     assert not tail.lives_on()
@@ -206,8 +206,8 @@ def test_one_that_was_read_is_over_when_another_one_is_kept(unread: KeptOpen, lo
     assert read(tail) == [b"[1]"]
 
 
-def test_a_log_lives_on_in_one_that_was_made_of_it(unread: KeptOpen, log: Path) -> None:
-    tail = Tail(str(log), kept=unread)
+def test_a_log_lives_on_in_a_file_made_from_it(kept: KeptOpen, log: Path) -> None:
+    tail = Tail(str(log), kept=kept)
     tail.open()
     tail.read(EVERYTHING)
     for content, lives_on in [
@@ -227,16 +227,16 @@ def test_a_log_lives_on_in_one_that_was_made_of_it(unread: KeptOpen, log: Path) 
 
 @given(order=st.permutations(range(8)), again=st.permutations(range(5)))
 @settings(max_examples=50)
-def test_at_the_limit_the_newest_are_kept_in_whatever_order_they_are_found(order: list[int], again: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(KeptOpen(3)) as unread:
+def test_at_the_limit_the_newest_logs_are_kept_in_any_order_of_finding_them(order: list[int], again: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(KeptOpen(3)) as kept:
         paths = [written(Path(folder) / str(number)) for number in range(8)]
         for number in order:
-            keep(unread, paths[number], number)
-        assert [number for number in range(8) if str(paths[number]) in unread] == [5, 6, 7]
-        # What is kept is older from now on, and gives way.
+            keep(kept, paths[number], number)
+        assert [number for number in range(8) if str(paths[number]) in kept] == [5, 6, 7]
+        # The logs kept so far count as older from now on, and are replaced.
         for number in range(8):
-            if str(paths[number]) in unread:
-                keep(unread, paths[number], -1)
+            if str(paths[number]) in kept:
+                keep(kept, paths[number], -1)
         for number in again:
-            keep(unread, paths[number], number)
-        assert [number for number in range(8) if str(paths[number]) in unread] == [2, 3, 4]
+            keep(kept, paths[number], number)
+        assert [number for number in range(8) if str(paths[number]) in kept] == [2, 3, 4]

@@ -19,7 +19,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that lives until it is ended."""
+    """A process that lives until the test ends."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         yield child
         child.kill()
@@ -43,14 +43,14 @@ def ticks_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def test_without_a_registry_nobody_is_known_to_run(tmp_path: Path) -> None:
+def test_without_a_registry_no_session_is_known_to_run(tmp_path: Path) -> None:
     sessions = LiveSessions([tmp_path, tmp_path / "absent"])
 
     assert not sessions.has_registry
     assert sessions.running() == frozenset()
 
 
-def test_an_empty_registry_is_one(tmp_path: Path, registry: Path) -> None:
+def test_an_empty_registry_still_counts_as_a_registry(tmp_path: Path, registry: Path) -> None:
     sessions = LiveSessions([tmp_path / "absent", tmp_path])
 
     assert registry.is_dir()
@@ -72,7 +72,7 @@ def test_a_session_runs_while_its_process_lives(
 
 
 @needs_proc
-def test_a_process_nobody_waited_for_is_dead(tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]) -> None:
+def test_a_zombie_process_counts_as_dead(tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]) -> None:
     record(registry, process.pid, "one")
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -80,7 +80,7 @@ def test_a_process_nobody_waited_for_is_dead(tmp_path: Path, registry: Path, pro
     assert LiveSessions([tmp_path]).running() == frozenset()
 
 
-def test_a_session_ends_when_its_file_goes(tmp_path: Path, registry: Path) -> None:
+def test_a_session_ends_when_its_file_is_removed(tmp_path: Path, registry: Path) -> None:
     path = record(registry, os.getpid(), "one")
     sessions = LiveSessions([tmp_path])
     assert sessions.running() == {"one"}
@@ -90,7 +90,7 @@ def test_a_session_ends_when_its_file_goes(tmp_path: Path, registry: Path) -> No
     assert sessions.running() == frozenset()
 
 
-def test_a_process_that_begins_another_session_is_followed(tmp_path: Path, registry: Path) -> None:
+def test_a_process_may_begin_another_session(tmp_path: Path, registry: Path) -> None:
     record(registry, os.getpid(), "one")
     sessions = LiveSessions([tmp_path])
     assert sessions.running() == {"one"}
@@ -100,13 +100,13 @@ def test_a_process_that_begins_another_session_is_followed(tmp_path: Path, regis
     assert sessions.running() == {"another"}
 
 
-def test_a_file_is_read_again_only_when_it_changed(tmp_path: Path, registry: Path) -> None:
+def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path, registry: Path) -> None:
     path = record(registry, os.getpid(), "one")
     before = path.stat()
     sessions = LiveSessions([tmp_path])
     assert sessions.running() == {"one"}
 
-    # The same file, size and time: nothing says that it changed.
+    # The same file, size and time: nothing shows that it has changed.
     path.write_text(path.read_text().replace("one", "two"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert sessions.running() == {"one"}
@@ -115,7 +115,7 @@ def test_a_file_is_read_again_only_when_it_changed(tmp_path: Path, registry: Pat
     assert sessions.running() == {"two"}
 
 
-def test_a_half_written_file_says_what_it_said_before(tmp_path: Path, registry: Path) -> None:
+def test_a_half_written_file_keeps_its_previous_content(tmp_path: Path, registry: Path) -> None:
     path = record(registry, os.getpid(), "one")
     whole = path.read_text()
     sessions = LiveSessions([tmp_path])
@@ -129,7 +129,7 @@ def test_a_half_written_file_says_what_it_said_before(tmp_path: Path, registry: 
     assert sessions.running() == {"other"}
 
 
-def test_several_registries_are_one(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+def test_several_registries_are_combined(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
     for name, pid in (("work", os.getpid()), ("home", process.pid)):
         (tmp_path / name / "sessions").mkdir(parents=True)
         record(tmp_path / name / "sessions", pid, name)
@@ -137,7 +137,7 @@ def test_several_registries_are_one(tmp_path: Path, process: subprocess.Popen[by
     assert LiveSessions([tmp_path / "work", tmp_path / "home"]).running() == {"work", "home"}
 
 
-def test_foreign_and_odd_files_name_nobody(tmp_path: Path, registry: Path) -> None:
+def test_foreign_and_malformed_files_name_no_session(tmp_path: Path, registry: Path) -> None:
     pid = os.getpid()
     (registry / "notes.txt").write_text(json.dumps({"pid": pid, "sessionId": "not of the registry"}))
     (registry / "list.json").write_text("[1, 2]")
@@ -156,7 +156,7 @@ def test_foreign_and_odd_files_name_nobody(tmp_path: Path, registry: Path) -> No
     assert LiveSessions([tmp_path]).running() == frozenset()
 
 
-def test_a_file_in_the_registrys_place_is_none(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_registry_is_no_registry(tmp_path: Path) -> None:
     (tmp_path / "sessions").touch()
     sessions = LiveSessions([tmp_path])
 
@@ -165,7 +165,9 @@ def test_a_file_in_the_registrys_place_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", [None, "12", True, 1.5])
-def test_the_files_name_stands_in_for_a_pid_it_does_not_say(tmp_path: Path, registry: Path, pid: object) -> None:
+def test_the_pid_is_taken_from_the_files_name_if_its_content_has_none(
+    tmp_path: Path, registry: Path, pid: object
+) -> None:
     (registry / f"{os.getpid()}.json").write_text(json.dumps({"pid": pid, "sessionId": "one"}))
 
     assert LiveSessions([tmp_path]).running() == {"one"}
@@ -181,7 +183,7 @@ def test_the_files_name_stands_in_for_a_pid_it_does_not_say(tmp_path: Path, regi
         {"startedAt": None, "procStart": {"ticks": 5}},
     ],
 )
-def test_a_start_that_cannot_be_read_counts_as_running(
+def test_a_session_whose_start_cannot_be_read_counts_as_running(
     tmp_path: Path, registry: Path, fields: dict[str, object]
 ) -> None:
     record(registry, os.getpid(), "one", **fields)
@@ -198,7 +200,7 @@ def test_a_start_that_cannot_be_read_counts_as_running(
         {"startedAt": LONG_AGO_MS, "procStart": "12345678901"},
     ],
 )
-def test_a_process_younger_than_its_record_is_another(
+def test_a_process_younger_than_its_record_did_not_write_it(
     tmp_path: Path, registry: Path, process: subprocess.Popen[bytes], fields: dict[str, object]
 ) -> None:
     record(registry, process.pid, "of a dead process", **fields)
@@ -207,7 +209,7 @@ def test_a_process_younger_than_its_record_is_another(
 
 
 @needs_proc
-def test_a_process_as_old_as_its_record_is_the_one(
+def test_a_process_as_old_as_its_record_wrote_it(
     tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
 ) -> None:
     began = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime())
@@ -222,8 +224,8 @@ def test_a_process_as_old_as_its_record_is_the_one(
 
 
 @needs_proc
-def test_a_client_is_believed_whatever_the_clock_says(tmp_path: Path, registry: Path) -> None:
-    """The clock may step, as after a suspended virtual machine; the name of a process does not."""
+def test_a_process_named_like_the_client_counts_whatever_the_clock_says(tmp_path: Path, registry: Path) -> None:
+    """The clock may step, as after a virtual machine was suspended; the name of a process stays."""
     program = tmp_path / "claude (dev) x"
     program.symlink_to("/bin/cat")
     with subprocess.Popen([str(program)], stdin=subprocess.PIPE) as child:

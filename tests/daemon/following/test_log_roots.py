@@ -1,4 +1,4 @@
-"""Folders of logs of two agents: one keeps a folder for each project, the other all its logs in the root."""
+"""Log roots of two agents: one keeps a folder for each project, the other keeps all its logs in the root."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHERS = (
 
 
 class Greedy(Scribe):
-    """Takes any file for its own, by its name."""
+    """Recognizes any file by its name as its own."""
 
     name = "greedy"
     root_folders = ("greed",)
@@ -59,7 +59,7 @@ def test_a_configuration_has_the_roots_of_every_agent(config: Path) -> None:
     assert log_roots([link, config, link]) == expected
 
 
-def test_a_sweep_finds_each_agents_logs_where_they_may_be_and_no_others(config: Path) -> None:
+def test_a_sweep_finds_each_agents_logs_in_its_own_root_only(config: Path) -> None:
     sweep = Sweep(log_roots([config]))
 
     changed, gone = sweep.full()
@@ -86,20 +86,18 @@ def test_hints_are_followed_for_every_agent(config: Path) -> None:
 def test_a_session_keeps_its_agent(config: Path) -> None:
     catalog = Catalog(log_roots([config]))
 
-    units = [catalog.add(str(config / name)) for name in (SESSION, SUBAGENT, META, JOURNAL)]
+    sessions = [catalog.add(str(config / name)) for name in (SESSION, SUBAGENT, META, JOURNAL)]
 
-    assert [(unit.name, unit.agent) for unit in units if unit is not None] == [
+    assert [(files.name, files.agent) for files in sessions if files is not None] == [
         ("p/s", CLAUDE_CODE),
         ("p/s", CLAUDE_CODE),
         ("p/s", CLAUDE_CODE),
         ("journals/first", SCRIBE),
     ]
-    assert units[0] is units[1] is units[2]
+    assert sessions[0] is sessions[1] is sessions[2]
 
 
-def test_below_a_root_a_log_is_its_agents_whatever_others_take_it_for(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_below_a_root_a_log_belongs_to_that_roots_agent(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     greedy: Agent = Greedy()
     monkeypatch.setattr(agents, "AGENTS", (greedy, CLAUDE_CODE))
     path = str(config / SESSION)
@@ -113,20 +111,20 @@ def test_below_a_root_a_log_is_its_agents_whatever_others_take_it_for(
     assert found[0] is CLAUDE_CODE
 
 
-def test_what_no_agent_writes_is_no_log(config: Path) -> None:
+def test_a_file_that_no_agent_writes_is_no_log(config: Path) -> None:
     assert recognize(str(config / "notes.txt")) is None
     assert recognize(str(config / "journals/notes.jsonl"), log_roots([config])) is None
 
 
 @pytest.mark.parametrize("name", [SESSION, SUBAGENT, JOURNAL])
-def test_the_root_that_a_log_is_in_is_told_by_its_path(config: Path, name: str) -> None:
+def test_a_logs_path_tells_its_root(config: Path, name: str) -> None:
     recognized = recognize(str(config / name))
 
     assert recognized is not None
     assert root_of(*recognized).path == config / name.partition("/")[0]
 
 
-def test_a_root_without_projects_is_its_only_project(config: Path) -> None:
+def test_a_root_without_project_folders_is_its_only_project(config: Path) -> None:
     root = LogRoot(SCRIBE, config / "journals")
 
     assert list(project_folders(root)) == [str(root.path)]

@@ -1,4 +1,4 @@
-"""What has changed is found out by looking, without a hint."""
+"""The stat sweep finds changed files without a hint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = 2_000_000_000.0
 
 
 def touched(path: Path, at: float) -> None:
-    """Give *path* a time; two looks within one tick of the file system's clock see the same."""
+    """Set the time of *path*: two writes within one tick of the file system's clock would get the same time."""
     os.utime(path, (at, at))
 
 
@@ -77,7 +77,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 @pytest.mark.parametrize("kind", ["full", "hot"])
-def test_what_is_new_changed_or_gone_is_told_once(tree: Tree, kind: str) -> None:
+def test_each_new_changed_or_gone_file_is_reported_once(tree: Tree, kind: str) -> None:
     look = tree.full if kind == "full" else tree.hot
     tree.write(MAIN)
     tree.write(AGENT)
@@ -92,7 +92,7 @@ def test_what_is_new_changed_or_gone_is_told_once(tree: Tree, kind: str) -> None
     assert look() == ([], [])
 
 
-def test_a_file_put_in_anothers_place_has_changed(tree: Tree) -> None:
+def test_a_file_that_replaces_another_counts_as_changed(tree: Tree) -> None:
     tree.write(MAIN)
     tree.full()
     path = tree.root / MAIN
@@ -103,7 +103,7 @@ def test_a_file_put_in_anothers_place_has_changed(tree: Tree) -> None:
     assert tree.full() == ([MAIN], [])
 
 
-def test_a_file_that_was_not_touched_for_a_day_is_left_to_the_full_sweep(tree: Tree) -> None:
+def test_only_a_full_sweep_looks_at_a_file_untouched_for_a_day(tree: Tree) -> None:
     tree.write(MAIN)
     touched(tree.root / MAIN, NOW - HOT_SECONDS - 10)
     tree.full()
@@ -111,7 +111,7 @@ def test_a_file_that_was_not_touched_for_a_day_is_left_to_the_full_sweep(tree: T
     assert tree.hot() == ([], [])
     assert tree.full() == ([MAIN], [])
     tree.write(MAIN, b"{}\n{}\n{}\n")
-    assert tree.hot() == ([MAIN], []), "now it is hot"
+    assert tree.hot() == ([MAIN], []), "now it was touched recently"
 
 
 @pytest.mark.parametrize(
@@ -119,23 +119,23 @@ def test_a_file_that_was_not_touched_for_a_day_is_left_to_the_full_sweep(tree: T
     [
         pytest.param(["p"], id="a project that was empty"),
         pytest.param(["p", "p/s"], id="a session folder that was empty"),
-        pytest.param(["p", "p/s", "p/s/tool-results", "p/s/subagents"], id="a folder for agents that was empty"),
+        pytest.param(["p", "p/s", "p/s/tool-results", "p/s/subagents"], id="a folder for subagents that was empty"),
     ],
 )
-def test_a_log_in_a_folder_that_held_none_is_found_by_a_hot_sweep(tree: Tree, folders: Sequence[str]) -> None:
+def test_a_hot_sweep_finds_the_first_log_in_a_folder(tree: Tree, folders: Sequence[str]) -> None:
     tree.full()
     for folder in folders:
         tree.folder(folder)
         assert tree.hot() == ([], [])
     name = AGENT if folders[-1] != "p" else MAIN
     write_files(tree.root, {name: b"{}\n"})
-    # Only the folder that got a new entry has a new time.
+    # Only the folder with the new entry gets a new time.
     deepest = max(folders, key=len) if folders[-1].endswith("subagents") else folders[-1]
     touched(tree.root / deepest, tree.now + 100)
     assert tree.hot() == ([name], [])
 
 
-def test_what_tools_write_makes_nobody_look_at_everything(tree: Tree) -> None:
+def test_files_that_tools_write_do_not_cause_a_full_sweep(tree: Tree) -> None:
     tree.write(MAIN)
     tree.folder("p/s/tool-results")
     touched(tree.root, ROOT_TIME)
@@ -145,10 +145,10 @@ def test_what_tools_write_makes_nobody_look_at_everything(tree: Tree) -> None:
     tree.write(MAIN, b"{}\n{}\n")
     tree.write("q/unseen.jsonl")
     touched(tree.root, ROOT_TIME)
-    assert tree.hot() == ([MAIN], []), "the one in the new folder is not looked for"
+    assert tree.hot() == ([MAIN], []), "a full sweep would have found the log in the new folder"
 
 
-def test_a_root_that_comes_later_is_found(tmp_path: Path) -> None:
+def test_a_root_that_is_created_later_is_found(tmp_path: Path) -> None:
     root = tmp_path / "projects"
     tree = Tree(root)
     assert tree.full() == ([], [])
@@ -157,14 +157,14 @@ def test_a_root_that_comes_later_is_found(tmp_path: Path) -> None:
     assert tree.hot() == ([MAIN], [])
 
 
-def test_a_root_that_goes_takes_its_logs_along(tree: Tree) -> None:
+def test_the_logs_of_a_root_that_is_moved_away_are_gone(tree: Tree) -> None:
     tree.write(MAIN)
     tree.full()
     tree.root.rename(tree.root.with_name("elsewhere"))
     assert tree.hot() == ([], [MAIN])
 
 
-def test_a_look_at_one_file_spares_the_sweep_that(tree: Tree) -> None:
+def test_a_sweep_does_not_repeat_what_a_look_at_one_file_found(tree: Tree) -> None:
     tree.write(MAIN)
     path = str(tree.root / MAIN)
     assert tree.sweep.look(path)
@@ -173,10 +173,10 @@ def test_a_look_at_one_file_spares_the_sweep_that(tree: Tree) -> None:
     tree.remove(MAIN)
     assert not tree.sweep.look(path)
     assert path not in tree.sweep.files
-    assert tree.full() == ([], []), "the one who looked knows that it is gone"
+    assert tree.full() == ([], []), "the look has already found that it is gone"
 
 
-def test_a_link_or_a_folder_is_no_file(tree: Tree, tmp_path: Path) -> None:
+def test_a_link_or_a_folder_is_no_log_file(tree: Tree, tmp_path: Path) -> None:
     elsewhere = tmp_path / "secret.jsonl"
     elsewhere.write_bytes(b"{}\n")
     tree.folder("p/folder.jsonl")
@@ -186,7 +186,7 @@ def test_a_link_or_a_folder_is_no_file(tree: Tree, tmp_path: Path) -> None:
     assert tree.sweep.files == {}
 
 
-def test_a_log_is_one_where_sessions_stand_and_nowhere_else(tmp_path: Path) -> None:
+def test_a_log_counts_only_where_sessions_keep_their_logs(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "projects", tmp_path / "elsewhere"
     write_files(root, {"p/s.jsonl": b"{}\n"})
     write_files(elsewhere, {"t.jsonl": b"{}\n"})
@@ -214,13 +214,13 @@ def test_a_log_is_one_where_sessions_stand_and_nowhere_else(tmp_path: Path) -> N
         ("p/memory", []),
     ],
 )
-def test_what_stands_in_a_folder_that_appeared_is_found(tree: Tree, folder: str, names: list[str]) -> None:
+def test_the_logs_in_a_folder_that_appeared_are_found(tree: Tree, folder: str, names: list[str]) -> None:
     tree.full()
     for name in (MAIN, AGENT, "p/s/tool-results/out.jsonl", "p/memory/notes.jsonl", "p/memory/subagents/x.jsonl"):
         tree.write(name)
     found = tree.sweep.below(str(tree.root / folder))
     assert sorted(found) == sorted(str(tree.root / name) for name in names)
-    assert tree.sweep.below(str(tree.root / folder)) == [], "it was seen"
+    assert tree.sweep.below(str(tree.root / folder)) == [], "they were already seen"
 
 
 def test_several_roots_are_swept_together(tmp_path: Path) -> None:
@@ -231,28 +231,28 @@ def test_several_roots_are_swept_together(tmp_path: Path) -> None:
     assert gone == []
 
 
-def test_what_appears_while_everything_is_looked_at_is_neither_forgotten_nor_gone(
+def test_a_file_that_a_hint_finds_during_a_full_sweep_is_neither_forgotten_nor_gone(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree.write(MAIN)
     late = tree.root / "p/late.jsonl"
 
-    def then_a_hint(
-        agent: Agent, project: str, note: Callable[[str], None], missed: Callable[[str, OSError], None]
+    def followed_by_a_hint(
+        agent: Agent, project: str, on_folder: Callable[[str], None], on_unlisted: Callable[[str, OSError], None]
     ) -> Iterator[tuple[str, os.stat_result]]:
-        yield from project_files(agent, project, note, missed)
+        yield from project_files(agent, project, on_folder, on_unlisted)
         late.write_bytes(b"{}\n")
         assert tree.sweep.look(str(late))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "project_files", then_a_hint)
+        patch.setattr(sweep_module, "project_files", followed_by_a_hint)
         assert tree.full() == ([MAIN], [])
     assert set(tree.sweep.files) == {str(tree.root / MAIN), str(late)}
     late.unlink()
     assert tree.full() == ([], ["p/late.jsonl"])
 
 
-def test_a_hint_is_looked_at_for_what_it_names(tree: Tree) -> None:
+def test_a_hint_leads_to_a_look_at_the_path_it_names(tree: Tree) -> None:
     def hinted(name: str) -> tuple[list[str], list[str]]:
         return tree.named(tree.sweep.hinted(str(tree.root / name)))
 
@@ -268,23 +268,23 @@ def test_a_hint_is_looked_at_for_what_it_names(tree: Tree) -> None:
     assert hinted(MAIN) == ([], [MAIN])
 
 
-def test_where_a_file_rested_before_it_grew_is_known_until_somebody_has_caught_up(tree: Tree) -> None:
+def test_the_size_before_a_file_grew_is_known_until_the_reader_has_caught_up(tree: Tree) -> None:
     path = str(tree.root / MAIN)
     tree.write(MAIN)
     tree.full()
-    assert tree.sweep.rested == {}, "a new one never rested"
+    assert tree.sweep.positions == {}, "a new file has no earlier size"
     tree.write(MAIN, b"{}\n{}\n")
     tree.full()
     tree.write(MAIN, b"{}\n{}\n{}\n")
     assert tree.sweep.look(path)
-    assert tree.sweep.rested == {path: 3}
-    del tree.sweep.rested[path]
+    assert tree.sweep.positions == {path: 3}
+    del tree.sweep.positions[path]
     tree.write(MAIN, b"{}\n{}\n{}\n{}\n")
     tree.hot()
-    assert tree.sweep.rested == {path: 9}
+    assert tree.sweep.positions == {path: 9}
 
 
-def test_a_log_that_a_folder_or_link_has_replaced_is_gone(tree: Tree) -> None:
+def test_a_log_replaced_by_a_link_is_gone(tree: Tree) -> None:
     tree.write(MAIN)
     tree.full()
     (tree.root / MAIN).unlink()
@@ -293,13 +293,13 @@ def test_a_log_that_a_folder_or_link_has_replaced_is_gone(tree: Tree) -> None:
     assert tree.sweep.files == {}
 
 
-def test_a_folder_that_is_a_root_twice_is_looked_at_once(tree: Tree) -> None:
+def test_a_folder_that_is_a_root_twice_is_swept_once(tree: Tree) -> None:
     tree.write(MAIN)
     sweep = Sweep([*roots_at(tree.root), *roots_at(tree.root)])
     assert sweep.full() == ([str(tree.root / MAIN)], [])
 
 
-def test_a_hint_to_what_is_no_sessions_log_tells_of_none(tree: Tree) -> None:
+def test_a_hint_at_a_file_that_is_no_log_finds_nothing(tree: Tree) -> None:
     tree.write(MAIN)
     tree.write("p/memory/notes.jsonl")
     tree.full()

@@ -1,4 +1,4 @@
-"""A file is its device and inode, and what it says."""
+"""The tailer: reading new lines, and recognizing a file by its device, inode and content."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from daemon.following.tailer import HEAD_BYTES, TAIL_BYTES, Tail, mark_at_end
 from daemon.state.rows import FileMark
 from llma_core.lines import MAX_LINE_BYTES
 from tests.support.marks import known
+from tests.support.processes import append
 
 DESCRIPTORS = Path("/proc/self/fd")
 EVERYTHING = 1 << 30
@@ -35,20 +36,15 @@ def opened(path: Path, mark: FileMark | None = None, *, line_bytes: int = MAX_LI
 
 
 def read(tail: Tail, limit: int = EVERYTHING) -> bytes | None:
-    """Return what one read gives, as it stands in the file; None where it is another file."""
+    """Return the bytes of the lines that one read returns; None if the path leads to another file."""
     chunk = tail.read(limit)
     if chunk is None:
         return None
     return b"".join((line.data or b"") + b"\n" for line in chunk.lines)
 
 
-def append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
-
-
 def mark_of(path: Path, offset: int) -> FileMark:
-    """Return the mark that says that the first *offset* bytes are settled."""
+    """Return a mark for the file at *path* whose first *offset* bytes are settled."""
     tail = opened(path)
     tail.read(EVERYTHING)
     return tail.mark("orchard/a", offset, path.read_bytes()[:offset][-TAIL_BYTES:])
@@ -61,7 +57,7 @@ def line_end(lines: int) -> int:
 # ---------------------------------------------------------------------- reading
 
 
-def test_new_lines_come_once(log: Path) -> None:
+def test_each_line_is_read_once(log: Path) -> None:
     tail = opened(log)
     assert read(tail) == LINES
     assert read(tail) == b""
@@ -70,7 +66,7 @@ def test_new_lines_come_once(log: Path) -> None:
     assert tail.offset == tail.position == tail.size == len(LINES) + 3
 
 
-def test_a_line_comes_when_its_end_does(log: Path) -> None:
+def test_a_line_is_returned_once_it_is_complete(log: Path) -> None:
     tail = opened(log)
     tail.read(EVERYTHING)
     append(log, b'{"half":')
@@ -85,7 +81,7 @@ def test_a_line_comes_when_its_end_does(log: Path) -> None:
     assert (line.start, line.data) == (len(LINES), b'{"half":"whole"}')
 
 
-def test_a_large_file_comes_in_slices(log: Path) -> None:
+def test_a_large_file_is_read_in_slices(log: Path) -> None:
     tail = opened(log)
     found, more = b"", True
     sizes = []
@@ -99,7 +95,7 @@ def test_a_large_file_comes_in_slices(log: Path) -> None:
     assert all(later - earlier <= 500 for earlier, later in zip([0, *sizes], sizes, strict=False))
 
 
-def test_a_line_over_the_limit_is_passed_over_and_counted_as_read(log: Path) -> None:
+def test_a_line_over_the_limit_is_skipped_and_counts_as_read(log: Path) -> None:
     append(log, b"y" * 500 + b"\n{}\n")
     tail = opened(log, line_bytes=200)
     chunk = tail.read(EVERYTHING)
@@ -110,14 +106,14 @@ def test_a_line_over_the_limit_is_passed_over_and_counted_as_read(log: Path) -> 
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="the system does not list a process's descriptors")
-def test_no_descriptor_is_kept(log: Path) -> None:
+def test_reading_keeps_no_descriptor(log: Path) -> None:
     before = len(list(DESCRIPTORS.iterdir()))
     tail = opened(log)
     tail.read(EVERYTHING)
     assert len(list(DESCRIPTORS.iterdir())) == before
 
 
-def test_a_file_that_is_gone_gives_nothing_more_and_cannot_be_opened(log: Path) -> None:
+def test_a_file_that_is_gone_has_no_more_lines_and_cannot_be_opened(log: Path) -> None:
     tail = opened(log)
     log.unlink()
     assert read(tail) == b""
@@ -141,7 +137,7 @@ def a_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_pipe, a_folder, a_link])
-def test_what_takes_the_place_of_a_log_and_is_none_is_an_error_at_once(log: Path, make: Callable[[Path], None]) -> None:
+def test_a_pipe_folder_or_link_in_place_of_a_log_is_an_error_at_once(log: Path, make: Callable[[Path], None]) -> None:
     tail = opened(log)
     log.unlink()
     make(log)
@@ -156,7 +152,7 @@ def test_what_takes_the_place_of_a_log_and_is_none_is_an_error_at_once(log: Path
 # ---------------------------------------------------------------------- while it is followed
 
 
-def test_a_file_that_became_shorter_is_another(log: Path) -> None:
+def test_a_file_that_became_shorter_counts_as_another_file(log: Path) -> None:
     tail = opened(log)
     tail.read(EVERYTHING)
     log.write_bytes(LINES[: line_end(3)])
@@ -165,7 +161,7 @@ def test_a_file_that_became_shorter_is_another(log: Path) -> None:
     assert read(tail) == LINES[: line_end(3)]
 
 
-def test_a_file_put_in_its_place_is_another(log: Path) -> None:
+def test_a_file_put_in_its_place_counts_as_another_file(log: Path) -> None:
     tail = opened(log)
     tail.read(EVERYTHING)
     beside = log.with_name("beside")
@@ -175,7 +171,7 @@ def test_a_file_put_in_its_place_is_another(log: Path) -> None:
 
 
 @pytest.mark.parametrize("growth", [b"", b"{}\n"])
-def test_a_file_written_anew_in_its_place_is_another(log: Path, growth: bytes) -> None:
+def test_a_file_rewritten_in_place_counts_as_another_file(log: Path, growth: bytes) -> None:
     tail = opened(log)
     tail.read(EVERYTHING)
     inode = log.stat().st_ino
@@ -184,7 +180,7 @@ def test_a_file_written_anew_in_its_place_is_another(log: Path, growth: bytes) -
     assert tail.read(EVERYTHING) is None
 
 
-def test_a_half_line_that_changes_makes_it_another(log: Path) -> None:
+def test_a_file_whose_half_line_changes_counts_as_another_file(log: Path) -> None:
     append(log, b"half")
     tail = opened(log)
     tail.read(EVERYTHING)
@@ -195,13 +191,13 @@ def test_a_half_line_that_changes_makes_it_another(log: Path) -> None:
 # ---------------------------------------------------------------------- after a restart
 
 
-def test_a_mark_holds_for_a_file_that_only_grew(log: Path) -> None:
+def test_a_mark_holds_for_a_file_that_has_only_grown(log: Path) -> None:
     mark = replace(mark_of(log, line_end(20)), history=True)
     append(log, b"{}\n")
     tail = Tail(str(log), known(mark))
     assert tail.open()
     assert (tail.committed, tail.history) == (line_end(20), True)
-    assert read(tail) == LINES + b"{}\n", "all of it is read, to know what stands before"
+    assert read(tail) == LINES + b"{}\n", "settled lines are read too, because later lines depend on them"
 
 
 def test_a_mark_holds_under_another_path(log: Path) -> None:
@@ -218,7 +214,7 @@ def test_a_mark_holds_however_little_is_settled(log: Path, lines: int) -> None:
     assert Tail(str(log), known(mark)).open()
 
 
-def test_what_is_settled_is_known_and_does_not_count_where_it_is_read_once_more(log: Path) -> None:
+def test_settled_lines_do_not_count_when_a_file_is_read_again(log: Path) -> None:
     mark = replace(mark_of(log, line_end(20)), history=True)
     tail = Tail(str(log), known(mark), again=True)
     assert tail.open()
@@ -226,7 +222,7 @@ def test_what_is_settled_is_known_and_does_not_count_where_it_is_read_once_more(
     assert (tail.committed, tail.history) == (0, False)
 
 
-def test_of_another_file_in_its_place_nothing_is_settled(log: Path) -> None:
+def test_nothing_is_settled_of_another_file_in_its_place(log: Path) -> None:
     tail = Tail(str(log), known(replace(mark_of(log, line_end(20)), history=True)))
     assert tail.open()
     log.rename(log.with_name("kept.jsonl"))
@@ -255,7 +251,7 @@ def shorter(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change", [changed_head, changed_before_the_offset, shorter])
-def test_a_mark_does_not_hold_for_a_file_that_says_something_else(log: Path, change: object) -> None:
+def test_a_mark_does_not_hold_for_a_file_with_other_content(log: Path, change: object) -> None:
     assert callable(change)
     mark = replace(mark_of(log, line_end(20)), history=True)
     log.write_bytes(change(LINES))
@@ -265,7 +261,7 @@ def test_a_mark_does_not_hold_for_a_file_that_says_something_else(log: Path, cha
     assert (tail.committed, tail.history) == (0, False), "nothing of it is settled"
 
 
-def test_an_inode_that_is_used_again_by_another_file_is_not_it(log: Path) -> None:
+def test_a_mark_does_not_hold_for_another_file_that_reuses_the_inode(log: Path) -> None:
     mark = mark_of(log, line_end(20))
     other = log.with_name("other.jsonl")
     other.write_bytes(LINES.replace(b"number", b"figure"))
@@ -273,14 +269,14 @@ def test_an_inode_that_is_used_again_by_another_file_is_not_it(log: Path) -> Non
     assert not Tail(str(other), known(replace(mark, device=status.st_dev, inode=status.st_ino))).open()
 
 
-def test_what_lies_behind_the_offset_may_change(log: Path) -> None:
+def test_a_mark_holds_although_bytes_after_the_offset_have_changed(log: Path) -> None:
     mark = mark_of(log, line_end(20))
     log.write_bytes(LINES[: line_end(20)] + b'{"other":"end"}\n')
     assert Tail(str(log), known(mark)).open()
 
 
-def test_a_mark_without_a_tail_is_known_by_its_head(log: Path) -> None:
-    """Behind a line that was passed over there is nothing that was kept of it."""
+def test_a_mark_without_a_tail_is_checked_by_its_head(log: Path) -> None:
+    """A skipped line leaves no bytes from which to make the tail."""
     tail = opened(log)
     tail.read(EVERYTHING)
     mark = tail.mark("orchard/a", line_end(20), b"")
@@ -293,7 +289,7 @@ def test_a_mark_without_a_tail_is_known_by_its_head(log: Path) -> None:
 # ---------------------------------------------------------------------- history
 
 
-def test_history_ends_behind_the_last_whole_line(log: Path) -> None:
+def test_history_ends_after_the_last_whole_line(log: Path) -> None:
     append(log, b'{"half":')
     mark = mark_at_end(str(log), "orchard/a")
     assert mark is not None
@@ -312,7 +308,7 @@ def test_the_last_whole_line_is_found_however_far_back_it_ends(log: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"half a line"])
-def test_a_file_without_a_whole_line_has_no_history_but_is_known(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_whole_line_gets_a_mark_at_its_beginning(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     mark = mark_at_end(str(path), "orchard/a")
@@ -323,13 +319,13 @@ def test_a_file_without_a_whole_line_has_no_history_but_is_known(tmp_path: Path,
     assert tail.history
 
 
-def test_a_file_that_is_gone_has_no_history(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_gets_no_mark(tmp_path: Path) -> None:
     assert mark_at_end(str(tmp_path / "a.jsonl"), "orchard/a") is None
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(content=st.lists(st.binary(max_size=120), max_size=30), data=st.data())
-def test_a_mark_taken_anywhere_holds_and_one_of_other_bytes_does_not(
+def test_a_mark_at_any_offset_holds_until_the_bytes_it_covers_change(
     tmp_path: Path, content: list[bytes], data: st.DataObject
 ) -> None:
     path = tmp_path / "any.jsonl"
@@ -346,5 +342,5 @@ def test_a_mark_taken_anywhere_holds_and_one_of_other_bytes_does_not(
         changed = bytearray(b"".join(lines))
         changed[place] ^= 1
         path.write_bytes(changed)
-        seen = place < HEAD_BYTES or place >= offset - TAIL_BYTES
-        assert Tail(str(path), known(mark)).open() is not seen
+        covered = place < HEAD_BYTES or place >= offset - TAIL_BYTES
+        assert Tail(str(path), known(mark)).open() is not covered

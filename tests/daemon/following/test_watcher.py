@@ -22,18 +22,18 @@ from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="about inotify")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="tests inotify")
 
 
-class Heard:
-    """What a watcher called back with."""
+class Callbacks:
+    """Records the callbacks of a watcher."""
 
     def __init__(self) -> None:
         self.hints: queue.Queue[str] = queue.Queue()
         self.overflowed = threading.Event()
 
     def until(self, path: Path) -> list[str]:
-        """Take hints up to the first one for *path*, and return them all."""
+        """Wait for the first hint at *path*; return it and all hints before it."""
         taken: list[str] = []
         while str(path) not in taken:
             taken.append(self.hints.get(timeout=PATIENCE))
@@ -41,18 +41,18 @@ class Heard:
 
 
 @contextmanager
-def watching(*roots: Path) -> Iterator[tuple[Watcher, Heard]]:
-    heard = Heard()
-    watcher = Watcher([LogRoot(CLAUDE_CODE, root) for root in roots], heard.hints.put, heard.overflowed.set)
+def watching(*roots: Path) -> Iterator[tuple[Watcher, Callbacks]]:
+    callbacks = Callbacks()
+    watcher = Watcher([LogRoot(CLAUDE_CODE, root) for root in roots], callbacks.hints.put, callbacks.overflowed.set)
     watcher.start()
     try:
-        yield watcher, heard
+        yield watcher, callbacks
     finally:
         watcher.stop()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
+    """Wait until *condition* holds; another thread is about to make it so."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "did not come true in time"
@@ -73,133 +73,133 @@ def projects(tmp_path: Path) -> Path:
     return folder
 
 
-def test_hints_at_a_log_that_is_created_and_that_grows(projects: Path) -> None:
+def test_a_log_that_is_created_or_grows_causes_a_hint(projects: Path) -> None:
     log = projects / "p" / "s.jsonl"
     log.parent.mkdir()
-    with watching(projects) as (watcher, heard):
+    with watching(projects) as (watcher, callbacks):
         append(log)
-        heard.until(log)
+        callbacks.until(log)
         append(log)
-        heard.until(log)
+        callbacks.until(log)
         assert watcher.healthy()
         assert not watcher.polling
 
 
-def test_hints_at_a_log_in_folders_made_after_the_start(projects: Path) -> None:
-    with watching(projects) as (_, heard):
+def test_a_log_in_folders_made_after_the_start_causes_a_hint(projects: Path) -> None:
+    with watching(projects) as (_, callbacks):
         agent = append(projects / "p" / "s" / "subagents" / "agent-1.jsonl")
-        heard.until(agent)
+        callbacks.until(agent)
         append(agent)
-        heard.until(agent)
+        callbacks.until(agent)
 
 
-def test_hints_at_a_meta_file_that_is_replaced_by_a_rename(projects: Path) -> None:
+def test_a_meta_file_replaced_by_a_rename_causes_a_hint(projects: Path) -> None:
     meta = append(projects / "p" / "agent-1.meta.json")
-    with watching(projects) as (_, heard):
+    with watching(projects) as (_, callbacks):
         append(meta.with_suffix(".tmp")).replace(meta)
-        heard.until(meta)
+        callbacks.until(meta)
 
 
-def test_hints_at_a_folder_moved_in_and_at_the_logs_inside(projects: Path, tmp_path: Path) -> None:
+def test_a_folder_moved_in_causes_hints_at_it_and_its_logs(projects: Path, tmp_path: Path) -> None:
     append(tmp_path / "elsewhere" / "s.jsonl")
-    with watching(projects) as (_, heard):
+    with watching(projects) as (_, callbacks):
         (tmp_path / "elsewhere").rename(projects / "p")
-        hints = heard.until(projects / "p" / "s.jsonl")
+        hints = callbacks.until(projects / "p" / "s.jsonl")
         assert str(projects / "p") in hints
 
 
-def test_says_nothing_about_other_files_or_about_reading(projects: Path) -> None:
+def test_other_files_and_reading_cause_no_hint(projects: Path) -> None:
     log = append(projects / "p" / "s.jsonl")
-    with watching(projects) as (_, heard):
+    with watching(projects) as (_, callbacks):
         append(projects / "p" / "notes.txt")
         append(projects / "p" / "custom-title.json")
         log.read_bytes()
-        # Events come in order, so what these gave would come before the marker's.
+        # Events come in order, so any hint at the files above would come before the marker's.
         marker = append(projects / "p" / "marker.jsonl")
-        assert set(heard.until(marker)) == {str(marker)}
+        assert set(callbacks.until(marker)) == {str(marker)}
 
 
 @linux_only
-def test_a_move_out_of_the_tree_holds_nothing_back(projects: Path) -> None:
+def test_a_move_out_of_the_tree_does_not_delay_later_events(projects: Path) -> None:
     with watching(projects):
         delays = [getattr(sys.modules[module], name).delay for module, name in _MOVE_GROUPERS if module in sys.modules]
     assert delays == [0.0]
 
 
-def test_both_ends_of_a_move_are_hinted_at(projects: Path, tmp_path: Path) -> None:
+def test_both_ends_of_a_move_cause_a_hint(projects: Path, tmp_path: Path) -> None:
     log = append(projects / "p" / "s.jsonl")
-    with watching(projects) as (_, heard):
+    with watching(projects) as (_, callbacks):
         log.rename(projects / "p" / "t.jsonl")
-        assert str(log) in heard.until(projects / "p" / "t.jsonl")
+        assert str(log) in callbacks.until(projects / "p" / "t.jsonl")
         (projects / "p" / "t.jsonl").rename(tmp_path / "gone.jsonl")
-        heard.until(projects / "p" / "t.jsonl")
+        callbacks.until(projects / "p" / "t.jsonl")
 
 
 @linux_only
-def test_lost_events_are_told_as_an_overflow_without_a_path_in_the_log(
+def test_lost_events_are_reported_as_an_overflow_without_a_path_in_the_log(
     projects: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inotify_c = pytest.importorskip("watchdog.observers.inotify_c")
-    with watching(projects) as (watcher, heard), structlog.testing.capture_logs() as logs:
+    with watching(projects) as (watcher, callbacks), structlog.testing.capture_logs() as logs:
         reader = getattr(watcher._observer, "_inotify_fd", None)
         if reader is None:
             pytest.skip("this watchdog does not notice lost events")
         overflow = inotify_c.InotifyConstants.IN_Q_OVERFLOW
-        # What the reader makes of the kernel's own record; the queue cannot be made to overflow without root.
+        # The event that the reader makes from the kernel's record: only root could make the queue overflow.
         reader.handle_event(inotify_c.InotifyEvent(-1, overflow, 0, b""))
-        assert heard.overflowed.is_set()
+        assert callbacks.overflowed.is_set()
         log = append(projects / "p" / "s.jsonl")
-        heard.until(log)
+        callbacks.until(log)
     assert {entry["event"] for entry in logs} == {"watch_events_lost"}
     assert str(projects) not in str(logs) + caplog.text
 
 
 def test_watches_that_could_not_be_rebuilt_restart_the_watcher(projects: Path) -> None:
-    with watching(projects) as (watcher, heard):
+    with watching(projects) as (watcher, callbacks):
         logging.getLogger("watchdog.observers.inotify").error("Unable to rebuild watches below %r", str(projects))
         assert not watcher.healthy()
         assert watcher.ensure()
         assert watcher.healthy()
-        heard.until(append(projects / "s.jsonl"))
+        callbacks.until(append(projects / "s.jsonl"))
 
 
-def test_takes_up_a_root_that_appears(tmp_path: Path) -> None:
+def test_a_root_that_appears_is_watched(tmp_path: Path) -> None:
     root = tmp_path.resolve() / "projects"
-    with watching(root) as (watcher, heard):
+    with watching(root) as (watcher, callbacks):
         assert watcher.healthy()
         assert not watcher.ensure()
         root.mkdir()
         assert not watcher.healthy()
         assert watcher.ensure()
         assert not watcher.ensure()
-        heard.until(append(root / "s.jsonl"))
+        callbacks.until(append(root / "s.jsonl"))
 
 
-def test_takes_up_a_root_that_was_deleted_and_came_back(projects: Path) -> None:
-    with watching(projects) as (watcher, heard):
+def test_a_root_that_was_deleted_and_came_back_is_watched(projects: Path) -> None:
+    with watching(projects) as (watcher, callbacks):
         shutil.rmtree(projects)
-        heard.until(projects)
+        callbacks.until(projects)
         assert not watcher.ensure()
         projects.mkdir()
         eventually(watcher.ensure)
         assert watcher.healthy()
-        heard.until(append(projects / "s.jsonl"))
+        callbacks.until(append(projects / "s.jsonl"))
 
 
-def test_takes_up_a_root_that_was_moved_away_and_made_anew(projects: Path) -> None:
-    with watching(projects) as (watcher, heard):
+def test_a_root_that_was_moved_away_and_made_anew_is_watched(projects: Path) -> None:
+    with watching(projects) as (watcher, callbacks):
         projects.rename(projects.with_name("old"))
         projects.mkdir()
         assert not watcher.healthy()
         assert watcher.ensure()
-        heard.until(append(projects / "s.jsonl"))
+        callbacks.until(append(projects / "s.jsonl"))
 
 
 @linux_only
-def test_restarts_when_one_of_watchdogs_threads_died(projects: Path) -> None:
-    with watching(projects) as (watcher, heard):
+def test_the_watcher_restarts_when_one_of_watchdogs_threads_dies(projects: Path) -> None:
+    with watching(projects) as (watcher, callbacks):
         assert watcher._observer is not None
-        # It hangs on the observer in watchdog 7, on each emitter in 6.
+        # The thread belongs to the observer in watchdog 7, to each emitter in 6.
         reader = getattr(watcher._observer, "_inotify_fd", None)
         if reader is None:
             (emitter,) = watcher._observer.emitters
@@ -209,26 +209,26 @@ def test_restarts_when_one_of_watchdogs_threads_died(projects: Path) -> None:
         assert not watcher.healthy()
         assert watcher.ensure()
         assert watcher.healthy()
-        heard.until(append(projects / "s.jsonl"))
+        callbacks.until(append(projects / "s.jsonl"))
 
 
-def test_restarts_when_the_observer_died(projects: Path) -> None:
-    with watching(projects) as (watcher, heard):
+def test_the_watcher_restarts_when_the_observer_dies(projects: Path) -> None:
+    with watching(projects) as (watcher, callbacks):
         assert watcher._observer is not None
         watcher._observer.stop()
         watcher._observer.join(PATIENCE)
         assert not watcher.healthy()
         assert watcher.ensure()
-        heard.until(append(projects / "s.jsonl"))
+        callbacks.until(append(projects / "s.jsonl"))
 
 
 def test_a_linked_root_is_watched_by_its_real_path(projects: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(projects)
-    with watching(link, projects) as (watcher, heard):
+    with watching(link, projects) as (watcher, callbacks):
         assert watcher.healthy()
         log = append(link / "s.jsonl")
-        assert set(heard.until(projects / "s.jsonl")) == {str(projects / "s.jsonl")}
+        assert set(callbacks.until(projects / "s.jsonl")) == {str(projects / "s.jsonl")}
         assert log.exists()
 
 
@@ -236,20 +236,20 @@ def test_a_linked_project_is_watched_by_its_real_path(projects: Path, tmp_path: 
     real = tmp_path.resolve() / "moved"
     real.mkdir()
     (projects / "p").symlink_to(real)
-    with watching(projects) as (watcher, heard):
+    with watching(projects) as (watcher, callbacks):
         append(projects / "p" / "s.jsonl")
-        heard.until(real / "s.jsonl")
+        callbacks.until(real / "s.jsonl")
         later = tmp_path.resolve() / "later"
         later.mkdir()
         (projects / "q").symlink_to(later)
         assert watcher.ensure()
         append(projects / "q" / "s.jsonl")
-        heard.until(later / "s.jsonl")
+        callbacks.until(later / "s.jsonl")
         (projects / "q").unlink()
         assert not watcher.ensure()
-        heard.until(append(projects / "start.jsonl"))
+        callbacks.until(append(projects / "start.jsonl"))
         append(later / "s.jsonl")
-        assert set(heard.until(append(projects / "end.jsonl"))) <= {
+        assert set(callbacks.until(append(projects / "end.jsonl"))) <= {
             str(projects / "start.jsonl"),
             str(projects / "end.jsonl"),
         }
@@ -264,11 +264,11 @@ def test_links_deeper_down_and_links_to_folders_that_hold_a_root_are_not_followe
     (projects / "p" / "link").symlink_to(deep)
     (projects / "everything").symlink_to(tmp_path.resolve())
     (projects / "loop").symlink_to("loop")
-    with watching(projects) as (watcher, heard):
+    with watching(projects) as (watcher, callbacks):
         assert watcher.healthy()
         append(deep / "s.jsonl")
         append(tmp_path / "s.jsonl")
-        assert set(heard.until(append(projects / "end.jsonl"))) == {str(projects / "end.jsonl")}
+        assert set(callbacks.until(append(projects / "end.jsonl"))) == {str(projects / "end.jsonl")}
 
 
 def test_a_root_inside_another_is_watched_once(projects: Path) -> None:
@@ -281,17 +281,17 @@ def test_a_root_inside_another_is_watched_once(projects: Path) -> None:
 
 def test_stop_ends_every_thread_and_can_be_repeated(projects: Path) -> None:
     before = set(threading.enumerate())
-    with watching(projects) as (watcher, heard):
+    with watching(projects) as (watcher, callbacks):
         assert set(threading.enumerate()) > before
         watcher.stop()
         assert set(threading.enumerate()) == before
         assert not watcher.ensure()
         assert not watcher.healthy()
         append(projects / "s.jsonl")
-        assert heard.hints.empty()
+        assert callbacks.hints.empty()
 
 
-# Limits are the kernel's: each of these runs in a child of its own, where lowering them disturbs nobody.
+# The limits belong to the kernel, so each of these tests lowers them in a child process of its own.
 _CHILD = """
 import json, os, pathlib, resource, sys
 import structlog.testing
@@ -300,7 +300,7 @@ from daemon.following.watcher import Watcher
 
 root, case = pathlib.Path(sys.argv[1]), sys.argv[2]
 knob = pathlib.Path("/proc/sys/user/max_inotify_watches")
-said = []
+states = []
 with structlog.testing.capture_logs() as logs:
     watcher = Watcher(roots_at(root), lambda path: None, lambda: None)
     if case == "descriptors":
@@ -310,37 +310,37 @@ with structlog.testing.capture_logs() as logs:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(spare), hard))
         watcher.start()
-        said.append(watcher.polling)
+        states.append(watcher.polling)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     elif case == "later":
         knob.write_text("10")
         watcher.start()
-        said.append(watcher.polling)
+        states.append(watcher.polling)
         for number in range(20):
             (root / f"new{number}").mkdir()
         while not watcher._grew.is_set():
             pass
-        said.append(watcher.ensure())
-        said.append(watcher.polling)
+        states.append(watcher.ensure())
+        states.append(watcher.polling)
         watcher.ensure()
-        said.append(watcher.polling)
+        states.append(watcher.polling)
     else:
         knob.write_text({"root": "0", "below": "3"}[case])
         watcher.start()
-        said.append(watcher.polling)
+        states.append(watcher.polling)
         knob.write_text("1000")
-    said.append(watcher.healthy())
-    said.append([watcher.ensure() for _ in range(60)].index(True) if case != "later" else None)
-    said.append(watcher.polling)
+    states.append(watcher.healthy())
+    states.append([watcher.ensure() for _ in range(60)].index(True) if case != "later" else None)
+    states.append(watcher.polling)
     watcher.stop()
-print(json.dumps([said, [[entry["event"], entry.get("reason"), entry.get("hint")] for entry in logs]]))
+print(json.dumps([states, [[entry["event"], entry.get("reason"), entry.get("hint")] for entry in logs]]))
 """
 
 
 def in_child(projects: Path, case: str) -> tuple[list[object], list[list[str | None]]]:
     command = [sys.executable, "-c", _CHILD, str(projects), case]
     if case != "descriptors":
-        # A user namespace has limits of its own.
+        # A user namespace has its own limits.
         unshare = shutil.which("unshare")
         probe = "echo 100 > /proc/sys/user/max_inotify_watches"
         if (
@@ -352,37 +352,37 @@ def in_child(projects: Path, case: str) -> tuple[list[object], list[list[str | N
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stderr
-    said, logs = json.loads(done.stdout)
-    return said, logs
+    states, logs = json.loads(done.stdout)
+    return states, logs
 
 
 @linux_only
-def test_no_watch_left_for_a_root_means_polling_until_there_is_one(projects: Path) -> None:
-    said, logs = in_child(projects, "root")
-    assert said == [True, False, 59, False]
-    assert [entry[:2] for entry in logs] == [["watching_impossible", "ENOSPC"], ["watching_again", None]]
+def test_without_a_watch_for_a_root_the_watcher_polls_until_it_gets_one(projects: Path) -> None:
+    states, logs = in_child(projects, "root")
+    assert states == [True, False, 59, False]
+    assert [entry[:2] for entry in logs] == [["watch_limit_reached", "ENOSPC"], ["watching_again", None]]
     assert "fs.inotify.max_user_watches" in (logs[0][2] or "")
 
 
 @linux_only
-def test_no_watch_left_for_a_folder_below_a_root_means_polling(projects: Path) -> None:
+def test_without_a_watch_for_a_folder_below_a_root_the_watcher_polls(projects: Path) -> None:
     for number in range(5):
         (projects / str(number)).mkdir()
-    said, logs = in_child(projects, "below")
-    assert said == [True, False, 59, False]
-    assert [entry[0] for entry in logs] == ["watching_impossible", "watching_again"]
+    states, logs = in_child(projects, "below")
+    assert states == [True, False, 59, False]
+    assert [entry[0] for entry in logs] == ["watch_limit_reached", "watching_again"]
 
 
 @linux_only
-def test_no_watch_left_for_folders_that_appear_means_polling_after_a_tick(projects: Path) -> None:
-    said, logs = in_child(projects, "later")
-    assert said == [False, False, False, True, False, None, True]
-    assert [entry[0] for entry in logs] == ["watching_impossible"]
+def test_without_watches_for_new_folders_the_watcher_polls_after_a_tick(projects: Path) -> None:
+    states, logs = in_child(projects, "later")
+    assert states == [False, False, False, True, False, None, True]
+    assert [entry[0] for entry in logs] == ["watch_limit_reached"]
 
 
 @linux_only
-def test_no_descriptor_left_means_polling_until_there_is_one(projects: Path) -> None:
-    said, logs = in_child(projects, "descriptors")
-    assert said == [True, False, 59, False]
-    assert [entry[:2] for entry in logs] == [["watching_impossible", "EMFILE"], ["watching_again", None]]
+def test_without_a_free_descriptor_the_watcher_polls_until_it_gets_one(projects: Path) -> None:
+    states, logs = in_child(projects, "descriptors")
+    assert states == [True, False, 59, False]
+    assert [entry[:2] for entry in logs] == [["watch_limit_reached", "EMFILE"], ["watching_again", None]]
     assert "fs.inotify.max_user_instances" in (logs[0][2] or "")

@@ -70,7 +70,7 @@ class Machine:
         for path in self.projects.rglob("*.jsonl"):
             catalog.add(str(path))
             found[str(path)] = FileStat.of(path.stat())
-        is_there = catalog.units.__contains__
+        is_there = catalog.sessions.__contains__
         kept = Retained.of(self.store, found, is_there)
         what = Forgettable.of(
             kept, roots=[LogRoot(CLAUDE_CODE, root) for root in (self.projects, *roots)], found=found, is_there=is_there

@@ -51,7 +51,7 @@ class Desk:
         for name in log.files():
             if (self.projects / name).exists():
                 catalog.add(str(self.projects / name))
-        (unit,) = catalog.units.values()
+        (unit,) = catalog.sessions.values()
         return unit
 
     def pipeline(

@@ -54,7 +54,7 @@ class Bench:
 
     @property
     def units(self) -> list[SessionFiles]:
-        return list(self.catalog.units.values())
+        return list(self.catalog.sessions.values())
 
     def asks_for(self, host: str | None, project: Path | None = None) -> None:
         """Let a project's own settings ask for a host."""
@@ -77,7 +77,7 @@ class Bench:
                     store=store,
                     reader=reader,
                     workers=workers,
-                    units=self.catalog.units,
+                    units=self.catalog.sessions,
                 ),
                 store,
             )
@@ -208,7 +208,7 @@ async def test_a_held_session_keeps_its_restraint_and_has_no_expected_route(benc
     one, two = bench.units
     async with bench.running() as (decisions, store):
         decisions.foresee(one.name, await decisions.outlook(one))
-        del bench.catalog.units[one.name]
+        del bench.catalog.sessions[one.name]
         await decisions.hold([one.name, two.name], Held("a reason", STRICT))
         assert not decisions.foreseen
         assert decisions.restraint(two.name) == STRICT

@@ -1,0 +1,153 @@
+"""All logs: which sessions have something new to read, and which of them are gone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.following.kept_open import KeptOpen
+from daemon.following.log_roots import roots_at
+from daemon.following.logs import Changes, Logs
+from daemon.following.tailer import mark_at_end
+from tests.support.logs import write_files
+from tests.support.processes import append
+
+MAIN = "p/s.jsonl"
+SUBAGENT = "p/s/subagents/agent-a.jsonl"
+META = "p/s/subagents/agent-a.meta.json"
+
+
+class Tree:
+    """A `projects` folder and its logs; `open` holds the names of the sessions in memory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.open: set[str] = set()
+        self.logs = Logs(roots_at(root), kept=KeptOpen(8), is_open=self.open.__contains__)
+
+    def path(self, name: str) -> str:
+        return str(self.root / name)
+
+    def hint(self, name: str) -> Changes:
+        return self.logs.hinted(self.path(name))
+
+    def sweep(self) -> Changes:
+        return self.logs.apply(self.logs.sweep("full"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    root = tmp_path / "projects"
+    write_files(root, {MAIN: b"{}\n", "q/t.jsonl": b"{}\n"})
+    tree = Tree(root)
+    yield tree
+    tree.logs.close()
+
+
+def names(changes: Changes) -> dict[str, list[str]]:
+    """Return the names of the changed sessions, without the kinds of change that affected none."""
+    kinds = {"grown": changes.grown, "cut": changes.cut, "removed": changes.removed}
+    return {kind: [files.name for files in sessions] for kind, sessions in kinds.items() if sessions}
+
+
+def test_a_sweep_returns_each_changed_session_once(tree: Tree) -> None:
+    write_files(tree.root, {SUBAGENT: b"{}\n", META: b"{}"})
+
+    assert names(tree.sweep()) == {"grown": ["p/s", "q/t"]}
+    assert names(tree.sweep()) == {}
+    append(tree.root / MAIN, b"{}\n")
+    assert names(tree.hint(MAIN)) == {"grown": ["p/s"]}
+    assert names(tree.hint(MAIN)) == {}
+
+
+def test_a_meta_file_alone_counts_only_for_a_session_in_memory(tree: Tree) -> None:
+    tree.sweep()
+    write_files(tree.root, {META: b"{}"})
+    assert names(tree.hint(META)) == {}
+
+    tree.open.add("p/s")
+    write_files(tree.root, {META: b'{"agentType":"cook"}'})
+    assert names(tree.hint(META)) == {"grown": ["p/s"]}
+
+
+def test_a_log_deleted_before_it_was_read_leaves_its_session_to_be_read(tree: Tree) -> None:
+    tree.sweep()
+    (tree.root / MAIN).unlink()
+
+    assert names(tree.hint(MAIN)) == {"cut": ["p/s"]}
+    files = tree.logs.sessions["p/s"]
+    assert not tree.logs.exists(files)
+    assert not tree.logs.look(tree.path(MAIN)), "it is still kept open"
+    tree.logs.note_read(files)
+    assert tree.logs.look(tree.path(MAIN))
+    assert tree.logs.forget_gone(files) == [files]
+    assert "p/s" not in tree.logs.sessions
+
+
+def test_a_log_deleted_after_it_was_read_removes_its_session_unless_it_is_in_memory(tree: Tree) -> None:
+    tree.sweep()
+    for files in tree.logs.sessions.values():
+        tree.logs.note_read(files)
+    tree.open.add("q/t")
+    shutil.rmtree(tree.root / "p")
+    shutil.rmtree(tree.root / "q")
+
+    assert names(tree.sweep()) == {"cut": ["q/t"], "removed": ["p/s"]}
+    assert list(tree.logs.sessions) == ["q/t"]
+
+
+def test_a_session_with_another_log_is_not_removed(tree: Tree) -> None:
+    write_files(tree.root, {SUBAGENT: b"{}\n"})
+    tree.sweep()
+    tree.logs.note_read(tree.logs.sessions["p/s"])
+    (tree.root / MAIN).unlink()
+
+    assert names(tree.hint(MAIN)) == {}
+    assert tree.logs.sessions["p/s"].paths == [tree.path(SUBAGENT)]
+    assert not tree.logs.has_main(tree.path("p"), "s")
+
+
+def test_a_log_that_does_not_name_its_session_yet_is_looked_at_again(tree: Tree) -> None:
+    tree.sweep()
+    log = tree.root / "p/agent-b.jsonl"
+    write_files(tree.root, {"p/agent-b.jsonl": b'{"type":"summary"}\n'})
+    assert names(tree.hint("p/agent-b.jsonl")) == {}
+    assert str(log) not in tree.logs.files
+
+    append(log, b'{"sessionId":"s"}\n')
+    assert names(tree.sweep()) == {"grown": ["p/s"]}
+    assert tree.logs.session_of(str(log)) is tree.logs.sessions["p/s"]
+
+
+def test_unread_logs_are_those_not_settled_to_their_end(tree: Tree) -> None:
+    tree.sweep()
+    sessions = list(tree.logs.sessions.values())
+    settled = tree.logs.files[tree.path(MAIN)].identity
+
+    unread = tree.logs.unread(sessions, lambda identity: 3 if identity == settled else 1)
+    assert unread == {tree.path("q/t.jsonl"): 1}
+    tree.logs.expect(unread)
+    append(tree.root / MAIN, b"{}\n")
+    tree.hint(MAIN)
+    assert [tree.logs.position(tree.path(name)) for name in (MAIN, "q/t.jsonl")] == [3, 1]
+    for files in sessions:
+        tree.logs.note_read(files)
+    assert [tree.logs.position(tree.path(name)) for name in (MAIN, "q/t.jsonl")] == [0, 0]
+
+
+def test_a_session_was_deleted_if_its_neighbors_are_still_there(tree: Tree, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    write_files(elsewhere, {"r/u.jsonl": b"{}\n"})
+    paths = [tree.root / MAIN, elsewhere / "r/u.jsonl"]
+    marks = [mark for path in paths if (mark := mark_at_end(str(path), f"{path.parent.name}/{path.stem}")) is not None]
+    shutil.rmtree(tree.root / "p")
+    shutil.rmtree(elsewhere)
+    tree.sweep()
+
+    assert tree.logs.deleted(["p/s", "r/u", "x/never-seen"], marks) == ["p/s"]
+    shutil.rmtree(tree.root)
+    tree.sweep()
+    assert tree.logs.deleted(["p/s", "r/u"], marks) == [], "the whole root may be on a disk that is not mounted"

@@ -243,7 +243,7 @@ def _list_expiring(job: BackfillJob, *, as_json: bool) -> None:
     found = _count(job, as_json=as_json)
     rows = [
         {
-            "session": each.session.unit.session,
+            "session": each.session.files.session,
             "project": each.session.cwd,
             "written": _local(each.session.written).isoformat(timespec="seconds"),
             "days_left": each.days_left,

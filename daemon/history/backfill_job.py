@@ -137,7 +137,7 @@ class BackfillJob:
     def seconds_left(self, session: LoggedSession) -> float:
         """Return the seconds until Claude Code may remove the log of *session*; negative if it may do so already."""
         folders = self._settings.claude_config_dirs
-        folder = f"{session.unit.folder}/"
+        folder = f"{session.files.folder}/"
         own = [each for each in folders if any(root.is_above(folder) for root in log_roots([each]))]
         days = min((cleanup_days(each) for each in own or folders), default=CLEANUP_DAYS)
         return session.written + days * _DAY - time.time()
@@ -168,7 +168,7 @@ class BackfillJob:
                 logs=self.history.logs,
                 running=LiveSessions(self._settings.claude_config_dirs).running(),
                 now=time.time(),
-                told=add,
+                on_read=add,
             )
 
     def period(self, found: Estimate) -> tuple[float, float]:
@@ -177,7 +177,7 @@ class BackfillJob:
         Args:
             found: what `count` returned; it must have counted at least one event.
         """
-        counted = [session for session in self.sessions if found.by_unit[session.unit.name]]
+        counted = [session for session in self.sessions if found.by_session[session.files.name]]
         return min(session.began for session in counted), max(session.ended for session in counted)
 
     def expiring(self, found: Estimate) -> list[ExpiringSession]:
@@ -190,7 +190,7 @@ class BackfillJob:
             ExpiringSession(
                 session=session,
                 days_left=round(max(0.0, self.seconds_left(session)) / _DAY, 1),
-                unsent_events=found.by_unit[session.unit.name],
+                unsent_events=found.by_session[session.files.name],
             )
             for session in self.sessions
         ]
@@ -221,7 +221,7 @@ class BackfillJob:
 
         async def send() -> bool:
             reporting = asyncio.create_task(report())
-            work = asyncio.create_task(deliver(backlog, lambda unit: unit.name in backlog))
+            work = asyncio.create_task(deliver(backlog, lambda files: files.name in backlog))
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
@@ -283,7 +283,7 @@ class BackfillJob:
         report = None
         while True:
             # In this order, so that the last report of a daemon that has ended since is still read.
-            lives, asked = is_locked(self._folder), desk.is_asked(request)
+            lives, pending = is_locked(self._folder), desk.is_pending(request)
             report = desk.report(request)
             if report is not None:
                 yield report
@@ -294,7 +294,7 @@ class BackfillJob:
                     f"{daemon} has ended before it was done ({_progress(report)}); see `{APP_NAME} logs`, start it and "
                     "run this again"
                 )
-            if not asked:
+            if not pending:
                 raise BackfillError(f"{daemon} has dropped the request {desk.request_path}; see `{APP_NAME} logs`")
             if report is None and time.monotonic() > began + _ACCEPT_SECONDS:
                 raise BackfillError(
@@ -305,7 +305,7 @@ class BackfillJob:
 
     @property
     def _sizes(self) -> dict[str, int]:
-        return {session.unit.name: session.size for session in self.sessions}
+        return {session.files.name: session.size for session in self.sessions}
 
 
 def _logs(paths: Sequence[Path], history: History) -> frozenset[str] | None:

@@ -1,9 +1,8 @@
-"""What `backfill` asks of a running daemon, and what that answers: two small files in the state directory.
+"""The request of `backfill` to a running daemon, and the daemon's report: two small files in the state directory.
 
-The command puts the request there and takes it away when it changes its mind; the daemon takes it away when it is
-done, after it has said so in the report. A daemon that starts and finds a request goes on with it: what is settled is
-not sent again. Nothing in a request is a path or is run: it names sessions, and those the daemon does not know are
-left out.
+The command writes the request, and removes it to cancel. The daemon removes it when it is done, after it has written so
+in the report. A daemon that finds a request when it starts continues with it: settled events are not sent again.
+Nothing in a request is a path or is executed. It names sessions, and the daemon ignores those it does not know.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import structlog
 
 from daemon.history.backlog import Headway
 from daemon.state import layout
+from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_with_status
 
@@ -32,41 +32,40 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _ID = re.compile(r"[0-9a-f]{32}")
 
 _Id = Annotated[str, msgspec.Meta(pattern=rf"^{_ID.pattern}\Z")]
-_Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 _Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class BadRequestError(Exception):
-    """A request cannot be used; the message says which and why, in one line, without anything of it."""
+    """A request cannot be used; the message says which and why, in one line, without any of its content."""
 
 
 class RequestExistsError(Exception):
-    """The daemon has been asked already, and is not done; the message says in one line what to do."""
+    """The daemon already has a request and is not done with it; the message says in one line what to do."""
 
 
 class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for.
+    """A request to send some sessions.
 
     Attributes:
-        version: of this format.
-        id: names this request, 32 hexadecimal digits.
-        units: the sessions by the names of their units, in the order in which they are to be read, with the bytes of
-            their logs.
+        version: the version of this format.
+        id: identifies this request; 32 hexadecimal digits.
+        units: the sessions by name, in the order in which to read them, with the bytes of their logs.
     """
 
     version: Literal[1] = 1
     id: _Id
-    units: Annotated[dict[_Unit, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
+    units: Annotated[dict[_Name, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
 
 
 class BackfillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far the daemon is with a request.
+    """The daemon's progress with a request.
 
     Attributes:
-        id: which request.
-        headway: how far.
-        done: whether it is through; nothing follows then.
-        waiting: what delivery waits for now, in one line.
+        id: the request's id.
+        headway: the progress.
+        done: whether the daemon is done; then this is the last report.
+        waiting: what delivery waits for now, in one line; None if it does not wait.
     """
 
     id: _Id
@@ -76,10 +75,13 @@ class BackfillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class BackfillDesk:
-    """Where the command and the daemon meet.
+    """Writes and reads the two files, for the command and for the daemon.
 
     Args:
         folder: the state directory.
+
+    Attributes:
+        request_path: the path of the request.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,58 +93,58 @@ class BackfillDesk:
     # ------------------------------------------------------------------ the command's side
 
     def ask(self, request: BackfillRequest) -> None:
-        """Put a request there.
+        """Write a request.
 
         Raises:
-            RequestExistsError: there is one already.
+            RequestExistsError: another request exists.
             OSError: the system refuses.
         """
         mine = self.request_path.with_name(f".{layout.BACKFILL_REQUEST}.{os.getpid()}")
         write_private(mine, msgspec.json.encode(request))
         try:
-            # In one step, and never over another's.
+            # A link appears in one step, and never replaces another command's request.
             os.link(mine, self.request_path)
         except FileExistsError:
             raise RequestExistsError(
-                f"the daemon has been asked for a backfill already ({self.request_path}); wait until it is done, or "
-                "remove that file to give it up"
+                f"the daemon already has a request for a backfill ({self.request_path}); wait until it is done, or "
+                "remove that file to cancel it"
             ) from None
         finally:
             mine.unlink()
 
     def withdraw(self, request: BackfillRequest) -> None:
-        """Take a request away, with its report, if it is still the one that is there.
+        """Remove a request and its report, unless another request has replaced it.
 
         Raises:
             OSError: the system refuses.
         """
-        if self.is_asked(request):
+        if self.is_pending(request):
             self.request_path.unlink(missing_ok=True)
         if self.report(request) is not None:
             self._report_path.unlink(missing_ok=True)
 
-    def is_asked(self, request: BackfillRequest) -> bool:
-        """Whether *request* is the one that is there."""
+    def is_pending(self, request: BackfillRequest) -> bool:
+        """Whether *request* is the current one: the daemon is not done with it."""
         try:
-            there = _read(self.request_path)
+            current = _read(self.request_path)
         except BadRequestError:
             return False
-        return there is not None and there.id == request.id
+        return current is not None and current.id == request.id
 
     def report(self, request: BackfillRequest) -> BackfillReport | None:
-        """Return how far the daemon is with *request*; None while it has not taken it up."""
+        """Return the daemon's latest report on *request*; None while it has not begun."""
         try:
             found = read_with_status(self._report_path, _MAX_BYTES)
             report = msgspec.json.decode(found[0], type=BackfillReport) if found is not None else None
         except (UnreadableFileError, msgspec.MsgspecError, ValueError):
-            # Left by another version; the daemon replaces it.
+            # Another version has left it; the daemon will replace it.
             return None
         return report if report is not None and report.id == request.id else None
 
     # ------------------------------------------------------------------ the daemon's side
 
-    def asked(self) -> BackfillRequest | None:
-        """Return the request that is there; one that cannot be used is taken away with a line in the log."""
+    def pending(self) -> BackfillRequest | None:
+        """Return the current request; remove one that cannot be used, and log that."""
         try:
             status = self.request_path.lstat()
         except OSError:
@@ -156,24 +158,24 @@ class BackfillDesk:
             except BadRequestError as error:
                 self._request = None
                 _log.warning("backfill_refused", reason=str(error), action="the request is removed")
-                self._drop()
+                self._remove_request()
         return self._request
 
     def tell(self, report: BackfillReport) -> None:
-        """Say how far the daemon is; with the last word the request is taken away."""
+        """Write a report; after the last one, remove the request."""
         try:
             write_private(self._report_path, msgspec.json.encode(report))
         except OSError as error:
-            _log.warning("backfill_report_unwritable", reason=error.strerror or str(error))
+            _log.warning("backfill_report_unwritable", reason=system_reason(error))
         if report.done:
-            self._drop()
+            self._remove_request()
 
-    def _drop(self) -> None:
+    def _remove_request(self) -> None:
         self._request = None
         try:
             self.request_path.unlink(missing_ok=True)
         except OSError as error:
-            _log.warning("backfill_request_stays", reason=error.strerror or str(error), path=str(self.request_path))
+            _log.warning("backfill_request_not_removed", reason=system_reason(error), path=str(self.request_path))
 
 
 def _read(path: Path) -> BackfillRequest | None:
@@ -192,8 +194,8 @@ def _read(path: Path) -> BackfillRequest | None:
         return None
     data, status = found
     if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
-        raise BadRequestError(f"{path}: belongs to, or is open to, another user")
+        raise BadRequestError(f"{path}: belongs to another user, or another user may read or write it")
     try:
         return msgspec.json.decode(data, type=BackfillRequest)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise BadRequestError(f"{path}: is no request of this version") from None
+        raise BadRequestError(f"{path}: is not a request of this version") from None

@@ -1,4 +1,4 @@
-"""Backfilling: what `backfill` asks a running service for is taken up, given up, and told how far it is."""
+"""Backfilling: how a running service takes up a request of `backfill`, reports progress on it, and ends it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ __all__ = ["Backfilling"]
 _log = structlog.get_logger(__name__)
 
 BACKLOG_EVENTS = 100
-"""Events of the backlog on their way at which no more of it is read: one request, before what happens now is heard."""
+"""No more of the backlog is read while this many of its events are on their way: live events wait for one request."""
 
 
 class Backfilling:
-    """The backlog that is asked for now. Belongs to one event loop.
+    """The current backlog of a service. Belongs to one event loop.
 
     Args:
-        desk: where a running service is asked for one; None: nobody asks.
-        backlog: the one to begin with.
+        desk: where requests of `backfill` appear; None: this service takes none.
+        backlog: the backlog to begin with.
         settlement: which events are on their way.
-        deliveries: what they are on their way to.
-        route_of: returns the route of a session that is being followed, by name.
+        deliveries: deliver them.
+        route_of: returns the route of a session in memory, by name.
+
+    Attributes:
+        backlog: the current backlog.
     """
 
     def __init__(
@@ -54,10 +57,10 @@ class Backfilling:
         self._route_of = route_of
 
     def look(self) -> bool:
-        """Take up, or give up, what is asked for; return whether anything is."""
+        """Take up a new request, or drop one that was withdrawn; return whether there is one now."""
         if self._desk is None:
             return False
-        request = self._desk.asked()
+        request = self._desk.pending()
         wanted = request.id if request is not None else None
         if wanted != self._id:
             self.backlog, self._id = Backlog(request.units if request is not None else None), wanted
@@ -73,13 +76,13 @@ class Backfilling:
         unreadable: Container[str],
         stalled_on: Callable[[str], Route | None],
     ) -> SessionFiles | None:
-        """Return the session of the backlog whose turn it is; None while there is none, or it has to wait.
+        """Return the next session of the backlog to read; None if there is none, or it has to wait.
 
         Args:
             sessions: the sessions that have a log, by name.
-            held: those that wait for the user.
-            unreadable: those that cannot be read for now.
-            stalled_on: returns the route of a session if it has no room.
+            held: the names of sessions that wait for the user.
+            unreadable: the names of sessions that cannot be read for now.
+            stalled_on: returns a session's route, by name, if that route has no room.
         """
         while (name := self.backlog.next) is not None:
             files, route = sessions.get(name), stalled_on(name)
@@ -99,30 +102,30 @@ class Backfilling:
 
     @property
     def has_room(self) -> bool:
-        """Whether more of the backlog may be read."""
+        """Whether more of the backlog may be read now."""
         return self._under_way().total() < BACKLOG_EVENTS
 
     def is_stopped(self, name: str) -> bool:
-        """Whether the route that a session's events take takes nothing until a person has changed something."""
+        """Whether a session's route accepts nothing until a person has changed something."""
         route = self._route_of(name)
         return route is not None and self._deliveries.is_stopped(route)
 
     def _under_way(self) -> Counter[str]:
-        """Count, for each session of the backlog, the events that are on their way on a route that goes on."""
+        """Count the events of each session of the backlog that are on their way on a route that is not stopped."""
         waiting = self._settlement.waiting_of(self.backlog)
         return Counter({name: number for name, number in waiting.items() if not self.is_stopped(name)})
 
     async def report(self, *, settling: bool) -> None:
-        """Say how far it is, and end it when nothing more comes of it.
+        """Report progress on the request, and end it when nothing more will come of it.
 
         Args:
-            settling: whether something that is open in its sessions will be final soon.
+            settling: whether something open in its sessions will be final soon.
         """
         if self._desk is None or self._id is None:
             return
         headway, under_way = self.backlog.headway(), self._under_way()
         busy = [delivery.state for delivery in self._deliveries.by_route.values() if delivery.queued_events]
-        # What was refused, and waits for another to be taken, may do so for ever.
+        # A rejected event settles only with the next accepted request, which may never come: only queued events count.
         sending = under_way and any(not isinstance(state, Stopped) for state in busy)
         done = self.backlog.next is None and not settling and not sending
         if done:

@@ -1,7 +1,8 @@
-"""The backlog: sessions whose history is to be sent, which of them is next, and how far that is.
+"""The backlog: existing sessions to send, which of them is next, and the progress.
 
-Only accounts; the service reads and delivers. It takes the next session of a backlog when nothing live waits to be
-read, and only while few events of the backlog are on their way, so that what happens now hardly queues behind what was.
+It only keeps accounts; the service reads and delivers. The service reads the next session of a backlog when no live
+session waits to be read, and only while few events of the backlog are on their way, so that live events hardly queue
+behind old ones.
 """
 
 from __future__ import annotations
@@ -14,23 +15,29 @@ from typing import Literal
 __all__ = ["Backlog", "Ending", "Headway"]
 
 Ending = Literal["read", "held", "stopped", "missing"]
-"""How the reading of a session ended: it is read; it has to wait for the user; its route takes nothing; it is gone."""
+"""How reading a session ended.
+
+- `read`: everything was read.
+- `held`: the session has to wait for the user.
+- `stopped`: its route accepts nothing.
+- `missing`: its logs are gone or cannot be read.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headway:
-    """How far a backlog is.
+    """The progress of a backlog.
 
     Attributes:
-        sessions: sessions in it.
-        sessions_done: those whose reading has ended, however.
-        held: those of them that have to wait for the user.
-        stopped: those of them whose route takes nothing.
-        missing: those of them whose logs are gone or cannot be read.
-        bytes: bytes of their logs.
-        bytes_done: bytes of them that are dealt with.
+        sessions: all its sessions.
+        sessions_done: sessions whose reading has ended, in any way.
+        held: of these, the ones that have to wait for the user.
+        stopped: of these, the ones whose route accepts nothing.
+        missing: of these, the ones whose logs are gone or cannot be read.
+        bytes: bytes of all logs of its sessions.
+        bytes_done: bytes of logs that are done.
         sent: events delivered.
-        refused: events set aside.
+        refused: events that were rejected.
     """
 
     sessions: int = 0
@@ -50,10 +57,10 @@ class Headway:
 
 
 class Backlog:
-    """Some sessions, in the order in which they are to be read.
+    """Some sessions, in the order in which to read them.
 
     Args:
-        sizes: bytes of the logs of each, by the unit's name.
+        sizes: bytes of each session's logs, by the session's name.
     """
 
     def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
@@ -64,41 +71,41 @@ class Backlog:
         self._endings: Counter[Ending] = Counter()
         self._outcomes: Counter[str] = Counter()
 
-    def __contains__(self, unit: object) -> bool:
-        """Whether the unit of that name is one of the backlog, read or not."""
-        return unit in self._sizes
+    def __contains__(self, name: object) -> bool:
+        """Whether the session of that name belongs to the backlog, read or not."""
+        return name in self._sizes
 
     def __bool__(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether it has any sessions."""
         return bool(self._sizes)
 
     @property
     def next(self) -> str | None:
-        """The name of the unit to read next; None when the reading of all has ended."""
+        """The name of the session to read next; None once reading has ended for all."""
         return next(iter(self._left), None)
 
-    def read(self, unit: str, position: int) -> None:
-        """Note how many bytes of *unit* are read, if it is one of the backlog."""
-        if unit in self._left:
-            self._positions[unit] = position
+    def read(self, name: str, position: int) -> None:
+        """Record how many bytes of a session have been read, if it belongs to the backlog."""
+        if name in self._left:
+            self._positions[name] = position
 
-    def finish(self, unit: str, ending: Ending = "read") -> None:
-        """Note that the reading of *unit* has ended, if it is one of the backlog and has not ended before."""
-        if unit in self._left:
-            del self._left[unit]
-            self._positions.pop(unit, None)
-            self._done += self._sizes[unit]
+    def finish(self, name: str, ending: Ending = "read") -> None:
+        """Record that reading a session has ended, if it belongs to the backlog and had not ended before."""
+        if name in self._left:
+            del self._left[name]
+            self._positions.pop(name, None)
+            self._done += self._sizes[name]
             self._endings[ending] += 1
 
-    def settle(self, unit: str | None, outcome: Literal["delivered", "rejected"]) -> None:
-        """Count an event of *unit* that is settled, if that is one of the backlog."""
-        if unit in self._sizes:
+    def settle(self, name: str | None, outcome: Literal["delivered", "rejected"]) -> None:
+        """Count a settled event of a session, if the session belongs to the backlog."""
+        if name in self._sizes:
             self._outcomes[outcome] += 1
 
     def headway(self) -> Headway:
-        """Return how far it is."""
-        # A log that has grown since it was measured is not done by more than the whole of it.
-        begun = sum(min(position, self._sizes[unit]) for unit, position in self._positions.items())
+        """Return the progress."""
+        # A log that has grown since it was measured counts with its measured size at most.
+        begun = sum(min(position, self._sizes[name]) for name, position in self._positions.items())
         return Headway(
             sessions=len(self._sizes),
             sessions_done=len(self._sizes) - len(self._left),

@@ -1,4 +1,4 @@
-"""What sending some sessions would come to: the events that are not settled yet, counted and not sent."""
+"""The estimate of a backfill: counts the unsettled events of some sessions without sending them."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from llma_core.timestamps import milliseconds
 __all__ = ["CONTENT_DAYS", "Estimate", "estimate"]
 
 CONTENT_DAYS = 30
-"""Days, from an event's own time on, for which PostHog keeps what was said; of older events it keeps the metrics."""
+"""How many days after an event's own time PostHog keeps its content; it keeps the metrics of older events."""
 
 _DAY = 86_400
 
 
 @dataclass(slots=True, kw_only=True)
 class Estimate:
-    """What some sessions would come to.
+    """What sending some sessions would amount to.
 
     Attributes:
         sessions: sessions that have anything to send.
-        running: sessions among all that were looked at which run now; what is open in them is left to a daemon.
+        running: counted sessions that run now; whatever is open in them is left to a daemon.
         events: events to send.
         size: bytes of their bodies, before compression.
         metrics_only: events so old that PostHog keeps no content of them.
-        input_tokens: of the generations among the events, without what went through the cache.
-        output_tokens: likewise.
-        cache_read_tokens: likewise.
-        cache_write_tokens: likewise.
+        input_tokens: input tokens of the generations among the events, without cached ones.
+        output_tokens: output tokens of these generations.
+        cache_read_tokens: input tokens that these generations read from the cache.
+        cache_write_tokens: input tokens that these generations wrote to the cache.
         waiting: sessions that would have to wait, by the reason.
-        unreadable: sessions of which a log could not be read.
-        by_unit: events to send, by the unit's name.
+        unreadable: sessions with a log that could not be read.
+        by_session: events to send, by the session's name.
     """
 
     sessions: int = 0
@@ -53,22 +53,28 @@ class Estimate:
     cache_write_tokens: int = 0
     waiting: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
-    by_unit: Counter[str] = field(default_factory=Counter)
+    by_session: Counter[str] = field(default_factory=Counter)
 
     @property
     def tokens(self) -> int:
-        """All tokens together."""
+        """The sum of all tokens."""
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
-    def add(self, unit: str, progress: Progress, old: float) -> None:
-        """Count what a step of a session came to; *old*: seconds since the epoch before which no content is kept."""
+    def add(self, name: str, progress: Progress, old: float) -> None:
+        """Count the events of one step of a session.
+
+        Args:
+            name: the session's name.
+            progress: the step.
+            old: the time before which PostHog keeps no content, in seconds since the epoch.
+        """
         for emission in progress.emissions:
             if emission.event is None:
                 continue
             said = view.read(emission.event.body)
             at = milliseconds(said.timestamp)
             self.events += 1
-            self.by_unit[unit] += 1
+            self.by_session[name] += 1
             self.size += len(emission.event.body)
             self.metrics_only += at is not None and at / 1000 < old
             self.input_tokens += said.input_tokens or 0
@@ -85,40 +91,40 @@ def estimate(
     claims: Claims,
     running: Collection[str],
     now: float,
-    told: Callable[[int], None] = lambda _read: None,
+    on_read: Callable[[int], None] = lambda _read: None,
 ) -> Estimate:
-    """Count what *sessions*, judged together and in their order, would send.
+    """Count what *sessions* would send.
 
     Args:
-        sessions: the sessions.
-        logs: where their logs are.
-        routing: whose their events are.
+        sessions: the sessions, in the order in which they would be sent: an original before its copies.
+        logs: all logs.
+        routing: decides the route of each session's events.
         claims: what is settled already.
         running: ids of the sessions that run now.
         now: the wall clock, in seconds since the epoch.
-        told: called with the bytes read since it was last called.
+        on_read: called with the bytes read since the previous call.
     """
     total = Estimate()
     old = now - CONTENT_DAYS * _DAY
     reader = Reader(logs=logs, routing=routing, claims=claims)
     for session in sessions:
-        files = session.unit
+        files = session.files
         total.running += files.session in running
         before = 0
         for outcome in reader.read_whole(files, running=running):
             for step in outcome.steps:
                 total.add(files.name, step, old)
             position = sum(tail.position for tail in outcome.session.pipeline.tails.values())
-            told(position - before)
+            on_read(position - before)
             before = position
             if outcome.held is not None:
                 total.waiting[outcome.held.reason] += 1
             elif outcome.state in ("replaced", "unreadable"):
-                # It has just been removed or replaced; sending it comes later and sees what is there then.
+                # A log has just been removed or replaced. Sending comes later and reads what exists then.
                 total.unreadable += 1
                 break
             elif outcome.error is not None:
                 raise outcome.error
         reader.close(files.name)
-        total.sessions += total.by_unit[files.name] > 0
+        total.sessions += total.by_session[files.name] > 0
     return total

@@ -1,4 +1,4 @@
-"""The first start: what was there before is history, and not sent unless that is wanted."""
+"""The first start: existing sessions are history, which is sent only on request."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["LOST_STORE_DAYS", "HistoryPolicy", "settle_history"]
 _log = structlog.get_logger(__name__)
 
 LOST_STORE_DAYS = 7
-"""Age of the sessions that are sent again after the store was lost."""
+"""After the store was lost, sessions touched within this many days are sent again."""
 
 HistoryPolicy = Literal["skip", "send"]
-"""`skip`: what was there at the first start is not sent; `send`: it is."""
+"""`skip`: sessions that exist at the first start are not sent; `send`: they are."""
 
 
 def settle_history(store: Store, roots: Sequence[LogRoot], history: HistoryPolicy, now: float) -> int:
-    """Settle what is history, before the first sweep.
+    """Settle the logs that are history, before the first sweep.
 
     Args:
         store: the state.
-        roots: the folders that logs are in.
-        history: what to do with the logs that are there at the first start.
+        roots: the folders that hold logs.
+        history: what to do with the logs that exist at the first start.
         now: the wall clock, in seconds since the epoch.
 
     Returns:
-        When the first start was, in milliseconds since the epoch; what is older is history. 0: nothing is.
+        The time of the first start, in milliseconds since the epoch; older lines are history. 0: no line is.
     """
     first = store.first_start
     if first is not None:
@@ -54,7 +54,7 @@ def settle_history(store: Store, roots: Sequence[LogRoot], history: HistoryPolic
 
 
 def _marks(roots: Sequence[LogRoot], since: float | None) -> Iterator[FileMark]:
-    """Mark what is there as history; except, after a loss, sessions touched since."""
+    """Yield marks that make existing logs history; after a loss, not those of sessions touched after *since*."""
     logs = Logs(roots)
     logs.include(logs.sweep("full").changed)
     for files in logs.sessions.values():

@@ -1,4 +1,4 @@
-"""The sessions on disk: when each was, how large its logs are, and which of them a user means."""
+"""The history on disk: all sessions, with their times and sizes, and which of them a user means."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llma_core.agent import Agent
 __all__ = ["History", "LoggedSession", "Selection"]
 
 _END_BYTES = 64 * 1024
-"""Read of a log's end to find its last time; a longer last line leaves that to the file's own."""
+"""Bytes of a log's end that are searched for its last time. If no line in them has one, the file's own time counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +26,16 @@ class LoggedSession:
     """A session that has logs on disk.
 
     Attributes:
-        unit: its files.
-        cwd: its first working directory; None where no line tells it.
-        began: the time of its first line, in seconds since the epoch; of its file where no line tells it.
+        files: its files.
+        cwd: its first working directory; None if no line has one.
+        began: the time of its first line, in seconds since the epoch; if no line has one, the time of its files.
         ended: the time of its last line, likewise.
-        written: when the client last wrote its main log, by the file's own time: what its cleanup goes by.
+        written: when the client last wrote its main log, in seconds since the epoch, by the file's own time. Claude
+            Code's cleanup goes by that time.
         size: bytes of its logs.
     """
 
-    unit: SessionFiles
+    files: SessionFiles
     cwd: str | None
     began: float
     ended: float
@@ -44,14 +45,14 @@ class LoggedSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which sessions a user means; what is None or empty leaves nothing out.
+    """Which sessions a user means. An attribute that is None or empty matches every session, except empty `logs`.
 
     Attributes:
-        since: seconds since the epoch; sessions that ended before it are left out.
-        until: seconds since the epoch; sessions that began at or after it are left out.
-        projects: patterns of folders, as `include` has them; sessions begun elsewhere are left out.
-        sessions: ids, or how they begin; other sessions are left out.
-        logs: paths of logs; sessions none of whose logs is among them are left out. None: any.
+        since: seconds since the epoch; excludes sessions that ended earlier.
+        until: seconds since the epoch; excludes sessions that began then or later.
+        projects: patterns of folders, as in `include`; excludes sessions that began elsewhere.
+        sessions: ids, or their first characters; excludes all other sessions.
+        logs: paths of logs; excludes sessions that have none of them. None: matches every session.
     """
 
     since: float | None = None
@@ -61,27 +62,27 @@ class Selection:
     logs: Collection[str] | None = None
 
     def among(self, sessions: Iterable[LoggedSession]) -> Iterator[LoggedSession]:
-        """Yield those of *sessions* that are meant, in their order."""
+        """Yield the *sessions* that match, in their order."""
         folders = Folders(self.projects)
         for session in sessions:
             if (
                 (self.since is None or session.ended >= self.since)
                 and (self.until is None or session.began < self.until)
                 and folders.allow(session.cwd)
-                and (not self.sessions or session.unit.session.startswith(tuple(self.sessions)))
-                and (self.logs is None or any(path in self.logs for path in session.unit.paths))
+                and (not self.sessions or session.files.session.startswith(tuple(self.sessions)))
+                and (self.logs is None or any(path in self.logs for path in session.files.paths))
             ):
                 yield session
 
 
 class History:
-    """Everything that stands below some of the client's folders now.
+    """All sessions below some of the client's folders, as they are on disk now.
 
     Args:
         config_dirs: Claude Code's configuration folders.
 
     Attributes:
-        logs: the logs, sorted by session.
+        logs: their logs, sorted by session.
     """
 
     def __init__(self, config_dirs: Iterable[Path]) -> None:
@@ -100,32 +101,32 @@ class History:
 
     def sessions(self) -> Iterator[LoggedSession]:
         """Yield every session, in the order in which they began, so that an original comes before its copies."""
-        for unit in by_first_line(unit for unit in self.logs.sessions.values() if unit.paths):
-            files = [file for path in unit.paths if (file := self.logs.files.get(path)) is not None]
-            if not files:
+        for files in by_first_line(files for files in self.logs.sessions.values() if files.paths):
+            stats = [found for path in files.paths if (found := self.logs.files.get(path)) is not None]
+            if not stats:
                 continue
-            touched = max(file.modified for file in files) / 1e9
-            main = self.logs.files.get(unit.main or "")
-            began = opening(unit)
-            ended = max((at for path in unit.paths if (at := _last_time(unit.agent, path)) is not None), default=None)
+            touched = max(found.modified for found in stats) / 1e9
+            main = self.logs.files.get(files.main or "")
+            began = opening(files)
+            ended = max((at for path in files.paths if (at := _last_time(files.agent, path)) is not None), default=None)
             yield LoggedSession(
-                unit=unit,
+                files=files,
                 cwd=began.cwd,
                 began=touched if began.at is None else began.at / 1000,
                 ended=touched if ended is None else ended / 1000,
                 written=touched if main is None else main.modified / 1e9,
-                size=sum(file.size for file in files),
+                size=sum(found.size for found in stats),
             )
 
 
 def _last_time(agent: Agent, path: str) -> int | None:
-    """Return the time of the last line that has one, in milliseconds since the epoch; None where none has."""
+    """Return the time of the last line that has one, in milliseconds since the epoch; None if none has."""
     try:
         with open_log(path) as file:
             start = max(0, os.fstat(file.fileno()).st_size - _END_BYTES)
             data = os.pread(file.fileno(), _END_BYTES, start)
     except OSError:
-        # It has been removed meanwhile, or is not for us to read; whoever reads it whole says so.
+        # The log was removed meanwhile, or may not be read. Reading all of it will report that.
         return None
     lines = data.split(b"\n")[1 if start else 0 :]
     return next((at for line in reversed(lines) if (at := agent.glance(line).at) is not None), None)

@@ -1,16 +1,15 @@
-"""Pruning: what the store keeps of sessions whose logs are gone is forgotten, long after they were last settled.
+"""Pruning: drops the stored state of sessions whose logs are gone, long after they were last settled.
 
-A settled identity is needed for as long as some log may still hold what it stands for: the session's own, or one that
-copied from it. Claude Code removes logs that were not written to for 30 days; what was settled longer ago than
-KEPT_DAYS and is in no log any more will not be asked for.
+A settled identity is needed as long as some log may still hold its lines: the session's own log, or one that copied
+from it. Claude Code removes logs that were not written to for 30 days. An identity that was settled more than KEPT_DAYS
+ago and is in no log any more will never be looked up again.
 
-What is not there may be away only for now: a home or a disk that is not mounted, a folder that cannot be listed. So
-nothing at all is forgotten while a root in which logs have stood is missing, empty or not to be read as a
-whole, and nothing of a project whose folder is empty although no log was removed from it: a mount point looks like
-that.
+A missing log may be away only for now: a home or a disk is not mounted, or a folder cannot be listed. So nothing at all
+is forgotten while a root that has held logs is missing, empty or cannot be listed completely. And nothing of a project
+is forgotten if its folder is empty although no log was removed from it: a mount point looks like that.
 
-Everything is done in small steps, each one transaction or a part of a look at the disk, so that a batch waits for one
-of them at most.
+Pruning works in small steps, each one transaction or one part of a look at the disk, so that a batch waits for one step
+at most.
 """
 
 from __future__ import annotations
@@ -39,22 +38,22 @@ __all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Retain
 _log = structlog.get_logger(__name__)
 
 KEPT_DAYS = 45
-"""Days after which what a session has settled may be forgotten, once its logs are gone."""
+"""Days after which a session's settled identities may be forgotten, once its logs are gone."""
 REJECTED_DAYS = 90
-"""Days for which events that were set aside are listed."""
+"""How many days rejected events stay listed."""
 REJECTED_KEPT = 1000
-"""Set-aside events that are listed at most."""
+"""How many rejected events stay listed at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """What the store keeps that may be too old: little, as most of what it keeps is of sessions that are there.
+    """The part of the store that may be too old. It is small, because most of the store belongs to existing sessions.
 
     Attributes:
-        quiet: sessions without a log that were not settled for KEPT_DAYS, or never, with the day on which they were,
-            in days since the epoch.
-        copies: which sessions that are there hold copies of what others have settled.
-        files: the files it knows, but for those that stand where it knows them, in sessions that are there.
+        quiet: sessions without a log that were not settled for KEPT_DAYS, or never, each with the day on which it was
+            last settled, in days since the epoch.
+        copies: which existing sessions hold copies of lines that others have settled.
+        files: the files the store knows, except files of existing sessions that are still at their known path.
     """
 
     quiet: Mapping[str, int]
@@ -62,36 +61,36 @@ class Retained:
     files: Sequence[FileMark]
 
     @classmethod
-    def of(cls, store: Store, found: Mapping[str, FileStat], is_there: Callable[[str], bool]) -> Self:
-        """Ask *store*, in its thread.
+    def of(cls, store: Store, found: Mapping[str, FileStat], has_log: Callable[[str], bool]) -> Self:
+        """Query *store*, in its thread.
 
         Args:
             store: the state.
             found: every log that was found, by path.
-            is_there: whether a session has a log now.
+            has_log: whether a session, by name, has a log now.
         """
 
-        def stands(mark: FileMark) -> bool:
+        def is_in_place(mark: FileMark) -> bool:
             file = found.get(mark.path)
-            return file is not None and file.identity == (mark.device, mark.inode) and is_there(mark.unit)
+            return file is not None and file.identity == (mark.device, mark.inode) and has_log(mark.unit)
 
         return cls(
-            quiet={unit: day for unit, day in store.quiet_units(KEPT_DAYS) if not is_there(unit)},
-            copies=[row for row in store.copies() if is_there(row.unit)],
-            files=[mark for mark in store.files() if not stands(mark)],
+            quiet={name: day for name, day in store.quiet_units(KEPT_DAYS) if not has_log(name)},
+            copies=[row for row in store.copies() if has_log(row.unit)],
+            files=[mark for mark in store.files() if not is_in_place(mark)],
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgettable:
-    """What nothing refers to any more.
+    """State that no log refers to any more.
 
     Attributes:
-        units: sessions of which everything may be forgotten.
-        files: files, by device and inode, in whose place another one stands, and which are nowhere else.
+        sessions: names of sessions that may be forgotten completely.
+        files: files, by device and inode, that another file has replaced and that are nowhere else.
     """
 
-    units: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
     files: frozenset[tuple[int, int]] = frozenset()
 
     @classmethod
@@ -101,15 +100,15 @@ class Forgettable:
         *,
         roots: Sequence[LogRoot],
         found: Mapping[str, FileStat],
-        is_there: Callable[[str], bool],
+        has_log: Callable[[str], bool],
     ) -> Self:
-        """Compare what is kept with what is there. Looks at the disk.
+        """Compare *kept* with the logs that exist. Looks at the disk.
 
         Args:
-            kept: what the store keeps.
-            roots: the folders that logs are in.
+            kept: the part of the store that may be too old.
+            roots: the folders that hold logs.
             found: every log that was found, by path.
-            is_there: whether a session has a log now.
+            has_log: whether a session, by name, has a log now.
 
         Raises:
             OSError: a folder cannot be looked at.
@@ -117,89 +116,89 @@ class Forgettable:
         empty = _empty_projects(roots, {file.path for file in kept.files})
         if empty is None:
             return cls()
-        there = {file.identity for file in found.values()} if kept.files else set()
+        existing = {file.identity for file in found.values()} if kept.files else set()
         paths: dict[str, list[str]] = {}
         moved = set()
         gone = set()
         for file in kept.files:
             paths.setdefault(file.unit, []).append(file.path)
-            if (file.device, file.inode) in there:
-                # In another place it may be another session's by now; how far it is settled is still known by this.
+            if (file.device, file.inode) in existing:
+                # At its new path the file may belong to another session; this mark still tells its settled offset.
                 moved.add(file.unit)
             elif file.path in found:
                 gone.add((file.device, file.inode))
-        needed = moved | {row.original for row in kept.copies if is_there(row.unit)}
-        units = {
+        needed = moved | {row.original for row in kept.copies if has_log(row.unit)}
+        sessions = {
             name
             for name, settled_on in kept.quiet.items()
             if name not in needed
-            and not is_there(name)
+            and not has_log(name)
             and empty.get(name.rpartition("/")[0], settled_on) >= settled_on
-            and not any(_may_be_back(path, roots) for path in paths.get(name, ()))
+            and not any(_may_come_back(path, roots) for path in paths.get(name, ()))
         }
-        return cls(units=frozenset(units), files=frozenset(gone))
+        return cls(sessions=frozenset(sessions), files=frozenset(gone))
 
 
 async def prune(store: Store, workers: Workers, logs: Logs, *, forget: Callable[[Sequence[str]], None]) -> None:
-    """Forget what no log refers to any more. Batches are written in between; a failure harms nothing.
+    """Remove state that no log refers to any more. Batches are written in between; a failure does no harm.
 
     Args:
         store: the state.
-        workers: the threads of the store and of looking at files.
+        workers: run the work on the store and on files in their threads.
         logs: the logs that were found.
-        forget: told the names of sessions of which nothing is kept any more.
+        forget: called with the names of sessions whose state is removed.
     """
     if not logs.is_complete:
         return
-    is_there = logs.sessions.__contains__
+    has_log = logs.sessions.__contains__
     try:
         found = dict(logs.files)
-        kept = await workers.change(partial(Retained.of, store, found, is_there))
-        what = await workers.read(partial(Forgettable.of, kept, roots=logs.roots, found=found, is_there=is_there))
-        # Should one come back, it is decided anew, and kept anew.
-        forget([name for name in what.units if not is_there(name)])
-        for step in forgetting(store, what, is_there):
+        kept = await workers.change(partial(Retained.of, store, found, has_log))
+        what = await workers.read(partial(Forgettable.of, kept, roots=logs.roots, found=found, has_log=has_log))
+        # If a forgotten session comes back, its route is decided anew and stored anew.
+        forget(_still_gone(what.sessions, has_log))
+        for step in forgetting(store, what, has_log):
             await workers.change(step)
     except (sqlite3.OperationalError, OSError) as error:
         _log.warning("pruning_failed", reason=str(error), action="tried again tomorrow; nothing is lost")
     else:
-        if what.units or what.files:
-            _log.info("store_pruned", sessions=len(what.units), files=len(what.files))
+        if what.sessions or what.files:
+            _log.info("store_pruned", sessions=len(what.sessions), files=len(what.files))
 
 
-def forgetting(store: Store, what: Forgettable, is_there: Callable[[str], bool]) -> Iterator[Callable[[], object]]:
-    """Yield the steps that forget, each for the store's thread, one after the other.
+def forgetting(store: Store, what: Forgettable, has_log: Callable[[str], bool]) -> Iterator[Callable[[], object]]:
+    """Yield the steps of removing state, to be called one after the other in the store's thread.
 
     Args:
         store: the state.
-        what: what nothing refers to any more.
-        is_there: whether a session has a log now: one that has come back meanwhile is let alone.
+        what: the state to remove.
+        has_log: whether a session, by name, has a log now: one that has come back meanwhile is left alone.
     """
     since = datetime.now(UTC) - timedelta(days=REJECTED_DAYS)
     yield partial(store.forget_rejected, since.isoformat(timespec="seconds"), REJECTED_KEPT)
     if what.files:
         yield partial(store.forget_files, what.files)
-    # What they have settled comes first: without its row in the table of sessions nobody would know whose it is.
+    # Identities first: once a session's row is gone, nothing tells whose identities they are.
     for number in range(IDENTITY_SLICES):
-        if left := _left(what.units, is_there):
+        if left := _still_gone(what.sessions, has_log):
             yield partial(store.forget_identities, left, number)
-    if what.units:
-        yield lambda: store.forget_units(_left(what.units, is_there), KEPT_DAYS)
+    if what.sessions:
+        yield lambda: store.forget_units(_still_gone(what.sessions, has_log), KEPT_DAYS)
 
 
-def _left(units: Collection[str], is_there: Callable[[str], bool]) -> list[str]:
-    return [name for name in units if not is_there(name)]
+def _still_gone(sessions: Collection[str], has_log: Callable[[str], bool]) -> list[str]:
+    return [name for name in sessions if not has_log(name)]
 
 
 def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str, int] | None:
-    """Return the names of the projects whose folders are there and empty; None where not everything can be seen.
+    """Return the names of the projects whose folders exist and are empty; None if something cannot be seen.
 
-    Each comes with the day on which its folder was last changed: the day of a removal, if a log was removed from it.
+    Each comes with the day on which its folder last changed, in days since the epoch. If a log was removed from it,
+    that is the day of the removal.
 
     Args:
-        roots: the folders that logs are in; one that has nothing, and in which nothing is known to have stood, says
-            nothing.
-        away: the logs that are known and do not stand where they did.
+        roots: the folders that hold logs. An empty root is ignored if no known log was in it.
+        away: known logs that are no longer at their path.
     """
     empty: dict[str, int] = {}
     for root in roots:
@@ -218,17 +217,17 @@ def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str
     return empty
 
 
-def _may_be_back(path: str, roots: Sequence[LogRoot]) -> bool:
-    """Whether a log that was not found is there after all, or may be away only for now."""
+def _may_come_back(path: str, roots: Sequence[LogRoot]) -> bool:
+    """Whether a log that was not found exists after all, or may be away only for now."""
     if os.path.lexists(path):
         return True
     recognized = recognize(path, roots)
-    # The root it stood in may be one that is not followed now.
+    # Its root may be one that is not followed now.
     return recognized is not None and not _projects(root_of(*recognized))
 
 
 def _projects(root: LogRoot) -> list[str]:
-    """Return the folders of a root's projects, and the links, wherever they lead; none where it cannot be listed."""
+    """Return the project folders in a root, and its links, wherever they lead; none if it cannot be listed."""
     entries = _listed(str(root.path))
     if entries is None:
         return []

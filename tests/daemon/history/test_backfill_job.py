@@ -37,7 +37,7 @@ def put(folder: Path, name: str, *, age_days: float) -> Path:
 
 
 def days_left(job: BackfillJob) -> dict[str, int]:
-    return {each.unit.session: round(job.seconds_left(each) / DAY) for each in job.sessions}
+    return {each.files.session: round(job.seconds_left(each) / DAY) for each in job.sessions}
 
 
 def test_each_folder_has_its_own_cleanup_period(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_each_folder_has_its_own_cleanup_period(tmp_path: Path) -> None:
     assert days_left(job) == {session_id("a"): CLEANUP_DAYS - 10, session_id("b"): 80}
 
 
-def test_a_folder_that_is_configured_twice_does_not_shift_the_others(tmp_path: Path) -> None:
+def test_a_folder_configured_twice_does_not_shift_the_cleanup_periods_of_others(tmp_path: Path) -> None:
     one, link, other = tmp_path / "one", tmp_path / "link", tmp_path / "other"
     put(one, "a", age_days=10)
     put(other, "b", age_days=10)
@@ -65,14 +65,14 @@ def test_expiring_sessions_are_ordered_by_when_they_are_removed(tmp_path: Path) 
     put(folder, "soon", age_days=CLEANUP_DAYS - EXPIRING_DAYS + 1)
     put(folder, "overdue", age_days=CLEANUP_DAYS + 1)
     job = BackfillJob.choose(settings_for(tmp_path, folder), Selection(), (), expiring=True)
-    assert [each.unit.session for each in job.sessions] == [session_id("overdue"), session_id("soon")]
+    assert [each.files.session for each in job.sessions] == [session_id("overdue"), session_id("soon")]
     assert [(each.days_left, each.unsent_events) for each in job.expiring(job.count(lambda _done: None))] == [
         (0.0, 2),
         (6.0, 2),
     ]
 
 
-def test_settings_that_broke_meanwhile_count_as_unset(tmp_path: Path) -> None:
+def test_settings_that_became_unreadable_count_as_unset(tmp_path: Path) -> None:
     folder = tmp_path / "claude"
     put(folder, "a", age_days=10)
     settings = settings_for(tmp_path, folder)
@@ -81,13 +81,13 @@ def test_settings_that_broke_meanwhile_count_as_unset(tmp_path: Path) -> None:
     assert len(BackfillJob.choose(settings, Selection(), (), expiring=False).sessions) == 1
 
 
-def test_paths_choose_sessions(tmp_path: Path) -> None:
+def test_paths_select_sessions(tmp_path: Path) -> None:
     folder = tmp_path / "claude"
     put(folder, "a", age_days=1)
     log = put(folder, "b", age_days=1)
     settings = settings_for(tmp_path, folder)
     job = BackfillJob.choose(settings, Selection(), (log,), expiring=False)
-    assert [each.unit.session for each in job.sessions] == [session_id("b")]
+    assert [each.files.session for each in job.sessions] == [session_id("b")]
     assert job.size == log.stat().st_size
     elsewhere = put(tmp_path / "elsewhere", "c", age_days=1)
     with pytest.raises(BackfillError, match=r"its logs are not below .*; set CLAUDE_CONFIG_DIR"):

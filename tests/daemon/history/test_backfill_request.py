@@ -1,4 +1,4 @@
-"""The request for a backfill: put there once, read strictly, answered, and gone when it is done."""
+"""The request for a backfill: written once, read strictly, reported on, and removed when it is done."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def desk(tmp_path: Path) -> BackfillDesk:
     return BackfillDesk(tmp_path)
 
 
-def test_what_is_asked_is_what_is_read_in_its_order(desk: BackfillDesk, tmp_path: Path) -> None:
-    assert desk.asked() is None
+def test_a_request_is_read_as_it_was_written_in_its_order(desk: BackfillDesk, tmp_path: Path) -> None:
+    assert desk.pending() is None
     BackfillDesk(tmp_path).ask(REQUEST)
-    assert desk.asked() == REQUEST
+    assert desk.pending() == REQUEST
     assert list(REQUEST.units) == ["-work/second", "-work/first"]
     assert stat.S_IMODE(desk.request_path.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [desk.request_path.name]
@@ -39,36 +39,36 @@ def test_a_second_request_waits_for_the_first(desk: BackfillDesk, tmp_path: Path
     other = BackfillRequest(id="b" * 32, units={"-work/other": 1})
     with pytest.raises(RequestExistsError, match="already"):
         desk.ask(other)
-    assert desk.asked() == REQUEST
+    assert desk.pending() == REQUEST
     desk.withdraw(other)
-    assert desk.asked() == REQUEST
+    assert desk.pending() == REQUEST
     desk.withdraw(REQUEST)
-    assert desk.asked() is None
+    assert desk.pending() is None
     desk.ask(other)
-    assert desk.asked() == other
+    assert desk.pending() == other
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_last_word_takes_the_request_away(desk: BackfillDesk, tmp_path: Path) -> None:
+def test_the_last_report_removes_the_request(desk: BackfillDesk, tmp_path: Path) -> None:
     command = BackfillDesk(tmp_path)
     command.ask(REQUEST)
     assert command.report(REQUEST) is None
     desk.tell(BackfillReport(id=REQUEST.id, headway=Headway(sessions=2, sent=3), waiting="503"))
-    said = command.report(REQUEST)
-    assert said is not None
-    assert (said.headway.sent, said.waiting, said.done) == (3, "503", False)
-    assert command.is_asked(REQUEST)
+    report = command.report(REQUEST)
+    assert report is not None
+    assert (report.headway.sent, report.waiting, report.done) == (3, "503", False)
+    assert command.is_pending(REQUEST)
     desk.tell(BackfillReport(id=REQUEST.id, headway=Headway(sessions=2, sessions_done=2, sent=5), done=True))
-    assert not command.is_asked(REQUEST)
-    assert desk.asked() is None
-    said = command.report(REQUEST)
-    assert said is not None
-    assert said.done
+    assert not command.is_pending(REQUEST)
+    assert desk.pending() is None
+    report = command.report(REQUEST)
+    assert report is not None
+    assert report.done
     command.withdraw(REQUEST)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_on_another_request_is_none(desk: BackfillDesk, tmp_path: Path) -> None:
+def test_a_report_on_another_request_is_ignored(desk: BackfillDesk, tmp_path: Path) -> None:
     desk.tell(BackfillReport(id="b" * 32, headway=Headway()))
     assert desk.report(REQUEST) is None
     (tmp_path / "backfill-report.json").write_text("{")
@@ -96,27 +96,27 @@ def test_a_report_on_another_request_is_none(desk: BackfillDesk, tmp_path: Path)
     ],
     ids=lambda content: content[:50],
 )
-def test_what_is_no_request_is_taken_away_and_told_once(desk: BackfillDesk, content: str) -> None:
+def test_a_malformed_request_is_removed_and_logged_once(desk: BackfillDesk, content: str) -> None:
     desk.request_path.write_text(content)
     desk.request_path.chmod(0o600)
     with structlog.testing.capture_logs() as lines:
-        assert desk.asked() is None
-        assert desk.asked() is None
+        assert desk.pending() is None
+        assert desk.pending() is None
     assert [line["event"] for line in lines] == ["backfill_refused"]
     assert not desk.request_path.exists()
 
 
-def test_one_that_others_could_have_written_is_refused(desk: BackfillDesk, tmp_path: Path) -> None:
+def test_a_request_that_another_user_could_have_written_is_refused(desk: BackfillDesk, tmp_path: Path) -> None:
     desk.request_path.write_text(raw())
     desk.request_path.chmod(0o620)
     with structlog.testing.capture_logs() as lines:
-        assert desk.asked() is None
+        assert desk.pending() is None
     assert "another user" in lines[0]["reason"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text(raw())
     elsewhere.chmod(0o600)
     desk.request_path.symlink_to(elsewhere)
     with structlog.testing.capture_logs() as lines:
-        assert desk.asked() is None
+        assert desk.pending() is None
     assert "link" in lines[0]["reason"]
     assert elsewhere.exists()

@@ -1,11 +1,11 @@
-"""The backlog: the order it is read in, and what it says of how far it is."""
+"""The backlog: the order of its sessions, and its progress."""
 
 from __future__ import annotations
 
 from daemon.history.backlog import Backlog
 
 
-def test_sessions_come_in_their_order_until_the_reading_of_all_has_ended() -> None:
+def test_sessions_are_next_in_their_order_until_reading_has_ended_for_all() -> None:
     backlog = Backlog({"b": 1, "a": 2})
     assert backlog.next == "b"
     backlog.finish("b")
@@ -16,7 +16,7 @@ def test_sessions_come_in_their_order_until_the_reading_of_all_has_ended() -> No
     assert backlog
 
 
-def test_an_empty_one_holds_nothing_and_takes_nothing() -> None:
+def test_an_empty_backlog_ignores_every_session() -> None:
     backlog = Backlog()
     backlog.read("a", 5)
     backlog.finish("a")
@@ -26,12 +26,12 @@ def test_an_empty_one_holds_nothing_and_takes_nothing() -> None:
     assert backlog.headway().sent == 0
 
 
-def test_headway_counts_what_is_done_and_what_is_begun() -> None:
+def test_headway_counts_finished_and_begun_sessions() -> None:
     backlog = Backlog({"a": 100, "b": 50, "c": 7})
     backlog.read("a", 30)
     assert backlog.headway().bytes_done == 30
     backlog.read("a", 120)
-    assert backlog.headway().bytes_done == 100, "a log that has grown counts as what it was measured"
+    assert backlog.headway().bytes_done == 100, "a log that has grown counts with its measured size"
     backlog.finish("a")
     backlog.finish("a", "missing")
     backlog.read("a", 3)
@@ -47,7 +47,7 @@ def test_headway_counts_what_is_done_and_what_is_begun() -> None:
     assert not headway.is_whole
 
 
-def test_it_is_whole_when_every_session_was_read() -> None:
+def test_headway_is_whole_once_every_session_was_read() -> None:
     backlog = Backlog({"a": 1})
     assert not backlog.headway().is_whole
     backlog.finish("a")

@@ -1,4 +1,4 @@
-"""Which module may know what: rules that hold for the source as it stands."""
+"""Architecture rules: what each module may import, call and spell, checked in the source itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ WINGS = (
 )
 ROW_OF = {wing: row for row, wings in enumerate(WINGS) for wing in wings}
 
-# The keys of the log that are no word of anything else: those in camel case.
+# The keys of the log that cannot be other words: those in camel case.
 LOG_KEYS = frozenset(
     key
     for struct in vars(records).values()
@@ -77,7 +77,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level names of all packages a file imports, wherever in it."""
+    """Return the top-level names of all packages that a file imports anywhere."""
     names: set[str] = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -89,12 +89,12 @@ def imported(path: Path) -> set[str]:
 
 
 def called(path: Path) -> set[str]:
-    """What a file calls, as it is spelled: `open`, `datetime.now`."""
+    """Return the names of everything that a file calls, as it spells them: `open`, `datetime.now`."""
     return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
 
 
 def literals(path: Path) -> Iterator[str]:
-    """The string and bytes literals of a file, without its docstrings."""
+    """Yield the string and bytes literals of a file, without its docstrings."""
     prose = {
         id(node.value)
         for node in ast.walk(tree(path))
@@ -118,20 +118,20 @@ def test_the_core_imports_nothing_that_has_effects(path: Path) -> None:
 
 
 @files(CORE)
-def test_the_core_opens_nothing_prints_nothing_and_looks_at_no_clock(path: Path) -> None:
-    said = called(path)
+def test_the_core_opens_nothing_prints_nothing_and_reads_no_clock(path: Path) -> None:
+    calls = called(path)
 
-    assert said & {"open", "print", "input", "eval", "exec", "__import__"} == set()
-    assert {call for call in said if call.rpartition(".")[2] in ("now", "utcnow", "today", "uuid1", "uuid4")} == set()
+    assert calls & {"open", "print", "input", "eval", "exec", "__import__"} == set()
+    assert {call for call in calls if call.rpartition(".")[2] in ("now", "utcnow", "today", "uuid1", "uuid4")} == set()
 
 
 @pytest.mark.parametrize("module", PURE_DAEMON_MODULES)
-def test_what_decides_imports_nothing_that_has_effects(module: str) -> None:
+def test_pure_modules_of_the_daemon_import_nothing_that_has_effects(module: str) -> None:
     assert imported(ROOT / "daemon" / f"{module}.py") & IMPURE == set()
 
 
 @files([path for path in CORE + DAEMON if name_of(path) not in ("llma_core/events.py", "llma_core/view.py")])
-def test_only_what_writes_and_reads_events_spells_the_receivers_names(path: Path) -> None:
+def test_only_the_modules_that_write_and_read_events_spell_the_receivers_names(path: Path) -> None:
     assert [literal for literal in literals(path) if "$ai_" in literal] == []
 
 
@@ -149,7 +149,7 @@ def test_only_one_module_spells_the_logs_keys(path: Path) -> None:
     assert words & LOG_KEYS == set()
 
 
-def test_the_logs_keys_are_known_to_this_test() -> None:
+def test_this_test_knows_the_logs_keys() -> None:
     assert {
         "agentId",
         "forkedFrom",
@@ -169,12 +169,12 @@ def test_only_the_command_line_prints(path: Path) -> None:
 
 
 def wing_of(module: str) -> str:
-    """The wing of a dotted name below `daemon`."""
+    """Return the wing of a dotted name below `daemon`."""
     return module.split(".")[1]
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The dotted names a file imports, wherever in it."""
+    """Return the dotted names that a file imports anywhere."""
     found: set[str] = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -185,13 +185,13 @@ def imported_modules(path: Path) -> set[str]:
 
 
 @files(DAEMON)
-def test_the_daemon_knows_agents_by_their_face_only(path: Path) -> None:
-    """Another kind of log is a package of the core and an entry in a tuple."""
+def test_the_daemon_knows_agents_only_by_their_interface(path: Path) -> None:
+    """Support for another kind of log is a package of the core and an entry in a tuple."""
     assert {module for module in imported_modules(path) if module.startswith("llma_core.claude_code")} == set()
 
 
-def test_one_module_of_the_daemon_says_where_the_agents_logs_are() -> None:
-    """Whoever asks for it there follows every agent."""
+def test_one_module_of_the_daemon_tells_where_the_agents_logs_are() -> None:
+    """A caller that asks this module follows every agent."""
     reading = {name_of(path) for path in DAEMON if "agents.AGENTS" in path.read_text(encoding="utf-8")}
 
     assert reading == {"daemon/following/log_roots.py"}
@@ -211,7 +211,7 @@ def test_wings_import_from_lower_wings_only(path: Path) -> None:
     assert upwards == set()
 
 
-def test_no_module_belongs_to_nobody() -> None:
+def test_every_module_belongs_to_a_wing() -> None:
     assert {path.name for path in (ROOT / "daemon").glob("*.py")} == {
         "__init__.py",
         "read_loop.py",
@@ -221,14 +221,14 @@ def test_no_module_belongs_to_nobody() -> None:
     assert wings | {"read_loop", "service"} == ROW_OF.keys()
 
 
-def test_no_import_cycle() -> None:
-    """No group of modules can only be understood, or imported, together."""
+def test_there_is_no_import_cycle() -> None:
+    """Every module can be understood, and imported, without one that depends on it."""
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in CORE + DAEMON}
     uses = {
         name: {
             known
             for module in imported_modules(path)
-            # A name imported from a package may be a module of it or stand in its __init__.
+            # A name imported from a package may be a module of that package, or be defined in its __init__.
             for known in (module, module.rpartition(".")[0])
             if known in names and known != name
         }
@@ -242,5 +242,5 @@ def test_no_import_cycle() -> None:
 
 
 @files(CORE + DAEMON)
-def test_every_module_says_what_it_is(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(tree(path))

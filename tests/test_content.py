@@ -1,7 +1,7 @@
-"""No content of any session leaves where its level forbids it: every property of every event is looked at.
+"""No content of any session leaves at a level that forbids it; the tests search every property of every event.
 
-Each golden session is written again with a word of its own in every place where content stands, and each word says
-what kind of content that is. So what must not leave is known without a list of what was said.
+Each golden session is rewritten with a unique word in every place that holds content, and each word tells which kind
+of content that is. So the tests know what must not leave without listing the content itself.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ MODES: tuple[InputMode, ...] = ("delta", "prompt", "full")
 GROUPINGS: tuple[Grouping, ...] = ("session", "message")
 
 TALK, TOOL, NEVER = "talkword", "toolword", "neverword"
-"""What people and models say; what tools are told and say, programs print and one model tells another; what leaves at
-no level: signatures, bytes of images, folders above the one worked in, and lines that only repeat what others say."""
+"""Words for three kinds of content. TALK: what people and models write. TOOL: inputs and results of tools, output of
+programs, and what one model tells another. NEVER: what leaves at no level: signatures, bytes of images, folders above
+the working directory, and lines that only repeat other lines."""
 
 NAMES_OF_BLOCKS = ("type", "id", "name", "tool_use_id", "is_error")
 PRINTED = ("<local-command-stdout>", "<bash-stdout>", "<task-notification>")
@@ -37,10 +38,10 @@ PRINTED = ("<local-command-stdout>", "<bash-stdout>", "<task-notification>")
 
 @dataclass(slots=True)
 class Marker:
-    """Puts words into a log's lines; the same text always gets the same word, as agents are known by their texts.
+    """Puts words into a log's lines. Equal texts get equal words, because subagents are matched by their texts.
 
     Attributes:
-        words: the words that were put somewhere, by the place.
+        words: the words that were put into the lines, by place.
     """
 
     words: dict[str, set[str]] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Marker:
             case "queue-operation" | "last-prompt":
                 line |= self.all("queue", NEVER, self.only(line, "content", "lastPrompt"))
             case "api-request-blob":
-                # With a word in it its hash is another's, and nothing of it is believed.
+                # The word changes the content's hash, so the content is not used at all.
                 line["message"]["content"] = self.all("request", NEVER, line["message"]["content"])
             case "progress":
                 line["data"]["message"]["message"]["content"] = self.all("progress", NEVER, line["data"])
@@ -112,11 +113,11 @@ class Marker:
                 case "image":
                     self.image(block)
                 case kind:
-                    pytest.fail(f"a block of a kind that no word is put into: {kind}")
+                    pytest.fail(f"the marker does not know this kind of block: {kind}")
 
     def text(self, text: str, *, agents: bool) -> str:
-        told = agents or text.startswith(PRINTED)
-        return self.word("printed" if told else "prompt", TOOL if told else TALK, text)
+        is_tool = agents or text.startswith(PRINTED)
+        return self.word("printed" if is_tool else "prompt", TOOL if is_tool else TALK, text)
 
     def result(self, content: Any) -> Any:
         if isinstance(content, str):
@@ -166,7 +167,7 @@ class Marker:
         return {key: value[key] for key in keys if key in value}
 
     def all(self, place: str, kind: str, value: Any) -> Any:
-        """Put words into every string of *value*, its keys stay."""
+        """Put a word into every string of *value* except its keys."""
         if isinstance(value, str):
             return self.word(place, kind, value)
         if isinstance(value, list):
@@ -176,20 +177,20 @@ class Marker:
         return value
 
     def word(self, place: str, kind: str, text: str) -> str:
-        """Put a word into *text*, and into all that wrappers hold; what it starts with stays what it is."""
+        """Put a word at the end of *text* and into every wrapper in it. The beginning of *text* stays."""
         if text == "Warmup":
-            # No word of anybody's: it tells the agents that a client starts on its own.
+            # Not content: this text marks the subagents that a client starts on its own.
             return text
         word = f"{kind}{self._known.setdefault(text, len(self._known))}."
         self.words.setdefault(place, set()).add(word)
         return text.replace("</", f" {word}</") + f" {word}"
 
 
-# ---------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------- what leaves
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, keys included."""
+    """Yield every string in a JSON value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -211,19 +212,19 @@ def events(files: Files, level: ContentLevel, mode: InputMode, grouping: Groupin
     return [body(event) for event in built(spans(files, whole_inputs=mode == "full"), attribution)]
 
 
-def leaks(said: list[Json], *kinds: str) -> list[tuple[str, str, str]]:
-    """Return each place in which a word of *kinds* stands: the event, the property, the string."""
+def leaks(found: list[Json], *kinds: str) -> list[tuple[str, str, str]]:
+    """Return each place that holds a word of *kinds*: the event, the property, the string."""
     word = re.compile("|".join(kinds))
     return [
         (event["event"], key, string)
-        for event in said
-        for key, value in {**event["properties"], **replaced(event)}.items()
+        for event in found
+        for key, value in {**event["properties"], **envelope(event)}.items()
         for string in strings({key: value})
         if word.search(string)
     ]
 
 
-def replaced(event: Json) -> Json:
+def envelope(event: Json) -> Json:
     return {key: value for key, value in event.items() if key != "properties"}
 
 
@@ -231,7 +232,7 @@ def replaced(event: Json) -> Json:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_at_metadata_no_content_of_a_session_leaves(name: str) -> None:
+def test_no_content_leaves_at_metadata(name: str) -> None:
     files = marked(name)
 
     for mode in MODES:
@@ -240,7 +241,7 @@ def test_at_metadata_no_content_of_a_session_leaves(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_without_tool_content_nothing_that_a_tool_was_told_or_said_leaves(name: str) -> None:
+def test_no_input_or_result_of_a_tool_leaves_without_tool_content(name: str) -> None:
     files = marked(name)
 
     for mode in MODES:
@@ -249,7 +250,7 @@ def test_without_tool_content_nothing_that_a_tool_was_told_or_said_leaves(name: 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_at_full_there_is_what_leaves_at_no_level(name: str) -> None:
+def test_signatures_images_and_folders_do_not_leave_even_at_full(name: str) -> None:
     files = marked(name)
 
     for mode in MODES:
@@ -259,11 +260,11 @@ def test_at_full_there_is_what_leaves_at_no_level(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_words_change_nothing_but_content(name: str) -> None:
-    """The walk sees the events that the golden files pin, none of which depends on what was said."""
+    """The marked sessions give the same events as the golden sessions, apart from content."""
 
     def measured(files: Files) -> list[Json]:
-        said = events(files, "metadata", "delta", "session")
-        return [event["properties"] | replaced(event) for event in said]
+        found = events(files, "metadata", "delta", "session")
+        return [event["properties"] | envelope(event) for event in found]
 
     assert measured(marked(name)) == measured(CASES[name].files())
 
@@ -276,16 +277,16 @@ def test_words_change_nothing_but_content(name: str) -> None:
         ("metadata", set()),
     ],
 )
-def test_content_leaves_where_it_may(level: ContentLevel, places: set[str]) -> None:
+def test_content_leaves_at_the_levels_that_allow_it(level: ContentLevel, places: set[str]) -> None:
     marker = Marker()
     every = [marker.files(case.files()) for case in CASES.values()]
 
-    said = "\n".join(
+    sent = "\n".join(
         string for files in every for event in events(files, level, "delta", "session") for string in strings(event)
     )
 
-    assert {place for place, words in marker.words.items() if any(word in said for word in words)} == places
-    # What else there is leaves nowhere, and was looked for all the same.
+    assert {place for place, words in marker.words.items() if any(word in sent for word in words)} == places
+    # The other places leave at no level, but got words all the same.
     assert set(marker.words) >= places | {"cwd", "image", "noted", "progress", "queue", "request", "signature"}
 
 
@@ -357,10 +358,10 @@ METADATA = {
     "claude_code_unknown_records",
     "claude_code_version",
 }
-"""Names, counts, times, ids and statuses. A property that is added here is one that somebody has looked at."""
+"""Names, counts, times, ids and statuses. Add a property only after checking that it holds no content."""
 
 
-def test_at_metadata_there_are_only_the_properties_that_are_known_to_hold_none() -> None:
+def test_only_properties_known_to_hold_no_content_leave_at_metadata() -> None:
     found = {
         key
         for name in CASES

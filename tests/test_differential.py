@@ -1,4 +1,4 @@
-"""Two readers that share no code count the same in any log: nothing is lost, doubled, or given to another session."""
+"""Two readers that share no code count the same in any log: nothing is lost, doubled, or given to a wrong session."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CLIENTS = (
     "2.1.300",
     "2.1.329",
 )
-"""One client for each change in what is written, or in where it stands."""
+"""One client for each change in what clients write, or where."""
 
 SESSIONS = tuple(f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b" for number in range(4))
 STRANGER = "9f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
@@ -58,10 +58,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Some sessions' files by path relative to the `projects` folder, and what happens in them.
+    """The files of some sessions, by path relative to the `projects` folder, and what happens in them.
 
     Attributes:
-        order: in which order the files' lines are read, see `tests.support.sessions.spans`.
+        order: the order in which the files' lines are read; see `tests.support.sessions.spans`.
     """
 
     files: dict[str, bytes] = field(repr=False)
@@ -74,7 +74,7 @@ class Drawn:
 
 @dataclass(slots=True)
 class Scene:
-    """One session while it is made up; every method but the helpers writes one thing that happens in sessions."""
+    """Makes up one session. Each method except the helpers writes one thing that happens in sessions."""
 
     draw: st.DrawFn
     log: LogBuilder
@@ -198,7 +198,7 @@ class Scene:
         self.step(self.log)
 
     def side_by_side(self) -> None:
-        """Agents whose lines, and whose messages' lines, alternate."""
+        """Subagents whose lines alternate, even within messages."""
         calls = [self.task(), self.task()]
         self.log.answer(*calls)
         agents = [self.agent(self.log, call) for call in calls]
@@ -229,7 +229,7 @@ class Scene:
         self.log.agent_result(outer_call["id"], outer, "failed")
 
     def twins(self) -> None:
-        """Agents that are told the same."""
+        """Subagents with the same prompt."""
         words = self.name("task")
         calls = [self.task(words), self.task(words)]
         self.log.answer(*calls)
@@ -245,7 +245,7 @@ class Scene:
             agent.answer(text("Ready."), sessionId=self.some(self.log.session, STRANGER))
 
     def copied_into_an_agent(self) -> None:
-        """An agent's log that begins with all of another's, under its own name."""
+        """A subagent's log that begins with a copy of another's whole log, under its own id."""
         if not self.since("2.0.76"):
             return
         calls = [self.task(), self.task()]
@@ -257,7 +257,7 @@ class Scene:
         self.step(second)
 
     def told_of_an_agent(self) -> None:
-        """Lines that hold whole messages of an agent, and an agent's lines in the main log besides its own."""
+        """Lines that hold whole messages of a subagent, and a subagent's lines repeated in the main log."""
         call = self.task()
         self.log.answer(call)
         agent = self.agent(self.log, call)
@@ -269,10 +269,10 @@ class Scene:
         self.log.agent_result(call["id"], agent, "done")
 
     def without_a_call(self) -> None:
-        """An agent whose call is nowhere."""
+        """A subagent whose call is in no log."""
         self.step(self.agent(self.log, self.task()))
 
-    # ------------------------------------------------------------------ what goes wrong
+    # ------------------------------------------------------------------ failures and oddities
 
     def stopped(self) -> None:
         self.log.prompt(self.name("prompt"))
@@ -314,7 +314,7 @@ class Scene:
         self.log.prompt(self.name("prompt"))
 
     def late(self) -> None:
-        """A line of a message behind the next message."""
+        """A line of a message that comes after the next message."""
         calls = [self.bash(), self.bash()]
         answer = self.log.message(stop_reason="tool_use", counts=self.counts())
         answer.add(calls[0], last=True)
@@ -325,7 +325,7 @@ class Scene:
             self.log.tool_result(calls[1]["id"], error=True)
 
     def repeated(self) -> None:
-        """Lines that stand twice."""
+        """Lines that are in the log twice."""
         self.step(self.log)
         self.log.api_error()
         self.log.permanent_error()
@@ -333,7 +333,7 @@ class Scene:
         self.log.lines += [dict(line) for line in self.log.lines[-6:] if isinstance(line, dict)]
 
     def repeated_under_new_names(self) -> None:
-        """A conversation that stands twice, the second time with other uuids and in another session's name."""
+        """A conversation that is in the log twice, the second time with other uuids and another session's id."""
         self.step(self.log)
         self.log.answer(text("Two."), text("Two."))
         for line in self.log.lines[-5:]:
@@ -362,7 +362,7 @@ class Scene:
         self.log.line()["message"]["usage"] = None
 
     def sinking_counts(self) -> None:
-        """Counts that were greater before the last word on them, and one that nothing is the last word on."""
+        """Counts that were greater before the final line, and a count without a final line."""
         for last in (True, False):
             answer = self.log.message(counts=self.counts())
             for greatest in (False, True, False):
@@ -373,7 +373,7 @@ class Scene:
             answer.add(text(self.name("part")), last=last)
 
     def odd_blocks(self) -> None:
-        """Lines with no block or several, blocks that stand twice, and blocks nobody knows."""
+        """Lines with no block or several, repeated blocks, and blocks of unknown kinds."""
         calls = [self.bash(), self.bash()]
         answer = self.log.message(stop_reason="tool_use", counts=self.counts())
         answer.add()
@@ -397,7 +397,7 @@ class Scene:
         self.step(self.log)
 
     def updated(self) -> None:
-        """Another client goes on with the session; old ones write nothing beside the main log, so they do not."""
+        """Another client continues the session. Old clients write nothing beside the main log, so they never do."""
         if self.since("2.1.25"):
             self.version = self.some(*(version for version in CLIENTS[4:]))
             self.log.update(self.version)
@@ -409,11 +409,11 @@ class Scene:
             getattr(self, shape)()
 
     def successor(self, session: str) -> Scene:
-        """Another session that comes of this one."""
+        """Draw another session that continues or forks this one."""
         kinds = ["fork", "clear", "apart"]
         if self.log.session == SESSIONS[0]:
-            # A branch of a fork begins as the original does and looks older than the fork: whose the fork's messages
-            # are cannot be told then.
+            # A branch of a fork begins like the original and looks older than the fork, so nothing would tell which
+            # session the fork's messages belong to.
             kinds.append("branch")
         if not self.since("2.1.25"):
             kinds.append("continued")
@@ -431,7 +431,7 @@ class Scene:
 
 @st.composite
 def sessions(draw: st.DrawFn) -> Drawn:
-    """Draw the files of some sessions, most of which come of one another."""
+    """Draw the files of some sessions, most of which continue or fork one another."""
     version = draw(st.sampled_from(CLIENTS))
     log = histories.built(draw, session=SESSIONS[0], version=version, turns=1)
     first = Scene(draw, log, version, told=[version])
@@ -445,11 +445,11 @@ def sessions(draw: st.DrawFn) -> Drawn:
         scene.play(1)
     files = {name: data for scene in scenes for name, data in scene.log.files().items()}
     if len(scenes) > 1 and draw(st.booleans()):
-        # What a session was copied from may be gone.
+        # The original of a copied session may be gone.
         del files[first.log.path]
         first.told.append("deleted")
     elif len(scenes) == 1 and "copied_into_an_agent" not in first.told and draw(st.booleans()):
-        # A log that is still being written ends anywhere. One that was copied did not when it was.
+        # A log that is still being written may end anywhere, but not one that was copied: its copy holds whole lines.
         name = draw(st.sampled_from([name for name in files if name.endswith(".jsonl")]))
         files[name] = files[name][: draw(st.integers(0, len(files[name])))]
         first.told.append("cut")
@@ -457,7 +457,7 @@ def sessions(draw: st.DrawFn) -> Drawn:
     return Drawn(files, tuple(order), tuple(" ".join(scene.told) for scene in scenes))
 
 
-# ---------------------------------------------------------------------- what the packages make of them
+# ---------------------------------------------------------------------- counting spans and events
 
 
 def add(found: dict[str, Counts], session: str, **more: int | None) -> None:
@@ -472,9 +472,9 @@ def of_spans(found: Iterable[Span]) -> dict[str, Counts]:
         match span:
             case Generation(usage=None):
                 add(counts, span.context.session, generations=1)
-            case Generation(usage=said):
-                assert said is not None
-                tokens = {name: getattr(said, name) for name in ("input", "output", "cache_read", "cache_creation")}
+            case Generation(usage=spent):
+                assert spent is not None
+                tokens = {name: getattr(spent, name) for name in ("input", "output", "cache_read", "cache_creation")}
                 add(counts, span.context.session, generations=1, **tokens)
             case ToolCall():
                 failed = span.status not in ("ok", "no_result")
@@ -488,18 +488,18 @@ def of_spans(found: Iterable[Span]) -> dict[str, Counts]:
     return counts
 
 
-def of_events(found: Iterable[Json]) -> dict[str, Counts]:
+def of_events(bodies: Iterable[Json]) -> dict[str, Counts]:
     counts: dict[str, Counts] = {}
-    for body in found:
-        said = body["properties"]
-        session, failed = said["$ai_session_id"], said["$ai_is_error"]
+    for body in bodies:
+        found = body["properties"]
+        session, failed = found["$ai_session_id"], found["$ai_is_error"]
         if body["event"] == "$ai_generation" and failed:
             add(counts, session, api_errors=1)
         elif body["event"] == "$ai_generation":
             names = {field: f"$ai_{field}_tokens" for field in ("input", "output")}
             names |= {field: f"$ai_{field}_input_tokens" for field in ("cache_read", "cache_creation")}
-            add(counts, session, generations=1, **{field: said.get(name) for field, name in names.items()})
-        elif body["event"] == "$ai_span" and said["$ai_span_type"] == "compaction":
+            add(counts, session, generations=1, **{field: found.get(name) for field, name in names.items()})
+        elif body["event"] == "$ai_span" and found["$ai_span_type"] == "compaction":
             add(counts, session, compactions=1)
         elif body["event"] == "$ai_span":
             add(counts, session, tool_calls=1, tool_errors=failed)
@@ -507,12 +507,12 @@ def of_events(found: Iterable[Json]) -> dict[str, Counts]:
 
 
 def sent(files: Mapping[str, bytes]) -> list[Json]:
-    """Return what is sent of *files*, by way of real ones."""
+    """Return the events that would be sent of *files*, after writing them to a folder."""
     with tempfile.TemporaryDirectory(prefix="logs-") as folder, capture_logs():
         projects = Path(folder) / "projects"
         write_files(projects, files)
         found = list(preview(list(find_logs([projects])), routing_for(Path(folder))))
-    assert len({one.identity for one in found}) == len(found), "nothing comes twice"
+    assert len({one.identity for one in found}) == len(found), "no event comes twice"
     return [json.loads(one.body) for one in found]
 
 
@@ -533,25 +533,25 @@ many = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, H
 
 @given(drawn=sessions())
 @many
-def test_the_core_finds_in_any_sessions_what_another_reader_counts(drawn: Drawn) -> None:
+def test_the_cores_spans_match_the_counts_of_another_reader(drawn: Drawn) -> None:
     assert of_spans(spans(drawn.files, order=drawn.order)) == counted(drawn.files)
 
 
 @given(drawn=sessions())
 @many
-def test_the_events_of_any_sessions_are_what_another_reader_counts(drawn: Drawn) -> None:
+def test_the_events_match_the_counts_of_another_reader(drawn: Drawn) -> None:
     assert of_events(sent(drawn.files)) == counted(drawn.files)
 
 
 @given(drawn=sessions())
 @many
-def test_every_trace_sums_up_what_another_reader_counts(drawn: Drawn) -> None:
+def test_the_sums_of_every_trace_match_the_counts_of_another_reader(drawn: Drawn) -> None:
     expected = counted(drawn.files)
     found = [body["properties"] for body in sent(drawn.files) if body["event"] == "$ai_trace"]
 
     for trace in found:
         session = trace["$ai_session_id"]
-        # A session of which only copies are left may be told of by each log that holds some.
+        # If only copies of a session are left, each log that holds some may send a trace for it.
         if any(name.endswith(f"/{session}.jsonl") for name in drawn.files):
             counts = asdict(expected.get(session, Counts()))
             assert {name: trace.get(key, 0) for name, key in IN_A_TRACE.items()} == {
@@ -560,7 +560,7 @@ def test_every_trace_sums_up_what_another_reader_counts(drawn: Drawn) -> None:
 
 
 @pytest.mark.parametrize("version", CLIENTS)
-def test_the_other_reader_counts_what_was_written(version: str) -> None:
+def test_the_other_reader_counts_a_known_session_correctly(version: str) -> None:
     log = LogBuilder(version=version)
     log.prompt("Count")
     log.answer(text("I look"), tool_use("Bash", {}, id="toolu_1"), tool_use("Bash", {}, id="toolu_2"))
@@ -574,7 +574,7 @@ def test_the_other_reader_counts_what_was_written(version: str) -> None:
         tool_errors=1,
         api_errors=1,
         input=11,
-        # The oldest clients write what was known when the message began.
+        # The oldest clients write the count that was known when the message began.
         output={True: 53, False: 6}[tuple(map(int, version.split("."))) >= (2, 1, 59)],
         cache_read=1005,
         cache_creation=307,

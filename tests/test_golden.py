@@ -1,6 +1,6 @@
-"""The events of whole sessions, pinned: what `tests/golden` holds is what is sent.
+"""The events of whole sessions, pinned in `tests/golden`.
 
-A change of these files is a change of what users see. UPDATE_GOLDEN=1 writes them anew, for a reader to compare.
+A change of these files changes what users see. UPDATE_GOLDEN=1 rewrites them; review their diff.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def golden(case: Case) -> str:
-    """Return a case's events, one a line, with the release's number taken out."""
+    """Return a case's events, one on each line, without the version of this package."""
     lines = []
     found = spans(case.files(), whole_inputs=case.attribution.input_mode == "full")
     for event in built(found, case.attribution, repository=case.repository):
@@ -31,17 +31,17 @@ def golden(case: Case) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_session_gives_the_events_it_always_gave(name: str) -> None:
+def test_a_session_gives_the_events_of_its_golden_file(name: str) -> None:
     path = GOLDEN / f"{name}.jsonl"
-    said = golden(CASES[name])
+    written = golden(CASES[name])
     if os.environ.get("UPDATE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)
-        path.write_text(said, encoding="utf-8")
+        path.write_text(written, encoding="utf-8")
 
     expected = path.read_text(encoding="utf-8")
-    assert [json.loads(line) for line in said.splitlines()] == [json.loads(line) for line in expected.splitlines()]
-    assert said == expected
+    assert [json.loads(line) for line in written.splitlines()] == [json.loads(line) for line in expected.splitlines()]
+    assert written == expected
 
 
-def test_no_golden_file_is_left_over() -> None:
+def test_every_golden_file_has_a_case() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)

@@ -1,4 +1,4 @@
-"""What the README names exists, and what users can say is in the README."""
+"""Everything that the README names exists, and the README names every command, option and setting."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPANS = re.findall(r"`([^`\n]+)`", FENCED.sub("", README))
 OTHER_PROGRAMS = {
     "--no-session-persistence": "Claude Code's",
-    "--token": "what a secret may stand behind",
+    "--token": "an option that a secret may follow",
 }
 
 
 def options(command: click.Command) -> set[str]:
-    """The options a verb has, with those of the verbs below it."""
+    """Return the options of a verb and of its subcommands."""
     names = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     if isinstance(command, click.Group):
         for below in command.commands.values():
@@ -38,7 +38,7 @@ def options(command: click.Command) -> set[str]:
 
 
 def commands() -> Iterator[list[str]]:
-    """Every command that the README tells to type: the words behind the program's name."""
+    """Yield every command in the README: the words after the program's name."""
     for language, block in FENCED.findall(README):
         if language == "sh":
             for row in block.replace("&&", "\n").splitlines():
@@ -58,7 +58,7 @@ def commands() -> Iterator[list[str]]:
 
 
 def table(heading: str) -> list[list[str]]:
-    """The rows of the one table whose first column has this heading, cell by cell."""
+    """Return the cells of the table whose first column has this heading, by row."""
     [found] = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
 
@@ -68,7 +68,7 @@ def spans(cell: str) -> list[str]:
 
 
 def rows() -> Iterator[tuple[set[str], str]]:
-    """The table of verbs: those of a row, and what stands behind them."""
+    """Yield the rows of the table of verbs: the verbs, and the text of the next column."""
     for first, rest in table("command"):
         yield {span.split()[0] for span in spans(first)}, rest
 
@@ -88,7 +88,7 @@ def test_every_command_exists_with_its_options() -> None:
 
 
 def test_the_workflow_can_be_pasted() -> None:
-    """It needs no file but the user's own repository, and secrets."""
+    """It uses nothing but the user's own repository and secrets."""
     [block] = [block for language, block in FENCED.findall(README) if language == "yaml"]
     assert f"pipx install {PROGRAM} " in block
     assert "./" not in block
@@ -97,13 +97,13 @@ def test_the_workflow_can_be_pasted() -> None:
     assert named == {"secrets", "github"}
 
 
-def test_every_option_of_the_table_is_one_of_its_verbs() -> None:
+def test_every_option_in_the_table_belongs_to_its_verbs() -> None:
     for verbs, rest in rows():
         known = set().union(*(options(VERBS[verb]) for verb in verbs))
-        said = [span.split() for span in spans(rest)]
-        assert {span[0] for span in said if span[0].startswith("-")} <= known, verbs
-        # What stands behind a verb's name is the name of a verb below it.
-        below = [span[1] for span in said if len(span) > 1 and span[0] in verbs and not span[1].startswith("-")]
+        words = [span.split() for span in spans(rest)]
+        assert {span[0] for span in words if span[0].startswith("-")} <= known, verbs
+        # The word after a verb's name is the name of a subcommand.
+        below = [span[1] for span in words if len(span) > 1 and span[0] in verbs and not span[1].startswith("-")]
         assert all(any(word in getattr(VERBS[verb], "commands", ()) for verb in verbs) for word in below)
 
 
@@ -124,7 +124,7 @@ def test_every_setting_is_in_the_table_of_settings() -> None:
     assert sorted(named) == sorted({setting.variable for setting in SETTINGS})
 
 
-def test_what_it_says_of_config_toml_can_be_read(tmp_path: Path) -> None:
+def test_its_examples_of_config_toml_can_be_loaded(tmp_path: Path) -> None:
     blocks = [block for language, block in FENCED.findall(README) if language == "toml"]
     assert blocks
     for block in blocks:
@@ -135,14 +135,14 @@ def test_what_it_says_of_config_toml_can_be_read(tmp_path: Path) -> None:
         assert load({}, {}, config_file=path, home=tmp_path).warnings == ()
 
 
-def test_every_event_of_the_log_that_it_explains_is_one() -> None:
+def test_every_log_event_that_it_explains_exists() -> None:
     named = re.findall(r"`([a-z_]+)` in the log", " ".join(row[0] for row in table("what you see")))
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "daemon").rglob("*.py"))
     assert len(named) > 3
     assert [name for name in named if f'"{name}"' not in sources] == []
 
 
-def test_its_links_lead_somewhere() -> None:
+def test_its_links_have_targets() -> None:
     headings = re.findall(r"^#+ (.+)$", FENCED.sub("", README), re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     for target in re.findall(r"\]\(([^)]+)\)", README):

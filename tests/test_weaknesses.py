@@ -1,6 +1,6 @@
-"""What readers of these logs are known to get wrong, and that this one does not.
+"""Mistakes that readers of these logs are known to make, and that this reader does not make.
 
-Each test's name says what is right, and its docstring what goes wrong elsewhere.
+Each test's name says what is right. Its docstring says what other readers do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ADA = Attribution(distinct_id="ada@example.com")
 BY_MESSAGE = replace(ADA, grouping="message")
 FORK = "9a9a9a9a-0000-4000-8000-000000000001"
 LIVE = 1.0e6
-"""Seconds on the clock; what a live reader gives is given before any time has passed."""
+"""The clock of a live reader, in seconds. It does not advance: the reader gets no time to wait for more lines."""
 
 Json = dict[str, Any]
 
@@ -64,7 +64,7 @@ def log() -> LogBuilder:
 
 
 def test_every_block_of_an_answer_is_kept(log: LogBuilder) -> None:
-    """Each line of an answer holds one block; merging them by kind keeps the last call and the last text of several."""
+    """Each line of an answer holds one block. Merging them by kind keeps only the last call and the last text."""
     calls = [tool_use("Read", {"row": row}, id=f"toolu_{row}") for row in range(3)]
     log.prompt("Count")
     log.answer(thinking("Three rows."), text("I count."), *calls, text("Wait."))
@@ -81,8 +81,8 @@ def test_every_block_of_an_answer_is_kept(log: LogBuilder) -> None:
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.50", "2.1.150", "2.1.329"])
-def test_what_subagents_do_is_sent_and_hangs_on_the_call_that_started_them(version: str) -> None:
-    """Reading the main log alone misses most tokens of sessions with subagents, and their last lines come late."""
+def test_the_work_of_subagents_is_nested_under_the_call_that_started_them(version: str) -> None:
+    """Reading only the main log misses most tokens of sessions with subagents, whose last lines come late."""
     log = LogBuilder(version=version)
     log.prompt("Let somebody count")
     log.answer(tool_use("Task", {"prompt": "Count", "subagent_type": "gardener"}, id="toolu_task"))
@@ -100,7 +100,7 @@ def test_what_subagents_do_is_sent_and_hangs_on_the_call_that_started_them(versi
 
 
 def test_cache_tokens_have_the_names_the_receiver_prices(log: LogBuilder) -> None:
-    """Under names without the receiver's prefix most of what a session cost is not seen."""
+    """Under names without the receiver's prefix, most of a session's cost stays invisible."""
     log.answer(text("Two."), counts=usage(1, 2, cache_read=30_000, cache_5m=200, cache_1h=100))
 
     answer = only("generation", sent(log.files()))
@@ -112,8 +112,8 @@ def test_cache_tokens_have_the_names_the_receiver_prices(log: LogBuilder) -> Non
     assert not [name for name in answer if name.startswith("cache_")]
 
 
-def test_a_later_lesser_count_does_not_replace_a_greater_one() -> None:
-    """The last usage wins elsewhere: a partial one takes tokens away, and one without cache counts takes those."""
+def test_a_later_smaller_count_does_not_replace_a_greater_one() -> None:
+    """If the last usage wins, a partial one loses tokens, and one without cache counts loses those."""
     log = LogBuilder(version="2.1.50")
     answer = log.message(stop_reason=None)
     for number, counts in enumerate([{"output_tokens": 40}, {"output_tokens": 3}]):
@@ -127,8 +127,8 @@ def test_a_later_lesser_count_does_not_replace_a_greater_one() -> None:
 
 
 @pytest.mark.parametrize("version", ["2.0.76", "2.1.329"])
-def test_answers_and_calls_say_how_long_they_took(version: str) -> None:
-    """Latency is promised and null elsewhere."""
+def test_answers_and_calls_have_a_latency(version: str) -> None:
+    """Other readers promise a latency and send null."""
     log = LogBuilder(version=version)
     log.prompt("Count")
     log.api_request()
@@ -144,7 +144,7 @@ def test_answers_and_calls_say_how_long_they_took(version: str) -> None:
 
 
 def test_every_event_has_its_own_time(log: LogBuilder) -> None:
-    """Calls get the time of their answer elsewhere, and a trace ends with its last answer instead of its last call."""
+    """Other readers give calls the time of their answer, and end a trace with its last answer, not its last call."""
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "sleep"}, id="toolu_sleep"))
     log.wait(60)
@@ -158,7 +158,7 @@ def test_every_event_has_its_own_time(log: LogBuilder) -> None:
 
 
 def test_times_that_go_back_make_no_negative_latency(log: LogBuilder) -> None:
-    """Lines are not in the order of their times, and a difference of two of them may be below zero."""
+    """Lines are not in the order of their times, so the difference of two times may be negative."""
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
     log.tool_result("toolu_ls")
@@ -172,8 +172,8 @@ def test_times_that_go_back_make_no_negative_latency(log: LogBuilder) -> None:
     assert "$ai_latency" not in only("span", found)
 
 
-def test_a_failed_request_is_an_error_and_no_answer(log: LogBuilder) -> None:
-    """Lines that stand for a failure count as answers of a model called `<synthetic>` elsewhere, and without error."""
+def test_a_failed_request_is_an_error_and_not_an_answer(log: LogBuilder) -> None:
+    """Other readers count lines about a failure as answers of a model called `<synthetic>`, without an error."""
     log.prompt("Count")
     log.api_request(model="claude-opus-5-5")
     log.api_error(529, "overloaded_error")
@@ -193,7 +193,7 @@ def test_a_failed_request_is_an_error_and_no_answer(log: LogBuilder) -> None:
 
 
 def test_every_kind_of_block_keeps_its_kind(log: LogBuilder) -> None:
-    """Thinking turns into text elsewhere; what only the provider can read, images and server tools are dropped."""
+    """Other readers turn thinking into text, and drop encrypted thinking, images and server tools."""
     log.prompt("Look")
     log.answer(
         thinking("Hm."),
@@ -217,8 +217,8 @@ def test_every_kind_of_block_keeps_its_kind(log: LogBuilder) -> None:
     assert only("span", found)["$ai_output_state"] == [{"type": "text", "text": "[image image/png 8 bytes]"}]
 
 
-def test_the_input_of_an_answer_is_what_it_answers(log: LogBuilder) -> None:
-    """The prompt stands on every answer of its turn elsewhere, and what tools said on none."""
+def test_the_input_of_an_answer_is_the_message_it_answers(log: LogBuilder) -> None:
+    """Other readers put the prompt on every answer of its turn, and results of tools on none."""
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
     log.tool_result("toolu_ls", "ada")
@@ -233,7 +233,7 @@ def test_the_input_of_an_answer_is_what_it_answers(log: LogBuilder) -> None:
 
 @pytest.mark.parametrize("version", ["2.0.76", "2.1.329"])
 def test_a_turn_of_any_length_belongs_to_its_prompt(version: str) -> None:
-    """Looking for the prompt a few dozen lines up loses it for most answers, each of which gets a trace of its own."""
+    """Searching for the prompt only a few dozen lines back loses it for most answers; each then gets its own trace."""
     log = LogBuilder(version=version)
     log.prompt("Count all of them")
     for row in range(60):
@@ -248,7 +248,7 @@ def test_a_turn_of_any_length_belongs_to_its_prompt(version: str) -> None:
 
 
 def test_a_command_and_its_expansion_are_one_prompt(log: LogBuilder) -> None:
-    """Two lines with one prompt id give two traces of the same name elsewhere, each with all tokens of both."""
+    """Other readers make two traces of one name from two lines with one prompt id, each with all tokens of both."""
     log.command("/greet", "the world", expansion="Say hello to the world")
     log.answer(text("Hello."), counts=usage(5, 7))
 
@@ -258,8 +258,8 @@ def test_a_command_and_its_expansion_are_one_prompt(log: LogBuilder) -> None:
     assert trace["$ai_trace_name"] == "/greet the world"
 
 
-def test_a_subagents_lines_in_the_main_log_are_no_prompts() -> None:
-    """Old clients write subagents into the main log, where their instructions pass for what a person typed."""
+def test_a_subagents_lines_in_the_main_log_are_not_prompts() -> None:
+    """Old clients write subagents into the main log; their instructions look like a person's prompts."""
     log = LogBuilder(version="2.0.1")
     log.prompt("Let somebody count")
     log.answer(tool_use("Task", {"prompt": "You count trees", "subagent_type": "gardener"}, id="toolu_task"))
@@ -276,8 +276,8 @@ def test_a_subagents_lines_in_the_main_log_are_no_prompts() -> None:
     assert [event["$ai_agent_name"] for event in of("generation", found)].count("gardener") == 1
 
 
-def test_place_and_branch_are_those_of_the_line(log: LogBuilder) -> None:
-    """The first folder and branch of a session stand on all of its events elsewhere, also of work in a worktree."""
+def test_folder_and_branch_are_those_of_the_line(log: LogBuilder) -> None:
+    """Other readers put the first folder and branch of a session on all its events, even for work in a worktree."""
     log.prompt("Count")
     log.answer(text("Two."))
     log.cd("/home/ada/worktrees/meadow", branch="hay")
@@ -299,16 +299,16 @@ def test_place_and_branch_are_those_of_the_line(log: LogBuilder) -> None:
         ("exit codes of `ls`?", "exit codes of `ls`?"),
     ],
 )
-def test_a_trace_is_called_what_the_person_typed(log: LogBuilder, prompt: str, name: str) -> None:
-    """Prompts that begin like a command are passed over elsewhere, and whatever stands between `<` and `>` is lost."""
+def test_a_trace_is_named_after_the_persons_prompt(log: LogBuilder, prompt: str, name: str) -> None:
+    """Other readers skip prompts that begin like a command, and lose everything between `<` and `>`."""
     log.prompt(prompt)
     log.answer(text("Yes."))
 
     assert only("trace", sent(log.files()))["$ai_trace_name"] == name
 
 
-def test_what_the_client_writes_names_no_trace(log: LogBuilder) -> None:
-    """A summary of what was said before, or the caveat before a command, passes for a prompt elsewhere."""
+def test_text_that_the_client_writes_names_no_trace(log: LogBuilder) -> None:
+    """Other readers take a summary of the earlier conversation, or the caveat before a command, for a prompt."""
     log.note("<local-command-caveat>Caveat: the messages below were made by the user.</local-command-caveat>")
     log.compaction("This session is being continued from a previous conversation.")
     log.interrupted()
@@ -319,7 +319,7 @@ def test_what_the_client_writes_names_no_trace(log: LogBuilder) -> None:
 
 
 def test_a_prompt_that_is_only_an_image_has_a_trace(log: LogBuilder) -> None:
-    """A prompt without words is none elsewhere, and its answers hang on a trace that is never sent."""
+    """Other readers ignore a prompt without text, and nest its answers under a trace that is never sent."""
     log.prompt([image()])
     log.answer(text("A tree."))
 
@@ -334,8 +334,8 @@ def test_a_prompt_that_is_only_an_image_has_a_trace(log: LogBuilder) -> None:
 # ---------------------------------------------------------------------- privacy
 
 
-def test_without_content_an_error_says_nothing_of_it(log: LogBuilder) -> None:
-    """What a failed tool printed leaves as the error's text elsewhere, although no content may."""
+def test_without_content_an_error_holds_none_either(log: LogBuilder) -> None:
+    """Other readers send the output of a failed tool as the error's text, although no content may leave."""
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "cat secret"}, id="toolu_cat"))
     log.tool_result("toolu_cat", "Exit code 1\nHIDDEN", error=True, noted="Error: HIDDEN")
@@ -347,12 +347,12 @@ def test_without_content_an_error_says_nothing_of_it(log: LogBuilder) -> None:
     assert "invalid_request_error" in said
 
 
-# ---------------------------------------------------------------------- again and again
+# ---------------------------------------------------------------------- live and repeated reading
 
 
 @contextmanager
 def counted_work() -> Iterator[list[int]]:
-    """Count the calls of functions, which measure work and not the machine."""
+    """Count function calls, which measure the work and not the machine."""
     count = [0]
 
     def note(_frame: object, event: str, _argument: object) -> None:
@@ -366,8 +366,8 @@ def counted_work() -> Iterator[list[int]]:
         sys.setprofile(before)
 
 
-def test_what_is_final_comes_before_the_session_ends(log: LogBuilder) -> None:
-    """What is sent at the end of a session is lost when it is killed, and not seen while it runs."""
+def test_final_events_are_sent_before_the_session_ends(log: LogBuilder) -> None:
+    """Events sent only at the end of a session are lost when it is killed, and invisible while it runs."""
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
     log.tool_result("toolu_ls", "ada")
@@ -380,8 +380,8 @@ def test_what_is_final_comes_before_the_session_ends(log: LogBuilder) -> None:
     assert [event.name for event in built(found)] == ["$ai_generation", "$ai_span", "$ai_generation"]
 
 
-def test_a_session_that_goes_on_changes_nothing_that_was_sent(log: LogBuilder) -> None:
-    """Ids drawn at each reading hang one reading's calls on another's answers, and what is sent twice differs."""
+def test_a_session_that_continues_changes_no_event_already_sent(log: LogBuilder) -> None:
+    """With random ids, calls of one reading belong to answers of another, and an event sent twice differs."""
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
     log.tool_result("toolu_ls", "ada")
@@ -398,8 +398,8 @@ def test_a_session_that_goes_on_changes_nothing_that_was_sent(log: LogBuilder) -
     assert [event for event in after if event["uuid"] in {one["uuid"] for one in before}] == before
 
 
-def test_a_call_keeps_its_name_while_its_answer_grows(log: LogBuilder) -> None:
-    """A name made of the last line's time changes when another line comes, and a call sent early is sent again."""
+def test_a_call_keeps_its_id_while_its_answer_grows(log: LogBuilder) -> None:
+    """An id made from the last line's time changes with the next line, so a call sent early is sent again."""
     log.prompt("Count")
     answer = log.message(stop_reason="tool_use")
     answer.add(tool_use("Bash", {"command": "ls"}, id="toolu_1"))
@@ -421,8 +421,8 @@ def test_a_call_keeps_its_name_while_its_answer_grows(log: LogBuilder) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0.128", "2.0.76", "2.1.50", "2.1.100", "2.1.329"])
-def test_what_a_fork_copies_is_not_counted_again(version: str) -> None:
-    """A name made of the session alone makes a new event of every message that is copied into another session's log."""
+def test_messages_that_a_fork_copies_are_not_counted_again(version: str) -> None:
+    """An id made from the session alone gives every message copied into another session's log a new event."""
     log = LogBuilder(version=version)
     log.prompt("Count")
     log.answer(text("Two."))
@@ -435,8 +435,8 @@ def test_what_a_fork_copies_is_not_counted_again(version: str) -> None:
     assert sorted(event["$ai_session_id"] for event in of("generation", found)) == sorted([log.session, FORK])
 
 
-def test_without_a_session_id_a_log_belongs_to_the_session_of_its_name(log: LogBuilder) -> None:
-    """All logs without an id share one empty trace elsewhere."""
+def test_a_log_without_a_session_id_belongs_to_the_session_in_its_name(log: LogBuilder) -> None:
+    """Other readers give all logs without an id one shared empty trace."""
     log.prompt("Count")
     log.answer(text("Two."))
     for line in log.lines:
@@ -467,8 +467,8 @@ def test_without_a_session_id_a_log_belongs_to_the_session_of_its_name(log: LogB
         b'{"type": "assistant", "mess',
     ],
 )
-def test_an_odd_line_costs_no_other_line(log: LogBuilder, line: bytes) -> None:
-    """One line that is not as expected loses the whole session elsewhere, in silence."""
+def test_a_malformed_line_loses_no_other_line(log: LogBuilder, line: bytes) -> None:
+    """Other readers silently lose a whole session because of one unexpected line."""
     log.raw(line)
     log.prompt("Zähl die Äpfel 🍎")
     log.raw(line)
@@ -482,8 +482,8 @@ def test_an_odd_line_costs_no_other_line(log: LogBuilder, line: bytes) -> None:
     assert only("trace", found)["$ai_trace_name"] == "Zähl die Äpfel 🍎"
 
 
-def test_a_line_costs_the_same_work_however_long_the_session_is(log: LogBuilder) -> None:
-    """Everything is kept in memory elsewhere, and each answer looks for its prompt among all there are."""
+def test_the_work_for_a_line_does_not_grow_with_the_session(log: LogBuilder) -> None:
+    """Other readers keep everything in memory, and search all prompts for the prompt of each answer."""
     turns = []
     for turn in range(300):
         start = len(log.lines)
@@ -507,8 +507,8 @@ def test_a_line_costs_the_same_work_however_long_the_session_is(log: LogBuilder)
     assert accumulator.idle
 
 
-def test_what_the_log_knows_of_an_answer_is_told(log: LogBuilder) -> None:
-    """Provider, tier, speed, the split of cache writes, searches, version and effort are dropped elsewhere."""
+def test_everything_the_log_knows_of_an_answer_is_sent(log: LogBuilder) -> None:
+    """Other readers drop provider, tier, speed, the split of cache writes, searches, version and effort."""
     counts = usage(
         speed="fast", server_tool_use={"web_search_requests": 2}, output_tokens_details={"thinking_tokens": 9}
     )

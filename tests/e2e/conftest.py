@@ -1,4 +1,4 @@
-"""What the end-to-end tests look at: real clients at work, followed by a real daemon; once for each client."""
+"""Fixtures of the end-to-end tests: real clients at work, followed by a real daemon, once for each client."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.support.client import Client
 from tests.support.scenarios import Observation, Run, observe
 
 _KNOWN_SINCE = (2, 1, 329)
-"""What a client on PATH has to be at least; one that a variable names is taken as it is."""
+"""The minimum version of a client on PATH. A client that a variable names may have any version."""
 
 
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    # Here and not in the fixture: so all tests of a client that is missing are told of in one line.
+    # Not in the fixture: this way, pytest reports all tests of a missing client in one line.
     if "observation" in item.fixturenames and isinstance(found := _client(item.callspec.params["observation"]), str):
         pytest.skip(found)
 
@@ -54,5 +54,7 @@ def _client(age: str) -> Client | str:
         return f"no {age} client: {variable} is not set" + (" and no claude is on PATH" if age == "current" else "")
     client = Client.at(Path(found))
     if not client.since(*_KNOWN_SINCE):
-        return f"the claude on PATH is of version {client.version}, too old for these tests: set {variable} to another"
+        return (
+            f"the claude on PATH has version {client.version}, too old for these tests: set {variable} to another one"
+        )
     return client

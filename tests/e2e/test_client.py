@@ -1,4 +1,4 @@
-"""The real client, driven by a scripted API, followed by the real daemon: what was answered is what arrives."""
+"""The real client, driven by a scripted API, followed by the real daemon: the API's answers arrive as events."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Json = dict[str, Any]
 
 each_scenario = pytest.mark.parametrize("scenario", [scenario.name for scenario in SCENARIOS])
 
-# What the client times and what the API times are compared by one clock; this is for rounding, in milliseconds, and the
-# first for what a client may note late of its own requests.
+# Tolerances in milliseconds for comparing the client's times with the API's, which use one clock. LATE allows for a
+# client that notes its own requests late, ROUNDING for rounded times.
 LATE = 1000
 ROUNDING = 2
 
@@ -33,24 +33,24 @@ def properties(events: Iterable[Json]) -> list[Json]:
 
 def by_span_id(events: Iterable[Json]) -> dict[str, Json]:
     found = {event["properties"]["$ai_span_id"]: event for event in events}
-    assert len(found) == len(list(events)), "a span id stands in two events"
+    assert len(found) == len(list(events)), "two events have the same span id"
     return found
 
 
 def generations(observation: Observation, run: Run) -> dict[str, Json]:
-    """The events of the answers that were messages, by span id."""
+    """Return the events of the answers that were messages, by span id."""
     events = observation.events(run.scenario.name, "$ai_generation")
     return by_span_id([event for event in events if not event["properties"]["$ai_is_error"]])
 
 
 def errors(observation: Observation, run: Run) -> list[Json]:
-    """The properties of the events of the attempts that failed."""
+    """Return the properties of the events of failed attempts."""
     events = observation.events(run.scenario.name, "$ai_generation")
     return [each for each in properties(events) if each["$ai_is_error"]]
 
 
 def tool_spans(observation: Observation, run: Run) -> dict[str, Json]:
-    """The properties of the tool calls' events, by span id."""
+    """Return the properties of the tool calls' events, by span id."""
     spans = by_span_id(observation.events(run.scenario.name, "$ai_span"))
     return {
         span_id: event["properties"]
@@ -60,7 +60,7 @@ def tool_spans(observation: Observation, run: Run) -> dict[str, Json]:
 
 
 def expected(run: Run) -> dict[str, Answer]:
-    """The answers that have to become generations: warm-ups only if the client was not too quick to log them."""
+    """Return the answers that have to become generations: a warm-up counts only if the client had time to log it."""
     return {
         str(answer.message_id): answer
         for answer in run.answers
@@ -69,14 +69,14 @@ def expected(run: Run) -> dict[str, Answer]:
 
 
 def session_of(run: Run, answer: Answer) -> str:
-    """The session an answer belongs to: for a warm-up, which no prompt asked for, the one its line names."""
+    """Return the session of an answer. No prompt asks for a warm-up; its session is the one its line names."""
     if answer.kind == "warm-up":
         return str(run.logged[str(answer.message_id)][0]["sessionId"])
     return run.result(answer).session
 
 
 def token_counts(event: Json) -> Usage:
-    """An event's token counts, in the API's terms."""
+    """Return an event's token counts, in the API's terms."""
     usage = Usage(
         input_tokens=event["$ai_input_tokens"],
         output_tokens=event["$ai_output_tokens"],
@@ -103,12 +103,12 @@ def test_client_asks_for_every_step_and_logs_every_message(observation: Observat
         scripts.append("part")
     steps = {(script, number) for script in scripts for number in range(len(SCRIPTS[script]))}
     if old:
-        # It does not wait for its agents when it prints, and gives up where its answers are cut.
+        # In print mode it does not wait for its subagents, and it gives up when an answer is cut off.
         steps -= {("background", 2), ("limit", 1)}
 
     assert {(answer.script, answer.step) for answer in run.answers if answer.script is not None} == steps
     assert set(run.logged) >= {answer.message_id for answer in run.messages}
-    if (name, old) != ("background", True):  # there it depends on which of its agent and its answer ends first
+    if (name, old) != ("background", True):  # there it depends on whether its subagent or its answer ends first
         failed = name == "refused" or (name == "limit" and old)
         assert [result.status for result in run.results] == [int(failed)] * len(run.results)
     forked = [bool(turn.options) for turn in run.scenario.turns]
@@ -124,7 +124,7 @@ def test_every_message_becomes_one_generation(observation: Observation, run: Run
 
 
 @each_scenario
-def test_generation_says_what_the_api_said(observation: Observation, run: Run) -> None:
+def test_generation_has_the_content_that_the_api_sent(observation: Observation, run: Run) -> None:
     for span_id, event in generations(observation, run).items():
         answer, found = expected(run)[span_id], event["properties"]
         assert found["$ai_model"] == answer.model
@@ -135,7 +135,7 @@ def test_generation_says_what_the_api_said(observation: Observation, run: Run) -
 
 
 @each_scenario
-def test_tokens_and_finish_reason_are_those_the_api_sent(observation: Observation, run: Run) -> None:
+def test_tokens_and_stop_reason_are_those_the_api_sent(observation: Observation, run: Run) -> None:
     for span_id, event in generations(observation, run).items():
         answer, found = expected(run)[span_id], event["properties"]
         assert answer.usage is not None
@@ -145,14 +145,14 @@ def test_tokens_and_finish_reason_are_those_the_api_sent(observation: Observatio
             assert found["$ai_stop_reason"] == answer.stop_reason
             assert "claude_code_output_tokens_partial" not in found
         else:
-            # It had logged the message before it was complete, and never told what it came to.
-            told = max(line["message"]["usage"]["output_tokens"] for line in lines)
-            assert token_counts(found) == replace(answer.usage, output_tokens=told)
+            # The client logged the message before it was complete, and never logged its final counts.
+            logged = max(line["message"]["usage"]["output_tokens"] for line in lines)
+            assert token_counts(found) == replace(answer.usage, output_tokens=logged)
             assert "$ai_stop_reason" not in found
             assert found["claude_code_output_tokens_partial"] is True
 
 
-def test_message_whose_end_comes_late_is_told_for_what_is_known_of_it(observation: Observation) -> None:
+def test_message_whose_end_comes_late_is_marked_as_partial_if_its_counts_are(observation: Observation) -> None:
     run = observation.runs["slow"]
     [answer] = run.messages
     event = generations(observation, run)[str(answer.message_id)]
@@ -162,7 +162,9 @@ def test_message_whose_end_comes_late_is_told_for_what_is_known_of_it(observatio
 
 
 @each_scenario
-def test_generation_hangs_on_its_session_or_the_call_that_started_its_agent(observation: Observation, run: Run) -> None:
+def test_generation_is_nested_under_its_session_or_the_call_that_started_its_subagent(
+    observation: Observation, run: Run
+) -> None:
     agents = {"main": "claude-code", "subagent": "general-purpose", "warm-up": "warm-up"}
     for span_id, event in generations(observation, run).items():
         answer, found = expected(run)[span_id], event["properties"]
@@ -188,7 +190,7 @@ def test_latency_spans_the_request(observation: Observation, run: Run) -> None:
             assert turn.began_at - ROUNDING <= began
             assert ended <= turn.ended_at + ROUNDING
         if not observation.client.is_old:
-            # It logs when each attempt began: what was tried before is not in the latency of what succeeded.
+            # It logs when each attempt began, so the latency of a success does not include earlier attempts.
             tried = [other for other in run.failures if (other.script, other.step) == (answer.script, answer.step)]
             assert all(other.received_at <= began + ROUNDING for other in tried)
 
@@ -226,32 +228,32 @@ def test_failed_command_is_a_failed_span(observation: Observation, run: Run) -> 
 
 
 def logged_failures(observation: Observation, run: Run) -> list[tuple[int | None, str | None, str]]:
-    """The failed attempts that the client logs: status, type and a part of the message."""
+    """Return the failed attempts that the client logs: status, type and a part of the message."""
     match run.scenario.name:
         case "retry":
-            # Old clients say nothing of what they try again.
-            told = [] if observation.client.is_old else run.failures
+            # Old clients do not log attempts that they repeat.
+            logged = [] if observation.client.is_old else run.failures
         case "refused":
-            # However often it tried, it tells once.
-            told = run.failures[-1:]
+            # The client logs only the last attempt.
+            logged = run.failures[-1:]
             assert len(run.failures) > 1
         case "limit" if observation.client.is_old:
             return [(None, None, "output token maximum")]
         case _:
-            told = run.failures
-            assert not told
-    return [(answer.status, answer.error_type, str(answer.error_message)) for answer in told]
+            logged = run.failures
+            assert not logged
+    return [(answer.status, answer.error_type, str(answer.error_message)) for answer in logged]
 
 
 @each_scenario
 def test_failed_attempts_are_errors_without_tokens(observation: Observation, run: Run) -> None:
     found = errors(observation, run)
-    told = logged_failures(observation, run)
+    logged = logged_failures(observation, run)
 
     assert [(each.get("$ai_http_status"), each.get("$ai_error_type")) for each in found] == [
-        (status, kind) for status, kind, _ in told
+        (status, kind) for status, kind, _ in logged
     ]
-    for each, (_, _, message) in zip(found, told, strict=True):
+    for each, (_, _, message) in zip(found, logged, strict=True):
         assert message in each["$ai_error"]
         assert each["$ai_parent_id"] == each["$ai_trace_id"] == run.results[0].session
         assert not [name for name in each if name.endswith("_tokens")]
@@ -278,7 +280,7 @@ def test_trace_sums_up_its_session(observation: Observation, run: Run) -> None:
     assert set(found) == run.sessions
     assert {each["$ai_trace_id"] for each in events} == run.sessions
     for session, trace in found.items():
-        # What an old client warms up before it knows which session it resumes is in that session's trace, not its sums.
+        # An old client may warm up before it knows which session it resumes: that answer is in the trace, not its sums.
         summed = [
             answer for answer in expected(run).values() if started_in(run, answer) == session_of(run, answer) == session
         ]
@@ -296,7 +298,7 @@ def test_trace_sums_up_its_session(observation: Observation, run: Run) -> None:
 
 
 def started_in(run: Run, answer: Answer) -> str:
-    """The session an answer belongs to: for a warm-up, the one its log begins with."""
+    """Return the session of an answer: for a warm-up, the one that its log begins with."""
     if answer.kind != "warm-up":
         return run.result(answer).session
     agent = run.logged[str(answer.message_id)][0]["agentId"]
@@ -307,7 +309,7 @@ def started_in(run: Run, answer: Answer) -> str:
 def test_side_requests_are_in_the_trace_of_their_session(observation: Observation, run: Run) -> None:
     side = [answer for answer in run.answers if answer.kind == "side"]
     totals: dict[str, Counter[str]] = {}
-    for answer in side if not observation.client.is_old else ():  # an old client tells no totals
+    for answer in side if not observation.client.is_old else ():  # an old client logs no totals
         assert answer.usage is not None
         totals.setdefault(answer.model, Counter()).update(
             input=answer.usage.input_tokens,
@@ -319,22 +321,22 @@ def test_side_requests_are_in_the_trace_of_their_session(observation: Observatio
     traces = {each["$ai_trace_id"]: each for each in properties(observation.events(run.scenario.name, "$ai_trace"))}
     for trace in traces.values():
         for kind in ("input", "output", "cache_read_input", "cache_creation_input"):
-            told = trace.get(f"claude_code_side_{kind}_tokens", {})
-            assert told == {model: counts[kind] for model, counts in totals.items()}
+            logged = trace.get(f"claude_code_side_{kind}_tokens", {})
+            assert logged == {model: counts[kind] for model, counts in totals.items()}
 
 
-# ---------------------------------------------------------------------- all of it
+# ---------------------------------------------------------------------- all events
 
 
-def test_receiver_has_nothing_to_complain_of(observation: Observation) -> None:
+def test_receiver_finds_no_violation(observation: Observation) -> None:
     assert observation.posthog.violations == []
     assert {request.status for request in observation.posthog.requests} == {200}
 
 
-def test_each_event_came_once(observation: Observation) -> None:
+def test_each_event_arrives_once(observation: Observation) -> None:
     turns = Counter(result.session for run in observation.runs.values() for result in run.results)
     for uuid, events in observation.posthog.events_by_uuid.items():
-        # A session that ends, goes on and ends again tells its sums again.
+        # A session that ends, continues and ends again sends its sums again.
         session = events[0]["properties"]["$ai_trace_id"]
         assert len(events) <= (turns[session] if events[0]["event"] == "$ai_trace" else 1), uuid
 
@@ -343,7 +345,7 @@ def test_all_events_belong_to_what_the_client_did(observation: Observation) -> N
     assert {event["properties"]["$ai_project_name"] for event in observation.posthog.events} == set(observation.runs)
 
 
-def test_second_daemon_sends_only_what_no_line_made_final(observation: Observation) -> None:
+def test_second_daemon_sends_only_events_that_no_line_made_final(observation: Observation) -> None:
     assert observation.again.status == 0, observation.again.stderr
     late = observation.posthog.events[observation.live :]
     if not observation.client.is_old:
@@ -353,7 +355,7 @@ def test_second_daemon_sends_only_what_no_line_made_final(observation: Observati
         assert event["event"] == "$ai_trace" or not any(is_final(line) for line in final or ())
 
 
-def test_what_was_sent_is_what_preview_says(observation: Observation) -> None:
+def test_preview_prints_the_events_that_were_sent(observation: Observation) -> None:
     assert observation.preview.status == 0, observation.preview.stderr
     sent = {event["uuid"]: canonical(event) for event in observation.posthog.events}
     assert sent == previewed(observation.preview.stdout)
@@ -367,6 +369,6 @@ def test_events_arrive_while_the_client_still_runs(observation: Observation) -> 
     assert second.message_id not in run.early
 
 
-def test_log_tells_no_content(observation: Observation) -> None:
+def test_log_contains_no_content(observation: Observation) -> None:
     assert "Do what is to be done" not in observation.log
     assert {json.loads(line)["level"] for line in observation.log.splitlines()} <= {"info", "debug"}

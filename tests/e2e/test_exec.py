@@ -1,4 +1,4 @@
-"""`exec` around the real client, driven by a scripted API, as a CI job runs it."""
+"""`exec` around the real client, driven by a scripted API, the way a CI job runs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("script", ["plain", "parallel", "foreground"])
-async def test_all_of_the_commands_session_is_there_when_exec_has_ended(
+async def test_the_commands_whole_session_has_arrived_when_exec_ends(
     client: Client, tmp_path: Path, script: str
 ) -> None:
     workspace = Workspace(tmp_path / "machine")

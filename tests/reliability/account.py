@@ -1,8 +1,8 @@
-"""What a receiver's journal says of a daemon that was killed: lost, extra, different, sent again and why. Pure.
+"""The account of a crash run: events lost, extra, different or sent again, by the receiver's journal. Pure.
 
-Every event that was accepted more than once needs a reason for each time but the last: the answer was lost, or the
-daemon was killed, or stopped with requests under way, before it could note the answer. A life of the daemon may be
-such a reason for no more events than can be on their way at one time.
+Each time an event is accepted again needs a reason: the answer to the previous time was lost, or the daemon was killed
+or stopped with requests under way before it could note that answer. The end of one life of the daemon may be the reason
+for no more events than can be on their way at one time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tests.support.processes import canonical
 __all__ = ["Account", "Arrival", "End", "arrivals", "balance", "refusals"]
 
 End = Literal["killed", "cut short", "clean"]
-"""How a life of the daemon ended: killed; stopped, perhaps with requests under way; stopped with all of them noted."""
+"""How a life of the daemon ended: killed; stopped, perhaps with requests under way; stopped with all answers noted."""
 
 BARRIER = "/barrier"
-"""Requests to this path mark the end of a life: connections opened before belong to it or to an earlier one."""
+"""A request to this path marks the end of a life; connections opened before belong to that life or an earlier one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +29,10 @@ class Arrival:
     """One acceptance of one event.
 
     Attributes:
-        uuid: the event's.
+        uuid: the event's uuid.
         body: the event in its canonical form.
         life: number of the daemon's life that sent it, from 0.
-        answer_lost: whether the daemon was kept from hearing of it.
+        answer_lost: whether the answer was kept from the daemon.
     """
 
     uuid: str
@@ -47,10 +47,10 @@ class Account:
 
     Attributes:
         expected: how many events there should be.
-        accepted: how many acceptances there were, repeated ones included.
+        accepted: how many acceptances there were, including repeated ones.
         lost: uuids that never arrived.
-        extra: uuids that should not have.
-        different: uuids that arrived with another body than expected, at any time.
+        extra: uuids that arrived although they were not expected.
+        different: uuids that arrived with an unexpected body at least once.
         again_after_life: events sent again because a life ended before it noted them, by life.
         again_after_lost_answer: events sent again because an answer was lost.
         again_without_reason: uuids sent again although their acceptance was, or had to be, noted.
@@ -67,11 +67,11 @@ class Account:
 
     @property
     def largest_after_life(self) -> int:
-        """The most events that were sent again because of the end of one life."""
+        """The largest number of events that were sent again because one life ended."""
         return max(self.again_after_life.values(), default=0)
 
     def faults(self, window: int) -> list[str]:
-        """Return what is wrong, one line each; nothing where every promise was kept.
+        """Return the violated promises, one line each; empty if every promise was kept.
 
         Args:
             window: how many events can be on their way at one time.
@@ -89,7 +89,7 @@ class Account:
 
 
 def arrivals(journal: Iterable[Mapping[str, Any]]) -> list[Arrival]:
-    """Return every acceptance in a journal of the capture server, by life and within one in order."""
+    """Return every acceptance in a journal of the capture server, sorted by life and, within a life, in order."""
     requests = list(journal)
     # A connection belongs to the life after the last barrier that was opened before it.
     barriers = sorted(request["connection"] for request in requests if request["path"].startswith(BARRIER))
@@ -104,21 +104,21 @@ def arrivals(journal: Iterable[Mapping[str, Any]]) -> list[Arrival]:
         if request["status"] == 200
         for event in request["events"]
     ]
-    # A request that waits to be judged may outlive its sender, and be judged after the next life's first.
+    # A delayed request may outlive its sender, and be judged after the first request of the next life.
     return sorted(found, key=lambda arrival: arrival.life)
 
 
 def refusals(journal: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many requests of the daemon were refused: none may be, whatever happens."""
+    """Return how many requests of the daemon were refused. None may ever be."""
     return sum(request["status"] != 200 for request in journal if not request["path"].startswith(BARRIER))
 
 
 def balance(expected: Mapping[str, str], arrived: Iterable[Arrival], ends: Sequence[End]) -> Account:
-    """Compare what arrived with what should have.
+    """Compare the events that arrived with the expected ones.
 
     Args:
         expected: the canonical form of every event, by uuid.
-        arrived: every acceptance; lives in order.
+        arrived: every acceptance, sorted by life.
         ends: how each life ended.
     """
     times: dict[str, list[Arrival]] = {}

@@ -1,17 +1,20 @@
-"""Kill the daemon again and again while logs grow, and count what the receiver has: nothing lost, nothing twice.
+"""The crash harness: kills the daemon again and again while logs grow; no event may be lost or counted twice.
 
     python -m tests.reliability.crash --rounds 100 --seed 1
     python -m tests.reliability.crash --rounds 100 --signal term --fail-share 0.2
 
-The daemon is the real program with its real settings, the logs are real files in a temporary folder that a seeded
-writer appends to all the time, the receiver is the strict capture server as a process of its own. Each round starts the
-daemon, waits until it has delivered something, and sends it a signal at a random moment after that: while requests are
-under way, or at rest. Before some rounds a daemon gets its signal while it starts. In the end the writer stops,
-`run --once` delivers what is left, and what was received is compared with what `preview` makes of the finished logs.
+The daemon is the real program with its real settings. The logs are real files in a temporary folder, and a seeded
+writer keeps appending to them. The receiver is the strict capture server in its own process. Each round starts the
+daemon, waits until it has delivered something, and then sends it a signal at a random moment, while requests are under
+way or at rest. Before some rounds, a daemon gets its signal while it starts. In the end the writer stops, `run --once`
+delivers what is left, and the received events are compared with those that `preview` derives from the finished logs.
 
-Exits with 1 and the reasons if an event was lost, is one too many or differs from what it should be, at any time; if
-one was sent again without a reason, or after one kill more than can be on their way at a time; if nothing was delivered
-in a round before its signal; and if the daemon ended by itself or logged an error. The folder is kept then.
+The harness prints the reasons, keeps its folder and exits with 1 in any of these cases:
+
+- An event was lost, was unexpected, or at any time differed from the expected one.
+- An event was sent again without a reason, or more events after one kill than can be on their way at one time.
+- Nothing was delivered in a round before its signal.
+- The daemon ended by itself or logged an error.
 """
 
 from __future__ import annotations
@@ -44,35 +47,35 @@ from tests.support.processes import ROOT, environment, following, log_lines, pre
 from tests.support.waiting import PATIENCE
 
 WINDOW = inspect.signature(Delivery).parameters["concurrency"].default * BatchLimits().count
-"""Events that can be on their way at one time: full batches, as many as may be under way."""
+"""How many events can be on their way at one time: as many full batches as may be under way."""
 
 SESSION_TIMEOUT = 12
-"""Seconds of quiet after which a session has ended: some end, and give their traces, while the daemon is killed."""
+"""Seconds of quiet after which a session has ended: short, so that some traces are sent while daemons are killed."""
 POLL_SECONDS = 0.003
 """Seconds between two looks at the receiver's journal."""
 STARTS_STOPPED = 0.25
 """Share of the rounds before which a daemon is stopped while it starts."""
 LONGEST_START = 0.8
-"""Seconds after which a daemon that is to be stopped while it starts gets its signal at the latest."""
+"""A daemon that is stopped while it starts gets its signal within this many seconds."""
 LONGEST_REST = 1.2
-"""Seconds after its first delivery in which a daemon gets its signal at the latest."""
+"""A daemon gets its signal within this many seconds of its first delivery."""
 DELAY = 0.15
-"""Seconds up to which the receiver lets requests wait, and comes late with its answers."""
+"""The receiver delays requests, and its answers, by up to this many seconds."""
 DRAIN_LIMIT = 180.0
 FLUENT_SECONDS = 0.8
-"""A message whose lines took longer to write may have been found complete before it was."""
+"""If writing a message's lines took longer than this, the daemon may have taken it for complete too early."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         ends: how each life of the daemon ended.
         figures: what the writer did.
         account: what became of the events.
-        errors: errors the daemon logged, and other things that must not be.
-        seconds: how long it took.
+        errors: errors that the daemon logged, and other things that must not happen.
+        seconds: how long the run took.
     """
 
     ends: list[End] = field(default_factory=list)
@@ -83,12 +86,12 @@ class Outcome:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong, one line each."""
+        """Everything that is wrong, one line each."""
         faults = [*self.account.faults(WINDOW), *self.errors]
         if faults and self.figures.longest_message > FLUENT_SECONDS:
             faults.append(
                 f"the writer was kept from writing for {self.figures.longest_message:.1f} s in the middle of a message:"
-                " what differs may be due to that; try again on a machine with less to do"
+                " differences may be due to that; try again on a less busy machine"
             )
         return faults
 
@@ -100,10 +103,10 @@ class Outcome:
         most = f"at most {account.largest_after_life} after one (window {WINDOW})"
         named = {
             "lives": f"{len(self.ends)}: " + ", ".join(f"{count} {end}" for end, count in ends.items()),
-            "sessions": f"{figures.sessions}, {figures.forks} of them forks; {figures.rewrites} logs replaced",
+            "sessions": f"{figures.sessions}, including {figures.forks} forks; {figures.rewrites} logs replaced",
             "bytes": figures.bytes,
             "expected": f"{account.expected} events",
-            "accepted": f"{account.accepted}, repeated ones included",
+            "accepted": f"{account.accepted}, including repeated ones",
             "lost": len(account.lost),
             "extra": len(account.extra),
             "different": len(account.different),
@@ -120,18 +123,18 @@ class Receiver:
     def __init__(self, child: Child, journal: Path) -> None:
         self._child = child
         self._path = journal
-        # Where the journal of the daemon's present life begins, and the last connection before it.
+        # Where the daemon's current life begins in the journal, and the last connection before it.
         self._life = 0, 0
         self.port = int(child.stdout)
 
     @property
     def url(self) -> str:
-        """Where it takes requests."""
+        """The URL for requests."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def size(self) -> int:
-        """Bytes of the journal: it grows with each request that is judged, before that is answered."""
+        """Bytes of the journal. It grows with each request that is judged, before the answer is sent."""
         return self._path.stat().st_size
 
     def journal(self, start: int = 0) -> list[dict[str, Any]]:
@@ -141,7 +144,7 @@ class Receiver:
     async def end_life(self) -> None:
         """Mark that connections opened from now on belong to another life of the daemon."""
         start = len(self._whole_lines())
-        # Faults are for the daemon: a mark that is not in the journal is made again.
+        # The receiver's injected faults are meant for the daemon: repeat a mark that did not get into the journal.
         while not (marks := [request for request in self.journal(start) if request["path"].startswith(BARRIER)]):
             with contextlib.suppress(ConnectionError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -151,17 +154,17 @@ class Receiver:
         self._life = start, marks[-1]["connection"]
 
     async def first_delivery(self, daemon: Child) -> bool:
-        """Wait until something that the daemon sent in its present life is accepted; return whether that came to be."""
+        """Wait until an event that the daemon sent in its current life is accepted; return False if none ever was."""
         start, barrier = self._life
         size = 0
         deadline = time.monotonic() + PATIENCE
         over = False
         while not over:
-            # Looked at before the journal: what it delivered before its end counts.
+            # Checked before the journal is read: a delivery just before the daemon's end counts.
             over = not daemon.running or time.monotonic() > deadline
             if self.size > size:
                 size = self.size
-                # What an earlier life sent may be judged only now; connections are numbered in the order they came.
+                # A request of an earlier life may be judged only now. Connections are numbered in order of arrival.
                 if any(
                     request["status"] == 200 and request["events"] and request["connection"] > barrier
                     for request in self.journal(start)
@@ -199,11 +202,11 @@ class Harness:
 
     Args:
         workspace: an empty machine.
-        receiver: where events go.
-        seed: of all random numbers.
-        signals: one of them is sent in each round.
+        receiver: receives the events.
+        seed: the seed of all random numbers.
+        signals: the signals to choose from in each round.
         fail_share: share of the requests that the receiver fails.
-        inputs: POSTHOG_LLMA_INPUT; with `full` the logs hold what requests are rebuilt from.
+        inputs: POSTHOG_LLMA_INPUT; with `full`, the logs hold the lines from which requests are rebuilt.
     """
 
     def __init__(
@@ -230,9 +233,9 @@ class Harness:
         self.outcome = Outcome(figures=self._writer.figures)
 
     async def play(self, rounds: int, seconds: float) -> None:
-        """Play so many rounds, as far as there is time."""
+        """Play up to *rounds* rounds; begin none after *seconds*."""
         began = time.monotonic()
-        # What is there before the first start ends is history; so that start is not disturbed.
+        # Logs that exist before the first start is complete are history; so that start is not disturbed.
         async with following(self._workspace, env=self._env) as daemon:
             await self._end(daemon, signal.SIGKILL)
         writing = asyncio.create_task(self._writer.write())
@@ -246,7 +249,7 @@ class Harness:
                         await self._end(daemon, self._draws.choice(self._signals))
                 async with following(self._workspace, env=self._env, ready=False) as daemon:
                     if await self._receiver.first_delivery(daemon):
-                        await self._moment(daemon)
+                        await self._wait_for_a_moment(daemon)
                     else:
                         self.outcome.errors.append(f"nothing was delivered in round {number} before its signal")
                     if writing.done():
@@ -256,23 +259,23 @@ class Harness:
             writing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await writing
-            # At once: what is half-written must not seem complete.
+            # Right away: half-written messages must not seem complete.
             self._writer.finish()
         await self._drain()
         self.outcome.seconds = time.monotonic() - began
 
     async def judge(self) -> None:
-        """Compare what was received with what should have been."""
-        said = await verb(self._workspace, "preview", self._workspace.config, env=self._env, limit=120)
-        if said.status != 0:
-            self.outcome.errors.append(f"preview ended with status {said.status}: {said.stderr[-500:]}")
+        """Compare the received events with the expected ones."""
+        preview = await verb(self._workspace, "preview", self._workspace.config, env=self._env, limit=120)
+        if preview.status != 0:
+            self.outcome.errors.append(f"preview ended with status {preview.status}: {preview.stderr[-500:]}")
         journal = self._receiver.journal()
         if refused := refusals(journal):
             self.outcome.errors.append(f"{refused} requests were refused, such as {journal[-1]['path']}")
-        self.outcome.account = balance(previewed(said.stdout), arrivals(journal), self.outcome.ends)
+        self.outcome.account = balance(previewed(preview.stdout), arrivals(journal), self.outcome.ends)
 
-    async def _moment(self, daemon: Child) -> None:
-        """Wait for a moment to send the signal; often one at which the receiver has something the daemon awaits."""
+    async def _wait_for_a_moment(self, daemon: Child) -> None:
+        """Wait for a moment to send the signal, often one at which the daemon waits for the receiver's answer."""
         loop = asyncio.get_running_loop()
         until_latest = loop.time() + self._draws.random() * LONGEST_REST
         if self._draws.random() < 0.6:
@@ -293,11 +296,11 @@ class Harness:
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, number)
         status = await daemon.wait()
-        # Before it listens to SIGTERM it is simply killed by it.
+        # Before the daemon handles SIGTERM, that signal just kills it.
         if status in (-signal.SIGKILL, -signal.SIGTERM):
             self.outcome.ends.append("killed")
         elif status == 0:
-            # A receiver that fails is waited for, and perhaps too long.
+            # The daemon waits for a receiver that fails, perhaps until its shutdown's deadline.
             self.outcome.ends.append("cut short" if self._fail_share else "clean")
         else:
             self.outcome.ends.append("cut short")
@@ -306,7 +309,7 @@ class Harness:
         await self._receiver.end_life()
 
     async def _drain(self) -> None:
-        """Deliver what is left; then there must be nothing left."""
+        """Deliver everything that is left, then check that nothing is left."""
         for _ in range(2):
             size = self._receiver.size
             ended = await verb(self._workspace, "run", "--once", env=self._env, limit=DRAIN_LIMIT)
@@ -320,7 +323,7 @@ class Harness:
             self.outcome.errors.append("there was something to send after everything was sent")
 
     def _look_at(self, stderr: str) -> None:
-        """Note the errors the daemon told of."""
+        """Record the errors that the daemon logged."""
         errors = [line["event"] for line in log_lines(stderr) if line["level"] == "error"]
         if "Traceback" in stderr or "this is a bug" in stderr:
             errors.append("a traceback")
@@ -347,13 +350,13 @@ async def _run(options: argparse.Namespace, folder: Path) -> Outcome:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the harness, print its figures, and return the exit status."""
     parser = argparse.ArgumentParser(
-        description="Kill the daemon again and again; nothing is lost, nothing sent twice."
+        description="Kill the daemon again and again, and check that no event is lost or counted twice."
     )
-    parser.add_argument("--rounds", type=int, default=100, help="how often it gets a signal [100]")
-    parser.add_argument("--seed", type=int, default=1, help="of what is written and when signals come [1]")
-    parser.add_argument("--seconds", type=float, default=600.0, help="no round begins after that many [600]")
+    parser.add_argument("--rounds", type=int, default=100, help="number of rounds [100]")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the logs and of the signals' times [1]")
+    parser.add_argument("--seconds", type=float, default=600.0, help="begin no round after this many seconds [600]")
     parser.add_argument("--signal", choices=["kill", "term", "both"], default="kill", help="which signal [kill]")
-    parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that go wrong [0]")
+    parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that fail [0]")
     parser.add_argument("--input", choices=["delta", "full"], default="delta", help="POSTHOG_LLMA_INPUT [delta]")
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="crash-"))

@@ -1,4 +1,4 @@
-"""What the crash harness calls lost, extra, different and sent again: it must be able to find fault."""
+"""The crash harness recognizes events that were lost, extra, different or sent again."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ def barrier(connection: int) -> dict[str, Any]:
     return {"connection": connection, "path": BARRIER, "status": 404, "lost": False, "events": []}
 
 
-def test_what_arrived_once_and_as_expected_is_no_fault() -> None:
+def test_events_that_arrived_once_as_expected_are_no_fault() -> None:
     account = balance(EXPECTED, [arrival("a"), arrival("b")], ENDS)
     assert (account.expected, account.accepted, account.faults(0)) == (2, 2, [])
 
 
-def test_what_is_lost_extra_or_different_is_found() -> None:
+def test_lost_extra_and_different_events_are_found() -> None:
     account = balance(EXPECTED, [arrival("a", body='{"uuid":"a" }'), arrival("c")], ENDS)
     assert (account.lost, account.extra, account.different) == (["b"], ["c"], ["a"])
     assert len(account.faults(100)) == 3
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
-def test_of_what_came_twice_each_time_counts(wrong: int) -> None:
+def test_each_arrival_of_an_event_is_compared(wrong: int) -> None:
     each = [arrival("a", 0), arrival("a", 1)]
     each[wrong] = arrival("a", wrong, body="{}")
     assert balance(EXPECTED, [*each, arrival("b")], ENDS).different == ["a"]
 
 
-def test_what_is_sent_again_is_put_down_to_the_life_that_did_not_note_it() -> None:
+def test_an_event_sent_again_is_attributed_to_the_life_that_did_not_note_it() -> None:
     account = balance(EXPECTED, [arrival("a", 0), arrival("b", 0), arrival("a", 3), arrival("b", 1)], ENDS)
     assert account.again_after_life == {0: 2}
     assert (account.faults(2), len(account.faults(1))) == ([], 1)
 
 
-def test_what_is_sent_again_after_a_lost_answer_has_its_reason() -> None:
+def test_a_lost_answer_is_a_reason_for_sending_again() -> None:
     account = balance(EXPECTED, [arrival("a", answer_lost=True), arrival("a"), arrival("b")], ENDS)
     assert (account.again_after_lost_answer, account.faults(0)) == (1, [])
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 1), (1, 2), (2, 2), (3, 3)])
-def test_what_is_sent_again_by_the_same_life_or_after_a_clean_one_has_no_reason(first: int, second: int) -> None:
+def test_sending_again_in_the_same_life_or_after_a_clean_one_has_no_reason(first: int, second: int) -> None:
     account = balance(EXPECTED, [arrival("a", first), arrival("a", second), arrival("b")], ENDS)
     assert account.again_without_reason == ["a"]
     assert len(account.faults(100)) == 1
 
 
-def test_what_was_stopped_with_requests_under_way_may_be_sent_again() -> None:
+def test_events_of_a_life_cut_short_may_be_sent_again() -> None:
     account = balance(EXPECTED, [arrival("a", 2), arrival("a", 3), arrival("b")], ENDS)
     assert (account.again_after_life, account.faults(1)) == ({2: 1}, [])
 

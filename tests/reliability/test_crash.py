@@ -1,4 +1,4 @@
-"""The harness sees whether a round's daemon delivered anything."""
+"""The crash harness notices whether a round's daemon has delivered anything."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pytest
 from tests.reliability.crash import Receiver
 from tests.support.client import Workspace, start
 
-EARLIER, PRESENT = 3, 4
+EARLIER, CURRENT = 3, 4
 ACCEPTED = {"path": "/i/v0/ai/batch/", "status": 200, "lost": False, "events": [{"uuid": "1"}]}
 
 
 @pytest.mark.parametrize(
     ("request_judged", "delivered"),
     [
-        (ACCEPTED | {"connection": PRESENT}, True),
-        # What another life had sent is judged late.
+        (ACCEPTED | {"connection": CURRENT}, True),
+        # A request of an earlier life is judged late.
         (ACCEPTED | {"connection": EARLIER}, False),
-        (ACCEPTED | {"connection": PRESENT, "status": 503, "events": []}, False),
+        (ACCEPTED | {"connection": CURRENT, "status": 503, "events": []}, False),
     ],
 )
-async def test_only_what_the_present_life_sent_and_the_receiver_took_is_a_delivery(
+async def test_only_an_accepted_request_of_the_current_life_counts_as_a_delivery(
     tmp_path: Path, request_judged: dict[str, Any], delivered: bool
 ) -> None:
     workspace = Workspace(tmp_path / "machine")
     journal = tmp_path / "journal.jsonl"
     journal.write_text(json.dumps(request_judged) + "\n")
-    # One process stands for both: it prints a port, as the receiver does, and it has ended, so nothing more can come.
+    # One process is both daemon and receiver: it prints a port, as the receiver does, and ends, so no more can come.
     command, env = ["echo", "1"], workspace.environment()
     async with start(command, name="both", environment=env, cwd=workspace.work, output=workspace.output) as child:
         await child.wait()

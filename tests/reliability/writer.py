@@ -1,12 +1,12 @@
-"""A seeded writer of session logs: what many clients do to a `projects` folder at once, in any portions of bytes.
+"""A seeded writer of session logs: writes to a `projects` folder as many clients at once, in portions of any size.
 
-Several sessions are always being written, each turn by turn: main log, subagents' logs and their meta files side by
-side, in whole lines, in half lines, or in one go. Some sessions are forked between two turns. Now and then a log is
-written anew beside itself and renamed into its place, the same or with a line more in front.
+It always writes several sessions, each turn by turn: main log, subagents' logs and their meta files side by side, in
+whole lines, in half lines, or all at once. Some sessions are forked between two turns. Now and then the writer rewrites
+a log beside itself and renames it into its place, unchanged or with one more line at the front.
 
-What the sessions come to does not depend on when the writer is looked at, with one condition that a real client meets
-too: the lines of one message follow each other within the time after which a message counts as complete. The writer
-keeps to it, never rests in the middle of a message, and measures whether it was kept from writing.
+The events of the sessions do not depend on when a daemon reads, under one condition that a real client meets too: the
+lines of one message follow each other within the time after which a message counts as complete. The writer meets it: it
+never rests in the middle of a message. It also measures whether the machine kept it from writing.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from tests.support.processes import append, now, session_id
 __all__ = ["Figures", "Writer"]
 
 _SESSIONS = 6
-"""Sessions that are written at the same time."""
+"""How many sessions are written at the same time."""
 _TURNS = (2, 6)
 _FORK_SHARE = 0.15
 _BURST_SHARE = 0.15
-"""Share of the turns of which several are written in one go."""
+"""Share of the turns that begin a burst: several turns written at once."""
 _BURST_TURNS = 8
 _REWRITE_SHARE = 0.01
 _REST_SECONDS = 0.05
-"""Mean of the rests, of the writer as a whole."""
+"""Mean length of the writer's rests."""
 _PIECE_SECONDS = 0.01
 """Longest wait between two pieces of one message."""
 _NAMES_A_TURN = 1000
 _BRANCHES_UNTOLD = frozenset({"2.1.200"})
-"""Clients whose /branch leaves no trace of which of the two sessions was first."""
+"""Clients whose /branch does not record which of the two sessions was first."""
 
 
 class _Seeded:
-    """The decisions of a source of random numbers."""
+    """Makes decisions from a source of random numbers."""
 
     def __init__(self, source: random.Random) -> None:
         self._source = source
@@ -60,12 +60,12 @@ class Figures:
     """What the writer did.
 
     Attributes:
-        sessions: sessions begun, forks among them.
+        sessions: sessions begun, including forks.
         forks: sessions that began with a copy of another.
         rewrites: logs that were replaced.
         bytes: bytes written, without those of rewrites.
-        longest_message: seconds that the lines of a message took to be written at most.
-        longest_silence: seconds that a session waited for its next piece at most.
+        longest_message: the longest time that writing the lines of one message took, in seconds.
+        longest_silence: the longest time that a session waited for its next piece, in seconds.
     """
 
     sessions: int = 0
@@ -91,7 +91,7 @@ class _Session:
         self._history: History = history_of(log)
 
     def add_turn(self, source: random.Random) -> None:
-        """Decide what happens next; nothing of it is written yet."""
+        """Decide what happens in the next turn, without writing it."""
         self._made += 1
         self.turns -= 1
         add_turn(self.log, _Seeded(source), named_from=self._made * _NAMES_A_TURN)
@@ -104,23 +104,23 @@ class _Session:
 
     @property
     def left(self) -> list[str]:
-        """The logs, and meta files, that have something to be written; those with a half-written message alone."""
+        """The logs and meta files that are not fully written; if any has a half-written message, only those."""
         logs = self._history.logs
         opened = self._history.open_files(self._sizes)
         if opened:
             return sorted(opened)
         grown = [name for name in logs if self._sizes.get(name, 0) < len(logs[name])]
-        return grown + [name for name, said in self._history.metas.items() if self._metas.get(name) != said]
+        return grown + [name for name, meta in self._history.metas.items() if self._metas.get(name) != meta]
 
     def write_piece(self, projects: Path, source: random.Random) -> int:
         """Write some bytes of one file; return how many."""
         name = source.choice(self.left)
         if name in self._history.metas:
-            said = self._metas[name] = self._history.metas[name]
+            meta = self._metas[name] = self._history.metas[name]
             path = projects / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(said)
-            return len(said)
+            path.write_bytes(meta)
+            return len(meta)
         data, start = self._history.logs[name], self._sizes.get(name, 0)
         ends = [end for end, _ in self._history.times[name] if end > start]
         kind = source.random()
@@ -134,12 +134,12 @@ class _Session:
         return end - start
 
     def write_all(self, projects: Path) -> int:
-        """Write whatever is left, each file in one go; return how many bytes."""
+        """Write everything that is left, each file at once; return how many bytes of logs."""
         count = 0
-        for name, said in self._history.metas.items():
+        for name, meta in self._history.metas.items():
             (projects / name).parent.mkdir(parents=True, exist_ok=True)
-            (projects / name).write_bytes(said)
-            self._metas[name] = said
+            (projects / name).write_bytes(meta)
+            self._metas[name] = meta
         for name, data in self._history.logs.items():
             more = data[self._sizes.get(name, 0) :]
             if more:
@@ -148,13 +148,13 @@ class _Session:
         return count
 
     def rewrite(self, projects: Path, source: random.Random) -> bool:
-        """Put another file in one log's place; return whether there was one."""
+        """Replace one log with another file; return False if no log exists yet."""
         written = [name for name, size in self._sizes.items() if size]
         if not written:
             return False
         name = source.choice(written)
         if source.random() < 0.5:
-            # Every line stands elsewhere then.
+            # One more line at the front moves every other line.
             front = self._front.get(name, b"")
             self._front[name] = front + b'{"type":"mode","number":%d}\n' % len(front)
         path = projects / name
@@ -172,9 +172,9 @@ class Writer:
     """Writes until it is stopped.
 
     Args:
-        projects: the `projects` folder; it must be there.
-        seed: what is written follows from it; when, from the machine.
-        requests: whether the logs hold the lines that requests are rebuilt from.
+        projects: the `projects` folder, which must exist.
+        seed: determines what is written; the machine's speed determines when.
+        requests: whether the logs hold the lines from which requests are rebuilt.
     """
 
     def __init__(self, projects: Path, *, seed: int, requests: bool = False) -> None:
@@ -186,7 +186,7 @@ class Writer:
         self._sessions: list[_Session] = []
 
     async def write(self) -> None:
-        """Write, until cancelled: between two pieces, which may be in the middle of a message."""
+        """Write until cancelled. That happens between two pieces, perhaps in the middle of a message."""
         while True:
             while len(self._sessions) < _SESSIONS:
                 self._begin()
@@ -194,12 +194,12 @@ class Writer:
             await asyncio.sleep(self._source.expovariate(1 / _REST_SECONDS))
 
     def finish(self) -> None:
-        """Write the rest of what has begun."""
+        """Write the rest of every session that has begun."""
         for session in self._sessions:
             self.figures.bytes += session.write_all(self._projects)
 
     def _next(self) -> _Session:
-        """Choose a session; the one that has waited longest gets its turn for sure."""
+        """Choose a session at random, but often the one that has waited longest, so that each gets its turn."""
         if self._source.random() < 0.3:
             return min(self._sessions, key=lambda session: session.touched)
         return self._source.choice(self._sessions)
@@ -235,7 +235,7 @@ class Writer:
         began = clock()
         self.figures.longest_silence = max(self.figures.longest_silence, began - session.touched)
         if not session.left:
-            self._go_on(session)
+            self._continue(session)
         elif self._source.random() < _REWRITE_SHARE:
             self.figures.rewrites += session.rewrite(self._projects, self._source)
         else:
@@ -246,9 +246,9 @@ class Writer:
         session.touched = clock()
         self.figures.longest_message = max(self.figures.longest_message, session.touched - began)
 
-    def _go_on(self, session: _Session) -> None:
-        """Let a session whose every line is written be forked, begin a turn, or end."""
-        # Which of a fork and a copy of that fork came first, the logs of most clients do not tell.
+    def _continue(self, session: _Session) -> None:
+        """Continue a session that is fully written: fork it, begin its next turn, or end it."""
+        # No fork of a fork: the logs of most clients do not tell which of the two came first.
         may_fork = not session.is_fork and len(self._sessions) < 2 * _SESSIONS
         if may_fork and self._source.random() < _FORK_SHARE:
             self._fork(session.log)

@@ -82,8 +82,8 @@ def pictures() -> Mapping[str, str]:
 
 
 def _play(folder: Path) -> Iterator[Seen]:
-    """Write the demo's session step by step, and yield what a follower sees when it sees it."""
-    # git is not asked, neither about a folder that does not exist here nor for the user's address.
+    """Write the demo's session step by step, and yield what a follower sees, with the time."""
+    # Never runs git: the demo's folder does not exist here, and the user's address must not show.
     environ = {"POSTHOG_LLMA_DISTINCT_ID": "demo@example.com"}
     settings = load({}, environ, config_file=folder / "none.toml", home=folder)
     routing = Routing(settings, Repositories(), purpose="local")

@@ -1,4 +1,4 @@
-"""The committed pictures are those that the source gives."""
+"""The committed pictures match the source."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NAMES = ("demo.svg", "tail.svg")
 
 
 def words(picture: str) -> list[str]:
-    """The words of a picture, in their order, without their positions."""
+    """Return the words of a picture, in their order, without their positions."""
     pieces = re.findall(r"<text[^>]*>(.*?)</text>", picture, re.DOTALL)
     return " ".join(html.unescape(piece).replace("\xa0", " ") for piece in pieces).split()
 
 
-def test_the_script_gives_the_pictures_that_are_kept(tmp_path: Path) -> None:
-    # In an unusual time zone and terminal: neither may show in the pictures.
+def test_the_script_draws_the_committed_pictures(tmp_path: Path) -> None:
+    # An unusual time zone and terminal: neither may affect the pictures.
     environ = {"PATH": "/usr/bin:/bin", "TZ": "Asia/Tokyo", "COLUMNS": "40", "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-m", "tests.screenshots", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=PATIENCE)
@@ -31,13 +31,13 @@ def test_the_script_gives_the_pictures_that_are_kept(tmp_path: Path) -> None:
     for name in NAMES:
         kept, made = (folder / name for folder in (FOLDER, tmp_path))
         if f"<!-- rich {version('rich')} -->" in kept.read_text("utf-8"):
-            assert made.read_bytes() == kept.read_bytes(), f"{name}: draw them anew with python -m tests.screenshots"
+            assert made.read_bytes() == kept.read_bytes(), f"{name}: redraw them with python -m tests.screenshots"
         else:
             # Another version of rich may draw them differently; the words are the same.
             assert words(made.read_text("utf-8")) == words(kept.read_text("utf-8"))
 
 
-def test_they_show_what_they_are_of_and_need_nothing_from_elsewhere() -> None:
+def test_the_pictures_show_their_command_and_load_nothing_from_elsewhere() -> None:
     demo, tail = (" ".join(words((FOLDER / name).read_text("utf-8"))) for name in NAMES)
     assert "A sample session is being written" in demo
     assert "overloaded_error" in demo
@@ -47,7 +47,7 @@ def test_they_show_what_they_are_of_and_need_nothing_from_elsewhere() -> None:
         assert re.findall(r"https?://(?!www\.w3\.org)", (FOLDER / name).read_text("utf-8")) == []
 
 
-def test_the_readme_shows_them_and_says_what_they_are() -> None:
+def test_the_readme_shows_and_describes_the_pictures() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     shown = dict(re.findall(r"!\[([^\]]{20,})\]\((tests/screenshots/\w+\.svg)\)", readme))
     assert sorted(shown.values()) == [f"tests/screenshots/{name}" for name in NAMES]

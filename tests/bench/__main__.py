@@ -1,4 +1,4 @@
-"""The benchmarks. `python -m tests.bench --help` says what can be asked for; README.md beside this what came out."""
+"""The benchmarks: `python -m tests.bench --help` lists the options; README.md beside this has the results."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from tests.bench.small import commits, scrubbing, starts
 _RECORDED = Path(__file__).with_name("recorded.json")
 _GUARDED = "one file"
 _TOLERATED = 0.5
-"""Share of the recorded ratio below which the smoke run fails: no noise halves a ratio of two runs in turn."""
+"""The smoke run fails below this share of the recorded ratio: noise does not halve the ratio of two runs in turn."""
 _SECOND_LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much is measured.
+    """The amounts to measure.
 
     Attributes:
-        runs: of which a median is taken.
-        logs: what is caught up with, by name.
-        old: sessions to which nothing happens, by name.
-        appends: lines whose arrival is timed.
-        settling: answers that end only with the settle time.
+        runs: how many runs the median is taken of.
+        logs: the corpora to catch up with, by name.
+        old: corpora of sessions that stay at rest, by name.
+        appends: how many appended lines are timed.
+        settling: how many of the answers end only with the settle time.
         rest: seconds at rest.
-        times: how many times the amount, for growth.
+        times: the multiples of the smallest amount, for growth.
         unit: bytes of the smallest amount, for growth.
-        commits: transactions of the store.
-        text: what is looked at for secrets.
-        lines: the longest lines: how many, and how many bytes each has.
+        commits: how many transactions of the store.
+        text: the corpus that is searched for secrets.
+        lines: for the longest lines: how many lines, and how many bytes each has.
     """
 
     runs: int
@@ -100,13 +100,17 @@ SMOKE = Scale(
 def _main() -> int:
     suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start")
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
-    parser.add_argument("--smoke", action="store_true", help="little of everything; fails if catching up is far slower")
+    parser.add_argument(
+        "--smoke", action="store_true", help="measure little of everything; fail if catching up is far slower"
+    )
     parser.add_argument("--only", action="append", choices=suites, help="measure only this; may be repeated")
-    parser.add_argument("--runs", type=int, help="runs of which a median is taken")
-    parser.add_argument("--record", action="store_true", help="keep the ratio that later smoke runs are held to")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--runs", type=int, help="how many runs the median is taken of")
+    parser.add_argument(
+        "--record", action="store_true", help="record the ratio that later smoke runs are compared with"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     arguments = parser.parse_args()
-    # As an interrupt does: what was started is ended, and the folders are removed.
+    # Handled like an interrupt: running programs are ended, and the folders are removed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     scale = SMOKE if arguments.smoke or arguments.record else FULL
     runs = arguments.runs or scale.runs
@@ -148,11 +152,11 @@ def _main() -> int:
 
 
 def _judge(found: float, measure: Callable[[], float]) -> int:
-    """Return the exit status: 1 if catching up has become far slower than it was recorded.
+    """Return the exit status: 1 if catching up is far slower than recorded.
 
     Args:
-        found: the ratio that was measured.
-        measure: measures it again; what is slow because of something else is not slow three times.
+        found: the measured ratio.
+        measure: measures it again: a run that something else slowed down is not slow three times.
     """
     recorded = json.loads(_RECORDED.read_text())["catch_up_to_json_loads"]
     for _ in range(_SECOND_LOOKS):

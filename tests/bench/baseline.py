@@ -1,10 +1,10 @@
-"""What every figure is compared with: reading the same logs and only decoding each line.
+"""The baseline for every figure: reads the same logs and only decodes each line.
 
     python -m tests.bench.baseline json FOLDER     with the standard library, into dictionaries
-    python -m tests.bench.baseline typed FOLDER    as the daemon does, into records
+    python -m tests.bench.baseline typed FOLDER    into records, as the daemon does
 
-Prints one JSON object: bytes, lines, and the seconds it took, on the clock and of the processor; the start of the
-interpreter is not part of them.
+Prints one JSON object: bytes, lines, and the seconds it took, on the clock and of the processor, without the start of
+the interpreter.
 """
 
 from __future__ import annotations

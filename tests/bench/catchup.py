@@ -1,4 +1,4 @@
-"""Catching up: everything there is, read and delivered by `run --once`, beside only decoding the same lines."""
+"""Catching up: `run --once` reads and delivers whole corpora, compared with only decoding the same lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Paired", "baseline", "catch_up", "once", "paired", "previewed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What only decoding took."""
+    """The cost of only decoding."""
 
     bytes: int
     lines: int
@@ -28,16 +28,16 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
-    """Runs over one corpus, in turn with the two that only decode.
+    """Runs over one corpus, in turn with the two baselines that only decode.
 
     Attributes:
-        bytes: of the corpus.
-        lines: of the corpus.
-        events: delivered.
-        sent: bytes that went over the wire, compressed.
-        runs: what each run of the daemon took.
-        plain: what each run of `json.loads` took, of the processor.
-        typed: what each run of the typed decoding took, of the processor.
+        bytes: bytes of the corpus.
+        lines: lines of the corpus.
+        events: events delivered.
+        sent: bytes sent, compressed.
+        runs: the cost of each run of the daemon.
+        plain: processor seconds of each run of `json.loads`.
+        typed: processor seconds of each run of the typed decoding.
     """
 
     bytes: int
@@ -50,31 +50,31 @@ class Paired:
 
     @property
     def ratio(self) -> float:
-        """The daemon's MB per second of the processor, to those of `json.loads` in the same run."""
+        """The daemon's MB per processor second, as a ratio to those of `json.loads` in the same run."""
         return median(plain / ran.cpu for plain, ran in zip(self.plain, self.runs, strict=True))
 
     @property
     def typed_ratio(self) -> float:
-        """The daemon's MB per second of the processor, to those of the typed decoding in the same run."""
+        """The daemon's MB per processor second, as a ratio to those of the typed decoding in the same run."""
         return median(typed / ran.cpu for typed, ran in zip(self.typed, self.runs, strict=True))
 
 
 def baseline(kind: str, folder: Path) -> Decoded:
-    """Only decode every line of a corpus, in another process."""
+    """Decode every line of a corpus in another process."""
     command = [sys.executable, "-m", "tests.bench.baseline", kind, str(folder)]
     said = json.loads(subprocess.check_output(command, cwd=ROOT))
     return Decoded(bytes=said["bytes"], lines=said["lines"], cpu=said["cpu"])
 
 
 def once(folder: Path) -> tuple[Ran, int, int]:
-    """Catch up with a corpus; return what it took, the events, and the bytes that went over the wire."""
+    """Catch up with a corpus; return the cost, the number of events, and the bytes sent."""
     with receiving() as receiver, room(receiver) as place:
         ran = run([*DAEMON, "run", "--once"], env=place.environment(folder))
         return ran, place.sent(), receiver.take()["bytes"]
 
 
 def paired(spec: Spec, runs: int) -> Paired:
-    """Catch up with a corpus *runs* times, each time beside the two baselines."""
+    """Catch up with a corpus *runs* times, each time after the two baselines."""
     folder = provide(spec)
     plain, typed, ran = [], [], []
     events = sent = 0
@@ -95,7 +95,7 @@ def paired(spec: Spec, runs: int) -> Paired:
 
 
 def catch_up(specs: dict[str, Spec], runs: int) -> tuple[Table, dict[str, float]]:
-    """Catch up with several corpora; return the figures, and of each its ratio to `json.loads`."""
+    """Catch up with several corpora; return the figures, and each corpus's ratio to `json.loads`."""
     columns = (
         "logs",
         "MB",
@@ -124,7 +124,7 @@ def catch_up(specs: dict[str, Spec], runs: int) -> tuple[Table, dict[str, float]
 
 
 def previewed(specs: dict[str, Spec], runs: int) -> Table:
-    """Print the events of several corpora to nowhere."""
+    """Run `preview` on several corpora, and discard its output."""
     table = Table("`preview` (medians)", ("logs", "MB", "MB/s", "MB per CPU s", "peak MB"))
     for name, spec in specs.items():
         folder = provide(spec)

@@ -1,14 +1,14 @@
-"""Session logs of any amount, the same for the same `Spec`: written to disk as they are made, kept for the next run.
+"""Corpora: session logs of any amount, equal for equal `Spec`s, written to disk while made and kept for later runs.
 
-Shapes and sizes follow 980 public logs: half of all lines have at most 1.1 KB, one of a hundred has 44 KB or more, the
-largest 2 MB. Answers come as one line for each block, tools run in parallel and some finish while the answer is still
-written, subagents have files of their own, a part of the text is no ASCII. The lines in which newer clients keep their
-requests are there too: 50 to 100 KB for the system prompt and the tools, once in a while.
+Shapes and sizes follow 980 public logs: half of all lines have at most 1.1 KB, one in a hundred has 44 KB or more, the
+largest has 2 MB. Answers have one line for each block, tools run in parallel and some finish while the answer is still
+being written, subagents have their own files, and some of the text is not ASCII. The lines in which newer clients keep
+their requests are there too: now and then 50 to 100 KB for the system prompt and the tools.
 
-The keys of every line come from `tests.support.logs`; this module only fills in what differs from line to line, from a
-pool of text that is JSON already. That is what makes it quick.
+The keys of every line come from `tests.support.logs`. This module only fills in the values that differ between lines,
+from a pool of text that is already JSON, which makes it fast.
 
-As a program it writes one corpus and prints where: `python -m tests.bench.corpus SESSIONS PROJECTS BYTES AGENTS`.
+As a program, it writes one corpus and prints its path: `python -m tests.bench.corpus SESSIONS PROJECTS BYTES AGENTS`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from tests.support import logs
 __all__ = ["FOLDER", "Spec", "lines_of", "provide"]
 
 FOLDER = Path(tempfile.gettempdir()) / f"posthog-llma-bench-{os.getuid()}"
-"""Where corpora are kept, and everything else that a run leaves behind."""
+"""The folder for corpora, and for everything else that a run leaves behind."""
 
 _POOL_BYTES = 3 * 1024 * 1024
 _LARGEST_IMAGE = 2_110_000
 _LARGEST_IS = 5
-"""Which image of a thread is that large."""
+"""The number of the image in a thread that is that large."""
 _SIZE_WITH_SHAPE = 300_000
-"""Bytes of the smallest session with a line of 50 to 100 KB in it."""
+"""Bytes of the smallest session that has a line of 50 to 100 KB."""
 _LAST_TOUCHED = 90 * 86_400
-"""Seconds before the first line when the files were touched last, as stat tells: long ago on any day."""
+"""The files' modification time, in seconds before the first line: long ago whenever the benchmark runs."""
 _CHAINED = frozenset({"prompt", "thinking", "text", "call", "result", "image", "hook", "duration"})
 _START = 1_767_603_600_000
 """Milliseconds since the epoch: Monday 2026-01-05, 09:00 UTC."""
@@ -55,13 +55,13 @@ Values = dict[bytes, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What a corpus is made of.
+    """The amounts in a corpus.
 
     Attributes:
-        sessions: how many.
-        projects: folders they are spread over.
-        size: bytes of all files together, about.
-        agents: subagents' files, each with its meta file, spread over the sessions.
+        sessions: number of sessions.
+        projects: number of folders they are spread over.
+        size: approximate bytes of all files together.
+        agents: number of subagents' files, each with its meta file, spread over the sessions.
     """
 
     sessions: int
@@ -71,16 +71,16 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """The folder's name; another one when this module would write something else."""
+        """The folder's name. It changes when this module's source does."""
         source = Path(__file__).read_bytes() + Path(logs.__file__).read_bytes()
         version = hashlib.sha256(source + repr(astuple(self)).encode()).hexdigest()[:10]
         return f"{self.sessions}-sessions-{self.size // 1_000_000}-mb-{version}"
 
 
 def provide(spec: Spec) -> Path:
-    """Return the configuration folder that holds the corpus; it is made when it is not there.
+    """Return the configuration folder that holds the corpus; make it if it does not exist.
 
-    Another process makes it, so that the memory it takes is not the caller's.
+    Another process makes it, so that its memory does not count as the caller's.
     """
     folder = FOLDER / "corpora" / spec.name
     if not folder.exists():
@@ -101,7 +101,7 @@ def lines_of(folder: Path) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """Text inside a JSON string, and where it may be cut: never within an escape or a character."""
+    """Text as it is inside a JSON string, and where it may be cut: never within an escape or a character."""
 
     data: bytes
     cuts: list[int]
@@ -115,7 +115,7 @@ class _Pool:
 
 @cache
 def _pools() -> tuple[_Pool, _Pool, bytes]:
-    """Return text that is ASCII, text that is not, and base64."""
+    """Return pools of ASCII text, of other text, and of base64."""
     draws = random.Random(3)
     syllables = [
         "ba",
@@ -137,7 +137,7 @@ def _pools() -> tuple[_Pool, _Pool, bytes]:
         "tu",
     ]
     words = ["".join(draws.choices(syllables, k=draws.randint(1, 4))) for _ in range(4000)]
-    # What Node's JSON.stringify leaves as it is, and what it escapes.
+    # Characters that Node's JSON.stringify leaves as they are, and characters that it escapes.
     signs = [
         ", ",
         ". ",
@@ -177,19 +177,19 @@ _FIELD = re.compile(rb'"@([a-z]+)@"|@([a-z]+)@')
 
 
 class _Form:
-    """One kind of line: its keys, and the places where a line's own values go."""
+    """One kind of line: its keys, and the places for the values of each line."""
 
     def __init__(self, line: Any) -> None:
         data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode().replace(b"%", b"%%")
         self._format = _FIELD.sub(lambda found: b"%%(%b)b" % (found[1] or found[2]), data) + b"\n"
 
     def fill(self, values: Values) -> bytes:
-        """Return the line; *values* are JSON, except those that stand within a string."""
+        """Return the line; *values* are JSON, except those inside a string."""
         return self._format % values
 
 
 def _own(line: Any) -> Any:
-    """Mark what differs between two lines of a kind."""
+    """Mark the values that differ between two lines of one kind."""
     fields = {name: f"@{name.lower()}@" for name in ("uuid", "timestamp", "sessionId", "cwd", "promptId", "requestRef")}
     line = line | {name: mark for name, mark in fields.items() if name in line}
     if "parentUuid" in line:
@@ -250,7 +250,7 @@ class _Thread:
     """The lines of one conversation.
 
     Attributes:
-        values: what the next line says where it says nothing of its own.
+        values: the values of the next line, except those that it sets itself.
         clock: when the latest line was written, in milliseconds since the epoch.
         size: bytes written.
     """
@@ -280,7 +280,7 @@ class _Thread:
         self._write(line)
 
     def text(self, median: float, spread: float, most: int = 110_000) -> bytes:
-        """Return text of a length that is log-normal, as that of most things people and programs write."""
+        """Return text of log-normal length, like most texts of people and programs."""
         pool = self._mixed if self._draws.random() < 0.4 else self._ascii
         return pool.take(self._draws, min(most, int(self._draws.lognormvariate(0, spread) * median)))
 
@@ -288,14 +288,14 @@ class _Thread:
         return _quote(self.text(median, spread, most))
 
     def shape(self) -> None:
-        """Write the system prompt and the tools, as a client does once for each it has."""
+        """Write the system prompt and the tools, as a client does once for each version of them."""
         half = self._draws.randint(25_000, 50_000)
         system, tools = (_quote(self._ascii.take(self._draws, half)) for _ in range(2))
         self._name_something()
         self.line("shape", text=system, tools=tools)
 
     def turn(self, prompt: bytes, *, answers: int, start: Start | None = None) -> None:
-        """Write what one prompt leads to: *answers* of the model; the first one starts a subagent with *start*."""
+        """Write a prompt and *answers* of the model to it; the first answer starts a subagent if *start* is given."""
         self.values[b"promptid"] = _uuid(self._draws)
         self.line("prompt", text=prompt)
         for number in range(answers):
@@ -329,7 +329,7 @@ class _Thread:
             self._call(call, index)
             waiting.append(call)
             if draws.random() < 0.09:
-                # It is done before the answer is.
+                # It finishes before the answer does.
                 self._result(waiting.pop(0))
         for call in waiting:
             self._result(call)
@@ -373,7 +373,7 @@ class _Thread:
 
 
 Start = Callable[[_Thread, bytes, bytes], None]
-"""Starts a subagent: its parent, the call, the prompt."""
+"""Starts a subagent, from its parent, the call and the prompt."""
 
 
 def _uuid(draws: random.Random) -> bytes:
@@ -392,10 +392,10 @@ class _Session:
     """Writes one session: its main log, and those of its subagents.
 
     Args:
-        draws: all chance there is.
+        draws: the source of all random numbers.
         path: the main log.
         cwd: the folder it was started in.
-        size: bytes of all its files, about.
+        size: approximate bytes of all its files.
         agents: how many subagents it starts.
     """
 
@@ -406,7 +406,7 @@ class _Session:
         self._left = agents
         self._agent_size = size // (2 * agents) if agents else 0
         self._written = 0
-        # What is small is short, not made of small things.
+        # A small session has few lines, not small lines.
         self._answers = min(14.0, size / 60_000)
         self._values = {b"sessionid": _quote(path.stem.encode()), b"cwd": _quote(cwd.encode())}
 
@@ -422,7 +422,7 @@ class _Session:
                     shape_due = thread.size + 1_500_000
                 prompt = thread.quoted(160, 1.2)
                 start = self._start if self._left else None
-                # The last answer calls nothing.
+                # The last answer calls no tool.
                 answers = self._some_answers() + (start is not None)
                 thread.turn(prompt, answers=answers, start=start)
                 thread.line("duration")
@@ -442,7 +442,7 @@ class _Session:
         with log.open("wb", buffering=256 * 1024) as file:
             values = parent.values | {b"agent": _quote(agent)}
             thread = _Thread(self._draws, values, "agent", parent.clock, file.write)
-            # More than one answer, so that it calls tools.
+            # More than one answer, so that there are tool calls.
             thread.turn(prompt, answers=1 + self._some_answers())
             while thread.size < self._agent_size:
                 thread.turn(thread.quoted(160, 1.2), answers=self._some_answers())
@@ -484,7 +484,7 @@ def _main() -> None:
         _write(spec, partial)
         partial.rename(wanted)
     except OSError:
-        # Another run has made it meanwhile.
+        # Another run has made the corpus meanwhile.
         shutil.rmtree(partial)
         if not wanted.exists():
             raise

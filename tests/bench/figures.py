@@ -1,4 +1,4 @@
-"""Figures: how they are summed up and shown."""
+"""Figures: how they are summarized and printed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Cell = str | float | int | None
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that *share* of *values*, at least one, do not exceed."""
+    """Return the value that *share* of *values* do not exceed. There must be at least one value."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def exponent(amounts: Sequence[float], costs: Sequence[float]) -> float:
-    """Return the power of the amount with which the cost grows: 1 is linear, 2 quadratic, 0 is no growth.
+    """Return the exponent with which the cost grows with the amount: 0 is no growth, 1 linear, 2 quadratic.
 
-    The slope of the straight line that fits best where both axes are logarithmic.
+    It is the slope of the straight line that fits best when both axes are logarithmic.
     """
     across, up = [math.log(value) for value in amounts], [math.log(value) for value in costs]
     middle, level = fmean(across), fmean(up)
@@ -34,9 +34,9 @@ class Table:
     """Figures that belong together.
 
     Attributes:
-        title: what was measured.
-        columns: their names; the first one names the row.
-        rows: the figures; None where there is none.
+        title: the name of the measurement.
+        columns: the columns' names; the first column names the row.
+        rows: the figures; None for a missing figure.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Table:
     rows: list[tuple[Cell, ...]] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """Return the table as it stands in a document."""
+        """Return the table in Markdown."""
         lines = [f"### {self.title}", "", _line(self.columns), _line(["---"] * len(self.columns))]
         lines += [_line([_text(cell) for cell in row]) for row in self.rows]
         return "\n".join(lines) + "\n"

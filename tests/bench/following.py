@@ -1,4 +1,4 @@
-"""Following: how long what is appended takes to arrive, and what a daemon costs while nothing happens."""
+"""Following: how long appended lines take to arrive as events, and what an idle daemon costs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["idle", "live"]
 _BETWEEN_APPENDS = 0.02
 _ARRIVAL_LIMIT = 30.0
 _CALM_SECONDS = 3.0
-"""From being ready until the first sweeps and commits are over."""
+"""Seconds from being ready until the first sweeps and commits are over."""
 
 
 def live(specs: dict[str, Spec], appends: int, settling: int) -> Table:
-    """Append to logs beside those of a corpus, and see when the events arrive."""
+    """Append to logs beside those of a corpus, and time the arrival of the events."""
     columns = ("beside", "appends", "p50 ms", "p99 ms", "beyond the settle time: p50 ms", "p99 ms ")
     table = Table("From append to arrival", columns)
     for name, spec in specs.items():
@@ -40,7 +40,7 @@ def live(specs: dict[str, Spec], appends: int, settling: int) -> Table:
 
 
 def _answers_ended_by_prompts(config: Path, appends: int) -> dict[int, float]:
-    """Append answers that the next line ends; return when each was appended."""
+    """Append answers, each ended by the next line; return when each was appended."""
     log = LogBuilder(session_id("live"), cwd="/srv/bench/live", start=datetime.now(UTC).isoformat())
     path = config / "projects" / log.path
     log.prompt("begin")
@@ -56,7 +56,7 @@ def _answers_ended_by_prompts(config: Path, appends: int) -> dict[int, float]:
 
 
 def _answers_that_settle(config: Path, sessions: int) -> dict[int, float]:
-    """Append one answer each to several logs, and nothing behind it; return when each was appended."""
+    """Append one answer to each of several logs, and nothing after it; return when each was appended."""
     times = {}
     for number in range(sessions):
         log = LogBuilder(session_id(f"settle/{number}"), cwd="/srv/bench/live", start=datetime.now(UTC).isoformat())
@@ -69,7 +69,7 @@ def _answers_that_settle(config: Path, sessions: int) -> dict[int, float]:
 
 
 def _arrivals(receiver: Receiver, appended: dict[int, float]) -> list[float]:
-    """Wait until everything appended has arrived; return the seconds that each took."""
+    """Wait until every appended answer has arrived; return the seconds that each took."""
     seen: dict[int, float] = {}
     deadline = time.monotonic() + _ARRIVAL_LIMIT
     while len(seen) < len(appended):
@@ -82,7 +82,7 @@ def _arrivals(receiver: Receiver, appended: dict[int, float]) -> list[float]:
 
 
 def idle(specs: dict[str, Spec], seconds: float) -> Table:
-    """Let a daemon follow old sessions to which nothing happens."""
+    """Let a daemon follow old sessions that stay at rest."""
     columns = ("old sessions", "first start to ready s", "later start s", "CPU idle %", "MB idle", "descriptors")
     table = Table(f"At rest (for {seconds:.0f} s)", columns)
     for name, spec in specs.items():

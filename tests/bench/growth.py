@@ -1,4 +1,4 @@
-"""How costs grow with the amount: the same work at once, four and sixteen times the amount."""
+"""Growth: how costs grow when the amount of the same work is four and sixteen times as large."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMES = (1, 4, 16)
 
 
 def series(times: Sequence[int], unit: int) -> dict[str, list[Spec]]:
-    """Return what grows, and its corpora: *unit* is the size of the smallest, in bytes."""
+    """Return the quantities that grow, each with its corpora; *unit* is the size of the smallest, in bytes."""
     return {
         "data (16 sessions, each longer)": [Spec(sessions=16, projects=4, size=unit * time) for time in times],
         "sessions (of 20 KB)": [
@@ -28,7 +28,7 @@ def series(times: Sequence[int], unit: int) -> dict[str, list[Spec]]:
 
 
 def growth(times: Sequence[int], unit: int) -> Table:
-    """Catch up with corpora of growing size, and fit the power with which the processor's time grows."""
+    """Catch up with corpora of growing size, and fit the exponent with which the processor time grows."""
     columns = ("what grows", "MB", "CPU s", "peak MB", "power of CPU")
     table = Table(f"Growth at {', '.join(f'{time}x' for time in times)} (without the start)", columns)
     with room() as place:

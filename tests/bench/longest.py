@@ -1,4 +1,4 @@
-"""The longest lines there are: what the daemon holds of them at once."""
+"""The longest lines: how much memory the daemon needs for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.support.logs import LogBuilder, text, tool_use
 __all__ = ["longest"]
 
 _LETTER = "\N{RED APPLE}"
-"""One such letter makes the interpreter keep all of a text with four bytes for each."""
+"""One such character makes the interpreter store the whole text with four bytes for each character."""
 
 
 def longest(lines: Sequence[tuple[int, int]]) -> Table:
     """Catch up with sessions of a few very long lines.
 
     Args:
-        lines: of each session how many, and how many bytes each has.
+        lines: for each session, how many lines, and how many bytes each has.
     """
     table = Table("The longest lines", ("lines", "MB", "CPU s", "peak MB", "beyond 120 MB, in lines"))
     for count, size in lines:
@@ -30,7 +30,7 @@ def longest(lines: Sequence[tuple[int, int]]) -> Table:
             for letter in ("", _LETTER):
                 with room() as place:
                     config = place.folder / "config"
-                    # A process counts the peak of the one that started it as its own.
+                    # A process starts with the peak memory of the process that started it.
                     command = [sys.executable, "-m", __name__, str(config / "projects"), kind, letter]
                     subprocess.check_call([*command, str(count), str(size)], cwd=ROOT)
                     ran, _, _ = once(config)

@@ -1,4 +1,4 @@
-"""Programs to be measured, each a process of its own, and what the system says about them."""
+"""The measured programs, each in its own process, and what the system tells about them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Follower", "Ran", "Receiver", "Room", "cpu_seconds", "receiving", "r
 ROOT = Path(__file__).parents[2]
 DAEMON = (sys.executable, "-m", "daemon.cli")
 LIMIT = 900.0
-"""Seconds after which a program is ended that should have ended by itself."""
+"""After this many seconds, a program that should have ended by itself is ended."""
 _READY_LIMIT = 120.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -42,8 +42,8 @@ class Ran:
 
     Attributes:
         wall: seconds on the clock.
-        cpu: seconds of the processor, its start included.
-        peak: the most memory it ever had, in bytes.
+        cpu: processor seconds, including its start.
+        peak: its peak memory, in bytes.
     """
 
     wall: float
@@ -55,7 +55,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes] | i
     """Run a program to its end.
 
     Raises:
-        RuntimeError: it failed; says what it wrote.
+        RuntimeError: it failed; the message has its output.
     """
     with tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
@@ -81,9 +81,9 @@ def run(command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes] | i
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the seconds of the processor that a running program has had."""
+    """Return the processor seconds that a running program has used."""
     try:
-        # In nanoseconds, of every thread; the sum that `stat` and `ps` give counts in hundredths of seconds.
+        # In nanoseconds, for each thread; the sum in `stat` and `ps` counts in hundredths of a second.
         tasks = [task.read_text() for task in (_PROC / str(pid) / "task").glob("*/schedstat")]
         if tasks:
             return sum(int(task.split()[0]) for task in tasks) / 1e9
@@ -98,27 +98,27 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> int:
-    """Return the memory that a running program has, in bytes."""
+    """Return the memory that a running program uses, in bytes."""
     return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], text=True)) * 1024
 
 
 def descriptors(pid: int) -> int | None:
-    """Return how many descriptors a running program has open; None where the system does not tell."""
+    """Return how many descriptors a running program has open; None if the system does not tell."""
     folder = _PROC / str(pid) / "fd"
     return len(list(folder.iterdir())) if folder.exists() else None
 
 
-# ---------------------------------------------------------------------- what the daemon runs in
+# ---------------------------------------------------------------------- the daemon's surroundings
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """The process that takes what the daemon sends."""
+    """The process that receives the daemon's requests."""
 
     url: str
 
     def take(self) -> Json:
-        """Return what came since this was last asked: requests, bytes, marks."""
+        """Return the requests, bytes and marks that came since the previous call."""
         with urllib.request.urlopen(f"{self.url}/counts", timeout=30) as answer:
             counts = json.load(answer)
         assert isinstance(counts, dict)
@@ -127,7 +127,7 @@ class Receiver:
 
 @contextmanager
 def receiving(*, marks: bool = False) -> Iterator[Receiver]:
-    """Run a receiver; with *marks* it notes when each mark came."""
+    """Run a receiver; with *marks*, it records when each mark came."""
     command = [sys.executable, "-m", "tests.bench.sink", *(["--marks"] if marks else [])]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -139,7 +139,7 @@ def receiving(*, marks: bool = False) -> Iterator[Receiver]:
 
 
 class Room:
-    """A user's machine for one daemon: a home, a state folder, and the configuration folders with the logs."""
+    """A user's machine for one daemon: a home, a state directory, and the configuration folders with the logs."""
 
     def __init__(self, folder: Path, receiver: Receiver | None) -> None:
         self.folder = folder
@@ -171,7 +171,7 @@ class Room:
 
 @contextmanager
 def room(receiver: Receiver | None = None) -> Iterator[Room]:
-    """Make a room; it is gone when the context is left."""
+    """Make a room; leaving the context removes it."""
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="room-", dir=FOLDER))
     try:
@@ -184,7 +184,7 @@ class Follower:
     """A daemon that follows logs; a context manager that ends it.
 
     Attributes:
-        ready_after: seconds from its start until it said that it is ready.
+        ready_after: seconds from its start until it reported that it is ready.
     """
 
     def __init__(self, env: Mapping[str, str], output: Path) -> None:
@@ -222,15 +222,15 @@ class Follower:
 
     @property
     def cpu(self) -> float:
-        """Seconds of the processor it has had."""
+        """The processor seconds it has used."""
         return cpu_seconds(self._child.pid)
 
     @property
     def memory(self) -> int:
-        """Bytes of memory it has."""
+        """The bytes of memory it uses."""
         return memory(self._child.pid)
 
     @property
     def descriptors(self) -> int | None:
-        """Descriptors it has open."""
+        """The number of descriptors it has open."""
         return descriptors(self._child.pid)

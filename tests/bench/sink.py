@@ -1,8 +1,8 @@
-"""A loopback receiver that takes everything and does as little as possible: in a process of its own it stays out of the
-way of what is measured. It answers every POST with 200 and counts; GET /counts tells what came since it was last asked.
+"""A loopback receiver that accepts everything and does as little as possible. It runs in its own process, so that its
+work is not measured. It answers every POST with 200 and counts; GET /counts returns the counts since the previous one.
 
-    python -m tests.bench.sink            prints its port; ends with its standard input
-    python -m tests.bench.sink --marks    also unpacks what it gets, and notes when each `mark-<number>-` came first
+    python -m tests.bench.sink            prints its port; ends when its standard input does
+    python -m tests.bench.sink --marks    also unpacks the bodies, and records when each `mark-<number>-` came first
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MARK = re.compile(rb"mark-(\d+)-")
 
 
 class _Counts:
-    """What came."""
+    """Counts of requests, bytes and marks."""
 
     def __init__(self, *, marks: bool) -> None:
         self._marks = marks
@@ -45,7 +45,7 @@ class _Counts:
 
     @property
     def keeps(self) -> bool:
-        """Whether bodies are looked into."""
+        """Whether bodies are searched for marks."""
         return self._marks
 
 
@@ -73,7 +73,7 @@ class _Connection(asyncio.Protocol):
                 self._answer(self._counts.take())
                 return
             found = _LENGTH.search(head)
-            assert found is not None, "a request says how long it is"
+            assert found is not None, "a request has a Content-Length"
             self._size = self._left = int(found[1])
         self._left -= len(data)
         if self._counts.keeps:
@@ -94,7 +94,7 @@ async def _serve() -> None:
     counts = _Counts(marks="--marks" in sys.argv[1:])
     server = await loop.create_server(lambda: _Connection(counts), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # Whoever started it holds the other end: nothing is left behind when that process is gone.
+    # The process that started this one holds the other end; when it is gone, this one ends, too.
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 

@@ -1,4 +1,4 @@
-"""Small things that are done often: starting, writing to the store, looking for secrets."""
+"""Small, frequent work: starting, writing to the store, searching for secrets."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["commits", "scrubbing", "starts"]
 _Text = TypeVar("_Text", bytes, str)
 
 _EVENTS = 100
-"""Events of a full batch, settled in one transaction."""
+"""Events in a full batch, which are settled in one transaction."""
 _BETWEEN_SECRETS = 10_000
-"""Bytes of text for each secret, where there are some."""
+"""Bytes of text for each secret that is strewn in."""
 _LONGEST_RESULT = 12_000
-"""Characters of a tool's result that are sent."""
+"""How many characters of a tool's result are sent."""
 _MIB = 1024 * 1024
 
 
 def starts(runs: int) -> Table:
-    """Start the interpreter, import the command line, and ask it for help."""
+    """Start the interpreter, import the command line, and print its help."""
     table = Table("Starting (medians)", ("command", "ms"))
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],
@@ -53,7 +53,7 @@ def starts(runs: int) -> Table:
 
 
 def commits(count: int) -> Table:
-    """Write what an acknowledged batch changes, again and again into one store."""
+    """Write the changes of an acknowledged batch into one store, again and again."""
     table = Table("One transaction of the store", ("events settled", "commits", "p50 ms", "p99 ms"))
     for events in (1, _EVENTS):
         with room() as place:
@@ -86,7 +86,7 @@ def _commit(store: Store, number: int, events: int) -> float:
 
 
 def scrubbing(spec: Spec) -> Table:
-    """Look for secrets in the text of a corpus as it is, and with secrets strewn in: in JSON, and in text."""
+    """Search for secrets in the text of a corpus, with and without secrets strewn in, as JSON and as text."""
     columns = (
         "text",
         "MB",
@@ -101,7 +101,7 @@ def scrubbing(spec: Spec) -> Table:
     lines = list(lines_of(provide(spec)))
     size = sum(map(len, lines)) / 1e6
     first_look = automaton()
-    # That of the program is built when it is worth it.
+    # The program itself builds it only when that pays off.
     scrub_text("a " * _MIB)
     kinds = {
         "as it is": lines,
@@ -123,7 +123,7 @@ def scrubbing(spec: Spec) -> Table:
 
 
 def _code(size: int) -> list[bytes]:
-    """Return some of the standard library's modules, which speak of keys and tokens, as a tool's results hold them."""
+    """Return some modules of the standard library that mention keys and tokens, as they look in a tool's results."""
     texts, left = [], size
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*/*.py")):
         texts.append(json.dumps({"content": path.read_text(errors="replace")[:_LONGEST_RESULT]}).encode())
@@ -153,14 +153,14 @@ def _with_secrets(lines: Sequence[bytes]) -> list[bytes]:
         while due >= _BETWEEN_SECRETS:
             due -= _BETWEEN_SECRETS
             secret = "".join(draws.choices(string.ascii_letters + string.digits, k=36))
-            # Behind the first blank of the line's text, where it has one.
+            # After the first blank of the line's text, if it has one.
             line = line.replace(b" ", f" ghp_{secret} ".encode(), 1)  # noqa: PLW2901 - it grows by each
         strewn.append(line)
     return strewn
 
 
 def _spent(look: Callable[[_Text], object], texts: Sequence[_Text]) -> float:
-    """Return the seconds of the processor that looking at every one of *texts* takes."""
+    """Return the processor seconds that searching all of *texts* takes."""
     began = time.process_time()
     for text in texts:
         look(text)

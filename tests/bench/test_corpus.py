@@ -15,7 +15,7 @@ from tests.bench.figures import exponent, percentile
 
 @pytest.fixture(autouse=True)
 def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Corpora are made in this process, into a folder that is gone afterwards."""
+    """Make corpora in this process, in a folder that is removed afterwards."""
     monkeypatch.setattr(corpus, "FOLDER", tmp_path)
 
 
@@ -24,13 +24,13 @@ def made(folder: Path, spec: Spec) -> list[bytes]:
     return list(lines_of(folder))
 
 
-def test_the_same_spec_gives_the_same_logs(tmp_path: Path) -> None:
+def test_equal_specs_give_equal_logs(tmp_path: Path) -> None:
     spec = Spec(sessions=6, projects=2, size=300_000, agents=2)
 
     assert made(tmp_path / "one", spec) == made(tmp_path / "two", spec)
 
 
-def test_lines_are_as_long_as_those_of_public_logs(tmp_path: Path) -> None:
+def test_lines_have_the_lengths_of_public_logs(tmp_path: Path) -> None:
     sizes = [len(line) for line in made(tmp_path, Spec(sessions=1, projects=1, size=40_000_000))]
 
     assert 900 < percentile(sizes, 0.5) < 1300
@@ -49,7 +49,7 @@ def test_every_line_is_a_record_of_a_known_kind(tmp_path: Path) -> None:
     assert any(not line.isascii() for line in lines)
 
 
-def test_every_call_has_a_result_and_every_agent_a_call(tmp_path: Path) -> None:
+def test_every_call_has_a_result_and_every_subagent_a_call(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in made(tmp_path, Spec(sessions=4, projects=2, size=500_000, agents=3))]
 
     blocks = [
@@ -65,7 +65,7 @@ def test_every_call_has_a_result_and_every_agent_a_call(tmp_path: Path) -> None:
     assert {meta["toolUseId"] for meta in metas} <= set(calls)
 
 
-def test_files_are_as_many_and_as_large_as_asked_for(tmp_path: Path) -> None:
+def test_a_corpus_has_the_requested_files_and_size(tmp_path: Path) -> None:
     made(tmp_path, Spec(sessions=40, projects=8, size=4_000_000, agents=10))
 
     logs = list(tmp_path.rglob("*.jsonl"))
@@ -74,16 +74,16 @@ def test_files_are_as_many_and_as_large_as_asked_for(tmp_path: Path) -> None:
     assert 0.8 < sum(path.stat().st_size for path in logs) / 4_000_000 < 1.6
 
 
-def test_a_corpus_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_is_kept_for_later_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Spec(sessions=1, projects=1, size=10_000)
     kept = tmp_path / "corpora" / spec.name
     kept.mkdir(parents=True)
-    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("it is there already"))
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("the corpus exists already"))
 
     assert provide(spec) == kept
 
 
-def test_the_power_with_which_a_cost_grows_is_found() -> None:
+def test_the_exponent_of_a_growing_cost_is_found() -> None:
     assert exponent([1, 4, 16], [3, 12, 48]) == pytest.approx(1)
     assert exponent([1, 4, 16], [3, 48, 768]) == pytest.approx(2)
     assert exponent([1, 4, 16], [7, 7, 7]) == pytest.approx(0)

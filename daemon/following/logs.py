@@ -133,7 +133,7 @@ class Logs:
         for path in scan.changed:
             files = self._catalog.add(path)
             if files is None:
-                # A subagent's log that names its session in its lines, but has none of these yet: look when it grows.
+                # The lines of a subagent's log will name its session, but do not yet: look again when it grows.
                 self._sweep.files.pop(path, None)
                 continue
             if path in files.metas.values():

@@ -1,5 +1,5 @@
-"""What goes wrong in programs that follow logs, one case each: the name says what happens here, the docstring what
-happens elsewhere.
+"""Known bugs of programs that follow logs, one test each: the name says what the daemon does, the docstring what other
+programs do.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from tests.support.processes import append, environment, following, now, session
 
 
 def answers(server: CaptureServer) -> list[str]:
-    """The answers that came, in order."""
+    """The answers that were received, in order."""
     return span_ids(server, "generation")
 
 
 def write(machine: Machine, log: LogBuilder, start: int = 0) -> Path:
-    """Append the main log's lines from number *start* on."""
+    """Append the lines of the main log from number *start* on."""
     path = machine.projects / log.path
     append(path, of_lines(log, start))
     return path
 
 
 def goes_on(log: LogBuilder, *names: str) -> int:
-    """Let a session go on, with an answer `msg_{name}` for each; return the number of the first new line."""
+    """Continue a session with an answer `msg_{name}` for each name. Return the number of the first new line."""
     before = len(log.lines)
     for name in names:
         log.answer(text(f"{name} is done"), id=f"msg_{name}")
@@ -48,7 +48,7 @@ def goes_on(log: LogBuilder, *names: str) -> int:
 
 
 async def runs_once(machine: Machine, posthog: CaptureServer) -> None:
-    """Let the daemon read all there is and end, on the state that is there."""
+    """Run the daemon once, on the existing state."""
     assert await machine.once(posthog.url, history="skip" if (machine.state / "state.db").exists() else "send")
 
 
@@ -69,7 +69,7 @@ def moved_and_written_anew(old: Path, new: Path, data: bytes) -> None:
 async def test_a_new_log_on_the_inode_of_another_is_read_from_its_beginning(
     machine: Machine, posthog: CaptureServer, put: Callable[[Path, Path, bytes], None]
 ) -> None:
-    """Where a file is its inode, the new one is taken for the old one and read from where that one ended."""
+    """A program that identifies a file by its inode reads the new one from where the old one ended."""
     old, new = a_session("old"), a_session("new")
     goes_on(new, "later")
     path = write(machine, old)
@@ -86,7 +86,7 @@ async def test_a_new_log_on_the_inode_of_another_is_read_from_its_beginning(
 
 
 async def test_logs_with_the_same_beginning_are_told_apart(machine: Machine, posthog: CaptureServer) -> None:
-    """Where a file is a hash of its head, the second is taken for the first and never read."""
+    """A program that identifies a file by a hash of its head never reads the second."""
     logs = [LogBuilder(session_id(name)) for name in ("left", "right")]
     for log in logs:
         log.raw({"type": "file-history-snapshot", "snapshot": "x" * 10_000})
@@ -102,7 +102,7 @@ async def test_logs_with_the_same_beginning_are_told_apart(machine: Machine, pos
 
 
 async def test_a_log_of_one_short_line_is_read(machine: Machine, posthog: CaptureServer) -> None:
-    """Where a file is known by its first kilobyte, one that has less is not read at all."""
+    """A program that identifies a file by its first kilobyte does not read a shorter one at all."""
     log = LogBuilder(session_id("short"), version="2.1.200")
     log.answer(text("yes"), id="msg_short")
     path = write(machine, log)
@@ -118,7 +118,7 @@ async def test_a_log_of_one_short_line_is_read(machine: Machine, posthog: Captur
 async def test_a_log_truncated_while_the_daemon_was_away_is_read_again_only_once(
     machine: Machine, posthog: CaptureServer
 ) -> None:
-    """Elsewhere an offset behind the end stays for ever, or the file is sent anew with every start."""
+    """In other programs, the offset stays behind the end, or the file is sent again at every start."""
     log, other = a_session("whole"), a_session("x")
     goes_on(log, "second", "third")
     path = write(machine, log)
@@ -138,7 +138,7 @@ async def test_a_log_truncated_while_the_daemon_was_away_is_read_again_only_once
 async def test_a_log_truncated_and_grown_past_its_offset_while_the_daemon_was_away_is_read_from_its_beginning(
     machine: Machine, posthog: CaptureServer
 ) -> None:
-    """By its size it looks like one that only grew, so elsewhere reading goes on in the middle of a line."""
+    """By its size it looks like a file that only grew, so other programs go on in the middle of a line."""
     log, other = a_session("before"), a_session("after", cwd="/home/ada/orchard")
     path = write(machine, log)
     await runs_once(machine, posthog)
@@ -154,7 +154,7 @@ async def test_a_log_truncated_and_grown_past_its_offset_while_the_daemon_was_aw
 async def test_lines_written_while_the_daemon_was_away_are_not_history(
     machine: Machine, posthog: CaptureServer
 ) -> None:
-    """Elsewhere a start at the end of the files is one at every start, whatever is known of them."""
+    """Other programs, told to start at the end of the files, do so at every start."""
     log = a_session("followed", start=now())
     async with machine.following(posthog.url):
         path = write(machine, log)
@@ -171,7 +171,7 @@ async def test_lines_written_while_the_daemon_was_away_are_not_history(
 async def test_a_line_that_was_half_written_when_the_daemon_stopped_is_read_at_its_next_start(
     machine: Machine, posthog: CaptureServer
 ) -> None:
-    """Where an offset moves when bytes are read, the first half is lost with the process."""
+    """If the offset moves when bytes are read, the first half is lost with the process."""
     log = LogBuilder(session_id("half"), start=now(), version="2.1.200")
     log.prompt("begin")
     log.answer(text("here I go"), id="msg_whole")
@@ -189,7 +189,7 @@ async def test_a_line_that_was_half_written_when_the_daemon_stopped_is_read_at_i
 
 
 def test_a_line_that_is_written_slowly_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere an unfinished line is read from its beginning each time some of it is added."""
+    """Other programs read an unfinished line from its beginning each time it grows."""
     path = tmp_path / "long.jsonl"
     path.write_bytes(b"{}\n")
     read = 0
@@ -244,7 +244,7 @@ def zeros_at_the_end(data: bytes) -> bytes:
 async def test_a_store_damaged_by_a_power_loss_does_not_stop_the_daemon_and_loses_no_event(
     machine: Machine, posthog: CaptureServer, damage: Callable[[bytes], bytes]
 ) -> None:
-    """Elsewhere the program refuses to start until somebody deletes its registry, or takes all files for new."""
+    """Other programs refuse to start until somebody deletes the registry, or treat all files as new."""
     recent, old = a_session("recent", start=now()), a_session("old")
     machine.moves_in(recent.files(), age=60)
     machine.moves_in(old.files(), age=30 * 86400)
@@ -255,7 +255,7 @@ async def test_a_store_damaged_by_a_power_loss_does_not_stop_the_daemon_and_lose
     await runs_once(machine, posthog)
     assert answers(posthog).count("msg_more") == 1
     assert answers(posthog).count("msg_old") == 1, "what is older than a week is not sent again"
-    # What is sent again has the same ids, so that it counts once.
+    # Events that are sent again have the same ids, so they count once.
     assert posthog.events_by_uuid.keys() == machine.preview().keys()
     requests = len(posthog.requests)
     await runs_once(machine, posthog)
@@ -266,12 +266,12 @@ async def test_a_store_damaged_by_a_power_loss_does_not_stop_the_daemon_and_lose
 async def test_after_a_crash_while_a_damaged_store_is_set_aside_the_daemon_starts(
     machine: Machine, posthog: CaptureServer, left: tuple[str, ...]
 ) -> None:
-    """Where the registry is renamed in two steps, a crash between them leaves none and everything is sent anew."""
+    """If the registry is renamed in two steps, a crash in between leaves none, and everything is sent again."""
     log = a_session("kept", start=now())
     write(machine, log)
     store = Store(machine.state)
     store.begin(0, [])
-    # As a process that was killed leaves it: the newest pages are in the log beside it.
+    # The state after a kill: the newest pages are in the write-ahead log next to it.
     beside = {name: (machine.state / name).read_bytes() for name in ("state.db", "state.db-wal", "state.db-shm")}
     store.close()
     (machine.state / "state.db").rename(machine.state / "state.db.corrupt-1")
@@ -290,7 +290,7 @@ async def test_after_a_crash_while_a_damaged_store_is_set_aside_the_daemon_start
 async def test_a_second_daemon_on_the_same_state_refuses_to_start_and_the_first_goes_on(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
-    """Elsewhere both write to one registry, and neither goes on any more."""
+    """In other programs, both write to one registry, and neither works any more."""
     projects = workspace.config / "projects"
     projects.mkdir(parents=True)
     env = environment(workspace, posthog.url)
@@ -305,9 +305,9 @@ async def test_a_second_daemon_on_the_same_state_refuses_to_start_and_the_first_
 
 
 async def test_logs_that_are_missing_at_a_start_are_not_forgotten(machine: Machine, posthog: CaptureServer) -> None:
-    """Elsewhere a start drops all that is known of files that are not followed just now: another's, or another disk's.
+    """Other programs forget at a start all files that are missing then, for example on another disk.
 
-    Here there is a trace to be lost besides: it is owed from the first event on.
+    Here a trace could be lost, too: it is owed from the first event on.
     """
     log = a_session("elsewhere", start=now())
     record = machine.registers(log.session)
@@ -325,7 +325,7 @@ async def test_logs_that_are_missing_at_a_start_are_not_forgotten(machine: Machi
     assert "msg_another" in span_ids(posthog)
 
     machine.config, machine.projects = here.parent, here
-    # A disk that is not mounted leaves an empty place, or none.
+    # If a disk is not mounted, its folder is empty or missing.
     here.rename(machine.root / "unmounted")
     await runs_once(machine, posthog)
     (machine.root / "unmounted").rename(here)
@@ -335,7 +335,7 @@ async def test_logs_that_are_missing_at_a_start_are_not_forgotten(machine: Machi
 
 
 async def test_a_config_folder_that_moved_sends_nothing_again(machine: Machine, posthog: CaptureServer) -> None:
-    """Where a registry belongs to a configuration, another spelling of that is another registry."""
+    """If a registry belongs to a configuration, another spelling of the path is another registry."""
     for name in ("one", "two"):
         write(machine, a_session(name))
     await runs_once(machine, posthog)
@@ -346,7 +346,7 @@ async def test_a_config_folder_that_moved_sends_nothing_again(machine: Machine, 
     machine.projects = machine.config / "projects"
     requests = len(posthog.requests)
     await runs_once(machine, posthog)
-    # Nor do copies of the files, as a backup brings them back.
+    # Neither do copies of the files, as after restoring a backup.
     for path in sorted(moved.rglob("*.jsonl")):
         beside = path.with_suffix(".copy")
         shutil.copy(path, beside)
@@ -359,7 +359,7 @@ async def test_a_config_folder_that_moved_sends_nothing_again(machine: Machine, 
 
 
 def test_files_at_rest_cost_no_system_call_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere the processor time of an idle program grows with the number of files."""
+    """In other programs, the processor time while idle grows with the number of files."""
     looked: list[str] = []
 
     class Counted:
@@ -390,7 +390,7 @@ def test_files_at_rest_cost_no_system_call_each(tmp_path: Path, monkeypatch: pyt
 async def test_a_log_that_is_replaced_several_times_between_two_looks_is_read_as_it_is_then(
     machine: Machine, posthog: CaptureServer
 ) -> None:
-    """Elsewhere a file that changed its identity twice between two looks is followed where it no longer is."""
+    """Other programs look for a file that was replaced twice between two looks where it no longer is."""
     log = a_session("first")
     path = write(machine, log)
     await runs_once(machine, posthog)

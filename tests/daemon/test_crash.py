@@ -1,4 +1,4 @@
-"""The daemon as a process that is killed, terminated and started again: nothing lost, nothing doubled."""
+"""The daemon as a process that is killed, terminated and started again: no event is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ SLOWNESS = 0.05
 
 
 def in_trouble(server: CaptureServer, seed: int) -> None:
-    """Let the receiver answer late; sometimes it fails, or its answer is lost."""
+    """Make the receiver answer late, sometimes with an error, and lose some answers."""
     server.fail_at_random(0.3, seed=seed, delay=SLOWNESS)
 
 
 async def settled(workspace: Workspace, url: str) -> None:
-    """Let a last daemon send whatever is left."""
+    """Run a last daemon that sends the rest."""
     ended = await verb(workspace, "run", "--once", env=environment(workspace, url))
     assert ended.status == 0, ended.stderr
 
 
 def offsets(workspace: Workspace) -> dict[str, int]:
-    """How far each file is settled, by its name, while the daemon runs or after it."""
+    """How far each file is settled, by name. Works while the daemon runs."""
     uri = f"file:{workspace.state / 'state.db'}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
         return {Path(path).name: offset for path, offset in connection.execute('SELECT path, "offset" FROM files')}
@@ -67,7 +67,7 @@ async def test_killed_again_and_again_it_delivers_what_preview_says(
     for turn in range(5):
         wanted = len(posthog.requests) + draws.choice([2, 3, 4])
         async with following(workspace, *(["--from-start"] if turn == 0 else []), env=env, ready=False) as daemon:
-            # When everything has come it has nothing more to ask, and is killed at rest.
+            # Once everything is delivered, the daemon sends no more requests and is killed while idle.
             await daemon.until(
                 lambda wanted=wanted: (  # type: ignore[misc]
                     len(posthog.requests) >= wanted or posthog.events_by_uuid.keys() >= everything.keys()
@@ -100,7 +100,7 @@ async def test_killed_while_sessions_are_written_it_delivers_what_preview_says(
         arrived = len(posthog.requests)
         async with following(workspace, env=env) as daemon:
             for path, lines in left.items():
-                # The last line of a round is cut in two by the crash.
+                # The crash of a round cuts its last line in two.
                 share = len(lines) if turn == rounds - 1 else len(lines) // 2
                 data = b"".join(lines[:share])
                 append(projects / path, data[:-20])
@@ -126,14 +126,14 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
         log.prompt("begin")
         log.answer(text("I begin."), id=f"msg_{log.session}")
         log.prompt("go on")
-    # Without a stop reason only what follows can end it.
+    # Without a stop reason, only a following line can end the message.
     message.message(id="msg_open", stop_reason=None).add(text("Well, "))
     call.answer(text("Let me see."), tool_use("Bash", {"command": "ls"}, id="toolu_open"), id="msg_call")
     written = {log.path: len(log.lines) for log in (message, call)}
     async with following(workspace, env=env) as daemon:
         for log in (message, call):
             append(projects / log.path, log.files()[log.path])
-        # What is complete has come, and is noted as settled: with lines before the open ones.
+        # What is complete has arrived and is settled, with the lines before the open ones.
         await daemon.until(lambda: len(posthog.events) == 3)
         names = {Path(path).name for path in written}
         await daemon.until(lambda: {name for name, offset in offsets(workspace).items() if offset} >= names)
@@ -158,7 +158,7 @@ async def test_killed_while_most_answers_are_lost_it_loses_no_event(
     env = environment(workspace, posthog.url)
     for turn in range(3):
         arrived = len(posthog.requests)
-        # One answer is heard, so that something is noted as settled; what was sent after it never is.
+        # One answer arrives, so that some events are settled. All later answers are lost.
         posthog.script(Accept())
         posthog.fault = lambda _: Drop()
         async with following(workspace, *(["--from-start"] if turn == 0 else []), env=env, ready=False) as daemon:
@@ -229,7 +229,7 @@ async def test_a_second_signal_ends_it_at_once(
 
 
 def spoken(words: str) -> LogBuilder:
-    """A session begun now, of one prompt and its answer."""
+    """A session that begins now, with one prompt and its answer."""
     log = LogBuilder(session_id(words), start=now())
     log.prompt(words)
     log.answer(text("I am."))

@@ -1,4 +1,4 @@
-"""The operating system refuses what it is asked for: the daemon says so once, goes on, loses nothing, and recovers."""
+"""The operating system refuses calls: the daemon logs it once, goes on, loses nothing, and recovers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.processes import ROOT, append, bodies, environment, log_lines
 
 @dataclass
 class Stand:
-    """A machine whose system fails when it is told to, and the daemon on it."""
+    """A machine whose operating system fails on command, and the daemon on it."""
 
     workspace: Workspace
     posthog: CaptureServer
@@ -41,7 +41,7 @@ class Stand:
 
     @asynccontextmanager
     async def following(self, *, ready: bool = True) -> AsyncIterator[Child]:
-        """Run the daemon until the context is left; it ends well then."""
+        """Run the daemon until the context is left. It must exit with 0."""
         self.runs += 1
         env = environment(self.workspace, self.posthog.url) | self.faults.environment
         command = [sys.executable, "-m", "tests.support.quick", "run", "--log-format", "json"]
@@ -62,7 +62,7 @@ class Stand:
         return self.workspace.config / "projects"
 
     def write(self, name: str, *answers: str) -> Path:
-        """Let the session *name* go on with an answer `msg_{answer}` for each; it begins with one of its own name."""
+        """Continue the session *name* with an answer `msg_{answer}` for each. Its first answer has its own name."""
         if name not in self.logs:
             self.logs[name] = a_session(name, start=now()), 0
         log, written = self.logs[name]
@@ -75,11 +75,11 @@ class Stand:
         return path
 
     async def arrived(self, child: Child, *answers: str) -> None:
-        """Wait until these answers have come."""
+        """Wait until these answers have arrived."""
         await child.until(lambda: set(span_ids(self.posthog)) >= {f"msg_{answer}" for answer in answers})
 
     async def settles(self) -> None:
-        """Let a daemon without faults send what is left: then everything has come, as `preview` says it."""
+        """Run a daemon without faults. Then everything that `preview` yields must have arrived."""
         done = await verb(self.workspace, "run", "--once", env=environment(self.workspace, self.posthog.url))
         assert done.status == 0, done.stderr
         said = await verb(self.workspace, "preview", self.workspace.config)
@@ -87,7 +87,7 @@ class Stand:
 
 
 def events(child: Child) -> list[str]:
-    """What was logged."""
+    """The log events."""
     return [line["event"] for line in log_lines(child.stderr)]
 
 
@@ -102,7 +102,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Faults:
 
 @pytest.fixture(scope="session")
 def faulty(library: Faults) -> Iterator[ForkServer]:
-    """What daemons are forked from that have the library in front of the C library."""
+    """A fork server whose daemons have the failing library in front of the C library."""
     environment = passed_on() | {"LD_PRELOAD": str(library.library)}
     with ForkServer(environment, preload=["llma_core", "daemon"]) as server:
         yield server
@@ -152,7 +152,7 @@ async def test_a_log_that_cannot_be_read_is_logged_once_and_read_later(stand: St
 
 async def test_a_log_that_cannot_be_read_is_not_tried_all_the_time_even_if_something_in_it_is_due(stand: Stand) -> None:
     def write_open(name: str, answer: str) -> Path:
-        """Let a session go on with an answer that only the time makes final."""
+        """Continue a session with an answer that only time makes final."""
         path = stand.write(name)
         log, written = stand.logs[name]
         log.answer(text("well"), id=f"msg_{answer}")
@@ -170,7 +170,7 @@ async def test_a_log_that_cannot_be_read_is_not_tried_all_the_time_even_if_somet
             before, began = stand.faults.hits("open"), time.monotonic()
             write_open(f"good{number}", f"later{number}")
             await stand.arrived(daemon, f"later{number}")
-        # A look every fifth of a second, for a second or more: only then is an answer final.
+        # It looks every fifth of a second for at least a second: only then is an answer final.
         assert stand.faults.hits("open") - before < 40 * (time.monotonic() - began)
         stand.faults.clear("open")
         await stand.arrived(daemon, "due")
@@ -214,7 +214,7 @@ async def test_a_folder_that_cannot_be_listed_is_logged_once_and_its_logs_are_no
         stand.write("known")
         await stand.arrived(daemon, "known")
         stand.faults.inject("opendir", error, f"/{folder}")
-        # The folder has changed: all of it is looked at, and cannot be.
+        # The folder has changed, so it has to be listed, and that fails.
         stand.write("fresh")
         await daemon.until(lambda: bool(lines_of(daemon, "folder_unreadable")))
         before = stand.faults.hits("opendir")
@@ -273,7 +273,7 @@ def quick(machine: Machine) -> None:
 async def test_lost_hints_lead_to_a_full_sweep_at_once(
     machine: Machine, posthog: CaptureServer, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue of the kernel overflows: what it held is never told."""
+    """The kernel's queue overflows, and its hints are lost."""
     machine.cadence = Cadence(tick=0.05, hot_sweep=3600.0)
     monkeypatch.setattr(Service, "_hint", lambda _self, _path: None)
     async with machine.following(posthog.url):
@@ -326,13 +326,13 @@ async def test_a_store_that_cannot_be_written_is_logged_once_and_written_later(
         stand.write("first")
         await stand.arrived(daemon, "first")
         stand.faults.inject(call, error, "/state.db")
-        # A session never seen: what it needs in the store before its first event is refused, too.
+        # A new session: the store refuses its route, too, which must be written before its first event.
         stand.write("second")
         stand.write("first", "more")
         await daemon.until(lambda: stand.faults.hits(call) >= 4)
         told = [line for line in log_lines(daemon.stderr) if line["level"] == "error"]
         assert {line["event"] for line in told} == {"store_unwritable"}
-        # One line for each of what waits, however often it is tried: a session's route, and what is settled.
+        # One line for each of the two writes that wait, however often they are tried: a route, and a commit.
         assert len(told) <= 2
         stand.faults.clear(call)
         await stand.arrived(daemon, "second", "more")
@@ -346,7 +346,7 @@ async def test_a_store_that_cannot_be_written_is_logged_once_and_written_later(
 
 async def test_a_store_that_cannot_be_read_is_logged_once_and_asked_again(stand: Stand) -> None:
     async with stand.following() as daemon:
-        # The connection that looks up what is settled is opened when it is first needed.
+        # The connection for lookups is opened when it is first needed.
         stand.faults.inject("open", errno.EMFILE, "/state.db")
         for number in range(3):
             stand.write(f"log{number}")

@@ -1,4 +1,4 @@
-"""The daemon dies at each step of its way in turn; the next one goes on as if nothing had been."""
+"""The daemon is killed at each step in turn. The next daemon continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.rig import routing_for
 
 
 async def die(env: Mapping[str, str], workspace: Workspace, step: str, number: int = 1, history: str = "send") -> None:
-    """Run the daemon until it dies at *step*."""
+    """Run a daemon that kills itself at *step*."""
     command = [sys.executable, "-m", "tests.support.dying", "--step", step, "--number", str(number)]
     command += ["--history", history]
     async with start(
@@ -48,12 +48,12 @@ async def die(env: Mapping[str, str], workspace: Workspace, step: str, number: i
 
 
 async def heard_out(server: CaptureServer) -> None:
-    """Wait until the receiver has dealt with all that the dead have sent."""
+    """Wait until the receiver has handled every request of the killed daemons."""
     await until(lambda: not server.connections, "the end of all connections")
 
 
 def noted(workspace: Workspace) -> set[str]:
-    """Return the uuids of the events that are noted as settled."""
+    """Return the uuids of the events that are settled in the store."""
     database = workspace.state / "state.db"
     if not database.exists():
         return set()
@@ -84,7 +84,7 @@ async def test_only_events_that_were_accepted_and_not_recorded_are_sent_again(
     workspace: Workspace, posthog: CaptureServer, step: str, number: int
 ) -> None:
     put_logs(workspace, tree() | many_sessions(3, 60))
-    # Its sessions have ended: their traces are sent by the daemon that dies.
+    # Its sessions have ended, so that the daemon that is killed sends their traces.
     env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
     everything = await expected(workspace)
     await die(env, workspace, step, number)
@@ -126,7 +126,7 @@ async def test_a_damaged_store_is_set_aside_wherever_the_daemon_is_killed(
     put_logs(workspace, tree())
     env = environment(workspace, posthog.url)
     everything = await expected(workspace)
-    # It dies with its last transactions still in the write-ahead log.
+    # It is killed with its last transactions still in the write-ahead log.
     await die(env, workspace, "committed", history="send")
     await heard_out(posthog)
     broken(workspace.state / "state.db")
@@ -138,7 +138,7 @@ async def test_a_damaged_store_is_set_aside_wherever_the_daemon_is_killed(
 
 
 def broken(path: Path) -> None:
-    """Write over the head of a database and of its write-ahead log."""
+    """Overwrite the beginning of a database and of its write-ahead log."""
     for file in (path, path.with_name(f"{path.name}-wal")):
         with file.open("r+b") as opened:
             opened.write(b"\xff" * 100)

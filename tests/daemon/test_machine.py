@@ -1,10 +1,10 @@
-"""A machine on which everything happens to logs that can: whatever it was, the receiver ends up with what they say.
+"""Everything that can happen to logs happens on this machine. In the end, the receiver has the events of the logs.
 
-The file system is a real one, and so are tailer, pipeline, ledger and store; clock, network and hints are done by hand.
-One session is made whole in the end, whatever was done to its logs before; another is deleted at some time, and then
-what counts is what was seen of it.
+The file system, the tailer, the pipeline, the ledger and the store are real. The clock, the network and the hints are
+driven by hand. One session is complete in the end, whatever was done to its logs before. Another session is deleted at
+some time; then the part of it that the daemon saw is what counts.
 
-`LLMA_MACHINE_SECONDS` lets it run for that long instead of a few seconds.
+Set `LLMA_MACHINE_SECONDS` to run for that long instead of a few seconds.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Machine(RuleBasedStateMachine):
     """Two sessions, the daemon, and the receiver.
 
     Attributes:
-        sizes: how much of its history each log holds now; 0 where it is not there.
-        once: how much it held at most.
+        sizes: how many bytes of its history each log has now; 0 if it does not exist.
+        once: the most that it ever had.
         known: how much of it the daemon last found.
-        last: how much it held when it was last deleted.
+        last: how much it had when it was last deleted.
         seen: how much of it this run of the daemon has seen.
-        inserted: what somebody put in front of it.
-        locked: the logs that nobody may open.
-        doomed: whether the second session was deleted, and it stays so.
-        dropped: whether it ever left the daemon's memory.
+        inserted: the line that was inserted before its first line.
+        locked: the logs that cannot be opened.
+        doomed: whether the second session was deleted for good.
+        dropped: whether the second session ever left the daemon's memory.
         crashed: whether the daemon ever crashed.
-        lost: whether it crashed after the deletion, so that what it had not delivered of that session is lost.
+        lost: whether the daemon crashed after the deletion and so lost what it had not delivered of that session.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
         self.stack.enter_context(patch("os.open", self._open))
 
     def _open(self, path: Any, *arguments: Any, **options: Any) -> int:
-        """Open a file, unless it is locked: to root no permission is ever denied."""
+        """Open a file unless it is locked. Permissions would not do: root is never denied any."""
         if any(os.fspath(path) == str(self.rig.path(name)) for name in self.locked):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return _real_open(path, *arguments, **options)
@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
         return self.inserted[name] + self.logs[name][: self.sizes[name]]
 
     def _least(self, name: str) -> int:
-        """How much of a log has to stay so that it can be known again: behind what was put in front, its first line."""
+        """How much of a log must stay so that it is recognized: its first line, if another was inserted before it."""
         return min(self._first_line(name), self.sizes[name]) if self.inserted[name] else 0
 
     def _first_line(self, name: str) -> int:
@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
     def write_anew(self, data: st.DataObject, *, in_place: bool, another_line: bool) -> None:
         name = self._pick(data, self._written())
         if another_line and self.sizes[name] >= self._first_line(name):
-            # Every line stands elsewhere then.
+            # Then every line has another offset.
             self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
         if in_place:
             self.rig.rewrite(name, self._content(name))
@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._written())
     @rule(data=st.data())
     def delete_and_create(self, data: st.DataObject) -> None:
-        """On many file systems the new one has the inode of the old one."""
+        """On many file systems, the new file gets the inode of the old one."""
         name = self._pick(data, self._written())
         self.rig.delete(name)
         self.last[name] = self.sizes[name]
@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.9, 1.1, 400.0]))
     def tick(self, seconds: float) -> None:
-        """Let the settle time pass; with nothing half-written also the quiet time."""
+        """Let the settle time pass; if nothing is half-written, also the quiet time."""
         if seconds < 400.0:
             ready = all(history.has_whole_messages(sizes) for history, sizes in self._states())
         else:
@@ -217,7 +217,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def end(self) -> None:
-        # What a log that was cut short has lost is no more to be told of when the session ends.
+        # What a truncated log has lost is not part of the trace when the session ends.
         if self._is_whole() and not self.locked and all(self.sizes[name] >= self.once[name] for name in self._kept()):
             self.rig.end()
             self._saw()
@@ -248,7 +248,7 @@ class Machine(RuleBasedStateMachine):
         return [name for name in self.logs if not self._is_doomed(name)]
 
     def _states(self) -> Iterator[tuple[History, Mapping[str, int]]]:
-        """The histories, with how much of each may be what the daemon has."""
+        """The histories, with the sizes that the daemon may know of each."""
         for history in self.histories.values():
             for sizes in (self.sizes, self.once, self.known, self.last):
                 yield history, sizes
@@ -304,7 +304,7 @@ class Machine(RuleBasedStateMachine):
         self.rig.finish()
 
     def _reference(self, doomed: Mapping[str, int]) -> Reference:
-        """What the logs say, those of the second session being this long."""
+        """The events of the logs, if those of the second session have these sizes."""
         files = {name: data[: doomed.get(name, len(data))] for name, data in self.logs.items()}
         for history in self.histories.values():
             files |= history.metas
@@ -319,13 +319,13 @@ class Machine(RuleBasedStateMachine):
         received, refused = self.rig.bodies(), set(self.rig.refused)
         wanted = {uuid for uuid in expected.bodies if not self._is_lost(expected, uuid)}
         assert wanted <= received.keys() | refused, "the receiver lacks events"
-        # What was written after the last look was read too, if the log was kept open.
+        # Lines written after the last look were read, too, if the log was kept open.
         possible = self._reference({name: self.once[name] for name in doomed})
         assert received.keys() <= possible.bodies.keys() | expected.bodies.keys(), "no log ever said what was received"
         for uuid in wanted & received.keys():
             bodies = received[uuid]
             if expected.names[uuid] == "$ai_trace":
-                # A session that had ended and went on ends again, and answers come out of order.
+                # A session that continued after its end ends again, and answers come out of order.
                 assert expected.bodies[uuid] in bodies or uuid in refused or self._was_deleted(expected, uuid)
             else:
                 assert set(bodies) <= {expected.bodies[uuid], possible.bodies.get(uuid)}
@@ -335,10 +335,10 @@ class Machine(RuleBasedStateMachine):
         return self.doomed and KEPT.encode() not in expected.bodies[uuid]
 
     def _is_lost(self, expected: Reference, uuid: str) -> bool:
-        """Whether an event may be missing: a deleted session's trace, or what the end of a run lost."""
+        """Return whether an event may be missing: a deleted session's trace, or one that a crash lost."""
         if not self._was_deleted(expected, uuid):
             return False
-        # A trace that is owed by a session that is neither in memory nor anywhere else is given up.
+        # The owed trace of a session without logs that is not in memory is given up.
         return self.lost or (expected.names[uuid] == "$ai_trace" and (self.crashed or self.dropped))
 
 

@@ -1,4 +1,4 @@
-"""Whatever happens on the way, the receiver ends up with what `preview` says, each event once."""
+"""Whatever happens, the receiver ends up with the events of `preview`, each of them once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.support.rig import Reference, Rig, reference, routing_for
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Keep what is logged of bad lines and replaced files out of a failing example's report."""
+    """Keep log lines about bad lines and replaced files out of the report of a failing example."""
     with capture_logs():
         yield
 
 
 @contextmanager
 def fresh_rig(grouping: str = "session", inputs: str = "delta") -> Iterator[Rig]:
-    """A rig in a folder of its own; hypothesis runs one test function many times."""
+    """A rig in its own folder, because hypothesis runs a test function many times."""
     root = Path(tempfile.mkdtemp(prefix="rig-"))
     rig = Rig(root, grouping=grouping, inputs=inputs)
     try:
@@ -50,14 +50,14 @@ def reference_of(history: History, grouping: str = "session", inputs: str = "del
 
 
 class Schedule:
-    """Plays any order of the client's, the receiver's and the daemon's doings.
+    """Plays actions of the client, the receiver and the daemon in any order.
 
     Attributes:
-        sizes: how much of each log the client has written.
-        metas: the meta files it has not written yet.
-        waits_for: for a log that begins with a copy, the log it copies and how much of that has to be there.
-        inserted: what somebody put in front of a log's own bytes.
-        once: how much of each log there once was, if somebody cut it short.
+        sizes: how many bytes of each log the client has written.
+        metas: the meta files that it has not written yet.
+        waits_for: for a log that begins with a copy: the log it copies, and how much of that must exist before.
+        inserted: the line that was inserted before a log's first line.
+        once: how much of a log existed before it was truncated.
     """
 
     STEPS = ("append",) * 6 + ("read",) * 3 + ("acknowledge",) * 3 + ("tick", "lose", "crash", "commit", "end", "drop")
@@ -115,9 +115,9 @@ class Schedule:
             self.rig.rewrite(name, self._bytes(name))
 
     def rewrite(self) -> None:
-        """Put a line in front of all others, so that every line stands elsewhere."""
+        """Insert a line before all others, so that every line has another offset."""
         name = self._written()
-        # Behind another line a part of the first one does not tell any more which log it is.
+        # After an inserted line, a part of the first line is not enough to recognize the log.
         if name is not None and self.sizes[name] > self.history.logs[name].find(b"\n"):
             self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
             self.rig.rewrite(name, self._bytes(name))
@@ -140,7 +140,7 @@ class Schedule:
         self.rig.read(budget=self.data.draw(st.sampled_from([1, 700, 1 << 20]), label="budget"))
 
     def tick(self) -> None:
-        """Let the settle time pass; with nothing half-written also the quiet time."""
+        """Let the settle time pass; if nothing is half-written, also the quiet time."""
         if self.history.is_whole(self.sizes):
             self.rig.tick(self.data.draw(st.sampled_from([0.9, 1.1, 400.0]), label="seconds"))
         elif self.history.has_whole_messages(self.sizes):
@@ -149,7 +149,7 @@ class Schedule:
             self.rig.read()
 
     def end(self) -> None:
-        # What a file that was cut short has lost is no more to be told of when the session ends.
+        # What a truncated file has lost is not part of the trace when the session ends.
         if self.history.is_whole(self.sizes) and all(self.sizes[name] >= size for name, size in self.once.items()):
             self.rig.end()
 
@@ -179,7 +179,7 @@ class Schedule:
 
 
 def check_all_received(rig: Rig, reference: Reference, *, with_traces: bool = True) -> None:
-    """The receiver has what the reference says, body for body, and nothing too often."""
+    """Assert that the receiver has the bodies of the reference, and none too often."""
     received = rig.bodies()
     assert received.keys() == reference.bodies.keys()
     for uuid, bodies in received.items():
@@ -187,11 +187,11 @@ def check_all_received(rig: Rig, reference: Reference, *, with_traces: bool = Tr
         if not trace:
             assert set(bodies) == {reference.bodies[uuid]}
         elif with_traces:
-            # Of a session that ended before, an earlier trace may have been sent last, where answers come out of order.
+            # If answers come out of order, an earlier trace of a session that ended before may have been sent last.
             assert reference.bodies[uuid] in bodies
         allowed = 1 + rig.excused[uuid]
         if trace and with_traces:
-            # A session that had ended and was resumed ends again.
+            # A session that was resumed after its end ends again.
             allowed += sum(rig.endings.values()) - 1
         assert len(bodies) <= allowed
 
@@ -220,7 +220,7 @@ def test_every_schedule_delivers_the_bodies_of_preview(history: History, data: s
 @relaxed
 @given(history=histories(), data=st.data())
 def test_with_a_trace_for_each_prompt_the_same_events_arrive(history: History, data: st.DataObject) -> None:
-    """A turn's trace is sent once, when the turn seems over; what it sums up may be less than in the end."""
+    """A turn's trace is sent once, when the turn seems over. So it may sum up less than the finished log has."""
     expected = reference_of(history, "message")
     with fresh_rig("message") as rig:
         schedule = Schedule(data, rig, history, expected)
@@ -334,12 +334,12 @@ def conversation() -> LogBuilder:
 
 
 def write(rig: Rig, log: LogBuilder, start: int = 0, end: int | None = None) -> None:
-    """Append some of the main log's lines."""
+    """Append some lines of the main log."""
     rig.append(log.path, b"".join(lines_of(log)[start:end]))
 
 
 def names(rig: Rig) -> list[str]:
-    """What the receiver has, in order, each named by its span."""
+    """The span ids of the received events, in order."""
     return [json.loads(event.body)["properties"]["$ai_span_id"] for event in rig.received]
 
 
@@ -442,7 +442,7 @@ def test_a_trace_on_its_way_at_a_crash_is_sent_again(rig: Rig) -> None:
 
 
 def test_a_trace_that_was_accepted_before_its_events_is_not_sent_again(rig: Rig) -> None:
-    """Two requests are on their way at once, and only the later one is taken before the daemon ends."""
+    """Two requests are on their way, and only the later one is accepted before the daemon ends."""
     write(rig, conversation())
     rig.end()
     assert rig.in_flight[-1].name == "$ai_trace"
@@ -528,7 +528,7 @@ def test_a_refused_event_is_settled_and_set_aside(rig: Rig) -> None:
 
 
 def test_replacing_a_file_loses_nothing_that_was_just_read_of_another(rig: Rig) -> None:
-    """What one step found before it met the replaced file must be found again."""
+    """Events that a step found before it came to the replaced file must be found again."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
@@ -554,7 +554,7 @@ def test_replacing_a_file_loses_nothing_that_is_open_in_a_deleted_file_of_the_se
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
     agent = log.agent("toolu_task", "count", type="scout")
-    # Nothing says that it is over.
+    # Nothing shows that the session is over.
     agent.answer(text("One."))
     files = log.files()
     for name, data in files.items():
@@ -586,7 +586,7 @@ def test_deleting_a_subagents_file_loses_none_of_the_sessions_own_events(rig: Ri
 
 
 def test_a_complete_copy_does_not_take_the_message_of_an_original_that_still_waits(rig: Rig) -> None:
-    """Both were written while nobody looked; the copy goes on, so its messages are final at once."""
+    """Both were written while the daemon was away. The copy continues, so its messages are final at once."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(text("One."))

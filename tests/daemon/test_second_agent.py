@@ -1,4 +1,4 @@
-"""A kind of log that the daemon was not written for goes all its ways, next to Claude Code's."""
+"""Another kind of log, next to Claude Code's, works in every part of the daemon without a change to it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ async def test_events_arrive_while_the_session_is_still_being_written(machine: M
         write()
         log.answer(text("I will look."), tool_use("Bash", {"command": "ls"}, id="toolu_ls"), id="msg_1")
         write()
-        # Nothing follows: the time alone makes the answer final.
+        # Nothing follows, so only time makes the answer final.
         await until(lambda: span_ids(posthog) == ["msg_1"], "the first answer")
         log.tool_result("toolu_ls", "ada\nbob")
         write()
@@ -135,7 +135,7 @@ async def test_if_a_sessions_route_cannot_be_written_nothing_of_it_is_sent_even_
 async def test_a_session_that_continues_after_a_long_quiet_has_not_ended(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody looks in between, as where its route has no room for hours.
+    # The daemon does not look in between, as if the route had no room for hours.
     machine.cadence = Cadence(tick=YEAR)
     log = a_session("slow", start=now())
     async with machine.following(posthog.url, quiet=600.0):
@@ -189,7 +189,7 @@ async def test_following_live_delivers_the_bodies_of_preview(machine: Machine, p
 
 
 def grow(projects: Path, files: Mapping[str, bytes]) -> None:
-    """Write *files* line by line, each of them one line in turn, so that all of them are open at once."""
+    """Write *files* line by line in turn, so that all of them are open at the same time."""
     left = {name: data.splitlines(keepends=True) for name, data in files.items() if name.endswith(".jsonl")}
     write_files(projects, {name: data for name, data in files.items() if name not in left})
     while left:
@@ -208,7 +208,7 @@ async def test_the_trace_is_sent_when_the_process_is_gone_and_not_before(
         machine.moves_in(running.files() | ended.files(), age=60)
         await until(lambda: span_ids(posthog, "trace") == [ended.session], "the trace of the one that ended")
         await until(lambda: "msg_running" in span_ids(posthog), "the other one's answer")
-        # One that came later had its turn, the other one not, though it is as old.
+        # A session that appeared later was read, the other one was not, although it is as old.
         later = a_session("later", start=now())
         machine.moves_in(later.files(), age=60)
         await until(lambda: len(span_ids(posthog, "trace")) > 1, "a second trace")
@@ -274,7 +274,7 @@ async def test_logs_that_exist_at_the_first_start_are_history(machine: Machine, 
         await until(lambda: len(posthog.events) >= 2, "the new answer and its trace")
     assert span_ids(posthog) == ["msg_new", log.session]
 
-    # The next start is no first one: nothing of it is history, and nothing comes twice.
+    # The next start is not a first start: nothing is history, and nothing is sent twice.
     async with machine.following(posthog.url, quiet=1.0):
         late = a_session("late", start=now())
         append(machine.projects / late.path, late.files()[late.path])
@@ -343,7 +343,7 @@ async def test_once_drops_settled_sessions_from_memory(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.cadence = Cadence(open_sessions=4)
-    # The next session is read when all of the one before it is settled.
+    # The next session is read when everything of the previous one is settled.
     defaults = Delivery.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "queue_bytes", 1)
@@ -423,12 +423,12 @@ def orchard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def brisk(machine: Machine) -> None:
-    """What is looked at from time to time is looked at often."""
+    """Look often at everything that is looked at from time to time."""
     machine.cadence = Cadence(tick=0.05, hot_sweep=0.2)
 
 
 def writes(folder: Path, name: str = "settings.local.json", **env: object) -> None:
-    """Write a settings file of a project, in one step."""
+    """Write a settings file of a project atomically."""
     path = folder / ".claude" / name
     path.parent.mkdir(exist_ok=True)
     beside = path.with_name("beside")
@@ -558,7 +558,7 @@ async def test_a_held_session_loses_nothing(
     assert "config allow" in told["reason"]
     assert "phc_there" not in str(told)
 
-    # A restart changes nothing; what is written meanwhile waits, too.
+    # A restart changes nothing. Lines written meanwhile wait, too.
     before = len(waiting.lines)
     waiting.answer(text("still here"), id="msg_later")
     waiting.prompt("good")
@@ -601,7 +601,7 @@ async def test_once_reports_that_not_everything_is_settled_while_a_session_is_he
 async def test_settings_written_while_a_session_runs_do_not_redirect_it(
     machine: Machine, posthog: CaptureServer, there: CaptureServer, orchard: Path
 ) -> None:
-    # Even a host and key that are the user's.
+    # Even if the host and the key are the user's own.
     machine.writes_config(a_table("/elsewhere", there))
     log = a_session("steady", start=now(), cwd=str(orchard))
     async with machine.following(posthog.url):
@@ -639,7 +639,7 @@ async def test_a_stricter_project_setting_applies_at_once_and_stays_for_the_sess
         writes(orchard, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
         goes_on("strict")
         await until(lambda: len(posthog.events) == 2, "the second answer")
-        # An agent removes what it is bound by.
+        # The agent removes the file that restrains it.
         (orchard / ".claude" / "settings.json").unlink()
         goes_on("loose")
         await until(lambda: len(posthog.events) == 3, "the third answer")
@@ -667,7 +667,7 @@ async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_r
     with monkeypatch.context() as patch:
         patch.setattr(Store, "restrain", refuse)
         async with machine.service(posthog.url, history="send") as service:
-            # The disk is waited for only while nobody wants the service to stop.
+            # The service waits for the disk only until it is told to stop.
             service.stop()
             with pytest.raises(sqlite3.OperationalError, match="disk is full"):
                 await service.run_once()
@@ -806,7 +806,7 @@ async def test_while_the_receiver_is_unreachable_busy_sessions_wait_in_their_log
             written = len(log.files()[log.path])
             log.prompt("thanks")
             append(machine.projects / log.path, log.files()[log.path][written:])
-        # What one slice gave comes on top of what was let in while there was room.
+        # The queue may exceed its limit by the events of one slice.
         assert queue_bytes <= most <= queue_bytes + 2 * 64 * 1024
         posthog.fault = None
         await until(lambda: len(posthog.events) == 8 * 12, "everything")
@@ -819,7 +819,7 @@ async def test_after_a_suspend_all_files_are_looked_at(
     machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Silent(Watcher):
-        """Gives no hint: nothing was watched while the machine slept."""
+        """Gives no hints, because nothing was watched while the machine was suspended."""
 
         def __init__(self, roots: Sequence[LogRoot], *_: object) -> None:
             super().__init__(roots, lambda _path: None, lambda: None)
@@ -829,7 +829,7 @@ async def test_after_a_suspend_all_files_are_looked_at(
     clock, slept = time.time, 0
 
     def arrived() -> bool:
-        # It sleeps again and again: the first time it may be so early that nobody has looked at the clock before.
+        # The machine is suspended again and again: the first time may be before the daemon first looks at the clock.
         nonlocal slept
         slept += 60
         return "msg_slept" in span_ids(posthog)
@@ -848,7 +848,7 @@ async def test_a_part_that_hangs_is_named_and_one_that_waits_is_not(machine: Mac
         running = asyncio.create_task(service.run())
         await until(lambda: len(posthog.requests) >= 2, "a second attempt")
         assert service.overdue() is None
-        # Another process holds the store's file, and the commit waits for it.
+        # Another process has locked the store, and the commit waits for it.
         with contextlib.closing(sqlite3.connect(machine.state / "state.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             posthog.fault = None
@@ -871,7 +871,7 @@ async def test_a_wrong_key_stops_delivery_with_one_line_and_loses_nothing(
     assert stopped["log_level"] == "error"
     assert "401" in stopped["reason"]
     assert "POSTHOG_API_KEY" in stopped["hint"]
-    # At most those that were under way together.
+    # At most the requests that were on their way at the same time.
     assert len(posthog.requests) <= 2
     sizes = {path.name: path.stat().st_size for path in machine.projects.rglob("*.jsonl")}
     assert all(offset < sizes[name] for name, offset in machine.offsets().items())
@@ -891,7 +891,7 @@ async def test_once_with_a_wrong_key_ends_soon_however_much_there_is(machine: Ma
 
 
 class Picky(CaptureServer):
-    """Refuses every request that holds a certain word in one of its events."""
+    """Refuses every request with an event that contains a certain word."""
 
     def __init__(self, word: str, status: int) -> None:
         super().__init__()
@@ -914,7 +914,7 @@ async def test_a_refused_event_is_set_aside_and_the_others_are_delivered(machine
         assert await machine.once(posthog.url)
     expected = machine.preview()
     wanted = {uuid: event for uuid, event in expected.items() if refused not in json.dumps(event)}
-    assert len(expected) - len(wanted) == 2  # the answer, and the trace that repeats it
+    assert len(expected) - len(wanted) == 2  # the answer, and the trace, which repeats it
     assert {event["uuid"]: event for event in posthog.events} == wanted
     assert {request.path for request in posthog.requests} == {AI_PATH}
 
@@ -998,7 +998,7 @@ async def test_a_new_file_that_only_looks_like_a_log_does_not_stop_the_others(
     async with machine.following(posthog.url):
         for number, make in enumerate(ODD_THINGS):
             make(folder / f"{session_id(f'odd/{number}')}.jsonl")
-        # A link to a log is not followed either: it may lead anywhere.
+        # Links are not followed either, because they can point anywhere.
         (folder / f"{elsewhere.session}.jsonl").symlink_to(machine.root / "elsewhere" / elsewhere.path)
         append(machine.projects / real.path, real.files()[real.path])
         await until(lambda: bool(posthog.events), "the real session")
@@ -1039,7 +1039,7 @@ async def test_a_fork_that_grows_while_the_daemon_starts_is_read_after_its_origi
     full = Sweep.full
 
     def after_a_hint(sweep: Sweep) -> tuple[list[str], list[str]]:
-        """Look at everything after a hint of the fork, and of nothing else, was heard."""
+        """Sweep after a hint about the fork and about nothing else."""
         fork.write(machine.projects)
         deadline = time.monotonic() + PATIENCE
         while str((machine.projects / fork.path).resolve()) not in sweep.files:
@@ -1121,7 +1121,7 @@ async def test_deleted_sessions_cause_no_problem(machine: Machine, posthog: Capt
         other = a_session("other", start=now())
         append(machine.projects / other.path, other.files()[other.path])
         await until(lambda: span_ids(posthog) == ["msg_deleted", "msg_other"], "another session")
-    # Nor is the trace it owes.
+    # Neither is its owed trace.
     assert await machine.once(posthog.url, history="skip")
     assert span_ids(posthog)[2:] == [other.session]
     assert times_each_came(posthog) == {1}
@@ -1162,7 +1162,7 @@ async def test_after_the_store_is_lost_recent_sessions_are_sent_again_and_older_
 
 
 def a_big_session(name: str, answers: int = 60) -> LogBuilder:
-    """A session that fills a delivery's queue of 16 MiB, and more."""
+    """A session with more events than fit into a delivery's queue of 16 MiB."""
     log = LogBuilder(session_id(name), start=now())
     log.prompt("begin")
     for number in range(answers):
@@ -1199,7 +1199,7 @@ def its_folder_deleted(path: Path) -> None:
 async def test_lines_written_while_reading_waited_are_delivered_although_their_log_is_deleted(
     machine: Machine, posthog: CaptureServer, leave: Callable[[Path], None]
 ) -> None:
-    """A receiver that is away lets reading wait; one session is half read then, and another not at all."""
+    """While the receiver is unreachable, reading waits: one session is half read, another not at all."""
     release = asyncio.Event()
     posthog.fault = lambda _: None if release.is_set() else Answer(status=503)
     big, small, late = a_big_session("big"), a_session("small", start=now()), a_session("late", start=now())
@@ -1211,7 +1211,7 @@ async def test_lines_written_while_reading_waited_are_delivered_although_their_l
             append(machine.projects / log.path, log.files()[log.path])
         open_logs = {str(machine.projects / log.path) for log in (big, small, late)}
         await until(lambda: open_logs <= descriptors(), "that all three are kept open")
-        # Reading waits: what is left of the big one will not fit in.
+        # Reading waits: the rest of the big session does not fit into the queue.
         before = len(late.lines)
         late.answer(text("at last"), id="msg_at_last")
         late.prompt("thanks")
@@ -1233,7 +1233,7 @@ async def test_lines_written_while_reading_waited_are_delivered_although_their_l
 
 
 def descriptors() -> set[str]:
-    """What this process has open; what was deleted or replaced has a mark behind its name."""
+    """The files that this process has open. Linux marks deleted ones after their name."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -1249,7 +1249,7 @@ async def test_an_open_message_in_a_deleted_or_replaced_log_is_sent_in_time(
         log.prompt("begin")
         log.answer(text("done"), tool_use("Bash", {"command": "ls"}, id=f"toolu_{name}"), id=f"msg_{name}_first")
         log.tool_result(f"toolu_{name}", "ada")
-        # Nothing follows it: only the time makes it final.
+        # Nothing follows it, so only time makes it final.
         log.answer(text("done"), id=f"msg_{name}_last")
     async with machine.following(posthog.url):
         for log in (gone, other):
@@ -1286,7 +1286,7 @@ async def test_logs_at_rest_are_not_kept_open(machine: Machine, posthog: Capture
 async def test_a_deleted_log_that_was_kept_open_is_lost_when_the_daemon_ends(
     machine: Machine, posthog: CaptureServer
 ) -> None:
-    """The only thing that is: a log deleted before it was read."""
+    """This is the only loss: a log that was deleted before it was read."""
     posthog.fault = lambda _: Answer(status=401)
     log = a_session("lost", start=now())
     async with machine.following(posthog.url):

@@ -60,7 +60,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Answer with this instead of judging; nothing is recorded as accepted."""
+    """Answer with this instead of judging. Nothing is recorded as accepted."""
 
     status: int = 200
     body: bytes = b""
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
-    """Judge, and where the request is accepted answer with this body, so many seconds *late*."""
+    """Judge. If the request is accepted, answer with this body, *late* seconds later."""
 
     body: bytes = b'{"status":1}'
     late: float = 0.0
@@ -82,7 +82,7 @@ class LoseAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Drop the connection once the request's head is there, its body unread."""
+    """Drop the connection after the request's head, without reading its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ Behaviour = Answer | Accept | LoseAnswer | Drop | Hold
 
 @dataclass(slots=True)
 class Request:
-    """One request as it came, and what became of it.
+    """One request, and what became of it.
 
     Attributes:
         events: what its body held, as far as it could be read.
@@ -189,7 +189,7 @@ class CaptureServer:
         return found
 
     def script(self, *behaviours: Behaviour) -> None:
-        """Let the next requests be treated so, one each, before `fault` is asked."""
+        """Set the behavior for the next requests, one for each, before `fault` is asked."""
         self._script.extend(behaviours)
 
     def fail_at_random(self, share: float, *, seed: int, delay: float = 0.0) -> None:
@@ -205,7 +205,7 @@ class CaptureServer:
         def judged() -> Answer | Accept | LoseAnswer | Drop:
             if draws.random() >= share:
                 return Accept(late=draws.random() * delay)
-            # No time to wait: what retries is to be tested, not patience.
+            # No waiting: the tests are about retries, not about time.
             faults: list[Answer | LoseAnswer | Drop] = [Answer(status=status) for status in (503, 429, 500)]
             faults += [LoseAnswer(), Drop()]
             return draws.choice(faults)
@@ -248,7 +248,7 @@ class CaptureServer:
             writer.transport.abort() if writer.transport.is_closing() else writer.close()
 
     async def _exchange(self, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Treat one request; return whether the connection lives on."""
+        """Handle one request. Return whether the connection stays open."""
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         method, path, _ = lines[0].split(" ")

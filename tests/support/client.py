@@ -1,4 +1,4 @@
-"""The real client, and child processes in general: each in a process group of its own, with files for its output."""
+"""Runs the real client, and child processes in general, each in its own process group with files for its output."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.support.waiting import PATIENCE
 
 __all__ = ["Child", "Client", "Workspace", "passed_on", "start", "start_client"]
 
-# All that a child gets of the environment the tests run in: no keys, no proxies, no settings of the machine's user.
+# The only variables that a child inherits: no keys, no proxies, no settings of the machine's user.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
 _POLL_INTERVAL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders of one test: a user's machine in small, and empty at first.
+    """The folders of one test: a small machine, empty at first.
 
     Attributes:
         root: holds all of them.
-        forks: what the daemon's processes are forked from; without it each is an interpreter started anew.
+        forks: the server that forks the daemon's processes; without it, each is a new interpreter.
     """
 
     root: Path
@@ -148,7 +148,7 @@ class Child:
 
     async def end(self) -> None:
         """End whatever is left of the process group, and reap the process."""
-        with suppress(ProcessLookupError):  # the group has ended by itself, as it should
+        with suppress(ProcessLookupError):  # the group has ended by itself
             os.killpg(self.pid, signal.SIGKILL)
         await self._process.wait()
 
@@ -168,7 +168,7 @@ async def start(
     output: Path,
     forks: ForkServer | None = None,
 ) -> AsyncIterator[Child]:
-    """Run a command; what is left of its process group when the context is left is killed.
+    """Run a command. What is left of its process group is killed when the context is left.
 
     Args:
         command: The program and its arguments.
@@ -207,8 +207,8 @@ class Client:
     """An installed client.
 
     Attributes:
-        command: What runs it, to be followed by its arguments.
-        version: What it says of itself.
+        command: The command that runs it, without arguments.
+        version: Its version, as it reports it.
     """
 
     command: tuple[str, ...]
@@ -251,9 +251,9 @@ def start_client(
     api_url: str,
     **variables: str,
 ) -> AbstractAsyncContextManager[Child]:
-    """Run a client in print mode with one prompt, talking to nobody but the given API; it prints its result as JSON.
+    """Run a client in print mode with one prompt against the given API only. It prints its result as JSON.
 
-    The tools it may use are allowed by name: the flag that skips permissions altogether is refused to root.
+    Its tools are allowed by name, because root may not use the flag that skips permissions.
     """
     return start(
         [*client.command, "-p", prompt, *options, "--output-format", "json", "--allowedTools", "Bash,Agent,Task"],

@@ -1,10 +1,10 @@
-"""The daemon as a process that kills itself at a chosen step of its way.
+"""The daemon as a process that kills itself at a chosen step.
 
     python -m tests.support.dying --step answered --number 2 --history send
 
-It follows the logs as `run` does, with the settings of its environment, until it reaches the step for the given time;
-then it is gone as if by SIGKILL. The daemon itself knows nothing of this: its sink, its transport and its store are
-wrapped, SQLite tells of each statement before it is run, and Python of each file that is opened, renamed or removed.
+It follows the logs as `run` does, with the settings of its environment, until it reaches the step for the given time.
+Then it dies as if by SIGKILL. The daemon itself does not know: its sink, its transport and its store are wrapped,
+SQLite reports each statement before it is run, and Python each file that is opened, renamed or removed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SET_ASIDE_STEPS = ("rename", "remove", "schema", "first start", "begun")
 
 
 class _Death:
-    """Comes when *step* is reached for the time *number*."""
+    """Kills the process when *step* is reached for the *number*th time."""
 
     def __init__(self, step: str, number: int) -> None:
         self._step = step
@@ -72,7 +72,7 @@ class _Death:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Take what the interpreter says it is about to do."""
+        """Handle an audit event of the interpreter."""
         name = Path(os.fsdecode(arguments[0])).name if arguments and isinstance(arguments[0], str | bytes) else ""
         match event:
             case "sqlite3.connect":
@@ -85,14 +85,14 @@ class _Death:
                 self.reach("remove")
 
     def run(self, statement: str) -> None:
-        """Take a statement that SQLite is about to run."""
+        """Handle a statement that SQLite is about to run."""
         for beginning, step in _STATEMENTS.items():
             if statement.lstrip().startswith(beginning):
                 self.reach(step)
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """The network, up to the moment at which a request is on the wire."""
+    """A transport that reports when a request is on the wire."""
 
     def __init__(self, death: _Death) -> None:
         self._death = death
@@ -111,7 +111,7 @@ class _Transport(httpx.AsyncBaseTransport):
 
 
 class _Sink(CaptureSink):
-    """The real sink, before and after each request."""
+    """The real sink; it reports before and after each request."""
 
     def __init__(self, host: str, key: str, death: _Death) -> None:
         super().__init__(host, key, transport=_Transport(death))
@@ -125,7 +125,7 @@ class _Sink(CaptureSink):
 
 
 class _Store(Store):
-    """The real store, after each of its transactions."""
+    """The real store; it reports after each transaction."""
 
     def __init__(self, folder: Path, death: _Death) -> None:
         self._death = death

@@ -1,4 +1,4 @@
-"""A program that leaves behind what a client does: a record in the registry of live processes, and a log.
+"""A stand-in for the client: it leaves a record in the registry of live processes, and a log.
 
 python -m tests.support.fake_client --config DIR --session ID --log PATH --lines FILE [...]
 """
@@ -21,7 +21,7 @@ TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(?:Z|\+00:00)")
 
 
 def as_of_now(lines: bytes) -> bytes:
-    """Let lines that were prepared begin now: what is older than the program that follows them would be history."""
+    """Move prepared lines to the present: lines older than the program that follows them would be history."""
     first = TIMESTAMP.search(lines)
     assert first is not None
     late = datetime.now(UTC) - datetime.fromisoformat(first[0].decode())
@@ -64,7 +64,7 @@ def main() -> int:
     if not given.no_registry:
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps({"pid": os.getpid(), "sessionId": given.session, "startedAt": time.time() * 1000}))
-        # A client has answered nothing within that time.
+        # A real client has no answer within this time.
         time.sleep(0.5)
     deadline = time.monotonic() + PATIENCE
     while given.named_in is not None and not names(given.named_in, given.session):

@@ -1,4 +1,4 @@
-"""A system that fails when it is told to: calls of a child process that end in an error, chosen by call and path.
+"""Makes system calls of child processes fail, chosen by call and path.
 
     faults = Faults.built(tmp_path)
     async with start(command, environment={**environment, **faults.environment}, ...):
@@ -6,8 +6,7 @@
         await until(lambda: faults.hits("open") > 2, "some attempts")
         faults.clear("open")
 
-The calls are those of the C library, which a small library in front of it answers. It is built with the machine's C
-compiler.
+A small library in front of the C library answers these calls. It is built with the machine's C compiler.
 """
 
 from __future__ import annotations
@@ -149,11 +148,11 @@ int inotify_add_watch(int descriptor, const char *path, unsigned mask) {
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is to fail in the children that are started with `environment`.
+    """The calls that fail in the children started with `environment`.
 
     Attributes:
-        folder: says what fails, to the library and back.
-        library: stands in front of the C library.
+        folder: tells the library what fails, and counts how often it did.
+        library: the library in front of the C library.
     """
 
     folder: Path
@@ -161,7 +160,7 @@ class Faults:
 
     @classmethod
     def built(cls, root: Path) -> Faults:
-        """Build the library in *root*; skip the test where that is not possible."""
+        """Build the library in *root*. Skip the test if that is not possible."""
         compiler = shutil.which("cc")
         if sys.platform != "linux" or compiler is None:
             pytest.skip("needs Linux and a C compiler")
@@ -187,11 +186,11 @@ class Faults:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a child needs in its environment."""
+        """The variables that a child needs."""
         return {"LD_PRELOAD": str(self.library), "FAULTS_DIR": str(self.folder)}
 
     def inject(self, call: Call, error: int, path: str) -> None:
-        """Let *call* end in *error* on every path that holds *path*; SHORT lets it do less than asked for."""
+        """Make *call* fail with *error* on every path that contains *path*. SHORT makes it do less than asked for."""
         beside = self.folder / "beside"
         beside.write_text(f"{error} {path}")
         beside.replace(self.folder / call)
@@ -201,7 +200,7 @@ class Faults:
         (self.folder / call).unlink()
 
     def hits(self, call: Call) -> int:
-        """Return how often *call* failed because of this."""
+        """Return how often *call* has failed."""
         try:
             return (self.folder / f"{call}.hits").stat().st_size
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Sessions made up by hypothesis, and what of them may be looked at when: every shape of conversation, any cut.
+"""Sessions made up by hypothesis, in every shape, and which of their prefixes are complete.
 
 `histories` draws a session as `tests.support.logs.LogBuilder` writes it; `add_turn` makes one turn of such a session
 from any source of decisions. A `History` knows of every prefix of its files whether something in it is still being
@@ -25,7 +25,7 @@ _RESULTS_BETWEEN_BLOCKS_SINCE = (2, 1, 25)
 
 
 class Draws(Protocol):
-    """Who decides what a session is like: hypothesis, or a seeded source of random numbers."""
+    """The source of decisions about a session: hypothesis, or a seeded source of random numbers."""
 
     def choose(self, *choices: str) -> str:
         """Return one of *choices*; the first is the simplest."""
@@ -101,7 +101,7 @@ class History:
 
 
 def history_of(*builders: LogBuilder) -> History:
-    """Return what the logs of *builders* come to."""
+    """Return the history of the logs of *builders*."""
     logs: dict[str, bytes] = {}
     metas: dict[str, bytes] = {}
     for builder in builders:
@@ -167,7 +167,7 @@ def _parts(line: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class _Writing:
-    """What the drawing of one session shares: the names given so far, and how much more may be written."""
+    """The state while one session is drawn: the names used so far, and how much more may be written."""
 
     draws: Draws
     log: LogBuilder
@@ -181,7 +181,7 @@ class _Writing:
 
 
 def add_turn(log: LogBuilder, draws: Draws, *, named_from: int = 0) -> None:
-    """Let a person ask something, and what follows from it happen.
+    """Write one turn: a prompt and what follows from it.
 
     Args:
         log: the session.

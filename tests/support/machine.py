@@ -1,4 +1,4 @@
-"""The whole service on a user's machine in small: real files, a real store, a receiver on loopback."""
+"""The whole service on a small machine: real files, a real store, a receiver on loopback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ YEAR = 365 * 86400.0
 
 
 class _Ready(Notifier):
-    """A service manager that is waited for."""
+    """A service manager that sets an event when the service is ready."""
 
     def __init__(self, event: asyncio.Event) -> None:
         super().__init__({})
@@ -57,7 +57,7 @@ def _deliver(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
 
 
 class Machine:
-    """A user's machine in small: Claude Code's config folder, the daemon's state, and how often it looks."""
+    """A small machine: Claude Code's config folder, the daemon's state, and its cadence."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,12 +79,12 @@ class Machine:
         return loading.load({}, environ, config_file=self.config_file, home=self.root)
 
     def preview(self, **variables: str) -> dict[str, Event]:
-        """What `preview` says of everything there is, by uuid."""
+        """The events that `preview` yields for all logs, by uuid."""
         routing = Routing(self.settings(**variables), Repositories(), purpose="preview")
         return {event.uuid: json.loads(event.body) for event in preview(list(find_logs([self.config])), routing)}
 
     def offsets(self) -> dict[str, int]:
-        """How far each file that is there now is settled, by its name."""
+        """How far each existing file is settled, by its name."""
         store = Store(self.state)
         try:
             known = {mark.inode: mark.offset for mark in store.files()}
@@ -93,14 +93,14 @@ class Machine:
         return {path.name: known.get(path.stat().st_ino, 0) for path in self.projects.rglob("*.jsonl")}
 
     def registers(self, session: str) -> Path:
-        """Note *session* as running, as the client does; the file to delete when it exits is returned."""
+        """Register *session* as running, as the client does. Return the file to delete when it exits."""
         path = self.config / "sessions" / f"{os.getpid()}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"pid": os.getpid(), "sessionId": session}))
         return path
 
     def moves_in(self, files: Mapping[str, bytes], *, age: float) -> None:
-        """Let *files* appear, whole, as last touched *age* seconds ago."""
+        """Let complete *files* appear that were last touched *age* seconds ago."""
         touched = time.time() - age
         for name, data in files.items():
             beside = self.root / "beside"
@@ -174,7 +174,7 @@ def of_lines(log: LogBuilder, start: int) -> bytes:
 
 
 def a_session(name: str, *, start: str | None = None, cwd: str = "/home/ada/orchard", **settings: Any) -> LogBuilder:
-    """A session with one answer, `msg_{name}`, which the prompt behind it makes final at once."""
+    """A session with one answer, `msg_{name}`, and a prompt after it that makes the answer final at once."""
     begun: dict[str, Any] = {"start": start} if start else {}
     log = LogBuilder(session_id(name), cwd=cwd, **begun, **settings)
     log.prompt(f"do {name}")

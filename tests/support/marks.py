@@ -1,4 +1,4 @@
-"""What a store would tell of files."""
+"""The file marks that a store would return."""
 
 from __future__ import annotations
 

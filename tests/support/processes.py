@@ -1,6 +1,6 @@
-"""The daemon as child processes on a small machine, and the logs such a machine holds.
+"""Runs the daemon as child processes on a small machine, and writes the logs on it.
 
-Every process started here has a time limit, and everything that is waited for has one.
+Every process and every wait has a time limit.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class Ended:
 
 
 def environment(workspace: Workspace, url: str | None = None, **variables: str) -> dict[str, str]:
-    """Return the daemon's environment on *workspace*: nothing configured but its folders and whose the events are.
+    """Return the daemon's environment on *workspace*: only its folders and the owner of the events are configured.
 
     Args:
         workspace: the machine.
-        url: the receiver; with one, sending is set up.
-        variables: further ones, in place of those made here.
+        url: the receiver; None to configure none.
+        variables: further variables; they replace the others.
     """
     sending = {} if url is None else {"POSTHOG_API_KEY": KEY, "POSTHOG_LLMA_CC_ENABLED": "true", "POSTHOG_HOST": url}
     own = {"POSTHOG_LLMA_STATE_DIR": str(workspace.state), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com"}
@@ -131,13 +131,13 @@ async def verb(
 async def following(
     workspace: Workspace, *arguments: str, env: Mapping[str, str], ready: bool = True
 ) -> AsyncIterator[Child]:
-    """Run the daemon; it is killed when the context is left.
+    """Run the daemon, and kill it when the context is left.
 
     Args:
         workspace: the machine.
         arguments: further ones of `run`.
         env: the whole environment; see `environment`.
-        ready: whether to wait until it says so.
+        ready: whether to wait until it is ready.
     """
     name = f"{next(_numbers)}-daemon"
     command = _command(("run", "--log-format", "json", *arguments))
@@ -150,13 +150,13 @@ async def following(
 
 
 async def kill(child: Child) -> None:
-    """End a process as a crash of the machine would, at once."""
+    """Kill a process without giving it time to clean up."""
     os.kill(child.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL, child.stderr
 
 
 def log_lines(stderr: str) -> list[Json]:
-    """Return the whole lines of a log in JSON, as far as it is written."""
+    """Return the complete lines of a JSON log."""
     whole = stderr[: stderr.rfind("\n") + 1].splitlines()
     return [json.loads(line) for line in whole if line.startswith("{")]
 
@@ -165,7 +165,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait until *condition* holds.
 
     Raises:
-        TimeoutError: it does not in time; says *what* was waited for.
+        TimeoutError: it did not hold in time. The message says *what* was waited for.
     """
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while not condition():
@@ -178,7 +178,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def bodies(server: CaptureServer) -> dict[str, str]:
-    """Return every received event by uuid, in one canonical form; what came twice must have been the same."""
+    """Return every received event by uuid, in canonical form. Repeated events must be equal."""
     found: dict[str, str] = {}
     for event in server.events:
         body = canonical(event)
@@ -187,14 +187,14 @@ def bodies(server: CaptureServer) -> dict[str, str]:
 
 
 async def expected(workspace: Workspace) -> dict[str, str]:
-    """Return what the logs come to, by uuid: what `preview` prints of them."""
+    """Return the events that `preview` prints for the logs, by uuid."""
     said = await verb(workspace, "preview", workspace.config)
     assert said.status == 0, said.stderr
     return previewed(said.stdout)
 
 
 def previewed(stdout: str) -> dict[str, str]:
-    """Return the events `preview` printed as `bodies` does; each must stand there once."""
+    """Return the events that `preview` printed, as `bodies` does. Each must be printed once."""
     events = [json.loads(line) for line in stdout.splitlines()]
     found = {event["uuid"]: canonical(event) for event in events}
     assert len(found) == len(events), "an event stands in the preview twice"
@@ -202,7 +202,7 @@ def previewed(stdout: str) -> dict[str, str]:
 
 
 def canonical(event: Json) -> str:
-    """Return an event as the text it travels as; keys keep their order."""
+    """Return an event as the text that is sent. Keys keep their order."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -215,9 +215,9 @@ def session_id(name: str) -> str:
 
 
 def now() -> str:
-    """Return a time that a log may begin with: what is written from now on is no history.
+    """Return a time for a log's first line, so that it is not history for a daemon that starts now.
 
-    It lies ahead: on a busy machine a daemon that starts now has its first start some time later.
+    It is in the future: on a busy machine, a daemon that starts now has its first start some time later.
     """
     return (datetime.now(UTC) + timedelta(seconds=PATIENCE)).isoformat()
 

@@ -1,4 +1,4 @@
-"""`python -m tests.support.quick`: the daemon, looking more often than it usually does."""
+"""`python -m tests.support.quick`: the daemon with a faster cadence."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""A second reader of session logs, to compare the first with: what is in a set of files, counted and nothing else.
+"""A second reader of session logs, to compare the first one with. It only counts what is in a set of files.
 
-It shares no code with the packages and is written from what is known of the logs alone. It holds everything in memory,
-reads files whole and one after the other, and knows nothing of time: whatever is no count is left out.
+It shares no code with the packages and was written from the knowledge of the logs alone. It keeps everything in memory,
+reads whole files one after the other, and ignores time. Everything that is not a count is left out.
 
     counted(files)[session].generations
 
-An API response is all lines with its message id; it belongs to the session that wrote it first, and what other logs
-hold of it are copies. Its counts are those of its last line with a stop reason, else the greatest there are.
+An API response consists of all lines with its message id. It belongs to the session that wrote it first; other logs
+hold copies. Its counts are those of its last line with a stop reason, or else the greatest ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOKENS = {
 
 @dataclass(slots=True)
 class Counts:
-    """What one session did; a count of tokens that no line gives counts for nothing."""
+    """The counts of one session. Token counts that no line has are zero."""
 
     generations: int = 0
     tool_calls: int = 0
@@ -53,10 +53,10 @@ class _Response:
 
 
 def counted(files: Mapping[str, bytes]) -> dict[str, Counts]:
-    """Count what *files* hold, by the session that did it; sessions that did nothing are left out.
+    """Count what is in *files*, by session. Sessions without any count are left out.
 
     Args:
-        files: bytes by path relative to the `projects` folder; meta files say nothing here.
+        files: bytes by path relative to the `projects` folder. Meta files are ignored.
     """
     logs = _logs(files)
     responses: dict[str, list[_Response]] = {}
@@ -95,7 +95,7 @@ def counted(files: Mapping[str, bytes]) -> dict[str, Counts]:
 
 
 def _logs(files: Mapping[str, bytes]) -> dict[str, list[Json]]:
-    """Return the lines of every log that tell of a conversation, its session first; broken ones are none."""
+    """Return the session and the conversation lines of every log. Broken lines are left out."""
     logs: dict[str, list[Json]] = {}
     for name in sorted(files, key=lambda name: "agent-" in name):
         if not name.endswith(".jsonl"):
@@ -111,7 +111,7 @@ def _logs(files: Mapping[str, bytes]) -> dict[str, list[Json]]:
 
 
 def _lines(data: bytes) -> Iterator[Json]:
-    # Behind the last line end stands a line that is still being written.
+    # After the last line end there is a line that is still being written.
     for raw in data.split(b"\n")[:-1]:
         try:
             line = json.loads(raw)
@@ -122,7 +122,7 @@ def _lines(data: bytes) -> Iterator[Json]:
 
 
 def _in_order(logs: Mapping[str, Sequence[Json]]) -> list[str]:
-    """Return the logs in the order in which they began, an original before its copies."""
+    """Return the logs in the order of their beginnings, an original before its copies."""
 
     def began(log: str) -> tuple[str, bool, bool]:
         marked = any("requestSessionId" in line or "forkedFrom" in line for line in logs[log])
@@ -133,13 +133,13 @@ def _in_order(logs: Mapping[str, Sequence[Json]]) -> list[str]:
 
 
 def _owner(line: Json, log: str) -> str:
-    """Return the session that wrote a line, as far as the line says so."""
+    """Return the session that wrote a line, if the line says so."""
     forked = line.get("forkedFrom") or {}
     return line.get("requestSessionId") or forked.get("sessionId") or line.get("sessionId") or log
 
 
 def _is_copy(line: Json, response: _Response) -> bool:
-    """Whether a line of another log is the message's too, and no other message to which somebody gave its id."""
+    """Return whether a line of another log is a copy of the message, and not another message with the same id."""
     return any(
         line.get("uuid") == other.get("uuid")
         or line.get("timestamp") == other.get("timestamp")

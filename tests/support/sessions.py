@@ -1,4 +1,4 @@
-"""From log files to spans and events without a daemon: what a whole run comes to once every file has been read."""
+"""From log files to spans and events, without a daemon: the result of reading every file to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LAST = "~"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """One thing an accumulator is told: a line's record, or what an agent's meta file says."""
+    """One input of an accumulator: a line's record, or the contents of a subagent's meta file."""
 
     file: str
     agent: str | None
@@ -32,7 +32,7 @@ class Feed:
     requests: bool = False
 
     def to(self, accumulator: SessionAccumulator, *, now: float = 0.0) -> list[Span]:
-        """Tell it; a line that holds no record is passed over, as a reader does."""
+        """Feed it. A line that is not a valid record is skipped, as by a reader."""
         if self.meta is not None:
             assert self.agent is not None
             return accumulator.link(self.agent, self.meta, now=now)
@@ -50,7 +50,7 @@ class Feed:
 
 
 def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None, whole_inputs: bool = False) -> list[Feed]:
-    """Return what one file tells, read in pieces of *chunks* bytes, over and over; in one piece without."""
+    """Return the inputs from one file, read in pieces whose sizes repeat *chunks*; without it, in one piece."""
     path = layout.classify(file)
     assert path is not None, f"{file} is no log"
     if path.kind == "meta":
@@ -101,7 +101,7 @@ def spans(
 
 
 def _is_of_a_neighbour(span: Span, session: str, files: Mapping[str, bytes]) -> bool:
-    """Whether *span* is the trace of another session that has a main log, and so gives it out itself."""
+    """Return whether *span* is the trace of another session with its own main log, which gives it out itself."""
     others = (path.session for path in map(layout.classify, files) if path is not None and path.kind == "session")
     return isinstance(span, Trace) and span.turn is None and span.session != session and span.session in others
 
@@ -112,7 +112,7 @@ def built(
     *,
     repository: str | None = None,
 ) -> list[events.CaptureEvent]:
-    """Return the events of *found* as they are sent: prompts give none, and traces go by the grouping."""
+    """Return the events of *found* as they are sent. Prompts have none, and the grouping decides about traces."""
     attribution = attribution or events.Attribution(distinct_id="ada@example.com")
     return [
         events.build(span, attribution, name=identity(span), repository=repository)
@@ -123,7 +123,7 @@ def built(
 
 
 def identity(span: Span) -> str:
-    """Return what a span stands for, among all spans of all sessions."""
+    """Return the identity of a span among all spans of all sessions."""
     return events.trace_key(span.session, span.turn) if isinstance(span, Trace) else events.identity(span)
 
 
@@ -167,7 +167,7 @@ def _sessions(files: Mapping[str, bytes]) -> dict[str, list[str]]:
         first = next((glance for glance in seen if glance.timestamp), None)
         if first is None or first.timestamp is None or session in mains:
             continue
-        # Where there is no main log, any of the agents' tells.
+        # If there is no main log, any of the subagents' logs will do.
         if path.kind == "session" or session not in started:
             is_copy = any(glance.is_copy for glance in seen)
             started[session] = first.timestamp, is_copy, first.session_id != session

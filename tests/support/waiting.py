@@ -1,4 +1,4 @@
-"""How long tests wait for something that other processes, threads or tasks do."""
+"""How long tests wait for other processes, threads or tasks."""
 
 from __future__ import annotations
 

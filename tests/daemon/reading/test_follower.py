@@ -1,4 +1,4 @@
-"""What is seen from aside is what would be delivered, whatever happens to the logs."""
+"""A follower shows the events that would be delivered, whatever happens to the logs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def following(
 
 
 def seen(follower: Follower, number: int) -> list[Seen]:
-    """Look until *number* things are seen, and once more."""
+    """Advance until *number* things were seen, and once more."""
     deadline = time.monotonic() + PATIENCE
     found: list[Seen] = list(follower.advance())
     while len(found) < number:

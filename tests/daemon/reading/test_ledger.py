@@ -1,4 +1,4 @@
-"""An offset never passes a line on which something rests that is not settled."""
+"""An offset never passes a line on which an unsettled event rests."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_closed_file_is_unknown() -> None:
 def test_in_any_order_of_settling_no_offset_passes_an_open_event_and_all_are_passed_in_the_end(
     data: st.DataObject, count: int
 ) -> None:
-    """Lines of 10 bytes; events rest on any of them, and are settled in any order."""
+    """Lines have 10 bytes. Events rest on any of them and are settled in any order."""
     ledger = opened(range(10, 10 * count + 1, 10))
     starts = st.integers(0, count - 1)
     resting: dict[str, tuple[int, int]] = {}

@@ -1,4 +1,4 @@
-"""One session's files to emissions: what is ours to send, once, with the lines it rests on."""
+"""From one session's files to emissions: every event once, with the lines it rests on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 
 
 class Desk:
-    """Pipelines over real files, with claims of their own."""
+    """Makes pipelines over real files, with one set of claims."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,7 +39,7 @@ class Desk:
         self.claims = Claims()
 
     def write(self, log: LogBuilder, end: int | None = None) -> list[int]:
-        """Write a log, up to some line of its main file; returns where its lines end."""
+        """Write a log, up to some line of its main file. Return the ends of its lines."""
         log.write(self.projects)
         lines = log.files()[log.path].splitlines(keepends=True)
         path = self.projects / log.path
@@ -101,7 +101,7 @@ def read(pipeline: Pipeline, now: float = 0.0) -> list[Emission]:
 
 
 class Table:
-    """A settled table."""
+    """A settled table in memory."""
 
     def __init__(self, *rows: Settled) -> None:
         self.rows = {row.identity: (row.unit, row.checksum) for row in rows}
@@ -284,7 +284,7 @@ def test_reading_in_slices_gives_the_same_emissions(desk: Desk, budget: int) -> 
 
 
 def test_time_does_not_finish_a_message_whose_next_line_is_unread(desk: Desk) -> None:
-    """The main log took the whole slice, and the agent's, not looked at in it, has grown."""
+    """The main log took up the whole slice. The subagent's log was not looked at, and has grown."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
@@ -408,7 +408,7 @@ def test_the_ending_of_a_short_line_includes_the_line_before_it(desk: Desk) -> N
 
 
 def with_an_agent(desk: Desk) -> tuple[LogBuilder, Pipeline, Path]:
-    """A session of which one line is read, and then the rest was written; with the path of its agent's log."""
+    """Read one line of a session, then write the rest. Also return the path of its subagent's log."""
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
     log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
@@ -474,7 +474,7 @@ def test_a_deleted_subagents_log_does_not_affect_the_others(desk: Desk) -> None:
 
 
 def test_files_can_be_found_while_others_are_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are found in another thread."""
+    """The event loop finds them while the reader's thread reads."""
     _, pipeline, path = with_an_agent(desk)
     found = iter(range(100))
 
@@ -575,7 +575,7 @@ def test_a_session_with_only_copies_has_no_trace(desk: Desk) -> None:
 
 
 def test_another_message_with_the_same_id_gets_its_own_identity(desk: Desk) -> None:
-    """Some gateways number their messages anew in every session."""
+    """Some gateways number the messages of every session from the beginning."""
     first, second = LogBuilder(version=WITHOUT_REQUESTS), LogBuilder(FORK, version=WITHOUT_REQUESTS, start="2026-03-03")
     for log in (first, second):
         log.prompt(f"Count the trees of {log.session}")
@@ -677,7 +677,7 @@ def test_an_owed_trace_with_nothing_left_to_report_is_settled_unsent(desk: Desk)
 
 
 def test_a_neighboring_sessions_trace_is_left_to_that_session(desk: Desk) -> None:
-    """A few old agents' logs hold answers of another session than the one they belong to."""
+    """A few old subagents' logs hold answers of another session."""
     log = conversation()
     for line in log.lines:
         assert isinstance(line, dict)

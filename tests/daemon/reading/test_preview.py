@@ -1,4 +1,4 @@
-"""What `run --once` would send: every event of the files it is given, once."""
+"""`preview` yields every event of the given files once."""
 
 from __future__ import annotations
 

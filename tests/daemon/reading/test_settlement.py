@@ -1,4 +1,4 @@
-"""What is settled, what may be written, and that they agree."""
+"""What is settled, and what may therefore be written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WITHOUT_REQUESTS = "2.1.200"
 
 
 class Desk:
-    """One session that is read, and the accounts of it."""
+    """One session, and its settlement."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -301,7 +301,7 @@ def test_owed_traces_are_known_by_session_and_follow_what_is_written() -> None:
 
 
 def test_an_event_that_was_settled_before_it_is_noted_again_holds_no_line(desk: Desk) -> None:
-    """What was on its way was settled between its reading and this note."""
+    """The event was on its way when it was read, and was settled before this step is noted."""
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)
     desk.settlement.drop(pipeline)

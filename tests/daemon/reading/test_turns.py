@@ -1,4 +1,4 @@
-"""Whose turn it is to be read."""
+"""Which session is read next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llma_core.claude_code.agent import CLAUDE_CODE
 
 
 class Yard:
-    """Sessions in two folders, and what holds them up."""
+    """Sessions in two folders, and what makes them wait."""
 
     def __init__(self) -> None:
         self.sessions = {
@@ -42,7 +42,7 @@ class Yard:
             self.turns.add(self.sessions[name])
 
     def taken(self) -> list[str]:
-        """Take every turn there is."""
+        """Take sessions until none is left."""
         names = []
         while (unit := self.turns.next()) is not None:
             names.append(unit.name)
@@ -115,7 +115,7 @@ def test_a_cleared_queue_is_empty(yard: Yard) -> None:
 
 
 class Sorting:
-    """Puts sessions in the opposite order, and notes which it was asked for."""
+    """Reverses the order of sessions, and records which ones it was called with."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""What cannot be read is said once, however many sessions and attempts it takes."""
+"""A problem is logged once, however many sessions it affects and however often reading is tried."""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ class Rig:
         self.claims = Claims(self._lookup)
         self.settlement = Settlement(self.claims, self.store.owed())
         self._sessions = OpenSessions()
-        self._logs = Logs(roots_at(self.projects), kept=KeptOpen(), is_open=self._sessions.__contains__)
+        self._kept = KeptOpen()
+        self._logs = Logs(roots_at(self.projects), kept=self._kept, is_open=self._sessions.__contains__)
         self._reader = Reader(
             logs=self._logs,
             routing=self._routing,
@@ -265,6 +266,9 @@ class Rig:
         sessions = self._logs.sessions.values()
         unread = self._logs.unread(sessions, self._lookup.offset)
         wanted = {files.name for path in unread if (files := self._logs.session_of(path)) is not None}
+        # A new log on the inode of a deleted one may have just the size up to which that one was settled. But it was
+        # found to be new, and so it is kept open until it is read.
+        wanted |= {files.name for files in sessions if any(map(self._kept.__contains__, files.paths))}
         wanted |= {*self._sessions.names, *self.settlement.owing}
         for files in by_first_line(sessions):
             if files.name in wanted:

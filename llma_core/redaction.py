@@ -448,8 +448,44 @@ _REFERENCE = re.compile(
 _NAME_LIKE = re.compile(r"[A-Za-z_$][A-Za-z]*+\d{0,2}+(?:[._:/-]++[A-Za-z]*+\d{0,4}+)*+[!?;.,]?")
 _DOTTED = re.compile(r"[A-Za-z_]\w{0,30}(?:\.[A-Za-z_]\w{0,30})+")
 _NUMBER = re.compile(r"[+-]?[\d_.,:/%eE+-]+")
-_TELLING = re.compile(r"pass|secret|token|key|auth|cred|pwd", re.IGNORECASE)
+_TELLING = re.compile(r"pass|pwd|secret|token|auth|cred|(?<![a-z])key|key(?![a-z])", re.IGNORECASE)
+# A value that is only the name of a secret's place consists of whole words. The last is the secret's, such as in
+# `DB_PASSWORD`, `dbPassword` and `X-Auth-Token`, or says what kind of place it is, as in `passwordField`.
+_SECRET_WORDS = frozenset(
+    """
+    pass password passwords passwd passphrase passcode pwd secret secrets token tokens auth authorization cred creds
+    credential credentials key keys apikey
+    """.split()  # noqa: SIM905 - words are read more easily than literals
+)
+_PLACE_WORDS = frozenset(
+    """
+    field fields name names ref id ids file path hash hashed digest input label value values text placeholder env var
+    prompt box form error errors message hint help title type provider manager store reset arn uri url data view
+    """.split()  # noqa: SIM905 - as above
+)
+_LABEL_VERBS = frozenset(
+    """
+    enter confirm repeat retype verify forgot forgotten reset change update show hide new old current invalid wrong
+    missing incorrect empty no set create choose your
+    """.split()  # noqa: SIM905 - as above
+)
+_SENTENCE_WORDS = frozenset(
+    """
+    a an the is are was at least must should to for of with be not and or by if please only required optional de la le
+    el il ist mit das die der den und au pour por per con
+    """.split()  # noqa: SIM905 - as above
+)
+# The label of a field for passwords, in the languages that interfaces are often translated to.
+_LABELS = frozenset(
+    """
+    account change confirm create forgot hide login protected reset secure security show sign update verify
+    adgangskode clave contrasena contraseña contrasenya geslo haslo hasło heslo hidasana jelszó kata kennwort kennword
+    lozinka losenord lösenord mật motdepasse parola paroli parole parool passaord passe passord passort passwort pin
+    salasana sandi senha slaptažodis şifre sifre wachtwoord κωδικός пароль лозинка парола סיסמה كلمة
+    """.split()  # noqa: SIM905 - as above
+)
 _SYMBOL = re.compile(r"[!@#$%^&*?~+=]")
+_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*(?:[.:/-]+[\w$]+)*")
 
 _LONGEST_PLACEHOLDER = 100
 _SHORTEST_NUMBER = 4
@@ -459,6 +495,8 @@ _SHORTEST_RANDOM = 20
 _LONGEST_WORD = 24
 """A bare word of this many letters is not a variable. For a password, the limit is the next one."""
 _LONGEST_PASSWORD_WORD = 16
+_SHORTEST_SENTENCE = 4
+"""Fewest words of a sentence that none of its words gives away."""
 
 
 def _text(value: bytes) -> str:
@@ -477,10 +515,42 @@ def _is_placeholder(value: str) -> bool:
     )
 
 
+def _names_secret(value: str) -> bool:
+    """Whether *value* is the name of a variable, a field or a header for a secret, and not a secret itself.
+
+    A password may contain such a word (`Password123!`, `SecretGarden`) or its letters only (`Monkey-Business`).
+    """
+    if not _IDENTIFIER.fullmatch(value):
+        return False
+    loud = value.isupper() and "-" not in value
+    words = _words(value)
+    if loud and len(words) > 1 and words[-1].isdigit():
+        # DB_PASSWORD_2
+        words.pop()
+    if any(word.isdigit() for word in words):
+        return False
+    told = [position for position, word in enumerate(words) if word in _SECRET_WORDS]
+    if not told or any(word not in _PLACE_WORDS for word in words[told[-1] + 1 :]):
+        return False
+    if value[0].isupper() and value.isalpha() and not loud:
+        # `SuperSecret` is a password, `ResetPassword` and `PasswordField` are names.
+        return words[0] in _LABEL_VERBS or words[-1] in _PLACE_WORDS
+    return len(words) > 1
+
+
 def _is_prose(value: str) -> bool:
-    """Whether a value of several words is a label or a sentence: it begins with a capital and has only whole words."""
+    """Whether a value of several words is a label or a sentence, and not a passphrase.
+
+    It begins with a capital, has only whole words, and one of them belongs to labels or sentences. Without such a word
+    it is a sentence if it has four words or more that do not all begin with a capital.
+    """
     words = [word.strip(".,;:!?'\"()-") for word in value.replace("\\n", " ").split()]
-    return value[:1].isupper() and all(word.isalpha() or word.isdigit() or not word for word in words)
+    if not value[:1].isupper() or not all(word.isalpha() or word.isdigit() or not word for word in words):
+        return False
+    lower = {word.lower() for word in words}
+    if not lower.isdisjoint(_SECRET_WORDS | _LABELS | _LABEL_VERBS | _SENTENCE_WORDS):
+        return True
+    return len(words) >= _SHORTEST_SENTENCE and not all(word[:1].isupper() for word in words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -522,19 +592,21 @@ class _Name:
                 assert_never(form)
 
     def _hides_in_variable(self, value: str) -> bool:
-        named, joined, telling, digits = _features(value)
+        named, joined, digits = _features(value)
+        telling = _names_secret(value)
         if self.kind == "password":
             # PASSWORD=DB_PASSWORD names another variable.
             return not (telling and joined and value.isupper())
-        if named and telling:
+        if named and (telling or _SECRET_WORDS.issuperset(_words(value))):
             return False
         return self.sure or self.kind == "secret" or (not joined and (self.kind != "key" or (digits and not named)))
 
     def _hides_in_quotes(self, value: str) -> bool:
-        named, joined, telling, digits = _features(value)
+        named, joined, digits = _features(value)
+        telling = _names_secret(value)
         if self.kind == "password":
-            is_label = value.isalpha() and value.istitle()
-            return not is_label and not (telling and (joined or value != value.lower()))
+            is_label = value.istitle() and value.lower() in _LABELS
+            return not is_label and not telling
         if self.sure:
             return not (named and (telling or joined))
         if self.kind == "secret" and not joined and not telling:
@@ -542,7 +614,8 @@ class _Name:
         return not named and (digits or len(value) >= _SHORTEST_RANDOM)
 
     def _hides_bare(self, value: str) -> bool:
-        named, joined, telling, digits = _features(value)
+        named, joined, digits = _features(value)
+        telling = _TELLING.search(value) is not None
         is_password = self.kind == "password"
         if value.isalpha():
             # A bare word is a variable, unless it is too long for one.
@@ -555,11 +628,15 @@ class _Name:
         return digits and (not named or self.kind == "secret")
 
 
-def _features(value: str) -> tuple[bool, bool, bool, bool]:
-    """Return whether *value* looks like a name, is a name of several words, mentions secrets, and has digits."""
+def _features(value: str) -> tuple[bool, bool, bool]:
+    """Return whether *value* looks like a name, is a name of several words, and has digits."""
     named = _NAME_LIKE.fullmatch(value) is not None
     joined = named and not value.rstrip("!?;.,").isalnum()
-    return named, joined, _TELLING.search(value) is not None, any(letter.isdigit() for letter in value)
+    return named, joined, any(letter.isdigit() for letter in value)
+
+
+def _words(value: str) -> list[str]:
+    return [word.lower() for word in _WORD_OF_NAME.findall(value)]
 
 
 _PASSWORD = _Name(kind="password", sure=True, variable=3, quoted=3, bare=6)

@@ -334,6 +334,64 @@ def test_what_a_name_or_place_says_is_secret_goes(written: str, secret: str, kin
         assert scrub(said) == around.format(written.format(marker(kind)))
 
 
+# Each has the letters of a telling word in it, as many passwords do, and most have a capital.
+TELLING_PASSWORDS = [
+    *("Password123!", "Monkey2024!", "Whiskey!9x", "Hockey#77", "Mickey#1928", "Passw0rd", "P@ssKey", "Secret-4711"),
+    *("MyToken99", "Authentic9!", "Credo2024", "Pwd!Pwd", "Turkey7", "Tokyo-Key-7", "SuperSecret", "Monkey-Business"),
+    *(
+        "KEYBOARD-cat9",
+        "monkey-business",
+        "hockey_stick",
+        "SECRET_GARDEN_1x",
+        "Compass.Rose",
+        "Key/West/1",
+        "MonkeyBars",
+    ),
+    *("Letmepass!", "Swordfish", "Mickey", "Sacred", "Tr0ub4dor&Key", "Passion Fruit 9", "Whiskey, neat"),
+]
+
+
+@levels
+@pytest.mark.parametrize("password", TELLING_PASSWORDS)
+@pytest.mark.parametrize(
+    "written",
+    [
+        *('"password": "{}"', "'password': '{}'", 'password = "{}"', "password: '{}'", 'DB_PASSWORD="{}"', "pwd=`{}`"),
+        *('--password="{}"', "export PGPASSWORD='{}'", 'password: str = "{}"', "<password>{}</password>"),
+        *("'passphrase' => '{}',", '"dbPassword":"{}"', '{{"body": "{{\\"password\\": \\"{}\\"}}"}}', 'passwd := "{}"'),
+    ],
+)
+def test_a_quoted_password_goes_whatever_words_are_in_it(password: str, written: str, levels: int) -> None:
+    assert_gone(in_json(written.format(password), levels), password, "password")
+
+
+@pytest.mark.parametrize("password", TELLING_PASSWORDS)
+def test_a_password_in_a_member_of_its_name_goes_whatever_words_are_in_it(password: str) -> None:
+    for key in ("password", "DB_PASSWORD", "dbPwd"):
+        assert scrub_member(key, password) == marker("password")
+
+
+@pytest.mark.parametrize(
+    "written", ["client_secret = '{}'", "SECRET={}", '"appSecret": "{}"', '"api_key": "{}"', "API_KEY={}"]
+)
+@pytest.mark.parametrize("secret", ["Monkey24!", "Hockey77", "Turkey99!", "Password24!"])
+def test_a_quoted_secret_goes_whatever_words_are_in_it(secret: str, written: str) -> None:
+    assert secret not in scrub(written.format(secret))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DB_PASSWORD", "DB_PASSWORD_2", "dbPassword", "db-password", "user.password", "X-Auth-Token", "secretName"),
+        *("passwordField", "ResetPassword", "PasswordField", "auth/token", "credentials_id", "Passwort", "Contraseña"),
+    ],
+)
+def test_a_value_that_is_the_name_of_a_secret_stays(name: str) -> None:
+    for written in ('"password": "{}"', "password = '{}'"):
+        text = written.format(name)
+        assert scrub(text) is text
+
+
 @levels
 @pytest.mark.parametrize(("margin", "lines"), list(product(["", "+", "    ", "> ", '    "', "     7→"], [1, 2, 20])))
 def test_of_a_private_key_that_is_cut_off_nothing_stays(margin: str, lines: int, levels: int) -> None:

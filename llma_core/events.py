@@ -52,11 +52,11 @@ __all__ = [
     "build",
     "fit",
     "identity",
-    "platform_properties",
     "project_name",
     "refused_properties",
     "timestamp",
     "trace_key",
+    "users_properties",
 ]
 
 _LIBRARY = "posthog-llma-daemon"
@@ -94,6 +94,7 @@ _FREE_NAMES = frozenset(
         "$ai_purpose",
     },
 )
+_ANYBODYS_NAMES = frozenset({"$ai_prompt_name", "$ai_prompt_version"})
 _RESERVED = frozenset(
     {"$geoip_disable", "$insert_id", "$lib", "$lib_version", "$process_person_profile", "distinct_id", "token"},
 )
@@ -161,9 +162,13 @@ def refused_properties(names: Iterable[str]) -> frozenset[str]:
     )
 
 
-def platform_properties(names: Iterable[str]) -> frozenset[str]:
-    """Return those of *names* that are PostHog's own, such as a person's properties, and affect more than the event."""
-    return frozenset(name for name in names if name.startswith("$") and not name.startswith("$ai_"))
+def users_properties(names: Iterable[str]) -> frozenset[str]:
+    """Return those of *names* that only the user may set, and no file that a repository or a command brings.
+
+    These are all of PostHog's own: a person's properties affect more than the event, and prices, the project, the
+    repository and the agent would falsify costs and who caused them. Only the prompt's name and version are free.
+    """
+    return frozenset(name for name in names if name.startswith("$") and name not in _ANYBODYS_NAMES)
 
 
 # ---------------------------------------------------------------------- identity

@@ -12,6 +12,8 @@ project's sessions wait.
 Limits that the files set for a session, its restraint, stay for the whole session. An agent can write to the folder it
 works in, and must not be able to send more than was allowed when its session began. A file that becomes less strict
 takes effect with the next session.
+
+Prices and names by which costs are told apart come from the user only: a repository must not be able to falsify them.
 """
 
 from __future__ import annotations
@@ -378,7 +380,7 @@ def _with_properties(settings: Settings, file: _File) -> tuple[Settings, list[st
         elif settings.purpose != file.values["purpose"]:
             warnings.append(_overridden("purpose", file, settings))
     given = dict(file.values.get("custom_properties", {}))
-    for name in sorted(events.platform_properties(given)):
+    for name in sorted(events.users_properties(given)):
         del given[name]
         warnings.append(
             f"{_VARIABLES['custom_properties']} ({file.path}): {shown(name)} is one of PostHog's own properties, so it "

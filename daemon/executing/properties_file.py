@@ -69,7 +69,7 @@ class PropertiesFile:
         return Path(self._folder) / _NAME
 
     def read(self) -> tuple[Mapping[str, Any], frozenset[str]]:
-        """Return the accepted properties, and the names refused because only the daemon may set them.
+        """Return the accepted properties, and the names refused because only the daemon or the user may set them.
 
         Both are empty if there is no file.
 
@@ -86,7 +86,7 @@ class PropertiesFile:
             raise PropertiesFileError(f"is not UTF-8 (byte {error.start})") from None
         except ValueError as error:
             raise PropertiesFileError(str(error)) from None
-        refused = events.refused_properties(properties)
+        refused = events.refused_properties(properties) | events.users_properties(properties)
         return {name: value for name, value in properties.items() if name not in refused}, refused
 
     def _bytes(self) -> bytes:

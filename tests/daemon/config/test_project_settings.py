@@ -234,6 +234,37 @@ def test_files_add_properties(home: Home) -> None:
     assert project.warnings == ()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "$ai_input_token_price",
+            "$ai_output_token_price",
+            "$ai_cache_read_token_price",
+            "$ai_cache_write_token_price",
+        ),
+        *("$ai_request_price", "$ai_web_search_price", "$ai_project_name", "$ai_git_repo", "$ai_git_branch"),
+        *("$ai_agent_name", "$ai_purpose", "$groups", "$set", "$set_once", "$ip"),
+    ],
+)
+@pytest.mark.parametrize("file", ["settings.json", "settings.local.json"])
+def test_only_the_user_can_set_prices_and_what_costs_are_told_apart_by(home: Home, file: str, name: str) -> None:
+    path = write(home.path(file), {"POSTHOG_LLMA_CUSTOM_PROPERTIES": {name: 0, "team": "apples"}})
+    project = home.project()
+
+    assert project.settings.custom_properties == {"team": "apples"}
+    [warning] = project.warnings
+    assert str(path) in warning
+    assert name in warning
+
+
+def test_a_project_file_changes_no_price_of_the_user(home: Home) -> None:
+    home.shared(POSTHOG_LLMA_CUSTOM_PROPERTIES={"$ai_input_token_price": 0, "$ai_prompt_name": "plan"})
+    project = home.project(POSTHOG_LLMA_CUSTOM_PROPERTIES='{"$ai_input_token_price": 0.5}')
+
+    assert project.settings.custom_properties == {"$ai_input_token_price": 0.5, "$ai_prompt_name": "plan"}
+
+
 @pytest.mark.parametrize("theirs", [{"POSTHOG_LLMA_CC_ENABLED": "false"}, {"OPT_OUT_CAPTURE": "1"}])
 @pytest.mark.parametrize("name", ["settings.json", "settings.local.json"])
 def test_a_file_can_switch_its_project_off(home: Home, name: str, theirs: dict[str, object]) -> None:

@@ -26,10 +26,12 @@ def test_a_missing_or_empty_file_gives_no_properties(text: str | None) -> None:
 
 def test_an_object_is_accepted_without_the_daemons_own_properties() -> None:
     with PropertiesFile() as file:
-        file.path.write_text('\ufeff{"verdict": "approve", "files": ["a"], "$ai_model": "x", "distinct_id": "y"}')
+        file.path.write_text(
+            '\ufeff{"verdict": "approve", "files": ["a"], "$ai_model": "x", "distinct_id": "y", "$ai_request_price": 0}'
+        )
         properties, refused = file.read()
     assert properties == {"verdict": "approve", "files": ["a"]}
-    assert refused == {"$ai_model", "distinct_id"}
+    assert refused == {"$ai_model", "distinct_id", "$ai_request_price"}
 
 
 def test_a_file_above_the_size_limit_is_refused() -> None:

@@ -6,6 +6,12 @@ Folders come from session logs, so anybody may have written the repository in on
 - without any transport: git fetches missing objects of a partial clone from its remote, which can name a program, too;
 - without locks, so that it never gets in the user's way;
 - without a terminal or prompts, for at most two seconds, and only with the commands below.
+
+Not every repository that git finds is the user's. A clone can contain a bare repository as ordinary files, and an
+archive unpacked in it can contain a `.git`. What such a repository says must not pass for the user's word. So only a
+work tree counts whose repository is its own `.git`, belongs to the user, and lies in no other repository's work tree
+(`_is_users`). Linked work trees and submodules count if their repository knows them. Of the configuration, the user's
+own files count, and those in the repository of such a work tree. git has to be 2.26 or newer.
 """
 
 from __future__ import annotations
@@ -13,23 +19,28 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 __all__ = ["Repositories", "Repository", "Tracking", "origin_name", "tracking"]
 
 Tracking = Literal["untracked", "tracked", "outside", "unknown"]
-"""What git knows about a file: it is untracked or tracked in a work tree, it is outside any work tree, or git gave no
-answer."""
+"""What git knows about a file: it is untracked or tracked in a work tree, it is outside any work tree that is surely
+the user's own, or git gave no answer."""
 
 _COMMANDS = frozenset({"config", "ls-files", "remote", "rev-parse"})
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.bareRepository=explicit")
 _TIMEOUT = 2.0
 """How long git may take to answer, in seconds."""
+_OWN_SCOPES = frozenset({b"system", b"global"})
+_LONGEST_LINK = 4096
 _KEYS = r"^(user\.email|remote\.origin\.url|url\..*\.insteadof)$"
 
 # Variables that locate the user's configuration. All other variables of git are dropped: those that git sets for hooks
@@ -96,20 +107,21 @@ def tracking(folder: str, name: str) -> Tracking:
     Names that differ only in case count as the same, because on some file systems they are.
     """
     below, _, last = name.rpartition("/")
+    # The folder in between may be a repository of its own.
+    places = ((folder, name), (f"{folder}/{below}", last))
     try:
-        inside = _git(folder, "rev-parse", "--is-inside-work-tree")
-        if inside != "true":
+        if _work_tree(folder) is None:
             return "outside"
-        # The folder in between may be a repository of its own.
-        for place, path in ((folder, name), (f"{folder}/{below}", last)):
+        for place, path in places:
             listed = _ask(place, "ls-files", "--", f":(icase){path}")
             if listed is None:
                 return "unknown"
             if listed.strip():
                 return "tracked"
+        trees = [_work_tree(place) for place, _ in places]
     except subprocess.TimeoutExpired:
         return "unknown"
-    return "untracked"
+    return "untracked" if all(tree is not None and _is_users(tree) for tree in trees) else "outside"
 
 
 def origin_name(url: str) -> str | None:
@@ -144,7 +156,15 @@ def _ask_facts(cwd: str, timeout: float) -> Repository:
         subprocess.TimeoutExpired: git did not answer in time.
     """
     values: dict[str, list[str]] = {}
-    for entry in (_ask(cwd, "config", "-z", "--get-regexp", _KEYS, timeout=timeout) or b"").split(b"\0"):
+    trusted: _WorkTree | Literal[False] | None = None
+    for scope, place, entry in _config(cwd, timeout):
+        if scope not in _OWN_SCOPES:
+            if trusted is None:
+                tree = _work_tree(cwd, timeout)
+                trusted = tree if tree is not None and _is_users(tree) else False
+            # A repository's configuration may include a file of its work tree, which anybody may have committed.
+            if not trusted or not trusted.has(place):
+                continue
         try:
             key, _, value = entry.decode().partition("\n")
         except UnicodeDecodeError:
@@ -160,6 +180,148 @@ def _ask_facts(cwd: str, timeout: float) -> Repository:
         user_email=email if email and len(email) <= _MAX_LENGTH and email.isprintable() else None,
         origin=origin_name(url) if url else None,
     )
+
+
+def _config(cwd: str, timeout: float) -> Iterator[tuple[bytes, str, bytes]]:
+    r"""Yield scope, file, and `key\nvalue` of each setting that is needed.
+
+    Raises:
+        subprocess.TimeoutExpired: git did not answer in time.
+    """
+    answer = _ask(cwd, "config", "-z", "--show-scope", "--show-origin", "--get-regexp", _KEYS, timeout=timeout) or b""
+    fields = answer.split(b"\0")
+    for scope, origin, entry in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        kind, _, path = os.fsdecode(origin).partition(":")
+        yield scope, path if kind == "file" else "", entry
+
+
+# ---------------------------------------------------------------------- whose repository it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WorkTree:
+    """A work tree as git finds it. All paths are real paths.
+
+    Attributes:
+        top: its top level.
+        git_dir: its repository.
+        common_dir: the same, except for a linked work tree: the repository that it shares.
+    """
+
+    top: Path
+    git_dir: Path
+    common_dir: Path
+
+    def has(self, path: str) -> bool:
+        """Whether a file of the configuration, named relative to the top level, is in the repository itself."""
+        return _real(self.top / path).is_relative_to(self.common_dir)
+
+
+def _work_tree(cwd: str, timeout: float = _TIMEOUT) -> _WorkTree | None:
+    """Return the work tree that git finds for the folder *cwd*; None if it finds none.
+
+    Raises:
+        subprocess.TimeoutExpired: git did not answer in time.
+    """
+    answer = _ask(cwd, "rev-parse", "--is-inside-work-tree", "--show-toplevel", "--absolute-git-dir", timeout=timeout)
+    lines = os.fsdecode(answer or b"").removesuffix("\n").split("\n")
+    if len(lines) != 3 or lines[0] != "true":  # noqa: PLR2004 - one line for each question
+        return None
+    # git has just been there, so the folder does not hang.
+    git_dir = _real(Path(lines[2]))
+    return _WorkTree(top=_real(Path(lines[1])), git_dir=git_dir, common_dir=_common(git_dir))
+
+
+def _is_users(tree: _WorkTree) -> bool:
+    """Whether a work tree is sure to be the user's own; see the opening comment."""
+    entry = tree.top / ".git"
+    if _repository_at(tree.top) != tree.git_dir or not all(map(_is_own, (entry, tree.git_dir, tree.common_dir))):
+        # core.worktree or a link leads elsewhere, or it belongs to somebody else.
+        return False
+    if tree.git_dir == entry:
+        return _outer(tree.top, tree.common_dir) is None
+    if tree.git_dir != tree.common_dir:
+        # A linked work tree: its repository has a record that leads back here.
+        back = _first_line(tree.git_dir / "gitdir")
+        is_known = tree.git_dir.is_relative_to(tree.common_dir / "worktrees") and _real(Path(back)) == entry
+        places = (tree.top, tree.common_dir.parent)
+        return is_known and all(_outer(place, tree.common_dir) is None for place in places)
+    # A submodule: its repository is in that of the work tree around it.
+    outer = _outer(tree.top, tree.common_dir)
+    repository = _repository_at(outer) if outer is not None else None
+    if outer is None or repository is None:
+        return False
+    around = _WorkTree(top=outer, git_dir=repository, common_dir=_common(repository))
+    is_inside = any(tree.git_dir.is_relative_to(each / "modules") for each in (repository, around.common_dir))
+    return is_inside and _is_users(around)
+
+
+def _outer(folder: Path, common_dir: Path) -> Path | None:
+    """Return the next folder above *folder* that belongs to another repository than *common_dir*."""
+    for above in _below_home(folder.parent):
+        if os.path.lexists(above / ".git"):
+            repository = _repository_at(above)
+            if repository is None or _common(repository) != common_dir:
+                return above
+    return None
+
+
+def _is_brought(path: str, cwd: str) -> bool:
+    """Whether a file that a variable names is in the work tree of *cwd*, from which a session may have the variable."""
+    return any(
+        Path(cwd).is_relative_to(above) and os.path.lexists(above / ".git")
+        for above in _below_home(_real(Path(path)).parent)
+    )
+
+
+def _below_home(folder: Path) -> Iterator[Path]:
+    """Yield *folder* and those above it, up to the home folder, which may be a repository for the user's settings."""
+    try:
+        home = _real(Path.home())
+    except RuntimeError:  # pragma: no cover - a user without a home folder
+        home = Path("/")
+    for each in (folder, *folder.parents):
+        if home.is_relative_to(each):
+            return
+        yield each
+
+
+def _repository_at(top: Path) -> Path | None:
+    """Return the real path of the repository that the `.git` of the folder *top* is or leads to; None if it is none."""
+    entry = top / ".git"
+    if entry.is_symlink():
+        return None
+    if entry.is_dir():
+        return entry
+    words, _, path = _first_line(entry).partition(" ")
+    return _real(top / path) if words == "gitdir:" and path else None
+
+
+def _common(git_dir: Path) -> Path:
+    path = _first_line(git_dir / "commondir")
+    return _real(git_dir / path) if path else git_dir
+
+
+def _first_line(path: Path) -> str:
+    """Return the first line of a small regular file; "" if there is none."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
+        with path.open("rb") as file:
+            return os.fsdecode(file.read(_LONGEST_LINK).partition(b"\n")[0].rstrip(b"\r")).replace("\0", "")
+    except OSError:
+        return ""
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _git(cwd: str, command: str, *arguments: str, timeout: float = _TIMEOUT) -> str | None:
@@ -187,7 +349,9 @@ def _ask(cwd: str, command: str, *arguments: str, timeout: float = _TIMEOUT) -> 
     if program is None or not program.startswith("/") or not cwd.startswith("/"):
         return None
     environ = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT_VARIABLES
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or (name in _KEPT_VARIABLES and not _is_brought(value, cwd))
     }
     environ |= {
         "GIT_OPTIONAL_LOCKS": "0",

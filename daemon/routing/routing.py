@@ -270,7 +270,7 @@ class Routing:
                 case "tracked":
                     doubt = f"git tracks it; run git -C {shlex.quote(folder)} rm --cached {name}"
                 case "outside":
-                    doubt = "it is not in a git work tree; set them in a [[project]] table of config.toml"
+                    doubt = "it is not in a git work tree of your own; set them in a [[project]] table of config.toml"
                 case "unknown":
                     doubt = "git did not say whether it tracks the file; run git status there to see why"
                 case "untracked":

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from daemon.routing.repository import Repositories, Repository, origin_name, tracking
 from tests.support.waiting import PATIENCE
 
-ADDRESS = r"printf 'user.email\na@example.com\0'"
+ADDRESS = r"printf 'global\0file:/x\0user.email\na@example.com\0'"
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -157,6 +158,247 @@ def test_an_index_that_git_cannot_read_tells_nothing(repository: Path) -> None:
     assert tracking(str(repository), ".claude/settings.local.json") == "unknown"
 
 
+# ---------------------------------------------------------------------- whose repository it is
+
+LOCAL_SETTINGS = ".claude/settings.local.json"
+EVIL = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n{more}[user]\n\temail = evil@example.com\n"
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a clone with a first commit, of a user who has an address of their own."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "gitconfig").write_text("[user]\n\temail = me@example.com\n\tname = me\n")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "first")
+    return repository
+
+
+def repository_files(folder: Path, more: str = "") -> Path:
+    """Make a folder that git takes for a repository, of files that a clone or an archive can bring."""
+    for name in ("objects", "refs"):
+        (folder / name).mkdir(parents=True)
+    (folder / "HEAD").write_text("ref: refs/heads/main\n")
+    (folder / "config").write_text(EVIL.format(more=more))
+    return folder
+
+
+def bring_settings(folder: Path) -> None:
+    (folder / ".claude").mkdir(parents=True, exist_ok=True)
+    (folder / LOCAL_SETTINGS).write_text("{}")
+
+
+def bare(clone: Path) -> Path:
+    return repository_files(clone / "pkg")
+
+
+def bare_with_a_work_tree(clone: Path) -> Path:
+    return repository_files(clone / "pkg", "\tworktree = .\n")
+
+
+def bare_with_the_work_tree_above(clone: Path) -> Path:
+    return repository_files(clone / "pkg", "\tworktree = ..\n")
+
+
+def inside_of_a_bare(clone: Path) -> Path:
+    inner = repository_files(clone / "pkg", "\tworktree = .\n") / "src"
+    inner.mkdir()
+    return inner
+
+
+def archive(clone: Path) -> Path:
+    repository_files(clone / "pkg" / ".git")
+    return clone / "pkg"
+
+
+def archive_with_another_work_tree(clone: Path) -> Path:
+    repository_files(clone / "pkg" / ".git", f"\tworktree = {clone}\n")
+    return clone / "pkg"
+
+
+def gitfile(clone: Path) -> Path:
+    repository_files(clone / "vendor")
+    (clone / "pkg").mkdir()
+    (clone / "pkg" / ".git").write_text("gitdir: ../vendor\n")
+    return clone / "pkg"
+
+
+def gitfile_with_a_work_tree(clone: Path) -> Path:
+    repository_files(clone / "vendor", "\tworktree = ../pkg\n")
+    (clone / "pkg").mkdir()
+    (clone / "pkg" / ".git").write_text("gitdir: ../vendor\n")
+    return clone / "pkg"
+
+
+def gitfile_to_another_repository(clone: Path) -> Path:
+    other = clone.parent / "other"
+    other.mkdir()
+    git(other, "init")
+    git(other, "config", "user.email", "evil@example.com")
+    (clone / "pkg").mkdir()
+    (clone / "pkg" / ".git").write_text(f"gitdir: {other}/.git\n")
+    return clone / "pkg"
+
+
+def gitfile_as_of_a_linked_work_tree(clone: Path) -> Path:
+    common = repository_files(clone / "vendor")
+    record = common / "worktrees" / "pkg"
+    record.mkdir(parents=True)
+    (clone / "pkg").mkdir()
+    (clone / "pkg" / ".git").write_text(f"gitdir: {record}\n")
+    (record / "HEAD").write_text("ref: refs/heads/main\n")
+    (record / "commondir").write_text("../..\n")
+    (record / "gitdir").write_text(f"{clone}/pkg/.git\n")
+    return clone / "pkg"
+
+
+def gitfile_as_of_a_submodule(clone: Path) -> Path:
+    repository_files(clone / "vendor" / ".git")
+    repository_files(clone / "vendor" / ".git" / "modules" / "pkg", "\tworktree = ../../../pkg\n")
+    (clone / "vendor" / "pkg").mkdir()
+    (clone / "vendor" / "pkg" / ".git").write_text("gitdir: ../.git/modules/pkg\n")
+    return clone / "vendor" / "pkg"
+
+
+def link(clone: Path) -> Path:
+    repository_files(clone / "vendor")
+    (clone / "pkg").mkdir()
+    (clone / "pkg" / ".git").symlink_to("../vendor")
+    return clone / "pkg"
+
+
+def archive_in_a_folder_below(clone: Path) -> Path:
+    repository_files(clone / "a" / "b" / "pkg" / ".git")
+    return clone / "a" / "b" / "pkg"
+
+
+POSING = [
+    *(bare, bare_with_a_work_tree, bare_with_the_work_tree_above, inside_of_a_bare, archive),
+    *(archive_with_another_work_tree, gitfile, gitfile_with_a_work_tree, gitfile_to_another_repository),
+    *(gitfile_as_of_a_linked_work_tree, gitfile_as_of_a_submodule, link, archive_in_a_folder_below),
+]
+
+
+@needs_git
+@pytest.mark.parametrize("pose", POSING, ids=lambda pose: pose.__name__)
+def test_a_repository_that_a_clone_brings_does_not_speak_for_the_user(
+    clone: Path, pose: Callable[[Path], Path]
+) -> None:
+    folder = pose(clone)
+    bring_settings(folder)
+    git(clone, "config", "--unset", "user.email")
+
+    assert Repositories().of(str(folder)).user_email in ("me@example.com", None)
+    assert tracking(str(folder), LOCAL_SETTINGS) != "untracked"
+
+
+@needs_git
+def test_a_configuration_that_includes_a_committed_file_does_not_take_the_address_from_it(clone: Path) -> None:
+    (clone / ".gitconfig").write_text("[user]\n\temail = evil@example.com\n")
+    git(clone, "config", "--unset", "user.email")
+    for path in ("../.gitconfig", str(clone / ".gitconfig")):
+        git(clone, "config", "include.path", path)
+
+        assert Repositories().of(str(clone)).user_email == "me@example.com"
+
+
+@needs_git
+@pytest.mark.parametrize("name", ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"])
+def test_a_variable_that_names_a_file_of_the_work_tree_does_not_count(
+    clone: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clone / "src").mkdir()
+    (clone / "evil").write_text("[user]\n\temail = evil@example.com\n")
+    git(clone, "config", "--unset", "user.email")
+    monkeypatch.delenv("GIT_CONFIG_NOSYSTEM")
+    monkeypatch.setenv(name, str(clone / "evil"))
+
+    for folder in (clone, clone / "src"):
+        assert Repositories().of(str(folder)).user_email in ("me@example.com", None)
+
+
+@needs_git
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.email", "GIT_CONFIG_VALUE_0": "evil@example.com"},
+        {"GIT_CONFIG_PARAMETERS": "'user.email'='evil@example.com'"},
+        {"GIT_CONFIG": "evil"},
+        {"GIT_COMMON_DIR": "evil"},
+        {"GIT_DIR": "evil", "GIT_WORK_TREE": "."},
+        {"GIT_INDEX_FILE": "/dev/null"},
+        {"GIT_NAMESPACE": "evil", "GIT_OBJECT_DIRECTORY": "evil", "GIT_DISCOVERY_ACROSS_FILESYSTEM": "1"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_variables_of_git_do_not_make_another_user(
+    clone: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_settings(clone)
+    git(clone, "add", "-f", LOCAL_SETTINGS)
+    repository_files(clone.parent / "evil")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(clone.parent / "evil") if value == "evil" else value)
+
+    assert Repositories().of(str(clone)).user_email == "dev@example.com"
+    assert tracking(str(clone), LOCAL_SETTINGS) == "tracked"
+
+
+@needs_git
+def test_linked_work_trees_and_submodules_are_the_users_own(clone: Path) -> None:
+    git(clone, "worktree", "add", "--quiet", str(clone.parent / "beside"))
+    git(clone, "worktree", "add", "--quiet", str(clone / ".claude" / "worktrees" / "inside"))
+    other = clone.parent / "library"
+    git(clone, "clone", "--quiet", str(clone), str(other))
+    git(clone, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "library")
+    git(clone / "library", "config", "user.email", "library@example.com")
+    (clone / "src").mkdir()
+
+    for folder, address in (
+        (clone.parent / "beside", "dev@example.com"),
+        (clone / ".claude" / "worktrees" / "inside", "dev@example.com"),
+        (clone / "src", "dev@example.com"),
+        (clone / "library", "library@example.com"),
+    ):
+        bring_settings(folder)
+        assert Repositories().of(str(folder)).user_email == address
+        assert tracking(str(folder), LOCAL_SETTINGS) == "untracked"
+
+
+@needs_git
+def test_work_trees_beside_a_bare_repository_are_the_users_own(clone: Path) -> None:
+    project = clone.parent / "project"
+    project.mkdir()
+    git(project, "clone", "--quiet", "--bare", str(clone), ".bare")
+    (project / ".git").write_text("gitdir: ./.bare\n")
+    git(project, "config", "user.email", "dev@example.com")
+    git(project, "worktree", "add", "--quiet", "feature")
+    bring_settings(project / "feature")
+
+    assert Repositories().of(str(project / "feature")).user_email == "dev@example.com"
+    assert tracking(str(project / "feature"), LOCAL_SETTINGS) == "untracked"
+
+
+@needs_git
+def test_a_home_folder_in_a_repository_makes_no_project_a_guest(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some keep the settings of their home folder in git."""
+    monkeypatch.setenv("HOME", str(clone.parent))
+    git(clone.parent, "init")
+    bring_settings(clone)
+
+    assert Repositories().of(str(clone)).user_email == "dev@example.com"
+    assert tracking(str(clone), LOCAL_SETTINGS) == "untracked"
+
+
+@needs_git
+def test_a_repository_of_somebody_else_does_not_count(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring_settings(clone)
+    (clone.parent / "gitconfig").write_text("[user]\n\temail = me@example.com\n[safe]\n\tdirectory = *\n")
+    monkeypatch.setattr("daemon.routing.repository.os.geteuid", lambda: os.getuid() + 1)
+
+    assert Repositories().of(str(clone)).user_email == "me@example.com"
+    assert tracking(str(clone), LOCAL_SETTINGS) == "outside"
+
+
 def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +409,8 @@ def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     assert Repositories().of("/some folder").user_email == "a@example.com"
 
     said = seen.read_text().splitlines()
-    command = "-c core.fsmonitor=false -c core.hooksPath=/dev/null -C /some folder config -z --get-regexp "
+    safe = "-c core.fsmonitor=false -c core.hooksPath=/dev/null -c safe.bareRepository=explicit"
+    command = f"{safe} -C /some folder config -z --show-scope --show-origin --get-regexp "
     assert any(line.startswith(command) for line in said)
     assert "GIT_OPTIONAL_LOCKS=0" in said
     assert "GIT_TERMINAL_PROMPT=0" in said
@@ -211,7 +454,8 @@ def test_a_git_named_by_a_relative_path_is_not_run(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("answer", ["\\377", "", " ", "a\\nb", "a" * 300])
 def test_an_answer_that_is_no_address_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
-    fake_git(tmp_path / "bin", f"printf 'remote.origin.url\\nhost:owner/name\\0user.email\\n{answer}\\0'", monkeypatch)
+    origin = r"global\0file:/x\0remote.origin.url\nhost:owner/name\0"
+    fake_git(tmp_path / "bin", rf"printf '{origin}global\0file:/x\0user.email\n{answer}\0'", monkeypatch)
 
     assert Repositories().of("/") == Repository(user_email=None, origin="owner/name")
 
@@ -225,7 +469,7 @@ def test_an_answer_that_says_nothing_is_none(tmp_path: Path, monkeypatch: pytest
 
 def test_answers_are_remembered_for_the_folders_asked_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = tmp_path / "asked"
-    fake_git(tmp_path / "bin", f'echo "$6 $7" >>{asked}', monkeypatch)
+    fake_git(tmp_path / "bin", f'echo "$8 $9" >>{asked}', monkeypatch)
     known = Repositories(capacity=2)
 
     for cwd in ("/a", "/b", "/a", "/c", "/a", "/b"):

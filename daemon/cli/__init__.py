@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from daemon.running.slim import import_slim
+from daemon.system.messages import escaped
 from llma_core import __version__
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _end(words: str | None = None) -> NoReturn:
     """Print *words* and exit with 1. Keep the interpreter from reporting the same broken output again as it exits."""
     with contextlib.suppress(OSError):
         if words is not None:
-            click.echo(words, err=True)
+            click.echo(escaped(words), err=True)
     with contextlib.suppress(OSError, AttributeError):  # there may be no stdout at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from daemon.cli.figures import count, size
-from daemon.cli.message import fitted, say
+from daemon.cli.message import document, fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
 from daemon.cli.render import stdout
@@ -39,6 +39,7 @@ from daemon.history.backfill_request import BackfillReport
 from daemon.history.backlog import Backlog, Headway
 from daemon.history.estimate import CONTENT_DAYS, Estimate
 from daemon.history.history import Selection
+from daemon.system.messages import escaped
 
 __all__ = ["backfill"]
 
@@ -253,7 +254,7 @@ def _list_expiring(job: BackfillJob, *, as_json: bool) -> None:
         for each in job.expiring(found)
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(document(rows, indent=2))
         return
     if not rows:
         say(f"Claude Code removes no session within {EXPIRING_DAYS} days")
@@ -282,7 +283,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
             size(row["bytes"]),
             f"{row['unsent_events']:,}",
         )
-        table.add_row(*(Text(word) for word in words))
+        table.add_row(*(Text(escaped(word)) for word in words))
     stdout().print(table)
 
 

@@ -19,6 +19,7 @@ from daemon.config.parsers import folders, looks_like_key, nearest, shown
 from daemon.config.schema import value_type
 from daemon.config.settings import ProjectTable
 from daemon.config.table import APP_NAME, SETTINGS, Setting
+from daemon.system.messages import escaped
 
 __all__ = ["allow", "check", "config", "schema", "set_"]
 
@@ -212,10 +213,11 @@ def _print_table(current: settings.Settings) -> None:
         table.add_column(heading, overflow="fold")
     for entry in current.entries():
         # As Text, so that square brackets in a value are not read as markup.
-        table.add_row(entry.setting.variable, Text(_words(entry.value)), Text(entry.source))
+        table.add_row(entry.setting.variable, Text(escaped(_words(entry.value))), Text(escaped(entry.source)))
     for project in current.projects:
         for key, value in _given(project):
-            table.add_row(key, Text(_words(value)), Text(f"{project.label}: {', '.join(project.path)}"))
+            source = escaped(f"{project.label}: {', '.join(project.path)}")
+            table.add_row(key, Text(escaped(_words(value))), Text(source))
     stdout().print(table)
 
 

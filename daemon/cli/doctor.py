@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -12,9 +11,10 @@ from dataclasses import asdict
 import click
 
 from daemon.checks import Finding
-from daemon.cli.message import fitted, wants_color
+from daemon.cli.message import document, fitted, wants_color
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
+from daemon.system.messages import escaped
 
 __all__ = ["doctor"]
 
@@ -35,15 +35,14 @@ def doctor(*, as_json: bool) -> None:
             _print(finding)
     failed = any(finding.level == "fail" for finding in findings)
     if as_json:
-        document = {"ok": not failed, "checks": [asdict(finding) for finding in findings]}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(document({"ok": not failed, "checks": [asdict(finding) for finding in findings]}, indent=2))
     if failed:
         raise click.exceptions.Exit(1)
 
 
 def _print(finding: Finding) -> None:
     hint = f" -> {finding.hint}" if finding.hint else ""
-    line = f"{finding.level:<8} {finding.name}: {finding.message}{hint}"
+    line = escaped(f"{finding.level:<8} {finding.name}: {finding.message}{hint}")
     words = fitted(line, sys.stdout, then=" " * 9)
     if wants_color(sys.stdout):
         words = words.replace(finding.level, click.style(finding.level, fg=_COLORS[finding.level]), 1)

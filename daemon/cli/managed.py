@@ -20,6 +20,7 @@ from daemon.installing.program import other_owners
 from daemon.installing.service_environment import environment_file, read_environment
 from daemon.installing.service_manager import ManagerError, ServiceManager
 from daemon.running.plugin_status import status_files
+from daemon.system.messages import escaped
 
 __all__ = [
     "configured",
@@ -42,7 +43,7 @@ def tell(line: str) -> None:
 def give_up(error: ManagerError) -> click.exceptions.Exit:
     """Print why the service manager failed, and return the exception to raise."""
     for line in error.details:
-        click.echo(f"  {line}", err=True)
+        click.echo(escaped(f"  {line}"), err=True)
     return fail(str(error), CONFIGURATION if error.configuration else 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -12,7 +13,9 @@ from typing import TextIO
 
 import click
 
-__all__ = ["cause", "fitted", "say", "unwritable", "wants_color", "wrapped"]
+from daemon.system.messages import escaped, escaped_json
+
+__all__ = ["cause", "document", "fitted", "say", "unwritable", "wants_color", "wrapped"]
 
 _QUOTED = re.compile(r"`[^`]*`")
 _GLUE = "\0"
@@ -22,8 +25,13 @@ _NARROW = 40
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print one line, to stderr if *err*. It is wrapped only on a terminal."""
-    click.echo(fitted(line, sys.stderr if err else sys.stdout), err=err)
+    """Print one line, to stderr if *err*. It is wrapped only on a terminal, which gets nothing to act on."""
+    click.echo(fitted(escaped(line), sys.stderr if err else sys.stdout), err=err)
+
+
+def document(values: object, *, indent: int | None = None) -> str:
+    """Return JSON of *values* for people and programs: other alphabets as they are, but nothing a terminal acts on."""
+    return escaped_json(json.dumps(values, indent=indent, ensure_ascii=False))
 
 
 def fitted(line: str, stream: TextIO, *, then: str = "  ") -> str:

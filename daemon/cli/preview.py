@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -11,8 +10,9 @@ from pathlib import Path
 import click
 
 from daemon.cli.figures import count, printable
-from daemon.cli.message import cause, say
+from daemon.cli.message import cause, document, say
 from daemon.cli.startup import fail, load_settings, log_options
+from daemon.system.messages import escaped_json
 from llma_core import view
 from llma_core.events import CaptureEvent
 from llma_core.privacy import Change
@@ -78,12 +78,13 @@ def preview(
 
 
 def _as_it_is(event: CaptureEvent) -> bytes:
-    return event.body
+    body = event.body
+    return body if body.isascii() and b"\x7f" not in body else escaped_json(body.decode()).encode()
 
 
 def _as_json(event: CaptureEvent) -> bytes:
     said = view.read(event.body)
-    line = json.dumps(
+    line = document(
         {
             "event": event.name,
             "uuid": event.uuid,
@@ -95,7 +96,6 @@ def _as_json(event: CaptureEvent) -> bytes:
                 {key: value for key, value in asdict(change).items() if value is not None} for change in event.changes
             ],
         },
-        ensure_ascii=False,
     )
     return line.encode()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.cli.figures import count, rough_duration
-from daemon.cli.message import wrapped
+from daemon.cli.message import document, wrapped
 from daemon.cli.startup import fail, load_settings, state_dir_option
+from daemon.system.messages import escaped
 
 if TYPE_CHECKING:
     from daemon.running.condition import Condition, Problem
@@ -48,13 +48,13 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     # `run --local` is not expected to run all the time.
     problems = list(condition.problems(now, expected=not local))
     if as_json:
-        click.echo(json.dumps(_document(condition, problems), indent=2, ensure_ascii=False))
+        click.echo(document(_document(condition, problems), indent=2))
     elif rejected:
         for row in condition.set_aside:
             _print_rejected(row)
     else:
         for line in _lines(condition, problems, now):
-            click.echo(line)
+            click.echo(escaped(line))
     if not rejected and any(problem.level == "fail" for problem in problems):
         raise click.exceptions.Exit(1)
 
@@ -90,14 +90,14 @@ def _document(condition: Condition, problems: list[Problem]) -> dict[str, object
 
     from daemon.running.condition import rebuilding
 
-    document = asdict(condition)
-    for row, said in zip(condition.set_aside, document["set_aside"], strict=True):
+    said_of_all = asdict(condition)
+    for row, said in zip(condition.set_aside, said_of_all["set_aside"], strict=True):
         said["command"] = rebuilding(row)
     healthy = not any(problem.level == "fail" for problem in problems)
     return {
         "healthy": healthy,
         "problems": [asdict(problem) for problem in problems],
-        **document,
+        **said_of_all,
         "sessions_held": len(condition.held),
     }
 
@@ -105,10 +105,10 @@ def _document(condition: Condition, problems: list[Problem]) -> dict[str, object
 def _print_rejected(row: RejectedEvent) -> None:
     from daemon.running.condition import rebuilding
 
-    click.echo(f"{row.at} {row.name} {row.uuid} {row.bytes} bytes: {row.reason}")
+    click.echo(escaped(f"{row.at} {row.name} {row.uuid} {row.bytes} bytes: {row.reason}"))
     if row.path:
-        click.echo(f"  {row.path} bytes {row.start} to {row.end}")
-        click.echo(f"  {rebuilding(row)}")
+        click.echo(escaped(f"  {row.path} bytes {row.start} to {row.end}"))
+        click.echo(escaped(f"  {rebuilding(row)}"))
 
 
 def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterator[str]:

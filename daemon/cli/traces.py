@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.cli.message import say
+from daemon.cli.message import document, say
 from daemon.cli.render import stdout, tree
 from daemon.cli.startup import CONFIGURATION, fail, state_dir_option
 from daemon.delivering.local.sink import LocalEvents, UnreadableEventsError
 from daemon.state.layout import events_path
+from daemon.system.messages import escaped
 from llma_core.trace_tree import Node, TraceTree, build
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir
         return
     if as_json:
         for trace in found:
-            click.echo(json.dumps(_document(trace), ensure_ascii=False))
+            click.echo(document(_document(trace)))
         return
     console = stdout()
     for position, trace in enumerate(found):
@@ -82,7 +82,7 @@ def _print_urls(traces: Sequence[str]) -> None:
 
     host = _configured().host
     for trace in traces:
-        click.echo(trace_url(host, trace))
+        click.echo(escaped(trace_url(host, trace)))
     say("note: the address opens in your current PostHog project, and works once the trace was sent", err=True)
 
 

@@ -19,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemon.config.settings import Secret
+from daemon.system.messages import escaped
 
 __all__ = ["configure", "format_exception"]
 
@@ -72,22 +73,23 @@ def configure(
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     shared.append(structlog.processors.ExceptionRenderer(format_exception))
 
-    renderer: Processor
+    renderers: list[Processor]
     if for_people:
-        renderer = structlog.dev.ConsoleRenderer(
+        console = structlog.dev.ConsoleRenderer(
             # The width for events, passed by position: its name differs between versions of structlog.
             0 if on_terminal else 30,
             colors=on_terminal and not environ.get("NO_COLOR"),
             exception_formatter=structlog.dev.plain_traceback,
         )
+        renderers = [_escape, console]
     else:
-        renderer = structlog.processors.JSONRenderer()
+        renderers = [structlog.processors.JSONRenderer()]
 
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, _mask(secrets)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, _mask(secrets)],
         )
     )
     root = logging.getLogger()
@@ -149,6 +151,11 @@ def _mask(secrets: Iterable[Secret]) -> Callable[[WrappedLogger, str, EventDict 
         return text
 
     return mask
+
+
+def _escape(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Keep names and paths from acting on a terminal. JSON has them escaped already."""
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 def _is_journal(stream: TextIO, journal: str) -> bool:

@@ -87,3 +87,9 @@ def test_colors_are_for_terminals_without_no_color() -> None:
         assert not wants_color(stream, {"TERM": "dumb"})
         assert wants_color(stream, {"TERM": "xterm", "NO_COLOR": ""})
     assert not wants_color(io.StringIO(), {"TERM": "xterm"})
+
+
+def test_a_message_holds_nothing_that_a_terminal_acts_on(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a \x9b31m path \u202e of \x1b[2J a\u2028 repository \x07")
+
+    assert capsys.readouterr().out == "a \\x9b31m path \\u202e of \\x1b[2J a\\u2028 repository \\x07\n"

@@ -204,3 +204,24 @@ async def test_an_unknown_event_is_reported_in_one_line(workspace: Workspace) ->
     [line] = said.stderr.splitlines()
     assert line.startswith("error: ")
     assert "no log here yields event" in line
+
+
+# They change colors, direction and lines: a terminal would act on them.
+ACTING = "a\x9b31m b\u202e c\u2028 d\x7f e\u2066 f\ufeff g\U000e0041"
+
+
+async def test_nothing_reaches_a_terminal_that_it_would_act_on(workspace: Workspace) -> None:
+    log = LogBuilder()
+    log.prompt(ACTING)
+    log.answer(tool_use("Bash", {"command": ACTING, ACTING: "x"}, id="toolu_x"))
+    log.tool_result("toolu_x", ACTING)
+    log.answer(text(ACTING))
+    projects = put_logs(workspace, log.files())
+
+    for options in ([], ["--explain"], ["--explain", "--json"]):
+        said = await verb(workspace, "preview", *options, projects)
+        assert not [char for char in said.stdout if char != "\n" and not char.isprintable()], options
+    said = await verb(workspace, "preview", projects)
+    generations = [json.loads(line)["properties"] for line in said.stdout.splitlines() if '"$ai_generation"' in line]
+    assert generations[0]["$ai_user_prompt"] == ACTING
+    assert generations[-1]["$ai_output_choices"][0]["content"][0]["text"] == ACTING

@@ -160,3 +160,15 @@ def test_url_prints_the_address_of_each_trace(filled: Path, monkeypatch: pytest.
 def test_url_works_for_a_trace_that_is_not_stored_locally(tmp_path: Path) -> None:
     assert run(tmp_path, "--url", "some-id").stdout == "https://us.posthog.com/llm-analytics/traces/some-id\n"
     assert run(tmp_path, "--url").exit_code == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--url"]])
+def test_nothing_reaches_a_terminal_that_it_would_act_on(tmp_path: Path, options: list[str]) -> None:
+    acting = "a\x9b31m b\u202e c\u2028 d\x7f e\u2066 f\x1b[2J g\U000e0041"
+    keep(tmp_path, generation("a", error=(acting, acting)), trace(acting))
+
+    result = run(tmp_path, *options)
+    assert result.exit_code == 0
+    assert not [char for char in result.stdout if char != "\n" and not char.isprintable()]
+    if options == ["--json"]:
+        assert json.loads(result.stdout)["name"] == acting

@@ -62,6 +62,15 @@ def test_a_terminal_gets_words() -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[info     \] file_found +size=3\n", stream.getvalue())
 
 
+def test_a_terminal_gets_nothing_from_a_name_that_it_would_act_on() -> None:
+    stream = Terminal()
+    logs.configure(stream=stream, environ={"NO_COLOR": "1"})
+
+    structlog.get_logger("daemon.following.tailer").info("file_found", path="/a\x9b31m\u202e\x1b[2J")
+
+    assert not [char for char in stream.getvalue() if char != "\n" and not char.isprintable()]
+
+
 def test_a_terminal_gets_colours_unless_they_are_unwanted() -> None:
     stream = Terminal()
     logs.configure(stream=stream, environ={})

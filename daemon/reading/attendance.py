@@ -9,7 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -77,15 +79,28 @@ class Attendance:
             files: the session's files.
             began: how it began.
         """
-        is_young = began.at is not None and abs(time.time() - began.at / 1000) < self._young
-        if is_young and await self._workers.read(partial(self._may_be_claimed, files)):
+        if await self._workers.read(partial(self._may_be_claimed, files, began)):
             self._put_off.add(files.name)
             return True
         return False
 
-    def _may_be_claimed(self, files: SessionFiles) -> bool:
+    def _may_be_claimed(self, files: SessionFiles, began: Opening) -> bool:
+        if not self._is_young(files, began):
+            return False
         self.executions.refresh()
         return self.executions.any_runs and not self.executions.names(files.session)
+
+    def _is_young(self, files: SessionFiles, began: Opening) -> bool:
+        if began.at is not None:
+            return abs(time.time() - began.at / 1000) < self._young
+        # No line says when it began. A client makes its log before it writes to it: while that is empty, nothing is
+        # lost by waiting, and if it were read now, its first lines would be, too, before the command claims it.
+        seen = []
+        for path in files.paths:
+            with suppress(OSError):
+                seen.append(Path(path).stat())
+        is_empty = not any(each.st_size for each in seen)
+        return is_empty or any(abs(time.time() - each.st_mtime) < self._young for each in seen)
 
     # ------------------------------------------------------------------ commands
 

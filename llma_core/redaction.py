@@ -204,6 +204,8 @@ TOKENS: Final = (
     _token("groq-key", "gsk_", rb"[A-Za-z0-9]{30,}", free=True),
     _token("xai-key", "xai-", rb"[A-Za-z0-9]{30,}"),
     _token("replicate-token", "r8_", rb"[A-Za-z0-9]{30,}"),
+    _token("nvidia-key", "nvapi-", rb"[A-Za-z0-9_-]{30,}", check=_mixed, free=True),
+    _token("alibaba-key-id", "LTAI", rb"[A-Za-z0-9]{14,}", check=_mixed),
     _token("perplexity-key", "pplx-", rb"[A-Za-z0-9]{30,}", free=True),
     _token("tavily-key", "tvly-", rb"[A-Za-z0-9-]{20,}", check=_mixed),
     _token("age-key", "AGE-SECRET-KEY-1", rb"[A-Z0-9]{20,}[A-Za-z0-9]*", free=True),
@@ -359,7 +361,7 @@ _WEBHOOK = re.compile(
     rb"(?:(?<=/web)hooks|hooks\.slack\.com(?:\\?/)+(?:services|workflows|triggers))(?:\\?/)+([A-Za-z0-9_/\\-]{20,})"
 )
 _SIGNATURE = re.compile(
-    rb"(?:(?:(?<![A-Za-z0-9_])|(?<=u0026))sig|(?:(?<=X-Amz-)|(?<=X-Goog-))Signature)(?:=|\\{1,8}u003d)"
+    rb"(?:(?:(?<![A-Za-z0-9_])|(?<=u0026))sig|(?:(?<=X-Amz-)|(?<=X-Goog-)|(?<=[?&;])|(?<=u0026))Signature)(?:=|\\{1,8}u003d)"
     rb"([A-Za-z0-9%+/=_-]{20,})"
 )
 _CURL_USER = re.compile(rb"""(?:-u|--user)[ =]?(?:\\{0,15}["'])?([^\s:"'\\]{1,64}):([^\s"'\\]{1,256})""")
@@ -441,8 +443,26 @@ _REFERENCE = re.compile(
     | (?:config\.|settings\.|self\.|this\.)
     | (?:op|vault|env|file|https?|s3|gs|arn|ref|secretsmanager|ssm|keychain)\+?:
     | (?:~|\.{1,2})?/[\w@.-]+(?:/[\w@.-]+)+/?\Z | ~/ | \.{1,2}/ | [A-Za-z]:\\ | !(?:Ref|Sub|GetAtt|ENV|secret)\b
-    | @@?[A-Za-z_]\w*\Z | \* | &[A-Za-z] | [A-Za-z_][\w.]{0,80}[(\[{] | f["'] | phc_ | pk_(?:live|test)_
+    | @@?[A-Za-z_]\w*\Z | \* | &[A-Za-z] | [A-Za-z_][A-Za-z_.]{0,80}(?:\(.*\)|\[.*\]|\{.*\})\Z | f["'] | phc_
+    | pk_(?:live|test)_
     """
+)
+# Code outside of quotes: calls, items, members of what may be missing, regular expressions.
+_CODE = re.compile(
+    r"""(?x)
+    [A-Za-z_$][\w.$]{0,80}(?:[(\[{] | (?:\?\.|!\.|->|::)[A-Za-z_$(\[])
+    | \\[sSdDwWb][*+?{)]? | \.[*+] | \[\^ | \(\?
+    """
+)
+# A type that has digits in its name, such as Uint8Array.
+_TYPE = re.compile(
+    r"(?:[A-Z][A-Za-z]*\d{1,5}[A-Za-z]*(?:Array|String|Bytes|Buffer|Digest|Certificate|Type|Key|Hash|View)|[iuf]\d{1,3})\??"
+)
+# A rule for what a field may be, as frameworks have it: `required|string|min:8`.
+_RULES = re.compile(r"(?:[a-z_]{2,30}(?::[\w,.=/^$-]{0,60})?\|)+[a-z_]{2,30}(?::[\w,.=/^$-]{0,60})?")
+_RULE = re.compile(
+    r"(?:^|\|)(?:required|nullable|optional|sometimes|filled|string|min|max|confirmed|email|between|size|same|different"
+    r"|current_password|regex|alpha|alpha_num|trim|min_length|max_length|matches|len|not_empty|bail)(?:$|[:|])"
 )
 # Words, possibly joined: names of types and variables, slugs.
 _NAME_LIKE = re.compile(r"[A-Za-z_$][A-Za-z]*+\d{0,2}+(?:[._:/-]++[A-Za-z]*+\d{0,4}+)*+[!?;.,]?")
@@ -512,6 +532,7 @@ def _is_placeholder(value: str) -> bool:
         or (len(value) <= _LONGEST_PLACEHOLDER and _PLACEHOLDER.fullmatch(value) is not None)
         or value.endswith(("EXAMPLE", "EXAMPLEKEY"))
         or _REFERENCE.match(value) is not None
+        or (_RULES.fullmatch(value) is not None and _RULE.search(value) is not None)
     )
 
 
@@ -571,11 +592,19 @@ class _Name:
     quoted: int
     bare: int
 
-    def hides(self, value: str, form: _Form) -> bool:
-        """Whether *value* is a secret. It must not be longer than a reach, to bound the time that this takes."""
+    def hides(self, value: str, form: _Form, *, is_string: bool = False) -> bool:
+        """Whether *value* is a secret. It must not be longer than a reach, to bound the time that this takes.
+
+        Args:
+            value: the value.
+            form: how it is written, or is to be judged.
+            is_string: whether it is in quotes all the same, so that it is no code.
+        """
         value = value.strip()
         is_password = self.kind == "password"
         if _is_placeholder(value) or (not is_password and value[0] in "[(^"):
+            return False
+        if form != "quoted" and not is_string and _CODE.match(value) is not None:
             return False
         if _NUMBER.fullmatch(value):
             return is_password and value.isdigit() and len(value) >= _SHORTEST_NUMBER
@@ -682,6 +711,10 @@ _LINK = re.compile(
 # A name followed by a character that `_LINK` may begin with. Most words with a stem in them are not.
 _NAMES = {stem: re.compile(stem + _MORE.get(stem, b"") + _TAIL + rb"""(?=[ \t:=!>\\"'`*\]])""") for stem, _ in STEMS}
 _OPEN = re.compile(rb"""[bruf]{0,2}(\\{0,15})("{3}|'{3}|["'`])""")
+_LINE_REACH = 200
+"""How far back a line is looked at, to see whether a string is open."""
+_AFTER_STRING = re.compile(rb"[ \t]{0,16}(?:[+;)\]}%&]|\.[ \t]{0,4}[$A-Za-z]|\Z|[\r\n]|\\[nr])")
+_CONCATENATED = re.compile(rb"""\\{0,15}["'`][ \t]{0,8}(?:[+%&]|\.)[ \t]{0,8}[$A-Za-z(]""")
 _BARE = re.compile(rb"""(?:[^\s"'`<\\]|\\(?![nrtbfu"'\\])){1,512}""")
 _BARE_REST = re.compile(rb"""[^\s"'`<\\]*""")
 _BARE_STOP = re.compile(rb"[,;&)}\]|>]")
@@ -731,7 +764,8 @@ def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
     if stem == b"secret":
         return _SURE_SECRET if last in _SURE_HEADS or (last and _is_loud(head)) else _SOME_SECRET
     if stem == b"token":
-        if last in _OTHER_TOKENS:
+        if last in _OTHER_TOKENS or [word.lower() for word in words[-2:]] == ["public", "key"]:
+            # The "public key token" of an assembly in .NET is a part of its name.
             return None
         return _SURE_TOKEN if last in _SURE_HEADS or (last and _is_loud(head)) else _SOME_TOKEN
     if stem == b"key":
@@ -793,15 +827,49 @@ def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
         head = _head(data, at - 1) + b"_"
     if data.endswith(_MARKER_START, 0, name_start):
         return None
-    name = _name_of(head, stem[0], closed=link["close"] is not None)
-    if name is None or not _leads(link, name, head, data, name_start):
+    name = _name_of(head, stem[0], closed=_is_key(data, name_start, link))
+    if name is None or _is_expanded(data, name_start, link) or not _leads(link, name, head, data, name_start):
         return None
     if name is _AUTHORIZATION:
         return _authorization(data, link.end())
     quote = _OPEN.match(data, link.end())
     if quote is not None:
-        return _quoted(data, quote, name, link)
+        return _quoted(data, quote, name, link, name_start)
     return _bare(data, link, name, data[name_start : end.end()], name_start)
+
+
+def _is_key(data: bytes, start: int, link: re.Match[bytes]) -> bool:
+    """Whether a name is the whole of a string that is an object's key, and not the last word of something longer."""
+    quote = (link["close"] or b"")[-1:]
+    return quote in (b'"', b"'") and data[max(0, start - 1) : start] == quote
+
+
+def _is_expanded(data: bytes, start: int, link: re.Match[bytes]) -> bool:
+    """Whether what looks like a name and its value is an expansion of the variable, or a choice between two strings."""
+    if not data[link.end("close") if link["close"] else link.start() :][:32].lstrip(b" \t").startswith(b":"):
+        return False
+    if data[start : start + 1] == b"$" and link["close"] is None:
+        # As in `-v "$PWD:/work"`.
+        return data[link.start() : link.start() + 2] != b":="
+    if data[max(0, start - 2) : start] == b"${":
+        # What follows is said if the variable is missing, or used if it is not: ${PASSWORD:?not set}.
+        return data[link.end() : link.end() + 1] in (b"?", b"+")
+    # ok ? "PASS" : "FAIL"
+    return link["close"] is not None and data[max(0, start - 32) : start].rstrip(b" \t\\\"'`").endswith(b"?")
+
+
+def _ends_string(data: bytes, start: int, quote: re.Match[bytes]) -> bool:
+    """Whether a quote after a name closes the string that the name is in: `"password=" + password`."""
+    mark = quote[1] + quote[2]
+    if len(quote[2]) > 1 or quote.start(1) != quote.start():
+        return False
+    if data.endswith(mark, 0, start):
+        return True
+    line = data[max(0, start - _LINE_REACH) : start]
+    line = line[max(line.rfind(b"\n"), line.rfind(b"\\n")) + 1 :]
+    if line.count(quote[2]) % 2 == 0:
+        return False
+    return quote[2] == b"`" or _AFTER_STRING.match(data, quote.end()) is not None
 
 
 def _leads(link: re.Match[bytes], name: _Name, head: bytes, data: bytes, start: int) -> bool:
@@ -818,8 +886,13 @@ def _leads(link: re.Match[bytes], name: _Name, head: bytes, data: bytes, start: 
     return True
 
 
-def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[bytes]) -> _Found | None:
+def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[bytes], name_start: int) -> _Found | None:
     start = quote.end()
+    if link["close"] is None and _ends_string(data, name_start, quote):
+        return None
+    if _CONCATENATED.match(data, start) is not None:
+        # The string ends here, and code goes on: `"password='" + password`.
+        return None
     if link["close"] is None and data[start : start + 1] in (b"", b")", b",", b";", b"]", b"\n"):
         # The end of a string: "Password: ".
         return None
@@ -835,7 +908,7 @@ def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[byt
     value = _text(data[start:end])
     if link["comma"] is not None or link["blank"] is not None:
         # A list of names or a sentence looks the same, so the stricter judgment for bare values applies.
-        hidden = not value.isalpha() and name.hides(value, "bare")
+        hidden = not value.isalpha() and name.hides(value, "bare", is_string=True)
     else:
         hidden = name.hides(value, "quoted")
     return _Found(start, end, name.kind, by_name=True) if hidden else None
@@ -876,9 +949,12 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
         return None
     value = data[run.start() : end]
     kept = value.rstrip(b".,;:")
-    if connector.strip() == b":" and kept.isalpha() and kept.istitle():
+    if connector.strip() == b":" and ((kept.isalpha() and kept.istitle()) or _TYPE.fullmatch(_text(kept)) is not None):
         # This is a type.
         return None
+    if connector == b"=" and form == "bare" and data[max(0, start - 1) : start] in (b"?", b"&"):
+        # The query of a URL.
+        form = "variable"
     if name is _PASSWORD and connector == b"=" and kept.isalpha() and _is_own_line(data, start, end):
         # password=swordfish in a settings file. Arguments in code are not on a line of their own.
         form = "variable" if _TELLING.search(_text(kept)) is None else form

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llma_core.redaction import Rules, is_clean, is_telling, marker, scrub, scrub_member
 from llma_core.screen import automaton, scrub_text, surely_clean
+from tests.llma_core.secrets_corpus import NEGATIVES, POSITIVES
 
 # Secrets are assembled at run time, so that secret scanners find none in this repository.
 MIX = "a1B2c3D4e5F6g7H8"
@@ -74,6 +75,8 @@ TOKENS = {
     "groq-key": ["gsk_" + MIX * 3],
     "xai-key": ["xai-" + MIX * 4],
     "replicate-token": ["r8_" + MIX * 2],
+    "nvidia-key": ["nvapi-" + MIX * 4, "nvapi-" + MIX + "-" + MIX + "_" + MIX],
+    "alibaba-key-id": ["LTAI" + "5t" + MIX + "Qx", "LTAI" + MIX[:14]],
     "perplexity-key": ["pplx-" + MIX * 3],
     "tavily-key": ["tvly-" + "dev-" + MIX * 2],
     "age-key": ["AGE-SECRET-KEY-1" + "QPZRY9X8GF2TVDW0" * 3],
@@ -165,6 +168,8 @@ NAMED = [
     ("Server=x;Password={};User=y", "abc123!x", "password"),
     ("https://x.blob.core.windows.net/c?sv=2020&sig={}&se=1", "abc%2Fdef" + MIX + "%3D", "signature"),
     ("https://s3/x?X-Amz-Signature={}", HEX * 4, "signature"),
+    ("https://x.oss.example/o?Expires=1&Signature={}", MIX * 2, "signature"),
+    ("https://x/login?user=a&password={}", "swordfish", "password"),
     ("https://hooks.slack.com/services/{}", "T00000000/B00000000/" + MIX + "abcdefgh", "webhook"),
     ("https://discord.com/api/webhooks/{}", "123456789012345678/" + MIX * 4, "webhook"),
     ("https://x/?access_token={}&y=1", "abc123def456", "token"),
@@ -445,6 +450,50 @@ def test_what_is_no_secret_stays(text: str, levels: int) -> None:
     for said in (text, f"before\n{text}\nafter"):
         nested = in_json(said, levels)
         assert scrub(nested) is nested
+
+
+# ---------------------------------------------------------------------- a corpus
+
+
+def test_no_secret_of_the_corpus_stays() -> None:
+    assert len(POSITIVES) >= 300
+    stays = [
+        (text, said)
+        for text, secret in POSITIVES
+        for said in (text, f"before\n{text}\nafter", in_json(text, 1), in_json(text, 2))
+        if secret in scrub(said)
+    ]
+    assert stays == []
+
+
+def test_at_least_95_of_100_texts_of_the_corpus_without_a_secret_stay() -> None:
+    assert len(NEGATIVES) >= 300
+    lost = {
+        text
+        for text in NEGATIVES
+        for said in (text, f"before\n{text}\nafter", in_json(text, 1), in_json(text, 2))
+        if scrub(said) != said
+    }
+    assert len(lost) <= 0.05 * len(NEGATIVES), sorted(lost)
+
+
+@levels
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('ok ? "PASS" : "FAIL"', "**Tests pass**: `cmd`", '"$PWD:/work"', "'password' => 'required|string|min:8'"),
+        *('"password=" + password', 'publicKeyToken="b03f5f7f11d50a3a"', "rootIpnsPrivateKey: Uint8Array"),
+        *(
+            "${POSTGRES_PASSWORD:?set it first}",
+            "const token = authHeader?.substring(7)",
+            "`Password:` the one you set",
+        ),
+    ],
+)
+def test_code_that_names_a_secret_stays(text: str, levels: int) -> None:
+    for said in (text, f"before\n{text}\nafter"):
+        nested = in_json(said, levels)
+        assert scrub(nested) == nested
 
 
 # ---------------------------------------------------------------------- members of objects

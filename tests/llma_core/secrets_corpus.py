@@ -1,0 +1,314 @@
+"""Texts that name a secret and hold none, and texts that hold one: code, configuration, logs, commands, prose."""
+
+from __future__ import annotations
+
+from itertools import product
+
+__all__ = ["NEGATIVES", "POSITIVES"]
+
+_WRITTEN = r"""
+ok ? "PASS" : "FAIL"
+echo $rc && echo "PASS" || echo "FAIL2"
+**Tests pass**: `cmd run 12`
+**Pass**: `pytest -q 3`
+"$PWD:/work"
+-v "$PWD:/workspace1"
+-v $PWD:/app2
+${PWD}:/work
+'password' => 'required|string|min:8'
+"password" => "nullable|confirmed|min:12"
+password: 'required|min:8|max:64'
+"password=" + password
+'&password=' + encodeURIComponent(pw)
+"token=" . $token
+publicKeyToken="b03f5f7f11d50a3a"
+PublicKeyToken=b77a5c561934e089, processorArchitecture=MSIL
+rootIpnsPrivateKey: Uint8Array
+secretKey: Uint8Array,
+signingKey: Ed25519PrivateKey;
+${POSTGRES_PASSWORD:?database password 1 required}
+POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:?set it 1st}
+${DB_PASSWORD:+--password}
+const token = authHeader?.substring(7)
+const token = authHeader!.substring(7);
+const token = req.headers.authorization?.split(' ')[1]
+token = parts.get(1)
+let apiKey = options?.apiKey1
+`Password:` the one you set in step 2!
+- `DB password:` the one from step 2!
+`token:` it is abc123def456xyz
+password: z.string().min(8)
+password: Joi.string().min(8).required()
+password := r.FormValue("password")
+password = secrets.token_urlsafe(32)
+password = a + b1
+if (password === confirm2)
+password: "string" | null
+token: string | undefined
+type Props = { token?: string; password?: string }
+passwordHash: $2b$10$
+api_key = config["api_key"]
+sql = "UPDATE users SET password='" + pw1 + "' WHERE id=1"
+"SELECT * FROM u WHERE password='" . $pw . "'"
+f"password={password!r}"
+f"{user}:{password}"
+`token ${token1} expired`
+print(f"token: {token[:8]}")
+console.log('password:', password1)
+password=os.environ["DB_PASS1"]
+"password": os.environ.get("X1")
+data-key="row-12-item-34abc"
+cache_key = "user:12:profile:v2"
+primary_key = "id12345678901234567"
+token = lexer.next_token2()
+tokens: 12345
+"max_tokens": 4096
+token_usage: 12345678
+<input type="password" name="password" id="password1" />
+<label for="password">Password1</label>
+--password-stdin
+--password-file /run/secrets/db1
+PASSWORD_FILE=/run/secrets/db_password
+password_file: /run/secrets/db_password
+key={item.id1}
+key={`row-${i}`}
+onKeyDown: handleKey2
+keyCode: 13
+AUTH_URL=https://example.com/oauth2/authorize
+auth_uri: "https://accounts.google.com/o/oauth2/auth"
+token_uri: "https://oauth2.googleapis.com/token"
+SECRET_NAME=prod/db/main1
+secretKeyRef: {name: db-secret1, key: password}
+password: <%= ENV["DB_PASSWORD"] %>
+password: {{ .Values.db.password }}
+password: "{{ lookup('env', 'X1') }}"
+password: ((db_password1))
+password = var.db_password1
+password = data.aws_ssm_parameter.db.value
+password = random_password.db.result
+password = "${var.db_password1}"
+api_key: !vault |
+api_key: !!str
+password:\s*(\S+)
+r"password\s*=\s*(\S+)"
+/password=([^&]+)/
+s/password=.*/password=xxx1/
+grep -rn "password" src1/
+grep -E 'token|secret' file2
+PASSED: 12, FAILED: 3
+tests passed: 123456
+PASS: 12345
+--- PASS: TestLogin2 (0.00s)
+pass: 12345678
+Key: Value2
+key: value12345
+Mot de passe : obligatoire
+Passwort: mindestens 8 Zeichen
+Contraseña: mínimo 8 caracteres
+The password must be at least 8 characters
+Password: at least 12 characters1
+your password is hunter-like? no: it's fine
+token is valid for 3600 seconds
+secret is stored in vault1
+the key is user_id2
+author: jane99smith
+authors = ["Jane <jane1@x.org>"]
+monkey = "banana1234567890"
+turkey: sandwich12
+hotkey: "ctrl+shift+p1"
+keyboard_shortcut = "Cmd+K1"
+keyword: "async1function"
+tokenizer.json: 12345678
+bypass = "abc12345"
+compass: "north-east-12"
+passenger_id = "abc12345678"
+passive: true1
+passthrough: "abc12345"
+encryption: aes-256-gcm
+ssh-keygen -t ed25519 -f key1
+key_file = "/etc/ssl/key1.pem"
+SSL_KEY=/etc/ssl/private/server1.key
+integrity sha512-7GZlN9dxK9ITjOEHFdTkV8S2qbbEW
+token_type_ids = [0, 1]
+pad_token_id=50256
+"eos_token": "<|endoftext|>"
+CancellationToken token2
+cancellationToken: cts.Token
+csrf_token() }}
+{% csrf_token %}
+@Value("${jwt.secret}")
+secret: ${JWT_SECRET}
+secret = Rails.application.credentials.secret_key_base
+SecretStr("x1")
+password: SecretStr = Field(min_length=8)
+password: Annotated[str, Len(8)]
+password: Mapped[str] = mapped_column(String(128))
+password = models.CharField(max_length=128)
+password = serializers.CharField(write_only=True)
+password VARCHAR(255) NOT NULL
+`password` varchar(255) NOT NULL
+password_digest: string
+validates :password, length: { minimum: 8 }
+has_secure_password :auth1
+$table->string('password', 100)->nullable();
+$request->validate(['password' => ['required', 'min:8']])
+"password": ["This field is required1."]
+error: password authentication failed for user "bob1"
+FATAL: password authentication failed for user "postgres2"
+invalid token: unexpected '}' at line 12
+SyntaxError: Unexpected token < in JSON at position 0
+Unexpected token: 'x1'
+KeyError: 'user_id2'
+key 'abc12345' not found
+Duplicate key value1
+foreign key (user_id1) references users(id)
+secrets: inherit
+secrets: [db1, api2]
+GITHUB_TOKEN: ${{ github.token }}
+permissions: id-token: write
+id-token: write
+with: token: ${{ secrets.X1 }}
+auth: true1
+auth: required2
+auth_type: basic1
+authMethod: "oauth2-pkce"
+Authorization header is missing1
+Basic authentication with user1
+Basic usage: run it
+The Basic plan costs 10USD/month
+Basic QWxhZGRpbg
+cookie: session2
+Cookie: <cookie>
+Set-Cookie: session=; Path=/
+Cookie: theme=dark; lang=en
+session_id=3f2a8c1e-9a55-4a8e-8b39-3a8c2ce7f3aa
+sessionId: "0b7f4c1e-9a55-4a8e-8b39-3a8c2ce7f3aa"
+name: DB_HOST
+name: DB_PASSWORD
+mysql -p
+mysql -u root -p mydb
+mysql -h host -P3306 db
+ssh -p2222 host
+mkdir -pv dir1
+cp -pR a b
+docker run -p8080:80 nginx
+nvapi-key
+nvapi-your-key-here
+LTAIexample
+OSSAccessKeyId=<id>
+"name": "password", "value": ""
+"name": "password", "value": "string"
+name: password, in: formData, type: string
+name="token" value="{{ csrf_token }}"
+"""
+_NAMES = ("password", "dbPassword", "DB_PASSWORD", "apiKey", "client_secret", "accessToken", "authToken", "privateKey")
+# What stands in code where a value may stand: types, expressions, rules.
+_CODE = (
+    *(
+        "{}: string;",
+        "{}: Uint8Array",
+        "{}?: string | null",
+        "const {} = config?.value1",
+        "{} = settings.value_1",
+        "{}=$VALUE_1",
+    ),
+    *("let {} = await read(path1)", "{} = os.environ['VALUE_1']", '"{}=" + value1', "'{}': 'required|string|min:8'"),
+    *(
+        "`{}:` the one from step 2",
+        "ok ? '{}' : 'FAILED1'",
+        "{}: z.string().min(8)",
+        "${{{}:?not set1}}",
+        "{}: <your-value-1>",
+    ),
+    *(
+        "{} == other1",
+        "{} = row->value1",
+        "{}: {{{{ .Values.value1 }}}}",
+        "{}: ${{{{ secrets.VALUE_1 }}}}",
+        "print('{}:', value1)",
+    ),
+)
+NEGATIVES = tuple(line for line in _WRITTEN.splitlines() if line) + tuple(
+    code.format(name) for code, name in product(_CODE, _NAMES)
+)
+"""Texts that have to stay as they are."""
+
+# Assembled at run time, so that secret scanners find none in this repository.
+_MIX = "a1B2c3D4e5F6g7H8"
+_PASSWORDS = (
+    "hunter2!",
+    "Monkey2024!",
+    "Passw0rd",
+    "Tr0ub4dor&3",
+    "s3cr3t-K3y",
+    "correcthorse9",
+    "Whiskey!9x",
+    "pa(ss1",
+)
+_PASSWORD_PLACES = (
+    *(
+        '"password": "{}"',
+        "'password': '{}'",
+        'password = "{}"',
+        "DB_PASSWORD='{}'",
+        'export PGPASSWORD="{}"',
+        "pwd: '{}'",
+    ),
+    *("'password' => '{}',", 'passwd := "{}"', "<password>{}</password>", '"dbPassword":"{}"', "password: str = '{}'"),
+    *(
+        "os.environ['DB_PASSWORD'] = '{}'",
+        "connect(user, password='{}')",
+        "--password='{}'",
+        '{{"auth": {{"pass": "{}"}}}}',
+    ),
+    *('"{{\\"password\\": \\"{}\\"}}"', "CREATE USER x WITH PASSWORD '{}'", "the password: '{}'", '$password = "{}";'),
+)
+_SECRETS = (
+    *(
+        "nvapi-" + _MIX * 4,
+        "LTAI" + "5t" + _MIX + "Qx",
+        "ghp_" + "a1B2" * 9,
+        "sk-ant-" + "api03-" + _MIX * 5,
+        "npm_" + "a1B2" * 9,
+    ),
+    *(
+        "AKIA" + "ABCD1234EFGH5678",
+        "glpat-" + _MIX + "_x9Y",
+        "xoxb-" + "123456789012-" + _MIX,
+        "hf_" + "AbCdEfGhIj" * 3 + "KLMN",
+    ),
+)
+_PLACES = (
+    *(
+        "{}",
+        "key {} in a sentence",
+        "x = '{}'",
+        "https://x/?OSSAccessKeyId={}&Expires=1",
+        "TOKEN={} make",
+        "\n{}\n",
+        '{{"a": "{}"}}',
+    ),
+    *(
+        "- {}",
+        "| {} |",
+        "`{}`",
+        "curl -H 'X-Key: {}' http://x",
+        "export A={}",
+        "{};",
+        "({})",
+        "Authorization: Bearer {}",
+        "a,{},b",
+    ),
+)
+_OTHERS = (
+    ("https://x.example/o?Expires=1&Signature={}&x=1", _MIX * 2),
+    ("https://x.example/login?user=a&password={}", "swordfish"),
+    ("https://x.example/login?pwd={}&user=a", "Hockey9"),
+    ("${{DB_PASSWORD:-{}}}", "hunter2x"),
+)
+POSITIVES = (
+    *((place.format(secret), secret) for place, secret in product(_PASSWORD_PLACES, _PASSWORDS)),
+    *((place.format(secret), secret) for place, secret in product(_PLACES, _SECRETS)),
+    *((place.format(secret), secret) for place, secret in _OTHERS),
+)
+"""Texts with the secret that has to go."""

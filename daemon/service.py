@@ -165,6 +165,7 @@ class Service:
             sessions=self._sessions,
             settlement=self._settlement,
             marks=self._lookup.mark,
+            former=self._lookup.files_of,
             decided=self._decisions,
             executions=self._attendance.executions,
             live=self._live,

@@ -28,6 +28,7 @@ __all__ = [
     "LogPath",
     "Opened",
     "Origin",
+    "Passed",
     "UnknownRecord",
 ]
 
@@ -44,6 +45,10 @@ Opened = Callable[[str, bytes, LineRange], None]
 """Called for each message that begins, with its name in the settled table, its checksum and its first line."""
 
 
+Passed = Callable[[str, LineRange], None]
+"""Called for each copy that is not given out, with its name in the settled table and its lines."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPath:
     """A path of a log or a meta file.
@@ -53,12 +58,14 @@ class LogPath:
         folder: the project folder, which the sessions of one project share.
         session: the session's id from the path; None for a subagent's file whose path does not name its session.
         agent: the subagent's id; None for a session.
+        run: the run of a workflow that the subagent belongs to; None if its path names none.
     """
 
     kind: Literal["session", "agent", "meta"]
     folder: str
     session: str | None
     agent: str | None
+    run: str | None = None
 
 
 class Glance(Struct, frozen=True, kw_only=True):
@@ -183,6 +190,11 @@ class Agent(ABC):
     def classify(self, path: str) -> LogPath | None:
         """Say what *path* (with `/` between its parts) is; None for anything that is no log or meta file."""
 
+    def is_session_id(self, name: str) -> bool:
+        """Whether *name* can be a session's id; a log that is called otherwise belongs to the session it names."""
+        del name
+        return True
+
     @abstractmethod
     def glance(self, line: bytes) -> Glance:
         """Return what a line says of its file; an empty glance for a line that holds no record."""
@@ -214,6 +226,7 @@ class Agent(ABC):
         *,
         copied: Copied,
         opened: Opened,
+        passed: Passed,
         settle: float | None = None,
         quiet: float | None = None,
         whole_inputs: bool = False,
@@ -224,6 +237,7 @@ class Agent(ABC):
             session: the session's id.
             copied: tells what another session wrote first.
             opened: is told what this one begins to write.
+            passed: is told what is not given out because another session wrote it first.
             settle: seconds of quiet after which what looks complete is final; None: the agent's own.
             quiet: seconds of quiet after which anything is final; None: the agent's own.
             whole_inputs: whether generations say their whole inputs.

@@ -1,17 +1,19 @@
 """The catalog: which log files exist, and which session each one belongs to.
 
-A session consists of its main log, its subagents' logs and their meta files. These are read, accumulated and replayed
-as one.
+A files is one session, by its id: its main log, its subagents' logs and their meta files, in whatever folders they are.
+It is what is read, accumulated and replayed as one. The client moves a running session's log to another project's
+folder, a subagent in a work tree of its own has its log there, and people copy logs: none of that makes another
+session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from daemon.following.log_roots import LogRoot, recognize
-from daemon.following.opening import named_inside
-from daemon.following.session_files import SessionFiles
+from daemon.following.opening import began_at, named_inside
+from daemon.following.session_files import SessionFiles, unit_name
+from llma_core.agent import Agent
 
 __all__ = ["Catalog"]
 
@@ -41,23 +43,27 @@ class Catalog:
         if recognized is None:
             return None
         agent, place = recognized
-        session = place.session or named_inside(path, agent, place)
+        session = place.session
+        if session is None or (place.kind == "session" and not agent.is_session_id(session)):
+            session = named_inside(path, agent, place) or session
         if session is None:
             return None
-        name = f"{Path(place.folder).name}/{session}"
+        name = unit_name(agent, session)
         files = self.sessions.get(name)
         if files is None:
-            # All sessions of a folder share one string: there may be thousands.
+            # One text for all of a folder: there may be thousands.
             folder = self._folders.setdefault(place.folder, place.folder)
             files = self.sessions[name] = SessionFiles(name=name, folder=folder, agent=agent)
         if place.kind == "session":
-            files.main = path
+            self._add_main(files, path)
         elif place.kind == "agent":
             assert place.agent is not None
             files.agents[path] = place.agent
+            if place.run is not None:
+                files.runs[place.agent] = place.run
         else:
             assert place.agent is not None
-            files.metas[place.agent] = path
+            files.metas[path] = place.agent
         self._by_path[path] = files
         return files
 
@@ -66,12 +72,12 @@ class Catalog:
         files = self._by_path.pop(path, None)
         if files is None:
             return None
-        if files.main == path:
-            files.main = None
+        if path in files.mains:
+            files.mains.remove(path)
         files.agents.pop(path, None)
-        files.metas = {agent: meta for agent, meta in files.metas.items() if meta != path}
+        files.metas.pop(path, None)
         if not files.paths:
-            for meta in files.metas.values():
+            for meta in files.metas:
                 self._by_path.pop(meta, None)
             self.sessions.pop(files.name, None)
         return files
@@ -80,7 +86,14 @@ class Catalog:
         """Return the session that *path* was found to belong to."""
         return self._by_path.get(path)
 
-    def has_main(self, folder: str, session: str) -> bool:
-        """Whether *session* has a main log in *folder*."""
-        files = self.sessions.get(f"{Path(folder).name}/{session}")
+    def has_main(self, agent: Agent, session: str) -> bool:
+        """Whether *agent*'s session with this id has a main log."""
+        files = self.sessions.get(unit_name(agent, session))
         return files is not None and files.main is not None
+
+    @staticmethod
+    def _add_main(files: SessionFiles, path: str) -> None:
+        """Add a main log; of several, the one that began first is read first, on every machine and at every start."""
+        files.mains.append(path)
+        if len(files.mains) > 1:
+            files.mains.sort(key=lambda main: (began_at(files.agent, main), main))

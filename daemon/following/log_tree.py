@@ -91,7 +91,7 @@ def session_folder_files(
     on_folder: Callable[[str], None] = _ignore_folder,
     on_unlisted: OnUnlisted = _ignore_error,
 ) -> Iterator[FoundFile]:
-    """Yield every log and meta file in a session's own folder: those of its subagents.
+    """Yield every log and meta file in a session's own folder: those of its subagents, at any depth.
 
     Args:
         agent: whose logs to look for.
@@ -100,7 +100,6 @@ def session_folder_files(
         on_unlisted: as for `project_files`.
     """
     on_folder(session_folder)
-    suffixes = agent.suffixes
     for folder in (f"{session_folder}/{name}" for name in agent.session_folders):
         try:
             if not stat.S_ISDIR(os.lstat(folder).st_mode):
@@ -110,10 +109,20 @@ def session_folder_files(
         except OSError as error:
             on_unlisted(session_folder, error)
             continue
-        on_folder(folder)
-        for entry in _entries(folder, on_unlisted):
-            if entry.name.endswith(suffixes):
+        yield from _files_below(agent, folder, on_folder, on_unlisted)
+
+
+def _files_below(
+    agent: Agent, folder: str, on_folder: Callable[[str], None], on_unlisted: OnUnlisted
+) -> Iterator[FoundFile]:
+    """Yield the logs and meta files in a folder of subagents, and in the folders in it, such as a workflow's."""
+    on_folder(folder)
+    for entry in _entries(folder, on_unlisted):
+        if entry.name.endswith(agent.suffixes):
+            if agent.classify(entry.path) is not None:
                 yield from _file(entry)
+        elif _is_folder(entry):
+            yield from _files_below(agent, entry.path, on_folder, on_unlisted)
 
 
 def _file(entry: os.DirEntry[str]) -> Iterator[FoundFile]:

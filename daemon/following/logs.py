@@ -22,6 +22,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import FileStat, Sweep, is_missing
 from daemon.following.tailer import Identity
 from daemon.state.rows import FileMark
+from llma_core.agent import Agent
 
 __all__ = ["Changes", "Logs", "Scan"]
 
@@ -94,9 +95,9 @@ class Logs:
         """Whether the last full sweep could list every folder."""
         return self._sweep.is_complete
 
-    def has_main(self, folder: str, session: str) -> bool:
-        """Whether the session with this id has a main log in *folder*."""
-        return self._catalog.has_main(folder, session)
+    def has_main(self, agent: Agent, session: str) -> bool:
+        """Whether *agent*'s session with this id has a main log."""
+        return self._catalog.has_main(agent, session)
 
     def session_of(self, path: str) -> SessionFiles | None:
         """Return the session that the log or meta file at *path* belongs to."""
@@ -136,7 +137,7 @@ class Logs:
                 # The lines of a subagent's log will name its session, but do not yet: look again when it grows.
                 self._sweep.files.pop(path, None)
                 continue
-            if path in files.metas.values():
+            if path in files.metas:
                 if not self._is_open(files.name):
                     continue
             else:
@@ -217,7 +218,7 @@ class Logs:
     def forget_gone(self, session: SessionFiles) -> list[SessionFiles]:
         """Forget the files of *session* that are gone; return a list with it if none of its logs is left."""
         removed: list[SessionFiles] = []
-        for path in [*session.paths, *session.metas.values()]:
+        for path in [*session.paths, *session.metas]:
             if path not in self._sweep.files and not self._is_kept(path):
                 removed += self._forget_path(path)
         return removed

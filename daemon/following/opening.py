@@ -10,10 +10,11 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from llma_core.agent import Agent, LogPath
 
-__all__ = ["Opening", "by_first_line", "first_cwd", "named_inside", "opening"]
+__all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "named_inside", "opening"]
 
 _GLANCE_LINES = 50
-"""How many lines are searched for a file's first time or session; both are in one of the first few."""
+"""Lines looked at to find a file's first time or session; both stand in one of the first few."""
+_NEVER = 2**62
 _GLANCE_BYTES = 4 * 1024 * 1024
 
 
@@ -63,6 +64,11 @@ def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
     return None
 
 
+def began_at(agent: Agent, path: str) -> int:
+    """Return the first time in a log, in milliseconds since the epoch; a time that never comes if it has none."""
+    return next((at for line in _first_lines(path) if (at := agent.glance(line).at) is not None), _NEVER)
+
+
 def first_cwd(agent: Agent, path: str) -> str | None:
     """Return the working directory that the first lines of a log name; None if they name none."""
     return next((origin.cwd for line in _first_lines(path) if (origin := agent.origin(line)) is not None), None)
@@ -102,7 +108,7 @@ def _beginning(files: SessionFiles) -> _Beginning:
             glance = files.agent.glance(line)
             if glance.at is not None:
                 return _Beginning(glance.at, path, glance.session == files.session)
-    return _Beginning(2**62, None, True)
+    return _Beginning(_NEVER, None, True)
 
 
 def _is_copy(agent: Agent, path: str | None) -> bool:

@@ -6,28 +6,36 @@ from dataclasses import dataclass, field
 
 from llma_core.agent import Agent
 
-__all__ = ["SessionFiles"]
+__all__ = ["SessionFiles", "unit_name"]
+
+
+def unit_name(agent: Agent, session: str) -> str:
+    """Return the name of the unit that is *agent*'s session with this id, wherever its files are."""
+    return f"{agent.name}/{session}"
 
 
 @dataclass(slots=True)
 class SessionFiles:
-    """One session's files.
+    """One session's files, wherever they are: the client moves them, and people copy them.
 
     Attributes:
-        name: the session's name: the name of its project folder, a slash, and its id. The store's rows call it `unit`.
-        folder: the path of the project folder.
+        name: the unit's name: the agent's name and the session's id.
+        folder: the project folder in which the session was first found.
         agent: whose session it is.
-        main: path of the main log; None while only subagents' logs exist.
+        mains: paths of the main logs, in the order in which they are read; more than one if the session has logs in
+            several folders, none while only subagents' logs are there.
         agents: subagents' logs, by path, with the subagent's id.
-        metas: subagents' meta files, by the subagent's id.
+        metas: subagents' meta files, by path, with the subagent's id.
+        runs: the runs of workflows that subagents belong to, by the subagent's id.
     """
 
     name: str
     folder: str
     agent: Agent
-    main: str | None = None
+    mains: list[str] = field(default_factory=list)
     agents: dict[str, str] = field(default_factory=dict)
     metas: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
 
     @property
     def session(self) -> str:
@@ -35,6 +43,11 @@ class SessionFiles:
         return self.name.partition("/")[2]
 
     @property
+    def main(self) -> str | None:
+        """Path of the first main log; None while only subagents' logs are there."""
+        return self.mains[0] if self.mains else None
+
+    @property
     def paths(self) -> list[str]:
-        """The logs, the main one first."""
-        return [*([self.main] if self.main else []), *sorted(self.agents)]
+        """The logs, the main ones first."""
+        return [*self.mains, *sorted(self.agents)]

@@ -133,12 +133,19 @@ class Sweep:
         """Return the logs and meta files in *folder*: the folder of a project, of a session, or of its subagents."""
         if (agent := self._agent_of(folder)) is not None:
             return project_files(agent, folder)
-        above, _, name = folder.rpartition("/")
-        if (agent := self._agent_of(above)) is not None:
+        if (agent := self._agent_of(folder.rpartition("/")[0])) is not None:
             return session_folder_files(agent, folder)
-        if (agent := self._agent_of(above.rpartition("/")[0])) is not None and name in agent.session_folders:
-            return session_folder_files(agent, above)
-        return ()
+        session = self._session_above(folder)
+        return () if session is None else session_folder_files(*session)
+
+    def _session_above(self, folder: str) -> tuple[Agent, str] | None:
+        """Return the session's own folder that *folder* stands in at any depth, with whose it is."""
+        while folder:
+            session, _, name = folder.rpartition("/")
+            if (agent := self._agent_of(session.rpartition("/")[0])) is not None:
+                return (agent, session) if name in agent.session_folders else None
+            folder = session
+        return None
 
     def _agent_of(self, folder: str) -> Agent | None:
         """Return the agent whose sessions *folder* holds; None if it is no project folder."""

@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -188,6 +188,37 @@ class Tail:
             self.committed, self.history = mark.offset, mark.history
         return agrees
 
+    def adopt(self, marks: Iterable[FileMark]) -> None:
+        """Take over what is settled of the file that this one is a copy of, if it is one: the longest beginning.
+
+        Args:
+            marks: of files of the same session.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        found = sorted((mark for mark in marks if mark.tail), key=lambda mark: mark.offset, reverse=True)
+        if not found or self._again:
+            return
+        with self._kept.borrow(self.path, self.identity) or open_log(self.path) as file:
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) != self.identity:
+                return
+            for mark in found:
+                if self._agrees(file, mark):
+                    self.committed, self.history = mark.offset, mark.history
+                    return
+
+    def is_there(self) -> bool:
+        """Whether the path still leads to this file. That it cannot be looked at says nothing."""
+        try:
+            status = os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) == self.identity
+
     def _agrees(self, file: BinaryIO, mark: FileMark) -> bool:
         if mark.offset > self.size or digest(_read_at(file, 0, mark.head_length)) != mark.head:
             return False
@@ -264,13 +295,17 @@ class Tail:
         after.close()
         return True
 
-    def lives_on(self) -> bool:
-        """Whether the file at its path now was made from this one: cut short, or containing one of its first lines.
+    def lives_on(self, path: str | None = None) -> bool:
+        """Whether what is at *path* now was made of this file: cut short, or with one of its first lines in it.
 
-        If not, it is another log.
+        Where it was not, it is another log.
+
+        Args:
+            path: where to look; None: at its own path.
         """
+        path = self.path if path is None else path
         try:
-            with self._kept.borrow(self.path) or open_log(self.path) as file:
+            with self._kept.borrow(path) or open_log(path) as file:
                 begins = _read_at(file, 0, _BEGINNING_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return False

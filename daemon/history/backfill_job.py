@@ -137,8 +137,8 @@ class BackfillJob:
     def seconds_left(self, session: LoggedSession) -> float:
         """Return the seconds until Claude Code may remove the log of *session*; negative if it may do so already."""
         folders = self._settings.claude_config_dirs
-        folder = f"{session.files.folder}/"
-        own = [each for each in folders if any(root.is_above(folder) for root in log_roots([each]))]
+        paths = session.files.mains or session.files.paths
+        own = [each for each in folders if any(root.is_above(path) for root in log_roots([each]) for path in paths)]
         days = min((cleanup_days(each) for each in own or folders), default=CLEANUP_DAYS)
         return session.written + days * _DAY - time.time()
 

@@ -18,6 +18,7 @@ import structlog
 
 from daemon.history.backlog import Headway
 from daemon.state import layout
+from daemon.state.schema import unit_name
 from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_with_status
@@ -48,12 +49,13 @@ class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A request to send some sessions.
 
     Attributes:
-        version: the version of this format.
-        id: identifies this request; 32 hexadecimal digits.
-        units: the sessions by name, in the order in which to read them, with the bytes of their logs.
+        version: of this format. In version 1 units had other names; see `daemon.state.schema`.
+        id: names this request, 32 hexadecimal digits.
+        units: the sessions by the names of their units, in the order in which they are to be read, with the bytes of
+            their logs.
     """
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     id: _Id
     units: Annotated[dict[_Name, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
 
@@ -196,6 +198,10 @@ def _read(path: Path) -> BackfillRequest | None:
     if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
         raise BadRequestError(f"{path}: belongs to another user, or another user may read or write it")
     try:
-        return msgspec.json.decode(data, type=BackfillRequest)
+        request = msgspec.json.decode(data, type=BackfillRequest)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise BadRequestError(f"{path}: is not a request of this version") from None
+        raise BadRequestError(f"{path}: is no request of this version") from None
+    if request.version == 1:
+        units = {unit_name(name): size for name, size in request.units.items()}
+        return msgspec.structs.replace(request, version=2, units=units)
+    return request

@@ -106,7 +106,7 @@ class History:
             if not stats:
                 continue
             touched = max(found.modified for found in stats) / 1e9
-            main = self.logs.files.get(files.main or "")
+            mains = [file.modified for path in files.mains if (file := self.logs.files.get(path)) is not None]
             began = opening(files)
             ended = max((at for path in files.paths if (at := _last_time(files.agent, path)) is not None), default=None)
             yield LoggedSession(
@@ -114,7 +114,7 @@ class History:
                 cwd=began.cwd,
                 began=touched if began.at is None else began.at / 1000,
                 ended=touched if ended is None else ended / 1000,
-                written=touched if main is None else main.modified / 1e9,
+                written=max(mains) / 1e9 if mains else touched,
                 size=sum(found.size for found in stats),
             )
 

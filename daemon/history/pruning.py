@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -133,7 +133,7 @@ class Forgettable:
             for name, settled_on in kept.quiet.items()
             if name not in needed
             and not has_log(name)
-            and empty.get(name.rpartition("/")[0], settled_on) >= settled_on
+            and not any(day < settled_on for day in _emptied(empty, paths.get(name, ()), roots))
             and not any(_may_come_back(path, roots) for path in paths.get(name, ()))
         }
         return cls(sessions=frozenset(sessions), files=frozenset(gone))
@@ -191,7 +191,7 @@ def _still_gone(sessions: Collection[str], has_log: Callable[[str], bool]) -> li
 
 
 def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str, int] | None:
-    """Return the names of the projects whose folders exist and are empty; None if something cannot be seen.
+    """Return the folders of projects that are there and empty; None where not everything can be seen.
 
     Each comes with the day on which its folder last changed, in days since the epoch. If a log was removed from it,
     that is the day of the removal.
@@ -213,12 +213,21 @@ def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str
                 return None
             if not entries:
                 day = int(Path(project).stat().st_mtime // 86_400)
-                empty |= {Path(project).name: day, Path(os.path.realpath(project)).name: day}
+                empty |= {project: day, os.path.realpath(project): day}
     return empty
 
 
+def _emptied(empty: Mapping[str, int], paths: Collection[str], roots: Sequence[LogRoot]) -> Iterable[int]:
+    """Return the days on which those *empty* folders were changed in which a session's logs stood.
+
+    Where nobody knows any more where that was, as another file has its inode, it may have been any of them.
+    """
+    folders = {recognized[1].folder for path in paths if (recognized := recognize(path, roots)) is not None}
+    return [empty[folder] for folder in folders & empty.keys()] if paths else empty.values()
+
+
 def _may_come_back(path: str, roots: Sequence[LogRoot]) -> bool:
-    """Whether a log that was not found exists after all, or may be away only for now."""
+    """Whether a log that was not found is there after all, or may be away only for now."""
     if os.path.lexists(path):
         return True
     recognized = recognize(path, roots)

@@ -6,7 +6,7 @@ and it counts for the session that claims the identity first. Copies in other se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from daemon.reading.sieve import Sieve
@@ -23,6 +23,9 @@ class Owners(Protocol):
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return the name of the session that settled *identity*, and the checksum; None if none did."""
+
+    def former_names(self, unit: str) -> Sequence[str]:
+        """Return the names that *unit* had before the store was upgraded."""
 
 
 class Claims:
@@ -108,6 +111,23 @@ class Claims:
     def meet(self, identity: str, unit: str, checksum: bytes) -> None:
         """Note that the first line of a message was read in *unit*. A copy may be complete before its original."""
         self._met.setdefault(identity, (unit, checksum))
+
+    def pass_over(self, identity: str, unit: str) -> bool:
+        """Note that *unit*, which was reading *identity*, will not send it; return whether it was."""
+        met = self._met.get(identity)
+        if met is None or met[0] != unit:
+            return False
+        del self._met[identity]
+        return True
+
+    def own_name(self, identity: str, unit: str) -> str:
+        """Return under which name *unit* settles what another session settles under the same *identity*.
+
+        Units had other names in earlier versions of the store.
+        """
+        former = () if self._settled is None else self._settled.former_names(unit)
+        names = (f"{identity}|{name}" for name in former)
+        return next((name for name in names if self.owner(name) is not None), f"{identity}|{unit}")
 
     def forget(self, unit: str) -> None:
         """Forget the messages of *unit* that were begun and not taken: nothing reads them to their end."""

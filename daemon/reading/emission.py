@@ -43,7 +43,10 @@ class Progress:
 
     Attributes:
         emissions: in the order in which they became final.
-        ends: the ends of the lines that were read, by file.
+        ends: ends of the lines read, for each file.
+        repeats: lines that another file of the session has too, with the end of that file's line.
+        copies: lines that are copies of what another session has on its way or is still reading, by its identity.
+        passed_over: identities that were being read and are not to be sent.
         lines: how many lines were read.
         bad_lines: how many of them were not valid records.
         more: whether there is more to read at once.
@@ -52,6 +55,9 @@ class Progress:
 
     emissions: list[Emission] = field(default_factory=list)
     ends: dict[str, list[LineEnd]] = field(default_factory=dict)
+    repeats: list[tuple[LineRange, str, int]] = field(default_factory=list)
+    copies: list[tuple[str, LineRange]] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
     lines: int = 0
     bad_lines: int = 0
     more: bool = False
@@ -59,4 +65,7 @@ class Progress:
 
 
 class Replaced(Exception):  # noqa: N818 - it says what happened to the file; nothing is wrong
-    """A log was truncated, or another file has its place. Call `salvage`, then build the session's pipeline anew."""
+    """A file is not the file it was, or another one holds the same lines: the unit's pipeline must be built anew.
+
+    Before that comes `salvage`.
+    """

@@ -15,6 +15,7 @@ Everything here is synchronous and waits for nothing. `reader.py` drives it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.routing.routing import Routing, Ruling
-from daemon.state.rows import FrozenRoute, Owed, Settled
+from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
 from llma_core import events
 from llma_core.agent import UnknownRecord
 from llma_core.errors import RecordError
@@ -80,28 +81,29 @@ class _Place:
 class Pipeline:
     """Reads one session's files and produces its emissions.
 
+    Its files have names here: the path at which each was found first. It stays when the file is moved.
+
     Args:
-        files: the session's files. They may grow in number while the pipeline is used.
-        claims: which session wrote what first.
-        routing: decides the route of the session, and who its events belong to.
-        marks: returns how a file was last known.
-        frozen: the session's route; None if it was not decided before.
-        restraint: what the files of its project made stricter before.
-        owed: returns the session's owed traces, as stored.
-        first_start: milliseconds since the epoch. What is older is history and is not sent. None to send everything.
-        again: whether to read settled lines once more and send what was never sent of them. Then *marks* and
-            *first_start* have no effect, and no stored offset is lowered.
-        has_main: returns whether a session, by id, has a main log in the same folder.
-        kept: keeps files open until they are read to their end.
-        added: returns what commands add to the session now.
+        unit: the session's files; may grow while the pipeline lives.
+        claims: who wrote what first.
+        routing: whose the events are.
+        marks: tells how its files were last known.
+        frozen: the session's route if it was decided before.
+        restraint: what its project's files made stricter before.
+        owed: tells the traces that the store says are owed.
+        first_start: milliseconds; what is older is history and not sent. None: everything is sent.
+        again: whether settled lines are read once more for what was never sent of them: neither what *marks* tells
+            nor *first_start* counts, and no stored offset is lowered.
+        former: returns the files that the store knows of a unit by its name; one whose content a new file begins with
+            was copied to it.
+        has_main: whether a session id has a main log of its own.
+        kept: who keeps files open that are not read to their end.
+        added: tells what commands add to the session now.
         line_bytes: length of a line above which it is skipped and counted.
 
     Attributes:
-        files: the session's files.
-        frozen: the session's route, once it is decided.
-        restraint: what the files of its project have made stricter so far.
-        again: as passed in.
-        tails: the open files, by path.
+        tails: its files, by name.
+        has_repeats: whether what one file says may be said again in another.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Pipeline:
         claims: Claims,
         routing: Routing,
         marks: Marks = unknown,
+        former: Callable[[str], Iterable[FileMark]] = lambda _unit: (),
         frozen: FrozenRoute | None = None,
         restraint: Restraint = UNRESTRAINED,
         owed: Callable[[], Iterable[Owed]] = tuple,
@@ -126,7 +129,14 @@ class Pipeline:
         self.restraint = restraint
         self.again = again
         self.tails: dict[str, Tail] = {}
+        self.has_repeats = False
         self._marks = marks
+        self._former = former
+        self._files: dict[str, str] = {}
+        self._left: set[str] = set()
+        self._agents: dict[str, str | None] = {}
+        self._compared: dict[str | None, dict[bytes, tuple[str, int]]] = {}
+        self._progress = Progress()
         self._claims = claims
         self._routing = routing
         self._began: int | None = None
@@ -147,9 +157,10 @@ class Pipeline:
             files.session,
             copied=self._is_copy,
             opened=self._note_begun,
+            passed=self._passed,
             whole_inputs=routing.whole_inputs,
         )
-        self._note_begunas: dict[str, tuple[int, int, int]] = {}
+        self._metas: dict[str, tuple[int, int, int]] = {}
         self._complained: set[str] = set()
         self._unknown: set[str] = set()
         self._endings: dict[str, bytes] = {}
@@ -164,15 +175,68 @@ class Pipeline:
         Raises:
             OSError: one cannot be read; `filename` names it.
         """
+        if not self.tails:
+            self._compare(self.files.paths)
         for path in self.files.paths:
-            if path not in self.tails:
-                tail = Tail(path, self._marks, self._kept, again=self.again, line_bytes=self._line_bytes)
-                with _naming(path):
-                    agrees = tail.open()
-                if tail.known is not None and not agrees:
-                    _log.info("file_replaced", path=path, action="reading it again from its beginning")
-                self._has_history = self._has_history or tail.history
-                self.tails[path] = tail
+            if path in self._files and (path not in self._left or not os.path.lexists(path)):
+                continue
+            self._left.discard(path)
+            file = self._opened(path)
+            if file is None:
+                file = self._open(path)
+            self._files[path] = file
+
+    def _compare(self, paths: Iterable[str]) -> None:
+        """Note which threads have several files: what one of them says is passed over in the others."""
+        found: set[str | None] = set()
+        for path in paths:
+            agent = self.files.agents.get(path)
+            if agent in found:
+                self._compared.setdefault(agent, {})
+            found.add(agent)
+        self.has_repeats = bool(self._compared)
+
+    def _open(self, path: str) -> str:
+        """Open a file; return the name it has here from now on, wherever it is moved."""
+        tail = Tail(path, self._marks, self._kept, again=self.again, line_bytes=self._line_bytes)
+        with _naming(path):
+            agrees = tail.open()
+        agent = self.files.agents.get(path)
+        if agent not in self._compared and agent in self._agents.values():
+            # Its lines have to be compared with what was read, of which nothing is left.
+            raise Replaced(path)
+        if tail.known is None:
+            with _naming(path):
+                tail.adopt(self._former(self.files.name))
+        elif not agrees:
+            _log.info("file_replaced", path=path, action="reading it again from its beginning")
+        self._has_history = self._has_history or tail.history
+        file = path if path not in self.tails else f"{path}#{tail.inode}"
+        self.tails[file], self._agents[file] = tail, agent
+        return file
+
+    def _opened(self, path: str) -> str | None:
+        """Return the name of the open file that is at *path* too: it was moved there, or has several names."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return None
+        there = status.st_dev, status.st_ino
+        agent = self.files.agents.get(path)
+        return next(
+            (file for file, tail in self.tails.items() if tail.identity == there and self._agents[file] == agent), None
+        )
+
+    def _find(self, file: str) -> bool:
+        """Look where a file is that is not where it was; return whether it is still one of the session's."""
+        tail = self.tails[file]
+        for path in self.files.paths:
+            if path != tail.path and self._opened(path) == file:
+                # What is where it was is another file, once anything is.
+                self._left.add(tail.path)
+                self._files[path], tail.path = file, path
+                return True
+        return False
 
     def advance(self, now: float, budget: int, *, last: bool = False) -> Progress:
         """Read up to about *budget* bytes and return what they made final.
@@ -201,7 +265,7 @@ class Pipeline:
 
     @contextmanager
     def _step(self) -> Iterator[Progress]:
-        progress = Progress()
+        progress = self._progress = Progress()
         self._ruling = self._attribution = None
         self._places.clear()
         try:
@@ -221,7 +285,7 @@ class Pipeline:
                 progress.more = True
                 return
             try:
-                chunk = _read(tail, left)
+                chunk = self._chunk(path, tail, left)
             except (Replaced, OSError):
                 if not progress.ends and not progress.emissions:
                     raise
@@ -232,6 +296,15 @@ class Pipeline:
             left -= sum([line.end - line.start for line in chunk.lines])
             self._take_lines(path, chunk.lines, progress, now)
             progress.more = progress.more or chunk.more
+
+    def _chunk(self, file: str, tail: Tail, limit: int) -> Chunk:
+        if not tail.is_there():
+            self._find(file)
+        with _naming(tail.path):
+            chunk = tail.read(limit)
+        if chunk is None:
+            raise Replaced(tail.path)
+        return chunk
 
     def poll(self, now: float) -> Progress:
         """Return what time alone made final.
@@ -282,14 +355,20 @@ class Pipeline:
             Held: as for `advance`.
         """
         with self._step() as progress:
-            gone = {path for path, tail in self.tails.items() if not tail.lives_on()}
+            gone = {file for file in self.tails if not self._lives_on(file)}
             spans: list[Span] = [
                 span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.lines.file in gone
             ]
             self._admit(spans, progress)
         return progress
 
-    # ------------------------------------------------------------------ what callers ask
+    def _lives_on(self, file: str) -> bool:
+        """Whether one of the session's files of the same thread was made of this one."""
+        tail, agent = self.tails[file], self._agents[file]
+        paths = (path for path in self.files.paths if path != tail.path and self.files.agents.get(path) == agent)
+        return tail.lives_on() or any(map(tail.lives_on, paths))
+
+    # ------------------------------------------------------------------ what others ask
 
     def due(self) -> float | None:
         """Return when `poll` may return something, on the clock of *now*; None if time alone makes nothing final."""
@@ -334,15 +413,20 @@ class Pipeline:
         """Number of bytes in the files that are known and not read yet."""
         return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
 
+    def position(self, path: str) -> int | None:
+        """Return the end of what was read of the file at *path*, in bytes; None if that is not open."""
+        file = self._files.get(path)
+        return self.tails[file].position if file is not None else None
+
     # ------------------------------------------------------------------ lines to spans
 
     def _take_lines(self, path: str, lines: list[Line], progress: Progress, now: float) -> None:
         if not lines:
             return
         ends = progress.ends.setdefault(path, [])
-        agent = self.files.agents.get(path)
-        decode, feed = self._decode, self._accumulator.feed
-        # Each line is freed when the next one comes: it may have tens of megabytes, and its record as many.
+        agent = self._agents[path]
+        decode, feed, compared = self._decode, self._accumulator.feed, self._compared.get(agent)
+        # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
         lines.reverse()
         while lines:
             line = lines.pop()
@@ -352,6 +436,9 @@ class Pipeline:
             if data is None:
                 progress.bad_lines += 1
                 self._complain(path, line, "longer than the limit")
+                continue
+            place = LineRange(file=path, start=line.start, end=end)
+            if compared is not None and self._is_repeated(compared, data, place, progress):
                 continue
             if self._began is None:
                 self._began = self.files.agent.glance(data).at
@@ -363,12 +450,20 @@ class Pipeline:
                 continue
             if isinstance(record, UnknownRecord):
                 self._note_unknown(record.type)
-            place = LineRange(file=path, start=line.start, end=end)
             if spans := feed(record, place, agent=agent, now=now):
                 self._admit(spans, progress)
 
+    @staticmethod
+    def _is_repeated(compared: dict[bytes, tuple[str, int]], data: bytes, place: LineRange, progress: Progress) -> bool:
+        """Whether another file of the same thread had this line before."""
+        file, end = compared.setdefault(digest(data), (place.file, place.end))
+        if file == place.file:
+            return False
+        progress.repeats.append((place, file, end))
+        return True
+
     def _ending_of(self, path: str, line: Line) -> bytes:
-        """Return the TAIL_BYTES before the end of *line*; b"" if not all of them are known."""
+        """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
         data = line.data
         if data is not None and len(data) >= TAIL_BYTES - 1:
             self._endings[path] = ending = data[-TAIL_BYTES + 1 :] + b"\n"
@@ -400,20 +495,20 @@ class Pipeline:
         client = self.files.agent
         if client.meta_suffix is None:
             return
-        # Another thread may add files while these are read.
+        # More of them may be found while these are read.
         for path, agent in list(self.files.agents.items()):
-            meta = self.files.metas.get(agent) or f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
+            meta = f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
             try:
                 status = Path(meta).stat()
                 seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if self._note_begunas.get(agent) == seen or status.st_size > _META_BYTES:
+                if self._metas.get(meta) == seen or status.st_size > _META_BYTES:
                     continue
                 with open_log(meta) as file:
                     said = client.decode_meta(file.read(_META_BYTES))
             except OSError:
                 continue
             if said is not None:
-                self._note_begunas[agent] = seen
+                self._metas[meta] = seen
                 self._admit(self._accumulator.link(agent, said, now=now), progress)
 
     # ------------------------------------------------------------------ spans to emissions
@@ -435,10 +530,25 @@ class Pipeline:
             if session == self.files.name or not (checksum is None or known is None or same_message(checksum, known)):
                 return False
             self._originals.add(session)
+            self._pass_over(identity)
             return True
-        # A session that existed at the first start has history of its own. In any other session, lines from before the
-        # first start are copies of some session's history.
-        return self._first_start is not None and at is not None and at < self._first_start and not self._has_history
+        # A session that was there at the first start holds history of its own; older lines in any other are copies
+        # of some session's history.
+        if self._first_start is not None and at is not None and at < self._first_start and not self._has_history:
+            self._pass_over(identity)
+            return True
+        return False
+
+    def _passed(self, identity: str, lines: LineRange) -> None:
+        """Let the copies of what is not settled yet wait for that: they may be all that is left of it."""
+        if lines.end > self.tails[lines.file].committed and (
+            self._claims.is_pending(identity) or self._claims.met(identity) is not None
+        ):
+            self._progress.copies.append((identity, lines))
+
+    def _pass_over(self, identity: str) -> None:
+        if self._claims.pass_over(identity, self.files.name):
+            self._progress.passed_over.append(identity)
 
     def _admit(self, spans: list[Span], progress: Progress) -> None:
         """Turn spans into emissions. Traces wait while a command of the session runs."""
@@ -460,7 +570,13 @@ class Pipeline:
         return released
 
     def _event(self, span: _LineSpan) -> Emission | None:
-        """Return the emission of a span that rests on lines; None if it is settled, history, a copy or not allowed."""
+        emission = self._emission(span)
+        if emission is None:
+            # It may be what copies in other sessions wait for.
+            self._pass_over(events.identity(span))
+        return emission
+
+    def _emission(self, span: _LineSpan) -> Emission | None:
         lines = span.lines
         if lines.end <= self.tails[lines.file].committed or self._is_history(span):
             return None
@@ -470,8 +586,8 @@ class Pipeline:
         identity = events.identity(span)
         owner = self._claims.owner(identity)
         if owner is not None and owner[0] != self.files.name:
-            # The accumulator has compared them and it is no copy: another session's message has the same id.
-            identity = f"{identity}|{self.files.name}"
+            # The accumulator found it to be no copy: another session's message has the same id.
+            identity = self._claims.own_name(identity, self.files.name)
             owner = self._claims.owner(identity)
         checksum = span.checksum if isinstance(span, Generation) else None
         if owner is not None:
@@ -599,14 +715,6 @@ class Pipeline:
     def _opening(self) -> Opening:
         agent, session = self.files.agent.name, self.files.session
         return Opening(agent=agent, session=session, cwd=self._accumulator.first_cwd, at=self._began)
-
-
-def _read(tail: Tail, limit: int) -> Chunk:
-    with _naming(tail.path):
-        chunk = tail.read(limit)
-    if chunk is None:
-        raise Replaced(tail.path)
-    return chunk
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from daemon.following.log_roots import recognize, roots_at, roots_below
 from daemon.following.log_tree import project_files, project_folders, session_folder_files
 from daemon.following.logs import Logs
-from daemon.following.opening import by_first_line
+from daemon.following.opening import by_first_line, named_inside
 from daemon.reading.claims import Claims
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
+from llma_core import agents
 from llma_core.events import CaptureEvent
 
 __all__ = ["NoLogError", "find_logs", "preview"]
@@ -47,17 +48,50 @@ def _logs_at(path: Path) -> Iterator[str]:
             yield str(path)
             yield from (log for log, _ in session_folder_files(agent, str(path).removesuffix(agent.log_suffix)))
     elif path.is_dir():
-        logs = {
-            log
-            for root in [root for root in roots_below(path) if root.path.is_dir()] or roots_at(path)
-            for project in [str(root.path), *project_folders(root)]
-            for log, _ in project_files(root.agent, project)
-        }
-        if logs:
-            yield from sorted(logs)
-        else:
-            for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()):
-                yield from _logs_at(folder)
+        logs = set(_logs_in(path))
+        logs.update(log for folder in _folders_in(path) for log in _deeper_logs(folder, logs))
+        yield from sorted(logs)
+
+
+def _logs_in(path: Path) -> Iterator[str]:
+    """Yield the logs and meta files where a configuration folder, a folder of projects, or a project's has them."""
+    for root in [root for root in roots_below(path) if root.path.is_dir()] or roots_at(path):
+        for project in [str(root.path), *project_folders(root)]:
+            yield from (log for log, _ in project_files(root.agent, project))
+
+
+def _deeper_logs(path: Path, known: Container[str]) -> Iterator[str]:
+    """Yield the logs at any depth that say which session they are of: what else stands there may be anything."""
+    yield from (log for log in _logs_in(path) if log not in known and _says_whose_it_is(log))
+    for folder in _folders_in(path):
+        yield from _deeper_logs(folder, known)
+
+
+def _says_whose_it_is(log: str) -> bool:
+    recognized = recognize(log)
+    if recognized is None:
+        return False
+    agent, place = recognized
+    return (place.kind != "session" and place.session is not None) or named_inside(log, agent, place) is not None
+
+
+def _folders_in(path: Path) -> list[Path]:
+    """Return the folders in which more logs may stand; what is in a session's own folder is not one of its logs."""
+    if any(root.path.is_dir() for root in roots_below(path)):
+        return []
+    try:
+        folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    except OSError:
+        return []
+    return sorted(folder for folder in folders if not _is_sessions(folder))
+
+
+def _is_sessions(folder: Path) -> bool:
+    return any(
+        agent.is_session_id(folder.name) or any((folder / name).is_dir() for name in agent.session_folders)
+        for agent in agents.AGENTS
+        if agent.session_folders
+    )
 
 
 def preview(

@@ -51,7 +51,7 @@ from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
 from daemon.reading.unreadable import Unreadable
 from daemon.routing.routing import Held, Routing
-from daemon.state.rows import FrozenRoute
+from daemon.state.rows import FileMark, FrozenRoute
 
 __all__ = ["Decided", "ReadOutcome", "ReadState", "Reader"]
 
@@ -123,12 +123,13 @@ class Reader:
         logs: the logs.
         routing: decides the route of a session, and who its events belong to.
         claims: which session wrote what first.
-        sessions: the sessions in memory; None to begin with none.
-        settlement: knows which events are on their way and which are settled; None if nothing is ever delivered.
-        marks: returns how a file was last known.
-        decided: knows what was decided about sessions before; None if nothing was.
-        executions: the records of the commands under `exec`; None if there are none.
-        live: knows which clients keep a registry of live processes; None if none does.
+        sessions: the sessions in memory.
+        settlement: what is on its way and what is settled; None: nothing is ever delivered.
+        marks: tells how a file was last known.
+        former: returns the files that the store knows of a session by its name.
+        decided: what was decided for sessions before.
+        executions: the commands that `exec` runs.
+        live: which sessions run now; None: that is not known of any.
         session_timeout: seconds of quiet after which a session without a live process has ended.
         first_start: milliseconds since the epoch. What is older is history and is not sent. None to send everything.
         again: returns whether to read settled lines of a session, by name, once more and send what was never sent of
@@ -150,6 +151,7 @@ class Reader:
         sessions: OpenSessions | None = None,
         settlement: Settlement | None = None,
         marks: Marks = unknown,
+        former: Callable[[str], Iterable[FileMark]] = lambda _name: (),
         decided: Decided | None = None,
         executions: Executions | None = None,
         live: LiveSessions | None = None,
@@ -166,6 +168,7 @@ class Reader:
         self._claims = claims
         self._settlement = settlement
         self._marks = marks
+        self._former = former
         self._decided: Decided = decided or _Undecided()
         self._executions = executions or Executions(None)
         self._live = live
@@ -304,12 +307,13 @@ class Reader:
             claims=self._claims,
             routing=self._routing,
             marks=self._marks,
+            former=self._former,
             frozen=self._decided.frozen(name),
             restraint=self._decided.restraint(name),
             owed=tuple if settlement is None else partial(settlement.owed_by, name),
             first_start=self.first_start or None,
             again=self._again(name),
-            has_main=partial(self._logs.has_main, files.folder),
+            has_main=partial(self._logs.has_main, files.agent),
             kept=self._logs.kept,
             added=partial(self._executions.of, files.session),
             line_bytes=self._cadence.line_bytes,

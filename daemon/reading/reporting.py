@@ -110,5 +110,5 @@ class Reporting:
                     yield LogBehind(path=path, position=position, size=file.size, modified=file.modified / 1e9)
 
     def _position(self, path: str, session: OpenSession | None) -> int:
-        tail = session.pipeline.tails.get(path) if session is not None else None
-        return tail.position if tail is not None else self._logs.position(path)
+        position = session.pipeline.position(path) if session is not None else None
+        return position if position is not None else self._logs.position(path)

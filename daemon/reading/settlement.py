@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from daemon.delivering.delivery import EventOutcome
+from daemon.following.tailer import Identity
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.ledger import Ledger
@@ -46,6 +47,8 @@ class Settlement:
         self._pipelines: dict[str, Pipeline] = {}
         self._on_their_way: dict[str, Emission] = {}
         self._ready: list[Emission] = []
+        self._ready_names: set[str] = set()
+        self._advancing: dict[Identity, list[str]] = {}
         self._touched: set[str] = set()
         self._counters: Counter[str] = Counter()
         self._copies: dict[tuple[str, str], None] = {}
@@ -71,15 +74,13 @@ class Settlement:
                     self._ledger.register(identity, lines)
             elif emission.event is None:
                 self._ready.append(emission)
+                self._ready_names.add(identity)
             else:
                 self._on_their_way[identity] = emission
                 if lines is not None:
                     self._ledger.register(identity, lines)
                 wanted.append(emission.event)
-        for original in pipeline.originals:
-            copies = (pipeline.files.name, original)
-            if copies not in self._copies_noted:
-                self._copies[copies] = None
+        self._note_copies(pipeline, progress)
         needed = pipeline.needed_from()
         for path in pipeline.tails:
             self._ledger.need(path, needed.get(path))
@@ -87,6 +88,20 @@ class Settlement:
         if progress.bad_lines:
             self._counters["bad_lines"] += progress.bad_lines
         return wanted
+
+    def _note_copies(self, pipeline: Pipeline, progress: Progress) -> None:
+        """Take note of the lines that are settled when others are, in the same session or in another one."""
+        for repeat, file, end in progress.repeats:
+            self._ledger.repeat(repeat, file, end)
+        for identity, copy in progress.copies:
+            if identity in self._on_their_way or identity in self._ready_names or self._claims.met(identity):
+                self._ledger.register(identity, copy)
+        for identity in progress.passed_over:
+            self._touched.update(self._ledger.settle(identity))
+        for original in pipeline.originals:
+            copies = (pipeline.files.name, original)
+            if copies not in self._copies_noted:
+                self._copies[copies] = None
 
     def drop(self, pipeline: Pipeline) -> None:
         """Forget a pipeline. Its events that are on their way stay on their way."""
@@ -154,17 +169,18 @@ class Settlement:
             emission = self._on_their_way.pop(outcome.event.identity, None)
             if emission is None:
                 continue
-            file = self._ledger.settle(outcome.event.identity)
-            if file is not None:
-                self._touched.add(file)
+            self._touched.update(self._ledger.settle(outcome.event.identity))
             emissions.append(emission)
             self._counters["sent" if outcome.outcome == "delivered" else "rejected"] += 1
             if outcome.event.cut:
                 self._counters["cut"] += 1
             if outcome.outcome == "rejected":
-                rejected.append(_rejected(outcome, emission))
+                rejected.append(self._rejected(outcome, emission))
+        for identity in self._ready_names:
+            self._touched.update(self._ledger.settle(identity))
         emissions += self._ready
         self._ready = []
+        self._ready_names.clear()
         counters, self._counters = dict(self._counters), Counter()
         # Written no later than the offsets over the copies, so that the store does not forget their original.
         copies, self._copies = list(self._copies), {}
@@ -186,8 +202,9 @@ class Settlement:
             self._claims.release(row.identity)
         self._copies_noted.update((row.unit, row.original) for row in commit.copies)
         for mark in commit.files:
-            if mark.path in self._pipelines:
-                self._marks[mark.path] = mark
+            for path in self._advancing.pop((mark.device, mark.inode), ()):
+                if path in self._pipelines:
+                    self._marks[path] = mark
         self._note_owed(commit.owed)
         for paid in commit.paid:
             left = [owed for owed in self._owed.get(paid.unit, ()) if owed != paid]
@@ -206,6 +223,12 @@ class Settlement:
     def _advanced(self) -> list[FileMark]:
         """Return the marks of the files whose offset has changed since the last commit."""
         marks = []
+        self._advancing.clear()
+        repeating = [each for path in self._touched if (each := self._pipelines.get(path)) and each.has_repeats]
+        for each in repeating:
+            # What is settled in one file may be what another's lines wait for.
+            self._touched.update(each.tails)
+            self._ledger.advance(each.tails)
         for path in self._touched:
             pipeline = self._pipelines.get(path)
             if pipeline is None:
@@ -214,24 +237,29 @@ class Settlement:
             known = self._marks.get(path)
             mark = pipeline.tails[path].mark(pipeline.files.name, offset, tail)
             if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
-                if known.offset == offset or (pipeline.again and known.offset > offset):
+                if (known.offset, known.path) == (offset, mark.path) or (pipeline.again and known.offset > offset):
                     continue
             elif offset == 0:
                 continue
+            self._advancing.setdefault((mark.device, mark.inode), []).append(path)
             marks.append(mark)
         self._touched.clear()
         return marks
 
+    def _rejected(self, outcome: EventOutcome, emission: Emission) -> RejectedEvent:
+        lines = emission.lines
+        return RejectedEvent(
+            uuid=outcome.event.uuid,
+            name=outcome.event.name,
+            bytes=len(outcome.event.body),
+            reason=outcome.reason or "refused",
+            path=self._path_now(lines.file) if lines else None,
+            start=lines.start if lines else None,
+            end=lines.end if lines else None,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
-def _rejected(outcome: EventOutcome, emission: Emission) -> RejectedEvent:
-    lines = emission.lines
-    return RejectedEvent(
-        uuid=outcome.event.uuid,
-        name=outcome.event.name,
-        bytes=len(outcome.event.body),
-        reason=outcome.reason or "refused",
-        path=lines.file if lines else None,
-        start=lines.start if lines else None,
-        end=lines.end if lines else None,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    def _path_now(self, file: str) -> str:
+        """Return where a file is now: it may have been moved since it was opened."""
+        pipeline = self._pipelines.get(file)
+        return pipeline.tails[file].path if pipeline is not None and file in pipeline.tails else file

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 
 import structlog
 
@@ -131,8 +131,8 @@ class Decisions:
         frozen = self._unwritten.get(name) or self._reader.route(name)
         if frozen is not None:
             self._frozen[name] = frozen
-        if (restraint := self._reader.restraint(name)) is not None:
-            self._restraints[name] = Restraint.load(restraint)
+        if restraints := self._reader.restraints(name):
+            self._restraints[name] = reduce(Restraint.also, map(Restraint.load, restraints))
         try:
             return Outlook(opening=began, ruling=self._rule(name, began)() if began.cwd is not None else None)
         except Held as held:

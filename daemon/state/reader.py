@@ -27,7 +27,11 @@ class StoreReader:
         self._connection: sqlite3.Connection | None = None
 
     def _row(self, statement: str, values: Sequence[object]) -> Any:
-        """Return the first row of *statement*, or None. The first call opens the connection."""
+        """Return the first row of *statement*, or None."""
+        return self._rows(statement, values).fetchone()
+
+    def _rows(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
+        """Return the rows of *statement*. The first call opens the connection."""
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
             try:
@@ -37,7 +41,7 @@ class StoreReader:
                 connection.close()
                 raise
             self._connection = connection
-        return self._connection.execute(statement, values).fetchone()
+        return self._connection.execute(statement, values)
 
     def is_empty(self) -> bool:
         """Whether the store has no settled identities."""
@@ -56,6 +60,14 @@ class StoreReader:
         row = self._row("SELECT * FROM files WHERE device=? AND inode=?", identity)
         return mark_of(row) if row else None
 
+    def files_of(self, unit: str) -> list[FileMark]:
+        """Return the marks of all files of a session, those that are gone too."""
+        return [mark_of(row) for row in self._rows("SELECT * FROM files WHERE unit=?", (unit,))]
+
+    def former_names(self, unit: str) -> list[str]:
+        """Return the names that a session had in schema 3 and before; see `schema`."""
+        return [name for (name,) in self._rows("SELECT name FROM former_names WHERE unit=?", (unit,))]
+
     def offset(self, identity: tuple[int, int]) -> int:
         """Return the settled offset, in bytes, of the file with this device and inode; 0 for an unknown file."""
         row = self._row('SELECT "offset" FROM files WHERE device=? AND inode=?', identity)
@@ -69,10 +81,9 @@ class StoreReader:
         distinct_id, identified, grouping, host, key = row
         return FrozenRoute(distinct_id=distinct_id, identified=bool(identified), grouping=grouping, host=host, key=key)
 
-    def restraint(self, unit: str) -> str | None:
-        """Return a session's restraint, as text from `Store.restrain`; None if it has none."""
-        row = self._row("SELECT restraint FROM restraints WHERE unit=?", (unit,))
-        return str(row[0]) if row else None
+    def restraints(self, unit: str) -> list[str]:
+        """Return a session's restraints, as text from `Store.restrain`. After an upgrade several may hold."""
+        return [text for (text,) in self._rows("SELECT restraint FROM restraints WHERE unit=?", (unit,))]
 
     def close(self) -> None:
         """Close the connection. Idempotent."""

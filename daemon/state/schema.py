@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["IDENTITY_SLICES", "identity_key"]
+__all__ = ["IDENTITY_SLICES", "identity_key", "unit_name"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 IDENTITY_SLICES = 256
 """Work on the whole settled table is done in this many slices, by the first byte of its keys."""
 SCHEMA = """
@@ -23,7 +23,9 @@ CREATE TABLE files (
     history INTEGER NOT NULL,
     PRIMARY KEY (device, inode)
 ) WITHOUT ROWID;
+CREATE INDEX files_by_unit ON files (unit);
 CREATE TABLE units (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, settled_on INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE former_names (unit TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (unit, name)) WITHOUT ROWID;
 CREATE TABLE settled (
     identity BLOB PRIMARY KEY,
     unit INTEGER NOT NULL,
@@ -55,7 +57,7 @@ CREATE TABLE held (
     reason TEXT NOT NULL,
     since TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE restraints (unit TEXT NOT NULL, restraint TEXT NOT NULL, PRIMARY KEY (unit, restraint)) WITHOUT ROWID;
 CREATE TABLE rejected (
     uuid TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -99,8 +101,59 @@ CREATE TABLE copies (
     PRIMARY KEY (unit, original)
 ) WITHOUT ROWID;
 """,
+    # Up to version 3 a session was named by its project's folder and its id: `-home-ada-orchard/<id>`. It is one
+    # session in whatever folder its logs are, so the rows of several folders become one's: the route that was decided
+    # first, and all restraints. Some settled identities end with the old name; that is why it is kept.
+    3: """
+CREATE TABLE former_names (unit TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (unit, name)) WITHOUT ROWID;
+INSERT OR IGNORE INTO former_names SELECT unit_name(name), name FROM units;
+CREATE TEMP TABLE named AS SELECT id, unit_name(name) AS name FROM units;
+CREATE TEMP TABLE kept AS
+    SELECT named.id AS id, firsts.unit AS unit
+    FROM named JOIN (SELECT name, min(id) AS unit FROM named GROUP BY name) AS firsts ON firsts.name=named.name;
+CREATE UNIQUE INDEX temp.kept_by_id ON kept (id);
+UPDATE units SET settled_on=(
+    SELECT max(twin.settled_on) FROM units AS twin JOIN kept ON kept.id=twin.id WHERE kept.unit=units.id
+) WHERE id IN (SELECT unit FROM kept WHERE id<>unit);
+UPDATE settled SET unit=(SELECT kept.unit FROM kept WHERE kept.id=settled.unit)
+    WHERE unit IN (SELECT id FROM kept WHERE id<>unit);
+CREATE TEMP TABLE copied AS
+    SELECT DISTINCT mine.unit AS unit, theirs.unit AS original FROM copies
+    JOIN kept AS mine ON mine.id=copies.unit JOIN kept AS theirs ON theirs.id=copies.original
+    WHERE mine.unit<>theirs.unit;
+DELETE FROM copies;
+INSERT INTO copies SELECT unit, original FROM copied;
+CREATE TEMP TABLE decided AS
+    SELECT routes.*, unit_name(routes.unit) AS session, ifnull(units.id, 9223372036854775807) AS rank
+    FROM routes LEFT JOIN units ON units.name=routes.unit;
+DELETE FROM routes;
+INSERT OR IGNORE INTO routes
+    SELECT session, distinct_id, identified, grouping, host, key FROM decided ORDER BY rank, unit;
+ALTER TABLE restraints RENAME TO limited;
+CREATE TABLE restraints (unit TEXT NOT NULL, restraint TEXT NOT NULL, PRIMARY KEY (unit, restraint)) WITHOUT ROWID;
+INSERT OR IGNORE INTO restraints SELECT unit_name(unit), restraint FROM limited;
+DROP TABLE limited;
+DELETE FROM units WHERE id IN (SELECT id FROM kept WHERE id<>unit);
+UPDATE units SET name=unit_name(name);
+UPDATE files SET unit=unit_name(unit);
+CREATE INDEX files_by_unit ON files (unit);
+UPDATE OR IGNORE owed SET unit=unit_name(unit);
+DELETE FROM owed WHERE unit<>unit_name(unit);
+UPDATE OR IGNORE held SET unit=unit_name(unit);
+DELETE FROM held WHERE unit<>unit_name(unit);
+DROP TABLE temp.named;
+DROP TABLE temp.kept;
+DROP TABLE temp.copied;
+DROP TABLE temp.decided;
+""",
 }
 """The statements that upgrade a schema version to the next one."""
+
+
+def unit_name(former: str) -> str:
+    """Return the name of a session since schema 4, made of the one it had before: it was Claude Code's then."""
+    _, _, session = former.rpartition("/")
+    return f"claude-code/{session}"
 
 
 def identity_key(identity: str) -> bytes:

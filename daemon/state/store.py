@@ -18,7 +18,7 @@ import structlog
 from daemon.state import layout
 from daemon.state.reader import StoreReader, mark_of
 from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent
-from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key
+from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key, unit_name
 
 __all__ = ["Store", "StoreError"]
 
@@ -108,6 +108,7 @@ class Store:
             connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         elif version < SCHEMA_VERSION:
             connection.create_function("identity_key", 1, identity_key, deterministic=True)
+            connection.create_function("unit_name", 1, unit_name, deterministic=True)
             connection.create_function("today", 0, self._today)
             upgrade = "".join(UPGRADES[number] for number in range(version, SCHEMA_VERSION))
             connection.executescript(f"BEGIN;{upgrade}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
@@ -226,7 +227,8 @@ class Store:
     def restrain(self, restraints: Mapping[str, str]) -> None:
         """Store the restraints of sessions, as text. They replace earlier ones."""
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO restraints VALUES (?, ?)", list(restraints.items()))
+            connection.executemany("DELETE FROM restraints WHERE unit=?", [(unit,) for unit in restraints])
+            connection.executemany("INSERT INTO restraints VALUES (?, ?)", list(restraints.items()))
 
     def hold(self, held: Sequence[HeldSession]) -> None:
         """List sessions as held. Their entries replace earlier ones."""
@@ -339,6 +341,7 @@ class Store:
                     "DELETE FROM files WHERE unit=?",
                     "DELETE FROM routes WHERE unit=?",
                     "DELETE FROM restraints WHERE unit=?",
+                    "DELETE FROM former_names WHERE unit=?",
                     "DELETE FROM units WHERE name=?",
                 ):
                     connection.execute(statement, (name,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from llma_core.agent import Accumulator, Agent, Copied, Decoded, Glance, LogPath, Opened, Origin
+from llma_core.agent import Accumulator, Agent, Copied, Decoded, Glance, LogPath, Opened, Origin, Passed
 from llma_core.claude_code import layout, records
 from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.claude_code.records import AssistantRecord, AttachmentRecord, SystemRecord, UserRecord
@@ -30,6 +30,9 @@ class _ClaudeCode(Agent):
 
     def classify(self, path: str) -> LogPath | None:
         return layout.classify(path)
+
+    def is_session_id(self, name: str) -> bool:
+        return layout.is_session_id(name)
 
     def glance(self, line: bytes) -> Glance:
         said = records.glance(line)
@@ -57,6 +60,7 @@ class _ClaudeCode(Agent):
         *,
         copied: Copied,
         opened: Opened,
+        passed: Passed,
         settle: float | None = None,
         quiet: float | None = None,
         whole_inputs: bool = False,
@@ -65,6 +69,7 @@ class _ClaudeCode(Agent):
             session,
             copied=copied,
             opened=opened,
+            passed=passed,
             settle=SETTLE_SECONDS if settle is None else settle,
             quiet=QUIET_SECONDS if quiet is None else quiet,
             whole_inputs=whole_inputs,

@@ -64,7 +64,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from llma_core.agent import Accumulator, Copied, Opened, UnknownRecord
+from llma_core.agent import Accumulator, Copied, Opened, Passed, UnknownRecord
 from llma_core.claude_code import prompts
 from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.framework import FRAMEWORK
@@ -155,6 +155,10 @@ def _ignore(_name: str, _checksum: bytes, _lines: LineRange) -> None:
     pass
 
 
+def _let_pass(_name: str, _lines: LineRange) -> None:
+    pass
+
+
 @lru_cache(maxsize=64)
 def _version(text: str | None) -> tuple[int, ...]:
     parts = re.findall(r"\d+", text or "")
@@ -183,6 +187,7 @@ class SessionAccumulator(Accumulator):
         session: the session's id, from its file name. Lines that name no session belong to it.
         copied: tells what another session wrote first.
         opened: called when a message begins.
+        passed: called for each copy that is not given out.
         settle: the settle time in seconds; see rules 2 and 3.
         quiet: the quiet time in seconds; see rule 4.
         whole_inputs: whether generations get their whole inputs. This costs memory; see `conversation` and `requests`.
@@ -195,6 +200,7 @@ class SessionAccumulator(Accumulator):
         *,
         copied: Copied = _never,
         opened: Opened = _ignore,
+        passed: Passed = _let_pass,
         settle: float = SETTLE_SECONDS,
         quiet: float = QUIET_SECONDS,
         whole_inputs: bool = False,
@@ -202,6 +208,7 @@ class SessionAccumulator(Accumulator):
         self.session = session
         self._copied = copied
         self._opened = opened
+        self._passed = passed
         self._settle = settle
         self._quiet = quiet
         self._whole_inputs = whole_inputs
@@ -598,6 +605,8 @@ class SessionAccumulator(Accumulator):
             if record.prompt_id:
                 self._prompts_by_id[record.prompt_id] = known
             known.copied = self._copied(settled_name("prompt", identity), None, at)
+            if known.copied:
+                self._passed(settled_name("prompt", identity), lines)
             self._has_copies = self._has_copies or known.copied
         elif known.text is None and typed:
             known.text, known.name = typed, prompts.name(typed) or None
@@ -850,12 +859,15 @@ class SessionAccumulator(Accumulator):
         elif record.subtype == "turn_duration" and not record.pending_background_agent_count and self._turn:
             self._ended_turns.add(self._turn)
 
-    def _is_repeated(self, name: str, at: int | None) -> bool:
+    def _is_repeated(self, name: str, at: int | None, lines: LineRange) -> bool:
         """Whether this session reported the same thing before, or another session wrote it first."""
         if name in self._seen_names:
             return True
         self._seen_names.add(name)
-        return self._copied(name, None, at)
+        if self._copied(name, None, at):
+            self._passed(name, lines)
+            return True
+        return False
 
     def _failure(
         self,
@@ -871,7 +883,7 @@ class SessionAccumulator(Accumulator):
     ) -> None:
         identity = record.uuid or self._id_by_place(thread, lines)
         at = thread.at
-        if self._is_repeated(settled_name("error", identity), at):
+        if self._is_repeated(settled_name("error", identity), at, lines):
             return
         self._ensure_prompt(thread, line_context, identity)
         request, started_at = thread.request or (None, None)
@@ -904,7 +916,7 @@ class SessionAccumulator(Accumulator):
     ) -> None:
         identity = record.uuid or self._id_by_place(thread, lines)
         at = thread.at
-        if self._is_repeated(settled_name("compaction", identity), at):
+        if self._is_repeated(settled_name("compaction", identity), at, lines):
             return
         self._ensure_prompt(thread, line_context, identity)
         noted = record.compact_metadata
@@ -1013,6 +1025,8 @@ class SessionAccumulator(Accumulator):
         message.copied = self._copied(settled_name("gen", message.id), message.checksum, message.first_at)
         self._has_copies = self._has_copies or message.copied
         self._finished[message.id] = message.copied
+        if message.copied:
+            self._passed(settled_name("gen", message.id), message.lines)
         own = {call.id for call in message.calls}
         # A result may have been written before the first line of its message. It belongs to the next message's input.
         inputs = [item for item in thread.inputs[: message.inputs] if item.answers not in own]
@@ -1097,12 +1111,16 @@ class SessionAccumulator(Accumulator):
             return
         if thread.is_subagent and thread.parent_context is None:
             return
-        if thread.calls.pop(call.id, None) is None or call.copied or (message is not None and message.copied):
+        if thread.calls.pop(call.id, None) is None:
             return
-        context = self._context(thread, call.line_context)
         ranges = (call.lines, message.lines if message else None, result.lines if result else None, call.hooks_lines)
         ends = [lines.end for lines in ranges if lines is not None and lines.file == call.lines.file]
         starts = [call.lines.start, *([result.lines.start] if result and result.lines.file == call.lines.file else [])]
+        lines = LineRange(file=call.lines.file, start=min(starts), end=max(ends))
+        if call.copied or (message is not None and message.copied):
+            self._passed(settled_name("call", call.identity), lines)
+            return
+        context = self._context(thread, call.line_context)
         span = ToolCall(
             identity=call.identity,
             call_id=call.id,
@@ -1119,7 +1137,7 @@ class SessionAccumulator(Accumulator):
             permission_decision=result.permission_decision if result else None,
             skill=call.line_context.skill,
             hooks=tuple(call.hooks),
-            lines=LineRange(file=call.lines.file, start=min(starts), end=max(ends)),
+            lines=lines,
         )
         for tally in self._tallies(context):
             tally.add_call(span)

@@ -127,6 +127,27 @@ class Schedule:
         if name is not None:
             self.rig.replace(name, self._bytes(name))
 
+    def move(self) -> None:
+        """Rename a file to another project's folder, or back."""
+        name = self._written()
+        if name is not None:
+            self.rig.move(name, self._folder())
+
+    def exchange(self) -> None:
+        """Copy a file to another project's folder, and remove it."""
+        name = self._written()
+        if name is not None:
+            self.rig.exchange(name, self._folder())
+
+    def copy(self) -> None:
+        """Leave a copy of a file as it is now in another project's folder."""
+        name = self._written()
+        if name is not None:
+            self.rig.copy(name, "-backup")
+
+    def _folder(self) -> str:
+        return self.data.draw(st.sampled_from(["-one", "-two", "-three"]), label="folder")
+
     def _written(self) -> str | None:
         written = [name for name, size in self.sizes.items() if size]
         return self.data.draw(st.sampled_from(written), label="file") if written else None
@@ -270,7 +291,20 @@ def test_a_file_that_is_truncated_rewritten_or_replaced_loses_and_repeats_no_eve
 
 @relaxed
 @given(history=histories(), data=st.data())
-def test_lines_from_before_the_first_start_are_not_sent_and_all_later_ones_are(
+def test_a_file_that_is_moved_or_copied_to_another_project_loses_and_doubles_nothing(
+    history: History, data: st.DataObject
+) -> None:
+    expected = reference_of(history)
+    with fresh_rig() as rig:
+        schedule = Schedule(data, rig, history, expected)
+        schedule.play(30, more=("move", "exchange", "copy") * 2)
+        schedule.finish()
+        check_all_received(rig, expected)
+
+
+@relaxed
+@given(history=histories(), data=st.data())
+def test_what_is_there_at_the_first_start_is_not_sent_and_all_that_follows_is(
     history: History, data: st.DataObject
 ) -> None:
     expected = reference_of(history)
@@ -603,6 +637,117 @@ def test_a_complete_copy_does_not_take_the_message_of_an_original_that_still_wai
     assert sorted(sessions) == [log.session] * 2 + [fork.session] * 2
 
 
+def sent(rig: Rig) -> dict[str, str]:
+    """The span ids of all that the receiver has but traces, each with its trace."""
+    events = [json.loads(event.body)["properties"] for event in rig.received if event.name != "$ai_trace"]
+    assert len({event["$ai_span_id"] for event in events}) == len(events), "nothing comes twice"
+    return {event["$ai_span_id"]: event["$ai_trace_id"] for event in events}
+
+
+def reference_of_log(log: LogBuilder) -> Reference:
+    with tempfile.TemporaryDirectory(prefix="logs-") as folder:
+        log.write(Path(folder) / "projects")
+        return reference(Path(folder) / "projects", routing_for(Path(folder)))
+
+
+def a_fork(log: LogBuilder) -> LogBuilder:
+    fork = log.fork("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b")
+    fork.prompt("Again")
+    fork.answer(text("Still one."), id="msg_fork")
+    return fork
+
+
+def test_what_a_fork_copied_is_sent_from_there_when_its_original_is_gone_before_it_was_sent(rig: Rig) -> None:
+    log = conversation()
+    log.prompt("And again")
+    fork = a_fork(log)
+    expected = reference_of_log(log)
+    write(rig, log)
+    write(rig, fork)
+    rig.tick(SETTLED)
+    rig.commit()
+    rig.crash()
+    rig.delete(log.path)
+    rig.forget_missing()
+    rig.finish()
+    answers = {uuid for uuid, name in expected.names.items() if name != "$ai_trace"}
+    assert len(sent(rig)) == len(answers) + 1
+    assert "msg_fork" in sent(rig)
+
+
+def test_once_the_original_is_settled_its_copies_are(rig: Rig) -> None:
+    log = conversation()
+    log.prompt("And again")
+    fork = a_fork(log)
+    write(rig, log)
+    write(rig, fork)
+    rig.tick(SETTLED)
+    assert rig.offsets().get(fork.path, 0) == 0, "what they are copies of is on its way"
+    rig.finish()
+    assert rig.offsets()[fork.path] == len(fork.files()[fork.path])
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("place", ["move", "exchange"])
+def test_a_session_whose_log_goes_to_another_project_is_the_same_session(
+    rig: Rig, place: str, *, crashes: bool
+) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.tick(SETTLED)
+    rig.commit()
+    getattr(rig, place)(log.path, "-home-ada-work-tree")
+    written = len(log.files()[log.path])
+    log.prompt("Once more")
+    log.answer(text("Three."), id="msg_after")
+    rig.append(log.path, log.files()[log.path][written:])
+    if crashes:
+        rig.crash()
+    rig.finish()
+    expected = reference_of_log(log)
+    check_all_received(rig, expected)
+    assert [event.name for event in rig.received].count("$ai_trace") == 1
+
+
+def test_a_log_of_two_names_is_read_once(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.hard_link(log.path, "-backup")
+    rig.tick(SETTLED)
+    rig.move(log.path, "-one")
+    rig.finish()
+    check_all_received(rig, reference_of_log(log))
+
+
+def test_a_log_made_anew_where_another_was_moved_away_is_one_more_of_the_session(rig: Rig) -> None:
+    log = conversation()
+    write(rig, log)
+    rig.tick(SETTLED)
+    rig.move(log.path, "-one")
+    rig.tick(SETTLED)
+    written = len(log.files()[log.path])
+    log.prompt("Once more")
+    log.answer(text("Three."), id="msg_after")
+    path = rig.projects / log.path
+    path.write_bytes(log.files()[log.path][written:])
+    rig.finish()
+    assert "msg_after" in sent(rig)
+    assert set(sent(rig).values()) == {log.session}
+
+
+def test_a_copy_of_history_is_history(rig: Rig) -> None:
+    log = conversation()
+    log.prompt("And again")
+    write(rig, log)
+    rig.begin(0)
+    rig.exchange(log.path, "-backup")
+    written = len(log.files()[log.path])
+    log.answer(text("Three."), id="msg_after")
+    rig.append(log.path, log.files()[log.path][written:])
+    rig.finish()
+    assert list(sent(rig)) == ["msg_after"]
+
+
 def test_the_store_knows_which_session_holds_copies_of_another(rig: Rig) -> None:
     log = LogBuilder(version=WITHOUT_REQUESTS)
     log.prompt("Count the trees")
@@ -615,7 +760,7 @@ def test_the_store_knows_which_session_holds_copies_of_another(rig: Rig) -> None
     assert list(rig.store.copies()) == []
     write(rig, fork)
     rig.finish()
-    unit, original = (path.path.removesuffix(".jsonl") for path in (fork, log))
+    unit, original = (f"claude-code/{each.session}" for each in (fork, log))
     assert list(rig.store.copies()) == [Copies(unit=unit, original=original)]
     rig.crash()
     rig.append(fork.path, b"{}\n")

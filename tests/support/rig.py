@@ -148,6 +148,8 @@ class Rig:
         self.excused: Counter[str] = Counter()
         self.endings: Counter[str] = Counter()
         self.now = 0.0
+        self._places_now: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._answer_lost: set[str] = set()
         self._settled: set[str] = set()
         self._start()
@@ -155,8 +157,45 @@ class Rig:
     # ------------------------------------------------------------------ the client
 
     def path(self, name: str) -> Path:
-        """Return the path of the file *name*."""
-        return self.projects / name
+        """Return where the file *name* is."""
+        return self.projects / self._places_now.get(name, name)
+
+    def move(self, name: str, folder: str) -> None:
+        """Move a file to another project's folder, as the client does while a session runs."""
+        path = self.path(name)
+        self._settle_at(name, folder).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(self.path(name))
+
+    def copy(self, name: str, folder: str) -> Path:
+        """Copy a file to another project's folder, and return where it is; the session goes on in the first one."""
+        place = self.projects.joinpath(folder, *Path(name).parts[1:])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(self.path(name).read_bytes())
+        return place
+
+    def exchange(self, name: str, folder: str) -> None:
+        """Copy a file to another project's folder, and remove it from its own."""
+        path, place = self.path(name), self.copy(name, folder)
+        if path != place:
+            path.unlink()
+        self._settle_at(name, folder)
+
+    def hard_link(self, name: str, folder: str) -> None:
+        """Give a file a second name in another project's folder."""
+        place = self.projects.joinpath(folder, *Path(name).parts[1:])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.hardlink_to(self.path(name))
+
+    def _settle_at(self, name: str, folder: str) -> Path:
+        place = "/".join((folder, *Path(name).parts[1:]))
+        self._places_now[name] = place
+        self._names[place] = name
+        return self.path(name)
+
+    def _name_of(self, path: str) -> str:
+        """Return the name of a file by where it is or was."""
+        place = str(Path(path).relative_to(self.projects))
+        return self._names.get(place, place)
 
     def append(self, name: str, data: bytes) -> None:
         """Append to a file; create it if it does not exist."""
@@ -203,6 +242,7 @@ class Rig:
             sessions=self._sessions,
             settlement=self.settlement,
             marks=self._lookup.mark,
+            former=self._lookup.files_of,
             decided=self,
             first_start=self.store.first_start,
         )
@@ -308,16 +348,21 @@ class Rig:
         return False
 
     def offsets(self) -> dict[str, int]:
-        """Return how far each file is settled, by its name."""
-        return {str(Path(mark.path).relative_to(self.projects)): mark.offset for mark in self.store.files()}
+        """Return how far each file is settled, by the file's name."""
+        found = {}
+        for mark in self.store.files():
+            name = self._name_of(mark.path)
+            path = self.path(name)
+            # A file that was copied and removed has the mark of each.
+            if name not in found or (path.exists() and path.stat().st_ino == mark.inode):
+                found[name] = mark.offset
+        return found
 
     def needed(self) -> dict[str, int]:
         """Return where the oldest needed line of each file starts, by the file's name."""
         needed: dict[str, int] = {}
         for each in self._sessions:
-            needed |= {
-                str(Path(path).relative_to(self.projects)): at for path, at in each.pipeline.needed_from().items()
-            }
+            needed |= {self._name_of(path): at for path, at in each.pipeline.needed_from().items()}
         return needed
 
     def forget_missing(self) -> None:

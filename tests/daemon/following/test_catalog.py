@@ -61,12 +61,12 @@ def test_a_session_consists_of_its_main_log_its_subagents_logs_and_their_meta_fi
     folder = tmp_path / Path(log.path).parent
     main, agent, meta = (str(tmp_path / name) for name in (log.path, log.agent_path("a1"), log.meta_path("a1")))
     assert files == SessionFiles(
-        name=f"{folder.name}/{ORIGINAL}",
+        name=f"claude-code/{ORIGINAL}",
         folder=str(folder),
         agent=CLAUDE_CODE,
-        main=main,
+        mains=[main],
         agents={agent: "a1"},
-        metas={"a1": meta},
+        metas={meta: "a1"},
     )
     assert files.session == ORIGINAL
     assert files.paths == [main, agent]
@@ -119,9 +119,9 @@ def test_a_session_lasts_as_long_as_one_of_its_logs(tmp_path: Path) -> None:
     catalog = catalog_of(tmp_path)
     (files,) = catalog.sessions.values()
     main, agent = files.paths
-    assert catalog.has_main(files.folder, ORIGINAL)
+    assert catalog.has_main(CLAUDE_CODE, ORIGINAL)
     assert catalog.remove(main) is files
-    assert not catalog.has_main(files.folder, ORIGINAL)
+    assert not catalog.has_main(CLAUDE_CODE, ORIGINAL)
     assert files.paths == [agent]
     assert catalog.remove(agent) is files
     assert catalog.sessions == {}
@@ -141,12 +141,28 @@ def test_a_meta_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert len(files.paths) == 2
 
 
-def test_the_same_session_id_in_two_projects_means_two_sessions(tmp_path: Path) -> None:
-    write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": b"{}\n", f"q/{ORIGINAL}.jsonl": b"{}\n"})
+def test_one_session_in_two_projects_is_one_read_from_the_log_that_began_first(tmp_path: Path) -> None:
+    later, first = (f'{{"timestamp":"2026-03-02T09:00:0{second}.000Z"}}\n'.encode() for second in (2, 1))
+    write_files(tmp_path, {f"p/{ORIGINAL}.jsonl": later, f"q/{ORIGINAL}.jsonl": first})
     catalog = catalog_of(tmp_path)
-    assert sorted(catalog.sessions) == [f"p/{ORIGINAL}", f"q/{ORIGINAL}"]
-    assert catalog.has_main(str(tmp_path / "p"), ORIGINAL)
-    assert not catalog.has_main(str(tmp_path / "r"), ORIGINAL)
+    (files,) = catalog.sessions.values()
+    assert files.mains == [str(tmp_path / name / f"{ORIGINAL}.jsonl") for name in "qp"]
+    catalog.remove(files.mains[0])
+    assert catalog.has_main(CLAUDE_CODE, ORIGINAL)
+
+
+def test_a_log_that_a_person_has_named_belongs_to_the_session_it_names(tmp_path: Path) -> None:
+    log = with_agent()
+    write_files(tmp_path, {"p/before the change.jsonl": log.files()[log.path], "p/empty.jsonl": b""})
+    assert sorted(catalog_of(tmp_path).sessions) == [f"claude-code/{ORIGINAL}", "claude-code/empty"]
+
+
+def test_a_workflows_subagent_is_known_with_its_run(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"p/{ORIGINAL}/subagents/workflows/run-1/agent-{name}.jsonl": b"{}\n" for name in "ab"})
+    (files,) = catalog_of(tmp_path).sessions.values()
+    assert files.session == ORIGINAL
+    assert sorted(files.agents.values()) == ["a", "b"]
+    assert files.runs == {"a": "run-1", "b": "run-1"}
 
 
 # ---------------------------------------------------------------------- which session began first
@@ -247,6 +263,8 @@ def test_logs_are_in_a_project_folder_or_a_sessions_own_folder_and_nowhere_else(
         "p/agent-a.jsonl",
         "p/s/subagents/agent-b.jsonl",
         "p/s/subagents/agent-b.meta.json",
+        "p/s/subagents/workflows/run-1/agent-c.jsonl",
+        "p/s/subagents/workflows/run-1/agent-c.meta.json",
         "q/t.jsonl",
     ]
     others = [
@@ -255,7 +273,8 @@ def test_logs_are_in_a_project_folder_or_a_sessions_own_folder_and_nowhere_else(
         "p/memory/notes.jsonl",
         "p/s/note.jsonl",
         "p/s/tool-results/out.txt",
-        "p/s/subagents/deeper/agent-c.jsonl",
+        "p/s/subagents/workflows/run-1/journal.jsonl",
+        "p/s/elsewhere/agent-d.jsonl",
     ]
     write_files(tmp_path, dict.fromkeys([*logs, *others], b"{}\n"))
     assert found(tmp_path) == sorted(logs)

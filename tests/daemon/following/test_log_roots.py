@@ -89,10 +89,10 @@ def test_a_session_keeps_its_agent(config: Path) -> None:
     sessions = [catalog.add(str(config / name)) for name in (SESSION, SUBAGENT, META, JOURNAL)]
 
     assert [(files.name, files.agent) for files in sessions if files is not None] == [
-        ("p/s", CLAUDE_CODE),
-        ("p/s", CLAUDE_CODE),
-        ("p/s", CLAUDE_CODE),
-        ("journals/first", SCRIBE),
+        ("claude-code/s", CLAUDE_CODE),
+        ("claude-code/s", CLAUDE_CODE),
+        ("claude-code/s", CLAUDE_CODE),
+        ("scribe/first", SCRIBE),
     ]
     assert sessions[0] is sessions[1] is sessions[2]
 

@@ -12,6 +12,7 @@ from daemon.following.kept_open import KeptOpen
 from daemon.following.log_roots import roots_at
 from daemon.following.logs import Changes, Logs
 from daemon.following.tailer import mark_at_end
+from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.logs import write_files
 from tests.support.processes import append
 
@@ -56,10 +57,10 @@ def names(changes: Changes) -> dict[str, list[str]]:
 def test_a_sweep_returns_each_changed_session_once(tree: Tree) -> None:
     write_files(tree.root, {SUBAGENT: b"{}\n", META: b"{}"})
 
-    assert names(tree.sweep()) == {"grown": ["p/s", "q/t"]}
+    assert names(tree.sweep()) == {"grown": ["claude-code/s", "claude-code/t"]}
     assert names(tree.sweep()) == {}
     append(tree.root / MAIN, b"{}\n")
-    assert names(tree.hint(MAIN)) == {"grown": ["p/s"]}
+    assert names(tree.hint(MAIN)) == {"grown": ["claude-code/s"]}
     assert names(tree.hint(MAIN)) == {}
 
 
@@ -68,46 +69,46 @@ def test_a_meta_file_alone_counts_only_for_a_session_in_memory(tree: Tree) -> No
     write_files(tree.root, {META: b"{}"})
     assert names(tree.hint(META)) == {}
 
-    tree.open.add("p/s")
+    tree.open.add("claude-code/s")
     write_files(tree.root, {META: b'{"agentType":"cook"}'})
-    assert names(tree.hint(META)) == {"grown": ["p/s"]}
+    assert names(tree.hint(META)) == {"grown": ["claude-code/s"]}
 
 
 def test_a_log_deleted_before_it_was_read_leaves_its_session_to_be_read(tree: Tree) -> None:
     tree.sweep()
     (tree.root / MAIN).unlink()
 
-    assert names(tree.hint(MAIN)) == {"cut": ["p/s"]}
-    files = tree.logs.sessions["p/s"]
+    assert names(tree.hint(MAIN)) == {"cut": ["claude-code/s"]}
+    files = tree.logs.sessions["claude-code/s"]
     assert not tree.logs.exists(files)
     assert not tree.logs.look(tree.path(MAIN)), "it is still kept open"
     tree.logs.note_read(files)
     assert tree.logs.look(tree.path(MAIN))
     assert tree.logs.forget_gone(files) == [files]
-    assert "p/s" not in tree.logs.sessions
+    assert "claude-code/s" not in tree.logs.sessions
 
 
 def test_a_log_deleted_after_it_was_read_removes_its_session_unless_it_is_in_memory(tree: Tree) -> None:
     tree.sweep()
     for files in tree.logs.sessions.values():
         tree.logs.note_read(files)
-    tree.open.add("q/t")
+    tree.open.add("claude-code/t")
     shutil.rmtree(tree.root / "p")
     shutil.rmtree(tree.root / "q")
 
-    assert names(tree.sweep()) == {"cut": ["q/t"], "removed": ["p/s"]}
-    assert list(tree.logs.sessions) == ["q/t"]
+    assert names(tree.sweep()) == {"cut": ["claude-code/t"], "removed": ["claude-code/s"]}
+    assert list(tree.logs.sessions) == ["claude-code/t"]
 
 
 def test_a_session_with_another_log_is_not_removed(tree: Tree) -> None:
     write_files(tree.root, {SUBAGENT: b"{}\n"})
     tree.sweep()
-    tree.logs.note_read(tree.logs.sessions["p/s"])
+    tree.logs.note_read(tree.logs.sessions["claude-code/s"])
     (tree.root / MAIN).unlink()
 
     assert names(tree.hint(MAIN)) == {}
-    assert tree.logs.sessions["p/s"].paths == [tree.path(SUBAGENT)]
-    assert not tree.logs.has_main(tree.path("p"), "s")
+    assert tree.logs.sessions["claude-code/s"].paths == [tree.path(SUBAGENT)]
+    assert not tree.logs.has_main(CLAUDE_CODE, "s")
 
 
 def test_a_log_that_does_not_name_its_session_yet_is_looked_at_again(tree: Tree) -> None:
@@ -118,8 +119,8 @@ def test_a_log_that_does_not_name_its_session_yet_is_looked_at_again(tree: Tree)
     assert str(log) not in tree.logs.files
 
     append(log, b'{"sessionId":"s"}\n')
-    assert names(tree.sweep()) == {"grown": ["p/s"]}
-    assert tree.logs.session_of(str(log)) is tree.logs.sessions["p/s"]
+    assert names(tree.sweep()) == {"grown": ["claude-code/s"]}
+    assert tree.logs.session_of(str(log)) is tree.logs.sessions["claude-code/s"]
 
 
 def test_unread_logs_are_those_not_settled_to_their_end(tree: Tree) -> None:
@@ -147,7 +148,9 @@ def test_a_session_was_deleted_if_its_neighbors_are_still_there(tree: Tree, tmp_
     shutil.rmtree(elsewhere)
     tree.sweep()
 
-    assert tree.logs.deleted(["p/s", "r/u", "x/never-seen"], marks) == ["p/s"]
+    assert tree.logs.deleted(["claude-code/s", "r/u", "x/never-seen"], marks) == ["claude-code/s"]
     shutil.rmtree(tree.root)
     tree.sweep()
-    assert tree.logs.deleted(["p/s", "r/u"], marks) == [], "the whole root may be on a disk that is not mounted"
+    assert tree.logs.deleted(["claude-code/s", "r/u"], marks) == [], (
+        "the whole root may be on a disk that is not mounted"
+    )

@@ -75,13 +75,22 @@ def test_a_report_on_another_request_is_ignored(desk: BackfillDesk, tmp_path: Pa
     assert desk.report(REQUEST) is None
 
 
+def test_a_request_of_an_earlier_version_asks_for_the_same_sessions(desk: BackfillDesk) -> None:
+    desk.ask(REQUEST)
+    desk.request_path.write_text(raw(version=1))
+    asked = desk.pending()
+    assert asked is not None
+    assert asked.units == {"claude-code/first": 10}
+    assert desk.is_pending(asked)
+
+
 @pytest.mark.parametrize(
     "content",
     [
         "",
         "{",
         "[]",
-        raw(version=2),
+        raw(version=3),
         raw(id="../../etc"),
         raw(id="A" * 32),
         raw(id="a" * 32 + "\n"),

@@ -12,6 +12,7 @@ import pytest
 
 from daemon.following.catalog import Catalog
 from daemon.following.log_roots import LogRoot, roots_at
+from daemon.following.session_files import unit_name
 from daemon.following.sweep import FileStat
 from daemon.history.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Retained, forgetting
 from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, RejectedEvent, Settled
@@ -26,6 +27,11 @@ from tests.support.processes import environment, following, log_lines, many_sess
 LONG = KEPT_DAYS + 1
 START = 1000
 DAY = 86_400
+
+
+def unit(name: str) -> str:
+    """The name of the session whose log is called *name* below `projects`."""
+    return unit_name(CLAUDE_CODE, name.rpartition("/")[2])
 
 
 class Machine:
@@ -50,15 +56,17 @@ class Machine:
             device=status.st_dev,
             inode=status.st_ino,
             path=str(path),
-            unit=name,
+            unit=unit(name),
             offset=5,
             head=b"",
             head_length=0,
             tail=b"",
         )
-        copies = [Copies(unit=name, original=original)] if original is not None else []
-        self.store.commit(Commit(files=[mark], settled=[Settled(identity=f"gen|{name}", unit=name)], copies=copies))
-        self.store.freeze({name: FrozenRoute(distinct_id="ada", identified=True, grouping="session")})
+        copies = [Copies(unit=unit(name), original=unit(original))] if original is not None else []
+        self.store.commit(
+            Commit(files=[mark], settled=[Settled(identity=f"gen|{name}", unit=unit(name))], copies=copies)
+        )
+        self.store.freeze({unit(name): FrozenRoute(distinct_id="ada", identified=True, grouping="session")})
         return path
 
     def remembers(self, name: str) -> bool:
@@ -94,12 +102,12 @@ def test_a_session_is_forgotten_long_after_its_log_is_gone(machine: Machine) -> 
     machine.day += KEPT_DAYS
     assert machine.prune() == Forgettable(), "it is kept for that many days"
     machine.day += 1
-    assert machine.prune().sessions == {"orchard/a"}
+    assert machine.prune().sessions == {unit("orchard/a")}
     assert not machine.remembers("orchard/a")
     assert machine.remembers("orchard/b")
     assert [mark.path for mark in machine.store.files()] == [str(kept)]
-    assert machine.reader.route("orchard/a") is None
-    assert machine.reader.route("orchard/b") is not None
+    assert machine.reader.route(unit("orchard/a")) is None
+    assert machine.reader.route(unit("orchard/b")) is not None
     assert machine.prune() == Forgettable(), "nothing is left to do"
 
 
@@ -173,7 +181,7 @@ def test_a_missing_projects_folder_that_never_held_logs_does_not_stop_pruning(ma
     machine.settle("orchard/a").unlink()
     machine.settle("orchard/b")
     machine.day += LONG
-    assert machine.prune(tmp_path / "other").sessions == {"orchard/a"}
+    assert machine.prune(tmp_path / "other").sessions == {unit("orchard/a")}
 
 
 def test_nothing_is_forgotten_while_a_project_is_a_dangling_link(machine: Machine, tmp_path: Path) -> None:
@@ -183,14 +191,15 @@ def test_nothing_is_forgotten_while_a_project_is_a_dangling_link(machine: Machin
     assert machine.prune() == Forgettable()
 
 
-def test_nothing_is_forgotten_of_a_project_whose_folder_may_be_an_empty_mount_point(machine: Machine) -> None:
-    machine.settle("garden/b").unlink()
-    machine.settle("orchard/a").unlink()
+def test_nothing_of_a_project_is_forgotten_whose_folder_is_empty_as_a_mount_point_is(machine: Machine) -> None:
+    gone = [machine.settle("garden/b"), machine.settle("orchard/a")]
     machine.settle("tree/c")
+    for path in gone:
+        path.unlink()
     machine.day += LONG
     os.utime(machine.projects / "orchard", (0, (START - 1) * DAY))
     os.utime(machine.projects / "garden", (0, START * DAY))
-    assert machine.prune().sessions == {"garden/b"}, "a log was removed from its folder after it was settled"
+    assert machine.prune().sessions == {unit("garden/b")}, "there a log was removed after it was settled"
     assert machine.remembers("orchard/a")
 
 
@@ -221,15 +230,15 @@ def test_a_session_that_comes_back_meanwhile_is_left_alone(machine: Machine) -> 
     machine.day += LONG
 
     def has_log(name: str) -> bool:
-        return name == "orchard/b"
+        return name == unit("orchard/b")
 
     kept = Retained.of(machine.store, {}, has_log)
     what = Forgettable.of(kept, roots=roots_at(machine.projects), found={}, has_log=has_log)
-    assert what.sessions == {"orchard/a"}
+    assert what.sessions == {unit("orchard/a")}
     for step in forgetting(machine.store, what, lambda _name: True):
         step()
     assert machine.remembers("orchard/a")
-    assert machine.reader.route("orchard/a") is not None
+    assert machine.reader.route(unit("orchard/a")) is not None
 
 
 def test_rejected_events_do_not_pile_up(machine: Machine) -> None:
@@ -311,7 +320,7 @@ def journal(machine: Machine, root: Path, session: str) -> Path:
 
 def prune_journals(machine: Machine, root: Path) -> Forgettable:
     found = {str(path): FileStat.of(path.stat()) for path in root.glob("*.ndjson")}
-    existing = {f"journals/{Path(path).stem}" for path in found}
+    existing = {unit(Path(path).stem) for path in found}
     kept = Retained.of(machine.store, found, existing.__contains__)
     return Forgettable.of(kept, roots=[LogRoot(SCRIBE, root)], found=found, has_log=existing.__contains__)
 
@@ -322,7 +331,7 @@ def test_a_session_whose_log_was_directly_in_the_root_is_forgotten_once_it_is_go
     gone, _ = journal(machine, journals, "first"), journal(machine, journals, "second")
     gone.unlink()
     machine.day += LONG
-    assert prune_journals(machine, journals).sessions == {"journals/first"}
+    assert prune_journals(machine, journals).sessions == {unit("journals/first")}
 
 
 def test_nothing_is_forgotten_while_a_root_that_held_logs_directly_is_missing(machine: Machine, journals: Path) -> None:

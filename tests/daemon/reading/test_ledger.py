@@ -50,7 +50,7 @@ def test_the_offset_stops_before_the_first_line_of_an_open_event() -> None:
     ledger.register("gen|1", lines(10, 30))
     assert ledger.offset(FILE) == (10, b"before 10")
     assert ledger.waiting == 1
-    assert ledger.settle("gen|1") == FILE
+    assert ledger.settle("gen|1") == [FILE]
     assert ledger.offset(FILE) == (40, b"before 40")
     assert ledger.waiting == 0
 
@@ -85,14 +85,14 @@ def test_files_do_not_block_each_other() -> None:
     ledger.read("b.jsonl", ends(5, 15))
     ledger.register("gen|1", lines(0, 10))
     ledger.register("gen|2", lines(5, 15, "b.jsonl"))
-    assert ledger.settle("gen|1") == FILE
+    assert ledger.settle("gen|1") == [FILE]
     assert ledger.offset(FILE)[0] == 20
     assert ledger.offset("b.jsonl")[0] == 5
 
 
 def test_settling_an_event_that_rests_on_no_line_returns_none() -> None:
     ledger = opened([10])
-    assert ledger.settle("trace|s|1") is None
+    assert ledger.settle("trace|s|1") == ()
 
 
 def test_opening_a_file_again_forgets_the_events_that_rested_on_it() -> None:
@@ -100,7 +100,7 @@ def test_opening_a_file_again_forgets_the_events_that_rested_on_it() -> None:
     ledger.register("gen|1", lines(0, 10))
     ledger.open(FILE, 0)
     assert ledger.waiting == 0
-    assert ledger.settle("gen|1") is None
+    assert ledger.settle("gen|1") == ()
     ledger.read(FILE, ends(10))
     assert ledger.offset(FILE)[0] == 10
 
@@ -112,7 +112,7 @@ def test_an_event_can_be_registered_again_after_its_file_is_opened_again() -> No
     ledger.read(FILE, ends(10, 20))
     ledger.register("gen|1", lines(0, 10))
     assert ledger.offset(FILE)[0] == 0
-    assert ledger.settle("gen|1") == FILE
+    assert ledger.settle("gen|1") == [FILE]
     assert ledger.offset(FILE)[0] == 20
 
 

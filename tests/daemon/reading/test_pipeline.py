@@ -111,6 +111,9 @@ class Table:
         self.asked.append(identity)
         return self.rows.get(identity)
 
+    def former_names(self, unit: str) -> list[str]:
+        return [f"-orchard/{unit.rpartition('/')[2]}"]
+
 
 @pytest.mark.parametrize("budget", [EVERYTHING, 1])
 def test_the_last_step_of_an_ended_session_includes_what_its_end_makes_final(desk: Desk, budget: int) -> None:

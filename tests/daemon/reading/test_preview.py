@@ -170,7 +170,35 @@ def test_logs_are_found_in_folders_of_folders(tmp_path: Path) -> None:
     assert sorted(found(tmp_path)) == sorted(Path(name).name for name in (*one.files(), *other.files()))
 
 
-def test_a_project_folder_does_not_include_its_neighbors(projects: Path) -> None:
+def test_a_folder_brings_the_logs_at_every_depth_and_nothing_that_only_looks_like_one(tmp_path: Path) -> None:
+    logs = {name: LogBuilder(session=f"{name}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b") for name in "012"}
+    for number, log in logs.items():
+        log.prompt("Count the trees")
+        log.answer(text("One."), id=f"msg_{number}")
+    places = {"0": "top", "1": "deep/er/and/deeper", "2": "config/projects/-orchard"}
+    files = {f"{places[name]}/{log.session}.jsonl": log.files()[log.path] for name, log in logs.items()}
+    write_files(tmp_path, files)
+    write_files(tmp_path, {"deep/er/notes.jsonl": b"{}\n", f"top/{logs['0'].session}/notes/x.jsonl": b"{}\n"})
+    assert list(find_logs([tmp_path])) == sorted(str(tmp_path / name) for name in files)
+    assert sorted(spans([e for e in events(tmp_path / "x/y", tmp_path) if e["event"] != "$ai_trace"])) == [
+        "msg_0",
+        "msg_1",
+        "msg_2",
+    ]
+
+
+def test_logs_of_the_same_name_in_folders_of_the_same_name_all_come(tmp_path: Path) -> None:
+    for number in "01":
+        log = LogBuilder(session=f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b")
+        log.prompt("Count the trees")
+        log.answer(text("One."), id=f"msg_{number}")
+        write_files(tmp_path, {f"{number}/x/1/full.jsonl": log.files()[log.path]})
+    given = [event for event in events(tmp_path / "x/y", tmp_path) if event["event"] == "$ai_generation"]
+    assert spans(given) == ["msg_0", "msg_1"]
+    assert len({event["properties"]["$ai_session_id"] for event in given}) == 2
+
+
+def test_a_project_folder_does_not_bring_its_neighbours(projects: Path) -> None:
     log = LogBuilder(cwd="/home/ada/orchard")
     log.prompt("Count the trees")
     log.write(projects)

@@ -18,7 +18,7 @@ class Yard:
     def __init__(self) -> None:
         self.sessions = {
             name: SessionFiles(
-                name=name, folder=f"/logs/{name.partition('/')[0]}", agent=CLAUDE_CODE, main=f"/logs/{name}.jsonl"
+                name=name, folder=f"/logs/{name.partition('/')[0]}", agent=CLAUDE_CODE, mains=[f"/logs/{name}.jsonl"]
             )
             for name in ("orchard/a", "orchard/b", "orchard/c", "garden/d", "garden/e")
         }

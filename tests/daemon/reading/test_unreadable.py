@@ -16,7 +16,7 @@ from llma_core.claude_code.agent import CLAUDE_CODE
 
 def unit(name: str) -> SessionFiles:
     return SessionFiles(
-        name=f"orchard/{name}", folder="/logs/orchard", agent=CLAUDE_CODE, main=f"/logs/orchard/{name}.jsonl"
+        name=f"orchard/{name}", folder="/logs/orchard", agent=CLAUDE_CODE, mains=[f"/logs/orchard/{name}.jsonl"]
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Settled
-from daemon.state.schema import IDENTITY_SLICES
+from daemon.state.schema import IDENTITY_SLICES, identity_key
 from daemon.state.store import Store, StoreError
 
 MARK = FileMark(
@@ -62,9 +62,9 @@ def routes(store: Store, *units: str) -> list[FrozenRoute | None]:
         return [reader.route(unit) for unit in units]
 
 
-def restraints(store: Store, *units: str) -> list[str | None]:
+def restraints(store: Store, *units: str) -> list[list[str]]:
     with closing(store.reader()) as reader:
-        return [reader.restraint(unit) for unit in units]
+        return [reader.restraints(unit) for unit in units]
 
 
 EMPTY: dict[str, Any] = {"files": [], "owed": [], "rejected": [], "counters": {}, "owners": [None, None]}
@@ -236,9 +236,16 @@ def test_held_sessions_are_listed_until_they_are_released(store: Store) -> None:
 def test_restraints_are_kept(store: Store) -> None:
     store.restrain({"orchard/a": "1", "orchard/b": "2"})
     store.restrain({"orchard/b": "3"})
-    assert restraints(store, "orchard/a", "orchard/b", "orchard/c") == ["1", "3", None]
+    assert restraints(store, "orchard/a", "orchard/b", "orchard/c") == [["1"], ["3"], []]
 
 
+TO_V3 = """
+DROP INDEX files_by_unit;
+DROP TABLE former_names;
+DROP TABLE restraints;
+CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA user_version=3;
+"""
 TO_V2 = """
 DROP TABLE copies;
 DROP TABLE settled;
@@ -263,7 +270,7 @@ PRAGMA user_version=1;
 """
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, version: int) -> None:
     old = Store(tmp_path, today=lambda: 5)
     old.commit(EVERYTHING)
@@ -271,22 +278,67 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     old.freeze({"orchard/a": FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")})
     old.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(TO_V2 + (TO_V1 if version == 1 else ""))
+    connection.executescript(TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else ""))
     connection.close()
     for _ in range(2):
         store = Store(tmp_path, today=lambda: 100)
-        assert content(store) == FULL
+        assert content(store) == FULL | {
+            "files": [replace(MARK, unit="claude-code/a")],
+            "owed": [Owed(trace="trace|a", ending=1, unit="claude-code/a")],
+            "owners": [(owner and ("claude-code/a", owner[1])) for owner in FULL["owners"]],
+        }
         assert store.first_start == 5
         assert store.held() == []
-        assert restraints(store, "orchard/a") == [None]
+        assert restraints(store, "claude-code/a") == [[]]
         frozen = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
-        assert routes(store, "orchard/a") == [frozen]
-        assert list(store.quiet_units(1)) == [], "when it was settled is not known, so it counts from now"
+        assert routes(store, "claude-code/a") == [frozen]
+        quiet = [] if version < 3 else [("claude-code/a", 5)]
+        assert list(store.quiet_units(1)) == quiet, "where it is not known when it was settled, it counts from now"
         store.close()
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     Store(fresh).close()
     assert schema(tmp_path) == schema(fresh)
+
+
+V3_TWICE = """
+INSERT INTO units VALUES (1, '-one/s', 3), (2, '-two/s', 7), (3, '-one/t', 4);
+INSERT INTO settled VALUES (identity_key('gen|1'), 1, NULL), (identity_key('gen|2'), 2, NULL),
+    (identity_key('gen|2|-two/s'), 2, NULL), (identity_key('gen|3'), 3, NULL);
+INSERT INTO copies VALUES (2, 1), (3, 1), (3, 2);
+INSERT INTO owed VALUES ('-one/s', 'trace|s', 1), ('-two/s', 'trace|s', 1), ('-two/s', 'trace|s', 2);
+INSERT INTO routes VALUES ('-two/s', 'second', 1, 'message', NULL, NULL), ('-one/s', 'first', 1, 'session', NULL, NULL),
+    ('-two/u', 'only', 1, 'session', NULL, NULL);
+INSERT INTO held VALUES ('-one/s', 's', '/one', 'why', '2026'), ('-two/s', 's', '/two', 'why', '2027');
+INSERT INTO restraints VALUES ('-one/s', '{"off":true}'), ('-two/s', '{}'), ('-one/t', '{}');
+INSERT INTO files VALUES (1, 1, '/one/s.jsonl', '-one/s', 5, x'', 0, x'', 0),
+    (1, 2, '/two/s.jsonl', '-two/s', 6, x'', 0, x'', 0);
+"""
+
+
+def test_what_earlier_versions_kept_for_each_folder_of_a_session_becomes_the_sessions(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.create_function("identity_key", 1, identity_key)
+    connection.executescript(TO_V3 + V3_TWICE)
+    connection.close()
+    for _ in range(2):
+        with closing(Store(tmp_path, today=lambda: 8)) as store, closing(store.reader()) as reader:
+            session = "claude-code/s"
+            assert [(mark.unit, mark.offset) for mark in store.files()] == [(session, 5), (session, 6)]
+            assert [mark.offset for mark in reader.files_of(session)] == [5, 6]
+            assert owners(store, "gen|1", "gen|2", "gen|2|-two/s", "gen|3") == [session] * 3 + ["claude-code/t"]
+            assert list(store.copies()) == [Copies(unit="claude-code/t", original=session)]
+            assert sorted((row.unit, row.ending) for row in store.owed()) == [(session, 1), (session, 2)]
+            decided = [route and route.distinct_id for route in routes(store, session, "claude-code/u", "-two/s")]
+            assert decided == ["first", "only", None], "what was decided first holds"
+            assert [row.unit for row in store.held()] == [session]
+            assert [sorted(each) for each in restraints(store, session, "claude-code/t")] == [
+                ['{"off":true}', "{}"],
+                ["{}"],
+            ], "every restraint holds"
+            assert reader.former_names(session) == ["-one/s", "-two/s"]
+            assert dict(store.quiet_units(0)) == {session: 7, "claude-code/t": 4, "claude-code/u": 0}
 
 
 def schema(folder: Path) -> list[Any]:
@@ -506,7 +558,7 @@ def test_a_session_is_forgotten_with_all_that_was_kept_of_it(tmp_path: Path) -> 
         assert store.forget_units(["orchard/a", "orchard/b"], 45) == ["orchard/a"], "the other one has come back"
         assert [mark.unit for mark in store.files()] == ["orchard/b"]
         assert [route is not None for route in routes(store, "orchard/a", "orchard/b")] == [False, True]
-        assert restraints(store, "orchard/a", "orchard/b") == [None, "1"]
+        assert restraints(store, "orchard/a", "orchard/b") == [[], ["1"]]
         assert set(store.copies()) == {
             Copies(unit="orchard/b", original="orchard/z"),
             Copies(unit="orchard/z", original="orchard/b"),

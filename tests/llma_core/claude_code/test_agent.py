@@ -88,6 +88,7 @@ def test_an_accumulator_settles_when_the_client_does_unless_it_is_told_otherwise
         log.session,
         copied=lambda _name, _mark, _at: False,
         opened=lambda name, _mark, _rest: met.append(name),
+        passed=lambda _name, _lines: None,
         settle=settle,
     )
     decode = CLAUDE_CODE.decoder()

@@ -17,16 +17,18 @@ These tasks run at the same time in one event loop:
     prune, health    remove what no log refers to any more; write what `status` reads
 
 A session is not read while its route has no room: the logs are the queue. A session at rest is not in memory, except
-for the paths and sizes of its files. A session's trace is sent when its process is gone from the client's registry, or
-after a long quiet. Shutdown has two phases: reading stops, then what was read is delivered within the deadline. What
+for the paths and sizes of its files. A session's trace is sent when the client's registry proves its end, or after a
+long quiet. Shutdown has two phases: reading stops, then what was read is delivered within the deadline. What
 was not delivered is read again at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +74,9 @@ __all__ = ["Service"]
 
 _log = structlog.get_logger(__name__)
 
+_SIGHTING_DAYS = 30
+"""Age at which it is forgotten that a session's process is gone."""
+
 
 class Service:
     """Follows the logs below some config folders and delivers their events.
@@ -81,7 +86,8 @@ class Service:
         store: the state.
         make_delivery: makes the delivery of a route.
         routing: decides the route of a session, and who its events belong to.
-        session_timeout: seconds of quiet after which a session without a live process has ended.
+        session_timeout: seconds of quiet after which a session ends in which something is open, unless it is known to
+            run.
         notifier: tells the service manager that the service is ready or stops; None to tell nobody.
         health: writes the file that `status` reads; None to write none.
         again: whether to read everything from its beginning and send what was never settled, including history. No
@@ -126,7 +132,7 @@ class Service:
         self._lookup = store.reader()
         self._claims = Claims(self._lookup, fresh=self._lookup.is_empty)
         self._settlement = Settlement(self._claims, store.owed())
-        self._live = LiveSessions(config_dirs)
+        self._live = LiveSessions(config_dirs, store.sightings())
         self._sessions = OpenSessions()
         self._logs = Logs(log_roots(config_dirs), kept=KeptOpen(), is_open=self._sessions.__contains__)
         self._attendance = Attendance(
@@ -301,6 +307,8 @@ class Service:
         finally:
             try:
                 await self._commits.write()
+                with suppress(sqlite3.OperationalError):
+                    await self._note_sightings()
             finally:
                 await self._reporting.tell(self._loop.reading)
                 self._workers.end_store()
@@ -394,8 +402,14 @@ class Service:
             if len(self._sessions):
                 for files in self._reader.tend(now, self._live.running(), reading=self._loop.reading):
                     self._loop.enqueue(files)
+            await self._note_sightings()
             await self._commits.write()
             await self._tend_backlog()
+
+    async def _note_sightings(self) -> None:
+        """Write which sessions the registry has named: the next run must be able to prove their ends."""
+        if seen := self._live.unsaved():
+            await self._workers.write(partial(self._store.see, seen))
 
     def _reopen_owing(self) -> None:
         """Enqueue the sessions with an owed trace that are not in memory and do not run: their traces can be sent."""
@@ -452,6 +466,7 @@ class Service:
 
     async def _prune(self) -> None:
         await prune(self._store, self._workers, self._logs, forget=self._decisions.forget)
+        await self._workers.change(partial(self._store.forget_sightings, _SIGHTING_DAYS))
 
     async def _health_loop(self) -> None:
         while True:

@@ -107,11 +107,9 @@ class Accumulator(ABC):
 
     Attributes:
         first_cwd: the session's first working directory, as far as it was read.
-        last_version: the client version of the latest line that has one.
     """
 
     first_cwd: str | None = None
-    last_version: str | None = None
 
     @abstractmethod
     def feed(self, record: Decoded, lines: LineRange, *, agent: str | None = None, now: float) -> list[Span]:
@@ -150,6 +148,11 @@ class Accumulator(ABC):
     def idle(self) -> bool:
         """Whether nothing waits for lines or time."""
         return True
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether `end` would give out nothing now but what can be given out again if the session goes on."""
+        return self.idle
 
     def forget_turns(self) -> None:
         """Keep no sums of turns from here on: nobody wants their traces."""
@@ -244,10 +247,7 @@ class Agent(ABC):
         """
 
     def keeps_registry(self, version: str | None) -> bool:
-        """Whether a client of this version is in the registry of live processes while it runs.
-
-        A session of one that is ends soon after its process has left the registry. Any other session ends when it has
-        been quiet for long.
+        """Whether a client of this version has a registry of live processes, so that `exec` finds its sessions there.
 
         Args:
             version: the client's version; None where it is not known.

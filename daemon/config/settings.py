@@ -86,7 +86,8 @@ class Settings:
         exclude: patterns of folders whose events are never sent.
         purpose: `POSTHOG_AI_PURPOSE`, or None.
         state_dir: absolute path of the state directory.
-        session_timeout: seconds without activity after which a session without a running process has ended.
+        session_timeout: seconds without activity after which a session ends in which something is open, unless it is
+            known to run.
         claude_config_dirs: absolute paths of Claude Code's configuration folders; at least one.
         opt_out: whether the user has opted out of capturing altogether.
         plugin_status_file: whether the daemon maintains the status file of PostHog's plugin.

@@ -192,7 +192,7 @@ SETTINGS: tuple[Setting, ...] = (
         variable="POSTHOG_LLMA_SESSION_TIMEOUT",
         parse=parsers.seconds,
         default="3600",
-        help="Seconds without activity after which a session without a running process has ended.",
+        help="Seconds without activity after which a session with open calls ends, unless it is known to run.",
         in_project=False,
     ),
     Setting(

@@ -22,8 +22,9 @@ class Cadence:
         hot_sweep: interval between sweeps over recently touched files. A wall clock that jumps by more than this counts
             as a suspend.
         full_sweep: interval between sweeps over all files.
-        gone: how long a session must be quiet to count as ended if its client keeps a registry of live processes and
-            the session is not in it.
+        gone: how long a session must be quiet to count as ended if that is proved: its record in the client's registry
+            is gone.
+        rest: how long a session in which nothing is open must be quiet to count as ended if it is not known to run.
         idle: how long a session with nothing open must be quiet before it leaves memory. It is replayed when it grows.
         open_sessions: how many sessions may stay in memory, not counting those that have something open.
         young: a session younger than this is not read while a running command may still claim it.
@@ -44,6 +45,7 @@ class Cadence:
     hot_sweep: float = 10.0
     full_sweep: float = 600.0
     gone: float = 10.0
+    rest: float = 300.0
     idle: float = 3600.0
     open_sessions: int = 256
     young: float = 3.0

@@ -1,32 +1,57 @@
-"""The sessions that still run, from the client's registry of live processes.
+"""The client's registry of live processes: which sessions run, and which have provably ended.
 
 Clients from about 2.1.100 on keep one file `sessions/<pid>.json` for each process in their configuration folder, and
-remove it when they exit. After a crash it stays, so a file alone proves nothing: its process must live, and must be the
-one that wrote it. If that cannot be determined, the session counts as running, and its silence tells when it has ended.
+remove it when they exit. After a crash it stays. So a record proves that its session runs only if its process lives and
+is provably the one that wrote the record.
+
+That a session has no record proves nothing: some clients never register, and others share the folder from a container
+or have their records removed by a sandbox. An end is proved only by a record that was seen for this very session and is
+gone, or names a dead process. `Sighting` is what has to be remembered for that across restarts.
+
+Since 2.1.329 at the latest a record says in which space its process number counts (`pidDomain`). Of a number from
+another space nobody here can tell whose it is.
 """
 
 from __future__ import annotations
 
 import calendar
 import os
+import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from daemon.state.rows import Sighting
 from daemon.system.small_file import UnreadableFileError, read_regular
 
-__all__ = ["LiveSessions"]
+__all__ = ["Ending", "LiveSessions"]
+
+_State = Literal["alive", "dead", "other", "foreign"]
+"""What is known of the process that a record names.
+
+- `alive`: it lives, and is the one that wrote the record.
+- `dead`: there is no such process.
+- `other`: another program has its number.
+- `foreign`: its number counts in another space.
+"""
 
 # A record has a few hundred bytes; a folder holds one for each running client.
 _MAX_RECORD_BYTES = 64 * 1024
 _MAX_RECORDS = 4096
 
-# A client writes its record seconds after its process began. A process that is younger than its record by more than
-# this has reused the pid of one that died.
-_SLACK_S = 60.0
+# A record is written after its process began. A process that is younger than its record by more than this took over the
+# number of one that died.
+_SLACK_S = 10.0
+
+# Larger than any system's process numbers; Linux ends at 2**22.
+_MAX_PID = 2**31 - 1
+
+_YEAR_5000_S = 95_617_584_000.0
 
 _PROC = Path("/proc")
 
@@ -38,6 +63,7 @@ class _Record(msgspec.Struct, frozen=True):
     pid: object = None
     startedAt: object = None  # noqa: N815
     procStart: object = None  # noqa: N815
+    pidDomain: object = None  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +88,32 @@ class _Process:
     ticks: int
 
 
-class LiveSessions:
-    """The live sessions of the clients that use some configuration folders. For one thread at a time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The proof that a session has ended.
 
-    Args:
-        config_dirs: Claude Code's configuration folders.
+    Attributes:
+        at: when it was noticed, in seconds since the epoch. It proves nothing about lines that came later.
+        certain: whether the process counted in this space. Of others, a client here may have removed the record.
     """
 
-    def __init__(self, config_dirs: Iterable[Path]) -> None:
+    at: float
+    certain: bool
+
+
+class LiveSessions:
+    """The sessions of the clients that use *config_dirs*. For one thread at a time; `ending` for any.
+
+    Args:
+        config_dirs: the clients' configuration folders.
+        seen: the sessions of which earlier runs have seen a record.
+    """
+
+    def __init__(self, config_dirs: Iterable[Path], seen: Iterable[Sighting] = ()) -> None:
         self._folders = tuple(folder / "sessions" for folder in config_dirs)
         self._known: dict[str, _Known] = {}
+        self._seen = {sighting.session: sighting for sighting in seen}
+        self._unsaved: dict[str, Sighting] = {}
 
     @property
     def has_registry(self) -> bool:
@@ -79,11 +121,50 @@ class LiveSessions:
         return any(folder.is_dir() for folder in self._folders)
 
     def running(self) -> frozenset[str]:
-        """Return the ids of the sessions that run now."""
-        return frozenset(session for _, session in self.processes())
+        """Return the ids of the sessions that provably run now, and note which have ended."""
+        running: set[str] = set()
+        registered: set[str] = set()
+        holders: dict[int, str] = {}
+        for record, pid, state, ticks in self._records():
+            session = record.sessionId
+            if state == "alive":
+                running.add(session)
+                holders[pid] = session
+            if state != "dead":
+                registered.add(session)
+            known = self._seen.get(session)
+            if known is None or (state == "alive" and known.pid != pid) or (known.ticks is None and ticks is not None):
+                self._note(Sighting(session=session, pid=pid, ticks=ticks, foreign=state == "foreign"))
+        now = int(time.time() * 1000)
+        for session, sighting in list(self._seen.items()):
+            if session in registered:
+                if sighting.gone_at is not None:
+                    self._note(replace(sighting, gone_at=None))
+            elif sighting.gone_at is None and not _still_lives(sighting, holders):
+                self._note(replace(sighting, gone_at=now))
+        return frozenset(running)
+
+    def ending(self, session: str) -> Ending | None:
+        """Return the proof that *session* has ended, as of the last call of `running`; None if there is none."""
+        sighting = self._seen.get(session)
+        if sighting is None or sighting.gone_at is None:
+            return None
+        return Ending(at=sighting.gone_at / 1000, certain=not sighting.foreign)
+
+    def unsaved(self) -> list[Sighting]:
+        """Return what was seen since the last call, to be given to the next run."""
+        unsaved, self._unsaved = [*self._unsaved.values()], {}
+        return unsaved
 
     def processes(self) -> frozenset[tuple[int, str]]:
-        """Return the processes that run now, each with the id of its session.
+        """Return the processes that provably run now, each with the id of its session."""
+        return frozenset((pid, record.sessionId) for record, pid, state, _ in self._records() if state == "alive")
+
+    def _note(self, sighting: Sighting) -> None:
+        self._seen[sighting.session] = self._unsaved[sighting.session] = sighting
+
+    def _records(self) -> Iterator[tuple[_Record, int, _State, int | None]]:
+        """Yield every record, its process, what is known of it and, if the record says it, the process's start.
 
         A file is read again only when it has changed, but each call checks whether its process lives. Files that do not
         belong to the registry, or cannot be read, are ignored. For a half-written file, its previous content counts.
@@ -94,12 +175,10 @@ class LiveSessions:
                 if (found := self._read(entry)) is not None:
                     known[entry.path] = found
         self._known = known
-        records = [(item.record, Path(path)) for path, item in known.items() if item.record is not None]
-        return frozenset(
-            (pid, record.sessionId)
-            for record, path in records
-            if (pid := _pid(record, path)) is not None and _is_running(record, pid)
-        )
+        for path, item in known.items():
+            record = item.record
+            if record is not None and (pid := _pid(record, Path(path))) is not None:
+                yield record, pid, *_examine(record, pid, item.version[2] / 1e9)
 
     def _read(self, entry: os.DirEntry[str]) -> _Known | None:
         before = self._known.get(entry.path)
@@ -132,33 +211,77 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _pid(record: _Record, path: Path) -> int | None:
+    """Return the number of the process that wrote *record*; None if that cannot be a number of a process."""
     pid = record.pid if isinstance(record.pid, int) and not isinstance(record.pid, bool) else _digits(path.stem)
-    return pid if pid is not None and pid > 0 else None
+    return pid if pid is not None and 0 < pid <= _MAX_PID else None
 
 
-def _is_running(record: _Record, pid: int) -> bool:
+@cache
+def _own_domain() -> str:
+    """Return in which space process numbers count here, as clients write it."""
+    if sys.platform != "linux":
+        return "linux"
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        machine = ""
+    try:
+        space = str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        space = ""
+    return f"linux:{machine}:{space}"
+
+
+def _examine(record: _Record, pid: int, written: float) -> tuple[_State, int | None]:
+    """Return what is known of the process of *record*, and its start in ticks if the record says the same.
+
+    Args:
+        record: the record.
+        pid: the number of its process.
+        written: when the record was last written, in seconds since the epoch.
+    """
+    if isinstance(record.pidDomain, str) and record.pidDomain != _own_domain():
+        return "foreign", None
     try:
         os.kill(pid, 0)
     except PermissionError:
         pass
-    except (ProcessLookupError, OverflowError):
-        return False
+    except ProcessLookupError:
+        return "dead", None
     process = _process(pid)
-    return process is None or _may_have_written(process, record)
-
-
-def _may_have_written(process: _Process, record: _Record) -> bool:
-    """Whether *process* may be the one that wrote *record*: True unless it evidently began later."""
+    if process is None:
+        # This system has no /proc, or the process has just gone, which the next look will say.
+        return "alive", None
     if process.state in "ZX":
-        return False
-    # Another client with the same pid would have replaced the file with its own.
-    if "claude" in process.name or str(record.procStart) == str(process.ticks):
-        return True
+        return "dead", None
+    if (ticks := _ticks(record)) is not None:
+        return ("alive", process.ticks) if ticks == str(process.ticks) else ("other", None)
     recorded = _recorded_start(record)
-    if recorded is None:
-        return True
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age <= recorded + _SLACK_S
+    began = time.time() - age
+    # Another client with the same number would have replaced the file by its own.
+    is_writer = "claude" in process.name or began <= (written if recorded is None else recorded) + _SLACK_S
+    return ("alive" if is_writer else "other"), None
+
+
+def _still_lives(sighting: Sighting, holders: dict[int, str]) -> bool:
+    """Whether the process of a session without a record lives on: somebody else has removed the record.
+
+    Args:
+        sighting: the session.
+        holders: which session the record of each process names now; a process goes on with another session at `/clear`.
+    """
+    if sighting.ticks is None or sighting.pid in holders:
+        return False
+    process = _process(sighting.pid)
+    return process is not None and process.state not in "ZX" and process.ticks == sighting.ticks
+
+
+def _ticks(record: _Record) -> str | None:
+    """Return the start of the writer in clock ticks after the system's, if *record* says it."""
+    start = record.procStart
+    text = str(start) if isinstance(start, int) and not isinstance(start, bool) and abs(start) < 2**63 else start
+    return text if isinstance(text, str) and text.isascii() and text.isdigit() else None
 
 
 def _recorded_start(record: _Record) -> float | None:
@@ -168,10 +291,11 @@ def _recorded_start(record: _Record) -> float | None:
             # As `ps -o lstart` prints it, in UTC.
             return float(calendar.timegm(time.strptime(record.procStart, "%a %b %d %H:%M:%S %Y")))
         except ValueError:
-            # Clock ticks, or a form not known yet: the other field has the time, too.
+            # A form yet unknown: the other field tells, too.
             pass
-    if isinstance(record.startedAt, int | float) and not isinstance(record.startedAt, bool):
-        return record.startedAt / 1000
+    started = record.startedAt
+    if isinstance(started, int | float) and not isinstance(started, bool) and 0 < started < _YEAR_5000_S * 1000:
+        return started / 1000
     return None
 
 

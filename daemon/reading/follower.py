@@ -67,7 +67,8 @@ class Follower(AbstractContextManager["Follower"]):
         config_dirs: Claude Code's config folders. Their folders of logs may be created later.
         routing: decides which sessions may be shown, and how much of them.
         since: what happened before this is not shown, in seconds since the epoch.
-        session_timeout: seconds of quiet after which a session without a live process has ended.
+        session_timeout: seconds of quiet after which a session ends in which something is open, unless it is known to
+            run.
         wanted: returns whether to follow a session, by its beginning. Asked again until the beginning names a folder.
         on_held: called with the id of a session that cannot be shown, and the reason.
         cadence: times and sizes.

@@ -21,17 +21,15 @@ class OpenSession:
     Attributes:
         pipeline: reads its files.
         heard_at: when a new line of it was last read, in seconds of a steady clock; at first, when it was opened.
-        seen_running: whether the client's registry of live processes ever named it.
         ended: whether its end was given out. A new line makes it false again.
         due: when time alone makes something final, on the steady clock; None if nothing waits for that.
     """
 
-    __slots__ = ("due", "ended", "heard_at", "pipeline", "seen_running")
+    __slots__ = ("due", "ended", "heard_at", "pipeline")
 
     def __init__(self, pipeline: Pipeline, now: float) -> None:
         self.pipeline = pipeline
         self.heard_at = now
-        self.seen_running = False
         self.ended = False
         self.due: float | None = None
 

@@ -389,9 +389,9 @@ class Pipeline:
         return self._accumulator.idle and not self._waiting
 
     @property
-    def last_version(self) -> str | None:
-        """The client version in the latest line that has one; None before."""
-        return self._accumulator.last_version
+    def at_rest(self) -> bool:
+        """Whether the session's end would give out nothing now but traces that go out again if it goes on."""
+        return self._accumulator.at_rest and not self._waiting
 
     @property
     def route(self) -> Route | None:

@@ -123,14 +123,15 @@ class Reader:
         logs: the logs.
         routing: decides the route of a session, and who its events belong to.
         claims: which session wrote what first.
-        sessions: the sessions in memory.
-        settlement: what is on its way and what is settled; None: nothing is ever delivered.
-        marks: tells how a file was last known.
+        sessions: the sessions in memory; None to begin with none.
+        settlement: knows which events are on their way and which are settled; None if nothing is ever delivered.
+        marks: returns how a file was last known.
         former: returns the files that the store knows of a session by its name.
-        decided: what was decided for sessions before.
-        executions: the commands that `exec` runs.
-        live: which sessions run now; None: that is not known of any.
-        session_timeout: seconds of quiet after which a session without a live process has ended.
+        decided: knows what was decided about sessions before; None if nothing was.
+        executions: the records of the commands under `exec`; None if there are none.
+        live: proves which sessions have ended; None if nothing is proved.
+        session_timeout: seconds of quiet after which a session ends in which something is open, unless it is known to
+            run.
         first_start: milliseconds since the epoch. What is older is history and is not sent. None to send everything.
         again: returns whether to read settled lines of a session, by name, once more and send what was never sent of
             them.
@@ -218,7 +219,8 @@ class Reader:
 
         try:
             # The quiet counts only up to the last line that was read: there may be new lines to read now.
-            last = self._is_over(session, session.heard_at, running, finish=finish)
+            # What is open in it is known only then, so its rest does not count yet.
+            last = self._is_over(session, session.heard_at, running, finish=finish, rests=False)
             progress = pipeline.advance(now, self._cadence.slice_bytes if budget is None else budget, last=last)
             steps.append(progress)
             if progress.lines:
@@ -226,9 +228,9 @@ class Reader:
             session.ended = session.ended or progress.ended
             if progress.more:
                 return outcome("more")
-            if self._is_over(session, now, running, finish=finish):
-                # This is known only now: the lines told the client's version, there were none, or they were the first
-                # after an end.
+            if self._is_over(session, now, running, finish=finish, rests=pipeline.at_rest):
+                # This is known only now: nothing is open in it, there were no lines, or they were the first after an
+                # end.
                 steps.append(pipeline.end(now))
                 session.ended = True
         except Replaced as replaced:
@@ -384,12 +386,10 @@ class Reader:
         """
         due = []
         for session in self.sessions:
-            if session.files.session in running:
-                session.seen_running = True
             if session.name == reading or session.name in self.unreadable:
                 continue
             if (session.due is not None and session.due <= now) or (
-                not session.ended and self._has_ended(session, now, running)
+                not session.ended and self._has_ended(session, now, running, rests=session.pipeline.at_rest)
             ):
                 due.append(session.files)
             elif self.may_leave(session, now):
@@ -409,38 +409,33 @@ class Reader:
 
     # ------------------------------------------------------------------ the end of a session
 
-    def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool) -> bool:
+    def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool, rests: bool) -> bool:
         """Return whether a session has ended whose end was not given out yet.
 
-        With *finish*, it has ended unless it is known to go on. Otherwise its quiet up to *now* decides, or the time
-        since its files were last written to.
+        With *finish*, it has ended unless it is known to go on. Otherwise a proof decides, its quiet up to *now*, or
+        the time since its files were last written to.
         """
         name = session.files.session
         return not session.ended and (
-            self._has_ended(session, now, running)
+            self._has_ended(session, now, running, rests=rests)
             or (finish and name not in running and not self._executions.of(name).waits)
         )
 
-    def _has_ended(self, session: OpenSession, now: float, running: Container[str]) -> bool:
+    def _has_ended(self, session: OpenSession, now: float, running: Container[str], *, rests: bool) -> bool:
+        """Return whether a session has ended, by a proof or by its quiet; *rests* if its end would give nothing up."""
         name = session.files.session
         if name in running or self._executions.of(name).waits:
             return False
         if self._executions.is_over(name):
             return True
         # Old files do not have to wait just because they were read only now.
-        touched = self._logs.touched(session.files)
+        touched = self._logs.touched(session.files) / 1e9
         if not touched:
             # All its logs were deleted. It ends if no others take their place soon.
             return now - session.heard_at >= min(self._cadence.gone, self._timeout)
-        quiet = max(now - session.heard_at, time.time() - touched / 1e9)
-        if session.seen_running or self._is_registered(session):
+        quiet = max(now - session.heard_at, time.time() - touched)
+        proof = None if self._live is None else self._live.ending(name)
+        # A proof says nothing about what was written after it: the session goes on where nobody registers it.
+        if proof is not None and touched <= proof.at + self._cadence.gone and (proof.certain or rests):
             return quiet >= min(self._cadence.gone, self._timeout)
-        return quiet >= self._timeout
-
-    def _is_registered(self, session: OpenSession) -> bool:
-        """Return whether a session's client keeps a registry of live processes on this machine."""
-        return (
-            self._live is not None
-            and self._live.has_registry
-            and session.files.agent.keeps_registry(session.pipeline.last_version)
-        )
+        return quiet >= (min(self._cadence.rest, self._timeout) if rests else self._timeout)

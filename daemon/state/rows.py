@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-__all__ = ["Commit", "Copies", "FileMark", "FrozenRoute", "HeldSession", "Owed", "RejectedEvent", "Settled"]
+__all__ = ["Commit", "Copies", "FileMark", "FrozenRoute", "HeldSession", "Owed", "RejectedEvent", "Settled", "Sighting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +140,25 @@ class RejectedEvent:
     start: int | None
     end: int | None
     at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A session that was seen in the client's registry of live processes.
+
+    Attributes:
+        session: its id.
+        pid: the number of its process.
+        ticks: when that process started, in clock ticks after the system's start; None if its record does not say it.
+        foreign: whether *pid* counts in another space than the daemon's.
+        gone_at: when its record was found to be gone, or its process dead, in milliseconds since the epoch; else None.
+    """
+
+    session: str
+    pid: int
+    ticks: int | None = None
+    foreign: bool = False
+    gone_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,13 @@ CREATE TABLE rejected (
     at TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sightings (
+    session TEXT PRIMARY KEY,
+    pid INTEGER NOT NULL,
+    ticks INTEGER,
+    is_foreign INTEGER NOT NULL,
+    gone_at INTEGER
+) WITHOUT ROWID;
 """
 UPGRADES = {
     1: """
@@ -145,6 +152,13 @@ DROP TABLE temp.named;
 DROP TABLE temp.kept;
 DROP TABLE temp.copied;
 DROP TABLE temp.decided;
+CREATE TABLE sightings (
+    session TEXT PRIMARY KEY,
+    pid INTEGER NOT NULL,
+    ticks INTEGER,
+    is_foreign INTEGER NOT NULL,
+    gone_at INTEGER
+) WITHOUT ROWID;
 """,
 }
 """The statements that upgrade a schema version to the next one."""

@@ -17,7 +17,7 @@ import structlog
 
 from daemon.state import layout
 from daemon.state.reader import StoreReader, mark_of
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent
+from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Sighting
 from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key, unit_name
 
 __all__ = ["Store", "StoreError"]
@@ -246,6 +246,14 @@ class Store:
             else:
                 connection.executemany("DELETE FROM held WHERE unit=?", [(unit,) for unit in units])
 
+    def see(self, sightings: Sequence[Sighting]) -> None:
+        """Store which sessions were seen in the client's registry. They replace earlier entries."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO sightings VALUES (?, ?, ?, ?, ?)",
+                [(row.session, row.pid, row.ticks, row.foreign, row.gone_at) for row in sightings],
+            )
+
     def forget_owed(self, units: Sequence[str]) -> None:
         """Drop the owed traces of sessions whose files are gone: these traces can no longer be built."""
         with self._transaction() as connection:
@@ -353,6 +361,11 @@ class Store:
         with self._transaction() as connection:
             connection.executemany("DELETE FROM files WHERE device=? AND inode=?", list(files))
 
+    def forget_sightings(self, days: int) -> None:
+        """Forget the sessions whose record has been gone for *days* days: their quiet has ended them since."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM sightings WHERE gone_at<?", ((self._today() - days) * 86_400_000,))
+
     def forget_rejected(self, before: str, keep: int) -> int:
         """Forget rejected events from before a time (ISO 8601), and all but the newest *keep*. Return how many."""
         with self._transaction() as connection:
@@ -371,6 +384,14 @@ class Store:
         """Return every owed trace."""
         rows = self._connection.execute("SELECT trace, ending, unit FROM owed")
         return [Owed(trace=trace, ending=ending, unit=unit) for trace, ending, unit in rows]
+
+    def sightings(self) -> list[Sighting]:
+        """Return the sessions that were seen in the client's registry."""
+        rows = self._connection.execute("SELECT session, pid, ticks, is_foreign, gone_at FROM sightings")
+        return [
+            Sighting(session=session, pid=pid, ticks=ticks, foreign=bool(foreign), gone_at=gone_at)
+            for session, pid, ticks, foreign, gone_at in rows
+        ]
 
     def held(self) -> list[HeldSession]:
         """Return the held sessions, the longest waiting first."""

@@ -238,7 +238,6 @@ class SessionAccumulator(Accumulator):
         self._has_copies = False
         self._heard_at = 0.0
         self.first_cwd: str | None = None
-        self.last_version: str | None = None
 
     # ------------------------------------------------------------------ input
 
@@ -350,6 +349,11 @@ class SessionAccumulator(Accumulator):
         """Whether nothing is open: no message, no call and no waiting span."""
         return not any(thread.open or thread.waiting or thread.calls for thread in self._threads.values())
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is open and, if turns have traces, no thread works: a turn's trace is given out only once."""
+        return self.idle and not (self._by_turn and any(thread.working for thread in self._threads.values()))
+
     def due(self) -> float | None:
         """Return when `poll` may finish something, in seconds on the clock of `now`; None if only a line can."""
         times = []
@@ -402,7 +406,6 @@ class SessionAccumulator(Accumulator):
     ) -> Thread:
         if self.first_cwd is None and record.cwd:
             self.first_cwd = record.cwd
-        self.last_version = record.version or self.last_version
         key = agent or (record.agent_id if record.is_sidechain else None) or ""
         if not key and record.is_sidechain:
             # Up to 2.0.1, subagents write into the main file without an id. Each has a chain of lines of its own that

@@ -92,11 +92,18 @@ class Machine:
             store.close()
         return {path.name: known.get(path.stat().st_ino, 0) for path in self.projects.rglob("*.jsonl")}
 
-    def registers(self, session: str) -> Path:
-        """Register *session* as running, as the client does. Return the file to delete when it exits."""
-        path = self.config / "sessions" / f"{os.getpid()}.json"
+    def registers(self, session: str, *, pid: int | None = None, **fields: object) -> Path:
+        """Note *session* as running, as the client does; the file to delete when it exits is returned.
+
+        Args:
+            session: the session's id.
+            pid: its process; None: this one.
+            fields: more of the record.
+        """
+        pid = os.getpid() if pid is None else pid
+        path = self.config / "sessions" / f"{pid}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"pid": os.getpid(), "sessionId": session}))
+        path.write_text(json.dumps({"pid": pid, "sessionId": session, **fields}))
         return path
 
     def moves_in(self, files: Mapping[str, bytes], *, age: float) -> None:

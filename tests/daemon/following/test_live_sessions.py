@@ -233,3 +233,130 @@ def test_a_process_named_like_the_client_counts_whatever_the_clock_says(tmp_path
 
         assert LiveSessions([tmp_path]).running() == {"one"}
         child.kill()
+
+
+# ---------------------------------------------------------------------- proofs of an end
+
+
+def test_that_nobody_registered_proves_no_end(tmp_path: Path, registry: Path) -> None:
+    record(registry, os.getpid(), "one")
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+
+    assert sessions.ending("one") is None
+    assert sessions.ending("another") is None
+
+
+def test_a_record_that_is_gone_proves_an_end_until_it_is_back(tmp_path: Path, registry: Path) -> None:
+    path = record(registry, os.getpid(), "one")
+    sessions = LiveSessions([tmp_path])
+    sessions.running()
+    path.unlink()
+    sessions.running()
+    proof = sessions.ending("one")
+    assert proof is not None
+    assert proof.certain
+    assert abs(proof.at - time.time()) < 60
+
+    record(registry, os.getpid(), "one")
+    sessions.running()
+
+    assert sessions.ending("one") is None
+
+
+def test_a_dead_process_proves_an_end_though_nobody_saw_it_alive(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
+) -> None:
+    record(registry, process.pid, "one")
+    process.kill()
+    process.wait()
+    sessions = LiveSessions([tmp_path])
+    sessions.running()
+
+    assert sessions.ending("one") is not None
+
+
+def test_what_one_run_saw_the_next_one_knows(tmp_path: Path, registry: Path) -> None:
+    path = record(registry, os.getpid(), "one")
+    earlier = LiveSessions([tmp_path])
+    earlier.running()
+    path.unlink()
+    seen = earlier.unsaved()
+    assert [(sighting.session, sighting.gone_at) for sighting in seen] == [("one", None)]
+    assert earlier.unsaved() == []
+
+    later = LiveSessions([tmp_path], seen)
+    assert later.ending("one") is None
+    later.running()
+
+    assert later.ending("one") is not None
+
+
+@needs_proc
+def test_a_removed_record_proves_no_end_while_its_process_lives(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
+) -> None:
+    """A client in a sandbox cannot see the process, and removes the record."""
+    path = record(registry, process.pid, "one", procStart=str(ticks_of(process.pid)))
+    sessions = LiveSessions([tmp_path])
+    sessions.running()
+    path.unlink()
+    assert sessions.running() == frozenset()
+    assert sessions.ending("one") is None
+
+    # The process goes on with another session.
+    record(registry, process.pid, "another", procStart=str(ticks_of(process.pid)))
+    sessions.running()
+
+    assert sessions.ending("one") is not None
+
+
+def test_a_process_of_another_space_is_neither_alive_nor_dead(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
+) -> None:
+    space = "linux:another machine:pid:[4026539999]"
+    record(registry, os.getpid(), "as if alive", pidDomain=space)
+    process.kill()
+    process.wait()
+    path = record(registry, process.pid, "as if dead", pidDomain=space)
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == frozenset()
+    assert sessions.ending("as if dead") is None
+
+    path.unlink()
+    sessions.running()
+    proof = sessions.ending("as if dead")
+
+    assert proof is not None
+    assert not proof.certain, "a client here may have removed it"
+
+
+@needs_proc
+def test_a_process_of_this_space_counts(tmp_path: Path, registry: Path) -> None:
+    machine = Path("/etc/machine-id")
+    name = machine.read_text().strip() if machine.exists() else ""
+    space = f"linux:{name}:{Path('/proc/self/ns/pid').readlink()}"
+    record(registry, os.getpid(), "one", pidDomain=space)
+
+    assert LiveSessions([tmp_path]).running() == {"one"}
+
+
+@needs_proc
+def test_another_program_with_the_number_proves_neither_life_nor_an_end(tmp_path: Path, registry: Path) -> None:
+    record(registry, os.getpid(), "one", procStart=str(ticks_of(os.getpid()) + 1))
+    sessions = LiveSessions([tmp_path])
+
+    assert sessions.running() == frozenset()
+    assert sessions.ending("one") is None
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "1e400", "-1", "1e999999", "0.5", f'"{"9" * 400}"'])
+@pytest.mark.parametrize("field", ["pid", "startedAt", "procStart"])
+def test_absurd_values_end_nothing(tmp_path: Path, registry: Path, field: str, value: str) -> None:
+    (registry / "x.json").write_text(f'{{"sessionId": "one", "{field}": {value}}}')
+    (registry / f"{os.getpid()}.json").write_text(f'{{"sessionId": "two", "{field}": {value}}}')
+    sessions = LiveSessions([tmp_path])
+    sessions.running()
+
+    assert sessions.ending("one") is None
+    assert sessions.ending("two") is None

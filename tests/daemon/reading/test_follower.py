@@ -99,7 +99,7 @@ def test_a_copy_is_seen_once(tmp_path: Path) -> None:
 def test_old_lines_are_final_at_once_and_new_ones_are_not(tmp_path: Path) -> None:
     written(tmp_path, two_turns("old"), age=600)
     with following(tmp_path, name=session_id("old")) as follower:
-        assert len(list(follower.advance())) == 6
+        assert len(list(follower.advance())) == 7
     written(tmp_path, two_turns("new"), age=0)
     with following(tmp_path, name=session_id("new")) as follower:
         assert len(list(follower.advance())) < 6

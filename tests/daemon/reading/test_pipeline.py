@@ -250,7 +250,6 @@ def test_emissions_come_in_the_order_in_which_they_became_final(desk: Desk) -> N
     assert pipeline.needed_from() == {}
     assert pipeline.idle
     assert kinds(pipeline.end(SETTLED_SECONDS).emissions) == ["trace"]
-    assert pipeline.last_version == WITHOUT_REQUESTS
 
 
 def test_an_emission_rests_on_its_lines(desk: Desk) -> None:

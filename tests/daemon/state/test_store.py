@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Settled
+from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Settled, Sighting
 from daemon.state.schema import IDENTITY_SLICES, identity_key
 from daemon.state.store import Store, StoreError
 
@@ -239,9 +239,22 @@ def test_restraints_are_kept(store: Store) -> None:
     assert restraints(store, "orchard/a", "orchard/b", "orchard/c") == [["1"], ["3"], []]
 
 
+def test_who_was_seen_in_the_registry_is_kept_until_long_after_it_is_gone(tmp_path: Path) -> None:
+    store = Store(tmp_path, today=lambda: 100)
+    runs = Sighting(session="runs", pid=5, ticks=2**40)
+    gone = [Sighting(session=f"gone{day}", pid=5, foreign=True, gone_at=day * 86_400_000) for day in (69, 70)]
+    store.see([replace(runs, pid=4), *gone])
+    store.see([runs])
+    assert store.sightings() == [*gone, runs]
+    store.forget_sightings(30)
+    assert store.sightings() == [gone[1], runs]
+    store.close()
+
+
 TO_V3 = """
 DROP INDEX files_by_unit;
 DROP TABLE former_names;
+DROP TABLE sightings;
 DROP TABLE restraints;
 CREATE TABLE restraints (unit TEXT PRIMARY KEY, restraint TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version=3;

@@ -102,4 +102,4 @@ def test_an_accumulator_settles_when_the_client_does_unless_it_is_told_otherwise
     assert accumulator.due() == due
     assert [span.identity for span in accumulator.poll(due) if isinstance(span, Generation)] == ["msg_1"]
     assert met == ["gen|msg_1"]
-    assert (accumulator.first_cwd, accumulator.last_version) == ("/home/ada/orchard", "2.1.329")
+    assert accumulator.first_cwd == "/home/ada/orchard"

@@ -56,6 +56,7 @@ from daemon.reading.attendance import Attendance
 from daemon.reading.claims import Claims
 from daemon.reading.commits import Commits
 from daemon.reading.executions import Executions
+from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSessions
 from daemon.reading.reader import Reader
 from daemon.reading.reporting import Reporting
@@ -175,6 +176,7 @@ class Service:
             decided=self._decisions,
             executions=self._attendance.executions,
             live=self._live,
+            history=LoggedHistory(self._lookup),
             session_timeout=session_timeout,
             again=lambda name: again or name in self._backfilling.backlog,
             cadence=self._cadence,

@@ -32,6 +32,7 @@ from daemon.following.tailer import TAIL_BYTES, Chunk, KeepsOpen, Marks, Tail, d
 from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.reading.logged_history import LoggedHistory
 from daemon.routing.routing import Routing, Ruling
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
 from llma_core import events
@@ -84,21 +85,22 @@ class Pipeline:
     Its files have names here: the path at which each was found first. It stays when the file is moved.
 
     Args:
-        unit: the session's files; may grow while the pipeline lives.
-        claims: who wrote what first.
-        routing: whose the events are.
-        marks: tells how its files were last known.
-        frozen: the session's route if it was decided before.
-        restraint: what its project's files made stricter before.
-        owed: tells the traces that the store says are owed.
-        first_start: milliseconds; what is older is history and not sent. None: everything is sent.
-        again: whether settled lines are read once more for what was never sent of them: neither what *marks* tells
-            nor *first_start* counts, and no stored offset is lowered.
-        former: returns the files that the store knows of a unit by its name; one whose content a new file begins with
-            was copied to it.
-        has_main: whether a session id has a main log of its own.
-        kept: who keeps files open that are not read to their end.
-        added: tells what commands add to the session now.
+        files: the session's files. They may grow in number while the pipeline is used.
+        claims: which session wrote what first.
+        routing: decides the route of the session, and who its events belong to.
+        marks: returns how a file was last known.
+        frozen: the session's route; None if it was not decided before.
+        restraint: what the files of its project made stricter before.
+        owed: returns the session's owed traces, as stored.
+        first_start: milliseconds since the epoch. Only what is older can be history. None to send everything.
+        history: tells which of the older lines are history. None if all are.
+        again: whether to read settled lines once more and send what was never sent of them. Then *marks* and
+            *first_start* have no effect, and no stored offset is lowered.
+        former: returns the files that the store knows of a session by its name; one whose content a new file begins
+            with was copied to it.
+        has_main: returns whether a session, by id, has a main log.
+        kept: keeps files open until they are read to their end.
+        added: returns what commands add to the session now.
         line_bytes: length of a line above which it is skipped and counted.
 
     Attributes:
@@ -118,6 +120,7 @@ class Pipeline:
         restraint: Restraint = UNRESTRAINED,
         owed: Callable[[], Iterable[Owed]] = tuple,
         first_start: int | None = None,
+        history: LoggedHistory | None = None,
         again: bool = False,
         has_main: Callable[[str], bool] = lambda _session: False,
         kept: KeepsOpen | None = None,
@@ -147,6 +150,7 @@ class Pipeline:
         self._owed: set[tuple[str, int]] = set()
         self._owed_in_store = owed
         self._first_start = None if again else first_start
+        self._history = history
         self._has_main = has_main
         self._kept = kept
         self._line_bytes = line_bytes
@@ -532,9 +536,8 @@ class Pipeline:
             self._originals.add(session)
             self._pass_over(identity)
             return True
-        # A session that was there at the first start holds history of its own; older lines in any other are copies
-        # of some session's history.
-        if self._first_start is not None and at is not None and at < self._first_start and not self._has_history:
+        # A session that existed at the first start has history of its own. In any other session, history is copied.
+        if not self._has_history and self._is_from_history(identity, at):
             self._pass_over(identity)
             return True
         return False
@@ -549,6 +552,12 @@ class Pipeline:
     def _pass_over(self, identity: str) -> None:
         if self._claims.pass_over(identity, self.files.name):
             self._progress.passed_over.append(identity)
+
+    def _is_from_history(self, identity: str, at: int | None, *, is_marked: bool = False) -> bool:
+        """Return whether something is history, or a copy of it; *is_marked* if its line says that it is a copy."""
+        if self._first_start is None or at is None or at >= self._first_start:
+            return False
+        return self._history is None or is_marked or self._history.holds(self.files.folder, identity)
 
     def _admit(self, spans: list[Span], progress: Progress) -> None:
         """Turn spans into emissions. Traces wait while a command of the session runs."""
@@ -624,11 +633,18 @@ class Pipeline:
         return place
 
     def _is_history(self, span: _LineSpan) -> bool:
+        if self._history is not None and self.tails[span.lines.file].history:
+            # The mark of its file tells where history ends in it.
+            return False
         if isinstance(span, ToolCall):
             at = span.ended_at if span.ended_at is not None else span.called_at
         else:
             at = span.ended_at if isinstance(span, Generation) else span.at
-        return self._first_start is not None and at is not None and at < self._first_start
+        is_marked = span.context.session != self.files.session
+        is_history = self._is_from_history(events.identity(span), at, is_marked=is_marked)
+        if not is_history and self._history is not None and at is not None and at < (self._first_start or 0):
+            self._history.warn(self.files.session)
+        return is_history
 
     def _owe(self, span: _LineSpan) -> Owed | None:
         """Return the trace that is owed because of *span*; None if it is owed already or another session sends it."""

@@ -46,6 +46,7 @@ from daemon.following.tailer import Marks, unknown
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress, Replaced
 from daemon.reading.executions import Executions
+from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSession, OpenSessions
 from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
@@ -132,7 +133,8 @@ class Reader:
         live: proves which sessions have ended; None if nothing is proved.
         session_timeout: seconds of quiet after which a session ends in which something is open, unless it is known to
             run.
-        first_start: milliseconds since the epoch. What is older is history and is not sent. None to send everything.
+        first_start: milliseconds since the epoch. Only what is older can be history. None to send everything.
+        history: tells which of the older lines are history. None if all are.
         again: returns whether to read settled lines of a session, by name, once more and send what was never sent of
             them.
         cadence: times and sizes.
@@ -158,6 +160,7 @@ class Reader:
         live: LiveSessions | None = None,
         session_timeout: float = float("inf"),
         first_start: int | None = None,
+        history: LoggedHistory | None = None,
         again: Callable[[str], bool] = lambda _name: False,
         cadence: Cadence | None = None,
     ) -> None:
@@ -173,6 +176,7 @@ class Reader:
         self._decided: Decided = decided or _Undecided()
         self._executions = executions or Executions(None)
         self._live = live
+        self._history = history
         self._timeout = session_timeout
         self._again = again
         self._cadence = cadence or Cadence()
@@ -314,6 +318,7 @@ class Reader:
             restraint=self._decided.restraint(name),
             owed=tuple if settlement is None else partial(settlement.owed_by, name),
             first_start=self.first_start or None,
+            history=self._history,
             again=self._again(name),
             has_main=partial(self._logs.has_main, files.agent),
             kept=self._logs.kept,

@@ -31,7 +31,7 @@ class StoreReader:
         return self._rows(statement, values).fetchone()
 
     def _rows(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
-        """Return the rows of *statement*. The first call opens the connection."""
+        """Run *statement*. The first call opens the connection."""
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
             try:
@@ -72,6 +72,12 @@ class StoreReader:
         """Return the settled offset, in bytes, of the file with this device and inode; 0 for an unknown file."""
         row = self._row('SELECT "offset" FROM files WHERE device=? AND inode=?', identity)
         return int(row[0]) if row else 0
+
+    def history(self, folder: str) -> list[tuple[str, int]]:
+        """Return the path and settled offset, in bytes, of each file below *folder* that existed at the first start."""
+        above = f"{folder}/"
+        statement = 'SELECT path, "offset" FROM files WHERE history=1 AND substr(path, 1, ?)=?'
+        return [(str(path), int(offset)) for path, offset in self._rows(statement, (len(above), above))]
 
     def route(self, unit: str) -> FrozenRoute | None:
         """Return a session's frozen route; None if it has none."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon import service as service_module
 from daemon.delivering.delivery import Delivery, Prepare, Settle
@@ -1407,3 +1408,42 @@ async def test_a_deleted_log_that_was_kept_open_is_lost_when_the_daemon_ends(
     append(machine.projects / other.path, other.files()[other.path])
     assert await machine.once(posthog.url, history="skip")
     assert set(span_ids(posthog)) == {"msg_other", other.session}
+
+
+# ---------------------------------------------------------------------- clocks
+
+
+@pytest.mark.parametrize("behind", [600, 8 * 3600, 2 * 86400])
+async def test_what_appears_after_the_first_start_is_sent_whatever_its_clock_says(
+    machine: Machine, posthog: CaptureServer, behind: int
+) -> None:
+    start = (datetime.now(UTC) - timedelta(seconds=behind)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    old = a_session("old", start=start)
+    append(machine.projects / old.path, old.files()[old.path])
+    with capture_logs() as logs:
+        async with machine.following(posthog.url):
+            new, known = a_session("new", start=start), len(old.lines)
+            old.answer(text("And more."), id="msg_old_more")
+            old.prompt("thanks")
+            append(machine.projects / old.path, of_lines(old, known))
+            append(machine.projects / new.path, new.files()[new.path])
+            await until(lambda: {"msg_old_more", "msg_new"} <= set(span_ids(posthog)), "what came later")
+    assert "msg_old" not in span_ids(posthog)
+    assert [line["session"] for line in logs if line["event"] == "clock_disagrees"] == [new.session]
+
+
+@pytest.mark.parametrize("version", ["2.1.200", "2.1.329"])
+async def test_a_fork_of_history_is_history_whether_or_not_it_is_marked(
+    machine: Machine, posthog: CaptureServer, version: str
+) -> None:
+    log = a_session("original", start="2026-03-02T09:00:00.000Z", version=version)
+    append(machine.projects / log.path, log.files()[log.path])
+    async with machine.following(posthog.url):
+        fork = log.fork(session_id("fork"), wait=3600.0)
+        fork.prompt("go on")
+        # Its own lines are older than the first start, too.
+        fork.answer(text("I do."), id="msg_fork_own")
+        fork.prompt("thanks")
+        append(machine.projects / fork.path, fork.files()[fork.path])
+        await until(lambda: "msg_fork_own" in span_ids(posthog), "its own answer")
+    assert span_ids(posthog, "generation") == ["msg_fork_own"]

@@ -30,6 +30,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.history.first_start import settle_history
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
+from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSessions
 from daemon.reading.pipeline import Pipeline
 from daemon.reading.preview import find_logs, preview
@@ -245,6 +246,7 @@ class Rig:
             former=self._lookup.files_of,
             decided=self,
             first_start=self.store.first_start,
+            history=LoggedHistory(self._lookup),
         )
 
     def begin(self, at: int) -> None:

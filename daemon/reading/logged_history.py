@@ -1,0 +1,82 @@
+"""What the logs that existed at the first start say: which messages and lines are history, wherever their copies are.
+
+A time proves nothing: the clock of whoever writes may be behind, and any clock may be set back. But a fork copies lines
+from a log that was there, and some versions (2.1.100 to 2.1.300) do not mark the copies. So lines from before the first
+start in a log that appeared later are looked up in the logs that were there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from daemon.following.tailer import open_log
+
+__all__ = ["LoggedHistory"]
+
+_log = structlog.get_logger(__name__)
+_ID = re.compile(rb'"(?:uuid|id)":\s?"([^"\\]{1,200})"')
+_FOLDERS = 4
+"""How many project folders' history to remember. Most sessions hold no line from before the first start."""
+
+
+class _Lookup(Protocol):
+    """Where the files that existed at the first start are looked up."""
+
+    def history(self, folder: str) -> Iterable[tuple[str, int]]:
+        """Return the path and settled length, in bytes, of each history file below *folder*."""
+
+
+class LoggedHistory:
+    """Tells which lines are history. Use it from one thread at a time.
+
+    Args:
+        lookup: knows the files that existed at the first start.
+    """
+
+    def __init__(self, lookup: _Lookup) -> None:
+        self._lookup = lookup
+        self._ids: dict[str, set[int]] = {}
+        self._has_warned = False
+
+    def holds(self, folder: str, identity: str) -> bool:
+        """Return whether the history in a project's folder has the message, call or line with this identity.
+
+        Raises:
+            sqlite3.OperationalError: the store cannot be read.
+        """
+        ids = self._ids.get(folder)
+        if ids is None:
+            if len(self._ids) >= _FOLDERS:
+                self._ids.clear()
+            ids = self._ids[folder] = set()
+            for path, length in self._lookup.history(folder):
+                ids |= _ids_in(path, length)
+        return hash(identity.split("|")[1].encode("utf-8", "surrogatepass")) in ids
+
+    def warn(self, session: str) -> None:
+        """Say once that somebody's clock disagrees: lines that came after the first start have earlier times."""
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "clock_disagrees",
+                session=session,
+                reason="new lines have times from before the first start",
+                action="sent with these times; check the clocks",
+            )
+
+
+def _ids_in(path: str, length: int) -> set[int]:
+    """Return the hashes of all ids in the first *length* bytes of a log; of none if it cannot be read any more."""
+    found: set[int] = set()
+    try:
+        with open_log(path, buffered=True) as file:
+            while length > 0 and (line := file.readline()):
+                length -= len(line)
+                found.update(map(hash, _ID.findall(line)))
+    except OSError:
+        pass
+    return found

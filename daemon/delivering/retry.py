@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-__all__ = ["Backoff", "RetryPolicy", "parse_retry_after", "retry_delay"]
+__all__ = ["Backoff", "RetryPolicy", "parse_http_date", "parse_retry_after", "retry_delay"]
 
 # 2.0 ** 62 seconds is above every cap. The bound keeps the power from overflowing after years of failures.
 MAX_DOUBLINGS = 62
@@ -72,11 +72,18 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text)
+    date = parse_http_date(text)
+    return None if date is None else max(0.0, date - now)
+
+
+def parse_http_date(text: str) -> float | None:
+    """Return the time of an HTTP date, in seconds since the epoch; None if it cannot be read."""
     try:
         date = parsedate_to_datetime(text)
         # A date without a zone is in UTC, as every HTTP date is.
-        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
-    except (ValueError, OverflowError):
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError, AttributeError):
+        # The parser of the standard library fails in each of these ways on some text.
         return None
 
 

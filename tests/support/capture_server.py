@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -85,15 +86,28 @@ class Drop:
     """Drop the connection after the request's head, without reading its body."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """Read the request, write these bytes as they are, and close the connection, or *drip* one of them at a time.
+
+    Attributes:
+        data: what is written.
+        drip: seconds between two bytes; 0: all at once. When all are written, the last is repeated for ever.
+    """
+
+    data: bytes
+    drip: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Read the request, wait for *release*, then go on with *then*."""
 
     release: asyncio.Event
-    then: Answer | Accept | LoseAnswer | Drop = field(default_factory=Accept)
+    then: Answer | Accept | LoseAnswer | Drop | Raw = field(default_factory=Accept)
 
 
-Behaviour = Answer | Accept | LoseAnswer | Drop | Hold
+Behaviour = Answer | Accept | LoseAnswer | Drop | Raw | Hold
 
 
 @dataclass(slots=True)
@@ -278,6 +292,9 @@ class CaptureServer:
             case Drop() | Hold():
                 writer.transport.abort()
                 return False
+            case Raw():
+                await self._write_raw(behaviour, writer)
+                return False
             case Accept() | LoseAnswer():
                 try:
                     self._accept(request)
@@ -295,6 +312,16 @@ class CaptureServer:
                 kind = "application/json" if status == 200 else "text/plain; charset=utf-8"
                 await self._answer(request, writer, status, body, (("Content-Type", kind),))
         return request.headers.get("connection", "").lower() != "close"
+
+    async def _write_raw(self, raw: Raw, writer: asyncio.StreamWriter) -> None:
+        if not raw.drip:
+            writer.write(raw.data)
+            await writer.drain()
+            return
+        for position in itertools.count():
+            writer.write(raw.data[min(position, len(raw.data) - 1) :][:1])
+            await writer.drain()
+            await asyncio.sleep(raw.drip)
 
     async def _answer(
         self,

@@ -5,20 +5,19 @@ from __future__ import annotations
 import gzip
 import ssl
 import time
-import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import truststore
 
+from daemon.delivering.posthog.proxy import ProxyUnusableError, proxy_url
 from daemon.delivering.posthog.sink import AI_PATH, BATCH_PATH, MAX_REASON_CHARS
+from daemon.delivering.retry import parse_http_date
 from daemon.system.messages import excerpt
 from daemon.system.secret import Secret
 from llma_core import __version__
@@ -29,12 +28,15 @@ _FLAGS_PATH = "/flags/?v=2"
 _TIMEOUT = httpx.Timeout(10.0)
 _PAUSE_SECONDS = 1.0
 _MAX_ANSWER_BYTES = 65_536
+_HEADERS = {
+    "Accept": "*/*",
+    "User-Agent": f"posthog-llma-daemon/{__version__}",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "Content-Encoding": "gzip",
+}
 
 KeyVerdict = Literal["accepted", "unknown", "unchecked"]
-
-
-class ProxyUnusableError(Exception):
-    """The proxy from the environment cannot be used. The message is one line and leaves out the proxy's address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +74,13 @@ class PostHog:
     def __init__(self, host: str, *, pause: float = _PAUSE_SECONDS) -> None:
         self._host = host
         self._pause = pause
+        proxy = proxy_url(host)
         try:
-            self._client = httpx.Client(
-                headers={"User-Agent": f"posthog-llma-daemon/{__version__}", "Accept-Encoding": "identity"},
+            self._transport = httpx.HTTPTransport(
                 verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                timeout=_TIMEOUT,
-                follow_redirects=False,
+                proxy=httpx.Proxy(proxy) if proxy is not None else None,
             )
-        except (httpx.InvalidURL, ValueError, ImportError):
+        except (ValueError, ImportError):
             raise ProxyUnusableError("the proxy from the environment cannot be used") from None
 
     def __enter__(self) -> Self:
@@ -88,7 +89,7 @@ class PostHog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        self._transport.close()
 
     def judge_key(self, key: Secret) -> tuple[KeyVerdict, Answer]:
         """Check whether a project has this key.
@@ -117,13 +118,16 @@ class PostHog:
         return BATCH_PATH, self._post(BATCH_PATH, body)
 
     def _post(self, path: str, body: Mapping[str, object]) -> Answer:
+        # Without a client of httpx in between: it would look at where a redirect leads, and fail on some addresses.
         try:
-            with self._client.stream(
+            request = httpx.Request(
                 "POST",
                 self._host + path,
                 content=gzip.compress(msgspec.json.encode(body), 1),
-                headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
-            ) as response:
+                headers=_HEADERS,
+                extensions={"timeout": _TIMEOUT.as_dict()},
+            )
+            with closing(self._transport.handle_request(request)) as response:
                 text = bytearray()
                 for chunk in response.iter_bytes():
                     text += chunk
@@ -133,6 +137,8 @@ class PostHog:
             return Answer(reason="no answer within ten seconds")
         except (httpx.TransportError, httpx.DecodingError) as error:
             return Answer(reason=excerpt(f"{type(error).__name__}: {error}", MAX_REASON_CHARS))
+        except Exception as error:  # noqa: BLE001 -- whatever a host or an answer does to the HTTP libraries is an answer
+            return Answer(reason=f"the request failed ({type(error).__name__})")
         return Answer(
             status=response.status_code,
             body=bytes(text[:_MAX_ANSWER_BYTES]).decode("utf-8", "replace"),
@@ -142,26 +148,16 @@ class PostHog:
 
 def proxy_for(host: str) -> str | None:
     """Return the proxy for requests to *host*, without user and password; None if they use no proxy."""
-    parts = urlsplit(host)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    proxies = urllib.request.getproxies()
-    address = proxies.get(parts.scheme) or proxies.get("all")
-    if not address:
-        return None
     try:
-        proxy = urlsplit(address if "://" in address else f"http://{address}")
-        return f"{proxy.scheme}://{proxy.hostname}" + (f":{proxy.port}" if proxy.port else "")
-    except ValueError:
+        proxy = proxy_url(host)
+    except ProxyUnusableError:
         return "a proxy whose address cannot be read"
+    if proxy is None:
+        return None
+    return f"{proxy.scheme}://{proxy.host}" + (f":{proxy.port}" if proxy.port else "")
 
 
 def _ahead(date: str | None) -> float | None:
     """Return the seconds by which this machine's clock is ahead of a Date header; None if the header is unreadable."""
-    try:
-        server = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    if server.tzinfo is None:
-        server = server.replace(tzinfo=UTC)
-    return (datetime.now(UTC) - server).total_seconds()
+    server = parse_http_date(date or "")
+    return None if server is None else time.time() - server

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.config.settings import Secret
 from daemon.delivering.posthog.probe import PostHog, ProxyUnusableError, proxy_for
-from tests.support.capture_server import AI_PATH, BATCH_PATH, Answer
+from tests.support.capture_server import AI_PATH, BATCH_PATH, Answer, Raw
 from tests.support.project_server import ProjectServer
 
 KEY = Secret("phc_a_key_that_no_output_shows")
@@ -99,3 +99,21 @@ def test_a_proxy_that_cannot_be_used_is_reported(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ProxyUnusableError) as caught:
         PostHog("https://us.i.posthog.com")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("location", ["host:8080/login", "about:blank", "http://xn--a/", "http://portal:99999/"])
+async def test_wherever_a_redirect_leads_it_is_an_answer(location: str) -> None:
+    async with ProjectServer() as server:
+        server.fault = lambda _request: Answer(status=302, headers=(("Location", location),))
+        verdict, answer = await ask(server, "judge_key")
+    assert (verdict, answer.status) == ("unchecked", 302)
+
+
+@pytest.mark.parametrize("date", ["Tue, 06 Jan 99999 08:00:00 GMT", "soon", "\xff", "9" * 9_000])
+async def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
+    async with ProjectServer() as server:
+        server.fault = lambda _request: Raw(
+            data=f"HTTP/1.1 400 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+        )
+        _, answer = await ask(server, "ask_capture")
+    assert (answer.status, answer.ahead) == (400, None)

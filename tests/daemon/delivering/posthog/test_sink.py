@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import importlib.util
 import json
+import random
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.delivering.batcher import BatchLimits
@@ -31,8 +35,10 @@ from tests.support.capture_server import (
     Drop,
     Hold,
     LoseAnswer,
+    Raw,
     sample_event,
 )
+from tests.support.waiting import PATIENCE
 
 KEY = "phc_aSecretThatIsNeverLogged"
 DAY = 86_400
@@ -297,7 +303,7 @@ async def test_no_answer_in_time_is_a_timeout(server: CaptureServer) -> None:
     server.script(Hold(never))
     async with sink_to(server.url, timeout=httpx.Timeout(5.0, read=0.05)) as sink:
         outcome = await sink.send([sample_event(0)])
-    assert outcome == Retryable(reason="no answer in time (ReadTimeout)", timed_out=True)
+    assert outcome == Retryable(reason="no answer in time", timed_out=True)
 
 
 def failing_with(error: Exception) -> httpx.AsyncBaseTransport:
@@ -328,6 +334,264 @@ async def test_a_proxy_that_wants_a_password_stops() -> None:
         outcome = await sink.send([sample_event(0)])
     assert isinstance(outcome, Stopped)
     assert "HTTPS_PROXY" in outcome.hint
+
+
+# Whatever comes back is an outcome.
+
+
+def head(status: str, *lines: str, version: str = "1.1") -> bytes:
+    return "\r\n".join((f"HTTP/{version} {status}", *lines, "", "")).encode("latin-1")
+
+
+async def test_json_without_bottom_is_not_posthogs(server: CaptureServer) -> None:
+    for deep in (b"[" * 60_000, b'{"status":' * 6_000, b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}"):
+        for status in (200, 400, 401, 503):
+            assert not isinstance(await send_once(server, Answer(status=status, body=deep)), Delivered)
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("host:8080/login", "an address that cannot be read"),
+        ("about:blank", "an address that cannot be read"),
+        ("http://xn--a/", "http://xn--a"),
+        ("http://portal:99999/login?user=hunter2", "http://portal"),
+        ("http://[::1/", "an address that cannot be read"),
+        ("http://ex\x01ample/\x7f", "an address that cannot be read"),
+        ("//portal.example/login", "https://portal.example"),
+        ("/login", "the same host"),
+        ("", "the same host"),
+        ("javascript:alert(1)", "an address that cannot be read"),
+        ("http://user:hunter2@portal.example/", "http://portal.example"),
+        ("http://" + "a" * 90_000, "an address that cannot be read"),
+        ("http://portal..example/", "http://portal..example"),
+        ("http://\xe9t\xe9/", "an address that cannot be read"),
+    ],
+)
+async def test_wherever_a_redirect_leads_it_stops(server: CaptureServer, location: str, shown: str) -> None:
+    outcome = await send_once(server, Raw(data=head("302 Found", f"Location: {location}", "Content-Length: 0")))
+    if any(not character.isprintable() for character in location):
+        assert isinstance(outcome, Retryable | Stopped)
+        return
+    assert isinstance(outcome, Stopped)
+    assert outcome.reason == f"302, a redirect to {shown}"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (head("200 OK", version="1.0") + b'{"status":1}', Delivered),
+        (head("200 OK", "Content-Length: 12", version="1.0") + b'{"status":1}', Delivered),
+        (head("200 OK", "Transfer-Encoding: chunked") + b'c\r\n{"status":1}\r\n0\r\n\r\n', Delivered),
+        (head("100 Continue") + head("200 OK", "Content-Length: 12") + b'{"status":1}', Delivered),
+        (head("200 OK", "Content-Encoding: gzip", "Content-Length: 12") + b'{"status":1}', Retryable),
+        (head("200 OK", "Content-Encoding: gzip") + gzip.compress(b'{"status":1}', mtime=0)[:15], (Stopped, Retryable)),
+        (head("200 OK", "Transfer-Encoding: chunked") + b"zz\r\n", Retryable),
+        (head("200 OK", "Transfer-Encoding: chunked") + b"ffffffffffffffff\r\n{", Retryable),
+        (head("200 OK", "Content-Length: 99") + b"{", Retryable),
+        (head("200 OK", "Content-Length: -1") + b"{", Retryable),
+        (head("200 OK", "X-Long: " + "x" * 150_000), Retryable),
+        (head("400 " + "x" * 9_000, "Content-Length: 0"), Rejected),
+        (head("999 Who knows", "Content-Length: 0"), (Stopped, Retryable)),
+        (head("101 Switching", "Upgrade: h2c"), (Stopped, Retryable)),
+        (head("429 Slow", "Retry-After: " + "9" * 5_000, "Content-Length: 0"), Retryable),
+        (head("503 Away", "Retry-After: Tue, 06 Jan 0001 00:00:00 +2359", "Content-Length: 0"), Retryable),
+        (head("503 Away", "Retry-After: \xff\xfe", "Content-Length: 0"), Retryable),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", Retryable),
+        (b"", Retryable),
+        (b"\x16\x03\x01\x00\x05", Retryable),
+    ],
+)
+async def test_an_answer_that_breaks_the_protocol_is_an_outcome(
+    server: CaptureServer, data: bytes, kind: type | tuple[type, ...]
+) -> None:
+    outcome = await send_once(server, Raw(data=data))
+    assert isinstance(outcome, kind)
+
+
+@settings(max_examples=150)
+@given(
+    data=st.one_of(
+        st.binary(max_size=200),
+        st.builds(
+            lambda status, lines, body: b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", body]),
+            st.one_of(st.integers(0, 1200).map(lambda number: b"%d X" % number), st.binary(max_size=8)),
+            st.lists(
+                st.builds(
+                    lambda name, value: name + b": " + value,
+                    st.sampled_from(
+                        [
+                            b"Location",
+                            b"Retry-After",
+                            b"Content-Type",
+                            b"Content-Encoding",
+                            b"Transfer-Encoding",
+                            b"Content-Length",
+                            b"Set-Cookie",
+                            b"Connection",
+                        ]
+                    ),
+                    st.one_of(
+                        st.sampled_from([b"gzip", b"deflate", b"chunked", b"application/json", b"http://xn--a/", b"5"]),
+                        st.binary(max_size=20),
+                    ),
+                ),
+                max_size=4,
+            ),
+            st.one_of(
+                st.binary(max_size=60),
+                st.recursive(
+                    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+                    lambda inner: (
+                        st.lists(inner, max_size=3)
+                        | st.dictionaries(st.sampled_from(["status", "type", "code", "detail", "error"]), inner)
+                    ),
+                    max_leaves=8,
+                ).map(lambda value: json.dumps(value).encode()),
+            ),
+        ),
+    )
+)
+async def test_whatever_bytes_come_back_are_an_outcome_in_one_line(data: bytes) -> None:
+    async with CaptureServer() as server:
+        server.fault = lambda _: Raw(data=data)
+        async with sink_to(server.url) as sink:
+            outcome = await sink.send([sample_event(0)])
+    if not isinstance(outcome, Delivered):
+        assert outcome.reason
+        assert outcome.reason.isprintable()
+        assert len(outcome.reason) < 400
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 200 OK\r\nX: x", head("200 OK", "Content-Length: 99999") + b"x"])
+async def test_an_answer_that_drips_is_bounded_as_a_whole(server: CaptureServer, data: bytes) -> None:
+    server.script(Raw(data=data, drip=0.001))
+    async with sink_to(server.url, timeout=httpx.Timeout(PATIENCE, read=0.2)) as sink:
+        outcome = await sink.send([sample_event(0)])
+    assert outcome == Retryable(reason="no answer in time", timed_out=True)
+
+
+async def test_a_request_that_nobody_takes_is_bounded_as_a_whole() -> None:
+    # A server that accepts a connection and reads nothing of a request that is larger than all buffers.
+    ignored: list[asyncio.StreamWriter] = []
+
+    async def ignore(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ignored.append(writer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # the transport of a socket has it
+
+    noise = random.Random(1).randbytes(6_000_000).hex()
+    listener = await asyncio.start_server(ignore, "127.0.0.1", 0)
+    async with listener, sink_to(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", limit=0.2) as sink:
+        outcome = await sink.send([sample_event(0, text=noise)])
+        for writer in ignored:
+            writer.transport.abort()
+    assert outcome == Retryable(reason="no answer in time", timed_out=True)
+
+
+# The reason is words.
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            b'{"type": "authentication_error", "code": "invalid_api_key", "detail": "API key invalid", "attr": null}',
+            "401 API key invalid (authentication_error, invalid_api_key)",
+        ),
+        (b'{"type":"validation_error","code":"required","detail":"This field is required.","attr":"api_key"}',
+         "401 This field is required. (required, api_key)"),
+        (b'{"error": "no such project"}', "401 no such project"),
+        (b'{"error": {"message": "over quota", "type": "billing"}}', "401 over quota (billing)"),
+        (b'{"errors": [{"title": "Forbidden", "code": "E17"}]}', "401 Forbidden (E17)"),
+        (b'{"code": "blocked"}', "401 blocked"),
+        (b'"go away"', "401 go away"),
+        (b'{"detail": "invalid value: string \\"my secret plan\\", expected a number"}',
+         "401 invalid value: string [...], expected a number"),
+        (b"{\"detail\": \"can't read 'my secret plan'\"}", "401 can't read [...]"),
+        (b'{"detail": {"deep": "x"}, "code": "my secret plan with words"}', "401 Scripted"),
+        (b'{"my secret plan": 1}', "401 Scripted"),
+        (b'{"detail": "cut of', "401 Scripted"),
+        (b"[]", "401 Scripted"),
+        (b'{"detail": "' + b"word " * 200 + b'"}', "401 " + ("word " * 200)[:200]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", None])
+async def test_an_error_in_json_becomes_words(
+    server: CaptureServer, body: bytes, reason: str, kind: str | None
+) -> None:
+    headers = (("Content-Type", kind),) if kind else ()
+    outcome = await send_once(server, Answer(status=401, body=body, headers=headers))
+    assert isinstance(outcome, Stopped)
+    assert outcome.reason == reason.strip()
+
+
+async def test_the_key_is_in_no_reason_from_json(server: CaptureServer) -> None:
+    body = json.dumps({"detail": f"the key {KEY} is unknown"}).encode()
+    outcome = await send_once(server, Answer(status=400, body=body))
+    assert outcome == Rejected(reason="400 the key [key] is unknown")
+
+
+# Proxies.
+
+
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("http://proxy:99999", "host or port"),
+        ("http://proxy:0", "host or port"),
+        ("proxy:99999", "host or port"),
+        ("http://", "host or port"),
+        ("http://a..b:80", "host or port"),
+        ("http://xn--a:80", "not valid"),
+        ("http://pro xy:80", "host or port"),
+        ("http://[::1:80", "not valid"),
+        ("socks://proxy:80", "must begin"),
+        ("proxy.example/path:80", None),
+        (" http://proxy:3128 ", None),
+        ("http://[::1]:3128", None),
+    ],
+)
+def test_a_proxy_works_or_is_one_clear_line(proxy: str, problem: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    if problem is None:
+        CaptureSink("https://us.i.posthog.com", KEY)
+        return
+    with pytest.raises(SinkConfigError, match=problem):
+        CaptureSink("https://us.i.posthog.com", KEY)
+
+
+@settings(max_examples=150)
+@given(value=st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30))
+@example("http://[fe80::1%25eth0]:80")
+async def test_no_value_of_a_proxy_variable_does_more_than_that(value: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HTTPS_PROXY", "NO_PROXY"):
+            patch.setenv(name, value)
+        with contextlib.suppress(SinkConfigError):
+            await CaptureSink("https://127.0.0.1:1", KEY).aclose()
+
+
+@pytest.mark.parametrize(
+    "bypass",
+    ["::1", "[::1]", "fd00::/8", "[fd00::]/8", "2001:db8::/32,10.0.0.0/8", "*", " * ", "a, b ,c", "[::1]:8080", ":",
+     "/", "http://", "[", "10.0.0.0/99", "*.example.com", ",,"],
+)  # fmt: skip
+async def test_no_proxy_may_say_what_it_likes(
+    server: CaptureServer, bypass: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", bypass)
+    assert await send_once(server) == Delivered()
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    CaptureSink("https://us.i.posthog.com", KEY)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["http://h:99999", "http://h:0", "http://xn--a", "http://a..b", f"http://{'a' * 64}.example"],
+)
+def test_a_host_that_cannot_be_is_an_error_of_one_line(host: str) -> None:
+    with pytest.raises(SinkConfigError, match="POSTHOG_HOST"):
+        CaptureSink(host, KEY)
 
 
 # The two paths.

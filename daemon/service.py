@@ -295,7 +295,7 @@ class Service:
         self._reader.first_start = settle_history(self._store, self._logs.roots, history, now)
 
     def refusal(self) -> Stopped | None:
-        """Return why nothing can be delivered until the user changes something; None if something can."""
+        """Return why nothing can be delivered for now; None if something can."""
         return self._deliveries.refusal()
 
     async def _end_when_stopped(self) -> None:

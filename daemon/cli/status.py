@@ -143,7 +143,7 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
 
 def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[str]:
     yield from _line("route", f"{route.host}, key {route.key}")
-    yield from _line("  state", _state(route) if running else f"{_state(route)} (before the daemon stopped)")
+    yield from _line("  state", _state(route, now) if running else f"{_state(route, now)} (before the daemon stopped)")
     waiting = "nothing"
     if route.waiting:
         waiting = f"{count(route.waiting, 'event')}, the oldest for {_ago(route.oldest_waiting_at, now)}"
@@ -160,12 +160,14 @@ def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[s
         yield from _line("  last error", route.last_error)
 
 
-def _state(route: RouteReport) -> str:
+def _state(route: RouteReport, now: float) -> str:
     match route.state:
         case "backing_off":
             return f"failed {route.attempt:,} times in a row, will retry: {route.reason}"
         case "stopped":
-            return f"stopped: {route.reason}"
+            again = route.asks_again_at
+            left = max(0.0, datetime.fromisoformat(again).timestamp() - now) if again is not None else None
+            return f"stopped: {route.reason}" + (f"; asked again in {rough_duration(left)}" if left is not None else "")
         case _:
             return route.state if route.reason is None else f"{route.state}: {route.reason}"
 

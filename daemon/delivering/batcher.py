@@ -146,16 +146,18 @@ class Piece:
         events: the events in order; never empty.
         size: total size of their bodies, in bytes.
         timeouts: number of requests with these events that timed out.
+        again: whether each of these events was refused before, by a receiver that then refused everything.
     """
 
     events: list[CaptureEvent]
     size: int
     timeouts: int = 0
+    again: bool = False
 
     @classmethod
-    def of(cls, events: Sequence[CaptureEvent]) -> Self:
+    def of(cls, events: Sequence[CaptureEvent], *, again: bool = False) -> Self:
         """Make a piece of *events*."""
-        return cls(events=list(events), size=sum(len(event.body) for event in events))
+        return cls(events=list(events), size=sum(len(event.body) for event in events), again=again)
 
     def fit(self, limit: int) -> None:
         """Cut events that are larger than *limit*. A cut event stays cut, so that each retry sends the same bytes."""
@@ -185,9 +187,10 @@ class Flight:
 
     def halve(self) -> None:
         """Replace the first piece by its two halves, in order."""
-        events = self.pieces.popleft().events
-        middle = len(events) // 2
-        self.pieces.extendleft((Piece.of(events[middle:]), Piece.of(events[:middle])))
+        piece = self.pieces.popleft()
+        middle = len(piece.events) // 2
+        halves = (piece.events[middle:], piece.events[:middle])
+        self.pieces.extendleft(Piece.of(half, again=piece.again) for half in halves)
 
     @property
     def count(self) -> int:

@@ -54,7 +54,7 @@ class Deliveries:
         return delivery is None or delivery.has_room
 
     def is_stopped(self, route: Route) -> bool:
-        """Whether *route* accepts nothing until a person changes something."""
+        """Whether *route* wants nothing and is asked again only from time to time."""
         delivery = self._deliveries.get(route)
         return delivery is not None and isinstance(delivery.state, Stopped)
 

@@ -3,7 +3,8 @@
     put -> Batcher -> slot: one attempt -> Delivered           settle, next
                         ^                  Rejected, several   halve, go on in order
                         |                  Rejected, one       set aside; settled with the next accepted request
-                        |                  Stopped             stop: nothing more is sent, nothing more settles
+                        +--- wait <------- Stopped             the same events after a minute, then ever more rarely;
+                        |                                      nothing is queued meanwhile, and no refusal settles
                         +--- wait <------- Retryable           the same events again; halved after two timeouts
 
 Only two things settle an event: an accepted request, or the refusal of that single event by a receiver that accepts
@@ -22,7 +23,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random as random_module
+import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -231,12 +234,16 @@ class Delivery:
 
         self._batcher = Batcher(batch or BatchLimits())
         self._flights: list[Flight] = []
+        self._doubtful: deque[Flight] = deque()  # refused by a receiver that refused everything
         self._set_aside: list[EventOutcome] = []
         self._put = 0  # number of events ever put
         self._taken = 0  # number of events ever taken from the batcher
 
         self._backoff = Backoff(retry or RetryPolicy())
         self._refused_in_a_row = 0
+        self._refused_from = sys.maxsize  # number of the first event that may be set aside
+        self._accepted_since_stop = True
+        self._settling = 0  # number of refused events that are being settled
         self._state: DeliveryState = Running()
         self._stats = DeliveryStats()
         self._error: BaseException | None = None
@@ -298,12 +305,12 @@ class Delivery:
     @property
     def queued_events(self) -> int:
         """Number of events waiting or in flight."""
-        return len(self._batcher) + sum(flight.count for flight in self._flights)
+        return len(self._batcher) + sum(flight.count for flight in self._unsettled)
 
     @property
     def queued_bytes(self) -> int:
         """Total size, in bytes, of the bodies of events waiting or in flight."""
-        return self._batcher.size + sum(flight.size for flight in self._flights)
+        return self._batcher.size + sum(flight.size for flight in self._unsettled)
 
     @property
     def set_aside_events(self) -> int:
@@ -313,7 +320,7 @@ class Delivery:
     @property
     def oldest_since(self) -> float | None:
         """When the oldest event waiting or in flight was put, by the delivery's clock; None if there is none."""
-        times = [flight.since for flight in self._flights]
+        times = [flight.since for flight in self._unsettled]
         if (oldest := self._batcher.oldest) is not None:
             times.append(oldest)
         return min(times, default=None)
@@ -321,15 +328,15 @@ class Delivery:
     def overdue(self) -> str | None:
         """Return what is taking much longer than it should; None if nothing is.
 
-        Waiting for events, for the end of a back-off, or for a person after a stop does not count.
+        Waiting for events, or for the end of a back-off or of a stop, does not count.
         """
         now = self._clock()
-        if isinstance(self._state, Stopped | Closed):
+        if isinstance(self._state, Closed):
             return None
         if self._sending and min(self._sending.values()) + ATTEMPT_SECONDS < now:
             return "an attempt to send"
-        if isinstance(self._state, BackingOff):
-            late = not self._sending and self._state.until + LATE_SECONDS < now
+        if isinstance(self._state, BackingOff | Stopped):
+            late = not self._sending and self._backoff.until + LATE_SECONDS < now
             return "the end of a back-off" if late else None
         due = self._batcher.due_at
         late = not self._flights and due is not None and due + LATE_SECONDS < now
@@ -400,8 +407,9 @@ class Delivery:
         works, and the refused events are at fault.
 
         Returns:
-            Whether everything put before is settled. False if the delivery stopped, closed or gave up first, or if a
-            receiver that has never accepted anything refused some events.
+            Whether everything put before is settled. False as soon as the delivery is stopped or closed, or if a
+            receiver that has never accepted anything refused some events. Whoever waits for a flush is told of a stop
+            at once; the delivery goes on asking.
 
         Raises:
             RuntimeError: the delivery was not started.
@@ -450,21 +458,23 @@ class Delivery:
             self._fail(group.exceptions[0] if len(group.exceptions) == 1 else group)
 
     async def _work(self) -> None:
-        while (flight := await self._next_flight()) is not None:
+        while True:
+            flight = await self._next_flight()
             if self._prepare is not None:
                 await self._prepare()
             while flight.pieces:
-                outcome = await self._attempt(flight)
-                if outcome is None:
-                    return
-                await self._conclude(flight, outcome)
+                await self._conclude(flight, await self._attempt(flight))
             self._flights.remove(flight)
             self._bell.ring()
 
-    async def _next_flight(self) -> Flight | None:
-        """Wait for a batch that is due, and take it. None if the delivery has stopped."""
-        while not self._stopped:
+    async def _next_flight(self) -> Flight:
+        """Wait for a batch that is due, and take it."""
+        while True:
             now = self._clock()
+            if self._doubtful and not (self._backoff.stops and len(self._batcher)):
+                flight = self._doubtful.popleft()
+                self._flights.append(flight)
+                return flight
             batch = self._batcher.take(math.inf if self._flushes else now)
             if batch is not None:
                 flight = Flight.of(batch, first=self._taken)
@@ -476,11 +486,10 @@ class Delivery:
                 await self._bell.heard()
             else:
                 await self._pause(due - now)
-        return None
 
-    async def _attempt(self, flight: Flight) -> AttemptOutcome | None:
-        """Send the first piece of *flight* when its turn comes. None if the delivery stops first."""
-        while self._backoff.attempt and not self._stopped:
+    async def _attempt(self, flight: Flight) -> AttemptOutcome:
+        """Send the first piece of *flight* when its turn comes."""
+        while self._backoff.blocked:
             # Only the oldest batch tests whether the receiver is back. The others wait for its outcome.
             if flight is not self._flights[0]:
                 await self._bell.heard()
@@ -488,7 +497,7 @@ class Delivery:
                 await self._pause(wait)
             else:
                 break
-        return None if self._stopped else await self._send(flight.pieces[0])
+        return await self._send(flight.pieces[0])
 
     async def _send(self, piece: Piece) -> AttemptOutcome:
         for _ in range(1 + IMMEDIATE_IN_A_ROW):
@@ -511,15 +520,20 @@ class Delivery:
             self._stats = replace(self._stats, last_error=outcome.reason)
         match outcome:
             case Stopped():
-                self._stop(outcome)
+                # The stop of a request from before the last one says nothing new.
+                if not self._stopped or epoch == self._backoff.epoch:
+                    self._stop(outcome)
             case Retryable():
                 self._stats = replace(self._stats, retries=self._stats.retries + 1)
-                going_on = self._backoff.failed(epoch, retry_after=outcome.after, now=now, draw=self._random())
-                self._back_off(outcome.reason, now) if going_on else self._give_up(outcome.reason)
+                counts = self._backoff.failed(epoch, retry_after=outcome.after, now=now, draw=self._random())
+                if counts or not self._stopped:
+                    self._back_off(outcome.reason, now)
             case Delivered() | Rejected():
-                if failures := self._backoff.answered(epoch):
+                accepted = isinstance(outcome, Delivered)
+                failures = self._backoff.attempt + (self._backoff.stops if accepted else 0)
+                if self._backoff.answered(epoch, accepted=accepted):
                     self._become(Running())
-                    if self._failure_logged:
+                    if failures and self._failure_logged:
                         self._failure_logged = False
                         self._log.info("delivery_recovered", failures=failures)
 
@@ -530,19 +544,19 @@ class Delivery:
         match outcome:
             case Delivered():
                 self._refused_in_a_row = 0
+                self._accepted_since_stop = True
                 self._note_quota(outcome, piece)
                 await _uninterrupted(self._accept(flight))
             case Rejected() if several:
                 flight.halve()
             case Rejected():
-                self._refuse(piece, outcome.reason)
-                flight.pieces.popleft()
+                self._refuse(flight, outcome.reason)
             case Retryable(timed_out=True):
                 piece.timeouts += 1
                 if several and piece.timeouts >= TIMEOUTS_TO_HALVE:
                     flight.halve()
             case Retryable() | Stopped():
-                pass  # after the back-off the same piece is sent again; after a stop it is not
+                pass  # after the wait the same piece is sent again
         self._bell.ring()
 
     async def _accept(self, flight: Flight) -> None:
@@ -558,9 +572,15 @@ class Delivery:
             settled = [*set_aside, *(EventOutcome(event=event, outcome="delivered") for event in delivered)]
             if not settled:
                 return
-            if self._settle_callback is not None:
-                await self._settle_callback(settled)
+            self._settling = len(set_aside)
+            try:
+                if self._settle_callback is not None:
+                    await self._settle_callback(settled)
+            finally:
+                self._settling = 0
             del self._set_aside[: len(set_aside)]
+            if not self._set_aside:
+                self._refused_from = sys.maxsize
             stats = replace(
                 self._stats,
                 sent=self._stats.sent + len(delivered),
@@ -572,19 +592,38 @@ class Delivery:
 
     # Refusals, failures and stops.
 
-    def _refuse(self, piece: Piece, reason: str) -> None:
+    def _refuse(self, flight: Flight, reason: str) -> None:
+        """Set aside the only event of the first piece of *flight*."""
+        piece = flight.pieces.popleft()
         [event] = piece.events
         self._set_aside.append(EventOutcome(event=event, outcome="rejected", reason=reason))
-        self._refused_in_a_row += 1
+        self._refused_from = min(self._refused_from, flight.first)
+        # An event that was refused before the receiver accepted others, and is refused again after, is at fault itself.
+        if not (piece.again and self._accepted_since_stop):
+            self._refused_in_a_row += 1
         if self._rejected_lines.admits(self._clock()):
             self._log.warning("event_rejected", event_name=event.name, uuid=event.uuid, bytes=piece.size, reason=reason)
         if self._refused_in_a_row >= REFUSALS_IN_A_ROW:
+            self._doubt_refusals(flight)
             self._stop(
                 Stopped(
                     reason=f"{REFUSALS_IN_A_ROW} events in a row were refused, none accepted in between: {reason}",
                     hint="check that POSTHOG_HOST is a PostHog host that accepts AI events, and why it refused these",
                 )
             )
+
+    def _doubt_refusals(self, flight: Flight) -> None:
+        """Let the events that were set aside be sent again, after others that wait.
+
+        Those ask the receiver first. So a few events that it will never take do not keep it stopped.
+        """
+        doubtful = self._set_aside[self._settling :]
+        del self._set_aside[self._settling :]
+        piece = Piece.of([outcome.event for outcome in doubtful], again=True)
+        self._doubtful.append(Flight(first=self._refused_from, since=flight.since, pieces=deque([piece])))
+        self._refused_from = sys.maxsize
+        self._refused_in_a_row = 0
+        self._accepted_since_stop = False
 
     def _back_off(self, reason: str, now: float) -> None:
         attempt, until = self._backoff.attempt, self._backoff.until
@@ -600,14 +639,6 @@ class Delivery:
                 action="trying again; nothing is lost",
             )
 
-    def _give_up(self, reason: str) -> None:
-        self._stop(
-            Stopped(
-                reason=f"gave up after {self._backoff.attempt} failed attempts in a row: {reason}",
-                hint="check the network and POSTHOG_HOST, then start the daemon again",
-            )
-        )
-
     def _note_quota(self, outcome: Delivered, piece: Piece) -> None:
         if not outcome.quota_limited:
             return
@@ -616,9 +647,19 @@ class Delivery:
             self._log.warning("quota_limited", resources=outcome.quota_limited, events=self._stats.quota_limited)
 
     def _stop(self, stopped: Stopped) -> None:
-        if not self._stopped:
-            self._become(stopped)
-            self._log.error("delivery_stopped", reason=stopped.reason, hint=stopped.hint, queued=self.queued_events)
+        now = self._clock()
+        self._backoff.stopped(now)
+        self._become(replace(stopped, until=self._backoff.until))
+        if self._backoff.stops == 1:
+            self._failure_logged = True
+            self._log.error(
+                "delivery_stopped",
+                reason=stopped.reason,
+                hint=stopped.hint,
+                queued=self.queued_events,
+                wait=round(self._backoff.until - now, 1),
+                action="asking again then, later ever more rarely; nothing is lost",
+            )
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
@@ -635,8 +676,7 @@ class Delivery:
         return isinstance(self._state, Stopped)
 
     def _become(self, state: DeliveryState) -> None:
-        # A stopped delivery can only close, and a closed one stays closed: a late answer does not revive it.
-        if isinstance(self._state, Closed) or (self._stopped and not isinstance(state, Closed)):
+        if isinstance(self._state, Closed):
             return
         self._state = state
         self._bell.ring()
@@ -644,16 +684,20 @@ class Delivery:
     # Waiting.
 
     @property
+    def _unsettled(self) -> list[Flight]:
+        return [*self._flights, *self._doubtful]
+
+    @property
     def _done_count(self) -> int:
         """How many of the events ever put, counted from the first without a gap, are settled or set aside."""
-        return min((flight.first for flight in self._flights), default=self._taken)
+        return min((flight.first for flight in self._unsettled), default=self._taken)
 
     async def _drain(self, runner: asyncio.Task[None]) -> bool:
         target = self._put
         self._flushes += 1
         self._bell.ring()
         try:
-            while self._done_count < target and not runner.done():
+            while self._done_count < target and not runner.done() and not self._stopped:
                 await self._bell.heard()
         finally:
             self._flushes -= 1

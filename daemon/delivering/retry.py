@@ -1,4 +1,4 @@
-"""Retry: how long to wait after a failed attempt, and when to give up. Pure: times and random numbers are arguments."""
+"""Retry: how long to wait after a failed attempt or a stop. Pure: times and random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class RetryPolicy:
         base: seconds to wait after the first failure, before jitter. Each further failure doubles the wait.
         cap: the maximum wait in seconds, before jitter.
         retry_after_cap: the maximum of a server's Retry-After that is honored, in seconds.
-        max_attempts: number of failed attempts in a row after which to give up; None means never.
+        stop_base: seconds after which a receiver that stopped the delivery is asked again. Each further stop in a row
+            doubles them.
+        stop_cap: the maximum of these, in seconds.
 
     Raises:
         ValueError: a number is out of range.
@@ -30,19 +32,22 @@ class RetryPolicy:
     base: float = 1.0
     cap: float = 60.0
     retry_after_cap: float = 300.0
-    max_attempts: int | None = None
+    stop_base: float = 60.0
+    stop_cap: float = 3600.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.base <= self.cap < math.inf:
             raise ValueError(f"a retry policy needs 0 <= base <= cap, not base={self.base}, cap={self.cap}")
         if not 0 <= self.retry_after_cap < math.inf:
             raise ValueError(f"retry_after_cap must be 0 or more seconds, not {self.retry_after_cap}")
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1, not {self.max_attempts}")
+        if not 0 <= self.stop_base <= self.stop_cap < math.inf:
+            raise ValueError(
+                f"a retry policy needs 0 <= stop_base <= stop_cap, not {self.stop_base} and {self.stop_cap} seconds"
+            )
 
 
-def retry_delay(policy: RetryPolicy, attempt: int, *, retry_after: float | None, draw: float) -> float | None:
-    """Return the seconds to wait after the failed attempt number *attempt*, or None to give up.
+def retry_delay(policy: RetryPolicy, attempt: int, *, retry_after: float | None, draw: float) -> float:
+    """Return the seconds to wait after the failed attempt number *attempt*.
 
     The wait is `min(cap, base * 2 ** (attempt - 1))`, and its upper half is jitter. It is never shorter than the server
     asked for, up to `retry_after_cap`.
@@ -53,11 +58,13 @@ def retry_delay(policy: RetryPolicy, attempt: int, *, retry_after: float | None,
         retry_after: seconds that the server asked to wait at least, or None.
         draw: a random number in [0, 1).
     """
-    if policy.max_attempts is not None and attempt >= policy.max_attempts:
-        return None
-    doubled = min(policy.cap, policy.base * 2.0 ** min(attempt - 1, MAX_DOUBLINGS))
+    doubled = _doubled(policy.base, attempt, policy.cap)
     jittered = doubled * (1 + draw) / 2
     return max(jittered, min(retry_after or 0.0, policy.retry_after_cap))
+
+
+def _doubled(base: float, number: int, cap: float) -> float:
+    return min(cap, base * 2.0 ** min(number - 1, MAX_DOUBLINGS))
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -88,13 +95,15 @@ def parse_http_date(text: str) -> float | None:
 
 
 class Backoff:
-    """Counts the failures of one receiver, over all requests that several slots send it.
+    """Counts the failures and stops of one receiver, over all requests that several slots send it.
 
     Requests overlap. If two are under way when the receiver goes down, both fail, and that counts as one failure. So a
     request remembers the `epoch` in which it started, and its outcome counts only if no failure came in between.
 
     Attributes:
-        attempt: number of failed attempts in a row; 0 while the receiver answers.
+        attempt: number of failed attempts in a row; 0 while the receiver answers or has stopped the delivery.
+        stops: number of stops in a row; 0 once a request was accepted.
+        blocked: whether only one request at a time may test the receiver, from `until` on.
         until: the time before which no request should start.
         epoch: grows with each failure that counts.
     """
@@ -102,28 +111,46 @@ class Backoff:
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
         self.attempt = 0
+        self.stops = 0
+        self.blocked = False
         self.until = -math.inf
         self.epoch = 0
 
     def failed(self, epoch: int, *, retry_after: float | None, now: float, draw: float) -> bool:
-        """Count the failure of a request that started in *epoch*. Return False when it is time to give up."""
-        if self.attempt and epoch != self.epoch:
-            self.until = max(self.until, now + min(retry_after or 0.0, self._policy.retry_after_cap))
-            return True
-        self.attempt += 1
-        self.epoch += 1
-        delay = retry_delay(self._policy, self.attempt, retry_after=retry_after, draw=draw)
-        if delay is None:
+        """Count the failure of a request that started in *epoch*. Return False if it says nothing new."""
+        if self.blocked and epoch != self.epoch:
+            if self.attempt:
+                self.until = max(self.until, now + min(retry_after or 0.0, self._policy.retry_after_cap))
             return False
-        self.until = now + delay
+        self.attempt += 1
+        self.until = now + retry_delay(self._policy, self.attempt, retry_after=retry_after, draw=draw)
+        self._block()
         return True
 
-    def answered(self, epoch: int) -> int:
-        """Note that a request that started in *epoch* was answered, and return how many failures in a row that ends.
+    def stopped(self, now: float) -> None:
+        """Count a stop: the receiver is asked again after a minute, then more and more rarely."""
+        self.attempt = 0
+        self.stops += 1
+        self.until = now + _doubled(self._policy.stop_base, self.stops, self._policy.stop_cap)
+        self._block()
 
-        The answer to a request from before the last failure ends none: the receiver may have asked to wait since then.
+    def answered(self, epoch: int, *, accepted: bool) -> bool:
+        """Note that a request that started in *epoch* was answered, and return whether that counts.
+
+        The answer to a request from before the last failure does not: the receiver may have asked to wait since then.
+
+        Args:
+            epoch: when the request started.
+            accepted: whether its events were accepted. A receiver that refuses events may stop the delivery again.
         """
         if epoch != self.epoch:
-            return 0
-        ended, self.attempt = self.attempt, 0
-        return ended
+            return False
+        self.blocked = False
+        self.attempt = 0
+        if accepted:
+            self.stops = 0
+        return True
+
+    def _block(self) -> None:
+        self.epoch += 1
+        self.blocked = True

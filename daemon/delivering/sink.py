@@ -65,15 +65,19 @@ class Retryable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """The receiver will accept nothing until a person changes something (401, 403, a redirect, a wrong host).
+    """The receiver accepts nothing, probably until a person changes something (401, 403, a redirect, a wrong host).
+
+    It may also be a captive portal or a load balancer that answers so for a minute. So `Delivery` asks again later.
 
     Attributes:
         reason: what the receiver said, in one short line without content or keys.
         hint: what the person should do.
+        until: as the state of a delivery, when it asks again, by its clock. A sink leaves it out.
     """
 
     reason: str
     hint: str
+    until: float | None = None
 
 
 AttemptOutcome = Delivered | Rejected | Retryable | Stopped

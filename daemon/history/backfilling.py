@@ -106,7 +106,7 @@ class Backfilling:
         return self._under_way().total() < BACKLOG_EVENTS
 
     def is_stopped(self, name: str) -> bool:
-        """Whether a session's route accepts nothing until a person has changed something."""
+        """Whether a session's route accepts nothing for now."""
         route = self._route_of(name)
         return route is not None and self._deliveries.is_stopped(route)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -75,8 +76,11 @@ class Reporting:
         """Note which routes accept nothing at the moment. Closed deliveries no longer tell."""
         if self._plugin_status is not None:
             for route, delivery in self._deliveries.by_route.items():
-                if isinstance(state := delivery.state, BackingOff | Stopped):
+                state = delivery.state
+                if isinstance(state, BackingOff):
                     self._plugin_status.fail(route, state.reason)
+                elif isinstance(state, Stopped):
+                    self._plugin_status.fail(route, f"{state.reason}; asked again {_clock_time(state.until)}")
 
     async def tell(self, reading: str | None) -> None:
         """Write what has changed.
@@ -112,3 +116,9 @@ class Reporting:
     def _position(self, path: str, session: OpenSession | None) -> int:
         position = session.pipeline.position(path) if session is not None else None
         return position if position is not None else self._logs.position(path)
+
+
+def _clock_time(at: float | None) -> str:
+    """Return a time of the deliveries' clock as a time of day, to the minute, in the local zone."""
+    left = (at or 0.0) - time.monotonic()
+    return time.strftime("after %H:%M", time.localtime(time.time() + left))

@@ -24,7 +24,7 @@ class Turns:
         seen: the names of the sessions whose beginning was looked at.
         stalled_on: returns the route of a session, by name, if the route has no room; None if it has room or is not
             known yet.
-        is_stopped: returns whether a route accepts nothing until the user changes something.
+        is_stopped: returns whether a route accepts nothing for now.
 
     Attributes:
         stalled_on: the function that was passed in.

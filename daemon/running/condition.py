@@ -5,6 +5,7 @@ It holds names, counts, sizes and times. Each problem comes with a hint what to 
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -255,7 +256,7 @@ def _of_route(route: RouteReport, now: float) -> Iterator[Problem]:
         yield Problem(
             level="fail",
             message=f"nothing is sent to {route.host}: {route.reason}",
-            hint=f"{route.hint}, and `{APP_NAME} restart`",
+            hint=f"{route.hint}; {_asking_again(route, now)}",
         )
     elif route.state == "backing_off" and waited > LATE_SECONDS:
         yield Problem(
@@ -269,6 +270,15 @@ def _of_route(route: RouteReport, now: float) -> Iterator[Problem]:
             message=f"{route.host} dropped {_count(route.quota_limited, 'event')}: the project is over its quota",
             hint="raise the billing limit of the PostHog project",
         )
+
+
+def _asking_again(route: RouteReport, now: float) -> str:
+    """Return when the daemon asks a receiver again that wants nothing, as a part of a hint."""
+    if route.asks_again_at is None:
+        return f"then `{APP_NAME} restart`"
+    left = datetime.fromisoformat(route.asks_again_at).timestamp() - now
+    when = f"in {_count(math.ceil(left / 60), 'minute')}" if left > 0 else "now"
+    return f"the daemon asks again {when}, and `{APP_NAME} restart` does at once"
 
 
 def _seconds_since(at: str | None, now: float) -> float | None:

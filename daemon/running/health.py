@@ -55,10 +55,11 @@ class RouteReport:
     Attributes:
         host: where events go.
         key: the first digits of the key's fingerprint.
-        state: `sending`; `backing_off`: the receiver fails, the same events are sent again; `stopped`: nothing is sent
-            any more; `closed`: the delivery has ended.
+        state: `sending`; `backing_off`: the receiver fails, the same events are sent again; `stopped`: the receiver
+            wants nothing, and is asked again from time to time; `closed`: the delivery has ended.
         reason: why the state is not `sending`.
         hint: what to do if the state is `stopped`.
+        asks_again_at: when the receiver is asked again, if the state is `stopped`.
         attempt: failed attempts in a row.
         sent: events accepted.
         waiting: events waiting or in flight.
@@ -75,6 +76,7 @@ class RouteReport:
     state: str
     reason: str | None = None
     hint: str | None = None
+    asks_again_at: str | None = None
     attempt: int = 0
     sent: int = 0
     waiting: int = 0
@@ -207,7 +209,8 @@ class Health:
             case BackingOff():
                 return replace(report, state="backing_off", reason=state.reason, attempt=state.attempt)
             case Stopped():
-                return replace(report, state="stopped", reason=state.reason, hint=state.hint)
+                again = self._when(state.until, used)
+                return replace(report, state="stopped", reason=state.reason, hint=state.hint, asks_again_at=again)
             case Closed():
                 # The state before it closed says more.
                 before = self._routes.get(route)

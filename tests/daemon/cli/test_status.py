@@ -142,6 +142,8 @@ async def test_a_stopped_route_is_reported_with_what_to_do(workspace: Workspace)
     [problem] = document["problems"]
     assert posthog.url in problem["message"]
     assert "posthog-llma-daemon restart" in problem["hint"]
+    assert "the daemon asks again in 1 minute" in problem["hint"]
+    assert "; asked again in " in " ".join(said.stdout.split())
     words = " ".join(said.stdout.split())
     assert f"!! {problem['message']} -> {problem['hint']}" in words
     assert SECRET not in seen.stdout + said.stdout

@@ -19,12 +19,13 @@ from tests.support.capture_server import Answer, CaptureServer
 from tests.support.sample_events import generation
 from tests.support.waiting import PATIENCE
 
+PACE = RetryPolicy(base=0.01, cap=0.05)
 HERE, THERE = "phc_here", "phc_there"
 
 
 def make(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
     sink = CaptureSink(route.host, route.key.reveal())
-    return Delivery(sink, prepare=prepare, settle=settle, retry=RetryPolicy(base=0.01, cap=0.05), queue_bytes=1)
+    return Delivery(sink, prepare=prepare, settle=settle, retry=PACE, queue_bytes=1)
 
 
 @pytest.fixture
@@ -92,6 +93,37 @@ async def test_a_route_that_is_stopped_has_no_room_and_the_other_goes_on(
     await deliveries.aclose()
     assert servers[0].events == []
     assert len(servers[1].events) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(Answer(status=status) for status in (202, 204, 401, 402, 403, 404, 407, 415)),
+        Answer(status=302, headers=(("Location", "about:blank"),)),
+        Answer(status=200, body=b"<html>Sign in"),
+    ],
+)
+async def test_a_route_heals_by_itself(answer: Answer, servers: tuple[CaptureServer, CaptureServer]) -> None:
+    def brisk(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
+        sink = CaptureSink(route.host, route.key.reveal())
+        policy = RetryPolicy(stop_base=0.01, stop_cap=0.05)
+        return Delivery(sink, prepare=prepare, settle=settle, retry=policy, queue_bytes=1)
+
+    here = Route(host=servers[0].url, key=Secret("phc_x"))
+    servers[0].fault = lambda _: answer
+    deliveries = Deliveries(brisk, ready, nothing)
+    deliveries.put(here, [generation("msg_1")])
+    await servers[0].wait_requests(6)
+    assert deliveries.is_stopped(here)
+    refusal = deliveries.refusal()
+    assert refusal is not None
+    assert refusal.until is not None
+    servers[0].fault = None
+    await asyncio.wait_for(deliveries.wait_room([here]), PATIENCE)
+    assert await deliveries.flush()
+    assert deliveries.refusal() is None
+    await deliveries.aclose()
+    assert len(servers[0].events) == 1
 
 
 async def test_room_on_one_route_is_room_enough(servers: tuple[CaptureServer, CaptureServer]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ Answer = Callable[[list[int]], AttemptOutcome]
 DOWN = Retryable(reason="503")
 REFUSED = Rejected(reason="400 bad")
 UNAUTHORIZED = Stopped(reason="401", hint="check POSTHOG_API_KEY")
+STOPPED = replace(UNAUTHORIZED, until=1060.0)
 
 
 class ScriptedSink:
@@ -92,6 +94,27 @@ class Time:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
+
+
+class StandingTime(Time):
+    """A clock that stands still until it is moved. Who sleeps then sleeps until that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moved = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        end = self.now + seconds
+        while self.now < end:
+            await self._moved.wait()
+
+    async def move(self, seconds: float) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)  # who is about to sleep does so before
+        self.now += seconds
+        self._moved.set()
+        self._moved = asyncio.Event()
 
 
 class Book:
@@ -257,17 +280,6 @@ async def test_while_the_receiver_is_away_one_request_at_a_time_asks_for_it() ->
     assert sorted(book.numbers()) == list(range(8))
 
 
-async def test_a_delivery_gives_up_only_with_a_maximum_of_attempts() -> None:
-    sink = ScriptedSink(rule=lambda _: DOWN)
-    async with delivering(sink, retry=RetryPolicy(max_attempts=3)) as (delivery, book):
-        await put(delivery, 0)
-        assert not await delivery.flush()
-        assert isinstance(delivery.state, Stopped)
-        assert delivery.state.reason == "gave up after 3 failed attempts in a row: 503"
-    assert len(sink.sent) == 3
-    assert book.calls == []
-
-
 async def test_a_batch_that_times_out_twice_is_halved() -> None:
     slow = Retryable(reason="no answer", timed_out=True)
     sink = ScriptedSink(rule=lambda numbers: slow if len(numbers) > 1 else Delivered())
@@ -362,7 +374,7 @@ async def test_a_flush_settles_no_refusals_of_a_receiver_that_never_took_any() -
 async def test_twenty_refusals_in_a_row_are_the_receivers_fault() -> None:
     sink = ScriptedSink(Delivered(), rule=lambda _: REFUSED)
     with capture_logs() as logs:
-        async with delivering(sink, batch=BatchLimits(count=1)) as (delivery, book):
+        async with delivering(sink, StandingTime(), batch=BatchLimits(count=1)) as (delivery, book):
             await put(delivery, *range(30))
             assert not await delivery.flush()
             assert isinstance(delivery.state, Stopped)
@@ -387,10 +399,10 @@ async def test_refusals_with_accepted_requests_in_between_never_stop_a_delivery(
 
 async def test_a_stop_settles_nothing_and_keeps_the_queue() -> None:
     sink = ScriptedSink(Delivered(), UNAUTHORIZED)
-    async with delivering(sink) as (delivery, book):
+    async with delivering(sink, StandingTime()) as (delivery, book):
         await put(delivery, *range(12))
         assert not await delivery.flush()
-        assert delivery.state == UNAUTHORIZED
+        assert delivery.state == STOPPED
         assert delivery.queued_events == 8
         assert not delivery.has_room
         waiting = asyncio.create_task(put(delivery, 12))
@@ -406,24 +418,24 @@ async def test_a_stop_settles_nothing_and_keeps_the_queue() -> None:
 async def test_a_request_accepted_while_another_stopped_the_delivery_is_settled() -> None:
     sink = ScriptedSink(UNAUTHORIZED, Delivered())
     sink.gate.clear()
-    async with delivering(sink, concurrency=2) as (delivery, book):
+    async with delivering(sink, StandingTime(), concurrency=2) as (delivery, book):
         await put(delivery, *range(8))
         await sink.wait_sent(2)
         sink.gate.set()
         assert not await delivery.flush()
-        assert delivery.state == UNAUTHORIZED
+        assert delivery.state == STOPPED
     assert book.numbers() == [4, 5, 6, 7]
 
 
 async def test_a_late_failure_does_not_bring_a_stopped_delivery_back() -> None:
     sink = ScriptedSink(UNAUTHORIZED, DOWN)
     sink.gate.clear()
-    async with delivering(sink, concurrency=2) as (delivery, book):
+    async with delivering(sink, StandingTime(), concurrency=2) as (delivery, book):
         await put(delivery, *range(8))
         await sink.wait_sent(2)
         sink.gate.set()
         assert not await delivery.flush()
-        assert delivery.state == UNAUTHORIZED
+        assert delivery.state == STOPPED
     assert len(sink.sent) == 2
     assert book.calls == []
 
@@ -431,7 +443,7 @@ async def test_a_late_failure_does_not_bring_a_stopped_delivery_back() -> None:
 async def test_a_request_accepted_after_a_stop_settles_no_refusals() -> None:
     sink = ScriptedSink(REFUSED, UNAUTHORIZED, Delivered())
     sink.gate.clear()
-    async with delivering(sink, concurrency=3, batch=BatchLimits(count=1)) as (delivery, book):
+    async with delivering(sink, StandingTime(), concurrency=3, batch=BatchLimits(count=1)) as (delivery, book):
         await put(delivery, 0, 1, 2)
         await sink.wait_sent(3)
         sink.gate.set()
@@ -448,12 +460,140 @@ async def test_a_stop_ends_the_wait_of_a_failed_request() -> None:
     async def sleep(_: float) -> None:
         await asyncio.Event().wait()
 
-    async with Delivery(sink, batch=BatchLimits(count=1), concurrency=2, sleep=sleep) as delivery:
+    clock = Time().clock
+    async with Delivery(sink, batch=BatchLimits(count=1), concurrency=2, clock=clock, sleep=sleep) as delivery:
         await put(delivery, 0, 1)
         await sink.wait_sent(2)
         sink.gate.set()
         assert not await delivery.flush()
-        assert delivery.state == UNAUTHORIZED
+        assert delivery.state == STOPPED
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came about")
+
+
+def stopped_until(delivery: Delivery, at: float) -> bool:
+    return isinstance(delivery.state, Stopped) and delivery.state.until == at
+
+
+@pytest.mark.parametrize("reason", ["401", "403", "404 on both paths", "302, a redirect", "202", "204", "a portal"])
+async def test_a_stopped_delivery_asks_again_ever_more_rarely_and_heals_by_itself(reason: str) -> None:
+    stop = Stopped(reason=reason, hint="look")
+    time, sink = StandingTime(), ScriptedSink(*[stop] * 9)
+    with capture_logs() as logs:
+        async with delivering(sink, time, concurrency=2) as (delivery, book):
+            await put(delivery, *range(12))
+            waits = [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+            await sink.wait_sent(2)
+            for number, wait in enumerate(waits[:-1], start=1):
+                begun = time.now
+                stopped = replace(stop, until=begun + wait)
+                await until(lambda stopped=stopped: delivery.state == stopped)  # type: ignore[misc] # bound in the loop
+                assert not delivery.has_room
+                assert not await delivery.flush()
+                sent = len(sink.sent)
+                await time.move(wait - 1)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert len(sink.sent) == sent
+                await time.move(1)
+                await sink.wait_sent(number + 2)
+                # One request at a time asks, with the oldest events.
+                assert sink.sent[-1] == [0, 1, 2, 3]
+            await time.move(3600)
+            await delivery.wait_room()
+            assert await delivery.flush()
+            assert delivery.state == Running()
+    assert sorted(book.numbers()) == list(range(12))
+    stops = [line for line in logs if line["event"] == "delivery_stopped"]
+    assert [(line["log_level"], line["wait"]) for line in stops] == [("error", 60.0)]
+    assert [line["event"] for line in logs if line["log_level"] == "info"] == ["delivery_recovered"]
+
+
+async def test_the_pace_of_asking_is_the_policys() -> None:
+    time, sink = Time(), ScriptedSink(*[UNAUTHORIZED] * 4)
+    async with delivering(sink, time, retry=RetryPolicy(stop_base=0.5, stop_cap=1.5)) as (delivery, book):
+        await put(delivery, 0)
+        await sink.wait_sent(5)
+        await until(lambda: delivery.stats.sent == 1)
+    assert time.slept == [0.5, 1, 1.5, 1.5]
+    assert book.numbers() == [0]
+
+
+async def test_after_healing_the_first_stop_is_a_minute_again_and_is_told() -> None:
+    time, sink = StandingTime(), ScriptedSink(UNAUTHORIZED, UNAUTHORIZED, Delivered(), UNAUTHORIZED)
+    with capture_logs() as logs:
+        async with delivering(sink, time) as (delivery, _):
+            await put(delivery, 0)
+            await until(lambda: isinstance(delivery.state, Stopped))
+            await time.move(60)
+            await sink.wait_sent(2)
+            await until(lambda: delivery.state == replace(UNAUTHORIZED, until=time.now + 120))
+            await time.move(120)
+            await until(lambda: delivery.state == Running())
+            await put(delivery, 1)
+            await until(lambda: delivery.state == replace(UNAUTHORIZED, until=time.now + 60))
+    assert [line["event"] for line in logs if line["event"] == "delivery_stopped"] == ["delivery_stopped"] * 2
+
+
+async def test_a_stopped_receiver_that_then_fails_is_retried_as_usual() -> None:
+    time, sink = StandingTime(), ScriptedSink(UNAUTHORIZED, DOWN)
+    async with delivering(sink, time) as (delivery, book):
+        await put(delivery, 0)
+        await until(lambda: isinstance(delivery.state, Stopped))
+        await time.move(60)
+        await until(lambda: delivery.state == BackingOff(until=time.now + 0.5, attempt=1, reason="503"))
+        assert delivery.has_room
+        await time.move(0.5)
+        assert await delivery.flush()
+    assert book.numbers() == [0]
+
+
+async def test_a_stopped_receiver_that_then_refuses_one_event_goes_on_with_the_others() -> None:
+    time, sink = StandingTime(), ScriptedSink(UNAUTHORIZED, rule=all_refused_if(lambda one: one == 0))
+    async with delivering(sink, time, batch=BatchLimits(count=1)) as (delivery, book):
+        await put(delivery, 0)
+        await until(lambda: isinstance(delivery.state, Stopped))
+        await time.move(60)
+        await delivery.wait_room()
+        await put(delivery, 1)
+        assert await delivery.flush()
+    assert (book.numbers(), book.numbers("rejected")) == ([1], [0])
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_what_was_refused_by_a_receiver_that_refused_everything_is_sent_again(concurrency: int) -> None:
+    time, sink = StandingTime(), ScriptedSink(rule=lambda _: REFUSED)
+    with capture_logs() as logs:
+        async with delivering(sink, time, concurrency=concurrency) as (delivery, book):
+            await put(delivery, *range(20))
+            await until(lambda: isinstance(delivery.state, Stopped))
+            assert (delivery.queued_events, delivery.set_aside_events) == (20, 0)
+            # It refuses everything once more, and is then repaired.
+            await time.move(60)
+            await until(lambda: stopped_until(delivery, time.now + 120))
+            sink.rule = lambda _: Delivered()
+            await time.move(120)
+            await delivery.wait_room()
+            assert await delivery.flush()
+    assert (sorted(book.numbers()), book.numbers("rejected")) == (list(range(20)), [])
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["delivery_stopped"]
+
+
+async def test_events_that_are_at_fault_do_not_keep_a_receiver_stopped() -> None:
+    time, sink = StandingTime(), ScriptedSink(rule=all_refused_if(lambda one: one < 30))
+    async with delivering(sink, time) as (delivery, book):
+        await put(delivery, *range(40))
+        while not await delivery.flush():
+            await until(lambda: isinstance(delivery.state, Stopped))
+            await time.move(3600)
+            await delivery.next_state(delivery.state)
+    assert (sorted(book.numbers()), sorted(book.numbers("rejected"))) == (list(range(30, 40)), list(range(30)))
 
 
 # The limit of the queue.
@@ -756,6 +896,7 @@ async def test_logs_hold_no_content() -> None:
                 Retryable(reason="slow", timed_out=True),
                 Retryable(reason="404", immediate=True),
                 Retryable(reason="429", after=7),
+                UNAUTHORIZED,
             ]
         ),
         max_size=40,
@@ -768,6 +909,10 @@ async def test_no_event_is_lost_or_settled_twice(script: list[AttemptOutcome], c
     async with delivering(sink, concurrency=concurrency, queue_bytes=2_000) as (delivery, book):
         await put(delivery, *range(count))
         complete = await delivery.flush()
+        for _ in script:
+            if not complete:  # it may have been stopped, and goes on by itself
+                await asyncio.sleep(0)
+                complete = await delivery.flush()
         settled = book.numbers() + book.numbers("rejected")
         assert len(settled) == len(set(settled))
         assert set(settled) <= set(range(count))
@@ -817,10 +962,19 @@ async def test_a_back_off_is_overdue_when_nothing_follows_it() -> None:
     await delivery.aclose()
 
 
-async def test_a_stopped_delivery_waits_for_a_person() -> None:
+async def test_a_stop_is_overdue_when_nothing_follows_it() -> None:
     time = Time()
-    async with delivering(ScriptedSink(rule=lambda _: Stopped(reason="401", hint="key")), time) as (delivery, _):
-        await put(delivery, 1)
-        await delivery.next_state(Running())
-        time.now += 1e6
-        assert delivery.overdue() is None
+    sink = ScriptedSink(rule=lambda _: Stopped(reason="401", hint="key"))
+
+    async def sleep(_: float) -> None:
+        await asyncio.Event().wait()
+
+    delivery = Delivery(sink, batch=BatchLimits(linger=0), clock=time.clock, sleep=sleep)
+    delivery.start()
+    await put(delivery, 1)
+    await delivery.next_state(Running())
+    time.now += 60
+    assert delivery.overdue() is None
+    time.now += LATE_SECONDS + 1
+    assert delivery.overdue() == "the end of a back-off"
+    await delivery.aclose()

@@ -28,11 +28,6 @@ def test_retry_after_is_clamped() -> None:
     assert retry_delay(RetryPolicy(), 1, retry_after=math.inf, draw=0.5) == 300
 
 
-def test_it_gives_up_only_with_a_maximum_of_attempts() -> None:
-    policy = RetryPolicy(max_attempts=3)
-    assert [retry_delay(policy, attempt, retry_after=60, draw=0) for attempt in (1, 2, 3, 4)] == [60, 60, None, None]
-
-
 @given(
     attempt=st.integers(1, 10**6),
     retry_after=st.none() | st.floats(0, 1e12),
@@ -40,17 +35,24 @@ def test_it_gives_up_only_with_a_maximum_of_attempts() -> None:
 )
 def test_a_wait_is_always_bounded(attempt: int, retry_after: float | None, draw: float) -> None:
     wait = retry_delay(RetryPolicy(), attempt, retry_after=retry_after, draw=draw)
-    assert wait is not None
     assert min(retry_after or 0, 300) <= wait <= 300
     assert wait >= 0.5
 
 
 @pytest.mark.parametrize(
-    ("changes"), [{"base": -1}, {"base": 2, "cap": 1}, {"cap": math.inf}, {"retry_after_cap": -1}, {"max_attempts": 0}]
+    ("changes"),
+    [
+        {"base": -1},
+        {"base": 2, "cap": 1},
+        {"cap": math.inf},
+        {"retry_after_cap": -1},
+        {"stop_base": 9_999},
+        {"stop_cap": math.inf},
+    ],
 )
 def test_a_policy_that_is_none_cannot_be_built(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must be|needs"):
-        RetryPolicy(**changes)  # type: ignore[arg-type]
+        RetryPolicy(**changes)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_requests_that_fail_together_are_one_failure() -> None:
     backoff = Backoff(RetryPolicy())
     started = backoff.epoch
     assert backoff.failed(started, retry_after=None, now=100, draw=0)
-    assert backoff.failed(started, retry_after=None, now=100, draw=0)
+    assert not backoff.failed(started, retry_after=None, now=100, draw=0)
     assert (backoff.attempt, backoff.until) == (1, 100.5)
 
 
@@ -102,16 +104,43 @@ def test_an_answer_to_an_older_request_does_not_end_the_quiet() -> None:
     backoff = Backoff(RetryPolicy())
     started = backoff.epoch
     backoff.failed(started, retry_after=60, now=100, draw=0)
-    assert backoff.answered(started) == 0
-    assert backoff.attempt == 1
-    assert backoff.answered(backoff.epoch) == 1
-    assert backoff.attempt == 0
+    assert not backoff.answered(started, accepted=True)
+    assert (backoff.attempt, backoff.blocked) == (1, True)
+    assert backoff.answered(backoff.epoch, accepted=True)
+    assert (backoff.attempt, backoff.blocked) == (0, False)
 
 
 def test_a_failure_of_an_older_request_after_recovery_counts() -> None:
     backoff = Backoff(RetryPolicy())
     started = backoff.epoch
     backoff.failed(started, retry_after=None, now=100, draw=0)
-    backoff.answered(backoff.epoch)
+    backoff.answered(backoff.epoch, accepted=True)
     backoff.failed(started, retry_after=None, now=200, draw=0)
     assert (backoff.attempt, backoff.until) == (1, 200.5)
+
+
+def test_a_receiver_that_stopped_is_asked_after_a_minute_then_ever_more_rarely() -> None:
+    backoff, waits = Backoff(RetryPolicy()), []
+    for _ in range(9):
+        backoff.stopped(100)
+        waits.append(backoff.until - 100)
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+def test_only_an_accepted_request_makes_stops_begin_anew() -> None:
+    backoff = Backoff(RetryPolicy())
+    backoff.stopped(100)
+    assert backoff.answered(backoff.epoch, accepted=False)
+    backoff.stopped(100)
+    assert backoff.until == 220
+    assert backoff.answered(backoff.epoch, accepted=True)
+    backoff.stopped(100)
+    assert backoff.until == 160
+
+
+def test_a_failure_of_an_older_request_does_not_move_the_end_of_a_stop() -> None:
+    backoff = Backoff(RetryPolicy())
+    started = backoff.epoch
+    backoff.stopped(100)
+    assert not backoff.failed(started, retry_after=300, now=100, draw=0)
+    assert (backoff.until, backoff.attempt) == (160, 0)

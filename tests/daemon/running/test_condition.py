@@ -165,6 +165,22 @@ def test_a_route_in_trouble_is_a_problem(machine: Machine, route: RouteReport, l
     assert problem.hint
 
 
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ("2027-01-15T08:01:30+00:00", "the daemon asks again in 2 minutes"),
+        ("2027-01-15T08:00:10+00:00", "the daemon asks again in 1 minute,"),
+        ("2027-01-15T07:59:00+00:00", "the daemon asks again now"),
+    ],
+)
+def test_a_stopped_route_says_when_it_asks_again(machine: Machine, at: str, words: str) -> None:
+    stopped = replace(ROUTE, state="stopped", reason="401", hint="correct the key", asks_again_at=at)
+    machine.says(report(routes=(stopped,)))
+    with StateLock(machine.state):
+        [problem] = problems(machine.condition())
+    assert problem.hint.startswith(f"correct the key; {words}")
+
+
 def test_a_receiver_that_has_just_failed_is_no_problem_yet(machine: Machine) -> None:
     waits = replace(ROUTE, state="backing_off", reason="503", oldest_waiting_at="2027-01-15T07:59:00+00:00")
     machine.says(report(routes=(waits,)))

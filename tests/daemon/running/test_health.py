@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.delivering.delivery import Delivery
+from daemon.delivering.delivery import Closed, Delivery
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
 from daemon.running.health import Health, HealthReport, LogBehind, read_report
@@ -126,6 +126,9 @@ async def test_a_stopped_route_keeps_its_reason_after_the_daemon_has_ended(tmp_p
             (route,) = observed(health, deliveries={ROUTE: delivery}).routes
             assert (route.state, route.reason, route.hint) == ("stopped", "401: no such key", "correct it")
             assert (route.waiting, route.oldest_waiting_at) == (1, "2027-01-15T08:01:40+00:00")
+            # Nobody asks after the end.
+            ended = isinstance(delivery.state, Closed)
+            assert route.asks_again_at == (None if ended else "2027-01-15T08:02:40+00:00")
             await delivery.aclose()
 
 

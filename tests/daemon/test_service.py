@@ -598,6 +598,26 @@ async def test_a_refused_route_stops_alone(
     assert span_ids(posthog) == ["msg_fine-0", "msg_fine-1", "msg_fine-2"]
 
 
+async def test_a_stopped_route_heals_by_itself_and_reading_goes_on(
+    machine: Machine, posthog: CaptureServer, logged: Logged
+) -> None:
+    def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
+        retry = RetryPolicy(stop_base=0.01, stop_cap=0.05)
+        return Delivery(CaptureSink(route.host, route.key.reveal()), prepare=prepare, settle=settle, retry=retry)
+
+    posthog.fault = lambda _: Answer(status=403)
+    async with machine.following(posthog.url, make_delivery=make_delivery):
+        for name in ("first", "second"):
+            log = a_session(name, start=now())
+            append(machine.projects / log.path, log.files()[log.path])
+        await posthog.wait_requests(5)
+        assert posthog.events == []
+        posthog.fault = None
+        await until(lambda: sorted(span_ids(posthog)) == ["msg_first", "msg_second"], "both answers")
+    assert times_each_came(posthog) == {1}
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["delivery_stopped"]
+
+
 async def test_a_stopped_route_does_not_block_a_folders_new_sessions_on_another(
     machine: Machine, posthog: CaptureServer, there: CaptureServer, logged: Logged
 ) -> None:

@@ -20,6 +20,8 @@ from llma_core.agent import LogPath
 
 __all__ = ["classify", "is_session_id"]
 
+_SUBAGENTS = "subagents"
+
 _LOG = ".jsonl"
 _META = ".meta.json"
 _AGENT = "agent-"

@@ -342,18 +342,41 @@ _IGNORED = frozenset(
         "api-request-blob",
         "api-request-resumed",
         "api-request-shape",
+        "artifact-autoreact-ledger",
+        "artifact-comment-monitor",
         "atis-latch",
+        "attribution-snapshot",
         "bridge-session",
+        "content-replacement",
+        "continued-in",
+        "data-flow-incomplete",
+        "data-flow-records",
+        "derived-from",
+        "dev-mods",
+        "ended-by-model",
         "file-history-delta",
         "file-history-snapshot",
+        "fork-context-ref",
+        "frame-link",
+        "history-suppression",
+        "host-row",
+        "hybrid-organization",
+        "isolation-latch",
         "last-prompt",
+        "memory-mode",
         "mode",
+        "observer-ref",
         "permission-mode",
         "pr-link",
         "progress",
         "queue-operation",
+        "relocated",
+        "repl-mode",
+        "resume-head-vouch",
+        "session-owner",
         "tag",
         "tools-used",
+        "worktree-state",
     },
 )
 _IGNORED_NAMES = frozenset(name.encode() for name in _IGNORED)
@@ -407,12 +430,17 @@ class ToolUseResult(Struct, rename="camel"):
 
     Attributes:
         agent_id: the subagent that the call started.
+        teammate_id: the teammate that the call started, as `name@team`.
+        run_id: the run of a workflow that the call started, whose subagents' logs are in a folder of this name.
         is_async: whether that subagent runs in the background, so that this result is not its answer.
         interrupted: whether the user stopped the tool.
         status: the subagent's state in Claude Code's words.
     """
 
     agent_id: str | None = None
+    teammate_id: str | None = msgspec.field(default=None, name="teammate_id")
+    run_id: str | None = None
+    workflow_run_id: str | None = None
     is_async: bool = False
     interrupted: bool = False
     status: str | None = None
@@ -426,9 +454,11 @@ class AgentMeta(Struct, rename="camel"):
         tool_use_id: the call that started it (2.1.150 and later).
         parent_agent_id: the subagent that made this call; None if the main thread did.
         finished: whether the agent has ended (2.1.329).
+        name: the name that the call gave it, if it is a teammate.
     """
 
     agent_type: str | None = None
+    name: str | None = None
     tool_use_id: str | None = None
     parent_agent_id: str | None = None
     finished: bool = False

@@ -31,13 +31,20 @@ call waits for the call. A call that never gets a result is given out when the t
 the end.
 
 Links. A span of a subagent needs the call that started the subagent: it determines the span's parent, prompt and trace.
-The subagent's spans wait until that call's line has been read. The call is found in three ways, in this order:
+The subagent's spans wait until that call's line has been read. Calls of Agent, Task, Skill and Workflow start
+subagents. The call is found in these ways, in this order:
 
-    1. by the subagent's meta file,
-    2. by the tool result that names the subagent,
-    3. as the oldest call whose prompt is the subagent's first text and which started no other subagent.
+    1. by the subagent's meta file, or by its own first line if it began as a fork of its parent,
+    2. by the tool result that names the subagent, or the workflow's run in whose folder the subagent's log is,
+    3. by the name that the call gave the teammate, or by the skill whose text is the subagent's first,
+    4. as the oldest call whose prompt is the subagent's first text and which started no other subagent.
 
-After the quiet time, or at the end, the spans are given out without it.
+The spans wait as long as such a call may still come: one has no result and started nothing yet, or the main thread's
+next message is not there yet. If none may come, they are given out without it after the settle time. They are given out
+without it after the quiet time, or at the end, in any case.
+
+Forks. The log of a subagent that is a fork of its parent begins with lines that the parent wrote, before the parent's
+own log has them. A subagent's own lines begin with its own first text.
 
 Snapshots. A span says what was true at its last line. A subagent's span says what was true at the line of the call that
 started the subagent. What was read later has no influence. So reading slowly, quickly or twice gives the same spans.
@@ -65,7 +72,7 @@ import msgspec
 from msgspec.structs import replace
 
 from llma_core.agent import Accumulator, Copied, Opened, Passed, UnknownRecord
-from llma_core.claude_code import prompts
+from llma_core.claude_code import layout, prompts
 from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.claude_code.records import (
@@ -93,8 +100,8 @@ from llma_core.claude_code.records import (
 from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.claude_code.thread import (
-    AGENT_TOOLS,
     SIDE,
+    STARTERS,
     Call,
     Input,
     LineContext,
@@ -130,6 +137,11 @@ SETTLE_SECONDS = 1.0
 """Seconds without a line after which a message with a stop reason is final.
 
 Claude Code buffers its log; the blocks of one message come at most two flushes apart.
+"""
+_FINISHED_SECONDS = 5.0
+"""Seconds without a line after which a subagent is over whose meta file says so.
+
+The meta file is written up to 0.75 s before the subagent's last line (2.1.332).
 """
 QUIET_SECONDS = 300.0
 """Seconds without a line after which a message without a stop reason is final. No message in 980 logs paused longer."""
@@ -178,6 +190,8 @@ def _provider(model: str | None) -> str:
 class _AgentInput(msgspec.Struct):
     prompt: str | None = None
     subagent_type: str | None = None
+    name: str | None = None
+    skill: str | None = None
 
 
 class SessionAccumulator(Accumulator):
@@ -223,6 +237,7 @@ class SessionAccumulator(Accumulator):
         self._known_calls: set[str] = set()
         self._agent_calls: dict[str, Call] = {}
         self._agent_results: dict[str, str] = {}
+        self._runs: dict[str, str] = {}
         self._links_changed = False
         self._title: str | None = None
         self._title_chosen = False
@@ -257,7 +272,10 @@ class SessionAccumulator(Accumulator):
                 self._user(record, thread, lines, now)
             case AssistantRecord():
                 thread = self._thread_of(record, agent, now)
-                self._assistant(record, thread, lines, now)
+                if agent is not None and _is_inherited(record, thread):
+                    thread.inherited.append((record, lines))
+                else:
+                    self._assistant(record, thread, lines, now)
             case SystemRecord():
                 self._system(record, self._thread_of(record, agent, now), lines, now)
             case AttachmentRecord():
@@ -285,8 +303,6 @@ class SessionAccumulator(Accumulator):
         if thread.meta != meta:
             thread.meta = meta
             thread.agent_type = meta.agent_type or thread.agent_type
-            if meta.finished:
-                thread.working = False
             self._link()
         return self._drain()
 
@@ -302,7 +318,9 @@ class SessionAccumulator(Accumulator):
             message = thread.open
             if message is not None and now >= message.heard_at + self._patience(message):
                 self._finish(thread, now)
-            if thread.waiting and now >= thread.waiting[0].heard_at + self._quiet:
+            if thread.inherited and now >= thread.heard_at + self._quiet:
+                self._own(thread, now)
+            if thread.waiting and now >= thread.waiting[0].heard_at + self._link_patience():
                 self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
             for call in list(thread.calls.values()):
                 if call.result is not None and not call.is_complete and now >= call.result.heard_at + self._settle:
@@ -323,6 +341,7 @@ class SessionAccumulator(Accumulator):
     def end(self, now: float) -> list[Span]:
         """Finish everything: the session has ended, or no further line will come."""
         for thread in self._threads.values():
+            self._own(thread, now)
             self._finish(thread, now)
         self._link()
         for thread in sorted(self._threads.values(), key=_order):
@@ -360,8 +379,10 @@ class SessionAccumulator(Accumulator):
         for thread in self._threads.values():
             if thread.open is not None:
                 times.append(thread.open.heard_at + self._patience(thread.open))
+            if thread.inherited:
+                times.append(thread.heard_at + self._quiet)
             if thread.waiting:
-                times.append(thread.waiting[0].heard_at + self._quiet)
+                times.append(thread.waiting[0].heard_at + self._link_patience())
             times.extend(
                 call.result.heard_at + self._settle
                 for call in thread.calls.values()
@@ -371,9 +392,12 @@ class SessionAccumulator(Accumulator):
         turn = self._turn if self._by_turn else None
         if turn is not None and turn not in self._ended_turns and not self._main.working:
             times.append(self._heard_at + self._quiet)
-        # A turn that has ended but is busy waits for lines, or for one of the times above.
-        if any(not self._is_busy(turn, self._heard_at) for _, turn in self._endable_turns()):
+        # A turn that has ended but is busy waits for lines, or for one of these times.
+        endable = self._endable_turns()
+        if any(not self._is_busy(turn, self._heard_at) for _, turn in endable):
             times.append(self._heard_at + self._settle)
+        elif endable:
+            times.extend(self._over_at(thread) for thread in self._threads.values() if thread.key and thread.working)
         return min(times, default=None)
 
     def needed_from(self) -> dict[str, int]:
@@ -528,12 +552,16 @@ class SessionAccumulator(Accumulator):
         content = record.message.content
         parts = blocks(content)
         results = [part for part in parts if part.type == "tool_result" and part.tool_use_id]
-        if results:
+        text = words_of(parts)
+        is_task = thread.is_subagent and thread.first_uuid is None
+        if is_task and results and text and (thread.inherited or record.parent_uuid is None):
+            # A fork's first line answers the parent's call that started the fork.
+            thread.named = results[0].tool_use_id if len(results) == 1 else None
+        elif results:
             self._line_context(record, thread)
             for part in results:
                 self._result(record, part, thread, lines, now)
             return
-        text = words_of(parts)
         kind = prompts.classify(text)
         added = record.is_meta or record.is_compact_summary or record.is_visible_in_transcript_only
         if not parts:
@@ -541,7 +569,7 @@ class SessionAccumulator(Accumulator):
         if kind == "interrupt":
             self._interrupt(record, thread, lines, now)
         elif thread.is_subagent:
-            self._agent_text(record, thread, text)
+            self._agent_text(record, thread, text, lines)
         elif added or kind == "output":
             self._line_context(record, thread)
         else:
@@ -551,7 +579,7 @@ class SessionAccumulator(Accumulator):
             origin = "command_output"
         elif kind == "notification":
             origin = "notification"
-        elif added or kind == "interrupt":
+        elif (added and not is_task) or kind == "interrupt":
             origin = "client"
         elif thread.is_subagent:
             origin = "agent_prompt"
@@ -568,11 +596,21 @@ class SessionAccumulator(Accumulator):
         self._line_context(record, thread)
         thread.working = False
 
-    def _agent_text(self, record: UserRecord, thread: Thread, text: str) -> None:
+    def _own(self, thread: Thread, now: float) -> None:
+        """Process the lines that a subagent seemed to have from its parent: it has no text of its own."""
+        inherited, thread.inherited = thread.inherited, []
+        for record, lines in inherited:
+            self._assistant(record, thread, lines, now)
+
+    def _agent_text(self, record: UserRecord, thread: Thread, text: str, lines: LineRange) -> None:
         if thread.first_uuid is None:
-            thread.first_uuid = record.uuid
+            thread.inherited.clear()
+            thread.first_uuid = record.uuid or self._id_by_place(thread, lines)
             thread.began = thread.at
-            thread.first_text = text
+            thread.first_text = _task(text)
+            thread.teammate = text.lstrip().startswith(_TEAMMATE)
+            place = layout.classify(lines.file)
+            thread.run = place.run if place is not None else None
             thread.prompt_id = record.prompt_id
             self._links_changed = True
         thread.working = True
@@ -644,6 +682,10 @@ class SessionAccumulator(Accumulator):
             self._links_changed = True
             if not noted.is_async and noted.agent_id in self._threads:
                 self._threads[noted.agent_id].working = False
+        for run in (noted.run_id, noted.workflow_run_id, noted.teammate_id):
+            if run is not None:
+                self._runs.setdefault(run, call_id)
+                self._links_changed = True
         result = Result(
             at=at,
             content=content,
@@ -805,9 +847,10 @@ class SessionAccumulator(Accumulator):
         thread.calls[call_id] = call
         if message is not None:
             message.calls.append(call)
-        if call.name in AGENT_TOOLS:
+        if call.name in STARTERS:
             started = _agent_input(call.input)
             call.prompt, call.agent_type = started.prompt, started.subagent_type
+            call.started_name = started.name if call.starts_agent else started.skill
             self._agent_calls[call_id] = call
             self._links_changed = True
         if message is None:
@@ -1213,17 +1256,18 @@ class SessionAccumulator(Accumulator):
             late: whether no further line will tell, so that the order of the calls has to decide.
         """
         call: Call | None = None
-        named = thread.meta.tool_use_id if thread.meta else None
-        named = named or self._agent_results.get(thread.key)
+        named = thread.call_id or self._agent_results.get(thread.key)
         if named:
             call = self._agent_calls.get(named)
             if call is None:
                 return None
+        elif thread.run is not None:
+            call = self._call_of_run(thread.run, late=late)
         elif thread.first_text == _WARM_UP:
             # Clients from 2.0.76 to 2.1.1 start two of these at every start. No call ever names them.
             return self._fallback_context(thread)
         elif thread.first_text:
-            call = self._call_with_words(thread, late=late)
+            call = self._call_with_name(thread) or self._call_with_words(thread, late=late)
         if call is None or (call.thread.is_subagent and call.thread.parent_context is None) or call.thread is thread:
             return None
         call.claimed_by = thread.key
@@ -1237,6 +1281,43 @@ class SessionAccumulator(Accumulator):
             is_subagent=True,
         )
 
+    def _call_of_run(self, run: str, *, late: bool) -> Call | None:
+        """Find the Workflow call that started *run*: its result says so. Without one, the only such call is it."""
+        named = self._runs.get(run)
+        if named is not None:
+            return self._agent_calls.get(named)
+        calls = [call for call in self._agent_calls.values() if call.name == "Workflow"]
+        return calls[0] if late and len(calls) == 1 else None
+
+    def _call_with_name(self, thread: Thread) -> Call | None:
+        """Find the call that started *thread* by the name of the teammate, or of the skill, that it started."""
+        meta = thread.meta
+        skill = _skill(thread.first_text or "")
+        named = {meta.name, meta.agent_type if thread.teammate else None} if meta is not None else set()
+        named.discard(None)
+        calls = [
+            call
+            for call in self._agent_calls.values()
+            if call.started_name is not None
+            and call.claimed_by in (None, thread.key)
+            and (
+                call.started_name in named
+                if call.starts_agent
+                else skill is not None and call.started_name.rpartition(":")[2] == skill
+            )
+        ]
+        same = [call for call in calls if call.starts_agent and _is_same_task(call, thread)]
+        return next(iter(same or calls), None)
+
+    def _link_patience(self) -> float:
+        """Return for how long spans of a subagent wait for the call that started it."""
+        return self._quiet if self._call_may_come() else self._settle
+
+    def _call_may_come(self) -> bool:
+        """Whether a call that starts a subagent may come or may still prove to have started one."""
+        main = self._main
+        return main.working or main.open is not None or any(call.is_unclaimed for call in self._agent_calls.values())
+
     def _call_with_words(self, thread: Thread, *, late: bool) -> Call | None:
         """Find the call that started *thread* by its prompt.
 
@@ -1246,7 +1327,7 @@ class SessionAccumulator(Accumulator):
         calls = [
             call
             for call in self._agent_calls.values()
-            if call.prompt == thread.first_text and call.claimed_by in (None, thread.key) and call.id not in named
+            if _is_same_task(call, thread) and call.claimed_by in (None, thread.key) and call.id not in named
         ]
         rivals = [
             other
@@ -1279,6 +1360,8 @@ class SessionAccumulator(Accumulator):
             turn_name=prompt.name if prompt else None,
             permission_mode=prompt.permission_mode if prompt else None,
             agent=thread.agent_type or ("warm-up" if warm_up else "subagent"),
+            # A subagent that goes on after /clear is logged with the next session; its call is in the one before.
+            parent_call=thread.call_id,
             is_subagent=True,
         )
 
@@ -1310,13 +1393,18 @@ class SessionAccumulator(Accumulator):
             if thread.is_subagent:
                 if thread.parent_context is not None and thread.parent_context.turn != turn:
                     continue
-                if thread.working and now < thread.heard_at + self._quiet:
+                if thread.working and now < self._over_at(thread):
                     return True
                 if thread.open or thread.waiting or thread.calls:
                     return True
             elif turn == self._turn and (thread.open or thread.calls):
                 return True
         return False
+
+    def _over_at(self, thread: Thread) -> float:
+        """Return when a subagent that owes an answer counts as over, if no further line comes."""
+        is_finished = thread.meta is not None and thread.meta.finished
+        return thread.heard_at + (_FINISHED_SECONDS if is_finished else self._quiet)
 
     def _drain(self) -> list[Span]:
         spans, self._out = self._out, []
@@ -1339,6 +1427,42 @@ def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["o
         known = _version(record.version) >= _DENIED_BEFORE_RUN_SINCE
         return "interrupted" if known else "denied"
     return "interrupted" if prompts.is_interrupt(words) else "error"
+
+
+def _is_inherited(record: AssistantRecord, thread: Thread) -> bool:
+    """Whether a line at the beginning of a subagent's log may be its parent's: the subagent has no text yet."""
+    if thread.first_uuid is not None:
+        return False
+    above = record.parent_uuid
+    return above is None or any(above == other.uuid for other, _ in thread.inherited)
+
+
+_TEAMMATE = "<teammate-message"
+_DIRECTIVE = "Your directive: "
+
+
+def _task(text: str) -> str:
+    """Return the task in a subagent's first text, without the envelope that Claude Code puts around some tasks."""
+    start = text.lstrip()
+    if start.startswith(_TEAMMATE):
+        inside, closed, _ = start.partition(">")[2].partition("</teammate-message>")
+        return inside.strip() if closed else text
+    if start.startswith("<fork-boilerplate>"):
+        directive = start.partition("</fork-boilerplate>")[2].partition(_DIRECTIVE)[2]
+        return directive.strip() or text
+    return text
+
+
+def _skill(text: str) -> str | None:
+    """Return the skill that a subagent's first text is from; None if it is not a skill's."""
+    prefix = "Base directory for this skill: "
+    if not text.startswith(prefix):
+        return None
+    return text[len(prefix) :].partition("\n")[0].rstrip("/ ").replace("\\", "/").rpartition("/")[2] or None
+
+
+def _is_same_task(call: Call, thread: Thread) -> bool:
+    return call.prompt is not None and call.prompt.strip() == (thread.first_text or "").strip()
 
 
 def _block_key(part: Block) -> bytes:

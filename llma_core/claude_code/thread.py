@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llma_core.claude_code.conversation import Conversation
-from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, Block
+from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, AssistantRecord, Block
 from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.usage import Reading
 from llma_core.spans import Context, HookRun, InputMessage, LineRange, Request, TurnKey
@@ -20,6 +20,7 @@ from llma_core.spans import Context, HookRun, InputMessage, LineRange, Request, 
 __all__ = [
     "AGENT_TOOLS",
     "SIDE",
+    "STARTERS",
     "Call",
     "Input",
     "LineContext",
@@ -33,6 +34,9 @@ __all__ = [
 
 AGENT_TOOLS = frozenset({"Agent", "Task"})
 """Tools that start a subagent. `Task` is the older name."""
+
+STARTERS = AGENT_TOOLS | {"Skill", "Workflow"}
+"""Tools whose calls may start subagents. A skill does if it asks for a context of its own (`context: fork`)."""
 
 SIDE = "side:"
 """Prefix of the key of a subagent whose lines are in the main file."""
@@ -190,6 +194,7 @@ class Call:
         message_id: that message's id.
         prompt: if it starts a subagent, the subagent's prompt.
         agent_type: if it starts a subagent, the kind of subagent.
+        started_name: the name of the teammate or of the skill it starts.
         claimed_by: the subagent it started, once this is known.
         is_complete: whether everything that may follow its result has been read.
         hooks: the hooks that ran before and after it.
@@ -210,6 +215,7 @@ class Call:
     result: Result | None = None
     prompt: str | None = None
     agent_type: str | None = None
+    started_name: str | None = None
     claimed_by: str | None = None
     is_complete: bool = False
     hooks: list[HookRun] = field(default_factory=list)
@@ -219,6 +225,11 @@ class Call:
     def starts_agent(self) -> bool:
         """Whether the call starts a subagent."""
         return self.name in AGENT_TOOLS
+
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether the call has no result yet, and is not known to have started a subagent."""
+        return self.result is None and self.claimed_by is None and self.thread.calls.get(self.id) is self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +261,11 @@ class Thread:
         request: the latest of them.
         waiting: spans that wait until the subagent's call is known.
         parent_context: for a subagent, the context of the call that started it; None until that call is known.
+        first_text: a subagent's task: its first text, without an envelope that Claude Code put around it.
+        named: for a subagent, the id of the call that started it, as its own first line names it.
+        teammate: for a teammate, whether its first text came in a teammate's message.
+        run: for a subagent, the run of a workflow that started it.
+        inherited: for a subagent without a text yet, the lines that may be its parent's.
         at: when its latest line was written, in milliseconds since the epoch; None if that line does not say.
         near: when the latest line with a time was written.
         began: when its first text was written.
@@ -271,6 +287,10 @@ class Thread:
     meta: AgentMeta | None = None
     first_text: str | None = None
     first_uuid: str | None = None
+    named: str | None = None
+    teammate: bool = False
+    run: str | None = None
+    inherited: list[tuple[AssistantRecord, LineRange]] = field(default_factory=list)
     began: int | None = None
     prompt_id: str | None = None
     agent_type: str | None = None
@@ -282,6 +302,11 @@ class Thread:
     heard_at: float = 0.0
     conversation: Conversation | None = None
     request_log: RequestLog | None = None
+
+    @property
+    def call_id(self) -> str | None:
+        """The id of the call that started this subagent, as its own files name it; None if they do not."""
+        return (self.meta.tool_use_id if self.meta is not None else None) or self.named
 
     @property
     def is_subagent(self) -> bool:
@@ -305,6 +330,8 @@ class Thread:
         """Yield the lines of everything that was not given out yet."""
         if self.open is not None:
             yield self.open.lines
+        for _, lines in self.inherited:
+            yield lines
         for item in self.waiting:
             yield item.lines
         for call in self.calls.values():

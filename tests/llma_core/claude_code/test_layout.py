@@ -75,3 +75,23 @@ def test_no_path_is_too_odd(path: str) -> None:
     found = classify(path)
 
     assert found is None or found.folder == path[: len(found.folder)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".meta.json"])
+def test_a_workflows_subagent_is_its_sessions_and_names_its_run(suffix: str) -> None:
+    path = classify(f"{FOLDER}/{SESSION}/subagents/workflows/wf_1/agent-a1{suffix}")
+
+    assert path is not None
+    assert (path.kind in ("agent", "meta"), path.folder, path.session) == (True, FOLDER, SESSION)
+    assert (path.agent, path.run) == ("a1", "wf_1")
+
+
+@pytest.mark.parametrize("run", ["", "/workflows/wf_1", "/deeper/subagents/wf_1"])
+def test_a_log_below_subagents_that_is_no_subagents_is_no_session(run: str) -> None:
+    assert classify(f"/home/ada/.claude/projects/p/{SESSION}/subagents{run}/journal.jsonl") is None
+
+
+def test_a_folder_above_the_projects_that_is_called_subagents_says_nothing() -> None:
+    path = classify(f"/home/subagents/.claude/projects/p/{SESSION}.jsonl")
+
+    assert path == LogPath(kind="session", folder="/home/subagents/.claude/projects/p", session=SESSION, agent=None)

@@ -539,3 +539,8 @@ def test_a_line_in_bad_utf_8_can_be_glanced_at() -> None:
 def test_any_bytes_are_a_meta_file_or_none_and_can_be_glanced_at(data: bytes) -> None:
     assert decode_meta(data) is None or isinstance(decode_meta(data), AgentMeta)
     assert glance(data) is not None
+
+
+@pytest.mark.parametrize("kind", ["fork-context-ref", "relocated", "continued-in", "session-owner", "host-row"])
+def test_a_type_that_the_client_writes_and_that_tells_of_no_call_is_known(kind: str) -> None:
+    assert decode(f'{{"type":"{kind}","sessionId":"s"}}'.encode()) == IgnoredRecord(kind)

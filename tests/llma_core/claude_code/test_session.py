@@ -16,7 +16,7 @@ from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, Session
 from llma_core.errors import RecordError
 from llma_core.privacy import ContentLevel, Policy
 from llma_core.spans import ApiFailure, Compaction, Generation, LineRange, Prompt, Span, ToolCall, Trace, TurnKey
-from tests.support.logs import LogBuilder, Transcript, text, thinking, tool_use, usage
+from tests.support.logs import AgentLog, LogBuilder, Transcript, text, thinking, tool_use, usage
 from tests.support.sessions import Feed, built, feeds, identity, spans
 
 S = TypeVar("S", bound=Span)
@@ -1152,7 +1152,7 @@ def test_a_subagent_whose_call_never_comes_goes_without_it_after_the_quiet_time(
     found = of(Generation, live.accumulator.poll(QUIET_SECONDS))
 
     assert {(g.context.parent_call, g.context.is_subagent, g.context.agent) for g in found} == {
-        (None, True, "gardener")
+        ("toolu_1", True, "gardener")
     }
     assert {g.context.turn.id for g in found} == {prompt}
 
@@ -2006,3 +2006,149 @@ def test_a_long_prompt_full_of_opened_wrappers_takes_no_time(log: LogBuilder) ->
 
     assert len(of(Generation, found)) == 1
     assert time.process_time() - before < 5
+
+
+# ---------------------------------------------------------------------- what starts a subagent
+
+
+def _in_run(log: LogBuilder, agent: AgentLog, run: str) -> None:
+    """Put a subagent's log where the client puts those of a workflow's run."""
+    path = log.agent_path(agent.id)
+    log._places[agent.id] = path.replace("/subagents/", f"/subagents/workflows/{run}/")
+
+
+def test_a_subagent_of_a_workflow_belongs_to_the_call_that_its_folder_is_named_by(log: LogBuilder) -> None:
+    log.prompt("Audit the orchard")
+    log.answer(tool_use("Workflow", {"name": "audit"}, id="toolu_0"), stop_reason="tool_use")
+    log.tool_result("toolu_0", "launched", noted={"status": "async_launched", "runId": "wf_0"})
+    log.answer(tool_use("Workflow", {"script": "x"}, id="toolu_1"), stop_reason="tool_use")
+    log.tool_result("toolu_1", "launched", noted={"status": "async_launched", "runId": "wf_1"})
+    agent = log.agent("toolu_none", "Look at the first tree", meta=False)
+    _in_run(log, agent, "wf_1")
+    agent.answer(text("Healthy."))
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_1"
+
+
+@pytest.mark.parametrize("meta", [{"agentType": "scout"}, {"agentType": "general-purpose", "name": "scout"}])
+def test_a_teammate_belongs_to_the_call_that_gave_it_its_name(log: LogBuilder, meta: dict[str, str]) -> None:
+    log.prompt("Make a team")
+    for number, name in enumerate(("guard", "scout")):
+        call = f"toolu_{number}"
+        log.answer(tool_use("Agent", {"name": name, "prompt": "Count"}, id=call), stop_reason="tool_use")
+        log.tool_result(call, "Spawned", noted={"status": "teammate_spawned", "teammate_id": f"{name}@orchard"})
+    agent = log.agent("toolu_1", '<teammate-message teammate_id="lead">\nOther words\n</teammate-message>')
+    log.metas[agent.id] = meta
+    agent.answer(text("Three."))
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_1"
+
+
+def test_a_teammate_without_a_name_belongs_to_the_call_with_the_prompt_in_its_message(log: LogBuilder) -> None:
+    log.prompt("Make a team")
+    log.answer(tool_use("Agent", {"prompt": "Water"}, id="toolu_0"), stop_reason="tool_use")
+    log.answer(tool_use("Agent", {"prompt": "Count"}, id="toolu_1"), stop_reason="tool_use")
+    agent = log.agent("", '<teammate-message teammate_id="lead" summary="x">\nCount\n</teammate-message>', meta=False)
+    agent.answer(text("Three."))
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_1"
+
+
+def test_a_skill_with_a_context_of_its_own_starts_a_subagent(log: LogBuilder, live: Live) -> None:
+    log.prompt("Greet")
+    log.answer(tool_use("Skill", {"skill": "garden:greet", "args": "x"}, id="toolu_1"), stop_reason="tool_use")
+    agent = log.agent("", "Base directory for this skill: /home/ada/skills/greet\n\nGreet x", meta=False)
+    agent.line(0)["isMeta"] = True
+    agent.answer(text("Hello."))
+    agent.answer(text("Again."))
+
+    [sub] = [g for g in of(Generation, live.read()) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_1"
+    assert [message.origin for message in sub.input] == ["agent_prompt"]
+
+
+def test_a_skill_waits_for_the_result_that_names_it_while_its_call_is_open(log: LogBuilder, live: Live) -> None:
+    log.prompt("Greet")
+    log.answer(tool_use("Skill", {"skill": "greet"}, id="toolu_1"), stop_reason="tool_use")
+    agent = log.agent("", "Be friendly", meta=False)
+    agent.answer(text("Hello."))
+    live.read(now=0.0)
+    assert of(Generation, live.accumulator.poll(SETTLE_SECONDS * 2))[1:] == []
+    assert live.accumulator.due() == QUIET_SECONDS
+
+    log.tool_result("toolu_1", "Hello.", noted={"status": "forked", "agentId": agent.id})
+    found = live.read(now=SETTLE_SECONDS * 3)
+
+    assert [g.context.parent_call for g in of(Generation, found)] == ["toolu_1"]
+
+
+def test_a_subagent_that_no_call_can_have_started_goes_at_once(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    agent = log.agent("", "Suggest what to ask next", meta=False)
+    agent.answer(text("Count pears?"))
+    live.read(now=0.0)
+    live.accumulator.poll(SETTLE_SECONDS)
+
+    [sub] = of(Generation, live.accumulator.poll(SETTLE_SECONDS * 2))
+
+    assert (sub.context.is_subagent, sub.context.parent_call) == (True, None)
+
+
+@pytest.mark.parametrize("order", ["agent first", "main first"])
+def test_a_fork_begins_with_its_own_first_text(log: LogBuilder, order: str) -> None:
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use", counts=usage(9, 57))
+    answer.add(text("I fork myself."))
+    answer.add(tool_use("Agent", {"prompt": "as a fork", "subagent_type": "fork"}, id="toolu_1"), last=True)
+    agent = log.agent("toolu_1", "", type="fork", meta=False)
+    inherited = {**log.line(-1), "parentUuid": None, "isSidechain": True, "agentId": agent.id}
+    inherited["message"] = {**inherited["message"], "stop_reason": None, "usage": usage(9, 3)}
+    directive = agent.line(0)
+    directive["message"]["content"] = [
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": "Fork started"},
+        text("<fork-boilerplate>\nRules\n</fork-boilerplate>\n\nYour directive: as a fork"),
+    ]
+    reference = {"type": "fork-context-ref", "agentId": agent.id, "contextLength": 14}
+    agent.lines[:] = [reference, inherited, directive]
+    agent.answer(text("One."))
+    log.tool_result("toolu_1", "One.", noted={"status": "completed", "agentId": agent.id})
+
+    names = [log.agent_path(agent.id)] * 4 if order == "agent first" else []
+    found = spans(log.files(), order=names)
+
+    main, sub = sorted(of(Generation, found), key=lambda g: g.context.is_subagent)
+    assert main.usage is not None
+    assert (main.usage.output, len(main.output), main.tools_called) == (57, 2, ("Agent",))
+    assert (sub.context.parent_call, sub.context.agent) == ("toolu_1", "fork")
+    [call] = of(ToolCall, found)
+    assert (call.generation, call.status) == (main.identity, "ok")
+
+
+def test_a_turn_waits_for_the_last_line_of_a_subagent_whose_meta_file_says_that_it_has_finished(
+    log: LogBuilder, live: Live
+) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Agent", {"prompt": "Look"}, id="toolu_1"), stop_reason="tool_use")
+    agent = log.agent("toolu_1", "Look")
+    log.tool_result("toolu_1", "started", noted={"isAsync": True, "agentId": agent.id})
+    log.answer(text("It runs."))
+    log.turn_duration()
+    agent.answer(tool_use("Bash", id="toolu_2"), stop_reason="tool_use")
+    agent.tool_result("toolu_2", "1")
+    agent.finish()
+    live.read(now=0.0)
+    assert turns(live.accumulator.poll(2.0)) == []
+
+    agent.answer(text("One."))
+    live.read(now=2.5)
+
+    [turn] = turns(live.accumulator.poll(4.0))
+    assert turn.generations == 4

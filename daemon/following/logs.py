@@ -10,6 +10,7 @@ decides what to do with the sessions it returns.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -248,6 +249,9 @@ class Logs:
             # Another version of the daemon has followed an agent that this one does not know.
             return False
         agent, place = recognized
+        if not any(root.is_above(log) for root in self.roots) and _is_empty(place.folder):
+            # A link leads from a root to where a disk is mounted, when it is.
+            return False
         return is_missing(log) and (not is_missing(place.folder) or str(root_of(agent, place).path) in inhabited)
 
     def _forget_path(self, path: str) -> list[SessionFiles]:
@@ -261,3 +265,11 @@ class Logs:
     def _release(self, path: str) -> None:
         if self.kept is not None:
             self.kept.release(path)
+
+
+def _is_empty(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from daemon.following.log_roots import LogRoot
+from daemon.following.log_tree import root_logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from llma_core.agent import Agent, LogPath
 
-__all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "named_inside", "opening"]
+__all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "named_inside", "opening", "unknown_logs"]
 
 _GLANCE_LINES = 50
 """Lines looked at to find a file's first time or session; both stand in one of the first few."""
@@ -67,6 +70,17 @@ def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
 def began_at(agent: Agent, path: str) -> int:
     """Return the first time in a log, in milliseconds since the epoch; a time that never comes if it has none."""
     return next((at for line in _first_lines(path) if (at := agent.glance(line).at) is not None), _NEVER)
+
+
+def unknown_logs(root: LogRoot) -> Iterator[str]:
+    """Yield the files below a root that look like logs, in places where no log is followed."""
+    agent = root.agent
+    known = {path for path, _ in root_logs(root)}
+    for folder, _, names in os.walk(root.path):
+        for path in (f"{folder}/{name}" for name in sorted(names) if name.endswith(agent.log_suffix)):
+            place = agent.classify(path)
+            if path not in known and place is not None and named_inside(path, agent, place) is not None:
+                yield path
 
 
 def first_cwd(agent: Agent, path: str) -> str | None:

@@ -18,6 +18,7 @@ from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
 from daemon.following.log_roots import recognize, roots_below
 from daemon.following.log_tree import root_logs
+from daemon.following.opening import unknown_logs
 from daemon.following.tailer import mark_at_end
 from daemon.running.health import HealthReport, RouteReport, read_report
 from daemon.state.lock import holder, is_locked, locked_since
@@ -89,6 +90,7 @@ class Condition:
         held: sessions that wait for the user.
         endangered: logs whose unsent lines will be lost unless somebody acts.
         set_aside: the events that were set aside, newest first.
+        unknown_logs: files that look like logs, in places where no log is followed.
     """
 
     running: bool
@@ -111,6 +113,7 @@ class Condition:
     held: tuple[HeldSession, ...]
     endangered: tuple[Endangered, ...]
     set_aside: tuple[RejectedEvent, ...]
+    unknown_logs: tuple[str, ...] = ()
 
     def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
         """Yield each problem, with a hint what to do.
@@ -145,6 +148,13 @@ class Condition:
             )
         for reason, number in Counter(row.reason for row in self.held).items():
             yield Problem(level="warning", message=f"{_count(number, 'session')} waiting for you", hint=reason)
+        if self.unknown_logs:
+            more = f" and {len(self.unknown_logs) - 1:,} more" if len(self.unknown_logs) > 1 else ""
+            yield Problem(
+                level="warning",
+                message=f"not followed, as no log is known to be there: {self.unknown_logs[0]}{more}",
+                hint=f"a newer version may know that place; `{APP_NAME} preview FOLDER` reads logs at any depth",
+            )
         if self.endangered:
             days = min(log.days_left for log in self.endangered)
             yield Problem(
@@ -201,6 +211,9 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
             if log.days_left <= SOON_DAYS
         ),
         set_aside=tuple(store.rejected()),
+        unknown_logs=tuple(
+            path for config_dir in config_dirs for root in roots_below(config_dir) for path in unknown_logs(root)
+        ),
     )
 
 

@@ -103,7 +103,8 @@ class Outcome:
         most = f"at most {account.largest_after_life} after one (window {WINDOW})"
         named = {
             "lives": f"{len(self.ends)}: " + ", ".join(f"{count} {end}" for end, count in ends.items()),
-            "sessions": f"{figures.sessions}, including {figures.forks} forks; {figures.rewrites} logs replaced",
+            "sessions": f"{figures.sessions}, including {figures.forks} forks",
+            "logs": f"{figures.rewrites} replaced, {figures.moves} moved",
             "bytes": figures.bytes,
             "expected": f"{account.expected} events",
             "accepted": f"{account.accepted}, including repeated ones",

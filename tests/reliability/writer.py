@@ -2,7 +2,8 @@
 
 It always writes several sessions, each turn by turn: main log, subagents' logs and their meta files side by side, in
 whole lines, in half lines, or all at once. Some sessions are forked between two turns. Now and then the writer rewrites
-a log beside itself and renames it into its place, unchanged or with one more line at the front.
+a log beside itself and renames it into its place, unchanged or with one more line at the front, or moves a main log to
+another project's folder, as the client does.
 
 The events of the sessions do not depend on when a daemon reads, under one condition that a real client meets too: the
 lines of one message follow each other within the time after which a message counts as complete. The writer meets it: it
@@ -30,6 +31,7 @@ _BURST_SHARE = 0.15
 """Share of the turns that begin a burst: several turns written at once."""
 _BURST_TURNS = 8
 _REWRITE_SHARE = 0.01
+_MOVE_SHARE = 0.02
 _REST_SECONDS = 0.05
 """Mean length of the writer's rests."""
 _PIECE_SECONDS = 0.01
@@ -63,6 +65,7 @@ class Figures:
         sessions: sessions begun, including forks.
         forks: sessions that began with a copy of another.
         rewrites: logs that were replaced.
+        moves: logs that were moved to another project's folder.
         bytes: bytes written, without those of rewrites.
         longest_message: the longest time that writing the lines of one message took, in seconds.
         longest_silence: the longest time that a session waited for its next piece, in seconds.
@@ -71,6 +74,7 @@ class Figures:
     sessions: int = 0
     forks: int = 0
     rewrites: int = 0
+    moves: int = 0
     bytes: int = 0
     longest_message: float = 0.0
     longest_silence: float = 0.0
@@ -87,6 +91,8 @@ class _Session:
         self._made = 0
         self._sizes: dict[str, int] = {}
         self._front: dict[str, bytes] = {}
+        self._folder: str | None = None
+        self.is_forked = False
         self._metas: dict[str, bytes] = {}
         self._history: History = history_of(log)
 
@@ -157,14 +163,38 @@ class _Session:
             # One more line at the front moves every other line.
             front = self._front.get(name, b"")
             self._front[name] = front + b'{"type":"mode","number":%d}\n' % len(front)
-        path = projects / name
+        path = self._path(projects, name)
         beside = path.with_suffix(".beside")
         beside.write_bytes(self._front.get(name, b"") + self._history.logs[name][: self._sizes[name]])
         beside.replace(path)
         return True
 
+    def move(self, projects: Path, source: random.Random) -> bool:
+        """Move the main log to another project's folder; return False if it cannot be moved.
+
+        Originals are read before their copies only within one folder, and most clients' copies tell nothing.
+        """
+        if self.is_fork or self.is_forked or not self._sizes.get(self.log.path):
+            return False
+        path = self._path(projects, self.log.path)
+        self._folder = f"-home-ada-work-tree-{source.randint(1, 9)}"
+        new = self._path(projects, self.log.path)
+        new.parent.mkdir(exist_ok=True)
+        path.rename(new)
+        return True
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the main log was moved."""
+        return self._folder is not None
+
+    def _path(self, projects: Path, name: str) -> Path:
+        if name == self.log.path and self._folder is not None:
+            return projects / self._folder / Path(name).name
+        return projects / name
+
     def _append(self, projects: Path, name: str, data: bytes) -> None:
-        append(projects / name, data)
+        append(self._path(projects, name), data)
         self._sizes[name] = self._sizes.get(name, 0) + len(data)
 
 
@@ -238,6 +268,8 @@ class Writer:
             self._continue(session)
         elif self._source.random() < _REWRITE_SHARE:
             self.figures.rewrites += session.rewrite(self._projects, self._source)
+        elif self._source.random() < _MOVE_SHARE:
+            self.figures.moves += session.move(self._projects, self._source)
         else:
             self.figures.bytes += session.write_piece(self._projects, self._source)
         while session.is_open:
@@ -249,8 +281,9 @@ class Writer:
     def _continue(self, session: _Session) -> None:
         """Continue a session that is fully written: fork it, begin its next turn, or end it."""
         # No fork of a fork: the logs of most clients do not tell which of the two came first.
-        may_fork = not session.is_fork and len(self._sessions) < 2 * _SESSIONS
+        may_fork = not session.is_fork and not session.is_moved and len(self._sessions) < 2 * _SESSIONS
         if may_fork and self._source.random() < _FORK_SHARE:
+            session.is_forked = True
             self._fork(session.log)
         if session.turns <= 0:
             self._sessions.remove(session)

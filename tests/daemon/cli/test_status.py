@@ -64,6 +64,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "sessions_held": 0,
         "held": [],
         "endangered": [],
+        "unknown_logs": [],
     }
     path = projects / log.path
     assert (aside["name"], aside["path"]) == ("$ai_generation", str(path))

@@ -143,7 +143,8 @@ def test_a_session_was_deleted_if_its_neighbors_are_still_there(tree: Tree, tmp_
     elsewhere = tmp_path / "elsewhere"
     write_files(elsewhere, {"r/u.jsonl": b"{}\n"})
     paths = [tree.root / MAIN, elsewhere / "r/u.jsonl"]
-    marks = [mark for path in paths if (mark := mark_at_end(str(path), f"{path.parent.name}/{path.stem}")) is not None]
+    names_of = zip(paths, ("claude-code/s", "r/u"), strict=True)
+    marks = [mark for path, name in names_of if (mark := mark_at_end(str(path), name)) is not None]
     shutil.rmtree(tree.root / "p")
     shutil.rmtree(elsewhere)
     tree.sweep()
@@ -151,6 +152,20 @@ def test_a_session_was_deleted_if_its_neighbors_are_still_there(tree: Tree, tmp_
     assert tree.logs.deleted(["claude-code/s", "r/u", "x/never-seen"], marks) == ["claude-code/s"]
     shutil.rmtree(tree.root)
     tree.sweep()
-    assert tree.logs.deleted(["claude-code/s", "r/u"], marks) == [], (
-        "the whole root may be on a disk that is not mounted"
-    )
+    assert tree.logs.deleted(["claude-code/s", "r/u"], marks) == [], "the root's disk may not be mounted"
+
+
+def test_a_session_on_a_disk_that_is_not_mounted_yet_was_not_deleted(tree: Tree, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    write_files(disk, {"u.jsonl": b"{}\n"})
+    (tree.root / "linked").symlink_to(disk)
+    tree.sweep()
+    assert "claude-code/u" in tree.logs.sessions
+    mark = mark_at_end(str(disk / "u.jsonl"), "claude-code/u")
+    assert mark is not None
+
+    (disk / "u.jsonl").unlink()
+    tree.sweep()
+    assert tree.logs.deleted(["claude-code/u"], [mark]) == [], "an empty folder may be where the disk will be mounted"
+    (disk / "v.jsonl").touch()
+    assert tree.logs.deleted(["claude-code/u"], [mark]) == ["claude-code/u"]

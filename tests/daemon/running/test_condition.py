@@ -235,3 +235,17 @@ def test_the_command_that_rebuilds_an_event_names_its_sessions_log(path: str, na
     row = RejectedEvent(uuid="u", name="event", bytes=1, reason="no", path=path, start=0, end=1)
     assert rebuilding(row) == f"posthog-llma-daemon preview --event u {named}"
     assert rebuilding(replace(row, path=None)) is None
+
+
+def test_what_looks_like_a_log_where_none_is_followed_is_reported(machine: Machine) -> None:
+    line = b'{"type":"user","sessionId":"s"}\n'
+    machine.log("known", line, settled=len(line))
+    projects = machine.config / "projects"
+    unknown = [projects / "orchard/s/elsewhere/agent-a.jsonl", projects / "top.jsonl"]
+    other = [projects / "orchard/s/notes.jsonl", projects / "orchard/s/subagents/workflows/run/journal.jsonl"]
+    for path in (*unknown, *other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(line if path in unknown or path.name == "journal.jsonl" else b"{}\n")
+    condition = machine.condition()
+    assert sorted(condition.unknown_logs) == sorted(map(str, unknown))
+    assert any("not followed" in problem.message and "1 more" in problem.message for problem in problems(condition))

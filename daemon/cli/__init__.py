@@ -5,6 +5,7 @@ A verb's module is imported when the verb runs, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import importlib
@@ -98,6 +99,13 @@ def main(ctx: click.Context) -> None:
     ctx.obj = os.umask(0o077)
 
 
+def _shown(error: UnicodeError) -> tuple[str, int]:
+    """Escape what is not UTF-8 in names. Another character that the encoding lacks becomes a question mark."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(f"\\u{ord(each):04x}" if "\ud800" <= each <= "\udfff" else "?" for each in lacking), error.end
+
+
 def run_main(cadence: Cadence | None = None) -> None:
     """Run the command line, and exit without a traceback whatever happens.
 
@@ -107,10 +115,10 @@ def run_main(cadence: Cadence | None = None) -> None:
     Args:
         cadence: times and sizes of a service that is run; None: the usual ones.
     """
+    codecs.register_error("shown", _shown)
     for stream in (sys.stdout, sys.stderr):
-        # A character that the terminal's encoding lacks becomes a question mark.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="shown")
     try:
         try:
             main(obj=cadence)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -169,7 +170,7 @@ class Health:
         """Write *report*, unless it equals the last one written."""
         if report == self._written:
             return
-        document = msgspec.json.encode(replace(report, written_at=_text(self._wall())))
+        document = msgspec.json.encode(_encodable(msgspec.to_builtins(replace(report, written_at=_text(self._wall())))))
         try:
             await asyncio.to_thread(write_private, self._path, msgspec.json.format(document, indent=2) + b"\n")
         except OSError as error:
@@ -243,3 +244,12 @@ def read_report(folder: Path) -> HealthReport | None:
 
 def _text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _encodable(value: Any) -> Any:
+    """Return *value* with what is no UTF-8 escaped: names of files need not be."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _encodable(part) for name, part in value.items()}
+    return [_encodable(part) for part in value] if isinstance(value, list | tuple) else value

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from daemon.state.connection import Connection
 from daemon.state.rows import FileMark, FrozenRoute
 from daemon.state.schema import identity_key
 
@@ -33,7 +34,9 @@ class StoreReader:
     def _rows(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
         """Run *statement*. The first call opens the connection."""
         if self._connection is None:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+            connection = sqlite3.connect(
+                self._path, factory=Connection, isolation_level=None, check_same_thread=False, timeout=10
+            )
             try:
                 # Rows are hardly ever looked up twice, and the operating system caches the file's pages anyway.
                 connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
@@ -76,8 +79,8 @@ class StoreReader:
     def history(self, folder: str) -> list[tuple[str, int]]:
         """Return the path and settled offset, in bytes, of each file below *folder* that existed at the first start."""
         above = f"{folder}/"
-        statement = 'SELECT path, "offset" FROM files WHERE history=1 AND substr(path, 1, ?)=?'
-        return [(str(path), int(offset)) for path, offset in self._rows(statement, (len(above), above))]
+        statement = 'SELECT path, "offset" FROM files WHERE history=1 AND substr(path, 1, length(?))=?'
+        return [(str(path), int(offset)) for path, offset in self._rows(statement, (above, above))]
 
     def route(self, unit: str) -> FrozenRoute | None:
         """Return a session's frozen route; None if it has none."""

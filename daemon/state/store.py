@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from daemon.state import layout
+from daemon.state.connection import Connection
 from daemon.state.reader import StoreReader, mark_of
 from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Sighting
 from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key, unit_name
@@ -82,9 +83,13 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         if self._read_only:
             uri = f"{self._path.absolute().as_uri()}?mode=ro"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+            connection = sqlite3.connect(
+                uri, uri=True, factory=Connection, isolation_level=None, check_same_thread=False, timeout=10
+            )
         else:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+            connection = sqlite3.connect(
+                self._path, factory=Connection, isolation_level=None, check_same_thread=False, timeout=10
+            )
         try:
             if self._read_only:
                 self._check_version(connection)

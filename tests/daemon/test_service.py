@@ -1467,3 +1467,30 @@ async def test_a_fork_of_history_is_history_whether_or_not_it_is_marked(
         append(machine.projects / fork.path, fork.files()[fork.path])
         await until(lambda: "msg_fork_own" in span_ids(posthog), "its own answer")
     assert span_ids(posthog, "generation") == ["msg_fork_own"]
+
+
+# ---------------------------------------------------------------------- names that are not UTF-8
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names there are UTF-8")
+@pytest.mark.parametrize("place", ["home", "project", "file"])
+async def test_names_that_are_not_utf_8_are_names_like_others(
+    tmp_path: Path, posthog: CaptureServer, place: str
+) -> None:
+    odd = os.fsdecode(b"na\xffme")
+    machine = Machine(tmp_path / odd if place == "home" else tmp_path)
+    log = a_session("odd", start=now())
+    folder = machine.projects / (odd if place == "project" else "orchard")
+    path = folder / (f"{odd}.jsonl" if place == "file" else Path(log.path).name)
+    folder.mkdir()
+    for part in range(2):
+        async with machine.following(posthog.url, history="send"):
+            known = 0 if part == 0 else len(log.lines)
+            if part == 1:
+                log.answer(text("More."), id="msg_odd_more")
+                log.prompt("thanks")
+            append(path, of_lines(log, known))
+            wanted = "msg_odd_more" if part else "msg_odd"
+            await until(partial(lambda name: name in span_ids(posthog), wanted), "its answer")
+    assert machine.offsets() == {path.name: path.stat().st_size}
+    assert times_each_came(posthog) == {1}

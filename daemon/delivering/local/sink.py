@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -281,7 +280,7 @@ class LocalEvents:
         return [read(body) for (body,) in rows]
 
     def _query(self, statement: str, values: tuple[object, ...]) -> list[Any]:
-        uri = f"file:{quote(str(self._path.absolute()))}?mode=ro"
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as connection:
                 return connection.execute(statement, values).fetchall()

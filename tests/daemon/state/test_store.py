@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -667,4 +668,22 @@ def test_a_table_is_empty_until_something_is_settled(tmp_path: Path) -> None:
     store.commit(Commit(settled=[Settled(identity="gen|1", unit="orchard/a")]))
     assert not reader.is_empty()
     reader.close()
+    store.close()
+
+
+def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"/home/\xff/\xe4\xe4") + "ä"
+    store = Store(tmp_path)
+    mark = FileMark(
+        device=1, inode=2, path=name, unit=name, offset=3, head=b"\xff", head_length=1, tail=b"\xff", history=True
+    )
+    store.commit(Commit(files=[mark], owed=[Owed(trace=name, ending=1, unit=name)]))
+    assert list(store.files()) == [mark]
+    assert store.owed() == [Owed(trace=name, ending=1, unit=name)]
+    reader = store.reader()
+    assert reader.mark((1, 2)) == mark
+    assert reader.history(name.rpartition("/")[0]) == [(name, 3)]
+    reader.close()
+    store.forget_owed([name])
+    assert store.owed() == []
     store.close()

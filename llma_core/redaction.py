@@ -30,6 +30,7 @@ This is how:
 
 from __future__ import annotations
 
+import base64
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -751,6 +752,9 @@ _LINE_REST = re.compile(rb"""[^\r\n"'`\\]*""")
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr][ \t]{1,16}([A-Za-z0-9._~+/=-]{16,})")
 
 
+_BASIC = re.compile(rb"basic {1,16}([a-z0-9+/_-]{8,1024}={0,2})", re.IGNORECASE)
+
+
 def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
     """Return what a name says, judged by its telling word (*stem*) and the part before it; None if it says nothing."""
     words = _WORD_OF_NAME.findall(_text(head))
@@ -810,6 +814,27 @@ def _bearers(data: bytes, lower: bytes) -> Iterator[_Found]:
         if match is not None and any(byte in b"0123456789" for byte in match[1][:64]) and not _is_sample(match[1]):
             yield _Found(match.start(1), match.end(1), "bearer-token", by_name=True)
         at = lower.find(b"bearer", at + 6 if match is None else match.end())
+
+
+def _basics(data: bytes, lower: bytes) -> Iterator[_Found]:
+    """Find `Basic ...` wherever it stands, if what follows is a user and a password in base64."""
+    at = lower.find(b"basic ")
+    while at >= 0:
+        match = _BASIC.match(data, at)
+        if match is not None and _is_user_info(match[1]):
+            yield _Found(match.start(1), match.end(1), "authorization", by_name=True)
+        at = lower.find(b"basic ", at + 6 if match is None else match.end())
+
+
+def _is_user_info(encoded: bytes) -> bool:
+    try:
+        text = base64.b64decode(
+            encoded + b"=" * (-len(encoded) % 4), b"-_" if b"-" in encoded or b"_" in encoded else None
+        )
+        user, colon, password = text.decode().partition(":")
+    except ValueError:
+        return False
+    return bool(colon) and f"{user}{password}".isprintable() and not _is_placeholder(password)
 
 
 def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
@@ -1054,6 +1079,8 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
             return False
     if "blocks" in rules and b"private key" in lower:
         return False
+    if "bearers" in rules and b"basic " in lower and (b"\\/" in data or _BASIC.search(data) is not None):
+        return False
     if rules.isdisjoint(("tokens", "bearers")) or not (runs := _long_runs(data)):
         return True
     if "bearers" in rules and b"bearer" in lower:
@@ -1111,6 +1138,8 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
         found += _urls(data)
     if "signatures" in rules:
         found += _signatures(data, lower)
+    if "bearers" in rules and b"basic " in lower:
+        found += _basics(data, lower)
     if not rules.isdisjoint(("tokens", "bearers")) and (runs := _long_runs(data)):
         if "tokens" in rules:
             found += _tokens(data, runs)

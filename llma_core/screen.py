@@ -46,13 +46,13 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     # Letters that are spelled as escapes.
     yield rb"\\u(?:[^0]|0[^0]|00[^01]|0{0,2}\z)", False, ALL_RULES
     # Escaped slashes, and a colon with the backslashes of a Windows path.
-    yield rb"\\/|:\\\\", False, _rules("urls", "tokens")
+    yield rb"\\/|:\\\\", False, _rules("urls", "tokens", "bearers")
     yield rb"/webhooks|hooks\.slack\.com|curl", False, _rules("urls")
     # In .netrc, a password follows its name after a single space.
     yield rb"login ", False, _rules(*(rule for _, rule in STEMS))
     yield rb"sig(?:nature)?=", True, _rules("signatures")
     yield rb"private key", True, _rules("blocks")
-    yield rb"bearer", True, _rules("bearers")
+    yield rb"bearer|basic +[a-z0-9+/_-]{8}", True, _rules("bearers")
     # The part before the `@` may have escapes, so any characters may come before it.
     yield rb"(?s)://.*@", False, _rules("urls")
     for stem, rule in STEMS:

@@ -155,6 +155,9 @@ NAMED = [
     ("Authorization: Basic {}", "dXNlcjpwYXNz", "authorization"),
     ("curl -H 'Authorization: token {}' https://x", "abcdefgh12", "authorization"),
     ('"Authorization": "Bearer {}"', "abcdefgh12345678", "authorization"),
+    ("Authorization:\n  Basic {}", "Ym9iOmh1bnRlcjIh", "authorization"),
+    ('headers = ["Basic {}"]', "Ym9iOmh1bnRlcjIh", "authorization"),
+    ("it sends basic {} then", "Ym9iOmFiPz4/Pz8+", "authorization"),
     ("send it as bearer {}", MIX + "." + MIX + MIX, "bearer-token"),
     # URLs and connection strings.
     ("postgres://user:{}@db.local/x", "p4ssw0rd", "url-password"),
@@ -293,6 +296,10 @@ public_key = "abc123def456"
 PASS: test_password_1
 pass: 12 fail: 3
 PASS=5
+Basic authentication with user1234
+the basic functionality1234 of it
+Basic QWxhZGRpbg
+Basic dXNlcjpwYXNzd29yZA==
 password_hash = hash_password(password)
 {"type": "keyword", "token": "support.function.C99"}
 var a={auth:function(t){return t.token},token:e.token,password:t.value}
@@ -861,7 +868,17 @@ REPEATED = [
     *("password=", 'password="', '\\"password\\":\\"', 'api_key=\\"', "password: ", "--password ", "<password>"),
     *("Authorization: Bearer ", "bearer ", "sig=", "curl -u ", "-u a:", "hooks.slack.com/services/", "password is "),
     *("-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "-----BEGIN RSA PRIVATE KEY-----\nMIIE", "PRIVATE KEY"),
-    *("authorization:", "authorization=bearer ", "authorization:digest <", "auth:f(){", "token:a.", "-u", "hooks/"),
+    *(
+        "basic ",
+        "basic abcdefgh",
+        "authorization:",
+        "authorization=bearer ",
+        "authorization:digest <",
+        "auth:f(){",
+        "token:a.",
+        "-u",
+        "hooks/",
+    ),
     *("password: a" + "-" * 100 + "~ ", "password" + " " * 40, "password is ", "token\t", "PASSWORD=a;"),
     *("\\", '\\"', '"', "[REDACTED:", "[REDACTED:password]", "é", "_" * 63 + "token=", "a", "aA1", "w" * 17 + " "),
 ]

@@ -1,7 +1,7 @@
 """Decodes JSON from programs that may write it wrong, as far as possible.
 
-Lone surrogates, NULs and bytes that are not UTF-8 become U+FFFD; a field with a value of another type than expected is
-dropped and the others are kept. Nothing here knows a log's keys.
+Lone surrogates, NULs and bytes that are not UTF-8 become U+FFFD; a byte order mark before the value is no part of it; a
+field with a value of another type than expected is dropped and the others are kept. Nothing here knows a log's keys.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _PIECE = 64 * 1024
 
 def sendable(data: bytes) -> bytes:
     """Return JSON with U+FFFD in place of whatever is not valid UTF-8, which would make a receiver reject a batch."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     if _UNSENDABLE.search(data) is not None:
         data = _SURROGATE_OR_NUL.sub(_replacement, data)
     if data.isascii():

@@ -37,9 +37,9 @@ from daemon.routing.routing import Routing, Ruling
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
 from llma_core import events
 from llma_core.agent import UnknownRecord
-from llma_core.errors import RecordError
 from llma_core.events import Attribution
 from llma_core.lines import MAX_LINE_BYTES, Line
+from llma_core.recovery import Damage, read_records
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -446,16 +446,15 @@ class Pipeline:
                 continue
             if self._began is None:
                 self._began = self.files.agent.glance(data).at
-            try:
-                record = decode(data)
-            except RecordError as error:
+            found = read_records(data, decode)
+            if found.damage is not None:
                 progress.bad_lines += 1
-                self._complain(path, line, error.reason)
-                continue
-            if isinstance(record, UnknownRecord):
-                self._note_unknown(record.type)
-            if spans := feed(record, place, agent=agent, now=now):
-                self._admit(spans, progress)
+                self._complain(path, line, found.damage.reason, found.damage)
+            for record in found.records:
+                if isinstance(record, UnknownRecord):
+                    self._note_unknown(record.type)
+                if spans := feed(record, place, agent=agent, now=now):
+                    self._admit(spans, progress)
 
     @staticmethod
     def _is_repeated(compared: dict[bytes, tuple[str, int]], data: bytes, place: LineRange, progress: Progress) -> bool:
@@ -483,7 +482,7 @@ class Pipeline:
             self._unknown.add(kind)
             _log.debug("unknown_record_type", type=kind, session=self.files.session)
 
-    def _complain(self, path: str, line: Line, reason: str) -> None:
+    def _complain(self, path: str, line: Line, reason: str, damage: Damage | None = None) -> None:
         if path not in self._complained:
             self._complained.add(path)
             _log.warning(
@@ -492,7 +491,9 @@ class Pipeline:
                 start=line.start,
                 end=line.end,
                 reason=reason,
-                action="skipped; further ones of this file are only counted",
+                damage_start=line.start + (damage.at if damage is not None else 0),
+                damage_bytes=damage.size if damage is not None else line.end - line.start,
+                action="whole records in it count, the rest is skipped; further ones of this file are only counted",
             )
 
     def _read_metas(self, progress: Progress, now: float) -> None:

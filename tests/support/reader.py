@@ -113,12 +113,28 @@ def _logs(files: Mapping[str, bytes]) -> dict[str, list[Json]]:
 def _lines(data: bytes) -> Iterator[Json]:
     # After the last line end there is a line that is still being written.
     for raw in data.split(b"\n")[:-1]:
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
+        for line in _whole(raw.replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf").decode(errors="replace")):
             yield {"type": None, "subtype": None, **line}
+
+
+def _whole(text: str) -> Iterator[Json]:
+    """Yield the records of a line; a damaged one may hold several, and other things."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        at = 0
+        while (at := text.find('{"', at)) >= 0:
+            try:
+                line, end = json.JSONDecoder().raw_decode(text, at)
+            except ValueError:
+                at += 1
+                continue
+            if line.get("type") in ("user", "assistant", "system"):
+                yield line
+            at = end
+        return
+    if isinstance(line, dict):
+        yield line
 
 
 def _in_order(logs: Mapping[str, Sequence[Json]]) -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import Any
 
 from llma_core import events
 from llma_core.claude_code import layout, records
 from llma_core.claude_code.session import SessionAccumulator
-from llma_core.errors import RecordError
 from llma_core.lines import Line, LineSplitter
+from llma_core.recovery import read_records
 from llma_core.spans import LineRange, Prompt, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
@@ -32,7 +33,7 @@ class Feed:
     requests: bool = False
 
     def to(self, accumulator: SessionAccumulator, *, now: float = 0.0) -> list[Span]:
-        """Feed it. A line that is not a valid record is skipped, as by a reader."""
+        """Feed it. What of a line is not a record is skipped, as by a reader."""
         if self.meta is not None:
             assert self.agent is not None
             return accumulator.link(self.agent, self.meta, now=now)
@@ -40,13 +41,11 @@ class Feed:
         assert line is not None
         if line.data is None:
             return []
-        try:
-            record = records.decode(line.data, requests=self.requests)
-        except RecordError:
-            return []
-        return accumulator.feed(
-            record, LineRange(file=self.file, start=line.start, end=line.end), agent=self.agent, now=now
-        )
+        place = LineRange(file=self.file, start=line.start, end=line.end)
+        found: list[Span] = []
+        for record in read_records(line.data, partial(records.decode, requests=self.requests)).records:
+            found += accumulator.feed(record, place, agent=self.agent, now=now)
+        return found
 
 
 def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None, whole_inputs: bool = False) -> list[Feed]:

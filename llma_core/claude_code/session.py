@@ -102,6 +102,7 @@ from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.claude_code.thread import (
     SIDE,
     STARTERS,
+    Answer,
     Call,
     Input,
     LineContext,
@@ -234,7 +235,8 @@ class SessionAccumulator(Accumulator):
         self._prompts_by_id: dict[str, PromptLine] = {}
         self._finished: dict[str, bool] = {}
         self._seen_names: set[str] = set()
-        self._known_calls: set[str] = set()
+        self._known_calls: dict[str, str] = {}
+        self._answers: dict[str, list[Answer]] = {}
         self._agent_calls: dict[str, Call] = {}
         self._agent_results: dict[str, str] = {}
         self._runs: dict[str, str] = {}
@@ -626,6 +628,7 @@ class SessionAccumulator(Accumulator):
     ) -> None:
         """Start a turn, for a person's prompt, a command, or the end of a background task."""
         self._finish(thread, now)
+        thread.prompts += 1
         self._complete_calls(thread)
         human = kind == "human" and record.prompt_source != "system"
         if kind != "notification":
@@ -677,6 +680,7 @@ class SessionAccumulator(Accumulator):
         message = InputMessage(role="user", content=bytes(record.message.content), origin="tool_result")
         thread.add_input(message, answers=call_id)
         thread.working = True
+        thread.steps += 1
         if noted.agent_id:
             self._agent_results.setdefault(noted.agent_id, call_id)
             self._links_changed = True
@@ -720,14 +724,14 @@ class SessionAccumulator(Accumulator):
             if record.is_api_error_message:
                 self._synthetic_error(record, thread, line_context, lines, now)
             return
-        identity = message.id or record.uuid or self._id_by_place(thread, lines)
+        parts = blocks(message.content)
+        identity = self._key_of_message(message.id, record, parts, thread, lines)
         if identity in self._finished or self._is_open_elsewhere(identity, thread):
             self._late_line(identity, record, thread, line_context, lines)
             return
         if thread.open is not None and thread.open.id != identity:
             self._finish(thread, now)
         self._complete_calls(thread, but=identity)
-        parts = blocks(message.content)
         if thread.open is None:
             self._ensure_prompt(thread, line_context, identity)
             if line_context.prompt is not None and not line_context.prompt.copied:
@@ -762,6 +766,36 @@ class SessionAccumulator(Accumulator):
         for part in parts:
             if part.type == "tool_use" and part.id:
                 self._call(part, thread, thread.open, line_context, lines)
+
+    def _key_of_message(
+        self, name: str | None, record: AssistantRecord, parts: list[Block], thread: Thread, lines: LineRange
+    ) -> str:
+        """Return the key of the message that a line with the message id *name* belongs to.
+
+        Some gateways count their answers from 1 again. So several answers may have one id: they have different request
+        ids, or a result or a prompt is between them and they have no block in common.
+        """
+        if not name or record.message is None:
+            return record.uuid or self._id_by_place(thread, lines)
+        request, keys = record.request_id, {hash(_block_key(part)) for part in parts}
+        known = self._answers.setdefault(name, [])
+        counts = usage(record.message)
+        for answer in reversed(known):
+            if request and answer.request:
+                is_same = request == answer.request
+            else:
+                is_same = answer.is_continued(thread, keys, counts)
+            if is_same:
+                break
+        else:
+            key = f"{name}|{request or record.uuid or self._id_by_place(thread, lines)}" if known else name
+            answer = Answer(key=key, thread=thread.key, request=request)
+            known.append(answer)
+        if not answer.request:
+            answer.blocks |= keys
+            answer.steps, answer.prompts = thread.steps, thread.prompts
+            answer.usage = counts or answer.usage
+        return answer.key
 
     def _is_open_elsewhere(self, identity: str, thread: Thread) -> bool:
         """Whether a message is open on another thread: a subagent's log may begin with a copy of another's."""
@@ -826,12 +860,21 @@ class SessionAccumulator(Accumulator):
         """Open a tool call, unless it is already known."""
         call_id = part.id
         assert call_id is not None
-        if call_id in self._known_calls:
+        made_by = message.id if message is not None else late_for
+        known_by = self._known_calls.get(call_id)
+        if known_by == made_by:
             return
-        self._known_calls.add(call_id)
+        # Some gateways count their calls from 0 again, with each answer.
+        identity = call_id if known_by is None else f"{call_id}|{made_by}"
+        self._known_calls[call_id] = made_by
+        before = thread.calls.pop(call_id, None)
+        if before is not None:
+            before.key = before.identity + "|"
+            thread.calls[before.key] = before
         call = Call(
             id=call_id,
-            identity=call_id,
+            key=call_id,
+            identity=identity,
             name=part.name or "",
             input=bytes(part.input) if isinstance(part.input, msgspec.Raw) else None,
             at=thread.at,
@@ -839,7 +882,7 @@ class SessionAccumulator(Accumulator):
             lines=lines,
             thread=thread,
             message=message,
-            message_id=message.id if message is not None else late_for,
+            message_id=made_by,
             copied=copied,
             result=thread.orphans.pop(call_id, None),
             is_complete=True,
@@ -1157,7 +1200,7 @@ class SessionAccumulator(Accumulator):
             return
         if thread.is_subagent and thread.parent_context is None:
             return
-        if thread.calls.pop(call.id, None) is None:
+        if thread.calls.pop(call.key, None) is None:
             return
         ranges = (call.lines, message.lines if message else None, result.lines if result else None, call.hooks_lines)
         ends = [lines.end for lines in ranges if lines is not None and lines.file == call.lines.file]
@@ -1169,7 +1212,7 @@ class SessionAccumulator(Accumulator):
         context = self._context(thread, call.line_context)
         span = ToolCall(
             identity=call.identity,
-            call_id=call.id,
+            call_id=call.identity,
             context=context,
             name=call.name,
             generation=call.message_id,
@@ -1277,7 +1320,7 @@ class SessionAccumulator(Accumulator):
             context,
             # A call that names no kind of agent starts a general one.
             agent=thread.agent_type or call.agent_type or "general-purpose",
-            parent_call=call.id,
+            parent_call=call.identity,
             is_subagent=True,
         )
 

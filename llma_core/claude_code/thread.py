@@ -15,12 +15,13 @@ from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, AssistantRecord, Block
 from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.usage import Reading
-from llma_core.spans import Context, HookRun, InputMessage, LineRange, Request, TurnKey
+from llma_core.spans import Context, HookRun, InputMessage, LineRange, Request, TokenUsage, TurnKey
 
 __all__ = [
     "AGENT_TOOLS",
     "SIDE",
     "STARTERS",
+    "Answer",
     "Call",
     "Input",
     "LineContext",
@@ -170,6 +171,41 @@ class OpenMessage:
 
 
 @dataclass(slots=True, kw_only=True)
+class Answer:
+    """A message, among all with its message id.
+
+    Attributes:
+        key: the message id; with the request's id behind it for all but the first.
+        thread: the key of its thread.
+        request: the request's id; None if its first line has none. Then what follows tells its lines apart.
+        blocks: hashes of its blocks' keys.
+        steps: how many results its thread had at its latest line.
+        prompts: how many prompts its thread had at its latest line.
+        usage: the token counts of its latest line.
+    """
+
+    key: str
+    thread: str
+    request: str | None
+    blocks: set[int] = field(default_factory=set)
+    steps: int = 0
+    prompts: int = 0
+    usage: TokenUsage | None = None
+
+    def is_continued(self, thread: Thread, blocks: set[int], usage: TokenUsage | None) -> bool:
+        """Whether a line without a request's id is one more line of this message."""
+        if thread.key != self.thread or not self.blocks.isdisjoint(blocks) or not (self.blocks and blocks):
+            return True
+        if thread.prompts != self.prompts:
+            return False
+        # A tool starts before the message is complete. So a result may be between two lines of one message, which
+        # count the same input. The input of another message is another one.
+        counts = (usage.input, usage.cache_read, usage.cache_creation) if usage is not None else ()
+        before = (self.usage.input, self.usage.cache_read, self.usage.cache_creation) if self.usage is not None else ()
+        return thread.steps == self.steps or (any(counts) and counts == before)
+
+
+@dataclass(slots=True, kw_only=True)
 class Result:
     """The result of a tool call.
 
@@ -190,6 +226,9 @@ class Call:
     """A tool call, from its block until its span is given out.
 
     Attributes:
+        id: the provider's id, by which the result names it.
+        key: its key among the calls of its thread: the id, until another call with this id comes.
+        identity: the id; with the message's key behind it if an earlier message made a call with this id.
         message: the message that makes the call; None if the call's line came after that message was given out.
         message_id: that message's id.
         prompt: if it starts a subagent, the subagent's prompt.
@@ -202,6 +241,7 @@ class Call:
     """
 
     id: str
+    key: str
     identity: str
     name: str
     input: bytes | None
@@ -229,7 +269,7 @@ class Call:
     @property
     def is_unclaimed(self) -> bool:
         """Whether the call has no result yet, and is not known to have started a subagent."""
-        return self.result is None and self.claimed_by is None and self.thread.calls.get(self.id) is self
+        return self.result is None and self.claimed_by is None and self.thread.calls.get(self.key) is self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +305,8 @@ class Thread:
         named: for a subagent, the id of the call that started it, as its own first line names it.
         teammate: for a teammate, whether its first text came in a teammate's message.
         run: for a subagent, the run of a workflow that started it.
+        steps: how many results came on it.
+        prompts: how many prompts came on it.
         inherited: for a subagent without a text yet, the lines that may be its parent's.
         at: when its latest line was written, in milliseconds since the epoch; None if that line does not say.
         near: when the latest line with a time was written.
@@ -289,6 +331,8 @@ class Thread:
     first_uuid: str | None = None
     named: str | None = None
     teammate: bool = False
+    steps: int = 0
+    prompts: int = 0
     run: str | None = None
     inherited: list[tuple[AssistantRecord, LineRange]] = field(default_factory=list)
     began: int | None = None

@@ -70,7 +70,7 @@ def counted(files: Mapping[str, bytes]) -> dict[str, Counts]:
             happened.setdefault(line["uuid"], ("api_errors", owner))
         elif line["type"] == "assistant" and message and message.get("model") != "<synthetic>":
             known = responses.setdefault(message["id"], [])
-            response = next((one for one in known if one.log == log or _is_copy(line, one)), None)
+            response = next((one for one in known if _is_of(line, log, one)), None)
             if response is None:
                 known.append(response := _Response(log, owner))
             if response.log == log:
@@ -152,6 +152,14 @@ def _owner(line: Json, log: str) -> str:
     """Return the session that wrote a line, if the line says so."""
     forked = line.get("forkedFrom") or {}
     return line.get("requestSessionId") or forked.get("sessionId") or line.get("sessionId") or log
+
+
+def _is_of(line: Json, log: str, response: _Response) -> bool:
+    """Whether a line belongs to a message: answers to different requests may have the same message id."""
+    requests = {other.get("requestId") for other in response.lines} - {None}
+    if line.get("requestId") and requests and line["requestId"] not in requests:
+        return False
+    return response.log == log or _is_copy(line, response)
 
 
 def _is_copy(line: Json, response: _Response) -> bool:

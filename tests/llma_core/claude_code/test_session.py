@@ -2152,3 +2152,67 @@ def test_a_turn_waits_for_the_last_line_of_a_subagent_whose_meta_file_says_that_
 
     [turn] = turns(live.accumulator.poll(4.0))
     assert turn.generations == 4
+
+
+# ---------------------------------------------------------------------- ids that come again
+
+
+def test_one_message_id_for_answers_to_several_requests_is_several_generations(log: LogBuilder) -> None:
+    for number in range(3):
+        log.prompt(f"Question {number}")
+        log.answer(text(f"Answer {number}"), id="1", counts=usage(10, number + 1))
+        log.line()["requestId"] = f"req_{number}"
+
+    found = of(Generation, spans(log.files()))
+
+    assert [g.identity for g in found] == ["1", "1|req_1", "1|req_2"]
+    assert [g.usage.output for g in found if g.usage is not None] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("between", ["prompt", "result"])
+def test_one_message_id_without_request_ids_is_several_generations_if_something_is_between_them(
+    log: LogBuilder, between: str
+) -> None:
+    log.prompt("Question")
+    log.answer(tool_use("Bash", id="toolu_0"), id="1", stop_reason="tool_use", counts=usage(10, 1))
+    del log.line()["requestId"]
+    log.tool_result("toolu_0")
+    if between == "prompt":
+        log.prompt("Go on")
+    log.answer(text("Done."), id="1", counts=usage(20, 2))
+    del log.line()["requestId"]
+
+    found = of(Generation, spans(log.files()))
+
+    assert [g.identity for g in found] == ["1", f"1|{log.line()['uuid']}"]
+
+
+def test_a_result_between_the_lines_of_a_message_without_a_request_id_ends_it_not(log: LogBuilder) -> None:
+    log.prompt("Question")
+    answer = log.message(stop_reason="tool_use", counts=usage(10, 4))
+    answer.add(tool_use("Bash", id="toolu_0"))
+    log.tool_result("toolu_0")
+    answer.add(tool_use("Bash", {"command": "ls"}, id="toolu_1"), last=True)
+    log.tool_result("toolu_1")
+    for line in log.lines:
+        if isinstance(line, dict):
+            line.pop("requestId", None)
+
+    [found] = of(Generation, spans(log.files()))
+
+    assert found.tools_called == ("Bash", "Bash")
+
+
+def test_a_tool_id_that_comes_again_in_a_later_message_is_another_call(log: LogBuilder) -> None:
+    messages = []
+    for number in range(3):
+        log.prompt(f"Question {number}")
+        messages.append(log.answer(tool_use("Bash", {"n": number}, id="call_0"), stop_reason="tool_use"))
+        log.tool_result("call_0", f"result {number}")
+        log.answer(text("Done."))
+
+    found = of(ToolCall, spans(log.files()))
+
+    assert [call.call_id for call in found] == ["call_0", f"call_0|{messages[1]}", f"call_0|{messages[2]}"]
+    assert [call.generation for call in found] == messages
+    assert [call.output for call in found] == [b'"result 0"', b'"result 1"', b'"result 2"']

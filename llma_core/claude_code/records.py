@@ -114,6 +114,7 @@ class UserRecord(_Record, tag="user"):
     is_visible_in_transcript_only: bool = False
     permission_mode: str | None = None
     prompt_source: str | None = None
+    turn_origin: str | None = None
     origin: _Origin | None = None
     tool_use_result: Raw = Raw(b"null")
     tool_denial_kind: str | None = None

@@ -565,7 +565,8 @@ class SessionAccumulator(Accumulator):
                 self._result(record, part, thread, lines, now)
             return
         kind = prompts.classify(text)
-        added = record.is_meta or record.is_compact_summary or record.is_visible_in_transcript_only
+        scheduled = record.turn_origin == "scheduled" and record.prompt_id is not None
+        added = (record.is_meta and not scheduled) or record.is_compact_summary or record.is_visible_in_transcript_only
         if not parts:
             return
         if kind == "interrupt":
@@ -637,7 +638,8 @@ class SessionAccumulator(Accumulator):
         at = thread.at
         known = self._prompts_by_id.get(record.prompt_id) if record.prompt_id else None
         identity = record.uuid or self._id_by_place(thread, lines)
-        typed = prompts.command_line(text) if human or kind == "command" else None
+        scheduled = record.turn_origin == "scheduled"
+        typed = prompts.command_line(text) if human or scheduled or kind == "command" else None
         if known is None or known.copied:
             # A fork gives the same prompt id to everything it copies and to the next prompt.
             known = PromptLine(
@@ -690,10 +692,12 @@ class SessionAccumulator(Accumulator):
             if run is not None:
                 self._runs.setdefault(run, call_id)
                 self._links_changed = True
+        # A client that resumes a session writes such results for the calls that were running when it was killed.
+        made_up = record.tool_denial_kind == "interrupted"
         result = Result(
-            at=at,
+            at=None if made_up else at,
             content=content,
-            status=_status(record, part, interrupted=noted.interrupted),
+            status=_status(record, part, interrupted=noted.interrupted or made_up),
             permission_decision=record.permission_decision.decision if record.permission_decision else None,
             lines=lines,
             heard_at=now,

@@ -2216,3 +2216,28 @@ def test_a_tool_id_that_comes_again_in_a_later_message_is_another_call(log: LogB
     assert [call.call_id for call in found] == ["call_0", f"call_0|{messages[1]}", f"call_0|{messages[2]}"]
     assert [call.generation for call in found] == messages
     assert [call.output for call in found] == [b'"result 0"', b'"result 1"', b'"result 2"']
+
+
+def test_a_call_that_ran_when_the_client_was_killed_was_interrupted_and_took_no_known_time(log: LogBuilder) -> None:
+    log.prompt("Sleep")
+    log.answer(tool_use("Bash", id="toolu_1"), stop_reason="tool_use")
+    log.tool_result("toolu_1", "[Tool call interrupted]", error=True, toolDenialKind="interrupted")
+    log.prompt("Again")
+
+    [call] = of(ToolCall, spans(log.files()))
+
+    assert (call.status, call.ended_at) == ("interrupted", None)
+    assert call.output == b'"[Tool call interrupted]"'
+
+
+def test_a_scheduled_prompt_is_a_turn_of_its_own(log: LogBuilder) -> None:
+    log.prompt("Check every hour")
+    log.answer(text("It is set."))
+    scheduled = log.prompt("The check")
+    log.line().update({"isMeta": True, "promptSource": "system", "turnOrigin": "scheduled"})
+    log.answer(text("All is well."))
+
+    found = spans(log.files())
+
+    assert [g.context.turn.id for g in of(Generation, found)][1] == scheduled
+    assert [(turn.generations, turn.name) for turn in turns(found)] == [(1, "Check every hour"), (1, "The check")]

@@ -322,7 +322,7 @@ class SessionAccumulator(Accumulator):
                 self._finish(thread, now)
             if thread.inherited and now >= thread.heard_at + self._quiet:
                 self._own(thread, now)
-            if thread.waiting and now >= thread.waiting[0].heard_at + self._link_patience():
+            if thread.waiting and now >= thread.waiting[0].heard_at + self._link_patience(thread):
                 self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
             for call in list(thread.calls.values()):
                 if call.result is not None and not call.is_complete and now >= call.result.heard_at + self._settle:
@@ -384,7 +384,7 @@ class SessionAccumulator(Accumulator):
             if thread.inherited:
                 times.append(thread.heard_at + self._quiet)
             if thread.waiting:
-                times.append(thread.waiting[0].heard_at + self._link_patience())
+                times.append(thread.waiting[0].heard_at + self._link_patience(thread))
             times.extend(
                 call.result.heard_at + self._settle
                 for call in thread.calls.values()
@@ -1356,14 +1356,21 @@ class SessionAccumulator(Accumulator):
         same = [call for call in calls if call.starts_agent and _is_same_task(call, thread)]
         return next(iter(same or calls), None)
 
-    def _link_patience(self) -> float:
+    def _link_patience(self, thread: Thread) -> float:
         """Return for how long spans of a subagent wait for the call that started it."""
-        return self._quiet if self._call_may_come() else self._settle
+        return self._quiet if self._call_may_come(thread) else self._settle
 
-    def _call_may_come(self) -> bool:
-        """Whether a call that starts a subagent may come or may still prove to have started one."""
+    def _call_may_come(self, thread: Thread) -> bool:
+        """Whether a call may come, or may still prove to be the one, that started *thread*."""
         main = self._main
-        return main.working or main.open is not None or any(call.is_unclaimed for call in self._agent_calls.values())
+        if main.working or main.open is not None or main.calls:
+            return True
+        if any(call.is_unclaimed for call in self._agent_calls.values()):
+            return True
+        # The main log may be read later than the subagent's.
+        if thread.prompt_id:
+            return thread.prompt_id not in self._prompts_by_id
+        return main.near is None or thread.began is None or main.near < thread.began
 
     def _call_with_words(self, thread: Thread, *, late: bool) -> Call | None:
         """Find the call that started *thread* by its prompt.

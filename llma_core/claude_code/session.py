@@ -11,9 +11,11 @@ in parallel write to their own files at the same time. And no line ever says "th
 This module reads the lines of all these files and gives out a span when nothing more can change it.
 
 Threads. The main conversation is a thread, and so is every subagent. Each thread has at most one open message (API
-response). The message is finished when one of these happens:
+response) for each branch of the conversation: two terminals that go on with one session write into one file at the same
+time. The message is finished when one of these happens:
 
-    1. Another message of the same thread, a human prompt or an interrupt line follows.
+    1. Another message of the same thread, a human prompt or an interrupt line follows. A line that is known to be on
+       another branch does not follow it.
     2. One of its lines has a stop reason, and no further line came for the settle time.
     3. The thread's next request was written, and no further line came for the settle time.
     4. Nothing came on the thread for the quiet time.
@@ -317,9 +319,9 @@ class SessionAccumulator(Accumulator):
     def poll(self, now: float) -> list[Span]:
         """Finish whatever has been quiet for long enough."""
         for thread in sorted(self._threads.values(), key=_order):
-            message = thread.open
-            if message is not None and now >= message.heard_at + self._patience(message):
-                self._finish(thread, now)
+            for message in thread.messages:
+                if now >= message.heard_at + self._patience(message):
+                    self._finish_message(thread, message, now)
             if thread.inherited and now >= thread.heard_at + self._quiet:
                 self._own(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._link_patience(thread):
@@ -368,7 +370,7 @@ class SessionAccumulator(Accumulator):
     @property
     def idle(self) -> bool:
         """Whether nothing is open: no message, no call and no waiting span."""
-        return not any(thread.open or thread.waiting or thread.calls for thread in self._threads.values())
+        return not any(thread.messages or thread.waiting or thread.calls for thread in self._threads.values())
 
     @property
     def at_rest(self) -> bool:
@@ -377,10 +379,9 @@ class SessionAccumulator(Accumulator):
 
     def due(self) -> float | None:
         """Return when `poll` may finish something, in seconds on the clock of `now`; None if only a line can."""
-        times = []
+        times: list[float] = []
         for thread in self._threads.values():
-            if thread.open is not None:
-                times.append(thread.open.heard_at + self._patience(thread.open))
+            times.extend(message.heard_at + self._patience(message) for message in thread.messages)
             if thread.inherited:
                 times.append(thread.heard_at + self._quiet)
             if thread.waiting:
@@ -442,6 +443,7 @@ class SessionAccumulator(Accumulator):
         thread = self._thread(key, now)
         thread.at = milliseconds(record.timestamp)
         thread.near = thread.at if thread.at is not None else thread.near
+        thread.descend(record.uuid, record.parent_uuid)
         if thread.session is None:
             thread.session = record.session_id or self.session
         if thread.request_log is not None:
@@ -594,7 +596,7 @@ class SessionAccumulator(Accumulator):
             message.aborted = True
             if message.lines.file == lines.file:
                 message.lines = replace(message.lines, end=max(message.lines.end, lines.end))
-        self._finish(thread, now)
+        self._finish_above(record, thread, now)
         self._complete_calls(thread)
         self._line_context(record, thread)
         thread.working = False
@@ -628,7 +630,7 @@ class SessionAccumulator(Accumulator):
         now: float,
     ) -> None:
         """Start a turn, for a person's prompt, a command, or the end of a background task."""
-        self._finish(thread, now)
+        self._finish_above(record, thread, now)
         thread.prompts += 1
         self._complete_calls(thread)
         human = kind == "human" and record.prompt_source != "system"
@@ -733,8 +735,8 @@ class SessionAccumulator(Accumulator):
         if identity in self._finished or self._is_open_elsewhere(identity, thread):
             self._late_line(identity, record, thread, line_context, lines)
             return
-        if thread.open is not None and thread.open.id != identity:
-            self._finish(thread, now)
+        if thread.open is None or thread.open.id != identity:
+            self._turn_to(identity, record, thread, now)
         self._complete_calls(thread, but=identity)
         if thread.open is None:
             self._ensure_prompt(thread, line_context, identity)
@@ -749,7 +751,9 @@ class SessionAccumulator(Accumulator):
                 line_context=line_context,
                 lines=lines,
                 heard_at=now,
-                inputs=len(thread.inputs),
+                given=thread.take_inputs(),
+                parent=record.parent_uuid,
+                below={record.uuid} if record.uuid else set(),
                 first_at=at,
                 last_at=at,
             )
@@ -770,6 +774,25 @@ class SessionAccumulator(Accumulator):
         for part in parts:
             if part.type == "tool_use" and part.id:
                 self._call(part, thread, thread.open, line_context, lines)
+
+    def _turn_to(self, identity: str, record: AssistantRecord, thread: Thread, now: float) -> None:
+        """Go on with the message *identity*; if it is a new one, finish the messages that it follows."""
+        if identity in thread.parked:
+            thread.park()
+            thread.open = thread.parked.pop(identity)
+            return
+        self._finish_above(record, thread, now)
+        thread.park()
+
+    def _finish_above(self, record: UserRecord | AssistantRecord, thread: Thread, now: float) -> None:
+        """Finish the messages that a line follows: all but those that are known to be on another branch."""
+        parent = record.parent_uuid
+        is_placed = parent is not None and not thread.is_subagent and parent in self._prompts_by_line
+        for message in thread.messages:
+            # Another answer with the same parent tries it again.
+            is_retry = isinstance(record, AssistantRecord) and parent == message.parent
+            if not is_placed or message.is_cut or is_retry or parent in message.below:
+                self._finish_message(thread, message, now)
 
     def _key_of_message(
         self, name: str | None, record: AssistantRecord, parts: list[Block], thread: Thread, lines: LineRange
@@ -805,7 +828,12 @@ class SessionAccumulator(Accumulator):
         """Whether a message is open on another thread: a subagent's log may begin with a copy of another's."""
         if len(self._threads) == 1 or (thread.open is not None and thread.open.id == identity):
             return False
-        return any(other.open is not None and other.open.id == identity for other in self._threads.values())
+        return any(
+            message.id == identity
+            for other in self._threads.values()
+            if other is not thread
+            for message in other.messages
+        )
 
     def _extend(
         self,
@@ -944,6 +972,8 @@ class SessionAccumulator(Accumulator):
             kind = found[1] if found else None
             self._failure(record, thread, line_context, lines, now, status=record.error.status, kind=kind, words=words)
         elif record.subtype == "compact_boundary":
+            for message in thread.messages:
+                message.is_cut = True
             if thread.conversation is not None:
                 thread.conversation.restart()
             self._compaction(record, thread, line_context, lines, now)
@@ -1110,11 +1140,14 @@ class SessionAccumulator(Accumulator):
         return self._settle if message.has_stop_reason or message.asked_again else self._quiet
 
     def _finish(self, thread: Thread, now: float) -> None:
-        """Close the thread's open message, if there is one."""
-        message = thread.open
-        if message is None:
-            return
-        thread.open = None
+        """Finish the thread's open messages."""
+        for message in thread.messages:
+            self._finish_message(thread, message, now)
+
+    def _finish_message(self, thread: Thread, message: OpenMessage, now: float) -> None:
+        if thread.open is message:
+            thread.open = None
+        thread.parked.pop(message.id, None)
         message.copied = self._copied(settled_name("gen", message.id), message.checksum, message.first_at)
         self._has_copies = self._has_copies or message.copied
         self._finished[message.id] = message.copied
@@ -1122,10 +1155,9 @@ class SessionAccumulator(Accumulator):
             self._passed(settled_name("gen", message.id), message.lines)
         own = {call.id for call in message.calls}
         # A result may have been written before the first line of its message. It belongs to the next message's input.
-        inputs = [item for item in thread.inputs[: message.inputs] if item.answers not in own]
-        thread.inputs = [
-            item for index, item in enumerate(thread.inputs) if index >= message.inputs or item.answers in own
-        ]
+        inputs = [item for item in message.given if item.answers not in own]
+        thread.inputs = [item for item in message.given if item.answers in own] + thread.inputs
+        message.given = []
         if thread.conversation is not None and message.whole is not None:
             self._add_to_conversation(thread.conversation, message, message.whole, inputs)
         self._emit_or_wait(lambda: self._emit_message(thread, message, inputs), thread, message.lines, now)
@@ -1363,7 +1395,7 @@ class SessionAccumulator(Accumulator):
     def _call_may_come(self, thread: Thread) -> bool:
         """Whether a call may come, or may still prove to be the one, that started *thread*."""
         main = self._main
-        if main.working or main.open is not None or main.calls:
+        if main.working or main.messages or main.calls:
             return True
         if any(call.is_unclaimed for call in self._agent_calls.values()):
             return True
@@ -1449,9 +1481,9 @@ class SessionAccumulator(Accumulator):
                     continue
                 if thread.working and now < self._over_at(thread):
                     return True
-                if thread.open or thread.waiting or thread.calls:
+                if thread.messages or thread.waiting or thread.calls:
                     return True
-            elif turn == self._turn and (thread.open or thread.calls):
+            elif turn == self._turn and (thread.messages or thread.calls):
                 return True
         return False
 

@@ -121,7 +121,10 @@ class OpenMessage:
     Attributes:
         lines: its lines so far.
         heard_at: when its latest line was read, in seconds on the caller's clock.
-        inputs: how many inputs the thread had when the message's first line came.
+        given: the inputs that the thread had when the message's first line came.
+        parent: the line above its first line.
+        below: its lines, and the lines below them in the conversation.
+        is_cut: whether the conversation was compacted since, so that no line is below it any more.
         readings: the token counts of each line.
         blocks: its content so far.
         order: for each block, the index that Claude Code gives it.
@@ -139,7 +142,7 @@ class OpenMessage:
     line_context: LineContext
     lines: LineRange
     heard_at: float
-    inputs: int
+    given: list[Input]
     first_at: int | None
     last_at: int | None
     model: str | None = None
@@ -157,6 +160,9 @@ class OpenMessage:
     asked_again: bool = False
     copied: bool = False
     emitted: bool = False
+    parent: str | None = None
+    below: set[str] = field(default_factory=set)
+    is_cut: bool = False
     whole: WholeInput | None = None
     skill: str | None = None
     mcp_server: str | None = None
@@ -294,6 +300,7 @@ class Thread:
     Attributes:
         key: "" for the main thread; a subagent's id; `side:<uuid>` for a subagent whose lines are in an old main file.
         open: the message being written.
+        parked: messages on other branches that may go on, by id.
         inputs: what the model sees with its next requests.
         calls: calls that were not given out yet, by id.
         orphans: results whose calls have not come yet, by the call's id.
@@ -319,6 +326,7 @@ class Thread:
 
     key: str
     open: OpenMessage | None = None
+    parked: dict[str, OpenMessage] = field(default_factory=dict)
     inputs: list[Input] = field(default_factory=list)
     calls: dict[str, Call] = field(default_factory=dict)
     orphans: dict[str, Result] = field(default_factory=dict)
@@ -353,6 +361,31 @@ class Thread:
         return (self.meta.tool_use_id if self.meta is not None else None) or self.named
 
     @property
+    def messages(self) -> list[OpenMessage]:
+        """The messages that are not finished."""
+        if not self.parked:
+            return [] if self.open is None else [self.open]
+        return [*self.parked.values(), *([] if self.open is None else [self.open])]
+
+    def park(self) -> None:
+        """Set the open message aside, if there is one: a line of another branch comes."""
+        if self.open is not None:
+            self.parked[self.open.id] = self.open
+            self.open = None
+
+    def descend(self, line: str | None, parent: str | None) -> None:
+        """Note that *line* is below *parent* in the conversation."""
+        if line is not None and parent is not None:
+            for message in self.messages:
+                if parent in message.below:
+                    message.below.add(line)
+
+    def take_inputs(self) -> list[Input]:
+        """Return the inputs for a message that begins; what comes next is for the message after it."""
+        inputs, self.inputs = self.inputs, []
+        return inputs
+
+    @property
     def is_subagent(self) -> bool:
         """Whether this thread is a subagent's."""
         return bool(self.key)
@@ -372,8 +405,8 @@ class Thread:
 
     def needed(self) -> Iterator[LineRange]:
         """Yield the lines of everything that was not given out yet."""
-        if self.open is not None:
-            yield self.open.lines
+        for message in self.messages:
+            yield message.lines
         for _, lines in self.inherited:
             yield lines
         for item in self.waiting:

@@ -2241,3 +2241,27 @@ def test_a_scheduled_prompt_is_a_turn_of_its_own(log: LogBuilder) -> None:
 
     assert [g.context.turn.id for g in of(Generation, found)][1] == scheduled
     assert [(turn.generations, turn.name) for turn in turns(found)] == [(1, "Check every hour"), (1, "The check")]
+
+
+def test_two_terminals_on_one_session_give_each_answer_whole(log: LogBuilder) -> None:
+    log.prompt("From one")
+    above = log.line()["uuid"]
+    first = log.message(stop_reason="tool_use", counts=usage(10, 40))
+    first.add(text("X begins."))
+    x = log.line()["uuid"]
+    log.prompt("From two")
+    log.line()["parentUuid"] = above
+    second = log.message(stop_reason="end_turn", counts=usage(20, 50))
+    second.add(text("Y begins."))
+    first.add(tool_use("Bash", id="toolu_x"), last=True)
+    log.line()["parentUuid"] = x
+    second.add(text("Y ends."), last=True)
+
+    found = spans(log.files())
+
+    assert sorted(len(g.output) for g in of(Generation, found)) == [2, 2]
+    assert sorted((g.usage.output, g.output_partial) for g in of(Generation, found) if g.usage is not None) == [
+        (40, False),
+        (50, False),
+    ]
+    assert [call.call_id for call in of(ToolCall, found)] == ["toolu_x"]

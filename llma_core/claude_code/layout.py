@@ -20,8 +20,6 @@ from llma_core.agent import LogPath
 
 __all__ = ["classify", "is_session_id"]
 
-_SUBAGENTS = "subagents"
-
 _LOG = ".jsonl"
 _META = ".meta.json"
 _AGENT = "agent-"
@@ -72,4 +70,7 @@ def _subagents(parts: list[str]) -> int | None:
     A folder above the logs, or a run of a workflow, may be called like it: the one below a session's id is meant.
     """
     places = [place for place, part in enumerate(parts) if part == _SUBAGENTS and place > 0 and parts[place - 1]]
-    return next((place for place in places if is_session_id(parts[place - 1])), places[-1] if places else None)
+    # What is above the folder of all projects says nothing.
+    first = max((place for place, part in enumerate(parts) if part == "projects"), default=0)
+    below = [place for place in places if place > first]
+    return next((place for place in places if is_session_id(parts[place - 1])), below[-1] if below else None)

@@ -6,6 +6,8 @@ An unknown value is absent from an event: it is never 0, never "" and never null
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,7 @@ from llma_core.privacy import (
     TraceName,
     characters,
     figures,
+    first_words,
     members,
 )
 from llma_core.spans import (
@@ -417,7 +420,7 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
         "$ai_lib_version": __version__,
         "$ai_framework": framework,
         "$ai_project_name": project_name(context),
-        "$ai_agent_name": context.agent or framework,
+        "$ai_agent_name": _tool(context.agent or framework, attribution.policy),
         "$ai_git_branch": context.branch,
         "$ai_git_repo": repository,
         "$ai_purpose": attribution.purpose,
@@ -438,7 +441,10 @@ class _GenerationProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc
     parent_id: str = msgspec.field(name="$ai_parent_id")
     span_id: str = msgspec.field(name="$ai_span_id")
     model: str | None = msgspec.field(default=None, name="$ai_model")
-    provider: str = msgspec.field(name="$ai_provider")
+    provider: str | None = msgspec.field(default=None, name="$ai_provider")
+    span_name: Any = msgspec.field(default=None, name="$ai_span_name")
+    service_tier: str | None = msgspec.field(default=None, name="$ai_service_tier")
+    request_id: str | None = msgspec.field(default=None, name="$ai_request_id")
     input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
     output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
     cache_read: int | None = msgspec.field(default=None, name="$ai_cache_read_input_tokens")
@@ -475,16 +481,24 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
     found = _named(context.framework.prefix).generation(
         trace_id=trace,
         session_id=context.session,
-        parent_id=context.parent_call or trace,
-        span_id=span.identity,
+        parent_id=span.inside or context.parent_call or trace,
+        span_id=span.span_id or span.identity,
         model=span.model,
         provider=span.provider,
+        span_name=span.kind or _title(span, policy),
+        # The receiver prices fast mode by this name.
+        service_tier="priority"
+        if span.speed == "fast"
+        else span.service_tier
+        if span.service_tier != "standard"
+        else None,
+        request_id=span.request_id,
         latency=_seconds(span.started_at, span.ended_at),
         stop_reason=span.stop_reason,
         input=given,
         output=policy.answer(span.output),
         # Names are joined by commas, so a name with a comma would look like two.
-        tools_called=",".join([tool.replace(",", "_") for tool in span.tools_called]),
+        tools_called=",".join([_tool(tool, policy).replace(",", "_") for tool in span.tools_called]),
         tool_call_count=len(span.tools_called),
         parameters=_parameters(span),
         user_prompt=context.prompt if policy.conversation else None,
@@ -497,7 +511,7 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
         skill=span.skill,
     )
     if usage is not None:
-        found.usage = figures(usage.raw) if usage.raw else None
+        found.usage = _raw_usage(usage) if usage.raw else None
         found.input_tokens, found.output_tokens = usage.input, usage.output
         found.cache_read, found.cache_creation = usage.cache_read, usage.cache_creation
         split = usage.cache_creation_5m, usage.cache_creation_1h
@@ -509,6 +523,38 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
     if span.request is not None and attribution.input_mode == "full":
         found.tools = policy.tool_definitions(span.request.tools)
     return found
+
+
+def _title(span: Generation, policy: Policy) -> str | TraceName | None:
+    """Return what a call did, as a title: the tools it called, else the first words of its text."""
+    if span.tools_called:
+        counts = Counter(_tool(tool, policy) for tool in span.tools_called)
+        return ", ".join(f"{name} ×{count}" if count > 1 else name for name, count in counts.items())  # noqa: RUF001 - as people write it
+    for block in span.output if policy.conversation else ():
+        if block.type == "text" and (words := " ".join(first_words(block.raw, _TITLE_LOOKED_AT).split())):
+            return policy.title(words)
+    return None
+
+
+_TITLE_LOOKED_AT = 1000
+_UNNAMED_TOOL = "unnamed_tool"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@+-]{0,127}")
+
+
+def _tool(name: str, policy: Policy) -> str:
+    """Return the name of a tool. One that is no name was made up by the model, and is content."""
+    return name if policy.conversation or not name or _NAME.fullmatch(name) else _UNNAMED_TOOL
+
+
+def _raw_usage(usage: TokenUsage) -> msgspec.Raw | Nested | None:
+    """Return a usage as logged, without a split that does not add up: the receiver would take the split from there."""
+    assert usage.raw is not None
+    split = usage.cache_creation_5m, usage.cache_creation_1h
+    if split != (None, None) and (None in split or sum(filter(None, split)) != usage.cache_creation):
+        counts = msgspec.json.decode(usage.raw, type=dict[str, msgspec.Raw])
+        counts.pop("cache_creation", None)
+        return figures(_encode(counts))
+    return figures(usage.raw)
 
 
 class _Parameters(msgspec.Struct, omit_defaults=True):
@@ -533,15 +579,14 @@ def _parameters(span: Generation) -> msgspec.Raw | Nested | None:
     return _encoded(span.max_tokens, span.thinking, span.context.effort, span.service_tier, span.speed)
 
 
-def _input(span: Generation, attribution: Attribution) -> tuple[Messages | list[Any] | None, bool | None]:
+def _input(span: Generation | ApiFailure, attribution: Attribution) -> tuple[Messages | list[Any] | None, bool | None]:
     """Return what the model was given, as far as it may leave, and whether that is exactly what was sent.
 
     The second value is None if there is no input, or if the settings ask only for a part of it.
     """
     policy = attribution.policy
     if attribution.input_mode == "prompt":
-        prompt = span.context.prompt if policy.conversation else None
-        return ([{"role": "user", "content": prompt}] if prompt else None), None
+        return _asked(span.context.prompt, policy), None
     if attribution.input_mode == "delta" or span.conversation is None:
         return policy.messages(span.input), None
     request = span.request
@@ -555,12 +600,14 @@ def _input(span: Generation, attribution: Attribution) -> tuple[Messages | list[
 
 def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
     policy = attribution.policy
+    given, exact = _input(span, attribution)
     return {
         **_place(span.context, attribution),
         "$ai_span_id": span.identity,
         "$ai_model": span.model,
         "$ai_provider": span.provider,
         "$ai_latency": _seconds(span.started_at, span.at),
+        "$ai_input": given,
         "$ai_tools_called": "",
         "$ai_tool_call_count": 0,
         "$ai_user_prompt": span.context.prompt if policy.conversation else None,
@@ -569,6 +616,7 @@ def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
         "$ai_error": span.message if policy.conversation else None,
         "$ai_error_type": span.error_type,
         "$ai_http_status": span.status,
+        f"{span.context.framework.prefix}input_exact": exact,
     }
 
 
@@ -584,6 +632,7 @@ class _ToolCallProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc=F
     latency: float | None = msgspec.field(default=None, name="$ai_latency")
     input: Any = msgspec.field(default=None, name="$ai_input_state")
     output: Any = msgspec.field(default=None, name="$ai_output_state")
+    latency_source: str | None = None
     trace_name: Any = msgspec.field(default=None, name="$ai_trace_name")
     is_error: bool = msgspec.field(name="$ai_is_error")
     error: Any = msgspec.field(default=None, name="$ai_error")
@@ -630,16 +679,24 @@ def _with_prefix(properties: type[_S], prefix: str) -> type[_S]:
 
 def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     policy = attribution.policy
-    server, tool = _mcp(span.name)
-    is_error = span.status in ("error", "denied", "interrupted")
+    name = _tool(span.name, policy)
+    server, tool = _mcp(name)
+    if span.subject and (policy.tools or _NAME.fullmatch(span.subject)):
+        name = f"{name}: {span.subject}"
+    is_error = span.status == "error"
+    measured = _seconds(0, span.duration_ms)
+    waited = _seconds(span.called_at, span.ended_at)
+    # Who was interrupted or denied was not waited for to its end.
+    took = measured if span.status in ("ok", "error") and measured is not None else waited
     return _named(span.context.framework.prefix).tool_call(
         trace_id=_trace_id(span.context, attribution),
         session_id=span.context.session,
         parent_id=span.generation,
         span_id=span.call_id,
-        name=span.name,
+        name=name,
         kind="agent" if span.is_agent else "tool",
-        latency=_seconds(span.called_at, span.ended_at),
+        latency=took,
+        latency_source="lines" if took is not None and took is not measured else None,
         input=policy.tool_value(span.input),
         output=policy.tool_value(span.output),
         trace_name=_trace_name(span.context, attribution),
@@ -660,7 +717,7 @@ def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
     found = []
     for run in runs:
         described = {
-            "name": run.name or None,
+            "name": _tool(run.name, policy) or None,
             "seconds": _seconds(0, run.duration_ms),
             "failed": run.failed or None,
             "error": policy.tool_words(run.error),
@@ -684,12 +741,24 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_name": "compaction",
         "$ai_span_type": "compaction",
         "$ai_latency": _seconds(0, span.duration_ms),
+        "$ai_input_state": _words(span.trigger, span.tokens_before, "before"),
+        "$ai_output_state": _words(None, span.tokens_after, "after"),
         "$ai_trace_name": _trace_name(span.context, attribution),
         "$ai_is_error": False,
         f"{prefix}compaction_trigger": span.trigger,
         f"{prefix}tokens_before": span.tokens_before,
         f"{prefix}tokens_after": span.tokens_after,
     }
+
+
+def _words(trigger: str | None, tokens: int | None, when: str) -> str | None:
+    """Return a compaction's state in words; None if nothing is known of it."""
+    return ", ".join(filter(None, (trigger, f"{tokens:,} tokens {when}" if tokens is not None else None))) or None
+
+
+def _asked(prompt: str | None, policy: Policy) -> list[dict[str, str]] | None:
+    """Return a prompt as the receiver shows conversations; None if there is none or it may not leave."""
+    return [{"role": "user", "content": prompt}] if prompt and policy.conversation else None
 
 
 def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
@@ -702,14 +771,15 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_id": trace,
         "$ai_trace_name": name,
         "$ai_span_name": name,
-        "$ai_latency": _seconds(span.started_at, span.ended_at),
+        "$ai_latency": _seconds(0, span.worked_ms),
         "$ai_total_input_tokens": span.input_tokens,
         "$ai_total_output_tokens": span.output_tokens,
-        "$ai_is_error": span.failed,
-        "$ai_error": span.error if policy.conversation else None,
-        "$ai_error_type": span.error_type,
-        "$ai_input_state": span.prompt if policy.conversation else None,
-        "$ai_output_state": policy.words(span.answer),
+        "$ai_input_state": _asked(span.prompt, policy),
+        "$ai_output_state": policy.said(span.answer),
+        f"{prefix}trace": "final",
+        # An attempt that failed has an event of its own. The receiver would count it twice if the trace said it too.
+        f"{prefix}outcome": span.outcome,
+        f"{prefix}wall_seconds": _seconds(span.started_at, span.ended_at),
         f"{prefix}generations": span.generations,
         f"{prefix}tool_calls": span.tool_calls,
         f"{prefix}subagents": span.subagents,

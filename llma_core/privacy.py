@@ -45,6 +45,7 @@ __all__ = [
     "TraceName",
     "characters",
     "figures",
+    "first_words",
     "members",
     "text_of",
 ]
@@ -65,9 +66,12 @@ for what is not known.
 
 # These are tuples and not sets, because the values that are looked up come from the log and may be unhashable.
 _MEDIA = ("image", "document")
+_MCP_MEDIA = ("image", "audio")
 _TOOL_NAMES = ("type", "id", "name", "tool_use_id", "is_error")
 _NUMBERS = (int, float, bool)
 
+_TITLE_CHARACTERS: Final = 80
+"""Longest title of a generation, in characters."""
 _NAME_CHARACTERS: Final = 100
 """Longest trace name in an event, in characters."""
 
@@ -91,18 +95,20 @@ class ToolContent:
 
 
 class TraceName:
-    """The name of a trace. It is cut before it leaves.
+    """The name of a trace, or the title of a generation. It is cut before it leaves.
 
     Attributes:
         policy: the policy it leaves under.
         words: the name, of any length.
+        longest: its longest form, in characters.
     """
 
-    __slots__ = ("policy", "words")
+    __slots__ = ("longest", "policy", "words")
 
-    def __init__(self, policy: Policy, words: str) -> None:
+    def __init__(self, policy: Policy, words: str, longest: int) -> None:
         self.policy = policy
         self.words = words
+        self.longest = longest
 
 
 class Logged:
@@ -223,7 +229,7 @@ def characters(value: Any) -> int:
     if isinstance(value, ToolContent):
         return characters(value.value)
     if isinstance(value, TraceName):
-        return min(len(value.words), _NAME_CHARACTERS)
+        return min(len(value.words), value.longest)
     if isinstance(value, Logged | Messages):
         return characters(value.opened())
     if isinstance(value, LoggedMessage):
@@ -245,6 +251,13 @@ def text_of(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
+def first_words(raw: bytes, count: int) -> str:
+    """Return the first *count* characters of a text block."""
+    block = _decode(raw)
+    words = block.get("text") if isinstance(block, dict) else None
+    return words[:count] if isinstance(words, str) else ""
+
+
 def members(properties: Properties) -> Mapping[str, Any]:
     """Return properties as a mapping by name."""
     if isinstance(properties, msgspec.Struct):
@@ -262,16 +275,42 @@ def _decode(data: bytes) -> Any:
 def _media(block: dict[str, Any]) -> dict[str, Any]:
     """Return the placeholder of an image or document: its type and size, never its bytes."""
     source = block.get("source")
-    source = source if isinstance(source, dict) else {}
-    media_type = source.get("media_type")
-    data = source.get("data")
-    parts = [str(block.get("type"))]
+    if not isinstance(source, dict):
+        return _placeholder(str(block.get("type")), _mcp_media_type(block), block.get("data"), is_base64=True)
+    data, media_type = source.get("data"), source.get("media_type")
+    if source.get("type") == "text" and isinstance(data, str):
+        # A document of plain text is not media.
+        return {"type": "text", "text": data}
+    return _placeholder(str(block.get("type")), media_type, data, is_base64=source.get("type") == "base64")
+
+
+def _placeholder(kind: str, media_type: Any, data: Any, *, is_base64: bool) -> dict[str, Any]:
+    parts = [kind]
     if isinstance(media_type, str):
         parts.append(media_type)
     if isinstance(data, str):
-        size = len(data) * 3 // 4 - data[-2:].count("=") if source.get("type") == "base64" else len(data)
+        size = len(data) * 3 // 4 - data[-2:].count("=") if is_base64 else len(data)
         parts.append(f"{size} bytes")
     return {"type": "text", "text": f"[{' '.join(parts)}]"}
+
+
+def _mcp_media_type(value: Mapping[str, Any]) -> Any:
+    return value.get("mimeType") or value.get("mime_type")
+
+
+def _is_media(value: Mapping[str, Any]) -> bool:
+    """Whether a value is an image, a document or a sound, in the provider's form or in that of an MCP server."""
+    kind = value.get("type")
+    return (kind in _MEDIA and "source" in value) or (kind in _MCP_MEDIA and isinstance(value.get("data"), str))
+
+
+def _holds_media(raw: bytes) -> bool:
+    """Whether a JSON value may hold media or a blob."""
+    return (
+        b'"source"' in raw
+        or b'"blob"' in raw
+        or (b'"data"' in raw and (b'"image"' in raw or b'"audio"' in raw))
+    )  # fmt: skip
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -281,8 +320,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        if value.get("type") in _MEDIA and "source" in value:
+        if _is_media(value):
             return _media(value)
+        if isinstance(value.get("blob"), str) and ("uri" in value or _mcp_media_type(value) is not None):
+            # An MCP server's resource: what it is stays, its bytes do not.
+            placeholder = _placeholder("blob", _mcp_media_type(value), value["blob"], is_base64=True)
+            value = {**value, "blob": placeholder["text"]}
         return {key: _plain(item, depth + 1) for key, item in value.items()}
     return value
 
@@ -311,13 +354,17 @@ class Policy:
         """Whether tool inputs, tool results and tool errors may leave."""
         return self.level == "full"
 
-    def words(self, literal: bytes | None) -> Logged | None:
-        """Return a text of the conversation, a JSON string; None if there is none or it may not leave."""
-        return None if literal is None or not self.conversation else Logged(self, "words", literal)
+    def said(self, literal: bytes | None) -> Messages | None:
+        """Return the text of an answer, a JSON string, as a message; None if there is none or it may not leave."""
+        return None if literal is None or not self.conversation else Messages(self, [("assistant", literal)])
 
     def trace_name(self, words: str | None) -> TraceName | None:
         """Return the name of a trace; None if it has none or it may not leave."""
-        return TraceName(self, words) if words and self.conversation else None
+        return TraceName(self, words, _NAME_CHARACTERS) if words and self.conversation else None
+
+    def title(self, words: str) -> TraceName | None:
+        """Return the first words of an answer as its title; None if they may not leave."""
+        return TraceName(self, words, _TITLE_CHARACTERS) if self.conversation else None
 
     def messages(self, messages: Sequence[InputMessage]) -> Messages | None:
         """Return what the model was given, as far as it may leave; None if nothing is left."""
@@ -448,7 +495,7 @@ class Policy:
             return {"type": "thinking", "thinking": _plain(block.get("thinking", ""))}
         if kind == "redacted_thinking":
             return {"type": "thinking", "thinking": "[redacted by the provider]"}
-        if kind in _MEDIA:
+        if kind in _MEDIA or _is_media(block):
             return _media(block)
         # All other blocks are calls and results of tools, including server tools that this version does not know.
         if not self.tools:
@@ -466,7 +513,7 @@ class Policy:
 _QUOTE = ord('"')
 _WORDS_BLOCKS = (b'"text"', b'"thinking"')
 """Types, as JSON, of the blocks that consist of a text. The text's key is the same as the type."""
-_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"')
+_PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"', b'"audio"')
 """Types, as JSON, of the blocks that a placeholder replaces."""
 _BEGINNINGS = {role: b'{"role":"%b","content":' % role.encode() for role in ("user", "assistant", "system")}
 """The beginning of a message as JSON, by its role. Only messages with these roles may leave as they were logged."""
@@ -510,7 +557,7 @@ def _as_logged(content: object) -> str | msgspec.Raw:
         return msgspec.Raw(_messages_as_logged(content))
     if isinstance(content, TraceName):
         # A longer name is cut, and has to be scrubbed before that.
-        short = len(content.words) <= _NAME_CHARACTERS
+        short = len(content.words) <= content.longest
         return content.words if short else msgspec.Raw(_released_words(content.policy, content))
     raise _NotVerbatimError
 
@@ -615,7 +662,7 @@ def _piece_as_logged(logged: Logged) -> bytes:
 
 def _needs_no_replacing(policy: Policy, raw: bytes) -> bool:
     """Whether a value is not null and has no media and no deep nesting; and, if it will not be searched, no escapes."""
-    return not (b'"source"' in raw or (not policy.redact and hides_text(raw)) or not _is_flat(raw))
+    return not (_holds_media(raw) or (not policy.redact and hides_text(raw)) or not _is_flat(raw))
 
 
 def _is_flat(data: bytes) -> bool:
@@ -671,8 +718,8 @@ def _released_raw(logged: Logged) -> msgspec.Raw | None:
 
 def _released_words(policy: Policy, words: str | TraceName) -> bytes:
     """Return a text as it leaves, as JSON. It is remembered: prompts and names are in every event of their turn."""
-    is_name = isinstance(words, TraceName)
-    key = policy.redact, is_name, words.words if isinstance(words, TraceName) else words
+    longest, said = (words.longest, words.words) if isinstance(words, TraceName) else (0, words)
+    key = policy.redact, longest, said
     found = _memo.get(key, None)
     if found is None:
         found = _encode(_Releaser(policy, None).value(words, 0, cutting=False))
@@ -690,7 +737,7 @@ def _released_value(logged: Logged) -> bytes:
     if not _is_json(raw) or (logged.kind == "words" and not raw.startswith(b'"')):
         return _UNREADABLE
     is_string = raw.startswith(b'"')
-    if not is_string and (b'"source"' in raw or hides_text(raw)):
+    if not is_string and (_holds_media(raw) or hides_text(raw)):
         return _decoded(logged)
     if policy.redact and not surely_clean(raw):
         return _decoded(logged)
@@ -787,7 +834,7 @@ class _Releaser:
             return self.value(value.value, depth, cutting=True)
         if isinstance(value, TraceName):
             words = self._text(value.words, cutting=False)
-            return words if len(words) <= _NAME_CHARACTERS else words[: _NAME_CHARACTERS - 1].rstrip() + "…"
+            return words if len(words) <= value.longest else words[: value.longest - 1].rstrip() + "…"
         if isinstance(value, Logged):
             return self._logged(value, depth)
         if isinstance(value, msgspec.Raw):

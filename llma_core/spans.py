@@ -22,6 +22,7 @@ __all__ = [
     "Framework",
     "Generation",
     "HookRun",
+    "InnerCall",
     "InputMessage",
     "LineRange",
     "Prompt",
@@ -52,6 +53,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
         web_searches: number of web searches by the provider, which are billed separately.
         service_tier: the provider's value, such as `standard` or `priority`.
         speed: the provider's value, such as `standard` or `fast`.
+        inner: the calls inside this one, each with its place; their counts are not part of these.
         raw: the usage as logged, a JSON object.
     """
 
@@ -65,7 +67,24 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     web_searches: int | None = None
     service_tier: str | None = None
     speed: str | None = None
+    inner: tuple[InnerCall, ...] = ()
     raw: bytes | None = None
+
+
+class InnerCall(Struct, frozen=True, kw_only=True):
+    """A call that the provider made inside another, such as an advisor's or a compaction's.
+
+    Attributes:
+        index: its place among the parts of the call.
+        kind: the provider's name for it.
+        model: its model; None if it is that of the call.
+        usage: its own token counts.
+    """
+
+    index: int
+    kind: str
+    model: str | None
+    usage: TokenUsage
 
 
 class LineRange(Struct, frozen=True, kw_only=True):
@@ -225,17 +244,22 @@ class Generation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         identity: id of the message, unique across all sessions.
+        span_id: the readable id that others refer to; None if that is the identity.
+        inside: id of the generation that it ran in; None if it is no call inside another.
+        kind: what a call inside another is, such as `advisor_message`.
         checksum: tells copies of the message from other messages; see `checksum_of`.
         context: the context.
         model: the model.
-        provider: `anthropic`, `bedrock` or `vertex`.
+        provider: who serves the model, judged by its id; None if the id does not say.
         usage: the token counts.
         output_partial: whether the output count is only a lower bound, because the stream broke off, the user stopped
             it, or the count was logged before the end.
         started_at: when the request began.
         ended_at: time of its last line.
         stop_reason: the provider's value; `interrupted` for a message that the user stopped.
-        input: what the model was given since its previous answer.
+        was_stopped: whether the user stopped it, or its client ended before it was complete.
+        input: what its turn started with (the prompt, or a subagent's task), then what the model was given since its
+            previous answer.
         conversation: everything that was said on the thread before this answer, since the last compaction; None unless
             the caller asked for whole inputs.
         request: the request that it answers; None unless the caller asked for whole inputs and the log has it.
@@ -245,6 +269,7 @@ class Generation(Struct, frozen=True, kw_only=True):
         thinking: the request's setting, a JSON object.
         service_tier: the service tier of the answer.
         speed: the speed of the answer.
+        request_id: the provider's id of the request.
         mcp_server: the MCP server whose result the message answers.
         mcp_tool: that server's tool.
         skill: the skill that was active.
@@ -252,15 +277,19 @@ class Generation(Struct, frozen=True, kw_only=True):
     """
 
     identity: str
+    span_id: str | None = None
+    inside: str | None = None
+    kind: str | None = None
     checksum: bytes
     context: Context
     model: str | None
-    provider: str
+    provider: str | None
     usage: TokenUsage | None
     output_partial: bool
     started_at: int | None
     ended_at: int | None
     stop_reason: str | None
+    was_stopped: bool = False
     input: tuple[InputMessage, ...]
     conversation: tuple[InputMessage, ...] | None = None
     request: Request | None = None
@@ -270,6 +299,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     thinking: bytes | None = None
     service_tier: str | None = None
     speed: str | None = None
+    request_id: str | None = None
     mcp_server: str | None = None
     mcp_tool: str | None = None
     skill: str | None = None
@@ -300,6 +330,8 @@ class ToolCall(Struct, frozen=True, kw_only=True):
         call_id: the provider's id of the call; results and subagents refer to it.
         context: the context.
         name: the tool.
+        subject: the agent, skill, workflow or command that the call starts, by its name.
+        duration_ms: how long it took, in milliseconds, as its result says.
         generation: identity of the generation that made the call.
         generation_ended_at: time of that generation's last line when it became final; for a call that came later, the
             time of the call's own line.
@@ -319,6 +351,8 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     call_id: str
     context: Context
     name: str
+    subject: str | None = None
+    duration_ms: int | None = None
     generation: str
     generation_ended_at: int | None
     is_agent: bool
@@ -346,6 +380,9 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
         status: the HTTP status.
         error_type: the provider's type, such as `overloaded_error`.
         message: the error message.
+        input: as for a generation. The same holds for the two below.
+        conversation: everything that was said before and with the request.
+        request: the request that failed.
         lines: the line.
     """
 
@@ -354,10 +391,13 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
     at: int | None
     started_at: int | None
     model: str | None
-    provider: str
+    provider: str | None
     status: int | None
     error_type: str | None
     message: str | None
+    input: tuple[InputMessage, ...] = ()
+    conversation: tuple[InputMessage, ...] | None = None
+    request: Request | None = None
     lines: LineRange
 
 
@@ -397,6 +437,7 @@ class Trace(Struct, frozen=True, kw_only=True):
         started_at: when its first span began.
         first_at: time of its first generation, else of its prompt. This is the event's time.
         ended_at: when its last span ended.
+        worked_ms: how long somebody worked, in milliseconds: each turn from its prompt to its last span, overlaps once.
         input_tokens: sum over its generations.
         output_tokens: sum over its generations.
         generations: number of generations.
@@ -410,9 +451,8 @@ class Trace(Struct, frozen=True, kw_only=True):
         hook_errors: number of these runs that failed.
         side_usage: tokens by model of calls that are not logged, such as titles and compactions: the client's own
             totals minus the generations. None if they cannot be computed.
-        failed: whether it ended with a failed attempt.
-        error: the message of that failure.
-        error_type: the type of that failure.
+        outcome: `failed` if the main thread's last attempt failed; `interrupted` if the user, or the client's end,
+            stopped what it did last.
         prompt: the first prompt.
         answer: the text of the last answer, as a JSON string.
         client_cost_usd: the client's own total in US dollars, cumulative as the client writes it.
@@ -428,6 +468,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     started_at: int | None
     first_at: int | None
     ended_at: int | None
+    worked_ms: int | None = None
     input_tokens: int | None
     output_tokens: int | None
     generations: int
@@ -440,9 +481,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     hook_ms: int = 0
     hook_errors: int = 0
     side_usage: Mapping[str, TokenUsage] | None = None
-    failed: bool = False
-    error: str | None = None
-    error_type: str | None = None
+    outcome: Literal["ok", "failed", "interrupted"] = "ok"
     prompt: str | None = None
     answer: bytes | None = None
     client_cost_usd: float | None = None

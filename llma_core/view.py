@@ -33,6 +33,7 @@ class EventView:
         timestamp: RFC 3339; "" if unknown.
         latency: seconds.
         status: how a tool call ended.
+        outcome: how a session or turn ended.
     """
 
     kind: _Kind
@@ -58,6 +59,7 @@ class EventView:
     status: str | None
     stop_reason: str | None
     project: str | None
+    outcome: str | None = None
 
 
 class _Properties(msgspec.Struct):
@@ -80,11 +82,11 @@ class _Properties(msgspec.Struct):
     stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
     project: str | None = msgspec.field(default=None, name="$ai_project_name")
 
-    @property
-    def status(self) -> str | None:
-        """How a tool call ended, whichever framework the event is of."""
-        own = self.__struct_fields__[len(_Properties.__struct_fields__) :]
-        return next((status for name in own if (status := getattr(self, name)) is not None), None)
+    def own(self, name: str) -> str | None:
+        """Return a property whose name begins with a framework's prefix, whichever framework the event is of."""
+        fields = self.__struct_fields__[len(_Properties.__struct_fields__) :]
+        values = (getattr(self, field) for field in fields if field.startswith(f"{name}_"))
+        return next((value for value in values if value is not None), None)
 
 
 class _Event(msgspec.Struct):
@@ -97,16 +99,18 @@ class _Event(msgspec.Struct):
 @cache
 def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
     """Return a decoder for events of the frameworks with these prefixes."""
-    statuses = [
-        (f"status_{number}", str | None, msgspec.field(default=None, name=f"{prefix}tool_status"))
+    own = [
+        (f"{name}_{number}", str | None, msgspec.field(default=None, name=f"{prefix}{name}"))
         for number, prefix in enumerate(prefixes)
+        for name in _OWN
     ]
-    properties = msgspec.defstruct("_Properties", statuses, bases=(_Properties,))
+    properties = msgspec.defstruct("_Properties", own, bases=(_Properties,))
     fields = [("properties", properties, msgspec.field(default_factory=properties))]
     event = cast("type[_Event]", msgspec.defstruct("_Event", fields, bases=(_Event,)))
     return msgspec.json.Decoder(event).decode
 
 
+_OWN = ("tool_status", "outcome")
 _KINDS: dict[str, _Kind] = {
     "$ai_generation": "generation",
     "$ai_span": "span",
@@ -147,9 +151,10 @@ def read(body: bytes) -> EventView:
         is_error=properties.is_error,
         error=properties.error,
         error_type=properties.error_type,
-        status=properties.status,
+        status=properties.own("tool_status"),
         stop_reason=properties.stop_reason,
         project=properties.project,
+        outcome=properties.own("outcome"),
     )
 
 
@@ -212,6 +217,10 @@ def words(body: bytes) -> str:
         choices = (choice for choice in content.choices if isinstance(choice, dict))
         return text_of([block for choice in choices for block in choice.get("content") or ()])
     arguments = content.arguments
+    if isinstance(arguments, list):
+        # The state of a trace: the first prompt as a message.
+        first = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
+        return text_of(first.get("content"))
     if isinstance(arguments, dict):
         return next((value for value in arguments.values() if isinstance(value, str)), "")
     return arguments if isinstance(arguments, str) else ""

@@ -144,9 +144,9 @@ class Marker:
                 return block | words | {"signature": self.word("signature", NEVER, block["signature"])}
             case "redacted_thinking":
                 return block | {"data": self.word("signature", NEVER, block["data"])}
-            case "tool_use" if block["name"] in ("Agent", "Task"):
-                # The kind of a subagent is a name.
-                kind = self.only(block["input"], "subagent_type")
+            case "tool_use" if block["name"] in ("Agent", "Task", "Skill"):
+                # The kind of a subagent is a name, and so is a skill's.
+                kind = self.only(block["input"], "subagent_type", "skill")
                 return block | {"input": self.all("call", TOOL, block["input"]) | kind}
             case _:
                 return self.block("call", block)
@@ -301,6 +301,7 @@ METADATA = {
     "$ai_framework",
     "$ai_git_branch",
     "$ai_http_status",
+    "$ai_input_state",
     "$ai_input_tokens",
     "$ai_is_error",
     "$ai_latency",
@@ -308,11 +309,13 @@ METADATA = {
     "$ai_lib_version",
     "$ai_model",
     "$ai_model_parameters",
+    "$ai_output_state",
     "$ai_output_tokens",
     "$ai_parent_id",
     "$ai_project_name",
     "$ai_provider",
     "$ai_reasoning_tokens",
+    "$ai_request_id",
     "$ai_session_id",
     "$ai_span_id",
     "$ai_span_name",
@@ -340,10 +343,12 @@ METADATA = {
     "claude_code_hook_runs",
     "claude_code_hook_seconds",
     "claude_code_hooks",
+    "claude_code_latency_source",
     "claude_code_lines_added",
     "claude_code_lines_removed",
     "claude_code_mcp_server",
     "claude_code_mcp_tool",
+    "claude_code_outcome",
     "claude_code_output_tokens_partial",
     "claude_code_permission_decision",
     "claude_code_permission_mode",
@@ -355,8 +360,10 @@ METADATA = {
     "claude_code_tokens_before",
     "claude_code_tool_calls",
     "claude_code_tool_status",
+    "claude_code_trace",
     "claude_code_unknown_records",
     "claude_code_version",
+    "claude_code_wall_seconds",
 }
 """Names, counts, times, ids and statuses. Add a property only after checking that it holds no content."""
 

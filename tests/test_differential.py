@@ -492,7 +492,7 @@ def of_events(bodies: Iterable[Json]) -> dict[str, Counts]:
     counts: dict[str, Counts] = {}
     for body in bodies:
         found = body["properties"]
-        session, failed = found["$ai_session_id"], found["$ai_is_error"]
+        session, failed = found["$ai_session_id"], found.get("$ai_is_error", False)
         if body["event"] == "$ai_generation" and failed:
             add(counts, session, api_errors=1)
         elif body["event"] == "$ai_generation":
@@ -502,7 +502,8 @@ def of_events(bodies: Iterable[Json]) -> dict[str, Counts]:
         elif body["event"] == "$ai_span" and found["$ai_span_type"] == "compaction":
             add(counts, session, compactions=1)
         elif body["event"] == "$ai_span":
-            add(counts, session, tool_calls=1, tool_errors=failed)
+            denied = found["claude_code_tool_status"] in ("denied", "interrupted")
+            add(counts, session, tool_calls=1, tool_errors=failed or denied)
     return counts
 
 

@@ -189,7 +189,7 @@ def test_a_failed_request_is_an_error_and_not_an_answer(log: LogBuilder) -> None
     assert not [event for event in of("generation", found) if event["$ai_model"] == "<synthetic>"]
     assert not [name for event in of("generation", found) for name in event if "tokens" in name]
     assert len(of("generation", found)) == 2
-    assert only("trace", found)["$ai_is_error"] is True
+    assert only("trace", found)["claude_code_outcome"] == "failed"
 
 
 def test_every_kind_of_block_keeps_its_kind(log: LogBuilder) -> None:
@@ -217,8 +217,7 @@ def test_every_kind_of_block_keeps_its_kind(log: LogBuilder) -> None:
     assert only("span", found)["$ai_output_state"] == [{"type": "text", "text": "[image image/png 8 bytes]"}]
 
 
-def test_the_input_of_an_answer_is_the_message_it_answers(log: LogBuilder) -> None:
-    """Other readers put the prompt on every answer of its turn, and results of tools on none."""
+def test_the_input_of_an_answer_starts_with_the_prompt_of_its_turn(log: LogBuilder) -> None:
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
     log.tool_result("toolu_ls", "ada")
@@ -227,7 +226,8 @@ def test_the_input_of_an_answer_is_the_message_it_answers(log: LogBuilder) -> No
     first, second = of("generation", sent(log.files()))
 
     assert first["$ai_input"] == [{"role": "user", "content": "Count"}]
-    assert [block["content"] for block in second["$ai_input"][0]["content"]] == ["ada"]
+    assert second["$ai_input"][0] == {"role": "user", "content": "Count"}
+    assert [block["content"] for block in second["$ai_input"][1]["content"]] == ["ada"]
     assert first["$ai_user_prompt"] == second["$ai_user_prompt"] == "Count"
 
 
@@ -271,7 +271,8 @@ def test_a_subagents_lines_in_the_main_log_are_not_prompts() -> None:
     found = sent(log.files(), BY_MESSAGE)
 
     trace = only("trace", found)
-    assert (trace["$ai_trace_name"], trace["$ai_output_state"]) == ("Let somebody count", "Two trees.")
+    assert trace["$ai_trace_name"] == "Let somebody count"
+    assert trace["$ai_output_state"] == [{"role": "assistant", "content": "Two trees."}]
     assert {event["$ai_user_prompt"] for event in of("generation", found)} == {"Let somebody count"}
     assert [event["$ai_agent_name"] for event in of("generation", found)].count("gardener") == 1
 

@@ -45,7 +45,7 @@ def delivered(event: EventView) -> Text:
 
 def has_failed(event: EventView) -> bool:
     """Whether the attempt or call failed, was denied, or was interrupted."""
-    return event.is_error or event.status in ("error", "denied", "interrupted")
+    return event.is_error or event.status in ("error", "denied", "interrupted") or event.outcome == "failed"
 
 
 def error_text(event: EventView, longest: int = _LONGEST_TEXT) -> str:
@@ -91,6 +91,8 @@ def _headline(trace: TraceTree) -> Text:
         line.append(f"  {count(totals.errors, 'error')}", style="red")
     if trace.event is None:
         line.append("  not ended", style="dim")
+    elif trace.event.outcome not in (None, "ok"):
+        line.append(f"  {_short(trace.event.outcome)}", style="red" if has_failed(trace.event) else "dim")
     line.append(f"  {_short(trace.trace_id)}", style="dim")
     return line
 

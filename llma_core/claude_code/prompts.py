@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name"]
+__all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name", "without_notes"]
 
 _LOOKED_AT = 20_000
 """Number of characters at the start of a text that are used for a name."""
 _NAME_CHARACTERS = 1000
 """Longest name, in characters. The event's name is shorter, but it is cut only after secrets were scrubbed."""
 
-TextKind = Literal["human", "command", "output", "notification", "interrupt"]
+TextKind = Literal["human", "command", "output", "notification", "interrupt", "note"]
 """The kinds of user texts.
 
 `human`: typed, or sent through the SDK. `command`: a slash command or a bash command. `output`: what such a command
-printed. `notification`: a background task tells the model that it has ended. `interrupt`: Claude Code notes that the
-user stopped it.
+printed. `notification`: a background task or a teammate tells the model something. `interrupt`: Claude Code notes that
+the user stopped it. `note`: the editor tells the model what the user looks at.
 """
 
 _INTERRUPT = "[Request interrupted"
@@ -29,11 +29,15 @@ _WRAPPERS: tuple[tuple[str, TextKind], ...] = (
     ("<bash-stdout>", "output"),
     ("<bash-stderr>", "output"),
     ("<task-notification>", "notification"),
+    ("<bash-notification>", "notification"),
+    ("<teammate-message", "notification"),
     ("<system-reminder>", "output"),
     (_INTERRUPT, "interrupt"),
 )
 # Only the tags that Claude Code writes are removed. A prompt about `a<b and c>d` keeps every character.
 _MARKUP = re.compile(r"</?(?:pasted_content|system-reminder|ide_\w+|user-prompt-submit-hook)(?:\s[^<>]*)?>")
+
+_NOTE = re.compile(r"<ide_(\w{1,40})>(?:(?!</?ide_).)*+</ide_\1>\n?", re.DOTALL)
 
 
 def classify(text: str) -> TextKind:
@@ -43,6 +47,14 @@ def classify(text: str) -> TextKind:
         if start.startswith(prefix):
             return kind
     return "human"
+
+
+def without_notes(text: str) -> str:
+    """Return a user text without the editor's notes, which stand before or after what was typed, or alone."""
+    if "<ide_" not in text:
+        return text
+    kept = _NOTE.sub("", text)
+    return text if kept == text else kept.strip()
 
 
 def is_interrupt(text: str) -> bool:

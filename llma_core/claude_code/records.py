@@ -12,9 +12,12 @@ Content (blocks, tool inputs, results) stays raw JSON, because most of it is nev
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -22,7 +25,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from llma_core.agent import UnknownRecord
 from llma_core.decoding import build, decode_as, decode_object, sendable
 from llma_core.errors import RecordError
-from llma_core.spans import HookRun, TokenUsage
+from llma_core.spans import HookRun, InnerCall, TokenUsage
 
 __all__ = [
     "AgentMeta",
@@ -44,6 +47,8 @@ __all__ = [
     "TitleRecord",
     "ToolUseResult",
     "UserRecord",
+    "api_error",
+    "api_error_words",
     "block",
     "blocks",
     "decode",
@@ -146,12 +151,19 @@ class AssistantRecord(_Record, tag="assistant"):
     attribution_mcp_tool: str | None = None
 
 
-class ApiError(Struct, rename="camel"):
-    """The API's answer to a failed attempt (system lines of subtype api_error, 2.1.300 and later)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiError:
+    """What a failed attempt was answered with.
 
-    message: str | None = None
+    Attributes:
+        status: the HTTP status.
+        type: the provider's type, such as `overloaded_error`, or a network's code, such as `ECONNRESET`.
+        message: what happened, in words.
+    """
+
     status: int | None = None
-    formatted: str | None = None
+    type: str | None = None
+    message: str | None = None
 
 
 class CompactMetadata(Struct, rename="camel"):
@@ -171,7 +183,8 @@ class SystemRecord(_Record, tag="system"):
     """A note about the conversation: a failed attempt, a compaction, the end of a turn."""
 
     subtype: str | None = None
-    error: ApiError | None = None
+    error: Raw = Raw(b"null")
+    cause: Raw = Raw(b"null")
     retry_attempt: int | None = None
     compact_metadata: CompactMetadata | None = None
     logical_parent_uuid: str | None = None
@@ -436,6 +449,8 @@ class ToolUseResult(Struct, rename="camel"):
         is_async: whether that subagent runs in the background, so that this result is not its answer.
         interrupted: whether the user stopped the tool.
         status: the subagent's state in Claude Code's words.
+        duration_ms: how long the tool took, in milliseconds.
+        total_duration_ms: how long the subagent took, in milliseconds.
     """
 
     agent_id: str | None = None
@@ -445,6 +460,14 @@ class ToolUseResult(Struct, rename="camel"):
     is_async: bool = False
     interrupted: bool = False
     status: str | None = None
+    duration_ms: Any = None
+    total_duration_ms: Any = None
+
+    @property
+    def took_ms(self) -> int | None:
+        """How long the tool took, in milliseconds."""
+        took = self.duration_ms if self.duration_ms is not None else self.total_duration_ms
+        return _count(round(took) if isinstance(took, float) and math.isfinite(took) else took)
 
 
 class AgentMeta(Struct, rename="camel"):
@@ -465,24 +488,28 @@ class AgentMeta(Struct, rename="camel"):
     finished: bool = False
 
 
+# Counts are whatever a gateway writes: `10`, `10.0` or `"10"`. See `_count`.
 class _CacheCreation(Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_5m_input_tokens: Any = None
+    ephemeral_1h_input_tokens: Any = None
 
 
 class _OutputDetails(Struct):
-    thinking_tokens: int | None = None
+    thinking_tokens: Any = None
 
 
 class _ServerTools(Struct):
-    web_search_requests: int | None = None
+    web_search_requests: Any = None
 
 
 class _Usage(Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    type: str | None = None
+    model: str | None = None
+    iterations: Any = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: _ServerTools | None = None
@@ -722,27 +749,128 @@ def usage(message: Message) -> TokenUsage | None:
 @lru_cache(maxsize=16)
 def _token_usage(data: bytes) -> TokenUsage | None:
     counts = decode_as(_Usage, _decode_usage, data)
-    if counts is None:
-        return None
+    return None if counts is None else _counted(counts, data)
+
+
+def _counted(counts: _Usage, data: bytes | None) -> TokenUsage:
     cache, thinking, tools = counts.cache_creation, counts.output_tokens_details, counts.server_tool_use
+    created = _count(counts.cache_creation_input_tokens)
+    short = _count(cache.ephemeral_5m_input_tokens) if cache else None
+    long = _count(cache.ephemeral_1h_input_tokens) if cache else None
+    if counts.cache_creation_input_tokens is None and short is not None and long is not None:
+        created = short + long
     return TokenUsage(
         input=_count(counts.input_tokens),
         output=_count(counts.output_tokens),
         cache_read=_count(counts.cache_read_input_tokens),
-        cache_creation=_count(counts.cache_creation_input_tokens),
-        cache_creation_5m=_count(cache.ephemeral_5m_input_tokens) if cache else None,
-        cache_creation_1h=_count(cache.ephemeral_1h_input_tokens) if cache else None,
+        cache_creation=created,
+        cache_creation_5m=short,
+        cache_creation_1h=long,
         reasoning=_count(thinking.thinking_tokens) if thinking else None,
         web_searches=_count(tools.web_search_requests) if tools else None,
         service_tier=counts.service_tier,
         speed=counts.speed,
+        inner=tuple(_inner_calls(counts.iterations)) if counts.iterations else (),
         raw=data,
     )
 
 
-def _count(value: int | None) -> int | None:
+def _inner_calls(iterations: Any) -> Iterator[InnerCall]:
+    """Yield the calls that were made inside one. The parts of the call itself are of type `message`."""
+    for index, part in enumerate(iterations if isinstance(iterations, list) else ()):
+        if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "message":
+            counts = build(_Usage, part)
+            if isinstance(counts, _Usage):
+                counts.iterations = None
+                yield InnerCall(index=index, kind=part["type"], model=counts.model, usage=_counted(counts, None))
+
+
+def api_error(error: Raw, cause: Raw) -> ApiError:
+    """Return what a line about a failed attempt says, whoever wrote it.
+
+    It holds an object, one in another, a text that may hold JSON, or nothing; without an answer it holds the cause.
+    """
+    said = _read_error(_decode_any(error), 0)
+    because = _decode_any(cause)
+    code = because.get("code") if isinstance(because, dict) else None
+    if said.type is None and isinstance(code, str):
+        said = replace(said, type=code)
+    return said if said.message else replace(said, message=said.type)
+
+
+def api_error_words(words: str) -> str:
+    """Return the text of a permanent error in words: JSON in it is replaced by the message that it holds."""
+    found = _read_error(words, 0)
+    if found.message and "{" in words and "{" not in found.message:
+        head = words[: words.index("{")].rstrip()
+        return f"{head} {found.message}".strip()
+    return words
+
+
+_NESTED = 6
+_LEADING_STATUS = re.compile(r"(?:API Error: ?)?(\d{3})\b[ :]*")
+
+
+def _read_error(value: Any, depth: int) -> ApiError:
+    if depth > _NESTED:
+        return ApiError()
+    if isinstance(value, str):
+        return _read_error_text(value, depth)
+    if not isinstance(value, dict):
+        return ApiError()
+    inner = ApiError()
+    for key in ("error", "message", "cause", "formatted"):
+        found = _read_error(value.get(key), depth + 1)
+        inner = ApiError(
+            status=inner.status or found.status, type=inner.type or found.type, message=inner.message or found.message
+        )
+    status = _status_of(value.get("status")) or _status_of(value.get("statusCode")) or inner.status
+    kind = next((each for each in (value.get("type"), value.get("code")) if _is_error_type(each)), None)
+    return ApiError(status=status, type=inner.type or kind, message=inner.message)
+
+
+def _read_error_text(text: str, depth: int) -> ApiError:
+    leading = _LEADING_STATUS.match(text)
+    status = _status_of(leading[1]) if leading else None
+    if "{" in text:
+        nested = _decode_any(Raw(text[text.index("{") : text.rindex("}") + 1].encode())) if "}" in text else None
+        if isinstance(nested, dict):
+            found = _read_error(nested, depth + 1)
+            return replace(found, status=found.status or status)
+    words = text[leading.end() :] if leading and depth else text
+    return ApiError(status=status, message=words.strip() or None)
+
+
+_STATUSES = range(100, 600)
+
+
+def _status_of(value: Any) -> int | None:
+    number = _count(value)
+    return number if number in _STATUSES else None
+
+
+def _is_error_type(value: Any) -> bool:
+    return isinstance(value, str) and value != "error" and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value) is not None
+
+
+def _decode_any(data: Raw) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+_DIGITS = re.compile(r"[0-9]{1,19}")
+
+
+def _count(value: Any) -> int | None:
+    """Return a count, however a gateway spells it: `10`, `10.0` or `"10"`; None for what is none."""
+    if (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
     # The receiver's columns are signed 64-bit integers. It would drop an event with a larger or negative count.
-    return value if value is not None and 0 <= value < 2**63 else None
+    return value if 0 <= value < 2**63 else None
 
 
 class Glance(Struct, rename="camel"):

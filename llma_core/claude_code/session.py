@@ -90,6 +90,8 @@ from llma_core.claude_code.records import (
     SystemRecord,
     TitleRecord,
     UserRecord,
+    api_error,
+    api_error_words,
     blocks,
     hook_runs,
     model_usage,
@@ -102,6 +104,7 @@ from llma_core.claude_code.records import (
 from llma_core.claude_code.requests import RequestLog
 from llma_core.claude_code.tally import ClientTotals, Tally
 from llma_core.claude_code.thread import (
+    AGENT_TOOLS,
     SIDE,
     STARTERS,
     Answer,
@@ -152,11 +155,15 @@ QUIET_SECONDS = 300.0
 _REMEMBERED_LINES = 100_000
 """Number of lines whose prompt is remembered. The longest distance seen from an answer to its prompt is 941 lines."""
 
+_NAMED = frozenset({*AGENT_TOOLS, "Skill", "SlashCommand", "Workflow"})
+"""Tools whose calls are named by what they start."""
+
 _SYNTHETIC = "<synthetic>"
 _WARM_UP = "Warmup"
 _RESULT_ENDS_MESSAGE_BEFORE = (2, 1, 25)
 _NOTES_HOOKS_SINCE = (2, 1, 91)
 _STOP_DETAILS_SINCE = (2, 1, 150)
+_ENDS_WITH_STOP_REASON_SINCE = (2, 1, 73)
 _DENIED_BEFORE_RUN_SINCE = (2, 1, 329)
 _STATUS = re.compile(r"API Error: (\d{3})\b")
 _ERROR_TYPE = re.compile(r'"type"\s*:\s*"(\w+_error)"')
@@ -181,20 +188,44 @@ def _version(text: str | None) -> tuple[int, ...]:
     return tuple(int(part[:9]) for part in parts[:3])
 
 
-def _provider(model: str | None) -> str:
-    """Return who served *model*, judged by the form of its id."""
-    if model and ("anthropic." in model or model.startswith("arn:")):
+_VERTEX = re.compile(r"@(\d{8}|latest|default)$")
+_PATHS = ("accounts", "models", "projects", "publishers")
+_PREFIX = re.compile(r"([a-z][a-z0-9_.-]{0,40})/")
+
+
+def _provider(model: str | None) -> str | None:
+    """Return who served *model*, judged by the form of its id; None if it does not say, as a gateway's does not."""
+    name = (model or "").lower()
+    if "anthropic." in name or name.startswith("arn:"):
         return "bedrock"
-    if model and "@" in model:
+    if name.startswith("vertex_ai/") or _VERTEX.search(name):
         return "vertex"
-    return "anthropic"
+    if name.startswith("claude"):
+        return "anthropic"
+    found = _PREFIX.match(name)
+    return found[1] if found and found[1] not in _PATHS else None
 
 
-class _AgentInput(msgspec.Struct):
+class _CallInput(msgspec.Struct):
     prompt: str | None = None
     subagent_type: str | None = None
-    name: str | None = None
     skill: str | None = None
+    command: str | None = None
+    name: str | None = None
+
+    def subject(self, tool: str) -> str | None:
+        """Return the name of what a call of *tool* starts."""
+        match tool:
+            case "Agent" | "Task":
+                return self.subagent_type
+            case "Skill":
+                return self.skill or self.command
+            case "Workflow":
+                return self.name
+            case "SlashCommand":
+                return (self.command or "").split(" ")[0] or None
+            case _:
+                return None
 
 
 class SessionAccumulator(Accumulator):
@@ -563,10 +594,15 @@ class SessionAccumulator(Accumulator):
             thread.named = results[0].tool_use_id if len(results) == 1 else None
         elif results:
             self._line_context(record, thread)
+            calls = tuple(part.tool_use_id for part in results if part.tool_use_id)
+            thread.add_input(InputMessage(role="user", content=bytes(content), origin="tool_result"), answers=calls)
             for part in results:
                 self._result(record, part, thread, lines, now)
             return
-        kind = prompts.classify(text)
+        text = prompts.without_notes(text)
+        kind: prompts.TextKind = prompts.classify(text)
+        if not text.strip() and parts and all(part.has_words for part in parts):
+            kind = "note"
         scheduled = record.turn_origin == "scheduled" and record.prompt_id is not None
         added = (record.is_meta and not scheduled) or record.is_compact_summary or record.is_visible_in_transcript_only
         if not parts:
@@ -575,20 +611,17 @@ class SessionAccumulator(Accumulator):
             self._interrupt(record, thread, lines, now)
         elif thread.is_subagent:
             self._agent_text(record, thread, text, lines)
-        elif added or kind == "output":
+        elif added or kind in ("output", "note"):
             self._line_context(record, thread)
         else:
             self._prompt(record, thread, text, kind, lines, now)
-        origin: Literal["prompt", "client", "command_output", "agent_prompt", "notification"] = "prompt"
-        if kind == "output":
-            origin = "command_output"
-        elif kind == "notification":
-            origin = "notification"
-        elif (added and not is_task) or kind == "interrupt":
-            origin = "client"
-        elif thread.is_subagent:
-            origin = "agent_prompt"
-        thread.add_input(InputMessage(role="user", content=bytes(content), origin=origin))
+        origin = _origin(kind, added=added and not is_task, is_subagent=thread.is_subagent)
+        message = InputMessage(role="user", content=bytes(content), origin=origin)
+        thread.add_input(message)
+        if thread.is_subagent and thread.task is None and origin == "agent_prompt":
+            thread.task = message
+        elif origin == "prompt" and thread.prompt is not None:
+            thread.prompt.said = message
 
     def _interrupt(self, record: UserRecord, thread: Thread, lines: LineRange, now: float) -> None:
         message = thread.open
@@ -598,8 +631,16 @@ class SessionAccumulator(Accumulator):
                 message.lines = replace(message.lines, end=max(message.lines.end, lines.end))
         self._finish_above(record, thread, now)
         self._complete_calls(thread)
-        self._line_context(record, thread)
+        line_context = self._line_context(record, thread)
         thread.working = False
+        prompt = line_context.prompt
+        if prompt is not None and not prompt.copied:
+            for tally in (
+                self._sessions.get(line_context.session),
+                self._turns.get((line_context.session, prompt.turn)),
+            ):
+                if tally is not None:
+                    tally.interrupt(thread.at)
 
     def _own(self, thread: Thread, now: float) -> None:
         """Process the lines that a subagent seemed to have from its parent: it has no text of its own."""
@@ -641,7 +682,8 @@ class SessionAccumulator(Accumulator):
         known = self._prompts_by_id.get(record.prompt_id) if record.prompt_id else None
         identity = record.uuid or self._id_by_place(thread, lines)
         scheduled = record.turn_origin == "scheduled"
-        typed = prompts.command_line(text) if human or scheduled or kind == "command" else None
+        # A prompt may be an image only.
+        typed = (prompts.command_line(text) if human or scheduled or kind == "command" else None) or None
         if known is None or known.copied:
             # A fork gives the same prompt id to everything it copies and to the next prompt.
             known = PromptLine(
@@ -649,6 +691,7 @@ class SessionAccumulator(Accumulator):
                 text=typed,
                 name=prompts.name(typed) or None if typed else None,
                 permission_mode=record.permission_mode,
+                is_command=kind == "command",
             )
             if record.prompt_id:
                 self._prompts_by_id[record.prompt_id] = known
@@ -656,8 +699,10 @@ class SessionAccumulator(Accumulator):
             if known.copied:
                 self._passed(settled_name("prompt", identity), lines)
             self._has_copies = self._has_copies or known.copied
-        elif known.text is None and typed:
+        elif typed and (known.text is None or (known.is_command and human)):
             known.text, known.name = typed, prompts.name(typed) or None
+            known.permission_mode = record.permission_mode or known.permission_mode
+            known.is_command = kind == "command"
         if self._turn is not None and self._turn != known.turn:
             self._ended_turns.add(self._turn)
         self._turn = known.turn
@@ -680,9 +725,6 @@ class SessionAccumulator(Accumulator):
         noted = tool_use_result(record)
         content = bytes(part.content) if isinstance(part.content, msgspec.Raw) else b'""'
         at = thread.at
-        assert record.message is not None
-        message = InputMessage(role="user", content=bytes(record.message.content), origin="tool_result")
-        thread.add_input(message, answers=call_id)
         thread.working = True
         thread.steps += 1
         if noted.agent_id:
@@ -701,6 +743,7 @@ class SessionAccumulator(Accumulator):
             content=content,
             status=_status(record, part, interrupted=noted.interrupted or made_up),
             permission_decision=record.permission_decision.decision if record.permission_decision else None,
+            duration_ms=None if noted.is_async else noted.took_ms,
             lines=lines,
             heard_at=now,
         )
@@ -857,6 +900,7 @@ class SessionAccumulator(Accumulator):
         if at is not None:
             open_message.last_at = at
         open_message.model = message.model or open_message.model
+        open_message.request_id = record.request_id or open_message.request_id
         open_message.skill = record.attribution_skill or open_message.skill
         open_message.mcp_server = record.attribution_mcp_server or open_message.mcp_server
         open_message.mcp_tool = record.attribution_mcp_tool or open_message.mcp_tool
@@ -923,7 +967,7 @@ class SessionAccumulator(Accumulator):
         if message is not None:
             message.calls.append(call)
         if call.name in STARTERS:
-            started = _agent_input(call.input)
+            started = _call_input(call.input)
             call.prompt, call.agent_type = started.prompt, started.subagent_type
             call.started_name = started.name if call.starts_agent else started.skill
             self._agent_calls[call_id] = call
@@ -962,15 +1006,16 @@ class SessionAccumulator(Accumulator):
             kind = found[1]
         kind = None if kind == "unknown" else kind
         thread.working = False
-        self._failure(record, thread, line_context, lines, now, status=status, kind=kind, words=words or None)
+        plain = api_error_words(words)
+        self._failure(record, thread, line_context, lines, now, status=status, kind=kind, words=plain or None)
 
     def _system(self, record: SystemRecord, thread: Thread, lines: LineRange, now: float) -> None:
         line_context = self._line_context(record, thread)
-        if record.subtype == "api_error" and record.error is not None:
-            words = record.error.message or record.error.formatted
-            found = _ERROR_TYPE.search(record.error.message or "")
-            kind = found[1] if found else None
-            self._failure(record, thread, line_context, lines, now, status=record.error.status, kind=kind, words=words)
+        if record.subtype == "api_error":
+            said = api_error(record.error, record.cause)
+            self._failure(
+                record, thread, line_context, lines, now, status=said.status, kind=said.type, words=said.message
+            )
         elif record.subtype == "compact_boundary":
             for message in thread.messages:
                 message.is_cut = True
@@ -1014,6 +1059,12 @@ class SessionAccumulator(Accumulator):
         if model is None and isinstance(record, AssistantRecord):
             model = record.requested_model
 
+        inputs = thread.pending()
+        given = _given(thread.opened_with(line_context), inputs)
+        before = self._asked_with(thread, inputs)
+        asked = request.id if request is not None else None
+        whole = thread.request_log.request(asked) if thread.request_log is not None and asked else None
+
         def emit() -> None:
             context = self._context(thread, line_context)
             failure = ApiFailure(
@@ -1026,6 +1077,9 @@ class SessionAccumulator(Accumulator):
                 status=status,
                 error_type=kind,
                 message=words,
+                input=given,
+                conversation=before,
+                request=whole,
                 lines=lines,
             )
             for tally in self._tallies(context):
@@ -1033,6 +1087,20 @@ class SessionAccumulator(Accumulator):
             self._out.append(failure)
 
         self._emit_or_wait(emit, thread, lines, now)
+
+    def _asked_with(self, thread: Thread, inputs: list[Input]) -> tuple[InputMessage, ...] | None:
+        """Return the conversation that the thread's next request sends; None unless whole inputs are asked for."""
+        conversation, message = thread.conversation, thread.open
+        if conversation is None:
+            return None
+        said = list(conversation.so_far())
+        if message is not None:
+            pending = {id(item) for item in inputs}
+            answered = (item for item in message.given if id(item) not in pending)
+            said += (item.message for item in answered if item.part == conversation.part)
+            blocks = b",".join(part.raw for part in message.blocks)
+            said.append(InputMessage(role="assistant", content=b"[" + blocks + b"]", origin="answer"))
+        return (*said, *(item.message for item in inputs if item.part == conversation.part))
 
     def _compaction(
         self, record: SystemRecord, thread: Thread, line_context: LineContext, lines: LineRange, now: float
@@ -1155,8 +1223,8 @@ class SessionAccumulator(Accumulator):
             self._passed(settled_name("gen", message.id), message.lines)
         own = {call.id for call in message.calls}
         # A result may have been written before the first line of its message. It belongs to the next message's input.
-        inputs = [item for item in message.given if item.answers not in own]
-        thread.inputs = [item for item in message.given if item.answers in own] + thread.inputs
+        inputs = [item for item in message.given if not own.intersection(item.answers)]
+        thread.inputs = [item for item in message.given if own.intersection(item.answers)] + thread.inputs
         message.given = []
         if thread.conversation is not None and message.whole is not None:
             self._add_to_conversation(thread.conversation, message, message.whole, inputs)
@@ -1186,6 +1254,7 @@ class SessionAccumulator(Accumulator):
                 if thread.is_subagent:
                     tally.add_agent(thread.key)
             self._out.append(generation)
+            self._emit_inner(generation)
         for call in message.calls:
             self._emit_call(call)
         # Open calls still refer to the message, but its content is no longer needed.
@@ -1212,7 +1281,9 @@ class SessionAccumulator(Accumulator):
             started_at=started_at,
             ended_at=message.last_at,
             stop_reason=stop_reason,
-            input=tuple(item.message for item in inputs),
+            was_stopped=message.aborted
+            or (not message.has_stop_reason and _version(context.version) >= _ENDS_WITH_STOP_REASON_SINCE),
+            input=_given(thread.opened_with(message.line_context), inputs),
             conversation=message.whole.before if message.whole else None,
             request=message.whole.request if message.whole else None,
             output=tuple(ContentBlock(type=part.type, raw=part.raw) for part in message.blocks),
@@ -1221,11 +1292,39 @@ class SessionAccumulator(Accumulator):
             thinking=not_null(params.thinking) if params else None,
             service_tier=(counts.service_tier if counts else None) or (params.service_tier if params else None),
             speed=(counts.speed if counts else None) or (params.speed if params else None),
+            request_id=message.request_id,
             mcp_server=message.mcp_server,
             mcp_tool=message.mcp_tool,
             skill=message.skill,
             lines=message.lines,
         )
+
+    def _emit_inner(self, outer: Generation) -> None:
+        """Give out the calls that the provider made inside a call, each as a generation of its own."""
+        for call in outer.usage.inner if outer.usage is not None else ():
+            model = call.model or outer.model
+            inner = Generation(
+                identity=f"{outer.identity}|{call.index}",
+                span_id=f"{outer.identity}:{call.index}",
+                inside=outer.identity,
+                kind=call.kind,
+                checksum=outer.checksum,
+                context=outer.context,
+                model=model,
+                provider=_provider(model),
+                usage=call.usage,
+                output_partial=False,
+                started_at=None,
+                ended_at=outer.ended_at,
+                stop_reason=None,
+                input=(),
+                output=(),
+                tools_called=(),
+                lines=outer.lines,
+            )
+            for tally in self._tallies(inner.context):
+                tally.add_generation(inner, ())
+            self._out.append(inner)
 
     def _emit_call(self, call: Call, *, abandoned: bool = False) -> None:
         """Give out a call if its message was given out and its result has come, or never will."""
@@ -1251,6 +1350,8 @@ class SessionAccumulator(Accumulator):
             call_id=call.identity,
             context=context,
             name=call.name,
+            subject=_call_input(call.input).subject(call.name) if call.name in _NAMED else None,
+            duration_ms=result.duration_ms if result else None,
             generation=call.message_id,
             generation_ended_at=message.last_at if message is not None else call.at,
             is_agent=call.starts_agent,
@@ -1551,6 +1652,25 @@ def _is_same_task(call: Call, thread: Thread) -> bool:
     return call.prompt is not None and call.prompt.strip() == (thread.first_text or "").strip()
 
 
+def _origin(
+    kind: prompts.TextKind, *, added: bool, is_subagent: bool
+) -> Literal["prompt", "client", "command_output", "agent_prompt", "notification"]:
+    """Return where a user text comes from; *added* says that the client marked it as its own."""
+    if kind == "output":
+        return "command_output"
+    if kind == "notification":
+        return "notification"
+    if added or kind in ("interrupt", "note"):
+        return "client"
+    return "agent_prompt" if is_subagent else "prompt"
+
+
+def _given(opening: InputMessage | None, inputs: list[Input]) -> tuple[InputMessage, ...]:
+    """Return what a request added to the conversation, after what its turn started with; no message comes twice."""
+    added = [item.message for item in inputs if item.message is not opening]
+    return tuple(added if opening is None else [opening, *added])
+
+
 def _block_key(part: Block) -> bytes:
     """Return a key that is the same for the same block in every line of its message."""
     return part.id.encode() if part.type == "tool_use" and part.id else part.raw
@@ -1560,11 +1680,11 @@ def _order(thread: Thread) -> tuple[int, str]:
     return thread.began or 0, thread.key
 
 
-def _agent_input(data: bytes | None) -> _AgentInput:
+def _call_input(data: bytes | None) -> _CallInput:
     try:
-        return msgspec.json.decode(data or b"{}", type=_AgentInput)
+        return msgspec.json.decode(data or b"{}", type=_CallInput)
     except (msgspec.MsgspecError, RecursionError):
-        return _AgentInput()
+        return _CallInput()
 
 
 def _string(data: msgspec.Raw) -> str | None:

@@ -84,6 +84,8 @@ class Tally:
     _answer: tuple[int, Sequence[bytes]] | None = None
     _failure: ApiFailure | None = None
     _answered_at: int = -1
+    _interrupted_at: int = -1
+    _turns: dict[TurnKey, tuple[int, int]] = field(default_factory=dict)
 
     def add_prompt(self, text: str | None, at: int | None, context: Context) -> None:
         """Count a person's prompt."""
@@ -108,6 +110,8 @@ class Tally:
         if at is not None:
             self._first_at = at if self._first_at is None else min(self._first_at, at)
             if not generation.context.is_subagent:
+                if generation.was_stopped:
+                    self.interrupt(at)
                 self._answered_at = max(self._answered_at, at)
                 if answer and (self._answer is None or at >= self._answer[0]):
                     self._answer = (at, answer)
@@ -116,6 +120,8 @@ class Tally:
     def add_call(self, call: ToolCall) -> None:
         """Count a tool call."""
         self._tool_calls += 1
+        if not call.context.is_subagent and call.status in ("interrupted", "no_result"):
+            self.interrupt(call.ended_at if call.ended_at is not None else call.generation_ended_at)
         self._note(call.context, call.called_at, call.ended_at)
 
     def add_failure(self, failure: ApiFailure) -> None:
@@ -145,6 +151,10 @@ class Tally:
         """Count a subagent; the same one counts once."""
         self._agents.add(agent)
 
+    def interrupt(self, at: int | None) -> None:
+        """Note that the main thread was stopped. This does not open the trace."""
+        self._interrupted_at = max(self._interrupted_at, at if at is not None else -1)
+
     def _note(self, context: Context, start: int | None, end: int | None) -> None:
         self.opened = True
         self.changed = True
@@ -153,6 +163,10 @@ class Tally:
         last = end if end is not None else start
         if last is not None:
             self._ended_at = last if self._ended_at is None else max(self._ended_at, last)
+        if last is not None:
+            first = start if start is not None else last
+            begun, ended = self._turns.get(context.turn, (first, last))
+            self._turns[context.turn] = min(begun, first), max(ended, last)
         # The main thread's latest line gives the trace its context, whichever file was read first.
         rank = (not context.is_subagent, last if last is not None else -1)
         if self._context is None or rank >= self._context_rank:
@@ -161,8 +175,6 @@ class Tally:
     def trace(self, client: ClientTotals | None = None) -> Trace:
         """Return the trace as it is now. It must have been opened."""
         assert self._context is not None
-        # If an answer followed a failed attempt, a retry worked. The trace failed only if nothing came after it.
-        failure = self._failure if self._failure and (self._failure.at or 0) >= self._answered_at else None
         return Trace(
             scope=self.scope,
             session=self.session,
@@ -172,6 +184,7 @@ class Tally:
             started_at=self._started_at,
             first_at=self._first_at if self._first_at is not None else (self._prompt_at or self._started_at),
             ended_at=self._ended_at,
+            worked_ms=_covered(self._turns.values()) if self._turns else None,
             input_tokens=self._input,
             output_tokens=self._output,
             generations=self._generations,
@@ -184,15 +197,29 @@ class Tally:
             hook_ms=self._hook_ms,
             hook_errors=self._hook_errors,
             side_usage=_beyond(client.by_model, self._by_model) if client and client.by_model else None,
-            failed=failure is not None,
-            error=failure.message if failure else None,
-            error_type=failure.error_type if failure else None,
+            outcome=self._outcome(),
             prompt=self.prompt,
             answer=_words(self._answer[1]) if self._answer else None,
             client_cost_usd=client.cost_usd if client else None,
             lines_added=client.lines_added if client else None,
             lines_removed=client.lines_removed if client else None,
         )
+
+    def _outcome(self) -> Literal["ok", "failed", "interrupted"]:
+        # If an answer followed a failed attempt, a retry worked. The trace failed only if nothing came after it.
+        failed_at = (self._failure.at or 0) if self._failure is not None else -1
+        if self._failure is not None and failed_at >= max(self._answered_at, self._interrupted_at):
+            return "failed"
+        return "interrupted" if self._interrupted_at >= max(self._answered_at, 0) else "ok"
+
+
+def _covered(intervals: Iterable[tuple[int, int]]) -> int:
+    """Return the length that intervals cover together."""
+    covered, reached = 0, -1
+    for start, end in sorted(intervals):
+        covered += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered
 
 
 def _words(answer: Sequence[bytes]) -> bytes:

@@ -56,6 +56,8 @@ class PromptLine:
         name: the name that a trace of this turn gets.
         permission_mode: the permission mode it was sent in.
         copied: whether another session wrote it first.
+        said: the prompt as the model saw it; None if nobody typed it.
+        is_command: whether it is a command. A prompt with the same id takes its place (2.1.81 to 2.1.197).
     """
 
     turn: TurnKey
@@ -63,6 +65,8 @@ class PromptLine:
     name: str | None
     permission_mode: str | None
     copied: bool = False
+    said: InputMessage | None = None
+    is_command: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,13 +76,13 @@ class Input:
     Attributes:
         message: the message.
         at: when it was written, in milliseconds since the epoch.
-        answers: the call whose result it is, if it is one.
+        answers: the calls whose results it holds.
         part: the part of the conversation it belongs to; see `Conversation.part`.
     """
 
     message: InputMessage
     at: int | None
-    answers: str | None = None
+    answers: tuple[str, ...] = ()
     part: int = 0
 
 
@@ -165,6 +169,7 @@ class OpenMessage:
     is_cut: bool = False
     whole: WholeInput | None = None
     skill: str | None = None
+    request_id: str | None = None
     mcp_server: str | None = None
     mcp_tool: str | None = None
 
@@ -216,6 +221,7 @@ class Result:
     """The result of a tool call.
 
     Attributes:
+        duration_ms: how long the tool took, in milliseconds, as the result says.
         heard_at: when its line was read, in seconds on the caller's clock.
     """
 
@@ -223,6 +229,7 @@ class Result:
     content: bytes
     status: Literal["ok", "error", "denied", "interrupted"]
     permission_decision: str | None
+    duration_ms: int | None
     lines: LineRange
     heard_at: float
 
@@ -318,6 +325,7 @@ class Thread:
         at: when its latest line was written, in milliseconds since the epoch; None if that line does not say.
         near: when the latest line with a time was written.
         began: when its first text was written.
+        task: a subagent's first text, as the model saw it.
         working: whether the model owes an answer on this thread.
         heard_at: when its latest line was read, in seconds on the caller's clock.
         conversation: what was said on it; None unless the caller asked for whole inputs.
@@ -344,6 +352,7 @@ class Thread:
     run: str | None = None
     inherited: list[tuple[AssistantRecord, LineRange]] = field(default_factory=list)
     began: int | None = None
+    task: InputMessage | None = None
     prompt_id: str | None = None
     agent_type: str | None = None
     prompt: PromptLine | None = None
@@ -390,10 +399,23 @@ class Thread:
         """Whether this thread is a subagent's."""
         return bool(self.key)
 
-    def add_input(self, message: InputMessage, *, answers: str | None = None) -> None:
-        """Add what the model sees with its next request; *answers* is the call whose result it is, if it is one."""
+    def add_input(self, message: InputMessage, *, answers: tuple[str, ...] = ()) -> None:
+        """Add what the model sees with its next request; *answers* are the calls whose results it holds."""
         part = self.conversation.part if self.conversation is not None else 0
         self.inputs.append(Input(message=message, at=self.at, answers=answers, part=part))
+
+    def opened_with(self, line_context: LineContext) -> InputMessage | None:
+        """Return what a line's turn started with: the prompt that was typed, or a subagent's task."""
+        if self.is_subagent:
+            return self.task
+        return line_context.prompt.said if line_context.prompt is not None else None
+
+    def pending(self) -> list[Input]:
+        """Return what the model sees with the next request: what came after the open message, and its results."""
+        if self.open is None:
+            return list(self.inputs)
+        own = {call.id for call in self.open.calls}
+        return [*(item for item in self.open.given if own.intersection(item.answers)), *self.inputs]
 
     def add_request(self, request: ApiRequestRecord, at: int | None) -> None:
         """Keep a request until the message that answers it names it."""

@@ -56,5 +56,6 @@ def combine(readings: Sequence[Reading]) -> TokenUsage | None:
         web_searches=_greatest([usage.web_searches for usage in usages]),
         service_tier=fullest.service_tier,
         speed=fullest.speed,
+        inner=fullest.inner,
         raw=fullest.raw,
     )

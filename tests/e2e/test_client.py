@@ -40,13 +40,13 @@ def by_span_id(events: Iterable[Json]) -> dict[str, Json]:
 def generations(observation: Observation, run: Run) -> dict[str, Json]:
     """Return the events of the answers that were messages, by span id."""
     events = observation.events(run.scenario.name, "$ai_generation")
-    return by_span_id([event for event in events if not event["properties"]["$ai_is_error"]])
+    return by_span_id([event for event in events if not event["properties"].get("$ai_is_error")])
 
 
 def errors(observation: Observation, run: Run) -> list[Json]:
     """Return the properties of the events of failed attempts."""
     events = observation.events(run.scenario.name, "$ai_generation")
-    return [each for each in properties(events) if each["$ai_is_error"]]
+    return [each for each in properties(events) if each.get("$ai_is_error")]
 
 
 def tool_spans(observation: Observation, run: Run) -> dict[str, Json]:
@@ -216,7 +216,7 @@ def test_every_tool_call_becomes_a_span_below_its_generation(observation: Observ
 @each_scenario
 def test_failed_command_is_a_failed_span(observation: Observation, run: Run) -> None:
     spans = tool_spans(observation, run)
-    failed = {span_id for span_id, span in spans.items() if span["$ai_is_error"]}
+    failed = {span_id for span_id, span in spans.items() if span["claude_code_tool_status"] not in ("ok", "no_result")}
     commands = {span["$ai_input_state"].get("command") for span_id, span in spans.items() if span_id in failed}
 
     assert commands == ({"exit 3"} if run.scenario.name == "parallel" else set())
@@ -294,7 +294,8 @@ def test_trace_sums_up_its_session(observation: Observation, run: Run) -> None:
         assert trace["claude_code_compactions"] == (1 if name == "compaction" else 0)
         for total in ("input", "output"):
             assert trace[f"$ai_total_{total}_tokens"] == sum(each[f"$ai_{total}_tokens"] for each in sent)
-        assert trace["$ai_is_error"] is (name == "refused" or (name == "limit" and observation.client.is_old))
+        failed = name == "refused" or (name == "limit" and observation.client.is_old)
+        assert (trace["claude_code_outcome"] == "failed") is failed
 
 
 def started_in(run: Run, answer: Answer) -> str:

@@ -160,12 +160,42 @@ def test_an_image_becomes_its_type_and_size() -> None:
     assert shown == [text("see"), {"type": "text", "text": "[image image/png 5 bytes]"}]
 
 
-def test_a_document_of_plain_text_becomes_its_size_too() -> None:
+def test_a_document_of_plain_text_is_text() -> None:
     document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "12345678"}}
 
     assert left(FULL.messages([message([document])])) == [
-        {"role": "user", "content": [{"type": "text", "text": "[document text/plain 8 bytes]"}]}
+        {"role": "user", "content": [{"type": "text", "text": "12345678"}]}
     ]
+    nested = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [document]}]
+    [released] = left(FULL.messages([message(nested)]))
+    assert released["content"][0]["content"] == [{"type": "text", "text": "12345678"}]
+
+
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [
+        ({"type": "image", "data": "QUJDREVG", "mimeType": "image/png"}, "[image image/png 6 bytes]"),
+        ({"type": "audio", "data": "QUJDREVG", "mimeType": "audio/wav"}, "[audio audio/wav 6 bytes]"),
+        ({"type": "image", "data": "QUJDREVG"}, "[image 6 bytes]"),
+    ],
+)
+def test_the_media_of_an_mcp_server_become_their_sizes(block: dict[str, str], shown: str) -> None:
+    results = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [block]}]
+
+    [released] = left(FULL.messages([message([block, *results])]))
+    value = left(FULL.tool_value(json.dumps([block]).encode()))
+
+    expected = {"type": "text", "text": shown}
+    assert released["content"] == [expected, {**results[0], "content": [expected]}]
+    assert value == [expected]
+
+
+def test_the_bytes_of_an_mcp_servers_resource_do_not_leave() -> None:
+    blob = {"uri": "file:///a.bin", "mimeType": "application/pdf", "blob": "QUJDREVG"}
+
+    value = left(FULL.tool_value(json.dumps([{"type": "resource", "resource": blob}]).encode()))
+
+    assert value == [{"type": "resource", "resource": {**blob, "blob": "[blob application/pdf 6 bytes]"}}]
 
 
 @pytest.mark.parametrize("level", ["full", "no_tool_content"])
@@ -415,7 +445,8 @@ def test_levels_change_content_and_nothing_that_is_measured(level: ContentLevel)
         assert {key: one[key] for key in one if key != "properties"} == {
             key: other[key] for key in other if key != "properties"
         }
-        named = content | ({"$ai_span_name"} if one["event"] == "$ai_trace" else set())
+        # The title of an answer without calls is its first words.
+        named = content | ({"$ai_span_name"} if one["event"] in ("$ai_trace", "$ai_generation") else set())
         kept = {key: value for key, value in one["properties"].items() if key not in named}
         assert kept == {key: value for key, value in other["properties"].items() if key not in named}
 

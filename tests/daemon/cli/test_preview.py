@@ -130,7 +130,7 @@ async def test_explain_prints_one_line_per_event(workspace: Workspace) -> None:
     assert "$ai_output_state: 8,000 characters cut" in call
     prompted, answered = (line for line in lines if " $ai_generation " in line)
     assert "$ai_user_prompt: 1 secret scrubbed (password)" in prompted
-    assert "$ai_input[0].content[0].content: 8,000 characters cut" in answered
+    assert "$ai_input[1].content[0].content: 8,000 characters cut" in answered
     assert all(line.isprintable() for line in lines)
 
 

@@ -23,6 +23,7 @@ from llma_core.claude_code.records import (
     SystemRecord,
     TitleRecord,
     UserRecord,
+    api_error,
     blocks,
     decode,
     decode_meta,
@@ -420,7 +421,7 @@ def test_a_message_without_usage_shows_none() -> None:
     assert usage(message) is None
 
 
-@pytest.mark.parametrize("count", [-1, 2**63, 10**30, 1.5, "7", None, True, [], {}])
+@pytest.mark.parametrize("count", [-1, 2**63, 10**30, 1.5, "-7", "seven", None, True, [], {}])
 def test_a_nonsense_count_is_unknown_and_the_others_stay(count: Any) -> None:
     message = assistant(usage={"input_tokens": count, "output_tokens": 5, "cache_creation": count}).message
 
@@ -428,6 +429,63 @@ def test_a_nonsense_count_is_unknown_and_the_others_stay(count: Any) -> None:
     counts = usage(message)
     assert counts is not None
     assert (counts.input, counts.output) == (None, 5)
+
+
+@pytest.mark.parametrize("count", [10, 10.0, "10"])
+def test_a_count_may_be_spelled_as_a_gateway_likes(count: Any) -> None:
+    message = assistant(usage={"input_tokens": count, "cache_creation": {"ephemeral_5m_input_tokens": count}}).message
+
+    assert message is not None
+    counts = usage(message)
+    assert counts is not None
+    assert (counts.input, counts.cache_creation_5m) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "said"),
+    [
+        (
+            {"status": 529, "error": {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}},
+            None,
+            (529, "overloaded_error", "Overloaded"),
+        ),
+        ({"code": "1302", "message": "rate limit reached"}, None, (None, "1302", "rate limit reached")),
+        ({"cause": {"code": "ECONNRESET"}}, {"code": "ECONNRESET"}, (None, "ECONNRESET", "ECONNRESET")),
+        ({"status": "429", "message": "Too many"}, None, (429, None, "Too many")),
+        ("Connection error.", None, (None, None, "Connection error.")),
+        (
+            {"status": 400, "message": '400 {"type":"error","error":{"type":"invalid_request_error","message":"x"}}'},
+            None,
+            (400, "invalid_request_error", "x"),
+        ),
+        ('500 {"error": "fell over"}', None, (500, None, "fell over")),
+        (None, None, (None, None, None)),
+        (None, {"code": "ETIMEDOUT"}, (None, "ETIMEDOUT", "ETIMEDOUT")),
+    ],
+)
+def test_a_failed_attempt_is_told_in_words_whatever_shape_it_was_logged_in(error: Any, cause: Any, said: Any) -> None:
+    found = api_error(Raw(json.dumps(error).encode()), Raw(json.dumps(cause).encode()))
+
+    assert (found.status, found.type, found.message) == said
+
+
+def test_a_call_inside_a_call_has_its_own_counts() -> None:
+    parts = [
+        {"type": "message", "input_tokens": 1},
+        {"type": "advisor_message", "model": "claude-opus-5-5", "input_tokens": 159000, "output_tokens": 7800},
+        {"type": "compaction", "input_tokens": "180000"},
+        {"type": 5},
+        "nonsense",
+    ]
+    message = assistant(usage={"input_tokens": 2, "iterations": parts}).message
+
+    assert message is not None
+    counts = usage(message)
+    assert counts is not None
+    assert [(call.index, call.kind, call.model, call.usage.input) for call in counts.inner] == [
+        (1, "advisor_message", "claude-opus-5-5", 159000),
+        (2, "compaction", None, 180000),
+    ]
 
 
 def test_the_greatest_count_that_fits_is_kept() -> None:

@@ -16,7 +16,7 @@ from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, Session
 from llma_core.errors import RecordError
 from llma_core.privacy import ContentLevel, Policy
 from llma_core.spans import ApiFailure, Compaction, Generation, LineRange, Prompt, Span, ToolCall, Trace, TurnKey
-from tests.support.logs import AgentLog, LogBuilder, Transcript, text, thinking, tool_use, usage
+from tests.support.logs import AgentLog, LogBuilder, Transcript, image, text, thinking, tool_use, usage
 from tests.support.sessions import Feed, built, feeds, identity, spans
 
 S = TypeVar("S", bound=Span)
@@ -500,7 +500,7 @@ def test_a_result_may_stand_before_its_call() -> None:
     assert (call.status, call.output) == ("ok", b'"early"')
     asking, answering = of(Generation, found)
     assert [message.origin for message in asking.input] == ["prompt"]
-    assert [message.origin for message in answering.input] == ["tool_result"]
+    assert [message.origin for message in answering.input] == ["prompt", "tool_result"]
 
 
 def test_a_call_without_a_result_is_given_at_the_threads_next_prompt(log: LogBuilder, live: Live) -> None:
@@ -603,8 +603,55 @@ def test_a_generations_input_is_what_came_since_the_previous_one_of_its_thread(l
 
     assert [(m.origin, m.content) for m in first.input] == [("prompt", b'"Count"')]
     assert [(m.origin, m.content) for m in sub.input] == [("agent_prompt", b'"go"')]
-    assert [m.origin for m in second.input] == ["tool_result", "tool_result", "prompt"]
-    assert second.input[2].content == b'"hurry up"'
+    assert [m.origin for m in second.input] == ["prompt", "tool_result", "tool_result", "prompt"]
+    assert [second.input[0].content, second.input[3].content] == [b'"Count"', b'"hurry up"']
+
+
+def test_every_input_starts_with_what_its_turn_started_with(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "go")
+    agent.answer(tool_use("Bash", id="toolu_2"))
+    agent.tool_result("toolu_2", "ada")
+    agent.answer(text("sub"))
+    log.agent_result("toolu_1", agent, "two")
+    log.answer(text("Two."))
+    log.prompt("And the pears?")
+    log.answer(text("None."))
+
+    inputs = [g.input[0].content for g in of(Generation, spans(log.files()))]
+
+    assert sorted(inputs) == [b'"And the pears?"', b'"Count"', b'"Count"', b'"go"', b'"go"']
+
+
+def test_two_results_in_one_line_are_one_message(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"), tool_use("Bash", id="toolu_2"))
+    log.tool_result("toolu_1", "one")
+    log.line()["message"]["content"].append({"type": "tool_result", "tool_use_id": "toolu_2", "content": "two"})
+    log.answer(text("Two."))
+
+    found = spans(log.files())
+
+    assert [call.output for call in of(ToolCall, found)] == [b'"one"', b'"two"']
+    assert [m.origin for m in of(Generation, found)[1].input] == ["prompt", "tool_result"]
+
+
+@pytest.mark.parametrize("whole_inputs", [False, True])
+def test_a_failed_attempt_has_the_input_of_its_request(log: LogBuilder, whole_inputs: bool) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "one")
+    log.api_error()
+    log.answer(text("One."))
+
+    found = spans(log.files(), whole_inputs=whole_inputs)
+
+    failure = only(ApiFailure, found)
+    assert [m.origin for m in failure.input] == ["prompt", "tool_result"]
+    assert failure.input == of(Generation, found)[1].input
+    said = [m.origin for m in failure.conversation or ()]
+    assert said == (["prompt", "answer", "tool_result"] if whole_inputs else [])
 
 
 def test_what_the_client_adds_is_told_from_what_a_person_types(log: LogBuilder) -> None:
@@ -623,6 +670,45 @@ def test_what_the_client_adds_is_told_from_what_a_person_types(log: LogBuilder) 
 
 
 # ---------------------------------------------------------------------- prompts and turns
+
+
+def test_the_editors_note_is_no_prompt(log: LogBuilder) -> None:
+    note = "<ide_opened_file>The user opened the file cart.py.</ide_opened_file>"
+    log.prompt([text(note)])
+    log.prompt([text(note), text("Why is the total wrong?")])
+    log.answer(text("Rounding."))
+
+    found = spans(log.files())
+
+    assert [span.context.prompt for span in of(Prompt, found)] == ["Why is the total wrong?"]
+    assert session_trace(found).name == "Why is the total wrong?"
+
+
+def test_a_prompt_that_is_an_image_only_has_no_words(log: LogBuilder) -> None:
+    log.prompt([image()])
+    log.answer(text("A tree."))
+
+    assert only(Generation, spans(log.files())).context.prompt is None
+
+
+def test_a_prompt_takes_the_place_of_a_command_with_its_id(log: LogBuilder) -> None:
+    number = log.prompt("<command-name>/model</command-name>\n<command-args>opus</command-args>")
+    log.prompt("What is in this folder?", id=number)
+    log.answer(text("Files."))
+
+    generation = only(Generation, spans(log.files()))
+
+    assert (generation.context.prompt, generation.context.turn_name) == (("What is in this folder?",) * 2)
+
+
+@pytest.mark.parametrize("tag", ["bash-notification", "teammate-message"])
+def test_an_envelope_is_no_prompt(log: LogBuilder, tag: str) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.prompt(f"<{tag}>done</{tag}>")
+    log.answer(text("Two."))
+
+    assert [span.context.prompt for span in of(Prompt, spans(log.files()))] == ["Count"]
 
 
 @pytest.mark.parametrize("version", ["2.0.76", "2.1.100", "2.1.329"])
@@ -1216,7 +1302,7 @@ def test_a_failed_attempt_that_is_repeated(log: LogBuilder) -> None:
     assert failure.started_at == failure.at - 1100
     assert "Overloaded" in (failure.message or "")
     trace = session_trace(found)
-    assert (trace.failed, trace.api_errors, trace.generations) == (False, 1, 1)
+    assert (trace.outcome, trace.api_errors, trace.generations) == ("ok", 1, 1)
 
 
 @pytest.mark.parametrize("version", ["2.0.76", "2.1.329"])
@@ -1232,7 +1318,7 @@ def test_a_permanent_error_is_a_failure_and_no_generation(version: str) -> None:
     assert failure.error_type == ("invalid_request_error" if version == "2.1.329" else None)
     assert of(Generation, found) == []
     trace = session_trace(found)
-    assert (trace.failed, trace.error, trace.input_tokens) == (True, failure.message, None)
+    assert (trace.outcome, trace.input_tokens) == ("failed", None)
 
 
 def test_the_type_of_an_old_error_is_read_from_its_words() -> None:
@@ -1269,7 +1355,45 @@ def test_an_error_on_a_subagent_hangs_on_the_agents_call(log: LogBuilder) -> Non
     found = spans(log.files())
 
     assert only(ApiFailure, found).context.parent_call == "toolu_1"
-    assert not session_trace(found).failed
+    assert session_trace(found).outcome != "failed"
+
+
+@pytest.mark.parametrize("how", ["aborted", "interrupted", "mid-stream", "mid-tool"])
+def test_a_session_that_was_stopped_says_so(log: LogBuilder, how: str) -> None:
+    log.prompt("Count")
+    if how == "aborted":
+        log.answer(text("On"), aborted=True)
+    elif how == "interrupted":
+        log.answer(text("One."))
+        log.prompt("And?")
+        log.interrupted()
+    elif how == "mid-stream":
+        log.update("2.1.80")
+        log.message().add(text("On"))
+    else:
+        log.answer(tool_use("Bash", id="toolu_1"))
+
+    assert session_trace(spans(log.files())).outcome == "interrupted"
+
+    log.prompt("Again")
+    log.answer(text("One."))
+    assert session_trace(spans(log.files())).outcome == "ok"
+
+
+def test_a_trace_counts_the_time_in_which_somebody_worked(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.wait(7200)
+    log.prompt("And the pears?")
+    log.answer(text("Two."))
+
+    trace = session_trace(spans(log.files()))
+
+    assert trace.worked_ms is not None
+    assert trace.worked_ms < 3000
+    assert trace.started_at is not None
+    assert trace.ended_at is not None
+    assert trace.ended_at - trace.started_at > 7_200_000
 
 
 def test_what_stands_twice_in_a_log_is_told_once(log: LogBuilder) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from llma_core import agents
 from llma_core.agent import Agent, LogPath
 
-__all__ = ["LogRoot", "log_roots", "recognize", "root_of", "roots_at", "roots_below"]
+__all__ = ["LogRoot", "is_session_folder", "log_roots", "recognize", "root_of", "roots_at", "roots_below"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,15 @@ def recognize(path: str, roots: Sequence[LogRoot] = ()) -> tuple[Agent, LogPath]
         if place is not None:
             return agent, place
     return None
+
+
+def is_session_folder(folder: Path) -> bool:
+    """Whether *folder* is a session's own: it is named by a session's id, or holds folders of further logs."""
+    return any(
+        agent.is_session_id(folder.name) or any((folder / name).is_dir() for name in agent.session_folders)
+        for agent in agents.AGENTS
+        if agent.session_folders
+    )
 
 
 def root_of(agent: Agent, place: LogPath) -> LogRoot:

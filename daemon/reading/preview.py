@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
-from daemon.following.log_roots import recognize, roots_at, roots_below
+from daemon.following.log_roots import is_session_folder, recognize, roots_at, roots_below
 from daemon.following.log_tree import project_files, project_folders, session_folder_files
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line, named_inside
 from daemon.reading.claims import Claims
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
-from llma_core import agents
 from llma_core.events import CaptureEvent
 
 __all__ = ["NoLogError", "find_logs", "preview"]
@@ -83,15 +82,7 @@ def _folders_in(path: Path) -> list[Path]:
         folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]
     except OSError:
         return []
-    return sorted(folder for folder in folders if not _is_sessions(folder))
-
-
-def _is_sessions(folder: Path) -> bool:
-    return any(
-        agent.is_session_id(folder.name) or any((folder / name).is_dir() for name in agent.session_folders)
-        for agent in agents.AGENTS
-        if agent.session_folders
-    )
+    return sorted(folder for folder in folders if not is_session_folder(folder))
 
 
 def preview(

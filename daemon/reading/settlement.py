@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from daemon.delivering.delivery import EventOutcome
-from daemon.following.tailer import Identity
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.ledger import Ledger
@@ -48,7 +47,7 @@ class Settlement:
         self._on_their_way: dict[str, Emission] = {}
         self._ready: list[Emission] = []
         self._ready_names: set[str] = set()
-        self._advancing: dict[Identity, list[str]] = {}
+        self._advancing: dict[str, FileMark] = {}
         self._touched: set[str] = set()
         self._counters: Counter[str] = Counter()
         self._copies: dict[tuple[str, str], None] = {}
@@ -201,10 +200,11 @@ class Settlement:
         for row in commit.settled:
             self._claims.release(row.identity)
         self._copies_noted.update((row.unit, row.original) for row in commit.copies)
-        for mark in commit.files:
-            for path in self._advancing.pop((mark.device, mark.inode), ()):
-                if path in self._pipelines:
-                    self._marks[path] = mark
+        # By path: a new file may have the inode of one that was deleted and is still in memory.
+        for path, mark in self._advancing.items():
+            if path in self._pipelines:
+                self._marks[path] = mark
+        self._advancing.clear()
         self._note_owed(commit.owed)
         for paid in commit.paid:
             left = [owed for owed in self._owed.get(paid.unit, ()) if owed != paid]
@@ -241,7 +241,7 @@ class Settlement:
                     continue
             elif offset == 0:
                 continue
-            self._advancing.setdefault((mark.device, mark.inode), []).append(path)
+            self._advancing[path] = mark
             marks.append(mark)
         self._touched.clear()
         return marks

@@ -22,6 +22,7 @@ from pathlib import Path
 from daemon.config.loading import load
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.delivery import EventOutcome
+from daemon.following.cadence import Cadence
 from daemon.following.kept_open import KeptOpen
 from daemon.following.log_roots import roots_at
 from daemon.following.logs import Logs
@@ -245,6 +246,8 @@ class Rig:
             marks=self._lookup.mark,
             former=self._lookup.files_of,
             decided=self,
+            # Sessions end when a test says so, and not by their quiet.
+            cadence=Cadence(rest=float("inf")),
             first_start=self.store.first_start,
             history=LoggedHistory(self._lookup),
         )

@@ -383,8 +383,7 @@ async def test_a_daemon_that_starts_continues_an_open_request(workspace: Workspa
         daemon.terminate()
         assert await daemon.wait() == 0
     units = {
-        str(path.relative_to(workspace.config / "projects")).removesuffix(".jsonl"): path.stat().st_size
-        for path in (workspace.config / "projects").glob("*/*.jsonl")
+        f"claude-code/{path.stem}": path.stat().st_size for path in (workspace.config / "projects").glob("*/*.jsonl")
     }
     BackfillDesk(workspace.state).ask(BackfillRequest(id="0" * 32, units=units))
     async with following(workspace, env=env) as daemon:

@@ -119,7 +119,7 @@ async def test_earlier_events_are_shown_only_since_the_given_time(workspace: Wor
     growing, growing_later = Growing(workspace, log), Growing(workspace, later)
     growing.write()
     growing_later.write()
-    long_ago = time.time() - 300
+    long_ago = time.time() - 200
     for path in (workspace.config / "projects").rglob("*.jsonl"):
         os.utime(path, (long_ago, long_ago))
 

@@ -287,7 +287,9 @@ async def observe(client: Client, root: Path) -> Observation:
     """
     workspace = Workspace(root / "machine")
     async with CaptureServer() as posthog:
-        env = environment(workspace, posthog.url)
+        # A session may be over before the daemon has seen its process. Then its quiet proves the end. An old client's
+        # sessions have no other proof; what is open in them must not be given up while they are played.
+        env = environment(workspace, posthog.url, **({} if client.is_old else {"POSTHOG_LLMA_SESSION_TIMEOUT": "20"}))
         async with following(workspace, env=env) as daemon:
             stage = _Stage(client=client, workspace=workspace, posthog=posthog)
             async with asyncio.TaskGroup() as tasks:

@@ -103,7 +103,7 @@ def _event(seen: Seen, event: EventView) -> Text:
 
 @dataclass(slots=True)
 class _Session:
-    """What was seen of one session, added up.
+    """The sums of everything seen in one session.
 
     Attributes:
         session: the session's id.

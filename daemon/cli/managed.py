@@ -1,4 +1,4 @@
-"""What the verbs for the service share."""
+"""Helpers that the verbs for the service share."""
 
 from __future__ import annotations
 

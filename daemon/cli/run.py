@@ -97,7 +97,7 @@ def run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What a service runs with.
+    """The settings and parts that a service runs with.
 
     Attributes:
         settings: the settings in force.

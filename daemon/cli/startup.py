@@ -1,4 +1,4 @@
-"""What several verbs share: reading settings, logging, error messages, and building a service."""
+"""Helpers that several verbs share: reading settings, logging, error messages, and building a service."""
 
 from __future__ import annotations
 

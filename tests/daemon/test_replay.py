@@ -409,6 +409,21 @@ def test_a_crash_before_the_quiet_time_is_over_keeps_a_message_without_a_stop_re
     check_all_received(rig, rig.reference())
 
 
+def test_a_file_with_the_inode_of_one_that_was_deleted_is_settled_by_itself(rig: Rig) -> None:
+    for number in (1, 2):
+        log = LogBuilder(f"0f4d1c52-6a0e-4b57-9a35-00000000000{number}")
+        log.prompt("Count the trees" * number)
+        log.answer(text("One."))
+        log.prompt("Thanks")
+        write(rig, log)
+    rig.read()
+    tails = [tail for session in rig._sessions for tail in session.pipeline.tails.values()]
+    # The file system gives the number of a deleted file, whose session is still in memory, to a new one.
+    tails[0].device, tails[0].inode = tails[1].identity
+    rig.acknowledge()
+    assert all(rig._reader.is_settled(session) for session in rig._sessions)
+
+
 def test_a_crash_in_the_middle_of_a_message_loses_none_of_its_lines(rig: Rig) -> None:
     log = conversation()
     write(rig, log, 0, 2)

@@ -6,8 +6,10 @@ This module and `events` are the only ones that spell the receiver's names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 from typing import Any, Literal, cast
 
 import msgspec
@@ -17,7 +19,7 @@ from llma_core.events import Attribution
 from llma_core.privacy import text_of
 from llma_core.spans import Prompt
 
-__all__ = ["EventView", "PromptView", "prompt", "read", "words"]
+__all__ = ["PRICE_NAMES", "TRACE_EVENT", "EventView", "PromptView", "prompt", "prompt_of", "read", "words"]
 
 _Kind = Literal["generation", "span", "trace", "other"]
 
@@ -34,6 +36,16 @@ class EventView:
         latency: seconds.
         status: how a tool call ended.
         outcome: how a session or turn ended.
+        provider: who serves the model, as in the price lists: `anthropic`, `bedrock`, …
+        cache_write_5m_tokens: the part of `cache_write_tokens` that is kept for five minutes.
+        cache_write_1h_tokens: the part that is kept for an hour.
+        web_searches: how many searches the provider ran, and bills, in this call.
+        service_tier: the tier if it is not the standard one; `priority` is the client's fast mode.
+        branch: the branch of the repository.
+        version: the version of the client.
+        http_status: the status of a failed attempt.
+        client_cost: US dollars that the client itself counts for the session so far, in a session's trace.
+        own_prices: the prices that the user has set, by the names of their properties; see `PRICE_NAMES`.
     """
 
     kind: _Kind
@@ -60,6 +72,26 @@ class EventView:
     stop_reason: str | None
     project: str | None
     outcome: str | None = None
+    provider: str | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    web_searches: int | None = None
+    service_tier: str | None = None
+    branch: str | None = None
+    version: str | None = None
+    http_status: int | None = None
+    client_cost: float | None = None
+    own_prices: tuple[tuple[str, float], ...] = ()
+
+
+PRICE_NAMES = {
+    "input": "$ai_input_token_price",
+    "output": "$ai_output_token_price",
+    "cache_read": "$ai_cache_read_token_price",
+    "cache_write": "$ai_cache_write_token_price",
+    "request": "$ai_request_price",
+}
+"""The properties in which a user gives prices of their own, in US dollars for one token or one request."""
 
 
 class _Properties(msgspec.Struct):
@@ -81,8 +113,20 @@ class _Properties(msgspec.Struct):
     error_type: str | None = msgspec.field(default=None, name="$ai_error_type")
     stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
     project: str | None = msgspec.field(default=None, name="$ai_project_name")
+    provider: str | None = msgspec.field(default=None, name="$ai_provider")
+    cache_write_5m_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_5m_input_tokens")
+    cache_write_1h_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_1h_input_tokens")
+    web_searches: int | None = msgspec.field(default=None, name="$ai_web_search_count")
+    service_tier: str | None = msgspec.field(default=None, name="$ai_service_tier")
+    branch: str | None = msgspec.field(default=None, name="$ai_git_branch")
+    http_status: int | None = msgspec.field(default=None, name="$ai_http_status")
+    input_price: Any = msgspec.field(default=None, name=PRICE_NAMES["input"])
+    output_price: Any = msgspec.field(default=None, name=PRICE_NAMES["output"])
+    cache_read_price: Any = msgspec.field(default=None, name=PRICE_NAMES["cache_read"])
+    cache_write_price: Any = msgspec.field(default=None, name=PRICE_NAMES["cache_write"])
+    request_price: Any = msgspec.field(default=None, name=PRICE_NAMES["request"])
 
-    def own(self, name: str) -> str | None:
+    def own(self, name: str) -> Any:
         """Return a property whose name begins with a framework's prefix, whichever framework the event is of."""
         fields = self.__struct_fields__[len(_Properties.__struct_fields__) :]
         values = (getattr(self, field) for field in fields if field.startswith(f"{name}_"))
@@ -100,9 +144,9 @@ class _Event(msgspec.Struct):
 def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
     """Return a decoder for events of the frameworks with these prefixes."""
     own = [
-        (f"{name}_{number}", str | None, msgspec.field(default=None, name=f"{prefix}{name}"))
+        (f"{name}_{number}", kind | None, msgspec.field(default=None, name=f"{prefix}{name}"))
         for number, prefix in enumerate(prefixes)
-        for name in _OWN
+        for name, kind in _OWN.items()
     ]
     properties = msgspec.defstruct("_Properties", own, bases=(_Properties,))
     fields = [("properties", properties, msgspec.field(default_factory=properties))]
@@ -110,11 +154,14 @@ def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
     return msgspec.json.Decoder(event).decode
 
 
-_OWN = ("tool_status", "outcome")
+_OWN: dict[str, type] = {"tool_status": str, "outcome": str, "version": str, "client_cost_usd": float}
+TRACE_EVENT = "$ai_trace"
+"""The name of the event that stands for a session or a turn."""
+
 _KINDS: dict[str, _Kind] = {
     "$ai_generation": "generation",
     "$ai_span": "span",
-    "$ai_trace": "trace",
+    TRACE_EVENT: "trace",
 }
 
 
@@ -155,7 +202,31 @@ def read(body: bytes) -> EventView:
         stop_reason=properties.stop_reason,
         project=properties.project,
         outcome=properties.own("outcome"),
+        provider=properties.provider,
+        cache_write_5m_tokens=properties.cache_write_5m_tokens,
+        cache_write_1h_tokens=properties.cache_write_1h_tokens,
+        web_searches=properties.web_searches,
+        service_tier=properties.service_tier,
+        branch=properties.branch,
+        version=properties.own("version"),
+        http_status=properties.http_status,
+        client_cost=properties.own("client_cost_usd"),
+        own_prices=_own_prices(properties),
     )
+
+
+def _own_prices(properties: _Properties) -> tuple[tuple[str, float], ...]:
+    """Return the prices that are numbers: a custom property may hold anything."""
+    prices = []
+    for kind in PRICE_NAMES:
+        given = getattr(properties, f"{kind}_price")
+        if given is None or isinstance(given, bool):
+            continue
+        with suppress(ValueError, TypeError, OverflowError):
+            price = float(given)
+            if isfinite(price) and price >= 0:
+                prices.append((kind, price))
+    return tuple(prices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +266,7 @@ def prompt(span: Prompt, attribution: Attribution) -> PromptView:
 class _Content(msgspec.Struct):
     choices: Any = msgspec.field(default=None, name="$ai_output_choices")
     arguments: Any = msgspec.field(default=None, name="$ai_input_state")
+    prompt: Any = msgspec.field(default=None, name="$ai_user_prompt")
 
 
 class _ContentEvent(msgspec.Struct):
@@ -224,3 +296,13 @@ def words(body: bytes) -> str:
     if isinstance(arguments, dict):
         return next((value for value in arguments.values() if isinstance(value, str)), "")
     return arguments if isinstance(arguments, str) else ""
+
+
+def prompt_of(body: bytes) -> str:
+    """Return the prompt of the turn that an event belongs to, as the event carries it; "" without one.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    asked = _decode_content(body).properties.prompt
+    return asked if isinstance(asked, str) else ""

@@ -18,7 +18,8 @@ from daemon.cli.startup import build_service, open_state
 from daemon.config import loading
 from daemon.config.settings import Settings
 from daemon.delivering.delivery import EventOutcome
-from daemon.delivering.local.sink import LocalEvents, LocalSink
+from daemon.delivering.local.events import LocalEvents
+from daemon.delivering.local.sink import LocalSink
 from daemon.demo.player import steps
 from daemon.running import logs
 from daemon.state.layout import events_path, local_folder

@@ -13,7 +13,7 @@ import click
 from daemon.cli.message import document, say
 from daemon.cli.render import stdout, tree
 from daemon.cli.startup import CONFIGURATION, fail, state_dir_option
-from daemon.delivering.local.sink import LocalEvents, UnreadableEventsError
+from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.state.layout import events_path
 from daemon.system.messages import escaped
 from llma_core.trace_tree import Node, TraceTree, build

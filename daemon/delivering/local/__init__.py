@@ -1,6 +1,6 @@
-"""The sink that keeps events in an SQLite file on this machine.
+"""The local file: events in SQLite on this machine, with a row for each call and an index of words.
 
-Other wings import `sink`, which also reads the file.
+Other wings import `sink`, which writes it, `events`, which reads bodies, and `schema` and `call` for its rows.
 """
 
 from __future__ import annotations

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from daemon.delivering.local import schema
+from daemon.delivering.local.call import call, searchable
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Stopped
 from daemon.system.messages import system_reason
 from llma_core.events import CaptureEvent
@@ -22,32 +24,12 @@ from llma_core.view import EventView, read
 __all__ = [
     "EVENT_LIMIT",
     "KEEP_BYTES",
-    "LocalEvents",
     "LocalSink",
-    "LocalTrace",
-    "UnreadableEventsError",
 ]
 
 EVENT_LIMIT = 32 * 1024 * 1024
 KEEP_BYTES = 1_000_000_000
 
-# `received` gives the order of arrival. A replaced event gets a new number, as if it had just arrived.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    received INTEGER PRIMARY KEY AUTOINCREMENT,
-    uuid TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    trace_id TEXT,
-    session_id TEXT,
-    timestamp TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS events_by_trace ON events (trace_id, timestamp);
-"""
-_INSERT = """
-INSERT OR REPLACE INTO events (uuid, name, trace_id, session_id, timestamp, size, body) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
 # Seconds to wait while another process locks the file. The delivery tries again anyway.
 _BUSY_TIMEOUT = 0.5
 # SQLite's codes for errors that can go away, by themselves or by what the user does, while the file stays as it is.
@@ -65,7 +47,8 @@ _TRANSIENT = frozenset(
     }
 )
 
-_Row = tuple[str, str, str | None, str | None, str, int, bytes]
+_DAYS = 400
+"""How long the rows of calls are kept."""
 
 
 class LocalSink:
@@ -88,6 +71,7 @@ class LocalSink:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._total = 0
+        self._words: schema.Words | None = None
 
     @property
     def event_limit(self) -> int:
@@ -110,6 +94,19 @@ class LocalSink:
             return Delivered()
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._send, tuple(events))
 
+    def prepare(self) -> None:
+        """Create the file if it is missing, and bring one of an older version up to date. Call this before `send`.
+
+        Raises:
+            sqlite3.Error: the file is damaged, or the disk is full.
+            OSError: the file cannot be created.
+        """
+        try:
+            self._connect()
+        finally:
+            # The connection belongs to the thread that opened it.
+            self._disconnect()
+
     async def aclose(self) -> None:
         """Close the file and end the thread. Idempotent."""
         if self._closed:
@@ -123,13 +120,13 @@ class LocalSink:
 
     def _send(self, events: tuple[CaptureEvent, ...]) -> AttemptOutcome:
         try:
-            rows = [_row(event) for event in events]
+            kept = [_kept(event) for event in events]
         except ValueError as error:
             return Rejected(reason=str(error))
         try:
             connection = self._connect()
             with connection:
-                total = self._write(connection, rows)
+                total = self._write(connection, kept)
         except sqlite3.Error as error:
             self._disconnect()
             # Extended codes carry the primary one in their low byte.
@@ -143,20 +140,21 @@ class LocalSink:
         self._total = total
         return Delivered()
 
-    def _write(self, connection: sqlite3.Connection, rows: list[_Row]) -> int:
-        """Write *rows*, delete the oldest events beyond the limit, and return how many bytes of events are left."""
+    def _write(self, connection: sqlite3.Connection, events: Sequence[_Kept]) -> int:
+        """Write *events*, delete the oldest bodies beyond the limit, and return how many bytes of them are left."""
         total = self._total
-        for row in rows:
-            replaced = connection.execute("SELECT size FROM events WHERE uuid = ?", row[:1]).fetchone()
-            total += row[5] - (replaced[0] if replaced else 0)
-            connection.execute(_INSERT, row)
+        words = self._words = self._words or schema.Words(connection)
+        for event in events:
+            replaced = connection.execute("SELECT size FROM events WHERE uuid = ?", (event.row[0],)).fetchone()
+            total += event.row[5] - (replaced[0] if replaced else 0)
+            schema.add(connection, words, event.row, call(event.view), searchable(event.view, event.row[6]))
         if total > self._keep_bytes:
             last = 0
             for received, size in connection.execute("SELECT received, size FROM events ORDER BY received"):
                 last, total = received, total - size
                 if total <= self._keep_bytes:
                     break
-            connection.execute("DELETE FROM events WHERE received <= ?", (last,))
+            schema.drop_bodies(connection, last)
         return total
 
     def _connect(self) -> sqlite3.Connection:
@@ -177,7 +175,10 @@ class LocalSink:
         connection.execute("PRAGMA journal_mode = WAL")
         # The daemon never reads the lines of a delivered event again, so delivered must mean on disk.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
+        schema.prepare(connection)
+        oldest = int((time.time() - _DAYS * 86_400) * 1000)
+        with connection:
+            connection.execute("DELETE FROM calls WHERE at > 0 AND at < ?", (oldest,))
         self._total = connection.execute("SELECT coalesce(sum(size), 0) FROM events").fetchone()[0]
         return connection
 
@@ -188,15 +189,23 @@ class LocalSink:
             return False
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._words = self._connection, None, None
         if connection is not None:
             # Closing writes the WAL back into the file. If the last write failed, this can fail for the same reason.
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
 
-def _row(event: CaptureEvent) -> _Row:
-    """Return the row to store for *event*.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An event to be written: its row in the table of bodies, and what it says."""
+
+    row: tuple[str, str, str | None, str | None, str, int, bytes]
+    view: EventView
+
+
+def _kept(event: CaptureEvent) -> _Kept:
+    """Return what to write for *event*.
 
     Raises:
         ValueError: the event cannot be stored; the message says why, without its content.
@@ -204,85 +213,9 @@ def _row(event: CaptureEvent) -> _Row:
     if len(event.body) > EVENT_LIMIT:
         raise ValueError(f"an event has {len(event.body)} bytes, over the limit of {EVENT_LIMIT}")
     try:
-        view = read(event.body)
+        seen = read(event.body)
     except (ValueError, msgspec.MsgspecError, RecursionError):
         # The error is not repeated: it may quote the event.
         raise ValueError("an event is not JSON, or a field of it has the wrong type") from None
-    return event.uuid, event.name, view.trace_id or None, view.session_id, view.timestamp, len(event.body), event.body
-
-
-class UnreadableEventsError(Exception):
-    """The file of local events cannot be read.
-
-    Attributes:
-        reason: the error message of SQLite.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalTrace:
-    """A trace in the local sink.
-
-    Attributes:
-        trace_id: the trace's id.
-        session_id: the session it belongs to, or None if no event names one.
-        last: timestamp of its newest event, RFC 3339 in UTC.
-        events: number of its events.
-    """
-
-    trace_id: str
-    session_id: str | None
-    last: str
-    events: int
-
-
-class LocalEvents:
-    """Reads the events that a LocalSink wrote, even while it is writing. Never writes.
-
-    Args:
-        path: the sink's file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def traces(self, limit: int | None = None, *, prefix: str = "") -> list[LocalTrace]:
-        """List traces. The trace with the newest event comes first.
-
-        Args:
-            limit: the maximum number of traces; None means all.
-            prefix: list only traces whose id starts with this.
-
-        Raises:
-            UnreadableEventsError: the file is missing, not readable or damaged.
-        """
-        rows = self._query(
-            """
-            SELECT trace_id, max(session_id), max(timestamp) AS last, count(*) FROM events
-            WHERE trace_id IS NOT NULL AND substr(trace_id, 1, ?) = ?
-            GROUP BY trace_id ORDER BY last DESC, max(received) DESC LIMIT ?
-            """,
-            (len(prefix), prefix, -1 if limit is None else limit),
-        )
-        return [LocalTrace(trace_id=row[0], session_id=row[1], last=row[2], events=row[3]) for row in rows]
-
-    def events(self, trace_id: str) -> list[EventView]:
-        """Return the events of one trace in the order of their arrival.
-
-        Raises:
-            UnreadableEventsError: the file is missing, not readable or damaged.
-        """
-        rows = self._query("SELECT body FROM events WHERE trace_id = ? ORDER BY received", (trace_id,))
-        return [read(body) for (body,) in rows]
-
-    def _query(self, statement: str, values: tuple[object, ...]) -> list[Any]:
-        uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        try:
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as connection:
-                return connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise UnreadableEventsError(str(error)) from error
+    row = (event.uuid, event.name, seen.trace_id or None, seen.session_id, seen.timestamp, len(event.body), event.body)
+    return _Kept(row, seen)

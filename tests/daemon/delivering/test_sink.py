@@ -14,7 +14,8 @@ import pytest
 
 from daemon.delivering.batcher import BatchLimits
 from daemon.delivering.delivery import Delivery, EventOutcome
-from daemon.delivering.local.sink import LocalEvents, LocalSink
+from daemon.delivering.local.events import LocalEvents
+from daemon.delivering.local.sink import LocalSink
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Sink, Stopped
 from llma_core.events import CaptureEvent

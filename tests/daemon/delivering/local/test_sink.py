@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.delivering.local.sink import EVENT_LIMIT, LocalEvents, LocalSink, LocalTrace, UnreadableEventsError
+from daemon.delivering.local.events import LocalEvents, LocalTrace, UnreadableEventsError
+from daemon.delivering.local.sink import EVENT_LIMIT, LocalSink
 from daemon.delivering.sink import Delivered, Rejected, Retryable, Sink, Stopped
 from daemon.state.layout import events_path
 from tests.support.sample_events import generation, span, trace
@@ -112,6 +113,39 @@ async def test_keeps_the_newest_events(path: Path) -> None:
     await sink.send([events[9]])
     await sink.aclose()
     assert uuids(path) == [events[number].uuid for number in (5, 8, 9)]
+
+
+async def test_the_rows_of_calls_stay_when_bodies_go_and_texts_go_with_them(path: Path) -> None:
+    events = [
+        generation(f"g{number}", trace_id=f"t{number}", text=f"pear{number} " + "x" * 1000) for number in range(4)
+    ]
+    sink = LocalSink(path, keep_bytes=2 * len(events[0].body))
+    await sink.send(events)
+    await sink.aclose()
+    assert [LocalEvents(path).search(f"pear{number}") for number in range(4)] == [[], [], ["t2"], ["t3"]]
+    with sqlite3.connect(path) as connection:
+        counts = [connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("calls", "texts")]
+    connection.close()
+    assert counts == [4, 2]
+
+
+async def test_names_prompts_and_answers_are_found_by_their_words(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g", text='Plant "two" pear-trees'), generation("h", trace_id="other", text="Water")])
+    await sink.send([span("s", "Orchard", parent="g"), trace("Apples", trace_id="other")])
+    local = LocalEvents(path)
+    found = [local.search(words) for words in ("pear trees", '"two"', "pea", "orchard", "APPLES", "Water")]
+    assert found == [["trace-1"], ["trace-1"], ["trace-1"], ["trace-1"], ["other"], ["other"]]
+    for words in ("water pear", "", '"', "text:OR NOT ("):
+        assert local.search(words) == []
+
+
+async def test_an_event_that_is_sent_again_is_one_call(sink: LocalSink, path: Path) -> None:
+    for tokens in ((1, 2), (3, 4)):
+        await sink.send([generation("g", tokens=tokens)])
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT input, output FROM calls").fetchall()
+    connection.close()
+    assert rows == [(3, 4)]
 
 
 async def test_a_locked_file_is_retryable(sink: LocalSink, path: Path) -> None:

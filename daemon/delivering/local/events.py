@@ -1,0 +1,133 @@
+"""Reads the bodies of events that the local sink has kept."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llma_core.view import TRACE_EVENT, EventView, read
+
+__all__ = ["LocalEvents", "LocalTrace", "UnreadableEventsError"]
+
+# Seconds to wait while another process locks the file.
+_BUSY_TIMEOUT = 0.5
+
+
+class UnreadableEventsError(Exception):
+    """The file of local events cannot be read.
+
+    Attributes:
+        reason: the error message of SQLite.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTrace:
+    """A trace in the local sink.
+
+    Attributes:
+        trace_id: the trace's id.
+        session_id: the session it belongs to, or None if no event names one.
+        last: timestamp of its newest event, RFC 3339 in UTC.
+        events: number of its events.
+    """
+
+    trace_id: str
+    session_id: str | None
+    last: str
+    events: int
+
+
+class LocalEvents:
+    """Reads the events that a LocalSink wrote, even while it is writing. Never writes.
+
+    Args:
+        path: the sink's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def traces(self, limit: int | None = None, *, prefix: str = "") -> list[LocalTrace]:
+        """List traces. The trace with the newest event comes first.
+
+        Args:
+            limit: the maximum number of traces; None means all.
+            prefix: list only traces whose id starts with this.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        rows = self._query(
+            """
+            SELECT trace_id, max(session_id), max(timestamp) AS last, count(*) FROM events
+            WHERE trace_id IS NOT NULL AND substr(trace_id, 1, ?) = ?
+            GROUP BY trace_id ORDER BY last DESC, max(received) DESC LIMIT ?
+            """,
+            (len(prefix), prefix, -1 if limit is None else limit),
+        )
+        return [LocalTrace(trace_id=row[0], session_id=row[1], last=row[2], events=row[3]) for row in rows]
+
+    def search(self, words: str) -> list[str]:
+        """Return the ids of traces whose names, prompts or answers hold all *words*, the newest first.
+
+        The last word may be the beginning of one.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        # In quotes, nothing in the words is an operator of the query language.
+        quoted = ['"{}"'.format(word.replace('"', '""')) for word in words.split()]
+        if not quoted:
+            return []
+        rows = self._query(
+            """
+            SELECT word, max(received) AS newest FROM text_index
+            JOIN texts ON texts.id = text_index.rowid JOIN words ON words.id = texts.trace_id
+            WHERE text_index MATCH ? GROUP BY word ORDER BY newest DESC
+            """,
+            (" ".join(quoted) + "*",),
+        )
+        return [trace for trace, _ in rows]
+
+    def names(self, sessions: Sequence[str]) -> dict[str, str]:
+        """Return the names of sessions, by their ids: that of the newest trace whose body is kept.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        rows = self._query(
+            """
+            SELECT session_id, body, max(received) FROM events
+            WHERE name = ? AND session_id IN (SELECT value FROM json_each(?)) GROUP BY session_id
+            """,
+            (TRACE_EVENT, msgspec.json.encode(list(sessions)).decode()),
+        )
+        return {session: label for session, body, _ in rows if (label := read(body).label)}
+
+    def events(self, trace_id: str) -> list[EventView]:
+        """Return the events of one trace in the order of their arrival.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        rows = self._query("SELECT body FROM events WHERE trace_id = ? ORDER BY received", (trace_id,))
+        return [read(body) for (body,) in rows]
+
+    def _query(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as connection:
+                return connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise UnreadableEventsError(str(error)) from error

@@ -50,7 +50,7 @@ WINGS = (
     ("read_loop",),
     ("demo", "history"),
     ("reading",),
-    ("checks", "routing", "running"),
+    ("checks", "routing", "running", "usage"),
     ("delivering", "executing", "installing"),
     ("config", "following"),
     ("state",),

@@ -45,6 +45,7 @@ _VERBS = {
     "tail": "Watch sessions live in the terminal.",
     "traces": "Show the traces in the local file, as trees.",
     "uninstall": "Stop and remove the service.",
+    "usage": "Show what sessions used, and what it cost.",
 }
 
 

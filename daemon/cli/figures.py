@@ -4,9 +4,11 @@ from __future__ import annotations
 
 __all__ = [
     "count",
+    "dollars",
     "duration",
     "printable",
     "rough_duration",
+    "share",
     "short_duration",
     "short_tokens",
     "size",
@@ -55,6 +57,18 @@ def short_tokens(number: int) -> str:
     if number < 999_950:  # noqa: PLR2004 - from here on one digit behind the point rounds to 1000.0k
         return f"{number / _THOUSAND:.1f}k"
     return f"{number / _THOUSAND**2:.1f}M"
+
+
+def dollars(amount: float) -> str:
+    """Write US dollars: `$12.30`, `$1,234.50`; amounts below a cent with more digits: `$0.0042`."""
+    if 0 < amount < 0.01:  # noqa: PLR2004 - a cent
+        return f"${amount:.4f}" if amount >= 0.0001 else "<$0.0001"  # noqa: PLR2004 - the last digit shown
+    return f"${amount:,.2f}"
+
+
+def share(part: float, whole: float) -> str:
+    """Write a part of a whole in percent: `82%`."""
+    return f"{part / whole:.0%}"
 
 
 def duration(seconds: float | None) -> str:

@@ -20,6 +20,7 @@ from daemon.cli.startup import (
     config_errors,
     load_settings,
     log_options,
+    open_local,
     open_state,
     set_up_logs,
     state_dir_option,
@@ -70,7 +71,7 @@ def run(
     settings = load_settings(flags, log_format=log_format, log_level=log_level)
     with config_errors():
         plan = _plan(settings, local=local)
-    with open_state(plan.folder) as store:
+    with open_local(settings.state_dir) if local else open_state(plan.folder) as store:
         history: HistoryPolicy = "send" if from_start or (once and store.first_start is None) else "skip"
         if once:
             before = store.counters()

@@ -31,6 +31,7 @@ from daemon.running.health import Health
 from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus
 from daemon.service import Service
+from daemon.state.layout import events_path, forget_store, local_folder
 from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, prepare_state_dir
 from daemon.state.store import Store, StoreError
 from llma_core.events import CaptureEvent
@@ -45,6 +46,7 @@ __all__ = [
     "fail",
     "load_settings",
     "log_options",
+    "open_local",
     "open_state",
     "refuse",
     "set_up_logs",
@@ -177,8 +179,12 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
 
 
 @contextmanager
-def open_state(folder: Path) -> Iterator[Store]:
+def open_state(folder: Path, *, describes: Path | None = None) -> Iterator[Store]:
     """Lock a state directory and open its store.
+
+    Args:
+        folder: the state directory.
+        describes: the file that the store says everything was delivered into. If it is gone, the store starts over.
 
     Raises:
         click.exceptions.Exit: with 1: the directory cannot be written, is damaged, or another instance has locked it.
@@ -186,6 +192,8 @@ def open_state(folder: Path) -> Iterator[Store]:
     try:
         prepare_state_dir(folder)
         with StateLock(folder):
+            if describes is not None and not describes.exists():
+                forget_store(folder)
             store = Store(folder)
             try:
                 yield store
@@ -199,6 +207,23 @@ def open_state(folder: Path) -> Iterator[Store]:
         raise fail(
             f"the state store in {folder} is damaged: {error}; start again: it is set aside, and nothing is lost"
         ) from None
+
+
+@contextmanager
+def open_local(state_dir: Path) -> Iterator[Store]:
+    """Lock the local sink's state directory in *state_dir*, and open its store.
+
+    Without the local file the store starts over, so that deleting the file costs only the time to read the logs again.
+
+    Raises:
+        click.exceptions.Exit: with 1: as `open_state`.
+    """
+    try:
+        prepare_state_dir(state_dir)
+    except StateDirError as error:
+        raise fail(str(error)) from None
+    with open_state(local_folder(state_dir), describes=events_path(state_dir)) as store:
+        yield store
 
 
 def build_service(

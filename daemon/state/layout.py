@@ -37,6 +37,7 @@ __all__ = [
     "STORE_MARKER",
     "corrupt_store",
     "events_path",
+    "forget_store",
     "local_folder",
     "remove_state",
 ]
@@ -86,6 +87,16 @@ def local_folder(state_dir: Path) -> Path:
 def events_path(state_dir: Path) -> Path:
     """Return the path of the local sink's events."""
     return local_folder(state_dir) / EVENTS
+
+
+def forget_store(folder: Path) -> None:
+    """Remove the store in a state directory, so that the next one starts over. Its lock must be held.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    for name in (STORE_MARKER, STORE, *(f"{STORE}{suffix}" for suffix in SQLITE_SUFFIXES)):
+        (folder / name).unlink(missing_ok=True)
 
 
 def remove_state(state_dir: Path) -> list[Path]:

@@ -1,0 +1,118 @@
+"""Brings the local file up to date before a verb asks it: reads what the logs have grown since the last time."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from daemon.cli.figures import count
+from daemon.cli.message import say
+from daemon.cli.startup import build_service, fail, open_local
+from daemon.config.settings import Settings
+from daemon.delivering.delivery import EventOutcome
+from daemon.delivering.local.sink import LocalSink
+from daemon.following.session_files import SessionFiles
+from daemon.state.layout import events_path, local_folder
+from daemon.state.lock import is_locked
+from daemon.state.store import Store
+from daemon.system.messages import system_reason
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+__all__ = ["catch_up"]
+
+_QUIET_SECONDS = 1.0
+"""Catching up says nothing before this time."""
+
+
+def catch_up(settings: Settings, *, since: float | None = None, session: str | None = None) -> Path:
+    """Read what the logs have grown, into the local file. Return the path of that file.
+
+    If a daemon or a page that follows the logs writes the file now, it is up to date, and nothing is read.
+
+    Args:
+        settings: the settings in force.
+        since: read only sessions that were written since then, in seconds since the epoch; None reads all.
+        session: read only the session with this id.
+
+    Raises:
+        click.exceptions.Exit: with 1: the state directory or the file cannot be used.
+    """
+    path = events_path(settings.state_dir)
+    folder = local_folder(settings.state_dir)
+    if folder.is_dir() and is_locked(folder):
+        return path
+    with open_local(settings.state_dir) as store, _Progress() as progress:
+        _prepare(path)
+        settled = asyncio.run(_read(settings, store, path, _wanted(since, session), progress))
+    if not settled:
+        say("warning: not everything could be read; the next call reads the rest", err=True)
+    return path
+
+
+def _prepare(path: Path) -> None:
+    try:
+        LocalSink(path).prepare()
+    except (sqlite3.Error, OSError) as error:
+        why = system_reason(error) if isinstance(error, OSError) else str(error)
+        raise fail(f"cannot write {path}: {why}; check the disk, or move the file away to start over") from None
+
+
+async def _read(
+    settings: Settings, store: Store, path: Path, wanted: Callable[[SessionFiles], bool], progress: _Progress
+) -> bool:
+    service = build_service(settings, store, lambda _route: LocalSink(path), purpose="local", watch=progress.count)
+    service.prepare("send" if store.first_start is None else "skip", time.time())
+    return await service.run_once(wanted)
+
+
+def _wanted(since: float | None, session: str | None) -> Callable[[SessionFiles], bool]:
+    def wanted(files: SessionFiles) -> bool:
+        if session is not None and files.session != session:
+            return False
+        return since is None or any(_written(path) >= since for path in files.paths)
+
+    return wanted
+
+
+def _written(path: str) -> float:
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+class _Progress:
+    """Says on a terminal how many events were read, once it takes longer than a second."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._events = 0
+        self._status: Status | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def count(self, outcomes: Sequence[EventOutcome]) -> None:
+        self._events += len(outcomes)
+        if not sys.stderr.isatty() or time.monotonic() - self._began < _QUIET_SECONDS:
+            return
+        told = f"reading session logs: {count(self._events, 'event')}"
+        if self._status is None:
+            from rich.console import Console
+
+            self._status = self._stack.enter_context(Console(stderr=True).status(told))
+        else:
+            self._status.update(told)

@@ -1,0 +1,434 @@
+"""`usage`: what sessions cost, by day, session, project, branch, model, agent or tool."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import select
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from daemon.cli.catching_up import catch_up
+from daemon.cli.figures import count, dollars, printable, share, short_duration, short_tokens
+from daemon.cli.message import document, say
+from daemon.cli.moment import Moment
+from daemon.cli.render import stdout
+from daemon.cli.startup import fail, load_settings, state_dir_option
+from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
+from daemon.usage.report import By, Group, Index, Range, ToolGroup
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = ["usage"]
+
+_DAYS = 7
+_TOP = 5
+_BUDGET = re.compile(r"\$?(\d+(?:\.\d+)?)(?:/(day|week|month))?", re.ASCII)
+_PERIODS = {"day": 1, "week": 7, "month": 30}
+_CENT = 0.01
+_NOTE = "Dollars are estimates at API list prices; a subscription does not pay them."
+_STATUS_BYTES = 1024 * 1024
+_STATUS_SECONDS = 0.2
+"""How long to wait for what Claude Code writes on standard input. A person's script may leave it open and silent."""
+
+
+class _Budget(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
+    """Reads `50/day`, `200/week` or `500/month`: dollars, and the days that they are for."""
+
+    name = "budget"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, int]:
+        found = _BUDGET.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{str(value)[:40]!r} is no budget; write 50/day, 200/week or 500/month", param, ctx)
+        return float(found[1]), _PERIODS[found[2] or "day"]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return "DOLLARS/PERIOD"
+
+
+@click.command("usage")
+@click.option("--since", type=Moment(), help="Only calls since then: 2026-11-20, 7d, 12h.  [default: the last 7 days]")
+@click.option("--until", type=Moment(end_of_day=True), help="Only calls before this time. A date includes that day.")
+@click.option(
+    "--by",
+    type=click.Choice(["day", "session", "project", "branch", "model", "tool", "agent"]),
+    help="Show one table, grouped by this.",
+)
+@click.option("--project", metavar="FOLDER", help="Only calls of the project in this folder, or with this name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header.")
+@click.option("--budget", type=_Budget(), help="Exit with 1 if more was spent: 50/day, 200/week or 500/month.")
+@click.option("--statusline", is_flag=True, help="Print one short line, for Claude Code's status line.")
+@state_dir_option
+def usage(
+    *,
+    since: float | None,
+    until: float | None,
+    by: str | None,
+    project: str | None,
+    as_json: bool,
+    as_csv: bool,
+    budget: tuple[float, int] | None,
+    statusline: bool,
+    state_dir: Path | None,
+) -> None:
+    """Show what sessions used and what it cost: today, the last days, the top sessions, and the models.
+
+    Reads what the logs have grown since the last time, and needs no account. Dollars are estimates at API list prices.
+    """
+    if sum((as_json, as_csv, budget is not None, statusline)) > 1:
+        raise click.UsageError("choose one of --json, --csv, --budget and --statusline")
+    settings = load_settings({"state_dir": state_dir}, log_level="error")
+    name = _project_name(project)
+    begin = _midnight(_DAYS - 1) if since is None else since
+    if budget is not None:
+        begin = _midnight(budget[1] - 1)
+    elif statusline:
+        begin = _midnight(0)
+    wanted = Range(since=begin, until=until, project=name)
+    path = catch_up(settings, since=begin)
+    try:
+        with Index(path) as index:
+            if budget is not None:
+                _check(index.total(wanted), *budget)
+            elif statusline:
+                click.echo(_statusline(index, wanted, _session_of_stdin()))
+            elif by == "tool":
+                _show_tools(index.tools(wanted), as_json=as_json, as_csv=as_csv)
+            elif as_json or as_csv or by is not None:
+                key = cast("By", by or "day")
+                _show(index, key, wanted, LocalEvents(path), as_json=as_json, as_csv=as_csv)
+            else:
+                _overview(index, wanted, LocalEvents(path))
+    except UnreadableEventsError as error:
+        raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
+
+
+def _project_name(project: str | None) -> str | None:
+    """Return the name by which the events know a project: the name of its folder."""
+    if project is None:
+        return None
+    folder = Path(project).expanduser()
+    return folder.absolute().name if folder.is_dir() else folder.name
+
+
+def _midnight(days_ago: int) -> float:
+    """Return when the day that many days ago began, in local time."""
+    day = datetime.now().astimezone().date() - timedelta(days=days_ago)
+    return datetime(day.year, day.month, day.day).astimezone().timestamp()
+
+
+# ---------------------------------------------------------------------- one line
+
+
+def _check(spent: Group, limit: float, days: int) -> None:
+    """Exit with 1 if more than *limit* was spent."""
+    period = "today" if days == 1 else f"in the last {days} days"
+    told = f"{dollars(spent.dollars.known)} of {dollars(limit)} {period}"
+    _warn_unpriced(spent)
+    if spent.dollars.known > limit:
+        raise fail(f"over budget: {told}")
+    say(told)
+
+
+def _statusline(index: Index, wanted: Range, session: str | None) -> str:
+    today = index.total(wanted)
+    parts = []
+    if session is not None:
+        own = index.total(Range(sessions=frozenset({session})))
+        parts.append(f"{dollars(own.dollars.known)} session")
+    parts.append(f"{dollars(today.dollars.known)} today")
+    if (cached := _cached(today)) is not None:
+        parts.append(f"{cached} cached")
+    return " · ".join(parts)
+
+
+def _session_of_stdin() -> str | None:
+    """Return the session that Claude Code names on standard input, as it does for a status line; None without one."""
+    import msgspec
+
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return None
+    try:
+        descriptor = sys.stdin.fileno()
+        if not select.select([descriptor], [], [], _STATUS_SECONDS)[0]:
+            return None
+        given = os.read(descriptor, _STATUS_BYTES)
+    except OSError:
+        return None
+    try:
+        named = msgspec.json.decode(given, type=dict[str, Any]).get("session_id")
+    except msgspec.MsgspecError:
+        return None
+    return named if isinstance(named, str) else None
+
+
+# ---------------------------------------------------------------------- tables
+
+
+def _overview(index: Index, wanted: Range, events: LocalEvents) -> None:
+    console = stdout()
+    days = index.usage("day", wanted)
+    if not days:
+        say("no calls in this time; `--since 30d` looks further back")
+        return
+    sessions = index.usage("session", wanted)
+    console.print(_table("day", days, total=True))
+    console.print(_table("session", sessions[:_TOP], names=_names(events, sessions[:_TOP])))
+    if len(sessions) > _TOP:
+        say(f"{count(len(sessions) - _TOP, 'more session')}: `--by session` shows all")
+    console.print(_table("model", index.usage("model", wanted)))
+    _tell_differences(sessions)
+    for line in _unpriced(days):
+        say(line)
+    say(_NOTE)
+
+
+def _show(index: Index, by: By, wanted: Range, events: LocalEvents, *, as_json: bool, as_csv: bool) -> None:
+    groups = index.usage(by, wanted)
+    names = _names(events, groups) if by == "session" else {}
+    if as_json:
+        total = index.total(wanted)
+        click.echo(
+            document(
+                {
+                    "by": by,
+                    "since": _iso(wanted.since),
+                    "until": _iso(wanted.until),
+                    "project": wanted.project,
+                    "groups": [_document(by, group, names) for group in groups],
+                    "total": _document("total", total, {}),
+                },
+                indent=2,
+            )
+        )
+    elif as_csv:
+        _write_csv([_flat(by, group, names) for group in groups])
+    else:
+        if not groups:
+            say("no calls in this time; `--since 30d` looks further back")
+            return
+        stdout().print(_table(by, groups, names=names, total=True))
+        if by == "session":
+            _tell_differences(groups)
+        for line in _unpriced(groups):
+            say(line)
+        say(_NOTE)
+
+
+def _names(events: LocalEvents, groups: Sequence[Group]) -> dict[str, str]:
+    """Return the names of sessions, as far as their bodies are kept."""
+    return events.names([group.key for group in groups if group.key is not None])
+
+
+def _table(by: str, groups: Sequence[Group], *, names: dict[str, str] | None = None, total: bool = False) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=False)
+    table.add_column(by, no_wrap=True, overflow="ellipsis", ratio=None)
+    for heading in ("calls", "input", "output", "cached", "cost"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def row(name: Text, group: Group) -> tuple[Text, ...]:
+        cost = dollars(group.dollars.known) if group.dollars.known or not group.dollars.unpriced else "no price"
+        return (
+            name,
+            Text(f"{group.tokens.calls:,}"),
+            Text(short_tokens(_sent(group))),
+            Text(short_tokens(group.tokens.output)),
+            Text(_cached(group) or "-"),
+            Text(cost),
+        )
+
+    for group in groups:
+        table.add_row(*row(_label(by, group, names or {}), group))
+    if total and len(groups) > 1:
+        table.add_section()
+        table.add_row(*row(Text("total"), _sum(groups)), style="bold")
+    return table
+
+
+def _label(by: str, group: Group, names: dict[str, str]) -> Text:
+    from rich.text import Text
+
+    if by != "session":
+        return Text(printable(group.key or "unknown", 40))
+    words = Text(printable((group.key or "unknown")[:8]), style="dim")
+    if named := names.get(group.key or ""):
+        words.append(f" {printable(named, 32)}", style="not dim")
+    elif group.project:
+        words.append(f" {printable(group.project, 32)}", style="not dim")
+    return words
+
+
+def _sum(groups: Sequence[Group]) -> Group:
+    whole = Group(key=None)
+    for group in groups:
+        whole.tokens += group.tokens
+        whole.dollars += group.dollars
+        whole.attempts += group.attempts
+    return whole
+
+
+def _sent(group: Group) -> int:
+    """Count all tokens that were sent to the model, cached or not."""
+    return group.tokens.total - group.tokens.output
+
+
+def _cached(group: Group) -> str | None:
+    """Return the share of what was sent that came from the cache, in percent; None if nothing was sent."""
+    sent = _sent(group)
+    return share(group.tokens.cache_read, sent) if sent else None
+
+
+def _tell_differences(groups: Sequence[Group]) -> None:
+    """Say which sessions cost another sum by the client's own count."""
+    for group in groups:
+        if group.client_dollars is None or abs(group.client_dollars - group.dollars.known) < _CENT:
+            continue
+        say(
+            f"note: session {printable((group.key or '')[:8])}: Claude Code itself counted "
+            f"{dollars(group.client_dollars)}, the calls in the logs come to {dollars(group.dollars.known)}"
+        )
+
+
+def _unpriced(groups: Sequence[Group]) -> list[str]:
+    models = _sum(groups).dollars.unpriced
+    return [
+        f"note: {printable(model) or 'an unnamed model'} has no list price; its {short_tokens(number)} tokens are in "
+        "no sum of dollars"
+        for model, number in sorted(models.items())
+    ]
+
+
+def _warn_unpriced(group: Group) -> None:
+    for line in _unpriced([group]):
+        say(line, err=True)
+
+
+# ---------------------------------------------------------------------- tools
+
+
+def _show_tools(groups: Sequence[ToolGroup], *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        click.echo(document([_tool_document(group) for group in groups], indent=2))
+        return
+    if as_csv:
+        _write_csv([_tool_document(group) for group in groups])
+        return
+    if not groups:
+        say("no tool calls in this time; `--since 30d` looks further back")
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tool", no_wrap=True, overflow="ellipsis")
+    for heading in ("calls", "failed", "denied", "interrupted", "p50", "p95", "total"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in groups:
+        numbers = (group.calls, group.failed, group.denied, group.interrupted)
+        table.add_row(
+            Text(printable(group.name, 30)),
+            *(Text(f"{number:,}" if number else "-") for number in numbers),
+            *(
+                Text(short_duration(seconds) or "-")
+                for seconds in (group.seconds_p50, group.seconds_p95, group.seconds_total)
+            ),
+        )
+    stdout().print(table)
+
+
+def _tool_document(group: ToolGroup) -> dict[str, Any]:
+    return {
+        "tool": group.name,
+        "calls": group.calls,
+        "failed": group.failed,
+        "denied": group.denied,
+        "interrupted": group.interrupted,
+        "seconds_p50": group.seconds_p50,
+        "seconds_p95": group.seconds_p95,
+        "seconds_total": round(group.seconds_total, 3),
+    }
+
+
+# ---------------------------------------------------------------------- documents
+
+
+def _document(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
+    tokens = group.tokens
+    found: dict[str, Any] = {
+        by: group.key,
+        **({"name": names.get(group.key or ""), "project": group.project} if by == "session" else {}),
+        "calls": tokens.calls,
+        "failed_attempts": group.attempts,
+        "tokens": {
+            "input": tokens.input,
+            "output": tokens.output,
+            "cache_read": tokens.cache_read,
+            "cache_write_5m": tokens.cache_write_5m,
+            "cache_write_1h": tokens.cache_write_1h,
+            "total": tokens.total,
+        },
+        "web_searches": tokens.web_searches,
+        "cost_usd": round(group.dollars.known, 6),
+        "client_cost_usd": group.client_dollars,
+        "unpriced_tokens": group.dollars.unpriced or None,
+        "models": group.models,
+        "first": _iso(group.first / 1000) if group.first else None,
+        "last": _iso(group.last / 1000) if group.last else None,
+    }
+    if by == "total":
+        del found["total"]
+    return {key: value for key, value in found.items() if value is not None or key == by}
+
+
+def _flat(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
+    tokens = group.tokens
+    return {
+        by: group.key or "",
+        **({"name": names.get(group.key or "", ""), "project": group.project or ""} if by == "session" else {}),
+        "calls": tokens.calls,
+        "failed_attempts": group.attempts,
+        "input": tokens.input,
+        "output": tokens.output,
+        "cache_read": tokens.cache_read,
+        "cache_write_5m": tokens.cache_write_5m,
+        "cache_write_1h": tokens.cache_write_1h,
+        "cost_usd": f"{group.dollars.known:.6f}",
+        "client_cost_usd": "" if group.client_dollars is None else f"{group.client_dollars:.6f}",
+        "unpriced_tokens": sum(group.dollars.unpriced.values()),
+        "models": " ".join(group.models),
+    }
+
+
+def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        # A cell that begins like a formula would be run by a spreadsheet.
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        value = printable(value)
+        return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+    return value
+
+
+def _iso(at: float | None) -> str | None:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if at else None

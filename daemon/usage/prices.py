@@ -1,0 +1,226 @@
+"""Prices in US dollars, by the list of `genai-prices`, or as the user has set them.
+
+A cost is computed when it is shown and stored nowhere, so that a new list of prices mends old figures. It is an
+estimate at list prices: a subscription does not pay it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from genai_prices.data_snapshot import get_snapshot
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+__all__ = ["Rates", "Tokens", "rates", "thresholds"]
+
+_PER_MILLION = 1e-6
+_PER_THOUSAND = 1e-3
+# The names of the price list for what the events call `bedrock` and `vertex`.
+_PROVIDERS = {"bedrock": "aws", "vertex": "google"}
+_MAKERS = ("anthropic", "openai", "google", "x-ai", "deepseek", "moonshotai", "zai", "minimax", "mistral")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What some calls used. Unknown counts are 0.
+
+    Attributes:
+        calls: number of calls.
+        input: tokens sent that no cache held.
+        output: tokens the model wrote.
+        cache_read: tokens read from the cache.
+        cache_write_5m: tokens written to the cache for five minutes.
+        cache_write_1h: tokens written to the cache for an hour.
+        web_searches: searches that the provider ran.
+    """
+
+    calls: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    web_searches: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        """Return the sums."""
+        return Tokens(
+            calls=self.calls + other.calls,
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cache_read=self.cache_read + other.cache_read,
+            cache_write_5m=self.cache_write_5m + other.cache_write_5m,
+            cache_write_1h=self.cache_write_1h + other.cache_write_1h,
+            web_searches=self.web_searches + other.web_searches,
+        )
+
+    @property
+    def total(self) -> int:
+        """All tokens, of every kind."""
+        return self.input + self.output + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Prices of one model under one set of conditions, in US dollars for one token, search or request."""
+
+    input: float
+    output: float
+    cache_read: float
+    cache_write_5m: float
+    cache_write_1h: float
+    web_search: float
+    request: float = 0.0
+
+    def cost(self, used: Tokens) -> float:
+        """Return what *used* costs, in US dollars."""
+        return (
+            used.input * self.input
+            + used.output * self.output
+            + used.cache_read * self.cache_read
+            + used.cache_write_5m * self.cache_write_5m
+            + used.cache_write_1h * self.cache_write_1h
+            + used.web_searches * self.web_search
+            + used.calls * self.request
+        )
+
+
+@lru_cache(maxsize=4096)
+def rates(
+    model: str, provider: str | None, tier: str | None, day: str, sent: int = 0, own: str | None = None
+) -> Rates | None:
+    """Return the prices of a call; None if the model has none in the list.
+
+    Args:
+        model: the model as the log names it.
+        provider: who serves it; None if unknown.
+        tier: the service tier; None is the standard one. `priority` is how the events mark the client's fast mode.
+        day: the date of the call, `2026-11-30`: prices change.
+        sent: the input of the call in tokens, cached or not: long requests of some models cost more.
+        own: prices that the user has set, as JSON by kind; they replace those of the list.
+    """
+    listed = _listed(model, provider, tier, day)
+    set_by_user = msgspec.json.decode(own, type=dict[str, float]) if own else {}
+    if listed is None:
+        # Without a price for what was written and read, a sum would be too low.
+        if not {"input", "output"} <= set_by_user.keys():
+            return None
+        found = Rates(input=0, output=0, cache_read=0, cache_write_5m=0, cache_write_1h=0, web_search=0)
+    else:
+        found = _as_rates(listed, sent)
+    if not set_by_user:
+        return found
+    # As PostHog does it: a price of the user's holds for its kind, and cached tokens cost as input where none is set.
+    own_input = set_by_user.get("input", found.input)
+    read = set_by_user.get("cache_read", found.cache_read if listed is not None else own_input)
+    written = set_by_user.get("cache_write")
+    return Rates(
+        input=own_input,
+        output=set_by_user.get("output", found.output),
+        cache_read=read,
+        cache_write_5m=written if written is not None else found.cache_write_5m or own_input,
+        cache_write_1h=written if written is not None else found.cache_write_1h or own_input,
+        web_search=found.web_search,
+        request=set_by_user.get("request", 0.0),
+    )
+
+
+@lru_cache(maxsize=1024)
+def thresholds(model: str, provider: str | None) -> tuple[int, ...]:
+    """Return the sizes of input, in tokens, beyond which a request of this model costs more; usually none."""
+    found = _model(model, provider)
+    if found is None:
+        return ()
+    return tuple(sorted({start for prices in _every_price(found) for start in _starts(prices)}))
+
+
+def _model(model: str, provider: str | None) -> Any:
+    """Return the model's entry in the price list; None if it has none."""
+    snapshot = get_snapshot()
+    # The client marks a long context and fast mode in the model's name. Some providers write the name behind theirs.
+    plain = model.partition("[")[0].partition(" (")[0].strip()
+    for who, name in _candidates(plain, provider):
+        try:
+            return snapshot.find_provider_model(name, None, who, None)[1]
+        except LookupError:
+            continue
+    return None
+
+
+def _candidates(model: str, provider: str | None) -> Iterator[tuple[str | None, str]]:
+    if provider is not None:
+        who = _PROVIDERS.get(provider, provider)
+        yield who, model
+        yield who, model.removeprefix(f"{provider}/")
+    name = model.rpartition("/")[2]
+    # A model behind a gateway is shown at the price of who makes it.
+    yield from ((maker, name) for maker in _MAKERS)
+    yield None, name
+    # A name of Bedrock's or Vertex's: `us.anthropic.claude-…-v1:0`, `claude-…@20260101`.
+    bare = name.rpartition("anthropic.")[2].partition("@")[0].partition(":")[0]
+    if bare.startswith("claude"):
+        yield "anthropic", bare
+        yield "anthropic", bare.removesuffix("-v1").removesuffix("-v2")
+
+
+@lru_cache(maxsize=1024)
+def _listed(model: str, provider: str | None, tier: str | None, day: str) -> ModelPrice | None:
+    found = _model(model, provider)
+    if found is None:
+        return None
+    at = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    context: dict[str, str] = {}
+    if tier == "priority" or model.endswith("(fast)"):
+        context = {"speed": "fast"}
+    elif tier == "batch":
+        context = {"processing": "batch"}
+    elif tier is not None:
+        context = {"service_tier": tier}
+    prices: ModelPrice = found.get_prices(at, context or None)
+    return prices
+
+
+def _every_price(model: Any) -> Iterator[ModelPrice]:
+    prices = model.prices
+    yield from [prices] if not isinstance(prices, list) else [each.prices for each in prices]
+    for variant in model.price_variants or ():
+        yield variant.prices
+
+
+def _starts(prices: ModelPrice) -> Iterator[int]:
+    for price in vars(prices).values():
+        for tier in getattr(price, "tiers", ()):
+            yield int(tier.start)
+
+
+def _as_rates(prices: ModelPrice, sent: int) -> Rates:
+    def per_token(*names: str) -> float:
+        price = next((found for name in names if (found := getattr(prices, name, None)) is not None), None)
+        return _at(price, sent) * _PER_MILLION
+
+    return Rates(
+        input=per_token("input_mtok"),
+        output=per_token("output_mtok"),
+        cache_read=per_token("cache_read_mtok", "input_mtok"),
+        cache_write_5m=per_token("cache_write_5m_mtok", "cache_write_mtok", "input_mtok"),
+        cache_write_1h=per_token("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
+        web_search=_at(getattr(prices, "web_searches_kcount", None), sent) * _PER_THOUSAND,
+        request=_at(getattr(prices, "requests_kcount", None), sent) * _PER_THOUSAND,
+    )
+
+
+def _at(price: Any, sent: int) -> float:
+    """Return a price for a request of *sent* tokens: a price with tiers holds for the whole request."""
+    if price is None:
+        return 0.0
+    tiers = getattr(price, "tiers", None)
+    if tiers is None:
+        return float(price)
+    return float(next((tier.price for tier in reversed(tiers) if sent > tier.start), price.base))

@@ -1,0 +1,395 @@
+"""Answers over the rows of the local file: what was used and what it cost, by day, session, model, tool and more.
+
+Every question reads only the table `calls`, so it stays quick however much content is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+
+from daemon.delivering.local import schema
+from daemon.delivering.local.call import AGENT, ATTEMPT, GENERATION, TOOL, TRACE
+from daemon.delivering.local.events import UnreadableEventsError
+from daemon.usage.prices import Tokens, rates, thresholds
+
+__all__ = ["By", "Dollars", "Group", "Index", "Range", "ToolGroup"]
+
+By = Literal["day", "session", "project", "branch", "model", "agent"]
+"""What generations are grouped by."""
+
+_COLUMNS: dict[By, str] = {
+    "session": "session_id",
+    "project": "project_id",
+    "branch": "branch_id",
+    "model": "model_id",
+    "agent": "agent_id",
+}
+_DAY = 86_400_000
+"""Milliseconds of a day, unless clocks change in it."""
+_SENT = "ifnull(input, 0) + ifnull(cache_read, 0) + ifnull(cache_write_5m, 0) + ifnull(cache_write_1h, 0)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Which calls a question is about.
+
+    Attributes:
+        since: their end, in seconds since the epoch; None: any.
+        until: before this time; None: any.
+        sessions: ids of sessions; None: all.
+        project: the name of the project, as the events have it; None: all.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    sessions: frozenset[str] | None = None
+    project: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dollars:
+    """What calls cost at list prices.
+
+    Attributes:
+        known: US dollars of the calls whose model has a price.
+        unpriced: models without a price, and their tokens. They are in no sum.
+    """
+
+    known: float = 0.0
+    unpriced: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Dollars) -> Dollars:
+        """Return the sums."""
+        models = dict(self.unpriced)
+        for model, number in other.unpriced.items():
+            models[model] = models.get(model, 0) + number
+        return Dollars(known=self.known + other.known, unpriced=models)
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """What the calls of one day, session, project, branch, model or agent used.
+
+    Attributes:
+        key: the day (`2026-11-30`), id or name; None where the events do not say it.
+        tokens: sums over its generations; `calls` counts them.
+        dollars: their cost.
+        client_dollars: for a session, US dollars that the client itself counts; None if it says none.
+        attempts: failed attempts at a generation.
+        first: the end of its first call, in milliseconds since the epoch.
+        last: the end of its last call.
+        project: for a session, the project it was last in.
+        models: names of its models, the one with the most tokens first.
+    """
+
+    key: str | None
+    tokens: Tokens = field(default_factory=Tokens)
+    dollars: Dollars = field(default_factory=Dollars)
+    client_dollars: float | None = None
+    attempts: int = 0
+    first: int = 0
+    last: int = 0
+    project: str | None = None
+    models: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolGroup:
+    """How the calls of one tool went.
+
+    Attributes:
+        name: the tool.
+        calls: number of calls.
+        failed: calls that ended with an error.
+        denied: calls that were denied, by a person or a rule.
+        interrupted: calls that were interrupted or never answered.
+        seconds_p50: the median of their durations; None if no duration is known.
+        seconds_p95: the 95th percentile.
+        seconds_total: all durations together.
+    """
+
+    name: str
+    calls: int
+    failed: int
+    denied: int
+    interrupted: int
+    seconds_p50: float | None
+    seconds_p95: float | None
+    seconds_total: float
+
+
+class Index:
+    """The rows of the local file, to be asked. Reads even while a sink writes, and never writes.
+
+    Args:
+        path: the file.
+        zone: the time zone whose days count; None: the machine's.
+
+    Raises:
+        UnreadableEventsError: the file is missing, not readable, damaged, or of another version.
+    """
+
+    def __init__(self, path: Path, zone: tzinfo | None = None) -> None:
+        self._zone = zone
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, timeout=2, check_same_thread=False)
+            version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise UnreadableEventsError(str(error)) from error
+        if version != schema.VERSION:
+            self._connection.close()
+            newer = "a newer version has written it; update posthog-llma-daemon"
+            older = "an older version has written it; stop the daemon of that version"
+            raise UnreadableEventsError(newer if version > schema.VERSION else older)
+        self._words: dict[int, str] = {}
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    # ------------------------------------------------------------------ what generations used
+
+    def usage(self, by: By, wanted: Range) -> list[Group]:
+        """Return what generations used, by *by*, the largest cost first; days in their order.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        days = self._days(wanted) if by == "day" else []
+        key = self._day_number(days) if by == "day" else _COLUMNS[by]
+        groups: dict[Any, Group] = {}
+        models: dict[Any, dict[str, int]] = {}
+        for row in self._generations(key, wanted):
+            name = self._key(by, row.key, days)
+            group = groups.setdefault(row.key, Group(key=name))
+            group.tokens += row.tokens
+            group.dollars += row.dollars
+            group.first = min(group.first or row.first, row.first)
+            group.last = max(group.last, row.last)
+            used = models.setdefault(row.key, {})
+            used[row.model] = used.get(row.model, 0) + row.tokens.total
+        where, values = self._where(wanted)
+        for number, attempts, first, last in self._query(
+            f"SELECT {key} AS k, count(*), min(at), max(at) FROM calls WHERE kind = {ATTEMPT}{where} GROUP BY k", values
+        ):
+            group = groups.setdefault(number, Group(key=self._key(by, number, days)))
+            group.attempts = attempts
+            group.first = min(group.first or first, first)
+            group.last = max(group.last, last)
+        for number, used in models.items():
+            groups[number].models = sorted((name for name in used if name), key=lambda name: -used[name])
+        if by == "session":
+            self._add_session_facts(groups, wanted)
+        found = list(groups.values())
+        if by == "day":
+            return sorted(found, key=lambda group: group.key or "")
+        return sorted(found, key=lambda group: (-group.dollars.known, -group.tokens.total, group.key or ""))
+
+    def total(self, wanted: Range) -> Group:
+        """Return what all generations used together."""
+        whole = Group(key=None)
+        models: dict[str, int] = {}
+        for row in self._generations("0", wanted):
+            whole.tokens += row.tokens
+            whole.dollars += row.dollars
+            whole.first = min(whole.first or row.first, row.first)
+            whole.last = max(whole.last, row.last)
+            models[row.model] = models.get(row.model, 0) + row.tokens.total
+        whole.models = sorted((name for name in models if name), key=lambda name: -models[name])
+        where, values = self._where(wanted)
+        [[whole.attempts]] = self._query(f"SELECT count(*) FROM calls WHERE kind = {ATTEMPT}{where}", values)
+        return whole
+
+    def tools(self, wanted: Range) -> list[ToolGroup]:
+        """Return how the calls of each tool went, the most called first.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        where, values = self._where(wanted)
+        found: dict[int | None, list[tuple[str | None, float | None]]] = {}
+        for name, status, seconds in self._query(
+            f"SELECT name_id, status_id, seconds FROM calls WHERE kind IN ({TOOL}, {AGENT}){where}", values
+        ):
+            found.setdefault(name, []).append((self._word(status), seconds))
+        groups = [_tool(self._word(name) or "unknown", calls) for name, calls in found.items()]
+        return sorted(groups, key=lambda group: (-group.calls, group.name))
+
+    # ------------------------------------------------------------------ details
+
+    def _generations(self, key: str, wanted: Range) -> Iterable[_Row]:
+        """Yield sums over generations that have the same key and the same price."""
+        where, values = self._where(wanted)
+        limits = self._limits(where, values)
+        # A price holds for one day, in the time of the provider.
+        rows = self._query(
+            f"""
+            SELECT {key} AS k, model_id, provider_id, tier_id, prices_id, at / {_DAY} AS day, {limits} AS size,
+                count(*), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), sum(cache_write_1h),
+                sum(web_searches), min(at), max(at)
+            FROM calls WHERE kind = {GENERATION}{where}
+            GROUP BY k, model_id, provider_id, tier_id, prices_id, day, size
+            """,
+            values,
+        )
+        for number, model_id, provider, tier, prices, day, sent, *sums, first, last in rows:
+            tokens = Tokens(**dict(zip(_SUMS, (each or 0 for each in sums), strict=True)))
+            model = self._word(model_id) or ""
+            date = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date().isoformat()
+            price = rates(model, self._word(provider), self._word(tier), date, sent, self._word(prices))
+            dollars = (
+                Dollars(known=price.cost(tokens)) if price is not None else Dollars(unpriced={model: tokens.total})
+            )
+            yield _Row(key=number, model=model, tokens=tokens, dollars=dollars, first=first, last=last)
+
+    def _limits(self, where: str, values: Sequence[object]) -> str:
+        """Return SQL that is the smallest input, in tokens, of the price range that a call falls into, plus one."""
+        parts = []
+        for model_id, provider in self._query(
+            f"SELECT DISTINCT model_id, provider_id FROM calls WHERE kind = {GENERATION}{where}", values
+        ):
+            model = self._word(model_id)
+            parts += [
+                f"WHEN model_id = {model_id:d} AND {_SENT} > {start:d} THEN {start + 1:d}"
+                for start in reversed(thresholds(model, self._word(provider)) if model else ())
+            ]
+        return f"CASE {' '.join(parts)} ELSE 0 END" if parts else "0"
+
+    def _add_session_facts(self, groups: dict[Any, Group], wanted: Range) -> None:
+        """Add what the client itself counts, and where each session was last."""
+        where, values = self._where(wanted)
+        for session, dollars in self._query(
+            f"SELECT session_id, max(client_cost) FROM calls WHERE kind = {TRACE} AND client_cost IS NOT NULL{where} "
+            "GROUP BY session_id",
+            values,
+        ):
+            if session in groups:
+                groups[session].client_dollars = dollars
+        for session, project, _ in self._query(
+            f"SELECT session_id, project_id, max(at) FROM calls WHERE project_id IS NOT NULL{where} "
+            "GROUP BY session_id",
+            values,
+        ):
+            if session in groups:
+                groups[session].project = self._word(project)
+
+    def _where(self, wanted: Range) -> tuple[str, list[object]]:
+        parts: list[str] = []
+        values: list[object] = []
+        if wanted.since is not None:
+            parts.append("at >= ?")
+            values.append(int(wanted.since * 1000))
+        if wanted.until is not None:
+            parts.append("at < ?")
+            values.append(int(wanted.until * 1000))
+        if wanted.project is not None:
+            parts.append("project_id = (SELECT id FROM words WHERE word = ?)")
+            values.append(wanted.project)
+        if wanted.sessions is not None:
+            parts.append("session_id IN (SELECT words.id FROM words JOIN json_each(?) ON words.word = json_each.value)")
+            values.append(msgspec.json.encode(sorted(wanted.sessions)).decode())
+        return "".join(f" AND {part}" for part in parts), values
+
+    def _days(self, wanted: Range) -> list[int]:
+        """Return the beginnings of all days of the zone that the calls span, in milliseconds since the epoch."""
+        where, values = self._where(wanted)
+        [[first, last]] = self._query(
+            f"SELECT min(at), max(at) FROM calls WHERE kind IN ({GENERATION}, {ATTEMPT}) AND at > 0{where}", values
+        )
+        if first is None:
+            return []
+        begin = self._local(first).replace(hour=0, minute=0, second=0, microsecond=0)
+        days = []
+        while begin.timestamp() * 1000 <= last:
+            days.append(round(begin.timestamp() * 1000))
+            # Noon of the next day: a day has 23 to 25 hours where clocks change.
+            noon = self._local(round(begin.timestamp() * 1000) + 36 * 3_600_000)
+            begin = noon.replace(hour=0, minute=0, second=0, microsecond=0)
+        return days
+
+    def _day_number(self, days: Sequence[int]) -> str:
+        """Return SQL for the number of the day of a call; days of 24 hours are counted, others compared."""
+        if not days:
+            return "-1"
+        regular = all(after - before == _DAY for before, after in pairwise(days))
+        if regular:
+            return f"(at - {days[0]:d}) / {_DAY}"
+        parts = " ".join(f"WHEN at >= {start:d} THEN {number:d}" for number, start in reversed(list(enumerate(days))))
+        return f"CASE {parts} ELSE -1 END"
+
+    def _local(self, at: int) -> datetime:
+        return datetime.fromtimestamp(at / 1000, UTC).astimezone(self._zone)
+
+    def _key(self, by: By, number: Any, days: Sequence[int]) -> str | None:
+        if by != "day":
+            return self._word(number)
+        return self._local(days[number]).date().isoformat() if 0 <= number < len(days) else None
+
+    def _word(self, number: int | None) -> str | None:
+        if number is None:
+            return None
+        known = self._words.get(number)
+        if known is None:
+            [[known]] = self._query("SELECT word FROM words WHERE id = ?", (number,))
+            self._words[number] = known
+        return known
+
+    def _query(self, statement: str, values: Sequence[object]) -> list[Any]:
+        try:
+            with contextlib.closing(self._connection.execute(statement, tuple(values))) as found:
+                return found.fetchall()
+        except sqlite3.Error as error:
+            raise UnreadableEventsError(str(error)) from error
+
+
+_SUMS = ("calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    key: Any
+    model: str
+    tokens: Tokens
+    dollars: Dollars
+    first: int
+    last: int
+
+
+def _tool(name: str, calls: Sequence[tuple[str | None, float | None]]) -> ToolGroup:
+    seconds = sorted(each for _, each in calls if each is not None)
+    statuses = [status for status, _ in calls]
+    return ToolGroup(
+        name=name,
+        calls=len(calls),
+        failed=statuses.count("error"),
+        denied=statuses.count("denied"),
+        interrupted=statuses.count("interrupted") + statuses.count("no_result"),
+        seconds_p50=_quantile(seconds, 0.5),
+        seconds_p95=_quantile(seconds, 0.95),
+        seconds_total=sum(seconds),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the smallest value that *share* of the values do not exceed; None without values."""
+    if not ordered:
+        return None
+    return ordered[max(0, min(len(ordered) - 1, -(-len(ordered) * round(share * 100) // 100) - 1))]

@@ -1,0 +1,257 @@
+"""`usage` answers what was used and what it cost, from the logs on this machine."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from daemon.cli.usage import usage
+from daemon.state.layout import events_path, local_folder
+from daemon.state.lock import StateLock
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.logs import usage as used
+from tests.support.reader import counted
+
+SESSIONS = tuple(f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b" for number in range(3))
+SINCE = ("--since", "2026-01-01")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "claude"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(folder))
+    monkeypatch.setenv("POSTHOG_LLMA_STATE_DIR", str(tmp_path / "state"))
+    return folder
+
+
+def run(*arguments: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(usage, list(arguments), input=given, catch_exceptions=False)
+
+
+def documents(*arguments: str) -> dict[str, Any]:
+    result = run("--json", *SINCE, *arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def turn(log: LogBuilder, number: int, *, model: str = "claude-opus-5") -> None:
+    log.prompt(f"Prune tree {number}")
+    log.answer(tool_use("Bash", {"command": "ls"}, id=f"toolu_{number}"), model=model, counts=used(10, 20))
+    log.tool_result(f"toolu_{number}", "ok" if number % 2 else "no", error=not number % 2)
+    log.answer(text("Done."), model=model, counts=used(5, 30))
+
+
+def orchard(config: Path) -> list[LogBuilder]:
+    """Write three sessions in two projects, with two models."""
+    logs = [
+        LogBuilder(session=SESSIONS[0], cwd="/home/ada/orchard"),
+        LogBuilder(session=SESSIONS[1], cwd="/home/ada/orchard"),
+        LogBuilder(session=SESSIONS[2], cwd="/home/ada/meadow"),
+    ]
+    for number, log in enumerate(logs):
+        for each in range(number + 1):
+            turn(log, each, model="claude-opus-5" if number else "claude-haiku-4-5-20251001")
+        log.write(config / "projects")
+    return logs
+
+
+def test_it_counts_what_another_reader_of_the_logs_counts(config: Path) -> None:
+    logs = orchard(config)
+    files: dict[str, bytes] = {}
+    for log in logs:
+        files |= log.files()
+    expected = counted(files)
+    found = {each["session"]: each for each in documents("--by", "session")["groups"]}
+    assert set(found) == set(SESSIONS)
+    for session, counts in expected.items():
+        tokens = found[session]["tokens"]
+        assert found[session]["calls"] == counts.generations
+        assert (tokens["input"], tokens["output"]) == (counts.input, counts.output)
+        assert tokens["cache_read"] == counts.cache_read
+        assert tokens["cache_write_5m"] + tokens["cache_write_1h"] == counts.cache_creation
+
+
+def test_dollars_are_those_of_the_price_list(config: Path) -> None:
+    log = LogBuilder(session=SESSIONS[0])
+    log.prompt("Count")
+    million = used(1_000_000, 1_000_000, cache_read=1_000_000, cache_5m=1_000_000, cache_1h=1_000_000)
+    log.answer(text("All."), model="claude-opus-5", counts=million)
+    log.write(config / "projects")
+    assert documents()["total"]["cost_usd"] == pytest.approx(5 + 25 + 0.5 + 6.25 + 10)
+
+
+@pytest.mark.parametrize(
+    ("by", "keys"),
+    [
+        ("day", ["2026-03-02"]),
+        ("project", ["orchard", "meadow"]),
+        ("model", ["claude-opus-5", "claude-haiku-4-5-20251001"]),
+        ("agent", ["claude-code"]),
+        ("branch", ["main"]),
+    ],
+)
+def test_each_grouping_adds_up_to_the_total(config: Path, by: str, keys: list[str]) -> None:
+    orchard(config)
+    found = documents("--by", by)
+    assert {each[by] for each in found["groups"]} == set(keys)
+    for name in ("calls", "cost_usd"):
+        assert sum(each[name] for each in found["groups"]) == pytest.approx(found["total"][name])
+    assert found["total"]["calls"] == 12
+
+
+def test_a_day_is_a_day_of_the_machines_time_zone(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    orchard(config)
+    monkeypatch.setenv("TZ", "Pacific/Honolulu")
+    time.tzset()
+    try:
+        assert [each["day"] for each in documents()["groups"]] == ["2026-03-01"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_tools_are_counted_with_their_failures_and_durations(config: Path) -> None:
+    orchard(config)
+    result = run("--by", "tool", "--json", *SINCE)
+    [bash] = json.loads(result.stdout)
+    assert (bash["tool"], bash["calls"], bash["failed"]) == ("Bash", 6, 4)
+    assert bash["seconds_p50"] == pytest.approx(0.1)
+    assert bash["seconds_total"] == pytest.approx(0.6)
+
+
+def test_what_a_log_grows_is_read_by_the_next_call(config: Path) -> None:
+    [log, *_] = orchard(config)
+    assert documents()["total"]["calls"] == 12
+    turn(log, 7)
+    log.write(config / "projects")
+    assert documents()["total"]["calls"] == 14
+    assert documents()["total"]["calls"] == 14
+
+
+def test_it_is_quick_to_say_nothing_while_another_program_keeps_the_file_current(config: Path, tmp_path: Path) -> None:
+    [log, *_] = orchard(config)
+    documents()
+    turn(log, 7)
+    log.write(config / "projects")
+    with StateLock(local_folder(tmp_path / "state")):
+        assert documents()["total"]["calls"] == 12
+    assert documents()["total"]["calls"] == 14
+
+
+def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -> None:
+    orchard(config)
+    before = documents()
+    for path in events_path(tmp_path / "state").parent.glob("events.db*"):
+        path.unlink()
+    assert documents() == before
+
+
+def test_a_file_of_an_older_version_is_brought_up_to_date(config: Path, tmp_path: Path) -> None:
+    orchard(config)
+    before = documents()
+    with sqlite3.connect(events_path(tmp_path / "state")) as connection:
+        for table in ("calls", "words", "texts", "text_index"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    assert documents() == before
+
+
+def test_calls_are_chosen_by_time_and_project(config: Path) -> None:
+    orchard(config)
+    assert documents("--project", "meadow")["total"]["calls"] == 6
+    assert documents("--project", "/home/ada/orchard")["total"]["calls"] == 6
+    assert documents("--until", "2026-03-01")["total"]["calls"] == 0
+
+
+def test_the_overview_fits_80_columns_and_shows_days_sessions_and_models(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchard(config)
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run(*SINCE)
+    assert result.exit_code == 0
+    for words in ("2026-03-02", f"{SESSIONS[2][:8]} Prune tree 0", "claude-opus-5", "at API list prices"):
+        assert words in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_model_without_a_price_is_named_and_in_no_sum(config: Path) -> None:
+    log = LogBuilder(session=SESSIONS[0])
+    turn(log, 1, model="orchard-model-1")
+    log.write(config / "projects")
+    result = run(*SINCE)
+    assert "no price" in result.stdout
+    assert "orchard-model-1 has no list price" in result.stdout
+    assert documents()["total"]["cost_usd"] == 0
+    assert documents()["total"]["unpriced_tokens"] == {"orchard-model-1": 65 + 2 * 1300}
+
+
+def test_comma_separated_values_run_no_formula(config: Path) -> None:
+    log = LogBuilder(session=SESSIONS[0], branch="=2+5")
+    turn(log, 1)
+    log.write(config / "projects")
+    [row] = csv.DictReader(run("--by", "branch", "--csv", *SINCE).stdout.splitlines())
+    assert row["branch"] == "'=2+5"
+    assert row["calls"] == "2"
+
+
+def test_a_budget_decides_the_exit_code(config: Path) -> None:
+    # The calls of these logs are older than any period.
+    orchard(config)
+    assert run("--budget", "50/day").exit_code == 0
+    assert "$0.00 of $50.00 today" in run("--budget", "50").stdout
+    refused = run("--budget", "much")
+    assert refused.exit_code == 2
+    assert "write 50/day" in refused.stderr
+
+
+def test_the_status_line_is_one_line_and_knows_the_session(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orchard(config)
+    documents()
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"session_id": SESSIONS[2], "model": {"id": "x"}}))
+    with given.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        usage.main(["--statusline"], standalone_mode=False)
+    assert capsys.readouterr().out == "$0.02 session · $0.00 today\n"
+    assert run("--statusline").stdout == "$0.00 today\n"
+
+
+def test_without_any_session_it_says_so(config: Path) -> None:
+    del config
+    result = run()
+    assert (result.exit_code, result.stdout) == (0, "no calls in this time; `--since 30d` looks further back\n")
+
+
+def test_a_damaged_file_is_an_error_in_one_line(config: Path, tmp_path: Path) -> None:
+    orchard(config)
+    documents()
+    path = events_path(tmp_path / "state")
+    path.write_bytes(b"not a database" * 1000)
+    result = run()
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "move the file away to start over" in result.stderr
+
+
+def test_contradictory_flags_are_refused(config: Path) -> None:
+    del config
+    assert run("--json", "--csv").exit_code == 2

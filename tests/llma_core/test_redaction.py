@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from itertools import product
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from llma_core.redaction import Rules, is_clean, is_telling, marker, scrub, scrub_member
 from llma_core.screen import automaton, scrub_text, surely_clean
 from tests.llma_core.secrets_corpus import NEGATIVES, POSITIVES
+from tests.support.each import for_each
 
 # Secrets are assembled at run time, so that secret scanners find none in this repository.
 MIX = "a1B2c3D4e5F6g7H8"
@@ -313,7 +313,7 @@ def in_json(text: str, levels: int) -> str:
     return text
 
 
-levels = pytest.mark.parametrize("levels", [0, 1, 2, 3])
+levels = for_each("levels", [0, 1, 2, 3])
 
 
 def assert_gone(text: str, secret: str, kind: str) -> None:
@@ -330,14 +330,14 @@ def assert_gone(text: str, secret: str, kind: str) -> None:
 
 
 @levels
-@pytest.mark.parametrize(("kind", "secret"), OWN_FORM)
+@for_each("kind, secret", OWN_FORM)
 def test_what_has_a_form_of_its_own_goes(kind: str, secret: str, levels: int) -> None:
     for around in AROUND:
         assert_gone(in_json(around.format(BEFORE.get(kind, "") + secret), levels), secret, kind)
 
 
 @levels
-@pytest.mark.parametrize(("written", "secret", "kind"), NAMED)
+@for_each("written, secret, kind", NAMED)
 def test_what_a_name_or_place_says_is_secret_goes(written: str, secret: str, kind: str, levels: int) -> None:
     for around in ("{}", "before\n{}\nafter"):
         said = around.format(written.format(secret))
@@ -364,8 +364,8 @@ TELLING_PASSWORDS = [
 
 
 @levels
-@pytest.mark.parametrize("password", TELLING_PASSWORDS)
-@pytest.mark.parametrize(
+@for_each("password", TELLING_PASSWORDS)
+@for_each(
     "written",
     [
         *('"password": "{}"', "'password': '{}'", 'password = "{}"', "password: '{}'", 'DB_PASSWORD="{}"', "pwd=`{}`"),
@@ -377,21 +377,19 @@ def test_a_quoted_password_goes_whatever_words_are_in_it(password: str, written:
     assert_gone(in_json(written.format(password), levels), password, "password")
 
 
-@pytest.mark.parametrize("password", TELLING_PASSWORDS)
+@for_each("password", TELLING_PASSWORDS)
 def test_a_password_in_a_member_of_its_name_goes_whatever_words_are_in_it(password: str) -> None:
     for key in ("password", "DB_PASSWORD", "dbPwd"):
         assert scrub_member(key, password) == marker("password")
 
 
-@pytest.mark.parametrize(
-    "written", ["client_secret = '{}'", "SECRET={}", '"appSecret": "{}"', '"api_key": "{}"', "API_KEY={}"]
-)
-@pytest.mark.parametrize("secret", ["Monkey24!", "Hockey77", "Turkey99!", "Password24!"])
+@for_each("written", ["client_secret = '{}'", "SECRET={}", '"appSecret": "{}"', '"api_key": "{}"', "API_KEY={}"])
+@for_each("secret", ["Monkey24!", "Hockey77", "Turkey99!", "Password24!"])
 def test_a_quoted_secret_goes_whatever_words_are_in_it(secret: str, written: str) -> None:
     assert secret not in scrub(written.format(secret))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         *("DB_PASSWORD", "DB_PASSWORD_2", "dbPassword", "db-password", "user.password", "X-Auth-Token", "secretName"),
@@ -405,7 +403,7 @@ def test_a_value_that_is_the_name_of_a_secret_stays(name: str) -> None:
 
 
 @levels
-@pytest.mark.parametrize(("margin", "lines"), list(product(["", "+", "    ", "> ", '    "', "     7→"], [1, 2, 20])))
+@for_each("margin, lines", list(product(["", "+", "    ", "> ", '    "', "     7→"], [1, 2, 20])))
 def test_of_a_private_key_that_is_cut_off_nothing_stays(margin: str, lines: int, levels: int) -> None:
     cut_off = block("RSA PRIVATE KEY", end=False, lines=lines)[:-10]
     key = "\n".join(margin + line for line in cut_off.splitlines())
@@ -443,7 +441,7 @@ def test_a_quoted_value_may_hold_quotes() -> None:
     assert scrub(r'{"password": "pa\"ss w0rd", "n": 1}') == '{"password": "[REDACTED:password]", "n": 1}'
 
 
-@pytest.mark.parametrize("quote", ['"', "'", ""])
+@for_each("quote", ['"', "'", ""])
 def test_a_value_without_end_goes_whole(quote: str) -> None:
     assert scrub(f"api_key={quote}{MIX * 500}") == f"api_key={quote}[REDACTED:key]"
 
@@ -452,7 +450,7 @@ def test_a_value_without_end_goes_whole(quote: str) -> None:
 
 
 @levels
-@pytest.mark.parametrize("text", HARMLESS)
+@for_each("text", HARMLESS)
 def test_what_is_no_secret_stays(text: str, levels: int) -> None:
     for said in (text, f"before\n{text}\nafter"):
         nested = in_json(said, levels)
@@ -485,7 +483,7 @@ def test_at_least_95_of_100_texts_of_the_corpus_without_a_secret_stay() -> None:
 
 
 @levels
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *('ok ? "PASS" : "FAIL"', "**Tests pass**: `cmd`", '"$PWD:/work"', "'password' => 'required|string|min:8'"),
@@ -506,8 +504,8 @@ def test_code_that_names_a_secret_stays(text: str, levels: int) -> None:
 # ---------------------------------------------------------------------- members of objects
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "left"),
+@for_each(
+    "key, value, left",
     [
         ("password", "hunter2", "[REDACTED:password]"),
         ("DB_PASSWORD", "swordfish", "[REDACTED:password]"),
@@ -763,21 +761,21 @@ def test_text_is_scrubbed_alike_with_a_first_look(text: str, padding: str) -> No
     assert found_first == found
 
 
-@pytest.mark.parametrize(("kind", "secret"), OWN_FORM)
+@for_each("kind, secret", OWN_FORM)
 def test_the_first_look_sees_what_has_a_form_of_its_own(
     first_look: Callable[[bytes], Rules], kind: str, secret: str
 ) -> None:
     assert first_look(json.dumps(f"a {BEFORE.get(kind, '')}{secret} b").encode())
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *(f"{BEFORE.get(kind, '')}{secret}" for kind, secret in OWN_FORM),
         *(written.format(secret) for written, secret, _ in NAMED),
     ],
 )
-@pytest.mark.parametrize("around", ["{}", "a {} b", '{{"a": "{}"}}', "\n{}\n"])
+@for_each("around", ["{}", "a {} b", '{{"a": "{}"}}', "\n{}\n"])
 def test_the_rules_that_the_first_look_suspects_find_what_all_rules_find(
     first_look: Callable[[bytes], Rules], text: str, around: str
 ) -> None:
@@ -789,8 +787,8 @@ def test_the_rules_that_the_first_look_suspects_find_what_all_rules_find(
     assert found == found_by_all
 
 
-@pytest.mark.parametrize("write", WRITERS, ids=range(len(WRITERS)))
-@pytest.mark.parametrize(("written", "secret"), [(written, secret) for written, secret, _ in NAMED])
+@for_each("write", WRITERS)
+@for_each("written, secret", [(written, secret) for written, secret, _ in NAMED])
 def test_the_first_look_sees_what_a_name_or_place_says_is_secret(
     first_look: Callable[[bytes], Rules], written: str, secret: str, write: Callable[[Any], bytes]
 ) -> None:
@@ -798,8 +796,8 @@ def test_the_first_look_sees_what_a_name_or_place_says_is_secret(
         assert first_look(write({"text": around.format(written.format(secret))}))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
+@for_each(
+    "name, value",
     [
         *(
             (name, "swordfish99")
@@ -814,7 +812,7 @@ def test_the_first_look_sees_a_member_whose_key_says_that_it_is_a_secret(
     assert first_look(json.dumps({"id": 5, name: value}).encode())
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [
         b'{"type":"tool_result","tool_use_id":"toolu_01","content":"\\u001b[1mthe key to it: a tokenizer, 5 tokens"}',
@@ -826,7 +824,7 @@ def test_the_first_look_lets_pass_what_content_mostly_is(first_look: Callable[[b
     assert not first_look(data)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [
         b'{"input_tokens":12,"cache_creation":{"ephemeral_5m_input_tokens":5},"service_tier":"standard"}',
@@ -839,27 +837,12 @@ def test_what_content_mostly_is_is_clean(data: bytes) -> None:
     assert is_clean(data)
 
 
-@pytest.mark.parametrize("data", [b'"token"', b"[1]", b"null", b""])
+@for_each("data", [b'"token"', b"[1]", b"null", b""])
 def test_the_shortest_json_is_clean(data: bytes) -> None:
     assert is_clean(data)
 
 
 # ---------------------------------------------------------------------- time
-
-
-@pytest.fixture
-def _bounded() -> Iterator[None]:
-    """Fail a test that takes minutes, as anything on a megabyte does that is not linear."""
-
-    def give_up(_: int, __: FrameType | None) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, give_up)
-    # Of this process's own time: what others do on the machine does not count.
-    signal.setitimer(signal.ITIMER_VIRTUAL, 60)
-    yield
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    signal.signal(signal.SIGVTALRM, before)
 
 
 REPEATED = [
@@ -884,7 +867,24 @@ REPEATED = [
 ]
 
 
-@pytest.mark.usefixtures("_bounded")
-@pytest.mark.parametrize("piece", REPEATED)
-def test_a_megabyte_of_anything_takes_its_time_and_no_more(piece: str) -> None:
-    scrub("curl " + (piece * (1_000_000 // len(piece) + 1))[:1_000_000])
+def seconds_for(piece: str, size: int) -> float:
+    """Return the processor time of this process, which no other process can raise by much."""
+    text = "curl " + (piece * (size // len(piece) + 1))[:size]
+    before = time.process_time()
+    scrub(text)
+    return time.process_time() - before
+
+
+def takes_its_time_and_no_more(piece: str) -> bool:
+    """Whether eight times the text takes about eight times as long, not the 64 times of a search that is quadratic.
+
+    What takes less than a millisecond cannot be measured. At that bound a quadratic search takes seconds for a
+    megabyte.
+    """
+    return seconds_for(piece, 100_000) < 24 * max(seconds_for(piece, 12_500), 0.001)
+
+
+@for_each("piece", REPEATED)
+def test_the_time_for_anything_grows_as_its_length(piece: str) -> None:
+    # Only a search that is slow each time is slow by itself.
+    assert any(takes_its_time_and_no_more(piece) for _ in range(4))

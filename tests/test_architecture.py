@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from llma_core.claude_code import records
+from tests.support.each import for_each
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "llma_core").rglob("*.py"))
@@ -108,16 +107,12 @@ def literals(path: Path) -> Iterator[str]:
                 yield node.value.decode("latin-1")
 
 
-def files(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=name_of)
-
-
-@files(CORE)
+@for_each("path", CORE)
 def test_the_core_imports_nothing_that_has_effects(path: Path) -> None:
     assert imported(path) & (IMPURE | {"daemon"}) == set()
 
 
-@files(CORE)
+@for_each("path", CORE)
 def test_the_core_opens_nothing_prints_nothing_and_reads_no_clock(path: Path) -> None:
     calls = called(path)
 
@@ -125,23 +120,24 @@ def test_the_core_opens_nothing_prints_nothing_and_reads_no_clock(path: Path) ->
     assert {call for call in calls if call.rpartition(".")[2] in ("now", "utcnow", "today", "uuid1", "uuid4")} == set()
 
 
-@pytest.mark.parametrize("module", PURE_DAEMON_MODULES)
+@for_each("module", PURE_DAEMON_MODULES)
 def test_pure_modules_of_the_daemon_import_nothing_that_has_effects(module: str) -> None:
     assert imported(ROOT / "daemon" / f"{module}.py") & IMPURE == set()
 
 
-@files([path for path in CORE + DAEMON if name_of(path) not in ("llma_core/events.py", "llma_core/view.py")])
+@for_each("path", [path for path in CORE + DAEMON if name_of(path) not in ("llma_core/events.py", "llma_core/view.py")])
 def test_only_the_modules_that_write_and_read_events_spell_the_receivers_names(path: Path) -> None:
     assert [literal for literal in literals(path) if "$ai_" in literal] == []
 
 
-@files(
+@for_each(
+    "path",
     [
         path
         for path in CORE + DAEMON
         # The client's registry of live processes has some of the log's keys.
         if name_of(path) not in ("llma_core/claude_code/records.py", "daemon/following/live_sessions.py")
-    ]
+    ],
 )
 def test_only_one_module_spells_the_logs_keys(path: Path) -> None:
     words = {word for literal in literals(path) for word in re.findall(r"\w+", literal)}
@@ -163,7 +159,7 @@ def test_this_test_knows_the_logs_keys() -> None:
     } <= LOG_KEYS
 
 
-@files([path for path in DAEMON if not name_of(path).startswith("daemon/cli/")])
+@for_each("path", [path for path in DAEMON if not name_of(path).startswith("daemon/cli/")])
 def test_only_the_command_line_prints(path: Path) -> None:
     assert "print" not in called(path)
 
@@ -184,7 +180,7 @@ def imported_modules(path: Path) -> set[str]:
     return found
 
 
-@files(DAEMON)
+@for_each("path", DAEMON)
 def test_the_daemon_knows_agents_only_by_their_interface(path: Path) -> None:
     """Support for another kind of log is a package of the core and an entry in a tuple."""
     assert {module for module in imported_modules(path) if module.startswith("llma_core.claude_code")} == set()
@@ -198,7 +194,7 @@ def test_one_module_of_the_daemon_tells_where_the_agents_logs_are() -> None:
     assert [name_of(path) for path in DAEMON if "llma_core.agents.AGENTS" in imported_modules(path)] == []
 
 
-@files([path for path in DAEMON if path.parent != ROOT / "daemon" or path.stem != "__init__"])
+@for_each("path", [path for path in DAEMON if path.parent != ROOT / "daemon" or path.stem != "__init__"])
 def test_wings_import_from_lower_wings_only(path: Path) -> None:
     own = path.relative_to(ROOT / "daemon").parts[0].removesuffix(".py")
 
@@ -241,6 +237,6 @@ def test_there_is_no_import_cycle() -> None:
     assert uses == {}
 
 
-@files(CORE + DAEMON)
+@for_each("path", CORE + DAEMON)
 def test_every_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(tree(path))

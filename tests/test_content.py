@@ -17,6 +17,7 @@ import pytest
 from llma_core.events import Attribution, Grouping, InputMode
 from llma_core.privacy import ContentLevel, Policy
 from tests.support.cases import CASES, Files
+from tests.support.each import for_each
 from tests.support.sessions import body, built, spans
 
 Json = dict[str, Any]
@@ -231,7 +232,7 @@ def envelope(event: Json) -> Json:
 # ---------------------------------------------------------------------- tests
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_no_content_leaves_at_metadata(name: str) -> None:
     files = marked(name)
 
@@ -240,7 +241,7 @@ def test_no_content_leaves_at_metadata(name: str) -> None:
             assert leaks(events(files, "metadata", mode, grouping), TALK, TOOL, NEVER) == []
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_no_input_or_result_of_a_tool_leaves_without_tool_content(name: str) -> None:
     files = marked(name)
 
@@ -249,7 +250,7 @@ def test_no_input_or_result_of_a_tool_leaves_without_tool_content(name: str) -> 
             assert leaks(events(files, "no_tool_content", mode, grouping), TOOL, NEVER) == []
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_signatures_images_and_folders_do_not_leave_even_at_full(name: str) -> None:
     files = marked(name)
 
@@ -258,7 +259,7 @@ def test_signatures_images_and_folders_do_not_leave_even_at_full(name: str) -> N
             assert leaks(events(files, "full", mode, grouping), NEVER) == []
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_words_change_nothing_but_content(name: str) -> None:
     """The marked sessions give the same events as the golden sessions, apart from content."""
 

@@ -5,9 +5,8 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-import pytest
-
 import llma_core
+from tests.support.each import for_each
 
 ROOT = Path(llma_core.__file__).parent
 PACKAGES = ["llma_core", "llma_core.claude_code"]
@@ -38,19 +37,19 @@ def by_kind(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
 
 
-@pytest.mark.parametrize("module", MODULES)
+@for_each("module", MODULES)
 def test_what_is_public_is_exported_and_nothing_else(module: str) -> None:
     assert set(importlib.import_module(module).__all__) == public(module)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@for_each("module", MODULES)
 def test_exports_are_sorted(module: str) -> None:
     exported = importlib.import_module(module).__all__
 
     assert list(exported) == sorted(exported, key=by_kind)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@for_each("module", MODULES)
 def test_everything_exported_that_can_be_documented_is(module: str) -> None:
     members = importlib.import_module(module)
 
@@ -62,7 +61,7 @@ def test_everything_exported_that_can_be_documented_is(module: str) -> None:
     assert undocumented == []
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@for_each("package", PACKAGES)
 def test_packages_export_nothing_themselves(package: str) -> None:
     assert public(package) == set()
 

@@ -27,6 +27,7 @@ from llma_core.spans import (
     Trace,
     TurnKey,
 )
+from tests.support.each import for_each
 
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8" * 2
 LINES = LineRange(file="a.jsonl", start=0, end=1)
@@ -366,8 +367,8 @@ def holding(raw: bytes) -> list[Generation | ToolCall]:
     ]
 
 
-@pytest.mark.parametrize("redact", [True, False])
-@pytest.mark.parametrize("raw", AS_LOGGED, ids=lambda raw: raw[:60].decode())
+@for_each("redact", [True, False])
+@for_each("raw", AS_LOGGED)
 def test_whatever_was_logged_leaves_as_it_does_the_long_way(
     raw: bytes, redact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

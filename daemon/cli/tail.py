@@ -18,7 +18,7 @@ from daemon.cli.live import Board, line, moment
 from daemon.cli.message import say
 from daemon.cli.moment import Moment
 from daemon.cli.render import stdout
-from daemon.cli.startup import load_settings
+from daemon.cli.startup import cadence, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +66,7 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
         session_timeout=settings.session_timeout,
         wanted=_wanted(session, project),
         on_held=tell_held,
+        cadence=cadence(),
     )
     folders = ", ".join(map(str, settings.claude_config_dirs))
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cadence import cadence_variables
 from tests.support.capture_server import Accept, Behaviour, CaptureServer, Drop, Hold, Request
 from tests.support.client import Child, Workspace
 from tests.support.logs import LogBuilder, text, tool_use
@@ -199,7 +200,7 @@ async def test_terminated_while_the_receiver_does_not_answer_it_ends_within_the_
 ) -> None:
     put_logs(workspace, tree())
     posthog.fault = lambda _: Hold(asyncio.Event())
-    env = environment(workspace, posthog.url)
+    env = environment(workspace, posthog.url, **cadence_variables(drain=1.0))
     async with following(workspace, "--from-start", env=env) as daemon:
         await until(lambda: len(posthog.requests) >= 1, "a request under way")
         daemon.terminate()

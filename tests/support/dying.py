@@ -20,8 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 
+from daemon import cli
 from daemon.cli.startup import build_service, load_settings
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.sink import AttemptOutcome
@@ -30,6 +32,7 @@ from daemon.state.lock import StateLock, prepare_state_dir
 from daemon.state.rows import Commit, FileMark, FrozenRoute
 from daemon.state.store import Store
 from llma_core.events import CaptureEvent
+from tests.support.cadence import CADENCE
 
 __all__ = ["COMMIT_STEPS", "DELIVERY_STEPS", "SET_ASIDE_STEPS", "START_STEPS"]
 
@@ -174,4 +177,6 @@ if __name__ == "__main__":
     chosen_death = _Death(chosen.step, chosen.number)
     sys.addaudithook(chosen_death.hear)
     _trace_connections(chosen_death)
-    asyncio.run(_follow(chosen.history, chosen_death))
+    with click.Context(click.Command("run")) as context:
+        context.meta[cli.CADENCE] = CADENCE
+        asyncio.run(_follow(chosen.history, chosen_death))

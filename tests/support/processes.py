@@ -53,6 +53,8 @@ SECRET = "content-marker"
 """Part of every string in `tree` that is content: prompts, answers, names made of them, inputs, results, errors."""
 
 _POLL_INTERVAL = 0.02
+_QUICK = "tests.support.quick"
+"""The command line, with a faster cadence."""
 _numbers = count(1)
 
 Json = dict[str, Any]
@@ -94,7 +96,7 @@ def environment(workspace: Workspace, url: str | None = None, **variables: str) 
     return workspace.environment() | own | sending | variables
 
 
-def _command(arguments: tuple[str | Path, ...], program: str = "daemon.cli") -> list[str | Path]:
+def _command(arguments: tuple[str | Path, ...], program: str = _QUICK) -> list[str | Path]:
     return [sys.executable, "-m", program, *arguments]
 
 
@@ -103,7 +105,7 @@ async def verb(
     *arguments: str | Path,
     env: Mapping[str, str] | None = None,
     limit: float = PATIENCE,
-    program: str = "daemon.cli",
+    program: str = _QUICK,
 ) -> Ended:
     """Run the command line with *arguments* to its end.
 

@@ -1,9 +1,9 @@
-"""`python -m tests.support.quick`: the daemon with a faster cadence."""
+"""`python -m tests.support.quick`: the command line with a faster cadence, so that tests do not wait for its polls."""
 
 from __future__ import annotations
 
 from daemon.cli import run_main
-from daemon.following.cadence import Cadence
+from tests.support.cadence import cadence
 
 if __name__ == "__main__":
-    run_main(Cadence(tick=0.05, hot_sweep=0.2, store_retry=0.1))
+    run_main(cadence())

@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.support.cadence import cadence_variables
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Client, Workspace, start_client
 from tests.support.messages_api import (
@@ -289,7 +290,8 @@ async def observe(client: Client, root: Path) -> Observation:
     async with CaptureServer() as posthog:
         # A session may be over before the daemon has seen its process. Then its quiet proves the end. An old client's
         # sessions have no other proof; what is open in them must not be given up while they are played.
-        env = environment(workspace, posthog.url, **({} if client.is_old else {"POSTHOG_LLMA_SESSION_TIMEOUT": "20"}))
+        timeout = {} if client.is_old else {"POSTHOG_LLMA_SESSION_TIMEOUT": "20"}
+        env = environment(workspace, posthog.url, **timeout, **cadence_variables(gone=2.0))
         async with following(workspace, env=env) as daemon:
             stage = _Stage(client=client, workspace=workspace, posthog=posthog)
             async with asyncio.TaskGroup() as tasks:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.history.backfill_request import BackfillDesk, BackfillRequest
+from tests.support.cadence import cadence_variables
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.logs import LogBuilder, text
@@ -425,7 +426,7 @@ async def test_ctrl_c_withdraws_the_request(workspace: Workspace, posthog: Captu
     env = environment(workspace, posthog.url)
     path = BackfillDesk(workspace.state).request_path
     async with following(workspace, env=env) as daemon:
-        command = [sys.executable, "-m", "daemon.cli", "backfill", "--yes"]
+        command = [sys.executable, "-m", "tests.support.quick", "backfill", "--yes"]
         async with start(
             command, name="asking", environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
         ) as asking:
@@ -445,8 +446,8 @@ async def test_ctrl_c_without_a_daemon_keeps_what_was_sent(workspace: Workspace,
     put_logs(workspace, many_sessions(10, 25))
     answered = iter(range(1000))
     posthog.fault = lambda _: Answer(status=503) if next(answered) >= 2 else None
-    env = environment(workspace, posthog.url)
-    command = [sys.executable, "-m", "daemon.cli", "backfill", "--yes"]
+    env = environment(workspace, posthog.url, **cadence_variables(drain=1.0))
+    command = [sys.executable, "-m", "tests.support.quick", "backfill", "--yes"]
     async with start(
         command, name="sending", environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
     ) as sending:

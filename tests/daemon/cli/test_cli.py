@@ -298,8 +298,15 @@ async def test_a_deleted_current_folder_is_reported_without_a_traceback(workspac
 
 
 async def test_characters_that_the_terminal_lacks_become_question_marks(workspace: Workspace) -> None:
-    latin = {"PYTHONIOENCODING": "ascii"}
-    assert await run_main(workspace, "demo", **latin) == (0, "")
+    log = LogBuilder()
+    log.prompt("Zähle die Bäume")
+    log.answer(text("Drei."), id="msg_1")
+    put_logs(workspace, log.files())
+    assert (await verb(workspace, "run", "--local", "--from-start", "--once")).status == 0
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    drawn = workspace.output / "traces.txt"
+    assert await run_main(workspace, "traces", before=f"exec > {drawn};", **ascii_only) == (0, "")
+    assert "Z?hle die B?ume" in drawn.read_text("ascii")
 
 
 async def test_a_bug_is_reported_without_values(workspace: Workspace) -> None:

@@ -44,9 +44,13 @@ async def test_another_shell_is_bad_usage(workspace: Workspace) -> None:
 
 
 async def test_it_completes_verbs_and_options(workspace: Workspace) -> None:
-    # click derives the name of the variable from the program, which is this module here.
+    # click derives the name of the variable from the program, which is a module here.
     def asking(words: str, at: int) -> dict[str, str]:
-        variables = {"_PYTHON _M DAEMON_CLI_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+        variables = {
+            "_PYTHON _M TESTS_SUPPORT_QUICK_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(at),
+        }
         return environment(workspace) | variables
 
     verbs = await verb(workspace, env=asking("posthog-llma-daemon back", 1))

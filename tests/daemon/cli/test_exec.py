@@ -66,7 +66,7 @@ def in_root(env: dict[str, str]) -> dict[str, str]:
 def begun(
     workspace: Workspace, command: Sequence[str | Path], *options: str, env: dict[str, str]
 ) -> AbstractAsyncContextManager[Child]:
-    whole = [sys.executable, "-m", "daemon.cli", "exec", *options, "--", *command]
+    whole = [sys.executable, "-m", "tests.support.quick", "exec", *options, "--", *command]
     return start(
         whole,
         name="exec",
@@ -480,7 +480,7 @@ async def test_a_signal_ends_the_wait_for_delivery(workspace: Workspace, posthog
 async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace, posthog: CaptureServer) -> None:
     log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
     command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
-    whole = [sys.executable, "-m", "daemon.cli", "exec", "--", "sh", "-c", 'test -t 0 && "$@"', "sh", *command]
+    whole = [sys.executable, "-m", "tests.support.quick", "exec", "--", "sh", "-c", 'test -t 0 && "$@"', "sh", *command]
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(workspace.work)
@@ -508,7 +508,7 @@ async def test_a_signal_to_exec_alone_is_passed_on_also_on_a_terminal(
 ) -> None:
     log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
     command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
-    whole = [sys.executable, "-m", "daemon.cli", "exec", "--", *map(str, command)]
+    whole = [sys.executable, "-m", "tests.support.quick", "exec", "--", *map(str, command)]
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(workspace.work)

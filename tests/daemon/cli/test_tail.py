@@ -26,7 +26,7 @@ from tests.support.processes import ROOT, SECRET, append, bodies, environment, f
 from tests.support.processes import session_id as session_of
 from tests.support.waiting import PATIENCE
 
-TAIL = (sys.executable, "-m", "daemon.cli", "tail")
+TAIL = (sys.executable, "-m", "tests.support.quick", "tail")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

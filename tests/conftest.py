@@ -16,12 +16,27 @@ settings.load_profile("patient")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Hand out units of tests, the largest first, unless another way is asked for."""
+    """Hand out units of tests, in their order here, unless another way is asked for."""
     if config.getoption("dist") != "load":
         return None
+    config.option.loadscopereorder = False
     scheduler = LoadScopeScheduling(config, log)
     scheduler._split_scope = _unit
     return scheduler
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start what takes longest first, so that no process works alone at the end."""
+    items.sort(key=lambda item: _place(item.nodeid))
+
+
+def _place(nodeid: str) -> int:
+    """Return when a test's turn is: first real clients, which often wait, and last the many short units."""
+    if nodeid.startswith("tests/e2e/test_client"):
+        return 0
+    if nodeid.startswith(("tests/daemon/test_machine", "tests/daemon/test_replay")):
+        return 1
+    return 3 if nodeid.startswith("tests/daemon/") else 2
 
 
 def _unit(nodeid: str) -> str:

@@ -22,8 +22,8 @@ Json = dict[str, Any]
 each_scenario = pytest.mark.parametrize("scenario", [scenario.name for scenario in SCENARIOS])
 
 # Tolerances in milliseconds for comparing the client's times with the API's, which use one clock. LATE allows for a
-# client that notes its own requests late, ROUNDING for rounded times.
-LATE = 1000
+# client that notes its own requests late, as it does on a busy machine, ROUNDING for rounded times.
+LATE = 5000
 ROUNDING = 2
 
 

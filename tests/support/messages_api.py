@@ -1,11 +1,11 @@
-"""A scripted Messages API on loopback, for driving the real client without a model.
+"""A scripted Messages API on loopback: it drives the real client without a model.
 
-A prompt names its script with a marker, ``[[name]]``. A script is a sequence of steps; a request gets the step whose
-number is the number of assistant messages the request holds after its last marker, so the API keeps no conversation of
-its own, all threads of a session may talk to it at once, and a resumed session goes on with another script. A
-subagent's script is named by the marker in the prompt of the call that starts it.
+A prompt names its script with a marker, `[[name]]`. A script is a sequence of steps. The API counts the assistant
+messages that a request holds after its last marker, and answers with the step of that number. So the API stores no
+conversation, all threads of a session can use it at once, and a resumed session can continue with another script. For a
+subagent, the marker is in the prompt of the call that starts it.
 
-What was answered stands in :attr:`MessagesApi.answers`: the truth that log files and events are compared with.
+`MessagesApi.answers` holds every answer. Tests compare logs and events with it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ __all__ = [
 Json: TypeAlias = dict[str, Any]
 
 Kind = Literal["main", "subagent", "warm-up", "side"]
-"""Who was answered: the main thread, a subagent, one of the subagents that old clients start for nothing but a warm
-cache, or a request outside of any thread, such as one for a summary."""
+"""Who asked: the main thread, a subagent, a subagent that an old client starts only to warm the cache, or a request
+outside of any thread, such as one for a summary."""
 
 _AGENT = "agent"
 _AGENT_TOOL_NAMES = ("Agent", "Task")
@@ -55,7 +55,7 @@ _MARKER = re.compile(r"\[\[([a-z0-9-]+)\]\]")
 _SUMMARY_WANTED = "create a detailed summary of "
 _SUMMARY = "<analysis>A few words</analysis>\n<summary>Something was done.</summary>"
 _WARM_UP = "Warmup"
-# Seconds. Longer than any pause of a healthy client or test, shorter than a run of the tests may hang.
+# Seconds. Longer than any pause of a healthy client or test, and short enough that a hanging run ends.
 _HOLD_LIMIT = 120.0
 
 
@@ -75,7 +75,7 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUse:
-    """A tool call; its id is given when it is sent."""
+    """A tool call. It gets its id when it is sent."""
 
     name: str
     input: Mapping[str, object]
@@ -98,11 +98,11 @@ class Step:
     """One answer of a script.
 
     Attributes:
-        blocks: What the message holds.
-        stop_reason: By default ``tool_use`` if a tool call is among the blocks, else ``end_turn``.
-        failures: Answered first, one for each attempt, before the message itself.
-        hold: The message is not begun until :meth:`MessagesApi.release` was called with this name.
-        pause: Its last block is sent, and its end, with the final usage, not before a release of this name.
+        blocks: the content of the message.
+        stop_reason: by default `tool_use` if there is a tool call among the blocks, otherwise `end_turn`.
+        failures: errors that answer the first attempts, one each, before the message itself.
+        hold: the message starts only after `MessagesApi.release` was called with this name.
+        pause: the end of the message, with the final usage, is sent only after a release of this name.
     """
 
     blocks: tuple[Block, ...]
@@ -114,7 +114,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The final token counts of a message; every message has its own numbers, so that a mix-up shows."""
+    """The final token counts of a message. Each message has different ones, so that tests notice a mix-up."""
 
     input_tokens: int
     output_tokens: int
@@ -127,7 +127,7 @@ class Usage:
         return self.cache_creation_5m_input_tokens + self.cache_creation_1h_input_tokens
 
     def as_json(self, *, output_tokens: int) -> Json:
-        """The API's usage object, with the output count that is known at the time of sending."""
+        """Return the API's usage object with the output count that is known so far."""
         return {
             "input_tokens": self.input_tokens,
             "cache_creation_input_tokens": self.cache_creation_input_tokens,
@@ -143,7 +143,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A tool call as it was sent: its id and the tool's name."""
+    """The id and the tool's name of a tool call that was sent."""
 
     id: str
     name: str
@@ -151,7 +151,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer as it was sent.
+    """An answer that was sent.
 
     Attributes:
         kind: Who was answered.
@@ -189,14 +189,14 @@ class Answer:
 
 
 def bash(command: str) -> ToolUse:
-    """A call of the client's shell tool."""
+    """Return a call of the client's shell tool."""
     return ToolUse(name="Bash", input={"command": command, "description": "Run a command"})
 
 
 def agent(prompt: str, *, background: bool) -> ToolUse:
-    """A call that starts a subagent, under whichever name the client offers that tool.
+    """Return a call that starts a subagent. It uses the name that the client has for this tool.
 
-    Both ways are asked for in so many words, because the client's default has changed from foreground to background.
+    The call always says whether it runs in the background, because the default differs between client versions.
     """
     return ToolUse(
         name=_AGENT,
@@ -210,17 +210,17 @@ def agent(prompt: str, *, background: bool) -> ToolUse:
 
 
 class MessagesApi:
-    """The API's server: a context manager, on a free loopback port, one thread for each connection.
+    """The API's server: a context manager on a free loopback port, with one thread for each connection.
 
-    A request for a summary is answered with one; a request without tools or without a marker with a few words, and so
-    is a step beyond the end of a script. Every path but ``/v1/messages`` is answered with something harmless.
+    It answers a request for a summary with a summary. It answers a few words to a request without tools or a marker,
+    and after the last step of a script. Other paths than `/v1/messages` get harmless answers.
 
     Args:
-        scripts: The scripts by name.
-        name: Part of all ids that are given, so that several servers may stand behind one daemon.
+        scripts: the scripts by name.
+        name: part of all ids, so that several servers can run beside one daemon.
 
     Raises:
-        ExceptionGroup: On leaving the context, if a request could not be answered as planned.
+        ExceptionGroup: when the context is left, if a request could not be answered as planned.
     """
 
     def __init__(self, scripts: Mapping[str, Sequence[Step]], *, name: str = "scripted") -> None:
@@ -245,18 +245,18 @@ class MessagesApi:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """Every answer so far, in the order they were begun."""
+        """All answers so far, in the order in which they began."""
         with self._lock:
             return tuple(self._answers)
 
     @property
     def requests(self) -> dict[str, Json]:
-        """The body of the request that each message answered, by the message's id."""
+        """The body of each request that got a message, by the message's id."""
         with self._lock:
             return dict(self._requests)
 
     def release(self, hold: str) -> None:
-        """Let the steps that wait under this name go on."""
+        """Let the steps continue that wait for this name."""
         self._holds[hold].set()
 
     def __enter__(self) -> Self:
@@ -275,24 +275,24 @@ class MessagesApi:
             raise ExceptionGroup("the scripted API could not answer", self._faults)
 
     def note_fault(self, fault: Exception) -> None:
-        """Keep what went wrong in a connection's thread, for the thread that runs the test."""
+        """Keep an error of a connection's thread for the thread that runs the test."""
         with self._lock:
             self._faults.append(fault)
 
     def await_release(self, hold: str) -> None:
-        """Wait until :meth:`release` was called with this name.
+        """Wait until `release` is called with this name.
 
         Raises:
-            RuntimeError: It was not, for long.
+            RuntimeError: it took too long.
         """
         if not self._holds[hold].wait(_HOLD_LIMIT):
             raise RuntimeError(f"{hold!r} was not released within {_HOLD_LIMIT:.0f} s")
 
     def answer(self, request: Json) -> tuple[Answer, Failure | Json, str | None]:
-        """Decide and record the answer to a request for a message; waits while the step is held.
+        """Choose and record the answer to a request for a message. Wait while the step is held.
 
         Returns:
-            The record, what to send (a failure or the message's JSON), and what to wait for before its end is sent.
+            The record; a failure or the message's JSON to send; and the release to wait for before the end is sent.
         """
         received_at = time.time_ns() // 1_000_000
         record = partial(self._record, request, received_at)
@@ -366,7 +366,7 @@ class MessagesApi:
 
 
 class _Server(ThreadingHTTPServer):
-    # Threads are joined by server_close: none of them may outlive the test with an open socket.
+    # server_close joins the threads, so that none outlives the test with an open socket.
     daemon_threads = False
 
     def __init__(self, api: MessagesApi) -> None:
@@ -375,13 +375,13 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's signature
         fault = sys.exception()
-        # A client that is ended in the middle of an answer is a test's business, not a fault of the script.
+        # A test may end a client in the middle of an answer. That is no error of the script.
         if isinstance(fault, Exception) and not isinstance(fault, ConnectionError):
             self.api.note_fault(fault)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    # Every answer closes its connection, so that a stream ends where its bytes end and no thread waits for more.
+    # Every answer closes its connection. So a stream ends with its bytes, and no thread waits for more.
     protocol_version = "HTTP/1.1"
     timeout = PATIENCE
     server: _Server
@@ -403,7 +403,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"{}")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing: the base class would write every request to stderr."""
+        """Print nothing. The base class would write every request to stderr."""
 
     def _answer(self, request: Json) -> None:
         answer, reply, pause = self.server.api.answer(request)
@@ -442,16 +442,16 @@ def _texts(message: Json) -> list[str]:
 
 
 def _last_text(request: Json) -> str:
-    """The last text of the last message a user or the client itself wrote; empty if that is no text."""
+    """Return the last text of the last message that the user or the client wrote; empty if it has no text."""
     texts = [_texts(message)[-1:] for message in request["messages"] if message["role"] == "user"]
     return "".join(texts[-1]) if texts else ""
 
 
 def _place(request: Json) -> tuple[str, int] | None:
-    """The script named last by a user's text, and the number of its step.
+    """Return the script that a user's text named last, and the number of its step.
 
     Returns:
-        ``None`` for a request that is part of no conversation.
+        None for a request that is not part of a conversation.
     """
     if not request.get("tools"):
         return None
@@ -493,7 +493,7 @@ def _message_json(answer: Answer, content: Sequence[Json]) -> Json:
 
 
 def _stream(message: Json) -> Iterator[Json]:
-    """The events of a streamed message: the output count is 1 at its start and final only in ``message_delta``."""
+    """Yield the events of a streamed message. The output count is 1 at first, and final only in `message_delta`."""
     started = message | {"content": [], "stop_reason": None, "usage": message["usage"] | {"output_tokens": 1}}
     yield {"type": "message_start", "message": started}
     yield {"type": "ping"}
@@ -512,7 +512,7 @@ def _stream(message: Json) -> Iterator[Json]:
 
 
 def _deltas(block: Json) -> tuple[Json, list[Json]]:
-    """A block as it begins, and the deltas that fill it, each kind of content in two pieces."""
+    """Return an empty block and the deltas that fill it. Each kind of content comes in two pieces."""
     match block["type"]:
         case "text":
             return block | {"text": ""}, [{"type": "text_delta", "text": part} for part in _halves(block["text"])]

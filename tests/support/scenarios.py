@@ -1,12 +1,12 @@
-"""What a real client is made to do, and what came of it: its answers, its logs, and the events of a real daemon.
+"""Scenarios for a real client, and what they produce: API answers, session logs, and events of a real daemon.
 
     observation = asyncio.run(observe(client, root))
     observation.runs["fork"].answers
     observation.events
 
-All scenarios go on at the same time on one machine, each in a folder and against an API of its own, while one daemon
-follows them. When everything has arrived the daemon is stopped, and a second one reads what there is once more: what
-only the end of a session makes final, where the client does not tell that it has ended, is given out by that.
+All scenarios run at the same time on one machine. Each has its own folder and its own API, and one daemon follows them
+all. When everything has arrived, the daemon is stopped and a second daemon reads the logs again. It sends what only the
+end of a session makes final, if the client does not report that end.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SCRIPTS: Mapping[str, tuple[Step, ...]] = {
     "background": (
         Step(blocks=(agent("Do it. [[part]]", background=True),)),
         Step(blocks=(Text(text="It is under way."),), hold="background"),
-        # The agent's end makes the client ask again, where it waits for its agents.
+        # A client that waits for its agents asks again when the agent ends.
         Step(blocks=(Text(text="All done."),)),
     ),
     "part": (
@@ -91,7 +91,7 @@ SCRIPTS: Mapping[str, tuple[Step, ...]] = {
     "compacted": (Step(blocks=(Text(text="I go on."),)),),
     "limit": (
         Step(blocks=(Text(text="What I wanted to"),), stop_reason="max_tokens"),
-        # The client asks again, where it does not give up.
+        # The client asks again, unless it gives up.
         Step(blocks=(Text(text=" say."),)),
     ),
     "slow": (Step(blocks=(Text(text="At some length."),), pause="slow"),),
@@ -107,10 +107,10 @@ class Turn:
     """One run of the client.
 
     Attributes:
-        script: The script that answers the prompt; ``None`` for a command of the client's own.
-        prompt: The prompt.
-        resumes: The number of the turn whose session goes on; ``None`` for a new one.
-        options: Further options.
+        script: the script that answers the prompt; None for one of the client's own commands.
+        prompt: the prompt.
+        resumes: the number of the turn whose session is resumed; None for a new session.
+        options: further options of the client.
     """
 
     script: str | None
@@ -124,12 +124,12 @@ class Scenario:
     """Runs of the client in one folder, one after the other.
 
     Attributes:
-        name: The folder's name, too.
-        turns: The runs.
-        release: Lets the step go on that is held or paused under the scenario's name, once as many messages as `after`
-            says are ``logged`` or have ``arrived`` as events. ``begun`` is ``logged`` for an old client, which logs
-            each block when it has it; others wait for the message's end, so that it is enough that they are sent it.
-        after: How many messages these are.
+        name: its name, and the name of its folder.
+        turns: the runs.
+        release: when the step that is held or paused under the scenario's name continues: after `after` messages are
+            `logged`, or have `arrived` as events. `begun` means `logged` for an old client, which logs each block at
+            once. Other clients log a message when it is complete, so for them `begun` means sent.
+        after: the number of messages.
     """
 
     name: str
@@ -144,7 +144,7 @@ def _turn(script: str, *, resumes: int | None = None, options: tuple[str, ...] =
 
 
 SCENARIOS = (
-    # Those that take longest come first.
+    # The longest scenarios come first.
     Scenario(
         name="fork",
         turns=(
@@ -172,7 +172,7 @@ SCENARIOS = (
     Scenario(name="plain", turns=(_turn("plain"),)),
 )
 
-# Clients at the same time. They are busy while they start and idle for most of the rest.
+# How many clients run at the same time. They are busy while they start, and mostly idle afterwards.
 _AT_ONCE = 4
 
 
@@ -181,10 +181,10 @@ class Result:
     """How one turn ended.
 
     Attributes:
-        status: The client's exit status.
-        session: The session it was, in the client's words.
-        began_at: When it was started, in milliseconds since the epoch.
-        ended_at: When it had ended.
+        status: the client's exit status.
+        session: the session id that the client reports.
+        began_at: when it was started, in milliseconds since the epoch.
+        ended_at: when it ended, in milliseconds since the epoch.
     """
 
     status: int
@@ -198,11 +198,11 @@ class Run:
     """A scenario that was played.
 
     Attributes:
-        scenario: The scenario.
-        folder: Where its logs are.
-        answers: What its API answered, in order.
-        results: Its turns' ends.
-        early: The span ids of the events that were there when the held step was released.
+        scenario: the scenario.
+        folder: the folder of its logs.
+        answers: the answers of its API, in order.
+        results: how its turns ended.
+        early: the span ids of the events that had arrived when the held step was released.
     """
 
     scenario: Scenario
@@ -213,7 +213,7 @@ class Run:
 
     @property
     def messages(self) -> list[Answer]:
-        """The messages of conversations, whether or not anybody logged them."""
+        """The messages of its conversations, logged or not."""
         return [answer for answer in self.answers if answer.kind in ("main", "subagent") and answer.status == 200]
 
     @property
@@ -223,7 +223,7 @@ class Run:
 
     @property
     def sessions(self) -> frozenset[str]:
-        """The sessions its clients said they were."""
+        """The session ids that its clients report."""
         return frozenset(result.session for result in self.results)
 
     @cached_property
@@ -247,16 +247,16 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one client did on one machine, and what arrived of it.
+    """What one client did on one machine, and the events that arrived.
 
     Attributes:
-        client: The client.
-        runs: What it did, by the scenario's name.
-        posthog: What received the events; it is not running any more.
-        live: How many events there were when the daemon that followed the sessions had ended.
-        log: What that daemon logged.
-        again: The second daemon's end.
-        preview: What `preview` says of the same logs.
+        client: the client.
+        runs: its runs, by the scenario's name.
+        posthog: the receiver of the events; it has stopped.
+        live: how many events had arrived when the daemon that followed the sessions ended.
+        log: what that daemon logged.
+        again: how the second daemon ended.
+        preview: what `preview` prints for the same logs.
     """
 
     client: Client
@@ -277,14 +277,14 @@ class Observation:
 
 
 async def observe(client: Client, root: Path) -> Observation:
-    """Play all scenarios with *client*, and return what came of it once everything has arrived.
+    """Play all scenarios with *client*, and return the result when everything has arrived.
 
     Args:
-        client: The client.
-        root: An empty folder.
+        client: the client.
+        root: an empty folder.
 
     Raises:
-        TimeoutError: Something did not come in time; says what was waited for.
+        TimeoutError: something did not arrive in time. The message says what.
     """
     workspace = Workspace(root / "machine")
     async with CaptureServer() as posthog:
@@ -345,7 +345,7 @@ class _Stage:
         return Run(scenario=scenario, folder=folder, answers=answers, results=tuple(results), early=early)
 
     async def _release(self, scenario: Scenario, api: MessagesApi, folder: Path, child: Child) -> frozenset[str]:
-        """Let the held step go on when it may; return the events that are there then."""
+        """Wait until the held step may continue, release it, and return the events that had arrived by then."""
 
         def may() -> bool:
             messages = [answer for answer in api.answers if answer.kind in ("main", "subagent")]
@@ -366,9 +366,9 @@ class _Stage:
 
 
 def _all_arrived(client: Client, runs: Mapping[str, Run], posthog: CaptureServer) -> bool:
-    """Whether everything has arrived that a daemon can know to be final.
+    """Return whether every event has arrived that a daemon can know to be final.
 
-    An old client does not always log that a message is complete, and never that a session has ended.
+    An old client does not always log that a message is complete, and it never logs that a session has ended.
     """
     arrived = _span_ids(posthog)
     traces = {

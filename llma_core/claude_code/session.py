@@ -41,9 +41,9 @@ subagents. The call is found in these ways, in this order:
     3. by the name that the call gave the teammate, or by the skill whose text is the subagent's first,
     4. as the oldest call whose prompt is the subagent's first text and which started no other subagent.
 
-The spans wait as long as such a call may still come: one has no result and started nothing yet, or the main thread's
-next message is not there yet. If none may come, they are given out without it after the settle time. They are given out
-without it after the quiet time, or at the end, in any case.
+The spans wait as long as such a call may still come: one has no result and started nothing yet, the main thread's next
+message is not there yet, or the log of another subagent is not read to its end. If none may come, they are given out
+without it after the settle time. They are given out without it after the quiet time, or at the end, in any case.
 
 Forks. The log of a subagent that is a fork of its parent begins with lines that the parent wrote, before the parent's
 own log has them. A subagent's own lines begin with its own first text.
@@ -632,7 +632,7 @@ class SessionAccumulator(Accumulator):
         self._finish_above(record, thread, now)
         self._complete_calls(thread)
         line_context = self._line_context(record, thread)
-        thread.working = False
+        thread.rest()
         prompt = line_context.prompt
         if prompt is not None and not prompt.copied:
             for tally in (
@@ -731,7 +731,7 @@ class SessionAccumulator(Accumulator):
             self._agent_results.setdefault(noted.agent_id, call_id)
             self._links_changed = True
             if not noted.is_async and noted.agent_id in self._threads:
-                self._threads[noted.agent_id].working = False
+                self._threads[noted.agent_id].be_answered_for()
         for run in (noted.run_id, noted.workflow_run_id, noted.teammate_id):
             if run is not None:
                 self._runs.setdefault(run, call_id)
@@ -802,7 +802,7 @@ class SessionAccumulator(Accumulator):
             )
             if thread.conversation is not None:
                 thread.open.whole = WholeInput(before=thread.conversation.so_far(), part=thread.conversation.part)
-            thread.working = False
+            thread.rest()
             if not thread.is_subagent:
                 # The client's totals were written before this message, and do not include it.
                 self._client.by_model = None
@@ -1005,7 +1005,7 @@ class SessionAccumulator(Accumulator):
         if kind in (None, "unknown") and (found := _ERROR_TYPE.search(words)):
             kind = found[1]
         kind = None if kind == "unknown" else kind
-        thread.working = False
+        thread.rest()
         plain = api_error_words(words)
         self._failure(record, thread, line_context, lines, now, status=status, kind=kind, words=plain or None)
 
@@ -1499,6 +1499,8 @@ class SessionAccumulator(Accumulator):
         if main.working or main.messages or main.calls:
             return True
         if any(call.is_unclaimed for call in self._agent_calls.values()):
+            return True
+        if any(other.may_call for other in self._threads.values() if other is not thread and other.is_subagent):
             return True
         # The main log may be read later than the subagent's.
         if thread.prompt_id:

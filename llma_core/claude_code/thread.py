@@ -327,6 +327,7 @@ class Thread:
         began: when its first text was written.
         task: a subagent's first text, as the model saw it.
         working: whether the model owes an answer on this thread.
+        is_behind: for a subagent, whether its answer was read in its call's result and not yet in its own log.
         heard_at: when its latest line was read, in seconds on the caller's clock.
         conversation: what was said on it; None unless the caller asked for whole inputs.
         request_log: the requests that can be rebuilt; None unless the caller asked for whole inputs.
@@ -360,6 +361,7 @@ class Thread:
     at: int | None = None
     near: int | None = None
     working: bool = False
+    is_behind: bool = False
     heard_at: float = 0.0
     conversation: Conversation | None = None
     request_log: RequestLog | None = None
@@ -370,11 +372,26 @@ class Thread:
         return (self.meta.tool_use_id if self.meta is not None else None) or self.named
 
     @property
+    def may_call(self) -> bool:
+        """Whether a call may still come on this subagent's thread: its log was not read yet, or not to its end."""
+        if self.first_uuid is None or self.working or self.is_behind or self.messages:
+            return True
+        return any(call.result is None for call in self.calls.values())
+
+    @property
     def messages(self) -> list[OpenMessage]:
         """The messages that are not finished."""
         if not self.parked:
             return [] if self.open is None else [self.open]
         return [*self.parked.values(), *([] if self.open is None else [self.open])]
+
+    def rest(self) -> None:
+        """Note that the model answered, or never will."""
+        self.working = self.is_behind = False
+
+    def be_answered_for(self) -> None:
+        """Note that the result of this subagent's call has its answer."""
+        self.working, self.is_behind = False, self.working
 
     def park(self) -> None:
         """Set the open message aside, if there is one: a line of another branch comes."""

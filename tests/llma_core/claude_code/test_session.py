@@ -1228,6 +1228,45 @@ def test_a_subagent_read_before_its_call_waits_for_it(log: LogBuilder, live: Liv
     assert found.context.parent_call == "toolu_1"
 
 
+@pytest.mark.parametrize("lines_of_apples", [0, 1])
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.72", "2.1.200", "2.1.329"])
+def test_a_nested_subagent_waits_while_the_log_of_its_parent_is_not_read_to_its_end(
+    version: str, lines_of_apples: int
+) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count")
+    log.answer(tool_use("Agent", {"prompt": "apples"}, id="toolu_1"))
+    apples = log.agent("toolu_1", "apples")
+    apples.answer(tool_use("Agent", {"prompt": "pears"}, id="toolu_3"))
+    pears = apples.agent("toolu_3", "pears")
+    pears.answer(text("Five pears."))
+    apples.agent_result("toolu_3", pears, "Five pears.")
+    apples.answer(text("Three apples."))
+    log.agent_result("toolu_1", apples, "Three apples.")
+    log.title("Trees")
+    log.answer(text("Eight."))
+    log.turn_duration()
+    files = log.files()
+    accumulator = SessionAccumulator(log.session)
+    told = {name: feeds(name, content) for name, content in files.items()}
+    found: list[Span] = []
+    late = log.agent_path(apples.id)
+    first, rest = told[late][:lines_of_apples], told[late][lines_of_apples:]
+    metas = [feed for name in told if name.endswith(".meta.json") for feed in told[name]]
+    for feed in [*metas, *told[log.agent_path(pears.id)], *first, *told[log.path]]:
+        found += feed.to(accumulator)
+    for polls in range(1, 4):
+        found += accumulator.poll(SETTLE_SECONDS * polls)
+    for feed in rest:
+        found += feed.to(accumulator, now=SETTLE_SECONDS * 4)
+    found += accumulator.end(SETTLE_SECONDS * 4)
+
+    [sub] = [g for g in of(Generation, found) if any(b"Five pears." in block.raw for block in g.output)]
+
+    assert (sub.context.parent_call, sub.context.prompt) == ("toolu_3", "Count")
+    assert bodies(g for g in of(Generation, found)) == bodies(of(Generation, spans(files)))
+
+
 def test_a_subagent_whose_call_never_comes_goes_without_it_after_the_quiet_time(log: LogBuilder, live: Live) -> None:
     prompt = log.prompt("Count")
     agent = log.agent("toolu_1", "Count apples", type="gardener")

@@ -29,8 +29,9 @@ They are given out, and the message is not given out again.
 Calls. A tool call is finished when its message is finished and its result has come, in either order. Since 2.1.91,
 Claude Code logs the hooks that ran after a tool, and these lines follow the result. So the call also waits until the
 thread goes on with a request, an answer or a prompt, or until the settle time is over. A result that comes before its
-call waits for the call. A call that never gets a result is given out when the thread's next human prompt comes, or at
-the end.
+call waits for the call. A result may also come after the next prompt, for example when the user refuses a tool by
+typing something else. But no request has a call without its result. So a call that never gets a result is given out
+when the model answers a later prompt on the call's branch of the conversation, or at the end.
 
 Links. A span of a subagent needs the call that started the subagent: it determines the span's parent, prompt and trace.
 The subagent's spans wait until that call's line has been read. Calls of Agent, Task, Skill and Workflow start
@@ -382,11 +383,12 @@ class SessionAccumulator(Accumulator):
         for thread in sorted(self._threads.values(), key=_order):
             if thread.is_subagent and thread.parent_context is None:
                 self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
+        self._break_off(self._main)
         for thread in self._threads.values():
             self._complete_calls(thread)
             self._abandon_calls(thread)
             thread.orphans.clear()
-            thread.working = False
+            thread.rest()
         for key in list(self._turns):
             self._emit_turn(key)
         for tally in self._sessions.values():
@@ -676,8 +678,8 @@ class SessionAccumulator(Accumulator):
         self._complete_calls(thread)
         human = kind == "human" and record.prompt_source != "system"
         if kind != "notification":
-            self._abandon_calls(thread)
             thread.orphans.clear()
+        self._break_off(thread)
         at = thread.at
         known = self._prompts_by_id.get(record.prompt_id) if record.prompt_id else None
         identity = record.uuid or self._id_by_place(thread, lines)
@@ -707,7 +709,10 @@ class SessionAccumulator(Accumulator):
             self._ended_turns.add(self._turn)
         self._turn = known.turn
         thread.prompt = known
-        thread.working = True
+        if human or scheduled:
+            thread.ask()
+        else:
+            thread.working = True
         if record.uuid:
             self._remember(record.uuid, known)
         early, self._early_hooks = self._early_hooks, []
@@ -725,7 +730,7 @@ class SessionAccumulator(Accumulator):
         noted = tool_use_result(record)
         content = bytes(part.content) if isinstance(part.content, msgspec.Raw) else b'""'
         at = thread.at
-        thread.working = True
+        thread.ask()
         thread.steps += 1
         if noted.agent_id:
             self._agent_results.setdefault(noted.agent_id, call_id)
@@ -771,6 +776,7 @@ class SessionAccumulator(Accumulator):
             self._finish(thread, now)
             self._complete_calls(thread)
             if record.is_api_error_message:
+                self._give_up_calls_above(record, thread, line_context)
                 self._synthetic_error(record, thread, line_context, lines, now)
             return
         parts = blocks(message.content)
@@ -780,6 +786,7 @@ class SessionAccumulator(Accumulator):
             return
         if thread.open is None or thread.open.id != identity:
             self._turn_to(identity, record, thread, now)
+            self._give_up_calls_above(record, thread, line_context)
         self._complete_calls(thread, but=identity)
         if thread.open is None:
             self._ensure_prompt(thread, line_context, identity)
@@ -1017,7 +1024,7 @@ class SessionAccumulator(Accumulator):
                 record, thread, line_context, lines, now, status=said.status, kind=said.type, words=said.message
             )
         elif record.subtype == "compact_boundary":
-            for message in thread.messages:
+            for message in thread.followed():
                 message.is_cut = True
             if thread.conversation is not None:
                 thread.conversation.restart()
@@ -1182,7 +1189,7 @@ class SessionAccumulator(Accumulator):
         if thread.request_log is not None:
             thread.request_log.take(record)
         thread.add_request(record, milliseconds(record.timestamp))
-        thread.working = True
+        thread.ask()
         self._complete_calls(thread)
         if thread.open is not None:
             thread.open.asked_again = True
@@ -1377,6 +1384,28 @@ class SessionAccumulator(Accumulator):
             if call.result is not None and not call.is_complete and call.message_id != but:
                 call.is_complete = True
                 self._emit_call(call)
+
+    def _give_up_calls_above(self, record: AssistantRecord, thread: Thread, line_context: LineContext) -> None:
+        """Give out the calls without a result whose turn can no longer answer: the model answers a later prompt."""
+        if thread.is_subagent:
+            return
+        parent = record.parent_uuid
+        is_placed = parent is not None and parent in self._prompts_by_line
+        for call in list(thread.calls.values()):
+            message = call.message
+            is_same_turn = call.line_context.prompt is line_context.prompt
+            if call.result is not None or is_same_turn or (message is not None and not message.emitted):
+                continue
+            if not is_placed or message is None or message.is_cut or parent in message.below:
+                self._emit_call(call, abandoned=True)
+
+    def _break_off(self, thread: Thread) -> None:
+        """Note that the main thread's model will not give the answer that it owes: the client was killed, say."""
+        if thread.asked_at is None or thread.prompt is None or thread.prompt.copied:
+            return
+        for tally in (self._sessions.get(self.session), self._turns.get((self.session, thread.prompt.turn))):
+            if tally is not None:
+                tally.interrupt(thread.asked_at)
 
     def _abandon_calls(self, thread: Thread) -> None:
         for call in list(thread.calls.values()):
@@ -1578,6 +1607,7 @@ class SessionAccumulator(Accumulator):
 
     def _is_busy(self, turn: TurnKey, now: float) -> bool:
         """Whether anything that belongs to *turn* may still come."""
+        calls = self._main.calls.values()
         for thread in self._threads.values():
             if thread.is_subagent:
                 if thread.parent_context is not None and thread.parent_context.turn != turn:
@@ -1586,9 +1616,9 @@ class SessionAccumulator(Accumulator):
                     return True
                 if thread.messages or thread.waiting or thread.calls:
                     return True
-            elif turn == self._turn and (thread.messages or thread.calls):
-                return True
-        return False
+        if turn == self._turn and self._main.messages:
+            return True
+        return any(call.line_context.prompt is None or call.line_context.prompt.turn == turn for call in calls)
 
     def _over_at(self, thread: Thread) -> float:
         """Return when a subagent that owes an answer counts as over, if no further line comes."""

@@ -327,6 +327,8 @@ class Thread:
         began: when its first text was written.
         task: a subagent's first text, as the model saw it.
         working: whether the model owes an answer on this thread.
+        asked_at: since when the model owes an answer that it would give without a further line of the user's, in
+            milliseconds since the epoch; None if it owes none.
         is_behind: for a subagent, whether its answer was read in its call's result and not yet in its own log.
         heard_at: when its latest line was read, in seconds on the caller's clock.
         conversation: what was said on it; None unless the caller asked for whole inputs.
@@ -361,6 +363,7 @@ class Thread:
     at: int | None = None
     near: int | None = None
     working: bool = False
+    asked_at: int | None = None
     is_behind: bool = False
     heard_at: float = 0.0
     conversation: Conversation | None = None
@@ -388,6 +391,12 @@ class Thread:
     def rest(self) -> None:
         """Note that the model answered, or never will."""
         self.working = self.is_behind = False
+        self.asked_at = None
+
+    def ask(self) -> None:
+        """Note that the model owes an answer."""
+        self.working = True
+        self.asked_at = self.near or 0
 
     def be_answered_for(self) -> None:
         """Note that the result of this subagent's call has its answer."""
@@ -402,9 +411,17 @@ class Thread:
     def descend(self, line: str | None, parent: str | None) -> None:
         """Note that *line* is below *parent* in the conversation."""
         if line is not None and parent is not None:
-            for message in self.messages:
+            for message in self.followed():
                 if parent in message.below:
                     message.below.add(line)
+
+    def followed(self) -> Iterator[OpenMessage]:
+        """Yield the messages for which it matters what is below them: the open ones, and those with open calls."""
+        yield from self.messages
+        if not self.is_subagent:
+            for call in self.calls.values():
+                if call.message is not None and call.message.emitted:
+                    yield call.message
 
     def take_inputs(self) -> list[Input]:
         """Return the inputs for a message that begins; what comes next is for the message after it."""

@@ -303,7 +303,7 @@ def test_time_does_not_finish_a_message_whose_next_line_is_unread(desk: Desk) ->
     budget = desk.write(log)[-1] - ends[-1]
     progress = pipeline.advance(10.0, budget)
     assert progress.more
-    assert kinds(progress.emissions) == ["gen", "call", "prompt"]
+    assert kinds(progress.emissions) == ["gen", "prompt"]
     assert kinds(read(pipeline, 10.0)) == []
     (generation,) = read(pipeline, 20.0)
     assert generation.event is not None

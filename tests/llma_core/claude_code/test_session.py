@@ -503,15 +503,48 @@ def test_a_result_may_stand_before_its_call() -> None:
     assert [message.origin for message in answering.input] == ["prompt", "tool_result"]
 
 
-def test_a_call_without_a_result_is_given_at_the_threads_next_prompt(log: LogBuilder, live: Live) -> None:
+def test_a_call_without_a_result_is_given_when_a_later_prompt_is_answered(log: LogBuilder, live: Live) -> None:
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_1"))
     log.prompt("Never mind")
+    assert of(ToolCall, live.read()) == []
+
+    log.answer(text("As you like."))
 
     [call] = of(ToolCall, live.read())
 
     assert (call.status, call.output, call.ended_at, call.permission_decision) == ("no_result", None, None, None)
     assert call.input == b'{"command":"ls"}'
+
+
+def test_a_result_may_come_after_the_next_prompt(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.prompt("Do not count")
+    found = live.read(now=0.0) + live.accumulator.poll(QUIET_SECONDS * 2)
+    log.denied("toolu_1")
+    found += live.read(now=QUIET_SECONDS * 2)
+    log.answer(text("As you like."))
+    found += live.read(now=QUIET_SECONDS * 2) + live.accumulator.end(QUIET_SECONDS * 2)
+
+    assert [call.status for call in of(ToolCall, found)] == ["denied"]
+    assert sorted(trace.tool_calls for trace in turns(found)) == [0, 1]
+
+
+def test_an_answer_on_another_branch_gives_up_no_call(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    begin = len(log.lines) - 1
+    log.prompt("And pears")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    first = log.line(-1)["uuid"]
+    log.rewind(begin)
+    log.prompt("And plums")
+    log.answer(text("No plums."))
+    log.tool_result("toolu_1", "two")
+    log.line(-1)["parentUuid"] = first
+
+    assert [call.status for call in of(ToolCall, spans(log.files()))] == ["ok"]
 
 
 def test_the_end_of_a_background_task_gives_up_no_call(log: LogBuilder, live: Live) -> None:
@@ -1397,7 +1430,7 @@ def test_an_error_on_a_subagent_hangs_on_the_agents_call(log: LogBuilder) -> Non
     assert session_trace(found).outcome != "failed"
 
 
-@pytest.mark.parametrize("how", ["aborted", "interrupted", "mid-stream", "mid-tool"])
+@pytest.mark.parametrize("how", ["aborted", "interrupted", "unanswered", "mid-stream", "mid-tool", "after a tool"])
 def test_a_session_that_was_stopped_says_so(log: LogBuilder, how: str) -> None:
     log.prompt("Count")
     if how == "aborted":
@@ -1409,13 +1442,30 @@ def test_a_session_that_was_stopped_says_so(log: LogBuilder, how: str) -> None:
     elif how == "mid-stream":
         log.update("2.1.80")
         log.message().add(text("On"))
+    elif how == "unanswered":
+        log.api_request()
     else:
         log.answer(tool_use("Bash", id="toolu_1"))
+        if how == "after a tool":
+            log.tool_result("toolu_1", "One.")
 
     assert session_trace(spans(log.files())).outcome == "interrupted"
+    assert turns(spans(log.files()))[-1].outcome == "interrupted"
 
+    if how == "unanswered":
+        log.no_response()
     log.prompt("Again")
     log.answer(text("One."))
+    found = spans(log.files())
+    assert session_trace(found).outcome == "ok"
+    assert [turn.outcome for turn in turns(found)][-2:] == ["interrupted", "ok"]
+
+
+def test_a_local_command_after_the_last_answer_stops_nothing(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.command("/exit")
+
     assert session_trace(spans(log.files())).outcome == "ok"
 
 

@@ -270,6 +270,8 @@ class Generation(Struct, frozen=True, kw_only=True):
         service_tier: the service tier of the answer.
         speed: the speed of the answer.
         request_id: the provider's id of the request.
+        request_name: a name in the settled table by which copies are recognized that have new ids; None if there are no
+            such copies.
         mcp_server: the MCP server whose result the message answers.
         mcp_tool: that server's tool.
         skill: the skill that was active.
@@ -300,6 +302,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     speed: str | None = None
     request_id: str | None = None
+    request_name: str | None = None
     mcp_server: str | None = None
     mcp_tool: str | None = None
     skill: str | None = None
@@ -492,7 +495,7 @@ class Trace(Struct, frozen=True, kw_only=True):
 Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | Trace
 
 
-def settled_name(kind: Literal["gen", "call", "error", "compaction", "prompt"], identity: str) -> str:
+def settled_name(kind: Literal["gen", "call", "error", "compaction", "prompt", "request"], identity: str) -> str:
     """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     return f"{kind}|{identity}"
 

@@ -43,6 +43,7 @@ class Claims:
         self._fresh = fresh
         self._taken: Sieve | None = None
         self._pending: dict[str, tuple[str, bytes | None]] = {}
+        self._aliases: dict[str, str] = {}
         self._owing: dict[str, Owed] = {}
         self._met: dict[str, tuple[str, bytes]] = {}
         self._free: set[str] = set()
@@ -96,6 +97,15 @@ class Claims:
             self._endings[trace] = ending
         return ending
 
+    def take_also(self, alias: str, identity: str) -> None:
+        """Note that what is on its way as *identity* has a second name, by which some copies know it."""
+        self._aliases[alias] = identity
+        self.take(alias, self._pending[identity][0], None)
+
+    def name_of(self, alias: str) -> str:
+        """Return the name under which *alias* is on its way; *alias* itself if that is no second name."""
+        return self._aliases.get(alias, alias)
+
     def owes(self, identity: str) -> Owed | None:
         """Return the trace that will be owed once *identity*, which is on its way, is settled."""
         return self._owing.get(identity)
@@ -138,5 +148,6 @@ class Claims:
     def release(self, identity: str) -> None:
         """Forget that *identity* is on its way: it is in the settled table now, or it will be sent again."""
         self._pending.pop(identity, None)
+        self._aliases.pop(identity, None)
         self._owing.pop(identity, None)
         self._endings.pop(identity.rpartition("|")[0], None)

@@ -22,6 +22,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         event: the event to deliver. None for a prompt, which only opens a trace, and for an owed trace that will not be
             sent.
         lines: the lines it rests on: their file's offset must not pass them before it is settled. None for a trace.
+        also: a second row that is written with the first one.
         owes: the trace that is owed because of it; None if it is owed already.
         pays: the owed trace that it is; None for everything but traces.
         again: whether its event is on its way already, so that only its lines have to be registered again.
@@ -31,6 +32,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     settled: Settled
     event: CaptureEvent | None
     lines: LineRange | None
+    also: Settled | None = None
     owes: Owed | None = None
     pays: Owed | None = None
     again: bool = False

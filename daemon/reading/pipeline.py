@@ -278,7 +278,9 @@ class Pipeline:
             # What this step has found is lost. The next pipeline must be able to find it again.
             for emission in progress.emissions:
                 if not emission.again:
-                    self._claims.release(emission.settled.identity)
+                    for row in (emission.settled, emission.also):
+                        if row is not None:
+                            self._claims.release(row.identity)
             raise
 
     def _read(self, progress: Progress, now: float, budget: int) -> None:
@@ -543,8 +545,11 @@ class Pipeline:
             return True
         return False
 
-    def _passed(self, identity: str, lines: LineRange) -> None:
+    def _passed(self, name: str, lines: LineRange) -> None:
         """Let the copies of what is not settled yet wait for that: they may be all that is left of it."""
+        identity = self._claims.name_of(name)
+        # A copy with new ids is known as one only when it is complete. Nobody has to wait for it.
+        self._pass_over(identity)
         if lines.end > self.tails[lines.file].committed and (
             self._claims.is_pending(identity) or self._claims.met(identity) is not None
         ):
@@ -618,10 +623,15 @@ class Pipeline:
             event = events.build(span, attribution, repository=place.repository, name=identity)
         owes = self._owe(span)
         self._claims.take(identity, self.files.name, checksum, owes)
+        also = None
+        if isinstance(span, Generation) and span.request_name and self._claims.owner(span.request_name) is None:
+            also = Settled(identity=span.request_name, unit=self.files.name)
+            self._claims.take_also(also.identity, identity)
         return Emission(
             settled=Settled(identity=identity, unit=self.files.name, checksum=checksum),
             event=event,
             lines=lines,
+            also=also,
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
         )

@@ -187,7 +187,7 @@ class Settlement:
         self._owe_no_more(paid)
         return Commit(
             files=self._advanced(),
-            settled=[emission.settled for emission in emissions],
+            settled=[row for emission in emissions for row in (emission.settled, emission.also) if row is not None],
             copies=[Copies(unit=unit, original=original) for unit, original in copies],
             owed=[emission.owes for emission in emissions if emission.owes is not None],
             paid=paid,

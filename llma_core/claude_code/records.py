@@ -873,6 +873,10 @@ def _count(value: Any) -> int | None:
     return value if 0 <= value < 2**63 else None
 
 
+class _MessageId(Struct):
+    id: str | None = None
+
+
 class Glance(Struct, rename="camel"):
     """The few fields of a line that tell which session a file belongs to and when it begins.
 
@@ -884,12 +888,19 @@ class Glance(Struct, rename="camel"):
 
     timestamp: str | None = None
     session_id: str | None = None
+    uuid: str | None = None
+    message: _MessageId | None = None
     request_session_id: str | None = None
     forked_from: Raw = Raw(b"null")
 
     @property
     def is_copy(self) -> bool:
-        """Whether the line says that it is a copy of another session's."""
+        """Whether the line says that it is a copy of another session's.
+
+        2.1.45 wrote copies in which each line's new uuid is the id of its message, too.
+        """
+        if self.message is not None and self.message.id is not None and self.message.id == self.uuid:
+            return True
         return self.request_session_id is not None or not_null(self.forked_from) is not None
 
 

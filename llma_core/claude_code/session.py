@@ -53,7 +53,9 @@ Snapshots. A span says what was true at its last line. A subagent's span says wh
 started the subagent. What was read later has no influence. So reading slowly, quickly or twice gives the same spans.
 
 Copies. Forks and resumed sessions copy lines into another session's log. The `copied` callback tells whether another
-session wrote a message or a prompt first. A copy takes part in the conversation here, but it is not given out.
+session wrote a message or a prompt first. A copy takes part in the conversation here, but it is not given out. 2.1.45
+wrote copies in which every line has a new uuid, which is the message's id, too. Such a message is recognized by the id
+of its request, together with the model and the time, because some gateways give all requests the same id.
 
 Whole inputs. If the caller asks for them, every thread remembers what was said (`conversation`) and which requests were
 made (`requests`). The memory of each thread has its own bound, so that lines of other files make no difference. What an
@@ -162,6 +164,8 @@ _NAMED = frozenset({*AGENT_TOOLS, "Skill", "SlashCommand", "Workflow"})
 _SYNTHETIC = "<synthetic>"
 _WARM_UP = "Warmup"
 _RESULT_ENDS_MESSAGE_BEFORE = (2, 1, 25)
+_COPIES_WITH_NEW_IDS_BEFORE = (2, 1, 100)
+"""Version of which no log was seen that was copied with new ids. 2.1.45 wrote such copies."""
 _NOTES_HOOKS_SINCE = (2, 1, 91)
 _STOP_DETAILS_SINCE = (2, 1, 150)
 _ENDS_WITH_STOP_REASON_SINCE = (2, 1, 73)
@@ -806,6 +810,7 @@ class SessionAccumulator(Accumulator):
                 below={record.uuid} if record.uuid else set(),
                 first_at=at,
                 last_at=at,
+                has_new_ids=_has_new_ids(record),
             )
             if thread.conversation is not None:
                 thread.open.whole = WholeInput(before=thread.conversation.so_far(), part=thread.conversation.part)
@@ -855,20 +860,22 @@ class SessionAccumulator(Accumulator):
         if not name or record.message is None:
             return record.uuid or self._id_by_place(thread, lines)
         request, keys = record.request_id, {hash(_block_key(part)) for part in parts}
-        known = self._answers.setdefault(name, [])
+        has_new_ids = _has_new_ids(record)
+        known = self._answers.setdefault(f"{record.message.model}|{request}" if has_new_ids else name, [])
         counts = usage(record.message)
         for answer in reversed(known):
-            if request and answer.request:
+            if request and answer.request and not has_new_ids:
                 is_same = request == answer.request
             else:
                 is_same = answer.is_continued(thread, keys, counts)
             if is_same:
                 break
         else:
-            key = f"{name}|{request or record.uuid or self._id_by_place(thread, lines)}" if known else name
+            is_first = has_new_ids or not known
+            key = name if is_first else f"{name}|{request or record.uuid or self._id_by_place(thread, lines)}"
             answer = Answer(key=key, thread=thread.key, request=request)
             known.append(answer)
-        if not answer.request:
+        if not answer.request or has_new_ids:
             answer.blocks |= keys
             answer.steps, answer.prompts = thread.steps, thread.prompts
             answer.usage = counts or answer.usage
@@ -1224,6 +1231,8 @@ class SessionAccumulator(Accumulator):
             thread.open = None
         thread.parked.pop(message.id, None)
         message.copied = self._copied(settled_name("gen", message.id), message.checksum, message.first_at)
+        if message.has_new_ids and not message.copied:
+            self._recognize(message)
         self._has_copies = self._has_copies or message.copied
         self._finished[message.id] = message.copied
         if message.copied:
@@ -1236,6 +1245,21 @@ class SessionAccumulator(Accumulator):
         if thread.conversation is not None and message.whole is not None:
             self._add_to_conversation(thread.conversation, message, message.whole, inputs)
         self._emit_or_wait(lambda: self._emit_message(thread, message, inputs), thread, message.lines, now)
+
+    def _recognize(self, message: OpenMessage) -> None:
+        """Note whether a message with new ids is a copy. If it is, the prompt above it was copied, too."""
+        name = settled_name("request", _request_name(message))
+        if not self._copied(name, None, message.first_at):
+            return
+        message.copied = True
+        self._passed(name, message.lines)
+        prompt = message.line_context.prompt
+        if prompt is not None and not prompt.copied:
+            prompt.copied = True
+            session = message.line_context.session
+            for tally in (self._sessions.get(session), self._turns.get((session, prompt.turn))):
+                if tally is not None:
+                    tally.withdraw_prompt()
 
     def _add_to_conversation(
         self, conversation: Conversation, message: OpenMessage, whole: WholeInput, inputs: list[Input]
@@ -1300,6 +1324,7 @@ class SessionAccumulator(Accumulator):
             service_tier=(counts.service_tier if counts else None) or (params.service_tier if params else None),
             speed=(counts.speed if counts else None) or (params.speed if params else None),
             request_id=message.request_id,
+            request_name=settled_name("request", _request_name(message)) if _may_get_new_ids(message) else None,
             mcp_server=message.mcp_server,
             mcp_tool=message.mcp_tool,
             skill=message.skill,
@@ -1701,6 +1726,24 @@ def _given(opening: InputMessage | None, inputs: list[Input]) -> tuple[InputMess
     """Return what a request added to the conversation, after what its turn started with; no message comes twice."""
     added = [item.message for item in inputs if item.message is not opening]
     return tuple(added if opening is None else [opening, *added])
+
+
+def _has_new_ids(record: AssistantRecord) -> bool:
+    """Whether a line may be from a copy with new ids: its message has the id of the line."""
+    message = record.message
+    return message is not None and bool(record.request_id) and message.id is not None and message.id == record.uuid
+
+
+def _may_get_new_ids(message: OpenMessage) -> bool:
+    """Whether there may be copies of a message that have new ids."""
+    if not message.request_id or message.has_new_ids:
+        return False
+    return _version(message.line_context.version) < _COPIES_WITH_NEW_IDS_BEFORE
+
+
+def _request_name(message: OpenMessage) -> str:
+    """Return what stays of a message in a copy with new ids: its request, its model and its time."""
+    return f"{message.request_id}|{message.model}|{message.first_at}"
 
 
 def _block_key(part: Block) -> bytes:

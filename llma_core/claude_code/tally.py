@@ -71,6 +71,7 @@ class Tally:
     _ended_at: int | None = None
     _input: int | None = None
     _output: int | None = None
+    _prompts: int = 0
     _generations: int = 0
     _tool_calls: int = 0
     _api_errors: int = 0
@@ -89,11 +90,18 @@ class Tally:
 
     def add_prompt(self, text: str | None, at: int | None, context: Context) -> None:
         """Count a person's prompt."""
+        self._prompts += 1
         if self._prompt_at is None:
             self._prompt_at = at
         if self.prompt is None:
             self.prompt = text
         self._note(context, at, at)
+
+    def withdraw_prompt(self) -> None:
+        """Count a person's prompt no longer: it proved to be a copy."""
+        self._prompts -= 1
+        spans = (self._generations, self._tool_calls, self._api_errors, self._compactions)
+        self.opened = any((self._prompts, *spans))
 
     def add_generation(self, generation: Generation, answer: Sequence[bytes]) -> None:
         """Count an API response; *answer* is its text blocks that are not empty, as logged."""

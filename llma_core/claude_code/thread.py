@@ -138,6 +138,7 @@ class OpenMessage:
         aborted: whether the user stopped it.
         asked_again: whether the thread's next request was seen.
         emitted: whether its span was given out, so that its calls may follow.
+        has_new_ids: whether it may be a copy with new ids.
         whole: its whole input; None unless the caller asked for whole inputs.
     """
 
@@ -167,6 +168,7 @@ class OpenMessage:
     parent: str | None = None
     below: set[str] = field(default_factory=set)
     is_cut: bool = False
+    has_new_ids: bool = False
     whole: WholeInput | None = None
     skill: str | None = None
     request_id: str | None = None

@@ -767,6 +767,18 @@ class LogBuilder(Transcript):
                 copy._parent = line["uuid"]
         return copy
 
+    def copied_with_new_ids(self, session: str) -> dict[str, bytes]:
+        """Return the main log as 2.1.45 copied some: every line has a new uuid, every message the uuid of its line."""
+        lines: list[Json] = []
+        for number, line in enumerate(line for line in self.lines if not isinstance(line, bytes)):
+            uuid = f"c0000000-0000-4000-8000-{number:012}"
+            copy = {**line, "sessionId": session, "uuid": uuid, "parentUuid": lines[-1]["uuid"] if lines else None}
+            copy.pop("promptId", None)
+            if copy["type"] == "assistant":
+                copy["message"] = {**copy["message"], "id": uuid}
+            lines.append(copy)
+        return {self.path.replace(self.session, session): _encode(lines)}
+
     def _copied(self, line: Json, copy: LogBuilder, prompts: dict[str, str], *, branch: bool) -> Json:
         writer = self._writer
         copied = dict(line)

@@ -14,7 +14,7 @@ from llma_core.claude_code import layout, records
 from llma_core.claude_code.session import SessionAccumulator
 from llma_core.lines import Line, LineSplitter
 from llma_core.recovery import read_records
-from llma_core.spans import LineRange, Prompt, Span, Trace
+from llma_core.spans import Generation, LineRange, Prompt, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
 
@@ -95,6 +95,9 @@ def spans(
             for feed in left[name]:
                 found += feed.to(accumulator)
         found += [span for span in accumulator.end(0.0) if not _is_of_a_neighbour(span, session, files)]
+        for span in found:
+            if isinstance(span, Generation) and span.request_name is not None:
+                owners.setdefault(span.request_name, session)
         assert accumulator.needed_from() == {}, "an ended session needs no line any more"
     return found
 

@@ -20,7 +20,7 @@ from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.reading.pipeline import Pipeline
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
-from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.marks import known
 from tests.support.rig import routing_for
 
@@ -562,6 +562,38 @@ def test_a_copy_of_another_sessions_lines_is_not_sent(desk: Desk) -> None:
     assert kinds(emissions) == ["prompt", "gen", "trace"]
     assert emissions[-1].event is not None
     assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 1
+
+
+def test_a_copy_with_new_ids_waits_for_what_it_is_a_copy_of(desk: Desk) -> None:
+    log = LogBuilder(version="2.1.45")
+    log.prompt("Count the trees")
+    log.answer(text("One."))
+    desk.write(log)
+    original = desk.pipeline(log)
+    written = read(original) + original.end(1.0).emissions
+    [path] = write_copy(desk, log)
+    catalog = Catalog()
+    files = catalog.add(path)
+    assert files is not None
+    copy = Pipeline(files, claims=desk.claims, routing=routing_for(desk.root))
+
+    progress = copy.advance(0.0, 1_000_000)
+    end = copy.end(1.0)
+
+    [generation] = [emission for emission in written if emission.settled.identity.startswith("gen|")]
+    assert [emission.prompt is None for emission in progress.emissions + end.emissions] == [False]
+    assert [name for name, _ in progress.copies + end.copies] == [generation.settled.identity]
+    assert generation.also is not None
+    desk.claims.release(generation.settled.identity)
+    desk.claims.release(generation.also.identity)
+    assert desk.claims.owner(generation.also.identity) is None
+
+
+def write_copy(desk: Desk, log: LogBuilder) -> list[str]:
+    """Write a copy of a log in which everything has a new id; return its path."""
+    files = log.copied_with_new_ids(FORK)
+    write_files(desk.projects, files)
+    return [str(desk.projects / name) for name in files]
 
 
 def test_a_session_with_only_copies_has_no_trace(desk: Desk) -> None:

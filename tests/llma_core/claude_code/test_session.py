@@ -1545,6 +1545,39 @@ def test_what_a_fork_copies_is_given_once_and_by_the_session_that_wrote_it(versi
     assert only(Prompt, new).context.prompt == "And the pears?"
 
 
+@pytest.mark.parametrize("session", ["00000000-0000-4000-8000-000000000000", "ffffffff-0000-4000-8000-000000000000"])
+def test_a_copy_with_new_ids_gives_nothing_but_what_it_adds(session: str) -> None:
+    log = LogBuilder(version="2.1.45")
+    log.prompt("Count")
+    log.answer(thinking("hm"), tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "2")
+    log.answer(text("Two."))
+    alone = spans(log.files())
+
+    copied = log.copied_with_new_ids(session)
+    both = spans({**copied, **log.files()})
+
+    def all_but_prompts(found: list[Span]) -> list[str]:
+        return sorted(identity(span) for span in found if not isinstance(span, Prompt))
+
+    assert all_but_prompts(both) == all_but_prompts(alone)
+    assert len(of(Generation, spans(copied))) == 2, "without its original, it gives each message once"
+
+
+def test_answers_of_a_gateway_with_one_request_id_are_no_copies_of_each_other() -> None:
+    log = LogBuilder(version="2.1.45")
+    other = LogBuilder(version="2.1.45", session="ffffffff-0000-4000-8000-000000000000")
+    for each, words in ((log, "Two."), (other, "Three.")):
+        each.wait(len(words))
+        each.prompt(words)
+        each.answer(text(words))
+        each.line()["requestId"] = "req_0"
+
+    found = spans({**log.files(), **other.copied_with_new_ids(other.session)})
+
+    assert len(of(Generation, found)) == 2
+
+
 def test_a_fork_that_adds_nothing_gives_nothing(log: LogBuilder) -> None:
     log.prompt("Count")
     log.answer(text("Two."))

@@ -1123,8 +1123,10 @@ class SessionAccumulator(Accumulator):
         at = thread.at
         if self._is_repeated(settled_name("compaction", identity), at, lines):
             return
-        self._ensure_prompt(thread, line_context, identity)
         noted = record.compact_metadata
+        if noted is not None and noted.trigger == "manual" and not thread.is_subagent and thread.asked_at is None:
+            line_context.prompt = self._compaction_turn(record, thread, identity)
+        self._ensure_prompt(thread, line_context, identity)
 
         def emit() -> None:
             context = self._context(thread, line_context)
@@ -1143,6 +1145,15 @@ class SessionAccumulator(Accumulator):
             self._out.append(compaction)
 
         self._emit_or_wait(emit, thread, lines, now)
+
+    def _compaction_turn(self, record: SystemRecord, thread: Thread, identity: str) -> PromptLine:
+        """Return the turn of a compaction that the user asked for. The turn before is over, and may be given out."""
+        mode = thread.prompt.permission_mode if thread.prompt is not None else None
+        turn = PromptLine(turn=TurnKey(kind="stretch", id=identity), text=None, name="/compact", permission_mode=mode)
+        self._ended_turns.add(turn.turn)
+        if record.uuid:
+            self._remember(record.uuid, turn)
+        return turn
 
     def _count_unknown(self) -> None:
         """Count a line of a type that this version does not know."""

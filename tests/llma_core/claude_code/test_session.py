@@ -2254,6 +2254,30 @@ def test_a_long_prompt_full_of_opened_wrappers_takes_no_time(log: LogBuilder) ->
     assert time.process_time() - before < 5
 
 
+def test_a_compaction_that_the_user_asks_for_belongs_to_no_closed_turn(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.turn_duration()
+    found = live.read(now=0.0)
+    for now in (SETTLE_SECONDS, SETTLE_SECONDS * 2):
+        found += live.accumulator.poll(now)
+    assert [turn.name for turn in turns(found)] == ["Count"]
+
+    log.compaction(trigger="manual")
+    log.command("/compact")
+    found += live.read(now=10.0) + live.accumulator.poll(20.0)
+    log.prompt("Go on")
+    log.answer(text("Two."))
+    found += live.read(now=30.0) + live.accumulator.end(40.0)
+
+    assert [(turn.name, turn.generations, turn.compactions) for turn in turns(found)] == [
+        ("Count", 1, 0),
+        ("/compact", 0, 1),
+        ("Go on", 1, 0),
+    ]
+    assert bodies(turns(found), ["delta"]) == bodies(turns(spans(log.files())), ["delta"])
+
+
 # ---------------------------------------------------------------------- what starts a subagent
 
 

@@ -75,11 +75,13 @@ class Glance(Struct, frozen=True, kw_only=True):
         at: the line's time, in milliseconds since the epoch; None where it has none.
         session: the session it names.
         is_copy: whether it says that it is a copy of another session's line.
+        goes_on: whether it goes on with a conversation, and is not the first line of one; None if it is in none.
     """
 
     at: int | None = None
     session: str | None = None
     is_copy: bool = False
+    goes_on: bool | None = None
 
 
 class Origin(Struct, frozen=True, kw_only=True):

@@ -1,9 +1,10 @@
 """The catalog: which log files exist, and which session each one belongs to.
 
-A files is one session, by its id: its main log, its subagents' logs and their meta files, in whatever folders they are.
+A unit is one session, by its id: its main log, its subagents' logs and their meta files, in whatever folders they are.
 It is what is read, accumulated and replayed as one. The client moves a running session's log to another project's
 folder, a subagent in a work tree of its own has its log there, and people copy logs: none of that makes another
-session.
+session. A subagent that works on when the user starts a new conversation is logged in the new session's folder from
+then on, and still belongs to the session that started it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemon.following.log_roots import LogRoot, recognize
-from daemon.following.opening import began_at, named_inside
+from daemon.following.opening import began_at, goes_on, named_inside
 from daemon.following.session_files import SessionFiles, unit_name
 from llma_core.agent import Agent
 
@@ -33,6 +34,7 @@ class Catalog:
         self.sessions: dict[str, SessionFiles] = {}
         self._by_path: dict[str, SessionFiles] = {}
         self._folders: dict[str, str] = {}
+        self._agents: dict[str, list[str]] = {}
 
     def add(self, path: str) -> SessionFiles | None:
         """Add a path that exists; return the session it belongs to, None if it belongs to none (yet)."""
@@ -58,6 +60,12 @@ class Catalog:
             self._add_main(files, path)
         elif place.kind == "agent":
             assert place.agent is not None
+            owner = self._of_agent(path, place.agent, files)
+            if owner is not files and not files.paths:
+                del self.sessions[name]
+            if owner is None:
+                return None
+            files = owner
             files.agents[path] = place.agent
             if place.run is not None:
                 files.runs[place.agent] = place.run
@@ -74,7 +82,11 @@ class Catalog:
             return None
         if path in files.mains:
             files.mains.remove(path)
-        files.agents.pop(path, None)
+        agent = files.agents.pop(path, None)
+        if agent is not None and path in self._agents.get(agent, ()):
+            self._agents[agent].remove(path)
+        if path in files.continued:
+            files.continued.remove(path)
         files.metas.pop(path, None)
         if not files.paths:
             for meta in files.metas:
@@ -90,6 +102,37 @@ class Catalog:
         """Whether *agent*'s session with this id has a main log."""
         files = self.sessions.get(unit_name(agent, session))
         return files is not None and files.main is not None
+
+    def _of_agent(self, path: str, agent: str, files: SessionFiles) -> SessionFiles | None:
+        """Return whose a subagent's log in the folder of *files* is: another session's if it goes on there.
+
+        Return None while it has no line that tells.
+
+        Subagents' ids are unique, so nearly always no log has to be looked into.
+        """
+        known = self._agents.setdefault(agent, [])
+        others = [other for other in known if self._by_path[other] is not files]
+        on = goes_on(files.agent, path) if others else False
+        if on is None:
+            return None
+        known.append(path)
+        if on:
+            begun = self._by_path[others[0]]
+            self._continue(begun, path)
+            return begun
+        for other in others:
+            continued = self._by_path[other]
+            if other not in continued.continued and goes_on(files.agent, other):
+                continued.agents.pop(other, None)
+                files.agents[other] = agent
+                self._by_path[other] = files
+                self._continue(files, other)
+        return files
+
+    @staticmethod
+    def _continue(files: SessionFiles, path: str) -> None:
+        files.continued.append(path)
+        files.continued.sort(key=lambda each: (began_at(files.agent, each), each))
 
     @staticmethod
     def _add_main(files: SessionFiles, path: str) -> None:

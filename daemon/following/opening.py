@@ -13,7 +13,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from llma_core.agent import Agent, LogPath
 
-__all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "named_inside", "opening", "unknown_logs"]
+__all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "goes_on", "named_inside", "opening", "unknown_logs"]
 
 _GLANCE_LINES = 50
 """Lines looked at to find a file's first time or session; both stand in one of the first few."""
@@ -65,6 +65,11 @@ def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
         if session := agent.glance(line).session:
             return session
     return None
+
+
+def goes_on(agent: Agent, path: str) -> bool | None:
+    """Return whether a subagent's log goes on with another one; None while it has no line that tells."""
+    return next((on for line in _first_lines(path) if (on := agent.glance(line).goes_on) is not None), None)
 
 
 def began_at(agent: Agent, path: str) -> int:

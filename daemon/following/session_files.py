@@ -26,6 +26,7 @@ class SessionFiles:
             several folders, none while only subagents' logs are there.
         agents: subagents' logs, by path, with the subagent's id.
         metas: subagents' meta files, by path, with the subagent's id.
+        continued: subagents' logs that go on with another one, in the order in which they were written.
         runs: the runs of workflows that subagents belong to, by the subagent's id.
     """
 
@@ -35,6 +36,7 @@ class SessionFiles:
     mains: list[str] = field(default_factory=list)
     agents: dict[str, str] = field(default_factory=dict)
     metas: dict[str, str] = field(default_factory=dict)
+    continued: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -49,5 +51,5 @@ class SessionFiles:
 
     @property
     def paths(self) -> list[str]:
-        """The logs, the main ones first."""
-        return [*self.mains, *sorted(self.agents)]
+        """The logs, the main ones first, and what goes on with another log last."""
+        return [*self.mains, *sorted(self.agents.keys() - self.continued), *self.continued]

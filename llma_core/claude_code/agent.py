@@ -36,7 +36,12 @@ class _ClaudeCode(Agent):
 
     def glance(self, line: bytes) -> Glance:
         said = records.glance(line)
-        return Glance(at=milliseconds(said.timestamp), session=said.session_id, is_copy=said.is_copy)
+        return Glance(
+            at=milliseconds(said.timestamp),
+            session=said.session_id,
+            is_copy=said.is_copy,
+            goes_on=said.parent_uuid is not None if said.uuid is not None else None,
+        )
 
     def origin(self, line: bytes) -> Origin | None:
         try:

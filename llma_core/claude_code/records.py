@@ -889,6 +889,7 @@ class Glance(Struct, rename="camel"):
     timestamp: str | None = None
     session_id: str | None = None
     uuid: str | None = None
+    parent_uuid: str | None = None
     message: _MessageId | None = None
     request_session_id: str | None = None
     forked_from: Raw = Raw(b"null")

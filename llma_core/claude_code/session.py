@@ -52,6 +52,9 @@ own log has them. A subagent's own lines begin with its own first text.
 Snapshots. A span says what was true at its last line. A subagent's span says what was true at the line of the call that
 started the subagent. What was read later has no influence. So reading slowly, quickly or twice gives the same spans.
 
+A subagent that works on when the user starts a new conversation (`/clear`) is logged in the folder of the new session.
+Its lines there belong to the session that started it.
+
 Copies. Forks and resumed sessions copy lines into another session's log. The `copied` callback tells whether another
 session wrote a message or a prompt first. A copy takes part in the conversation here, but it is not given out. 2.1.45
 wrote copies in which every line has a new uuid, which is the message's id, too. Such a message is recognized by the id
@@ -288,6 +291,7 @@ class SessionAccumulator(Accumulator):
         self._turns: dict[tuple[str, TurnKey], Tally] = {}
         self._ended_turns: set[TurnKey] = set()
         self._turn: TurnKey | None = None
+        self._other_folders: dict[str, bool] = {}
         self._hooked: set[str] = set()
         self._early_hooks: list[HookRun] = []
         self._has_copies = False
@@ -306,6 +310,8 @@ class SessionAccumulator(Accumulator):
             now: seconds on any steady clock.
         """
         self._heard_at = now
+        if agent is not None and self._is_of_another_folder(lines.file):
+            _rename(record, self.session)
         match record:
             case UserRecord():
                 thread = self._thread_of(record, agent, now)
@@ -336,6 +342,15 @@ class SessionAccumulator(Accumulator):
         if self._links_changed:
             self._link()
         return self._drain()
+
+    def _is_of_another_folder(self, file: str) -> bool:
+        """Whether a subagent's log is in another session's folder: it goes on there after `/clear` (2.1.332)."""
+        found = self._other_folders.get(file)
+        if found is None:
+            place = layout.classify(file)
+            found = place is not None and place.session not in (None, self.session)
+            self._other_folders[file] = found
+        return found
 
     def link(self, agent: str, meta: AgentMeta, *, now: float) -> list[Span]:
         """Process a subagent's meta file."""
@@ -1737,6 +1752,12 @@ def _given(opening: InputMessage | None, inputs: list[Input]) -> tuple[InputMess
     """Return what a request added to the conversation, after what its turn started with; no message comes twice."""
     added = [item.message for item in inputs if item.message is not opening]
     return tuple(added if opening is None else [opening, *added])
+
+
+def _rename(record: Record, session: str) -> None:
+    """Let a line belong to *session*."""
+    if isinstance(record, UserRecord | AssistantRecord | SystemRecord | AttachmentRecord):
+        record.session_id = session
 
 
 def _has_new_ids(record: AssistantRecord) -> bool:

@@ -113,6 +113,39 @@ def test_a_path_that_is_no_log_belongs_to_no_session(tmp_path: Path, name: str) 
     assert Catalog().add(str(tmp_path / name)) is None
 
 
+@pytest.mark.parametrize("order", ["begun first", "continued first"])
+def test_a_subagents_log_that_goes_on_in_another_sessions_folder_is_the_first_ones(tmp_path: Path, order: str) -> None:
+    log = with_agent()
+    begun = log.agent_path("a1")
+    other = LogBuilder(FORK)
+    other.prompt("Something else")
+    continued = other.agent_path("a1")
+    lines = log.files()[begun].splitlines(keepends=True)
+    write_files(tmp_path, {**log.files(), **other.files(), begun: lines[0], continued: b"".join(lines[1:])})
+    catalog = Catalog()
+    paths = [str(tmp_path / name) for name in (log.path, other.path, begun, continued)]
+    for path in paths if order == "begun first" else [paths[1], paths[3], paths[0], paths[2]]:
+        catalog.add(path)
+
+    assert catalog.sessions[f"claude-code/{ORIGINAL}"].paths == [paths[0], paths[2], paths[3]]
+    assert catalog.sessions[f"claude-code/{FORK}"].paths == [paths[1]]
+
+    catalog.remove(paths[3])
+    assert catalog.sessions[f"claude-code/{ORIGINAL}"].paths == [paths[0], paths[2]]
+
+
+def test_a_subagents_log_that_may_go_on_belongs_to_nobody_before_it_has_a_line(tmp_path: Path) -> None:
+    log = with_agent()
+    continued = log.agent_path("a1").replace(ORIGINAL, FORK)
+    write_files(tmp_path, {**log.files(), continued: b"{"})
+    catalog = Catalog()
+    for name in (log.path, log.agent_path("a1")):
+        catalog.add(str(tmp_path / name))
+
+    assert catalog.add(str(tmp_path / continued)) is None
+    assert list(catalog.sessions) == [f"claude-code/{ORIGINAL}"]
+
+
 def test_a_session_lasts_as_long_as_one_of_its_logs(tmp_path: Path) -> None:
     log = with_agent()
     log.write(tmp_path)

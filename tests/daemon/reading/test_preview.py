@@ -75,6 +75,36 @@ def test_open_messages_at_the_end_of_a_file_are_included(projects: Path) -> None
     assert call["properties"]["claude_code_tool_status"] == "no_result"
 
 
+def test_a_subagent_that_works_on_after_clear_keeps_its_session_and_its_calls(projects: Path) -> None:
+    log = LogBuilder()
+    log.prompt("Count the trees")
+    log.answer(tool_use("Agent", {"prompt": "count"}, id="toolu_agent"))
+    agent = log.agent("toolu_agent", "count")
+    agent.answer(tool_use("Bash", id="toolu_ls"))
+    log.agent_result("toolu_agent", agent, "It runs.", background=True)
+    new = log.clear(FORK)
+    new.prompt("Something else")
+    begun = len(agent.lines)
+    agent.tool_result("toolu_ls", "tree")
+    agent.answer(text("One."))
+    for line in agent.lines[begun:]:
+        assert not isinstance(line, bytes)
+        line["sessionId"] = FORK
+    files = {**new.files(), **log.files()}
+    lines = files[log.agent_path(agent.id)].splitlines(keepends=True)
+    files[log.agent_path(agent.id)] = b"".join(lines[:begun])
+    files[new.agent_path(agent.id)] = b"".join(lines[begun:])
+    files[new.meta_path(agent.id)] = files[log.meta_path(agent.id)]
+    write_files(projects, files)
+
+    given = events(projects)
+
+    by_agent = [event["properties"] for event in given if event["properties"]["$ai_agent_name"] == "general-purpose"]
+    assert {said["$ai_session_id"] for said in by_agent} == {log.session}
+    assert [said["$ai_parent_id"] for said in by_agent if "$ai_model" in said] == ["toolu_agent"] * 2
+    assert [said["claude_code_tool_status"] for said in by_agent if "$ai_model" not in said] == ["ok"]
+
+
 @pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.72", "2.1.200", "2.1.329"])
 def test_lines_copied_by_a_fork_come_once_and_for_the_original(projects: Path, version: str) -> None:
     log = LogBuilder(version=version)

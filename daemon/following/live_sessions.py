@@ -94,7 +94,8 @@ class Ending:
 
     Attributes:
         at: when it was noticed, in seconds since the epoch. It proves nothing about lines that came later.
-        certain: whether the process counted in this space. Of others, a client here may have removed the record.
+        certain: whether nothing more can come. A client may have removed the record of a process of another space.
+            A process that lives on with another session may still have subagents of this one at work.
     """
 
     at: float
@@ -114,6 +115,7 @@ class LiveSessions:
         self._known: dict[str, _Known] = {}
         self._seen = {sighting.session: sighting for sighting in seen}
         self._unsaved: dict[str, Sighting] = {}
+        self._left: frozenset[str] = frozenset()
 
     @property
     def has_registry(self) -> bool:
@@ -135,6 +137,11 @@ class LiveSessions:
             known = self._seen.get(session)
             if known is None or (state == "alive" and known.pid != pid) or (known.ticks is None and ticks is not None):
                 self._note(Sighting(session=session, pid=pid, ticks=ticks, foreign=state == "foreign"))
+        self._left = frozenset(
+            session
+            for session, sighting in self._seen.items()
+            if session not in registered and sighting.pid in holders and _is_same_process(sighting)
+        )
         now = int(time.time() * 1000)
         for session, sighting in list(self._seen.items()):
             if session in registered:
@@ -149,7 +156,7 @@ class LiveSessions:
         sighting = self._seen.get(session)
         if sighting is None or sighting.gone_at is None:
             return None
-        return Ending(at=sighting.gone_at / 1000, certain=not sighting.foreign)
+        return Ending(at=sighting.gone_at / 1000, certain=not (sighting.foreign or session in self._left))
 
     def unsaved(self) -> list[Sighting]:
         """Return what was seen since the last call, to be given to the next run."""
@@ -275,6 +282,12 @@ def _still_lives(sighting: Sighting, holders: dict[int, str]) -> bool:
         return False
     process = _process(sighting.pid)
     return process is not None and process.state not in "ZX" and process.ticks == sighting.ticks
+
+
+def _is_same_process(sighting: Sighting) -> bool:
+    """Whether the live process with the number of *sighting* is the same one, as far as that can be told."""
+    process = _process(sighting.pid) if sighting.ticks is not None else None
+    return process is None or process.ticks == sighting.ticks
 
 
 def _ticks(record: _Record) -> str | None:

@@ -304,11 +304,19 @@ def test_a_removed_record_proves_no_end_while_its_process_lives(
     assert sessions.running() == frozenset()
     assert sessions.ending("one") is None
 
-    # The process goes on with another session.
+    # The process goes on with another session. Subagents of this one may still be at work.
     record(registry, process.pid, "another", procStart=str(ticks_of(process.pid)))
     sessions.running()
+    proof = sessions.ending("one")
+    assert proof is not None
+    assert not proof.certain
 
-    assert sessions.ending("one") is not None
+    process.kill()
+    process.wait()
+    sessions.running()
+    proof = sessions.ending("one")
+    assert proof is not None
+    assert proof.certain
 
 
 def test_a_process_of_another_space_is_neither_alive_nor_dead(

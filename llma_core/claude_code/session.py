@@ -72,6 +72,7 @@ A reader can start again from there, after a replay of the lines before it, with
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
@@ -294,6 +295,8 @@ class SessionAccumulator(Accumulator):
         self._other_folders: dict[str, bool] = {}
         self._hooked: set[str] = set()
         self._early_hooks: list[HookRun] = []
+        self._early_unknown = 0
+        self._unknown_by_turn: Counter[TurnKey] = Counter()
         self._has_copies = False
         self._heard_at = 0.0
         self.first_cwd: str | None = None
@@ -336,7 +339,7 @@ class SessionAccumulator(Accumulator):
                 if not self._title_chosen or record.chosen:
                     self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
             case UnknownRecord():
-                self._count_unknown()
+                self._count_unknown(agent, now)
             case _:
                 pass
         if self._links_changed:
@@ -403,6 +406,7 @@ class SessionAccumulator(Accumulator):
             if thread.is_subagent and thread.parent_context is None:
                 self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
         self._break_off(self._main)
+        self._count_early_unknown(copied=False)
         for thread in self._threads.values():
             self._complete_calls(thread)
             self._abandon_calls(thread)
@@ -734,6 +738,7 @@ class SessionAccumulator(Accumulator):
             thread.working = True
         if record.uuid:
             self._remember(record.uuid, known)
+        self._count_early_unknown(copied=known.copied)
         early, self._early_hooks = self._early_hooks, []
         if human and not known.copied:
             self._first_name = self._first_name or known.name
@@ -1170,11 +1175,43 @@ class SessionAccumulator(Accumulator):
             self._remember(record.uuid, turn)
         return turn
 
-    def _count_unknown(self) -> None:
-        """Count a line of a type that this version does not know."""
-        self._session_tally(self.session).add_unknown()
-        if self._turn is not None and (self.session, self._turn) in self._turns:
-            self._turns[self.session, self._turn].add_unknown()
+    def _count_unknown(self, agent: str | None, now: float) -> None:
+        """Count a line of a type that this version does not know.
+
+        It belongs to the turn that goes on in its file. Only the lines decide, not when they are read.
+        """
+        prompt = self._main.prompt
+        if agent is not None:
+            self._session_tally(self.session).add_unknown()
+            thread = self._thread(agent, now)
+            thread.unknown_records += 1
+            self._place_unknown(thread)
+        elif prompt is None:
+            # The first prompt tells whether the whole beginning is a copy.
+            self._early_unknown += 1
+        elif not prompt.copied:
+            self._session_tally(self.session).add_unknown()
+            if self._turn is not None and self._turn not in self._ended_turns:
+                self._add_unknown(self._turn)
+
+    def _place_unknown(self, thread: Thread) -> None:
+        """Count the unknown lines of a subagent on its turn, as soon as that is known."""
+        if thread.parent_context is not None:
+            count, thread.unknown_records = thread.unknown_records, 0
+            for _ in range(count):
+                self._add_unknown(thread.parent_context.turn)
+
+    def _add_unknown(self, turn: TurnKey) -> None:
+        tally = self._turns.get((self.session, turn))
+        if tally is not None:
+            tally.add_unknown()
+        elif self._by_turn:
+            self._unknown_by_turn[turn] += 1
+
+    def _count_early_unknown(self, *, copied: bool) -> None:
+        early, self._early_unknown = self._early_unknown, 0
+        for _ in range(0 if copied else early):
+            self._session_tally(self.session).add_unknown()
 
     def _hooks(
         self,
@@ -1502,6 +1539,7 @@ class SessionAccumulator(Accumulator):
 
     def _emit_waiting(self, thread: Thread, context: Context) -> None:
         thread.parent_context = context
+        self._place_unknown(thread)
         waiting, thread.waiting = thread.waiting, []
         for item in waiting:
             item.emit()
@@ -1643,6 +1681,9 @@ class SessionAccumulator(Accumulator):
         key = session, context.turn
         if key not in self._turns:
             self._turns[key] = Tally(scope="turn", session=session, turn=context.turn, name=context.turn_name)
+            if session == self.session:
+                for _ in range(self._unknown_by_turn.pop(context.turn, 0)):
+                    self._turns[key].add_unknown()
         return self._session_tally(session), self._turns[key]
 
     def _session_tally(self, session: str) -> Tally:

@@ -333,6 +333,7 @@ class Thread:
             milliseconds since the epoch; None if it owes none.
         is_behind: for a subagent, whether its answer was read in its call's result and not yet in its own log.
         heard_at: when its latest line was read, in seconds on the caller's clock.
+        unknown_records: for a subagent, lines of unknown types that are not counted on its turn yet.
         conversation: what was said on it; None unless the caller asked for whole inputs.
         request_log: the requests that can be rebuilt; None unless the caller asked for whole inputs.
     """
@@ -368,6 +369,7 @@ class Thread:
     asked_at: int | None = None
     is_behind: bool = False
     heard_at: float = 0.0
+    unknown_records: int = 0
     conversation: Conversation | None = None
     request_log: RequestLog | None = None
 

@@ -1144,6 +1144,49 @@ def test_lines_of_unknown_types_are_counted_on_their_traces(log: LogBuilder) -> 
     assert len(of(Generation, found)) == 2
 
 
+def test_unknown_lines_count_on_the_same_turn_whenever_they_are_read(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Agent", {"prompt": "apples"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "apples")
+    agent.raw({"type": "tomorrow"})
+    agent.answer(text("One."))
+    log.agent_result("toolu_1", agent, "One.")
+    log.answer(text("One apple."))
+    log.turn_duration()
+    found = live.read(now=0.0)
+    for now in (SETTLE_SECONDS, SETTLE_SECONDS * 2, SETTLE_SECONDS * 3):
+        found += live.accumulator.poll(now)
+    log.raw({"type": "next-week"})
+    found += live.read(now=10.0) + live.accumulator.poll(20.0)
+    log.prompt("Again")
+    log.answer(text("Still one."))
+    found += live.read(now=30.0) + live.accumulator.end(40.0)
+
+    expected = [1, 0]
+    assert [trace.unknown_records for trace in turns(found)] == expected
+    for name in (log.path, log.agent_path(agent.id)):
+        again = spans(log.files(), order=[name] * 20)
+        assert [trace.unknown_records for trace in turns(again)] == expected
+        assert session_trace(again).unknown_records == session_trace(found).unknown_records == 2
+
+
+def test_unknown_lines_that_a_fork_copies_do_not_count(log: LogBuilder) -> None:
+    log.raw({"type": "tomorrow"})
+    log.prompt("Count")
+    log.raw({"type": "tomorrow"})
+    log.answer(text("One."))
+    fork = log.fork("ffffffff-0000-4000-8000-000000000000")
+    fork.lines[:0] = [{"type": "tomorrow"}]
+    fork.prompt("Again")
+    fork.raw({"type": "tomorrow"})
+    fork.answer(text("Still one."))
+
+    found = spans({**log.files(), **fork.files()})
+
+    traces = {trace.session: trace.unknown_records for trace in of(Trace, found) if trace.scope == "session"}
+    assert traces == {log.session: 2, fork.session: 1}
+
+
 MODEL, OTHER_MODEL = "claude-opus-5-5", "claude-haiku-4-5"
 
 

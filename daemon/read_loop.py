@@ -34,6 +34,7 @@ from daemon.reading.settlement import Settlement
 from daemon.reading.turns import Turns
 from daemon.routing.decisions import Decisions
 from daemon.routing.routing import Held
+from daemon.system import disk
 from daemon.system.workers import Workers
 
 __all__ = ["ReadLoop"]
@@ -233,11 +234,17 @@ class ReadLoop:
                 except sqlite3.OperationalError as error:
                     self._reader.unreadable.note_store(files, error)
                     return False
+                except disk.Unanswered as error:
+                    self._reader.unreadable.note(files, str(error.filename), error)
+                    return False
                 if not may_read:
                     return files.name not in self._attendance.put_off
             return await self._read_slice(files, finish=finish)
         except Held as held:
-            await self._decisions.hold([files.name], held)
+            try:
+                await self._decisions.hold([files.name], held)
+            except disk.Unanswered as error:
+                self._reader.unreadable.note(files, str(error.filename), error)
             return False
         finally:
             self.reading = None

@@ -227,7 +227,7 @@ class Service:
             lambda: _discard(loop.call_soon_threadsafe(self._note_overflow)),
         )
         try:
-            watcher.start()
+            await self._workers.read(watcher.start)
             await self._first_sweep()
             await self._tend_backlog()
             _log.info("ready", sessions=len(self._logs.sessions), to_read=len(self._loop.turns))

@@ -7,14 +7,18 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
 from daemon.following.log_roots import roots_below
+from daemon.following.log_tree import folders_below
+from daemon.system import disk
 from daemon.system.file_system import file_system_of, is_network
 from daemon.system.messages import system_reason
 
-__all__ = ["check_disk", "check_logs_place", "check_permissions", "check_state_place", "check_watches"]
+__all__ = ["check_answers", "check_disk", "check_logs_place", "check_permissions", "check_state_place", "check_watches"]
 
 _OTHERS = 0o077
 _MEGABYTE = 1_000_000
@@ -35,8 +39,23 @@ def check_permissions(state_dir: Path, config_dirs: Sequence[Path]) -> Iterator[
             "get access to the folders above it, or set POSTHOG_LLMA_STATE_DIR",
         )
     for folder in (root.path for each in config_dirs for root in roots_below(each)):
-        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-            yield failure("permissions", f"{folder} cannot be read", f"run chmod u+rx {shlex.quote(str(folder))}")
+        with suppress(disk.Unanswered):
+            if disk.call(str(folder), partial(_is_closed, folder)):
+                yield failure("permissions", f"{folder} cannot be read", f"run chmod u+rx {shlex.quote(str(folder))}")
+
+
+def _is_closed(folder: Path) -> bool:
+    return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
+
+
+def check_answers() -> Iterator[Finding]:
+    """Report the folders that did not answer the checks before."""
+    for folder in disk.hanging():
+        yield failure(
+            "log folder",
+            f"{folder} does not answer, so nothing there is read",
+            "get the disk it is on to work, or unmount it; the daemon then goes on by itself",
+        )
 
 
 def _judge_state(state_dir: Path) -> Finding:
@@ -76,13 +95,20 @@ def check_state_place(state_dir: Path) -> Finding:
 def check_logs_place(config_dirs: Sequence[Path]) -> Iterator[Finding]:
     """Report log folders on network file systems."""
     for folder in config_dirs:
-        kind = file_system_of(folder) if folder.exists() else None
+        try:
+            kind = disk.call(str(folder), partial(_kind_of, folder))
+        except disk.Unanswered:
+            continue
         if kind is not None and is_network(kind):
             yield warning(
                 "log folder",
                 f"{folder} is on a network file system ({kind}), which does not report changes by other machines",
                 "nothing to do: the daemon checks its files every few seconds",
             )
+
+
+def _kind_of(folder: Path) -> str | None:
+    return file_system_of(folder) if folder.exists() else None
 
 
 def check_disk(state_dir: Path) -> Finding:
@@ -119,7 +145,10 @@ def check_watches(
 
 
 def _count_folders(root: Path) -> int:
-    return sum(1 for _ in os.walk(root)) if root.is_dir() else 0
+    try:
+        return disk.call(str(root), lambda: sum(1 for _ in folders_below(str(root))))
+    except disk.Unanswered:
+        return 0
 
 
 def _existing(path: Path) -> Path:

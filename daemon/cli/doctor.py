@@ -71,6 +71,7 @@ def _examine() -> Iterator[Finding]:
     yield from machine.check_logs_place(folders)
     yield machine.check_watches(folders)
     yield from configuration.check_patterns(current, client.logged_folders(folders))
+    yield from machine.check_answers()
     yield from client.check_persistence(folders, os.environ)
     yield client.check_plugin(folders, os.environ)
     yield from _examine_service(current)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
+
+from daemon.system import disk
 
 __all__ = ["Folders"]
 
@@ -29,7 +31,11 @@ class Folders:
         self._allowed = lru_cache(maxsize=1024)(self._match)
 
     def allow(self, cwd: str | None) -> bool:
-        """Whether events of the folder *cwd*, as logged, may be sent. An unknown folder (None) matches no pattern."""
+        """Whether events of the folder *cwd*, as logged, may be sent. An unknown folder (None) matches no pattern.
+
+        Raises:
+            disk.Unanswered: the folder does not answer, so nobody knows where a link in its path leads.
+        """
         if not self._include and not self._exclude:
             return True
         return self._allowed(cwd) if cwd else not self._include
@@ -117,7 +123,8 @@ def _parts(pattern: str) -> Iterator[str]:
 
 def _real(path: str) -> str:
     try:
-        return os.path.realpath(path)
+        real: str = disk.call(path, partial(os.path.realpath, path))
     except ValueError:
         # The path contains a NUL or a lone surrogate. No folder does.
         return path
+    return real

@@ -24,6 +24,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +36,7 @@ from daemon.config.patterns import Folders
 from daemon.config.restraint import UNRESTRAINED, Restraint, stricter
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import SETTINGS
+from daemon.system import disk
 from daemon.system.messages import one_line, system_reason
 from daemon.system.small_file import UnreadableFileError, read_with_status
 from llma_core import events
@@ -152,8 +154,9 @@ class Projects:
 
         Raises:
             InvalidProjectError: one of the project's own files cannot be used, and there are no previous settings.
+            disk.Unanswered: the folder does not answer.
         """
-        signature = _signature(folder)
+        signature = disk.call(folder or "no folder", partial(_signature, folder))
         known = self._known.get(folder)
         if known is not None and known[0] == signature:
             self._known.move_to_end(folder)
@@ -209,7 +212,8 @@ class Projects:
         files = []
         for name, counted in _COUNTED.items():
             path = folder / FOLDER / name
-            if name == SHARED_FILE and os.path.realpath(path.parent) in self._own_folders:
+            real = disk.call(str(folder), partial(os.path.realpath, path.parent))
+            if name == SHARED_FILE and real in self._own_folders:
                 # The session began in the home folder: this is the user's own file, and loading.py has read it.
                 continue
             try:
@@ -411,7 +415,8 @@ def _with_route_request(
         asked = {name: value for name, value in asked.items() if name not in set_by_tables}
         if asked or warnings:
             changed_at = max(file.status.st_mtime_ns, file.status.st_ctime_ns) // 1_000_000
-            route_request = RouteRequest(path=file.path, changed_at=changed_at, doubt=_doubt(file)) if asked else None
+            doubt = disk.call(str(file.path.parent), partial(_doubt, file))
+            route_request = RouteRequest(path=file.path, changed_at=changed_at, doubt=doubt) if asked else None
             return _changed(settings, asked, str(file.path)), route_request, warnings
     return settings, None, []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from daemon.config import parsers
+from daemon.system import disk
 
 __all__ = ["APP_NAME", "SETTINGS", "Setting"]
 
@@ -62,7 +63,7 @@ def _default_state_dir(_: Path) -> Path:
 def _default_config_dirs(home: Path) -> tuple[Path, ...]:
     """Return Claude Code's usual folder, and the one that some versions use instead if that contains logs."""
     other = home / ".config" / "claude"
-    return (home / ".claude", *([other] if (other / "projects").is_dir() else []))
+    return (home / ".claude", *([other] if disk.is_folder(str(other / "projects")) else []))
 
 
 SETTINGS: tuple[Setting, ...] = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from daemon.executing.descendants import Descendants
@@ -17,8 +18,15 @@ from daemon.following.log_roots import log_roots
 from daemon.following.log_tree import project_folders
 from daemon.following.opening import opening
 from daemon.following.session_files import SessionFiles
+from daemon.system import disk
+from llma_core.agent import Agent
 
 __all__ = ["Ownership"]
+
+
+def _named_like_logs(agent: Agent, folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.path for entry in entries if entry.name.endswith(agent.log_suffix)]
 
 
 class Ownership:
@@ -84,8 +92,7 @@ class Ownership:
         for root in self._roots:
             for project in project_folders(root):
                 try:
-                    with os.scandir(project) as entries:
-                        paths = [entry.path for entry in entries if entry.name.endswith(root.agent.log_suffix)]
+                    paths = disk.call(project, partial(_named_like_logs, root.agent, project))
                 except OSError:
                     continue
                 for path in paths:

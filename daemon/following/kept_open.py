@@ -13,9 +13,11 @@ import os
 import resource
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from daemon.following.tailer import Identity, open_log
+from daemon.system import disk
 
 __all__ = ["MAX_DESCRIPTORS", "KeptOpen"]
 
@@ -75,7 +77,7 @@ class KeptOpen:
                     return
             if not self._make_room(modified):
                 return
-            with contextlib.suppress(OSError), open_log(path) as file:
+            with contextlib.suppress(OSError), disk.call(_folder(path), partial(open_log, path)) as file:
                 status = os.fstat(file.fileno())
                 # Another file may have replaced it already. A file kept twice would be read twice.
                 found = (status.st_dev, status.st_ino)
@@ -108,7 +110,7 @@ class KeptOpen:
         """Close every log at *path*: all of them have been read, or nobody will read them."""
         with self._lock:
             for known in self._open.pop(path, ()):
-                os.close(known.descriptor)
+                _close(path, known)
 
     def close(self) -> None:
         """Close everything. Idempotent."""
@@ -136,7 +138,17 @@ class KeptOpen:
         return True
 
     def _close(self, path: str, known: _Open) -> None:
-        os.close(known.descriptor)
+        _close(path, known)
         self._open[path].remove(known)
         if not self._open[path]:
             del self._open[path]
+
+
+def _close(path: str, known: _Open) -> None:
+    # A network file system may not answer that either. Then the descriptor stays open for good.
+    with contextlib.suppress(disk.Unanswered):
+        disk.call(_folder(path), partial(os.close, known.descriptor))
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]

@@ -20,13 +20,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from daemon.state.rows import Sighting
+from daemon.system import disk
 from daemon.system.small_file import UnreadableFileError, read_regular
 
 __all__ = ["Ending", "LiveSessions"]
@@ -120,7 +121,7 @@ class LiveSessions:
     @property
     def has_registry(self) -> bool:
         """Whether any client here keeps a registry; without one, nothing is known about running sessions."""
-        return any(folder.is_dir() for folder in self._folders)
+        return any(disk.is_folder(str(folder)) for folder in self._folders)
 
     def running(self) -> frozenset[str]:
         """Return the ids of the sessions that provably run now, and note which have ended."""
@@ -174,27 +175,33 @@ class LiveSessions:
         """Yield every record, its process, what is known of it and, if the record says it, the process's start.
 
         A file is read again only when it has changed, but each call checks whether its process lives. Files that do not
-        belong to the registry, or cannot be read, are ignored. For a half-written file, its previous content counts.
+        belong to the registry, or cannot be read, are ignored. For a half-written file, its previous content counts,
+        and that of all of them while their folder does not answer.
         """
         known: dict[str, _Known] = {}
         for folder in self._folders:
-            for entry in _entries(folder):
-                if (found := self._read(entry)) is not None:
-                    known[entry.path] = found
+            try:
+                known |= disk.call(str(folder), partial(self._look, folder))
+            except disk.Unanswered:
+                known |= {path: item for path, item in self._known.items() if path.startswith(f"{folder}/")}
         self._known = known
         for path, item in known.items():
             record = item.record
             if record is not None and (pid := _pid(record, Path(path))) is not None:
                 yield record, pid, *_examine(record, pid, item.version[2] / 1e9)
 
-    def _read(self, entry: os.DirEntry[str]) -> _Known | None:
-        before = self._known.get(entry.path)
+    def _look(self, folder: Path) -> dict[str, _Known]:
+        found = ((path, self._read(path)) for path in _paths(folder))
+        return {path: item for path, item in found if item is not None}
+
+    def _read(self, path: str) -> _Known | None:
+        before = self._known.get(path)
         try:
-            status = entry.stat()
+            status = Path(path).stat()
             version = (status.st_ino, status.st_size, status.st_mtime_ns)
             if before is not None and before.version == version:
                 return before
-            data = read_regular(Path(entry.path), _MAX_RECORD_BYTES)
+            data = read_regular(Path(path), _MAX_RECORD_BYTES)
         except (OSError, UnreadableFileError):
             return None
         if data is None:
@@ -206,11 +213,13 @@ class LiveSessions:
         return _Known(version=version, record=record)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _paths(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return [
-                entry for _, entry in zip(range(_MAX_RECORDS), entries, strict=False) if entry.name.endswith(".json")
+                entry.path
+                for _, entry in zip(range(_MAX_RECORDS), entries, strict=False)
+                if entry.name.endswith(".json")
             ]
     except OSError:
         # A folder that is missing or may not be read is no registry.

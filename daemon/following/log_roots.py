@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.system import disk
 from llma_core import agents
 from llma_core.agent import Agent, LogPath
 
@@ -42,7 +43,14 @@ def log_roots(config_dirs: Iterable[Path]) -> list[LogRoot]:
     Hints and sweeps must use the same name for a file, whatever path the user configured.
     """
     roots = (root for folder in config_dirs for root in roots_below(folder))
-    return list(dict.fromkeys(LogRoot(root.agent, root.path.resolve()) for root in roots))
+    return list(dict.fromkeys(LogRoot(root.agent, _real(root.path)) for root in roots))
+
+
+def _real(folder: Path) -> Path:
+    try:
+        return disk.call(str(folder), folder.resolve)
+    except disk.Unanswered:
+        return folder.absolute()
 
 
 def roots_at(path: Path) -> list[LogRoot]:
@@ -70,7 +78,7 @@ def recognize(path: str, roots: Sequence[LogRoot] = ()) -> tuple[Agent, LogPath]
 def is_session_folder(folder: Path) -> bool:
     """Whether *folder* is a session's own: it is named by a session's id, or holds folders of further logs."""
     return any(
-        agent.is_session_id(folder.name) or any((folder / name).is_dir() for name in agent.session_folders)
+        agent.is_session_id(folder.name) or any(disk.is_folder(str(folder / name)) for name in agent.session_folders)
         for agent in agents.AGENTS
         if agent.session_folders
     )

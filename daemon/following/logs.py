@@ -23,6 +23,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import FileStat, Sweep, is_missing
 from daemon.following.tailer import Identity
 from daemon.state.rows import FileMark
+from daemon.system import disk
 from llma_core.agent import Agent
 
 __all__ = ["Changes", "Logs", "Scan"]
@@ -127,13 +128,20 @@ class Logs:
     def include(self, paths: Iterable[str]) -> None:
         """Add logs that were named one by one, or found by the first sweep."""
         for path in paths:
-            self._catalog.add(path)
+            try:
+                self._catalog.add(path)
+            except disk.Unanswered:
+                # A sweep finds it again once its folder answers.
+                self._sweep.files.pop(path, None)
 
     def apply(self, scan: Scan) -> Changes:
         """Sort the result of a scan by session."""
         grown: dict[str, SessionFiles] = {}
         for path in scan.changed:
-            files = self._catalog.add(path)
+            try:
+                files = self._catalog.add(path)
+            except disk.Unanswered:
+                files = None
             if files is None:
                 # The lines of a subagent's log will name its session, but do not yet: look again when it grows.
                 self._sweep.files.pop(path, None)
@@ -268,8 +276,12 @@ class Logs:
 
 
 def _is_empty(folder: str) -> bool:
-    try:
+
+    def look() -> bool:
         with os.scandir(folder) as entries:
             return next(entries, None) is None
+
+    try:
+        return disk.call(folder, look)
     except OSError:
         return True

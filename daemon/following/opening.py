@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from daemon.following.log_roots import LogRoot
-from daemon.following.log_tree import root_logs
+from daemon.following.log_tree import folders_below, root_logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
+from daemon.system import disk
 from llma_core.agent import Agent, LogPath
 
 __all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "goes_on", "named_inside", "opening", "unknown_logs"]
@@ -41,6 +41,7 @@ class Opening:
 
 
 def _first_lines(path: str) -> Iterator[bytes]:
+    disk.at(_folder(path))
     try:
         with open_log(path, buffered=True) as file:
             left = _GLANCE_BYTES
@@ -58,13 +59,14 @@ def named_inside(path: str, agent: Agent, place: LogPath) -> str | None:
     """Return the id of the session that the lines of a subagent's log name; None if none does.
 
     Claude Code 2.0.76 to 2.1.1 puts such logs beside the sessions, so their path does not tell the session.
+
+    Raises:
+        disk.Unanswered: its folder does not answer.
     """
     if place.kind == "meta":
         return None
-    for line in _first_lines(path):
-        if session := agent.glance(line).session:
-            return session
-    return None
+    sessions = (agent.glance(line).session for line in _first_lines(path))
+    return disk.call(_folder(path), lambda: next(filter(None, sessions), None))
 
 
 def goes_on(agent: Agent, path: str) -> bool | None:
@@ -74,14 +76,18 @@ def goes_on(agent: Agent, path: str) -> bool | None:
 
 def began_at(agent: Agent, path: str) -> int:
     """Return the first time in a log, in milliseconds since the epoch; a time that never comes if it has none."""
-    return next((at for line in _first_lines(path) if (at := agent.glance(line).at) is not None), _NEVER)
+    times = (at for line in _first_lines(path) if (at := agent.glance(line).at) is not None)
+    try:
+        return disk.call(_folder(path), lambda: next(times, _NEVER))
+    except disk.Unanswered:
+        return _NEVER
 
 
 def unknown_logs(root: LogRoot) -> Iterator[str]:
     """Yield the files below a root that look like logs, in places where no log is followed."""
     agent = root.agent
     known = {path for path, _ in root_logs(root)}
-    for folder, _, names in os.walk(root.path):
+    for folder, names in disk.call(str(root.path), lambda: [*folders_below(str(root.path))]):
         for path in (f"{folder}/{name}" for name in sorted(names) if name.endswith(agent.log_suffix)):
             place = agent.classify(path)
             if path not in known and place is not None and named_inside(path, agent, place) is not None:
@@ -89,12 +95,24 @@ def unknown_logs(root: LogRoot) -> Iterator[str]:
 
 
 def first_cwd(agent: Agent, path: str) -> str | None:
-    """Return the working directory that the first lines of a log name; None if they name none."""
-    return next((origin.cwd for line in _first_lines(path) if (origin := agent.origin(line)) is not None), None)
+    """Return the working directory that the first lines of a log name; None if they name none, or do not answer."""
+    folders = (origin.cwd for line in _first_lines(path) if (origin := agent.origin(line)) is not None)
+    try:
+        return disk.call(_folder(path), lambda: next(folders, None))
+    except disk.Unanswered:
+        return None
 
 
 def opening(files: SessionFiles) -> Opening:
-    """Return how a session began, as far as the first lines of its logs tell."""
+    """Return how a session began, as far as the first lines of its logs tell.
+
+    Raises:
+        disk.Unanswered: a folder with its logs does not answer.
+    """
+    return disk.call(files.folder, lambda: _opening(files))
+
+
+def _opening(files: SessionFiles) -> Opening:
     agent = files.agent
     at = None
     for path in files.paths:
@@ -122,6 +140,13 @@ class _Beginning:
 
 
 def _beginning(files: SessionFiles) -> _Beginning:
+    try:
+        return disk.call(files.folder, lambda: _first_dated(files))
+    except disk.Unanswered:
+        return _Beginning(_NEVER, None, True)
+
+
+def _first_dated(files: SessionFiles) -> _Beginning:
     for path in files.paths:
         for line in _first_lines(path):
             glance = files.agent.glance(line)
@@ -132,7 +157,16 @@ def _beginning(files: SessionFiles) -> _Beginning:
 
 def _is_copy(agent: Agent, path: str | None) -> bool:
     """Whether one of a log's first lines is marked as a copy."""
-    return path is not None and any(agent.glance(line).is_copy for line in _first_lines(path))
+    if path is None:
+        return False
+    try:
+        return disk.call(_folder(path), lambda: any(agent.glance(line).is_copy for line in _first_lines(path)))
+    except disk.Unanswered:
+        return False
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def by_first_line(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:

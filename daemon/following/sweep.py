@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Literal
 
 import structlog
 
 from daemon.following.log_roots import LogRoot
 from daemon.following.log_tree import FoundFile, project_files, project_folders, session_folder_files
 from daemon.following.tailer import Identity
+from daemon.system import disk
 from daemon.system.messages import system_reason
 from llma_core.agent import Agent
 
@@ -80,7 +83,8 @@ class Sweep:
         folders: dict[str, int] = {}
 
         def note(folder: str) -> None:
-            folders[folder] = _modified(folder)
+            with suppress(disk.Unanswered):
+                folders[folder] = disk.call(folder, partial(_modified, folder))
 
         unlisted: dict[str, OSError] = {}
         projects: dict[str, Agent] = {}
@@ -94,11 +98,16 @@ class Sweep:
                         # In place: a sweep that finds no change makes no new objects, even for ten thousand files.
                         if self._is_new(path, status):
                             changed.append(path)
-        if not unlisted.keys().isdisjoint(str(root.path) for root in self._roots):
+        roots = {str(root.path) for root in self._roots}
+        hidden: set[str] = set()
+        if any(folder in roots or folder.rpartition("/")[0] in roots for folder in unlisted):
+            # Nobody knows which projects the folder holds, or where the link leads.
+            hidden = {*(self._projects.keys() - projects.keys())}
             projects = self._projects | projects
         self._report(unlisted)
         # A file that cannot be looked at is not gone. A file that a hint found during this sweep is not in `before`.
-        gone = [path for path in before - seen if path in self.files and not _may_be_there(path, unlisted)]
+        hidden |= unlisted.keys()
+        gone = [path for path in before - seen if path in self.files and not _may_be_there(path, hidden)]
         for path in gone:
             self.files.pop(path, None)
         self._folders, self._projects = folders, projects
@@ -154,7 +163,7 @@ class Sweep:
             return known
         for root in self._roots:
             if root.agent.by_project:
-                if folder.rpartition("/")[0] == str(root.path) and not Path(folder).is_symlink():
+                if folder.rpartition("/")[0] == str(root.path) and not _is_link(folder):
                     return root.agent
             elif folder == str(root.path):
                 return root.agent
@@ -182,13 +191,19 @@ class Sweep:
         """
         if self._unlisted:
             return self.full()
-        for folder, modified in self._folders.items():
-            if _modified(folder) != modified:
+        folders = self._folders
+        try:
+            if disk.call("a sweep", lambda: any(_modified(folder) != at for folder, at in folders.items())):
                 return self.full()
-        since = int((now - HOT_SECONDS) * 1e9)
+            since = int((now - HOT_SECONDS) * 1e9)
+            hot = [path for path, file in list(self.files.items()) if file.modified >= since]
+            found = disk.call("a sweep", lambda: [_status(path) for path in hot])
+        except disk.Unanswered:
+            # A full sweep leaves out the folder that does not answer.
+            return self.full()
         changed, gone = [], []
-        for path in [path for path, file in list(self.files.items()) if file.modified >= since]:
-            if self.look(path):
+        for path, status in zip(hot, found, strict=True):
+            if self._take(path, status):
                 changed.append(path)
             elif path not in self.files:
                 gone.append(path)
@@ -197,14 +212,17 @@ class Sweep:
     def look(self, path: str) -> bool:
         """Look at one file; return whether it is new or changed. Forgets a path that is gone or is no regular file."""
         try:
-            status = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            self.files.pop(path, None)
+            status = disk.call(_folder(path), partial(_status, path))
+        except disk.Unanswered:
             return False
-        except OSError:
+        return self._take(path, status)
+
+    def _take(self, path: str, status: _Status) -> bool:
+        """Take in what a look at a file said; return whether it is new or changed."""
+        if status == "unknown":
             # The file may still exist.
             return False
-        if not stat.S_ISREG(status.st_mode):
+        if status == "missing" or not stat.S_ISREG(status.st_mode):
             self.files.pop(path, None)
             return False
         return self._is_new(path, status)
@@ -220,29 +238,50 @@ class Sweep:
         return True
 
 
+_Status = os.stat_result | Literal["missing", "unknown"]
+"""What a look at a file says; `unknown`: it cannot be looked at, so it may exist."""
+
+
 def _may_be_there(path: str, unlisted: Iterable[str]) -> bool:
     """Whether a file that was not found may exist after all."""
     try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
+        status = disk.call(_folder(path), partial(_status, path))
+    except disk.Unanswered:
         return True
-    return any(path.startswith(f"{folder}/") for folder in unlisted)
+    return status == "unknown" or (status != "missing" and any(path.startswith(f"{folder}/") for folder in unlisted))
 
 
 def is_missing(path: str) -> bool:
     """Whether nothing exists at *path*. A path that cannot be looked at is not missing."""
     try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
+        return disk.call(_folder(path), partial(_status, path)) == "missing"
+    except disk.Unanswered:
         return False
-    return False
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return disk.call(path, partial(os.path.islink, path))
+    except disk.Unanswered:
+        return False
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _status(path: str) -> _Status:
+    try:
+        disk.at(_folder(path))
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except OSError:
+        return "unknown"
 
 
 def _modified(folder: str) -> int:
+    disk.at(folder)
     try:
         # Without a Path object: a hot sweep of a quiet tree makes one such call for each folder.
         return os.stat(folder).st_mtime_ns  # noqa: PTH116

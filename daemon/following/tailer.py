@@ -15,11 +15,14 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Protocol
 
 from daemon.state.rows import FileMark
+from daemon.system import disk
 from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
 
 __all__ = ["Chunk", "Identity", "KeepsOpen", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
@@ -87,6 +90,16 @@ class KeepsOpen(Protocol):
 
     def drop(self, path: str, identity: Identity) -> None:
         """Close a file that was kept open."""
+
+
+@contextmanager
+def _closing(folder: str, file: BinaryIO) -> Iterator[BinaryIO]:
+    """Close a file at the end, which a network file system may not answer either."""
+    try:
+        yield file
+    finally:
+        with suppress(disk.Unanswered):
+            disk.call(folder, file.close)
 
 
 Marks = Callable[[Identity], FileMark | None]
@@ -163,6 +176,26 @@ class Tail:
         """The device and inode it was opened with."""
         return self.device, self.inode
 
+    @property
+    def _folder(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @contextmanager
+    def _opened(self, kept: BinaryIO | None) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+        """Open the file at the path, unless it is *kept* open, and yield it with its status.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+        def opened() -> tuple[BinaryIO, os.stat_result]:
+            file = kept or open_log(self.path)
+            return file, os.fstat(file.fileno())
+
+        file, status = disk.call(self._folder, opened)
+        with _closing(self._folder, file):
+            yield file, status
+
     def open(self) -> bool:
         """Find out which file this is and what of it is settled; begin at its first byte.
 
@@ -177,13 +210,12 @@ class Tail:
         self._splitter = LineSplitter(limit=self._line_bytes)
         self._head = self._before = b""
         self.committed, self.history = 0, False
-        with self._kept.borrow(self.path) or open_log(self.path) as file:
-            status = os.fstat(file.fileno())
+        with self._opened(self._kept.borrow(self.path)) as (file, status):
             self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
             mark = self.known = self._marks(self.identity)
             if mark is None:
                 return False
-            agrees = self._agrees(file, mark)
+            agrees = disk.call(self._folder, partial(self._agrees, file, mark))
         if agrees and not self._again:
             self.committed, self.history = mark.offset, mark.history
         return agrees
@@ -200,19 +232,18 @@ class Tail:
         found = sorted((mark for mark in marks if mark.tail), key=lambda mark: mark.offset, reverse=True)
         if not found or self._again:
             return
-        with self._kept.borrow(self.path, self.identity) or open_log(self.path) as file:
-            status = os.fstat(file.fileno())
+        with self._opened(self._kept.borrow(self.path, self.identity)) as (file, status):
             if (status.st_dev, status.st_ino) != self.identity:
                 return
             for mark in found:
-                if self._agrees(file, mark):
+                if disk.call(self._folder, partial(self._agrees, file, mark)):
                     self.committed, self.history = mark.offset, mark.history
                     return
 
     def is_there(self) -> bool:
         """Whether the path still leads to this file. That it cannot be looked at says nothing."""
         try:
-            status = os.lstat(self.path)
+            status = disk.call(self._folder, partial(os.lstat, self.path))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
@@ -237,30 +268,33 @@ class Tail:
         """
         # If this file is no longer kept open, but another one at its path is, that one came later and this one is over.
         kept = self._kept.borrow(self.path, self.identity) or self._kept.borrow(self.path)
-        try:
+        position, before = self.position, self._before
+
+        def opened() -> tuple[BinaryIO, os.stat_result, bytes]:
             file = kept or open_log(self.path)
+            found = _read_at(file, position - len(before), len(before))
+            file.seek(position)
+            return file, os.fstat(file.fileno()), found
+
+        try:
+            file, status, found = disk.call(self._folder, opened)
         except (FileNotFoundError, NotADirectoryError):
             return Chunk(lines=[], more=False)
-        with file:
-            status = os.fstat(file.fileno())
-            position = self.position
-            if (status.st_dev, status.st_ino) != self.identity or status.st_size < position:
-                return None
-            if _read_at(file, position - len(self._before), len(self._before)) != self._before:
+        with _closing(self._folder, file):
+            if (status.st_dev, status.st_ino) != self.identity or status.st_size < position or found != before:
                 return None
             self.size = status.st_size
-            lines, left = self._lines(file, position, limit)
+            lines, left = self._lines(file, limit)
         more = left <= 0 and self.position < self.size
         return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another()))
 
-    def _lines(self, file: BinaryIO, position: int, limit: int) -> tuple[list[Line], int]:
+    def _lines(self, file: BinaryIO, limit: int) -> tuple[list[Line], int]:
         """Return the lines found, and how much of *limit* is left."""
         lines: list[Line] = []
         left = limit
-        file.seek(position)
         while left > 0:
             try:
-                data = file.read(min(_READ_BYTES, left))
+                data = disk.call(self._folder, partial(file.read, min(_READ_BYTES, left)))
             except OSError:
                 if left == limit:
                     raise
@@ -280,7 +314,7 @@ class Tail:
         if self.position < self.size:
             return False
         try:
-            status = os.lstat(self.path)
+            status = disk.call(self._folder, partial(os.lstat, self.path))
         except OSError:
             at_path: Identity | None = None
         else:
@@ -304,9 +338,14 @@ class Tail:
             path: where to look; None: at its own path.
         """
         path = self.path if path is None else path
+        kept = self._kept.borrow(path)
+
+        def read() -> bytes:
+            with kept or open_log(path) as file:
+                return _read_at(file, 0, _BEGINNING_BYTES)
+
         try:
-            with self._kept.borrow(path) or open_log(path) as file:
-                begins = _read_at(file, 0, _BEGINNING_BYTES)
+            begins = disk.call(path.rpartition("/")[0], read)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
@@ -344,24 +383,28 @@ def mark_at_end(path: str, unit: str) -> FileMark | None:
         unit: the name of its session.
     """
     try:
-        with open_log(path) as file:
-            status = os.fstat(file.fileno())
-            offset = _last_line_end(file, status.st_size)
-            length = min(HEAD_BYTES, offset)
-            tail = min(TAIL_BYTES, offset)
-            return FileMark(
-                device=status.st_dev,
-                inode=status.st_ino,
-                path=path,
-                unit=unit,
-                offset=offset,
-                head=digest(_read_at(file, 0, length)),
-                head_length=length,
-                tail=digest(_read_at(file, offset - tail, tail)),
-                history=True,
-            )
+        return disk.call(path.rpartition("/")[0], partial(_mark_at_end, path, unit))
     except OSError:
         return None
+
+
+def _mark_at_end(path: str, unit: str) -> FileMark:
+    with open_log(path) as file:
+        status = os.fstat(file.fileno())
+        offset = _last_line_end(file, status.st_size)
+        length = min(HEAD_BYTES, offset)
+        tail = min(TAIL_BYTES, offset)
+        return FileMark(
+            device=status.st_dev,
+            inode=status.st_ino,
+            path=path,
+            unit=unit,
+            offset=offset,
+            head=digest(_read_at(file, 0, length)),
+            head_length=length,
+            tail=digest(_read_at(file, offset - tail, tail)),
+            history=True,
+        )
 
 
 def _last_line_end(file: BinaryIO, size: int) -> int:

@@ -26,10 +26,10 @@ import stat
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from watchdog.events import (
@@ -46,6 +46,8 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from daemon.following.log_roots import LogRoot
+from daemon.following.log_tree import folders_below
+from daemon.system import disk
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
@@ -73,6 +75,7 @@ _MOVE_GROUPERS = (
 _TICKS_BETWEEN_ATTEMPTS = 60
 _STOP_TIMEOUT = 5.0
 
+_T = TypeVar("_T")
 _Identity = tuple[int, int]  # device and inode
 
 
@@ -109,6 +112,8 @@ class Watcher:
         self._started = False
         self._polling = False
         self._ticks_polling = 0
+        self._is_stuck = False
+        self._name = f"the watches {id(self)}"
         # Set in watchdog's threads, read in the caller's.
         self._grew = threading.Event()
         self._broken = threading.Event()
@@ -117,7 +122,7 @@ class Watcher:
     @property
     def polling(self) -> bool:
         """Whether some existing folder cannot be watched, so that only a sweep finds changes in it."""
-        return self._polling
+        return self._polling or self._is_stuck
 
     def start(self) -> None:
         """Begin to watch every existing root. Does not raise if nothing can be watched: see `polling`."""
@@ -127,16 +132,30 @@ class Watcher:
         _report_moves_at_once()
         self._listener.attach()
         self._started = True
-        self._open()
+        self._do(self._open)
 
     def stop(self) -> None:
         """Stop watching and end watchdog's threads. No hint comes after it has returned. Idempotent."""
         self._started = False
-        self._close()
+        self._do(self._close)
         self._listener.detach()
+
+    def _do(self, work: Callable[[], _T]) -> _T | None:
+        """Do something with the watches; return None if a folder that does not answer keeps it from ending.
+
+        Then nobody else touches the watches until it has ended.
+        """
+        try:
+            return disk.call(self._name, work)
+        except disk.Unanswered:
+            self._is_stuck = True
+            return None
 
     def healthy(self) -> bool:
         """Whether watchdog's threads live and every existing folder is watched."""
+        return bool(self._do(self._is_healthy))
+
+    def _is_healthy(self) -> bool:
         return (
             self._threads_live()
             and not self._polling
@@ -152,6 +171,11 @@ class Watcher:
         """
         if not self._started:
             return False
+        was_stuck, self._is_stuck = self._is_stuck, False
+        repaired = self._do(self._ensure)
+        return was_stuck or self._is_stuck or bool(repaired)
+
+    def _ensure(self) -> bool:
         if self._broken.is_set() or (self._observer is not None and not self._threads_live()):
             log.warning("watcher_restarted")
             self._open()
@@ -212,6 +236,8 @@ class Watcher:
         for path, identity in targets.items():
             if path in self._scheduled:
                 continue
+            # A hang from here on holds the observer's own lock: the whole watcher has to wait.
+            disk.at(self._name)
             try:
                 watch = self._observer.schedule(self._handler, str(path), recursive=True, event_filter=_EVENTS)
             except FileNotFoundError:
@@ -225,14 +251,15 @@ class Watcher:
 
     def _targets(self) -> dict[Path, _Identity]:
         """Find the folders to watch, by real path; none lies inside another."""
-        roots = sorted(Path(os.path.realpath(root)) for root in self._roots)
-        links = sorted(Path(os.path.realpath(link)) for root in roots for link in _linked_folders(root))
+        roots = sorted(_real_folders(map(str, self._roots)))
+        links = sorted(_real_folders(link for root in roots for link in _links(root)))
         # A link to a folder above a root could put half of the disk under watch.
         links = [link for link in links if not any(root.is_relative_to(link) for root in roots)]
         targets: dict[Path, _Identity] = {}
         for path in [*roots, *links]:
             if not any(path.is_relative_to(known) for known in targets):
                 with contextlib.suppress(OSError):
+                    disk.at(str(path))
                     status = path.stat()
                     if stat.S_ISDIR(status.st_mode):
                         targets[path] = (status.st_dev, status.st_ino)
@@ -269,7 +296,7 @@ class Watcher:
             self._expected = self._folders()
 
     def _folders(self) -> frozenset[Path]:
-        return frozenset(folder for path in self._targets() for folder in _folders_below(path))
+        return frozenset(Path(folder) for path in self._targets() for folder, _ in folders_below(str(path)))
 
     def _covers(self, expected: frozenset[Path]) -> bool:
         """Whether there are at least as many watches as *expected* folders that still exist. True if unknowable."""
@@ -277,7 +304,7 @@ class Watcher:
         if not own:
             return True
         placed = sum(_count_watches(descriptor) for descriptor in own)
-        return placed >= sum(folder.is_dir() for folder in expected)
+        return placed >= sum(map(_is_folder, expected))
 
     def _poll(self, code: int | None, *, reported: bool = False) -> None:
         if not self._polling and not reported:
@@ -365,20 +392,34 @@ def _remedy(code: int | None) -> str:
     )
 
 
-def _linked_folders(root: Path) -> list[str]:
-    """Return the direct children of *root* that are symlinks to folders."""
-    with contextlib.suppress(OSError), os.scandir(root) as entries:
-        return [entry.path for entry in entries if entry.is_symlink() and entry.is_dir()]
-    return []
+def _links(root: Path) -> list[str]:
+    """Return the direct children of *root* that are symlinks."""
+    found = []
+    with contextlib.suppress(OSError):
+        disk.at(str(root))
+        for child in root.iterdir():
+            with contextlib.suppress(disk.Unanswered):
+                disk.at(str(child))
+                if child.is_symlink():
+                    found.append(str(child))
+    return found
 
 
-def _folders_below(path: Path) -> Iterator[Path]:
-    """Yield *path* and every readable folder below it, without links: what a recursive watch has to cover."""
-    yield path
-    for parent, names, _ in os.walk(path):
-        for folder in (Path(parent, name) for name in names):
-            if not folder.is_symlink() and os.access(folder, os.R_OK):
-                yield folder
+def _real_folders(paths: Iterable[str]) -> Iterator[Path]:
+    """Yield the real paths of those *paths* that answer and are, or lead to, a folder."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            disk.at(path)
+            real = os.path.realpath(path)
+            if Path(real).is_dir():
+                yield Path(real)
+
+
+def _is_folder(folder: Path) -> bool:
+    with contextlib.suppress(disk.Unanswered):
+        disk.at(str(folder))
+        return folder.is_dir()
+    return False
 
 
 def _inotify_instances() -> frozenset[str]:

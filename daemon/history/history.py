@@ -13,6 +13,7 @@ from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line, opening
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
+from daemon.system import disk
 from llma_core.agent import Agent
 
 __all__ = ["History", "LoggedSession", "Selection"]
@@ -121,10 +122,14 @@ class History:
 
 def _last_time(agent: Agent, path: str) -> int | None:
     """Return the time of the last line that has one, in milliseconds since the epoch; None if none has."""
-    try:
+
+    def read() -> tuple[int, bytes]:
         with open_log(path) as file:
             start = max(0, os.fstat(file.fileno()).st_size - _END_BYTES)
-            data = os.pread(file.fileno(), _END_BYTES, start)
+            return start, os.pread(file.fileno(), _END_BYTES, start)
+
+    try:
+        start, data = disk.call(path.rpartition("/")[0], read)
     except OSError:
         # The log was removed meanwhile, or may not be read. Reading all of it will report that.
         return None

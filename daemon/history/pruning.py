@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,10 +28,11 @@ import structlog
 
 from daemon.following.log_roots import LogRoot, recognize, root_of
 from daemon.following.logs import Logs
-from daemon.following.sweep import FileStat
+from daemon.following.sweep import FileStat, is_missing
 from daemon.state.rows import Copies, FileMark
 from daemon.state.schema import IDENTITY_SLICES
 from daemon.state.store import Store
+from daemon.system import disk
 from daemon.system.workers import Workers
 
 __all__ = ["KEPT_DAYS", "REJECTED_DAYS", "REJECTED_KEPT", "Forgettable", "Retained", "forgetting", "prune"]
@@ -212,8 +214,8 @@ def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str
             if entries is None:
                 return None
             if not entries:
-                day = int(Path(project).stat().st_mtime // 86_400)
-                empty |= {project: day, os.path.realpath(project): day}
+                day = int(disk.call(project, Path(project).stat).st_mtime // 86_400)
+                empty |= {project: day, disk.call(project, partial(os.path.realpath, project)): day}
     return empty
 
 
@@ -228,7 +230,7 @@ def _emptied(empty: Mapping[str, int], paths: Collection[str], roots: Sequence[L
 
 def _may_come_back(path: str, roots: Sequence[LogRoot]) -> bool:
     """Whether a log that was not found is there after all, or may be away only for now."""
-    if os.path.lexists(path):
+    if not is_missing(path):
         return True
     recognized = recognize(path, roots)
     # Its root may be one that is not followed now.
@@ -237,17 +239,24 @@ def _may_come_back(path: str, roots: Sequence[LogRoot]) -> bool:
 
 def _projects(root: LogRoot) -> list[str]:
     """Return the project folders in a root, and its links, wherever they lead; none if it cannot be listed."""
-    entries = _listed(str(root.path))
-    if entries is None:
+    names = _listed(str(root.path))
+    if names is None:
         return []
     if not root.agent.by_project:
         return [str(root.path)]
-    return [entry.path for entry in entries if entry.is_symlink() or not entry.is_file()]
+    return [path for path in (f"{root.path}/{name}" for name in names) if not _is_file(path)]
 
 
-def _listed(folder: str) -> list[os.DirEntry[str]] | None:
+def _is_file(path: str) -> bool:
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
+        return stat.S_ISREG(disk.call(path, partial(os.lstat, path)).st_mode)
+    except OSError:
+        # It may be a folder.
+        return False
+
+
+def _listed(folder: str) -> list[str] | None:
+    try:
+        return disk.call(folder, partial(os.listdir, folder))
     except OSError:
         return None

@@ -20,6 +20,7 @@ from daemon.following.opening import Opening
 from daemon.following.session_files import SessionFiles
 from daemon.reading.executions import Executions
 from daemon.state.reader import StoreReader
+from daemon.system import disk
 from daemon.system.messages import system_reason
 from daemon.system.workers import Workers
 
@@ -98,7 +99,7 @@ class Attendance:
         seen = []
         for path in files.paths:
             with suppress(OSError):
-                seen.append(Path(path).stat())
+                seen.append(disk.call(path.rpartition("/")[0], Path(path).stat))
         is_empty = not any(each.st_size for each in seen)
         return is_empty or any(abs(time.time() - each.st_mtime) < self._young for each in seen)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from daemon.following.tailer import open_log
+from daemon.system import disk
 
 __all__ = ["LoggedHistory"]
 
@@ -47,14 +49,16 @@ class LoggedHistory:
 
         Raises:
             sqlite3.OperationalError: the store cannot be read.
+            disk.Unanswered: the folder does not answer.
         """
         ids = self._ids.get(folder)
         if ids is None:
             if len(self._ids) >= _FOLDERS:
                 self._ids.clear()
-            ids = self._ids[folder] = set()
+            ids = set[int]()
             for path, length in self._lookup.history(folder):
-                ids |= _ids_in(path, length)
+                ids |= disk.call(path.rpartition("/")[0], partial(_ids_in, path, length))
+            self._ids[folder] = ids
         return hash(identity.split("|")[1].encode("utf-8", "surrogatepass")) in ids
 
     def warn(self, session: str) -> None:
@@ -75,6 +79,7 @@ def _ids_in(path: str, length: int) -> set[int]:
     try:
         with open_log(path, buffered=True) as file:
             while length > 0 and (line := file.readline()):
+                disk.at(path.rpartition("/")[0])
                 length -= len(line)
                 found.update(map(hash, _ID.findall(line)))
     except OSError:

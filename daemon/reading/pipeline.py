@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import structlog
 
@@ -28,6 +28,7 @@ from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
 from daemon.following.opening import Opening
 from daemon.following.session_files import SessionFiles
+from daemon.following.sweep import is_missing
 from daemon.following.tailer import TAIL_BYTES, Chunk, KeepsOpen, Marks, Tail, digest, open_log, unknown
 from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
@@ -35,6 +36,7 @@ from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.reading.logged_history import LoggedHistory
 from daemon.routing.routing import Routing, Ruling
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
+from daemon.system import disk
 from llma_core import events
 from llma_core.agent import UnknownRecord
 from llma_core.events import Attribution
@@ -60,6 +62,8 @@ _META_BYTES = 1024 * 1024
 _TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _UNKNOWN_TYPES = 100
 """Largest number of unknown record types that are logged."""
+_MetaVersion = tuple[int, int, int]
+"""What changes with a meta file: inode, modification time, size."""
 _LineSpan = Prompt | Generation | ToolCall | ApiFailure | Compaction
 """Every span but a trace: it rests on lines."""
 
@@ -106,6 +110,7 @@ class Pipeline:
     Attributes:
         tails: its files, by name.
         has_repeats: whether what one file says may be said again in another.
+        is_spent: whether an error has cost what was made of lines that were read. Build a new pipeline then.
     """
 
     def __init__(
@@ -133,6 +138,7 @@ class Pipeline:
         self.again = again
         self.tails: dict[str, Tail] = {}
         self.has_repeats = False
+        self.is_spent = False
         self._marks = marks
         self._former = former
         self._files: dict[str, str] = {}
@@ -164,7 +170,7 @@ class Pipeline:
             passed=self._passed,
             whole_inputs=routing.whole_inputs,
         )
-        self._metas: dict[str, tuple[int, int, int]] = {}
+        self._metas: dict[str, _MetaVersion] = {}
         self._complained: set[str] = set()
         self._unknown: set[str] = set()
         self._endings: dict[str, bytes] = {}
@@ -182,7 +188,7 @@ class Pipeline:
         if not self.tails:
             self._compare(self.files.paths)
         for path in self.files.paths:
-            if path in self._files and (path not in self._left or not os.path.lexists(path)):
+            if path in self._files and (path not in self._left or is_missing(path)):
                 continue
             self._left.discard(path)
             file = self._opened(path)
@@ -222,7 +228,7 @@ class Pipeline:
     def _opened(self, path: str) -> str | None:
         """Return the name of the open file that is at *path* too: it was moved there, or has several names."""
         try:
-            status = os.lstat(path)
+            status = disk.call(path.rpartition("/")[0], partial(os.lstat, path))
         except OSError:
             return None
         there = status.st_dev, status.st_ino
@@ -255,7 +261,8 @@ class Pipeline:
         Raises:
             Replaced: a file was truncated or replaced.
             Held: the session has to wait for the user. Build a new pipeline when it no longer has to.
-            OSError: a file cannot be read; `filename` names it. The pipeline stays usable: try again.
+            OSError: a file cannot be read; `filename` names it. Unless it `is_spent`, the pipeline stays usable: try
+                again.
         """
         self.open()
         with self._step() as progress:
@@ -276,6 +283,7 @@ class Pipeline:
             yield progress
         except BaseException:
             # What this step has found is lost. The next pipeline must be able to find it again.
+            self.is_spent = self.is_spent or bool(progress.ends)
             for emission in progress.emissions:
                 if not emission.again:
                     for row in (emission.settled, emission.also):
@@ -506,16 +514,11 @@ class Pipeline:
         for path, agent in list(self.files.agents.items()):
             meta = f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
             try:
-                status = Path(meta).stat()
-                seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if self._metas.get(meta) == seen or status.st_size > _META_BYTES:
-                    continue
-                with open_log(meta) as file:
-                    said = client.decode_meta(file.read(_META_BYTES))
+                found = disk.call(meta.rpartition("/")[0], partial(_read_meta, meta, self._metas.get(meta)))
             except OSError:
                 continue
-            if said is not None:
-                self._metas[meta] = seen
+            if found is not None and (said := client.decode_meta(found[1])) is not None:
+                self._metas[meta] = found[0]
                 self._admit(self._accumulator.link(agent, said, now=now), progress)
 
     # ------------------------------------------------------------------ spans to emissions
@@ -572,7 +575,11 @@ class Pipeline:
             if waits and isinstance(span, Trace):
                 self._waiting.append(span)
                 continue
-            emission = self._trace(span) if isinstance(span, Trace) else self._event(span)
+            try:
+                emission = self._trace(span) if isinstance(span, Trace) else self._event(span)
+            except BaseException:
+                self.is_spent = True
+                raise
             if emission is not None:
                 progress.emissions.append(emission)
 
@@ -742,6 +749,16 @@ class Pipeline:
     def _opening(self) -> Opening:
         agent, session = self.files.agent.name, self.files.session
         return Opening(agent=agent, session=session, cwd=self._accumulator.first_cwd, at=self._began)
+
+
+def _read_meta(path: str, known: _MetaVersion | None) -> tuple[_MetaVersion, bytes] | None:
+    """Return which version of a meta file there is, and what is in it; None if it is *known*, or too large."""
+    status = os.lstat(path)
+    seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+    if seen == known or status.st_size > _META_BYTES:
+        return None
+    with open_log(path) as file:
+        return seen, file.read(_META_BYTES)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from daemon.following.log_roots import is_session_folder, recognize, roots_at, roots_below
-from daemon.following.log_tree import project_files, project_folders, session_folder_files
+from daemon.following.log_tree import plain_folders, project_files, project_folders, session_folder_files
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line, named_inside
 from daemon.reading.claims import Claims
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
+from daemon.system import disk
 from llma_core.events import CaptureEvent
 
 __all__ = ["NoLogError", "find_logs", "preview"]
@@ -54,7 +55,7 @@ def _logs_at(path: Path) -> Iterator[str]:
 
 def _logs_in(path: Path) -> Iterator[str]:
     """Yield the logs and meta files where a configuration folder, a folder of projects, or a project's has them."""
-    for root in [root for root in roots_below(path) if root.path.is_dir()] or roots_at(path):
+    for root in [root for root in roots_below(path) if disk.is_folder(str(root.path))] or roots_at(path):
         for project in [str(root.path), *project_folders(root)]:
             yield from (log for log, _ in project_files(root.agent, project))
 
@@ -76,12 +77,9 @@ def _says_whose_it_is(log: str) -> bool:
 
 def _folders_in(path: Path) -> list[Path]:
     """Return the folders in which more logs may stand; what is in a session's own folder is not one of its logs."""
-    if any(root.path.is_dir() for root in roots_below(path)):
+    if any(disk.is_folder(str(root.path)) for root in roots_below(path)):
         return []
-    try:
-        folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]
-    except OSError:
-        return []
+    folders = (Path(folder) for folder in plain_folders(str(path)))
     return sorted(folder for folder in folders if not is_session_folder(folder))
 
 

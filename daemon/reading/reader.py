@@ -356,7 +356,7 @@ class Reader:
         files = session.files
         # Even if something in it is due, it waits until a sweep tries the file again.
         session.due = None
-        if not any(tail.position for tail in session.pipeline.tails.values()):
+        if session.pipeline.is_spent or not any(tail.position for tail in session.pipeline.tails.values()):
             # Nothing of it was read. Otherwise it stays in memory: what was read may be in no file any more.
             self.close(files.name)
         path = str(error.filename or files.session)

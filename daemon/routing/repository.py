@@ -25,9 +25,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+
+from daemon.system import disk
 
 __all__ = ["Repositories", "Repository", "Tracking", "origin_name", "tracking"]
 
@@ -90,8 +93,9 @@ class Repositories:
                 self._known.move_to_end(cwd)
                 return self._known[cwd]
         try:
+            disk.call(cwd, partial(os.path.lexists, cwd))
             facts = _ask_facts(cwd, self._timeout)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, disk.Unanswered):
             # The machine may be busy. That says nothing about the folder, so it is not cached.
             return Repository(user_email=None, origin=None)
         with self._lock:

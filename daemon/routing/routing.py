@@ -19,6 +19,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from daemon.following.opening import Opening
 from daemon.routing.allowances import Allowance, Allowances
 from daemon.routing.repository import Repositories, tracking
 from daemon.state.rows import FrozenRoute
+from daemon.system import disk
 from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError
@@ -77,8 +79,15 @@ class Ruling:
         return self.project.restraint
 
     def allows(self, *folders: str | None) -> bool:
-        """Whether events of all *folders* may be sent: an event's own folder, and the first folder of its session."""
-        return self.route is not None and self.project.allows(*folders)
+        """Whether events of all *folders* may be sent: an event's own folder, and the first folder of its session.
+
+        Raises:
+            Held: a folder does not answer.
+        """
+        try:
+            return self.route is not None and self.project.allows(*folders)
+        except disk.Unanswered as error:
+            raise _unanswered(error, self.restraint) from None
 
 
 def allowances_file(settings: Settings) -> Path:
@@ -133,13 +142,17 @@ class Routing:
             project = self._projects.of(opening.cwd)
         except InvalidProjectError as error:
             raise Held(str(error), restraint) from None
+        except disk.Unanswered as error:
+            raise _unanswered(error, restraint) from None
         project = project.under(restraint.also(project.restraint))
         route = None
-        if project.allows(opening.cwd):
-            try:
+        try:
+            if project.allows(opening.cwd):
                 route = LOCAL if self._purpose == "local" else self._known(frozen) or self._decide(project, opening)
-            except Held as held:
-                raise Held(held.reason, project.restraint) from None
+        except Held as held:
+            raise Held(held.reason, project.restraint) from None
+        except disk.Unanswered as error:
+            raise _unanswered(error, project.restraint) from None
         return Ruling(project=project, route=route)
 
     def freeze(self, opening: Opening, ruling: Ruling, frozen: FrozenRoute | None = None) -> FrozenRoute:
@@ -251,7 +264,7 @@ class Routing:
         assert folder is not None
         allow = f"if that is right, run `{APP_NAME} config allow {shlex.quote(folder)}`"
         if route_request.doubt is None:
-            real = os.path.realpath(folder)
+            real = disk.call(folder, partial(os.path.realpath, folder))
             allowed = self._allowances_now()
             if route not in (*self._own, *_routes(allowed)):
                 raise Held(f"{route_request.path} sends to {route.host} with a key that you have not allowed; {allow}")
@@ -286,6 +299,10 @@ class Routing:
 
 def _routes(allowed: Sequence[Allowance]) -> tuple[Route, ...]:
     return tuple(Route(host=each.host, key=each.key) for each in allowed)
+
+
+def _unanswered(error: disk.Unanswered, restraint: Restraint) -> Held:
+    return Held(f"{error.filename} does not answer; get the disk it is on to work, or unmount it", restraint)
 
 
 def _no_key(project: Project) -> str:

@@ -9,6 +9,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Literal
 
 from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
-from daemon.following.log_roots import recognize, roots_below
+from daemon.following.log_roots import LogRoot, recognize, roots_below
 from daemon.following.log_tree import root_logs
 from daemon.following.opening import unknown_logs
 from daemon.following.tailer import mark_at_end
@@ -24,6 +25,7 @@ from daemon.running.health import HealthReport, RouteReport, read_report
 from daemon.state.lock import holder, is_locked, locked_since
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
+from daemon.system import disk
 from llma_core import __version__
 
 __all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
@@ -91,6 +93,7 @@ class Condition:
         endangered: logs whose unsent lines will be lost unless somebody acts.
         set_aside: the events that were set aside, newest first.
         unknown_logs: files that look like logs, in places where no log is followed.
+        hanging: folders that do not answer, to the daemon or now.
     """
 
     running: bool
@@ -114,6 +117,7 @@ class Condition:
     endangered: tuple[Endangered, ...]
     set_aside: tuple[RejectedEvent, ...]
     unknown_logs: tuple[str, ...] = ()
+    hanging: tuple[str, ...] = ()
 
     def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
         """Yield each problem, with a hint what to do.
@@ -148,6 +152,12 @@ class Condition:
             )
         for reason, number in Counter(row.reason for row in self.held).items():
             yield Problem(level="warning", message=f"{_count(number, 'session')} waiting for you", hint=reason)
+        for folder in self.hanging:
+            yield Problem(
+                level="fail",
+                message=f"{folder} does not answer, so nothing there is read; everything else is",
+                hint="get the disk it is on to work, or unmount it; the daemon then goes on by itself",
+            )
         if self.unknown_logs:
             more = f" and {len(self.unknown_logs) - 1:,} more" if len(self.unknown_logs) > 1 else ""
             yield Problem(
@@ -212,9 +222,16 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
         ),
         set_aside=tuple(store.rejected()),
         unknown_logs=tuple(
-            path for config_dir in config_dirs for root in roots_below(config_dir) for path in unknown_logs(root)
+            path for config_dir in config_dirs for root in roots_below(config_dir) for path in _unknown_logs(root)
         ),
+        hanging=tuple(dict.fromkeys([*(current.hanging if current is not None else ()), *disk.hanging()])),
     )
+
+
+def _unknown_logs(root: LogRoot) -> Iterator[str]:
+    # What does not answer is reported by itself.
+    with suppress(disk.Unanswered):
+        yield from unknown_logs(root)
 
 
 def rebuilding(row: RejectedEvent) -> str | None:

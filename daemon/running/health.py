@@ -22,6 +22,7 @@ from daemon.delivering.delivery import BackingOff, Closed, Delivery
 from daemon.delivering.route import Route
 from daemon.delivering.sink import Stopped
 from daemon.state import layout
+from daemon.system import disk
 from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
@@ -102,6 +103,7 @@ class HealthReport:
         unread_logs: how many logs they are in.
         unread_since: when the oldest of them started to wait, in ISO 8601, UTC.
         routes: where events went.
+        hanging: the folders that do not answer.
         written_at: when this was written, in ISO 8601, UTC.
     """
 
@@ -113,6 +115,7 @@ class HealthReport:
     unread_logs: int = 0
     unread_since: str | None = None
     routes: tuple[RouteReport, ...] = ()
+    hanging: tuple[str, ...] = ()
     written_at: str = ""
 
 
@@ -164,6 +167,7 @@ class Health:
             unread_logs=len(logs),
             unread_since=None if since is None else _text(since),
             routes=tuple(self._routes.values()),
+            hanging=tuple(disk.hanging()),
         )
 
     async def tell(self, report: HealthReport) -> None:

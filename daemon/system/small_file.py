@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
+from daemon.system import disk
 from daemon.system.messages import system_reason
 
 __all__ = ["MAX_FILE_BYTES", "UnreadableFileError", "read_regular", "read_with_status"]
@@ -48,6 +50,13 @@ def read_with_status(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, os
     Raises:
         UnreadableFileError: as in `read_regular`.
     """
+    try:
+        return disk.call(str(path.parent), partial(_read, path, limit))
+    except disk.Unanswered as error:
+        raise UnreadableFileError(path, _explain(error)) from error
+
+
+def _read(path: Path, limit: int) -> tuple[bytes, os.stat_result] | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import shutil
 import sqlite3
@@ -21,7 +22,7 @@ from daemon.following.cadence import Cadence
 from daemon.service import Service
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Workspace, passed_on, start
-from tests.support.faults import SHORT, Call, Faults
+from tests.support.faults import HANG, SHORT, Call, Faults
 from tests.support.fork_server import ForkServer
 from tests.support.logs import LogBuilder, text
 from tests.support.machine import Logged, Machine, a_session, of_lines, span_ids, times_each_came
@@ -40,10 +41,10 @@ class Stand:
     runs: int = 0
 
     @asynccontextmanager
-    async def following(self, *, ready: bool = True) -> AsyncIterator[Child]:
+    async def following(self, *, ready: bool = True, **variables: str) -> AsyncIterator[Child]:
         """Run the daemon until the context is left. It must exit with 0."""
         self.runs += 1
-        env = environment(self.workspace, self.posthog.url) | self.faults.environment
+        env = environment(self.workspace, self.posthog.url) | self.faults.environment | variables
         command = [sys.executable, "-m", "tests.support.quick", "run", "--log-format", "json"]
         name = f"daemon-{self.runs}"
         async with start(
@@ -115,6 +116,57 @@ def stand(workspace: Workspace, posthog: CaptureServer, library: Faults, faulty:
     stand = Stand(workspace, posthog, Faults(folder, library.library), faulty)
     stand.projects.mkdir(parents=True)
     return stand
+
+
+# ---------------------------------------------------------------------- folders that do not answer
+
+
+@pytest.mark.parametrize("call", ["open", "opendir", "lstat", "read"])
+async def test_a_folder_that_hangs_keeps_nobody_waiting(stand: Stand, call: Call) -> None:
+    stand.logs["bad"] = a_session("bad", start=now(), cwd="/home/ada/hanging"), 0
+    async with stand.following(QUICK_PATIENCE="0.5") as daemon:
+        path = stand.write("bad")
+        stand.write("good")
+        await stand.arrived(daemon, "bad", "good")
+        stand.faults.inject(call, HANG, path.parent.name)
+        stand.write("bad", "bad_more")
+        # With a new folder in it, everything about the folder is asked anew.
+        (path.parent / "made").mkdir()
+        await daemon.until(lambda: "folder_hangs" in events(daemon))
+        stand.write("good", "good_more")
+        await stand.arrived(daemon, "good_more")
+        stand.faults.clear(call)
+        await stand.arrived(daemon, "bad_more")
+    assert times_each_came(stand.posthog) == {1}
+    await stand.settles()
+
+
+async def test_a_folder_that_hangs_from_the_start_is_named_and_lets_the_daemon_end(stand: Stand) -> None:
+    stand.logs["bad"] = a_session("bad", start=now(), cwd="/home/ada/hanging"), 0
+    async with stand.following(QUICK_PATIENCE="0.5") as daemon:
+        stand.write("bad")
+        stand.write("good")
+        await stand.arrived(daemon, "bad", "good")
+    path = stand.write("bad", "bad_more")
+    calls: list[Call] = ["open", "opendir", "lstat", "stat", "read", "pread", "watch"]
+    for call in calls:
+        stand.faults.inject(call, HANG, path.parent.name)
+    async with stand.following(QUICK_PATIENCE="0.5") as daemon:
+        stand.write("good", "good_more")
+        await stand.arrived(daemon, "good_more")
+        await until_named(stand, path.parent)
+    # The context has ended the daemon, which still hangs there.
+    for call in calls:
+        stand.faults.clear(call)
+    await stand.settles()
+
+
+async def until_named(stand: Stand, folder: Path) -> None:
+    """Wait until `status` names the folder."""
+    while True:
+        said = await verb(stand.workspace, "status", "--json", env=environment(stand.workspace, stand.posthog.url))
+        if str(folder) in json.loads(said.stdout)["hanging"]:
+            return
 
 
 # ---------------------------------------------------------------------- logs

@@ -22,12 +22,15 @@ import pytest
 
 from tests.support.waiting import PATIENCE
 
-__all__ = ["SHORT", "Call", "Faults"]
+__all__ = ["HANG", "SHORT", "Call", "Faults"]
 
-Call = Literal["open", "opendir", "read", "pread", "write", "fsync", "lstat", "watch"]
+Call = Literal["open", "opendir", "read", "pread", "write", "fsync", "lstat", "stat", "watch"]
 
 SHORT = 0
 """In place of an error: the call does less than it was asked for."""
+
+HANG = -2
+"""In place of an error: the call does not return as long as it is told to."""
 
 _SOURCE = r"""
 #define _GNU_SOURCE
@@ -45,8 +48,9 @@ _SOURCE = r"""
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-/* The number of the error that is to be injected; -1 for none, 0 for a call that does less than asked for. */
-static int injected(const char *call, const char *path) {
+/* The number of the error that is to be injected; -1 for none, 0 for a call that does less than asked for, -2 for one
+   that does not return. */
+static int looked_up(const char *call, const char *path) {
     const char *folder = getenv("FAULTS_DIR");
     char name[4096], text[4096], hits[4160];
     int kept = errno;
@@ -69,6 +73,12 @@ static int injected(const char *call, const char *path) {
     if (file >= 0) { syscall(SYS_write, file, ".", 1); syscall(SYS_close, file); }
     errno = kept;
     return atoi(text);
+}
+
+static int injected(const char *call, const char *path) {
+    int found;
+    while ((found = looked_up(call, path)) == -2) usleep(20000);
+    return found;
 }
 
 static int injected_at(const char *call, int descriptor) {
@@ -107,6 +117,14 @@ DIR *opendir(const char *path) {
     }
 LSTAT(lstat, stat)
 LSTAT(lstat64, stat64)
+
+#define STAT(name, kind)                                                             \
+    int name(const char *path, struct kind *status) {                                \
+        FAIL(injected("stat", path));                                                \
+        return NEXT(name)(path, status);                                             \
+    }
+STAT(stat, stat)
+STAT(stat64, stat64)
 
 ssize_t read(int descriptor, void *data, size_t count) {
     int found = injected_at("read", descriptor);
@@ -190,7 +208,7 @@ class Faults:
         return {"LD_PRELOAD": str(self.library), "FAULTS_DIR": str(self.folder)}
 
     def inject(self, call: Call, error: int, path: str) -> None:
-        """Make *call* fail with *error* on every path that contains *path*. SHORT makes it do less than asked for."""
+        """Make *call* fail with *error* on every path that contains *path*. SHORT and HANG are no errors."""
         beside = self.folder / "beside"
         beside.write_text(f"{error} {path}")
         beside.replace(self.folder / call)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from daemon.cli import run_main
+from daemon.system import disk
 from tests.support.cadence import cadence
 
 if __name__ == "__main__":
+    if patience := os.environ.get("QUICK_PATIENCE"):
+        # In seconds: how soon a folder counts as hanging.
+        disk.PATIENCE = disk.LOOP_PATIENCE = float(patience)
     run_main(cadence())

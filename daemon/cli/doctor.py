@@ -52,6 +52,7 @@ def _print(finding: Finding) -> None:
 def _examine() -> Iterator[Finding]:
     from daemon.checks import client, configuration, machine, receiver
     from daemon.cli.managed import home
+    from daemon.following.log_roots import config_folder
 
     try:
         current = loading.load({}, os.environ)
@@ -59,7 +60,7 @@ def _examine() -> Iterator[Finding]:
         # Without settings no other check means anything.
         yield from configuration.report_problems(error.problems)
         return
-    folders = current.claude_config_dirs
+    folders = tuple(map(config_folder, current.claude_config_dirs))
     yield from configuration.check_sending(current)
     yield from configuration.check_keys(current)
     yield from receiver.check_receivers(current)

@@ -31,6 +31,7 @@ __all__ = [
     "attribute_length",
     "boolean",
     "choice",
+    "config_folders",
     "distinct_id",
     "enabled",
     "folder",
@@ -279,6 +280,16 @@ def folder(value: object, context: Context) -> Path:
 def folders(value: object, context: Context) -> tuple[Path, ...]:
     """Parse absolute paths of folders: a list, or text separated like PATH. Duplicates are dropped."""
     return tuple(dict.fromkeys(_path(name, context.home) for name in _list(value, os.pathsep)))
+
+
+def config_folders(value: object, context: Context) -> tuple[Path, ...]:
+    """Parse the clients' configuration folders: like `folders`, or with commas between them, as other tools have it.
+
+    A comma separates only where a path begins after it: a name may contain one.
+    """
+    if isinstance(value, str):
+        value = re.sub(r",\s*(?=[/~])", os.pathsep, value)
+    return folders(value, context)
 
 
 def host(value: object, context: Context) -> str:

@@ -199,9 +199,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="claude_config_dirs",
         variable="CLAUDE_CONFIG_DIR",
-        parse=parsers.folders,
+        parse=parsers.config_folders,
         default="~/.claude",
-        help="Claude Code's folders, separated like PATH. Unset: also ~/.config/claude if it contains projects/.",
+        help="Claude Code's folders, separated like PATH or by commas. Unset: also ~/.config/claude if it has logs.",
         compute=_default_config_dirs,
         # Claude Code's settings file is in this folder, so it cannot say where the folder is.
         in_claude_settings=False,

@@ -26,6 +26,7 @@ from typing import Literal
 
 import msgspec
 
+from daemon.following.log_roots import config_folder
 from daemon.state.rows import Sighting
 from daemon.system import disk
 from daemon.system.small_file import UnreadableFileError, read_regular
@@ -112,7 +113,7 @@ class LiveSessions:
     """
 
     def __init__(self, config_dirs: Iterable[Path], seen: Iterable[Sighting] = ()) -> None:
-        self._folders = tuple(folder / "sessions" for folder in config_dirs)
+        self._folders = tuple(config_folder(folder) / "sessions" for folder in config_dirs)
         self._known: dict[str, _Known] = {}
         self._seen = {sighting.session: sighting for sighting in seen}
         self._unsaved: dict[str, Sighting] = {}

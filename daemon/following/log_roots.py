@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,16 @@ from daemon.system import disk
 from llma_core import agents
 from llma_core.agent import Agent, LogPath
 
-__all__ = ["LogRoot", "is_session_folder", "log_roots", "recognize", "root_of", "roots_at", "roots_below"]
+__all__ = [
+    "LogRoot",
+    "config_folder",
+    "is_session_folder",
+    "log_roots",
+    "recognize",
+    "root_of",
+    "roots_at",
+    "roots_below",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +47,40 @@ def roots_below(config_dir: Path) -> Iterator[LogRoot]:
             yield LogRoot(agent, config_dir / name)
 
 
+def config_folder(folder: Path) -> Path:
+    """Return the configuration folder that *folder* is, or in which it is the folder of the logs."""
+    roots = {root for agent in agents.AGENTS for root in agent.root_folders}
+    for root in roots:
+        above = folder.parents[root.count("/")] if folder.as_posix().endswith(f"/{root}") else None
+        # A configuration folder may have this name, too, but then it holds no logs by itself.
+        if above is not None and not disk.is_folder(str(folder / root)) and _holds_logs(folder):
+            return above
+    return folder
+
+
+def _holds_logs(folder: Path) -> bool:
+    suffixes = tuple(agent.log_suffix for agent in agents.AGENTS)
+
+    def look() -> bool:
+        for name in os.listdir(folder):  # noqa: PTH208 - names are enough
+            place = f"{folder}/{name}"
+            disk.at(place)
+            if os.path.isdir(place) and any(each.endswith(suffixes) for each in os.listdir(place)):  # noqa: PTH112, PTH208
+                return True
+        return False
+
+    try:
+        return disk.call(str(folder), look)
+    except OSError:
+        return False
+
+
 def log_roots(config_dirs: Iterable[Path]) -> list[LogRoot]:
     """Return the roots below some configuration folders, each once and by its real path.
 
     Hints and sweeps must use the same name for a file, whatever path the user configured.
     """
-    roots = (root for folder in config_dirs for root in roots_below(folder))
+    roots = (root for folder in config_dirs for root in roots_below(config_folder(folder)))
     return list(dict.fromkeys(LogRoot(root.agent, _real(root.path)) for root in roots))
 
 

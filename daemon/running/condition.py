@@ -17,7 +17,7 @@ from typing import Literal
 
 from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
-from daemon.following.log_roots import LogRoot, recognize, roots_below
+from daemon.following.log_roots import LogRoot, config_folder, recognize, roots_below
 from daemon.following.log_tree import root_logs
 from daemon.following.opening import unknown_logs
 from daemon.following.tailer import mark_at_end
@@ -187,6 +187,7 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
     Raises:
         sqlite3.Error: the store cannot be read.
     """
+    config_dirs = [*map(config_folder, config_dirs)]
     running = is_locked(folder)
     pid = holder(folder) if running else None
     since = locked_since(folder) if running else None

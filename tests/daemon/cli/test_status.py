@@ -65,6 +65,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "held": [],
         "endangered": [],
         "unknown_logs": [],
+        "hanging": [],
     }
     path = projects / log.path
     assert (aside["name"], aside["path"]) == ("$ai_generation", str(path))

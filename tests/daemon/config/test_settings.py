@@ -452,6 +452,12 @@ def test_every_config_dir_is_asked_in_order(user: User) -> None:
     assert settings.input == "prompt"
 
 
+@pytest.mark.parametrize("between", [",", ", ", os.pathsep])
+def test_config_dirs_may_have_commas_between_them(user: User, between: str) -> None:
+    settings = user.load({"CLAUDE_CONFIG_DIR": f"~/one{between}/two,2{between}~/three"})
+    assert settings.claude_config_dirs == (user.home / "one", Path("/two,2"), user.home / "three")
+
+
 def test_claude_settings_cannot_move_themselves(user: User) -> None:
     user.write_claude_settings({"CLAUDE_CONFIG_DIR": "/elsewhere"})
 

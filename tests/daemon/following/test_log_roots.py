@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemon.following.catalog import Catalog
-from daemon.following.log_roots import LogRoot, log_roots, recognize, root_of, roots_at, roots_below
+from daemon.following.log_roots import LogRoot, config_folder, log_roots, recognize, root_of, roots_at, roots_below
 from daemon.following.log_tree import project_folders, root_logs
 from daemon.following.sweep import Sweep
 from llma_core import agents
@@ -139,3 +139,18 @@ def test_meta_files_are_no_logs(config: Path) -> None:
 
 def test_a_folder_may_be_a_root_of_any_agent(tmp_path: Path) -> None:
     assert roots_at(tmp_path) == [LogRoot(CLAUDE_CODE, tmp_path), LogRoot(SCRIBE, tmp_path)]
+
+
+def test_of_a_folder_of_logs_the_config_folder_above_it_is_meant(tmp_path: Path) -> None:
+    logs = tmp_path / "one" / "projects"
+    (logs / "-orchard").mkdir(parents=True)
+    (logs / "-orchard" / "session.jsonl").touch()
+    assert config_folder(logs) == tmp_path / "one"
+    assert logs.resolve() in [root.path for root in log_roots([logs])]
+
+
+@pytest.mark.parametrize("made", ["projects/projects/-orchard/session.jsonl", "projects/settings.json", "projects/a/b"])
+def test_a_config_folder_may_be_called_projects(tmp_path: Path, made: str) -> None:
+    (tmp_path / made).parent.mkdir(parents=True)
+    (tmp_path / made).touch()
+    assert config_folder(tmp_path / "projects") == tmp_path / "projects"

@@ -19,7 +19,7 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         start: offset of its first byte in the file.
-        end: offset just after its line end, where the next line starts.
+        end: offset just after its line end, where the next line starts; of a last line without one, where it ends.
         data: its bytes without the line end; None if it was longer than the limit and was skipped.
     """
 
@@ -50,6 +50,20 @@ class LineSplitter:
     def pending(self) -> int:
         """Number of bytes of the incomplete last line."""
         return self._pending
+
+    @property
+    def rest(self) -> bytes:
+        """The incomplete last line; b"" if it is longer than the limit."""
+        return b"".join(self._parts)
+
+    def finish(self) -> Line:
+        """Take the incomplete last line as it is: it ends where its bytes end.
+
+        A line end that comes later ends an empty line.
+        """
+        line = self._complete(b"")
+        self.offset = line.end - 1
+        return Line(start=line.start, end=self.offset, data=line.data)
 
     def push(self, chunk: bytes) -> list[Line]:
         """Return the lines that the next bytes of the file complete."""

@@ -47,7 +47,8 @@ def _first_lines(path: str) -> Iterator[bytes]:
             left = _GLANCE_BYTES
             for _ in range(_GLANCE_LINES):
                 line = file.readline(left)
-                if not line.endswith(b"\n"):
+                # A last line may lack only its line end.
+                if not line.endswith((b"\n", b"}")):
                     return
                 yield line
                 left -= len(line)

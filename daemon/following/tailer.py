@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
 
+import msgspec
+
 from daemon.state.rows import FileMark
 from daemon.system import disk
 from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
@@ -285,6 +287,9 @@ class Tail:
                 return None
             self.size = status.st_size
             lines, left = self._lines(file, limit)
+        if left > 0 and self.committed == self.position:
+            # It was taken before, as it is settled.
+            lines += self.last_line()
         more = left <= 0 and self.position < self.size
         return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another()))
 
@@ -308,6 +313,10 @@ class Tail:
             self._before = (self._before + data)[-TAIL_BYTES:] if len(data) < TAIL_BYTES else data[-TAIL_BYTES:]
             lines += self._splitter.push(data)
         return lines, left
+
+    def last_line(self) -> list[Line]:
+        """Return the last line, if it lacks only its line end. Call it when nobody writes to the file any more."""
+        return [self._splitter.finish()] if _is_whole(self._splitter.rest) else []
 
     def _is_followed_by_another(self) -> bool:
         """Whether this file, which is kept open, is read to its end and another has taken its place."""
@@ -378,6 +387,8 @@ class Tail:
 def mark_at_end(path: str, unit: str) -> FileMark | None:
     """Return the mark of a file whose complete lines are history; None if it cannot be read.
 
+    A last line that lacks only its line end is complete.
+
     Args:
         path: where it is.
         unit: the name of its session.
@@ -392,6 +403,8 @@ def _mark_at_end(path: str, unit: str) -> FileMark:
     with open_log(path) as file:
         status = os.fstat(file.fileno())
         offset = _last_line_end(file, status.st_size)
+        if status.st_size - offset <= MAX_LINE_BYTES and _is_whole(_read_at(file, offset, status.st_size - offset)):
+            offset = status.st_size
         length = min(HEAD_BYTES, offset)
         tail = min(TAIL_BYTES, offset)
         return FileMark(
@@ -405,6 +418,17 @@ def _mark_at_end(path: str, unit: str) -> FileMark:
             tail=digest(_read_at(file, offset - tail, tail)),
             history=True,
         )
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line that lacks its line end is whole: an object, to which nothing can be added."""
+    if not line.rstrip().endswith(b"}"):
+        return False
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _last_line_end(file: BinaryIO, size: int) -> int:

@@ -332,7 +332,7 @@ class Pipeline:
         return progress
 
     def end(self, now: float) -> Progress:
-        """Return what became final because the session has ended.
+        """Return what became final because the session has ended. Last lines count that lack only their line end.
 
         Raises:
             Held: as for `advance`.
@@ -343,6 +343,8 @@ class Pipeline:
         return progress
 
     def _end(self, progress: Progress, now: float) -> None:
+        for file, tail in self.tails.items():
+            self._take_lines(file, tail.last_line(), progress, now)
         self._admit([*self._released_traces(), *self._accumulator.end(now)], progress)
         if not self._waiting:
             self._write_off(progress)
@@ -423,6 +425,11 @@ class Pipeline:
         return self._ruling.project.warnings if self._ruling is not None else ()
 
     @property
+    def read_bytes(self) -> int:
+        """Number of bytes that were read of all files, incomplete last lines included."""
+        return sum(tail.position for tail in self.tails.values())
+
+    @property
     def unread(self) -> int:
         """Number of bytes in the files that are known and not read yet."""
         return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
@@ -478,10 +485,11 @@ class Pipeline:
     def _ending_of(self, path: str, line: Line) -> bytes:
         """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
         data = line.data
-        if data is not None and len(data) >= TAIL_BYTES - 1:
-            self._endings[path] = ending = data[-TAIL_BYTES + 1 :] + b"\n"
+        line_end = b"\n" if data is None or line.end - line.start > len(data) else b""
+        if data is not None and len(data) >= TAIL_BYTES:
+            self._endings[path] = ending = (data[-TAIL_BYTES:] + line_end)[-TAIL_BYTES:]
             return ending
-        ending = b"" if data is None else (self._endings.get(path, b"") + data + b"\n")[-TAIL_BYTES:]
+        ending = b"" if data is None else (self._endings.get(path, b"") + data + line_end)[-TAIL_BYTES:]
         self._endings[path] = ending
         return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
 
@@ -525,8 +533,12 @@ class Pipeline:
 
     def _note_begun(self, identity: str, checksum: bytes, lines: LineRange) -> None:
         """Note that the accumulator has begun a message."""
-        if lines.end > self.tails[lines.file].committed:
+        if not self._is_committed(lines):
             self._claims.meet(identity, self.files.name, checksum)
+
+    def _is_committed(self, lines: LineRange) -> bool:
+        # A last line without a line end may have been settled, and its line end have come since.
+        return lines.end - 1 <= self.tails[lines.file].committed
 
     def _is_copy(self, identity: str, checksum: bytes | None, at: int | None) -> bool:
         """Return whether another session wrote this first."""
@@ -553,7 +565,7 @@ class Pipeline:
         identity = self._claims.name_of(name)
         # A copy with new ids is known as one only when it is complete. Nobody has to wait for it.
         self._pass_over(identity)
-        if lines.end > self.tails[lines.file].committed and (
+        if not self._is_committed(lines) and (
             self._claims.is_pending(identity) or self._claims.met(identity) is not None
         ):
             self._progress.copies.append((identity, lines))
@@ -600,7 +612,7 @@ class Pipeline:
 
     def _emission(self, span: _LineSpan) -> Emission | None:
         lines = span.lines
-        if lines.end <= self.tails[lines.file].committed or self._is_history(span):
+        if self._is_committed(lines) or self._is_history(span):
             return None
         place = self._place(span.context.cwd)
         if not place.allowed:

@@ -225,9 +225,10 @@ class Reader:
             # The quiet counts only up to the last line that was read: there may be new lines to read now.
             # What is open in it is known only then, so its rest does not count yet.
             last = self._is_over(session, session.heard_at, running, finish=finish, rests=False)
+            before = pipeline.read_bytes
             progress = pipeline.advance(now, self._cadence.slice_bytes if budget is None else budget, last=last)
             steps.append(progress)
-            if progress.lines:
+            if pipeline.read_bytes != before:
                 session.heard_at, session.ended = now, False
             session.ended = session.ended or progress.ended
             if progress.more:

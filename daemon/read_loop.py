@@ -298,13 +298,14 @@ class ReadLoop:
             # The plugin's status file names the session that was sent last, and a backfill does not count as that.
             self._reporting.note_read(outcome, wanted)
         if wanted:
+            self._backfilling.backlog.note_sent(event.uuid for event in wanted)
             assert route is not None
             self._deliveries.put(route, wanted)
 
     async def _step_history(self, files: SessionFiles) -> None:
         """Read a slice of a session of the backfill."""
         session = self._sessions.get(files.name)
-        if session is not None and not session.pipeline.again:
+        if session is not None and not self._backfilling.has_begun(session.pipeline):
             # It was read from where history ended, and has to be read from its beginning.
             self._reader.close(files.name)
         if not await self._step(files):

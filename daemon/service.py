@@ -132,7 +132,7 @@ class Service:
         self._workers = Workers(self._stopping, work=self._cadence.work, retry=self._cadence.store_retry)
         self._lookup = store.reader()
         self._claims = Claims(self._lookup, fresh=self._lookup.is_empty)
-        self._settlement = Settlement(self._claims, store.owed())
+        self._settlement = Settlement(self._claims, store.owed(), (row.uuid for row in store.rejected()))
         self._live = LiveSessions(config_dirs, store.sightings())
         self._sessions = OpenSessions()
         self._logs = Logs(log_roots(config_dirs), kept=KeptOpen(), is_open=self._sessions.__contains__)
@@ -178,7 +178,8 @@ class Service:
             live=self._live,
             history=LoggedHistory(self._lookup),
             session_timeout=session_timeout,
-            again=lambda name: again or name in self._backfilling.backlog,
+            again=lambda name: again or self._backfilling.reads_again(name),
+            resends=self._backfilling.resends,
             cadence=self._cadence,
         )
 
@@ -369,7 +370,8 @@ class Service:
         to_read = [
             files
             for files in logs.sessions.values()
-            if self._attendance.follows(files) and (self._again or files.name in wanted)
+            if self._attendance.follows(files)
+            and (self._again or files.name in wanted or files.name in self._backfilling.backlog)
         ]
         newest: dict[str, int] = {}
         for files in to_read:
@@ -450,7 +452,7 @@ class Service:
         """Count and write the outcomes of an acknowledged batch."""
         for outcome in outcomes:
             unit = self._settlement.unit_of(outcome.event.identity)
-            self._backfilling.backlog.settle(unit, outcome.outcome)
+            self._backfilling.backlog.settle(unit, outcome.event.uuid, outcome.outcome)
             self._reporting.note_settled(unit, outcome)
         if self._backfilling.backlog:
             self._loop.wake()

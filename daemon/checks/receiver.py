@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
 from daemon.config.settings import Secret, Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.posthog.probe import Answer, PostHog, ProxyUnusableError, proxy_for
+from daemon.state.store import Store, StoreError
 
-__all__ = ["check_receivers"]
+__all__ = ["check_receivers", "check_rejected"]
 
 _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
@@ -33,6 +37,28 @@ def check_receivers(settings: Settings, *, pause: float = 1.0) -> Iterator[Findi
             yield warning(name, "not checked, because no key is set", f"`{APP_NAME} login` sets one")
     for host, key in pairs:
         yield from _check_receiver(host, key, pause)
+
+
+def check_rejected(state_dir: Path) -> Iterator[Finding]:
+    """Check whether events are set aside that PostHog refused. Yield nothing where no store can be read.
+
+    Args:
+        state_dir: the state directory.
+    """
+    try:
+        with closing(Store(state_dir, read_only=True)) as store:
+            number = len(store.rejected())
+    except (StoreError, sqlite3.Error):
+        # No daemon has run yet, or `status` says what is wrong with it.
+        return
+    if number:
+        yield warning(
+            "rejected events",
+            f"PostHog refused {number:,} event{'' if number == 1 else 's'}",
+            f"`{APP_NAME} status --rejected` gives the reasons, `{APP_NAME} backfill --rejected` sends them again",
+        )
+    else:
+        yield fine("rejected events", "none")
 
 
 def _check_receiver(host: str, key: Secret, pause: float) -> Iterator[Finding]:

@@ -84,6 +84,11 @@ _MakeSink = Callable[[Route], Sink]
     is_flag=True,
     help=f"Only sessions that Claude Code removes within {EXPIRING_DAYS} days. Lists them; sends them with --yes.",
 )
+@click.option(
+    "--rejected",
+    is_flag=True,
+    help="Only the events that PostHog refused and that were set aside. Sends them again, and nothing else.",
+)
 @click.option("--dry-run", is_flag=True, help="Show how much there is to send, but send nothing.")
 @click.option("--yes", is_flag=True, help="Send without a summary and without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -97,6 +102,7 @@ def backfill(
     projects: tuple[str, ...],
     sessions: tuple[str, ...],
     expiring: bool,
+    rejected: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -106,18 +112,24 @@ def backfill(
     """Send existing sessions: those in PATH (log files or folders), or all.
 
     Shows a summary first, then asks. Only unsent events are sent, so you can run this again at any time, for example
-    to continue after Ctrl-C.
+    to continue after Ctrl-C. With --rejected, those that PostHog refused are sent again, under the same ids.
 
     If a daemon is running, it sends the sessions while it is idle, and this command shows the progress.
     """
+    if expiring and rejected:
+        raise click.UsageError("--expiring and --rejected cannot be used together")
     settings = load_settings({}, log_format=log_format, log_level=log_level)
     sends = not dry_run and (yes or not expiring)
     with config_errors():
         make_sink = capture_sinks(settings) if sends else None
     selection = Selection(since=since, until=until, projects=projects, sessions=sessions)
     with _errors():
-        job = BackfillJob.choose(settings, selection, (*paths, *more), expiring=expiring)
-        if dry_run:
+        job = BackfillJob.choose(settings, selection, (*paths, *more), expiring=expiring, rejected=rejected)
+        if job.rejections is not None:
+            _warn_lost(job.rejections.lost)
+        if dry_run and rejected:
+            _print_rejected(job, as_json=as_json)
+        elif dry_run:
             _print_estimate(job, _count(job, as_json=as_json), as_json=as_json)
         elif make_sink is None:
             _list_expiring(job, as_json=as_json)
@@ -151,10 +163,13 @@ def _is_confirmed(job: BackfillJob, *, as_json: bool) -> bool:
     """
     if as_json or not sys.stdin.isatty():
         raise fail("cannot ask without a terminal: add --yes to send, or --dry-run to see what would be sent", 2)
-    found = _count(job, as_json=False)
-    _print_estimate(job, found, as_json=False)
-    if not found.events:
-        return False
+    if job.rejections is not None:
+        _print_rejected(job, as_json=False)
+    else:
+        found = _count(job, as_json=False)
+        _print_estimate(job, found, as_json=False)
+        if not found.events:
+            return False
     if not click.confirm("Send them to PostHog?", err=True):
         say("nothing was sent", err=True)
         raise click.exceptions.Exit(1)
@@ -222,11 +237,33 @@ def _document(job: BackfillJob, found: Estimate) -> dict[str, Any]:
     }
 
 
+def _print_rejected(job: BackfillJob, *, as_json: bool) -> None:
+    lost = job.rejections.lost if job.rejections is not None else 0
+    if as_json:
+        found = {"sessions": len(job.sessions), "events": job.chosen_rejected, "lost_events": lost}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        events, sessions = count(job.chosen_rejected, "rejected event"), count(len(job.sessions), "session")
+        say(f"{events} to send again, of {sessions}")
+
+
+def _warn_lost(lost: int) -> None:
+    """Say how many rejected events cannot be built again because no log of their session is known."""
+    if lost:
+        say(
+            f"warning: {count(lost, 'rejected event')} cannot be sent again: no log of the session is left; "
+            f"`{APP_NAME} status --rejected` lists all of them",
+            err=True,
+        )
+
+
 def _print_nothing(job: BackfillJob, *, as_json: bool) -> None:
     if as_json:
         _print_result(BackfillResult(headway=Headway(), settled=True), as_json=True)
         return
-    if not job.history.paths:
+    if job.rejections is not None:
+        why = "no event that was set aside belongs to these sessions"
+    elif not job.history.paths:
         roots = ", ".join(str(root.path) for root in job.history.roots)
         why = f"no session logs in {roots}; set CLAUDE_CONFIG_DIR if they are elsewhere"
     elif not job.sessions:
@@ -307,6 +344,8 @@ def _send(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json
     else:
         result = _send_here(job, settings, make_sink, as_json=as_json)
     _print_result(result, as_json=as_json)
+    if job.rejections is not None and result.settled:
+        _warn_changed(job.chosen_rejected - result.headway.sent - result.headway.refused)
     if result.interrupted:
         raise fail("interrupted; run it again to continue")
     if result.settled:
@@ -317,6 +356,16 @@ def _send(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json
     raise fail("not everything could be sent; run it again to continue")
 
 
+def _warn_changed(missing: int) -> None:
+    """Say how many rejected events were not accepted although their sessions were read."""
+    if missing > 0:
+        say(
+            f"warning: {count(missing, 'rejected event')} not accepted: refused again, or the logs or settings have "
+            f"changed, or the session still runs; `{APP_NAME} status --rejected` lists what is left",
+            err=True,
+        )
+
+
 def _send_here(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json: bool) -> BackfillResult:
     def warn() -> None:
         wait = f"what was read is delivered first, within {cadence().drain:.0f} s"
@@ -325,7 +374,7 @@ def _send_here(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as
     with open_state(settings.state_dir) as store, Meter("sending", job.size, shown=not as_json) as meter:
 
         async def deliver(backlog: Backlog, wanted: Callable[[SessionFiles], bool]) -> bool:
-            service = build_service(settings, store, make_sink, again=True, backlog=backlog)
+            service = build_service(settings, store, make_sink, again=job.rejections is None, backlog=backlog)
             service.prepare("skip", time.time())
             return await service.run_once(wanted)
 

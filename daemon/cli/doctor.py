@@ -64,6 +64,7 @@ def _examine() -> Iterator[Finding]:
     yield from configuration.check_sending(current)
     yield from configuration.check_keys(current)
     yield from receiver.check_receivers(current)
+    yield from receiver.check_rejected(current.state_dir)
     yield from machine.check_permissions(current.state_dir, folders)
     yield machine.check_state_place(current.state_dir)
     yield machine.check_disk(current.state_dir)

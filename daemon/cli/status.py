@@ -14,6 +14,7 @@ import click
 from daemon.cli.figures import count, rough_duration
 from daemon.cli.message import document, wrapped
 from daemon.cli.startup import fail, load_settings, state_dir_option
+from daemon.config.table import APP_NAME
 from daemon.system.messages import escaped
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def _behind(condition: Condition) -> str:
 
 
 def _set_aside(condition: Condition) -> str:
-    return count(condition.rejected, "event") + ("; --rejected lists them" if condition.set_aside else "")
+    hint = f"; --rejected lists them, `{APP_NAME} backfill --rejected` sends them again" if condition.set_aside else ""
+    return count(condition.rejected, "event") + hint
 
 
 def _line(label: str, value: str) -> Iterator[str]:

@@ -25,12 +25,14 @@ from daemon.history.backfill_request import BackfillDesk, BackfillReport, Backfi
 from daemon.history.backlog import Backlog, Headway
 from daemon.history.estimate import CONTENT_DAYS, Estimate, estimate
 from daemon.history.history import History, LoggedSession, Selection
+from daemon.history.rejections import Rejections, rejected_events
 from daemon.reading.claims import Claims
 from daemon.reading.preview import NoLogError, find_logs
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state import layout
 from daemon.state.lock import holder, is_locked
+from daemon.state.rows import RejectedEvent
 from daemon.state.store import Store, StoreError
 from daemon.system.messages import system_reason
 
@@ -94,16 +96,42 @@ class BackfillJob:
         settings: the settings in force.
         history: the sessions on disk.
         sessions: the chosen ones, in the order in which to send them.
+        rejected: the events that are set aside, if only these are to be sent, again; else None.
+
+    Attributes:
+        history: as passed in.
+        sessions: as passed in.
+        rejections: which of the chosen sessions the rejected events belong to; None like *rejected*.
     """
 
-    def __init__(self, settings: Settings, history: History, sessions: Sequence[LoggedSession]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        history: History,
+        sessions: Sequence[LoggedSession],
+        rejected: Sequence[RejectedEvent] | None = None,
+    ) -> None:
         self.history = history
+        self.rejections: Rejections | None = None
+        self._rejected = rejected
+        if rejected is not None:
+            on_disk = history.logs.sessions.keys()
+            self.rejections = Rejections.of(rejected, on_disk, history.logs.session_of)
+            sessions = [each for each in sessions if each.files.name in self.rejections.by_session]
         self.sessions = sessions
         self._settings = settings
         self._folder = settings.state_dir
 
     @classmethod
-    def choose(cls, settings: Settings, selection: Selection, paths: Sequence[Path], *, expiring: bool) -> Self:
+    def choose(
+        cls,
+        settings: Settings,
+        selection: Selection,
+        paths: Sequence[Path],
+        *,
+        expiring: bool = False,
+        rejected: bool = False,
+    ) -> Self:
         """Choose among the sessions on disk.
 
         Args:
@@ -111,15 +139,17 @@ class BackfillJob:
             selection: which sessions the user means, apart from *paths*.
             paths: logs, or folders of logs; only their sessions are chosen. Empty: all.
             expiring: choose only sessions that Claude Code removes soon, and order them by when it does.
+            rejected: choose only sessions with rejected events, to send these again and nothing else.
 
         Raises:
-            BackfillError: a path holds no log or none that the daemon follows.
+            BackfillError: a path holds no log or none that the daemon follows, or the state store cannot be read.
         """
         history = History(settings.claude_config_dirs)
         sessions = list(replace(selection, logs=_logs(paths, history)).among(history.sessions()))
-        job = cls(settings, history, sessions)
+        with _store_errors(settings.state_dir):
+            job = cls(settings, history, sessions, rejected_events(settings.state_dir) if rejected else None)
         if expiring:
-            soon = [each for each in sessions if job.seconds_left(each) <= EXPIRING_DAYS * _DAY]
+            soon = [each for each in job.sessions if job.seconds_left(each) <= EXPIRING_DAYS * _DAY]
             job.sessions = sorted(soon, key=lambda each: each.written)
         return job
 
@@ -198,6 +228,12 @@ class BackfillJob:
     # ------------------------------------------------------------------ sending
 
     @property
+    def chosen_rejected(self) -> int:
+        """How many rejected events belong to the chosen sessions."""
+        by_session = self.rejections.by_session if self.rejections is not None else {}
+        return sum(by_session[each.files.name] for each in self.sessions)
+
+    @property
     def has_daemon(self) -> bool:
         """Whether a daemon runs on the state directory, so that it has to do the sending."""
         return is_locked(self._folder)
@@ -212,7 +248,8 @@ class BackfillJob:
             show: called with the progress, several times a second.
             stopping: called when an interrupt has come and what was read is still being delivered.
         """
-        backlog = Backlog(self._sizes)
+        resends = None if self._rejected is None else [event.uuid for event in self._rejected]
+        backlog = Backlog(self._sizes, resends)
 
         async def report() -> None:
             while True:
@@ -250,7 +287,7 @@ class BackfillJob:
             BackfillError: the daemon has another request, drops this one, ignores it, or ends before it is done.
         """
         desk = BackfillDesk(self._folder)
-        request = BackfillRequest(id=uuid.uuid4().hex, units=self._sizes)
+        request = BackfillRequest(id=uuid.uuid4().hex, units=self._sizes, rejected=self._rejected is not None)
         pid = holder(self._folder)
         daemon = f"the daemon (pid {pid})" if pid else "the daemon"
         try:
@@ -338,9 +375,18 @@ def _claims(folder: Path) -> Iterator[Claims]:
     if not (folder / layout.STORE).is_file():
         yield Claims()
         return
+    with (
+        _store_errors(folder),
+        closing(Store(folder, read_only=True)) as store,
+        closing(store.reader()) as reader,
+    ):
+        yield Claims(reader)
+
+
+@contextmanager
+def _store_errors(folder: Path) -> Iterator[None]:
     try:
-        with closing(Store(folder, read_only=True)) as store, closing(store.reader()) as reader:
-            yield Claims(reader)
+        yield
     except StoreError as error:
         raise BackfillError(str(error)) from None
     except sqlite3.Error as error:

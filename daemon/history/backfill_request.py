@@ -45,7 +45,7 @@ class RequestExistsError(Exception):
     """The daemon already has a request and is not done with it; the message says in one line what to do."""
 
 
-class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A request to send some sessions.
 
     Attributes:
@@ -53,11 +53,14 @@ class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         id: names this request, 32 hexadecimal digits.
         units: the sessions by the names of their units, in the order in which they are to be read, with the bytes of
             their logs.
+        rejected: whether only the events of these sessions that were rejected are to be sent, again. It is written only
+            where it is set, so that an older daemon takes other requests and refuses this one.
     """
 
     version: Literal[1, 2] = 2
     id: _Id
     units: Annotated[dict[_Name, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
+    rejected: bool = False
 
 
 class BackfillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from daemon.delivering.sink import Stopped
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfill_request import BackfillDesk, BackfillReport
 from daemon.history.backlog import Backlog
+from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
 
 __all__ = ["Backfilling"]
@@ -63,8 +64,10 @@ class Backfilling:
         request = self._desk.pending()
         wanted = request.id if request is not None else None
         if wanted != self._id:
-            self.backlog, self._id = Backlog(request.units if request is not None else None), wanted
+            self.backlog, self._id = Backlog(), wanted
             if request is not None:
+                resends = self._settlement.refused if request.rejected else None
+                self.backlog = Backlog(request.units, resends)
                 _log.info("backfill_begun", sessions=len(request.units))
         return self._id is not None
 
@@ -104,6 +107,19 @@ class Backfilling:
     def has_room(self) -> bool:
         """Whether more of the backlog may be read now."""
         return self._under_way().total() < BACKLOG_EVENTS
+
+    def reads_again(self, name: str) -> bool:
+        """Whether to send everything of a session that was never settled."""
+        return self.backlog.resends is None and name in self.backlog
+
+    def resends(self, name: str) -> Container[str] | None:
+        """Return the uuids of the events of a session that are to be sent again; None if there are none."""
+        return self.backlog.resends if name in self.backlog else None
+
+    def has_begun(self, pipeline: Pipeline) -> bool:
+        """Whether a pipeline was built for the current backlog, and not to follow its session."""
+        name = pipeline.files.name
+        return pipeline.again == self.reads_again(name) and pipeline.resends is self.resends(name)
 
     def is_stopped(self, name: str) -> bool:
         """Whether a session's route accepts nothing for now."""

@@ -8,7 +8,7 @@ behind old ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,9 +61,16 @@ class Backlog:
 
     Args:
         sizes: bytes of each session's logs, by the session's name.
+        resends: the uuids of rejected events. Then only these are to be sent of the sessions, again; None: all that
+            was never settled.
+
+    Attributes:
+        resends: those of them that are not on their way again yet; None like the argument.
     """
 
-    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(self, sizes: Mapping[str, int] | None = None, resends: Collection[str] | None = None) -> None:
+        self.resends = None if resends is None else set(resends)
+        self._chosen = None if resends is None else frozenset(resends)
         self._sizes = dict(sizes or {})
         self._left = dict.fromkeys(self._sizes)
         self._positions: dict[str, int] = {}
@@ -97,9 +104,14 @@ class Backlog:
             self._done += self._sizes[name]
             self._endings[ending] += 1
 
-    def settle(self, name: str | None, outcome: Literal["delivered", "rejected"]) -> None:
-        """Count a settled event of a session, if the session belongs to the backlog."""
-        if name in self._sizes:
+    def note_sent(self, uuids: Iterable[str]) -> None:
+        """Note that events are on their way, so that none of them is sent again once more."""
+        if self.resends:
+            self.resends.difference_update(uuids)
+
+    def settle(self, name: str | None, uuid: str, outcome: Literal["delivered", "rejected"]) -> None:
+        """Count a settled event of a session, if it belongs to the backlog."""
+        if name in self._sizes and (self._chosen is None or uuid in self._chosen):
             self._outcomes[outcome] += 1
 
     def headway(self) -> Headway:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +39,7 @@ from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
 from daemon.system import disk
 from llma_core import events
 from llma_core.agent import UnknownRecord
-from llma_core.events import Attribution
+from llma_core.events import Attribution, CaptureEvent
 from llma_core.lines import MAX_LINE_BYTES, Line
 from llma_core.recovery import Damage, read_records
 from llma_core.spans import (
@@ -100,6 +100,8 @@ class Pipeline:
         history: tells which of the older lines are history. None if all are.
         again: whether to read settled lines once more and send what was never sent of them. Then *marks* and
             *first_start* have no effect, and no stored offset is lowered.
+        resends: the uuids of events of the session that were rejected and are to be sent again, although they are
+            settled. Takes effect in every step: others may take away what is on its way again.
         former: returns the files that the store knows of a session by its name; one whose content a new file begins
             with was copied to it.
         has_main: returns whether a session, by id, has a main log.
@@ -127,6 +129,7 @@ class Pipeline:
         first_start: int | None = None,
         history: LoggedHistory | None = None,
         again: bool = False,
+        resends: Container[str] | None = None,
         has_main: Callable[[str], bool] = lambda _session: False,
         kept: KeepsOpen | None = None,
         added: Callable[[], Added] = lambda: NOTHING,
@@ -136,6 +139,7 @@ class Pipeline:
         self.frozen = frozen
         self.restraint = restraint
         self.again = again
+        self.resends = resends
         self.tails: dict[str, Tail] = {}
         self.has_repeats = False
         self.is_spent = False
@@ -612,7 +616,8 @@ class Pipeline:
 
     def _emission(self, span: _LineSpan) -> Emission | None:
         lines = span.lines
-        if self._is_committed(lines) or self._is_history(span):
+        is_past = self._is_committed(lines) or self._is_history(span)
+        if is_past and self.resends is None:
             return None
         place = self._place(span.context.cwd)
         if not place.allowed:
@@ -624,9 +629,7 @@ class Pipeline:
             identity = self._claims.own_name(identity, self.files.name)
             owner = self._claims.owner(identity)
         checksum = span.checksum if isinstance(span, Generation) else None
-        if owner is not None:
-            if not self._claims.is_pending(identity):
-                return None
+        if owner is not None and self._claims.is_pending(identity):
             # This pipeline was built while the event was on its way. The event must not be sent twice, and its lines
             # must not be committed before it is settled.
             settled = Settled(identity=identity, unit=self.files.name, checksum=checksum)
@@ -634,13 +637,18 @@ class Pipeline:
             if owes is not None:
                 self._owed.add((owes.trace, owes.ending))
             return Emission(settled=settled, event=None, lines=lines, again=True)
+        if is_past if owner is None else self.resends is None:
+            return None
         attribution = self.attribution()
         event = None
         if not isinstance(span, Prompt):
             if not place.asked:
                 place.repository, place.asked = self._routing.repository(span.context.cwd), True
             event = events.build(span, attribution, repository=place.repository, name=identity)
-        owes = self._owe(span)
+        if owner is not None and not self._is_resent(event):
+            return None
+        # What is sent again has owed its trace when it was sent first.
+        owes = self._owe(span) if owner is None else None
         self._claims.take(identity, self.files.name, checksum, owes)
         also = None
         if isinstance(span, Generation) and span.request_name and self._claims.owner(span.request_name) is None:
@@ -654,6 +662,10 @@ class Pipeline:
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
         )
+
+    def _is_resent(self, event: CaptureEvent | None) -> bool:
+        """Whether an event was rejected and is to be sent again."""
+        return event is not None and self.resends is not None and event.uuid in self.resends
 
     def _place(self, cwd: str | None) -> _Place:
         first = self._accumulator.first_cwd
@@ -708,8 +720,12 @@ class Pipeline:
             return None
         trace = events.trace_key(span.session, span.turn)
         ending = self._claims.ending(trace)
-        if not self._is_owed(trace, ending) or (ending > 1 and span.scope == "turn"):
-            return None
+        is_owed = self._is_owed(trace, ending) and (ending == 1 or span.scope == "session")
+        if not is_owed:
+            if self.resends is None or ending == 1:
+                return None
+            # Its last ending may have been rejected.
+            ending -= 1
         identity = f"{trace}|{ending}"
         if said := self._added().trace:
             attribution = replace(attribution, properties={**attribution.properties, **said})
@@ -719,11 +735,14 @@ class Pipeline:
             repository=self._routing.repository(span.context.cwd),
             name=identity,
         )
+        is_resent = self._is_resent(event)
+        if not (is_owed or is_resent) or self._claims.is_pending(identity):
+            return None
         # If the last ending had the same body, the receiver has this trace already. That happens if the trace was
         # accepted before the events it counts, and nothing came since.
         checksum = digest(event.body)
         before = self._claims.owner(f"{trace}|{ending - 1}")
-        is_known = before is not None and before[1] == checksum
+        is_known = before is not None and before[1] == checksum and not is_resent
         self._claims.take(identity, self.files.name, checksum)
         self._owed.discard((trace, ending))
         return Emission(

@@ -137,6 +137,8 @@ class Reader:
         history: tells which of the older lines are history. None if all are.
         again: returns whether to read settled lines of a session, by name, once more and send what was never sent of
             them.
+        resends: returns the uuids of the events of a session, by name, that are to be sent again although they are
+            settled; None if there are none.
         cadence: times and sizes.
 
     Attributes:
@@ -162,6 +164,7 @@ class Reader:
         first_start: int | None = None,
         history: LoggedHistory | None = None,
         again: Callable[[str], bool] = lambda _name: False,
+        resends: Callable[[str], Container[str] | None] = lambda _name: None,
         cadence: Cadence | None = None,
     ) -> None:
         self.sessions = OpenSessions() if sessions is None else sessions
@@ -179,6 +182,7 @@ class Reader:
         self._history = history
         self._timeout = session_timeout
         self._again = again
+        self._resends = resends
         self._cadence = cadence or Cadence()
 
     # ------------------------------------------------------------------ reading
@@ -321,6 +325,7 @@ class Reader:
             first_start=self.first_start or None,
             history=self._history,
             again=self._again(name),
+            resends=self._resends(name),
             has_main=partial(self._logs.has_main, files.agent),
             kept=self._logs.kept,
             added=partial(self._executions.of, files.session),

@@ -35,9 +35,14 @@ class Settlement:
     Args:
         claims: which session wrote what first. Identities that are written to the store are released from it.
         owed: the owed traces, as stored.
+        refused: the uuids of the events that are set aside, as stored.
+
+    Attributes:
+        refused: the uuids of the events that are set aside.
     """
 
-    def __init__(self, claims: Claims, owed: Iterable[Owed] = ()) -> None:
+    def __init__(self, claims: Claims, owed: Iterable[Owed] = (), refused: Iterable[str] = ()) -> None:
+        self.refused = set(refused)
         self._owed: dict[str, list[Owed]] = {}
         self._note_owed(owed)
         self._marks: dict[str, FileMark] = {}
@@ -164,17 +169,26 @@ class Settlement:
         """
         emissions: list[Emission] = []
         rejected: list[RejectedEvent] = []
+        accepted: list[str] = []
         for outcome in outcomes:
             emission = self._on_their_way.pop(outcome.event.identity, None)
             if emission is None:
                 continue
             self._touched.update(self._ledger.settle(outcome.event.identity))
             emissions.append(emission)
-            self._counters["sent" if outcome.outcome == "delivered" else "rejected"] += 1
+            uuid, was_refused = outcome.event.uuid, outcome.event.uuid in self.refused
             if outcome.event.cut:
                 self._counters["cut"] += 1
             if outcome.outcome == "rejected":
                 rejected.append(self._rejected(outcome, emission))
+                self._counters["rejected"] += not was_refused
+                self.refused.add(uuid)
+            else:
+                self._counters["sent"] += 1
+                if was_refused:
+                    accepted.append(uuid)
+                    self._counters["rejected"] -= 1
+                    self.refused.discard(uuid)
         for identity in self._ready_names:
             self._touched.update(self._ledger.settle(identity))
         emissions += self._ready
@@ -192,6 +206,7 @@ class Settlement:
             owed=[emission.owes for emission in emissions if emission.owes is not None],
             paid=paid,
             rejected=rejected,
+            accepted=accepted,
             counters=counters,
         )
 
@@ -256,6 +271,7 @@ class Settlement:
             path=self._path_now(lines.file) if lines else None,
             start=lines.start if lines else None,
             end=lines.end if lines else None,
+            unit=emission.settled.unit,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 

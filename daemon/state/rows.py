@@ -130,6 +130,7 @@ class RejectedEvent:
         start: offset of its first line, in bytes; None like *path*.
         end: end of its last line, in bytes; None like *path*.
         at: when it was set aside, in ISO 8601.
+        unit: name of its session; None in a row from before it was stored.
     """
 
     uuid: str
@@ -140,6 +141,7 @@ class RejectedEvent:
     start: int | None
     end: int | None
     at: str = ""
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ class Commit:
         owed: traces that are owed from now on.
         paid: traces that are not owed any more.
         rejected: events that were set aside.
+        accepted: uuids of events that were set aside before and have been delivered now.
         counters: how much to add to each counter.
     """
 
@@ -181,9 +184,19 @@ class Commit:
     owed: Sequence[Owed] = ()
     paid: Sequence[Owed] = ()
     rejected: Sequence[RejectedEvent] = ()
+    accepted: Sequence[str] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.files or self.settled or self.copies or self.owed or self.paid or self.rejected or self.counters
+        return any(
+            (
+                self.files,
+                self.settled,
+                self.copies,
+                self.owed,
+                self.paid,
+                self.rejected,
+                self.accepted,
+                self.counters,
+            )
         )

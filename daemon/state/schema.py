@@ -6,7 +6,7 @@ import hashlib
 
 __all__ = ["IDENTITY_SLICES", "identity_key", "unit_name"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 IDENTITY_SLICES = 256
 """Work on the whole settled table is done in this many slices, by the first byte of its keys."""
 SCHEMA = """
@@ -66,7 +66,8 @@ CREATE TABLE rejected (
     path TEXT,
     start INTEGER,
     "end" INTEGER,
-    at TEXT NOT NULL
+    at TEXT NOT NULL,
+    unit TEXT
 ) WITHOUT ROWID;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sightings (
@@ -159,6 +160,10 @@ CREATE TABLE sightings (
     is_foreign INTEGER NOT NULL,
     gone_at INTEGER
 ) WITHOUT ROWID;
+""",
+    # Version 4 did not store the session of a rejected event.
+    4: """
+ALTER TABLE rejected ADD COLUMN unit TEXT;
 """,
 }
 """The statements that upgrade a schema version to the next one."""

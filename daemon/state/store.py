@@ -209,9 +209,10 @@ class Store:
                 [(row.unit, row.trace, row.ending) for row in commit.paid],
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(r.uuid, r.name, r.bytes, r.reason, r.path, r.start, r.end, r.at) for r in commit.rejected],
+                "INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(r.uuid, r.name, r.bytes, r.reason, r.path, r.start, r.end, r.at, r.unit) for r in commit.rejected],
             )
+            connection.executemany("DELETE FROM rejected WHERE uuid=?", [(uuid,) for uuid in commit.accepted])
             connection.executemany(
                 "INSERT INTO counters VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value=value+excluded.value",
                 list(commit.counters.items()),
@@ -413,11 +414,13 @@ class Store:
     def rejected(self) -> list[RejectedEvent]:
         """Return the rejected events, newest first."""
         rows = self._connection.execute(
-            'SELECT uuid, name, bytes, reason, path, start, "end", at FROM rejected ORDER BY at DESC',
+            'SELECT uuid, name, bytes, reason, path, start, "end", at, unit FROM rejected ORDER BY at DESC',
         )
         return [
-            RejectedEvent(uuid=uuid, name=name, bytes=size, reason=reason, path=path, start=start, end=end, at=at)
-            for uuid, name, size, reason, path, start, end, at in rows
+            RejectedEvent(
+                uuid=uuid, name=name, bytes=size, reason=reason, path=path, start=start, end=end, at=at, unit=unit
+            )
+            for uuid, name, size, reason, path, start, end, at, unit in rows
         ]
 
     def reader(self) -> StoreReader:

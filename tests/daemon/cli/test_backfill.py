@@ -6,16 +6,21 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from daemon.following.log_roots import roots_at
 from daemon.history.backfill_request import BackfillDesk, BackfillRequest
+from daemon.history.first_start import settle_history
+from daemon.state.store import Store
 from tests.support.cadence import cadence_variables
-from tests.support.capture_server import Answer, CaptureServer
+from tests.support.capture_server import Answer, CaptureServer, Event, Refusal
 from tests.support.client import Workspace, start
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import (
@@ -498,3 +503,143 @@ async def test_without_logs_it_says_where_it_looked(
         f"nothing to send: no session logs in {workspace.config / 'projects'}; set CLAUDE_CONFIG_DIR if they are "
         "elsewhere\n"
     )
+
+
+# ---------------------------------------------------------------------- rejected events
+
+
+class Picky(CaptureServer):
+    """A receiver with something in front of it that refuses the events with any of some words."""
+
+    words: tuple[str, ...] = ()
+
+    def _judge_event(self, event: Event, path: str) -> None:
+        said = json.dumps(event)
+        if any(word in said for word in self.words):
+            raise Refusal(400, "blocked by the firewall")
+        super()._judge_event(event, path)
+
+
+def two_answers(name: str, *, start: str) -> LogBuilder:
+    """A session of two turns with an event each, and a trace."""
+    log = LogBuilder(session_id(name), start=start)
+    for turn in ("first", "second"):
+        log.prompt(f"the {turn} prompt of {name}")
+        log.answer(text(f"the {turn} answer of {name}"), id=f"msg_{turn}_{name}")
+    return log
+
+
+def rejected_uuids(workspace: Workspace) -> set[str]:
+    with closing(Store(workspace.state, read_only=True)) as store:
+        return {row.uuid for row in store.rejected()}
+
+
+@pytest.mark.parametrize("grouping", ["session", "message"])
+async def test_rejected_events_are_sent_again_and_nothing_else(workspace: Workspace, grouping: str) -> None:
+    history = two_answers("history", start="2026-03-01T08:00:00+00:00")
+    put_logs(workspace, history.files())
+    async with Picky() as posthog:
+        env = environment(workspace, posthog.url, POSTHOG_LLMA_TRACE_GROUPING=grouping)
+        workspace.state.mkdir(mode=0o700)
+        with closing(Store(workspace.state)) as store:
+            settle_history(store, roots_at(workspace.config / "projects"), "skip", time.time())
+        late, other = two_answers("late", start=now()), two_answers("other", start=now())
+        put_logs(workspace, late.files() | other.files())
+        posthog.words = ("first answer of late", f'"$ai_trace_id": "{session_id("late")}"', "second answer of other")
+        assert (await verb(workspace, "run", "--once", env=env)).status == 0
+        whole = previewed((await verb(workspace, "preview", workspace.config, env=env)).stdout)
+        would = {uuid: body for uuid, body in whole.items() if session_id("history") not in body}
+        refused = rejected_uuids(workspace)
+        assert refused == would.keys() - bodies(posthog).keys()
+        assert len(refused) > 1
+
+        # They are refused once more, and stay what they are.
+        again = await verb(workspace, "backfill", "--rejected", "--yes", env=env)
+        assert (again.status, again.stdout) == (1, "0 events sent\n")
+        assert rejected_uuids(workspace) == refused
+        status = await verb(workspace, "status", env=env)
+        assert f"{len(refused)} events; --rejected lists them" in status.stdout
+        assert "`posthog-llma-daemon backfill --rejected`" in " ".join(status.stdout.split())
+        doctor = await verb(workspace, "doctor", "--json", env=env)
+        [finding] = [each for each in json.loads(doctor.stdout)["checks"] if each["name"] == "rejected events"]
+        assert finding["message"] == f"PostHog refused {len(refused)} events"
+        assert "backfill --rejected" in finding["hint"]
+
+        posthog.words = ()
+        counted = await verb(workspace, "backfill", "--rejected", "--dry-run", env=env)
+        assert counted.stdout == f"{len(refused)} rejected events to send again, of 2 sessions\n"
+        done = await verb(workspace, "backfill", "--rejected", "--yes", env=env)
+        assert (done.status, done.stdout, done.errors) == (0, f"{len(refused)} events sent\n", [])
+        assert bodies(posthog) == would, "nothing of history"
+        assert len(posthog.events) == len(posthog.events_by_uuid)
+        assert rejected_uuids(workspace) == set()
+        assert "set aside:        0 events\n" in (await verb(workspace, "status", env=env)).stdout
+        empty = await verb(workspace, "backfill", "--rejected", "--yes", env=env)
+        assert (empty.status, empty.stdout) == (
+            0,
+            "nothing to send: no event that was set aside belongs to these sessions\n",
+        )
+        assert (await verb(workspace, "backfill", "--yes", env=env)).status == 0
+        assert bodies(posthog) == whole
+        assert len(posthog.events) == len(posthog.events_by_uuid)
+
+
+async def test_a_running_daemon_sends_rejected_events_again_while_it_follows_their_session(
+    workspace: Workspace,
+) -> None:
+    put_logs(workspace, two_answers("history", start="2026-03-01T08:00:00+00:00").files())
+    log = two_answers("live", start=now())
+    async with Picky() as posthog:
+        posthog.words = ("first answer of live",)
+        env = environment(workspace, posthog.url)
+        async with following(workspace, env=env) as daemon:
+            append(workspace.config / "projects" / log.path, log.files()[log.path])
+            await daemon.until(lambda: len(posthog.events) == 1)
+            await daemon.until(lambda: bool(rejected_uuids(workspace)))
+            posthog.words = ()
+            done = await verb(workspace, "backfill", "--rejected", "--yes", env=env)
+            assert (done.status, done.stdout) == (0, "1 event sent\n")
+            assert rejected_uuids(workspace) == set()
+            # The session goes on, and what is new in it is sent once.
+            before = len(log.files()[log.path])
+            log.prompt("the third prompt")
+            log.answer(text("the third answer"), id="msg_third")
+            append(workspace.config / "projects" / log.path, log.files()[log.path][before:])
+            await daemon.until(lambda: len(posthog.events) == 3)
+            again = await verb(workspace, "backfill", "--rejected", "--yes", "--json", env=env)
+            assert json.loads(again.stdout)["sent"] == 0
+            daemon.terminate()
+            assert await daemon.wait() == 0
+        assert (await verb(workspace, "run", "--once", env=env)).status == 0
+        would = {uuid: body for uuid, body in (await expected(workspace)).items() if session_id("history") not in body}
+        assert bodies(posthog) == would
+        assert len(posthog.events) == len(posthog.events_by_uuid)
+
+
+async def test_what_an_earlier_version_has_set_aside_is_sent_again_and_what_is_gone_is_said(
+    workspace: Workspace,
+) -> None:
+    kept, gone = two_answers("kept", start="2026-03-01T08:00:00+00:00"), two_answers("gone", start=now())
+    put_logs(workspace, kept.files() | gone.files())
+    async with Picky() as posthog:
+        posthog.words = ("first answer of", f'"$ai_trace_id": "{session_id("kept")}"')
+        env = environment(workspace, posthog.url)
+        assert (await verb(workspace, "run", "--once", "--from-start", env=env)).status == 0
+        would = await expected(workspace)
+        posthog.words = ()
+        with closing(sqlite3.connect(workspace.state / "state.db")) as store:
+            store.executescript("ALTER TABLE rejected DROP COLUMN unit; PRAGMA user_version=4;")
+        lost = {uuid for uuid, body in would.items() if session_id("gone") in body} & rejected_in_v4(workspace)
+        assert len(lost) == 1
+        (workspace.config / "projects" / gone.path).unlink()
+        done = await verb(workspace, "backfill", "--rejected", "--yes", env=env)
+        assert done.status == 0
+        assert "no log of the session is left" in " ".join(done.stderr.split())
+        assert bodies(posthog).keys() == would.keys() - lost
+        assert len(posthog.events) == len(posthog.events_by_uuid)
+        assert rejected_uuids(workspace) == lost
+
+
+def rejected_in_v4(workspace: Workspace) -> set[str]:
+    with closing(sqlite3.connect(workspace.state / "state.db")) as store:
+        return {uuid for (uuid,) in store.execute("SELECT uuid FROM rejected")}

@@ -34,6 +34,17 @@ def test_a_request_is_read_as_it_was_written_in_its_order(desk: BackfillDesk, tm
     assert [path.name for path in tmp_path.iterdir()] == [desk.request_path.name]
 
 
+def test_only_a_request_for_rejected_events_says_something_that_older_daemons_do_not_know(
+    desk: BackfillDesk,
+) -> None:
+    for rejected in (False, True):
+        request = BackfillRequest(id="a" * 32, units={"s": 1}, rejected=rejected)
+        desk.ask(request)
+        assert ("rejected" in desk.request_path.read_text()) == rejected
+        assert desk.pending() == request
+        desk.withdraw(request)
+
+
 def test_a_second_request_waits_for_the_first(desk: BackfillDesk, tmp_path: Path) -> None:
     desk.ask(REQUEST)
     other = BackfillRequest(id="b" * 32, units={"-work/other": 1})

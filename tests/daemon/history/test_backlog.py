@@ -20,7 +20,7 @@ def test_an_empty_backlog_ignores_every_session() -> None:
     backlog = Backlog()
     backlog.read("a", 5)
     backlog.finish("a")
-    backlog.settle("a", "delivered")
+    backlog.settle("a", "u", "delivered")
     assert not backlog
     assert backlog.headway().is_whole
     assert backlog.headway().sent == 0
@@ -36,10 +36,10 @@ def test_headway_counts_finished_and_begun_sessions() -> None:
     backlog.finish("a", "missing")
     backlog.read("a", 3)
     backlog.finish("b", "stopped")
-    backlog.settle("a", "delivered")
-    backlog.settle("b", "rejected")
-    backlog.settle("other", "delivered")
-    backlog.settle(None, "delivered")
+    backlog.settle("a", "u", "delivered")
+    backlog.settle("b", "v", "rejected")
+    backlog.settle("other", "w", "delivered")
+    backlog.settle(None, "x", "delivered")
     headway = backlog.headway()
     assert (headway.sessions, headway.sessions_done, headway.stopped, headway.missing) == (3, 2, 1, 0)
     assert (headway.bytes, headway.bytes_done) == (157, 150)
@@ -52,3 +52,13 @@ def test_headway_is_whole_once_every_session_was_read() -> None:
     assert not backlog.headway().is_whole
     backlog.finish("a")
     assert backlog.headway().is_whole
+
+
+def test_only_the_chosen_rejected_events_count_and_each_is_sent_once() -> None:
+    backlog = Backlog({"a": 100}, ["u", "v"])
+    backlog.note_sent(["u", "live"])
+    assert backlog.resends == {"v"}
+    backlog.settle("a", "u", "delivered")
+    backlog.settle("a", "live", "delivered")
+    backlog.settle("a", "v", "rejected")
+    assert (backlog.headway().sent, backlog.headway().refused) == (1, 1)

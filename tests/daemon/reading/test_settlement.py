@@ -147,6 +147,18 @@ def test_a_refused_event_is_settled_counted_and_recorded_without_content(desk: D
     assert offsets(desk.settle(call)) == [desk.ends[4]]
 
 
+def test_an_event_that_was_refused_before_counts_as_refused_until_it_is_accepted(desk: Desk) -> None:
+    generation, call = desk.read(desk.pipeline())
+    desk.settlement.refused |= {generation.uuid, call.uuid, "another"}
+    again = desk.settle(generation, outcome="rejected")
+    assert again.counters.get("rejected", 0) == 0
+    assert [row.uuid for row in again.rejected] == [generation.uuid]
+    accepted = desk.settle(call)
+    assert accepted.counters == {"sent": 1, "rejected": -1}
+    assert accepted.accepted == [call.uuid]
+    assert desk.settlement.refused == {generation.uuid, "another"}
+
+
 def test_a_refused_trace_rests_on_no_line(desk: Desk) -> None:
     pipeline = desk.pipeline()
     desk.settle(*desk.read(pipeline))

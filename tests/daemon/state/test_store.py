@@ -252,6 +252,10 @@ def test_who_was_seen_in_the_registry_is_kept_until_long_after_it_is_gone(tmp_pa
     store.close()
 
 
+TO_V4 = """
+ALTER TABLE rejected DROP COLUMN unit;
+PRAGMA user_version=4;
+"""
 TO_V3 = """
 DROP INDEX files_by_unit;
 DROP TABLE former_names;
@@ -284,6 +288,27 @@ PRAGMA user_version=1;
 """
 
 
+def test_rejected_events_of_a_version_that_stored_no_session_stay_listed(tmp_path: Path) -> None:
+    (old,) = EVERYTHING.rejected
+    store = Store(tmp_path)
+    store.commit(EVERYTHING)
+    store.close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(TO_V4)
+    connection.close()
+    for _ in range(2):
+        store = Store(tmp_path)
+        assert store.rejected() == [replace(old, unit=None)]
+        store.commit(Commit(rejected=[replace(old, uuid="v", unit="claude-code/a")]))
+        store.commit(Commit(accepted=["v", "unknown"]))
+        assert content(store) == FULL | {"rejected": [replace(old, unit=None)]}
+        store.close()
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    Store(fresh).close()
+    assert schema(tmp_path) == schema(fresh)
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, version: int) -> None:
     old = Store(tmp_path, today=lambda: 5)
@@ -292,7 +317,7 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     old.freeze({"orchard/a": FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")})
     old.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else ""))
+    connection.executescript(TO_V4 + TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else ""))
     connection.close()
     for _ in range(2):
         store = Store(tmp_path, today=lambda: 100)
@@ -334,7 +359,7 @@ def test_what_earlier_versions_kept_for_each_folder_of_a_session_becomes_the_ses
     Store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.create_function("identity_key", 1, identity_key)
-    connection.executescript(TO_V3 + V3_TWICE)
+    connection.executescript(TO_V4 + TO_V3 + V3_TWICE)
     connection.close()
     for _ in range(2):
         with closing(Store(tmp_path, today=lambda: 8)) as store, closing(store.reader()) as reader:

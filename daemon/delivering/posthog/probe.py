@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import ssl
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -15,6 +16,7 @@ import httpx
 import msgspec
 import truststore
 
+from daemon.delivering.posthog.answer import read_answer
 from daemon.delivering.posthog.proxy import ProxyUnusableError, proxy_url
 from daemon.delivering.posthog.sink import AI_PATH, BATCH_PATH, MAX_REASON_CHARS
 from daemon.delivering.retry import parse_http_date
@@ -26,8 +28,9 @@ __all__ = ["Answer", "KeyVerdict", "PostHog", "ProxyUnusableError", "proxy_for"]
 
 _FLAGS_PATH = "/flags/?v=2"
 _TIMEOUT = httpx.Timeout(10.0)
+_LIMIT_SECONDS = 20.0
+"""How long a request and its answer may take in all. The timeout bounds each step, and a step may be one byte."""
 _PAUSE_SECONDS = 1.0
-_MAX_ANSWER_BYTES = 65_536
 _HEADERS = {
     "Accept": "*/*",
     "User-Agent": f"posthog-llma-daemon/{__version__}",
@@ -60,28 +63,34 @@ class Answer:
 class PostHog:
     """A PostHog host to check. Use it as a context manager.
 
-    Each step of a request has a timeout of ten seconds, and requests follow no redirect. TLS is verified against the
-    system's trust store. Proxies come from the environment, as for sending events.
+    Each step of a request has a timeout of ten seconds, and a request with its answer one of twenty. Requests follow no
+    redirect. TLS is verified against the system's trust store. Proxies come from the environment, as for events.
+    Not to be used where an event loop runs.
 
     Args:
         host: `scheme://name[:port]`.
         pause: seconds before a second attempt.
+        limit: seconds for a request and its answer in all.
 
     Raises:
         ProxyUnusableError: a proxy from the environment cannot be used.
     """
 
-    def __init__(self, host: str, *, pause: float = _PAUSE_SECONDS) -> None:
+    def __init__(self, host: str, *, pause: float = _PAUSE_SECONDS, limit: float = _LIMIT_SECONDS) -> None:
         self._host = host
         self._pause = pause
+        self._limit = limit
         proxy = proxy_url(host)
         try:
-            self._transport = httpx.HTTPTransport(
+            self._transport = httpx.AsyncHTTPTransport(
                 verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 proxy=httpx.Proxy(proxy) if proxy is not None else None,
             )
         except (ValueError, ImportError):
             raise ProxyUnusableError("the proxy from the environment cannot be used") from None
+
+        # An event loop, because only there a whole exchange can be given up, whatever it waits for.
+        self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +98,8 @@ class PostHog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._transport.close()
+        with self._runner:
+            self._runner.run(self._transport.aclose())
 
     def judge_key(self, key: Secret) -> tuple[KeyVerdict, Answer]:
         """Check whether a project has this key.
@@ -117,6 +127,14 @@ class PostHog:
             return AI_PATH, answer
         return BATCH_PATH, self._post(BATCH_PATH, body)
 
+    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, str]:
+        """Return the answer to a request and the beginning of its body."""
+        async with (
+            asyncio.timeout(self._limit),
+            aclosing(await self._transport.handle_async_request(request)) as response,
+        ):
+            return response, await read_answer(response)
+
     def _post(self, path: str, body: Mapping[str, object]) -> Answer:
         # Without a client of httpx in between: it would look at where a redirect leads, and fail on some addresses.
         try:
@@ -127,12 +145,9 @@ class PostHog:
                 headers=_HEADERS,
                 extensions={"timeout": _TIMEOUT.as_dict()},
             )
-            with closing(self._transport.handle_request(request)) as response:
-                text = bytearray()
-                for chunk in response.iter_bytes():
-                    text += chunk
-                    if len(text) > _MAX_ANSWER_BYTES:
-                        break
+            response, text = self._runner.run(self._exchange(request))
+        except TimeoutError:
+            return Answer(reason=f"no whole answer within {self._limit:g} seconds")
         except httpx.TimeoutException:
             return Answer(reason="no answer within ten seconds")
         except (httpx.TransportError, httpx.DecodingError) as error:
@@ -141,7 +156,7 @@ class PostHog:
             return Answer(reason=f"the request failed ({type(error).__name__})")
         return Answer(
             status=response.status_code,
-            body=bytes(text[:_MAX_ANSWER_BYTES]).decode("utf-8", "replace"),
+            body=text,
             ahead=_ahead(response.headers.get("Date")),
         )
 

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 import truststore
 
+from daemon.delivering.posthog.answer import read_answer
 from daemon.delivering.posthog.proxy import ProxyUnusableError, can_connect, proxy_url
 from daemon.delivering.retry import parse_retry_after
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, SinkConfigError, Stopped
@@ -45,8 +46,6 @@ SEND_SECONDS = 840.0
 # Seconds to use the other path before the sink tries the AI path again.
 AI_PATH_PAUSE = 86_400.0
 
-# Capture answers with a few dozen bytes. The sink does not read more than this.
-MAX_ANSWER_BYTES = 65_536
 MAX_REASON_CHARS = 200
 
 # A body up to this size is compressed in well under a millisecond, which is less than a thread would cost.
@@ -188,7 +187,7 @@ class CaptureSink:
                 extensions={"timeout": self._timeout.as_dict(), "trace": trace},
             )
             async with aclosing(await self._transport.handle_async_request(request)) as response:
-                return response, await _read_answer(response)
+                return response, await read_answer(response)
 
     def _encode(self, events: Sequence[CaptureEvent]) -> bytes:
         # Without a time in the gzip header, the same events always give the same bytes.
@@ -288,16 +287,6 @@ def _build_transport(host: str) -> httpx.AsyncHTTPTransport:
         # These name the URL with its password masked, or the missing package.
         problem = str(error).split(". ")[0]
     raise SinkConfigError(f"cannot use the proxy from the environment ({problem}): check HTTPS_PROXY and ALL_PROXY")
-
-
-async def _read_answer(response: httpx.Response) -> str:
-    """Read at most MAX_ANSWER_BYTES of the body."""
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            break
-    return bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8", "replace")
 
 
 def _judge_success(text: str) -> AttemptOutcome:

@@ -86,6 +86,18 @@ async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
     assert len(answer.body) == 65_536
 
 
+@pytest.mark.parametrize("data", [b"HTTP/1.1 400 No\r\nX: x", b"HTTP/1.1 400 No\r\nContent-Length: 99999\r\n\r\nx"])
+async def test_an_answer_that_drips_is_bounded_as_a_whole(data: bytes) -> None:
+    def work(url: str) -> Any:
+        with PostHog(url, pause=0, limit=0.2) as posthog:
+            return posthog.judge_key(KEY)
+
+    async with ProjectServer(KEY.reveal()) as server:
+        server.fault = lambda _request: Raw(data=data, drip=0.001)
+        verdict, answer = await asyncio.to_thread(work, server.url)
+    assert (verdict, answer.status, answer.reason) == ("unchecked", None, "no whole answer within 0.2 seconds")
+
+
 def test_a_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy_for("https://us.i.posthog.com") is None
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.example:3128")

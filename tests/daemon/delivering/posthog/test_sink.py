@@ -7,6 +7,8 @@ import importlib.util
 import json
 import random
 import sys
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -386,7 +388,23 @@ async def test_wherever_a_redirect_leads_it_stops(server: CaptureServer, locatio
         (head("100 Continue") + head("200 OK", "Content-Length: 12") + b'{"status":1}', Delivered),
         (head("200 OK", "Content-Encoding: gzip", "Content-Length: 12") + b'{"status":1}', Retryable),
         (head("200 OK", "Content-Encoding: gzip") + gzip.compress(b'{"status":1}', mtime=0)[:15], (Stopped, Retryable)),
+        (head("200 OK", "Content-Encoding: gzip") + gzip.compress(b'{"status":1}', mtime=0), Delivered),
+        (head("200 OK", "Content-Encoding: Deflate") + zlib.compress(b'{"status":1}'), Delivered),
+        (head("200 OK", "Content-Encoding: identity") + b'{"status":1}', Delivered),
+        (head("200 OK", "Content-Encoding: br") + b'{"status":1}', Retryable),
+        (head("200 OK", "Content-Encoding: gzip, gzip") + b'{"status":1}', Retryable),
+        (head("401 No", "Content-Encoding: gzip", "Content-Length: 0"), Stopped),
         (head("200 OK", "Transfer-Encoding: chunked") + b"zz\r\n", Retryable),
+        (head("200 OK", "Set-Cookie: " + "x" * 9_000, version="1.0") + b'{"status":1}', Delivered),
+        (head("200 OK", *["Set-Cookie: a=b"] * 500) + b'{"status":1}', Delivered),
+        (head("502 Bad", "Retry-After: -5", version="1.0"), Retryable),
+        (head("429 Slow", "Retry-After: 1e400", "Content-Length: 0"), Retryable),
+        (head("429 Slow", "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT", "Content-Length: 0"), Retryable),
+        (head("429 Slow", "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT", "Content-Length: 0"), Retryable),
+        (b"HTTP/1.1 200\r\n\r\n" + b'{"status":1}', Delivered),
+        (b"HTTP/2.0 200 OK\r\n\r\n" + b'{"status":1}', Delivered),
+        (b"HTTP/1.1 0200 OK\r\n\r\n" + b'{"status":1}', Retryable),
+        (b"ICY 200 OK\r\n\r\n" + b'{"status":1}', Retryable),
         (head("200 OK", "Transfer-Encoding: chunked") + b"ffffffffffffffff\r\n{", Retryable),
         (head("200 OK", "Content-Length: 99") + b"{", Retryable),
         (head("200 OK", "Content-Length: -1") + b"{", Retryable),
@@ -407,6 +425,27 @@ async def test_an_answer_that_breaks_the_protocol_is_an_outcome(
 ) -> None:
     outcome = await send_once(server, Raw(data=data))
     assert isinstance(outcome, kind)
+
+
+def bomb(times: int) -> bytes:
+    """Megabytes of blanks before an answer, packed so and so often."""
+    packed = b" " * 30_000_000 + b'{"status":1}'
+    for _ in range(times):
+        packed = gzip.compress(packed, mtime=0)
+    return packed
+
+
+@pytest.mark.parametrize(("packing", "times"), [("gzip", 1), ("gzip, gzip", 2), ("gzip", 2)])
+async def test_a_bomb_is_not_unpacked(server: CaptureServer, packing: str, times: int) -> None:
+    data = head("200 OK", f"Content-Encoding: {packing}") + bomb(times)
+    tracemalloc.start()
+    try:
+        outcome = await send_once(server, Raw(data=data))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(outcome, Stopped | Retryable)
+    assert most < 5_000_000
 
 
 @settings(max_examples=150)
@@ -688,7 +727,16 @@ async def test_a_malformed_key_stops_and_settles_nothing(server: CaptureServer) 
 
 @pytest.mark.parametrize(
     ("header", "wait"),
-    [("7", 7.0), ("3600", 300.0), ("Tue, 06 Jan 2026 08:00:42 GMT", 42.0), ("soon", 0.5)],
+    [
+        ("7", 7.0),
+        ("3600", 300.0),
+        ("1" + "0" * 400, 300.0),
+        ("-7", 0.5),
+        ("Tue, 06 Jan 2026 08:00:42 GMT", 42.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 300.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.5),
+        ("soon", 0.5),
+    ],
 )
 async def test_retry_after_is_honoured(server: CaptureServer, header: str, wait: float) -> None:
     server.script(Answer(status=429, headers=(("Retry-After", header),)))

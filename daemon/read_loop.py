@@ -152,18 +152,18 @@ class ReadLoop:
     async def read_all(self, sessions: Sequence[SessionFiles]) -> bool:
         """Read *sessions* to their end and deliver their events. Return whether everything is settled."""
         left = {files.name: files for files in sessions}
+        line = self.turns.line(sessions)
         many = self._cadence.open_sessions
         while left:
-            files = next(self.turns.readable(left.values()), None)
+            files = line.first()
             if files is None:
-                stalled = {route for name in left if (route := self.turns.stalled_on(name)) is not None}
-                if all(self._deliveries.is_stopped(route) for route in stalled):
+                going = [route for route in line.stalled if not self._deliveries.is_stopped(route)]
+                if not going:
                     break
-                await self._deliveries.wait_change(
-                    [route for route in stalled if not self._deliveries.is_stopped(route)]
-                )
+                await self._deliveries.wait_change(going)
             elif not await self._step(files, finish=True):
                 del left[files.name]
+                line.remove(files.name)
                 self._backfilling.backlog.finish(files.name, "held" if files.name in self._decisions.held else "read")
                 if len(self._sessions) >= many:
                     await self._drop_settled(left)
@@ -182,11 +182,9 @@ class ReadLoop:
     async def _rest(self) -> None:
         """Wait for something to read: a hint, a session that is due, or room on a route that had none."""
         self._wake.clear()
-        waiting = self.turns.names
-        due = [each.due for each in self._sessions if each.due is not None and each.name not in waiting]
-        stalled = {route for name in waiting if (route := self.turns.stalled_on(name)) is not None}
+        due = [each.due for each in self._sessions if each.due is not None and each.files not in self.turns]
         woken = asyncio.ensure_future(self._wake.wait())
-        room = asyncio.ensure_future(self._deliveries.wait_room(stalled))
+        room = asyncio.ensure_future(self._deliveries.wait_room(self.turns.stalled))
         self.resting_until = min(due, default=None)
         try:
             async with asyncio.timeout_at(self.resting_until):
@@ -203,13 +201,13 @@ class ReadLoop:
 
     def _enqueue_due(self, now: float) -> bool:
         """Enqueue the sessions in which something is due. Return whether there is one that did not wait already."""
-        waiting, held = self.turns.names, self._decisions.held
+        held = self._decisions.held
         due = [
             session.files
             for session in self._sessions
             if session.due is not None
             and session.due <= now
-            and session.name not in waiting
+            and session.files not in self.turns
             and session.name not in held
         ]
         for files in due:

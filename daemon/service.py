@@ -156,6 +156,7 @@ class Service:
             active=self._sessions.names,
             seen=self._decisions.foreseen.keys(),
             stalled_on=self._stalled_on,
+            has_room=self._deliveries.has_room,
             is_stopped=self._deliveries.is_stopped,
         )
         self._backfilling = Backfilling(

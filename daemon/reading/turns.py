@@ -3,16 +3,85 @@
 Project folders take turns. Within one folder, sessions come in the order in which they were found. A session whose
 route has no room waits, and so do the sessions behind it in its folder whose beginning nobody has looked at yet: they
 may be its forks, and copied lines count for the session that is read first.
+
+Thousands of sessions may wait for a route. None of them is asked for its route again until that route moves: it has
+room, or it stops or no longer does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 
 from daemon.delivering.route import Route
 from daemon.following.session_files import SessionFiles
 
-__all__ = ["Turns"]
+__all__ = ["Line", "Turns"]
+
+
+class Line:
+    """Sessions in the order in which they are read. `Turns.line` builds one.
+
+    Attributes:
+        names: the sessions by name, each with the route that it was found to wait for; None if it was found to wait
+            for none, or was not asked yet.
+    """
+
+    def __init__(self, turns: Turns, names: Iterable[str]) -> None:
+        self.names: dict[str, Route | None] = dict.fromkeys(names)
+        self._turns = turns
+        self._has_changed = True
+        self._stalled: dict[Route, bool] = {}
+
+    @property
+    def stalled(self) -> Collection[Route]:
+        """The routes that its sessions wait for, as of the last time that none could be read."""
+        return self._stalled.keys()
+
+    def add(self, name: str) -> None:
+        """Put a session at the end. One that is there already keeps its place."""
+        self._has_changed = self._has_changed or self.names.get(name) is None
+        self.names.setdefault(name, None)
+
+    def remove(self, name: str) -> None:
+        """Take a session out, if it is there."""
+        self.names.pop(name, None)
+
+    def arrange(self, names: Iterable[str]) -> None:
+        """Put the sessions in another order. It may have more of them, and must have all."""
+        self.names = {name: self.names.get(name) for name in names}
+        self._has_changed = True
+
+    def first(self) -> SessionFiles | None:
+        """Return the first session that can be read now, which stays in line; None if there is none.
+
+        If the route of one has no room, those behind it in the same folder wait, too, unless they were looked at
+        already: one may be its fork. If its route is stopped, they do not wait, because it may stay stopped for good.
+        """
+        turns = self._turns
+        if not self._has_changed and all(
+            not turns.has_room(route) and turns.is_stopped(route) == stopped for route, stopped in self._stalled.items()
+        ):
+            return None
+        self._has_changed = True
+        stalled: dict[Route, bool] = {}
+        folders: set[str] = set()
+        for name, known in list(self.names.items()):
+            files, route = turns.sessions.get(name), known
+            if files is None:
+                del self.names[name]
+                continue
+            if files.folder in folders and not turns.was_looked_at(name):
+                continue
+            if route is None or (route not in stalled and turns.has_room(route)):
+                route = self.names[name] = turns.stalled_on(name)
+            if route is None:
+                return files
+            if route not in stalled:
+                stalled[route] = turns.is_stopped(route)
+            if not stalled[route]:
+                folders.add(files.folder)
+        self._has_changed, self._stalled = False, stalled
+        return None
 
 
 class Turns:
@@ -24,10 +93,11 @@ class Turns:
         seen: the names of the sessions whose beginning was looked at.
         stalled_on: returns the route of a session, by name, if the route has no room; None if it has room or is not
             known yet.
+        has_room: returns whether more may be read for a route.
         is_stopped: returns whether a route accepts nothing for now.
 
     Attributes:
-        stalled_on: the function that was passed in.
+        sessions: as passed in, like the functions of that name.
     """
 
     def __init__(
@@ -37,30 +107,49 @@ class Turns:
         active: Container[str],
         seen: Container[str],
         stalled_on: Callable[[str], Route | None],
+        has_room: Callable[[Route], bool],
         is_stopped: Callable[[Route], bool],
     ) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
+        self.stalled_on = stalled_on
+        self.has_room = has_room
+        self.is_stopped = is_stopped
         self._active = active
         self._seen = seen
-        self.stalled_on = stalled_on
-        self._is_stopped = is_stopped
-        self._folders: dict[str, dict[str, None]] = {}
+        self._folders: dict[str, Line] = {}
         self._unsorted: set[str] = set()
 
     def __len__(self) -> int:
-        return sum(map(len, self._folders.values()))
+        return sum(len(line.names) for line in self._folders.values())
 
     def __contains__(self, files: SessionFiles) -> bool:
-        return files.name in self._folders.get(files.folder, ())
+        line = self._folders.get(files.folder)
+        return line is not None and files.name in line.names
 
     @property
     def names(self) -> set[str]:
         """The names of the waiting sessions."""
-        return {name for names in self._folders.values() for name in names}
+        return {name for line in self._folders.values() for name in line.names}
+
+    @property
+    def stalled(self) -> set[Route]:
+        """The routes that sessions wait for, as of the last time that `next` found none to read."""
+        return {route for line in self._folders.values() for route in line.stalled}
+
+    def was_looked_at(self, name: str) -> bool:
+        """Whether the beginning of a session was looked at."""
+        return name in self._seen or name in self._active
+
+    def line(self, sessions: Iterable[SessionFiles] = ()) -> Line:
+        """Return a line of *sessions* of any folders, which is not a part of the queue."""
+        return Line(self, [files.name for files in sessions])
 
     def add(self, files: SessionFiles) -> None:
         """Enqueue a session. One that waits already keeps its place."""
-        self._folders.setdefault(files.folder, {})[files.name] = None
+        line = self._folders.get(files.folder)
+        if line is None:
+            line = self._folders[files.folder] = self.line()
+        line.add(files.name)
 
     def note_found(self, sessions: Iterable[SessionFiles]) -> None:
         """Note that *sessions* were found at once, in no particular order, so that `sort` sorts those of one folder."""
@@ -73,7 +162,9 @@ class Turns:
 
     def resume(self, files: SessionFiles) -> None:
         """Put a session first in its folder, because it is not read to its end: one of its forks may wait behind it."""
-        self._folders[files.folder] = {files.name: None, **self._folders.get(files.folder, {})}
+        self.add(files)
+        line = self._folders[files.folder]
+        line.arrange([files.name, *line.names])
 
     def clear(self) -> None:
         """Empty the queue."""
@@ -89,44 +180,26 @@ class Turns:
         """
         while self._unsorted:
             folder = self._unsorted.pop()
-            known = [self._sessions[name] for name in self._folders.get(folder, ()) if name in self._sessions]
-            if not known:
+            line = self._folders.get(folder)
+            known = [self.sessions[name] for name in line.names if name in self.sessions] if line is not None else []
+            if line is None or not known:
                 continue
             being_read = [files.name for files in known if files.name in self._active]
             ordered = await order([files for files in known if files.name not in self._active])
             # Sessions that a hint has added meanwhile come last.
-            names = [*being_read, *(files.name for files in ordered), *self._folders[folder]]
-            self._folders[folder] = dict.fromkeys(names)
+            line.arrange([*being_read, *(files.name for files in ordered), *line.names])
 
     def next(self) -> SessionFiles | None:
         """Take the next session whose route has room; None if there is none. Folders take turns."""
-        for folder in list(self._folders):
-            names = self._folders[folder]
-            while names and (first := next(iter(names))) not in self._sessions:
-                del names[first]
-            known = (files for name in names if (files := self._sessions.get(name)) is not None)
-            files = next(self.readable(known), None)
+        for folder, line in list(self._folders.items()):
+            files = line.first()
             if files is not None:
-                del names[files.name]
+                line.remove(files.name)
                 # The next turn of this folder comes after those of all others.
                 del self._folders[folder]
-                if names:
-                    self._folders[folder] = names
+                if line.names:
+                    self._folders[folder] = line
                 return files
-            if not names:
+            if not line.names:
                 del self._folders[folder]
         return None
-
-    def readable(self, sessions: Iterable[SessionFiles]) -> Iterator[SessionFiles]:
-        """Yield those of *sessions* that can be read now, in order.
-
-        If the route of one has no room, those behind it in the same folder wait, too, unless they were looked at
-        already: one may be its fork. If its route is stopped, they do not wait, because it may stay stopped for good.
-        """
-        stalled: set[str] = set()
-        for files in sessions:
-            if (route := self.stalled_on(files.name)) is not None:
-                if not self._is_stopped(route):
-                    stalled.add(files.folder)
-            elif files.name in self._seen or files.name in self._active or files.folder not in stalled:
-                yield files

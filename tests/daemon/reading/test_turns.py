@@ -26,12 +26,23 @@ class Yard:
         self.seen: set[str] = set()
         self.stalled: set[str] = set()
         self.stopped = False
+        self.questions = 0
         self.turns = Turns(
-            self.sessions, active=self.active, seen=self.seen, stalled_on=self._stalled_on, is_stopped=self._is_stopped
+            self.sessions,
+            active=self.active,
+            seen=self.seen,
+            stalled_on=self._stalled_on,
+            has_room=self._has_room,
+            is_stopped=self._is_stopped,
         )
 
     def _stalled_on(self, name: str) -> Route | None:
+        self.questions += 1
         return LOCAL if name in self.stalled else None
+
+    def _has_room(self, route: Route) -> bool:
+        assert route == LOCAL
+        return not self.stalled
 
     def _is_stopped(self, route: Route) -> bool:
         assert route == LOCAL
@@ -104,7 +115,37 @@ def test_behind_a_session_whose_route_is_stopped_none_waits(yard: Yard) -> None:
 def test_a_session_without_room_blocks_only_its_own_folder(yard: Yard) -> None:
     yard.stalled.add("orchard/a")
     yard.active.add("orchard/c")
-    assert [unit.name for unit in yard.turns.readable(yard.sessions.values())] == ["orchard/c", "garden/d", "garden/e"]
+    line, names = yard.turns.line(yard.sessions.values()), []
+    while (unit := line.first()) is not None:
+        names.append(unit.name)
+        line.remove(unit.name)
+    assert names == ["orchard/c", "garden/d", "garden/e"]
+    assert list(line.names) == ["orchard/a", "orchard/b"]
+    assert list(line.stalled) == [LOCAL]
+
+
+@pytest.mark.parametrize("is_looked_at", [True, False])
+@pytest.mark.parametrize("sessions", [100, 1000])
+def test_the_questions_grow_with_the_sessions_that_wait_and_not_with_their_square(
+    yard: Yard, sessions: int, is_looked_at: bool
+) -> None:
+    names = [f"{folder}/{number}" for folder in ("orchard", "garden") for number in range(sessions // 2)]
+    for name in names:
+        yard.sessions[name] = SessionFiles(name=name, folder=f"/logs/{name.partition('/')[0]}", agent=CLAUDE_CODE)
+    yard.seen.update(names if is_looked_at else ())
+    yard.add(*names)
+    taken = []
+    while len(yard.turns):
+        # The route has room for one session, then for none.
+        yard.stalled.clear()
+        unit = yard.turns.next()
+        assert unit is not None
+        taken.append(unit.name)
+        yard.stalled.update(names)
+        for _ in range(3):
+            assert yard.turns.next() is None, "hints wake the loop although nothing has moved"
+    assert sorted(taken) == sorted(names)
+    assert yard.questions <= 4 * sessions
 
 
 def test_a_cleared_queue_is_empty(yard: Yard) -> None:

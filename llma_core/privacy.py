@@ -28,7 +28,7 @@ import msgspec
 
 from llma_core.cut import beginnings, cut, cut_strings
 from llma_core.memo import Memo
-from llma_core.redaction import hides_text, is_telling, scrub, scrub_member
+from llma_core.redaction import hides_text, is_telling, judging_keys, scrub, scrub_member
 from llma_core.screen import scrub_text, surely_clean
 from llma_core.spans import ContentBlock, InputMessage, Request
 
@@ -813,12 +813,12 @@ class _Releaser:
     changes: list[Change] | None
     place: list[str] = field(default_factory=list)
 
-    def member(self, key: str, value: Any, depth: int, *, cutting: bool) -> Any:
-        """Return a member of an object as it leaves. Its key may say that it is a secret."""
+    def member(self, key: str, value: Any, depth: int, *, cutting: bool, judged_by: str | None = None) -> Any:
+        """Return a member of an object as it leaves. Its key, or *judged_by*, may say that it is a secret."""
         self.place.append(f".{self._shown(key)}" if self.place else key)
         if self.policy.redact and isinstance(value, str | int) and not isinstance(value, bool):
             kinds: list[str] = []
-            scrubbed = scrub_member(key, value, kinds, scrub_text)
+            scrubbed = scrub_member(judged_by or key, value, kinds, scrub_text)
             self._note_secrets(kinds)
             value = self._cut(scrubbed) if cutting and isinstance(scrubbed, str) else scrubbed
         else:
@@ -852,7 +852,10 @@ class _Releaser:
         if isinstance(value, list):
             return [self._item(number, item, depth + 1, cutting=cutting) for number, item in enumerate(value)]
         if isinstance(value, dict):
-            return {self._key(key): self.member(key, item, depth + 1, cutting=cutting) for key, item in value.items()}
+            return {
+                self._key(key): self.member(key, item, depth + 1, cutting=cutting, judged_by=judge)
+                for (key, item), judge in zip(value.items(), judging_keys(value), strict=True)
+            }
         return value
 
     def _item(self, number: int, value: Any, depth: int, *, cutting: bool) -> Any:

@@ -6,7 +6,9 @@ Theory of operation
 How a secret is recognized. Two things give a secret away:
 
     1. its own form, such as `ghp_...`, a private key block, or `user:password@` in a URL;
-    2. the name before it, such as `DB_PASSWORD=...`, `"api_key": "..."`, `--token ...` or `Authorization: Bearer ...`.
+    2. the name before it, such as `DB_PASSWORD=...`, `"api_key": "..."`, `--token ...` or `Authorization: Bearer ...`,
+       also where a place of its own names it: `name: DB_PASSWORD` before `value: ...`, a session's cookie, or the flag
+       of a command that takes a password, such as `mysql -p...`.
 
 A name is weaker evidence than a form. In code, most of what follows `token` is a type, a variable or a count. So the
 value after a name is judged (`_Name.hides`). How the value is written counts, too: in quotes, in an environment
@@ -33,7 +35,7 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, assert_never, get_args
@@ -47,13 +49,29 @@ __all__ = [
     "hides_text",
     "is_clean",
     "is_telling",
+    "judging_keys",
     "marker",
     "name_from",
     "scrub",
     "scrub_member",
 ]
 
-Rule = Literal["pass", "pwd", "secret", "token", "auth", "key", "urls", "signatures", "tokens", "bearers", "blocks"]
+Rule = Literal[
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "auth",
+    "key",
+    "urls",
+    "signatures",
+    "tokens",
+    "bearers",
+    "blocks",
+    "cookies",
+    "pairs",
+    "commands",
+]
 """A rule: one for names of each stem, and one for each kind of secret with a form of its own."""
 Rules = frozenset[Rule]
 """A set of rules."""
@@ -378,6 +396,7 @@ def _urls(data: bytes) -> Iterator[_Found]:
         if not _is_sample(match[1].rpartition(b"/")[2]):
             yield _Found(match.start(1), match.end(1), "webhook")
     if b"curl" in data:
+        yield from _cookies(_CURL_COOKIE, data, data, b"-b")
         for match in _each(_CURL_USER, data, b"-u", b"--user"):
             if _PASSWORD.hides(_text(match[2]), "bare"):
                 yield _Found(match.start(2), match.end(2), "password", by_name=True)
@@ -417,7 +436,7 @@ _Form = Literal["quoted", "variable", "bare"]
 """How a value is written: in quotes; after `NAME=` of an environment variable or `=` of a flag; in any other way."""
 
 _PLACEHOLDER = re.compile(
-    r"""(?ix) [x*.…•_\#?0-]+ | .{0,40}%[sr].{0,40}
+    r"""(?ix) [x*.…•_\#?0:-]+ | .{0,40}%[sr].{0,40}
     | .{0,40}(?:example|placeholder|changeme|change[_-]me|redacted|your[_-]|dummy).{0,40}
     | your.{0,40} | my[_-]?(?:api[_-]?)?(?:password|passwd|secret|token|key)
     | \[.{0,60}\] | <.{0,60}> | \(.{0,60}\)
@@ -737,7 +756,7 @@ _SURE_HEADS = frozenset(
 _OTHER_TOKENS = frozenset(
     """
     page continuation cancellation cancel eos bos pad unk sep cls mask stop start end first last next prev special sync
-    cursor per max min num image audio each
+    cursor per max min num image audio each change lock action idempotency
     """.split()  # noqa: SIM905 - as above
 )
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -763,7 +782,8 @@ def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
         return None
     if stem.startswith((b"pass", b"pwd")):
         # "pass" alone is usually a verb, a test result, or a part of "bypass" or "compass".
-        is_word = not head[-1:].isalpha() or head.isupper()
+        # GIT_ASKPASS is the name of a program.
+        is_word = (not head[-1:].isalpha() or head.isupper()) and not last.endswith("ask")
         return _PASSWORD if stem != b"pass" or (is_word and (last or closed)) else None
     if stem == b"secret":
         return _SURE_SECRET if last in _SURE_HEADS or (last and _is_loud(head)) else _SOME_SECRET
@@ -850,7 +870,10 @@ def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
     if stem[0] == b"key" and not head and data[max(0, at - 1) : at] == b" ":
         # "API key: ..." in a sentence.
         head = _head(data, at - 1) + b"_"
-    if data.endswith(_MARKER_START, 0, name_start):
+    if data.endswith(_MARKER_START, 0, name_start) or _is_in_arn(data, name_start):
+        return None
+    if link["close"] is not None and data.endswith(b"::", 0, name_start):
+        # The name of a type: "AWS::IAM::AccessKey".
         return None
     name = _name_of(head, stem[0], closed=_is_key(data, name_start, link))
     if name is None or _is_expanded(data, name_start, link) or not _leads(link, name, head, data, name_start):
@@ -869,8 +892,16 @@ def _is_key(data: bytes, start: int, link: re.Match[bytes]) -> bool:
     return quote in (b'"', b"'") and data[max(0, start - 1) : start] == quote
 
 
+def _is_in_arn(data: bytes, start: int) -> bool:
+    """Whether what looks like a name is a part of an address: `arn:aws:secretsmanager:...:secret:NAME`."""
+    return data[start - 1 : start] == b":" and b"arn:" in data[max(0, start - _NAME_REACH) : start]
+
+
 def _is_expanded(data: bytes, start: int, link: re.Match[bytes]) -> bool:
     """Whether what looks like a name and its value is an expansion of the variable, or a choice between two strings."""
+    if data[start : start + 4] == b"$PWD" and link["close"] is not None:
+        # The current directory, as in `[[ "$PWD" == "/x" ]]`.
+        return True
     if not data[link.end("close") if link["close"] else link.start() :][:32].lstrip(b" \t").startswith(b":"):
         return False
     if data[start : start + 1] == b"$" and link["close"] is None:
@@ -902,13 +933,18 @@ def _leads(link: re.Match[bytes], name: _Name, head: bytes, data: bytes, start: 
     if link["element"] is not None:
         return data[max(0, start - 1) : start] == b"<" and b"</" in data[link.end() : link.end() + _BARE_REACH]
     if link["comma"] is not None:
-        return link["close"] is not None
+        # "pass" alone is an item of a list.
+        return link["close"] is not None and (name is not _PASSWORD or bool(head) or not _is_pass(data, start))
     if link["blank"] is not None:
         is_flag = head.startswith(b"-") and link["close"] is None
         quoted = _OPEN.match(data, link.end()) is not None
         in_netrc = name is _PASSWORD and b"login " in data[max(0, start - 200) : start]
         return is_flag or in_netrc or (name is _PASSWORD and quoted and link["close"] is None)
     return True
+
+
+def _is_pass(data: bytes, start: int) -> bool:
+    return data[start : start + 4].lower() == b"pass" and not data[start + 4 : start + 5].isalpha()
 
 
 def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[bytes], name_start: int) -> _Found | None:
@@ -970,6 +1006,9 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
     end = run.end() if stop is None else stop.start()
     if connector.strip() in (b"==", b"===", b"!=", b"!=="):
         return None
+    if connector.startswith(b"= ") and run[0].endswith(b"="):
+        # A list of names, as in `user= password= host=`.
+        return None
     if form == "bare" and data[end : end + 1] in (b"(", b"["):
         return None
     value = data[run.start() : end]
@@ -1013,6 +1052,180 @@ def _authorization(data: bytes, at: int) -> _Found | None:
     else:
         hidden = not _is_placeholder(credentials) and not _is_sample(value[0])
     return _Found(at, value.end(), "authorization", by_name=True) if hidden else None
+
+
+# ---------------------------------------------------------------------- cookies
+
+# A header, a flag, a key or a variable, and the name of the first cookie.
+_COOKIE = re.compile(
+    rb"""cookies?(?:\\{0,15}["'])?\]?(?: {0,4}(?:=>|[:=,]) {0,4}| {1,4})(?:\\{0,15}["'])?"""
+    rb"(?=[!#$%&*+.^_|~0-9a-z-]{1,64}=)"
+)
+_CURL_COOKIE = re.compile(rb"""-b[ =]?(?:\\{0,15}["'])?(?=[!#$%&*+.^_|~0-9A-Za-z-]{1,64}=)""")
+_COOKIE_VALUE = re.compile(rb"""([!#$%&*+.^_|~0-9A-Za-z-]{1,64})=([^\s;,"'`\\<>]*)(?:; {0,4})?""")
+_SESSION = re.compile(
+    r"sess|sid|auth|token|jwt|csrf|xsrf|secret|login|remember|ticket|identity|passport|aspnet|clearance|cf_bm|cred|sso"
+    r"|saml|oidc|api.?key",
+    re.IGNORECASE,
+)
+_SHORTEST_SESSION = 12
+"""Fewest characters of the value of a cookie whose name says that it is a session's."""
+_SHORTEST_COOKIE = 24
+"""The same for any other cookie."""
+
+
+def _cookies(pattern: re.Pattern[bytes], data: bytes, folded: bytes, literal: bytes) -> Iterator[_Found]:
+    """Find the values of cookies, as far as they are a session's.
+
+    Args:
+        pattern: matches what stands before the first cookie.
+        data: the text.
+        folded: the text in the letters of *pattern*.
+        literal: what *pattern* begins with.
+    """
+    at = folded.find(literal)
+    while at >= 0:
+        match = pattern.match(folded, at)
+        at = at + len(literal) if match is None else match.end()
+        while match is not None and (cookie := _COOKIE_VALUE.match(data, at)) is not None:
+            at = cookie.end()
+            if _is_session(_text(cookie[1]), cookie[2]):
+                yield _Found(cookie.start(2), cookie.end(2), "cookie", by_name=True)
+        at = folded.find(literal, at)
+
+
+def _is_session(name: str, value: bytes) -> bool:
+    text = _text(value[:_VALUE_REACH])
+    if len(text) < _SHORTEST_SESSION or _is_placeholder(text) or _is_sample(value):
+        return False
+    if _SESSION.search(name) is None:
+        return len(text) >= _SHORTEST_COOKIE and _mixed(value)
+    return any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+
+
+# ---------------------------------------------------------------------- pairs of a name and a value
+
+_VALUE = re.compile(rb"""value(?:\\*["'])? {0,4}[:=] {0,4}""")
+# What stands before `value`: the end of a name, and what divides members.
+_PAIRED = re.compile(
+    rb"(?:" + b"|".join(stem for stem, _ in STEMS) + rb""")[a-z0-9_.-]*[\\"']*(?:[ \t\r\n,]|\\+[nrt])+[\\"']*\Z"""
+)
+_PAIR_REACH = 160
+_PAIR_NAME = re.compile(
+    rb"""(?:\b|_)(?:name|key)(?:\\{0,15}["'])? {0,4}[:=] {0,4}(?:\\{0,15}["'])?([A-Za-z0-9_.-]{3,64})"""
+    rb"""(?:\\{0,15}["'])?(?:[ \t\r\n,]|\\{1,15}[nrt])+(?:\\{0,15}["'])?\Z"""
+)
+_PAIR_VALUE = re.compile(rb"""[^\s"'`<\\,}\])]{1,512}""")
+
+
+def _pairs(data: bytes, lower: bytes) -> Iterator[_Found]:
+    """Find the values of pairs such as `name: DB_PASSWORD` and `value: ...`, in YAML, JSON and XML."""
+    for match in _each(_VALUE, lower, b"value"):
+        at = max(0, match.start() - _PAIR_REACH)
+        if lower.rfind(b"name", at, match.start()) < 0 > lower.rfind(b"key", at, match.start()):
+            continue
+        said = _PAIR_NAME.search(data, at, match.start())
+        name = _name_of_key(_text(said[1])) if said is not None else None
+        if name is None:
+            continue
+        at = match.end()
+        quote = _OPEN.match(data, at)
+        if quote is not None:
+            at, end = quote.end(), _closing(data, quote.end(), len(quote[1]), quote[2])
+        else:
+            bare = _PAIR_VALUE.match(data, at)
+            end = None if bare is None else bare.end()
+        if end is not None and name.hides(_text(data[at:end]), "variable" if quote is None else "quoted"):
+            yield _Found(at, end, name.kind, by_name=True)
+
+
+def _may_be_pairs(lower: bytes, reach: int) -> bool:
+    return any(
+        _PAIRED.search(lower, max(0, match.start() - reach), match.start()) is not None
+        for match in _each(_VALUE, lower, b"value")
+    )
+
+
+def judging_keys(members: Mapping[str, object]) -> Iterator[str]:
+    """Yield for each member of an object, in order, the key by which it is judged.
+
+    It is the member's own, or what the member before it says: `{"name": "DB_PASSWORD", "value": ...}`.
+    """
+    said: object = None
+    for key, value in members.items():
+        yield said if key == "value" and isinstance(said, str) and is_telling(said) else key
+        said = value if key in ("name", "key") else None
+
+
+# ---------------------------------------------------------------------- commands
+
+# A command to its end. A backslash before a line end continues it.
+_COMMAND = re.compile(rb"(?:[^\r\n;|\\]|\\\r?\n|\\(?![nr])){0,1024}")
+_ARGUMENT = rb"""(?:\\{0,15}["']([^"'\\\r\n]{1,256})|([^\s"'`\\]{1,256}))"""
+_NAMED_USER = re.compile(rb" (?:-u|-h|--user|--host)\b|[ ]-u\w")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """A command that takes a password as an argument.
+
+    Attributes:
+        literal: what its name begins with.
+        flag: what the flag begins with.
+        pattern: matches the flag and the password.
+        sure: whether the argument is a password in any case. If not, a user or a host has to be named, too.
+    """
+
+    literal: bytes
+    flag: bytes
+    pattern: re.Pattern[bytes]
+    sure: bool = True
+
+
+_COMMANDS = (
+    _Command(literal=b"mysql", flag=b" -p", pattern=re.compile(rb" -p" + _ARGUMENT), sure=False),
+    _Command(literal=b"mariadb", flag=b" -p", pattern=re.compile(rb" -p" + _ARGUMENT), sure=False),
+    _Command(literal=b"mongo", flag=b" -p", pattern=re.compile(rb" -p ?" + _ARGUMENT), sure=False),
+    _Command(literal=b"sshpass", flag=b" -p", pattern=re.compile(rb" -p ?" + _ARGUMENT)),
+    _Command(literal=b"redis-cli", flag=b" -a", pattern=re.compile(rb" -a " + _ARGUMENT)),
+    _Command(literal=b" login ", flag=b" -p", pattern=re.compile(rb" -p " + _ARGUMENT), sure=False),
+    _Command(literal=b"ldap", flag=b" -w", pattern=re.compile(rb" -w ?" + _ARGUMENT)),
+    _Command(literal=b"client ", flag=b" -U", pattern=re.compile(rb" -U ?(?:\\{0,15}[\"'])?[^\s%]{1,64}%" + _ARGUMENT)),
+)
+_COMMAND_FLAG = re.compile(rb" -[pawU]")
+_MAY_BE_PASS = re.compile(rb""" -pass(?:in|out|wd)? [\\"']*pass:""")
+_PASS_ARGUMENT = re.compile(rb""" -pass(?:in|out|wd)? (?:\\{0,15}["'])?pass:([^\s"'`\\]{1,256})""")
+
+
+def _commands(data: bytes) -> Iterator[_Found]:
+    for command in _COMMANDS:
+        at = data.find(command.literal)
+        while at >= 0:
+            whole = _COMMAND.match(data, at)
+            assert whole is not None
+            yield from _arguments(command, data, at, whole.end())
+            at = data.find(command.literal, max(whole.end(), at + 1))
+    for match in _each(_PASS_ARGUMENT, data, b" -pass"):
+        if _PASSWORD.hides(_text(match[1]), "variable"):
+            yield _Found(match.start(1), match.end(1), "password", by_name=True)
+
+
+def _arguments(command: _Command, data: bytes, start: int, end: int) -> Iterator[_Found]:
+    names_user = command.sure or _NAMED_USER.search(data, start, end) is not None
+    for match in command.pattern.finditer(data, start, end):
+        group = match.lastindex
+        assert group is not None
+        value = match[group].rstrip(b".,)")
+        is_flag = value.startswith(b"-") and match[0][-len(match[group]) - 1 :][:1] == b" "
+        if not is_flag and _PASSWORD.hides(_text(value), "variable" if names_user else "bare"):
+            yield _Found(match.start(group), match.start(group) + len(value), "password", by_name=True)
+
+
+def _may_be_commands(data: bytes) -> bool:
+    return _COMMAND_FLAG.search(data) is not None and (
+        _MAY_BE_PASS.search(data) is not None
+        or any(0 <= data.find(command.literal) < data.rfind(command.flag) for command in _COMMANDS)
+    )
 
 
 # ---------------------------------------------------------------------- JSON that is not decoded
@@ -1079,6 +1292,13 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
             return False
     if "blocks" in rules and b"private key" in lower:
         return False
+    if "cookies" in rules and b"cookie" in lower and _COOKIE.search(lower) is not None:
+        return False
+    # An escape takes more bytes than its character.
+    if "pairs" in rules and b"value" in lower and _may_be_pairs(lower, 4 * _PAIR_REACH):
+        return False
+    if "commands" in rules and _may_be_commands(data):
+        return False
     if "bearers" in rules and b"basic " in lower and (b"\\/" in data or _BASIC.search(data) is not None):
         return False
     if rules.isdisjoint(("tokens", "bearers")) or not (runs := _long_runs(data)):
@@ -1095,7 +1315,7 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
 def _may_be_urls(data: bytes, *, escaped: bool) -> bool:
     if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
         return True
-    if b"curl" in data and b"-u" in data:
+    if b"curl" in data and (b"-u" in data or b"-b" in data):
         return True
     if b"@" not in data:
         return False
@@ -1140,6 +1360,12 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
         found += _signatures(data, lower)
     if "bearers" in rules and b"basic " in lower:
         found += _basics(data, lower)
+    if "cookies" in rules and b"cookie" in lower:
+        found += _cookies(_COOKIE, data, lower, b"cookie")
+    if "pairs" in rules and b"value" in lower:
+        found += _pairs(data, lower)
+    if "commands" in rules and _may_be_commands(data):
+        found += _commands(data)
     if not rules.isdisjoint(("tokens", "bearers")) and (runs := _long_runs(data)):
         if "tokens" in rules:
             found += _tokens(data, runs)

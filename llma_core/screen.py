@@ -53,6 +53,14 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield rb"sig(?:nature)?=", True, _rules("signatures")
     yield rb"private key", True, _rules("blocks")
     yield rb"bearer|basic +[a-z0-9+/_-]{8}", True, _rules("bearers")
+    yield rb"""cookies?(?:\\*["'])?\]?(?: *(?:=>|[:=,]) *| +)[\\"']*[!#$%&*+.^_|~0-9a-z-]+=""", True, _rules("cookies")
+    stems = b"|".join(stem for stem, _ in STEMS)
+    dividers = rb"""[\\"']*(?:[ \t\r\n,]|\\+[nrt])+[\\"']*"""
+    yield b"(?:" + stems + rb")[a-z0-9_.-]*" + dividers + rb"""value(?:\\*["'])? *[:=]""", True, _rules("pairs")
+    # Whatever is between a command and its flag.
+    yield rb"(?s)(?:mysql|mariadb|mongo|sshpass| login ).* -p", False, _rules("commands")
+    yield rb"(?s)redis-cli.* -a|ldap.* -w|client .* -U", False, _rules("commands")
+    yield rb""" -pass(?:in|out|wd)? [\\"']*pass:""", False, _rules("commands")
     # The part before the `@` may have escapes, so any characters may come before it.
     yield rb"(?s)://.*@", False, _rules("urls")
     for stem, rule in STEMS:

@@ -200,6 +200,43 @@ OSSAccessKeyId=<id>
 "name": "password", "value": "string"
 name: password, in: formData, type: string
 name="token" value="{{ csrf_token }}"
+Cookie: _ga=GA1.2.1234567890.1234567890; lang=en
+Cookie: consent=2026-01-02T03:04:05Z
+Set-Cookie: session=<session-id-here>; Path=/
+"cookie": "session=${SESSION_ID}"
+document.cookie = name + "=" + value1
+cookie_name=abc123def456abc123def456abc1
+- name: DB_PASSWORD\n  valueFrom:\n    secretKeyRef: {name: db1}
+- name: DB_PASSWORD\n  value: $(DB_PASSWORD_1)
+- name: DB_PASSWORD\n  value: "${DB_PASSWORD_1}"
+- name: TOKEN_LIMIT\n  value: "4096"
+- name: MONKEY\n  value: banana1234567
+{"name": "max_tokens", "value": "4096"}
+{"key": "primary", "value": "abc123def456"}
+mysql -u root -p$MYSQL_PWD shop1
+mysql -u root -p"${MYSQL_PWD}" shop1
+mysql -u root -p<password> shop1
+mysql --protocol=tcp -pager
+sshpass -p "$PASS1" ssh bob@host
+sshpass -f file1 ssh
+redis-cli -a $REDIS_PASS ping1
+openssl rsa -passin env:KEY_PASS1
+openssl rsa -passin file:/run/secrets/k1
+docker login -u bob --password-stdin1
+docker login -p $TOKEN1 -u bob
+ldapsearch -x -D cn=admin -W -b dc=x1
+mkdir -p login1/x && echo login -p
+"AWS::IAM::AccessKey": "72c2d9dd90025459"
+"Alexa::Some::AppAuthorization": "72c2d9dd90025459",
+"ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:orchard-a1b2c3"
+[[ "$PWD" == "$HOME/work1/"* ]]
+for word in ("pass", "import os1", "x = y"):
+GIT_ASKPASS: 'echo1',
+SSH_ASKPASS=/usr/bin/ksshaskpass1
+"user= passphrase= password= host= "
+"--change-token 12ab345-67cd-890b"
+"LockToken":"0bc01e21-03c9-4b98-9433-6229cbf1ef1c",
+password = ":****"
 """
 _NAMES = ("password", "dbPassword", "DB_PASSWORD", "apiKey", "client_secret", "accessToken", "authToken", "privateKey")
 # What stands in code where a value may stand: types, expressions, rules.
@@ -305,6 +342,46 @@ _OTHERS = (
     ("https://x.example/login?user=a&password={}", "swordfish"),
     ("https://x.example/login?pwd={}&user=a", "Hockey9"),
     ("${{DB_PASSWORD:-{}}}", "hunter2x"),
+    # The cookie of a session.
+    ("Cookie: theme=dark; session={}; lang=en", _MIX),
+    ("< Set-Cookie: connect.sid={}; Path=/; HttpOnly", "s%3A" + _MIX * 2 + ".x/+="),
+    ("Cookie: JSESSIONID={}", "8F4E2A9C0B1D3E5F7A6B4C2D"),
+    ("set-cookie: .AspNetCore.Identity.Application={}; secure", "CfDJ8" + _MIX * 3),
+    ('"cookie": "csrftoken={}; x=1"', _MIX * 2),
+    ("document.cookie = 'auth_token={}'", _MIX),
+    ("headers['Cookie'] = 'prefs={}'", _MIX * 2),
+    ("curl --cookie sid={} https://x.example", _MIX),
+    ("curl -s -b 'sid={}' https://x.example", _MIX),
+    # A name and a value that stand in members of their own.
+    ("- name: DB_PASSWORD\n  value: {}", "swordfish"),
+    ('    - name: "API_TOKEN"\n      value: "{}"', "tok-" + _MIX),
+    ('{{"name": "DB_PASSWORD", "value": "{}"}}', "hunter2x"),
+    ('{{"key":"client_secret","value":"{}"}}', _MIX),
+    ('name  = "MYSQL_ROOT_PASSWORD"\n  value = "{}"', "hunter2x"),
+    ('<property name="connection.password" value="{}"/>', "hunter2x"),
+    ('<add key="ApiKey" value="{}" />', _MIX),
+    # The arguments of commands.
+    ("mysql -u root -p{} shop", "swordfish"),
+    ("mysqldump -h db -uapp -p'{}' shop > x.sql", "pa ss;1"),
+    ("mysql -p{}", "hunter2x"),
+    ("mariadb-dump --user=app -p{} shop", "hunter2x"),
+    ("sshpass -p {} ssh bob@host", "swordfish"),
+    ("sshpass -p'{}' ssh bob@host", "hunter2!"),
+    ("redis-cli -h cache -a {} ping", "swordfish"),
+    ("openssl pkcs12 -in k.p12 -passin pass:{} -nodes", "swordfish"),
+    ("openssl rsa -in k -passout 'pass:{}'", "hunter2x"),
+    ("docker login -u bob -p {} registry.example", "swordfish"),
+    ("helm registry login x.example -u bob -p {}", "hunter2x"),
+    ("az login --service-principal -u id -p {} --tenant t", _MIX),
+    ("mongosh -u bob -p {} db", "swordfish"),
+    ("ldapsearch -x -D cn=admin -w {} -b dc=x", "swordfish"),
+    ("smbclient //x/y -U bob%{}", "hunter2x"),
+    ('Config::password = "{}"', "swordfish"),
+    # Files that are kept in a home folder.
+    ("machine x.example login bob password {}", "swordfish9"),
+    ("//registry.example/:_authToken={}", _MIX),
+    ("DefaultEndpointsProtocol=https;AccountName=x;AccountKey={};EndpointSuffix=core", _MIX * 5 + "abcd=="),
+    ("Endpoint=sb://x.example/;SharedAccessKeyName=R;SharedAccessKey={}", _MIX * 2 + "abc="),
 )
 POSITIVES = (
     *((place.format(secret), secret) for place, secret in product(_PASSWORD_PLACES, _PASSWORDS)),

@@ -569,6 +569,14 @@ def test_a_members_key_says_that_its_value_is_a_secret_at_any_depth() -> None:
     }
 
 
+def test_the_name_of_a_pair_says_that_its_value_is_a_secret() -> None:
+    value = {"env": [{"name": "DB_PASSWORD", "value": "swordfish"}, {"name": "COLOR", "value": "swordfish"}]}
+
+    assert left(FULL.tool_value(raw(value))) == {
+        "env": [{"name": "DB_PASSWORD", "value": "[REDACTED:password]"}, {"name": "COLOR", "value": "swordfish"}]
+    }
+
+
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llma_core.redaction import Rules, is_clean, is_telling, marker, scrub, scrub_member
+from llma_core.redaction import Rules, is_clean, is_telling, judging_keys, marker, scrub, scrub_member
 from llma_core.screen import automaton, scrub_text, surely_clean
 from tests.llma_core.secrets_corpus import NEGATIVES, POSITIVES
 from tests.support.each import for_each
@@ -471,6 +471,22 @@ def test_no_secret_of_the_corpus_stays() -> None:
     assert stays == []
 
 
+def test_the_first_look_suspects_the_rules_that_find_the_secrets_of_the_corpus(
+    first_look: Callable[[bytes], Rules],
+) -> None:
+    for text, _ in POSITIVES:
+        said = json.dumps(text).encode()
+        assert not is_clean(said), text
+        assert scrub(text, [], first_look(said)) == scrub(text), text
+
+
+def test_a_member_may_name_the_secret_in_the_next_one() -> None:
+    named = {"key": "DB_PASSWORD", "value": "x", "name": "monkey"}
+    assert list(judging_keys(named)) == ["key", "DB_PASSWORD", "name"]
+    assert list(judging_keys({"name": "DB_PASSWORD", "type": "x", "value": 1})) == ["name", "type", "value"]
+    assert list(judging_keys({"name": 5, "value": 1})) == ["name", "value"]
+
+
 def test_at_least_95_of_100_texts_of_the_corpus_without_a_secret_stay() -> None:
     assert len(NEGATIVES) >= 300
     lost = {
@@ -669,6 +685,21 @@ FEW_PIECES = st.lists(
                 "é",
             ),
             *("hunter2", "abc123def456", "swordfish", "u003d", "n", "b", "bearer ", "Signature=", "sig=", "/webhooks/"),
+            *(
+                "Cookie",
+                "sid=",
+                "; ",
+                "name",
+                "value",
+                "mysql",
+                "mongo",
+                "sshpass",
+                " login ",
+                " -p",
+                " -h x",
+                "redis-cli",
+            ),
+            *(" -a ", "-passin ", "pass:", "client ", " -U ", "a%", "ldapadd", " -w"),
             *("an_ordinary_but_very_long_name", "xoxb-abcdefghij", "hooks.slack.com/services/", MIX, MIX * 3, "ya29."),
             *(secret for _, secret in OWN_FORM),
         ]
@@ -700,10 +731,10 @@ def all_scrubbed(value: Any) -> Any:
         return [all_scrubbed(item) for item in value]
     if isinstance(value, dict):
         return {
-            scrub(key): scrub_member(key, item)
+            scrub(key): scrub_member(judge, item)
             if isinstance(item, str | int) and not isinstance(item, bool)
             else all_scrubbed(item)
-            for key, item in value.items()
+            for (key, item), judge in zip(value.items(), judging_keys(value), strict=True)
         }
     return value
 
@@ -712,6 +743,9 @@ def all_scrubbed(value: Any) -> Any:
 @example(value={"a": "xoxb-abcdefghij\n\n\n an_ordinary_but_very_long_name"}, write=WRITERS[0])
 @example(value={"tokenprod": "abc123def456"}, write=WRITERS[0])
 @example(value={"password": 123456}, write=WRITERS[0])
+@example(value={"name": "DB_PASSWORD", "value": 123456}, write=WRITERS[1])
+@example(value={"a": "name: token\n\tvalue: abc123def456"}, write=WRITERS[4])
+@example(value="-pass: -passin \\'pass:hunter2x", write=WRITERS[4])
 @example(value="https://user:swordfish1@host", write=WRITERS[3])
 @example(value="https://us\x1ber:swordfish1@host", write=WRITERS[0])
 def test_json_is_clean_only_if_scrubbing_would_leave_it_as_it_is(value: Any, write: Callable[[Any], bytes]) -> None:
@@ -862,6 +896,18 @@ REPEATED = [
         "-u",
         "hooks/",
     ),
+    *("cookie=", "Cookie: a=b; ", "cookie: a=" + MIX * 2 + ";", "-ba=", "curl -b a=b;", "value:", "name:token,value:"),
+    *(
+        "name: token\nvalue: a1\n",
+        "key",
+        "mysql",
+        "mysql -pa1b2c3 ",
+        " login ",
+        " login -p a",
+        "sshpass -p",
+        "client -U a%",
+    ),
+    *("-passin pass:", "-pass", "redis-cli -a ", "ldapadd -w\\\n"),
     *("password: a" + "-" * 100 + "~ ", "password" + " " * 40, "password is ", "token\t", "PASSWORD=a;"),
     *("\\", '\\"', '"', "[REDACTED:", "[REDACTED:password]", "é", "_" * 63 + "token=", "a", "aA1", "w" * 17 + " "),
 ]

@@ -164,7 +164,7 @@ class Service:
             backlog=backlog or Backlog(),
             settlement=self._settlement,
             deliveries=self._deliveries,
-            route_of=self._sessions.route,
+            route_of=self._route_of,
         )
         self._reader = Reader(
             logs=self._logs,
@@ -209,9 +209,13 @@ class Service:
             cadence=self._cadence,
         )
 
+    def _route_of(self, name: str) -> Route | None:
+        """Return the route of a session; None if it is not known yet. The session need not be in memory any more."""
+        return self._sessions.route(name) or self._decisions.foreseen.get(name)
+
     def _stalled_on(self, name: str) -> Route | None:
         """Return the route of a session if it has no room; None if it has, or if the route is not known yet."""
-        route = self._sessions.route(name) or self._decisions.foreseen.get(name)
+        route = self._route_of(name)
         return route if route is not None and not self._deliveries.has_room(route) else None
 
     # ------------------------------------------------------------------ life cycle

@@ -35,7 +35,7 @@ class Backfilling:
         backlog: the backlog to begin with.
         settlement: which events are on their way.
         deliveries: deliver them.
-        route_of: returns the route of a session in memory, by name.
+        route_of: returns the route of a session, by name, also of one that has left memory while its events wait.
 
     Attributes:
         backlog: the current backlog.

@@ -18,6 +18,7 @@ import asyncio
 import errno
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -158,6 +159,8 @@ def _refuse(folder: str) -> None:
 
 
 def _work(jobs: queue.SimpleQueue[_Job]) -> None:
+    # Signals belong to the threads that wait for them; one that came here would end the process, or be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while True:
         job = jobs.get()
         _present.job = job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -84,3 +85,8 @@ async def test_a_folder_that_answers_again_is_asked_again(
     answered.set()
     await until(lambda: not disk.hanging(), "an answer")
     assert disk.call("/logs/dead", lambda: "an answer") == "an answer"
+
+
+def test_signals_are_left_to_the_threads_that_wait_for_them(tmp_path: Path) -> None:
+    blocked = disk.call(str(tmp_path), lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} <= blocked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,13 +16,11 @@ from daemon.following.log_tree import folders_below
 from daemon.system import disk
 from daemon.system.file_system import file_system_of, is_network
 from daemon.system.messages import system_reason
+from daemon.system.space import room_at
 
 __all__ = ["check_answers", "check_disk", "check_logs_place", "check_permissions", "check_state_place", "check_watches"]
 
 _OTHERS = 0o077
-_MEGABYTE = 1_000_000
-_LITTLE_SPACE = 1000 * _MEGABYTE
-_NO_SPACE = 100 * _MEGABYTE
 # Watches are shared with editors and everything else the user runs.
 _SHARE_OF_WATCHES = 0.5
 
@@ -113,12 +110,18 @@ def _kind_of(folder: Path) -> str | None:
 
 def check_disk(state_dir: Path) -> Finding:
     """Check that there is room for the state, which takes a few bytes for each event."""
-    free = shutil.disk_usage(_existing(state_dir)).free
-    words = f"{free // _MEGABYTE:,} MB free for {state_dir}"
-    if free < _NO_SPACE:
-        return failure("disk space", words, "make room: the daemon sends nothing if it cannot record what it sent")
-    if free < _LITTLE_SPACE:
-        return warning("disk space", words, "make room")
+    try:
+        room = room_at(state_dir)
+    except OSError as error:
+        return warning("disk space", f"unknown for {state_dir} ({system_reason(error)})", "check the disk yourself")
+    words = f"{room} free for {state_dir}"
+    match room.level:
+        case "none":
+            return failure(
+                "disk space", words, "make room: the daemon sends nothing while it cannot record what it sent"
+            )
+        case "little":
+            return warning("disk space", words, "make room")
     return fine("disk space", words)
 
 

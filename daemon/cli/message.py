@@ -15,11 +15,12 @@ import click
 
 from daemon.system.messages import escaped, escaped_json
 
-__all__ = ["cause", "document", "fitted", "say", "unwritable", "wants_color", "wrapped"]
+__all__ = ["cause", "colored", "columns", "document", "fitted", "say", "unwritable", "wants_color", "wrapped"]
 
 _QUOTED = re.compile(r"`[^`]*`")
 _GLUE = "\0"
 """Replaces the spaces of a command while lines are wrapped, so that the command stays whole and can be copied."""
+_USUAL = 80
 _NARROW = 40
 """A terminal with fewer columns than this has to wrap lines itself."""
 
@@ -75,6 +76,22 @@ def cause(error: OSError) -> str:
 def unwritable(path: Path, error: OSError) -> str:
     """Return the message for a file that cannot be written."""
     return f"{path} cannot be written ({cause(error)}); fix that and try again"
+
+
+def columns(stream: TextIO, *, longest: int) -> int:
+    """Return how many columns a line of a report may have: those of the terminal *stream*, or 80 without a terminal.
+
+    Args:
+        stream: where it will be printed.
+        longest: do not use more columns than this, however wide the terminal is.
+    """
+    width = _width(stream)
+    return _USUAL if width is None else min(width - 1, longest)
+
+
+def colored(words: str, color: str, stream: TextIO) -> str:
+    """Return *words* in a color if *stream* takes colors, else unchanged."""
+    return click.style(words, fg=color) if wants_color(stream) else words
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +15,22 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.cli.figures import count, rough_duration
-from daemon.cli.message import document, wrapped
-from daemon.cli.startup import fail, load_settings, state_dir_option
+from daemon.cli.message import colored, columns, document, say, wrapped
+from daemon.cli.startup import fail, refuse, set_up_logs, state_dir_option
 from daemon.config.table import APP_NAME
 from daemon.system.messages import escaped
 
 if TYPE_CHECKING:
+    from daemon.config.settings import ConfigError, Settings
     from daemon.running.condition import Condition, Problem
     from daemon.running.health import RouteReport
     from daemon.state.rows import RejectedEvent
 
 __all__ = ["status"]
 
-_WIDTH = 80
+_LONGEST = 100
 _LABEL = 18
+_COLORS = {"warning": "yellow", "fail": "red"}
 
 
 @click.command("status")
@@ -36,71 +41,112 @@ _LABEL = 18
 def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -> None:
     """Show whether the daemon runs, what it has delivered, what waits, and what is wrong.
 
-    Exits with 1 if events do not arrive or will be lost.
+    Exits with 0 if there are no problems or only warnings, with 1 if the daemon does not run or events do not arrive or
+    will be lost, and with 78 if the configuration cannot be used.
     """
-    settings = load_settings({"state_dir": state_dir})
+    from daemon.config import loading
+    from daemon.config.settings import ConfigError
     from daemon.state import layout
 
+    try:
+        settings = loading.load({"state_dir": state_dir}, os.environ)
+    except ConfigError as error:
+        if as_json:
+            _print_json(None, _unusable(error))
+        raise refuse(error) from None
+    set_up_logs(settings, log_format=None, log_level="info")
+    for warning in settings.warnings:
+        say(f"warning: {warning}", err=True)
     folder = layout.local_folder(settings.state_dir) if local else settings.state_dir
     now = time.time()
-    if not (folder / layout.STORE).exists():
-        raise fail(_nothing(folder, settings.state_dir, local=local))
-    condition = _look(folder, () if local else settings.claude_config_dirs, now)
+    try:
+        condition = _look(folder, () if local else settings.claude_config_dirs, now)
+    except _UnreadableError as error:
+        if as_json:
+            _print_json(None, [error.problem])
+        raise fail(f"{error.problem.message}; {error.problem.hint}") from None
     # `run --local` is not expected to run all the time.
     problems = list(condition.problems(now, expected=not local))
     if as_json:
-        click.echo(document(_document(condition, problems), indent=2))
+        _print_json(condition, problems)
     elif rejected:
         for row in condition.set_aside:
             _print_rejected(row)
+        return
+    elif not condition.started and not condition.running:
+        raise fail(_nothing(problems[0], settings, local=local))
     else:
         for line in _lines(condition, problems, now):
-            click.echo(escaped(line))
-    if not rejected and any(problem.level == "fail" for problem in problems):
+            click.echo(line)
+    if any(problem.level == "fail" for problem in problems):
         raise click.exceptions.Exit(1)
 
 
-def _nothing(folder: Path, state_dir: Path, *, local: bool) -> str:
+class _UnreadableError(Exception):
+    def __init__(self, message: str, hint: str) -> None:
+        from daemon.running.condition import Problem
+
+        super().__init__(message)
+        self.problem = Problem(level="fail", message=message, hint=hint)
+
+
+def _unusable(error: ConfigError) -> list[Problem]:
+    from daemon.running.condition import Problem
+
+    hint = f"fix it; `{APP_NAME} config check` lists what is wrong"
+    return [Problem(level="fail", message=problem, hint=hint) for problem in error.problems]
+
+
+def _nothing(problem: Problem, settings: Settings, *, local: bool) -> str:
     from daemon.state import layout
 
-    run = "run --local" if local else "run"
-    words = f"{folder}: nothing was delivered from here yet; `posthog-llma-daemon {run}` starts the daemon"
-    if not local and (layout.local_folder(state_dir) / layout.STORE).exists():
-        words += ", and `posthog-llma-daemon status --local` shows the local file"
-    return words
+    advice = problem.hint
+    if not local and (layout.local_folder(settings.state_dir) / layout.STORE).exists():
+        advice += f"; `{APP_NAME} status --local` shows the local file"
+    elif not local and settings.why_disabled() is not None:
+        advice = f"`{APP_NAME} login` sets up sending, and `{APP_NAME} run --local` needs no account"
+    return f"{problem.message}; {advice}"
 
 
 def _look(folder: Path, config_dirs: tuple[Path, ...], now: float) -> Condition:
+    """Return the condition of the daemon on *folder*.
+
+    Raises:
+        _UnreadableError: its store cannot be read.
+    """
     from daemon.running.condition import condition_of
+    from daemon.state import layout
     from daemon.state.store import Store, StoreError
 
     try:
-        store = Store(folder, read_only=True)
+        if not (folder / layout.STORE).exists():
+            return condition_of(None, folder, config_dirs, now)
+        with closing(Store(folder, read_only=True)) as store:
+            return condition_of(store, folder, config_dirs, now)
     except StoreError as error:
-        raise fail(str(error)) from None
-    try:
-        return condition_of(store, folder, config_dirs, now)
-    except sqlite3.Error as error:
-        raise fail(f"cannot read the state store in {folder}: {error}; check the disk and the folder") from None
-    finally:
-        store.close()
+        what, _, advice = str(error).rpartition("; ")
+        raise _UnreadableError(what or advice, advice if what else "check the folder") from None
+    except (sqlite3.Error, OSError) as error:
+        raise _UnreadableError(f"cannot read the state in {folder}: {error}", "check the disk and the folder") from None
 
 
-def _document(condition: Condition, problems: list[Problem]) -> dict[str, object]:
-    from dataclasses import asdict
+def _print_json(condition: Condition | None, problems: list[Problem]) -> None:
+    from dataclasses import asdict, fields
 
-    from daemon.running.condition import rebuilding
+    from daemon.running.condition import Condition, rebuilding
 
-    said_of_all = asdict(condition)
-    for row, said in zip(condition.set_aside, said_of_all["set_aside"], strict=True):
-        said["command"] = rebuilding(row)
-    healthy = not any(problem.level == "fail" for problem in problems)
-    return {
-        "healthy": healthy,
+    if condition is None:
+        said: dict[str, object] = dict.fromkeys(field.name for field in fields(Condition))
+    else:
+        said = asdict(condition)
+        said["set_aside"] = [{**asdict(row), "command": rebuilding(row)} for row in condition.set_aside]
+    answer = {
+        "healthy": not any(problem.level == "fail" for problem in problems),
         "problems": [asdict(problem) for problem in problems],
-        **said_of_all,
-        "sessions_held": len(condition.held),
+        **said,
+        "sessions_held": None if condition is None else len(condition.held),
     }
+    click.echo(document(answer, indent=2))
 
 
 def _print_rejected(row: RejectedEvent) -> None:
@@ -113,14 +159,14 @@ def _print_rejected(row: RejectedEvent) -> None:
 
 
 def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterator[str]:
-    yield from _line("running", _running(condition, now))
+    yield from _line("running", _running(condition, now), color="green" if condition.running else "red")
     yield from _line("state directory", condition.state_dir)
     if condition.sessions is not None:
         yield from _line("sessions", f"{condition.sessions:,} on disk, {condition.followed:,} followed")
     yield from _line("logs known", f"{condition.files:,}")
     what = "unread" if condition.running else "unsent"
     yield from _line(what, _behind(condition))
-    yield from _line("sent", count(condition.sent, "event"))
+    yield from _line("sent", _sent(condition))
     yield from _line("set aside", _set_aside(condition))
     if condition.cut:
         yield from _line("cut to fit", count(condition.cut, "event"))
@@ -132,14 +178,23 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
     for route in condition.routes:
         yield ""
         yield from _route_lines(route, now, running=condition.running)
+    width = columns(sys.stdout, longest=_LONGEST)
     for problem in problems:
         yield ""
         mark = "!!" if problem.level == "fail" else "! "
-        yield from wrapped(problem.message, _WIDTH, first=f"{mark} ", then="   ")
-        yield from wrapped(problem.hint, _WIDTH, first="   -> ", then="      ")
+        for line in wrapped(escaped(problem.message), width, first=f"{mark} ", then="   "):
+            yield colored(line, _COLORS[problem.level], sys.stdout)
+        yield from wrapped(escaped(problem.hint), width, first="   -> ", then="      ")
     if not problems:
         yield ""
-        yield "No problems found."
+        yield colored("No problems found.", "green", sys.stdout)
+
+
+def _sent(condition: Condition) -> str:
+    """Say how many events were delivered, with those of this run apart."""
+    now = sum(route.sent for route in condition.routes)
+    words = count(condition.sent, "event")
+    return f"{words}, {now:,} of them since the daemon started" if condition.running and condition.reported else words
 
 
 def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[str]:
@@ -149,7 +204,6 @@ def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[s
     if route.waiting:
         waiting = f"{count(route.waiting, 'event')}, the oldest for {_ago(route.oldest_waiting_at, now)}"
     yield from _line("  waiting", waiting)
-    yield from _line("  sent", f"{count(route.sent, 'event')} since the daemon started")
     accepted = f"{_ago(route.last_success_at, now)} ago" if route.last_success_at else "nothing yet"
     yield from _line("  last accepted", accepted)
     for label, number in (("set aside", route.rejected), ("over quota", route.quota_limited)):
@@ -176,6 +230,8 @@ def _state(route: RouteReport, now: float) -> str:
 def _running(condition: Condition, now: float) -> str:
     if not condition.running:
         return "no"
+    if condition.suspended:
+        return f"suspended, pid {condition.pid}"
     since = f", for {_ago(condition.since, now)}" if condition.since else ""
     version = f", version {condition.version}" if condition.version else ""
     return f"yes{since}, pid {condition.pid}{version}"
@@ -193,8 +249,11 @@ def _set_aside(condition: Condition) -> str:
     return count(condition.rejected, "event") + hint
 
 
-def _line(label: str, value: str) -> Iterator[str]:
-    yield from wrapped(value, _WIDTH, first=f"{label + ':':<{_LABEL}}", then=" " * _LABEL)
+def _line(label: str, value: str, *, color: str | None = None) -> Iterator[str]:
+    head = f"{label + ':':<{_LABEL}}"
+    width = columns(sys.stdout, longest=_LONGEST)
+    for line in wrapped(escaped(value), width, first=head, then=" " * _LABEL):
+        yield line if color is None else line[:_LABEL] + colored(line[_LABEL:], color, sys.stdout)
 
 
 def _ago(at: str | None, now: float) -> str:

@@ -21,11 +21,13 @@ from daemon.following.log_roots import LogRoot, config_folder, recognize, roots_
 from daemon.following.log_tree import root_logs
 from daemon.following.opening import unknown_logs
 from daemon.following.tailer import mark_at_end
-from daemon.running.health import HealthReport, RouteReport, read_report
+from daemon.running.health import SIGN_SECONDS, HealthReport, RouteReport, read_report, reported_at
 from daemon.state.lock import holder, is_locked, locked_since
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
 from daemon.system import disk
+from daemon.system.process import is_suspended
+from daemon.system.space import Room, room_at
 from llma_core import __version__
 
 __all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
@@ -34,6 +36,10 @@ SOON_DAYS = 3
 """How many days before the client removes a log its unsent lines are reported."""
 LATE_SECONDS = 300.0
 """A receiver that fails, or a log that waits to be read, for longer than this is a problem."""
+FAILURES = 3
+"""A receiver that fails this often in a row does not just stumble: events do not arrive."""
+SILENT_SECONDS = 4 * SIGN_SECONDS
+"""A daemon that reports nothing for longer than this hangs, or cannot write its report."""
 _DAY = 86_400.0
 
 
@@ -72,7 +78,12 @@ class Condition:
     """The daemon's condition. Times are in ISO 8601, UTC; totals cover the lifetime of the state directory.
 
     Attributes:
+        started: whether a daemon has ever run with this state directory.
         running: whether the daemon runs.
+        suspended: whether a signal has suspended it, as Ctrl-Z does.
+        silent_seconds: for how long it has reported nothing while it runs; None while no daemon runs.
+        reported: whether the running daemon has reported anything.
+        room: the room on the disk of the state directory; None if unknown.
         pid: its process id, while it runs.
         since: when it started, while it runs.
         version: its version, while it runs and has reported it.
@@ -87,7 +98,9 @@ class Condition:
         followed: how many of these it has in memory.
         unread_bytes: bytes in logs that are not read (or, while it does not run, not sent).
         unread_logs: how many logs they are in.
-        unread_seconds: how long the oldest of them have waited; None if there are none.
+        unread_seconds: how long the oldest of them have waited, at most since the daemon started; None if there are
+            none.
+        read_seconds: how long ago the daemon last read one of the logs that wait; None if unknown.
         routes: where events went since the last start.
         held: sessions that wait for the user.
         endangered: logs whose unsent lines will be lost unless somebody acts.
@@ -96,7 +109,12 @@ class Condition:
         hanging: folders that do not answer, to the daemon or now.
     """
 
+    started: bool
     running: bool
+    suspended: bool
+    silent_seconds: float | None
+    reported: bool
+    room: Room | None
     pid: int | None
     since: str | None
     version: str | None
@@ -112,6 +130,7 @@ class Condition:
     unread_bytes: int
     unread_logs: int
     unread_seconds: float | None
+    read_seconds: float | None
     routes: tuple[RouteReport, ...]
     held: tuple[HeldSession, ...]
     endangered: tuple[Endangered, ...]
@@ -126,30 +145,30 @@ class Condition:
             now: seconds since the epoch.
             expected: whether the daemon should be running.
         """
-        if not self.running and expected:
+        if self.running:
+            yield from self._of_process()
+        elif not self.started:
+            yield Problem(
+                level="fail",
+                message=f"no daemon has run yet with {self.state_dir}",
+                hint=f"start it with `{APP_NAME} install`, or `{APP_NAME} run` in the foreground"
+                if expected
+                else f"start it with `{APP_NAME} run --local`",
+            )
+        elif expected:
             yield Problem(
                 level="fail",
                 message="the daemon is not running",
                 hint=f"start it with `{APP_NAME} install`, or `{APP_NAME} run` in the foreground",
             )
-        elif self.version is not None and self.version != __version__:
-            yield Problem(
-                level="warning",
-                message=f"the running daemon has version {self.version}, but {__version__} is installed",
-                hint=f"`{APP_NAME} restart`",
-            )
-        waits = False
-        for route in self.routes:
-            for problem in _of_route(route, now) if self.running else ():
-                waits = waits or problem.level == "fail"
-                yield problem
-        if self.running and not waits and self.unread_seconds is not None and self.unread_seconds > LATE_SECONDS:
+        if self.room is not None and self.room.level == "none":
             yield Problem(
                 level="fail",
-                message=f"{self.unread_bytes:,} bytes of logs have been waiting to be read "
-                f"for {self.unread_seconds:,.0f} s",
-                hint=f"see `{APP_NAME} logs`, then `{APP_NAME} restart`",
+                message=f"the disk is full: {self.room} free for {self.state_dir}",
+                hint="make room; the daemon sends nothing while it cannot record what it sent, and then continues",
             )
+        if self.silent_seconds is None or self.silent_seconds <= SILENT_SECONDS:
+            yield from self._of_work(now)
         for reason, number in Counter(row.reason for row in self.held).items():
             yield Problem(level="warning", message=f"{_count(number, 'session')} waiting for you", hint=reason)
         for folder in self.hanging:
@@ -174,12 +193,64 @@ class Condition:
                 hint="let the daemon run and send them, or raise cleanupPeriodDays in Claude Code's settings.json",
             )
 
+    def _of_process(self) -> Iterator[Problem]:
+        silent = self.silent_seconds or 0.0
+        who = "the daemon" if self.pid is None else f"the daemon (pid {self.pid})"
+        if self.suspended:
+            yield Problem(
+                level="fail",
+                message=f"{who} is suspended",
+                hint=f"`kill -CONT {self.pid}` continues it, and so does `fg` in its terminal",
+            )
+        elif silent > SILENT_SECONDS and self.reported:
+            yield Problem(
+                level="fail",
+                message=f"{who} has reported nothing for {silent:,.0f} s: it hangs, or it cannot write to "
+                f"{self.state_dir}",
+                hint=f"`{APP_NAME} logs` may show why; `{APP_NAME} restart` ends a daemon that hangs",
+            )
+        elif silent > SILENT_SECONDS:
+            # `exec` and `backfill` hold the lock while they send, and report nothing here.
+            which = "a process" if self.pid is None else f"the process {self.pid}"
+            yield Problem(
+                level="warning",
+                message=f"{which} has used {self.state_dir} for {silent:,.0f} s and has reported nothing",
+                hint=f"nothing to do for `exec` or `backfill`; if it is the daemon, see `{APP_NAME} logs`",
+            )
+        if self.version is not None and self.version != __version__:
+            yield Problem(
+                level="warning",
+                message=f"the running daemon has version {self.version}, but {__version__} is installed",
+                hint=f"`{APP_NAME} restart`",
+            )
 
-def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: float) -> Condition:
+    def _of_work(self, now: float) -> Iterator[Problem]:
+        """Yield the problems that a running daemon has reported itself."""
+        if not self.running:
+            return
+        waits = False
+        for route in self.routes:
+            for problem in _of_route(route, now):
+                waits = waits or problem.level == "fail"
+                yield problem
+        if waits or self.unread_seconds is None or self.unread_seconds <= LATE_SECONDS:
+            return
+        message = f"{self.unread_bytes:,} bytes of logs have been waiting to be read for {self.unread_seconds:,.0f} s"
+        if self.read_seconds is not None and self.read_seconds <= LATE_SECONDS:
+            yield Problem(
+                level="warning",
+                message=message,
+                hint="nothing to do: the daemon is reading, and there is more than it has read so far",
+            )
+        else:
+            yield Problem(level="fail", message=message, hint=f"see `{APP_NAME} logs`, then `{APP_NAME} restart`")
+
+
+def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path], now: float) -> Condition:
     """Return the condition of the daemon that uses a state directory.
 
     Args:
-        store: its store, opened for reading.
+        store: its store, opened for reading; None if there is none yet.
         folder: the state directory.
         config_dirs: Claude Code's config folders.
         now: seconds since the epoch.
@@ -193,35 +264,47 @@ def condition_of(store: Store, folder: Path, config_dirs: Sequence[Path], now: f
     since = locked_since(folder) if running else None
     report = read_report(folder)
     current = report if running and report is not None and report.pid == pid else None
-    unsent = list(_unsent(store, config_dirs, now))
-    counters = store.counters()
+    unsent = list(_unsent(store, config_dirs, now)) if store is not None else []
+    counters = store.counters() if store is not None else {}
     unread_bytes, unread_logs, unread_seconds = _unread(current, running=running, unsent=unsent, now=now)
+    heard = max(
+        (at for at in (since, reported_at(folder) if current is not None else None) if at is not None), default=now
+    )
+    if unread_seconds is not None and since is not None:
+        # What was written before the daemon started could not be read any earlier.
+        unread_seconds = min(unread_seconds, max(0.0, now - since))
     return Condition(
+        started=store is not None,
         running=running,
+        suspended=pid is not None and is_suspended(pid),
+        silent_seconds=max(0.0, now - heard) if running else None,
+        reported=current is not None,
+        room=_room(folder),
         pid=pid,
         since=None if since is None else datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
         version=current.version if current is not None else None,
         state_dir=str(folder),
-        files=sum(1 for _ in store.files()),
+        files=sum(1 for _ in store.files()) if store is not None else 0,
         sent=counters.get("sent", 0),
         rejected=counters.get("rejected", 0),
         cut=counters.get("cut", 0),
         bad_lines=counters.get("bad_lines", 0),
-        traces_owed=len(store.owed()),
+        traces_owed=len(store.owed()) if store is not None else 0,
         sessions=current.sessions if current is not None else None,
         followed=current.followed if current is not None else None,
         unread_bytes=unread_bytes,
         unread_logs=unread_logs,
         unread_seconds=unread_seconds,
+        read_seconds=_seconds_since(current.read_at, now) if current is not None else None,
         # After the daemon has ended, its last report still tells why nothing is sent.
         routes=report.routes if report is not None and (current is not None or not running) else (),
-        held=tuple(store.held()),
+        held=tuple(store.held()) if store is not None else (),
         endangered=tuple(
             Endangered(path=log.path, bytes=log.bytes, days_left=max(0, int(log.days_left)))
             for log in sorted(unsent, key=lambda log: log.days_left)
             if log.days_left <= SOON_DAYS
         ),
-        set_aside=tuple(store.rejected()),
+        set_aside=tuple(store.rejected()) if store is not None else (),
         unknown_logs=tuple(
             path for config_dir in config_dirs for root in roots_below(config_dir) for path in _unknown_logs(root)
         ),
@@ -271,6 +354,14 @@ def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_
                 yield _Unsent(path=path, bytes=end.offset - offset, age=age, days_left=days - age / _DAY)
 
 
+def _room(folder: Path) -> Room | None:
+    try:
+        return room_at(folder)
+    except OSError:
+        # `doctor` reports a folder that cannot be examined.
+        return None
+
+
 def _unread(
     report: HealthReport | None, *, running: bool, unsent: Sequence[_Unsent], now: float
 ) -> tuple[int, int, float | None]:
@@ -289,10 +380,12 @@ def _of_route(route: RouteReport, now: float) -> Iterator[Problem]:
             message=f"nothing is sent to {route.host}: {route.reason}",
             hint=f"{route.hint}; {_asking_again(route, now)}",
         )
-    elif route.state == "backing_off" and waited > LATE_SECONDS:
+    elif route.state == "backing_off":
+        failed = f"{route.host} has failed {_count(route.attempt, 'time')} in a row"
+        since = f", and events have waited for {waited:,.0f} s" if waited > LATE_SECONDS else ""
         yield Problem(
-            level="fail",
-            message=f"{route.host} has accepted nothing for {waited:,.0f} s: {route.reason}",
+            level="fail" if waited > LATE_SECONDS or route.attempt >= FAILURES else "warning",
+            message=f"{failed}{since}: {route.reason}",
             hint="check the network; nothing is lost, the daemon keeps trying",
         )
     if route.quota_limited:

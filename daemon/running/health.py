@@ -1,7 +1,8 @@
 """The daemon's health: a small file with what only the running daemon knows, for `status`.
 
 It holds names, counts, sizes and times; never content, never a key. It is written only when something changed, and only
-when the service asks. The daemon works without it, so a failure to write it is logged once.
+when the service asks; in between, the time of the file shows that the daemon is alive. The daemon works without it, so
+a failure to write it is logged once.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
 from llma_core import __version__
 
-__all__ = ["Health", "HealthReport", "LogBehind", "RouteReport", "read_report"]
+__all__ = ["SIGN_SECONDS", "Health", "HealthReport", "LogBehind", "RouteReport", "read_report", "reported_at"]
 
 _log = structlog.get_logger(__name__)
+
+SIGN_SECONDS = 30.0
+"""How often the file gets a new time while there is nothing new to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,8 @@ class HealthReport:
         unread_bytes: bytes in logs that are not yet read.
         unread_logs: how many logs they are in.
         unread_since: when the oldest of them started to wait, in ISO 8601, UTC.
+        read_at: when some of these logs were last read, in ISO 8601, UTC; None if there are none, or if none was read
+            since there are.
         routes: where events went.
         hanging: the folders that do not answer.
         written_at: when this was written, in ISO 8601, UTC.
@@ -114,6 +120,7 @@ class HealthReport:
     unread_bytes: int = 0
     unread_logs: int = 0
     unread_since: str | None = None
+    read_at: str | None = None
     routes: tuple[RouteReport, ...] = ()
     hanging: tuple[str, ...] = ()
     written_at: str = ""
@@ -135,6 +142,9 @@ class Health:
         self._wall = wall
         self._clock = clock
         self._written: HealthReport | None = None
+        self._signed_at = clock()
+        self._read_at: float | None = None
+        self._positions: dict[str, int] = {}
         self._routes: dict[Route, RouteReport] = {}
         self._times: dict[float, str] = {}
         self._behind: dict[str, tuple[int, float]] = {}
@@ -152,6 +162,7 @@ class Health:
             deliveries: the delivery of each route.
         """
         logs = [log for log in unread if log.position < log.size]
+        self._note_progress(logs)
         self._note_behind(logs)
         since = min((at for _, at in self._behind.values()), default=None)
         used = dict(self._times)
@@ -166,17 +177,18 @@ class Health:
             unread_bytes=sum(log.size - log.position for log in logs),
             unread_logs=len(logs),
             unread_since=None if since is None else _text(since),
+            read_at=None if self._read_at is None else _text(self._read_at),
             routes=tuple(self._routes.values()),
             hanging=tuple(disk.hanging()),
         )
 
     async def tell(self, report: HealthReport) -> None:
-        """Write *report*, unless it equals the last one written."""
-        if report == self._written:
+        """Write *report*. If it equals the last one written, at most give the file a new time."""
+        same = report == self._written
+        if same and self._clock() - self._signed_at < SIGN_SECONDS:
             return
-        document = msgspec.json.encode(_encodable(msgspec.to_builtins(replace(report, written_at=_text(self._wall())))))
         try:
-            await asyncio.to_thread(write_private, self._path, msgspec.json.format(document, indent=2) + b"\n")
+            await asyncio.to_thread(self._sign if same else self._write, report)
         except OSError as error:
             if not self._failing:
                 self._failing = True
@@ -185,6 +197,27 @@ class Health:
             return
         self._failing = False
         self._written = report
+        self._signed_at = self._clock()
+
+    def _write(self, report: HealthReport) -> None:
+        document = msgspec.json.encode(_encodable(msgspec.to_builtins(replace(report, written_at=_text(self._wall())))))
+        write_private(self._path, msgspec.json.format(document, indent=2) + b"\n")
+
+    def _sign(self, report: HealthReport) -> None:
+        """Give the file a new time, without a write that the disk has to wait for."""
+        try:
+            os.utime(self._path, (self._wall(),) * 2)
+        except FileNotFoundError:
+            self._write(report)
+
+    def _note_progress(self, logs: Iterable[LogBehind]) -> None:
+        """Record when a log that was behind was last read."""
+        positions = {log.path: log.position for log in logs}
+        if any(positions.get(path) != position for path, position in self._positions.items()):
+            self._read_at = self._wall()
+        if not positions:
+            self._read_at = None
+        self._positions = positions
 
     def _note_behind(self, logs: Iterable[LogBehind]) -> None:
         """Record since when each log has been behind; one that is being read has only just fallen behind."""
@@ -243,6 +276,18 @@ def read_report(folder: Path) -> HealthReport | None:
         return None if data is None else msgspec.json.decode(data, type=HealthReport)
     except (UnreadableFileError, msgspec.MsgspecError):
         # `status` then shows less, and the next change writes the file again.
+        return None
+
+
+def reported_at(folder: Path) -> float | None:
+    """Return when the daemon that uses the state directory *folder* last reported; None if it never did.
+
+    Returns:
+        Seconds since the epoch.
+    """
+    try:
+        return (folder / layout.HEALTH).stat().st_mtime
+    except OSError:
         return None
 
 

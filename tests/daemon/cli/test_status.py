@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
+import signal
+
+import pytest
 
 from llma_core import __version__
 from tests.support.capture_server import Answer, CaptureServer, Event, Refusal
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
-from tests.support.processes import KEY, SECRET, environment, following, put_logs, session_id, tree, verb
+from tests.support.processes import KEY, ROOT, SECRET, environment, following, put_logs, session_id, tree, verb
+from tests.support.terminal import on_terminal, plain
+
+
+def documented(heading: str) -> set[str]:
+    """Return the fields in the first table below *heading* in docs/json.md."""
+    page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    section = re.split("^#", page.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    return set(re.findall(r"^\| `(\w+)` ", section, re.MULTILINE))
 
 
 class Picky(CaptureServer):
@@ -43,8 +56,13 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
     assert (route["host"], route["state"]) == (posthog.url, "closed")
     assert (route["sent"], route["waiting"], route["rejected"]) == (sent, 0, 1)
     assert "400" in route["last_error"]
+    assert document.pop("room")["free"] > 0
     assert document == {
         "healthy": False,
+        "started": True,
+        "suspended": False,
+        "silent_seconds": None,
+        "reported": False,
         "running": False,
         "pid": None,
         "since": None,
@@ -61,6 +79,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "unread_bytes": 0,
         "unread_logs": 0,
         "unread_seconds": None,
+        "read_seconds": None,
         "sessions_held": 0,
         "held": [],
         "endangered": [],
@@ -83,13 +102,14 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
     assert "msg_poison" not in listed.stdout
     assert SECRET not in listed.stdout
 
-    plain = await verb(workspace, "status", env=env)
-    assert plain.status == 1
-    assert fields(plain.stdout)["sent"] == f"{sent} events"
-    assert fields(plain.stdout)["running"] == "no"
-    assert "posthog-llma-daemon install" in plain.stdout
-    assert KEY not in plain.stdout + said.stdout + (workspace.state / "status.json").read_text()
-    assert max(len(line) for line in plain.stdout.splitlines() if str(workspace.state) not in line) <= 80
+    shown = await verb(workspace, "status", env=env)
+    assert shown.status == 1
+    assert fields(shown.stdout)["sent"] == f"{sent} events"
+    assert len(re.findall("^ *sent:", shown.stdout, re.MULTILINE)) == 1
+    assert fields(shown.stdout)["running"] == "no"
+    assert "posthog-llma-daemon install" in shown.stdout
+    assert KEY not in shown.stdout + said.stdout + (workspace.state / "status.json").read_text()
+    assert max(len(line) for line in shown.stdout.splitlines() if str(workspace.state) not in line) <= 80
 
 
 def fields(stdout: str) -> dict[str, str]:
@@ -191,3 +211,98 @@ async def test_local_status_reports_waiting_sessions_while_no_daemon_runs(worksp
     assert "1 session waiting for you" in said.stdout
     assert str(settings) in said.stdout
     assert "No problems" not in said.stdout
+
+
+async def test_json_is_printed_before_the_first_start(workspace: Workspace) -> None:
+    for arguments, words in (((), "posthog-llma-daemon install"), (("--local",), "run --local")):
+        said = await verb(workspace, "status", "--json", *arguments)
+        document = json.loads(said.stdout)
+        assert (said.status, said.stderr, document["healthy"], document["started"]) == (1, "", False, False)
+        [problem] = document["problems"]
+        assert words in problem["hint"]
+        assert document.keys() == documented("status --json")
+    assert not workspace.state.exists()
+
+
+async def test_before_the_first_start_it_says_what_comes_first(workspace: Workspace) -> None:
+    said = await verb(workspace, "status")
+    assert (said.status, said.stdout) == (1, "")
+    assert "posthog-llma-daemon login" in said.errors[0]
+    assert "posthog-llma-daemon run --local" in said.errors[0]
+    ready = await verb(workspace, "status", env=environment(workspace, "http://127.0.0.1:9"))
+    assert "posthog-llma-daemon install" in ready.errors[0]
+
+
+async def test_json_is_printed_with_a_configuration_that_cannot_be_used(workspace: Workspace) -> None:
+    env = environment(workspace, POSTHOG_LLMA_CONTENT="some", POSTHOG_HOST="not a host")
+    said = await verb(workspace, "status", "--json", env=env)
+    document = json.loads(said.stdout)
+    assert (said.status, document["healthy"], document["running"]) == (78, False, None)
+    assert len(document["problems"]) == len(said.errors) == 2
+    assert document.keys() == documented("status --json")
+    shown = await verb(workspace, "status", env=env)
+    assert (shown.status, shown.stdout, len(shown.errors)) == (78, "", 2)
+
+
+async def test_json_is_printed_for_a_state_that_cannot_be_read(workspace: Workspace) -> None:
+    workspace.state.mkdir(mode=0o700)
+    (workspace.state / "state.db").write_bytes(b"not a database at all" * 100)
+    said = await verb(workspace, "status", "--json")
+    document = json.loads(said.stdout)
+    assert (said.status, document["healthy"]) == (1, False)
+    [problem] = document["problems"]
+    assert "damaged" in problem["message"]
+    shown = await verb(workspace, "status")
+    assert (shown.status, len(shown.errors)) == (1, 1)
+    assert "damaged" in shown.errors[0]
+
+
+async def test_a_wrong_option_exits_with_2(workspace: Workspace) -> None:
+    assert (await verb(workspace, "status", "--everything")).status == 2
+
+
+async def test_a_suspended_daemon_and_a_failing_receiver_are_not_well(workspace: Workspace) -> None:
+    put_logs(workspace, tree())
+    async with CaptureServer() as posthog:
+        posthog.script(*[Answer(status=503)] * 1000)
+        env = environment(workspace, posthog.url)
+        async with following(workspace, "--from-start", env=env) as daemon:
+            report = workspace.state / "status.json"
+            await daemon.until(lambda: report.exists() and '"backing_off"' in report.read_text())
+            said = await verb(workspace, "status", env=env)
+            words = " ".join(said.stdout.split())
+            assert re.search(rf"{posthog.url} has failed \d+ times? in a row: ", words)
+            assert "No problems" not in words
+            os.kill(daemon.pid, signal.SIGSTOP)
+            try:
+                said = await verb(workspace, "status", env=env)
+            finally:
+                os.kill(daemon.pid, signal.SIGCONT)
+    assert said.status == 1
+    assert f"!! the daemon (pid {daemon.pid}) is suspended" in said.stdout
+
+
+async def test_colors_are_for_terminals_whose_user_wants_them(workspace: Workspace) -> None:
+    assert (await verb(workspace, "run", "--local", "--once")).status == 0
+
+    async def seen(**variables: str) -> str:
+        ended = await on_terminal(workspace, "status", "--local", env=environment(workspace, **variables))
+        assert ended.status == 0
+        return ended.stdout
+
+    colored = await seen()
+    assert "\x1b[32mNo problems found.\x1b[0m" in colored
+    without = await verb(workspace, "status", "--local")
+    assert plain(colored) == without.stdout == await seen(NO_COLOR="1") == await seen(TERM="dumb")
+
+
+@pytest.mark.parametrize(("columns", "longest"), [(80, 79), (120, 100), (50, 49)])
+async def test_lines_fit_the_terminal(workspace: Workspace, columns: int, longest: int) -> None:
+    put_logs(workspace, tree())
+    async with CaptureServer() as posthog:
+        env = environment(workspace, posthog.url)
+        assert (await verb(workspace, "run", "--once", env=env)).status == 0
+        ended = await on_terminal(workspace, "status", columns=columns, env=env)
+    lines = [line for line in plain(ended.stdout).splitlines() if str(workspace.state) not in line]
+    assert ended.status == 1
+    assert longest - 25 < max(map(len, lines)) <= longest

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +17,13 @@ import pytest
 
 from daemon.config.claude_settings import CLEANUP_DAYS
 from daemon.following.tailer import mark_at_end
-from daemon.running.condition import Condition, Problem, condition_of, rebuilding
+from daemon.running.condition import SILENT_SECONDS, Condition, Problem, condition_of, rebuilding
 from daemon.running.health import HealthReport, RouteReport
 from daemon.state import layout
 from daemon.state.lock import StateLock
 from daemon.state.rows import Commit, HeldSession, RejectedEvent
 from daemon.state.store import Store
+from daemon.system.space import Room
 from llma_core import __version__
 
 NOW = 1_800_000_000.0
@@ -48,8 +53,18 @@ class Machine:
         os.utime(path, (NOW - days * DAY,) * 2)
         return path
 
-    def says(self, report: HealthReport) -> None:
-        (self.state / layout.HEALTH).write_bytes(msgspec.json.encode(report))
+    def says(self, report: HealthReport, *, ago: float = 0.0) -> None:
+        """Write the report of a daemon that last showed *ago* seconds ago that it is alive."""
+        path = self.state / layout.HEALTH
+        path.write_bytes(msgspec.json.encode(report))
+        os.utime(path, (NOW - ago,) * 2)
+
+    @contextmanager
+    def running(self, seconds: float = DAY) -> Iterator[None]:
+        """Be the daemon, which started *seconds* ago."""
+        with StateLock(self.state):
+            os.utime(self.state / layout.LOCK, (NOW - seconds,) * 2)
+            yield
 
     def condition(self) -> Condition:
         return condition_of(self.store, self.state, [self.config], NOW)
@@ -128,7 +143,7 @@ def test_the_report_of_the_running_daemon_is_used(machine: Machine) -> None:
     machine.log("growing", b"one\n")
     since = "2027-01-15T07:59:50+00:00"
     machine.says(report(unread_bytes=7, unread_logs=1, unread_since=since, routes=(ROUTE,)))
-    with StateLock(machine.state):
+    with machine.running():
         condition = machine.condition()
     assert (condition.running, condition.pid, condition.version) == (True, os.getpid(), __version__)
     assert (condition.sessions, condition.followed, condition.routes) == (3, 1, (ROUTE,))
@@ -139,7 +154,7 @@ def test_the_report_of_the_running_daemon_is_used(machine: Machine) -> None:
 
 def test_the_report_of_an_earlier_process_is_not_used_for_the_running_one(machine: Machine) -> None:
     machine.says(report(pid=os.getpid() + 1, routes=(ROUTE,)))
-    with StateLock(machine.state):
+    with machine.running():
         condition = machine.condition()
     assert (condition.version, condition.sessions, condition.routes) == (None, None, ())
     assert machine.condition().routes == (ROUTE,), "of one that has ended it is the last word"
@@ -152,14 +167,14 @@ def test_the_report_of_an_earlier_process_is_not_used_for_the_running_one(machin
         (
             replace(ROUTE, state="backing_off", reason="503", oldest_waiting_at="2027-01-15T07:00:00+00:00"),
             "fail",
-            "3,600 s: 503",
+            "events have waited for 3,600 s: 503",
         ),
         (replace(ROUTE, quota_limited=1), "warning", "1 event: the project is over its quota"),
     ],
 )
 def test_a_route_in_trouble_is_a_problem(machine: Machine, route: RouteReport, level: str, words: str) -> None:
     machine.says(report(routes=(route, ROUTE)))
-    with StateLock(machine.state):
+    with machine.running():
         [problem] = problems(machine.condition())
     assert (problem.level, words in problem.message) == (level, True)
     assert problem.hint
@@ -176,22 +191,132 @@ def test_a_route_in_trouble_is_a_problem(machine: Machine, route: RouteReport, l
 def test_a_stopped_route_says_when_it_asks_again(machine: Machine, at: str, words: str) -> None:
     stopped = replace(ROUTE, state="stopped", reason="401", hint="correct the key", asks_again_at=at)
     machine.says(report(routes=(stopped,)))
-    with StateLock(machine.state):
+    with machine.running():
         [problem] = problems(machine.condition())
     assert problem.hint.startswith(f"correct the key; {words}")
 
 
-def test_a_receiver_that_has_just_failed_is_no_problem_yet(machine: Machine) -> None:
-    waits = replace(ROUTE, state="backing_off", reason="503", oldest_waiting_at="2027-01-15T07:59:00+00:00")
+@pytest.mark.parametrize(("failures", "level"), [(1, "warning"), (2, "warning"), (3, "fail"), (1000, "fail")])
+def test_a_failing_receiver_is_a_problem_with_its_number_of_failures(
+    machine: Machine, failures: int, level: str
+) -> None:
+    waits = replace(
+        ROUTE,
+        state="backing_off",
+        reason="503",
+        attempt=failures,
+        resent=7,
+        oldest_waiting_at="2027-01-15T07:59:00+00:00",
+    )
     machine.says(report(routes=(waits,)))
-    with StateLock(machine.state):
+    with machine.running():
+        [problem] = problems(machine.condition())
+    times = "1 time" if failures == 1 else f"{failures:,} times"
+    assert (problem.level, problem.message) == (level, f"{ROUTE.host} has failed {times} in a row: 503")
+
+
+def test_a_daemon_that_reports_nothing_any_more_is_a_problem(machine: Machine) -> None:
+    waits = replace(ROUTE, state="backing_off", reason="503", attempt=9)
+    machine.says(report(routes=(waits,)), ago=SILENT_SECONDS + 1)
+    with machine.running():
+        [problem] = problems(machine.condition())
+        assert problem.level == "fail"
+        assert "has reported nothing for 121 s" in problem.message
+        assert "restart" in problem.hint
+        machine.says(report(), ago=SILENT_SECONDS - 1)
         assert problems(machine.condition()) == []
+
+
+def test_a_daemon_that_has_just_started_need_not_have_reported(machine: Machine) -> None:
+    machine.says(report(pid=os.getpid() + 1), ago=9 * DAY)
+    with machine.running(SILENT_SECONDS - 1):
+        condition = machine.condition()
+        assert (condition.reported, problems(condition)) == (False, [])
+    machine.says(report(), ago=9 * DAY)
+    with machine.running(5):
+        assert problems(machine.condition()) == [], "a report of an earlier process with the same id"
+
+
+def test_a_process_that_never_reports_is_a_warning(machine: Machine) -> None:
+    with machine.running(SILENT_SECONDS + 1):
+        [problem] = problems(machine.condition())
+    assert (problem.level, "exec" in problem.hint) == ("warning", True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_suspended_daemon_is_a_problem_at_once(machine: Machine) -> None:
+    script = "import signal, sys; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        os.kill(other.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED)
+        try:
+            with machine.running():
+                (machine.state / layout.LOCK).write_text(f"{other.pid}\n")
+                condition = machine.condition()
+        finally:
+            other.kill()
+    assert condition.suspended
+    [problem] = [each for each in problems(condition) if each.level == "fail"]
+    assert "is suspended" in problem.message
+    assert f"kill -CONT {other.pid}" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("room", "words"),
+    [
+        (Room(free=0), "0 MB"),
+        (Room(free=99_000_000, files=5), "99 MB"),
+        (Room(free=9_000_000_000, files=0), "no more files"),
+        (Room(free=500_000_000), None),
+        (Room(free=9_000_000_000, files=None), None),
+        (None, None),
+    ],
+)
+def test_a_full_disk_is_a_problem(machine: Machine, room: Room | None, words: str | None) -> None:
+    machine.says(report())
+    with machine.running():
+        condition = machine.condition()
+    assert condition.room is not None
+    assert condition.room.free > 0
+    told = [(each.level, each.message) for each in problems(replace(condition, room=room))]
+    assert told == ([] if words is None else [("fail", f"the disk is full: {words} free for {machine.state}")])
+
+
+def test_before_the_first_start_nothing_is_known(tmp_path: Path) -> None:
+    condition = condition_of(None, tmp_path / "state", [tmp_path], NOW)
+    assert (condition.started, condition.running, condition.sent, condition.room is not None) == (False, False, 0, True)
+    [problem] = problems(condition)
+    assert (problem.level, "install" in problem.hint) == ("fail", True)
+    [problem] = condition.problems(NOW, expected=False)
+    assert (problem.level, "run --local" in problem.hint) == ("fail", True)
+
+
+def test_logs_written_before_the_start_are_not_unread_for_longer_than_the_daemon_runs(machine: Machine) -> None:
+    """A daemon that has just started cannot have read what was written half an hour ago."""
+    machine.says(report(unread_bytes=7, unread_logs=1, unread_since="2027-01-15T07:33:35+00:00", routes=(ROUTE,)))
+    with machine.running(4):
+        condition = machine.condition()
+        assert (condition.unread_bytes, condition.unread_seconds) == (7, 4)
+        assert problems(condition) == []
+
+
+def test_a_daemon_that_reads_a_long_backlog_is_no_failure(machine: Machine) -> None:
+    since, now = "2027-01-15T07:00:00+00:00", "2027-01-15T07:59:58+00:00"
+    machine.says(report(unread_bytes=7, unread_logs=1, unread_since=since, read_at=now))
+    with machine.running():
+        [problem] = problems(machine.condition())
+        assert (problem.level, "is reading" in problem.hint) == ("warning", True)
+        machine.says(report(unread_bytes=7, unread_logs=1, unread_since=since, read_at=since))
+        [problem] = problems(machine.condition())
+        assert problem.level == "fail"
 
 
 def test_unread_logs_are_a_problem_unless_a_route_makes_them_wait(machine: Machine) -> None:
     behind = report(unread_bytes=7, unread_logs=1, unread_since="2027-01-15T07:00:00+00:00", routes=(ROUTE,))
     stopped = replace(ROUTE, state="stopped", reason="401", hint="correct the key")
-    with StateLock(machine.state):
+    with machine.running():
         machine.says(behind)
         [problem] = problems(machine.condition())
         assert "waiting to be read for 3,600 s" in problem.message
@@ -202,7 +327,7 @@ def test_unread_logs_are_a_problem_unless_a_route_makes_them_wait(machine: Machi
 
 def test_a_running_version_other_than_the_installed_one_is_reported(machine: Machine) -> None:
     machine.says(report(version="0.0.1"))
-    with StateLock(machine.state):
+    with machine.running():
         [problem] = problems(machine.condition())
     assert (problem.level, "restart" in problem.hint) == ("warning", True)
 
@@ -214,7 +339,7 @@ def test_waiting_sessions_are_reported_once_for_each_reason(machine: Machine) ->
     ]
     machine.store.hold(rows)
     machine.says(report())
-    with StateLock(machine.state):
+    with machine.running():
         found = problems(machine.condition())
     assert [(problem.level, problem.message, problem.hint) for problem in found] == [
         ("warning", "2 sessions waiting for you", "allow it"),

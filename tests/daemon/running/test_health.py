@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from daemon.delivering.delivery import Closed, Delivery
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome, Delivered, Retryable, Stopped
-from daemon.running.health import Health, HealthReport, LogBehind, read_report
+from daemon.running.health import SIGN_SECONDS, Health, HealthReport, LogBehind, read_report, reported_at
 from daemon.state import layout
 from daemon.system.secret import Secret
 from llma_core.events import CaptureEvent
@@ -94,6 +94,43 @@ async def test_an_unchanged_report_is_not_written_again(tmp_path: Path) -> None:
         assert (tmp_path / layout.HEALTH).stat().st_ino == before
         await health.tell(health.observe(sessions=4, followed=1, unread=(), deliveries={ROUTE: delivery}))
         assert (tmp_path / layout.HEALTH).stat().st_ino != before
+
+
+async def test_while_nothing_changes_the_time_of_the_file_shows_that_the_daemon_is_alive(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+    path = tmp_path / layout.HEALTH
+    await health.tell(observed(health))
+    os.utime(path, (START, START))
+    clock.now += SIGN_SECONDS - 1
+    await health.tell(observed(health))
+    assert reported_at(tmp_path) == START, "not more often than needed"
+    clock.now += 1
+    await health.tell(observed(health))
+    assert reported_at(tmp_path) == clock.wall()
+    path.unlink()
+    clock.now += SIGN_SECONDS
+    await health.tell(observed(health))
+    assert read_report(tmp_path) is not None, "it is written again if somebody removed it"
+    assert reported_at(tmp_path / "elsewhere") is None
+
+
+def test_it_tells_when_a_log_that_is_behind_was_last_read(tmp_path: Path) -> None:
+    clock = Clock()
+    health = health_of(tmp_path, clock)
+
+    def read(*positions: int) -> str | None:
+        clock.now += 1
+        logs = [LogBehind(path=f"/{number}", position=at, size=9, modified=0) for number, at in enumerate(positions)]
+        return observed(health, *logs).read_at
+
+    assert read(0, 0) is None
+    assert read(0, 0) is None
+    moment = read(0, 5)
+    assert moment == "2027-01-15T08:01:43+00:00"
+    assert read(0, 5) == moment, "a log that does not get further is not read"
+    assert read(0, 9) == "2027-01-15T08:01:45+00:00", "the other one is read to its end"
+    assert read(9) is None, "nothing is behind"
 
 
 async def test_a_route_is_reported_with_its_counts_and_without_its_key(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sqlite3
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from daemon.cli.message import document, say
 from daemon.cli.render import stdout, tree
 from daemon.cli.startup import CONFIGURATION, fail, state_dir_option
+from daemon.config.table import APP_NAME
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.state.layout import events_path
 from daemon.system.messages import escaped
@@ -39,20 +41,22 @@ _NONE_YET = (
     help="How many traces to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, one for each trace.")
-@click.option("--url", is_flag=True, help="Print the address at which PostHog shows each trace.")
+@click.option("--url", is_flag=True, help="Print the address in PostHog of each session that was sent, newest first.")
 @state_dir_option
 def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir: Path | None) -> None:
     """Show the traces that `run --local` has collected, newest first.
 
     With TRACE_ID, show only that trace. The beginning of the id is enough, if no other trace begins the same.
+
+    With --url, print where PostHog shows the sessions that the daemon has sent. TRACE_ID is then the id of a session or
+    a trace.
     """
     if url and as_json:
         raise click.UsageError("--url does not go with --json")
-    path = events_path(state_dir or _configured().state_dir)
-    if url and trace_id is not None and not path.exists():
-        # A session's trace has the session's id, so no local copy is needed.
-        _print_urls([trace_id])
+    if url:
+        _print_urls(trace_id, limit, state_dir)
         return
+    path = events_path(state_dir or _configured().state_dir)
     if not path.exists():
         raise fail(_NONE_YET)
     local = LocalEvents(path)
@@ -63,9 +67,6 @@ def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
     if not found:
         raise fail(_NONE_YET)
-    if url:
-        _print_urls(shown)
-        return
     if as_json:
         for trace in found:
             click.echo(document(_document(trace)))
@@ -77,13 +78,66 @@ def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir
         console.print(tree(trace))
 
 
-def _print_urls(traces: Sequence[str]) -> None:
+def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
+    """Print the addresses of the sessions that were sent, or of the traces that are known here otherwise.
+
+    Raises:
+        click.exceptions.Exit: there is none, or *wanted* fits several.
+    """
     from daemon.delivering.posthog.web_app import trace_url
 
-    host = _configured().host
-    for trace in traces:
-        click.echo(escaped(trace_url(host, trace)))
-    say("note: the address opens in your current PostHog project, and works once the trace was sent", err=True)
+    settings = _configured()
+    folder = state_dir or settings.state_dir
+    found = _sent(settings, folder, wanted or "") or _local(settings, folder, wanted or "")
+    if wanted is not None and wanted not in found and len(found) > 1:
+        raise fail(f"{len(found)} sessions begin with {wanted!r}; give more of the id")
+    if wanted is not None:
+        # Any other id is taken as it is: its session may have been sent from another machine.
+        shown = [found[wanted]] if wanted in found else [*found.values()] or [trace_url(settings.host, wanted)]
+    elif not found:
+        raise fail(settings.why_disabled() or f"no session was sent yet; `{APP_NAME} status` shows what waits")
+    else:
+        shown = [*found.values()][:limit]
+    for address in shown:
+        click.echo(escaped(address))
+    say("note: the address opens in your current PostHog project, and works once the session was sent", err=True)
+
+
+def _sent(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
+    """Return the addresses of the sessions that the daemon has sent, or is sending, by their ids."""
+    from daemon.cli.sessions import logged_sessions
+    from daemon.delivering.posthog.web_app import session_url, trace_url
+    from daemon.state.layout import STORE
+    from daemon.state.reader import StoreReader
+
+    if not (folder / STORE).exists():
+        return {}
+    addresses = {}
+    with closing(StoreReader(folder / STORE)) as store:
+        for each in logged_sessions(settings.claude_config_dirs, prefix=prefix):
+            try:
+                route = store.route(each.unit)
+            except sqlite3.Error as error:
+                raise fail(f"cannot read {folder / STORE}: {error}; `{APP_NAME} status` says more") from None
+            if route is not None:
+                # If each prompt is a trace, the session's page lists them.
+                address = session_url if route.grouping == "message" else trace_url
+                addresses[each.session] = address(route.host or settings.host, each.session)
+    return addresses
+
+
+def _local(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
+    """Return the addresses that the traces in the local file will have once they are sent."""
+    from daemon.delivering.posthog.web_app import trace_url
+
+    path = events_path(folder)
+    if not path.exists():
+        return {}
+    try:
+        known = LocalEvents(path).traces(prefix=prefix)
+    except UnreadableEventsError as error:
+        raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from None
+    return {trace.trace_id: trace_url(settings.host, trace.trace_id) for trace in known}
 
 
 def _configured() -> Settings:

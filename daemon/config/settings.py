@@ -156,13 +156,10 @@ class Settings:
         if not self.enabled:
             missing.append("POSTHOG_LLMA_CC_ENABLED=true")
         if self.api_key is None:
-            missing.append("POSTHOG_API_KEY to a project key (phc_…)")
+            missing.append("POSTHOG_API_KEY")
         if not missing:
             return None
-        places = (
-            f"the environment, {self.config_file} or the env block of {self.claude_config_dirs[0] / 'settings.json'}"
-        )
-        return f"sending is not set up: run `{APP_NAME} login`, or set {' and '.join(missing)} in {places}"
+        return f"sending is not set up: run `{APP_NAME} login`, or set {' and '.join(missing)}"
 
     def require_enabled(self) -> None:
         """Check that some session may be sent.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-__all__ = ["trace_url"]
+__all__ = ["key_url", "session_url", "trace_url"]
 
 _WEB_HOSTS = {"us.i.posthog.com": "us.posthog.com", "eu.i.posthog.com": "eu.posthog.com"}
 
@@ -20,7 +20,29 @@ def trace_url(host: str, trace: str) -> str:
             there, too.
         trace: the trace's id.
     """
-    parts = urlsplit(host)
-    # Only PostHog's own ingestion hosts differ from the host of the web app.
-    web = f"https://{_WEB_HOSTS[parts.netloc]}" if parts.netloc in _WEB_HOSTS else host
-    return f"{web}/llm-analytics/traces/{quote(trace, safe='')}"
+    return f"{_web_host(host)}/llm-analytics/traces/{quote(trace, safe='')}"
+
+
+def session_url(host: str, session: str) -> str:
+    """Return the URL of a session, which lists its traces. It names no project, like that of a trace.
+
+    Args:
+        host: the ingestion host.
+        session: the session's id.
+    """
+    return f"{_web_host(host)}/llm-analytics/sessions/{quote(session, safe='')}"
+
+
+def key_url(host: str) -> str:
+    """Return the URL of the settings page that shows a project's API key.
+
+    Args:
+        host: the ingestion host.
+    """
+    return f"{_web_host(host)}/settings/project#variables"
+
+
+def _web_host(host: str) -> str:
+    """Only PostHog's own ingestion hosts differ from the host of the web app."""
+    name = urlsplit(host).netloc
+    return f"https://{_WEB_HOSTS[name]}" if name in _WEB_HOSTS else host

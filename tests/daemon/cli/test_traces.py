@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from click.testing import CliRunner, Result
 from daemon.cli.traces import traces
 from daemon.delivering.local.sink import LocalSink
 from daemon.state.layout import events_path
+from daemon.state.rows import FrozenRoute
+from daemon.state.store import Store
 from llma_core.events import CaptureEvent
 from tests.support.sample_events import generation, span, trace
 
@@ -159,7 +163,62 @@ def test_url_prints_the_address_of_each_trace(filled: Path, monkeypatch: pytest.
 
 def test_url_works_for_a_trace_that_is_not_stored_locally(tmp_path: Path) -> None:
     assert run(tmp_path, "--url", "some-id").stdout == "https://us.posthog.com/llm-analytics/traces/some-id\n"
-    assert run(tmp_path, "--url").exit_code == 1
+
+
+def test_url_without_anything_sent_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(tmp_path, "--url")
+    assert result.exit_code == 1
+    assert "posthog-llma-daemon login" in result.stderr
+    monkeypatch.setenv("POSTHOG_API_KEY", "phc_a_key")
+    monkeypatch.setenv("POSTHOG_LLMA_CC_ENABLED", "true")
+    result = run(tmp_path, "--url")
+    assert (result.exit_code, "no session was sent yet" in result.stderr) == (1, True)
+
+
+@pytest.fixture
+def sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state directory of a daemon that has sent three of four sessions, and keeps no local file."""
+    logs = tmp_path / "claude" / "projects" / "-home-ada-orchard"
+    logs.mkdir(parents=True)
+    sessions = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abcd"]
+    for age, session in enumerate(sessions):
+        (logs / f"{session}.jsonl").write_text("{}\n")
+        os.utime(logs / f"{session}.jsonl", (1_800_000_000 - age,) * 2)
+    state = tmp_path / "state"
+    state.mkdir()
+    with closing(Store(state)) as store:
+        store.begin(5, [])
+        whose = {"distinct_id": "ada", "identified": True, "host": "https://eu.i.posthog.com", "key": "k"}
+        store.freeze(
+            {
+                f"claude-code/{session}": FrozenRoute(**(whose | {"grouping": grouping, "host": host}))  # type: ignore[arg-type]
+                for session, grouping, host in (
+                    (sessions[0], "session", "https://eu.i.posthog.com"),
+                    (sessions[2], "message", "https://us.i.posthog.com"),
+                    (sessions[3], "session", None),
+                )
+            }
+        )
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
+    monkeypatch.setenv("POSTHOG_HOST", "https://eu.i.posthog.com")
+    return state
+
+
+def test_url_prints_where_the_sessions_that_were_sent_are(sending: Path) -> None:
+    result = run(sending, "--url")
+    assert result.exit_code == 0
+    rest = "-0000-4000-8000-000000000000"
+    assert result.stdout.splitlines() == [
+        f"https://eu.posthog.com/llm-analytics/traces/aaaaaaaa{rest}",
+        f"https://us.posthog.com/llm-analytics/sessions/cccccccc{rest}",
+        f"https://eu.posthog.com/llm-analytics/traces/dddddddd{rest}",
+    ]
+    assert (
+        run(sending, "--url", "--limit", "1").stdout == f"https://eu.posthog.com/llm-analytics/traces/aaaaaaaa{rest}\n"
+    )
+    assert run(sending, "--url", "cc").stdout == f"https://us.posthog.com/llm-analytics/sessions/cccccccc{rest}\n"
+    assert run(sending, "--url", "elsewhere").stdout == "https://eu.posthog.com/llm-analytics/traces/elsewhere\n"
+    assert run(sending, "--url", "").exit_code == 1, "it fits several"
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--url"]])

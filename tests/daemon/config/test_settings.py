@@ -755,8 +755,7 @@ def test_a_missing_setting_is_reported_in_one_line(user: User) -> None:
 
     assert nothing == (
         "sending is not set up: run `posthog-llma-daemon login`, or set POSTHOG_LLMA_CC_ENABLED=true and "
-        "POSTHOG_API_KEY to a project key (phc_…) in "
-        f"the environment, {user.config_file} or the env block of {user.home / '.claude' / 'settings.json'}"
+        "POSTHOG_API_KEY"
     )
     assert no_key is not None
     assert "POSTHOG_LLMA_CC_ENABLED" not in no_key

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from daemon.cli.verbs import VERBS, example
 from daemon.running.slim import import_slim
 from daemon.system.messages import escaped
 from llma_core import __version__
@@ -28,57 +29,43 @@ __all__ = ["CADENCE", "main", "run_main"]
 CADENCE = "daemon.cadence"
 """Under this key the context of every command has the cadence that `run_main` was given."""
 
-_VERBS = {
-    "backfill": "Send existing sessions: files, folders, or all.",
-    "completion": "Print a completion script for your shell.",
-    "config": "Show, check, and change the settings.",
-    "demo": "Watch a sample session become a trace, all locally.",
-    "doctor": "Find problems, and show how to fix them.",
-    "exec": "Run a command and deliver its sessions, as in CI.",
-    "install": "Run the daemon in the background, as a service.",
-    "login": "Connect to a PostHog project.",
-    "logs": "Show the service's log.",
-    "preview": "Print the events that would be sent for a log.",
-    "restart": "Restart the service.",
-    "run": "Follow sessions and deliver them, in the foreground.",
-    "status": "Show what was delivered, what waits, and problems.",
-    "tail": "Watch sessions live in the terminal.",
-    "traces": "Show the traces in the local file, as trees.",
-    "uninstall": "Stop and remove the service.",
-    "usage": "Show what sessions used, and what it cost.",
-}
+_ALL = {name: verb for verbs in VERBS.values() for name, verb in verbs.items()}
 
 
 class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(_VERBS)
+        return list(_ALL)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _VERBS:
+        if cmd_name not in _ALL:
             return None
         if cmd_name == "run":
             # Before anything else imports them: this process runs for a long time, so its memory matters.
             import_slim()
         command = getattr(importlib.import_module(f"daemon.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
+        command.epilog = example(_ALL[cmd_name].example)
+        command.short_help = _ALL[cmd_name].summary
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in _VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
+        if args[0] not in _ALL and not args[0].startswith("-") and not ctx.resilient_parsing:
             from daemon.config.parsers import nearest, shown
 
-            guess = nearest(args[0], _VERBS)
+            guess = nearest(args[0], _ALL)
             ctx.fail(f"there is no command {shown(args[0])}" + (f"; did you mean {guess}?" if guess else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_VERBS.items()))
+        width = max(map(len, _ALL))
+        for group, verbs in VERBS.items():
+            with formatter.section(group):
+                formatter.write_dl([(f"{name:<{width}}", verb.summary) for name, verb in verbs.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
@@ -86,7 +73,7 @@ class _Verbs(click.Group):
         with formatter.indentation():
             formatter.write_text(
                 "New here? `demo` shows what it does, `login` connects it to PostHog, `install` runs it in the "
-                "background, and `doctor` finds out what is wrong."
+                "background, and `doctor` finds out what is wrong. `COMMAND --help` shows options and an example."
             )
 
 

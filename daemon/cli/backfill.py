@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.figures import count, size
 from daemon.cli.message import document, fitted, say
 from daemon.cli.meter import Meter
@@ -70,6 +71,7 @@ _MakeSink = Callable[[Route], Sink]
     "projects",
     multiple=True,
     metavar="FOLDER",
+    shell_complete=complete.folders,
     help="Only sessions begun in this folder or below it. Can be a pattern. You can repeat it.",
 )
 @click.option(
@@ -77,6 +79,7 @@ _MakeSink = Callable[[Route], Sink]
     "sessions",
     multiple=True,
     metavar="ID",
+    shell_complete=complete.session_ids,
     help="Only sessions whose id starts with ID. You can repeat it.",
 )
 @click.option(

@@ -11,14 +11,16 @@ from typing import Any
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.message import cause, say, unwritable
 from daemon.cli.render import stdout
 from daemon.cli.startup import CONFIGURATION, fail, load_settings, refuse
+from daemon.cli.verbs import example
 from daemon.config import loading, settings
 from daemon.config.parsers import folders, looks_like_key, nearest, shown
 from daemon.config.schema import value_type
 from daemon.config.settings import ProjectTable
-from daemon.config.table import APP_NAME, SETTINGS, Setting
+from daemon.config.table import APP_NAME, SETTINGS, Setting, setting_named
 from daemon.system.messages import escaped
 
 __all__ = ["allow", "check", "config", "schema", "set_"]
@@ -55,7 +57,11 @@ def config(context: click.Context, *, as_json: bool) -> None:
         say(f"note: {reason}", err=True)
 
 
-@config.command("allow", short_help="Let a project choose where its sessions are sent.")
+@config.command(
+    "allow",
+    short_help="Let a project choose where its sessions are sent.",
+    epilog=example("config allow ~/work/orchard"),
+)
 @click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def allow(path: Path) -> None:
     """Allow the project at PATH to send its sessions to the host and key in its settings.local.json.
@@ -80,7 +86,7 @@ def allow(path: Path) -> None:
     say(f"allowed: sessions of {folder} are sent to {route.host} with the key {route.key.masked()}")
 
 
-@config.command("check", short_help="List all problems.")
+@config.command("check", short_help="List all problems.", epilog=example("config check"))
 def check() -> None:
     """List everything that is wrong with the configuration.
 
@@ -97,9 +103,14 @@ def check() -> None:
     say(f"no problems found; config.toml is {current.config_file}")
 
 
-@config.command("set", short_help="Set one setting in config.toml.", context_settings={"ignore_unknown_options": True})
-@click.argument("name")
-@click.argument("value")
+@config.command(
+    "set",
+    short_help="Set one setting in config.toml.",
+    epilog=example("config set content metadata"),
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("name", shell_complete=complete.setting_names)
+@click.argument("value", shell_complete=complete.setting_values)
 def set_(name: str, value: str) -> None:
     """Set NAME to VALUE in config.toml. The rest of the file stays as it is.
 
@@ -126,7 +137,9 @@ def set_(name: str, value: str) -> None:
     say(f"next: `{APP_NAME} restart` if the service is installed; else send SIGHUP to the running daemon")
 
 
-@config.command("schema", short_help="Print the JSON schema of config.toml.")
+@config.command(
+    "schema", short_help="Print the JSON schema of config.toml.", epilog=example("config schema > schema.json")
+)
 def schema() -> None:
     """Print the JSON schema of config.toml, so that editors can complete and check it."""
     from daemon.config.schema import config_schema
@@ -136,14 +149,9 @@ def schema() -> None:
 
 def _find(name: str) -> Setting:
     """Find a setting by its key or variable, or exit with 2."""
-    by_name = {
-        each: setting
-        for setting in SETTINGS
-        for each in (setting.key, setting.variable, setting.variable.lower(), setting.name, *setting.aliases)
-    }
-    if (setting := by_name.get(name) or by_name.get(name.lower().replace("-", "_"))) is not None:
+    if (setting := setting_named(name)) is not None:
         return setting
-    guess = nearest(name.lower(), by_name)
+    guess = nearest(name.lower(), [each for setting in SETTINGS for each in setting.names])
     advice = f"did you mean {guess}?" if guess else f"`{APP_NAME} config` lists the settings"
     raise fail(f"there is no setting {shown(name)}; {advice}", 2)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.message import say, unwritable
 from daemon.cli.startup import CONFIGURATION, fail, refuse
 from daemon.config import file as config_files
@@ -23,7 +24,9 @@ _MAX_KEY_BYTES = 4096
 
 
 @click.command("login")
-@click.option("--host", metavar="URL", help="PostHog's host, such as https://eu.i.posthog.com.")
+@click.option(
+    "--host", metavar="URL", shell_complete=complete.hosts, help="PostHog's host, such as https://eu.i.posthog.com."
+)
 @click.option("--key-stdin", is_flag=True, help="Read the key from standard input instead of asking for it.")
 @click.option("--enable/--no-enable", default=None, help="Turn sending on or off.  [default: ask]")
 @click.option("--allow-custom-host", is_flag=True, help="Accept a host that is not PostHog's.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.figures import count, printable
 from daemon.cli.message import cause, document, say
 from daemon.cli.startup import fail, load_settings, log_options
@@ -26,7 +27,13 @@ __all__ = ["preview"]
     "--explain", is_flag=True, help="Instead of each event, print what was left out, scrubbed, or cut, and why."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --explain: print one JSON object per line.")
-@click.option("--event", "uuid", metavar="UUID", help="Print only the event with this UUID.")
+@click.option(
+    "--event",
+    "uuid",
+    metavar="UUID",
+    shell_complete=complete.rejected_events,
+    help="Print only the event with this UUID.",
+)
 @log_options
 def preview(
     paths: tuple[Path, ...],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.figures import count
 from daemon.cli.live import Board, line, moment
 from daemon.cli.message import say
@@ -33,8 +34,15 @@ _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @click.command("tail")
-@click.option("--session", metavar="ID", help="Only the session whose id starts with ID.")
-@click.option("--project", metavar="PATH", help="Only sessions begun in this folder or below it.")
+@click.option(
+    "--session", metavar="ID", shell_complete=complete.session_ids, help="Only the session whose id starts with ID."
+)
+@click.option(
+    "--project",
+    metavar="PATH",
+    shell_complete=complete.folders,
+    help="Only sessions begun in this folder or below it.",
+)
 @click.option(
     "--since",
     type=Moment(),

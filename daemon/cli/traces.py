@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.message import document, say
 from daemon.cli.render import stdout, tree
 from daemon.cli.startup import CONFIGURATION, fail, state_dir_option
@@ -31,7 +32,7 @@ _NONE_YET = (
 
 
 @click.command("traces")
-@click.argument("trace_id", metavar="[TRACE_ID]", required=False)
+@click.argument("trace_id", metavar="[TRACE_ID]", required=False, shell_complete=complete.trace_ids)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

@@ -11,7 +11,7 @@ import platformdirs
 from daemon.config import parsers
 from daemon.system import disk
 
-__all__ = ["APP_NAME", "SETTINGS", "Setting"]
+__all__ = ["APP_NAME", "SETTINGS", "Setting", "setting_named"]
 
 APP_NAME = "posthog-llma-daemon"
 
@@ -49,6 +49,11 @@ class Setting:
     def key(self) -> str:
         """Its key in config.toml: the variable in lower case without its prefix."""
         return key_of(self.variable)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything it may be called on a command line."""
+        return (self.key, self.variable, self.variable.lower(), self.name, *self.aliases)
 
     @property
     def flag(self) -> str:
@@ -224,6 +229,12 @@ SETTINGS: tuple[Setting, ...] = (
         compute=lambda _: False,
     ),
 )
+
+
+def setting_named(name: str) -> Setting | None:
+    """Return the setting called *name*, in any case and with dashes or underscores; None if there is none."""
+    by_name = {each: setting for setting in SETTINGS for each in setting.names}
+    return by_name.get(name) or by_name.get(name.lower().replace("-", "_"))
 
 
 def key_of(variable: str) -> str:

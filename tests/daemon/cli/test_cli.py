@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from daemon.cli import main
+from daemon.cli.verbs import VERBS
 from llma_core import __version__
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
@@ -16,23 +22,8 @@ from tests.support.logs import LogBuilder, text, write_files
 from tests.support.processes import KEY, ROOT, Ended, environment, following, put_logs, tree, verb
 from tests.support.waiting import PATIENCE
 
-VERBS = (
-    "backfill",
-    "completion",
-    "config",
-    "demo",
-    "doctor",
-    "install",
-    "login",
-    "logs",
-    "preview",
-    "restart",
-    "run",
-    "status",
-    "tail",
-    "traces",
-    "uninstall",
-)
+GROUPS = ("Look", "Send", "Run as a service", "Configure")
+ALL = {name: verb for verbs in VERBS.values() for name, verb in verbs.items()}
 CONFIGURATION = 78
 
 
@@ -50,15 +41,50 @@ async def test_help_names_every_verb(workspace: Workspace) -> None:
     ended = await verb(workspace, "--help")
     assert ended.status == 0
     named = [line.split()[0] for line in ended.stdout.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert set(VERBS) <= set(named)
+    assert [name for verbs in VERBS.values() for name in verbs] == [name for name in named if name in ALL]
 
 
 async def test_every_verb_has_help_and_needs_no_configuration_for_it(workspace: Workspace) -> None:
     env = environment(workspace, POSTHOG_HOST="not a host", POSTHOG_LLMA_CC_ENABLED="perhaps")
-    for ended in await asyncio.gather(*(verb(workspace, name, "--help", env=env) for name in VERBS)):
+    for ended in await asyncio.gather(*(verb(workspace, name, "--help", env=env) for name in ALL)):
         assert ended.status == 0
         assert "Usage:" in ended.stdout
         assert ended.stderr == ""
+
+
+async def test_help_has_groups(workspace: Workspace) -> None:
+    lines = (await verb(workspace, "--help")).stdout.splitlines()
+    assert [line[:-1] for line in lines if line.endswith(":") and line[:-1] in VERBS] == list(GROUPS)
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every verb, and every verb of a verb, with its names."""
+    context = click.Context(main)
+    for name in ALL:
+        command = main.get_command(context, name)
+        assert command is not None
+        yield (name,), command
+        if isinstance(command, click.Group):
+            for inner, subcommand in command.commands.items():
+                yield (name, inner), subcommand
+
+
+@pytest.mark.parametrize(("names", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands()])
+def test_each_verb_has_an_example_that_it_understands(
+    names: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / "work" / "orchard").mkdir(parents=True)
+    said = command.get_help(click.Context(command, info_name=" ".join(names), terminal_width=80))
+    [shown] = re.findall(r"^  Example:\n    posthog-llma-daemon (.+)$", said, re.MULTILINE)
+    assert all(len(line) <= 80 for line in said.splitlines())
+    words = [str(tmp_path) + word[1:] if word.startswith("~") else word for word in shlex.split(shown, comments=True)]
+    assert tuple(words[: len(names)]) == names
+    given = words[len(names) :]
+    if ">" in given:
+        given = given[: given.index(">")]
+    command.make_context(names[-1], given, parent=click.Context(main))
 
 
 async def test_version(workspace: Workspace) -> None:

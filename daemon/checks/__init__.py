@@ -22,12 +22,14 @@ class Finding:
         level: "ok"; "warning": it works, but perhaps not as you expect; "fail": it does not work.
         message: the result, in one line without content or keys.
         hint: what to do, in one line; empty if there is nothing to do.
+        group: what it is about: `sending`, `machine`, `client` or `service`.
     """
 
     name: str
     level: Level
     message: str
     hint: str = ""
+    group: str = ""
 
 
 def fine(name: str, message: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Checks of Claude Code: whether it is installed, writes logs, and has a plugin that sends them too."""
+"""Checks of Claude Code: whether it is installed, writes logs, and keeps them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
-from daemon.config.claude_settings import cleanup_days, enabled_plugins, read_env
-from daemon.config.table import APP_NAME
+from daemon.config.claude_settings import cleanup_days, read_env
 from daemon.following.log_roots import roots_below
 from daemon.following.log_tree import project_folders, project_logs, root_logs
 from daemon.following.opening import first_cwd
 from daemon.system.command import CommandError, run
 from daemon.system.small_file import UnreadableFileError
 
-__all__ = ["check_client", "check_logs", "check_persistence", "check_plugin", "logged_folders"]
+__all__ = ["check_client", "check_logs", "check_persistence", "logged_folders"]
 
 _DAY = 86_400.0
 _FEW_DAYS = 7
-_PLUGINS = frozenset({"posthog", "posthog-telemetry"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _NO_HISTORY = "CLAUDE_CODE_SKIP_PROMPT_HISTORY"
 
@@ -100,27 +98,6 @@ def check_persistence(config_dirs: Sequence[Path], environ: Mapping[str, str]) -
         if value.strip().lower() in _TRUE
     ]
     yield from findings or [fine("session persistence", "on, except for runs with --no-session-persistence")]
-
-
-def check_plugin(config_dirs: Sequence[Path], environ: Mapping[str, str]) -> Finding:
-    """Check whether PostHog's own plugin sends the same sessions."""
-    for folder in config_dirs:
-        names = [name for name in enabled_plugins(folder) if name.partition("@")[0] in _PLUGINS]
-        variables = {**environ, **_env(folder)}
-        # The plugin accepts no other word for true, but ignores case.
-        sends = variables.get("POSTHOG_LLMA_CC_ENABLED", "").lower() == "true" and variables.get("POSTHOG_API_KEY")
-        if names and sends:
-            return warning(
-                "PostHog plugin",
-                f"{names[0]} sends the same sessions when they end: both events are uploaded, PostHog keeps one of two "
-                "with the same id, and trace views may show both for 30 days",
-                f"run `claude plugin disable {names[0]}`; or, to keep its other features, give the key only to the "
-                f"daemon: run `{APP_NAME} login --enable` and remove POSTHOG_LLMA_CC_ENABLED from Claude Code's "
-                "environment",
-            )
-        if names:
-            return fine("PostHog plugin", f"{names[0]} is installed but not set up to send sessions")
-    return fine("PostHog plugin", "not enabled")
 
 
 def logged_folders(config_dirs: Sequence[Path]) -> list[str]:

@@ -19,11 +19,18 @@ def report_problems(problems: Sequence[str]) -> Iterator[Finding]:
         yield failure("config", what or advice, advice if what else f"`{APP_NAME} config` shows where it comes from")
 
 
-def check_sending(settings: Settings) -> Iterator[Finding]:
-    """Check that the settings allow sending, and report their warnings."""
+def check_sending(settings: Settings, *, only_local: bool) -> Iterator[Finding]:
+    """Check that the settings allow sending, and report their warnings.
+
+    Args:
+        settings: the settings in force.
+        only_local: whether the user keeps sessions on this machine on purpose.
+    """
     reason = settings.why_disabled()
     if reason is None:
         yield fine("config", f"sending to {settings.host}, content level {settings.content_level}")
+    elif only_local:
+        yield fine("config", f"sessions stay on this machine (`run --local`); `{APP_NAME} login` would send them")
     else:
         what, colon, advice = reason.partition(": ")
         if not colon:
@@ -37,10 +44,9 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
     """Check that each key looks like a project key: the user-wide one and those of `[[project]]` tables."""
     given = [(settings.api_key, settings.source("api_key"))] if settings.api_key is not None else []
     given += [(table.values["api_key"], table.label) for table in settings.projects if "api_key" in table.values]
+    # Without any key, sending is not set up, which `check_sending` reports.
     if not given and settings.why_disabled() is None:
         yield fine("key", "no key of your own: projects have their own")
-    elif not given:
-        yield failure("key", "no key is set", f"`{APP_NAME} login` asks for a key, checks it and saves it")
     for key, source in given:
         if key.reveal().startswith("phc_"):
             yield fine("key", f"{key.masked()} ({source})")

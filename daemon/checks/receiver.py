@@ -31,11 +31,7 @@ def check_receivers(settings: Settings, *, pause: float = 1.0) -> Iterator[Findi
         settings: the settings. Without a key in them, no host is asked.
         pause: seconds before a second attempt.
     """
-    pairs = list(dict.fromkeys(settings.pairs()))
-    if not pairs and settings.why_disabled() is not None:
-        for name in ("capture", "clock", "key accepted"):
-            yield warning(name, "not checked, because no key is set", f"`{APP_NAME} login` sets one")
-    for host, key in pairs:
+    for host, key in dict.fromkeys(settings.pairs()):
         yield from _check_receiver(host, key, pause)
 
 
@@ -66,10 +62,10 @@ def _check_receiver(host: str, key: Secret, pause: float) -> Iterator[Finding]:
         with PostHog(host, pause=pause) as posthog:
             path, answer = posthog.ask_capture(key)
             yield _judge_capture(host, path, answer)
-            yield _judge_clock(answer)
             if answer.status is None:
-                yield warning("key accepted", "not checked, because the host does not answer", "see capture")
+                # Clock and key cannot be checked for the same reason.
                 return
+            yield _judge_clock(answer)
             verdict, answer = posthog.judge_key(key)
     except ProxyUnusableError as error:
         yield failure("capture", str(error), "correct HTTPS_PROXY or ALL_PROXY")

@@ -15,13 +15,16 @@ from daemon.state import lock
 __all__ = ["check_environment", "check_service"]
 
 
-def check_service(manager: ServiceManager, state_dir: Path, plan: Plan | None) -> Iterator[Finding]:
+def check_service(
+    manager: ServiceManager, state_dir: Path, plan: Plan | None, *, only_local: bool
+) -> Iterator[Finding]:
     """Check that the service is installed, runs and is up to date.
 
     Args:
         manager: this machine's service manager.
         state_dir: the state directory.
         plan: what `install` would install now; None if unknown.
+        only_local: whether the user keeps sessions on this machine on purpose, which needs no service.
     """
     pid = lock.holder(state_dir)
     outside = f"a daemon runs outside of a service (pid {pid})"
@@ -31,12 +34,16 @@ def check_service(manager: ServiceManager, state_dir: Path, plan: Plan | None) -
     except ManagerError as error:
         if pid is not None:
             yield fine("service", outside)
+        elif only_local:
+            yield fine("service", "none, and `run --local` needs none")
         else:
             yield warning("service", str(error), f"run `{APP_NAME} run` under a supervisor of your own")
         return
     if not state.installed:
         if pid is not None:
             yield warning("service", outside, f"`{APP_NAME} install` makes it run after every login")
+        elif only_local:
+            yield fine("service", "none, and `run --local` needs none")
         else:
             yield warning("service", "not installed, and no daemon runs", f"`{APP_NAME} install` starts it")
         return

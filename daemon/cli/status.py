@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +42,7 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     Exits with 0 if there are no problems or only warnings, with 1 if the daemon does not run or events do not arrive or
     will be lost, and with 78 if the configuration cannot be used.
     """
+    from daemon.cli.condition import UnreadableStateError, read_condition
     from daemon.config import loading
     from daemon.config.settings import ConfigError
     from daemon.state import layout
@@ -60,8 +59,8 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     folder = layout.local_folder(settings.state_dir) if local else settings.state_dir
     now = time.time()
     try:
-        condition = _look(folder, () if local else settings.claude_config_dirs, now)
-    except _UnreadableError as error:
+        condition = read_condition(folder, () if local else settings.claude_config_dirs, now)
+    except UnreadableStateError as error:
         if as_json:
             _print_json(None, [error.problem])
         raise fail(f"{error.problem.message}; {error.problem.hint}") from None
@@ -82,14 +81,6 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
         raise click.exceptions.Exit(1)
 
 
-class _UnreadableError(Exception):
-    def __init__(self, message: str, hint: str) -> None:
-        from daemon.running.condition import Problem
-
-        super().__init__(message)
-        self.problem = Problem(level="fail", message=message, hint=hint)
-
-
 def _unusable(error: ConfigError) -> list[Problem]:
     from daemon.running.condition import Problem
 
@@ -106,28 +97,6 @@ def _nothing(problem: Problem, settings: Settings, *, local: bool) -> str:
     elif not local and settings.why_disabled() is not None:
         advice = f"`{APP_NAME} login` sets up sending, and `{APP_NAME} run --local` needs no account"
     return f"{problem.message}; {advice}"
-
-
-def _look(folder: Path, config_dirs: tuple[Path, ...], now: float) -> Condition:
-    """Return the condition of the daemon on *folder*.
-
-    Raises:
-        _UnreadableError: its store cannot be read.
-    """
-    from daemon.running.condition import condition_of
-    from daemon.state import layout
-    from daemon.state.store import Store, StoreError
-
-    try:
-        if not (folder / layout.STORE).exists():
-            return condition_of(None, folder, config_dirs, now)
-        with closing(Store(folder, read_only=True)) as store:
-            return condition_of(store, folder, config_dirs, now)
-    except StoreError as error:
-        what, _, advice = str(error).rpartition("; ")
-        raise _UnreadableError(what or advice, advice if what else "check the folder") from None
-    except (sqlite3.Error, OSError) as error:
-        raise _UnreadableError(f"cannot read the state in {folder}: {error}", "check the disk and the folder") from None
 
 
 def _print_json(condition: Condition | None, problems: list[Problem]) -> None:

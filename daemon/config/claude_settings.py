@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from daemon.system.small_file import UnreadableFileError, read_regular
 
-__all__ = ["CLEANUP_DAYS", "cleanup_days", "enabled_plugins", "env_block", "read_env"]
+__all__ = ["CLEANUP_DAYS", "ClientSettings", "cleanup_days", "client_settings", "env_block", "read_env"]
 
 CLEANUP_DAYS = 30
 """Days after which the client removes a log that is no longer written to, unless its settings say otherwise."""
@@ -39,7 +41,7 @@ def cleanup_days(config_dir: Path) -> int:
     An absent value counts as CLEANUP_DAYS, and so does one that is not a whole number or is negative. A file that
     cannot be read counts as absent; loading the settings reports it.
     """
-    days = _settings(config_dir).get("cleanupPeriodDays")
+    days = _read(config_dir / "settings.json").get("cleanupPeriodDays")
     if isinstance(days, float) and days.is_integer():
         # JSON does not tell 7.0 from 7.
         days = int(days)
@@ -48,13 +50,41 @@ def cleanup_days(config_dir: Path) -> int:
     return min(days, _MAX_DAYS)
 
 
-def enabled_plugins(config_dir: Path) -> tuple[str, ...]:
-    """Return the names of the plugins that `settings.json` in *config_dir* enables, as `plugin@marketplace`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What several settings files say together.
 
-    A file that cannot be read enables none; loading the settings reports it.
+    Attributes:
+        plugins: the enabled plugins, as `plugin@marketplace`.
+        env: the `env` blocks.
     """
-    plugins = _settings(config_dir).get("enabledPlugins")
-    return tuple(name for name, enabled in plugins.items() if enabled) if isinstance(plugins, dict) else ()
+
+    plugins: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+def client_settings(files: Sequence[Path], installed: Path | None = None) -> ClientSettings:
+    """Return what the settings *files* say together. A later file overrides the earlier ones.
+
+    A file that cannot be read says nothing; loading the settings reports it.
+
+    Args:
+        files: the settings files, the least important first.
+        installed: the file in which the client lists the plugins it has installed. These count as enabled unless a
+            settings file says otherwise.
+    """
+    plugins: dict[str, object] = {}
+    listed = _read(installed).get("plugins") if installed is not None else None
+    if isinstance(listed, dict):
+        plugins = dict.fromkeys(listed, True)
+    env: dict[str, str] = {}
+    for path in files:
+        enabled = _read(path).get("enabledPlugins")
+        if isinstance(enabled, dict):
+            plugins |= enabled
+        with contextlib.suppress(UnreadableFileError):
+            env |= env_block(path, read_regular(path) or b"{}")
+    return ClientSettings(plugins=tuple(name for name, enabled in plugins.items() if enabled), env=env)
 
 
 def env_block(path: Path, data: bytes) -> Mapping[str, str]:
@@ -76,9 +106,8 @@ def env_block(path: Path, data: bytes) -> Mapping[str, str]:
     }
 
 
-def _settings(config_dir: Path) -> Mapping[str, Any]:
-    """Return what `settings.json` in *config_dir* holds; nothing if it cannot be read."""
-    path = config_dir / "settings.json"
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return what a settings file holds; nothing if it cannot be read."""
     try:
         data = read_regular(path)
         return {} if data is None else _document(path, data)

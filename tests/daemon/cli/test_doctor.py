@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -19,8 +21,9 @@ import pytest
 from tests.support.capture_server import Answer
 from tests.support.client import Workspace
 from tests.support.managers import Managers
-from tests.support.processes import KEY, environment, following, put_logs, tree, verb
+from tests.support.processes import KEY, ROOT, environment, following, put_logs, tree, verb
 from tests.support.project_server import ProjectServer
+from tests.support.terminal import on_terminal, plain
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the service is systemd's here")
@@ -67,6 +70,13 @@ class Machine:
     def tell_client(self, document: Json) -> None:
         """Write Claude Code's settings."""
         (self.workspace.config / "settings.json").write_text(json.dumps(document))
+
+
+def documented(heading: str) -> set[str]:
+    """Return the fields in the first table below *heading* in docs/json.md."""
+    page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    section = re.split("^#", page.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    return set(re.findall(r"^\| `(\w+)` ", section, re.MULTILINE))
 
 
 @pytest.fixture
@@ -116,23 +126,87 @@ async def test_a_healthy_machine_passes_every_check(machine: Machine) -> None:
     assert findings["key accepted"]["message"].endswith("knows phc_a_**********")
 
 
-async def test_the_text_output_has_one_line_for_each_check(machine: Machine) -> None:
+async def test_the_text_output_has_a_line_for_each_check_by_group_and_ends_with_the_verdict(machine: Machine) -> None:
     shown = await verb(machine.workspace, "doctor", env=machine.env())
-    _, findings = await machine.doctor()
-    lines = shown.stdout.splitlines()
-    assert {line[9:].partition(":")[0] for line in lines} == findings.keys()
-    assert all(line.split()[0] in ("ok", "warning", "fail") for line in lines)
+    ended = await verb(machine.workspace, "doctor", "--json", env=machine.env())
+    document = json.loads(ended.stdout)
+    *groups, verdict = shown.stdout.rstrip("\n").split("\n\n")
+    titles = {"Sending": "sending", "This machine": "machine", "Claude Code": "client", "Service": "service"}
+    assert [group.splitlines()[0] for group in groups] == list(titles)
+    lines = [(titles[group.splitlines()[0]], line) for group in groups for line in group.splitlines()[1:]]
+    assert [(group, line[:9].rstrip(), line[9:].partition(":")[0]) for group, line in lines] == [
+        (each["group"], each["level"], each["name"]) for each in document["checks"]
+    ]
+    assert verdict == document["verdict"] == "Everything works, with 1 warning (service)."
     assert KEY not in shown.stdout
+    assert set(document["checks"][0]) == documented("Check")
+    assert set(document) == documented("doctor --json")
+
+
+async def test_the_verdict_counts_problems_and_names_the_first_thing_to_do(machine: Machine) -> None:
+    machine.server.keys.clear()
+    machine.workspace.state.chmod(0o755)
+    (machine.managers.programs / "claude").write_text("#!/bin/sh\nexit 1\n")
+    shown = await verb(machine.workspace, "doctor", env=machine.env())
+    verdict = shown.stdout.splitlines()[-1]
+    assert verdict.startswith(
+        "2 problems to fix, and 2 warnings (Claude Code, service). Start with key accepted: copy the"
+    )
+
+
+async def test_colors_are_for_terminals_whose_user_wants_them(machine: Machine) -> None:
+    shown = await on_terminal(machine.workspace, "doctor", env=machine.env(), columns=120)
+    assert "\x1b[33mEverything works, with 1 warning (service).\x1b[0m" in shown.stdout
+    lines = [line for line in plain(shown.stdout).splitlines() if str(machine.workspace.root) not in line]
+    assert max(map(len, lines)) < 120
+    without = await on_terminal(machine.workspace, "doctor", env=machine.env(NO_COLOR="1"), columns=120)
+    assert plain(shown.stdout) == without.stdout
 
 
 async def test_nothing_is_set_up(workspace: Workspace) -> None:
     managers = Managers(workspace)
     ended = await verb(workspace, "doctor", env=managers.environment())
     assert ended.status == 1
-    for words in ("fail     config:", "fail     key:", "warning  capture: not checked", "posthog-llma-daemon login"):
-        assert words in ended.stdout
+    sending = ended.stdout.partition("\n\n")[0].splitlines()
+    assert len(sending) == 2, "one cause, one line"
+    assert sending[1].startswith("fail     config: sending is not set up -> run `posthog-llma-daemon login`")
+    assert ended.stdout.splitlines()[-1].startswith("1 problem to fix, and ")
     assert not workspace.state.exists()
     assert not list(workspace.home.rglob("*"))
+
+
+async def test_only_local_is_a_way_of_life(machine: Machine) -> None:
+    machine.config.write_text(f'claude_config_dir = "{machine.workspace.config}"\n')
+    machine.managers.unit.unlink()
+    env = machine.env()
+    assert (await verb(machine.workspace, "run", "--local", "--once", env=env)).status == 0
+    status, findings = await machine.doctor()
+    assert status == 0
+    assert {name: each["level"] for name, each in findings.items() if each["level"] != "ok"} == {}
+    assert "stay on this machine" in findings["config"]["message"]
+    assert "run --local" in findings["service"]["message"]
+
+
+async def test_sending_that_was_set_up_once_is_not_only_local(machine: Machine) -> None:
+    machine.config.write_text(f'claude_config_dir = "{machine.workspace.config}"\n')
+    assert (await verb(machine.workspace, "run", "--local", "--once", env=machine.env())).status == 0
+    sending = machine.env(POSTHOG_API_KEY=KEY, POSTHOG_LLMA_CC_ENABLED="true", POSTHOG_LLMA_EXCLUDE="/**")
+    assert (await verb(machine.workspace, "run", "--once", env=sending)).status == 0
+    status, findings = await machine.doctor()
+    assert (status, findings["config"]["level"]) == (1, "fail")
+    with machine.config.open("a") as file:
+        file.write("enabled = false\n")
+    _, findings = await machine.doctor()
+    assert findings["config"]["level"] == "ok", "it was turned off"
+
+
+async def test_the_daemons_own_problems_are_reported(machine: Machine) -> None:
+    async with following(machine.workspace, env=machine.env()) as daemon:
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            await check(machine, "daemon", "fail", f"pid {daemon.pid}) is suspended")
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
 
 
 async def test_settings_that_cannot_be_read(machine: Machine) -> None:
@@ -186,7 +260,7 @@ async def test_a_host_that_cannot_be_reached(machine: Machine) -> None:
     _, findings = await machine.doctor(POSTHOG_HOST="http://127.0.0.1:9")
     assert findings["capture"]["level"] == "fail"
     assert "127.0.0.1:9" in findings["capture"]["message"]
-    assert findings["key accepted"]["level"] == "warning"
+    assert not {"clock", "key accepted"} & findings.keys(), "one cause, one finding"
 
 
 async def test_a_proxy_is_named_without_its_password(machine: Machine) -> None:

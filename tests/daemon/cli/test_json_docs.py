@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 
+from daemon.checks import Finding
 from daemon.running.condition import Condition, Endangered, Problem
 from daemon.running.health import RouteReport
 from daemon.state.rows import HeldSession, RejectedEvent
@@ -64,6 +65,7 @@ def in_words(kind: Any) -> str:
         ("Held session", HeldSession),
         ("Endangered log", Endangered),
         ("Rejected event", RejectedEvent),
+        ("Check", Finding),
     ],
 )
 def test_every_field_is_documented_with_its_type(heading: str, kind: type) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.claude_settings import CLEANUP_DAYS, cleanup_days, enabled_plugins, read_env
+from daemon.config.claude_settings import CLEANUP_DAYS, cleanup_days, client_settings, read_env
 from daemon.system.small_file import MAX_FILE_BYTES, UnreadableFileError, read_regular
 
 
@@ -163,6 +163,25 @@ def test_without_a_file_the_client_keeps_logs_for_as_long_as_it_does_by_default(
     ],
 )
 def test_the_plugins_that_are_enabled(tmp_path: Path, document: str, names: tuple[str, ...]) -> None:
-    write(tmp_path, document)
+    path = write(tmp_path, document)
 
-    assert enabled_plugins(tmp_path) == names
+    assert client_settings([path]).plugins == names
+
+
+def test_later_settings_files_override_earlier_ones(tmp_path: Path) -> None:
+    documents = [
+        {"enabledPlugins": {"a@x": True, "b@x": True}, "env": {"ONE": "1", "TWO": "1"}},
+        {"enabledPlugins": {"b@x": False, "c@x": True}, "env": {"TWO": 2}},
+        ["no settings"],
+        {"env": "no object"},
+    ]
+    files = [tmp_path / f"{number}.json" for number in range(len(documents))]
+    for path, document in zip(files, documents, strict=True):
+        path.write_text(json.dumps(document))
+    installed = tmp_path / "installed_plugins.json"
+    installed.write_text(json.dumps({"version": 2, "plugins": {"b@x": [{}], "d@x": [{}]}}))
+
+    said = client_settings([*files, tmp_path / "absent.json"], installed)
+    assert said.plugins == ("d@x", "a@x", "c@x")
+    assert said.env == {"ONE": "1", "TWO": "2"}
+    assert client_settings([], tmp_path / "absent.json").plugins == ()

@@ -53,6 +53,7 @@ __all__ = [
     "Grouping",
     "InputMode",
     "build",
+    "connection_test",
     "fit",
     "identity",
     "project_name",
@@ -192,6 +193,31 @@ def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction) -> 
             return settled_name("compaction", span.identity)
         case _:
             assert_never(span)
+
+
+def connection_test(trace: str, uuid: str, at: int) -> CaptureEvent:
+    """Return an event that shows whether events arrive: a trace without content, of no person and no session.
+
+    Args:
+        trace: the id of the trace.
+        uuid: the event's uuid.
+        at: its time, in milliseconds since the epoch.
+    """
+    name = f"{_LIBRARY}: connection test"
+    properties = {
+        "$lib": _LIBRARY,
+        "$lib_version": __version__,
+        "$ai_lib": _LIBRARY,
+        "$ai_lib_version": __version__,
+        "$ai_trace_id": trace,
+        "$ai_trace_name": name,
+        "$ai_span_name": name,
+        "$geoip_disable": True,
+        "$process_person_profile": False,
+    }
+    envelope = _Envelope(event="$ai_trace", uuid=uuid, distinct_id=trace, timestamp=timestamp(at))
+    body = _encode({**msgspec.to_builtins(envelope), "properties": properties})
+    return CaptureEvent(name="$ai_trace", uuid=uuid, identity=f"test|{trace}", body=body)
 
 
 def trace_key(session: str, turn: TurnKey | None) -> str:

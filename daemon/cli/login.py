@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import time
 from pathlib import Path
+from uuid import uuid4
 
 import click
 
@@ -16,11 +19,17 @@ from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import APP_NAME, SETTINGS, Setting
 from daemon.delivering.posthog.probe import PostHog, ProxyUnusableError
+from daemon.delivering.posthog.web_app import key_url
+from llma_core.events import connection_test
 
 __all__ = ["login"]
 
 _SETTINGS = {setting.name: setting for setting in SETTINGS}
 _MAX_KEY_BYTES = 4096
+_ANY_KEY = "phc_not_asked_yet"
+_REGIONS = {"us": "https://us.i.posthog.com", "eu": "https://eu.i.posthog.com"}
+
+_Values = dict[Setting, str | bool]
 
 
 @click.command("login")
@@ -31,8 +40,19 @@ _MAX_KEY_BYTES = 4096
 @click.option("--enable/--no-enable", default=None, help="Turn sending on or off.  [default: ask]")
 @click.option("--allow-custom-host", is_flag=True, help="Accept a host that is not PostHog's.")
 @click.option("--no-check", is_flag=True, help="Do not check the key with PostHog.")
-def login(*, host: str | None, key_stdin: bool, enable: bool | None, allow_custom_host: bool, no_check: bool) -> None:
-    """Connect to a PostHog project: ask for its API key and host, check them, and write them to config.toml.
+@click.option(
+    "--test-event/--no-test-event", "test", default=None, help="Send one test event.  [default: ask on a terminal]"
+)
+def login(
+    *,
+    host: str | None,
+    key_stdin: bool,
+    enable: bool | None,
+    allow_custom_host: bool,
+    no_check: bool,
+    test: bool | None,
+) -> None:
+    """Connect to a PostHog project: ask for its region and API key, check them, and write them to config.toml.
 
     Only you can read that file. The key is not an argument, because every user of the machine can see arguments.
     """
@@ -40,30 +60,105 @@ def login(*, host: str | None, key_stdin: bool, enable: bool | None, allow_custo
     interactive = not key_stdin and sys.stdin.isatty()
     if not interactive and not key_stdin:
         raise fail("cannot ask for the key without a terminal: pipe it in with --key-stdin", 2)
-    key = _read_key() if key_stdin else click.prompt("Project API key (phc_...)", hide_input=True, err=True)
-    if host is None:
-        host = click.prompt("Host", default=_known_host(path), err=True) if interactive else _known_host(path)
-    if enable is None and interactive:
-        enable = click.confirm("Send this machine's Claude Code sessions to that project?", default=True, err=True)
-    values: dict[Setting, str | bool] = {_SETTINGS["api_key"]: key, _SETTINGS["host"]: host}
-    if allow_custom_host:
-        values[_SETTINGS["allow_custom_host"]] = True
-    if enable is not None:
-        values[_SETTINGS["enabled"]] = enable
+    custom: _Values = {_SETTINGS["allow_custom_host"]: True} if allow_custom_host else {}
     try:
-        trial = config_files.tried(path, values)
-        if not no_check:
-            _check(trial)
+        if interactive:
+            values, trial = _ask(path, host, custom, check=not no_check)
+        else:
+            key = _read_key()
+            values = {_SETTINGS["api_key"]: key, _SETTINGS["host"]: host or _known_host(path), **custom}
+            trial = config_files.tried(path, values)
+            if not no_check and (refusal := _judge(trial)) is not None:
+                raise fail(f"nothing was written: {refusal}")
+        if enable is None and interactive:
+            enable = click.confirm("Send this machine's Claude Code sessions to that project?", default=True, err=True)
+        if enable is not None:
+            values[_SETTINGS["enabled"]] = enable
         config_files.update(path, values)
+        trial = config_files.tried(path, values)
     except ConfigError as error:
         refused = refuse(error)
-        custom = any(_SETTINGS["allow_custom_host"].variable in problem for problem in error.problems)
-        say("nothing was written" + ("; add --allow-custom-host if the host is your own" if custom else ""), err=True)
+        own = any(_SETTINGS["allow_custom_host"].variable in problem for problem in error.problems)
+        say("nothing was written" + ("; add --allow-custom-host if the host is your own" if own else ""), err=True)
         raise refused from None
     except OSError as error:
         raise fail(unwritable(path, error)) from None
     say(f"written: {path} ({', '.join(setting.variable for setting in values)}), readable by you alone")
+    if test is None and interactive:
+        test = click.confirm("Send one test event now, to see it arrive?", default=False, err=True)
+    if test:
+        _send_test_event(trial)
     _say_what_is_next(trial)
+
+
+def _ask(path: Path, host: str | None, custom: _Values, *, check: bool) -> tuple[_Values, Settings]:
+    """Ask for the region, then for the key, and ask again after each wrong answer.
+
+    Returns:
+        What to write, and the settings that it would give.
+
+    Raises:
+        ConfigError: config.toml cannot be used, whatever the answers are.
+        OSError: the system refuses to write next to it.
+    """
+    # Whatever else is wrong in the file, no answer corrects it.
+    _host_of(path, _REGIONS["us"], custom)
+    while True:
+        chosen = host or _ask_host(path, custom)
+        values: _Values = {_SETTINGS["host"]: chosen, **custom}
+        address = _host_of(path, chosen, custom)
+        say(f"the project's API key is at {key_url(address)}", err=True)
+        while True:
+            key = click.prompt("Project API key (phc_...)", hide_input=True, err=True).strip()
+            try:
+                trial = config_files.tried(path, {_SETTINGS["api_key"]: key, **values})
+            except ConfigError as error:
+                _refuse_answer(error, path)
+                continue
+            refusal = _judge(trial) if check else None
+            if refusal is None:
+                return {_SETTINGS["api_key"]: key, **values}, trial
+            say(f"error: {refusal}", err=True)
+            if host is None:
+                # Perhaps the region is wrong, not the key.
+                break
+
+
+def _ask_host(path: Path, custom: _Values) -> str:
+    """Ask for the region or the host until the answer can be used. May add to *custom* that any host is allowed."""
+    known = _known_host(path)
+    default = next((region for region, host in _REGIONS.items() if host == known), known)
+    while True:
+        answer = click.prompt("Region: us, eu, or the address of your own PostHog", default=default, err=True).strip()
+        host = _REGIONS.get(answer.lower(), answer)
+        try:
+            return _host_of(path, host, custom)
+        except ConfigError as error:
+            allowed: _Values = {_SETTINGS["allow_custom_host"]: True}
+            try:
+                address = _host_of(path, host, allowed)
+            except ConfigError:
+                _refuse_answer(error, path)
+                continue
+        if click.confirm(f"{address} is not PostHog's own. Is it yours?", default=False, err=True):
+            custom |= allowed
+            return host
+
+
+def _host_of(path: Path, host: str, custom: _Values) -> str:
+    """Return *host* as the daemon would use it. A key that is in the file already does not matter: it is replaced.
+
+    Raises:
+        ConfigError: it cannot be used, or something else in the file cannot.
+        OSError: the system refuses to write next to the file.
+    """
+    return config_files.tried(path, {_SETTINGS["api_key"]: _ANY_KEY, _SETTINGS["host"]: host, **custom}).host
+
+
+def _refuse_answer(error: ConfigError, path: Path) -> None:
+    """Print what is wrong with an answer. It is in no file yet, so none is named."""
+    for problem in error.problems:
+        say(f"error: {problem.removeprefix(f'{path}: ')}", err=True)
 
 
 def _read_key() -> str:
@@ -82,11 +177,13 @@ def _known_host(path: Path) -> str:
         return str(_SETTINGS["host"].default)
 
 
-def _check(trial: Settings) -> None:
-    """Check that PostHog knows the key; only warn if the host has no way to tell.
+def _judge(trial: Settings) -> str | None:
+    """Ask PostHog whether it knows the key, and return why the key cannot be used; None if it can.
+
+    Only warns if the host has no way to tell.
 
     Raises:
-        click.exceptions.Exit: PostHog does not know the key, or cannot be reached.
+        click.exceptions.Exit: the proxy cannot be used.
     """
     assert trial.api_key is not None
     try:
@@ -96,21 +193,53 @@ def _check(trial: Settings) -> None:
         raise fail(f"{error}: fix HTTPS_PROXY or ALL_PROXY", CONFIGURATION) from None
     if verdict == "accepted":
         say(f"{trial.host} knows the key {trial.api_key.masked()}")
-    elif verdict == "unknown":
-        raise fail(
-            f"nothing was written: {trial.host} knows no project with the key {trial.api_key.masked()}; copy the key "
-            "from the project's settings, and check the region (https://us.i.posthog.com or https://eu.i.posthog.com)"
+        return None
+    if verdict == "unknown":
+        return (
+            f"{trial.host} knows no project with the key {trial.api_key.masked()}; copy the key from "
+            f"{key_url(trial.host)}, and check the region ({_REGIONS['us']} or {_REGIONS['eu']})"
         )
-    elif answer.status is None:
-        raise fail(
-            f"nothing was written: {trial.host} cannot be reached ({answer.reason}); check the host, the network and "
-            "HTTPS_PROXY, or add --no-check to write the key unchecked"
+    if answer.status is None:
+        return (
+            f"{trial.host} cannot be reached ({answer.reason}); check the host, the network and HTTPS_PROXY, or add "
+            "--no-check to write the key unchecked"
         )
-    else:
-        say(
-            f"warning: the key is unchecked, because {trial.host} cannot check keys (it answered {answer.status})",
-            err=True,
-        )
+    say(
+        f"warning: the key is unchecked, because {trial.host} cannot check keys (it answered {answer.status})",
+        err=True,
+    )
+    return None
+
+
+def _send_test_event(trial: Settings) -> None:
+    """Send one event without content, and say where PostHog shows it.
+
+    Raises:
+        click.exceptions.Exit: PostHog did not accept it.
+    """
+    from daemon.delivering.posthog.sink import CaptureSink
+    from daemon.delivering.posthog.web_app import trace_url
+    from daemon.delivering.sink import AttemptOutcome, Delivered, SinkConfigError
+
+    assert trial.api_key is not None
+    host, key, trace = trial.host, trial.api_key.reveal(), str(uuid4())
+    event = connection_test(trace, str(uuid4()), int(time.time() * 1000))
+
+    async def send() -> AttemptOutcome:
+        sink = CaptureSink(host, key)
+        try:
+            return await sink.send([event])
+        finally:
+            await sink.aclose()
+
+    try:
+        outcome = asyncio.run(send())
+    except SinkConfigError as error:
+        raise fail(str(error), CONFIGURATION) from None
+    if not isinstance(outcome, Delivered):
+        raise fail(f"{host} did not accept the test event: {outcome.reason}; `{APP_NAME} doctor` checks the connection")
+    say(f"sent one test event; within a minute or two it shows at {trace_url(host, trace)}")
+    say("note: PostHog opens that address in your current project; switch to the project with this key first", err=True)
 
 
 def _say_what_is_next(trial: Settings) -> None:

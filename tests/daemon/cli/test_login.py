@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
 import re
 import stat
 import sys
@@ -16,6 +14,7 @@ from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
 from tests.support.processes import KEY, ROOT, Ended, environment, verb
 from tests.support.project_server import ProjectServer
+from tests.support.terminal import on_terminal
 from tests.support.waiting import PATIENCE
 
 
@@ -128,29 +127,96 @@ async def test_it_warns_when_the_shell_overrides_the_file(workspace: Workspace) 
     assert "POSTHOG_API_KEY in this shell's environment overrides config.toml" in ended.stderr
 
 
+REGION = "Region: us, eu, or the address of your own PostHog [us]:"
+KEY_QUESTION = "Project API key (phc_...):"
+SEND = "Send this machine's Claude Code sessions to that project? [Y/n]:"
+TEST = "Send one test event now, to see it arrive? [y/N]:"
+
+
 async def test_on_a_terminal_it_asks_and_shows_no_key(workspace: Workspace) -> None:
     async with ProjectServer(KEY) as server:
-        controller, terminal = pty.openpty()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "daemon.cli", "login"),
-            cwd=ROOT,
-            env=environment(workspace, TERM="dumb"),
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
+        ended = await on_terminal(
+            workspace, "login", answers=[(REGION, server.url), (KEY_QUESTION, KEY), (SEND, ""), (TEST, "")]
         )
-        os.close(terminal)
-        seen = ""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                for prompt, answer in (("(phc_...): ", KEY), ("posthog.com]: ", server.url), ("[Y/n]: ", "")):
-                    while not seen.endswith(prompt):
-                        seen += (await asyncio.to_thread(os.read, controller, 1000)).decode()
-                    os.write(controller, f"{answer}\n".encode())
-                status = await process.wait()
-        finally:
-            os.close(controller)
-    assert status == 0
-    assert KEY not in seen
+        assert server.events == []
+    assert ended.status == 0, ended.stdout
+    words = " ".join(ended.stdout.split())
+    assert f"the project's API key is at {server.url}/settings/project#variables" in words
+    assert KEY not in ended.stdout
     assert config(workspace).read_text() == f'api_key = "{KEY}"\nhost = "{server.url}"\nenabled = true\n'
+
+
+async def test_each_wrong_answer_is_refused_at_once_and_asked_again(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server, ProjectServer() as other:
+        answers = [
+            (REGION, "mars at noon"),
+            (REGION, "https://posthog.example.com"),
+            ("https://posthog.example.com is not PostHog's own. Is it yours? [y/N]:", "n"),
+            (REGION, other.url),
+            (KEY_QUESTION, "phx_personal"),
+            (KEY_QUESTION, "two words"),
+            (KEY_QUESTION, KEY),
+            (REGION, server.url),
+            (KEY_QUESTION, KEY),
+            (SEND, "n"),
+            (TEST, "n"),
+        ]
+        ended = await on_terminal(workspace, "login", answers=answers, columns=200)
+    assert ended.status == 0, ended.stdout
+    errors = [line for line in ended.stdout.splitlines() if line.startswith("error: ")]
+    assert [
+        word in error
+        for word, error in zip(
+            ("host", "personal API key", "does not look like", "knows no project"), errors, strict=True
+        )
+    ] == [True] * 4, errors
+    assert not [error for error in errors if str(config(workspace)) in error], "nothing was in the file yet"
+    assert KEY not in ended.stdout
+    assert f'host = "{server.url}"' in config(workspace).read_text()
+
+
+@pytest.mark.parametrize(("answer", "url"), [("", "us"), ("EU", "eu")])
+async def test_a_region_is_enough(workspace: Workspace, answer: str, url: str) -> None:
+    answers = [(REGION, answer), (KEY_QUESTION, KEY), (SEND, ""), (TEST, "")]
+    ended = await on_terminal(workspace, "login", "--no-check", answers=answers)
+    assert f"https://{url}.posthog.com/settings/project#variables" in " ".join(ended.stdout.split())
+    assert f'host = "https://{url}.i.posthog.com"' in config(workspace).read_text()
+
+
+async def test_a_key_of_another_kind_in_the_file_can_be_replaced(workspace: Workspace) -> None:
+    config(workspace).parent.mkdir(parents=True)
+    config(workspace).write_text('api_key = "phx_personal"\n')
+    config(workspace).chmod(0o600)
+    answers = [(REGION, ""), (KEY_QUESTION, KEY), (SEND, ""), (TEST, "")]
+    ended = await on_terminal(workspace, "login", "--no-check", answers=answers)
+    assert (ended.status, KEY in config(workspace).read_text()) == (0, True)
+
+
+async def test_a_file_that_no_answer_corrects_is_reported_before_anything_is_asked(workspace: Workspace) -> None:
+    config(workspace).parent.mkdir(parents=True)
+    config(workspace).write_text('content = "some"\n')
+    ended = await on_terminal(workspace, "login")
+    assert ended.status == 78
+    assert "Region" not in ended.stdout
+
+
+async def test_a_test_event_is_sent_on_request(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server:
+        ended = await login(workspace, "--host", server.url, "--enable", "--test-event")
+        [event] = server.events
+        assert server.violations == []
+    assert ended.status == 0, ended.stderr
+    properties = event["properties"]
+    assert (event["event"], properties["$process_person_profile"]) == ("$ai_trace", False)
+    assert f"{server.url}/llm-analytics/traces/{properties['$ai_trace_id']}" in ended.stdout
+    assert not {"$ai_session_id", "$ai_input", "$ai_project_name"} & properties.keys()
+
+
+async def test_a_test_event_that_is_refused_is_an_error(workspace: Workspace) -> None:
+    async with ProjectServer(KEY) as server:
+        server.fault = lambda request: None if request.path.startswith("/flags") else Answer(status=503)
+        ended = await login(workspace, "--host", server.url, "--enable", "--test-event")
+    assert ended.status == 1
+    assert "did not accept the test event" in ended.errors[0]
+    assert "503" in ended.errors[0]
+    assert config(workspace).exists()

@@ -83,10 +83,15 @@ def _examine() -> Iterator[Finding]:
         yield from _grouped("sending", configuration.report_problems(error.problems))
         return
     only_local = _is_only_local(current)
-    yield from _grouped("sending", _examine_sending(current, only_local=only_local))
+    away = []
+    for finding in _grouped("sending", _examine_sending(current, only_local=only_local)):
+        if finding.name == "capture" and finding.level == "fail":
+            away.append(finding.message)
+        yield finding
     yield from _grouped("machine", _examine_machine(current))
     yield from _grouped("client", _examine_client(current))
     yield from _grouped("service", _examine_service(current, only_local=only_local))
+    yield from _grouped("service", _examine_daemon(current, away))
 
 
 def _grouped(group: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -172,11 +177,15 @@ def _examine_service(current: Settings, *, only_local: bool) -> Iterator[Finding
         plan = None
     yield from service.check_service(manager, current.state_dir, plan, only_local=only_local)
     yield from service.check_environment(manager, os.environ, config_file=current.config_file, home=home())
-    yield from _examine_daemon(current)
 
 
-def _examine_daemon(current: Settings) -> Iterator[Finding]:
-    """Report the problems of the daemon that runs, or ran, as `status` does."""
+def _examine_daemon(current: Settings, away: Sequence[str]) -> Iterator[Finding]:
+    """Report the problems of the daemon that runs, or ran, as `status` does.
+
+    Args:
+        current: the settings in force.
+        away: what was found about hosts that do not answer. The daemon fails there for the same reason.
+    """
     from daemon.cli.condition import UnreadableStateError, read_condition
 
     now = time.time()
@@ -186,6 +195,8 @@ def _examine_daemon(current: Settings) -> Iterator[Finding]:
         problems = [error.problem]
     else:
         # Whether it should run, and whether the disk is full, was checked before.
-        problems = list(replace(condition, room=None, hanging=()).problems(now, expected=False)) if condition.started else []
+        routes = tuple(route for route in condition.routes if not any(f"{route.host} " in words for words in away))
+        known = replace(condition, room=None, hanging=(), routes=routes)
+        problems = list(known.problems(now, expected=False)) if condition.started else []
     for problem in problems:
         yield Finding(name="daemon", level=problem.level, message=problem.message, hint=problem.hint)

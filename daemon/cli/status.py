@@ -71,6 +71,8 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     elif rejected:
         for row in condition.set_aside:
             _print_rejected(row)
+        if not condition.set_aside:
+            say("no events were set aside", err=True)
         return
     elif not condition.started and not condition.running:
         raise fail(_nothing(problems[0], settings, local=local))
@@ -163,7 +165,8 @@ def _sent(condition: Condition) -> str:
     """Say how many events were delivered, with those of this run apart."""
     now = sum(route.sent for route in condition.routes)
     words = count(condition.sent, "event")
-    return f"{words}, {now:,} of them since the daemon started" if condition.running and condition.reported else words
+    known = condition.sent and condition.running and condition.reported
+    return f"{words}, {now:,} of them since the daemon started" if known else words
 
 
 def _route_lines(route: RouteReport, now: float, *, running: bool) -> Iterator[str]:

@@ -89,7 +89,8 @@ def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
 
     settings = _configured()
     folder = state_dir or settings.state_dir
-    found = _sent(settings, folder, wanted or "") or _local(settings, folder, wanted or "")
+    sent = _sent(settings, folder, wanted or "")
+    found = sent or _local(settings, folder, wanted or "")
     if wanted is not None and wanted not in found and len(found) > 1:
         raise fail(f"{len(found)} sessions begin with {wanted!r}; give more of the id")
     if wanted is not None:
@@ -101,7 +102,10 @@ def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
         shown = [*found.values()][:limit]
     for address in shown:
         click.echo(escaped(address))
-    say("note: the address opens in your current PostHog project, and works once the session was sent", err=True)
+    if found and not sent:
+        say("note: these traces are only in the local file; their addresses work once the sessions are sent", err=True)
+    else:
+        say("note: the address opens in your current PostHog project, and works once the session was sent", err=True)
 
 
 def _sent(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:

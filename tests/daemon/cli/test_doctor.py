@@ -264,6 +264,16 @@ async def test_a_host_that_cannot_be_reached(machine: Machine) -> None:
     assert not {"clock", "key accepted"} & findings.keys(), "one cause, one finding"
 
 
+async def test_a_host_that_cannot_be_reached_is_reported_once_while_the_daemon_fails_there(machine: Machine) -> None:
+    env = machine.env(POSTHOG_HOST="http://127.0.0.1:9")
+    async with following(machine.workspace, "--from-start", env=env) as daemon:
+        report = machine.workspace.state / "status.json"
+        await daemon.until(lambda: report.exists() and '"backing_off"' in report.read_text())
+        _, findings = await machine.doctor(POSTHOG_HOST="http://127.0.0.1:9")
+    assert findings["capture"]["level"] == "fail"
+    assert "daemon" not in findings
+
+
 async def test_a_proxy_is_named_without_its_password(machine: Machine) -> None:
     proxy = "http://user:secret@127.0.0.1:9"
     _, findings = await machine.doctor(http_proxy=proxy, POSTHOG_HOST=machine.server.url)

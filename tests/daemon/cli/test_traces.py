@@ -156,7 +156,7 @@ def test_url_prints_the_address_of_each_trace(filled: Path, monkeypatch: pytest.
     assert result.exit_code == 0
     place = "https://eu.posthog.com/llm-analytics/traces"
     assert result.stdout == f"{place}/ab-new\n{place}/aa-old\n"
-    assert "current" in result.stderr
+    assert "only in the local file" in result.stderr
     assert run(filled, "--url", "aa").stdout == f"{place}/aa-old\n"
     assert run(filled, "--url", "--json").exit_code == 2
 
@@ -216,6 +216,7 @@ def test_url_prints_where_the_sessions_that_were_sent_are(sending: Path) -> None
     assert (
         run(sending, "--url", "--limit", "1").stdout == f"https://eu.posthog.com/llm-analytics/traces/aaaaaaaa{rest}\n"
     )
+    assert "current" in result.stderr
     assert run(sending, "--url", "cc").stdout == f"https://us.posthog.com/llm-analytics/sessions/cccccccc{rest}\n"
     assert run(sending, "--url", "elsewhere").stdout == "https://eu.posthog.com/llm-analytics/traces/elsewhere\n"
     assert run(sending, "--url", "").exit_code == 1, "it fits several"

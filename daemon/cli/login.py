@@ -16,6 +16,7 @@ from daemon.cli.message import say, unwritable
 from daemon.cli.startup import CONFIGURATION, fail, refuse
 from daemon.config import file as config_files
 from daemon.config import loading
+from daemon.config.parsers import shown
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import APP_NAME, SETTINGS, Setting
 from daemon.delivering.posthog.probe import PostHog, ProxyUnusableError
@@ -131,6 +132,10 @@ def _ask_host(path: Path, custom: _Values) -> str:
     while True:
         answer = click.prompt("Region: us, eu, or the address of your own PostHog", default=default, err=True).strip()
         host = _REGIONS.get(answer.lower(), answer)
+        if not any(mark in host for mark in (".", ":")):
+            example = "https://posthog.example.com"
+            say(f"error: {shown(answer)} is neither us, nor eu, nor an address such as {example}", err=True)
+            continue
         try:
             return _host_of(path, host, custom)
         except ConfigError as error:

@@ -86,8 +86,9 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
 def _unusable(error: ConfigError) -> list[Problem]:
     from daemon.running.condition import Problem
 
-    hint = f"fix it; `{APP_NAME} config check` lists what is wrong"
-    return [Problem(level="fail", message=problem, hint=hint) for problem in error.problems]
+    parts = [problem.rpartition("; ") for problem in error.problems]
+    advice = f"`{APP_NAME} config check` lists what is wrong"
+    return [Problem(level="fail", message=what or hint, hint=hint if what else advice) for what, _, hint in parts]
 
 
 def _nothing(problem: Problem, settings: Settings, *, local: bool) -> str:

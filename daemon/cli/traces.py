@@ -87,7 +87,7 @@ def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
     """
     from daemon.delivering.posthog.web_app import trace_url
 
-    settings = _configured()
+    settings = _configured("")
     folder = state_dir or settings.state_dir
     sent = _sent(settings, folder, wanted or "")
     found = sent or _local(settings, folder, wanted or "")
@@ -145,13 +145,21 @@ def _local(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
     return {trace.trace_id: trace_url(settings.host, trace.trace_id) for trace in known}
 
 
-def _configured() -> Settings:
+def _configured(otherwise: str = "; or pass --state-dir") -> Settings:
+    """Return the settings.
+
+    Args:
+        otherwise: what works without them, to add to an error.
+
+    Raises:
+        click.exceptions.Exit: with 78: they cannot be used.
+    """
     from daemon.config import loading, settings
 
     try:
         return loading.load({}, os.environ)
     except settings.ConfigError as error:
-        raise fail(f"{error.problems[0]}; or pass --state-dir", CONFIGURATION) from None
+        raise fail(f"{error.problems[0]}{otherwise}", CONFIGURATION) from None
 
 
 def _find(local: LocalEvents, prefix: str) -> str:

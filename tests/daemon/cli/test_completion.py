@@ -49,7 +49,11 @@ async def completed(workspace: Workspace, words: str, shell: str = "bash", **var
     """Return what is offered for the last of *words*, which may be empty."""
     # click derives the name of the variable from the program, which is a module here.
     position = str(len(words.split(" ")) - 1)
-    asking = {"_PYTHON _M TESTS_SUPPORT_QUICK_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": position}
+    asking = {
+        "_PYTHON _M TESTS_SUPPORT_QUICK_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": position,
+    }
     said = await verb(workspace, env=environment(workspace, **variables) | asking)
     assert (said.status, said.stderr) == (0, "")
     return said.stdout.strip("\n").split("\n") if said.stdout.strip("\n") else []

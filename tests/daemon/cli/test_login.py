@@ -149,7 +149,8 @@ async def test_on_a_terminal_it_asks_and_shows_no_key(workspace: Workspace) -> N
 async def test_each_wrong_answer_is_refused_at_once_and_asked_again(workspace: Workspace) -> None:
     async with ProjectServer(KEY) as server, ProjectServer() as other:
         answers = [
-            (REGION, "mars at noon"),
+            (REGION, "mars"),
+            (REGION, "https://two words.example.com"),
             (REGION, "https://posthog.example.com"),
             ("https://posthog.example.com is not PostHog's own. Is it yours? [y/N]:", "n"),
             (REGION, other.url),
@@ -167,9 +168,11 @@ async def test_each_wrong_answer_is_refused_at_once_and_asked_again(workspace: W
     assert [
         word in error
         for word, error in zip(
-            ("host", "personal API key", "does not look like", "knows no project"), errors, strict=True
+            ("'mars' is neither us, nor eu", "not a host name", "personal API key", "does not look like", "no project"),
+            errors,
+            strict=True,
         )
-    ] == [True] * 4, errors
+    ] == [True] * 5, errors
     assert not [error for error in errors if str(config(workspace)) in error], "nothing was in the file yet"
     assert KEY not in ended.stdout
     assert f'host = "{server.url}"' in config(workspace).read_text()

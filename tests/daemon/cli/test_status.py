@@ -239,6 +239,7 @@ async def test_json_is_printed_with_a_configuration_that_cannot_be_used(workspac
     document = json.loads(said.stdout)
     assert (said.status, document["healthy"], document["running"]) == (78, False, None)
     assert len(document["problems"]) == len(said.errors) == 2
+    assert [f"error: {each['message']}; {each['hint']}" for each in document["problems"]] == said.errors
     assert document.keys() == documented("status --json")
     shown = await verb(workspace, "status", env=env)
     assert (shown.status, shown.stdout, len(shown.errors)) == (78, "", 2)

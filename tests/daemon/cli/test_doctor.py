@@ -176,6 +176,10 @@ async def test_nothing_is_set_up(workspace: Workspace) -> None:
     assert not list(workspace.home.rglob("*"))
 
 
+async def test_a_wrong_option_exits_with_2(workspace: Workspace) -> None:
+    assert (await verb(workspace, "doctor", "--everything")).status == 2
+
+
 async def test_only_local_is_a_way_of_life(machine: Machine) -> None:
     machine.config.write_text(f'claude_config_dir = "{machine.workspace.config}"\n')
     machine.managers.unit.unlink()

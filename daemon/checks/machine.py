@@ -111,7 +111,7 @@ def _kind_of(folder: Path) -> str | None:
 def check_disk(state_dir: Path) -> Finding:
     """Check that there is room for the state, which takes a few bytes for each event."""
     try:
-        room = room_at(state_dir)
+        room = disk.call(str(state_dir), partial(room_at, state_dir))
     except OSError as error:
         return warning("disk space", f"unknown for {state_dir} ({system_reason(error)})", "check the disk yourself")
     words = f"{room} free for {state_dir}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -356,7 +357,7 @@ def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_
 
 def _room(folder: Path) -> Room | None:
     try:
-        return room_at(folder)
+        return disk.call(str(folder), partial(room_at, folder))
     except OSError:
         # `doctor` reports a folder that cannot be examined.
         return None

@@ -51,7 +51,13 @@ def check_service(
         yield failure(
             "service",
             f"installed but not running: {state.words}",
-            f"`{APP_NAME} logs` shows why, `{APP_NAME} restart` starts it",
+            state.hint,
+        )
+    elif plan is not None and (path := manager.hidden(plan)) is not None:
+        yield failure(
+            "service",
+            f"runs, but its sandbox hides {path} from it",
+            f"use another folder, then `{APP_NAME} install`",
         )
     elif plan is not None and not manager.is_current(plan):
         yield warning(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from daemon.cli.managed import configured, give_up, home, manager_of, plan_of, shared_names, tell
+from daemon.cli.managed import configured, give_up, home, manager_of, plan_of, seen_by_service, shared_names, tell
 from daemon.cli.message import say, unwritable
 from daemon.cli.startup import fail, refuse
 from daemon.config import loading
@@ -18,6 +18,7 @@ from daemon.config.table import APP_NAME
 from daemon.installing.program import ProgramError, find_program
 from daemon.installing.service_environment import (
     FOLDERS,
+    OTHERS,
     EnvironmentFileError,
     Missing,
     environment_file,
@@ -38,7 +39,7 @@ __all__ = ["install"]
     "--print", "print_only", is_flag=True, help="Print the service file that would be written, but change nothing."
 )
 @click.option(
-    "--yes", is_flag=True, help="Copy settings that only this shell has to files the service reads, without asking."
+    "--yes", is_flag=True, help="Bring the files the service reads up to date with this shell, without asking."
 )
 @click.option("--linger", is_flag=True, help="Keep running while you are logged out (systemd only).")
 @click.option(
@@ -49,7 +50,7 @@ __all__ = ["install"]
 def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) -> None:
     """Run the daemon in the background, as your own service: systemd on Linux, launchd on macOS.
 
-    Run it again to update the service. The API key stays in config.toml; `login` writes it.
+    Run it again to update the service, or to mend it. The API key stays in config.toml; `login` writes it.
     """
     current = configured()
     variables = environment_file(current.config_file)
@@ -110,7 +111,7 @@ def _refuse_to_run_twice(state_dir: Path, manager: ServiceManager) -> None:
 
 
 def _carry_over(current: Settings, manager: ServiceManager, variables: Path, *, yes: bool) -> Settings:
-    """Copy settings that only this shell has to files that the service reads, if the user agrees.
+    """Bring the files that the service reads up to date with this shell, if the user agrees.
 
     Returns:
         The settings as the service will read them.
@@ -118,23 +119,24 @@ def _carry_over(current: Settings, manager: ServiceManager, variables: Path, *, 
     Raises:
         ConfigError: the service cannot start with these settings, or a copied setting cannot be used.
     """
-    folders = [(name, os.environ[name]) for name in FOLDERS if os.environ.get(name)]
-    folders = [(name, value) for name, value in folders if manager.environment().get(name) != value]
-    if changed := write_environment(variables, folders):
+    # The service must find config.toml and the state where this shell does.
+    there = manager.environment()
+    folders = [(name, value) for name in FOLDERS if (value := os.environ.get(name)) and there.get(name) != value]
+    stale = {*FOLDERS} - {name for name, _ in folders}
+    if changed := write_environment(variables, folders, without=stale):
         tell(f"written: {variables} ({', '.join(changed)}), so that the service finds config.toml and its state")
     missing = find_missing(
-        os.environ, _seen_by_service(manager, variables), config_file=current.config_file, home=home()
+        os.environ, seen_by_service(manager, variables), config_file=current.config_file, home=home()
     )
     if missing and _wants_them_written(missing, current.config_file, variables, yes=yes):
         _write(missing, current.config_file, variables)
-    service = loading.load({}, _seen_by_service(manager, variables), config_file=current.config_file, home=home())
+    former = [name for name in read_environment(variables) if name in OTHERS and not os.environ.get(name)]
+    if former and _wants_them_removed(former, variables, yes=yes):
+        tell(f"removed from {variables}: {', '.join(write_environment(variables, (), without=former))}")
+    service = loading.load({}, seen_by_service(manager, variables), config_file=current.config_file, home=home())
     if (reason := service.why_disabled()) is not None:
         raise ConfigError([f"the service would send nothing: {reason}"])
     return service
-
-
-def _seen_by_service(manager: ServiceManager, variables: Path) -> Mapping[str, str]:
-    return {**manager.environment(), **read_environment(variables)}
 
 
 def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables: Path, *, yes: bool) -> bool:
@@ -153,6 +155,19 @@ def _wants_them_written(missing: Sequence[Missing], config_file: Path, variables
         say("note: add --yes to write them there, readable by you alone", err=True)
         return False
     return click.confirm("Write them there, readable by you alone?", default=True, err=True)
+
+
+def _wants_them_removed(names: Sequence[str], variables: Path, *, yes: bool) -> bool:
+    say(
+        f"your shell no longer sets these variables of the service: {', '.join(names)}; they are in {variables}",
+        err=True,
+    )
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        say("note: add --yes to remove them there", err=True)
+        return False
+    return click.confirm("Remove them there?", default=False, err=True)
 
 
 def _write(missing: Sequence[Missing], config_file: Path, variables: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from daemon.cli.managed import give_up, manager_of, state_dir, tell
-from daemon.installing.service_manager import ManagerError
+from daemon.cli.managed import start_service, tell
 
 __all__ = ["restart"]
 
@@ -14,11 +13,7 @@ __all__ = ["restart"]
 def restart() -> None:
     """Restart the service and wait until it is ready.
 
-    Do this after an upgrade or a change of settings.
+    Do this after an upgrade or a change of settings. If a setting cannot be used, it says so at once, and a running
+    service goes on.
     """
-    try:
-        manager = manager_of(state_dir())
-        manager.check()
-        manager.restart(tell)
-    except ManagerError as error:
-        raise give_up(error) from None
+    start_service(lambda manager: manager.restart(tell))

@@ -17,6 +17,7 @@ from daemon.cli import CADENCE
 from daemon.cli.message import say
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
+from daemon.config.table import APP_NAME
 from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stopped
@@ -199,7 +200,10 @@ def open_state(folder: Path, *, describes: Path | None = None) -> Iterator[Store
                 yield store
             finally:
                 store.close()
-    except (StateDirError, AlreadyRunning, StoreError) as error:
+    except AlreadyRunning as error:
+        hint = f"`{APP_NAME} status` shows what it does, `{APP_NAME} stop` stops the service"
+        raise fail(f"{error} ({hint})") from None
+    except (StateDirError, StoreError) as error:
         raise fail(str(error)) from None
     except sqlite3.OperationalError as error:
         raise fail(f"cannot write the state store in {folder}: {error}; check the disk and the folder") from None

@@ -41,6 +41,8 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "Run as a service": {
         "install": Verb("Run the daemon in the background, as a service.", "install"),
+        "start": Verb("Start the service.", "start"),
+        "stop": Verb("Stop the service.", "stop"),
         "restart": Verb("Restart the service.", "restart"),
         "logs": Verb("Show the service's log.", "logs --follow"),
         "uninstall": Verb("Stop and remove the service.", "uninstall"),

@@ -13,7 +13,7 @@ from daemon.installing import agent_file, service_file
 from daemon.installing.agent_file import LABEL
 from daemon.installing.plan import Plan
 from daemon.installing.service_environment import OTHERS
-from daemon.installing.service_manager import ManagerError, ServiceState, Tell
+from daemon.installing.service_manager import LogEntry, ManagerError, ServiceState, Tell
 from daemon.state import lock
 from daemon.system.command import CommandError, Ran, run
 from daemon.system.messages import system_reason
@@ -83,6 +83,19 @@ class Launchd:
         self._start(domain, tell)
         tell("it starts when you log in")
 
+    def environment_file(self) -> Path | None:
+        """Return None: the agent file holds the variables themselves."""
+        return None
+
+    def state_dir(self) -> Path | None:
+        """Return None: the service makes its state directory itself."""
+        return None
+
+    def hidden(self, plan: Plan) -> Path | None:
+        """Return None: launchd hides nothing from an agent."""
+        del plan
+        return None
+
     def linger(self, tell: Tell) -> None:
         """Tell that launchd has nothing like lingering."""
         tell("launchd runs an agent while its user is logged in; --linger has no effect here")
@@ -92,6 +105,22 @@ class Launchd:
         if not self.path.exists():
             raise ManagerError(f"{self.path} does not exist: `{APP_NAME} install` writes it")
         self._start(self._domain(), tell)
+
+    def start(self, tell: Tell) -> None:
+        """See `ServiceManager.start`."""
+        if self.state().running:
+            tell(f"already running (pid {lock.holder(self._state_dir)})")
+        else:
+            self.restart(tell)
+
+    def stop(self, tell: Tell) -> None:
+        """See `ServiceManager.stop`."""
+        if not self.path.exists():
+            raise ManagerError(f"no service is installed: {self.path} does not exist")
+        if self._stop(self._domain()):
+            tell(f"stopped; `{APP_NAME} start`, or your next login, starts it again")
+        else:
+            tell("the service does not run")
 
     def uninstall(self, tell: Tell) -> None:
         """See `ServiceManager.uninstall`."""
@@ -109,11 +138,22 @@ class Launchd:
             starts_alone=self.path.exists(),
             lingers=None,
             words=words,
+            hint=f"`{APP_NAME} logs` shows why, `{APP_NAME} restart` starts it",
         )
 
     def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
         """Return the tail command; it continues with the new file when the log is rotated."""
         return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self._log_file)]
+
+    def entry(self, line: str) -> LogEntry:
+        """Return the line as it is: the daemon's own lines tell their time."""
+        return LogEntry(text=line)
+
+    def why_no_logs(self) -> str | None:
+        """Return what to do if the daemon has not written its log yet."""
+        if self._log_file.exists():
+            return None
+        return f"{self._log_file} does not exist yet: `{APP_NAME} start` starts the service, which writes it"
 
     def _domain(self) -> str:
         """Return the domain of the user's graphical session, or else the user's own, as over ssh."""

@@ -20,6 +20,7 @@ class Plan:
         environment: the variables in that file.
         log_file: where the service logs if its manager keeps no logs.
         status_files: the only files outside *state_dir* that the service writes to.
+        needs: the other files and folders that the service must be able to see.
 
     Raises:
         ValueError: a path is not absolute, or has characters that a service file cannot contain.
@@ -31,6 +32,7 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict)
     log_file: Path
     status_files: tuple[Path, ...] = ()
+    needs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         for path in (self.program, self.state_dir, self.environment_file, self.log_file, *self.status_files):

@@ -20,6 +20,7 @@ from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
 
 __all__ = [
+    "CERTIFICATES",
     "FOLDERS",
     "OTHERS",
     "EnvironmentFileError",
@@ -30,10 +31,12 @@ __all__ = [
     "write_environment",
 ]
 
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that locate certificates."""
+
 OTHERS = (
     *(name for word in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY") for name in (word, word.lower())),
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
+    *CERTIFICATES,
 )
 """Variables that are not settings, but change how the daemon connects."""
 
@@ -141,16 +144,28 @@ def _words(text: str) -> str | None:
         return None
 
 
-def write_environment(path: Path, variables: Iterable[tuple[str, str]]) -> Sequence[str]:
-    """Add *variables* to the file *path*, which only the user can read; return the names of those that changed.
+def write_environment(
+    path: Path, variables: Iterable[tuple[str, str]], *, without: Iterable[str] = ()
+) -> Sequence[str]:
+    """Bring the file *path*, which only the user can read, up to date; remove it if nothing is left in it.
+
+    Args:
+        path: the file.
+        variables: names and values to set.
+        without: names to remove.
+
+    Returns:
+        The names of those that changed.
 
     Raises:
         EnvironmentFileError: the existing file cannot be used, a value cannot be quoted, or writing fails.
     """
     before = read_environment(path)
-    after = before | dict(variables)
-    changed = [name for name, value in after.items() if before.get(name) != value]
-    for name in changed:
+    removed = set(without)
+    after = {name: value for name, value in (before | dict(variables)).items() if name not in removed}
+    written = [name for name, value in after.items() if before.get(name) != value]
+    changed = [*written, *(name for name in before if name in removed)]
+    for name in written:
         # In single quotes, systemd and shells take everything literally except these.
         if "'" in after[name] or not after[name].isprintable():
             raise EnvironmentFileError(f"{path}: the value of {name} has a quote or a line end; write it by hand")
@@ -158,7 +173,10 @@ def write_environment(path: Path, variables: Iterable[tuple[str, str]]) -> Seque
         text = "# Variables that config.toml has no setting for. The service reads them.\n"
         text += "".join(f"{name}='{value}'\n" for name, value in after.items())
         try:
-            write_private(path, text.encode())
+            if after:
+                write_private(path, text.encode())
+            else:
+                path.unlink(missing_ok=True)
         except OSError as error:
             why = system_reason(error)
             raise EnvironmentFileError(f"{path}: cannot be written ({why}); fix that and try again") from None

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from daemon.installing.plan import Plan
 
-__all__ = ["ManagerError", "ServiceManager", "ServiceState", "Tell"]
+__all__ = ["LogEntry", "ManagerError", "ServiceManager", "ServiceState", "Tell"]
 
 Tell = Callable[[str], None]
 """Called with one line about each thing that was done."""
@@ -30,6 +30,19 @@ class ManagerError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """A line of the service's log.
+
+    Attributes:
+        text: the line as the daemon, or its manager, wrote it.
+        at: when, in seconds since the epoch; None if only the line itself tells.
+    """
+
+    text: str
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """The state of the service.
 
@@ -39,6 +52,7 @@ class ServiceState:
         starts_alone: whether it starts when the user logs in.
         lingers: whether it runs while the user is not logged in; None if unknown or not supported.
         words: its state in the manager's words.
+        hint: what to do if it does not run.
     """
 
     installed: bool
@@ -46,6 +60,7 @@ class ServiceState:
     starts_alone: bool
     lingers: bool | None
     words: str
+    hint: str
 
 
 class ServiceManager(Protocol):
@@ -76,11 +91,29 @@ class ServiceManager(Protocol):
         Idempotent. Raises ManagerError.
         """
 
+    def environment_file(self) -> Path | None:
+        """Return the file of variables that the installed service reads; None if its file names none."""
+
+    def state_dir(self) -> Path | None:
+        """Return the folder that the installed service must find to start; None if it makes the folder itself."""
+
+    def hidden(self, plan: Plan) -> Path | None:
+        """Return the first path of *plan* that the installed service cannot see; None if it sees all.
+
+        Raises ManagerError.
+        """
+
     def linger(self, tell: Tell) -> None:
         """Let the service run while the user is not logged in. Raises ManagerError."""
 
     def restart(self, tell: Tell) -> None:
         """Restart the service and wait until it reports that it is ready. Raises ManagerError."""
+
+    def start(self, tell: Tell) -> None:
+        """Start the service, unless it runs, and wait until it reports that it is ready. Raises ManagerError."""
+
+    def stop(self, tell: Tell) -> None:
+        """Stop the service until `start` or the next login. Raises ManagerError."""
 
     def uninstall(self, tell: Tell) -> None:
         """Stop the service and remove its file. Raises ManagerError."""
@@ -89,4 +122,10 @@ class ServiceManager(Protocol):
         """Return the state of the service. Raises ManagerError."""
 
     def logs(self, lines: int, *, follow: bool) -> Sequence[str]:
-        """Return the command that shows the last *lines* of the log, and with *follow* also new ones."""
+        """Return the command that prints the last *lines* of the log, and with *follow* also new ones."""
+
+    def entry(self, line: str) -> LogEntry:
+        """Return the entry of the log that *line*, printed by that command, holds."""
+
+    def why_no_logs(self) -> str | None:
+        """Return why the log cannot be read and what to do, in one line; None if it can."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 from daemon.installing import templates
 from daemon.installing.plan import Plan
 
-__all__ = ["UNIT", "render"]
+__all__ = ["UNIT", "environment_file", "render", "state_dir"]
 
 UNIT = "posthog-llma-daemon.service"
 
 _NAMESPACES = re.compile(r"^# >>> namespaces\n.*?^# <<< namespaces\n", re.DOTALL | re.MULTILINE)
+_ENVIRONMENT_FILE = re.compile(r"^EnvironmentFile=-(.+)$", re.MULTILINE)
+_WRITABLE = re.compile(r"^ReadWritePaths=(.+)$", re.MULTILINE)
 _WITHOUT = "# This machine forbids user namespaces, so the limits that need them are left out.\n"
 
 
@@ -38,6 +42,18 @@ def render(plan: Plan, *, namespaces: bool = True) -> str:
         },
     )
     return text if namespaces else _NAMESPACES.sub(_WITHOUT, text)
+
+
+def environment_file(text: str) -> Path | None:
+    """Return the file of variables that the unit file *text* names; None if it names none."""
+    found = _ENVIRONMENT_FILE.search(text)
+    return Path(found[1].replace("%%", "%")) if found is not None else None
+
+
+def state_dir(text: str) -> Path | None:
+    """Return the state directory that the unit file *text* lets the service write to; None if it limits nothing."""
+    found = _WRITABLE.search(text)
+    return Path(shlex.split(found[1])[0].replace("%%", "%")) if found is not None else None
 
 
 def _quoted(word: str) -> str:

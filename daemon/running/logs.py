@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from daemon.config.settings import Secret
 from daemon.system.messages import escaped
 
-__all__ = ["configure", "format_exception"]
+__all__ = ["configure", "format_exception", "render_for_people"]
 
 # Our own loggers. All others log from WARNING on only: httpx logs the address of each request at INFO.
 _OWN = "daemon"
@@ -75,13 +75,8 @@ def configure(
 
     renderers: list[Processor]
     if for_people:
-        console = structlog.dev.ConsoleRenderer(
-            # The width for events, passed by position: its name differs between versions of structlog.
-            0 if on_terminal else 30,
-            colors=on_terminal and not environ.get("NO_COLOR"),
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-        renderers = [_escape, console]
+        colors = on_terminal and not environ.get("NO_COLOR")
+        renderers = [_escape, _reason_first, _console(0 if on_terminal else 30, colors=colors)]
     else:
         renderers = [structlog.processors.JSONRenderer()]
 
@@ -107,6 +102,27 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         # Loggers are made on import. Without a cache, they follow a later configure().
         cache_logger_on_first_use=False,
+    )
+
+
+def render_for_people(fields: Mapping[str, object], *, color: bool) -> str:
+    """Return the fields of a log line as a terminal shows them.
+
+    Args:
+        fields: the event, its level, its time as text, and more.
+        color: whether to color them.
+    """
+    line: EventDict = dict(fields)
+    return str(_console(0, colors=color)(None, "", _reason_first(None, "", _escape(None, "", line))))
+
+
+def _console(width: int, *, colors: bool) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        # The width for events, passed by position: its name differs between versions of structlog.
+        width,
+        colors=colors,
+        exception_formatter=structlog.dev.plain_traceback,
+        sort_keys=False,
     )
 
 
@@ -156,6 +172,16 @@ def _mask(secrets: Iterable[Secret]) -> Callable[[WrappedLogger, str, EventDict 
 def _escape(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """Keep names and paths from acting on a terminal. JSON has them escaped already."""
     return {key: escaped(value) if isinstance(value, str) else value for key, value in line.items()}
+
+
+_FIRST = ("reason", "problems", "error")
+_LAST = ("action", "hint", "see")
+
+
+def _reason_first(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Put why something failed first, and what happens next last."""
+    between = sorted(name for name in line if name not in (*_FIRST, *_LAST))
+    return {name: line[name] for name in (*_FIRST, *between, *_LAST) if name in line}
 
 
 def _is_journal(stream: TextIO, journal: str) -> bool:

@@ -52,10 +52,8 @@ class AlreadyRunning(Exception):  # noqa: N818 - named for a state, like its mes
     """
 
     def __init__(self, path: Path, pid: int | None) -> None:
-        who = "another instance" if pid is None else f"another instance (pid {pid})"
-        super().__init__(
-            f"{who} already runs on {path.parent}; stop it or set POSTHOG_LLMA_STATE_DIR to another folder"
-        )
+        who = "a daemon" if pid is None else f"a daemon (pid {pid})"
+        super().__init__(f"{who} already runs with the state in {path.parent}; one is enough: stop it first")
         self.path = path
         self.pid = pid
 

@@ -10,6 +10,8 @@ import sys
 import daemon.cli.install
 import daemon.cli.logs
 import daemon.cli.restart
+import daemon.cli.start
+import daemon.cli.stop
 import daemon.cli.uninstall
 import daemon.installing.launchd  # noqa: F401 - imported before the platform seems another
 from daemon.cli import run_main

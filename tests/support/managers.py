@@ -23,15 +23,18 @@ shift
 if [ -e "$here/no-bus" ]; then echo 'Failed to connect to bus: No medium found' >&2; exit 1; fi
 case "$1" in
 show-environment) cat "$here/environment" ;;
-daemon-reload | reset-failed) ;;
+daemon-reload) ;;
+reset-failed) rm -f "$here/start-limit" ;;
 enable) echo enabled >"$here/enabled" ;;
 disable) rm -f "$here/enabled" "$here/active" ;;
+stop) rm -f "$here/active" ;;
 restart)
   status=0
   if [ -e "$here/fails" ]; then status=$(cat "$here/fails"); fi
   if [ -e "$here/no-namespaces" ] && grep -q '^PrivateUsers=true' "$here/unit"; then
     status=$(cat "$here/no-namespaces")
   fi
+  if [ -e "$here/start-limit" ]; then status=1; fi
   echo "$status" >"$here/status"
   if [ "$status" != 0 ]; then rm -f "$here/active"; echo "Job for $2 failed." >&2; exit 1; fi
   touch "$here/active" ;;
@@ -42,7 +45,10 @@ show)
   else
     printf 'ActiveState=failed\nSubState=failed\nMainPID=0\nStatusText=\n'
   fi
-  printf 'Result=exit-code\nExecMainStatus=%s\n' "$status"
+  result=exit-code
+  if [ -e "$here/start-limit" ]; then result=start-limit-hit; fi
+  printf 'Result=%s\nExecMainStatus=%s\n' "$result" "$status"
+  cat "$here/sandbox" 2>/dev/null
   if [ -e "$here/enabled" ]; then echo UnitFileState=enabled; else echo UnitFileState=; fi ;;
 *) exit 64 ;;
 esac
@@ -51,6 +57,7 @@ esac
 _LOGINCTL = r"""
 case "$1" in
 enable-linger)
+  if [ -e "$here/lingers" ]; then echo 'Could not enable linger: Access denied' >&2; exit 1; fi
   if [ -e "$here/no-linger" ]; then echo 'Could not enable linger: Access denied' >&2; exit 1; fi
   touch "$here/lingers" ;;
 show-user) if [ -e "$here/lingers" ]; then echo Linger=yes; else echo Linger=no; fi ;;
@@ -58,7 +65,10 @@ show-user) if [ -e "$here/lingers" ]; then echo Linger=yes; else echo Linger=no;
 esac
 """
 
-_JOURNALCTL = 'cat "$here/journal"\n'
+_JOURNALCTL = r"""
+if [ ! -s "$here/journal" ]; then echo 'No journal files were opened due to insufficient permissions.' >&2; fi
+cat "$here/journal"
+"""
 
 # Runs the daemon for real, as the agent file says. What waits for it and notes its exit status is a process of its own.
 _LAUNCHCTL = r"""

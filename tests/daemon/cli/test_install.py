@@ -1,7 +1,8 @@
-"""`install`, `restart`, `logs` and `uninstall` with a stand-in for systemd."""
+"""`install`, `start`, `restart`, `stop`, `logs` and `uninstall` with a stand-in for systemd."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -145,6 +146,37 @@ async def test_refused_lingering_is_reported(managers: Managers) -> None:
     assert "ask an administrator" in ended.errors[0]
 
 
+async def test_lingering_that_is_on_already_needs_no_permission(managers: Managers) -> None:
+    configure(managers)
+    managers.say("lingers")
+    managers.say("no-linger")
+    ended = await install(managers, "--linger")
+    assert (ended.status, ended.stderr) == (0, "")
+    assert "lingering is already enabled" in ended.stdout
+
+
+async def test_a_folder_that_the_sandbox_hides_is_refused_and_nothing_is_left(managers: Managers) -> None:
+    configure(managers)
+    managers.say("sandbox", f"InaccessiblePaths=-{managers.workspace.home}/.ssh -{managers.workspace.config}\n")
+    ended = await install(managers)
+    assert ended.status == 78
+    [error] = ended.errors
+    assert f"would not see {managers.workspace.config}" in error
+    assert not managers.unit.exists()
+    assert managers.calls == ["systemctl --user daemon-reload"] * 2, "it is neither enabled nor started"
+
+
+async def test_an_installed_service_stays_as_it_was_if_it_would_no_longer_see_a_folder(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    before = managers.unit.read_text()
+    managers.say("sandbox", f"InaccessiblePaths=-{managers.workspace.root / 'hidden'}\n")
+    state = {"POSTHOG_LLMA_STATE_DIR": str(managers.workspace.root / "hidden" / "state")}
+    ended = await install(managers, "--yes", **state)
+    assert (ended.status, f"would not see {state['POSTHOG_LLMA_STATE_DIR']}" in ended.stderr) == (78, True)
+    assert managers.unit.read_text() == before
+
+
 @pytest.mark.parametrize("status", ["217", "226"])
 async def test_a_machine_without_user_namespaces_gets_a_unit_that_works_there(managers: Managers, status: str) -> None:
     configure(managers)
@@ -229,6 +261,33 @@ async def test_with_yes_such_variables_are_written_where_they_belong(managers: M
     assert (again.status, again.stderr) == (0, "")
 
 
+async def test_install_brings_the_services_variables_up_to_date(managers: Managers) -> None:
+    path = configure(managers).with_name("service.env")
+    await install(managers, "--yes", HTTPS_PROXY="http://old:3128", NO_PROXY="intern")
+    ended = await install(managers, "--yes", HTTPS_PROXY="http://new:3128")
+    assert ended.status == 0, ended.stderr
+    assert path.read_text().splitlines()[1:] == ["HTTPS_PROXY='http://new:3128'"]
+    ended = await install(managers)
+    assert "HTTPS_PROXY" in ended.stderr, "a shell without it may be another one, so nothing is removed unasked"
+    assert "--yes" in ended.stderr
+    assert path.exists()
+    ended = await install(managers, "--yes")
+    assert f"removed from {path}: HTTPS_PROXY" in ended.stdout
+    assert not path.exists()
+
+
+async def test_a_folder_that_this_shell_no_longer_moves_is_removed_from_the_services_variables(
+    managers: Managers,
+) -> None:
+    path = configure(managers).with_name("service.env")
+    path.write_text("XDG_STATE_HOME='/srv/old'\nCUSTOM='kept'\n")
+    ended = await install(managers)
+    assert ended.status == 0, ended.stderr
+    assert path.read_text().splitlines()[1:] == ["CUSTOM='kept'"]
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    assert f'ReadWritePaths="{state}"' in managers.unit.read_text().splitlines()
+
+
 async def test_variables_that_the_user_manager_has_need_no_file(managers: Managers) -> None:
     variables = SET_UP | {"CLAUDE_CONFIG_DIR": str(managers.workspace.config), "NO_PROXY": "a b"}
     managers.say("environment", "".join(f"{name}={value}\n" for name, value in SET_UP.items()))
@@ -285,22 +344,106 @@ async def test_restart_waits_until_it_is_ready(managers: Managers) -> None:
     assert (ended.status, ended.stdout) == (0, "running: following 3 sessions (pid 4711)\n")
 
 
-async def test_restart_works_with_an_unreadable_configuration_and_says_why_it_fails(managers: Managers) -> None:
+async def test_restart_refuses_a_bad_configuration_at_once_and_the_service_goes_on(managers: Managers) -> None:
     path = configure(managers)
     await install(managers)
+    before = managers.calls
     path.write_text("nonsense")
-    managers.say("fails", "78")
+    for word in ("restart", "start"):
+        ended = await verb(managers.workspace, word, env=managers.environment())
+        assert ended.status == 78
+        assert str(path) in ended.errors[0]
+        assert "posthog-llma-daemon config" in ended.stderr
+    path.write_text("enabled = false\n")
     ended = await verb(managers.workspace, "restart", env=managers.environment())
-    assert ended.status == 78
-    assert "posthog-llma-daemon config" in ended.errors[0]
+    assert (ended.status, len(ended.errors)) == (78, 1)
+    assert managers.calls == before
 
 
-async def test_logs_come_from_the_journal(managers: Managers) -> None:
-    managers.say("journal", "one\ntwo\n")
-    ended = await verb(managers.workspace, "logs", "-f", "-n", "7", env=managers.environment())
-    assert (ended.status, ended.stdout) == (0, "one\ntwo\n")
-    called = (managers.folder / "calls").read_text()
-    assert called.splitlines()[-1] == "journalctl --user --user-unit posthog-llma-daemon.service --lines 7 --follow"
+async def test_restart_reads_the_configuration_that_the_service_was_installed_with(managers: Managers) -> None:
+    folders = {name: str(managers.workspace.root / name) for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME")}
+    await install(managers, "--yes", **SET_UP, **folders)
+    state = Path(folders["XDG_STATE_HOME"]) / "posthog-llma-daemon"
+    state.rmdir()
+    ended = await verb(managers.workspace, "restart", env=managers.environment())
+    assert (ended.status, ended.stderr) == (0, "")
+    assert state.is_dir()
+
+
+async def test_restart_and_start_make_a_removed_state_folder_again(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
+    for word in ("restart", "start"):
+        state.rmdir()
+        ended = await verb(managers.workspace, word, env=managers.environment())
+        assert (ended.status, ended.stderr) == (0, "")
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("status", ["217", "226"])
+async def test_a_sandbox_that_cannot_be_made_any_more_is_mended_by_install(managers: Managers, status: str) -> None:
+    configure(managers)
+    await install(managers)
+    managers.say("no-namespaces", status)
+    ended = await verb(managers.workspace, "restart", env=managers.environment())
+    assert ended.status == 1
+    assert f"exit status {status}" in ended.errors[0]
+    assert "`posthog-llma-daemon install` mends both" in ended.errors[0]
+    checked = await verb(managers.workspace, "doctor", env=managers.environment())
+    assert "`posthog-llma-daemon install` mends both" in checked.stdout
+    assert (await install(managers)).status == 0
+
+
+async def test_restart_starts_a_service_that_systemd_has_given_up(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    managers.say("start-limit")
+    ended = await verb(managers.workspace, "restart", env=managers.environment())
+    assert (ended.status, ended.stderr) == (0, "")
+    assert "systemctl --user reset-failed posthog-llma-daemon.service" in managers.calls
+
+
+async def test_stop_and_start(managers: Managers) -> None:
+    env = managers.environment()
+    ended = await verb(managers.workspace, "stop", env=env)
+    assert (ended.status, "no service is installed" in ended.errors[0]) == (1, True)
+    configure(managers)
+    await install(managers)
+    ended = await verb(managers.workspace, "start", env=env)
+    assert (ended.status, ended.stdout) == (0, "already running (pid 4711)\n")
+    ended = await verb(managers.workspace, "stop", env=env)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert "`posthog-llma-daemon start`" in ended.stdout
+    assert managers.calls[-1] == "systemctl --user stop posthog-llma-daemon.service"
+    ended = await verb(managers.workspace, "stop", env=env)
+    assert (ended.status, ended.stdout) == (0, "the service does not run\n")
+    ended = await verb(managers.workspace, "start", env=env)
+    assert (ended.status, ended.stdout) == (0, "running: following 3 sessions (pid 4711)\n")
+
+
+def journaled(message: object) -> str:
+    return json.dumps({"__REALTIME_TIMESTAMP": "1793966400000000", "MESSAGE": message}) + "\n"
+
+
+async def test_logs_show_the_journal_as_a_terminal_shows_the_daemons_log(managers: Managers) -> None:
+    line = '{"event": "delivery_stopped", "host": "h", "reason": "401 no", "hint": "login", "level": "error"}'
+    lines = [journaled(line), journaled("Started it."), journaled([104, 0xC3, 0xBC]), "one\n"]
+    managers.say("journal", "".join(lines))
+    env = managers.environment(TZ="UTC")
+    ended = await verb(managers.workspace, "logs", "-f", "-n", "7", env=env)
+    assert ended.status == 0
+    assert [each.split() for each in ended.stdout.splitlines()] == [
+        ["2026-11-06", "12:00:00", "[error", "]", "delivery_stopped", "reason='401", "no'", "host=h", "hint=login"],
+        ["2026-11-06", "12:00:00", "Started", "it."],
+        ["2026-11-06", "12:00:00", "hü"],
+        ["one"],
+    ]
+    called = (managers.folder / "calls").read_text().splitlines()[-1]
+    unit = "posthog-llma-daemon.service"
+    assert called == f"journalctl --user --user-unit {unit} --lines 7 --follow --output json"
+    ended = await verb(managers.workspace, "logs", "--json", env=env)
+    assert ended.stdout.splitlines()[0] == line
 
 
 async def test_logs_without_a_service_say_so_first(managers: Managers) -> None:

@@ -74,7 +74,8 @@ async def test_the_service_is_written_started_and_awaited(managers: Managers) ->
     assert stat.S_IMODE(managers.agent.stat().st_mode) == 0o600
     assert KEY not in managers.agent.read_text()
     shown = await verb(managers, "logs", "-n", "50")
-    assert '"ready"' in shown.stdout
+    assert " ready" in shown.stdout
+    assert '"ready"' in (await verb(managers, "logs", "--json")).stdout
     assert KEY not in shown.stdout
 
 
@@ -122,10 +123,17 @@ async def test_a_daemon_that_ends_at_once_is_an_error_with_the_end_of_its_log(ma
     assert "  error: no key" in ended.stderr.splitlines()
 
 
-async def test_restart_and_uninstall(managers: Managers) -> None:
+async def test_restart_start_stop_and_uninstall(managers: Managers) -> None:
     await install(managers)
     before = holder(managers.workspace.state)
     assert (await verb(managers, "restart")).status == 0
+    assert holder(managers.workspace.state) not in (None, before)
+    assert (await verb(managers, "start")).stdout == f"already running (pid {holder(managers.workspace.state)})\n"
+    ended = await verb(managers, "stop")
+    assert (ended.status, holder(managers.workspace.state)) == (0, None)
+    assert "posthog-llma-daemon start" in ended.stdout
+    assert (await verb(managers, "stop")).stdout == "the service does not run\n"
+    assert (await verb(managers, "start")).status == 0
     assert holder(managers.workspace.state) not in (None, before)
     assert log(managers).exists()
     ended = await verb(managers, "uninstall")

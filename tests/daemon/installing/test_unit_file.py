@@ -163,3 +163,12 @@ def test_a_path_that_no_service_file_can_contain_is_refused(tmp_path: Path, name
         Plan(program=tmp_path / name, state_dir=tmp_path, environment_file=tmp_path, log_file=tmp_path)
     with pytest.raises(ValueError, match="not an absolute path"):
         Plan(program=Path("daemon"), state_dir=tmp_path, environment_file=tmp_path, log_file=tmp_path)
+
+
+def test_what_the_unit_names_is_read_back(tmp_path: Path) -> None:
+    named = plan(tmp_path, "100% ours")
+    text = unit_file.render(replace(named, environment_file=tmp_path / "a%b c.env"))
+    assert unit_file.environment_file(text) == tmp_path / "a%b c.env"
+    assert unit_file.state_dir(text) == named.state_dir
+    assert unit_file.state_dir(unit_file.render(named, namespaces=False)) is None
+    assert unit_file.environment_file("[Service]\n") is None

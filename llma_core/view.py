@@ -45,6 +45,7 @@ class EventView:
         version: the version of the client.
         http_status: the status of a failed attempt.
         client_cost: US dollars that the client itself counts for the session so far, in a session's trace.
+        trace_name: the title of the session or turn it belongs to.
         own_prices: the prices that the user has set, by the names of their properties; see `PRICE_NAMES`.
     """
 
@@ -82,6 +83,7 @@ class EventView:
     http_status: int | None = None
     client_cost: float | None = None
     own_prices: tuple[tuple[str, float], ...] = ()
+    trace_name: str | None = None
 
 
 PRICE_NAMES = {
@@ -100,6 +102,7 @@ class _Properties(msgspec.Struct):
     span_id: str | None = msgspec.field(default=None, name="$ai_span_id")
     parent_id: str | None = msgspec.field(default=None, name="$ai_parent_id")
     span_name: str | None = msgspec.field(default=None, name="$ai_span_name")
+    trace_name: str | None = msgspec.field(default=None, name="$ai_trace_name")
     span_type: str | None = msgspec.field(default=None, name="$ai_span_type")
     agent: str | None = msgspec.field(default=None, name="$ai_agent_name")
     model: str | None = msgspec.field(default=None, name="$ai_model")
@@ -212,6 +215,7 @@ def read(body: bytes) -> EventView:
         http_status=properties.http_status,
         client_cost=properties.own("client_cost_usd"),
         own_prices=_own_prices(properties),
+        trace_name=properties.trace_name or (properties.span_name if kind == "trace" else None),
     )
 
 

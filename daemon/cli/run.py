@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 import structlog
 
+from daemon.cli.figures import count
+from daemon.cli.message import say
 from daemon.cli.startup import (
     build_service,
     cadence,
@@ -26,6 +28,7 @@ from daemon.cli.startup import (
     state_dir_option,
 )
 from daemon.cli.supervised import supervised
+from daemon.cli.ticker import Ticker, ticking
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import APP_NAME
@@ -39,10 +42,13 @@ from daemon.running.heartbeat import heartbeat
 from daemon.running.notify import Notifier
 from daemon.service import Service
 from daemon.state.store import Store
+from daemon.system.terminal import Terminal
 
 __all__ = ["run"]
 
 _log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
 
 
 @click.command("run")
@@ -67,15 +73,40 @@ def run(
 
     Exits with 78 if you have to configure something first.
     """
+    with ticking(log_format) as ticker:
+        _run(
+            once=once,
+            from_start=from_start,
+            local=local,
+            state_dir=state_dir,
+            log_format=log_format,
+            log_level=log_level,
+            ticker=ticker,
+        )
+
+
+def _run(
+    *,
+    once: bool,
+    from_start: bool,
+    local: bool,
+    state_dir: Path | None,
+    log_format: str | None,
+    log_level: str,
+    ticker: Ticker | None,
+) -> None:
     flags = {"state_dir": state_dir}
     settings = load_settings(flags, log_format=log_format, log_level=log_level)
     with config_errors():
         plan = _plan(settings, local=local)
     with open_local(settings.state_dir) if local else open_state(plan.folder) as store:
+        if ticker is not None:
+            _say_where(plan)
+            ticker.begin()
         history: HistoryPolicy = "send" if from_start or (once and store.first_start is None) else "skip"
         if once:
             before = store.counters()
-            settled = asyncio.run(_once(plan, store, history))
+            settled = asyncio.run(_once(plan, store, history, ticker))
             sent, rejected = (store.counters().get(name, 0) - before.get(name, 0) for name in ("sent", "rejected"))
             if settled:
                 see = {"see": f"{APP_NAME} traces"} if local else {}
@@ -90,7 +121,7 @@ def run(
                 set_up_logs(fresh.settings, log_format=log_format, log_level=log_level)
                 return fresh
 
-            asyncio.run(_follow(plan, store, history, reread))
+            asyncio.run(_follow(plan, store, history, reread, ticker))
     if not settled:
         _log.error("once_incomplete", hint="the next run sends the rest; see `status`")
         raise click.exceptions.Exit(1)
@@ -128,7 +159,32 @@ def _plan(settings: Settings, *, local: bool) -> _Plan:
     return _Plan(settings=settings, folder=path.parent, purpose="local", make_sink=lambda _route: LocalSink(path))
 
 
-def _service(plan: _Plan, store: Store, notifier: Notifier) -> Service:
+def _say_where(plan: _Plan) -> None:
+    """Tell people what is followed, and where to look at it."""
+    from daemon.delivering.posthog.web_app import traces_url
+
+    say(f"following {', '.join(map(str, plan.settings.claude_config_dirs))}; Ctrl-C stops", err=True)
+    if plan.purpose == "local":
+        say(f"nothing leaves this machine: `{APP_NAME} traces` shows what was delivered", err=True)
+    else:
+        say(f"sending to {plan.settings.host}; see it at {traces_url(plan.settings.host)}", err=True)
+
+
+def _say_history(store: Store) -> None:
+    """Tell people at the first start which sessions are not sent."""
+    sessions = {mark.unit for mark in store.files() if mark.history}
+    if sessions:
+        verbs = "was" if len(sessions) == 1 else "were"
+        say(
+            f"history: {count(len(sessions), 'session')} {verbs} there before this first start and will not be sent; "
+            f"`{APP_NAME} backfill` shows a summary, asks, and sends them",
+            err=True,
+        )
+    else:
+        say("history: no sessions existed before this first start", err=True)
+
+
+def _service(plan: _Plan, store: Store, notifier: Notifier, ticker: Ticker | None) -> Service:
     return build_service(
         plan.settings,
         store,
@@ -137,37 +193,68 @@ def _service(plan: _Plan, store: Store, notifier: Notifier) -> Service:
         notifier=notifier,
         health=Health(plan.folder),
         desk=BackfillDesk(plan.folder),
+        watch=ticker.watch if ticker is not None else None,
     )
 
 
-async def _once(plan: _Plan, store: Store, history: HistoryPolicy) -> bool:
-    service = _service(plan, store, Notifier(os.environ))
+async def _once(plan: _Plan, store: Store, history: HistoryPolicy, ticker: Ticker | None) -> bool:
+    service = _service(plan, store, Notifier(os.environ), ticker)
     service.prepare(history, time.time())
     return await service.run_once()
 
 
-async def _follow(plan: _Plan, store: Store, history: HistoryPolicy, reread: Callable[[], _Plan]) -> None:
-    """Follow until SIGTERM or SIGINT. SIGHUP replaces the service with a new one that has new settings."""
-    succession = _Succession()
+async def _follow(
+    plan: _Plan, store: Store, history: HistoryPolicy, reread: Callable[[], _Plan], ticker: Ticker | None
+) -> None:
+    """Follow until SIGTERM, SIGINT, or the end of the terminal.
+
+    Without a terminal, SIGHUP replaces the service with a new one that has new settings.
+    """
+    terminal = Terminal()
+    succession = _Succession(terminal)
     notifier = Notifier(os.environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, succession.stop, number.name)
-    loop.add_signal_handler(signal.SIGHUP, succession.reload, reread)
-    async with heartbeat(notifier, os.environ, succession.overdue):
-        while True:
-            service = _service(plan, store, notifier)
-            service.prepare(history, time.time())
-            succession.service = service
-            await service.run()
-            if succession.ending or succession.next is None:
-                return
-            # The first service has settled history; `send` would rewind it again.
-            plan, succession.next, history = succession.next, None, "skip"
+    ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as under nohup
+    watching: asyncio.Task[None] | None = None
+    if not terminal.exists:
+        loop.add_signal_handler(signal.SIGHUP, succession.reload, reread)
+    elif not ignores_hang_up:
+        loop.add_signal_handler(signal.SIGHUP, succession.hang_up)
+        watching = loop.create_task(_watch(terminal, succession))
+    tells_history = ticker is not None and store.first_start is None and history == "skip"
+    try:
+        async with heartbeat(notifier, os.environ, succession.overdue):
+            while True:
+                service = _service(plan, store, notifier, ticker)
+                service.prepare(history, time.time())
+                if tells_history:
+                    tells_history = False
+                    _say_history(store)
+                succession.service = service
+                await service.run()
+                if succession.ending or succession.next is None:
+                    return
+                # The first service has settled history; `send` would rewind it again.
+                plan, succession.next, history = succession.next, None, "skip"
+    finally:
+        if watching is not None:
+            watching.cancel()
+
+
+async def _watch(terminal: Terminal, succession: _Succession) -> None:
+    """End when the terminal hangs up: its signal reaches only the processes that it controls."""
+    while not terminal.has_hung_up():  # noqa: ASYNC110 - no event tells of a terminal that hangs up
+        await asyncio.sleep(_LOOK_SECONDS)
+    succession.hang_up()
 
 
 class _Succession:
     """The running service, and what signals say comes after it.
+
+    Args:
+        terminal: this process's terminal.
 
     Attributes:
         service: the running service; None before the first.
@@ -175,7 +262,8 @@ class _Succession:
         ending: whether the process ends after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
         self.service: Service | None = None
         self.next: _Plan | None = None
         self.ending = False
@@ -193,6 +281,12 @@ class _Succession:
         _log.info("stopping", signal=name, action=action)
         if self.service is not None:
             self.service.stop()
+
+    def hang_up(self) -> None:
+        """Stop because the terminal is gone. A second hang-up is none of a person's signals, and changes nothing."""
+        self._terminal.let_go()
+        if not self.ending:
+            self.stop(signal.SIGHUP.name)
 
     def reload(self, reread: Callable[[], _Plan]) -> None:
         if self.ending:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-__all__ = ["key_url", "session_url", "trace_url"]
+__all__ = ["key_url", "session_url", "trace_url", "traces_url"]
 
 _WEB_HOSTS = {"us.i.posthog.com": "us.posthog.com", "eu.i.posthog.com": "eu.posthog.com"}
+
+
+def traces_url(host: str) -> str:
+    """Return the URL of the list of traces in PostHog's web app; see `trace_url`."""
+    return trace_url(host, "").removesuffix("/")
 
 
 def trace_url(host: str, trace: str) -> str:

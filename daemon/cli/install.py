@@ -63,6 +63,9 @@ def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) 
         _refuse_to_follow_root()
         _warn_of_other_owners()
         manager.check()
+        if manager.path.exists():
+            # Before anything is written for a service that goes on.
+            manager.require_sight(plan_of(executable, current))
         service = _carry_over(current, manager, variables, yes=yes)
         _refuse_to_run_twice(service.state_dir, manager)
         lock.prepare_state_dir(service.state_dir)

@@ -96,6 +96,9 @@ class Launchd:
         del plan
         return None
 
+    def require_sight(self, plan: Plan) -> None:
+        """Do nothing: launchd hides nothing."""
+
     def linger(self, tell: Tell) -> None:
         """Tell that launchd has nothing like lingering."""
         tell("launchd runs an agent while its user is logged in; --linger has no effect here")

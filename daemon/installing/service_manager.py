@@ -103,6 +103,9 @@ class ServiceManager(Protocol):
         Raises ManagerError.
         """
 
+    def require_sight(self, plan: Plan) -> None:
+        """Raise ManagerError if the installed service cannot see a path of *plan*."""
+
     def linger(self, tell: Tell) -> None:
         """Let the service run while the user is not logged in. Raises ManagerError."""
 

@@ -114,16 +114,11 @@ class Systemd:
         self.check()
         before = service_file.read(self.path)
         self._write(unit_file.render(plan), tell)
-        if (path := self.hidden(plan)) is not None:
+        try:
+            self.require_sight(plan)
+        except ManagerError:
             self._put_back(before)
-            own = any(path.is_relative_to(folder) for folder in _OWN_FOLDERS["PrivateTmp"])
-            allow = (
-                f", or allow it with `systemctl --user edit --force {UNIT}` ([Service], PrivateTmp=no)" if own else ""
-            )
-            raise ManagerError(
-                f"the service would not see {path}, because its sandbox hides that folder: use another one{allow}",
-                configuration=True,
-            )
+            raise
         self._do("enable", UNIT)
         tell("it starts when you log in")
         if not self._start(tell, may_lack_namespaces=True):
@@ -134,6 +129,18 @@ class Systemd:
             self._write(unit_file.render(plan, namespaces=False), tell)
             self._do("reset-failed", UNIT)
             self._start(tell)
+
+    def require_sight(self, plan: Plan) -> None:
+        """See `ServiceManager.require_sight`."""
+        if (path := self.hidden(plan)) is not None:
+            own = any(path.is_relative_to(folder) for folder in _OWN_FOLDERS["PrivateTmp"])
+            allow = (
+                f", or allow it with `systemctl --user edit --force {UNIT}` ([Service], PrivateTmp=no)" if own else ""
+            )
+            raise ManagerError(
+                f"the service would not see {path}, because its sandbox hides that folder: use another one{allow}",
+                configuration=True,
+            )
 
     def linger(self, tell: Tell) -> None:
         """Let the user's services run from boot on."""

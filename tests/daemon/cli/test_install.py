@@ -166,15 +166,25 @@ async def test_a_folder_that_the_sandbox_hides_is_refused_and_nothing_is_left(ma
     assert managers.calls == ["systemctl --user daemon-reload"] * 2, "it is neither enabled nor started"
 
 
+async def test_doctor_sees_what_the_sandbox_hides(managers: Managers) -> None:
+    configure(managers)
+    await install(managers)
+    managers.say("sandbox", f"InaccessiblePaths=-{managers.workspace.config}\n")
+    checked = await verb(managers.workspace, "doctor", env=managers.environment())
+    assert f"its sandbox hides {managers.workspace.config}" in checked.stdout
+
+
 async def test_an_installed_service_stays_as_it_was_if_it_would_no_longer_see_a_folder(managers: Managers) -> None:
     configure(managers)
     await install(managers)
     before = managers.unit.read_text()
+    config = config_folder(managers) / "config.toml"
+    settings = config.read_text()
     managers.say("sandbox", f"InaccessiblePaths=-{managers.workspace.root / 'hidden'}\n")
     state = {"POSTHOG_LLMA_STATE_DIR": str(managers.workspace.root / "hidden" / "state")}
     ended = await install(managers, "--yes", **state)
     assert (ended.status, f"would not see {state['POSTHOG_LLMA_STATE_DIR']}" in ended.stderr) == (78, True)
-    assert managers.unit.read_text() == before
+    assert (managers.unit.read_text(), config.read_text()) == (before, settings)
 
 
 @pytest.mark.parametrize("status", ["217", "226"])

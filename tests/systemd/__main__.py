@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -25,7 +26,17 @@ from llma_core import __version__
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import KEY, append, bodies, previewed, session_id
-from tests.systemd.machine import UID, Machine, Ran, Unavailable, isolated, loopback_up, packaged, root_filesystem
+from tests.systemd.machine import (
+    UID,
+    Machine,
+    Ran,
+    Unavailable,
+    check_possible,
+    isolated,
+    loopback_up,
+    packaged,
+    root_filesystem,
+)
 
 UNIT = f"{APP_NAME}.service"
 LIMIT = 260.0
@@ -166,7 +177,7 @@ class Story:
         self.write(config, good)
         said = await self.verb("install", "--yes", status=78, CLAUDE_CONFIG_DIR="/tmp/claude")
         assert "would not see /tmp/claude" in said, said
-        self.write(config, good)
+        assert self.machine.path(config).read_text() == good
         assert await self.show("MainPID") == pid
         await self.arrives(self.turn())
 
@@ -288,12 +299,15 @@ def main() -> int:
     parser.add_argument("--must", action="store_true", help="fail where the machine cannot be booted")
     parser.add_argument("--inside", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    # As Ctrl-C does it, so that what was begun is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.inside is not None:
         return inside(*options.inside)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / APP_NAME
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         try:
+            check_possible()
             # What needs the machine's network comes first.
             root = root_filesystem(cache)
             packaged(root, folder)

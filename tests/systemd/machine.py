@@ -13,17 +13,16 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Machine", "Ran", "Unavailable", "isolated", "loopback_up", "packaged", "root_filesystem"]
+__all__ = ["Machine", "Ran", "Unavailable", "check_possible", "isolated", "loopback_up", "packaged", "root_filesystem"]
 
 SUITE = os.environ.get("LLMA_DEBIAN_SUITE", "bookworm")
 """The release of Debian; its systemd is what the service is tested with."""
-PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,procps,python3,python3-venv"
+PACKAGES = "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,procps,python3"
 USER, UID = "ada", 1000
 WAIT_SECONDS = 60.0
 """The limit for whatever is waited for: what takes longer is a failure."""
@@ -31,6 +30,7 @@ WAIT_SECONDS = 60.0
 _ROOT = Path(__file__).parents[2]
 _POLL_SECONDS = 0.1
 _BUILD_SECONDS = 240.0
+_GROUPS = "posthog-llma-daemon-test-"
 # It ends when the process that started it does, however that ends.
 _SPACES = ("setpriv", "--pdeathsig", "KILL", "unshare")
 
@@ -86,6 +86,18 @@ def must(*argv: str | Path, limit: float = WAIT_SECONDS, **variables: str) -> st
 # ---------------------------------------------------------------------- what it is made of
 
 
+def check_possible() -> None:
+    """Look for what cannot be had, before anything is built.
+
+    Raises:
+        Unavailable: this machine cannot boot the other.
+    """
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise Unavailable("it needs Linux and root")
+    _writable_groups()
+    must(*_SPACES, "--mount", "--net", "--pid", "--fork", "true")
+
+
 def isolated(*arguments: str, limit: float) -> int:
     """Run `python -m tests.systemd ARGUMENTS` with mounts and a network of its own, and return its exit status.
 
@@ -94,10 +106,7 @@ def isolated(*arguments: str, limit: float) -> int:
     Raises:
         Unavailable: this machine does not allow it.
     """
-    if sys.platform != "linux" or os.geteuid() != 0:
-        raise Unavailable("it needs Linux and root")
     spaces = (*_SPACES, "--mount", "--net")
-    must(*spaces, "true")
     with subprocess.Popen([*spaces, sys.executable, "-m", "tests.systemd", *arguments], cwd=_ROOT) as inside:
         try:
             return inside.wait(limit)
@@ -122,7 +131,12 @@ def root_filesystem(cache: Path) -> Path:
     if path.is_dir():
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial.", dir=cache))
+    for left in cache.glob(f"{path.name}.partial.*"):
+        if not Path("/proc", left.suffix.removeprefix(".")).exists():
+            # Of a run that was killed. Nothing is mounted there: its mounts ended with it.
+            shutil.rmtree(left, ignore_errors=True)
+    partial = cache / f"{path.name}.partial.{os.getpid()}"
+    partial.mkdir()
     try:
         tool, variables = _debootstrap(partial / "tools")
         new = partial / "root"
@@ -132,9 +146,11 @@ def root_filesystem(cache: Path) -> Path:
         (new / "etc" / "dpkg" / "dpkg.cfg.d").mkdir(parents=True)
         (new / "etc" / "dpkg" / "dpkg.cfg.d" / "fast").write_text("force-unsafe-io\n")
         # In namespaces, so that whatever it has mounted and started ends with it, also when its time is over.
-        must(
-            *_SPACES, "--mount", "--pid", "--fork", "--kill-child", *tool, *arguments, limit=_BUILD_SECONDS, **variables
-        )
+        spaces = (*_SPACES, "--mount", "--pid", "--fork", "--kill-child")
+        try:
+            must(*spaces, *tool, *arguments, limit=_BUILD_SECONDS, **variables)
+        except Unavailable as error:
+            raise Unavailable(f"debootstrap builds no root file system here: {error}") from None
         must("chroot", new, "useradd", "--create-home", "--shell", "/bin/sh", "--uid", str(UID), USER)
         # Its manager runs from boot on, as for somebody who is always logged in.
         (new / "var" / "lib" / "systemd" / "linger").mkdir(parents=True, exist_ok=True)
@@ -202,7 +218,11 @@ class Machine:
         self.disk = folder / "disk"
         options = f"lowerdir={root},upperdir={folder / 'upper'},workdir={folder / 'work'}"
         must("mount", "-t", "overlay", "overlay", "-o", options, self.disk)
-        self._groups = _writable_groups() / f"posthog-llma-daemon-test-{os.getpid()}"
+        groups = _writable_groups()
+        for left in groups.glob(f"{_GROUPS}*"):
+            if not Path("/proc", left.name.removeprefix(_GROUPS)).exists():
+                _remove_groups(left)
+        self._groups = groups / f"{_GROUPS}{os.getpid()}"
         self._output = folder / "boot"
         self._init: int | None = None
         self._outer: subprocess.Popen[bytes] | None = None
@@ -250,7 +270,7 @@ class Machine:
         assert self._outer is not None
         self.root("systemctl", "reboot")
         self._outer.wait(WAIT_SECONDS)
-        self._clean()
+        _remove_groups(self._groups)
         self.boot()
 
     def end(self) -> None:
@@ -260,7 +280,7 @@ class Machine:
                 run("kill", "-KILL", str(self._init))
             self._outer.kill()
             self._outer.wait(WAIT_SECONDS)
-            self._clean()
+            _remove_groups(self._groups)
 
     def root(self, *argv: str, limit: float = WAIT_SECONDS) -> Ran:
         """Run a program in it as root."""
@@ -286,18 +306,19 @@ class Machine:
                 raise TimeoutError(f"waited {limit:.0f} s for {what}")
             time.sleep(_POLL_SECONDS)
 
-    def _clean(self) -> None:
-        """Remove the control groups, which are empty now."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while self._groups.is_dir():
-            for folder, _, _ in os.walk(self._groups, topdown=False):
-                try:
-                    Path(folder).rmdir()
-                except OSError:
-                    # The kernel still takes the last process out of it.
-                    if time.monotonic() > deadline:
-                        raise
-            time.sleep(_POLL_SECONDS)
+
+def _remove_groups(folder: Path) -> None:
+    """Remove control groups that are empty now."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while folder.is_dir():
+        for each, _, _ in os.walk(folder, topdown=False):
+            try:
+                Path(each).rmdir()
+            except OSError:
+                # The kernel still takes the last process out of it.
+                if time.monotonic() > deadline:
+                    raise
+        time.sleep(_POLL_SECONDS)
 
 
 def _writable_groups() -> Path:

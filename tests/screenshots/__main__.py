@@ -1,4 +1,4 @@
-"""Pictures of `demo` and `tail` for the README: `python -m tests.screenshots [FOLDER]`.
+"""Pictures of `demo`, `tail` and `preview --explain` for the README: `python -m tests.screenshots [FOLDER]`.
 
 The demo's session is played at a fixed date, with a simulated clock, through the parts that `demo` and `tail` use. So
 the same source always gives the same pictures. They name the version of rich that drew them, because another version
@@ -19,6 +19,8 @@ from rich.console import Console
 
 from daemon.cli.demo import AFTER, BEFORE
 from daemon.cli.live import Board, line
+from daemon.cli.message import wrapped
+from daemon.cli.preview import _as_words
 from daemon.cli.render import delivered, tree
 from daemon.config.loading import load
 from daemon.demo.player import SESSION, steps
@@ -27,11 +29,13 @@ from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress
 from daemon.reading.follower import Seen
 from daemon.reading.pipeline import Pipeline
+from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from llma_core import view
 from llma_core.trace_tree import build
 from llma_core.view import EventView
+from tests.support.logs import LogBuilder, text, tool_use
 
 __all__ = ["FOLDER", "pictures"]
 
@@ -78,7 +82,7 @@ def pictures() -> Mapping[str, str]:
     """Return the pictures as SVG, by file name."""
     with TemporaryDirectory() as folder:
         seen = list(_play(Path(folder)))
-    return {"demo.svg": _demo(seen), "tail.svg": _tail(seen)}
+    return {"demo.svg": _demo(seen), "tail.svg": _tail(seen), "explain.svg": _explain()}
 
 
 def _play(folder: Path) -> Iterator[Seen]:
@@ -142,6 +146,28 @@ def _tail(seen: list[Seen]) -> str:
     return _svg(console, "posthog-llma-daemon tail")
 
 
+def _explain() -> str:
+    log = LogBuilder(SESSION, cwd="/home/demo/shop", start="2026-11-20T09:12:40.000Z")
+    log.prompt("The upload fails. The token is ghp_" + "a1B2c3D4e5F6" * 3)
+    log.answer(text("I look at the settings."), tool_use("Read", {"file_path": "/home/demo/shop/.env"}, id="toolu_1"))
+    log.tool_result("toolu_1", "DB_PASSWORD=correct-horse-battery\nREGION=eu\n")
+    log.answer(text("The token has expired. Make a new one."))
+    console = _console(120)
+    console.print(
+        "$ POSTHOG_LLMA_CONTENT=no_tool_content posthog-llma-daemon preview --explain ~/.claude", style="bold"
+    )
+    with TemporaryDirectory() as folder:
+        projects = Path(folder) / "projects"
+        log.write(projects)
+        environ = {"POSTHOG_LLMA_DISTINCT_ID": "demo@example.com", "POSTHOG_LLMA_CONTENT": "no_tool_content"}
+        settings = load({}, environ, config_file=Path(folder) / "none.toml", home=Path(folder))
+        routing = Routing(settings, Repositories(), purpose="preview", explain=True)
+        for event in preview(list(find_logs([projects])), routing):
+            for row in wrapped(_as_words(event).decode(), 119, then="  "):
+                console.print(row)
+    return _svg(console, "posthog-llma-daemon preview --explain")
+
+
 def _console(width: int) -> Console:
     # Independent of the terminal, if any, that this runs in.
     return Console(
@@ -160,7 +186,7 @@ def _console(width: int) -> Console:
 
 def _svg(console: Console, title: str) -> str:
     template = _TEMPLATE.replace("RICH_VERSION", version("rich"))
-    drawn = console.export_svg(title=title, code_format=template, unique_id=title.rpartition(" ")[2])
+    drawn = console.export_svg(title=title, code_format=template, unique_id=title.rpartition(" ")[2].lstrip("-"))
     return "".join(f"{row.rstrip()}\n" for row in drawn.splitlines())
 
 

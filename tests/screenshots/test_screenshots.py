@@ -13,7 +13,7 @@ from tests.screenshots.__main__ import FOLDER
 from tests.support.processes import ROOT
 from tests.support.waiting import PATIENCE
 
-NAMES = ("demo.svg", "tail.svg")
+NAMES = ("demo.svg", "explain.svg", "tail.svg")
 
 
 def words(picture: str) -> list[str]:
@@ -38,9 +38,11 @@ def test_the_script_draws_the_committed_pictures(tmp_path: Path) -> None:
 
 
 def test_the_pictures_show_their_command_and_load_nothing_from_elsewhere() -> None:
-    demo, tail = (" ".join(words((FOLDER / name).read_text("utf-8"))) for name in NAMES)
+    demo, explain, tail = (" ".join(words((FOLDER / name).read_text("utf-8"))) for name in NAMES)
     assert "A sample session is being written" in demo
     assert "overloaded_error" in demo
+    assert "scrubbed (" in explain
+    assert "left out at content level no_tool_content" in explain
     assert "10 answers, 7 tool calls" in tail
     assert "Thanks! In one sentence, for the changelog?" in tail
     for name in NAMES:

@@ -1,0 +1,7 @@
+"""The small machine of the daemon's tests, for the commands in the documents."""
+
+from __future__ import annotations
+
+from tests.daemon.conftest import forks, workspace
+
+__all__ = ["forks", "workspace"]

@@ -33,7 +33,7 @@ OTHERS = {
     "python3 -m venv": ".ci/run runs the second one as it is; tests/daemon/cli/test_demo.py runs the demo",
     "pipx": "installs from outside of this machine",
     "uv": "installs from outside of this machine",
-    "claude plugin": "switches plugins of a client that is not on this machine",
+    "claude plugin": "tests/e2e/test_plugin.py runs those for our own plugin, with a real client",
 }
 """How lines of other programs begin, and why they are not run here."""
 

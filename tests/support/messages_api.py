@@ -362,6 +362,7 @@ class MessagesApi:
                 tool_calls=tuple(ToolCall(id=use["id"], name=use["name"]) for use in uses),
             )
             self._answers.append(answer)
+            self._requests[f"msg_{serial}"] = request
             return answer, _message_json(answer, content), reply.pause
 
 

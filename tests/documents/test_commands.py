@@ -144,7 +144,10 @@ class House:
             output=self.workspace.output,
             forks=self.workspace.forks,
         ) as child:
-            await child.until(lambda: bool(child.stdout if name == "tail" else "ready" in child.stderr))
+            if "--since" in arguments:
+                await child.until(lambda: bool(child.stdout))
+            else:
+                await child.until(lambda: "watching" in child.stderr or "ready" in child.stderr)
             os.kill(child.pid, signal.SIGINT)
             status = await child.wait()
             return 0 if status in (0, 130) else status, self.shown(child.stdout + child.stderr)

@@ -1,13 +1,14 @@
-"""Pictures of `demo`, `tail` and `preview --explain` for the README: `python -m tests.screenshots [FOLDER]`.
+"""Pictures of `demo`, `tail`, `usage` and `preview --explain` for the README: `python -m tests.screenshots [FOLDER]`.
 
 The demo's session is played at a fixed date, with a simulated clock, through the parts that `demo` and `tail` use. So
-the same source always gives the same pictures. They name the version of rich that drew them, because another version
-may draw the same words differently.
+the same source always gives the same pictures. They name the versions of rich and genai-prices they were drawn with,
+because another one may draw the same words differently, or know other prices.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,8 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from click.testing import CliRunner
 from rich.console import Console
 
+from daemon.cli import main as cli
 from daemon.cli.demo import AFTER, BEFORE
 from daemon.cli.live import Board, line
 from daemon.cli.message import wrapped
@@ -37,7 +40,7 @@ from llma_core.trace_tree import build
 from llma_core.view import EventView
 from tests.support.logs import LogBuilder, text, tool_use
 
-__all__ = ["FOLDER", "pictures"]
+__all__ = ["FOLDER", "pictures", "versions"]
 
 FOLDER = Path(__file__).parent
 """The folder of the committed pictures."""
@@ -47,7 +50,7 @@ _SLICE_BYTES = 1 << 20
 # rich's own template, without fonts from the web.
 _TEMPLATE = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<!-- rich RICH_VERSION -->
+<!-- VERSIONS -->
 <style>
 .{unique_id}-matrix {{
     font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -82,7 +85,12 @@ def pictures() -> Mapping[str, str]:
     """Return the pictures as SVG, by file name."""
     with TemporaryDirectory() as folder:
         seen = list(_play(Path(folder)))
-    return {"demo.svg": _demo(seen), "tail.svg": _tail(seen), "explain.svg": _explain()}
+    return {"demo.svg": _demo(seen), "tail.svg": _tail(seen), "explain.svg": _explain(), "usage.svg": _usage()}
+
+
+def versions() -> str:
+    """Return what the pictures are drawn with."""
+    return ", ".join(f"{name} {version(name)}" for name in ("rich", "genai-prices"))
 
 
 def _play(folder: Path) -> Iterator[Seen]:
@@ -168,6 +176,21 @@ def _explain() -> str:
     return _svg(console, "posthog-llma-daemon preview --explain")
 
 
+def _usage() -> str:
+    console = _console(100)
+    with TemporaryDirectory() as folder:
+        for step in steps(STARTED):
+            step.write(Path(folder) / ".claude" / "projects")
+        ours = ("POSTHOG", "CLAUDE", "XDG", "OPT_OUT")
+        environ: dict[str, str | None] = {name: None for name in os.environ if name.startswith(ours)}
+        environ |= {"HOME": folder, "COLUMNS": "100", "POSTHOG_LLMA_DISTINCT_ID": "demo@example.com"}
+        for options in ("--since 2026-11-20", "--since 2026-11-20 --by tool"):
+            ended = CliRunner().invoke(cli, ["usage", *options.split()], env=environ, catch_exceptions=False)
+            console.print(f"$ posthog-llma-daemon usage {options}", style="bold")
+            console.print(ended.stdout)
+    return _svg(console, "posthog-llma-daemon usage")
+
+
 def _console(width: int) -> Console:
     # Independent of the terminal, if any, that this runs in.
     return Console(
@@ -185,7 +208,7 @@ def _console(width: int) -> Console:
 
 
 def _svg(console: Console, title: str) -> str:
-    template = _TEMPLATE.replace("RICH_VERSION", version("rich"))
+    template = _TEMPLATE.replace("VERSIONS", versions())
     drawn = console.export_svg(title=title, code_format=template, unique_id=title.rpartition(" ")[2].lstrip("-"))
     return "".join(f"{row.rstrip()}\n" for row in drawn.splitlines())
 

@@ -129,7 +129,7 @@ class House:
             arguments.append("--yes")
         if name == "install":
             arguments += ["--program", str(self.managers.program)]
-        if name in ("restart", "logs", "uninstall"):
+        if name in ("start", "stop", "restart", "logs", "uninstall"):
             self.managers.install()
         ended = await verb(self.workspace, name, *arguments, env=self.environment)
         return ended.status, self.shown(ended.stdout + ended.stderr)

@@ -27,6 +27,7 @@ PAGES = documents()
 OTHER_PROGRAMS = {
     "--no-session-persistence": "Claude Code's",
     "--token": "an option that a secret may follow",
+    "--user": "systemctl's",
 }
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

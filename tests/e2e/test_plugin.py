@@ -61,7 +61,15 @@ async def asked(client: Client, workspace: Workspace, prompt: str, env: dict[str
     """Give the client *prompt*; return the session's id and everything that it asked the API."""
     with MessagesApi(SCRIPTS) as api:
         async with start_client(
-            client, prompt, name=prompt[1:], workspace=workspace, cwd=workspace.work, api_url=api.url, **env
+            client,
+            prompt,
+            name=prompt[1:],
+            workspace=workspace,
+            cwd=workspace.work,
+            api_url=api.url,
+            # The commands have to bring their permissions along.
+            tools="",
+            **env,
         ) as child:
             assert await child.wait() == 0, child.stdout + child.stderr
             session = json.loads(child.stdout)["session_id"]

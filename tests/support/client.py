@@ -249,14 +249,23 @@ def start_client(
     workspace: Workspace,
     cwd: Path,
     api_url: str,
+    tools: str = "Bash,Agent,Task",
     **variables: str,
 ) -> AbstractAsyncContextManager[Child]:
     """Run a client in print mode with one prompt against the given API only. It prints its result as JSON.
 
-    Its tools are allowed by name, because root may not use the flag that skips permissions.
+    Its *tools* are allowed by name, because root may not use the flag that skips permissions.
     """
     return start(
-        [*client.command, "-p", prompt, *options, "--output-format", "json", "--allowedTools", "Bash,Agent,Task"],
+        [
+            *client.command,
+            "-p",
+            prompt,
+            *options,
+            "--output-format",
+            "json",
+            *(("--allowedTools", tools) if tools else ()),
+        ],
         name=name,
         environment=workspace.environment(
             ANTHROPIC_BASE_URL=api_url,

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from daemon.state.layout import HEALTH
 from tests.support.client import Workspace, start
 from tests.support.documents import DOCS, README, Block, Document, documents
 from tests.support.logs import LogBuilder, text, tool_use
@@ -110,6 +111,11 @@ class House:
         log.answer(text("It is the retry test."), id=f"msg_{name}_2")
         log.write(self.claude / "projects")
 
+    def reports_what_it_sent(self) -> bool:
+        """Return whether a running daemon has written down that it sent the second session."""
+        path = self.workspace.home / ".local" / "state" / PROGRAM / HEALTH
+        return path.exists() and any(route["sent"] > 2 for route in json.loads(path.read_text())["routes"])
+
     async def run(self, line: str) -> tuple[int, str]:
         """Run a command; return its exit status and all of its output, on which only this machine's names differ."""
         line = line.replace(HOST, self.server.url).replace("~", str(self.workspace.home))
@@ -195,7 +201,7 @@ async def transcript(machine: House, block: Block) -> str:
             # The stand-in for systemd starts nothing. The daemon is started here, and has sent a session.
             async with following(machine.workspace, env=machine.environment):
                 machine.write_log("second")
-                await until(lambda: len(machine.server.events) > 2, "a session is delivered")
+                await until(machine.reports_what_it_sent, "a session is delivered, and status knows it")
                 _, output = await machine.run(line)
         found.append(f"$ {line}\n{output.rstrip()}\n")
     return "".join(found)

@@ -300,6 +300,11 @@ class Service:
         """
         self._reader.first_start = settle_history(self._store, self._logs.roots, history, now)
 
+    @property
+    def waiting(self) -> int:
+        """How many sessions wait to be read."""
+        return len(self._loop.turns)
+
     def refusal(self) -> Stopped | None:
         """Return why nothing can be delivered for now; None if something can."""
         return self._deliveries.refusal()

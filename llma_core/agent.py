@@ -176,6 +176,7 @@ class Agent(ABC):
             are in the root itself.
         session_folders: the folders that may hold more logs in a session's own folder. A session's own folder is
             beside its log and is called like it, without the suffix. Empty: sessions have no folders.
+        asking_tools: names of tools that do nothing but ask a person: while one runs, the session waits.
     """
 
     name: str
@@ -185,6 +186,7 @@ class Agent(ABC):
     meta_suffix: str | None = None
     by_project: bool = True
     session_folders: tuple[str, ...] = ()
+    asking_tools: frozenset[str] = frozenset()
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llma_core.agent import Agent
 from llma_core.claude_code.agent import CLAUDE_CODE
 
-__all__ = ["AGENTS", "main_agents", "prefixes"]
+__all__ = ["AGENTS", "asking_tools", "main_agents", "prefixes"]
 
 AGENTS: tuple[Agent, ...] = (CLAUDE_CODE,)
 """All of them. A path that several would take for a log of theirs is the first one's, unless it is below a root."""
@@ -19,3 +19,8 @@ def main_agents() -> frozenset[str]:
 def prefixes() -> tuple[str, ...]:
     """Return how the names of the agents' own event properties begin."""
     return tuple(agent.framework.prefix for agent in AGENTS)
+
+
+def asking_tools() -> frozenset[str]:
+    """Return the tools that do nothing but ask a person, of all agents."""
+    return frozenset(tool for agent in AGENTS for tool in agent.asking_tools)

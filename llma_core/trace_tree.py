@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from llma_core.view import EventView
 
-__all__ = ["CALL_TYPES", "Node", "Totals", "TraceTree", "build", "time_of"]
+__all__ = ["CALL_TYPES", "Node", "Totals", "TraceTree", "build", "order", "time_of"]
 
 CALL_TYPES = ("tool", "agent")
 """The span types that count as tool calls."""
@@ -129,25 +129,51 @@ def _start(event: EventView) -> datetime:
 
 def _arrange(operations: Sequence[EventView]) -> tuple[Node, ...]:
     """Put *operations*, sorted by start, under their parents; return the roots."""
+    below: list[list[Node]] = [[]]
+    for index, depth in reversed(order([(event.span_id, event.parent_id) for event in operations])):
+        # Read backwards, what an operation started comes before itself.
+        below += [[] for _ in range(depth + 2 - len(below))]
+        below[depth].append(Node(event=operations[index], children=tuple(reversed(below[depth + 1]))))
+        below[depth + 1] = []
+    return tuple(reversed(below[0]))
+
+
+def order(operations: Sequence[tuple[str | None, str | None]]) -> list[tuple[int, int]]:
+    """Return the operations of a tree from the top down, each as its index in *operations* and its depth.
+
+    An operation becomes a root, with depth 0, if its parent is missing. If parents form a cycle, its first operation
+    becomes a root.
+
+    Args:
+        operations: span and parent of each, sorted by start.
+    """
     by_span: dict[str, int] = {}
-    for index, event in enumerate(operations):
-        if event.span_id is not None:
-            by_span.setdefault(event.span_id, index)
-    children: dict[int | None, list[int]] = {None: []}
-    for index, event in enumerate(operations):
-        parent = by_span.get(event.parent_id) if event.parent_id is not None else None
-        children.setdefault(parent, []).append(index)
+    for index, (span, _) in enumerate(operations):
+        if span is not None:
+            by_span.setdefault(span, index)
+    children: dict[int | None, list[int]] = {}
+    for index, (_, parent) in enumerate(operations):
+        children.setdefault(by_span.get(parent) if parent is not None else None, []).append(index)
     placed: set[int] = set()
+    found: dict[int, list[tuple[int, int]]] = {}
 
-    def node(index: int) -> Node:
-        placed.add(index)
-        # A child that is placed already would close a cycle.
-        below = [node(child) for child in children.get(index, ()) if child not in placed]
-        return Node(event=operations[index], children=tuple(below))
+    def place(root: int) -> None:
+        found[root] = []
+        left = [(root, 0)]
+        while left:
+            index, depth = left.pop()
+            # A child that is placed already would close a cycle.
+            if index not in placed:
+                placed.add(index)
+                found[root].append((index, depth))
+                left += [(child, depth + 1) for child in reversed(children.get(index, ()))]
 
-    roots = [(index, node(index)) for index in children[None]]
-    roots += [(index, node(index)) for index in range(len(operations)) if index not in placed]
-    return tuple(root for _, root in sorted(roots, key=lambda root: root[0]))
+    for root in children.get(None, ()):
+        place(root)
+    for index in range(len(operations)):
+        if index not in placed:
+            place(index)
+    return [place for root in sorted(found) for place in found[root]]
 
 
 def _totals(operations: Sequence[EventView]) -> Totals:

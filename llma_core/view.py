@@ -19,7 +19,18 @@ from llma_core.events import Attribution
 from llma_core.privacy import text_of
 from llma_core.spans import Prompt
 
-__all__ = ["PRICE_NAMES", "TRACE_EVENT", "EventView", "PromptView", "prompt", "prompt_of", "read", "words"]
+__all__ = [
+    "PRICE_NAMES",
+    "TRACE_EVENT",
+    "Content",
+    "EventView",
+    "PromptView",
+    "content",
+    "prompt",
+    "prompt_of",
+    "read",
+    "words",
+]
 
 _Kind = Literal["generation", "span", "trace", "other"]
 
@@ -160,9 +171,11 @@ def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
 _OWN: dict[str, type] = {"tool_status": str, "outcome": str, "version": str, "client_cost_usd": float}
 TRACE_EVENT = "$ai_trace"
 """The name of the event that stands for a session or a turn."""
+GENERATION_EVENT = "$ai_generation"
+"""The name of the event that stands for a generation."""
 
 _KINDS: dict[str, _Kind] = {
-    "$ai_generation": "generation",
+    GENERATION_EVENT: "generation",
     "$ai_span": "span",
     TRACE_EVENT: "trace",
 }
@@ -267,17 +280,38 @@ def prompt(span: Prompt, attribution: Attribution) -> PromptView:
     )
 
 
-class _Content(msgspec.Struct):
+class Content(msgspec.Struct, frozen=True):
+    """The content of an event, as it was sent. A field is None where the event has none.
+
+    Attributes:
+        input: the messages that a generation was given.
+        choices: the messages that it gave.
+        arguments: the input of a tool call or of another span.
+        result: its output.
+        prompt: the prompt of the turn.
+    """
+
+    input: Any = msgspec.field(default=None, name="$ai_input")
     choices: Any = msgspec.field(default=None, name="$ai_output_choices")
     arguments: Any = msgspec.field(default=None, name="$ai_input_state")
+    result: Any = msgspec.field(default=None, name="$ai_output_state")
     prompt: Any = msgspec.field(default=None, name="$ai_user_prompt")
 
 
 class _ContentEvent(msgspec.Struct):
-    properties: _Content = msgspec.field(default_factory=_Content)
+    properties: Content = msgspec.field(default_factory=Content)
 
 
 _decode_content = msgspec.json.Decoder(_ContentEvent).decode
+
+
+def content(body: bytes) -> Content:
+    """Return the content of an event.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    return _decode_content(body).properties
 
 
 def words(body: bytes) -> str:
@@ -288,11 +322,11 @@ def words(body: bytes) -> str:
     Raises:
         msgspec.MsgspecError: *body* is not an event of this project.
     """
-    content = _decode_content(body).properties
-    if isinstance(content.choices, list):
-        choices = (choice for choice in content.choices if isinstance(choice, dict))
+    held = _decode_content(body).properties
+    if isinstance(held.choices, list):
+        choices = (choice for choice in held.choices if isinstance(choice, dict))
         return text_of([block for choice in choices for block in choice.get("content") or ()])
-    arguments = content.arguments
+    arguments = held.arguments
     if isinstance(arguments, list):
         # The state of a trace: the first prompt as a message.
         first = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
@@ -300,6 +334,49 @@ def words(body: bytes) -> str:
     if isinstance(arguments, dict):
         return next((value for value in arguments.values() if isinstance(value, str)), "")
     return arguments if isinstance(arguments, str) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallView:
+    """A tool call that a generation made.
+
+    Attributes:
+        identity: the span id of the tool call.
+        name: the tool.
+        argument: its first text argument; "" without one.
+    """
+
+    identity: str
+    name: str
+    argument: str
+
+
+def calls(body: bytes) -> list[CallView]:
+    """Return the tool calls of a generation, as its content says.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    choices = content(body).choices
+    blocks = [
+        block
+        for choice in (choices if isinstance(choices, list) else ())
+        if isinstance(choice, dict) and isinstance(choice.get("content"), list)
+        for block in choice["content"]
+        if isinstance(block, dict) and block.get("type") == "tool_use"
+    ]
+    return [
+        CallView(
+            identity=str(block.get("id", "")),
+            name=str(block.get("name", "")),
+            argument=next((each for each in _values(block.get("input")) if isinstance(each, str)), ""),
+        )
+        for block in blocks
+    ]
+
+
+def _values(arguments: Any) -> list[Any]:
+    return list(arguments.values()) if isinstance(arguments, dict) else []
 
 
 def prompt_of(body: bytes) -> str:

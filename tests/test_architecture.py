@@ -49,6 +49,7 @@ WINGS = (
     ("read_loop",),
     ("demo", "history"),
     ("reading",),
+    ("page",),
     ("checks", "routing", "running", "usage"),
     ("delivering", "executing", "installing"),
     ("config", "following"),

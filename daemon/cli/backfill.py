@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from daemon.cli import complete
-from daemon.cli.figures import count, size
 from daemon.cli.message import document, fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
@@ -40,6 +39,7 @@ from daemon.history.backfill_request import BackfillReport
 from daemon.history.backlog import Backlog, Headway
 from daemon.history.estimate import CONTENT_DAYS, Estimate
 from daemon.history.history import Selection
+from daemon.system.figures import count, size
 from daemon.system.messages import escaped
 
 __all__ = ["backfill"]

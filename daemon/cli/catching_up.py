@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from daemon.cli.figures import count
 from daemon.cli.message import say
 from daemon.cli.startup import build_service, fail, open_local
 from daemon.config.settings import Settings
@@ -21,6 +20,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import is_locked
 from daemon.state.store import Store
+from daemon.system.figures import count
 from daemon.system.messages import system_reason
 
 if TYPE_CHECKING:

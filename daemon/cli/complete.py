@@ -14,10 +14,10 @@ from functools import wraps
 import click
 from click.shell_completion import CompletionItem
 
-from daemon.cli.figures import printable, rough_duration
 from daemon.config.parsers import Choice
 from daemon.config.schema import value_type
 from daemon.config.table import SETTINGS, Setting, setting_named
+from daemon.system.figures import printable, rough_duration
 
 __all__ = ["folders", "hosts", "rejected_events", "session_ids", "setting_names", "setting_values", "trace_ids"]
 

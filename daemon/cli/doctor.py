@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 import click
 
 from daemon.checks import Finding
-from daemon.cli.figures import count
 from daemon.cli.message import document, fitted, wants_color
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
+from daemon.system.figures import count
 from daemon.system.messages import escaped
 
 __all__ = ["doctor"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
-from daemon.cli.figures import count, printable, short_duration, short_tokens
 from daemon.cli.render import error_text, has_failed, subagent
 from daemon.reading.follower import Seen
+from daemon.system.figures import count, printable, short_duration, short_tokens
 from llma_core.trace_tree import CALL_TYPES, time_of
 from llma_core.view import EventView, PromptView
 

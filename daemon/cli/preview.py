@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from daemon.cli import complete
-from daemon.cli.figures import count, printable
 from daemon.cli.message import cause, document, say
 from daemon.cli.startup import fail, load_settings, log_options
+from daemon.reading.explanation import summed_up
+from daemon.system.figures import printable
 from daemon.system.messages import escaped_json
 from llma_core import view
 from llma_core.events import CaptureEvent
-from llma_core.privacy import Change
 
 __all__ = ["preview"]
 
@@ -110,32 +109,7 @@ def _as_json(event: CaptureEvent) -> bytes:
 def _as_words(event: CaptureEvent) -> bytes:
     said = view.read(event.body)
     name = printable(f"{said.timestamp or '-'} {event.name} {said.label}".rstrip())
-    done = _summed_up(event.changes)
+    done = summed_up(event.changes)
     if event.cut:
         done.append("longest strings cut to stay under PostHog's size limit")
     return f"{name}: {'; '.join(done) or 'nothing left out'}".encode()
-
-
-def _summed_up(changes: tuple[Change, ...]) -> list[str]:
-    """Return one line for each property and kind of change; it names the place within the property if only one is."""
-    counts: Counter[tuple[str, str, str | None]] = Counter()
-    places: dict[tuple[str, str, str | None], set[str]] = {}
-    for change in changes:
-        # The place within a property begins with a dot or a bracket.
-        key = (change.what, change.where.partition(".")[0].partition("[")[0], change.kind)
-        counts[key] += change.count
-        places.setdefault(key, set()).add(change.where)
-    return [
-        printable(f"{next(iter(places[key])) if len(places[key]) == 1 else key[1]}: {_said(key[0], number, key[2])}")
-        for key, number in counts.items()
-    ]
-
-
-def _said(what: str, number: int, kind: str | None) -> str:
-    match what:
-        case "withheld":
-            return f"{count(number, 'character')} left out at content level {kind}"
-        case "scrubbed":
-            return f"{count(number, 'secret')} scrubbed ({kind})"
-        case _:
-            return f"{count(number, 'character')} cut"

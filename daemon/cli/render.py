@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from daemon.cli.figures import count, duration, printable, tokens
+from daemon.system.figures import count, duration, printable, tokens
 from llma_core.agents import main_agents
 from llma_core.trace_tree import CALL_TYPES, time_of
 from llma_core.view import EventView

@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 import structlog
 
-from daemon.cli.figures import count
 from daemon.cli.message import say
 from daemon.cli.startup import (
     build_service,
@@ -42,6 +41,7 @@ from daemon.running.heartbeat import heartbeat
 from daemon.running.notify import Notifier
 from daemon.service import Service
 from daemon.state.store import Store
+from daemon.system.figures import count
 from daemon.system.terminal import Terminal
 
 __all__ = ["run"]

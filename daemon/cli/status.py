@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.figures import count, rough_duration
 from daemon.cli.message import colored, columns, document, say, wrapped
 from daemon.cli.startup import fail, refuse, set_up_logs, state_dir_option
 from daemon.config.table import APP_NAME
+from daemon.system.figures import count, rough_duration
 from daemon.system.messages import escaped
 
 if TYPE_CHECKING:

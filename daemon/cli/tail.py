@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from daemon.cli import complete
-from daemon.cli.figures import count
 from daemon.cli.live import Board, line, moment
 from daemon.cli.message import say
 from daemon.cli.moment import Moment
 from daemon.cli.render import stdout
 from daemon.cli.startup import cadence, load_settings
+from daemon.system.figures import count
 
 if TYPE_CHECKING:
     from rich.console import Console

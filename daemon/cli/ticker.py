@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from daemon.cli.figures import count, printable
+from daemon.system.figures import count, printable
 from llma_core.view import read
 
 if TYPE_CHECKING:

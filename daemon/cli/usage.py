@@ -8,20 +8,20 @@ import re
 import select
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from daemon.cli.catching_up import catch_up
-from daemon.cli.figures import count, dollars, printable, share, short_duration, short_tokens
 from daemon.cli.message import document, say
 from daemon.cli.moment import Moment
 from daemon.cli.render import stdout
 from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
-from daemon.usage.report import By, Group, Index, Range, ToolGroup
+from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
+from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,11 +90,11 @@ def usage(
         raise click.UsageError("choose one of --json, --csv, --budget and --statusline")
     settings = load_settings({"state_dir": state_dir}, log_level="error")
     name = _project_name(project)
-    begin = _midnight(_DAYS - 1) if since is None else since
+    begin = midnight(_DAYS - 1) if since is None else since
     if budget is not None:
-        begin = _midnight(budget[1] - 1)
+        begin = midnight(budget[1] - 1)
     elif statusline:
-        begin = _midnight(0)
+        begin = midnight(0)
     wanted = Range(since=begin, until=until, project=name)
     path = catch_up(settings, since=begin)
     try:
@@ -120,12 +120,6 @@ def _project_name(project: str | None) -> str | None:
         return None
     folder = Path(project).expanduser()
     return folder.absolute().name if folder.is_dir() else folder.name
-
-
-def _midnight(days_ago: int) -> float:
-    """Return when the day that many days ago began, in local time."""
-    day = datetime.now().astimezone().date() - timedelta(days=days_ago)
-    return datetime(day.year, day.month, day.day).astimezone().timestamp()
 
 
 # ---------------------------------------------------------------------- one line

@@ -26,6 +26,7 @@ VERBS: dict[str, dict[str, Verb]] = {
         "tail": Verb("Watch sessions live in the terminal.", "tail --since 1h"),
         "traces": Verb("Show the traces in the local file, as trees.", "traces --limit 3"),
         "usage": Verb("Show what sessions used, and what it cost.", "usage --since 30d --by project"),
+        "view": Verb("Show sessions in a browser, live.", "view --no-open"),
         "preview": Verb("Print the events that would be sent for a log.", "preview --explain ~/.claude"),
         "status": Verb("Show what was delivered, what waits, and problems.", "status"),
         "doctor": Verb("Find problems, and show how to fix them.", "doctor"),

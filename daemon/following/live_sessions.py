@@ -66,6 +66,7 @@ class _Record(msgspec.Struct, frozen=True):
     startedAt: object = None  # noqa: N815
     procStart: object = None  # noqa: N815
     pidDomain: object = None  # noqa: N815
+    status: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,17 @@ class LiveSessions:
     def has_registry(self) -> bool:
         """Whether any client here keeps a registry; without one, nothing is known about running sessions."""
         return any(disk.is_folder(str(folder)) for folder in self._folders)
+
+    def statuses(self) -> dict[str, str | None]:
+        """Return the sessions that provably run now, with the word that their record has for what they do.
+
+        Clients from 2.1.300 on write `busy` or `idle`; the word of others is None.
+        """
+        return {
+            record.sessionId: record.status if isinstance(record.status, str) else None
+            for record, _, state, _ in self._records()
+            if state == "alive"
+        }
 
     def running(self) -> frozenset[str]:
         """Return the ids of the sessions that provably run now, and note which have ended."""

@@ -21,7 +21,7 @@ from daemon.delivering.local.call import AGENT, ATTEMPT, GENERATION, TOOL, TRACE
 from daemon.delivering.local.events import UnreadableEventsError
 from daemon.usage.prices import Tokens, rates, thresholds
 
-__all__ = ["By", "Dollars", "Group", "Index", "Range", "ToolGroup"]
+__all__ = ["By", "Dollars", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight"]
 
 By = Literal["day", "session", "project", "branch", "model", "agent"]
 """What generations are grouped by."""
@@ -100,6 +100,23 @@ class Group:
     last: int = 0
     project: str | None = None
     models: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Slice:
+    """What the calls of one day used that share something else too, such as the model.
+
+    Attributes:
+        day: the day, `2026-11-30`; None if it is unknown.
+        key: the id or name of what they share; None where the events do not say it.
+        tokens: sums over its generations.
+        dollars: their cost.
+    """
+
+    day: str | None
+    key: str | None
+    tokens: Tokens = field(default_factory=Tokens)
+    dollars: Dollars = field(default_factory=Dollars)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +204,7 @@ class Index:
             used = models.setdefault(row.key, {})
             used[row.model] = used.get(row.model, 0) + row.tokens.total
         where, values = self._where(wanted)
-        for number, attempts, first, last in self._query(
+        for number, attempts, first, last in self.query(
             f"SELECT {key} AS k, count(*), min(at), max(at) FROM calls WHERE kind = {ATTEMPT}{where} GROUP BY k", values
         ):
             group = groups.setdefault(number, Group(key=self._key(by, number, days)))
@@ -203,6 +220,26 @@ class Index:
             return sorted(found, key=lambda group: group.key or "")
         return sorted(found, key=lambda group: (-group.dollars.known, -group.tokens.total, group.key or ""))
 
+    def stack(self, by: By, wanted: Range) -> list[Slice]:
+        """Return what generations used by day and, within it, by *by*, which is another grouping than `day`.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        days = self._days(wanted)
+        key = f"({self._day_number(days)}) || ':' || ifnull({_COLUMNS[by]}, '')"
+        slices: dict[str, Slice] = {}
+        for row in self._generations(key, wanted):
+            day, _, number = row.key.partition(":")
+            found = slices.get(row.key)
+            if found is None:
+                found = slices[row.key] = Slice(
+                    day=self._key("day", int(day), days), key=self.word(int(number)) if number else None
+                )
+            found.tokens += row.tokens
+            found.dollars += row.dollars
+        return sorted(slices.values(), key=lambda each: (each.day or "", each.key or ""))
+
     def total(self, wanted: Range) -> Group:
         """Return what all generations used together."""
         whole = Group(key=None)
@@ -215,7 +252,7 @@ class Index:
             models[row.model] = models.get(row.model, 0) + row.tokens.total
         whole.models = sorted((name for name in models if name), key=lambda name: -models[name])
         where, values = self._where(wanted)
-        [[whole.attempts]] = self._query(f"SELECT count(*) FROM calls WHERE kind = {ATTEMPT}{where}", values)
+        [[whole.attempts]] = self.query(f"SELECT count(*) FROM calls WHERE kind = {ATTEMPT}{where}", values)
         return whole
 
     def tools(self, wanted: Range) -> list[ToolGroup]:
@@ -226,12 +263,26 @@ class Index:
         """
         where, values = self._where(wanted)
         found: dict[int | None, list[tuple[str | None, float | None]]] = {}
-        for name, status, seconds in self._query(
+        for name, status, seconds in self.query(
             f"SELECT name_id, status_id, seconds FROM calls WHERE kind IN ({TOOL}, {AGENT}){where}", values
         ):
-            found.setdefault(name, []).append((self._word(status), seconds))
-        groups = [_tool(self._word(name) or "unknown", calls) for name, calls in found.items()]
+            found.setdefault(name, []).append((self.word(status), seconds))
+        groups = [_tool(self.word(name) or "unknown", calls) for name, calls in found.items()]
         return sorted(groups, key=lambda group: (-group.calls, group.name))
+
+    def failures(self, wanted: Range) -> dict[str, int]:
+        """Return how many tool calls failed in each session that has any, by the session's id.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        where, values = self._where(wanted)
+        rows = self.query(
+            f"SELECT session_id, count(*) FROM calls WHERE kind IN ({TOOL}, {AGENT}) "
+            f"AND status_id = (SELECT id FROM words WHERE word = 'error'){where} GROUP BY session_id",
+            values,
+        )
+        return {session: number for number_id, number in rows if (session := self.word(number_id)) is not None}
 
     # ------------------------------------------------------------------ details
 
@@ -240,7 +291,7 @@ class Index:
         where, values = self._where(wanted)
         limits = self._limits(where, values)
         # A price holds for one day, in the time of the provider.
-        rows = self._query(
+        rows = self.query(
             f"""
             SELECT {key} AS k, model_id, provider_id, tier_id, prices_id, at / {_DAY} AS day, {limits} AS size,
                 count(*), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), sum(cache_write_1h),
@@ -252,9 +303,9 @@ class Index:
         )
         for number, model_id, provider, tier, prices, day, sent, *sums, first, last in rows:
             tokens = Tokens(**dict(zip(_SUMS, (each or 0 for each in sums), strict=True)))
-            model = self._word(model_id) or ""
+            model = self.word(model_id) or ""
             date = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date().isoformat()
-            price = rates(model, self._word(provider), self._word(tier), date, sent, self._word(prices))
+            price = rates(model, self.word(provider), self.word(tier), date, sent, self.word(prices))
             dollars = (
                 Dollars(known=price.cost(tokens)) if price is not None else Dollars(unpriced={model: tokens.total})
             )
@@ -263,33 +314,33 @@ class Index:
     def _limits(self, where: str, values: Sequence[object]) -> str:
         """Return SQL that is the smallest input, in tokens, of the price range that a call falls into, plus one."""
         parts = []
-        for model_id, provider in self._query(
+        for model_id, provider in self.query(
             f"SELECT DISTINCT model_id, provider_id FROM calls WHERE kind = {GENERATION}{where}", values
         ):
-            model = self._word(model_id)
+            model = self.word(model_id)
             parts += [
                 f"WHEN model_id = {model_id:d} AND {_SENT} > {start:d} THEN {start + 1:d}"
-                for start in reversed(thresholds(model, self._word(provider)) if model else ())
+                for start in reversed(thresholds(model, self.word(provider)) if model else ())
             ]
         return f"CASE {' '.join(parts)} ELSE 0 END" if parts else "0"
 
     def _add_session_facts(self, groups: dict[Any, Group], wanted: Range) -> None:
         """Add what the client itself counts, and where each session was last."""
         where, values = self._where(wanted)
-        for session, dollars in self._query(
+        for session, dollars in self.query(
             f"SELECT session_id, max(client_cost) FROM calls WHERE kind = {TRACE} AND client_cost IS NOT NULL{where} "
             "GROUP BY session_id",
             values,
         ):
             if session in groups:
                 groups[session].client_dollars = dollars
-        for session, project, _ in self._query(
+        for session, project, _ in self.query(
             f"SELECT session_id, project_id, max(at) FROM calls WHERE project_id IS NOT NULL{where} "
             "GROUP BY session_id",
             values,
         ):
             if session in groups:
-                groups[session].project = self._word(project)
+                groups[session].project = self.word(project)
 
     def _where(self, wanted: Range) -> tuple[str, list[object]]:
         parts: list[str] = []
@@ -311,7 +362,7 @@ class Index:
     def _days(self, wanted: Range) -> list[int]:
         """Return the beginnings of all days of the zone that the calls span, in milliseconds since the epoch."""
         where, values = self._where(wanted)
-        [[first, last]] = self._query(
+        [[first, last]] = self.query(
             f"SELECT min(at), max(at) FROM calls WHERE kind IN ({GENERATION}, {ATTEMPT}) AND at > 0{where}", values
         )
         if first is None:
@@ -340,24 +391,36 @@ class Index:
 
     def _key(self, by: By, number: Any, days: Sequence[int]) -> str | None:
         if by != "day":
-            return self._word(number)
+            return self.word(number)
         return self._local(days[number]).date().isoformat() if 0 <= number < len(days) else None
 
-    def _word(self, number: int | None) -> str | None:
+    def word(self, number: int | None) -> str | None:
+        """Return the word with a number; None for None."""
         if number is None:
             return None
         known = self._words.get(number)
         if known is None:
-            [[known]] = self._query("SELECT word FROM words WHERE id = ?", (number,))
+            [[known]] = self.query("SELECT word FROM words WHERE id = ?", (number,))
             self._words[number] = known
         return known
 
-    def _query(self, statement: str, values: Sequence[object]) -> list[Any]:
+    def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return all rows of a statement.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
         try:
             with contextlib.closing(self._connection.execute(statement, tuple(values))) as found:
                 return found.fetchall()
         except sqlite3.Error as error:
             raise UnreadableEventsError(str(error)) from error
+
+
+def midnight(days_ago: int) -> float:
+    """Return when the day that many days ago began, in local time, in seconds since the epoch."""
+    day = datetime.now().astimezone().date() - timedelta(days=days_ago)
+    return datetime(day.year, day.month, day.day).astimezone().timestamp()
 
 
 _SUMS = ("calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")

@@ -27,6 +27,8 @@ class _ClaudeCode(Agent):
     log_suffix = ".jsonl"
     meta_suffix = ".meta.json"
     session_folders = ("subagents",)
+    # Both open a dialog (2.1.329).
+    asking_tools = frozenset({"AskUserQuestion", "ExitPlanMode"})
 
     def classify(self, path: str) -> LogPath | None:
         return layout.classify(path)

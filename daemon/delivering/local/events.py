@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from llma_core.view import TRACE_EVENT, EventView, read
+from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, read
 
 __all__ = ["LocalEvents", "LocalTrace", "UnreadableEventsError"]
 
@@ -86,22 +86,57 @@ class LocalEvents:
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.
         """
+        return self._found(words, "trace_id")
+
+    def _found(self, words: str, column: str) -> list[str]:
         # In quotes, nothing in the words is an operator of the query language.
         quoted = ['"{}"'.format(word.replace('"', '""')) for word in words.split()]
         if not quoted:
             return []
         rows = self._query(
-            """
+            f"""
             SELECT word, max(received) AS newest FROM text_index
-            JOIN texts ON texts.id = text_index.rowid JOIN words ON words.id = texts.trace_id
+            JOIN texts ON texts.id = text_index.rowid JOIN words ON words.id = texts.{column}
             WHERE text_index MATCH ? GROUP BY word ORDER BY newest DESC
-            """,
+            """,  # noqa: S608 - only the name of a column is put in
             (" ".join(quoted) + "*",),
         )
-        return [trace for trace, _ in rows]
+        return [found for found, _ in rows]
+
+    def sessions_with(self, words: str) -> frozenset[str]:
+        """Return the ids of sessions whose names, prompts or answers hold all *words*; see `search`.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        return frozenset(self._found(words, "session_id"))
+
+    def bodies(self, uuids: Sequence[str]) -> dict[str, bytes]:
+        """Return the bodies of events, by their uuids, as far as they are kept.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        rows = self._query(
+            "SELECT uuid, body FROM events WHERE uuid IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(list(uuids)).decode(),),
+        )
+        return dict(rows)
+
+    def last(self, session: str, number: int) -> list[bytes]:
+        """Return the bodies of the newest events of a session by their timestamps, the newest first; no traces.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        rows = self._query(
+            "SELECT body FROM events WHERE session_id = ? AND name <> ? ORDER BY timestamp DESC, received DESC LIMIT ?",
+            (session, TRACE_EVENT, number),
+        )
+        return [body for (body,) in rows]
 
     def names(self, sessions: Sequence[str]) -> dict[str, str]:
-        """Return the names of sessions, by their ids: that of the newest trace whose body is kept.
+        """Return the names of sessions, by their ids, as their newest event that is kept has it.
 
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.
@@ -109,11 +144,11 @@ class LocalEvents:
         rows = self._query(
             """
             SELECT session_id, body, max(received) FROM events
-            WHERE name = ? AND session_id IN (SELECT value FROM json_each(?)) GROUP BY session_id
+            WHERE name IN (?, ?) AND session_id IN (SELECT value FROM json_each(?)) GROUP BY session_id
             """,
-            (TRACE_EVENT, msgspec.json.encode(list(sessions)).decode()),
+            (TRACE_EVENT, GENERATION_EVENT, msgspec.json.encode(list(sessions)).decode()),
         )
-        return {session: label for session, body, _ in rows if (label := read(body).label)}
+        return {session: name for session, body, _ in rows if (name := read(body).trace_name)}
 
     def events(self, trace_id: str) -> list[EventView]:
         """Return the events of one trace in the order of their arrival.

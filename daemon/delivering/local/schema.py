@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS events (
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_by_trace ON events (trace_id, timestamp);
+CREATE INDEX IF NOT EXISTS events_by_session ON events (session_id, timestamp);
 """
 # The columns that end in _id hold numbers of `words`.
 _CALLS = """

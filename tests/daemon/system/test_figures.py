@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.cli.figures import (
+from daemon.system.figures import (
     count,
     duration,
     printable,

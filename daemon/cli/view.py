@@ -1,0 +1,283 @@
+"""`view`: a page on this machine with sessions, costs and steps, live."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import structlog
+
+from daemon.cli.message import say
+from daemon.cli.startup import build_service, fail, load_settings, log_options, open_local, state_dir_option
+from daemon.delivering.local.sink import LocalSink
+from daemon.delivering.sink import AttemptOutcome, Delivered
+from daemon.following.live_sessions import LiveSessions
+from daemon.following.log_roots import log_roots
+from daemon.following.logs import Logs
+from daemon.following.session_files import SessionFiles, unit_name
+from daemon.state.layout import STORE, events_path, local_folder
+from daemon.state.lock import is_locked
+from daemon.state.reader import StoreReader
+from daemon.system.messages import escaped, system_reason
+from llma_core import view as views
+from llma_core.events import CaptureEvent
+
+if TYPE_CHECKING:
+    from daemon.config.settings import Settings
+    from daemon.page.changes import Changes
+    from daemon.running.condition import Condition
+    from daemon.service import Service
+    from daemon.state.store import Store
+
+__all__ = ["view"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.25
+"""How often a file that another process writes is looked at."""
+_LINES_BYTES = 200_000
+"""Bytes of a log's lines that the page shows of one step."""
+
+
+@click.command("view")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port.  [default: any that is free]")
+@click.option("--no-open", is_flag=True, help="Do not open a browser; only print the address.")
+@state_dir_option
+@log_options
+def view(*, port: int, no_open: bool, state_dir: Path | None, log_format: str | None, log_level: str) -> None:
+    """Show sessions in a browser: what they cost, what they do right now, and every step of them. Ctrl-C stops.
+
+    The page is served to this machine alone, and only to the browser that opens the printed address. It follows the
+    logs by itself, needs no account, and sends nothing.
+    """
+    settings = load_settings({"state_dir": state_dir}, log_format=log_format, log_level=log_level)
+    try:
+        import daemon.page.app  # noqa: F401 - says early whether the extra is there
+    except ModuleNotFoundError as error:
+        raise fail(
+            f"the page needs the extra `view` ({error.name} is missing): pip install 'posthog-llma-daemon[view]'"
+        ) from None
+    try:
+        listening = _listen(port)
+    except OSError as error:
+        raise fail(f"cannot listen on 127.0.0.1:{port}: {system_reason(error)}; choose another --port") from None
+    with closing(listening):
+        folder = local_folder(settings.state_dir)
+        if folder.is_dir() and is_locked(folder):
+            asyncio.run(_serve(settings, listening, None, opens=not no_open))
+        else:
+            with open_local(settings.state_dir) as store:
+                asyncio.run(_serve(settings, listening, store, opens=not no_open))
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+async def _serve(settings: Settings, listening: socket.socket, store: Store | None, *, opens: bool) -> None:
+    import uvicorn
+
+    from daemon.page.access import Access
+    from daemon.page.app import Sources, application
+    from daemon.page.changes import Changes
+    from daemon.page.running import Watch
+
+    changes = Changes()
+    path = events_path(settings.state_dir).absolute()
+    service = _service(settings, store, changes) if store is not None else None
+    live = LiveSessions(settings.claude_config_dirs)
+    access = Access(listening.getsockname()[1])
+    look = _Look(settings)
+    sources = Sources(
+        path=path,
+        changes=changes,
+        running=Watch(path, live.statuses).now,
+        condition=look.condition,
+        explain=look.explain,
+        posthog_url=look.address,
+        reading=lambda: service.waiting if service is not None else 0,
+    )
+
+    class _Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # Signals end the service too, so they are handled here.
+            yield
+
+    server = _Server(
+        uvicorn.Config(
+            application(sources, access),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+        changes.close()
+        server.should_exit = True
+        if service is not None:
+            service.stop(drain=2)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+    click.echo(f"serving {access.address}")
+    say("the address works once, in one browser; Ctrl-C stops", err=True)
+    if opens:
+        import webbrowser
+
+        # A browser may be a program that stays; the page must not wait for it.
+        await loop.run_in_executor(None, webbrowser.open, access.address)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve(sockets=[listening]))
+        uri = f"{path.as_uri()}?mode=ro"
+        tasks.create_task(service.run() if service is not None else _look_for_changes(uri, changes, stopping))
+
+
+def _service(settings: Settings, store: Store, changes: Changes) -> Service:
+    path = events_path(settings.state_dir)
+    try:
+        LocalSink(path).prepare()
+    except (sqlite3.Error, OSError) as error:
+        why = system_reason(error) if isinstance(error, OSError) else str(error)
+        raise fail(f"cannot write {path}: {why}; check the disk, or move the file away to start over") from None
+    service = build_service(settings, store, lambda _route: _TellingSink(path, changes), purpose="local")
+    service.prepare("send" if store.first_start is None else "skip", time.time())
+    return service
+
+
+class _TellingSink(LocalSink):
+    """A local sink that tells pages what it has written."""
+
+    def __init__(self, path: Path, changes: Changes) -> None:
+        super().__init__(path)
+        self._changes = changes
+
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
+        outcome = await super().send(events)
+        if isinstance(outcome, Delivered):
+            self._changes.note(filter(None, (views.read(event.body).session_id for event in events)))
+        return outcome
+
+
+async def _look_for_changes(uri: str, changes: Changes, stopping: asyncio.Event) -> None:
+    """Tell pages when another process has written the file."""
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        before = None
+        while not stopping.is_set():
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
+            if before is not None and version != before:
+                changes.note(())
+            before = version
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), _LOOK_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    changes: list[str]
+    lines: list[_Place]
+
+
+class _Look:
+    """What the page asks beyond the local file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def condition(self) -> Condition | None:
+        """Return what `status` says; None if nothing was ever to be sent from here."""
+        from daemon.running.condition import condition_of
+        from daemon.state.store import Store, StoreError
+
+        folder = self._settings.state_dir
+        if not (folder / STORE).exists():
+            return None
+        try:
+            with closing(Store(folder, read_only=True)) as store:
+                return condition_of(store, folder, self._settings.claude_config_dirs, time.time())
+        except (StoreError, sqlite3.Error):
+            return None
+
+    def address(self, session: str, trace: str) -> str | None:
+        """Return where PostHog shows a trace; None if its session was not sent from here."""
+        from daemon.delivering.posthog.web_app import trace_url
+
+        store_path = self._settings.state_dir / STORE
+        if not store_path.exists():
+            return None
+        names = {unit_name(root.agent, session) for root in log_roots(self._settings.claude_config_dirs)}
+        try:
+            with closing(StoreReader(store_path)) as store:
+                hosts = [route.host for name in names if (route := store.route(name)) is not None]
+        except sqlite3.Error:
+            return None
+        return next((trace_url(host, trace) for host in hosts if host is not None), None)
+
+    def explain(self, session: str, uuid: str) -> Any:
+        """Return what became of an event on its way out, and its lines; None if the log does not yield it."""
+        from daemon.reading.explanation import explain, summed_up
+        from daemon.routing.repository import Repositories
+        from daemon.routing.routing import Routing
+
+        files = self._files(session)
+        if files is None:
+            return None
+        routing = Routing(self._settings, Repositories(), purpose="preview", explain=True)
+        try:
+            found = explain([*files.paths, *files.metas], routing, uuid)
+        except OSError:
+            return None
+        if found is None:
+            return None
+        lines = found.lines
+        places = [_read(lines.file, lines.start, lines.end)] if lines is not None else []
+        return _Shown(changes=summed_up(found.event.changes), lines=[place for place in places if place is not None])
+
+    def _files(self, session: str) -> SessionFiles | None:
+        logs = Logs(log_roots(self._settings.claude_config_dirs))
+        logs.include(logs.sweep("full").changed)
+        return next((files for files in logs.sessions.values() if files.session == session), None)
+
+
+def _read(path: str, start: int, end: int) -> _Place | None:
+    try:
+        with Path(path).open("rb") as log:
+            before = log.read(start).count(b"\n")
+            data = log.read(min(end - start, _LINES_BYTES))
+    except OSError:
+        return None
+    first, last = before + 1, before + max(1, data.count(b"\n"))
+    where = f"line {first}" if first == last else f"lines {first} to {last}"
+    return _Place(escaped(f"{path}, {where}"), data.decode("utf-8", "replace"))

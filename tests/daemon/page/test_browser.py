@@ -1,0 +1,174 @@
+"""The page in a real browser: it shows what sessions did, live, and nothing in a log acts.
+
+Needs a Chromium on the machine: `LLMA_CHROMIUM`, or one on the PATH. `.ci/run` installs one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from tests.support.client import Workspace
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.processes import environment
+from tests.support.waiting import PATIENCE
+
+_CHROMIUM = os.environ.get("LLMA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_SESSION = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "\x1b[31m\u202e[x](javascript:document.title='owned') {{ 7*7 }} {% raw %}"
+)
+
+pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium here; set LLMA_CHROMIUM")
+
+
+@dataclass
+class Shown:
+    """A page in a browser, with the log that it follows.
+
+    Attributes:
+        problems: what the browser complained about: errors of scripts, and what its policy stopped.
+    """
+
+    page: Page
+    base: str
+    log: LogBuilder
+    projects: Path
+    problems: list[str]
+
+    def write(self) -> None:
+        self.log.write(self.projects)
+
+    async def open(self, path: str) -> None:
+        await self.page.goto(f"{self.base}{path}")
+
+
+def turn(log: LogBuilder, number: int) -> None:
+    log.prompt(f"Prune tree {number} {HOSTILE}")
+    log.answer(text(f"I will look. {HOSTILE}"), tool_use("Bash", {"command": f"ls {HOSTILE}"}, id=f"toolu_{number}"))
+    log.tool_result(f"toolu_{number}", f"apple {HOSTILE}", error=number == 1)
+    log.answer(text(f"**Done** with {number}. {HOSTILE}"))
+
+
+@pytest.fixture
+async def shown(workspace: Workspace) -> AsyncIterator[Shown]:
+    start = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
+    log = LogBuilder(session=_SESSION, start=start.replace("+00:00", "Z"))
+    for number in range(3):
+        turn(log, number)
+    log.write(workspace.config / "projects")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "daemon.cli",
+        "view",
+        "--no-open",
+        env=environment(workspace),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        told = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode()
+        found = re.search(r"http://\S+", told)
+        assert found is not None, told
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_FLAGS))
+            context = await browser.new_context(viewport={"width": 1280, "height": 800})
+            context.set_default_timeout(PATIENCE * 1000)
+            expect.set_options(timeout=PATIENCE * 1000)
+            page = await context.new_page()
+            problems: list[str] = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("console", lambda line: problems.append(line.text) if line.type in ("error", "warning") else None)
+            await page.goto(found[0])
+            yield Shown(page, found[0].partition("/?")[0], log, workspace.config / "projects", problems)
+            await browser.close()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+
+
+async def test_the_page_shows_sessions_live_and_nothing_in_a_log_acts(shown: Shown) -> None:
+    page = shown.page
+    # The token is gone from the address.
+    assert page.url == f"{shown.base}/"
+    await expect(page.locator("#live")).to_have_text("live")
+    await expect(page.locator(".card").first).to_contain_text("$0.0")
+
+    await shown.open("/sessions")
+    row = page.locator("[data-row]")
+    await expect(row).to_have_count(1)
+    await expect(row).to_contain_text("Prune tree 0")
+    await page.locator('input[type="search"]').fill("nowhere")
+    await expect(row).to_have_count(0)
+    await page.locator('input[type="search"]').fill("prune")
+    await expect(row).to_have_count(1)
+
+    # By the keyboard alone: out of the field, to the row, into the session, along its steps.
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/sessions/*")
+    steps = page.locator(".row")
+    await expect(steps).to_have_count(9)
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    detail = page.locator("#step")
+    await expect(detail).to_contain_text("apple")
+    await expect(detail).to_contain_text("<script>")
+    await expect(page.locator('.row[aria-selected="true"]')).to_contain_text("Bash")
+    await detail.locator("summary", has_text="What leaves").click()
+    await expect(detail).to_contain_text("Nothing is left out")
+    await expect(detail).to_contain_text(".jsonl, line")
+    await page.keyboard.press("j")
+    await expect(detail.locator("strong").first).to_have_text("Done")
+
+    turn(shown.log, 3)
+    shown.write()
+    await expect(steps).to_have_count(12)
+
+    for path in ("/", "/sessions", f"/sessions/{_SESSION}", "/delivery", "/nowhere"):
+        await shown.open(path)
+        await expect(page.locator("h1")).to_be_visible()
+        assert await page.title() != "owned"
+        for width in (400, 1280):
+            await page.set_viewport_size({"width": width, "height": 800})
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, (path, width, wide)
+    assert [problem for problem in shown.problems if "404" not in problem] == []
+
+
+async def test_ten_thousand_steps_are_few_elements(shown: Shown) -> None:
+    for number in range(100, 3100):
+        shown.log.answer(tool_use("Bash", {"command": f"echo {number}"}, id=f"toolu_{number}"))
+        shown.log.tool_result(f"toolu_{number}", "ok")
+    shown.write()
+    await shown.open(f"/sessions/{_SESSION}")
+    steps = shown.page.locator("#steps")
+    await expect(steps).to_have_attribute("aria-label", "6009 steps")
+    await steps.evaluate("place => { place.scrollTop = place.scrollHeight; }")
+    await expect(shown.page.locator(".row").last).to_contain_text("Bash")
+    assert await shown.page.locator(".row").count() < 100
+    assert shown.problems == []

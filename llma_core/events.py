@@ -37,6 +37,7 @@ from llma_core.spans import (
     Context,
     Generation,
     HookRun,
+    OpeningTrace,
     Prompt,
     TokenUsage,
     ToolCall,
@@ -56,6 +57,7 @@ __all__ = [
     "connection_test",
     "fit",
     "identity",
+    "opening_key",
     "project_name",
     "refused_properties",
     "timestamp",
@@ -220,6 +222,11 @@ def connection_test(trace: str, uuid: str, at: int) -> CaptureEvent:
     return CaptureEvent(name="$ai_trace", uuid=uuid, identity=f"test|{trace}", body=body)
 
 
+def opening_key(session: str) -> str:
+    """Return the name of a session's opening trace in the settled table."""
+    return f"trace-open|{session}"
+
+
 def trace_key(session: str, turn: TurnKey | None) -> str:
     """Return the key under which the store notes that a session, or one of its turns, still owes its trace."""
     return f"trace|{session}" if turn is None else f"trace|{session}|{turn.kind}|{turn.id}"
@@ -241,7 +248,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def build(
-    span: Generation | ToolCall | ApiFailure | Compaction | Trace,
+    span: Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace,
     attribution: Attribution,
     *,
     name: str,
@@ -278,6 +285,8 @@ def build(
                 ids, span.session, turn
             )  # fmt: skip
             event_name, at = "$ai_trace", span.first_at
+        case OpeningTrace():
+            event_name, uuid, at = "$ai_trace", identifiers.opening_trace(ids, session), span.at
         case _:
             assert_never(span)
     # The receiver would give an event without a time its own, and a different one each time it is sent.
@@ -301,14 +310,18 @@ def build(
 
 
 def _properties(
-    span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution, repository: str | None
+    span: Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace,
+    attribution: Attribution,
+    repository: str | None,
 ) -> dict[str, Any]:
     """Return all properties that the level lets leave, not yet scrubbed and cut; None is what is not known."""
     own = members(_own(span, attribution))
     return {**own, **_common(span.context, attribution, repository), **attribution.properties}
 
 
-def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribution: Attribution) -> Properties:
+def _own(
+    span: Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace, attribution: Attribution
+) -> Properties:
     """Return the properties that only *span* determines."""
     match span:
         case Generation():
@@ -321,6 +334,8 @@ def _own(span: Generation | ToolCall | ApiFailure | Compaction | Trace, attribut
             return _compaction(span, attribution)
         case Trace():
             return _trace(span, attribution)
+        case OpeningTrace():
+            return _opening(span, attribution)
         case _:
             assert_never(span)
 
@@ -780,6 +795,20 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
 def _words(trigger: str | None, tokens: int | None, when: str) -> str | None:
     """Return a compaction's state in words; None if nothing is known of it."""
     return ", ".join(filter(None, (trigger, f"{tokens:,} tokens {when}" if tokens is not None else None))) or None
+
+
+def _opening(span: OpeningTrace, attribution: Attribution) -> dict[str, Any]:
+    policy = attribution.policy
+    name = policy.trace_name(span.name)
+    return {
+        "$ai_trace_id": span.session,
+        "$ai_session_id": span.session,
+        "$ai_span_id": span.session,
+        "$ai_trace_name": name,
+        "$ai_span_name": name,
+        "$ai_input_state": _asked(span.prompt, policy),
+        f"{span.context.framework.prefix}trace": "open",
+    }
 
 
 def _asked(prompt: str | None, policy: Policy) -> list[dict[str, str]] | None:

@@ -16,6 +16,7 @@ __all__ = [
     "compaction",
     "failure",
     "generation",
+    "opening_trace",
     "session_trace",
     "tool_call",
     "turn_trace",
@@ -56,6 +57,11 @@ def compaction(ids: str, session: str, line: str) -> str:
 def session_trace(ids: str, session: str) -> str:
     """Return the uuid of a session's trace; it stays the same however often the session is resumed."""
     return _uuid(f"{ids}trace-session", session)
+
+
+def opening_trace(ids: str, session: str) -> str:
+    """Return the uuid of the trace that is sent when a session begins."""
+    return _uuid(f"{ids}trace-open", session)
 
 
 def turn_trace(ids: str, session: str, turn: TurnKey) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "InnerCall",
     "InputMessage",
     "LineRange",
+    "OpeningTrace",
     "Prompt",
     "Request",
     "RequestMessage",
@@ -428,6 +429,24 @@ class Compaction(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
+class OpeningTrace(Struct, frozen=True, kw_only=True):
+    """The beginning of a session, as its first attempt at an API call on the main thread tells it.
+
+    Attributes:
+        session: the session's id.
+        context: the context of that attempt.
+        at: when that attempt ended, as `Trace.first_at`.
+        name: the session's title so far, or the first prompt.
+        prompt: the first prompt.
+    """
+
+    session: str
+    context: Context
+    at: int | None
+    name: str | None
+    prompt: str | None
+
+
 class Trace(Struct, frozen=True, kw_only=True):
     """The summary of a session or a turn that has ended.
 
@@ -438,7 +457,8 @@ class Trace(Struct, frozen=True, kw_only=True):
         context: the context of its latest span.
         name: the session's title or the first prompt.
         started_at: when its first span began.
-        first_at: time of its first generation, else of its prompt. This is the event's time.
+        first_at: when the main thread's first attempt at an API call ended; without one, when the first generation did,
+            else the time of its prompt. This is the event's time.
         ended_at: when its last span ended.
         worked_ms: how long somebody worked, in milliseconds: each turn from its prompt to its last span, overlaps once.
         input_tokens: sum over its generations.
@@ -492,7 +512,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     lines_removed: int | None = None
 
 
-Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | Trace
+Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace
 
 
 def settled_name(kind: Literal["gen", "call", "error", "compaction", "prompt", "request"], identity: str) -> str:

@@ -59,6 +59,7 @@ class TraceTree:
     Attributes:
         trace_id: the trace's id.
         event: the event of the trace itself; None until the trace has ended.
+        opening: the event that a session's trace began with; None if there is none.
         project: the project that its events name, or None.
         started: when its first operation began; None if no event has a time.
         seconds: from `started` to the end of the last operation.
@@ -68,6 +69,7 @@ class TraceTree:
 
     trace_id: str
     event: EventView | None
+    opening: EventView | None
     project: str | None
     started: datetime | None
     seconds: float
@@ -77,7 +79,7 @@ class TraceTree:
     @property
     def name(self) -> str:
         """The trace's name; made from its id until it has one."""
-        named = self.event.label if self.event is not None else ""
+        named = next((event.label for event in (self.event, self.opening) if event is not None and event.label), "")
         return named or f"trace {self.trace_id[:8]}"
 
 
@@ -91,10 +93,12 @@ def build(trace_id: str, events: Iterable[EventView]) -> TraceTree:
         trace_id: the trace's id.
         events: all events of that trace, in any order.
     """
-    trace: EventView | None = None
+    trace = opening = None
     operations: list[EventView] = []
     for event in events:
-        if event.kind == "trace":
+        if event.kind == "trace" and event.is_open:
+            opening = event
+        elif event.kind == "trace":
             trace = event
         else:
             operations.append(event)
@@ -105,7 +109,8 @@ def build(trace_id: str, events: Iterable[EventView]) -> TraceTree:
     return TraceTree(
         trace_id=trace_id,
         event=trace,
-        project=next((event.project for event in [*operations, *([trace] if trace else [])] if event.project), None),
+        opening=opening,
+        project=next((event.project for event in [*operations, trace, opening] if event and event.project), None),
         started=started,
         seconds=(max(ends) - started).total_seconds() if started is not None and ends else 0.0,
         totals=_totals(operations),

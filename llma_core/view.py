@@ -46,6 +46,7 @@ class EventView:
         timestamp: RFC 3339; "" if unknown.
         latency: seconds.
         status: how a tool call ended.
+        is_open: whether it is the trace of a session that has not ended.
         outcome: how a session or turn ended.
         provider: who serves the model, as in the price lists: `anthropic`, `bedrock`, …
         cache_write_5m_tokens: the part of `cache_write_tokens` that is kept for five minutes.
@@ -83,6 +84,7 @@ class EventView:
     status: str | None
     stop_reason: str | None
     project: str | None
+    is_open: bool = False
     outcome: str | None = None
     provider: str | None = None
     cache_write_5m_tokens: int | None = None
@@ -168,7 +170,7 @@ def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
     return msgspec.json.Decoder(event).decode
 
 
-_OWN: dict[str, type] = {"tool_status": str, "outcome": str, "version": str, "client_cost_usd": float}
+_OWN: dict[str, type] = {"tool_status": str, "trace": str, "outcome": str, "version": str, "client_cost_usd": float}
 TRACE_EVENT = "$ai_trace"
 """The name of the event that stands for a session or a turn."""
 GENERATION_EVENT = "$ai_generation"
@@ -217,6 +219,7 @@ def read(body: bytes) -> EventView:
         status=properties.own("tool_status"),
         stop_reason=properties.stop_reason,
         project=properties.project,
+        is_open=properties.own("trace") == "open",
         outcome=properties.own("outcome"),
         provider=properties.provider,
         cache_write_5m_tokens=properties.cache_write_5m_tokens,

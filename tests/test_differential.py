@@ -550,7 +550,7 @@ def test_the_sums_of_every_trace_match_the_counts_of_another_reader(drawn: Drawn
     expected = counted(drawn.files)
     found = [body["properties"] for body in sent(drawn.files) if body["event"] == "$ai_trace"]
 
-    for trace in found:
+    for trace in (trace for trace in found if trace["claude_code_trace"] == "final"):
         session = trace["$ai_session_id"]
         # If only copies of a session are left, each log that holds some may send a trace for it.
         if any(name.endswith(f"/{session}.jsonl") for name in drawn.files):

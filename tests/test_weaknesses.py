@@ -47,7 +47,7 @@ def flat(event: Json) -> Json:
 
 
 def of(kind: str, found: Sequence[Json]) -> list[Json]:
-    return [event for event in found if event["event"] == f"$ai_{kind}"]
+    return [event for event in found if event["event"] == f"$ai_{kind}" and event.get("claude_code_trace") != "open"]
 
 
 def only(kind: str, found: Sequence[Json]) -> Json:
@@ -182,7 +182,9 @@ def test_a_failed_request_is_an_error_and_not_an_answer(log: LogBuilder) -> None
 
     found = sent(log.files())
 
-    assert [(event["$ai_is_error"], event["$ai_error_type"], event["$ai_http_status"]) for event in found[:2]] == [
+    assert [
+        (event["$ai_is_error"], event["$ai_error_type"], event["$ai_http_status"]) for event in of("generation", found)
+    ] == [
         (True, "overloaded_error", 529),
         (True, "invalid_request_error", 400),
     ]
@@ -378,7 +380,7 @@ def test_final_events_are_sent_before_the_session_ends(log: LogBuilder) -> None:
 
     found = [span for feed in feeds(log.path, log.files()[log.path]) for span in feed.to(accumulator, now=LIVE)]
 
-    assert [event.name for event in built(found)] == ["$ai_generation", "$ai_span", "$ai_generation"]
+    assert [event.name for event in built(found)] == ["$ai_trace", "$ai_generation", "$ai_span", "$ai_generation"]
 
 
 def test_a_session_that_continues_changes_no_event_already_sent(log: LogBuilder) -> None:

@@ -75,7 +75,7 @@ async def _play(folder: Path, settings: Settings) -> None:
         for outcome in outcomes:
             view: EventView = read(outcome.event.body)
             console.print(delivered(view), no_wrap=True, overflow="ellipsis")
-            if view.kind == "trace":
+            if view.kind == "trace" and not view.is_open:
                 done.set()
 
     with open_state(local_folder(settings.state_dir)) as store:

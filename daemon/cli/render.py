@@ -40,7 +40,9 @@ def delivered(event: EventView) -> Text:
     at = end.strftime("%H:%M:%S.") + f"{end.microsecond // 1000:03d}" if end is not None else "-"
     line = _line(f"{at:<12}  ", "dim")
     line.append(f"{event.kind if event.kind != 'other' else event.name:<10}  ", style="cyan")
-    return line.append_text(_line(_short(event.label), "bold") if event.kind == "trace" else _describe(event))
+    if event.kind != "trace":
+        return line.append_text(_describe(event))
+    return line.append(_short(event.label), style="bold").append("  begins" if event.is_open else "", style="dim")
 
 
 def has_failed(event: EventView) -> bool:

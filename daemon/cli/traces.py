@@ -183,8 +183,7 @@ def _document(trace: TraceTree) -> dict[str, Any]:
         "started": trace.started.isoformat(timespec="milliseconds").replace("+00:00", "Z") if trace.started else None,
         "seconds": round(trace.seconds, 3),
     }
-    if trace.event is not None:
-        events.append(_known(asdict(trace.event)))
+    events += [_known(asdict(event)) for event in (trace.opening, trace.event) if event is not None]
     return {**_known(head), **_known(asdict(trace.totals)), "events": events}
 
 

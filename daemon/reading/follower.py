@@ -215,7 +215,10 @@ class Follower(AbstractContextManager["Follower"]):
             session = pipeline.files.session
             if emission.event is not None:
                 body = emission.event.body
-                yield Seen(session=session, what=view.read(body), words=view.words(body)[:_LONGEST_WORDS])
+                what = view.read(body)
+                # That a session has begun is seen from its prompt.
+                if not what.is_open:
+                    yield Seen(session=session, what=what, words=view.words(body)[:_LONGEST_WORDS])
             elif emission.prompt is not None:
                 asked = view.prompt(emission.prompt, pipeline.attribution())
                 yield Seen(session=session, what=asked, words=(asked.words or "")[:_LONGEST_WORDS])

@@ -47,6 +47,7 @@ from llma_core.spans import (
     Compaction,
     Generation,
     LineRange,
+    OpeningTrace,
     Prompt,
     Span,
     ToolCall,
@@ -166,6 +167,7 @@ class Pipeline:
         self._line_bytes = line_bytes
         self._added = added
         self._waiting: list[Trace] = []
+        self._openings: dict[str, OpeningTrace] = {}
         self._decode = files.agent.decoder(whole_inputs=routing.whole_inputs)
         self._accumulator = files.agent.accumulator(
             files.session,
@@ -377,7 +379,9 @@ class Pipeline:
         with self._step() as progress:
             gone = {file for file in self.tails if not self._lives_on(file)}
             spans: list[Span] = [
-                span for span in self._accumulator.end(now) if not isinstance(span, Trace) and span.lines.file in gone
+                span
+                for span in self._accumulator.end(now)
+                if isinstance(span, OpeningTrace) or (not isinstance(span, Trace) and span.lines.file in gone)
             ]
             self._admit(spans, progress)
         return progress
@@ -591,11 +595,17 @@ class Pipeline:
             if waits and isinstance(span, Trace):
                 self._waiting.append(span)
                 continue
+            if isinstance(span, OpeningTrace):
+                self._openings[span.session] = span
+                continue
             try:
+                opening = None if isinstance(span, Trace) else self._open_trace(span)
                 emission = self._trace(span) if isinstance(span, Trace) else self._event(span)
             except BaseException:
                 self.is_spent = True
                 raise
+            if opening is not None:
+                progress.emissions.append(opening)
             if emission is not None:
                 progress.emissions.append(emission)
 
@@ -614,13 +624,56 @@ class Pipeline:
             self._pass_over(events.identity(span))
         return emission
 
+    def _open_trace(self, span: _LineSpan) -> Emission | None:
+        """Return the opening trace that goes out before *span*, the first event of its session that is ours to send.
+
+        It rests on the same lines: none of them is committed before it is settled, so that a crash does not lose it.
+        """
+        session = span.context.session
+        if session not in self._openings or isinstance(span, Prompt) or not self._may_send(span):
+            return None
+        identity = events.opening_key(session)
+        owner = self._claims.owner(identity)
+        if owner is None and self._is_past(span):
+            return None
+        opening = self._openings.pop(session)
+        attribution = self.attribution()
+        if attribution.grouping != "session" or self._is_neighbor(session):
+            return None
+        settled = Settled(identity=identity, unit=self.files.name)
+        if self._claims.is_pending(identity):
+            return Emission(settled=settled, event=None, lines=span.lines, again=True)
+        # If what opened the session is settled and a trace of it went out, there is one to be found. If it is not
+        # settled, that trace was only settled first.
+        has_trace = span.context is not opening.context and self._claims.ending(events.trace_key(session, None)) > 1
+        place = self._place(opening.context.cwd)
+        if not place.allowed or (owner is None and has_trace):
+            return None
+        repository = self._repository(place, opening.context.cwd)
+        event = events.build(opening, attribution, repository=repository, name=identity)
+        if owner is not None and not self._is_resent(event):
+            return None
+        self._claims.take(identity, self.files.name, None)
+        return Emission(settled=settled, event=event, lines=span.lines)
+
+    def _is_past(self, span: _LineSpan) -> bool:
+        """Whether *span* is settled or history."""
+        return self._is_committed(span.lines) or self._is_history(span)
+
+    def _may_send(self, span: _LineSpan) -> bool:
+        """Whether the event of *span* may be one to send: it is new, or those of the session are sent again."""
+        if self.resends is None and self._is_past(span):
+            return False
+        return self._place(span.context.cwd).allowed
+
+    def _repository(self, place: _Place, cwd: str | None) -> str | None:
+        if not place.asked:
+            place.repository, place.asked = self._routing.repository(cwd), True
+        return place.repository
+
     def _emission(self, span: _LineSpan) -> Emission | None:
         lines = span.lines
-        is_past = self._is_committed(lines) or self._is_history(span)
-        if is_past and self.resends is None:
-            return None
-        place = self._place(span.context.cwd)
-        if not place.allowed:
+        if not self._may_send(span):
             return None
         identity = events.identity(span)
         owner = self._claims.owner(identity)
@@ -637,14 +690,13 @@ class Pipeline:
             if owes is not None:
                 self._owed.add((owes.trace, owes.ending))
             return Emission(settled=settled, event=None, lines=lines, again=True)
-        if is_past if owner is None else self.resends is None:
+        if self._is_past(span) if owner is None else self.resends is None:
             return None
         attribution = self.attribution()
         event = None
         if not isinstance(span, Prompt):
-            if not place.asked:
-                place.repository, place.asked = self._routing.repository(span.context.cwd), True
-            event = events.build(span, attribution, repository=place.repository, name=identity)
+            repository = self._repository(self._place(span.context.cwd), span.context.cwd)
+            event = events.build(span, attribution, repository=repository, name=identity)
         if owner is not None and not self._is_resent(event):
             return None
         # What is sent again has owed its trace when it was sent first.

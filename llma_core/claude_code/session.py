@@ -135,6 +135,7 @@ from llma_core.spans import (
     HookRun,
     InputMessage,
     LineRange,
+    OpeningTrace,
     Prompt,
     Span,
     ToolCall,
@@ -1116,6 +1117,9 @@ class SessionAccumulator(Accumulator):
                 request=whole,
                 lines=lines,
             )
+            if thread.open is None:
+                # Else the message that is open came first, and opens the session once it is finished.
+                self._announce(thread, context, at)
             for tally in self._tallies(context):
                 tally.add_failure(failure)
             self._out.append(failure)
@@ -1340,6 +1344,7 @@ class SessionAccumulator(Accumulator):
         message.emitted = True
         if not message.copied:
             generation = self._generation(thread, message, inputs)
+            self._announce(thread, generation.context, generation.ended_at)
             answer = tuple(part.raw for part in message.blocks if part.has_words)
             for tally in self._tallies(generation.context):
                 tally.prompt = tally.prompt or generation.context.prompt
@@ -1690,6 +1695,20 @@ class SessionAccumulator(Accumulator):
         if session not in self._sessions:
             self._sessions[session] = Tally(scope="session", session=session)
         return self._sessions[session]
+
+    def _announce(self, thread: Thread, context: Context, at: int | None) -> None:
+        """Give out the session's opening with the main thread's first attempt at an API call.
+
+        Subagents do not open it: in what order their files are read would decide what it says.
+        """
+        tally = self._session_tally(context.session)
+        if thread.is_subagent or tally.announced:
+            return
+        tally.announced, tally.announced_at = True, at
+        prompt = tally.prompt or context.prompt
+        self._out.append(
+            OpeningTrace(session=context.session, context=context, at=at, name=context.session_name, prompt=prompt)
+        )
 
     def _session_name(self, session: str) -> str | None:
         if session == self.session or len(self._sessions) == 1:

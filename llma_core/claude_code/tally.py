@@ -54,6 +54,8 @@ class Tally:
         name: the trace's name so far.
         opened: whether the trace exists: there was a person's prompt or an event.
         changed: whether anything came since the trace was last given out.
+        announced: whether the session's opening was given out.
+        announced_at: the time of that opening, which the trace then has, too.
     """
 
     scope: Literal["session", "turn"]
@@ -63,6 +65,8 @@ class Tally:
     name: str | None = None
     opened: bool = False
     changed: bool = False
+    announced: bool = False
+    announced_at: int | None = None
     _context: Context | None = None
     _context_rank: tuple[bool, int] = (False, -1)
     _prompt_at: int | None = None
@@ -183,6 +187,7 @@ class Tally:
     def trace(self, client: ClientTotals | None = None) -> Trace:
         """Return the trace as it is now. It must have been opened."""
         assert self._context is not None
+        first_at = self.announced_at if self.announced_at is not None else self._first_at
         return Trace(
             scope=self.scope,
             session=self.session,
@@ -190,7 +195,7 @@ class Tally:
             context=self._context,
             name=self.name,
             started_at=self._started_at,
-            first_at=self._first_at if self._first_at is not None else (self._prompt_at or self._started_at),
+            first_at=first_at if first_at is not None else (self._prompt_at or self._started_at),
             ended_at=self._ended_at,
             worked_ms=_covered(self._turns.values()) if self._turns else None,
             input_tokens=self._input,

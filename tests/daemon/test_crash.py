@@ -135,7 +135,7 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
         for log in (message, call):
             append(projects / log.path, log.files()[log.path])
         # What is complete has arrived and is settled, with the lines before the open ones.
-        await daemon.until(lambda: len(posthog.events) == 3)
+        await daemon.until(lambda: len(posthog.without_openings) == 3)
         names = {Path(path).name for path in written}
         await daemon.until(lambda: {name for name, offset in offsets(workspace).items() if offset} >= names)
         await kill(daemon)
@@ -145,7 +145,7 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
     async with following(workspace, env=env) as daemon:
         for log in (message, call):
             append(projects / log.path, b"".join(log.files()[log.path].splitlines(True)[written[log.path] :]))
-        await daemon.until(lambda: len(posthog.events) == 6)
+        await daemon.until(lambda: len(posthog.without_openings) == 6)
         await kill(daemon)
     await settled(workspace, posthog.url)
     assert bodies(posthog) == await expected(workspace)
@@ -250,15 +250,15 @@ async def test_sighup_reloads_the_settings(workspace: Workspace, posthog: Captur
     settings = workspace.config / "settings.json"
     async with following(workspace, env=environment(workspace, posthog.url)) as daemon:
         put(workspace, spoken("before"))
-        await daemon.until(lambda: len(posthog.events) == 1)
+        await daemon.until(lambda: len(posthog.without_openings) == 1)
 
         settings.write_text(json.dumps({"env": {"POSTHOG_LLMA_PRIVACY_MODE": "true"}}))
         os.kill(daemon.pid, signal.SIGHUP)
         await daemon.until(lambda: told(daemon, "ready") == 2)
         put(workspace, spoken("private"))
-        await daemon.until(lambda: len(posthog.events) == 2)
-        assert "$ai_input" in posthog.events[0]["properties"]
-        assert "$ai_input" not in posthog.events[1]["properties"]
+        await daemon.until(lambda: len(posthog.without_openings) == 2)
+        assert "$ai_input" in posthog.without_openings[0]["properties"]
+        assert "$ai_input" not in posthog.without_openings[1]["properties"]
         daemon.terminate()
         assert await daemon.wait() == 0
     assert len(posthog.events_by_uuid) == len(posthog.events)
@@ -271,7 +271,7 @@ async def test_invalid_settings_leave_the_old_ones_in_force(workspace: Workspace
         os.kill(daemon.pid, signal.SIGHUP)
         await daemon.until(lambda: told(daemon, "settings_refused") == 1)
         put(workspace, spoken("after"))
-        await daemon.until(lambda: len(posthog.events) == 1)
+        await daemon.until(lambda: len(posthog.without_openings) == 1)
         refused = next(line for line in log_lines(daemon.stderr) if line["event"] == "settings_refused")
         assert "POSTHOG_LLMA_CONTENT" in refused["problems"][0]
         assert told(daemon, "ready") == 1

@@ -381,14 +381,14 @@ async def test_logs_that_exist_at_the_first_start_are_history(machine: Machine, 
         continued.prompt("go on")
         continued.answer(text("here I go"), id="msg_new")
         append(machine.projects / log.path, continued.files()[log.path])
-        await until(lambda: len(posthog.events) >= 2, "the new answer and its trace")
+        await until(lambda: len(posthog.without_openings) >= 2, "the new answer and its trace")
     assert span_ids(posthog) == ["msg_new", log.session]
 
     # The next start is not a first start: nothing is history, and nothing is sent twice.
     async with machine.following(posthog.url, quiet=1.0):
         late = a_session("late", start=now())
         append(machine.projects / late.path, late.files()[late.path])
-        await until(lambda: len(posthog.events) >= 4, "another session")
+        await until(lambda: len(posthog.without_openings) >= 4, "another session")
     assert span_ids(posthog)[2:] == ["msg_late", late.session]
 
 
@@ -765,22 +765,22 @@ async def test_a_stricter_project_setting_applies_at_once_and_stays_for_the_sess
 
     async with machine.following(posthog.url):
         append(machine.projects / log.path, log.files()[log.path])
-        await until(lambda: len(posthog.events) == 1, "the first answer")
+        await until(lambda: len(posthog.without_openings) == 1, "the first answer")
         writes(orchard, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
         goes_on("strict")
-        await until(lambda: len(posthog.events) == 2, "the second answer")
+        await until(lambda: len(posthog.without_openings) == 2, "the second answer")
         # The agent removes the file that restrains it.
         (orchard / ".claude" / "settings.json").unlink()
         goes_on("loose")
-        await until(lambda: len(posthog.events) == 3, "the third answer")
+        await until(lambda: len(posthog.without_openings) == 3, "the third answer")
     goes_on("restart")
     async with machine.following(posthog.url):
-        await until(lambda: len(posthog.events) == 4, "the fourth answer")
+        await until(lambda: len(posthog.without_openings) == 4, "the fourth answer")
         fresh = a_session("fresh", start=now(), cwd=str(orchard))
         append(machine.projects / fresh.path, fresh.files()[fresh.path])
-        await until(lambda: len(posthog.events) == 5, "the answer of a new session")
+        await until(lambda: len(posthog.without_openings) == 5, "the answer of a new session")
     assert span_ids(posthog) == ["msg_private", "msg_strict", "msg_loose", "msg_restart", "msg_fresh"]
-    assert [content_of(event) for event in posthog.events] == [True, False, False, False, True]
+    assert [content_of(event) for event in posthog.without_openings] == [True, False, False, False, True]
 
 
 async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_read_again(
@@ -814,14 +814,14 @@ async def test_a_settings_file_that_becomes_invalid_leaves_the_previous_settings
     log = a_session("broken", start=now(), cwd=str(orchard))
     async with machine.following(posthog.url):
         append(machine.projects / log.path, log.files()[log.path])
-        await until(lambda: len(posthog.events) == 1, "the first answer")
+        await until(lambda: len(posthog.without_openings) == 1, "the first answer")
         (orchard / ".claude" / "settings.json").write_text("{")
         before = len(log.lines)
         log.answer(text("more"), id="msg_more")
         log.prompt("and more")
         append(machine.projects / log.path, of_lines(log, before))
-        await until(lambda: len(posthog.events) == 2, "the second answer")
-    assert [content_of(event) for event in posthog.events] == [False, False]
+        await until(lambda: len(posthog.without_openings) == 2, "the second answer")
+    assert [content_of(event) for event in posthog.without_openings] == [False, False]
     [told] = [line for line in logged if line["event"] == "project_setting_ignored"]
     assert "settings.json: is not valid JSON" in told["reason"]
 
@@ -939,7 +939,7 @@ async def test_while_the_receiver_is_unreachable_busy_sessions_wait_in_their_log
         # The queue may exceed its limit by the events of one slice.
         assert queue_bytes <= most <= queue_bytes + 2 * 64 * 1024
         posthog.fault = None
-        await until(lambda: len(posthog.events) == 8 * 12, "everything")
+        await until(lambda: len(posthog.without_openings) == 8 * 12, "everything")
     for log in sessions:
         own = [span for span in span_ids(posthog, "generation") if span.startswith(f"msg_{log.session[:8]}_")]
         assert own == [f"msg_{log.session[:8]}_{turn}" for turn in range(12)]
@@ -1149,7 +1149,7 @@ async def test_a_fork_is_never_read_before_the_session_it_copies(machine: Machin
     log.write(machine.projects)
     fork.write(machine.projects)
     async with machine.following(posthog.url, history="send"):
-        await until(lambda: len(posthog.events) >= 5, "all answers")
+        await until(lambda: len(posthog.without_openings) >= 5, "all answers")
     owners = [event["properties"]["$ai_session_id"] for event in posthog.events if event["event"] == "$ai_generation"]
     assert (owners.count(log.session), owners.count(fork.session)) == (4, 1)
 
@@ -1178,8 +1178,11 @@ async def test_a_fork_that_grows_while_the_daemon_starts_is_read_after_its_origi
 
     monkeypatch.setattr(Sweep, "full", after_a_hint)
     async with machine.following(posthog.url):
-        await until(lambda: len(posthog.events) >= 2, "both answers")
-    assert sorted(event["properties"]["$ai_session_id"] for event in posthog.events) == [fork.session, log.session]
+        await until(lambda: len(posthog.without_openings) >= 2, "both answers")
+    assert sorted(event["properties"]["$ai_session_id"] for event in posthog.without_openings) == [
+        fork.session,
+        log.session,
+    ]
 
 
 @pytest.mark.parametrize("appearing", ["projects", "project"])
@@ -1384,10 +1387,10 @@ async def test_an_open_message_in_a_deleted_or_replaced_log_is_sent_in_time(
     async with machine.following(posthog.url):
         for log in (gone, other):
             append(machine.projects / log.path, log.files()[log.path])
-        await until(lambda: len(posthog.events) == 4, "what is final in both")
+        await until(lambda: len(posthog.without_openings) == 4, "what is final in both")
         (machine.projects / gone.path).unlink()
         replaced_by_another(machine.projects / other.path)
-        await until(lambda: len(posthog.events) >= 7, "the last answers")
+        await until(lambda: len(posthog.without_openings) >= 7, "the last answers")
     assert {"msg_gone_last", "msg_other_last"} < set(span_ids(posthog))
     assert times_each_came(posthog) == {1}
 
@@ -1409,7 +1412,7 @@ async def test_logs_at_rest_are_not_kept_open(machine: Machine, posthog: Capture
         for number in range(20):
             log = a_session(f"rest{number}", start=now())
             append(machine.projects / log.path, log.files()[log.path])
-        await until(lambda: len(posthog.events) == 20, "all of them")
+        await until(lambda: len(posthog.without_openings) == 20, "all of them")
         await until(lambda: not any(name.endswith(".jsonl") for name in descriptors()), "that none is open")
 
 

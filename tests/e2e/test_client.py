@@ -275,7 +275,8 @@ def test_compaction_is_a_span(observation: Observation, run: Run) -> None:
 @each_scenario
 def test_trace_sums_up_its_session(observation: Observation, run: Run) -> None:
     name = run.scenario.name
-    found = {each["$ai_trace_id"]: each for each in properties(observation.events(name, "$ai_trace"))}
+    traces = properties(observation.events(name, "$ai_trace"))
+    found = {each["$ai_trace_id"]: each for each in traces if each["claude_code_trace"] == "final"}
     events = [each for each in properties(observation.events(name)) if each["$ai_span_id"] not in found]
 
     assert set(found) == run.sessions
@@ -320,8 +321,9 @@ def test_side_requests_are_in_the_trace_of_their_session(observation: Observatio
             cache_creation_input=answer.usage.cache_creation_input_tokens,
         )
 
-    traces = {each["$ai_trace_id"]: each for each in properties(observation.events(run.scenario.name, "$ai_trace"))}
-    for trace in traces.values():
+    for trace in properties(observation.events(run.scenario.name, "$ai_trace")):
+        if trace["claude_code_trace"] == "open":
+            continue
         for kind in ("input", "output", "cache_read_input", "cache_creation_input"):
             logged = trace.get(f"claude_code_side_{kind}_tokens", {})
             assert logged == {model: counts[kind] for model, counts in totals.items()}
@@ -340,7 +342,9 @@ def test_each_event_arrives_once(observation: Observation) -> None:
     for uuid, events in observation.posthog.events_by_uuid.items():
         # A session that ends, continues and ends again sends its sums again.
         session = events[0]["properties"]["$ai_trace_id"]
-        assert len(events) <= (turns[session] if events[0]["event"] == "$ai_trace" else 1), uuid
+        assert len(events) <= (turns[session] if events[0]["properties"].get("claude_code_trace") == "final" else 1), (
+            uuid
+        )
 
 
 def test_all_events_belong_to_what_the_client_did(observation: Observation) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.capture_server import CaptureServer
+from tests.support.capture_server import CaptureServer, is_ended
 from tests.support.client import Client, Workspace, start_client
 from tests.support.messages_api import MessagesApi
 from tests.support.processes import ROOT, environment
@@ -54,5 +54,5 @@ async def test_the_commands_whole_session_has_arrived_when_exec_ends(
     sent = {event["properties"]["$ai_span_id"] for event in mine if event["event"] == "$ai_generation"}
     assert {answer.message_id for answer in answers} <= sent
     assert {event["properties"]["pr"] for event in mine} == {"123"}
-    assert [event["properties"]["verdict"] for event in mine if event["event"] == "$ai_trace"] == ["approve"]
-    assert not any("verdict" in event["properties"] for event in mine if event["event"] != "$ai_trace")
+    assert [event["properties"]["verdict"] for event in mine if is_ended(event)] == ["approve"]
+    assert not any("verdict" in event["properties"] for event in mine if not is_ended(event))

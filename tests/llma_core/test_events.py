@@ -44,8 +44,8 @@ def tool_spans(log: LogBuilder, attribution: Attribution = ADA) -> list[dict[str
 
 
 def trace(log: LogBuilder, attribution: Attribution = ADA) -> dict[str, Any]:
-    [event] = [event for event in sent(log, attribution) if event["event"] == "$ai_trace"]
-    properties = event["properties"]
+    traces = [event["properties"] for event in sent(log, attribution) if event["event"] == "$ai_trace"]
+    [properties] = [properties for properties in traces if properties["claude_code_trace"] == "final"]
     assert isinstance(properties, dict)
     return properties
 
@@ -75,6 +75,7 @@ def test_uuids_are_made_of_the_session_and_of_what_happened(log: LogBuilder) -> 
         ("$ai_span", key("cc-span", session, "toolu_1", "Bash", asked_at)),
         ("$ai_span", key("cc-compaction", session, compacted)),
         ("$ai_generation", key("cc-error", session, failed)),
+        ("$ai_trace", key("cc-trace-open", session)),
         ("$ai_trace", key("cc-trace-session", session)),
     }
 
@@ -105,6 +106,7 @@ def test_what_happened_has_one_name_whatever_log_it_is_found_in(log: LogBuilder)
     turn = prompt.context.turn
     assert names == [
         f"prompt|{prompt.identity}",
+        f"trace-open|{log.session}",
         f"gen|{message}",
         "call|toolu_1",
         f"trace|{log.session}|prompt|{turn.id}",
@@ -981,7 +983,7 @@ def test_repository_purpose_and_own_properties_are_on_every_event(log: LogBuilde
 
     found = sent(log, attribution, repository="ada/orchard")
 
-    assert len(found) == 3
+    assert len(found) == 4
     for event in found:
         said = event["properties"]
         assert (said["$ai_git_repo"], said["$ai_purpose"], said["team"]) == ("ada/orchard", "review", "trees")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llma_core.events import CaptureEvent
 from llma_core.trace_tree import Node, build, time_of
 from llma_core.view import EventView, read
-from tests.support.sample_events import generation, span, trace
+from tests.support.sample_events import generation, opening, span, trace
 
 
 def views(*events: CaptureEvent) -> list[EventView]:
@@ -46,6 +46,18 @@ def test_operations_are_placed_under_their_parents_in_the_order_of_their_starts(
     assert arranged.seconds == 20.0
     assert arranged.name == "Count the files"
     assert arranged.project == "sample-project"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_opening_trace_names_a_trace_and_is_neither_its_end_nor_an_operation(*, ended: bool) -> None:
+    events = views(opening("Count"), generation("a", at=2), *([trace("Count all", at=2)] if ended else []))
+    arranged = build("trace-1", events)
+    assert shape(arranged.roots) == [["a"]]
+    assert (arranged.event is not None) is ended
+    assert arranged.name == ("Count all" if ended else "Count")
+    assert arranged.totals.generations == 1
+    assert arranged.opening is not None
+    assert arranged.opening.is_open
 
 
 def test_an_operation_without_a_parent_in_the_trace_is_a_root() -> None:

@@ -142,6 +142,11 @@ class Refusal(Exception):  # noqa: N818 -- an answer, not an error of the server
         self.text = text
 
 
+def is_ended(event: Event) -> bool:
+    """Whether an event is the trace of what has ended."""
+    return bool(event["event"] == "$ai_trace" and event["properties"]["claude_code_trace"] == "final")
+
+
 class CaptureServer:
     """The server. An async context manager; its records stay readable after it.
 
@@ -193,6 +198,11 @@ class CaptureServer:
     def connections(self) -> int:
         """How many connections are open; what came on one that is closed is dealt with."""
         return len(self._connections)
+
+    @property
+    def without_openings(self) -> list[Event]:
+        """The received events but for opening traces, for tests that are about what comes after."""
+        return [event for event in self.events if event["properties"].get("claude_code_trace") != "open"]
 
     @property
     def events_by_uuid(self) -> dict[str, list[Event]]:

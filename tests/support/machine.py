@@ -167,8 +167,12 @@ class Machine:
 
 
 def span_ids(server: CaptureServer, name: str = "") -> list[str]:
-    """The span ids of what was received, in order."""
-    return [event["properties"]["$ai_span_id"] for event in server.events if event["event"].endswith(name)]
+    """The span ids of what was received, in order, but for opening traces."""
+    return [
+        event["properties"]["$ai_span_id"]
+        for event in server.events
+        if event["event"].endswith(name) and event["properties"].get("claude_code_trace") != "open"
+    ]
 
 
 def times_each_came(server: CaptureServer) -> set[int]:

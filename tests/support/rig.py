@@ -83,13 +83,22 @@ class Reference:
 
     Attributes:
         bodies: every event's body by uuid, as `preview` yields it.
-        names: every event's name by uuid.
+        names: every event's name by uuid; that of an opening trace is OPENING.
         resting: every event but traces, with the last line it rests on.
     """
 
     bodies: Mapping[str, bytes]
     names: Mapping[str, str]
     resting: Sequence[Resting]
+
+
+OPENING = "opening $ai_trace"
+"""The name of an opening trace here: it comes once, and always the same, as everything but a trace does."""
+
+
+def named(event: CaptureEvent) -> str:
+    """Return the name of an event, and OPENING for an opening trace."""
+    return OPENING if event.identity.startswith("trace-open|") else event.name
 
 
 def reference(projects: Path, routing: Routing) -> Reference:
@@ -107,7 +116,7 @@ def reference(projects: Path, routing: Routing) -> Reference:
         for emission in _read_whole(projects, routing)
         if emission.lines is not None and emission.event is not None
     ]
-    return Reference(bodies=bodies, names={event.uuid: event.name for event in found}, resting=resting)
+    return Reference(bodies=bodies, names={event.uuid: named(event) for event in found}, resting=resting)
 
 
 def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:

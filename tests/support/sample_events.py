@@ -78,6 +78,13 @@ def trace(
 ) -> CaptureEvent:
     """Make the event of a whole trace."""
     properties: dict[str, object] = {"$ai_trace_name": name, "$ai_span_name": name, "$ai_latency": latency}
+    properties["claude_code_trace"] = "final"
+    return _event("$ai_trace", trace_id, trace_id, None, at, properties)
+
+
+def opening(name: str = "Count the files", *, at: float = 0.0, trace_id: str = "trace-1") -> CaptureEvent:
+    """Make the trace of a session that has begun."""
+    properties: dict[str, object] = {"$ai_trace_name": name, "$ai_span_name": name, "claude_code_trace": "open"}
     return _event("$ai_trace", trace_id, trace_id, None, at, properties)
 
 

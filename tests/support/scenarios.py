@@ -374,7 +374,7 @@ def _all_arrived(client: Client, runs: Mapping[str, Run], posthog: CaptureServer
     traces = {
         event["properties"]["$ai_trace_id"]: event["properties"]["claude_code_generations"]
         for event in posthog.events
-        if event["event"] == "$ai_trace"
+        if event["event"] == "$ai_trace" and event["properties"]["claude_code_trace"] == "final"
     }
     for run in runs.values():
         final = [answer for answer in run.answers if any(map(is_final, run.logged.get(answer.message_id or "", ())))]

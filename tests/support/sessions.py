@@ -14,7 +14,7 @@ from llma_core.claude_code import layout, records
 from llma_core.claude_code.session import SessionAccumulator
 from llma_core.lines import Line, LineSplitter
 from llma_core.recovery import read_records
-from llma_core.spans import Generation, LineRange, Prompt, Span, Trace
+from llma_core.spans import Generation, LineRange, OpeningTrace, Prompt, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
 
@@ -120,12 +120,15 @@ def built(
         events.build(span, attribution, name=identity(span), repository=repository)
         for span in found
         if not isinstance(span, Prompt)
+        and not (isinstance(span, OpeningTrace) and attribution.grouping != "session")
         and not (isinstance(span, Trace) and (span.turn is None) != (attribution.grouping == "session"))
     ]
 
 
 def identity(span: Span) -> str:
     """Return the identity of a span among all spans of all sessions."""
+    if isinstance(span, OpeningTrace):
+        return events.opening_key(span.session)
     return events.trace_key(span.session, span.turn) if isinstance(span, Trace) else events.identity(span)
 
 

@@ -80,7 +80,7 @@ async def test_what_a_daemon_has_sent_is_not_sent_again(workspace: Workspace, po
         log.prompt("hello")
         log.answer(text("hello"), id="msg_live")
         append(projects / log.path, log.files()[log.path])
-        await daemon.until(lambda: len(posthog.events) == 2)
+        await daemon.until(lambda: len(posthog.without_openings) == 2)
         daemon.terminate()
         assert await daemon.wait() == 0
     ended = await verb(workspace, "backfill", "--yes", env=env)
@@ -234,9 +234,9 @@ async def test_it_says_when_posthog_will_not_keep_the_content(workspace: Workspa
     put_logs(workspace, dated("old", "2026-01-10").files() | dated("new", recent.date().isoformat()).files())
     env = environment(workspace, posthog.url)
     counted = await verb(workspace, "backfill", "--dry-run", env=env)
-    assert "note: 2 events older than 30 days: PostHog keeps only metrics" in counted.stderr
+    assert "note: 3 events older than 30 days: PostHog keeps only metrics" in counted.stderr
     document = json.loads((await verb(workspace, "backfill", "--dry-run", "--json", env=env)).stdout)
-    assert (document["events"], document["metrics_only_events"]) == (4, 2)
+    assert (document["events"], document["metrics_only_events"]) == (6, 3)
     sent = await verb(workspace, "backfill", "--yes", env=env)
     assert "note: 1 session began more than 30 days ago" in sent.stderr
 
@@ -251,11 +251,11 @@ async def test_sessions_that_the_client_will_remove_are_listed(workspace: Worksp
     rows = json.loads(listed.stdout)
     assert [row["session"] for row in rows] == [session_id("overdue"), session_id("soon")]
     assert [row["days_left"] for row in rows] == [0.0, 4.0]
-    assert {row["unsent_events"] for row in rows} == {2}
+    assert {row["unsent_events"] for row in rows} == {3}
     assert posthog.requests == []
 
     sent = await verb(workspace, "backfill", "--expiring", "--yes", env=env)
-    assert sent.stdout == "4 events sent\n"
+    assert sent.stdout == "6 events sent\n"
     plain = await verb(workspace, "backfill", "--expiring", env=env)
     assert "all their events have been sent already" in plain.stdout
 
@@ -301,9 +301,9 @@ async def test_the_open_turn_of_a_running_session_is_not_sent(workspace: Workspa
     (registry / f"{os.getpid()}.json").write_text(json.dumps({"sessionId": log.session, "pid": os.getpid()}))
     env = environment(workspace, posthog.url)
     said = await verb(workspace, "backfill", "--dry-run", env=env)
-    assert "events:   1\n" in said.stdout
+    assert "events:   2\n" in said.stdout
     assert "note: 1 session still running" in said.stderr
-    assert (await verb(workspace, "backfill", "--yes", env=env)).stdout == "1 event sent\n"
+    assert (await verb(workspace, "backfill", "--yes", env=env)).stdout == "2 events sent\n"
 
 
 # ---------------------------------------------------------------------- by a running daemon
@@ -327,7 +327,7 @@ async def test_a_running_daemon_sends_history_itself(workspace: Workspace, posth
         more.prompt("hello")
         more.answer(text("hello"), id="msg_live")
         append(projects / more.path, more.files()[more.path])
-        await daemon.until(lambda: len(posthog.events) == len(would) + 1)
+        await daemon.until(lambda: len(posthog.events) == len(would) + 2)
         daemon.terminate()
         assert await daemon.wait() == 0
     assert [path.name for path in workspace.state.iterdir() if path.name.startswith("backfill")] == []
@@ -353,10 +353,10 @@ async def test_the_daemon_sends_the_trace_of_a_session_that_may_continue_when_it
     env = environment(workspace, posthog.url)
     async with following(workspace, env=env):
         done = await verb(workspace, "backfill", "--yes", env=env)
-        assert (done.status, done.stdout) == (0, f"{3 * 7} events sent\n"), done.stderr
+        assert (done.status, done.stdout) == (0, f"{3 * 8} events sent\n"), done.stderr
     # The last answers are among them; only the traces are still to come.
     would = await expected(workspace)
-    assert {uuid for uuid, body in would.items() if '"$ai_trace"' not in body} == bodies(posthog).keys()
+    assert {uuid for uuid, body in would.items() if '"claude_code_trace":"final"' not in body} == bodies(posthog).keys()
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert bodies(posthog) == would
 
@@ -488,8 +488,8 @@ async def test_live_events_are_sent_before_the_rest_of_history(workspace: Worksp
         posthog.fault = None
         done = await asking
         assert done.status == 0, done.stderr + daemon.stderr
-        await daemon.until(lambda: len(posthog.events) == len(would) + 1)
-    order = [event["properties"]["$ai_session_id"] for event in posthog.events]
+        await daemon.until(lambda: len(posthog.events) == len(would) + 2)
+    order = [event["properties"]["$ai_session_id"] for event in posthog.without_openings]
     assert order.index(log.session) < len(order) / 2
 
 

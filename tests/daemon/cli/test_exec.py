@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.capture_server import Answer, CaptureServer
+from tests.support.capture_server import Answer, CaptureServer, is_ended
 from tests.support.client import Child, Workspace, start
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import (
@@ -86,7 +86,7 @@ def exists(pid: int) -> bool:
 
 
 def of(server: CaptureServer, session: str) -> list[Json]:
-    return [event for event in server.events if event["properties"]["$ai_session_id"] == session]
+    return [event for event in server.without_openings if event["properties"]["$ai_session_id"] == session]
 
 
 def without(body: str, *names: str) -> Json:
@@ -114,11 +114,12 @@ async def test_the_commands_session_is_sent_with_its_properties_and_verdict(
         "$ai_generation",
         "$ai_span",
         "$ai_trace",
+        "$ai_trace",
     ]
     for event in posthog.events:
         assert (event["properties"]["pr"], event["properties"]["team"]) == ("123", "web=x")
         told = (event["properties"].get("verdict"), event["properties"].get("score"))
-        assert told == (("approve", 7) if event["event"] == "$ai_trace" else (None, None))
+        assert told == (("approve", 7) if is_ended(event) else (None, None))
     # Ids and everything else are the same as without `exec`.
     said = previewed((await verb(workspace, "preview", workspace.config, env=env)).stdout)
     added = ("pr", "team", "verdict", "score")
@@ -204,12 +205,12 @@ async def test_with_a_trace_for_each_prompt_the_last_one_has_the_verdict(
     command = client(workspace, log, "--until", release, "--verdict", '{"verdict": "no"}')
     env = environment(workspace, posthog.url, POSTHOG_LLMA_TRACE_GROUPING="message")
     async with begun(workspace, command, env=env) as child:
-        await until(lambda: len(posthog.events) == 3, "what is final while the client runs")
+        await until(lambda: len(posthog.without_openings) == 3, "what is final while the client runs")
         await asyncio.sleep(2.5)  # longer than a turn takes to end by itself
-        assert len(posthog.events) == 3
+        assert len(posthog.without_openings) == 3
         release.touch()
         assert await child.wait() == 0
-    [trace] = [event for event in posthog.events if event["event"] == "$ai_trace"]
+    [trace] = filter(is_ended, posthog.events)
     assert trace["properties"]["verdict"] == "no"
 
 
@@ -227,9 +228,14 @@ async def test_a_running_daemon_delivers_for_the_command(workspace: Workspace, p
         command = client(workspace, log, *named, "--verdict", '{"verdict": "approve"}', "--exit", "4")
         ended = await run_exec(workspace, command, "--property", "pr=5", env=bare)
         assert (ended.status, ended.stderr) == (4, "")
-        assert len(posthog.events) == 4
+        assert len(posthog.without_openings) == 4
         assert {event["properties"]["pr"] for event in posthog.events} == {"5"}
-        assert [event["properties"].get("verdict") for event in posthog.events] == [None, None, None, "approve"]
+        assert [event["properties"].get("verdict") for event in posthog.without_openings] == [
+            None,
+            None,
+            None,
+            "approve",
+        ]
         assert list((workspace.state / "executions").iterdir()) == []
         daemon.terminate()
         assert await daemon.wait() == 0
@@ -243,10 +249,10 @@ async def test_the_daemon_ends_the_sessions_of_a_killed_exec(workspace: Workspac
         named = ("--named-in", workspace.state / "executions")
         command = client(workspace, log, *named, "--until", workspace.root / "never")
         async with begun(workspace, command, "--property", "pr=6", env=env) as child:
-            await until(lambda: len(posthog.events) == 3, "the session's events")
+            await until(lambda: len(posthog.without_openings) == 3, "the session's events")
         # Leaving the context has killed the whole process group, as CI does with a job that takes too long.
         assert not child.running
-        await until(lambda: len(posthog.events) == 4, "the trace")
+        await until(lambda: len(posthog.without_openings) == 4, "the trace")
     assert {event["properties"]["pr"] for event in posthog.events} == {"6"}
 
 
@@ -271,9 +277,9 @@ async def test_the_next_run_sends_undelivered_events_with_their_properties(
 
     posthog.fault = None
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
-    assert len(posthog.events) == 4
+    assert len(posthog.without_openings) == 4
     assert {event["properties"]["pr"] for event in posthog.events} == {"7"}
-    assert [event["properties"].get("verdict") for event in posthog.events] == [None, None, None, "late"]
+    assert [event["properties"].get("verdict") for event in posthog.without_openings] == [None, None, None, "late"]
     assert list((workspace.state / "executions").iterdir()) == []
 
 
@@ -309,7 +315,7 @@ async def test_damaged_records_of_commands_are_ignored(workspace: Workspace, pos
     log = a_log(workspace)
     append(workspace.config / "projects" / log.path, log.files()[log.path])
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
-    assert len(posthog.events) == 4
+    assert len(posthog.without_openings) == 4
 
 
 # ---------------------------------------------------------------------- the command itself
@@ -359,7 +365,7 @@ async def test_after_an_opt_out_it_only_runs_the_command(
     env = environment(workspace, posthog.url, OPT_OUT_CAPTURE=word)
     ended = await run_exec(workspace, client(workspace, log, "--exit", "2"), env=env)
     assert (ended.status, ended.stderr) == (2, "")
-    assert len(posthog.events) == events
+    assert len(posthog.without_openings) == events
     assert workspace.state.exists() is bool(events)
 
 
@@ -423,7 +429,7 @@ async def test_the_trace_is_sent_without_an_invalid_properties_file(
     assert ended.status == 6
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
     assert "POSTHOG_LLMA_PROPERTIES_FILE" in line
-    assert len(posthog.events) == 4
+    assert len(posthog.without_openings) == 4
     assert not any("secret" in event["properties"] for event in posthog.events)
 
 
@@ -432,7 +438,7 @@ async def test_reserved_properties_in_the_file_are_left_out(workspace: Workspace
     command = client(workspace, log, "--verdict", '{"ok": true, "$ai_trace_id": "x", "distinct_id": "eve"}')
     ended = await run_exec(workspace, command, env=environment(workspace, posthog.url))
     assert len(ended.stderr.splitlines()) == 2
-    [trace] = [event for event in posthog.events if event["event"] == "$ai_trace"]
+    [trace] = filter(is_ended, posthog.events)
     assert trace["properties"]["ok"] is True
     assert trace["properties"]["$ai_trace_id"] == log.session
 
@@ -442,13 +448,13 @@ async def test_signals_are_passed_on(workspace: Workspace, posthog: CaptureServe
     log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
     command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
     async with begun(workspace, command, env=environment(workspace, posthog.url)) as child:
-        await until(lambda: len(posthog.events) == 3, "the session's events")
+        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
         os.kill(child.pid, number)
         await until(signals.exists, "the signal")
         release.touch()
         assert await child.wait() == 8
     assert signals.read_text().split() == [number.name]
-    assert len(posthog.events) == 4
+    assert len(posthog.without_openings) == 4
 
 
 async def test_a_command_that_a_signal_ends_has_its_session_delivered(
@@ -457,10 +463,10 @@ async def test_a_command_that_a_signal_ends_has_its_session_delivered(
     log = a_log(workspace)
     command = client(workspace, log, "--until", workspace.root / "never")
     async with begun(workspace, command, env=environment(workspace, posthog.url)) as child:
-        await until(lambda: len(posthog.events) == 3, "the session's events")
+        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
         child.terminate()
         assert await child.wait() == 143
-    assert len(posthog.events) == 4
+    assert len(posthog.without_openings) == 4
 
 
 async def test_a_signal_ends_the_wait_for_delivery(workspace: Workspace, posthog: CaptureServer) -> None:
@@ -486,7 +492,7 @@ async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace,
         os.chdir(workspace.work)
         os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
     try:
-        await until(lambda: len(posthog.events) == 3, "the session's events")
+        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
         os.write(terminal, b"\x03")
         await until(signals.exists, "the signal")
         release.touch()
@@ -497,7 +503,7 @@ async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace,
         os.close(terminal)
     # The same key may have ended the shell in between, as without `exec`.
     assert os.waitstatus_to_exitcode(status) in (8, 130)
-    await until(lambda: len(posthog.events) == 4, "the trace")
+    await until(lambda: len(posthog.without_openings) == 4, "the trace")
     assert signals.read_text().split() == ["SIGINT"]
 
 
@@ -514,7 +520,7 @@ async def test_a_signal_to_exec_alone_is_passed_on_also_on_a_terminal(
         os.chdir(workspace.work)
         os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
     try:
-        await until(lambda: len(posthog.events) == 3, "the session's events")
+        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
         os.kill(pid, number)
         await until(signals.exists, "the signal")
         os.write(terminal, b"\x03")

@@ -9,7 +9,7 @@ from daemon.cli.render import delivered, tree
 from llma_core.events import CaptureEvent
 from llma_core.trace_tree import build
 from llma_core.view import EventView, read
-from tests.support.sample_events import generation, span, trace
+from tests.support.sample_events import generation, opening, span, trace
 
 
 def views(*events: CaptureEvent) -> list[EventView]:
@@ -82,6 +82,7 @@ def test_a_delivered_event_is_one_line() -> None:
         for view in views(
             generation("a", at=1.5),
             span("b", "Read", parent="a", at=2),
+            opening(),
             trace(),
             generation("c", model=None, tokens=None, latency=None, stop_reason=None, error=("overloaded_error", "")),
         )
@@ -89,6 +90,7 @@ def test_a_delivered_event_is_one_line() -> None:
     assert lines == [
         "12:00:01.500 generation claude-opus-5-5 100 in 10 out 1.00 s end_turn",
         "12:00:02.000 span Read 0.50 s ok",
+        "12:00:00.000 trace Count the files begins",
         "12:00:00.000 trace Count the files",
         "12:00:00.000 generation API failed overloaded_error",
     ]

@@ -51,12 +51,12 @@ async def test_existing_sessions_are_sent_only_with_from_start(workspace: Worksp
         log.prompt("hello")
         log.answer(text("hello"), id="msg_new")
         append(projects / log.path, log.files()[log.path])
-        await daemon.until(lambda: len(posthog.events) >= 2)
+        await daemon.until(lambda: len(posthog.without_openings) >= 2)
         daemon.terminate()
         assert await daemon.wait() == 0
     assert {event["properties"]["$ai_session_id"] for event in posthog.events} == {log.session}
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
-    assert len(posthog.events) == 2
+    assert len(posthog.without_openings) == 2
 
     async with following(workspace, "--from-start", env=env) as daemon:
         said = await verb(workspace, "preview", workspace.config, env=env)

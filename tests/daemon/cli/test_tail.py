@@ -22,7 +22,7 @@ import pytest
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Workspace, start
 from tests.support.logs import LogBuilder, text, tool_use
-from tests.support.processes import ROOT, SECRET, append, bodies, environment, following, now, put_logs, until, verb
+from tests.support.processes import ROOT, SECRET, append, environment, following, now, put_logs, until, verb
 from tests.support.processes import session_id as session_of
 from tests.support.waiting import PATIENCE
 
@@ -244,11 +244,11 @@ async def test_it_runs_beside_the_daemon_and_changes_nothing(workspace: Workspac
         asked_and_done(log, "apples")
         Growing(workspace, log).write()
         await child.until(shows(child, "There are three."))
-        await until(lambda: len(posthog.events) >= 3, "three events at the receiver")
+        await until(lambda: len(posthog.without_openings) >= 3, "three events at the receiver")
         await ended(child, signal.SIGTERM)
         daemon.terminate()
         assert await daemon.wait() == 0
-    assert len(bodies(posthog)) == 3
+    assert len(posthog.without_openings) == 3
 
 
 async def test_it_needs_no_state_and_writes_nothing(workspace: Workspace) -> None:

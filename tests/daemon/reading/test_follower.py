@@ -18,7 +18,7 @@ from daemon.following.cadence import Cadence
 from daemon.following.opening import Opening
 from daemon.reading.follower import Follower, Seen
 from daemon.reading.preview import find_logs, preview
-from llma_core.view import EventView, PromptView
+from llma_core.view import EventView, PromptView, read
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.processes import now, session_id
 from tests.support.rig import routing_for
@@ -76,7 +76,9 @@ def written(root: Path, log: LogBuilder, *, age: float = 60.0) -> Path:
 
 def test_the_events_seen_are_those_that_would_be_sent(tmp_path: Path) -> None:
     projects = written(tmp_path, two_turns(), age=7200)
-    expected = {event.uuid for event in preview(find_logs([projects]), routing_for(tmp_path))}
+    sent = preview(find_logs([projects]), routing_for(tmp_path))
+    # The prompt tells that the session has begun.
+    expected = {event.uuid for event in sent if not read(event.body).is_open}
     with following(tmp_path) as follower:
         found = seen(follower, 7)
     assert uuids(found) == expected

@@ -237,7 +237,7 @@ def test_emissions_come_in_the_order_in_which_they_became_final(desk: Desk) -> N
     ends = desk.write(log)
     pipeline = desk.pipeline(log)
     progress = pipeline.advance(0.0, EVERYTHING)
-    assert kinds(progress.emissions) == ["prompt", "gen", "call"]
+    assert kinds(progress.emissions) == ["prompt", "trace-open", "gen", "call"]
     assert (progress.lines, progress.bad_lines, progress.more) == (5, 0, False)
     (path,) = progress.ends
     assert [end for end, _ in progress.ends[path]] == ends
@@ -257,7 +257,7 @@ def test_an_emission_rests_on_its_lines(desk: Desk) -> None:
     ends = [0, *desk.write(log)]
     emissions = read(desk.pipeline(log))
     ranges = [(emission.lines.start, emission.lines.end) for emission in emissions if emission.lines]
-    assert ranges == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[2], ends[4])]
+    assert ranges == [(ends[0], ends[1]), (ends[1], ends[3]), (ends[1], ends[3]), (ends[2], ends[4])]
 
 
 def test_the_settle_time_counts_from_reading(desk: Desk) -> None:
@@ -303,7 +303,7 @@ def test_time_does_not_finish_a_message_whose_next_line_is_unread(desk: Desk) ->
     budget = desk.write(log)[-1] - ends[-1]
     progress = pipeline.advance(10.0, budget)
     assert progress.more
-    assert kinds(progress.emissions) == ["gen", "prompt"]
+    assert kinds(progress.emissions) == ["trace-open", "gen", "prompt"]
     assert kinds(read(pipeline, 10.0)) == []
     (generation,) = read(pipeline, 20.0)
     assert generation.event is not None
@@ -344,7 +344,7 @@ def test_a_meta_file_is_read_when_it_appears_and_when_it_changes(desk: Desk) -> 
     meta.unlink()
     pipeline = desk.pipeline(log)
     read(pipeline)
-    assert kinds(read(pipeline, 2.0)) == ["gen"], "the agent's own waits for its call"
+    assert kinds(read(pipeline, 2.0)) == ["trace-open", "gen"], "the agent's own waits for its call"
     meta.write_bytes(whole[:10])
     assert read(pipeline, 3.0) == []
     meta.write_bytes(whole)
@@ -389,7 +389,7 @@ def test_a_line_over_the_limit_is_counted_and_its_end_is_unknown(
     with capture_logs():
         progress = desk.pipeline(log, line_bytes=3000).advance(0.0, EVERYTHING)
     assert progress.bad_lines == 1
-    assert kinds(progress.emissions) == ["prompt", "gen", "call"]
+    assert kinds(progress.emissions) == ["prompt", "trace-open", "gen", "call"]
     (ends,) = progress.ends.values()
     assert [len(before) for _, before in ends] == [64, 0, 0, 64, 64, 64, 64]
 
@@ -433,7 +433,7 @@ def test_a_step_returns_what_it_found_before_it_raises_that_a_file_was_replaced(
         path.with_name("beside").write_bytes(path.read_bytes())
         path.with_name("beside").replace(path)
     progress = pipeline.advance(0.0, EVERYTHING)
-    assert kinds(progress.emissions) == ["gen", "call"]
+    assert kinds(progress.emissions) == ["trace-open", "gen", "call"]
     assert progress.more
     with pytest.raises(Replaced, match=path.name):
         read(pipeline)
@@ -442,6 +442,7 @@ def test_a_step_returns_what_it_found_before_it_raises_that_a_file_was_replaced(
     emissions = read(again) + again.end(1.0).emissions
     assert [(kind, emission.again) for kind, emission in zip(kinds(emissions), emissions, strict=True)] == [
         ("prompt", True),
+        ("trace-open", True),
         ("gen", True),
         ("call", True),
         ("gen", False),
@@ -459,7 +460,7 @@ def test_a_file_that_cannot_be_read_for_a_while_loses_no_event(desk: Desk, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("daemon.following.tailer.open_log", broken)
-        assert kinds(read(pipeline)) == ["gen", "call"]
+        assert kinds(read(pipeline)) == ["trace-open", "gen", "call"]
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output error") as caught:
                 read(pipeline)
@@ -472,7 +473,7 @@ def test_a_deleted_subagents_log_does_not_affect_the_others(desk: Desk) -> None:
     _, pipeline, path = with_an_agent(desk)
     path.unlink()
     emissions = read(pipeline) + pipeline.end(1.0).emissions
-    assert kinds(emissions) == ["gen", "call", "gen", "trace"]
+    assert kinds(emissions) == ["trace-open", "gen", "call", "gen", "trace"]
 
 
 def test_files_can_be_found_while_others_are_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,7 +488,7 @@ def test_files_can_be_found_while_others_are_read(desk: Desk, monkeypatch: pytes
 
     path.with_name(path.name.replace(".jsonl", ".meta.json")).write_bytes(b"{}")
     monkeypatch.setattr("daemon.reading.pipeline.open_log", finding)
-    assert kinds(read(pipeline)) == ["gen", "call"]
+    assert kinds(read(pipeline)) == ["trace-open", "gen", "call"]
     assert len(pipeline.files.agents) == 2
 
 
@@ -496,8 +497,8 @@ def test_a_new_pipeline_does_not_send_events_again_that_are_on_their_way(desk: D
     desk.write(log)
     first = read(desk.pipeline(log))
     again = read(desk.pipeline(log))
-    assert [emission.again for emission in again] == [True] * 3
-    assert [emission.event for emission in again] == [None] * 3
+    assert [emission.again for emission in again] == [True] * 4
+    assert [emission.event for emission in again] == [None] * 4
     assert [emission.lines for emission in again] == [emission.lines for emission in first]
 
 
@@ -505,7 +506,7 @@ def test_a_new_pipeline_owes_the_trace_of_events_on_their_way(desk: Desk) -> Non
     log = conversation()
     desk.write(log)
     first = desk.pipeline(log)
-    assert len(read(first) + read(first, SETTLED_SECONDS)) == 4
+    assert len(read(first) + read(first, SETTLED_SECONDS)) == 5
     again = desk.pipeline(log)
     assert all(emission.again for emission in read(again) + read(again, SETTLED_SECONDS))
     (trace,) = again.end(SETTLED_SECONDS).emissions
@@ -542,11 +543,11 @@ def test_settled_lines_are_replayed_without_emissions(desk: Desk) -> None:
     owed = Owed(trace=f"trace|{log.session}", ending=1, unit="unit")
     pipeline = desk.pipeline(log, mark=mark, owed=[owed])
     assert kinds(read(pipeline)) == ["prompt"]
-    generation, trace = pipeline.end(1.0).emissions
+    opening, generation, trace = pipeline.end(1.0).emissions
     assert trace.event is not None
     assert json.loads(trace.event.body)["properties"]["claude_code_generations"] == 3
     assert trace.pays == replace(owed, unit=pipeline.files.name)
-    assert generation.owes is None, "it is owed already"
+    assert (opening.owes, generation.owes) == (None, None), "it is owed already"
 
 
 def test_a_copy_of_another_sessions_lines_is_not_sent(desk: Desk) -> None:
@@ -559,7 +560,7 @@ def test_a_copy_of_another_sessions_lines_is_not_sent(desk: Desk) -> None:
     desk.write(fork)
     pipeline = desk.pipeline(fork)
     emissions = read(pipeline) + pipeline.end(1.0).emissions
-    assert kinds(emissions) == ["prompt", "gen", "trace"]
+    assert kinds(emissions) == ["prompt", "trace-open", "gen", "trace"]
     assert emissions[-1].event is not None
     assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 1
 
@@ -615,8 +616,8 @@ def test_another_message_with_the_same_id_gets_its_own_identity(desk: Desk) -> N
         log.prompt(f"Count the trees of {log.session}")
         log.answer(text(f"One in {log.session}."), id="msg_1")
         desk.write(log)
-    (_, one), (_, other) = (
-        read(pipeline) + pipeline.end(1.0).emissions[:1] for pipeline in map(desk.pipeline, (first, second))
+    (_, _, one), (_, _, other) = (
+        read(pipeline) + pipeline.end(1.0).emissions[:2] for pipeline in map(desk.pipeline, (first, second))
     )
     assert one.settled.identity == "gen|msg_1"
     assert other.settled.identity == f"gen|msg_1|{other.settled.unit}"
@@ -646,7 +647,7 @@ def test_the_trace_of_a_session_from_before_the_first_start_counts_its_history(d
     first_start = 1772445600000 - 1_800_000
     pipeline = desk.pipeline(log, mark=mark, first_start=first_start)
     emissions = read(pipeline) + pipeline.end(1.0).emissions
-    assert kinds(emissions) == ["prompt", "gen", "trace"]
+    assert kinds(emissions) == ["prompt", "trace-open", "gen", "trace"]
     assert emissions[-1].event is not None
     assert json.loads(emissions[-1].event.body)["properties"]["claude_code_generations"] == 3
 
@@ -660,8 +661,99 @@ def test_the_first_event_owes_the_trace_and_only_that(desk: Desk) -> None:
     pipeline = desk.pipeline(log)
     emissions = read(pipeline) + pipeline.end(1.0).emissions
     owes = Owed(trace=f"trace|{log.session}", ending=1, unit=pipeline.files.name)
-    assert [emission.owes for emission in emissions] == [owes, None, None, None, None]
-    assert [emission.pays for emission in emissions] == [None] * 4 + [owes]
+    assert [emission.owes for emission in emissions] == [owes, *[None] * 5]
+    assert [emission.pays for emission in emissions] == [None] * 5 + [owes]
+
+
+def said(emission: Emission) -> dict[str, Any]:
+    assert emission.event is not None
+    found: dict[str, Any] = json.loads(emission.event.body)
+    return found
+
+
+def openings(emissions: Sequence[Emission]) -> list[Emission]:
+    return [emission for emission in emissions if emission.settled.identity.startswith("trace-open|")]
+
+
+def test_the_opening_trace_comes_before_the_first_event_and_has_the_final_ones_time(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    (opening,) = openings(emissions)
+    final = emissions[-1]
+    assert emissions[1] is opening
+    assert (opening.owes, opening.pays) == (None, None)
+    begun, ended = said(opening), said(final)
+    assert begun["event"] == ended["event"] == "$ai_trace"
+    assert begun["uuid"] != ended["uuid"]
+    assert begun["timestamp"] == ended["timestamp"]
+    assert (begun["properties"]["claude_code_trace"], ended["properties"]["claude_code_trace"]) == ("open", "final")
+    assert begun["properties"]["$ai_input_state"] == [{"role": "user", "content": "Count the trees"}]
+    assert {"$ai_latency", "$ai_total_input_tokens", "claude_code_generations"}.isdisjoint(begun["properties"])
+
+
+def test_a_turns_trace_has_no_opening_one(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log, grouping="message")
+    assert openings(read(pipeline) + pipeline.end(1.0).emissions) == []
+
+
+@pytest.mark.parametrize("settles", [[], ["gen"], ["trace-open"], ["gen", "call"], ["trace-open", "gen", "call"]])
+def test_after_a_crash_the_opening_trace_is_sent_if_it_was_not_settled_and_with_the_same_body(
+    desk: Desk, settles: list[str]
+) -> None:
+    log = conversation()
+    desk.write(log)
+    before = read(desk.pipeline(log))
+    table = Table(*(emission.settled for emission in before if kinds([emission])[0] in settles))
+    again = openings(read(desk.pipeline(log, claims=Claims(table))))
+    assert [said(emission) for emission in again] == [
+        said(emission) for emission in openings(before) if "trace-open" not in settles
+    ]
+
+
+def test_a_resumed_session_that_was_opened_is_not_opened_again(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    table = Table(*(emission.settled for emission in emissions))
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    resumed = desk.pipeline(log, claims=Claims(table))
+    more = read(resumed) + resumed.end(2.0).emissions
+    assert kinds(more) == ["prompt", "gen", "trace"]
+
+
+def test_a_session_whose_trace_was_sent_before_there_were_opening_ones_gets_none(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    pipeline = desk.pipeline(log)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    table = Table(*(emission.settled for emission in emissions if emission not in openings(emissions)))
+    mark = mark_at_end(str(desk.projects / log.path), "unit")
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    resumed = desk.pipeline(log, claims=Claims(table), mark=mark)
+    assert openings(read(resumed) + resumed.end(2.0).emissions) == []
+
+
+def test_a_session_that_goes_on_after_its_history_opens_with_its_first_new_event(desk: Desk) -> None:
+    log = conversation()
+    desk.write(log)
+    mark = mark_at_end(str(desk.projects / log.path), "unit")
+    assert mark is not None
+    log.prompt("More")
+    log.answer(text("Two."))
+    desk.write(log)
+    pipeline = desk.pipeline(log, mark=mark)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert kinds(emissions) == ["prompt", "trace-open", "gen", "trace"]
+    assert said(emissions[1])["timestamp"] == said(emissions[-1])["timestamp"]
 
 
 def test_a_second_end_without_new_lines_has_no_trace(desk: Desk) -> None:

@@ -53,8 +53,9 @@ def test_a_session_comes_complete_with_its_subagents(projects: Path) -> None:
     log = with_agent()
     log.write(projects)
     given = events(projects)
-    assert sorted(event["event"] for event in given) == ["$ai_generation"] * 3 + ["$ai_span", "$ai_trace"]
-    (trace,) = (event["properties"] for event in given if event["event"] == "$ai_trace")
+    assert sorted(event["event"] for event in given) == ["$ai_generation"] * 3 + ["$ai_span", "$ai_trace", "$ai_trace"]
+    opening, trace = (event["properties"] for event in given if event["event"] == "$ai_trace")
+    assert opening["claude_code_trace"] == "open"
     assert trace["claude_code_generations"] == 3
     assert trace["claude_code_subagents"] == 1
     assert {event["distinct_id"] for event in given} == {"ada@example.com"}
@@ -70,7 +71,7 @@ def test_open_messages_at_the_end_of_a_file_are_included(projects: Path) -> None
     log.prompt("Count the trees")
     log.message(stop_reason=None).add(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
     log.write(projects)
-    generation, call, _ = events(projects)
+    _, generation, call, _ = events(projects)
     assert generation["properties"]["claude_code_output_tokens_partial"] is True
     assert call["properties"]["claude_code_tool_status"] == "no_result"
 
@@ -116,7 +117,7 @@ def test_lines_copied_by_a_fork_come_once_and_for_the_original(projects: Path, v
     log.write(projects)
     fork.write(projects)
     given = events(projects)
-    assert sorted(spans(given)) == sorted([first, second, log.session, FORK])
+    assert sorted(spans(given)) == sorted([first, second, *[log.session, FORK] * 2])
     assert {event["properties"]["$ai_span_id"]: event["properties"]["$ai_session_id"] for event in given} == {
         first: log.session,
         log.session: log.session,

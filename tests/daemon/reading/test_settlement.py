@@ -83,8 +83,8 @@ def identities(commit: Commit) -> list[str]:
 def test_offsets_are_written_up_to_the_first_line_on_which_something_rests(desk: Desk) -> None:
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)
-    assert [event.name for event in wanted] == ["$ai_generation", "$ai_span"]
-    assert desk.settlement.waiting == 2
+    assert [event.name for event in wanted] == ["$ai_trace", "$ai_generation", "$ai_span"]
+    assert desk.settlement.waiting == 3
     commit = desk.settle()
     assert offsets(commit) == [desk.ends[1]]
     assert identities(commit) == ["prompt"], "which has no event to wait for"
@@ -96,9 +96,9 @@ def test_a_batch_settles_its_events_and_moves_the_offset_in_one_commit(desk: Des
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)
     commit = desk.settle(*wanted)
-    assert identities(commit) == ["gen", "call", "prompt"]
+    assert identities(commit) == ["trace-open", "gen", "call", "prompt"]
     assert offsets(commit) == [desk.ends[4]]
-    assert commit.counters == {"sent": 2}
+    assert commit.counters == {"sent": 3}
     assert desk.settlement.waiting == 0
     assert not desk.settlement.is_settled(pipeline), "the last answer still waits for its time"
     (last,) = desk.read(pipeline, 2.0)
@@ -108,10 +108,11 @@ def test_a_batch_settles_its_events_and_moves_the_offset_in_one_commit(desk: Des
 
 def test_a_later_event_alone_does_not_move_the_offset(desk: Desk) -> None:
     pipeline = desk.pipeline()
-    generation, call = desk.read(pipeline)
+    opening, generation, call = desk.read(pipeline)
     desk.settle()
     assert offsets(desk.settle(call)) == []
-    assert offsets(desk.settle(generation)) == [desk.ends[4]]
+    assert offsets(desk.settle(generation)) == [], "the opening trace rests on the same lines"
+    assert offsets(desk.settle(opening)) == [desk.ends[4]]
 
 
 def test_the_written_mark_identifies_the_file(desk: Desk) -> None:
@@ -133,8 +134,8 @@ def test_until_a_commit_is_written_its_events_are_still_claimed(desk: Desk) -> N
 
 
 def test_a_refused_event_is_settled_counted_and_recorded_without_content(desk: Desk) -> None:
-    generation, call = desk.read(desk.pipeline())
-    desk.settle()
+    opening, generation, call = desk.read(desk.pipeline())
+    desk.settle(opening)
     commit = desk.settle(generation, outcome="rejected")
     assert identities(commit) == ["gen"]
     assert commit.counters == {"rejected": 1}
@@ -148,7 +149,7 @@ def test_a_refused_event_is_settled_counted_and_recorded_without_content(desk: D
 
 
 def test_an_event_that_was_refused_before_counts_as_refused_until_it_is_accepted(desk: Desk) -> None:
-    generation, call = desk.read(desk.pipeline())
+    _, generation, call = desk.read(desk.pipeline())
     desk.settlement.refused |= {generation.uuid, call.uuid, "another"}
     again = desk.settle(generation, outcome="rejected")
     assert again.counters.get("rejected", 0) == 0
@@ -170,7 +171,7 @@ def test_a_refused_trace_rests_on_no_line(desk: Desk) -> None:
 
 
 def test_an_event_that_was_cut_is_counted_as_cut(desk: Desk) -> None:
-    generation, _ = desk.read(desk.pipeline())
+    _, generation, _ = desk.read(desk.pipeline())
     commit = desk.settle(replace(generation, cut=True))
     assert commit.counters == {"sent": 1, "cut": 1}
 
@@ -204,7 +205,7 @@ def test_an_event_settled_after_the_trace_it_owed_does_not_make_it_owed_again(de
     desk.log.lines.pop(0)
     desk.write()
     pipeline = desk.pipeline()
-    first, *others = desk.read(pipeline) + desk.settlement.note(pipeline, pipeline.end(1.0))
+    _, first, *others = desk.read(pipeline) + desk.settlement.note(pipeline, pipeline.end(1.0))
     assert [row.ending for row in desk.settle(*others[:-1]).owed] == []
     assert len(desk.settle(others[-1]).paid) == 1
     assert list(desk.settle(first).owed) == []
@@ -217,19 +218,19 @@ def test_dropping_a_pipeline_leaves_its_events_on_their_way(desk: Desk) -> None:
     pipeline = desk.pipeline()
     wanted = desk.read(pipeline)
     desk.settlement.drop(pipeline)
-    assert desk.settlement.waiting == 2
+    assert desk.settlement.waiting == 3
     commit = desk.settle(*wanted)
-    assert identities(commit) == ["gen", "call", "prompt"]
+    assert identities(commit) == ["trace-open", "gen", "call", "prompt"]
     assert offsets(commit) == [], "nobody knows how far the file is read"
 
 
 def test_a_new_pipeline_registers_the_lines_of_events_on_their_way(desk: Desk) -> None:
     pipeline = desk.pipeline()
-    generation, call = desk.read(pipeline)
+    opening, generation, call = desk.read(pipeline)
     desk.settlement.drop(pipeline)
     again = desk.pipeline()
     assert desk.read(again) == []
-    assert offsets(desk.settle()) == [desk.ends[1]]
+    assert offsets(desk.settle(opening)) == [desk.ends[1]]
     assert offsets(desk.settle(generation)) == [desk.ends[2]]
     assert offsets(desk.settle(call)) == [desk.ends[4]]
 
@@ -320,7 +321,7 @@ def test_an_event_that_was_settled_before_it_is_noted_again_holds_no_line(desk: 
     again = desk.pipeline()
     progress = again.advance(0.0, 1 << 30)
     emissions: list[Emission] = progress.emissions
-    assert [emission.again for emission in emissions] == [True, True, True]
+    assert [emission.again for emission in emissions] == [True] * 4
     desk.settle(*wanted)
     desk.settlement.note(again, progress)
     assert offsets(desk.settle()) == [desk.ends[4]]

@@ -15,7 +15,18 @@ from llma_core.claude_code import records
 from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.privacy import ContentLevel, Policy
-from llma_core.spans import ApiFailure, Compaction, Generation, LineRange, Prompt, Span, ToolCall, Trace, TurnKey
+from llma_core.spans import (
+    ApiFailure,
+    Compaction,
+    Generation,
+    LineRange,
+    OpeningTrace,
+    Prompt,
+    Span,
+    ToolCall,
+    Trace,
+    TurnKey,
+)
 from tests.support.logs import AgentLog, LogBuilder, Transcript, image, text, thinking, tool_use, usage
 from tests.support.sessions import Feed, built, feeds, identity, spans
 
@@ -134,7 +145,7 @@ def test_before_2_1_25_a_result_ends_the_message_of_its_call() -> None:
 
     log.tool_result("toolu_1", "one")
 
-    assert [type(span) for span in live.read()] == [Generation, ToolCall]
+    assert [type(span) for span in live.read()] == [OpeningTrace, Generation, ToolCall]
 
 
 @pytest.mark.parametrize("version", ["1.0.128", "2.1.58", "2.1.72", "2.1.100"])
@@ -428,7 +439,7 @@ def test_the_end_finishes_everything(log: LogBuilder, live: Live) -> None:
 
     found = live.accumulator.end(0.0)
 
-    assert [type(span) for span in found] == [Generation, ToolCall, Trace, Trace]
+    assert [type(span) for span in found] == [OpeningTrace, Generation, ToolCall, Trace, Trace]
     assert live.accumulator.idle
     assert live.accumulator.needed_from() == {}
 
@@ -1512,6 +1523,39 @@ def test_a_local_command_after_the_last_answer_stops_nothing(log: LogBuilder) ->
     assert session_trace(spans(log.files())).outcome == "ok"
 
 
+@pytest.mark.parametrize("start", ["answer", "failed attempt", "attempt that failed during a message", "agent first"])
+def test_a_session_opens_once_with_the_time_that_its_trace_has_in_the_end(log: LogBuilder, start: str) -> None:
+    log.prompt("Count the trees")
+    if start == "failed attempt":
+        log.api_error()
+    elif start == "attempt that failed during a message":
+        message = log.message()
+        message.add(text("One"))
+        log.api_error()
+        message.add(text("Two"))
+    elif start == "agent first":
+        log.answer(tool_use("Task", {"prompt": "count"}, id="toolu_task"))
+        agent = log.agent("toolu_task", "count", id="a1")
+        agent.answer(text("One."))
+        log.agent_result("toolu_task", agent, "One.")
+    log.answer(text("Two."))
+    log.prompt("And the pears?")
+    log.answer(text("Three."))
+
+    found = spans(log.files())
+
+    opening, trace = only(OpeningTrace, found), session_trace(found)
+    assert (opening.session, opening.prompt, opening.name) == (log.session, "Count the trees", "Count the trees")
+    assert opening.at == trace.first_at
+    first = next(span for span in found if isinstance(span, OpeningTrace | Generation | ToolCall))
+    assert first is opening
+
+
+def test_a_session_without_an_attempt_of_its_own_does_not_open(log: LogBuilder) -> None:
+    log.prompt("Count")
+    assert of(OpeningTrace, spans(log.files())) == []
+
+
 def test_a_trace_counts_the_time_in_which_somebody_worked(log: LogBuilder) -> None:
     log.prompt("Count")
     log.answer(text("One."))
@@ -1583,7 +1627,7 @@ def test_what_a_fork_copies_is_given_once_and_by_the_session_that_wrote_it(versi
 
     assert [span for span in both if span.context.session == log.session] == alone
     new = [span for span in both if span not in alone]
-    assert [type(span) for span in new] == [Prompt, Generation, Trace, Trace]
+    assert [type(span) for span in new] == [Prompt, OpeningTrace, Generation, Trace, Trace]
     assert {span.context.session for span in new} == {FORK}
     assert only(Prompt, new).context.prompt == "And the pears?"
 
@@ -1637,7 +1681,7 @@ def test_a_fork_goes_on_in_the_copied_prompts_turn_without_giving_the_prompt_aga
 
     new = [span for span in spans({**log.files(), **fork.files()}) if span.context.session == FORK]
 
-    assert [type(span) for span in new] == [Generation, Trace, Trace]
+    assert [type(span) for span in new] == [OpeningTrace, Generation, Trace, Trace]
     assert only(Generation, new).context.prompt == "Count"
 
 

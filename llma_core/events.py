@@ -776,6 +776,7 @@ def _mcp(name: str) -> tuple[str | None, str | None]:
 
 def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
     prefix = span.context.framework.prefix
+    summary = span.summary if attribution.policy.conversation else None
     return {
         **_place(span.context, attribution),
         "$ai_span_id": span.identity,
@@ -783,7 +784,7 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_type": "compaction",
         "$ai_latency": _seconds(0, span.duration_ms),
         "$ai_input_state": _words(span.trigger, span.tokens_before, "before"),
-        "$ai_output_state": _words(None, span.tokens_after, "after"),
+        "$ai_output_state": "\n\n".join(filter(None, (_words(None, span.tokens_after, "after"), summary))) or None,
         "$ai_trace_name": _trace_name(span.context, attribution),
         "$ai_is_error": False,
         f"{prefix}compaction_trigger": span.trigger,

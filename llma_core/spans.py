@@ -416,7 +416,8 @@ class Compaction(Struct, frozen=True, kw_only=True):
         trigger: `manual` or `auto`.
         tokens_before: size of the conversation before it, in tokens.
         tokens_after: size of the conversation after it, in tokens.
-        lines: the line.
+        summary: what stands in the conversation's place.
+        lines: the lines.
     """
 
     identity: str
@@ -426,6 +427,7 @@ class Compaction(Struct, frozen=True, kw_only=True):
     trigger: str | None
     tokens_before: int | None
     tokens_after: int | None
+    summary: str | None = None
     lines: LineRange
 
 

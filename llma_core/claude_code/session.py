@@ -118,6 +118,7 @@ from llma_core.claude_code.thread import (
     Call,
     Input,
     LineContext,
+    OpenCompaction,
     OpenMessage,
     PromptLine,
     Result,
@@ -379,6 +380,8 @@ class SessionAccumulator(Accumulator):
                     self._finish_message(thread, message, now)
             if thread.inherited and now >= thread.heard_at + self._quiet:
                 self._own(thread, now)
+            if thread.compaction is not None and now >= thread.compaction.heard_at + self._quiet:
+                self._close_compaction(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._link_patience(thread):
                 self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
             for call in list(thread.calls.values()):
@@ -401,6 +404,7 @@ class SessionAccumulator(Accumulator):
         """Finish everything: the session has ended, or no further line will come."""
         for thread in self._threads.values():
             self._own(thread, now)
+            self._close_compaction(thread, now)
             self._finish(thread, now)
         self._link()
         for thread in sorted(self._threads.values(), key=_order):
@@ -426,8 +430,10 @@ class SessionAccumulator(Accumulator):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is open: no message, no call and no waiting span."""
-        return not any(thread.messages or thread.waiting or thread.calls for thread in self._threads.values())
+        """Whether nothing is open: no message, no call, no compaction and no waiting span."""
+        return not any(
+            thread.messages or thread.waiting or thread.calls or thread.compaction for thread in self._threads.values()
+        )
 
     @property
     def at_rest(self) -> bool:
@@ -443,6 +449,8 @@ class SessionAccumulator(Accumulator):
                 times.append(thread.heard_at + self._quiet)
             if thread.waiting:
                 times.append(thread.waiting[0].heard_at + self._link_patience(thread))
+            if thread.compaction is not None:
+                times.append(thread.compaction.heard_at + self._quiet)
             times.extend(
                 call.result.heard_at + self._settle
                 for call in thread.calls.values()
@@ -608,6 +616,7 @@ class SessionAccumulator(Accumulator):
     # ------------------------------------------------------------------ lines
 
     def _user(self, record: UserRecord, thread: Thread, lines: LineRange, now: float) -> None:
+        self._close_compaction(thread, now, record, lines)
         if record.message is None or (record.uuid and record.uuid in self._prompts_by_line and not thread.is_subagent):
             return
         content = record.message.content
@@ -792,6 +801,7 @@ class SessionAccumulator(Accumulator):
             self._emit_call(call)
 
     def _assistant(self, record: AssistantRecord, thread: Thread, lines: LineRange, now: float) -> None:
+        self._close_compaction(thread, now)
         message = record.message
         if message is None:
             return
@@ -1045,6 +1055,7 @@ class SessionAccumulator(Accumulator):
         self._failure(record, thread, line_context, lines, now, status=status, kind=kind, words=plain or None)
 
     def _system(self, record: SystemRecord, thread: Thread, lines: LineRange, now: float) -> None:
+        self._close_compaction(thread, now)
         line_context = self._line_context(record, thread)
         if record.subtype == "api_error":
             said = api_error(record.error, record.cause)
@@ -1162,13 +1173,28 @@ class SessionAccumulator(Accumulator):
                 trigger=noted.trigger if noted else None,
                 tokens_before=noted.pre_tokens if noted else None,
                 tokens_after=noted.post_tokens if noted else None,
-                lines=lines,
+                summary=opened.summary,
+                lines=opened.lines,
             )
             for tally in self._tallies(context):
                 tally.add_compaction(compaction)
             self._out.append(compaction)
 
-        self._emit_or_wait(emit, thread, lines, now)
+        turn = line_context.prompt.turn if line_context.prompt is not None else None
+        opened = thread.compaction = OpenCompaction(turn=turn, lines=lines, heard_at=now, emit=emit)
+
+    def _close_compaction(
+        self, thread: Thread, now: float, record: UserRecord | None = None, lines: LineRange | None = None
+    ) -> None:
+        """Give out the compaction of which the summary is missing: *record* has it, or it will not come."""
+        opened, thread.compaction = thread.compaction, None
+        if opened is None:
+            return
+        if record is not None and record.is_compact_summary and record.message is not None:
+            opened.summary = text_of(record.message.content) or None
+            if lines is not None and lines.file == opened.lines.file:
+                opened.lines = replace(opened.lines, end=max(lines.end, opened.lines.end))
+        self._emit_or_wait(opened.emit, thread, opened.lines, now)
 
     def _compaction_turn(self, record: SystemRecord, thread: Thread, identity: str) -> PromptLine:
         """Return the turn of a compaction that the user asked for. The turn before is over, and may be given out."""
@@ -1725,9 +1751,11 @@ class SessionAccumulator(Accumulator):
                     continue
                 if thread.working and now < self._over_at(thread):
                     return True
-                if thread.messages or thread.waiting or thread.calls:
+                if thread.messages or thread.waiting or thread.calls or thread.compaction:
                     return True
         if turn == self._turn and self._main.messages:
+            return True
+        if self._main.compaction is not None and self._main.compaction.turn == turn:
             return True
         return any(call.line_context.prompt is None or call.line_context.prompt.turn == turn for call in calls)
 

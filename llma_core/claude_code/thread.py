@@ -25,6 +25,7 @@ __all__ = [
     "Call",
     "Input",
     "LineContext",
+    "OpenCompaction",
     "OpenMessage",
     "PromptLine",
     "Result",
@@ -303,6 +304,25 @@ class WaitingSpan:
 
 
 @dataclass(slots=True, kw_only=True)
+class OpenCompaction:
+    """A compaction whose summary has not come yet.
+
+    Attributes:
+        turn: the turn it belongs to; None on a subagent's thread.
+        lines: the lines it is made from.
+        heard_at: when its first line was read, in seconds on the caller's clock.
+        summary: the summary; None until it has come.
+        emit: gives it out.
+    """
+
+    turn: TurnKey | None
+    lines: LineRange
+    heard_at: float
+    summary: str | None = None
+    emit: Callable[[], None]
+
+
+@dataclass(slots=True, kw_only=True)
 class Thread:
     """One conversation with the model.
 
@@ -311,6 +331,7 @@ class Thread:
         open: the message being written.
         parked: messages on other branches that may go on, by id.
         inputs: what the model sees with its next requests.
+        compaction: the compaction whose summary comes next.
         calls: calls that were not given out yet, by id.
         orphans: results whose calls have not come yet, by the call's id.
         requests: the latest requests, each with its time, by id.
@@ -342,6 +363,7 @@ class Thread:
     open: OpenMessage | None = None
     parked: dict[str, OpenMessage] = field(default_factory=dict)
     inputs: list[Input] = field(default_factory=list)
+    compaction: OpenCompaction | None = None
     calls: dict[str, Call] = field(default_factory=dict)
     orphans: dict[str, Result] = field(default_factory=dict)
     requests: dict[str, tuple[ApiRequestRecord, int | None]] = field(default_factory=dict)
@@ -477,3 +499,5 @@ class Thread:
                 yield call.result.lines
         for orphan in self.orphans.values():
             yield orphan.lines
+        if self.compaction is not None:
+            yield self.compaction.lines

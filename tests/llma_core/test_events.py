@@ -884,6 +884,25 @@ def test_a_compaction(log: LogBuilder) -> None:
     assert (said["claude_code_tokens_before"], said["claude_code_tokens_after"]) == (150000, 3000)
 
 
+@pytest.mark.parametrize(
+    ("level", "after"),
+    [
+        ("full", "3,000 tokens after\n\nThey counted apple trees. [REDACTED:github-token]"),
+        ("no_tool_content", "3,000 tokens after\n\nThey counted apple trees. [REDACTED:github-token]"),
+        ("metadata", "3,000 tokens after"),
+    ],
+)
+def test_the_states_of_a_compaction_are_words_and_its_summary_is_content(
+    log: LogBuilder, level: ContentLevel, after: str
+) -> None:
+    log.compaction(f"They counted apple trees. ghp_{'a1B2' * 9}", trigger="auto", preTokens=150000, postTokens=3000)
+
+    [said] = tool_spans(log, replace(ADA, policy=Policy(level=level)))
+
+    assert said["$ai_input_state"] == "auto, 150,000 tokens before"
+    assert said["$ai_output_state"] == after
+
+
 # ---------------------------------------------------------------------- traces
 
 

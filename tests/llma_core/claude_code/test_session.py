@@ -1606,6 +1606,49 @@ def test_a_compaction_belongs_to_the_turn_it_interrupts(log: LogBuilder) -> None
     assert len(of(Prompt, found)) == 1
 
 
+def test_the_summary_of_a_compaction_may_come_after_what_the_client_attaches(log: LogBuilder, live: Live) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.compaction("They counted one tree.")
+    summary = log.lines.pop()
+    assert of(Compaction, live.read(now=0.0)) == []
+    start = log.files()[log.path].index(b"compact_boundary")
+    assert live.accumulator.needed_from()[log.path] < start
+    log.attachment("date", date="2026-11-30")
+    assert of(Compaction, live.read(now=1.0) + live.accumulator.poll(2.0)) == []
+    log.lines.append(summary)
+
+    compaction = only(Compaction, live.read(now=3.0))
+
+    assert compaction.summary == "They counted one tree."
+    assert compaction.lines.end == len(log.files()[log.path])
+    assert live.accumulator.needed_from() == {}
+    assert [compaction] == of(Compaction, spans(log.files()))
+
+
+@pytest.mark.parametrize("goes_on", ["answer", "prompt", "end", "quiet"])
+def test_a_compaction_without_a_summary_waits_for_what_follows_it(log: LogBuilder, live: Live, goes_on: str) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.compaction()
+    del log.lines[-1]
+    assert of(Compaction, live.read(now=0.0)) == []
+    assert not live.accumulator.idle
+
+    if goes_on == "answer":
+        log.answer(text("Two."))
+    elif goes_on == "prompt":
+        log.prompt("Go on")
+    found = live.read(now=1.0)
+    if goes_on == "end":
+        found += live.accumulator.end(2.0)
+    elif goes_on == "quiet":
+        assert live.accumulator.due() is not None
+        found += live.accumulator.poll(QUIET_SECONDS)
+
+    assert only(Compaction, found).summary is None
+
+
 # ---------------------------------------------------------------------- copies
 
 FORK = "9a9a9a9a-0000-4000-8000-000000000001"

@@ -723,7 +723,8 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     name = _tool(span.name, policy)
     server, tool = _mcp(name)
     if span.subject and (policy.tools or _NAME.fullmatch(span.subject)):
-        name = f"{name}: {span.subject}"
+        # The older name of the tool says the same.
+        name = f"{'Agent' if span.is_agent else name}: {span.subject}"
     is_error = span.status == "error"
     measured = _seconds(0, span.duration_ms)
     waited = _seconds(span.called_at, span.ended_at)
@@ -835,6 +836,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         f"{prefix}trace": "final",
         # An attempt that failed has an event of its own. The receiver would count it twice if the trace said it too.
         f"{prefix}outcome": span.outcome,
+        f"{prefix}stopped_by": span.stopped_by,
         f"{prefix}wall_seconds": _seconds(span.started_at, span.ended_at),
         f"{prefix}generations": span.generations,
         f"{prefix}tool_calls": span.tool_calls,

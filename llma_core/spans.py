@@ -145,7 +145,7 @@ class Context(Struct, frozen=True, kw_only=True):
         permission_mode: the turn's permission mode.
         near: time of the thread's latest line that has one, the best guess for a line without a time.
         effort: how hard the model was asked to think.
-        agent: type of the subagent; None on the main thread.
+        agent: type of the subagent; on the main thread, the agent that the session was started as, if it was.
         parent_call: id of the call that started the subagent; None on the main thread, or if no call is known.
         is_subagent: whether the span belongs to a subagent.
     """
@@ -478,6 +478,7 @@ class Trace(Struct, frozen=True, kw_only=True):
             totals minus the generations. None if they cannot be computed.
         outcome: `failed` if the main thread's last attempt failed; `interrupted` if the user, or the client's end,
             stopped what it did last.
+        stopped_by: the limit of the user's that did so, as the client calls it.
         prompt: the first prompt.
         answer: the text of the last answer, as a JSON string.
         client_cost_usd: the client's own total in US dollars, cumulative as the client writes it.
@@ -507,6 +508,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     hook_errors: int = 0
     side_usage: Mapping[str, TokenUsage] | None = None
     outcome: Literal["ok", "failed", "interrupted"] = "ok"
+    stopped_by: str | None = None
     prompt: str | None = None
     answer: bytes | None = None
     client_cost_usd: float | None = None

@@ -29,6 +29,7 @@ from llma_core.spans import HookRun, InnerCall, TokenUsage
 
 __all__ = [
     "AgentMeta",
+    "AgentSettingRecord",
     "ApiError",
     "ApiRequestRecord",
     "AssistantRecord",
@@ -59,6 +60,7 @@ __all__ = [
     "not_null",
     "request_message",
     "shape",
+    "stopped_by",
     "strings",
     "text_of",
     "tool_use_result",
@@ -80,6 +82,7 @@ class _Record(Struct, tag_field="type", rename="camel"):
     entrypoint: str | None = None
     is_sidechain: bool = False
     agent_id: str | None = None
+    agent_name: str | None = None
 
 
 class Message(Struct):
@@ -205,6 +208,7 @@ class _Attachment(Struct, rename="camel"):
     stderr: str | None = None
     content: Raw = Raw(b"null")
     duration_ms: int | None = None
+    remaining: float | None = None
 
 
 class AttachmentRecord(_Record, tag="attachment"):
@@ -273,6 +277,12 @@ class CostStateRecord(_Record, tag="cost-state"):
     model_usage: dict[str, _ModelUsage] | None = None
 
 
+class AgentSettingRecord(_Record, tag="agent-setting"):
+    """The agent that the session was started as (`--agent`)."""
+
+    agent_setting: str | None = None
+
+
 class _AiTitle(_Record, tag="ai-title"):
     ai_title: str | None = None
 
@@ -314,6 +324,7 @@ Record = (
     | RequestShapeRecord
     | RequestBlobRecord
     | CostStateRecord
+    | AgentSettingRecord
     | TitleRecord
     | IgnoredRecord
     | UnknownRecord
@@ -326,6 +337,7 @@ _KNOWN = (
     AttachmentRecord,
     ApiRequestRecord,
     CostStateRecord,
+    AgentSettingRecord,
     _AiTitle,
     _CustomTitle,
     _Summary,
@@ -345,6 +357,7 @@ _FINAL = (
     RequestShapeRecord,
     RequestBlobRecord,
     CostStateRecord,
+    AgentSettingRecord,
 )
 # Types that are known and say nothing about calls. `progress` lines (2.1.9 to 2.1.81) contain whole messages of
 # subagents, but those are counted from the subagents' own files.
@@ -352,7 +365,6 @@ _IGNORED = frozenset(
     {
         "agent-color",
         "agent-name",
-        "agent-setting",
         "api-request-blob",
         "api-request-resumed",
         "api-request-shape",
@@ -725,6 +737,16 @@ def hook_runs(record: AttachmentRecord | SystemRecord) -> tuple[str, list[HookRu
 
 
 _HOOK_FAILURES = ("error", "cancelled", "error_during_execution")
+
+
+def stopped_by(record: AttachmentRecord) -> str | None:
+    """Return which of the user's limits stopped the client, as the client calls it; None if *record* says none."""
+    noted = record.attachment
+    if noted is None:
+        return None
+    # What is left of a budget is noted again and again.
+    is_spent = noted.type == "budget_usd" and noted.remaining is not None and noted.remaining <= 0
+    return noted.type if noted.type == "max_turns_reached" or is_spent else None
 
 
 def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:

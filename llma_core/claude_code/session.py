@@ -75,7 +75,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -86,6 +86,7 @@ from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.claude_code.records import (
     AgentMeta,
+    AgentSettingRecord,
     ApiRequestRecord,
     AssistantRecord,
     AttachmentRecord,
@@ -103,6 +104,7 @@ from llma_core.claude_code.records import (
     hook_runs,
     model_usage,
     not_null,
+    stopped_by,
     text_of,
     tool_use_result,
     usage,
@@ -287,6 +289,7 @@ class SessionAccumulator(Accumulator):
         self._links_changed = False
         self._title: str | None = None
         self._title_chosen = False
+        self._agent: str | None = None
         self._first_name: str | None = None
         self._client = ClientTotals()
         self._sessions: dict[str, Tally] = {}
@@ -335,11 +338,8 @@ class SessionAccumulator(Accumulator):
                 self._request(record, self._thread(agent or record.agent_id or "", now))
             case RequestShapeRecord() | RequestBlobRecord():
                 self._request_part(record, agent or record.agent_id or "")
-            case CostStateRecord():
-                self._cost_state(record)
-            case TitleRecord():
-                if not self._title_chosen or record.chosen:
-                    self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
+            case CostStateRecord() | AgentSettingRecord() | TitleRecord():
+                self._about_session(record)
             case UnknownRecord():
                 self._count_unknown(agent, now)
             case _:
@@ -378,19 +378,13 @@ class SessionAccumulator(Accumulator):
             for message in thread.messages:
                 if now >= message.heard_at + self._patience(message):
                     self._finish_message(thread, message, now)
-            if thread.inherited and now >= thread.heard_at + self._quiet:
-                self._own(thread, now)
-            if thread.compaction is not None and now >= thread.compaction.heard_at + self._quiet:
-                self._close_compaction(thread, now)
+            self._wait_no_more(thread, now)
             if thread.waiting and now >= thread.waiting[0].heard_at + self._link_patience(thread):
                 self._emit_waiting(thread, self._parent_context(thread, late=True) or self._fallback_context(thread))
             for call in list(thread.calls.values()):
                 if call.result is not None and not call.is_complete and now >= call.result.heard_at + self._settle:
                     call.is_complete = True
                     self._emit_call(call)
-            for call_id, orphan in list(thread.orphans.items()):
-                if now >= orphan.heard_at + self._quiet:
-                    del thread.orphans[call_id]
         self._link()
         if self._turn is not None and not self._main.working and now >= self._heard_at + self._quiet:
             self._ended_turns.add(self._turn)
@@ -399,6 +393,16 @@ class SessionAccumulator(Accumulator):
                 if not self._is_busy(key[1], now):
                     self._emit_turn(key)
         return self._drain()
+
+    def _wait_no_more(self, thread: Thread, now: float) -> None:
+        """Give up what should have come by now: a subagent's text, a compaction's summary, the calls of results."""
+        if thread.inherited and now >= thread.heard_at + self._quiet:
+            self._own(thread, now)
+        if thread.compaction is not None and now >= thread.compaction.heard_at + self._quiet:
+            self._close_compaction(thread, now)
+        for call_id, orphan in list(thread.orphans.items()):
+            if now >= orphan.heard_at + self._quiet:
+                del thread.orphans[call_id]
 
     def end(self, now: float) -> list[Span]:
         """Finish everything: the session has ended, or no further line will come."""
@@ -543,7 +547,7 @@ class SessionAccumulator(Accumulator):
             branch=record.git_branch if record.git_branch not in ("", "HEAD") else None,
             version=record.version,
             entrypoint=record.entrypoint,
-            agent=thread.agent_type,
+            agent=thread.agent_type if thread.is_subagent else record.agent_name or self._agent,
             effort=effort,
             skill=skill,
         )
@@ -600,6 +604,7 @@ class SessionAccumulator(Accumulator):
             entrypoint=line_context.entrypoint,
             effort=line_context.effort,
             permission_mode=prompt.permission_mode,
+            agent=line_context.agent,
         )
 
     def _ensure_prompt(self, thread: Thread, line_context: LineContext, identity: str) -> None:
@@ -670,12 +675,8 @@ class SessionAccumulator(Accumulator):
         thread.rest()
         prompt = line_context.prompt
         if prompt is not None and not prompt.copied:
-            for tally in (
-                self._sessions.get(line_context.session),
-                self._turns.get((line_context.session, prompt.turn)),
-            ):
-                if tally is not None:
-                    tally.interrupt(thread.at)
+            for tally in self._tallies_of(record, prompt):
+                tally.interrupt(thread.at)
 
     def _own(self, thread: Thread, now: float) -> None:
         """Process the lines that a subagent seemed to have from its parent: it has no text of its own."""
@@ -1274,6 +1275,10 @@ class SessionAccumulator(Accumulator):
     def _attachment(self, record: AttachmentRecord, thread: Thread, lines: LineRange) -> None:
         root = None if thread.is_subagent else self._root(record, thread)
         self._hooks(record, thread, root, lines)
+        limit = stopped_by(record)
+        if limit is not None and root is not None and not root.copied:
+            for tally in self._tallies_of(record, root):
+                tally.stop(limit, thread.at)
         queued = record.attachment
         if queued is None or queued.type != "queued_command":
             return
@@ -1300,6 +1305,19 @@ class SessionAccumulator(Accumulator):
         log = self._threads[key].request_log
         if log is not None:
             log.take(record)
+
+    def _about_session(self, record: CostStateRecord | AgentSettingRecord | TitleRecord) -> None:
+        """Process a line that is about the whole session."""
+        match record:
+            case CostStateRecord():
+                self._cost_state(record)
+            case AgentSettingRecord():
+                self._agent = record.agent_setting or None
+            case TitleRecord():
+                if not self._title_chosen or record.chosen:
+                    self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
+            case _:
+                assert_never(record)
 
     def _cost_state(self, record: CostStateRecord) -> None:
         self._client = ClientTotals(
@@ -1697,7 +1715,7 @@ class SessionAccumulator(Accumulator):
             session_name=None if warm_up else self._title or self._first_name,
             turn_name=prompt.name if prompt else None,
             permission_mode=prompt.permission_mode if prompt else None,
-            agent=thread.agent_type or ("warm-up" if warm_up else "subagent"),
+            agent=thread.agent_type or ("warm-up" if warm_up else _label(thread.key) or "subagent"),
             # A subagent that goes on after /clear is logged with the next session; its call is in the one before.
             parent_call=thread.call_id,
             is_subagent=True,
@@ -1716,6 +1734,12 @@ class SessionAccumulator(Accumulator):
                 for _ in range(self._unknown_by_turn.pop(context.turn, 0)):
                     self._turns[key].add_unknown()
         return self._session_tally(session), self._turns[key]
+
+    def _tallies_of(self, record: UserRecord | AttachmentRecord, prompt: PromptLine) -> list[Tally]:
+        """Return the sums, as far as there are any, that a line of the main thread belongs to."""
+        session = record.session_id or self.session
+        found = (self._sessions.get(session), self._turns.get((session, prompt.turn)))
+        return [tally for tally in found if tally is not None]
 
     def _session_tally(self, session: str) -> Tally:
         if session not in self._sessions:
@@ -1817,6 +1841,18 @@ def _skill(text: str) -> str | None:
     if not text.startswith(prefix):
         return None
     return text[len(prefix) :].partition("\n")[0].rstrip("/ ").replace("\\", "/").rpartition("/")[2] or None
+
+
+_LABELED = re.compile(r"a([a-z][a-z_]*)-[0-9a-f]+")
+
+
+def _label(agent: str) -> str | None:
+    """Return what the id of a subagent says that it is for, such as `compact` or `prompt_suggestion`.
+
+    The client starts these by itself.
+    """
+    found = _LABELED.fullmatch(agent)
+    return found[1] if found else None
 
 
 def _is_same_task(call: Call, thread: Thread) -> bool:

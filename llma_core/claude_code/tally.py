@@ -90,6 +90,7 @@ class Tally:
     _failure: ApiFailure | None = None
     _answered_at: int = -1
     _interrupted_at: int = -1
+    _stopped: tuple[int, str] | None = None
     _turns: dict[TurnKey, tuple[int, int]] = field(default_factory=dict)
 
     def add_prompt(self, text: str | None, at: int | None, context: Context) -> None:
@@ -167,6 +168,11 @@ class Tally:
         """Note that the main thread was stopped. This does not open the trace."""
         self._interrupted_at = max(self._interrupted_at, at if at is not None else -1)
 
+    def stop(self, limit: str, at: int | None) -> None:
+        """Note that one of the user's limits stopped the main thread. This does not open the trace."""
+        self.interrupt(at)
+        self._stopped = max(self._stopped or (-1, ""), (at if at is not None else -1, limit))
+
     def _note(self, context: Context, start: int | None, end: int | None) -> None:
         self.opened = True
         self.changed = True
@@ -211,6 +217,7 @@ class Tally:
             hook_errors=self._hook_errors,
             side_usage=_beyond(client.by_model, self._by_model) if client and client.by_model else None,
             outcome=self._outcome(),
+            stopped_by=self._stopped[1] if self._stopped and self._stopped[0] >= self._answered_at else None,
             prompt=self.prompt,
             answer=_words(self._answer[1]) if self._answer else None,
             client_cost_usd=client.cost_usd if client else None,

@@ -51,6 +51,7 @@ def everything_else() -> list[dict[str, Any]]:
     log.prompt("Look it up")
     counts = usage(9, 70, server_tool_use={"web_search_requests": 2}, service_tier="batch")
     log.answer(text("It is an apple."), counts=counts)
+    log.attachment("max_turns_reached", maxTurns=1, turnCount=1)
     log.cost_state(models={"claude-opus-5-5": [9, 70, 1000, 300], "claude-haiku-4-5": [120, 12, 30, 4]})
     return [body(event) for event in built(found_in(log.files()))]
 

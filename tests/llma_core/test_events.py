@@ -873,6 +873,16 @@ def test_tool_content_is_cut_string_by_string_also_inside_messages(log: LogBuild
     assert second["$ai_output_choices"][0]["content"] == [text("z" * 50)]
 
 
+@pytest.mark.parametrize("tool", ["Agent", "Task"])
+def test_a_call_of_an_agent_is_named_by_its_type_whatever_the_tool_is_called(log: LogBuilder, tool: str) -> None:
+    log.answer(tool_use(tool, {"prompt": "go", "subagent_type": "scout"}, id="toolu_1"))
+    log.tool_result("toolu_1", "One.")
+
+    [said] = tool_spans(log)
+
+    assert (said["$ai_span_name"], said["$ai_span_type"]) == ("Agent: scout", "agent")
+
+
 def test_a_compaction(log: LogBuilder) -> None:
     log.compaction(trigger="manual", preTokens=150000, postTokens=3000, durationMs=1500)
 

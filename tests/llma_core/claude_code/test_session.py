@@ -1393,6 +1393,47 @@ def test_a_warm_up_is_a_subagent_that_no_call_starts() -> None:
     assert (sub.context.agent, sub.context.parent_call, sub.context.session_name) == ("warm-up", None, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "agent"),
+    [
+        ("acompact-0a1b2c3d", "compact"),
+        ("aside_question-0a1b2c3d", "side_question"),
+        ("aprompt_suggestion-0a1b2c3d", "prompt_suggestion"),
+        ("a0a1b2c3d4e5f6071", "subagent"),
+    ],
+)
+def test_an_agent_that_the_client_starts_by_itself_is_called_what_its_id_says(name: str, agent: str) -> None:
+    log = LogBuilder(version="2.1.100")
+    log.prompt("Count")
+    log.answer(text("One."))
+    started = log.agent("toolu_none", "How many?", id=name, meta=False)
+    started.answer(text("One."))
+
+    [sub] = [found for found in of(Generation, spans(log.files())) if found.context.is_subagent]
+
+    assert (sub.context.agent, sub.context.parent_call) == (agent, None)
+
+
+def test_a_session_that_was_started_as_an_agent_has_its_name(log: LogBuilder) -> None:
+    log.raw({"type": "agent-setting", "agentSetting": "gardener", "sessionId": log.session})
+    log.prompt("Count")
+    log.answer(tool_use("Agent", {"prompt": "go", "subagent_type": "scout"}, id="toolu_1"))
+    log.agent("toolu_1", "go", type="scout").answer(text("One."))
+
+    found = spans(log.files())
+
+    assert [made.context.agent for made in of(Generation, found)] == ["gardener", "scout"]
+    assert session_trace(found).context.agent == "gardener"
+
+
+def test_a_teammate_in_a_session_of_its_own_has_its_name(log: LogBuilder) -> None:
+    log.raw({"type": "agent-setting", "agentSetting": "general-purpose", "sessionId": log.session})
+    log.prompt('<teammate-message teammate_id="lead">Count</teammate-message>', agentName="mate", teamName="pickers")
+    log.message().add(text("One."), last=True, agentName="mate", teamName="pickers")
+
+    assert only(Generation, spans(log.files())).context.agent == "mate"
+
+
 def test_parallel_subagents_inside_an_old_main_file_are_told_apart_by_their_chains() -> None:
     log = LogBuilder(version="1.0.128")
     log.prompt("Count")
@@ -1513,6 +1554,34 @@ def test_a_session_that_was_stopped_says_so(log: LogBuilder, how: str) -> None:
     found = spans(log.files())
     assert session_trace(found).outcome == "ok"
     assert [turn.outcome for turn in turns(found)][-2:] == ["interrupted", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "fields"), [("max_turns_reached", {"maxTurns": 1, "turnCount": 2}), ("budget_usd", {"remaining": -0.01})]
+)
+def test_a_limit_that_stopped_the_client_is_named(log: LogBuilder, limit: str, fields: dict[str, Any]) -> None:
+    log.prompt("Count")
+    log.answer(tool_use("Bash", id="toolu_1"))
+    log.tool_result("toolu_1", "One.")
+    log.attachment(limit, **fields)
+
+    found = spans(log.files())
+    assert [(trace.outcome, trace.stopped_by) for trace in of(Trace, found)] == [("interrupted", limit)] * 2
+
+    log.prompt("Go on")
+    log.answer(text("One."))
+    trace = session_trace(spans(log.files()))
+    assert (trace.outcome, trace.stopped_by) == ("ok", None)
+
+
+def test_a_budget_of_which_something_is_left_stops_nothing(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.attachment("budget_usd", used=0.5, total=1, remaining=0.5)
+    log.answer(text("One."))
+    log.attachment("budget_usd", used=0.6, total=1, remaining=0.4)
+
+    trace = session_trace(spans(log.files()))
+    assert (trace.outcome, trace.stopped_by) == ("ok", None)
 
 
 def test_a_local_command_after_the_last_answer_stops_nothing(log: LogBuilder) -> None:

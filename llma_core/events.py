@@ -37,8 +37,10 @@ from llma_core.spans import (
     Context,
     Generation,
     HookRun,
+    Metric,
     OpeningTrace,
     Prompt,
+    SideCalls,
     TokenUsage,
     ToolCall,
     Trace,
@@ -180,7 +182,11 @@ def users_properties(names: Iterable[str]) -> frozenset[str]:
 # ---------------------------------------------------------------------- identity
 
 
-def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction) -> str:
+_Event = Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | OpeningTrace | Trace
+"""A span that is an event."""
+
+
+def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric) -> str:
     """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     match span:
         case Prompt():
@@ -193,6 +199,10 @@ def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction) -> 
             return settled_name("error", span.identity)
         case Compaction():
             return settled_name("compaction", span.identity)
+        case SideCalls():
+            return settled_name("side", f"{span.context.session}|{span.model}|{span.number}")
+        case Metric():
+            return settled_name("metric", f"{span.context.session}|{span.name}|{span.number}")
         case _:
             assert_never(span)
 
@@ -248,7 +258,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def build(
-    span: Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace,
+    span: _Event,
     attribution: Attribution,
     *,
     name: str,
@@ -285,6 +295,12 @@ def build(
                 ids, span.session, turn
             )  # fmt: skip
             event_name, at = "$ai_trace", span.first_at
+        case SideCalls():
+            event_name, uuid = "$ai_generation", identifiers.side_calls(ids, session, span.model, span.number)
+            at = span.at
+        case Metric():
+            event_name, uuid = "$ai_metric", identifiers.metric(ids, session, span.name, span.number)
+            at = span.at
         case OpeningTrace():
             event_name, uuid, at = "$ai_trace", identifiers.opening_trace(ids, session), span.at
         case _:
@@ -310,7 +326,7 @@ def build(
 
 
 def _properties(
-    span: Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace,
+    span: _Event,
     attribution: Attribution,
     repository: str | None,
 ) -> dict[str, Any]:
@@ -319,9 +335,7 @@ def _properties(
     return {**own, **_common(span.context, attribution, repository), **attribution.properties}
 
 
-def _own(
-    span: Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace, attribution: Attribution
-) -> Properties:
+def _own(span: _Event, attribution: Attribution) -> Properties:
     """Return the properties that only *span* determines."""
     match span:
         case Generation():
@@ -334,6 +348,10 @@ def _own(
             return _compaction(span, attribution)
         case Trace():
             return _trace(span, attribution)
+        case SideCalls():
+            return _side_calls(span, attribution)
+        case Metric():
+            return _metric(span, attribution)
         case OpeningTrace():
             return _opening(span, attribution)
         case _:
@@ -513,6 +531,7 @@ class _GenerationProperties(msgspec.Struct, omit_defaults=True, kw_only=True, gc
     mcp_server: str | None = None
     mcp_tool: str | None = None
     skill: str | None = None
+    side_calls: bool | None = None
 
 
 def _generation(span: Generation, attribution: Attribution) -> _GenerationProperties:
@@ -552,18 +571,53 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
         skill=span.skill,
     )
     if usage is not None:
-        found.usage = _raw_usage(usage) if usage.raw else None
-        found.input_tokens, found.output_tokens = usage.input, usage.output
-        found.cache_read, found.cache_creation = usage.cache_read, usage.cache_creation
-        split = usage.cache_creation_5m, usage.cache_creation_1h
-        if None not in split and sum(filter(None, split)) == usage.cache_creation:
-            found.cache_creation_5m, found.cache_creation_1h = split
-        found.exclusive = True
-        found.total = None if usage.input is None or usage.output is None else usage.input + usage.output
-        found.reasoning, found.web_searches = usage.reasoning or None, usage.web_searches or None
+        _count_tokens(found, usage)
     if span.request is not None and attribution.input_mode == "full":
         found.tools = policy.tool_definitions(span.request.tools)
     return found
+
+
+def _count_tokens(found: _GenerationProperties, usage: TokenUsage) -> None:
+    """Let *found* tell the token counts of *usage*."""
+    found.usage = _raw_usage(usage) if usage.raw else None
+    found.input_tokens, found.output_tokens = usage.input, usage.output
+    found.cache_read, found.cache_creation = usage.cache_read, usage.cache_creation
+    split = usage.cache_creation_5m, usage.cache_creation_1h
+    if None not in split and sum(filter(None, split)) == usage.cache_creation:
+        found.cache_creation_5m, found.cache_creation_1h = split
+    found.exclusive = True
+    found.total = None if usage.input is None or usage.output is None else usage.input + usage.output
+    found.reasoning, found.web_searches = usage.reasoning or None, usage.web_searches or None
+
+
+def _side_calls(span: SideCalls, attribution: Attribution) -> _GenerationProperties:
+    context = span.context
+    trace = _trace_id(context, attribution)
+    found = _named(context.framework.prefix).generation(
+        trace_id=trace,
+        session_id=context.session,
+        parent_id=trace,
+        span_id=f"{context.session}:side:{span.model}:{span.number}",
+        model=span.model,
+        provider=span.provider,
+        span_name="side calls",
+        tools_called="",
+        tool_call_count=0,
+        trace_name=_trace_name(context, attribution),
+        is_error=False,
+        side_calls=True,
+    )
+    _count_tokens(found, span.usage)
+    return found
+
+
+def _metric(span: Metric, attribution: Attribution) -> dict[str, Any]:
+    return {
+        "$ai_trace_id": _trace_id(span.context, attribution),
+        "$ai_session_id": span.context.session,
+        "$ai_metric_name": span.name,
+        "$ai_metric_value": span.value,
+    }
 
 
 def _title(span: Generation, policy: Policy) -> str | TraceName | None:
@@ -850,19 +904,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         f"{prefix}client_cost_usd": span.client_cost_usd,
         f"{prefix}lines_added": span.lines_added,
         f"{prefix}lines_removed": span.lines_removed,
-        **_side(span.side_usage or {}, prefix),
     }
-
-
-def _side(usage: Mapping[str, TokenUsage], prefix: str) -> dict[str, Any]:
-    """Return the tokens by model of calls that are not logged, one property for each kind of token."""
-    kinds = {
-        f"{prefix}side_input_tokens": {model: side.input for model, side in usage.items()},
-        f"{prefix}side_output_tokens": {model: side.output for model, side in usage.items()},
-        f"{prefix}side_cache_read_input_tokens": {model: side.cache_read for model, side in usage.items()},
-        f"{prefix}side_cache_creation_input_tokens": {model: side.cache_creation for model, side in usage.items()},
-    }
-    return {name: {model: count for model, count in counts.items() if count} or None for name, counts in kinds.items()}
 
 
 # ---------------------------------------------------------------------- sizes

@@ -16,8 +16,10 @@ __all__ = [
     "compaction",
     "failure",
     "generation",
+    "metric",
     "opening_trace",
     "session_trace",
+    "side_calls",
     "tool_call",
     "turn_trace",
 ]
@@ -52,6 +54,16 @@ def failure(ids: str, session: str, line: str) -> str:
 def compaction(ids: str, session: str, line: str) -> str:
     """Return the uuid of a compaction's event."""
     return _uuid(f"{ids}compaction", session, line)
+
+
+def side_calls(ids: str, session: str, model: str, number: int) -> str:
+    """Return the uuid of the event for what a session's ending *number* tells of calls that are not logged."""
+    return _uuid(f"{ids}side", session, model, str(number))
+
+
+def metric(ids: str, session: str, name: str, number: int) -> str:
+    """Return the uuid of the event for a figure that a session's ending *number* tells of."""
+    return _uuid(f"{ids}metric", session, name, str(number))
 
 
 def session_trace(ids: str, session: str) -> str:

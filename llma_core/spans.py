@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -25,10 +24,12 @@ __all__ = [
     "InnerCall",
     "InputMessage",
     "LineRange",
+    "Metric",
     "OpeningTrace",
     "Prompt",
     "Request",
     "RequestMessage",
+    "SideCalls",
     "Span",
     "TokenUsage",
     "ToolCall",
@@ -431,6 +432,48 @@ class Compaction(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
+class SideCalls(Struct, frozen=True, kw_only=True):
+    """Calls of one model that are not logged, such as those for titles: the client's own totals tell of them.
+
+    Attributes:
+        number: the number of the session's ending that tells of them, from 1.
+        context: the context of the main thread's latest line before that.
+        model: the model.
+        provider: as for a generation.
+        usage: their token counts, added up.
+        at: the time of that line.
+        lines: the line with the totals.
+    """
+
+    number: int
+    context: Context
+    model: str
+    provider: str | None
+    usage: TokenUsage
+    at: int | None
+    lines: LineRange
+
+
+class Metric(Struct, frozen=True, kw_only=True):
+    """A figure about a session, by which sessions can be compared.
+
+    Attributes:
+        name: what it measures, such as `lines_added`.
+        value: by how much it grew since the session's ending before.
+        number: the number of the session's ending that tells of it, from 1.
+        context: the context of the main thread's latest line before that.
+        at: the time of that line.
+        lines: the line that tells of it.
+    """
+
+    name: str
+    value: int
+    number: int
+    context: Context
+    at: int | None
+    lines: LineRange
+
+
 class OpeningTrace(Struct, frozen=True, kw_only=True):
     """The beginning of a session, as its first attempt at an API call on the main thread tells it.
 
@@ -474,8 +517,6 @@ class Trace(Struct, frozen=True, kw_only=True):
         hook_runs: number of runs of hooks.
         hook_ms: how long they took together, in milliseconds.
         hook_errors: number of these runs that failed.
-        side_usage: tokens by model of calls that are not logged, such as titles and compactions: the client's own
-            totals minus the generations. None if they cannot be computed.
         outcome: `failed` if the main thread's last attempt failed; `interrupted` if the user, or the client's end,
             stopped what it did last.
         stopped_by: the limit of the user's that did so, as the client calls it.
@@ -506,7 +547,6 @@ class Trace(Struct, frozen=True, kw_only=True):
     hook_runs: int = 0
     hook_ms: int = 0
     hook_errors: int = 0
-    side_usage: Mapping[str, TokenUsage] | None = None
     outcome: Literal["ok", "failed", "interrupted"] = "ok"
     stopped_by: str | None = None
     prompt: str | None = None
@@ -516,10 +556,12 @@ class Trace(Struct, frozen=True, kw_only=True):
     lines_removed: int | None = None
 
 
-Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | OpeningTrace | Trace
+Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | OpeningTrace | Trace
 
 
-def settled_name(kind: Literal["gen", "call", "error", "compaction", "prompt", "request"], identity: str) -> str:
+def settled_name(
+    kind: Literal["gen", "call", "error", "compaction", "prompt", "request", "side", "metric"], identity: str
+) -> str:
     """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     return f"{kind}|{identity}"
 

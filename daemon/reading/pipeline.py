@@ -47,8 +47,10 @@ from llma_core.spans import (
     Compaction,
     Generation,
     LineRange,
+    Metric,
     OpeningTrace,
     Prompt,
+    SideCalls,
     Span,
     ToolCall,
     Trace,
@@ -65,7 +67,7 @@ _UNKNOWN_TYPES = 100
 """Largest number of unknown record types that are logged."""
 _MetaVersion = tuple[int, int, int]
 """What changes with a meta file: inode, modification time, size."""
-_LineSpan = Prompt | Generation | ToolCall | ApiFailure | Compaction
+_LineSpan = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric
 """Every span but a trace: it rests on lines."""
 
 

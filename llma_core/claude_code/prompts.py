@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name", "without_notes"]
+__all__ = ["TextKind", "classify", "command_line", "is_interrupt", "name", "notified_call", "without_notes"]
 
 _LOOKED_AT = 20_000
 """Number of characters at the start of a text that are used for a name."""
@@ -73,6 +73,11 @@ def command_line(text: str) -> str:
     if command is None:
         return text
     return " ".join(part for part in (command, _inside(text, "command-args")) if part)
+
+
+def notified_call(text: str) -> str | None:
+    """Return the id of the call whose task a notification is about; None if it names none."""
+    return _inside(text, "tool-use-id") or None
 
 
 def _inside(text: str, tag: str) -> str | None:

@@ -750,16 +750,18 @@ def stopped_by(record: AttachmentRecord) -> str | None:
 
 
 def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:
-    """Return Claude Code's totals by model."""
-    return {
-        model: TokenUsage(
-            input=_count(counts.input_tokens),
-            output=_count(counts.output_tokens),
-            cache_read=_count(counts.cache_read_input_tokens),
-            cache_creation=_count(counts.cache_creation_input_tokens),
+    """Return Claude Code's totals by model, as answers call the model: without the size of its context (`[1m]`)."""
+    found: dict[str, TokenUsage] = {}
+    for key, counts in (record.model_usage or {}).items():
+        model = key.partition("[")[0]
+        before = found.get(model, TokenUsage())
+        found[model] = TokenUsage(
+            input=(before.input or 0) + (_count(counts.input_tokens) or 0),
+            output=(before.output or 0) + (_count(counts.output_tokens) or 0),
+            cache_read=(before.cache_read or 0) + (_count(counts.cache_read_input_tokens) or 0),
+            cache_creation=(before.cache_creation or 0) + (_count(counts.cache_creation_input_tokens) or 0),
         )
-        for model, counts in (record.model_usage or {}).items()
-    }
+    return found
 
 
 def usage(message: Message) -> TokenUsage | None:

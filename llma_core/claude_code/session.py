@@ -83,6 +83,7 @@ from msgspec.structs import replace
 from llma_core.agent import Accumulator, Copied, Opened, Passed, UnknownRecord
 from llma_core.claude_code import layout, prompts
 from llma_core.claude_code.conversation import Conversation
+from llma_core.claude_code.endings import Endings, Totals
 from llma_core.claude_code.framework import FRAMEWORK
 from llma_core.claude_code.records import (
     AgentMeta,
@@ -138,8 +139,10 @@ from llma_core.spans import (
     HookRun,
     InputMessage,
     LineRange,
+    Metric,
     OpeningTrace,
     Prompt,
+    SideCalls,
     Span,
     ToolCall,
     TurnKey,
@@ -292,6 +295,9 @@ class SessionAccumulator(Accumulator):
         self._agent: str | None = None
         self._first_name: str | None = None
         self._client = ClientTotals()
+        self._endings = Endings()
+        self._latest: LineContext | None = None
+        self._notified: set[str] = set()
         self._sessions: dict[str, Tally] = {}
         self._by_turn = True
         self._turns: dict[tuple[str, TurnKey], Tally] = {}
@@ -339,7 +345,7 @@ class SessionAccumulator(Accumulator):
             case RequestShapeRecord() | RequestBlobRecord():
                 self._request_part(record, agent or record.agent_id or "")
             case CostStateRecord() | AgentSettingRecord() | TitleRecord():
-                self._about_session(record)
+                self._about_session(record, lines)
             case UnknownRecord():
                 self._count_unknown(agent, now)
             case _:
@@ -421,6 +427,7 @@ class SessionAccumulator(Accumulator):
             self._abandon_calls(thread)
             thread.orphans.clear()
             thread.rest()
+        self._close_endings()
         for key in list(self._turns):
             self._emit_turn(key)
         for tally in self._sessions.values():
@@ -478,6 +485,8 @@ class SessionAccumulator(Accumulator):
         for thread in self._threads.values():
             for lines in thread.needed():
                 oldest[lines.file] = min(lines.start, oldest.get(lines.file, lines.start))
+        for lines in self._endings.needed():
+            oldest[lines.file] = min(lines.start, oldest.get(lines.file, lines.start))
         return oldest
 
     # ------------------------------------------------------------------ threads and the context of a line
@@ -513,6 +522,8 @@ class SessionAccumulator(Accumulator):
         thread.at = milliseconds(record.timestamp)
         thread.near = thread.at if thread.at is not None else thread.near
         thread.descend(record.uuid, record.parent_uuid)
+        if not key:
+            self._endings.go_on(thread.at)
         if thread.session is None:
             thread.session = record.session_id or self.session
         if thread.request_log is not None:
@@ -538,7 +549,7 @@ class SessionAccumulator(Accumulator):
             session = record.request_session_id or forked or session
             if record.attribution_agent and thread.is_subagent:
                 thread.agent_type = thread.agent_type or record.attribution_agent
-        return LineContext(
+        line_context = LineContext(
             session=session,
             near=thread.near,
             prompt=None if thread.is_subagent else prompt or self._root(record, thread),
@@ -551,6 +562,9 @@ class SessionAccumulator(Accumulator):
             effort=effort,
             skill=skill,
         )
+        if not thread.is_subagent:
+            self._latest = line_context
+        return line_context
 
     def _root(
         self,
@@ -711,6 +725,8 @@ class SessionAccumulator(Accumulator):
         thread.prompts += 1
         self._complete_calls(thread)
         human = kind == "human" and record.prompt_source != "system"
+        if kind == "notification" and (call := prompts.notified_call(text)):
+            self._notified.add(call)
         if kind != "notification":
             thread.orphans.clear()
         self._break_off(thread)
@@ -847,9 +863,6 @@ class SessionAccumulator(Accumulator):
             if thread.conversation is not None:
                 thread.open.whole = WholeInput(before=thread.conversation.so_far(), part=thread.conversation.part)
             thread.rest()
-            if not thread.is_subagent:
-                # The client's totals were written before this message, and do not include it.
-                self._client.by_model = None
         self._ensure_prompt(thread, line_context, identity)
         self._extend(thread.open, record, parts, line_context, at, lines, now)
         request = thread.requests.get(record.request_ref or "")
@@ -1306,11 +1319,11 @@ class SessionAccumulator(Accumulator):
         if log is not None:
             log.take(record)
 
-    def _about_session(self, record: CostStateRecord | AgentSettingRecord | TitleRecord) -> None:
+    def _about_session(self, record: CostStateRecord | AgentSettingRecord | TitleRecord, lines: LineRange) -> None:
         """Process a line that is about the whole session."""
         match record:
             case CostStateRecord():
-                self._cost_state(record)
+                self._cost_state(record, lines)
             case AgentSettingRecord():
                 self._agent = record.agent_setting or None
             case TitleRecord():
@@ -1319,13 +1332,46 @@ class SessionAccumulator(Accumulator):
             case _:
                 assert_never(record)
 
-    def _cost_state(self, record: CostStateRecord) -> None:
+    def _cost_state(self, record: CostStateRecord, lines: LineRange) -> None:
         self._client = ClientTotals(
             cost_usd=record.total_cost_usd,
             lines_added=record.total_lines_added,
             lines_removed=record.total_lines_removed,
-            by_model=None if self._has_copies else model_usage(record),
         )
+        if self._latest is not None and self._latest.prompt is not None:
+            context = self._context(self._main, self._latest)
+            context = replace(context, session=self.session, session_name=self._title or self._first_name)
+            totals = Totals(
+                by_model=model_usage(record),
+                lines_added=record.total_lines_added,
+                lines_removed=record.total_lines_removed,
+            )
+            self._endings.note(totals, context, self._main.near, lines)
+
+    def _close_endings(self) -> None:
+        """Give out what the client's totals tell beyond the log."""
+        tally = self._sessions.get(self.session)
+        # A subagent that the session before `/clear` started works on. Its calls belong there, and are in the totals
+        # here.
+        is_alone = self._notified <= self._known_calls.keys()
+        for ending in self._endings.close(is_whole=is_alone and not self._has_copies):
+            if tally is None or not tally.opened:
+                continue
+            number, context, at, lines = ending.number, ending.context, ending.at, ending.lines
+            for model, counts in ending.side_calls.items():
+                self._out.append(
+                    SideCalls(
+                        number=number,
+                        context=context,
+                        model=model,
+                        provider=_provider(model),
+                        usage=counts,
+                        at=at,
+                        lines=lines,
+                    )
+                )
+            for name, value in ending.changes.items():
+                self._out.append(Metric(name=name, value=value, number=number, context=context, at=at, lines=lines))
 
     # ------------------------------------------------------------------ finishing
 
@@ -1397,6 +1443,8 @@ class SessionAccumulator(Accumulator):
                 if thread.is_subagent:
                     tally.add_agent(thread.key)
             self._out.append(generation)
+            if generation.context.session == self.session:
+                self._endings.add(generation)
             self._emit_inner(generation)
         for call in message.calls:
             self._emit_call(call)
@@ -1468,6 +1516,8 @@ class SessionAccumulator(Accumulator):
             )
             for tally in self._tallies(inner.context):
                 tally.add_generation(inner, ())
+            if inner.context.session == self.session:
+                self._endings.add(inner)
             self._out.append(inner)
 
     def _emit_call(self, call: Call, *, abandoned: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,7 +15,6 @@ from llma_core.spans import (
     Context,
     Generation,
     HookRun,
-    TokenUsage,
     ToolCall,
     Trace,
     TurnKey,
@@ -32,14 +31,11 @@ class ClientTotals:
         cost_usd: the cost in US dollars.
         lines_added: lines of code added.
         lines_removed: lines of code removed.
-        by_model: tokens by model, of every call since the session began. None if they do not fit this log: the totals
-            of a fork include its parent's, and those of an earlier run lack what came after it.
     """
 
     cost_usd: float | None = None
     lines_added: int | None = None
     lines_removed: int | None = None
-    by_model: Mapping[str, TokenUsage] | None = None
 
 
 @dataclass(slots=True)
@@ -85,7 +81,6 @@ class Tally:
     _hook_ms: int = 0
     _hook_errors: int = 0
     _agents: set[str] = field(default_factory=set)
-    _by_model: dict[str, TokenUsage] = field(default_factory=dict)
     _answer: tuple[int, Sequence[bytes]] | None = None
     _failure: ApiFailure | None = None
     _answered_at: int = -1
@@ -118,8 +113,6 @@ class Tally:
                 self._input = (self._input or 0) + usage.input
             if usage.output is not None:
                 self._output = (self._output or 0) + usage.output
-            model = generation.model or ""
-            self._by_model[model] = _plus(self._by_model.get(model, TokenUsage()), usage)
         if at is not None:
             self._first_at = at if self._first_at is None else min(self._first_at, at)
             if not generation.context.is_subagent:
@@ -215,7 +208,6 @@ class Tally:
             hook_runs=self._hook_runs,
             hook_ms=self._hook_ms,
             hook_errors=self._hook_errors,
-            side_usage=_beyond(client.by_model, self._by_model) if client and client.by_model else None,
             outcome=self._outcome(),
             stopped_by=self._stopped[1] if self._stopped and self._stopped[0] >= self._answered_at else None,
             prompt=self.prompt,
@@ -252,33 +244,3 @@ def _words(answer: Sequence[bytes]) -> bytes:
         if found is not None and isinstance(found.text, Raw):
             parts += [b"\\n" if parts else b'"', memoryview(found.text)[1:-1]]
     return b"".join([*parts, b'"'])
-
-
-def _plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:
-    return TokenUsage(
-        input=(one.input or 0) + (other.input or 0),
-        output=(one.output or 0) + (other.output or 0),
-        cache_read=(one.cache_read or 0) + (other.cache_read or 0),
-        cache_creation=(one.cache_creation or 0) + (other.cache_creation or 0),
-    )
-
-
-def _beyond(totals: Mapping[str, TokenUsage], known: Mapping[str, TokenUsage]) -> dict[str, TokenUsage] | None:
-    """Return the tokens by model that are in *totals* and not in *known*; None if *totals* do not include *known*."""
-    if not known.keys() <= totals.keys():
-        return None
-    found = {}
-    for model, total in totals.items():
-        counted = known.get(model, TokenUsage())
-        left = TokenUsage(
-            input=(total.input or 0) - (counted.input or 0),
-            output=(total.output or 0) - (counted.output or 0),
-            cache_read=(total.cache_read or 0) - (counted.cache_read or 0),
-            cache_creation=(total.cache_creation or 0) - (counted.cache_creation or 0),
-        )
-        counts = (left.input or 0, left.output or 0, left.cache_read or 0, left.cache_creation or 0)
-        if min(counts) < 0:
-            return None
-        if max(counts) > 0:
-            found[model] = left
-    return found

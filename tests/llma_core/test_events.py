@@ -781,16 +781,45 @@ def test_what_ran_around_a_call_is_told_and_its_words_only_where_tools_words_are
 def test_what_the_log_does_not_show_is_on_the_sessions_trace(log: LogBuilder) -> None:
     log.hook("Stop", seconds=2, error="no")
     log.raw({"type": "tomorrow"})
-    log.cost_state(models={"claude-haiku-4-5": [3, 0, 5, 0]})
 
     [said] = [event["properties"] for event in sent(log) if event["event"] == "$ai_trace"]
 
     assert said["claude_code_unknown_records"] == 1
     hooks = (said["claude_code_hook_runs"], said["claude_code_hook_seconds"], said["claude_code_hook_errors"])
     assert hooks == (1, 2.0, 1)
-    assert said["claude_code_side_input_tokens"] == {"claude-haiku-4-5": 3}
-    assert said["claude_code_side_cache_read_input_tokens"] == {"claude-haiku-4-5": 5}
-    assert "claude_code_side_output_tokens" not in said
+
+
+def test_what_the_client_spent_besides_is_a_generation_without_content(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.cost_state(0.25, added=12, removed=0, models={"claude-haiku-4-5": [3, 7, 5, 0]})
+
+    [generation] = [body(event) for event in built(spans(log.files()), ADA) if event.name == "$ai_generation"]
+    said = generation["properties"]
+
+    assert generation["uuid"] == key("cc-side", log.session, "claude-haiku-4-5", "1")
+    assert (said["$ai_span_name"], said["claude_code_side_calls"]) == ("side calls", True)
+    assert (said["$ai_trace_id"], said["$ai_parent_id"], said["$ai_provider"]) == (
+        log.session,
+        log.session,
+        "anthropic",
+    )
+    assert (said["$ai_input_tokens"], said["$ai_output_tokens"], said["$ai_total_tokens"]) == (3, 7, 10)
+    assert (said["$ai_cache_read_input_tokens"], said["$ai_cache_reporting_exclusive"]) == (5, True)
+    assert {"$ai_input", "$ai_output_choices", "$ai_latency", "$ai_user_prompt"}.isdisjoint(said)
+    assert trace(log)["claude_code_generations"] == 0
+
+
+def test_lines_of_code_are_metrics_of_the_session(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.cost_state(0.25, added=12, removed=0)
+
+    [metric] = [body(event) for event in built(spans(log.files()), ADA) if event.name == "$ai_metric"]
+    said = metric["properties"]
+
+    assert metric["uuid"] == key("cc-metric", log.session, "lines_added", "1")
+    assert (said["$ai_metric_name"], said["$ai_metric_value"]) == ("lines_added", 12)
+    assert (said["$ai_trace_id"], said["$ai_session_id"]) == (log.session, log.session)
+    assert said["$ai_project_name"] == "orchard"
 
 
 @pytest.mark.parametrize(

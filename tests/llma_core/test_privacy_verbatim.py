@@ -224,7 +224,6 @@ def others(draw: st.DrawFn) -> ApiFailure | Compaction | Trace:
         subagents=0,
         api_errors=0,
         compactions=0,
-        side_usage=draw(st.sampled_from([None, {"claude": TokenUsage(input=1), "pass": TokenUsage(output=54321)}])),
         prompt=words,
         answer=draw(st.none() | json_of(WORDS)),
         client_cost_usd=0.25,

@@ -225,6 +225,7 @@ def content() -> Files:
     log.tool_result("toolu_false", "Exit code 1", error=True, noted="Error: Exit code 1")
     log.answer(text("It is an apple tree."))
     log.permanent_error("API Error: 500 the tree fell over", status=500, kind="api_error")
+    log.cost_state(0.0421, added=2, removed=0)
     return log.files()
 
 

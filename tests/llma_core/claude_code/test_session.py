@@ -1198,58 +1198,6 @@ def test_unknown_lines_that_a_fork_copies_do_not_count(log: LogBuilder) -> None:
     assert traces == {log.session: 2, fork.session: 1}
 
 
-MODEL, OTHER_MODEL = "claude-opus-5-5", "claude-haiku-4-5"
-
-
-def test_what_the_clients_totals_hold_beyond_the_generations_is_told_by_model(log: LogBuilder) -> None:
-    log.prompt("Count")
-    counts = usage(10, 20, cache_read=30, cache_5m=40, cache_1h=0)
-    log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"), counts=counts, model=MODEL)
-    log.agent("toolu_1", "go").answer(text("One."), counts=counts, model=MODEL)
-    log.cost_state(models={MODEL: [25, 40, 60, 80], OTHER_MODEL: [3, 4, 0, 0]})
-
-    side = session_trace(spans(log.files())).side_usage
-
-    assert side is not None
-    assert {model: (u.input, u.output, u.cache_read, u.cache_creation) for model, u in side.items()} == {
-        MODEL: (5, 0, 0, 0),
-        OTHER_MODEL: (3, 4, 0, 0),
-    }
-
-
-@pytest.mark.parametrize("models", [{}, {MODEL: [9, 20, 30, 40]}, {OTHER_MODEL: [100, 100, 100, 100]}])
-def test_totals_that_do_not_cover_the_generations_tell_nothing_beyond_them(
-    log: LogBuilder, models: Mapping[str, list[int]]
-) -> None:
-    log.prompt("Count")
-    log.answer(text("Two."), counts=usage(10, 20, cache_read=30, cache_5m=40, cache_1h=0), model=MODEL)
-    log.cost_state(models=models)
-
-    assert session_trace(spans(log.files())).side_usage is None
-
-
-def test_totals_written_before_the_last_answer_tell_nothing_beyond_it(log: LogBuilder) -> None:
-    log.prompt("Count")
-    log.cost_state(models={MODEL: [100, 100, 100, 100]})
-    log.answer(text("Two."), counts=usage(10, 20, cache_read=30, cache_5m=40, cache_1h=0), model=MODEL)
-
-    assert session_trace(spans(log.files())).side_usage is None
-
-
-def test_a_forks_totals_hold_its_parents_and_tell_nothing_beyond(log: LogBuilder) -> None:
-    log.prompt("Count")
-    log.answer(text("Two."), counts=usage(10, 20), model=MODEL)
-    fork = log.fork("11111111-2222-4333-8444-555555555555")
-    fork.prompt("Again")
-    fork.answer(text("Still two."), counts=usage(10, 20), model=MODEL)
-    fork.cost_state(models={MODEL: [1000, 1000, 100000, 100000]})
-
-    [trace] = [t for t in of(Trace, spans(log.files() | fork.files())) if t.session == fork.session and not t.turn]
-
-    assert trace.client_cost_usd is not None
-    assert trace.side_usage is None
-
-
 def test_what_is_typed_in_a_fork_is_its_prompt_although_the_client_reuses_the_copies_id(log: LogBuilder) -> None:
     log.prompt("Count")
     log.answer(text("Two."))

@@ -45,6 +45,7 @@ from llma_core.spans import (
     ToolCall,
     Trace,
     TurnKey,
+    Verdict,
     settled_name,
 )
 
@@ -182,11 +183,11 @@ def users_properties(names: Iterable[str]) -> frozenset[str]:
 # ---------------------------------------------------------------------- identity
 
 
-_Event = Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | OpeningTrace | Trace
+_Event = Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Verdict | OpeningTrace | Trace
 """A span that is an event."""
 
 
-def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric) -> str:
+def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Verdict) -> str:
     """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     match span:
         case Prompt():
@@ -201,7 +202,7 @@ def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction | Si
             return settled_name("compaction", span.identity)
         case SideCalls():
             return settled_name("side", f"{span.context.session}|{span.model}|{span.number}")
-        case Metric():
+        case Metric() | Verdict():
             return settled_name("metric", f"{span.context.session}|{span.name}|{span.number}")
         case _:
             assert_never(span)
@@ -298,7 +299,7 @@ def build(
         case SideCalls():
             event_name, uuid = "$ai_generation", identifiers.side_calls(ids, session, span.model, span.number)
             at = span.at
-        case Metric():
+        case Metric() | Verdict():
             event_name, uuid = "$ai_metric", identifiers.metric(ids, session, span.name, span.number)
             at = span.at
         case OpeningTrace():
@@ -350,7 +351,7 @@ def _own(span: _Event, attribution: Attribution) -> Properties:
             return _trace(span, attribution)
         case SideCalls():
             return _side_calls(span, attribution)
-        case Metric():
+        case Metric() | Verdict():
             return _metric(span, attribution)
         case OpeningTrace():
             return _opening(span, attribution)
@@ -611,7 +612,7 @@ def _side_calls(span: SideCalls, attribution: Attribution) -> _GenerationPropert
     return found
 
 
-def _metric(span: Metric, attribution: Attribution) -> dict[str, Any]:
+def _metric(span: Metric | Verdict, attribution: Attribution) -> dict[str, Any]:
     return {
         "$ai_trace_id": _trace_id(span.context, attribution),
         "$ai_session_id": span.context.session,

@@ -35,6 +35,7 @@ __all__ = [
     "ToolCall",
     "Trace",
     "TurnKey",
+    "Verdict",
     "checksum_of",
     "same_message",
     "settled_name",
@@ -472,6 +473,24 @@ class Metric(Struct, frozen=True, kw_only=True):
     context: Context
     at: int | None
     lines: LineRange
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What somebody else said of a session when it ended, such as a command that ran it.
+
+    Attributes:
+        name: what it says.
+        value: the value.
+        number: the number of the trace's ending that it is said with, from 1.
+        context: the context of the session's latest span.
+        at: the time of that span.
+    """
+
+    name: str
+    value: str | float
+    number: int
+    context: Context
+    at: int | None
 
 
 class OpeningTrace(Struct, frozen=True, kw_only=True):

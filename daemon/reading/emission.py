@@ -24,7 +24,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         lines: the lines it rests on: their file's offset must not pass them before it is settled. None for a trace.
         also: a second row that is written with the first one.
         owes: the trace that is owed because of it; None if it is owed already.
-        pays: the owed trace that it is; None for everything but traces.
+        pays: the owed trace that it is, or is sent with; None for everything else.
         again: whether its event is on its way already, so that only its lines have to be registered again.
         prompt: the prompt, if it is one.
     """

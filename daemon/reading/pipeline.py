@@ -54,6 +54,7 @@ from llma_core.spans import (
     Span,
     ToolCall,
     Trace,
+    Verdict,
     same_message,
 )
 
@@ -360,15 +361,17 @@ class Pipeline:
 
     def _write_off(self, progress: Progress) -> None:
         for row in self._owed_in_store():
-            # Nothing is left for this trace to report, or an earlier ending reports it all. Without this, it would be
-            # owed forever.
+            # Nothing is left for this trace to report, an earlier ending reports it all, or it was settled and nothing
+            # is left to be sent with it. Without this, it would be owed forever.
             identity = f"{row.trace}|{row.ending}"
+            if self._claims.is_pending(identity) or any(emission.pays == row for emission in progress.emissions):
+                continue
             if self._claims.owner(identity) is None:
                 self._claims.take(identity, self.files.name, None)
-                settled = Settled(identity=identity, unit=self.files.name)
-                progress.emissions.append(
-                    Emission(settled=settled, event=None, lines=None, pays=row),
-                )
+            settled = Settled(identity=identity, unit=self.files.name)
+            progress.emissions.append(
+                Emission(settled=settled, event=None, lines=None, pays=row),
+            )
 
     def salvage(self, now: float) -> Progress:
         """Return what is open in files that no longer exist, as far as it is known. The session has not ended.
@@ -610,6 +613,8 @@ class Pipeline:
                 progress.emissions.append(opening)
             if emission is not None:
                 progress.emissions.append(emission)
+            if isinstance(span, Trace):
+                progress.emissions += self._verdicts(span)
 
     def _released_traces(self) -> list[Span]:
         """Return the traces that waited for a command, if it has ended."""
@@ -805,6 +810,41 @@ class Pipeline:
             lines=None,
             pays=Owed(trace=trace, ending=ending, unit=self.files.name),
         )
+
+    def _verdicts(self, span: Trace) -> list[Emission]:
+        """Return what commands said of the session, as events of their own beside each of its traces.
+
+        They pay for the same owed trace. So if the daemon stops after the trace was settled, they are still sent.
+        """
+        said = {
+            name: value
+            for name, value in self._added().trace.items()
+            if isinstance(value, bool) or (isinstance(value, str | int | float) and value)
+        }
+        key = events.trace_key(span.session, span.turn)
+        if not said or span.scope != "session" or self._claims.ending(key) == 1:
+            return []
+        attribution = self.attribution()
+        if attribution.grouping != "session" or self._is_neighbor(span.session):
+            return []
+        latest = self._claims.ending(key) - 1
+        endings = {row.ending for row in self._owed_in_store() if row.trace == key and row.ending < latest}
+        found = []
+        for ending in sorted(endings | {latest}):
+            pays = Owed(trace=key, ending=ending, unit=self.files.name)
+            for name, value in said.items():
+                verdict = Verdict(name=name, value=value, number=ending, context=span.context, at=span.ended_at)
+                identity = events.identity(verdict)
+                owner = self._claims.owner(identity)
+                if self._claims.is_pending(identity) or (owner is not None and self.resends is None):
+                    continue
+                repository = self._routing.repository(span.context.cwd)
+                event = events.build(verdict, attribution, repository=repository, name=identity)
+                if owner is None or self._is_resent(event):
+                    self._claims.take(identity, self.files.name, None)
+                    settled = Settled(identity=identity, unit=self.files.name)
+                    found.append(Emission(settled=settled, event=event, lines=None, pays=pays))
+        return found
 
     def attribution(self) -> Attribution:
         """Return who the session's events belong to and what they may say now. The first event decides the route.

@@ -197,7 +197,7 @@ class Settlement:
         counters, self._counters = dict(self._counters), Counter()
         # Written no later than the offsets over the copies, so that the store does not forget their original.
         copies, self._copies = list(self._copies), {}
-        paid = [emission.pays for emission in emissions if emission.pays is not None]
+        paid = self._paid(emissions)
         self._owe_no_more(paid)
         return Commit(
             files=self._advanced(),
@@ -227,6 +227,15 @@ class Settlement:
                 self._owed[paid.unit] = left
             else:
                 self._owed.pop(paid.unit, None)
+
+    def _paid(self, emissions: Iterable[Emission]) -> list[Owed]:
+        """Return the owed traces that are paid: no event that is sent with one of them is still on its way."""
+        paid = dict.fromkeys(emission.pays for emission in emissions if emission.pays is not None)
+        if paid:
+            for emission in self._on_their_way.values():
+                if emission.pays is not None:
+                    paid.pop(emission.pays, None)
+        return list(paid)
 
     def _owe_no_more(self, paid: Sequence[Owed]) -> None:
         """Make sure that an event settled after its trace does not make that trace owed again."""

@@ -531,7 +531,7 @@ class _Usage(Struct):
 
 _decode_known = msgspec.json.Decoder(
     UserRecord | AssistantRecord | SystemRecord | AttachmentRecord | ApiRequestRecord | CostStateRecord
-    | _AiTitle | _CustomTitle | _Summary
+    | AgentSettingRecord | _AiTitle | _CustomTitle | _Summary
 ).decode  # fmt: skip
 _decode_part = msgspec.json.Decoder(RequestShapeRecord | RequestBlobRecord).decode
 _decode_header = msgspec.json.Decoder(_Header).decode

@@ -85,8 +85,13 @@ def exists(pid: int) -> bool:
     return True
 
 
+def without_metrics(server: CaptureServer) -> list[Json]:
+    """Return the received events but for opening traces and metrics."""
+    return [event for event in server.without_openings if event["event"] != "$ai_metric"]
+
+
 def of(server: CaptureServer, session: str) -> list[Json]:
-    return [event for event in server.without_openings if event["properties"]["$ai_session_id"] == session]
+    return [event for event in without_metrics(server) if event["properties"]["$ai_session_id"] == session]
 
 
 def without(body: str, *names: str) -> Json:
@@ -112,10 +117,15 @@ async def test_the_commands_session_is_sent_with_its_properties_and_verdict(
     assert sorted(event["event"] for event in posthog.events) == [
         "$ai_generation",
         "$ai_generation",
+        "$ai_metric",
+        "$ai_metric",
         "$ai_span",
         "$ai_trace",
         "$ai_trace",
     ]
+    metrics = [event["properties"] for event in posthog.events if event["event"] == "$ai_metric"]
+    assert {said["$ai_metric_name"]: said["$ai_metric_value"] for said in metrics} == {"verdict": "approve", "score": 7}
+    assert {said["$ai_trace_id"] for said in metrics} == {log.session}
     for event in posthog.events:
         assert (event["properties"]["pr"], event["properties"]["team"]) == ("123", "web=x")
         told = (event["properties"].get("verdict"), event["properties"].get("score"))
@@ -123,7 +133,8 @@ async def test_the_commands_session_is_sent_with_its_properties_and_verdict(
     # Ids and everything else are the same as without `exec`.
     said = previewed((await verb(workspace, "preview", workspace.config, env=env)).stdout)
     added = ("pr", "team", "verdict", "score")
-    assert {uuid: without(body, *added) for uuid, body in bodies(posthog).items()} == {
+    received = {uuid: without(body, *added) for uuid, body in bodies(posthog).items()}
+    assert {uuid: event for uuid, event in received.items() if event["event"] != "$ai_metric"} == {
         uuid: json.loads(body) for uuid, body in said.items()
     }
     assert list((workspace.state / "executions").iterdir()) == []
@@ -205,9 +216,9 @@ async def test_with_a_trace_for_each_prompt_the_last_one_has_the_verdict(
     command = client(workspace, log, "--until", release, "--verdict", '{"verdict": "no"}')
     env = environment(workspace, posthog.url, POSTHOG_LLMA_TRACE_GROUPING="message")
     async with begun(workspace, command, env=env) as child:
-        await until(lambda: len(posthog.without_openings) == 3, "what is final while the client runs")
+        await until(lambda: len(without_metrics(posthog)) == 3, "what is final while the client runs")
         await asyncio.sleep(2.5)  # longer than a turn takes to end by itself
-        assert len(posthog.without_openings) == 3
+        assert len(without_metrics(posthog)) == 3
         release.touch()
         assert await child.wait() == 0
     [trace] = filter(is_ended, posthog.events)
@@ -228,9 +239,9 @@ async def test_a_running_daemon_delivers_for_the_command(workspace: Workspace, p
         command = client(workspace, log, *named, "--verdict", '{"verdict": "approve"}', "--exit", "4")
         ended = await run_exec(workspace, command, "--property", "pr=5", env=bare)
         assert (ended.status, ended.stderr) == (4, "")
-        assert len(posthog.without_openings) == 4
+        assert len(without_metrics(posthog)) == 4
         assert {event["properties"]["pr"] for event in posthog.events} == {"5"}
-        assert [event["properties"].get("verdict") for event in posthog.without_openings] == [
+        assert [event["properties"].get("verdict") for event in without_metrics(posthog)] == [
             None,
             None,
             None,
@@ -249,10 +260,10 @@ async def test_the_daemon_ends_the_sessions_of_a_killed_exec(workspace: Workspac
         named = ("--named-in", workspace.state / "executions")
         command = client(workspace, log, *named, "--until", workspace.root / "never")
         async with begun(workspace, command, "--property", "pr=6", env=env) as child:
-            await until(lambda: len(posthog.without_openings) == 3, "the session's events")
+            await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
         # Leaving the context has killed the whole process group, as CI does with a job that takes too long.
         assert not child.running
-        await until(lambda: len(posthog.without_openings) == 4, "the trace")
+        await until(lambda: len(without_metrics(posthog)) == 4, "the trace")
     assert {event["properties"]["pr"] for event in posthog.events} == {"6"}
 
 
@@ -277,9 +288,9 @@ async def test_the_next_run_sends_undelivered_events_with_their_properties(
 
     posthog.fault = None
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
-    assert len(posthog.without_openings) == 4
+    assert len(without_metrics(posthog)) == 4
     assert {event["properties"]["pr"] for event in posthog.events} == {"7"}
-    assert [event["properties"].get("verdict") for event in posthog.without_openings] == [None, None, None, "late"]
+    assert [event["properties"].get("verdict") for event in without_metrics(posthog)] == [None, None, None, "late"]
     assert list((workspace.state / "executions").iterdir()) == []
 
 
@@ -315,7 +326,7 @@ async def test_damaged_records_of_commands_are_ignored(workspace: Workspace, pos
     log = a_log(workspace)
     append(workspace.config / "projects" / log.path, log.files()[log.path])
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
-    assert len(posthog.without_openings) == 4
+    assert len(without_metrics(posthog)) == 4
 
 
 # ---------------------------------------------------------------------- the command itself
@@ -365,7 +376,7 @@ async def test_after_an_opt_out_it_only_runs_the_command(
     env = environment(workspace, posthog.url, OPT_OUT_CAPTURE=word)
     ended = await run_exec(workspace, client(workspace, log, "--exit", "2"), env=env)
     assert (ended.status, ended.stderr) == (2, "")
-    assert len(posthog.without_openings) == events
+    assert len(without_metrics(posthog)) == events
     assert workspace.state.exists() is bool(events)
 
 
@@ -429,7 +440,7 @@ async def test_the_trace_is_sent_without_an_invalid_properties_file(
     assert ended.status == 6
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
     assert "POSTHOG_LLMA_PROPERTIES_FILE" in line
-    assert len(posthog.without_openings) == 4
+    assert len(without_metrics(posthog)) == 4
     assert not any("secret" in event["properties"] for event in posthog.events)
 
 
@@ -448,13 +459,13 @@ async def test_signals_are_passed_on(workspace: Workspace, posthog: CaptureServe
     log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
     command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
     async with begun(workspace, command, env=environment(workspace, posthog.url)) as child:
-        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
+        await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
         os.kill(child.pid, number)
         await until(signals.exists, "the signal")
         release.touch()
         assert await child.wait() == 8
     assert signals.read_text().split() == [number.name]
-    assert len(posthog.without_openings) == 4
+    assert len(without_metrics(posthog)) == 4
 
 
 async def test_a_command_that_a_signal_ends_has_its_session_delivered(
@@ -463,10 +474,10 @@ async def test_a_command_that_a_signal_ends_has_its_session_delivered(
     log = a_log(workspace)
     command = client(workspace, log, "--until", workspace.root / "never")
     async with begun(workspace, command, env=environment(workspace, posthog.url)) as child:
-        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
+        await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
         child.terminate()
         assert await child.wait() == 143
-    assert len(posthog.without_openings) == 4
+    assert len(without_metrics(posthog)) == 4
 
 
 async def test_a_signal_ends_the_wait_for_delivery(workspace: Workspace, posthog: CaptureServer) -> None:
@@ -492,7 +503,7 @@ async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace,
         os.chdir(workspace.work)
         os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
     try:
-        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
+        await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
         os.write(terminal, b"\x03")
         await until(signals.exists, "the signal")
         release.touch()
@@ -503,7 +514,7 @@ async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace,
         os.close(terminal)
     # The same key may have ended the shell in between, as without `exec`.
     assert os.waitstatus_to_exitcode(status) in (8, 130)
-    await until(lambda: len(posthog.without_openings) == 4, "the trace")
+    await until(lambda: len(without_metrics(posthog)) == 4, "the trace")
     assert signals.read_text().split() == ["SIGINT"]
 
 
@@ -520,7 +531,7 @@ async def test_a_signal_to_exec_alone_is_passed_on_also_on_a_terminal(
         os.chdir(workspace.work)
         os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
     try:
-        await until(lambda: len(posthog.without_openings) == 3, "the session's events")
+        await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
         os.kill(pid, number)
         await until(signals.exists, "the signal")
         os.write(terminal, b"\x03")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from daemon.delivering.delivery import EventOutcome
 from daemon.following.catalog import Catalog
 from daemon.following.tailer import Identity
+from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.pipeline import Pipeline
@@ -23,6 +25,21 @@ from tests.support.rig import routing_for
 WITHOUT_REQUESTS = "2.1.200"
 
 
+class SettledIn:
+    """A settled table in which everything is one session's."""
+
+    def __init__(self, unit: str, identities: Collection[str]) -> None:
+        self._unit = unit
+        self._identities = identities
+
+    def owner(self, identity: str) -> tuple[str, bytes | None] | None:
+        return (self._unit, None) if identity in self._identities else None
+
+    def former_names(self, unit: str) -> Sequence[str]:
+        assert unit == self._unit
+        return ()
+
+
 class Desk:
     """One session, and its settlement."""
 
@@ -31,6 +48,7 @@ class Desk:
         self.log = LogBuilder(version=WITHOUT_REQUESTS)
         self.claims = Claims()
         self.marks: dict[Identity, FileMark] = {}
+        self.settled: set[str] = set()
         self.settlement = Settlement(self.claims)
         self.path = root / "config" / "projects" / self.log.path
 
@@ -42,11 +60,18 @@ class Desk:
     def write(self) -> None:
         self.log.write(self.root / "config" / "projects")
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, added: Added = NOTHING) -> Pipeline:
         catalog = Catalog()
         unit = catalog.add(str(self.path))
         assert unit is not None
-        return Pipeline(unit, claims=self.claims, routing=routing_for(self.root), marks=self.marks.get)
+        return Pipeline(
+            unit,
+            claims=self.claims,
+            routing=routing_for(self.root),
+            marks=self.marks.get,
+            owed=lambda: self.settlement.owed_by(unit.name),
+            added=lambda: added,
+        )
 
     def read(self, pipeline: Pipeline, now: float = 0.0) -> list[CaptureEvent]:
         return self.settlement.note(pipeline, pipeline.advance(now, 1 << 30))
@@ -57,6 +82,7 @@ class Desk:
         outcomes = [EventOutcome(event=event, outcome=outcome, reason=reason) for event in events]  # type: ignore[arg-type]
         commit = self.settlement.commit(outcomes)
         self.settlement.written(commit)
+        self.settled |= {row.identity for row in commit.settled}
         self.marks |= {(mark.device, mark.inode): mark for mark in commit.files}
         return commit
 
@@ -168,6 +194,64 @@ def test_a_refused_trace_rests_on_no_line(desk: Desk) -> None:
     (rejected,) = commit.rejected
     assert (rejected.name, rejected.path, rejected.start, rejected.end) == ("$ai_trace", None, None, None)
     assert [row.ending for row in commit.paid] == [1]
+
+
+VERDICT = Added(trace={"verdict": "approve", "score": 0.5, "passed": False, "none": 0, "empty": "", "list": [1]})
+
+
+def metrics(events: Sequence[CaptureEvent]) -> dict[str, CaptureEvent]:
+    """Return the metrics among *events*, by name."""
+    found = [event for event in events if event.name == "$ai_metric"]
+    return {json.loads(event.body)["properties"]["$ai_metric_name"]: event for event in found}
+
+
+def test_what_a_command_said_is_sent_as_metrics_with_the_trace(desk: Desk) -> None:
+    pipeline = desk.pipeline(VERDICT)
+    desk.settle(*desk.read(pipeline))
+    *_, trace, verdict, score, passed = desk.settlement.note(pipeline, pipeline.end(1.0))
+
+    assert trace.name == "$ai_trace"
+    assert metrics([verdict, score, passed]) == {"verdict": verdict, "score": score, "passed": passed}
+    said = [json.loads(event.body)["properties"]["$ai_metric_value"] for event in (verdict, score, passed)]
+    assert said == ["approve", 0.5, False]
+
+
+@pytest.mark.parametrize("first", ["trace", "metrics"])
+def test_a_trace_is_owed_until_what_is_sent_with_it_is_settled_too(desk: Desk, first: str) -> None:
+    pipeline = desk.pipeline(VERDICT)
+    desk.settle(*desk.read(pipeline))
+    sent = desk.settlement.note(pipeline, pipeline.end(1.0))
+    trace, others = [sent[-4]], sent[-3:]
+    early, late = (trace, others) if first == "trace" else (others, trace)
+
+    desk.settle(*sent[:-4])
+    assert desk.settle(*early).paid == []
+    assert len(desk.settle(*late).paid) == 1
+    assert desk.settlement.owing == set()
+
+
+def test_metrics_that_were_on_their_way_when_the_daemon_stopped_are_sent_although_their_trace_is_settled(
+    desk: Desk,
+) -> None:
+    pipeline = desk.pipeline(VERDICT)
+    desk.settle(*desk.read(pipeline))
+    *before, trace, verdict, score, _ = desk.settlement.note(pipeline, pipeline.end(1.0))
+    desk.settle(*before, trace, verdict)
+    assert [row.ending for row in desk.settlement.owed_by(pipeline.files.name)] == [1]
+
+    desk.claims = Claims(SettledIn(pipeline.files.name, desk.settled))
+    desk.settlement = Settlement(desk.claims, desk.settlement.owed_by(pipeline.files.name))
+    again = desk.pipeline(VERDICT)
+    sent = desk.read(again) + desk.settlement.note(again, again.end(1.0))
+
+    assert metrics(sent).keys() == {"score", "passed"}
+    assert metrics(sent)["score"].body == score.body
+    assert len(sent) == 2
+    assert len(desk.settle(*sent).paid) == 1
+    assert desk.settlement.owing == set()
+
+    last = desk.pipeline(NOTHING)
+    assert desk.read(last) + desk.settlement.note(last, last.end(1.0)) == []
 
 
 def test_an_event_that_was_cut_is_counted_as_cut(desk: Desk) -> None:

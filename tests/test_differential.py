@@ -135,7 +135,10 @@ class Scene:
 
     def counts(self) -> Json:
         count = self.draw(st.integers(0, 9000))
-        return usage(count, 50 + count // 3, cache_read=count * 7, cache_5m=count // 2, cache_1h=count // 5)
+        parts = self.some((), ("message", "advisor_message"), ("compaction", "message", "compaction"))
+        inner = [{"type": kind, **usage(count + place, place)} for place, kind in enumerate(parts, 1)]
+        more = {"iterations": inner} if inner else {}
+        return usage(count, 50 + count // 3, cache_read=count * 7, cache_5m=count // 2, cache_1h=count // 5, **more)
 
     def agent(self, thread: LogBuilder | AgentLog, call: Json) -> AgentLog:
         return thread.agent(call["id"], call["input"]["prompt"], type="scout", meta=self.draw(st.booleans()))

@@ -86,7 +86,8 @@ def counted(files: Mapping[str, bytes]) -> dict[str, Counts]:
 
     found: dict[str, Counts] = {}
     for response in (one for known in responses.values() for one in known):
-        _add(found, response.owner, generations=1, **_tokens(response.lines))
+        for tokens in _calls(response.lines):
+            _add(found, response.owner, generations=1, **tokens)
     for call, owner in calls.items():
         _add(found, owner, tool_calls=1, tool_errors=bool(results.get(call, {}).get("is_error")))
     for kind, owner in happened.values():
@@ -177,6 +178,24 @@ def _blocks(message: Json | None, kind: str) -> Iterator[Json]:
     for block in content if isinstance(content, list) else []:
         if block.get("type") == kind:
             yield block
+
+
+def _calls(lines: Sequence[Json]) -> Iterator[dict[str, int]]:
+    """Yield the tokens of a call, and those of each call that was made inside it.
+
+    Inside a call, another model is asked, or the conversation is compacted. Those tokens are not among the call's own.
+    """
+    yield _tokens(lines)
+    for part in _usage_of(lines).get("iterations") or ():
+        if part["type"] != "message":
+            yield {name: part.get(key) or 0 for name, key in _TOKENS.items()}
+
+
+def _usage_of(lines: Sequence[Json]) -> Json:
+    """Return the usage of the last line with a stop reason, else the last that has the greatest output count."""
+    shown: list[Json] = [line["message"].get("usage") or {} for line in lines]
+    last = [line["message"].get("usage") or {} for line in lines if line["message"].get("stop_reason") is not None]
+    return (last or sorted(shown, key=lambda counts: counts.get("output_tokens") or 0))[-1]
 
 
 def _tokens(lines: Sequence[Json]) -> dict[str, int]:

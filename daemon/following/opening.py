@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from daemon.following.log_roots import LogRoot
 from daemon.following.log_tree import folders_below, root_logs
@@ -140,11 +141,17 @@ class _Beginning:
     own: bool
 
 
-def _beginning(files: SessionFiles) -> _Beginning:
-    try:
-        return disk.call(files.folder, lambda: _first_dated(files))
-    except disk.Unanswered:
-        return _Beginning(_NEVER, None, True)
+def _beginnings(sessions: Iterable[SessionFiles]) -> Iterator[tuple[SessionFiles, _Beginning]]:
+    """Yield sessions, each with its beginning; the disk is asked once for each folder."""
+    by_folder: dict[str, list[SessionFiles]] = {}
+    for files in sessions:
+        by_folder.setdefault(files.folder, []).append(files)
+    for folder, together in by_folder.items():
+        try:
+            found = disk.call(folder, partial(list, map(_first_dated, together)))
+        except disk.Unanswered:
+            found = [_Beginning(_NEVER, None, True)] * len(together)
+        yield from zip(together, found, strict=True)
 
 
 def _first_dated(files: SessionFiles) -> _Beginning:
@@ -176,7 +183,7 @@ def by_first_line(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
     The first time in the order of the file counts: a fork copies old lines, but its own first line is younger. Where
     two times are equal, a session that is no copy comes first, then one whose lines carry its own id.
     """
-    begun = {files.name: (files, _beginning(files)) for files in sessions}
+    begun = {files.name: (files, beginning) for files, beginning in _beginnings(sessions)}
     at_once = Counter(beginning.at for _, beginning in begun.values())
 
     def key(name: str) -> tuple[int, bool, bool, str]:

@@ -15,8 +15,8 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
@@ -58,6 +58,15 @@ def open_log(path: str, *, buffered: bool = False) -> BinaryIO:
     return os.fdopen(descriptor, "rb", buffering=-1 if buffered else 0)
 
 
+def _identity_at(path: str) -> Identity | None:
+    """Return what is at *path* now; None if nothing is, or if it cannot be looked at."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def digest(data: bytes) -> bytes:
     """Return a hash of *data* in 12 bytes; b"" for no data."""
     return hashlib.blake2b(data, digest_size=12).digest() if data else b""
@@ -94,16 +103,6 @@ class KeepsOpen(Protocol):
         """Close a file that was kept open."""
 
 
-@contextmanager
-def _closing(folder: str, file: BinaryIO) -> Iterator[BinaryIO]:
-    """Close a file at the end, which a network file system may not answer either."""
-    try:
-        yield file
-    finally:
-        with suppress(disk.Unanswered):
-            disk.call(folder, file.close)
-
-
 Marks = Callable[[Identity], FileMark | None]
 """Returns the last mark of a file, whatever its path was then; None for a file not seen before."""
 
@@ -120,6 +119,40 @@ class _KeepsNothing:
 
     def drop(self, path: str, identity: Identity) -> None:
         del path, identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """A part of a file that was read at once.
+
+    Attributes:
+        data: its bytes.
+        size: the bytes of the whole file when it was opened.
+        rest: the file, if there may be more to read; None at its end, or at the limit. Then it is closed.
+    """
+
+    data: bytes
+    size: int
+    rest: BinaryIO | None
+
+    @classmethod
+    def of(cls, file: BinaryIO, limit: int, size: int) -> _Block:
+        """Read the next part, of at most *limit* bytes. The file is closed unless it is the `rest`.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        wanted = min(_READ_BYTES, limit)
+        with ExitStack() as closing:
+            closing.enter_context(file)
+            found = file.read(wanted)
+            # Some file systems return less than requested.
+            while 0 < len(found) < wanted and (data := file.read(wanted - len(found))):
+                found += data
+            if len(found) < wanted or wanted == limit:
+                return cls(data=found, size=size, rest=None)
+            closing.pop_all()
+            return cls(data=found, size=size, rest=file)
 
 
 class Tail:
@@ -162,6 +195,7 @@ class Tail:
         self._before = b""
         self._line_bytes = line_bytes
         self._splitter = LineSplitter(limit=line_bytes)
+        self._is_found = False
 
     @property
     def offset(self) -> int:
@@ -182,22 +216,6 @@ class Tail:
     def _folder(self) -> str:
         return self.path.rpartition("/")[0]
 
-    @contextmanager
-    def _opened(self, kept: BinaryIO | None) -> Iterator[tuple[BinaryIO, os.stat_result]]:
-        """Open the file at the path, unless it is *kept* open, and yield it with its status.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-
-        def opened() -> tuple[BinaryIO, os.stat_result]:
-            file = kept or open_log(self.path)
-            return file, os.fstat(file.fileno())
-
-        file, status = disk.call(self._folder, opened)
-        with _closing(self._folder, file):
-            yield file, status
-
     def open(self) -> bool:
         """Find out which file this is and what of it is settled; begin at its first byte.
 
@@ -212,15 +230,21 @@ class Tail:
         self._splitter = LineSplitter(limit=self._line_bytes)
         self._head = self._before = b""
         self.committed, self.history = 0, False
-        with self._opened(self._kept.borrow(self.path)) as (file, status):
-            self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
-            mark = self.known = self._marks(self.identity)
-            if mark is None:
-                return False
-            agrees = disk.call(self._folder, partial(self._agrees, file, mark))
-        if agrees and not self._again:
+        kept = self._kept.borrow(self.path)
+
+        def look() -> tuple[os.stat_result, Identity | None]:
+            with kept or open_log(self.path) as file:
+                return os.fstat(file.fileno()), _identity_at(self.path)
+
+        status, at_path = disk.call(self._folder, look)
+        self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
+        self._is_found = at_path == self.identity
+        mark = self.known = self._marks(self.identity)
+        if mark is None or self._first_agreeing([mark]) is None:
+            return False
+        if not self._again:
             self.committed, self.history = mark.offset, mark.history
-        return agrees
+        return True
 
     def adopt(self, marks: Iterable[FileMark]) -> None:
         """Take over what is settled of the file that this one is a copy of, if it is one: the longest beginning.
@@ -234,16 +258,32 @@ class Tail:
         found = sorted((mark for mark in marks if mark.tail), key=lambda mark: mark.offset, reverse=True)
         if not found or self._again:
             return
-        with self._opened(self._kept.borrow(self.path, self.identity)) as (file, status):
-            if (status.st_dev, status.st_ino) != self.identity:
-                return
-            for mark in found:
-                if disk.call(self._folder, partial(self._agrees, file, mark)):
-                    self.committed, self.history = mark.offset, mark.history
-                    return
+        mark = self._first_agreeing(found)
+        if mark is not None:
+            self.committed, self.history = mark.offset, mark.history
+
+    def _first_agreeing(self, marks: Sequence[FileMark]) -> FileMark | None:
+        """Return the first of *marks* that the content of this file agrees with.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        kept = self._kept.borrow(self.path, self.identity)
+
+        def look() -> FileMark | None:
+            with kept or open_log(self.path) as file:
+                status = os.fstat(file.fileno())
+                if (status.st_dev, status.st_ino) != self.identity:
+                    return None
+                return next((mark for mark in marks if self._agrees(file, mark)), None)
+
+        return disk.call(self._folder, look)
 
     def is_there(self) -> bool:
         """Whether the path still leads to this file. That it cannot be looked at says nothing."""
+        if self._is_found:
+            # It was opened there, and nothing of it has been read since.
+            return True
         try:
             status = disk.call(self._folder, partial(os.lstat, self.path))
         except (FileNotFoundError, NotADirectoryError):
@@ -270,64 +310,68 @@ class Tail:
         """
         # If this file is no longer kept open, but another one at its path is, that one came later and this one is over.
         kept = self._kept.borrow(self.path, self.identity) or self._kept.borrow(self.path)
+        self._is_found = False
         position, before = self.position, self._before
 
-        def opened() -> tuple[BinaryIO, os.stat_result, bytes]:
-            file = kept or open_log(self.path)
-            found = _read_at(file, position - len(before), len(before))
-            file.seek(position)
-            return file, os.fstat(file.fileno()), found
+        def first() -> tuple[_Block, Identity | None] | None:
+            with ExitStack() as closing:
+                file = closing.enter_context(kept or open_log(self.path))
+                status = os.fstat(file.fileno())
+                if (status.st_dev, status.st_ino) != self.identity or status.st_size < position:
+                    return None
+                if _read_at(file, position - len(before), len(before)) != before:
+                    return None
+                file.seek(position)
+                closing.pop_all()
+                return _Block.of(file, limit, status.st_size), _identity_at(self.path)
 
+        # As few calls as possible: each hands the work over to another thread.
         try:
-            file, status, found = disk.call(self._folder, opened)
+            found = disk.call(self._folder, first)
         except (FileNotFoundError, NotADirectoryError):
             return Chunk(lines=[], more=False)
-        with _closing(self._folder, file):
-            if (status.st_dev, status.st_ino) != self.identity or status.st_size < position or found != before:
-                return None
-            self.size = status.st_size
-            lines, left = self._lines(file, limit)
+        if found is None:
+            return None
+        block, at_path = found
+        self.size = block.size
+        lines, left = self._lines(block, limit)
         if left > 0 and self.committed == self.position:
             # It was taken before, as it is settled.
             lines += self.last_line()
         more = left <= 0 and self.position < self.size
-        return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another()))
+        return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another(at_path)))
 
-    def _lines(self, file: BinaryIO, limit: int) -> tuple[list[Line], int]:
-        """Return the lines found, and how much of *limit* is left."""
+    def _lines(self, block: _Block, limit: int) -> tuple[list[Line], int]:
+        """Return the lines found in *block* and after it, and how much of *limit* is left."""
         lines: list[Line] = []
         left = limit
-        while left > 0:
-            try:
-                data = disk.call(self._folder, partial(file.read, min(_READ_BYTES, left)))
-            except OSError:
-                if left == limit:
-                    raise
-                # Keep what was read before the error; the next read raises it.
-                return lines, 0
-            if not data:
-                break
+        while True:
+            data = block.data
             left -= len(data)
             if len(self._head) < HEAD_BYTES:
                 self._head = (self._head + data)[:HEAD_BYTES]
             self._before = (self._before + data)[-TAIL_BYTES:] if len(data) < TAIL_BYTES else data[-TAIL_BYTES:]
             lines += self._splitter.push(data)
-        return lines, left
+            if block.rest is None:
+                return lines, left
+            try:
+                block = disk.call(self._folder, partial(_Block.of, block.rest, left, block.size))
+            except OSError:
+                # Keep what was read before the error; the next read raises it.
+                return lines, 0
 
     def last_line(self) -> list[Line]:
         """Return the last line, if it lacks only its line end. Call it when nobody writes to the file any more."""
         return [self._splitter.finish()] if _is_whole(self._splitter.rest) else []
 
-    def _is_followed_by_another(self) -> bool:
-        """Whether this file, which is kept open, is read to its end and another has taken its place."""
+    def _is_followed_by_another(self, at_path: Identity | None) -> bool:
+        """Whether this file, which is kept open, is read to its end and another has taken its place.
+
+        Args:
+            at_path: what was at its path when the read began.
+        """
         if self.position < self.size:
             return False
-        try:
-            status = disk.call(self._folder, partial(os.lstat, self.path))
-        except OSError:
-            at_path: Identity | None = None
-        else:
-            at_path = status.st_dev, status.st_ino
         if at_path == self.identity:
             return False
         self._kept.drop(self.path, self.identity)

@@ -236,6 +236,8 @@ class Pipeline:
 
     def _opened(self, path: str) -> str | None:
         """Return the name of the open file that is at *path* too: it was moved there, or has several names."""
+        if not self.tails:
+            return None
         try:
             status = disk.call(path.rpartition("/")[0], partial(os.lstat, path))
         except OSError:

@@ -52,17 +52,20 @@ class _Job:
     Attributes:
         place: where it is now: a folder, or a name that is no path.
         since: when its present step began, in seconds of the steady clock.
-        done: whether it has returned, or raised.
+        is_done: whether it has returned, or raised.
+        done: locked until then. A bare lock, because a read waits for several: waking up an `Event` costs more.
         left: whether nobody waits for it any more.
     """
 
-    __slots__ = ("done", "error", "left", "place", "result", "since", "work")
+    __slots__ = ("done", "error", "is_done", "left", "place", "result", "since", "work")
 
     def __init__(self, place: str, work: Callable[[], object]) -> None:
         self.place = place
         self.work = work
         self.since = time.monotonic()
-        self.done = threading.Event()
+        self.is_done = False
+        self.done = threading.Lock()
+        self.done.acquire()
         self.left = False
         self.result: object = None
         self.error: BaseException | None = None
@@ -104,9 +107,9 @@ def call(folder: str, work: Callable[[], _T]) -> _T:
         threading.Thread(target=_work, args=(jobs,), name="disk", daemon=True).start()
     jobs.put(job)
     patience = LOOP_PATIENCE if _in_event_loop() else PATIENCE
-    while not job.done.wait(max(0.01, job.since + patience - time.monotonic())):
+    while not job.done.acquire(timeout=max(0.01, job.since + patience - time.monotonic())):
         with _lock:
-            if job.done.is_set() or time.monotonic() < job.since + patience:
+            if job.is_done or time.monotonic() < job.since + patience:
                 continue
             job.left = True
             place = job.place
@@ -170,7 +173,8 @@ def _work(jobs: queue.SimpleQueue[_Job]) -> None:
             job.error = error
         _present.job = None
         with _lock:
-            job.done.set()
+            job.is_done = True
+            job.done.release()
             left, place = job.left, job.place
             if left:
                 _hanging.pop(place, None)

@@ -128,6 +128,8 @@ class Service:
         self._replaced = False
         self._ticked_at: float | None = None
         self._overflow = False
+        self._registry_look: asyncio.TimerHandle | None = None
+        self._registry_looked_at = 0.0
 
         self._workers = Workers(self._stopping, work=self._cadence.work, retry=self._cadence.store_retry)
         self._lookup = store.reader()
@@ -231,6 +233,8 @@ class Service:
             self._logs.roots,
             lambda path: _discard(loop.call_soon_threadsafe(self._hint, path)),
             lambda: _discard(loop.call_soon_threadsafe(self._note_overflow)),
+            registries=self._live.folders,
+            registered=lambda: _discard(loop.call_soon_threadsafe(self._note_registry)),
         )
         try:
             await self._workers.read(watcher.start)
@@ -253,6 +257,8 @@ class Service:
             if not self._replaced:
                 self._notifier.stopping()
             watcher.stop()
+            if self._registry_look is not None:
+                self._registry_look.cancel()
             await self._close()
 
     async def run_once(self, wanted: Callable[[SessionFiles], bool] = lambda _files: True) -> bool:
@@ -352,11 +358,25 @@ class Service:
     # ------------------------------------------------------------------ which sessions may have grown
 
     def _hint(self, path: str) -> None:
-        self._loop.take(self._logs.hinted(path))
+        changes = self._logs.hinted(path)
+        if any(files.name not in self._sessions for files in changes.grown):
+            self._note_registry()
+        self._loop.take(changes)
 
     def _note_overflow(self) -> None:
         self._overflow = True
         self._loop.wake()
+
+    def _note_registry(self) -> None:
+        """Look at the registry soon: the record of a short session is gone before the next tick."""
+        if self._registry_look is None:
+            at = self._registry_looked_at + self._cadence.registry
+            self._registry_look = asyncio.get_running_loop().call_at(at, self._look_at_registry)
+
+    def _look_at_registry(self) -> None:
+        self._registry_look = None
+        self._registry_looked_at = asyncio.get_running_loop().time()
+        self._live.running()
 
     async def _first_sweep(self) -> None:
         executions, logs, settlement = self._attendance.executions, self._logs, self._settlement
@@ -413,7 +433,7 @@ class Service:
                 for files in self._reader.retry_unreadable():
                     self._loop.enqueue(files)
             await self._look_at_commands()
-            if len(self._sessions):
+            if len(self._sessions) or watcher.polling:
                 for files in self._reader.tend(now, self._live.running(), reading=self._loop.reading):
                     self._loop.enqueue(files)
             await self._note_sightings()

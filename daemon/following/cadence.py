@@ -22,6 +22,7 @@ class Cadence:
         hot_sweep: interval between sweeps over recently touched files. A wall clock that jumps by more than this counts
             as a suspend.
         full_sweep: interval between sweeps over all files.
+        registry: least interval between two looks at the registry of live processes that changes in it cause.
         gone: how long a session must be quiet to count as ended if that is proved: its record in the client's registry
             is gone.
         rest: how long a session in which nothing is open must be quiet to count as ended if it is not known to run.
@@ -44,6 +45,7 @@ class Cadence:
     tick: float = 1.0
     hot_sweep: float = 10.0
     full_sweep: float = 600.0
+    registry: float = 0.1
     gone: float = 10.0
     rest: float = 300.0
     idle: float = 3600.0

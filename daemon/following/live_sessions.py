@@ -111,10 +111,13 @@ class LiveSessions:
     Args:
         config_dirs: the clients' configuration folders.
         seen: the sessions of which earlier runs have seen a record.
+
+    Attributes:
+        folders: the registries, whether or not they exist.
     """
 
     def __init__(self, config_dirs: Iterable[Path], seen: Iterable[Sighting] = ()) -> None:
-        self._folders = tuple(config_folder(folder) / "sessions" for folder in config_dirs)
+        self.folders = tuple(config_folder(folder) / "sessions" for folder in config_dirs)
         self._known: dict[str, _Known] = {}
         self._seen = {sighting.session: sighting for sighting in seen}
         self._unsaved: dict[str, Sighting] = {}
@@ -123,7 +126,7 @@ class LiveSessions:
     @property
     def has_registry(self) -> bool:
         """Whether any client here keeps a registry; without one, nothing is known about running sessions."""
-        return any(disk.is_folder(str(folder)) for folder in self._folders)
+        return any(disk.is_folder(str(folder)) for folder in self.folders)
 
     def statuses(self) -> dict[str, str | None]:
         """Return the sessions that provably run now, with the word that their record has for what they do.
@@ -192,7 +195,7 @@ class LiveSessions:
         and that of all of them while their folder does not answer.
         """
         known: dict[str, _Known] = {}
-        for folder in self._folders:
+        for folder in self.folders:
             try:
                 known |= disk.call(str(folder), partial(self._look, folder))
             except disk.Unanswered:

@@ -88,7 +88,7 @@ class _Scheduled:
 
 
 class Watcher:
-    """Watches the folders that hold session logs.
+    """Watches the folders that hold session logs, and the registries of live processes.
 
     Call `start`, `ensure`, `healthy` and `stop` from one thread at a time. Each may block for as long as placing the
     watches takes (tens of milliseconds for thousands of folders).
@@ -99,12 +99,24 @@ class Watcher:
             moved or deleted. Called in watchdog's thread: it must be thread-safe and quick, and must not raise.
         overflow: called when events were lost, so that all files have to be looked at. Called in watchdog's thread,
             perhaps several times for one loss.
+        registries: folders with the records of live processes, which are watched, too.
+        registered: called when a record may have been created, changed or deleted. As for *hint*.
     """
 
-    def __init__(self, roots: Sequence[LogRoot], hint: Callable[[str], None], overflow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        roots: Sequence[LogRoot],
+        hint: Callable[[str], None],
+        overflow: Callable[[], None],
+        *,
+        registries: Sequence[Path] = (),
+        registered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._roots = tuple(root.path for root in roots)
+        self._registries = tuple(registries)
         suffixes = {suffix for root in roots for suffix in root.agent.suffixes}
         self._handler = _Handler(hint, self._folder_appeared, tuple(suffixes))
+        self._registry_handler = _RegistryHandler(registered)
         self._listener = _LogListener(overflow, self._watches_lost)
         self._observer: BaseObserver | None = None
         self._scheduled: dict[Path, _Scheduled] = {}
@@ -230,6 +242,7 @@ class Watcher:
         """Bring the watches in line with the targets; return whether one had to be placed."""
         assert self._observer is not None
         targets = self._targets()
+        registries = set(_real_folders(map(str, self._registries)))
         for path in [path for path in self._scheduled if not self._watched(path, targets.get(path))]:
             self._observer.unschedule(self._scheduled.pop(path).watch)
         placed = False
@@ -238,8 +251,9 @@ class Watcher:
                 continue
             # A hang from here on holds the observer's own lock: the whole watcher has to wait.
             disk.at(self._name)
+            handler = self._registry_handler if path in registries else self._handler
             try:
-                watch = self._observer.schedule(self._handler, str(path), recursive=True, event_filter=_EVENTS)
+                watch = self._observer.schedule(handler, str(path), recursive=True, event_filter=_EVENTS)
             except FileNotFoundError:
                 continue  # gone since it was listed; the next call watches it if it comes back
             except OSError as error:
@@ -255,8 +269,9 @@ class Watcher:
         links = sorted(_real_folders(link for root in roots for link in _links(root)))
         # A link to a folder above a root could put half of the disk under watch.
         links = [link for link in links if not any(root.is_relative_to(link) for root in roots)]
+        registries = sorted(_real_folders(map(str, self._registries)))
         targets: dict[Path, _Identity] = {}
-        for path in [*roots, *links]:
+        for path in [*roots, *links, *registries]:
             if not any(path.is_relative_to(known) for known in targets):
                 with contextlib.suppress(OSError):
                     disk.at(str(path))
@@ -336,6 +351,17 @@ class _Handler(FileSystemEventHandler):
             path = os.fsdecode(raw)
             if path and (event.is_directory or path.endswith(self._suffixes)):
                 self._hint(path)
+
+
+class _RegistryHandler(FileSystemEventHandler):
+    """Tells of changes in a registry of live processes."""
+
+    def __init__(self, registered: Callable[[], None]) -> None:
+        self._registered = registered
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if not event.is_directory:
+            self._registered()
 
 
 class _LogListener(logging.Handler):

@@ -104,7 +104,13 @@ class Follower(AbstractContextManager["Follower"]):
             cadence=self._cadence,
         )
         self._hints = _Hints()
-        self._watcher = Watcher(self._logs.roots, self._hints.add, self._hints.add_all)
+        self._watcher = Watcher(
+            self._logs.roots,
+            self._hints.add,
+            self._hints.add_all,
+            registries=self._live.folders,
+            registered=self._hints.wake,
+        )
         self._schedule = SweepSchedule(self._cadence, time.monotonic(), time.time())
         self._existing: dict[Identity, str] = {}
         self._unwanted: set[str] = set()
@@ -245,6 +251,10 @@ class _Hints:
 
     def add_all(self) -> None:
         self._all = True
+        self._came.set()
+
+    def wake(self) -> None:
+        """End the wait, without a path to look at."""
         self._came.set()
 
     def wait(self, seconds: float) -> None:

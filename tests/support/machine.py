@@ -92,6 +92,14 @@ class Machine:
             store.close()
         return {path.name: known.get(path.stat().st_ino, 0) for path in self.projects.rglob("*.jsonl")}
 
+    def sighted(self) -> set[str]:
+        """The ids of the sessions of which the daemon has seen a record."""
+        store = Store(self.state, read_only=True)
+        try:
+            return {sighting.session for sighting in store.sightings()}
+        finally:
+            store.close()
+
     def registers(self, session: str, *, pid: int | None = None, **fields: object) -> Path:
         """Note *session* as running, as the client does; the file to delete when it exits is returned.
 

@@ -73,6 +73,33 @@ def projects(tmp_path: Path) -> Path:
     return folder
 
 
+def test_changes_in_a_registry_are_told_and_are_no_hints(projects: Path) -> None:
+    callbacks, told = Callbacks(), threading.Semaphore(0)
+    registry = projects.parent / "sessions"
+    registry.mkdir()
+    watcher = Watcher(
+        [LogRoot(CLAUDE_CODE, projects)],
+        callbacks.hints.put,
+        callbacks.overflowed.set,
+        registries=[registry, projects.parent / "missing"],
+        registered=told.release,
+    )
+    watcher.start()
+    try:
+        record = append(registry / "77.json")
+        assert told.acquire(timeout=PATIENCE)
+        log = append(projects / "-home-ada" / "a.jsonl")
+        assert str(record) not in callbacks.until(log)
+        while told.acquire(blocking=False):
+            pass
+        record.unlink()
+        assert told.acquire(timeout=PATIENCE)
+        assert watcher.healthy()
+    finally:
+        watcher.stop()
+    assert str(record) not in callbacks.hints.queue
+
+
 def test_a_log_that_is_created_or_grows_causes_a_hint(projects: Path) -> None:
     log = projects / "p" / "s.jsonl"
     log.parent.mkdir()

@@ -436,6 +436,8 @@ class Service:
             if len(self._sessions) or watcher.polling:
                 for files in self._reader.tend(now, self._live.running(), reading=self._loop.reading):
                     self._loop.enqueue(files)
+            for files in self._reader.retry_stranded(reading=self._loop.reading):
+                self._loop.enqueue(files)
             await self._note_sightings()
             await self._commits.write()
             await self._tend_backlog()

@@ -139,11 +139,16 @@ class Claims:
         names = (f"{identity}|{name}" for name in former)
         return next((name for name in names if self.owner(name) is not None), f"{identity}|{unit}")
 
-    def forget(self, unit: str) -> None:
-        """Forget the messages of *unit* that were begun and not taken: nothing reads them to their end."""
-        for identity, (name, _) in list(self._met.items()):
-            if name == unit:
-                self._met.pop(identity, None)
+    def forget(self, unit: str) -> list[str]:
+        """Forget the messages of *unit* that were begun and not taken: nothing reads them to their end.
+
+        Returns:
+            Their identities.
+        """
+        begun = [identity for identity, (name, _) in self._met.items() if name == unit]
+        for identity in begun:
+            del self._met[identity]
+        return begun
 
     def release(self, identity: str) -> None:
         """Forget that *identity* is on its way: it is in the settled table now, or it will be sent again."""

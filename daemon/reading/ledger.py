@@ -82,6 +82,10 @@ class Ledger:
         """Note that an event is settled; return the open files with lines that rest on it."""
         return self._resting.pop(identity, ())
 
+    def resting(self, identity: str) -> Sequence[str]:
+        """Return the open files with lines that rest on an event that is not settled."""
+        return self._resting.get(identity, ())
+
     def advance(self, files: Iterable[str]) -> None:
         """Advance *files* as far as they may be committed, where one may have to wait for another."""
         accounts = [self._files[file] for file in files]

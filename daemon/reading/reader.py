@@ -418,6 +418,19 @@ class Reader:
                 again.append(files)
         return again
 
+    def retry_stranded(self, *, reading: str | None = None) -> list[SessionFiles]:
+        """Return the sessions with copies of what no other session will send any more, so that they send it.
+
+        Args:
+            reading: the name of the session that is being read in another thread, which is left alone.
+        """
+        if self._settlement is None:
+            return []
+        stranded = self._settlement.stranded(self._logs.sessions, but=reading)
+        for name in stranded:
+            self.close(name)
+        return [files for name in sorted(stranded) if (files := self._logs.sessions.get(name)) is not None]
+
     # ------------------------------------------------------------------ the end of a session
 
     def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool, rests: bool) -> bool:

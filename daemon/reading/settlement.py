@@ -57,6 +57,7 @@ class Settlement:
         self._counters: Counter[str] = Counter()
         self._copies: dict[tuple[str, str], None] = {}
         self._copies_noted: set[tuple[str, str]] = set()
+        self._abandoned: dict[str, str] = {}
 
     # ------------------------------------------------------------------ reading
 
@@ -109,13 +110,35 @@ class Settlement:
 
     def drop(self, pipeline: Pipeline) -> None:
         """Forget a pipeline. Its events that are on their way stay on their way."""
-        self._claims.forget(pipeline.files.name)
+        begun = self._claims.forget(pipeline.files.name)
         for path in pipeline.tails:
             if self._pipelines.get(path) is pipeline:
                 del self._pipelines[path]
                 self._ledger.close(path)
                 self._touched.discard(path)
                 self._marks.pop(path, None)
+        self._abandoned |= {identity: pipeline.files.name for identity in begun if self._ledger.resting(identity)}
+
+    def stranded(self, existing: Container[str], *, but: str | None = None) -> set[str]:
+        """Return the sessions in memory whose copies wait for what another session began and can never send.
+
+        That one was dropped before it was read to its end, for example because it has to wait for the user, and has no
+        log any more. Drop the returned sessions, and read them again.
+
+        Args:
+            existing: the names of the sessions that have a log.
+            but: the name of a session that is left for the next call.
+        """
+        stranded: set[str] = set()
+        for identity, unit in list(self._abandoned.items()):
+            names = {self._pipelines[file].files.name for file in self._ledger.resting(identity)}
+            if not names or self._claims.is_pending(identity) or self._claims.met(identity) is not None:
+                # Nobody waits for it, or somebody will send it.
+                del self._abandoned[identity]
+            elif unit not in existing and but not in names:
+                del self._abandoned[identity]
+                stranded |= names
+        return stranded
 
     def is_settled(self, pipeline: Pipeline) -> bool:
         """Return whether everything that *pipeline* has read is settled and written."""

@@ -686,6 +686,33 @@ def test_what_a_fork_copied_is_sent_from_there_when_its_original_is_gone_before_
     assert "msg_fork" in sent(rig)
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_what_a_session_began_and_cannot_send_is_sent_from_its_copy(rig: Rig, *, is_gone: bool) -> None:
+    """The session has to wait for the user before its answer is complete, and then its log is deleted."""
+    log = conversation()
+    begun = log.files()[log.path]
+    log.prompt("And again")
+    log.answer(text("Two "), text("birds."), id="msg_open")
+    whole = log.files()[log.path]
+    rest = whole[len(begun) :].splitlines(keepends=True)
+    fork = a_fork(log)
+    rig.append(log.path, begun + b"".join(rest[:2]))
+    rig.read()
+    write(rig, fork)
+    rig.read()
+    rig.acknowledge()
+    assert "msg_open" not in sent(rig)
+    rig.hold(log.session)
+    if is_gone:
+        rig.delete(log.path)
+        rig.forget_missing()
+    else:
+        rig.append(log.path, b"".join(rest[2:]))
+    rig.finish()
+    assert sent(rig)["msg_open"] == (fork.session if is_gone else log.session)
+    assert "msg_fork" in sent(rig)
+
+
 def test_once_the_original_is_settled_its_copies_are(rig: Rig) -> None:
     log = conversation()
     log.prompt("And again")

@@ -317,6 +317,7 @@ class Rig:
     def read(self, *, budget: int = _SLICE) -> None:
         """Read everything that is new in the files, originals before their copies."""
         self.look()
+        self._reader.retry_stranded()
         sessions = self._logs.sessions.values()
         unread = self._logs.unread(sessions, self._lookup.offset)
         wanted = {files.name for path in unread if (files := self._logs.session_of(path)) is not None}
@@ -360,6 +361,12 @@ class Rig:
                     self._reader.drop(each.files)
                     return True
         return False
+
+    def hold(self, session: str) -> None:
+        """Take a session, by id, out of memory as it is: it has to wait for the user."""
+        for each in self._sessions:
+            if each.files.session == session:
+                self._reader.close(each.name)
 
     def offsets(self) -> dict[str, int]:
         """Return how far each file is settled, by the file's name."""

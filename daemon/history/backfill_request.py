@@ -19,6 +19,7 @@ import structlog
 from daemon.history.backlog import Headway
 from daemon.state import layout
 from daemon.state.schema import unit_name
+from daemon.system import any_json
 from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_with_status
@@ -105,7 +106,7 @@ class BackfillDesk:
             OSError: the system refuses.
         """
         mine = self.request_path.with_name(f".{layout.BACKFILL_REQUEST}.{os.getpid()}")
-        write_private(mine, msgspec.json.encode(request))
+        write_private(mine, any_json.encode(request))
         try:
             # A link appears in one step, and never replaces another command's request.
             os.link(mine, self.request_path)
@@ -140,8 +141,8 @@ class BackfillDesk:
         """Return the daemon's latest report on *request*; None while it has not begun."""
         try:
             found = read_with_status(self._report_path, _MAX_BYTES)
-            report = msgspec.json.decode(found[0], type=BackfillReport) if found is not None else None
-        except (UnreadableFileError, msgspec.MsgspecError, ValueError):
+            report = any_json.decode(found[0], BackfillReport) if found is not None else None
+        except (UnreadableFileError, msgspec.MsgspecError, ValueError, RecursionError):
             # Another version has left it; the daemon will replace it.
             return None
         return report if report is not None and report.id == request.id else None
@@ -169,7 +170,7 @@ class BackfillDesk:
     def tell(self, report: BackfillReport) -> None:
         """Write a report; after the last one, remove the request."""
         try:
-            write_private(self._report_path, msgspec.json.encode(report))
+            write_private(self._report_path, any_json.encode(report))
         except OSError as error:
             _log.warning("backfill_report_unwritable", reason=system_reason(error))
         if report.done:
@@ -201,7 +202,7 @@ def _read(path: Path) -> BackfillRequest | None:
     if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
         raise BadRequestError(f"{path}: belongs to another user, or another user may read or write it")
     try:
-        request = msgspec.json.decode(data, type=BackfillRequest)
+        request = any_json.decode(data, BackfillRequest)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise BadRequestError(f"{path}: is no request of this version") from None
     if request.version == 1:

@@ -31,6 +31,7 @@ import structlog
 
 from daemon.reading.added import NOTHING, Added
 from daemon.state import layout
+from daemon.system import any_json
 from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
 from llma_core import events
@@ -127,7 +128,7 @@ class Notice:
         _remove(self._path)
 
     def _write(self) -> None:
-        write_private(self._path, msgspec.json.encode(self._execution))
+        write_private(self._path, any_json.encode(self._execution))
 
 
 class Executions:
@@ -260,7 +261,10 @@ def _read(path: Path) -> Execution | None:
                 )
                 return None
             data = file.read(_MAX_BYTES + 1)
-        execution = msgspec.json.decode(data, type=Execution) if len(data) <= _MAX_BYTES else None
+        execution = any_json.decode(data, Execution) if len(data) <= _MAX_BYTES else None
+        if execution is not None:
+            # Only the names of sessions need not be UTF-8. An event cannot hold such a property.
+            msgspec.json.encode([execution.properties, execution.trace])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ def test_a_request_is_read_as_it_was_written_in_its_order(desk: BackfillDesk, tm
     assert list(REQUEST.units) == ["-work/second", "-work/first"]
     assert stat.S_IMODE(desk.request_path.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [desk.request_path.name]
+
+
+def test_the_name_of_a_session_need_not_be_utf_8(desk: BackfillDesk, tmp_path: Path) -> None:
+    request = BackfillRequest(id="a" * 32, units={os.fsdecode(b"claude-code/gr\xfcn"): 20, "claude-code/grün": 10})
+    BackfillDesk(tmp_path).ask(request)
+    pending = desk.pending()
+    assert pending == request
 
 
 def test_only_a_request_for_rejected_events_says_something_that_older_daemons_do_not_know(

@@ -46,6 +46,14 @@ def test_traces_wait_for_the_command_and_then_have_its_properties(tmp_path: Path
     assert list((tmp_path / layout.EXECUTIONS).iterdir()) == []
 
 
+def test_the_name_of_a_commands_session_need_not_be_utf_8(tmp_path: Path) -> None:
+    executions, name = Executions(tmp_path), os.fsdecode(b"gr\xfcn")
+    with Notice(tmp_path, {"pr": "ü"}) as notice:
+        notice.name([name, "grün"])
+        executions.refresh()
+        assert executions.of(name) == executions.of("grün") == Added(properties={"pr": "ü"}, waits=True)
+
+
 def test_a_refresh_is_needed_while_a_command_runs_and_when_a_record_may_have_come_or_gone(tmp_path: Path) -> None:
     executions, folder = Executions(tmp_path), tmp_path / layout.EXECUTIONS
 
@@ -109,7 +117,10 @@ def test_of_nested_commands_the_inner_properties_win_and_both_have_to_end(tmp_pa
         assert not executions.of("one").waits
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"sessions": 1}', '{"properties": []}', "{}" + " " * 2**20])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"sessions": 1}', '{"properties": []}', '{"properties": {"a": "\\ud800"}}', "{}" + " " * 2**20],
+)
 def test_a_file_that_exec_did_not_write_is_ignored(tmp_path: Path, text: str) -> None:
     with Notice(tmp_path, {}):
         files(tmp_path)[0].write_text(text)

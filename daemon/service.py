@@ -43,6 +43,7 @@ from daemon.following.kept_open import KeptOpen
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
 from daemon.following.logs import Logs
+from daemon.following.opening import unknown_logs
 from daemon.following.schedule import SweepSchedule
 from daemon.following.session_files import SessionFiles
 from daemon.following.watcher import Watcher
@@ -248,6 +249,7 @@ class Service:
                 tasks.create_task(self._deliveries.wait_failed())
                 tasks.create_task(self._prune_loop())
                 tasks.create_task(self._health_loop())
+                tasks.create_task(self._unknown_loop())
                 tasks.create_task(self._end_when_stopped())
         except BaseExceptionGroup as group:
             broken = group.split(_Stop)[1]
@@ -508,6 +510,12 @@ class Service:
         while True:
             await self._reporting.tell(self._loop.reading)
             await asyncio.sleep(self._cadence.health)
+
+    async def _unknown_loop(self) -> None:
+        """Look for logs in places that nobody knows yet: they are not passed over in silence."""
+        while True:
+            self._reporting.note_unknown(await self._workers.read(partial(unknown_logs, self._logs.roots)))
+            await asyncio.sleep(self._cadence.full_sweep)
 
     def overdue(self) -> str | None:
         """Return the name of a part that is stuck; None if every part works, or waits for something it may wait for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -85,8 +86,19 @@ def began_at(agent: Agent, path: str) -> int:
         return _NEVER
 
 
-def unknown_logs(root: LogRoot) -> Iterator[str]:
-    """Yield the files below a root that look like logs, in places where no log is followed."""
+def unknown_logs(roots: Iterable[LogRoot]) -> list[str]:
+    """Return the files below *roots* that look like logs, in places where no log is followed.
+
+    What does not answer is left out.
+    """
+    found: list[str] = []
+    for root in roots:
+        with suppress(disk.Unanswered):
+            found += _unknown_logs(root)
+    return found
+
+
+def _unknown_logs(root: LogRoot) -> Iterator[str]:
     agent = root.agent
     known = {path for path, _ in root_logs(root)}
     for folder, names in disk.call(str(root.path), lambda: [*folders_below(str(root.path))]):

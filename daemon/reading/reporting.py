@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import structlog
 
 from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.delivery import BackingOff, EventOutcome
@@ -18,6 +20,8 @@ from daemon.running.plugin_status import PluginStatus, Sender
 from llma_core.events import CaptureEvent
 
 __all__ = ["Reporting"]
+
+_log = structlog.get_logger(__name__)
 
 
 class Reporting:
@@ -48,6 +52,7 @@ class Reporting:
         self._sessions = sessions
         self._turns = turns
         self._deliveries = deliveries
+        self._unknown_logs: set[str] = set()
 
     def note_read(self, outcome: ReadOutcome, wanted: Sequence[CaptureEvent]) -> None:
         """Note that the events *wanted*, from one slice of a session, are on their way."""
@@ -71,6 +76,19 @@ class Reporting:
         """Note the outcome of an event. *unit* is the name of its session."""
         if self._plugin_status is not None:
             self._plugin_status.settle(unit, outcome)
+
+    def note_unknown(self, paths: Iterable[str]) -> None:
+        """Log once for each file that it looks like a log and is not followed."""
+        fresh = sorted({*paths} - self._unknown_logs)
+        self._unknown_logs.update(fresh)
+        if fresh:
+            _log.warning(
+                "logs_not_followed",
+                count=len(fresh),
+                path=fresh[0],
+                reason="no log is known to be there",
+                action="look for a newer version; `preview FOLDER` reads logs at any depth",
+            )
 
     def note_failures(self) -> None:
         """Note which routes accept nothing at the moment. Closed deliveries no longer tell."""

@@ -9,7 +9,6 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Literal
 
 from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
-from daemon.following.log_roots import LogRoot, config_folder, recognize, roots_below
+from daemon.following.log_roots import config_folder, log_roots, recognize, roots_below
 from daemon.following.log_tree import root_logs
 from daemon.following.opening import unknown_logs
 from daemon.following.tailer import mark_at_end
@@ -306,17 +305,9 @@ def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path],
             if log.days_left <= SOON_DAYS
         ),
         set_aside=tuple(store.rejected()) if store is not None else (),
-        unknown_logs=tuple(
-            path for config_dir in config_dirs for root in roots_below(config_dir) for path in _unknown_logs(root)
-        ),
+        unknown_logs=tuple(unknown_logs(log_roots(config_dirs))),
         hanging=tuple(dict.fromkeys([*(current.hanging if current is not None else ()), *disk.hanging()])),
     )
-
-
-def _unknown_logs(root: LogRoot) -> Iterator[str]:
-    # What does not answer is reported by itself.
-    with suppress(disk.Unanswered):
-        yield from unknown_logs(root)
 
 
 def rebuilding(row: RejectedEvent) -> str | None:

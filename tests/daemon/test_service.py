@@ -687,6 +687,23 @@ async def test_once_ends_although_a_stopped_route_leaves_events(
 
 
 @pytest.mark.usefixtures("brisk")
+async def test_a_log_where_none_is_followed_is_logged_once(
+    machine: Machine, posthog: CaptureServer, logged: Logged
+) -> None:
+    machine.cadence = Cadence(full_sweep=0.05)
+    first, second = (machine.projects / name for name in ("top.jsonl", "orchard/s/elsewhere/agent-a.jsonl"))
+    append(first, b'{"type":"user","sessionId":"s"}\n')
+
+    def told() -> list[tuple[int, str]]:
+        return [(line["count"], line["path"]) for line in logged if line["event"] == "logs_not_followed"]
+
+    async with machine.following(posthog.url):
+        await until(lambda: told() == [(1, str(first))], "a word of the first")
+        append(second, b'{"type":"user","sessionId":"s"}\n')
+        await until(lambda: len(told()) > 1, "a word of the second")
+    assert told() == [(1, str(first)), (1, str(second))]
+
+
 async def test_a_held_session_loses_nothing(
     machine: Machine, posthog: CaptureServer, there: CaptureServer, orchard: Path, logged: Logged
 ) -> None:

@@ -10,6 +10,7 @@ Set `LLMA_MACHINE_SECONDS` to run for that long instead of a few seconds.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -28,14 +29,31 @@ from structlog.testing import capture_logs
 
 from tests.support.histories import History, histories
 from tests.support.logs import write_files
-from tests.support.rig import Reference, Rig, reference, routing_for
+from tests.support.rig import SECOND, Reference, Rig, reference, routing_for
 
 SECONDS = float(os.environ.get("LLMA_MACHINE_SECONDS", "0"))
 
 KEPT = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 DOOMED = "2f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 
+FOLDERS = ("-one", "-two", f"{SECOND}-one", f"{SECOND}-two")
+
+_STUB = b'{"type":"assistant","message":{"content":[{"te'
+DAMAGE = (b"", b"\0" * 7, b"\0" * 3 + b"\n", _STUB, b"}{][,\n", b"\xef\xbb\xbf")
+"""What comes before a line: nothing, what a full disk and a killed client leave, what no client writes, and a mark."""
+
+RECORDS: tuple[Mapping[str, object], ...] = (
+    {},
+    {"pid": 2**31 - 2},
+    {"procStart": "1"},
+    {"startedAt": 1_600_000_000_000},
+    {"pidDomain": "linux:elsewhere:pid:[1]"},
+    {"startedAt": 10**400, "procStart": [1]},
+)
+"""Records of a process that lives, of none, of another program's, and of what nobody can know."""
+
 _real_open = os.open
+_real_time = time.time
 
 
 class Machine(RuleBasedStateMachine):
@@ -48,9 +66,13 @@ class Machine(RuleBasedStateMachine):
         last: how much it had when it was last deleted.
         seen: how much of it this run of the daemon has seen.
         inserted: the line that was inserted before its first line.
+        damage: what was written before a line of its history, by where that line begins.
+        copied: how much of its history each of its copies has.
         locked: the logs that cannot be opened.
         doomed: whether the second session was deleted for good.
         dropped: whether the second session ever left the daemon's memory.
+        jumped: whether the wall clock ever went forward.
+        proved: whether the registry ever said that a session had ended.
         crashed: whether the daemon ever crashed.
         lost: whether the daemon crashed after the deletion and so lost what it had not delivered of that session.
     """
@@ -60,7 +82,8 @@ class Machine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.stack.enter_context(capture_logs())
         self.root = Path(tempfile.mkdtemp(prefix="machine-"))
-        self.rig = Rig(self.root)
+        # More than all short ticks together: only where nothing is half-written may a proof end a session.
+        self.rig = Rig(self.root, gone=100.0)
         self.histories: dict[str, History] = {}
         self.logs: dict[str, bytes] = {}
         self.metas: dict[str, bytes] = {}
@@ -70,10 +93,14 @@ class Machine(RuleBasedStateMachine):
         self.last: dict[str, int] = {}
         self.seen: dict[str, int] = {}
         self.inserted: dict[str, bytes] = {}
+        self.damage: dict[str, dict[int, bytes]] = {}
+        self.copied: list[tuple[str, int]] = []
         self.locked: set[str] = set()
-        self.doomed = False
+        self.doomed = self.jumped = self.proved = False
+        self.ahead = 0.0
         self.crashed = self.lost = self.dropped = False
         self.stack.enter_context(patch("os.open", self._open))
+        self.stack.enter_context(patch("time.time", lambda: _real_time() + self.ahead))
 
     def _open(self, path: Any, *arguments: Any, **options: Any) -> int:
         """Open a file unless it is locked. Permissions would not do: root is never denied any."""
@@ -93,6 +120,7 @@ class Machine(RuleBasedStateMachine):
         self.last = dict.fromkeys(self.logs, 0)
         self.seen = dict.fromkeys(self.logs, 0)
         self.inserted = dict.fromkeys(self.logs, b"")
+        self.damage = {name: {} for name in self.logs}
 
     def _is_doomed(self, name: str) -> bool:
         return name in self.histories[DOOMED].logs
@@ -101,7 +129,13 @@ class Machine(RuleBasedStateMachine):
         return data.draw(st.sampled_from(sorted(names)), label="file")
 
     def _content(self, name: str) -> bytes:
-        return self.inserted[name] + self.logs[name][: self.sizes[name]]
+        """What a log has now. What was damaged beyond its size is forgotten."""
+        size, log, content, at = self.sizes[name], self.logs[name], self.inserted[name], 0
+        self.damage[name] = {start: damage for start, damage in self.damage[name].items() if start < size}
+        for start, damage in sorted(self.damage[name].items()):
+            content += log[at:start] + damage
+            at = start
+        return content + log[at:size]
 
     def _least(self, name: str) -> int:
         """How much of a log must stay so that it is recognized: its first line, if another was inserted before it."""
@@ -115,8 +149,8 @@ class Machine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ the client
 
-    @rule(data=st.data(), whole_lines=st.booleans())
-    def append(self, data: st.DataObject, *, whole_lines: bool) -> None:
+    @rule(data=st.data(), whole_lines=st.booleans(), damage=st.sampled_from(DAMAGE))
+    def append(self, data: st.DataObject, *, whole_lines: bool, damage: bytes) -> None:
         names = [name for name in self.logs if self.sizes[name] < len(self.logs[name])]
         names = [*[name for name in names if not (self.doomed and self._is_doomed(name))], *self.metas]
         if not names:
@@ -129,6 +163,10 @@ class Machine(RuleBasedStateMachine):
         ends = [end for history in self.histories.values() for end, _ in history.times.get(name, ()) if end > start]
         choice = st.sampled_from(ends) if whole_lines else st.integers(start + 1, len(log))
         end = data.draw(choice, label="to")
+        self._content(name)
+        if damage and start and log[start - 1 : start] == b"\n":
+            self.damage[name][start] = damage
+            self.rig.append(name, damage)
         self.rig.append(name, log[start:end])
         self.sizes[name] = end
         self.once[name] = max(self.once[name], end)
@@ -172,6 +210,42 @@ class Machine(RuleBasedStateMachine):
         self.last[name] = self.sizes[name]
         self.sizes[name] = data.draw(st.integers(max(1, self._least(name)), self.sizes[name]), label="with")
         self.rig.append(name, self._content(name))
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data(), folder=st.sampled_from(FOLDERS), how=st.sampled_from(["move", "exchange"]))
+    def move(self, data: st.DataObject, *, folder: str, how: str) -> None:
+        getattr(self.rig, how)(self._pick(data, self._written()), folder)
+
+    @precondition(lambda self: self._written())
+    @rule(data=st.data(), folder=st.sampled_from(FOLDERS), how=st.sampled_from(["copy", "hard_link"]))
+    def copy(self, data: st.DataObject, *, folder: str, how: str) -> None:
+        name = self._pick(data, self._written())
+        getattr(self.rig, how)(name, folder)
+        self.copied.append((name, self.sizes[name]))
+
+    @rule(session=st.sampled_from([KEPT, DOOMED, "another"]), fields=st.sampled_from(RECORDS))
+    def register(self, session: str, fields: Mapping[str, object]) -> None:
+        """Have the registry say something that is not true, or no longer."""
+        proves = fields is RECORDS[0] or "pid" in fields
+        if proves and self.jumped:
+            # Its quiet would be long enough at once.
+            return
+        self.proved = self.proved or proves
+        self.rig.registry.mkdir(exist_ok=True)
+        record = {"pid": os.getpid(), "sessionId": session, **fields}
+        (self.rig.registry / "7.json").write_text(json.dumps(record))
+
+    @rule(content=st.sampled_from(["", "{", "[]", '{"sessionId": "x", "pid": ' + "9" * 400 + "}"]))
+    def damage_registry(self, content: str) -> None:
+        self.rig.registry.mkdir(exist_ok=True)
+        (self.rig.registry / "8.json").write_text(content)
+
+    @rule(by=st.sampled_from([-86_400.0, -600.0, 600.0, 86_400.0]))
+    def jump(self, by: float) -> None:
+        """Set the wall clock."""
+        if by < 0 or not self.proved:
+            self.ahead += by
+            self.jumped = self.jumped or by > 0
 
     @precondition(lambda self: not self.doomed and any(self._is_doomed(name) for name in self._written(doomed=True)))
     @rule()
@@ -252,6 +326,9 @@ class Machine(RuleBasedStateMachine):
         for history in self.histories.values():
             for sizes in (self.sizes, self.once, self.known, self.last):
                 yield history, sizes
+            for name, size in self.copied:
+                if name in history.logs:
+                    yield history, {**self.sizes, name: size}
 
     def _is_whole(self) -> bool:
         return all(history.is_whole(sizes) for history, sizes in self._states())
@@ -290,6 +367,7 @@ class Machine(RuleBasedStateMachine):
 
     def _recover(self) -> None:
         self.locked.clear()
+        shutil.rmtree(self.rig.registry, ignore_errors=True)
         for name, data in self.metas.items():
             self.rig.append(name, data)
         for name in self._kept():
@@ -352,7 +430,7 @@ def profile(examples: int, steps: int) -> settings:
 
 
 def test_the_receiver_gets_the_events_of_the_logs_whatever_happens_to_them() -> None:
-    run_state_machine_as_test(Machine, settings=profile(200, 40))
+    run_state_machine_as_test(Machine, settings=profile(90, 40))
 
 
 @pytest.mark.skipif(not SECONDS, reason="takes as long as LLMA_MACHINE_SECONDS says")

@@ -14,6 +14,7 @@ settled.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.delivery import EventOutcome
 from daemon.following.cadence import Cadence
 from daemon.following.kept_open import KeptOpen
+from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import roots_at
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line
@@ -43,10 +45,12 @@ from daemon.state.rows import Commit, FrozenRoute
 from daemon.state.store import Store
 from llma_core.events import CaptureEvent
 
-__all__ = ["Reference", "Resting", "Rig", "reference", "routing_for"]
+__all__ = ["SECOND", "Reference", "Resting", "Rig", "reference", "routing_for"]
 
 _REPOSITORIES = Repositories()
 _SLICE = 1 << 20
+_GONE = Cadence().gone
+SECOND = "../../second/projects/"
 
 
 def routing_for(root: Path, *, grouping: str = "session", inputs: str = "delta") -> Routing:
@@ -136,9 +140,11 @@ class Rig:
         root: an empty folder.
         grouping: POSTHOG_LLMA_TRACE_GROUPING.
         inputs: POSTHOG_LLMA_INPUT.
+        gone: how long a session whose end is proved must be quiet, in seconds.
 
     Attributes:
         projects: the `projects` folder.
+        registry: the client's registry of live processes.
         received: every event that the receiver got, in order.
         in_flight: the events given out for delivery and not settled, in order.
         refused: the uuids that the receiver refused.
@@ -147,9 +153,14 @@ class Rig:
         now: the steady clock, in seconds.
     """
 
-    def __init__(self, root: Path, *, grouping: str = "session", inputs: str = "delta") -> None:
+    def __init__(self, root: Path, *, grouping: str = "session", inputs: str = "delta", gone: float = _GONE) -> None:
         self.projects = root / "config" / "projects"
         self.projects.mkdir(parents=True)
+        self.registry = root / "config" / "sessions"
+        # The logs of another account, which a client can be told to use for the same session.
+        self._second = root / "second" / "projects"
+        self._second.mkdir(parents=True)
+        self._gone = gone
         self._state = root / "state"
         self._state.mkdir(mode=0o700)
         self._routing = routing_for(root, grouping=grouping, inputs=inputs)
@@ -169,17 +180,25 @@ class Rig:
 
     def path(self, name: str) -> Path:
         """Return where the file *name* is."""
-        return self.projects / self._places_now.get(name, name)
+        return self._at(self._places_now.get(name, name))
+
+    def _at(self, place: str) -> Path:
+        return Path(os.path.normpath(self.projects / place))
 
     def move(self, name: str, folder: str) -> None:
-        """Move a file to another project's folder, as the client does while a session runs."""
+        """Move a file to another project's folder, as the client does while a session runs.
+
+        Args:
+            name: the file.
+            folder: the project's folder; one that begins with `SECOND` is in the second configuration folder.
+        """
         path = self.path(name)
         self._settle_at(name, folder).parent.mkdir(parents=True, exist_ok=True)
         path.rename(self.path(name))
 
     def copy(self, name: str, folder: str) -> Path:
         """Copy a file to another project's folder, and return where it is; the session goes on in the first one."""
-        place = self.projects.joinpath(folder, *Path(name).parts[1:])
+        place = self._at("/".join((folder, *Path(name).parts[1:])))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(self.path(name).read_bytes())
         return place
@@ -193,9 +212,11 @@ class Rig:
 
     def hard_link(self, name: str, folder: str) -> None:
         """Give a file a second name in another project's folder."""
-        place = self.projects.joinpath(folder, *Path(name).parts[1:])
+        place = self._at("/".join((folder, *Path(name).parts[1:])))
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.hardlink_to(self.path(name))
+        if place != self.path(name):
+            place.unlink(missing_ok=True)
+            place.hardlink_to(self.path(name))
 
     def _settle_at(self, name: str, folder: str) -> Path:
         place = "/".join((folder, *Path(name).parts[1:]))
@@ -205,7 +226,7 @@ class Rig:
 
     def _name_of(self, path: str) -> str:
         """Return the name of a file by where it is or was."""
-        place = str(Path(path).relative_to(self.projects))
+        place = os.path.relpath(path, self.projects)
         return self._names.get(place, place)
 
     def append(self, name: str, data: bytes) -> None:
@@ -245,7 +266,10 @@ class Rig:
         self.settlement = Settlement(self.claims, self.store.owed())
         self._sessions = OpenSessions()
         self._kept = KeptOpen()
-        self._logs = Logs(roots_at(self.projects), kept=self._kept, is_open=self._sessions.__contains__)
+        roots = [*roots_at(self.projects), *roots_at(self._second)]
+        self._logs = Logs(roots, kept=self._kept, is_open=self._sessions.__contains__)
+        self._live = LiveSessions([self.registry.parent], self.store.sightings())
+        self._running: frozenset[str] = frozenset()
         self._reader = Reader(
             logs=self._logs,
             routing=self._routing,
@@ -256,7 +280,8 @@ class Rig:
             former=self._lookup.files_of,
             decided=self,
             # Sessions end when a test says so, and not by their quiet.
-            cadence=Cadence(rest=float("inf")),
+            cadence=Cadence(rest=float("inf"), gone=self._gone),
+            live=self._live,
             first_start=self.store.first_start,
             history=LoggedHistory(self._lookup),
         )
@@ -313,6 +338,9 @@ class Rig:
     def look(self) -> None:
         """Look at the files without reading them, as while the receiver is away."""
         self._logs.apply(self._logs.sweep("full"))
+        self._running = self._live.running()
+        if seen := self._live.unsaved():
+            self.store.see(seen)
 
     def read(self, *, budget: int = _SLICE) -> None:
         """Read everything that is new in the files, originals before their copies."""
@@ -397,7 +425,7 @@ class Rig:
         again = True
         while again:
             session = self._reader.session(files, self.now)
-            outcome = self._reader.read(session, self.now, budget=budget, finish=finish)
+            outcome = self._reader.read(session, self.now, running=self._running, budget=budget, finish=finish)
             for step in outcome.steps:
                 self._hand_over(session.pipeline, step)
             if outcome.state in ("replaced", "unreadable"):

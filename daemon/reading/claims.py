@@ -119,8 +119,12 @@ class Claims:
         return self._met.get(identity)
 
     def meet(self, identity: str, unit: str, checksum: bytes) -> None:
-        """Note that the first line of a message was read in *unit*. A copy may be complete before its original."""
-        self._met.setdefault(identity, (unit, checksum))
+        """Note that the first line of a message was read in *unit*. A copy may be complete before its original.
+
+        If the message is on its way already, its lines wait for that, and not for *unit*.
+        """
+        if identity not in self._pending:
+            self._met.setdefault(identity, (unit, checksum))
 
     def pass_over(self, identity: str, unit: str) -> bool:
         """Note that *unit*, which was reading *identity*, will not send it; return whether it was."""

@@ -18,7 +18,7 @@ from daemon.following.tailer import Tail
 from daemon.state.rows import Copies
 from llma_core.timestamps import milliseconds
 from tests.support.histories import History, forks, histories
-from tests.support.logs import LogBuilder, text, tool_use, write_files
+from tests.support.logs import LogBuilder, text, thinking, tool_use, write_files
 from tests.support.marks import known
 from tests.support.rig import OPENING, Reference, Rig, named, reference, routing_for
 
@@ -684,6 +684,25 @@ def test_what_a_fork_copied_is_sent_from_there_when_its_original_is_gone_before_
     answers = {uuid for uuid, name in expected.names.items() if name not in ("$ai_trace", OPENING)}
     assert len(sent(rig)) == len(answers) + 1
     assert "msg_fork" in sent(rig)
+
+
+@pytest.mark.parametrize("version", ["2.1.329", "2.1.200", "2.0.1"])
+def test_a_copy_of_what_is_on_its_way_lets_no_offset_pass_it(rig: Rig, version: str) -> None:
+    log = LogBuilder(version=version)
+    log.prompt("Count the trees")
+    log.answer(thinking("Let me see"), text("One."), id="msg_one")
+    log.prompt("And the birds")
+    log.answer(text("Two."), id="msg_two")
+    log.prompt("And again")
+    write(rig, log)
+    rig.tick(SETTLED)
+    fork = a_fork(log)
+    write(rig, fork)
+    rig.tick(SETTLED)
+    rig.commit()
+    rig.crash(rig.reference())
+    rig.finish()
+    check_all_received(rig, rig.reference())
 
 
 @pytest.mark.parametrize("is_gone", [True, False])

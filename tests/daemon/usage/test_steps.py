@@ -32,7 +32,7 @@ def test_steps_stand_under_what_started_them(tmp_path: Path) -> None:
         [
             span("inner", "Read", parent="sub", at=4),
             generation("sub", parent="call", at=3, agent="general-purpose"),
-            span("call", "Agent", parent="first", at=5, latency=3),
+            span("call", "Agent", parent="first", at=5, latency=3.5),
             generation("first", at=1),
             generation("last", at=6),
             trace(at=1),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 import msgspec
 
@@ -27,10 +27,13 @@ from daemon.state.rows import FileMark
 from daemon.system import disk
 from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
 
-__all__ = ["Chunk", "Identity", "KeepsOpen", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
+__all__ = ["Chunk", "Fate", "Identity", "KeepsOpen", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
 
 Identity = tuple[int, int]
 """A file's device and inode."""
+Fate = Literal["lives on", "open", "over"]
+"""What became of a log: what is at its path now was made of it (it was cut short, or has one of its first lines in it),
+or does not tell so far, or is another log or nothing."""
 
 HEAD_BYTES = 1024
 TAIL_BYTES = 64
@@ -382,12 +385,11 @@ class Tail:
         after.close()
         return True
 
-    def lives_on(self, path: str | None = None) -> bool:
-        """Whether what is at *path* now was made of this file: cut short, or with one of its first lines in it.
-
-        Where it was not, it is another log.
+    def fate(self, tells: Callable[[bytes], bool], path: str | None = None) -> Fate:
+        """Return what became of this file, by what is at *path* now.
 
         Args:
+            tells: returns whether a line, without its end, is one that tells apart two logs.
             path: where to look; None: at its own path.
         """
         path = self.path if path is None else path
@@ -400,11 +402,16 @@ class Tail:
         try:
             begins = disk.call(path.rpartition("/")[0], read)
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return "over"
         except OSError:
-            # It may be; the caller tries again.
-            return True
-        return begins in self._head or any(line in begins for line in self._head.splitlines(keepends=True))
+            # It may live on; the caller tries again.
+            return "lives on"
+        if begins in self._head or any(line in begins for line in self._head.splitlines(keepends=True)):
+            return "lives on"
+        # Whoever writes it anew may have got no further yet than within the first line that it had before.
+        whole, ended, _ = begins.rpartition(b"\n")
+        is_open = len(begins) < _BEGINNING_BYTES and not (ended and any(map(tells, whole.split(b"\n"))))
+        return "open" if is_open else "over"
 
     def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
         """Return the mark by which to recognize this file, settled up to *offset*.

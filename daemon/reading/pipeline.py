@@ -29,7 +29,7 @@ from daemon.delivering.route import Route
 from daemon.following.opening import Opening
 from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import is_missing
-from daemon.following.tailer import TAIL_BYTES, Chunk, KeepsOpen, Marks, Tail, digest, open_log, unknown
+from daemon.following.tailer import TAIL_BYTES, Chunk, Fate, KeepsOpen, Marks, Tail, digest, open_log, unknown
 from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
@@ -328,6 +328,9 @@ class Pipeline:
         with _naming(tail.path):
             chunk = tail.read(limit)
         if chunk is None:
+            if self._fate(file) == "open":
+                # What is open in it is not given up before it is known to be gone. The session's end decides, too.
+                return Chunk(lines=[], more=False)
             raise Replaced(tail.path)
         return chunk
 
@@ -384,7 +387,8 @@ class Pipeline:
             Held: as for `advance`.
         """
         with self._step() as progress:
-            gone = {file for file in self.tails if not self._lives_on(file)}
+            # This pipeline is the last that knows what was open in a file that does not tell yet what it is now.
+            gone = {file for file in self.tails if self._fate(file) != "lives on"}
             spans: list[Span] = [
                 span
                 for span in self._accumulator.end(now)
@@ -393,11 +397,16 @@ class Pipeline:
             self._admit(spans, progress)
         return progress
 
-    def _lives_on(self, file: str) -> bool:
-        """Whether one of the session's files of the same thread was made of this one."""
+    def _fate(self, file: str) -> Fate:
+        """Return what became of a file, by all files of the session that are of the same thread."""
         tail, agent = self.tails[file], self._agents[file]
-        paths = (path for path in self.files.paths if path != tail.path and self.files.agents.get(path) == agent)
-        return tail.lives_on() or any(map(tail.lives_on, paths))
+        others = (path for path in self.files.paths if path != tail.path and self.files.agents.get(path) == agent)
+        fates = {tail.fate(self._tells, path) for path in (None, *others)}
+        return "lives on" if "lives on" in fates else "open" if "open" in fates else "over"
+
+    def _tells(self, line: bytes) -> bool:
+        """Whether a line tells two logs apart: it says when it was written, and other lines may be in any log."""
+        return self.files.agent.glance(line).at is not None
 
     # ------------------------------------------------------------------ what others ask
 

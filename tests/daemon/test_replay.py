@@ -117,8 +117,7 @@ class Schedule:
     def rewrite(self) -> None:
         """Insert a line before all others, so that every line has another offset."""
         name = self._written()
-        # After an inserted line, a part of the first line is not enough to recognize the log.
-        if name is not None and self.sizes[name] > self.history.logs[name].find(b"\n"):
+        if name is not None:
             self.inserted[name] += b'{"type":"mode","number":%d}\n' % len(self.inserted[name])
             self.rig.rewrite(name, self._bytes(name))
 
@@ -570,6 +569,34 @@ def test_a_refused_event_is_settled_and_set_aside(rig: Rig) -> None:
     rig.crash()
     rig.finish()
     assert rig.reference().bodies.keys() - rig.bodies().keys() == set(rig.refused)
+
+
+def test_a_log_cut_within_its_first_line_waits_for_the_rest_of_it(rig: Rig) -> None:
+    """A line was inserted before, so that nothing there tells yet whether this is the same log."""
+    log = conversation()
+    write(rig, log, 0, 3)
+    rig.read()
+    rig.rewrite(log.path, b'{"type":"mode"}\n' + lines_of(log)[0][:100])
+    rig.tick(SETTLED)
+    assert [event.name for event in rig.in_flight] == ["$ai_trace", "$ai_generation"], "its call is not given up"
+    rig.append(log.path, lines_of(log)[0][100:])
+    write(rig, log, 1)
+    rig.finish()
+    check_all_received(rig, reference_of_log(log))
+
+
+def test_what_is_open_in_a_log_is_sent_once_another_log_stands_in_its_place(rig: Rig) -> None:
+    log, other = conversation(), LogBuilder(version=WITHOUT_REQUESTS, start="2026-03-03T09:00:00.000Z")
+    other.prompt("Count the pears")
+    write(rig, log, 0, 3)
+    rig.read()
+    [first] = lines_of(other)
+    rig.rewrite(log.path, b'{"type":"mode"}\n' + first[:100])
+    rig.read()
+    rig.append(log.path, first[100:])
+    rig.finish()
+    calls = [json.loads(event.body)["properties"] for event in rig.received if event.name == "$ai_span"]
+    assert [call["claude_code_tool_status"] for call in calls] == ["no_result"]
 
 
 def test_replacing_a_file_loses_nothing_that_was_just_read_of_another(rig: Rig) -> None:

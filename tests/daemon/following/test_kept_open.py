@@ -201,28 +201,37 @@ def test_a_log_read_to_its_end_is_over_once_its_successor_is_kept(kept: KeptOpen
     keep(kept, log)
     log.unlink()
     assert read(tail) is None
-    assert not tail.lives_on()
+    assert tail.fate(tells) == "over"
     tail.open()
     assert read(tail) == [b"[1]"]
+
+
+def tells(line: bytes) -> bool:
+    return line != b"{}"
 
 
 def test_a_log_lives_on_in_a_file_made_from_it(kept: KeptOpen, log: Path) -> None:
     tail = Tail(str(log), kept=kept)
     tail.open()
     tail.read(EVERYTHING)
-    for content, lives_on in [
-        (LINES + b"{}\n", True),
-        (b"{}\n" + LINES, True),
-        (LINES[:5], True),
-        (b"", True),
-        (b"[]\n", False),
-        (LINES[:11] + b"{}\n", False),
-        (b"{}\n" + LINES[13:], True),
+    for content, fate in [
+        (LINES + b"{}\n", "lives on"),
+        (b"{}\n" + LINES, "lives on"),
+        (LINES[:5], "lives on"),
+        (b"", "lives on"),
+        (b"[]\n", "over"),
+        (b"[]", "open"),
+        (b"{}\n", "open"),
+        (b"{}\n" + LINES[:5], "open"),
+        (b"{}\n[]\n" + LINES[:5], "over"),
+        (b"{}\n" * 30_000, "over"),
+        (LINES[:11] + b"{}\n", "over"),
+        (b"{}\n" + LINES[13:], "lives on"),
     ]:
         replaced(log, content)
-        assert tail.lives_on() is lives_on
+        assert (content[:40], tail.fate(tells)) == (content[:40], fate)
     log.unlink()
-    assert not tail.lives_on()
+    assert tail.fate(tells) == "over"
 
 
 @given(order=st.permutations(range(8)), again=st.permutations(range(5)))

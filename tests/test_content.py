@@ -85,7 +85,7 @@ class Marker:
                 line["message"]["content"] = self.all("request", NEVER, line["message"]["content"])
             case "progress":
                 line["data"]["message"]["message"]["content"] = self.all("progress", NEVER, line["data"])
-            case "api-request" | "api-request-shape" | "cost-state":
+            case "agent-setting" | "api-request" | "api-request-shape" | "cost-state":
                 pass
             case _:
                 names = ("type", "sessionId", "uuid", "timestamp")
@@ -97,7 +97,7 @@ class Marker:
         if isinstance(noted := line.get("toolUseResult"), str):
             line["toolUseResult"] = self.word("noted", NEVER, noted)
         elif isinstance(noted, dict):
-            names = ("agentId", "isAsync", "interrupted", "status")
+            names = ("agentId", "isAsync", "interrupted", "status", "runId", "teammate_id")
             line["toolUseResult"] = {
                 key: item if key in names else self.all("noted", NEVER, item) for key, item in noted.items()
             }
@@ -145,9 +145,9 @@ class Marker:
                 return block | words | {"signature": self.word("signature", NEVER, block["signature"])}
             case "redacted_thinking":
                 return block | {"data": self.word("signature", NEVER, block["data"])}
-            case "tool_use" if block["name"] in ("Agent", "Task", "Skill"):
-                # The kind of a subagent is a name, and so is a skill's.
-                kind = self.only(block["input"], "subagent_type", "skill")
+            case "tool_use" if block["name"] in ("Agent", "Task", "Skill", "Workflow"):
+                # The kind of a subagent is a name, and so is a teammate's, a workflow's and a skill's.
+                kind = self.only(block["input"], "subagent_type", "skill", "name")
                 return block | {"input": self.all("call", TOOL, block["input"]) | kind}
             case _:
                 return self.block("call", block)
@@ -357,6 +357,7 @@ METADATA = {
     "claude_code_permission_mode",
     "claude_code_side_calls",
     "claude_code_skill",
+    "claude_code_stopped_by",
     "claude_code_subagents",
     "claude_code_tokens_after",
     "claude_code_tokens_before",

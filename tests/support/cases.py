@@ -614,6 +614,118 @@ def providers() -> Files:
     return log.files()
 
 
+def advisor() -> Files:
+    """A call asks another model, and its conversation is compacted inside it."""
+    log = LogBuilder()
+    log.prompt("Which tree first?")
+    asked = {"type": "advisor_message", "model": "claude-sonnet-5-5", **usage(159_000, 7800, cache_5m=0, cache_1h=0)}
+    parts = [{"type": "message", **usage(2, 491)}, asked, {"type": "compaction", **usage(180_000, 3500)}]
+    log.answer(text("The old one."), counts=usage(2, 491, iterations=parts))
+    return log.files()
+
+
+def workflow() -> Files:
+    """A workflow starts two subagents, whose logs are in a folder of its run."""
+    log = LogBuilder()
+    log.prompt("Audit the orchard")
+    log.answer(tool_use("Workflow", {"name": "audit"}, id="toolu_audit"))
+    log.tool_result("toolu_audit", "launched", noted={"status": "async_launched", "runId": "wf_1"})
+    for number in (1, 2):
+        agent = log.agent("toolu_none", f"Look at tree {number}", id=f"a000000000000000{number}", meta=False)
+        log.place(agent, log.agent_path(agent.id).replace("/subagents/", "/subagents/workflows/wf_1/"))
+        agent.answer(tool_use("Read", {"file_path": f"tree{number}.md"}, id=f"toolu_{number}"))
+        agent.tool_result(f"toolu_{number}", "healthy")
+        agent.answer(text("Healthy."))
+    log.answer(text("All healthy."))
+    return log.files()
+
+
+def teammates() -> Files:
+    """Two teammates in the same process, whose tasks come in envelopes."""
+    log = LogBuilder()
+    log.prompt("Make a team")
+    for name in ("guard", "scout"):
+        call = f"toolu_{name}"
+        log.answer(tool_use("Agent", {"name": name, "prompt": f"Be the {name}"}, id=call))
+        log.tool_result(call, "Spawned", noted={"status": "teammate_spawned", "teammate_id": f"{name}@orchard"})
+        told = f'<teammate-message teammate_id="lead">\nBe the {name}\n</teammate-message>'
+        mate = log.agent(call, told, id=f"a{name}-0123456789abcdef", type=name)
+        log.metas[mate.id] = {"agentType": name}
+        mate.answer(text(f"I am the {name}."))
+    log.answer(text("The team is complete."))
+    return log.files()
+
+
+def skill_with_a_context() -> Files:
+    """A skill that runs as a subagent."""
+    log = LogBuilder()
+    log.prompt("Greet")
+    log.answer(tool_use("Skill", {"skill": "garden:greet", "args": "x"}, id="toolu_greet"))
+    words = "Base directory for this skill: /home/ada/skills/greet\n\nGreet x"
+    agent = log.agent("", words, id="a0123456789abcdef", meta=False)
+    agent.answer(text("Hello."))
+    log.tool_result("toolu_greet", "Hello.", noted={"status": "forked", "agentId": agent.id})
+    log.answer(text("Done."))
+    return log.files()
+
+
+def damaged_lines() -> Files:
+    """Lines as a crashed machine and two writers leave them: zeros, a stub, two records on one line."""
+    log = LogBuilder()
+    log.prompt("Count")
+    log.answer(text("One."))
+    log.answer(text("Two."))
+    log.answer(text("Three."))
+    path, *_ = files = log.files()
+    lines = files[path].splitlines(keepends=True)
+    *before, one, two, three = lines
+    damaged = [b"\0" * 16 + one, two[:40] + two.rstrip(b"\n") + three]
+    return {**files, path: b"".join(before + damaged)}
+
+
+def two_terminals() -> Files:
+    """Two terminals go on with one session at the same time."""
+    log = LogBuilder()
+    log.prompt("From one")
+    above = log.line()["uuid"]
+    first = log.message(stop_reason="tool_use", counts=usage(10, 40))
+    first.add(text("I count the apples."))
+    apples = log.line()["uuid"]
+    log.prompt("From two")
+    log.line()["parentUuid"] = above
+    second = log.message(stop_reason="end_turn", counts=usage(20, 50))
+    second.add(text("There are two pears"))
+    first.add(tool_use("Bash", {"command": "ls apples"}, id="toolu_apples"), last=True)
+    log.line()["parentUuid"] = apples
+    second.add(text("and a quince."), last=True)
+    return log.files()
+
+
+def agent_in_a_worktree() -> Files:
+    """A subagent works in a work tree of its own, and its log is in that folder's project."""
+    log = LogBuilder()
+    log.prompt("Cut the hay elsewhere")
+    call = {"prompt": "Cut", "subagent_type": "mower", "isolation": "worktree"}
+    log.answer(tool_use("Agent", call, id="toolu_mower"))
+    mower = log.agent("toolu_mower", "Cut", type="mower", id="a0123456789abcdef")
+    log.place(mower, f"-home-ada-orchard-meadow/{log.session}/subagents/agent-{mower.id}.jsonl")
+    mower.answer(text("Cut."))
+    log.agent_result("toolu_mower", mower, "Cut.")
+    log.answer(text("It is cut."))
+    return log.files()
+
+
+def started_as_an_agent() -> Files:
+    """A session that was started as an agent, and stopped by a limit."""
+    log = LogBuilder()
+    log.raw({"type": "agent-setting", "agentSetting": "gardener", "sessionId": log.session})
+    log.prompt("Count")
+    log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
+    log.tool_result("toolu_ls", "ada")
+    log.attachment("max_turns_reached", maxTurns=1, turnCount=1)
+    return log.files()
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One golden file: a log, and how it is sent."""
@@ -664,6 +776,14 @@ CASES = {
         unknown,
         side_calls,
         providers,
+        advisor,
+        workflow,
+        teammates,
+        skill_with_a_context,
+        damaged_lines,
+        two_terminals,
+        agent_in_a_worktree,
+        started_as_an_agent,
     )
 } | {
     "message_grouping": Case(message_grouping, replace(ADA, grouping="message")),

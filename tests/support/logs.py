@@ -675,6 +675,10 @@ class LogBuilder(Transcript):
         """
         return self._start_agent(call, prompt, kind=type, meta=meta, id=id, parent=None)
 
+    def place(self, agent: AgentLog, path: str) -> None:
+        """Let an agent's log be at *path*, relative to the `projects` folder."""
+        self._places[agent.id] = path
+
     def cd(self, cwd: str, *, branch: str | None = None) -> None:
         """Go to another folder; the log stays where it is."""
         self._writer.cwd = cwd

@@ -2430,8 +2430,7 @@ def test_a_compaction_that_the_user_asks_for_belongs_to_no_closed_turn(log: LogB
 
 def _in_run(log: LogBuilder, agent: AgentLog, run: str) -> None:
     """Put a subagent's log where the client puts those of a workflow's run."""
-    path = log.agent_path(agent.id)
-    log._places[agent.id] = path.replace("/subagents/", f"/subagents/workflows/{run}/")
+    log.place(agent, log.agent_path(agent.id).replace("/subagents/", f"/subagents/workflows/{run}/"))
 
 
 def test_a_subagent_of_a_workflow_belongs_to_the_call_that_its_folder_is_named_by(log: LogBuilder) -> None:

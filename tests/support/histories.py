@@ -115,6 +115,7 @@ def history_of(*builders: LogBuilder) -> History:
     for name, data in logs.items():
         end = 0
         answering: dict[str, str] = {}
+        compacted = _Ends(0, 0)
         times[name] = []
         for raw in data.splitlines(keepends=True):
             end += len(raw)
@@ -128,6 +129,10 @@ def history_of(*builders: LogBuilder) -> History:
                 answering[thread] = message["id"]
                 ends = messages.setdefault((name, message["id"]), _Ends(end, end))
                 ends.last = end
+            elif line.get("subtype") == "compact_boundary":
+                compacted = messages[name, line["uuid"]] = _Ends(end, end)
+            elif line.get("isCompactSummary"):
+                compacted.last = end
             elif any(str(part.get("text", "")).startswith("[Request interrupted") for part in parts):
                 # The mark says of the message before it that it was stopped.
                 if thread in answering:

@@ -294,7 +294,8 @@ def _tell_differences(groups: Sequence[Group]) -> None:
             continue
         say(
             f"note: session {printable((group.key or '')[:8])}: Claude Code itself counted "
-            f"{dollars(group.client_dollars)}, the calls in the logs come to {dollars(group.dollars.known)}"
+            f"{dollars(group.client_dollars)}, its calls in the logs come to {dollars(group.dollars.known)} "
+            "(a fork's count includes its original)"
         )
 
 

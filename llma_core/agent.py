@@ -177,6 +177,7 @@ class Agent(ABC):
         session_folders: the folders that may hold more logs in a session's own folder. A session's own folder is
             beside its log and is called like it, without the suffix. Empty: sessions have no folders.
         asking_tools: names of tools that do nothing but ask a person: while one runs, the session waits.
+        telling_arguments: names of the arguments that tell best what a call of a tool does, the best first.
     """
 
     name: str
@@ -187,6 +188,7 @@ class Agent(ABC):
     by_project: bool = True
     session_folders: tuple[str, ...] = ()
     asking_tools: frozenset[str] = frozenset()
+    telling_arguments: tuple[str, ...] = ()
 
     @property
     def suffixes(self) -> tuple[str, ...]:

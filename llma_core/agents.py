@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from llma_core.agent import Agent
 from llma_core.claude_code.agent import CLAUDE_CODE
 
-__all__ = ["AGENTS", "asking_tools", "main_agents", "prefixes"]
+__all__ = ["AGENTS", "asking_tools", "main_agents", "prefixes", "telling_arguments"]
 
 AGENTS: tuple[Agent, ...] = (CLAUDE_CODE,)
 """All of them. A path that several would take for a log of theirs is the first one's, unless it is below a root."""
@@ -24,3 +26,9 @@ def prefixes() -> tuple[str, ...]:
 def asking_tools() -> frozenset[str]:
     """Return the tools that do nothing but ask a person, of all agents."""
     return frozenset(tool for agent in AGENTS for tool in agent.asking_tools)
+
+
+@cache
+def telling_arguments() -> tuple[str, ...]:
+    """Return the arguments that tell best what a call of a tool does, the best first, of all agents."""
+    return tuple(dict.fromkeys(name for agent in AGENTS for name in agent.telling_arguments))

@@ -5,7 +5,7 @@ A terminal and a web page draw the same tree from these values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,10 +22,15 @@ _NO_TIME = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """An operation and the operations it started, in the order of their starts."""
+    """An operation and the operations it started, in the order of their starts.
+
+    Attributes:
+        words: the words that describe the operation best, such as a call's command; "" without any.
+    """
 
     event: EventView
     children: tuple[Node, ...]
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,8 @@ class TraceTree:
         seconds: from `started` to the end of the last operation.
         totals: sums over the operations.
         roots: the operations that nothing else in the trace started, in the order of their starts.
+        prompt: the first prompt; "" if it is not known or not kept.
+        title: the newest title that its operations carry; "" without one.
     """
 
     trace_id: str
@@ -75,15 +82,20 @@ class TraceTree:
     seconds: float
     totals: Totals
     roots: tuple[Node, ...]
+    prompt: str = ""
+    title: str = ""
 
     @property
     def name(self) -> str:
         """The trace's name; made from its id until it has one."""
-        named = next((event.label for event in (self.event, self.opening) if event is not None and event.label), "")
-        return named or f"trace {self.trace_id[:8]}"
+        said = self.event.label if self.event is not None else ""
+        began = self.opening.label if self.opening is not None else ""
+        return said or self.title or began or f"trace {self.trace_id[:8]}"
 
 
-def build(trace_id: str, events: Iterable[EventView]) -> TraceTree:
+def build(
+    trace_id: str, events: Iterable[EventView], *, words: Mapping[str, str] | None = None, prompt: str = ""
+) -> TraceTree:
     """Arrange the events of one trace as a tree.
 
     An operation becomes a root if its parent is the trace, is missing, or is not among *events*. If parents form a
@@ -92,7 +104,10 @@ def build(trace_id: str, events: Iterable[EventView]) -> TraceTree:
     Args:
         trace_id: the trace's id.
         events: all events of that trace, in any order.
+        words: the words that describe events best, by their uuids.
+        prompt: the first prompt, where the event of the trace does not say it.
     """
+    words = words or {}
     trace = opening = None
     operations: list[EventView] = []
     for event in events:
@@ -114,7 +129,9 @@ def build(trace_id: str, events: Iterable[EventView]) -> TraceTree:
         started=started,
         seconds=(max(ends) - started).total_seconds() if started is not None and ends else 0.0,
         totals=_totals(operations),
-        roots=_arrange(operations),
+        roots=_arrange(operations, words),
+        prompt=next((said for each in (trace, opening) if each is not None and (said := words.get(each.uuid))), prompt),
+        title=next((event.trace_name for event in reversed(operations) if event.trace_name), ""),
     )
 
 
@@ -132,13 +149,14 @@ def _start(event: EventView) -> datetime:
     return end - timedelta(seconds=event.latency or 0.0) if end is not None else _NO_TIME
 
 
-def _arrange(operations: Sequence[EventView]) -> tuple[Node, ...]:
+def _arrange(operations: Sequence[EventView], words: Mapping[str, str]) -> tuple[Node, ...]:
     """Put *operations*, sorted by start, under their parents; return the roots."""
     below: list[list[Node]] = [[]]
     for index, depth in reversed(order([(event.span_id, event.parent_id) for event in operations])):
         # Read backwards, what an operation started comes before itself.
         below += [[] for _ in range(depth + 2 - len(below))]
-        below[depth].append(Node(event=operations[index], children=tuple(reversed(below[depth + 1]))))
+        event, children = operations[index], tuple(reversed(below[depth + 1]))
+        below[depth].append(Node(event=event, children=children, words=words.get(event.uuid, "")))
         below[depth + 1] = []
     return tuple(reversed(below[0]))
 

@@ -318,7 +318,7 @@ def content(body: bytes) -> Content:
 
 
 def words(body: bytes) -> str:
-    """Return the words that describe an event best: an answer's text, a call's first text argument, a trace's prompt.
+    """Return the words that describe an event best: an answer's text, a call's telling argument, a trace's prompt.
 
     Returns "" where the event has none. Words that may not leave the machine are not in the event.
 
@@ -335,7 +335,7 @@ def words(body: bytes) -> str:
         first = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
         return text_of(first.get("content"))
     if isinstance(arguments, dict):
-        return next((value for value in arguments.values() if isinstance(value, str)), "")
+        return _telling(arguments)
     return arguments if isinstance(arguments, str) else ""
 
 
@@ -346,7 +346,7 @@ class CallView:
     Attributes:
         identity: the span id of the tool call.
         name: the tool.
-        argument: its first text argument; "" without one.
+        argument: the argument that tells best what it does; "" without a text argument.
     """
 
     identity: str
@@ -372,14 +372,18 @@ def calls(body: bytes) -> list[CallView]:
         CallView(
             identity=str(block.get("id", "")),
             name=str(block.get("name", "")),
-            argument=next((each for each in _values(block.get("input")) if isinstance(each, str)), ""),
+            argument=_telling(block.get("input")),
         )
         for block in blocks
     ]
 
 
-def _values(arguments: Any) -> list[Any]:
-    return list(arguments.values()) if isinstance(arguments, dict) else []
+def _telling(arguments: Any) -> str:
+    """Return the text among a call's arguments that tells best what it does; "" without any text."""
+    if not isinstance(arguments, dict):
+        return ""
+    ordered = [*map(arguments.get, agents.telling_arguments()), *arguments.values()]
+    return next((value for value in ordered if isinstance(value, str) and value.strip()), "")
 
 
 def prompt_of(body: bytes) -> str:

@@ -122,14 +122,14 @@ def trace_ids(context: click.Context, parameter: click.Parameter, incomplete: st
     from daemon.config import loading
     from daemon.delivering.local.events import LocalEvents
     from daemon.state.layout import events_path
-    from llma_core.trace_tree import build
 
     if context.params.get("url"):
         return session_ids(context, parameter, incomplete)
     local = LocalEvents(events_path(context.params.get("state_dir") or loading.load({}, os.environ).state_dir))
     return [
-        CompletionItem(trace.trace_id, help=build(trace.trace_id, local.events(trace.trace_id)).name)
+        CompletionItem(trace.trace_id, help=local.tree(trace.trace_id).name)
         for trace in local.traces(_MOST, prefix=incomplete)
+        if trace.trace_id.startswith(incomplete)
     ]
 
 

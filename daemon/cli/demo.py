@@ -23,16 +23,17 @@ from daemon.delivering.local.sink import LocalSink
 from daemon.demo.player import steps
 from daemon.running import logs
 from daemon.state.layout import events_path, local_folder
-from llma_core.trace_tree import build
 from llma_core.view import EventView, read
 
 __all__ = ["AFTER", "BEFORE", "demo"]
 
 BEFORE = "A sample session is being written; each event is shown as it is delivered.\n"
 AFTER = (
-    "\nThat was a sample in a temporary folder. To follow your own sessions without an account:\n",
-    "  posthog-llma-daemon run --local   follows them; and, in another terminal,",
-    "  posthog-llma-daemon traces        shows them",
+    "\nThat was a sample in a temporary folder. Look at your own sessions, without an account:\n",
+    "  posthog-llma-daemon view     shows them in a browser: what runs, what waits for you, and what it cost",
+    "  posthog-llma-daemon usage    says what the last days cost",
+    "  posthog-llma-daemon tail     shows in the terminal what happens right now",
+    "  posthog-llma-daemon traces   shows the latest as trees like the one above",
 )
 _PATIENCE_SECONDS = 10.0
 
@@ -50,7 +51,7 @@ def demo() -> None:
         console = stdout()
         console.print()
         for trace in events.traces(10):
-            console.print(tree(build(trace.trace_id, events.events(trace.trace_id))))
+            console.print(tree(events.tree(trace.trace_id)))
     for words in AFTER:
         click.echo(words)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from datetime import tzinfo
 from typing import TYPE_CHECKING
 
-from daemon.system.figures import count, duration, printable, tokens
+from daemon.system.figures import count, dollars, duration, printable, short_tokens, tokens
+from daemon.usage.prices import Dollars, event_dollars
 from llma_core.agents import main_agents
 from llma_core.trace_tree import CALL_TYPES, time_of
 from llma_core.view import EventView
@@ -18,25 +20,59 @@ if TYPE_CHECKING:
 
     from llma_core.trace_tree import Node, TraceTree
 
-__all__ = ["delivered", "error_text", "has_failed", "stdout", "subagent", "tree"]
+__all__ = ["SHORT_ID", "delivered", "error_text", "has_failed", "money", "spent", "stdout", "subagent", "tree"]
+
+SHORT_ID = 8
+"""How many characters of an id are shown."""
 
 # The width of output that goes to no terminal: wide enough for a line or a table row to stay whole.
 _WIDE = 200
 _LONGEST_TEXT = 100
+_LONGEST_PROMPT = 400
+_LONGEST_BESIDE_ERROR = 60
 
 
-def tree(trace: TraceTree) -> Tree:
-    """Draw *trace* for a rich console."""
+def tree(trace: TraceTree, *, zone: tzinfo | None = None) -> Tree:
+    """Draw *trace* for a rich console.
+
+    Args:
+        trace: the trace.
+        zone: the time zone to show its time in; None for the local one.
+    """
     from rich.tree import Tree
 
-    drawn = Tree(_headline(trace), guide_style="dim")
+    drawn = Tree(_headline(trace, zone), guide_style="dim")
     _add_branches(drawn, trace.roots)
     return drawn
 
 
-def delivered(event: EventView) -> Text:
-    """Draw *event* as one line: its time, its kind, and what it reports."""
+def spent(trace: TraceTree) -> Dollars:
+    """Return what the generations of *trace* cost."""
+    whole, left = Dollars(), [*trace.roots]
+    while left:
+        node = left.pop()
+        whole += event_dollars(node.event)
+        left += node.children
+    return whole
+
+
+def money(amount: Dollars) -> str:
+    """Write what calls cost: `$1.20`, `no price`, or both with the tokens that have no price; "" if it is nothing."""
+    unpriced = sum(amount.unpriced.values())
+    if not amount.known:
+        return "no price" if unpriced else ""
+    return f"{dollars(amount.known)}{f' + {short_tokens(unpriced)} tokens without a price' if unpriced else ''}"
+
+
+def delivered(event: EventView, *, zone: tzinfo | None = None) -> Text:
+    """Draw *event* as one line: its time, its kind, and what it reports.
+
+    Args:
+        event: the event.
+        zone: the time zone to show its time in; None for the local one.
+    """
     end = time_of(event.timestamp)
+    end = end.astimezone(zone) if end is not None else None
     at = end.strftime("%H:%M:%S.") + f"{end.microsecond // 1000:03d}" if end is not None else "-"
     line = _line(f"{at:<12}  ", "dim")
     line.append(f"{event.kind if event.kind != 'other' else event.name:<10}  ", style="cyan")
@@ -74,32 +110,41 @@ def stdout() -> Console:
 
 def _add_branches(branch: Tree, nodes: Iterable[Node]) -> None:
     for node in nodes:
-        _add_branches(branch.add(_describe(node.event)), node.children)
+        _add_branches(branch.add(_describe(node.event, node.words)), node.children)
 
 
-def _headline(trace: TraceTree) -> Text:
-    line = _line(_short(trace.name), "bold")
+def _headline(trace: TraceTree, zone: tzinfo | None) -> Text:
+    """Draw the name and the prompt on one line, and what the trace comes to on the next."""
+    name, prompt = _short(trace.name), printable(trace.prompt, _LONGEST_PROMPT)
+    line = _line(f"{_short(trace.trace_id)[:SHORT_ID]}  ", "cyan")
+    # A title that only repeats how the prompt begins says nothing more.
+    if prompt.startswith(name.rstrip("…")):
+        line.append(prompt, style="bold")
+    else:
+        line.append(name, style="bold")
+        line.append(f"  > {prompt}" if prompt else "")
+    line.append("\n")
     totals = trace.totals
     facts = [
         _short(trace.project),
-        trace.started.strftime("%Y-%m-%d %H:%M:%SZ") if trace.started else "",
+        f"{trace.started.astimezone(zone):%Y-%m-%d %H:%M:%S}" if trace.started else "",
+        duration(trace.seconds),
+        money(spent(trace)),
         count(totals.generations, "generation"),
         count(totals.tool_calls, "tool call"),
         tokens(totals.input_tokens, totals.output_tokens, totals.cache_read_tokens, totals.cache_write_tokens),
-        duration(trace.seconds),
     ]
-    line.append("".join(f"  {fact}" for fact in facts if fact))
+    line.append("  ".join(fact for fact in facts if fact))
     if totals.errors:
         line.append(f"  {count(totals.errors, 'error')}", style="red")
     if trace.event is None:
         line.append("  not ended", style="dim")
     elif trace.event.outcome not in (None, "ok"):
         line.append(f"  {_short(trace.event.outcome)}", style="red" if has_failed(trace.event) else "dim")
-    line.append(f"  {_short(trace.trace_id)}", style="dim")
     return line
 
 
-def _describe(event: EventView) -> Text:
+def _describe(event: EventView, words: str = "") -> Text:
     failed = has_failed(event)
     what = _short(event.label)
     if event.kind == "generation":
@@ -108,6 +153,7 @@ def _describe(event: EventView) -> Text:
     line = _line(what or event.kind, color)
     facts = [
         tokens(event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens),
+        money(event_dollars(event)),
         duration(event.latency),
         _short(event.stop_reason),
     ]
@@ -116,7 +162,10 @@ def _describe(event: EventView) -> Text:
     line.append("".join(f"  {fact}" for fact in facts if fact), style="red" if failed else "")
     if event.kind == "generation" and (agent := subagent(event)):
         line.append(f"  {agent}", style="magenta")
-    if why := error_text(event):
+    why = error_text(event)
+    if words := printable(words, _LONGEST_BESIDE_ERROR if why else _LONGEST_PROMPT):
+        line.append(f"  {words}", style="dim")
+    if why:
         line.append(f"  {why}", style="red")
     return line
 

@@ -1,9 +1,9 @@
-"""`traces`: show the traces in the local file, as trees."""
+"""`traces`: show sessions as trees of calls."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -12,27 +12,33 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.cli import complete
+from daemon.cli.catching_up import catch_up
 from daemon.cli.message import document, say
-from daemon.cli.render import stdout, tree
-from daemon.cli.startup import CONFIGURATION, fail, state_dir_option
+from daemon.cli.moment import Moment
+from daemon.cli.render import spent, stdout, tree
+from daemon.cli.sessions import logged_sessions
+from daemon.cli.startup import fail, load_settings, state_dir_option
+from daemon.cli.usage import project_name
 from daemon.config.table import APP_NAME
-from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
+from daemon.delivering.local.events import LocalEvents, LocalTrace, UnreadableEventsError
 from daemon.state.layout import events_path
 from daemon.system.messages import escaped
-from llma_core.trace_tree import Node, TraceTree, build
+from daemon.usage.prices import event_dollars
+from llma_core.trace_tree import Node, TraceTree
+from llma_core.view import EventView
 
 if TYPE_CHECKING:
     from daemon.config.settings import Settings
 
 __all__ = ["traces"]
 
-_NONE_YET = (
-    "no local events yet; `posthog-llma-daemon run --local` collects them, and --from-start includes existing sessions"
-)
-
 
 @click.command("traces")
-@click.argument("trace_id", metavar="[TRACE_ID]", required=False, shell_complete=complete.trace_ids)
+@click.argument("trace_id", metavar="[ID]", required=False, shell_complete=complete.trace_ids)
+@click.option("--since", type=Moment(), help="Only traces that went on since then: 2026-11-20, 7d, 12h.")
+@click.option("--project", metavar="FOLDER", help="Only traces of the project in this folder, or with this name.")
+@click.option("--errors", is_flag=True, help="Only traces in which an attempt or a call failed.")
+@click.option("--search", metavar="TEXT", help="Only traces with all these words in a name, a prompt or an answer.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -44,39 +50,89 @@ _NONE_YET = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, one for each trace.")
 @click.option("--url", is_flag=True, help="Print the address in PostHog of each session that was sent, newest first.")
 @state_dir_option
-def traces(trace_id: str | None, limit: int, as_json: bool, url: bool, state_dir: Path | None) -> None:
-    """Show the traces that `run --local` has collected, newest first.
+def traces(
+    *,
+    trace_id: str | None,
+    since: float | None,
+    project: str | None,
+    errors: bool,
+    search: str | None,
+    limit: int,
+    as_json: bool,
+    url: bool,
+    state_dir: Path | None,
+) -> None:
+    """Show sessions as trees of calls, newest first: what each did, with its seconds, tokens and dollars.
 
-    With TRACE_ID, show only that trace. The beginning of the id is enough, if no other trace begins the same.
+    With ID, show only that session or trace. The beginning of the id is enough, if no other begins the same.
 
-    With --url, print where PostHog shows the sessions that the daemon has sent. TRACE_ID is then the id of a session or
-    a trace.
+    Reads what the logs have grown since the last time, and needs no account. Dollars are estimates at API list prices.
+
+    With --url, print where PostHog shows the sessions that the daemon has sent. ID is then the id of a session or a
+    trace.
     """
-    if url and as_json:
-        raise click.UsageError("--url does not go with --json")
+    if url and (as_json or errors or since is not None or project is not None or search is not None):
+        raise click.UsageError("--url does not go with --json, --since, --project, --errors or --search")
     if url:
         _print_urls(trace_id, limit, state_dir)
         return
-    path = events_path(state_dir or _configured().state_dir)
-    if not path.exists():
-        raise fail(_NONE_YET)
+    settings = load_settings({"state_dir": state_dir}, log_level="error")
+    path = _current(settings, trace_id, since, limit, narrowed=errors or project is not None or search is not None)
     local = LocalEvents(path)
     try:
-        shown = [trace.trace_id for trace in local.traces(limit)] if trace_id is None else [_find(local, trace_id)]
-        found = [build(identity, local.events(identity)) for identity in shown]
+        chosen = local.traces(
+            limit if trace_id is None else None,
+            prefix=trace_id or "",
+            since=since,
+            project=project_name(project),
+            failed=errors,
+            among=local.search(search) if search is not None else None,
+        )
+        if trace_id is not None:
+            chosen = _only(chosen, trace_id)
+        found = [local.tree(each.trace_id) for each in chosen]
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
     if not found:
-        raise fail(_NONE_YET)
+        asked = trace_id is not None or since is not None or project is not None or search is not None or errors
+        folders = ", ".join(map(str, settings.claude_config_dirs))
+        raise fail(
+            f"no trace is like that; `{APP_NAME} traces` without options shows the latest"
+            if asked
+            else f"no session logs in {folders}; set CLAUDE_CONFIG_DIR if they are elsewhere"
+        )
     if as_json:
         for trace in found:
             click.echo(document(_document(trace)))
         return
+    _draw(found)
+
+
+def _current(settings: Settings, wanted: str | None, since: float | None, limit: int, *, narrowed: bool) -> Path:
+    """Bring the local file up to date with the logs that matter for the question, and return its path."""
+    logged = logged_sessions(settings.claude_config_dirs, prefix=wanted or "")
+    if wanted is not None and len({each.session for each in logged}) == 1:
+        return catch_up(settings, session=logged[0].session)
+    if since is None and wanted is None and not narrowed and len(logged) > limit:
+        # The latest traces are those of the latest sessions. The time is that of the main log; subagents write before.
+        since = logged[limit - 1].modified
+    return catch_up(settings, since=since)
+
+
+def _draw(found: Sequence[TraceTree]) -> None:
+    """Print trees; by a pager if they are longer than the terminal."""
     console = stdout()
-    for position, trace in enumerate(found):
-        if position:
-            console.print()
-        console.print(tree(trace))
+    with console.capture() as captured:
+        for position, trace in enumerate(found):
+            if position:
+                console.print()
+            console.print(tree(trace))
+    drawn = captured.get()
+    if console.is_terminal and drawn.count("\n") >= console.height:
+        click.echo_via_pager(drawn, color=True)
+    else:
+        # Written as it is: it has the colors that the terminal takes.
+        click.echo(drawn, nl=False, color=True)
 
 
 def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
@@ -87,7 +143,7 @@ def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
     """
     from daemon.delivering.posthog.web_app import trace_url
 
-    settings = _configured("")
+    settings = load_settings({}, log_level="error")
     folder = state_dir or settings.state_dir
     sent = _sent(settings, folder, wanted or "")
     found = sent or _local(settings, folder, wanted or "")
@@ -110,7 +166,6 @@ def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
 
 def _sent(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
     """Return the addresses of the sessions that the daemon has sent, or is sending, by their ids."""
-    from daemon.cli.sessions import logged_sessions
     from daemon.delivering.posthog.web_app import session_url, trace_url
     from daemon.state.layout import STORE
     from daemon.state.reader import StoreReader
@@ -142,39 +197,29 @@ def _local(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
         known = LocalEvents(path).traces(prefix=prefix)
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from None
-    return {trace.trace_id: trace_url(settings.host, trace.trace_id) for trace in known}
+    return {
+        trace.trace_id: trace_url(settings.host, trace.trace_id) for trace in known if trace.trace_id.startswith(prefix)
+    }
 
 
-def _configured(otherwise: str = "; or pass --state-dir") -> Settings:
-    """Return the settings.
-
-    Args:
-        otherwise: what works without them, to add to an error.
-
-    Raises:
-        click.exceptions.Exit: with 78: they cannot be used.
-    """
-    from daemon.config import loading, settings
-
-    try:
-        return loading.load({}, os.environ)
-    except settings.ConfigError as error:
-        raise fail(f"{error.problems[0]}{otherwise}", CONFIGURATION) from None
+def _only(chosen: list[LocalTrace], prefix: str) -> list[LocalTrace]:
+    """Return the trace with the id *prefix*, or those of that session, or of the only one to begin with it."""
+    for whole in ([each for each in chosen if each.trace_id == prefix], [e for e in chosen if e.session_id == prefix]):
+        if whole:
+            return whole
+    if len(chosen) > 1 and (len({each.session_id for each in chosen}) > 1 or not _begins(chosen[0], prefix)):
+        raise fail(f"{len(chosen)} traces begin with {prefix!r}; give more of the id")
+    return chosen
 
 
-def _find(local: LocalEvents, prefix: str) -> str:
-    """Return the id of the trace whose id is *prefix*, or the only one to begin with it."""
-    found = [trace.trace_id for trace in local.traces(prefix=prefix)]
-    if not found:
-        raise fail(f"no local trace begins with {prefix!r}; `posthog-llma-daemon traces` lists them")
-    if len(found) > 1 and prefix not in found:
-        raise fail(f"{len(found)} local traces begin with {prefix!r}; give more of the id")
-    return prefix if prefix in found else found[0]
+def _begins(trace: LocalTrace, prefix: str) -> bool:
+    return trace.session_id is not None and trace.session_id.startswith(prefix)
 
 
 def _document(trace: TraceTree) -> dict[str, Any]:
     """Turn *trace* into plain values. Unknown values are left out, as in the events."""
-    events = [_known(asdict(node.event)) for node in _walk(trace.roots)]
+    cost = spent(trace)
+    events = [_known({**asdict(node.event), "cost_usd": _cost(node.event)}) for node in _walk(trace.roots)]
     head = {
         "trace_id": trace.trace_id,
         "name": trace.name,
@@ -182,9 +227,17 @@ def _document(trace: TraceTree) -> dict[str, Any]:
         "ended": trace.event is not None,
         "started": trace.started.isoformat(timespec="milliseconds").replace("+00:00", "Z") if trace.started else None,
         "seconds": round(trace.seconds, 3),
+        "cost_usd": round(cost.known, 6),
+        "unpriced_tokens": cost.unpriced or None,
     }
     events += [_known(asdict(event)) for event in (trace.opening, trace.event) if event is not None]
     return {**_known(head), **_known(asdict(trace.totals)), "events": events}
+
+
+def _cost(event: EventView) -> float | None:
+    """Return the dollars of a generation; None if it has no price, or is none."""
+    cost = event_dollars(event)
+    return round(cost.known, 6) if event.kind == "generation" and not event.is_error and not cost.unpriced else None
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

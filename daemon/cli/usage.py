@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["usage"]
+__all__ = ["project_name", "usage"]
 
 _DAYS = 7
 _TOP = 5
@@ -89,7 +89,7 @@ def usage(
     if sum((as_json, as_csv, budget is not None, statusline)) > 1:
         raise click.UsageError("choose one of --json, --csv, --budget and --statusline")
     settings = load_settings({"state_dir": state_dir}, log_level="error")
-    name = _project_name(project)
+    name = project_name(project)
     begin = midnight(_DAYS - 1) if since is None else since
     if budget is not None:
         begin = midnight(budget[1] - 1)
@@ -114,7 +114,7 @@ def usage(
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
 
 
-def _project_name(project: str | None) -> str | None:
+def project_name(project: str | None) -> str | None:
     """Return the name by which the events know a project: the name of its folder."""
     if project is None:
         return None

@@ -24,7 +24,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     "Look": {
         "demo": Verb("Watch a sample session become a trace, all locally.", "demo"),
         "tail": Verb("Watch sessions live in the terminal.", "tail --since 1h"),
-        "traces": Verb("Show the traces in the local file, as trees.", "traces --limit 3"),
+        "traces": Verb("Show sessions as trees of calls.", "traces --limit 3"),
         "usage": Verb("Show what sessions used, and what it cost.", "usage --since 30d --by project"),
         "view": Verb("Show sessions in a browser, live.", "view --no-open"),
         "preview": Verb("Print the events that would be sent for a log.", "preview --explain ~/.claude"),

@@ -7,18 +7,22 @@ estimate at list prices: a subscription does not pay it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from genai_prices.data_snapshot import get_snapshot
 
+from daemon.delivering.local.call import GENERATION, call
+
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["Rates", "Tokens", "rates", "thresholds"]
+    from llma_core.view import EventView
+
+__all__ = ["Dollars", "Rates", "Tokens", "call_cost", "event_dollars", "rates", "thresholds"]
 
 _PER_MILLION = 1e-6
 _PER_THOUSAND = 1e-3
@@ -65,6 +69,26 @@ class Tokens:
     def total(self) -> int:
         """All tokens, of every kind."""
         return self.input + self.output + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dollars:
+    """What calls cost at list prices.
+
+    Attributes:
+        known: US dollars of the calls whose model has a price.
+        unpriced: models without a price, and their tokens. They are in no sum.
+    """
+
+    known: float = 0.0
+    unpriced: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Dollars) -> Dollars:
+        """Return the sums."""
+        models = dict(self.unpriced)
+        for model, number in other.unpriced.items():
+            models[model] = models.get(model, 0) + number
+        return Dollars(known=self.known + other.known, unpriced=models)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +154,42 @@ def rates(
         web_search=found.web_search,
         request=set_by_user.get("request", 0.0),
     )
+
+
+def call_cost(
+    used: Tokens, *, model: str | None, provider: str | None, tier: str | None, at: int, own: str | None = None
+) -> float | None:
+    """Return what one call costs, in US dollars; None if its model has no price.
+
+    Args:
+        used: what it used.
+        model: see `rates`; so are *provider*, *tier* and *own*.
+        provider: who serves the model.
+        tier: the service tier.
+        at: its end, in milliseconds since the epoch: prices change.
+        own: prices that the user has set.
+    """
+    day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)).date().isoformat()
+    price = rates(model or "", provider, tier, day, used.total - used.output, own)
+    return price.cost(used) if price is not None else None
+
+
+def event_dollars(event: EventView) -> Dollars:
+    """Return what the call that an event reports costs; nothing for an event that is no finished generation."""
+    row = call(event)
+    if row.kind != GENERATION:
+        return Dollars()
+    used = Tokens(
+        calls=1,
+        input=row.input or 0,
+        output=row.output or 0,
+        cache_read=row.cache_read or 0,
+        cache_write_5m=row.cache_write_5m or 0,
+        cache_write_1h=row.cache_write_1h or 0,
+        web_searches=row.web_searches or 0,
+    )
+    cost = call_cost(used, model=row.model, provider=row.provider, tier=row.tier, at=row.at, own=row.prices)
+    return Dollars(known=cost) if cost is not None else Dollars(unpriced={row.model or "": used.total})
 
 
 @lru_cache(maxsize=1024)

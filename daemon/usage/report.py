@@ -19,9 +19,9 @@ import msgspec
 from daemon.delivering.local import schema
 from daemon.delivering.local.call import AGENT, ATTEMPT, GENERATION, TOOL, TRACE
 from daemon.delivering.local.events import UnreadableEventsError
-from daemon.usage.prices import Tokens, rates, thresholds
+from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
-__all__ = ["By", "Dollars", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight"]
+__all__ = ["By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight"]
 
 By = Literal["day", "session", "project", "branch", "model", "agent"]
 """What generations are grouped by."""
@@ -53,26 +53,6 @@ class Range:
     until: float | None = None
     sessions: frozenset[str] | None = None
     project: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dollars:
-    """What calls cost at list prices.
-
-    Attributes:
-        known: US dollars of the calls whose model has a price.
-        unpriced: models without a price, and their tokens. They are in no sum.
-    """
-
-    known: float = 0.0
-    unpriced: dict[str, int] = field(default_factory=dict)
-
-    def __add__(self, other: Dollars) -> Dollars:
-        """Return the sums."""
-        models = dict(self.unpriced)
-        for model, number in other.unpriced.items():
-            models[model] = models.get(model, 0) + number
-        return Dollars(known=self.known + other.known, unpriced=models)
 
 
 @dataclass(slots=True, kw_only=True)

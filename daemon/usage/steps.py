@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from daemon.delivering.local.call import AGENT, ATTEMPT, GENERATION, TOOL, TRACE
-from daemon.usage.prices import Tokens, rates
+from daemon.usage.prices import Tokens, call_cost
 from daemon.usage.report import Index
 from llma_core.trace_tree import order
 
@@ -110,10 +109,8 @@ def session(index: Index, identity: str) -> Session | None:
         tokens = dollars = None
         if kind == GENERATION:
             tokens = Tokens(**dict(zip(_COUNTS, (each or 0 for each in counts), strict=True)), calls=1)
-            sent = tokens.total - tokens.output
-            day = datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
-            price = rates(model or "", provider, tier, day, sent, index.word(prices))
-            dollars = price.cost(tokens) if price is not None else None
+            own = index.word(prices)
+            dollars = call_cost(tokens, model=model, provider=provider, tier=tier, at=at, own=own)
         step = Step(
             uuid=f"{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}",
             kind=_KINDS.get(kind, "other"),

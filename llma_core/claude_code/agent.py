@@ -29,6 +29,19 @@ class _ClaudeCode(Agent):
     session_folders = ("subagents",)
     # Both open a dialog (2.1.329).
     asking_tools = frozenset({"AskUserQuestion", "ExitPlanMode"})
+    # Of the tools of 2.1.329. A search is told by its pattern, which may come with a path.
+    telling_arguments = (
+        "command",
+        "file_path",
+        "notebook_path",
+        "pattern",
+        "url",
+        "query",
+        "skill",
+        "description",
+        "path",
+        "prompt",
+    )
 
     def classify(self, path: str) -> LogPath | None:
         return layout.classify(path)

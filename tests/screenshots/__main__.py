@@ -135,9 +135,14 @@ def _demo(seen: list[Seen]) -> str:
     console = _console(120)
     console.print(BEFORE)
     for each in views:
-        console.print(delivered(each), no_wrap=True, overflow="ellipsis")
+        console.print(delivered(each, zone=UTC), no_wrap=True, overflow="ellipsis")
     console.print()
-    console.print(tree(build(views[0].trace_id, views)))
+    described = {
+        each.what.uuid: each.words
+        for each in seen
+        if isinstance(each.what, EventView) and each.what.kind in ("span", "trace")
+    }
+    console.print(tree(build(views[0].trace_id, views, words=described), zone=UTC), no_wrap=True, overflow="ellipsis")
     for words in AFTER:
         console.print(words)
     return _svg(console, "posthog-llma-daemon demo")

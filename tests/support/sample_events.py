@@ -27,6 +27,8 @@ def generation(
     error: tuple[str, str] | None = None,
     agent: str = "claude-code",
     text: str = "",
+    title: str | None = None,
+    prompt: str | None = None,
 ) -> CaptureEvent:
     """Make a generation that ended *at* seconds after START; *tokens* are (in, out), *error* is (type, message)."""
     properties: dict[str, object] = {
@@ -35,6 +37,8 @@ def generation(
         "$ai_stop_reason": stop_reason,
         "$ai_agent_name": agent,
         "$ai_is_error": error is not None,
+        "$ai_trace_name": title,
+        "$ai_user_prompt": prompt,
         "$ai_output_choices": [{"role": "assistant", "content": [{"type": "text", "text": text}]}],
     }
     if tokens is not None:

@@ -6,17 +6,21 @@ import contextlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, read
+from daemon.delivering.local.call import ATTEMPT
+from llma_core.trace_tree import TraceTree, build
+from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, prompt_of, read, words
 
 __all__ = ["LocalEvents", "LocalTrace", "UnreadableEventsError"]
 
 # Seconds to wait while another process locks the file.
 _BUSY_TIMEOUT = 0.5
+_OF_TRACES = "trace_id IN (SELECT words.word FROM calls JOIN words ON words.id = calls.trace_id WHERE {})"
 
 
 class UnreadableEventsError(Exception):
@@ -58,23 +62,54 @@ class LocalEvents:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def traces(self, limit: int | None = None, *, prefix: str = "") -> list[LocalTrace]:
+    def traces(
+        self,
+        limit: int | None = None,
+        *,
+        prefix: str = "",
+        since: float | None = None,
+        project: str | None = None,
+        failed: bool = False,
+        among: Sequence[str] | None = None,
+    ) -> list[LocalTrace]:
         """List traces. The trace with the newest event comes first.
 
         Args:
             limit: the maximum number of traces; None means all.
-            prefix: list only traces whose id starts with this.
+            prefix: list only traces whose id, or whose session's id, starts with this.
+            since: only with an event that ended since then, in seconds since the epoch.
+            project: only with a call in the project of this name.
+            failed: only with a failed attempt or call, or a failed end.
+            among: only of these ids; None means any.
 
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.
         """
+        where: list[str] = []
+        values: list[object] = []
+        if prefix:
+            where.append("(substr(trace_id, 1, ?) = ? OR substr(session_id, 1, ?) = ?)")
+            values += [len(prefix), prefix] * 2
+        if among is not None:
+            where.append("trace_id IN (SELECT value FROM json_each(?))")
+            values.append(msgspec.json.encode(list(among)).decode())
+        if project is not None:
+            where.append(_OF_TRACES.format("calls.project_id = (SELECT id FROM words WHERE word = ?)"))
+            values.append(project)
+        if failed:
+            ended = "SELECT id FROM words WHERE word IN ('error', 'failed')"
+            where.append(_OF_TRACES.format(f"(calls.kind = {ATTEMPT} OR calls.status_id IN ({ended}))"))
+        if since is not None:
+            # Checked for each trace, by its newest event.
+            values.append(datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00"))
         rows = self._query(
-            """
+            f"""
             SELECT trace_id, max(session_id), max(timestamp) AS last, count(*) FROM events
-            WHERE trace_id IS NOT NULL AND substr(trace_id, 1, ?) = ?
-            GROUP BY trace_id ORDER BY last DESC, max(received) DESC LIMIT ?
-            """,
-            (len(prefix), prefix, -1 if limit is None else limit),
+            WHERE trace_id IS NOT NULL{"".join(f" AND {each}" for each in where)}
+            GROUP BY trace_id {"HAVING last >= ?" if since is not None else ""}
+            ORDER BY last DESC, max(received) DESC LIMIT ?
+            """,  # noqa: S608 - only the conditions above are put in, without values
+            (*values, -1 if limit is None else limit),
         )
         return [LocalTrace(trace_id=row[0], session_id=row[1], last=row[2], events=row[3]) for row in rows]
 
@@ -156,8 +191,28 @@ class LocalEvents:
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.
         """
+        return [read(body) for body in self._trace(trace_id)]
+
+    def tree(self, trace_id: str) -> TraceTree:
+        """Return one trace as a tree, with its prompt and the words that describe its calls.
+
+        Raises:
+            UnreadableEventsError: the file is missing, not readable or damaged.
+        """
+        bodies = self._trace(trace_id)
+        events = [read(body) for body in bodies]
+        described = {
+            event.uuid: words(body)
+            for event, body in zip(events, bodies, strict=True)
+            if event.kind in ("span", "trace")
+        }
+        # A trace that goes on has no event of its own, and its calls carry the prompt.
+        prompt = next((asked for body in bodies if (asked := prompt_of(body))), "")
+        return build(trace_id, events, words=described, prompt=prompt)
+
+    def _trace(self, trace_id: str) -> list[bytes]:
         rows = self._query("SELECT body FROM events WHERE trace_id = ? ORDER BY received", (trace_id,))
-        return [read(body) for (body,) in rows]
+        return [body for (body,) in rows]
 
     def _query(self, statement: str, values: tuple[object, ...]) -> list[Any]:
         uri = f"{self._path.absolute().as_uri()}?mode=ro"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -42,13 +43,14 @@ async def test_it_shows_events_and_a_tree_and_leaves_nothing_behind(tmp_path: Pa
     assert ended.stderr == ""
 
     lines = ended.stdout.splitlines()
-    kinds = [line.split()[1] for line in lines if line[:1].isdigit()]
+    kinds = [line.split()[1] for line in lines if re.match(r"\d\d:", line)]
     assert kinds.count("generation") == 11  # one of them is the API's failure
     assert kinds.count("span") == 7
     assert kinds[-1] == "trace"
     nested = [line for line in lines if line.startswith("│       │       ├── claude-haiku")]
     assert len(nested) == 1, ended.stdout
-    assert "run --local" in ended.stdout
+    assert re.search(r"Bash  \d\.\d\d s  ok  grep -n wait tests/test_retry\.py", ended.stdout), "with its command"
+    assert "posthog-llma-daemon view " in ended.stdout
 
     for folder in (workspace.temporary, workspace.home, workspace.work):
         assert list(folder.iterdir()) == []

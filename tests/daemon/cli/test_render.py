@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC
 from typing import Literal
 
 from rich.console import Console, RenderableType
@@ -36,28 +37,47 @@ def test_the_tree_shows_tokens_durations_and_outcomes() -> None:
             build(
                 "trace-1",
                 views(
-                    generation("a", at=2, latency=1.25, tokens=(1234, 56), cache=(9000, 7), stop_reason="tool_use"),
+                    generation(
+                        "a",
+                        at=2,
+                        latency=1.25,
+                        tokens=(1234, 56),
+                        cache=(9000, 7),
+                        stop_reason="tool_use",
+                        model="claude-opus-5",
+                    ),
                     span("b", "Bash", parent="a", at=3, latency=0.5, status="error", error="Exit code 1\nFAILED"),
                     span("c", "Write", parent="a", at=4, latency=None, status="denied"),
                     span("d", "Agent", parent="a", at=90, latency=80.0),
-                    generation("e", parent="d", at=80, agent="Explore"),
+                    generation("e", parent="d", at=80, agent="Explore", model="orchard-model-1"),
                     trace(),
                 ),
-            )
+            ),
+            zone=UTC,
         )
     )
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
+        "trace-1 Count the files",
         (
-            "Count the files sample-project 2026-11-20 12:00:00Z 2 generations 3 tool calls 1,334 in 66 out"
-            " (cache 9,000 read, 7 written) 1 min 29 s 1 error trace-1"
+            "sample-project 2026-11-20 12:00:00 1 min 29 s $0.01 + 110 tokens without a price"
+            " 2 generations 3 tool calls 1,334 in 66 out (cache 9,000 read, 7 written) 1 error"
         ),
-        "└── claude-opus-5-5 1,234 in 56 out (cache 9,000 read, 7 written) 1.25 s tool_use",
+        "└── claude-opus-5 1,234 in 56 out (cache 9,000 read, 7 written) $0.01 1.25 s tool_use",
         "├── Bash 0.50 s error Exit code 1 FAILED",
         "├── Write denied",
         "└── Agent 1 min 20 s ok",
-        "└── claude-opus-5-5 100 in 10 out 1.00 s end_turn Explore",
+        "└── orchard-model-1 100 in 10 out no price 1.00 s end_turn Explore",
     ]
+
+
+def test_a_trace_shows_its_prompt_beside_a_title_that_says_something_else() -> None:
+    for name, prompt, shown in (
+        ("Count the files", "How many are there?", "trace-1  Count the files  > How many are there?"),
+        ("How many a…", "How many are\nthere?", "trace-1  How many are there?"),
+        ("Count the files", "", "trace-1  Count the files"),
+    ):
+        assert drawn(tree(build("trace-1", views(trace(name)), prompt=prompt))).splitlines()[0] == shown
 
 
 def test_failures_are_red() -> None:
@@ -73,12 +93,12 @@ def test_tool_output_cannot_control_the_terminal_or_break_the_line() -> None:
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "[bold]gone[/bold]" in text
-    assert len(text.splitlines()) == 2
+    assert len(text.splitlines()) == 3
 
 
 def test_a_delivered_event_is_one_line() -> None:
     lines = [
-        " ".join(drawn(delivered(view)).split())
+        " ".join(drawn(delivered(view, zone=UTC)).split())
         for view in views(
             generation("a", at=1.5),
             span("b", "Read", parent="a", at=2),
@@ -88,7 +108,7 @@ def test_a_delivered_event_is_one_line() -> None:
         )
     ]
     assert lines == [
-        "12:00:01.500 generation claude-opus-5-5 100 in 10 out 1.00 s end_turn",
+        "12:00:01.500 generation claude-opus-5-5 100 in 10 out $0.0006 1.00 s end_turn",
         "12:00:02.000 span Read 0.50 s ok",
         "12:00:00.000 trace Count the files begins",
         "12:00:00.000 trace Count the files",

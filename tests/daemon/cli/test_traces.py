@@ -4,17 +4,22 @@ import asyncio
 import json
 import os
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from daemon.cli.traces import traces
+from daemon.delivering.local.events import LocalEvents
 from daemon.delivering.local.sink import LocalSink
 from daemon.state.layout import events_path
 from daemon.state.rows import FrozenRoute
 from daemon.state.store import Store
 from llma_core.events import CaptureEvent
+from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.logs import usage as used
 from tests.support.sample_events import generation, span, trace
 
 
@@ -56,8 +61,8 @@ def filled(tmp_path: Path) -> Path:
 def test_shows_every_trace_as_a_tree_the_newest_first(filled: Path) -> None:
     result = run(filled)
     assert result.exit_code == 0
-    names = [line.split("  ")[0] for line in result.stdout.splitlines() if line.startswith("The")]
-    assert names == ["The new one", "The old one"]
+    names = [line for line in result.stdout.splitlines() if "  The" in line]
+    assert names == ["ab-new  The new one", "aa-old  The old one"]
     assert "    └── Read  0.50 s  ok" in result.stdout
 
 
@@ -75,7 +80,7 @@ def test_shows_the_one_trace_that_is_asked_for(filled: Path) -> None:
 
 
 def test_an_unknown_or_ambiguous_id_is_an_error_in_one_line(filled: Path) -> None:
-    for prefix, words in (("zz", "no local trace begins with 'zz'"), ("a", "2 local traces begin with 'a'")):
+    for prefix, words in (("zz", "no trace is like that"), ("a", "2 traces begin with 'a'")):
         result = run(filled, prefix)
         assert result.exit_code == 1
         assert words in result.stderr
@@ -98,6 +103,7 @@ def test_json_is_one_object_per_line_with_events_but_not_their_content(filled: P
         "ended": True,
         "started": "2026-11-20T12:00:04.000Z",
         "seconds": 2.0,
+        "cost_usd": pytest.approx(0.000641),
         "generations": 1,
         "tool_calls": 1,
         "errors": 0,
@@ -116,25 +122,115 @@ def test_json_is_one_object_per_line_with_events_but_not_their_content(filled: P
     assert "secret" not in result.stdout
 
 
-def test_without_local_events_it_says_what_to_run(tmp_path: Path) -> None:
-    keep(tmp_path / "empty")
-    for state_dir in (tmp_path / "none", tmp_path / "empty"):
-        result = run(state_dir)
-        assert result.exit_code == 1
-        assert "posthog-llma-daemon run --local" in result.stderr
-        assert "--from-start" in result.stderr
-        assert len(result.stderr.splitlines()) == 1
-    assert not (tmp_path / "none").exists()
+def test_without_any_session_it_says_where_it_looked(tmp_path: Path) -> None:
+    result = run(tmp_path / "none")
+    assert result.exit_code == 1
+    assert f"no session logs in {tmp_path}/home/.claude" in " ".join(result.stderr.split())
+    assert "set CLAUDE_CONFIG_DIR" in " ".join(result.stderr.split())
+
+
+SESSIONS = tuple(f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b" for number in range(3))
+
+
+@pytest.fixture
+def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state directory of a machine with three sessions that nothing has read yet."""
+    config = tmp_path / "claude"
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(config))
+    monkeypatch.setenv("TZ", "UTC")
+    for number, session in enumerate(SESSIONS):
+        cwd = "/home/ada/meadow" if number == 2 else "/home/ada/orchard"
+        log = LogBuilder(session=session, cwd=cwd, start=f"2026-03-0{number + 2}T10:00:00.000Z")
+        log.prompt(f"Prune tree {number} behind the house")
+        log.answer(
+            tool_use("Grep", {"path": "trees", "pattern": f"apple{number}"}, id="toolu_1"),
+            tool_use("Bash", {"description": "looks", "command": f"ls {number}"}, id="toolu_2"),
+            model="claude-opus-5",
+            counts=used(1_000_000, 0, cache_read=0, cache_5m=0, cache_1h=0),
+        )
+        log.tool_result("toolu_1", "one")
+        log.tool_result("toolu_2", "two" if number else "failed", error=not number)
+        log.answer(text(f"Done with number{number}."), model="claude-opus-5")
+        log.write(config / "projects")
+        written = datetime(2026, 3, number + 2, 10, 1, tzinfo=UTC).timestamp()
+        os.utime(config / "projects" / log.path, (written, written))
+    return tmp_path / "state"
+
+
+def heads(result: Result) -> list[str]:
+    """Return the short ids of the sessions that are shown."""
+    assert result.exit_code == 0, result.output
+    return [line[:8] for line in result.stdout.splitlines() if "Prune tree" in line]
+
+
+def test_sessions_are_read_when_they_are_asked_for(logged: Path) -> None:
+    result = run(logged, SESSIONS[1][:4])
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[0] == f"{SESSIONS[1][:8]} Prune tree 1 behind the house"
+    assert lines[1].startswith("orchard 2026-03-03 10:00:")
+    assert " $5.0" in lines[1]
+    assert any("Grep 0" in line and line.endswith(" ok apple1") for line in lines)
+    assert any("Bash 0" in line and line.endswith(" ok ls 1") for line in lines), (
+        "the command says more than its description"
+    )
+    assert heads(result) == [SESSIONS[1][:8]]
+    assert heads(run(logged)) == [each[:8] for each in reversed(SESSIONS)]
+
+
+def test_the_latest_sessions_are_read_first(logged: Path) -> None:
+    assert heads(run(logged, "--limit", "2")) == [SESSIONS[2][:8], SESSIONS[1][:8]]
+    known = {each.session_id for each in LocalEvents(events_path(logged)).traces()}
+    assert known == {SESSIONS[2], SESSIONS[1]}
+
+
+def test_traces_are_chosen_by_time_project_failures_and_words(logged: Path) -> None:
+    first, second, third = (each[:8] for each in SESSIONS)
+    assert heads(run(logged, "--since", "2026-03-03")) == [third, second]
+    assert heads(run(logged, "--project", "/home/ada/orchard")) == [second, first]
+    assert heads(run(logged, "--project", "meadow")) == [third]
+    assert heads(run(logged, "--errors")) == [first]
+    assert heads(run(logged, "--search", "number1 done")) == [second]
+    assert heads(run(logged, "--search", "behind house", "--project", "orchard", "--limit", "1")) == [second]
+    result = run(logged, "--errors", "--project", "meadow")
+    assert (result.exit_code, "no trace is like that" in result.stderr) == (1, True)
+    assert run(logged, "--url", "--errors").exit_code == 2
+
+
+def test_a_session_of_many_traces_is_shown_by_its_own_id(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTHOG_LLMA_TRACE_GROUPING", "message")
+    [document] = run(logged, SESSIONS[0][:8], "--json").stdout.splitlines()
+    turn = json.loads(document)["trace_id"]
+    assert turn != SESSIONS[0]
+    assert heads(run(logged, turn[:12])) == heads(run(logged, SESSIONS[0])) == [turn[:8]]
+
+
+def test_a_session_that_goes_on_has_its_prompt_and_title(tmp_path: Path) -> None:
+    keep(tmp_path, generation("a", trace_id="aa", title="Count trees", prompt="How many trees are there?"))
+    assert run(tmp_path, "aa").stdout.splitlines()[0] == "aa  Count trees  > How many trees are there?"
+
+
+def test_long_trees_are_paged_on_a_terminal_only(
+    logged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paged: list[str] = []
+    monkeypatch.setattr("click.echo_via_pager", lambda drawn, **_: paged.append(drawn))
+    for height, times in (("5", 1), ("500", 0)):
+        paged.clear()
+        terminal = Console(force_terminal=True, width=100, height=int(height), highlight=False)
+        monkeypatch.setattr("daemon.cli.traces.stdout", lambda terminal=terminal: terminal)
+        traces.main(["--state-dir", str(logged)], standalone_mode=False)
+        assert len(paged) == times
+        assert ("Prune tree" in capsys.readouterr().out) == (not times)
 
 
 def test_an_unreadable_file_is_an_error_in_one_line(tmp_path: Path) -> None:
+    run(tmp_path)
     path = events_path(tmp_path)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"not a database at all" * 100)
+    path.write_bytes(b"not a database at all" * 1000)
     result = run(tmp_path)
     assert result.exit_code == 1
-    assert "cannot read" in result.stderr
-    assert "move it away" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "move the file away to start over" in result.stderr
 
 
 def test_the_state_dir_is_the_configured_one(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +241,8 @@ def test_the_state_dir_is_the_configured_one(filled: Path, monkeypatch: pytest.M
     assert "The new one" in result.stdout
     monkeypatch.setenv("POSTHOG_LLMA_STATE_DIR", "")
     monkeypatch.setenv("POSTHOG_HOST", "not a host")
-    result = CliRunner().invoke(traces, [], catch_exceptions=False)
-    assert result.exit_code == 78
-    assert "--state-dir" in result.stderr
+    for options in ([], ["--url"]):
+        assert CliRunner().invoke(traces, options, catch_exceptions=False).exit_code == 78
 
 
 def test_url_prints_the_address_of_each_trace(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from daemon.cli import complete
 from daemon.cli.message import document, fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
-from daemon.cli.render import stdout
+from daemon.cli.render import money, stdout
 from daemon.cli.startup import (
     build_service,
     cadence,
@@ -202,6 +202,8 @@ def _print_estimate(job: BackfillJob, found: Estimate, *, as_json: bool) -> None
     click.echo(f"sessions: {found.sessions:,}, {_period(job, found)}")
     click.echo(f"events:   {found.events:,}")
     click.echo(fitted(f"tokens:   {found.tokens:,} ({', '.join(parts)})", sys.stdout, then=" " * 10))
+    if cost := money(found.dollars):
+        click.echo(f"cost:     {cost} (an estimate at API list prices)")
     click.echo(f"bytes:    {size(found.size)} before compression, from {size(job.size)} of logs")
     if found.metrics_only:
         say(
@@ -231,6 +233,8 @@ def _document(job: BackfillJob, found: Estimate) -> dict[str, Any]:
             "cache_read": found.cache_read_tokens,
             "cache_write": found.cache_write_tokens,
         },
+        "cost_usd": round(found.dollars.known, 6),
+        "unpriced_tokens": found.dollars.unpriced,
         "bytes": found.size,
         "log_bytes": job.size,
         "metrics_only_events": found.metrics_only,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING
 
-from daemon.cli.render import error_text, has_failed, subagent
+from daemon.cli.render import SHORT_ID, error_text, has_failed, money, subagent
 from daemon.reading.follower import Seen
 from daemon.system.figures import count, printable, short_duration, short_tokens
+from daemon.usage.prices import Dollars, event_dollars
 from llma_core.trace_tree import CALL_TYPES, time_of
 from llma_core.view import EventView, PromptView
 
@@ -17,11 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
 
-__all__ = ["Board", "line", "moment"]
+__all__ = ["Board", "Dates", "line", "moment"]
 
 _LONGEST_WORDS = 400
 _LONGEST_PROJECT = 12
-_SHORT_ID = 8
 _SESSIONS_SHOWN = 4
 # The kinds of lines, with their colors.
 _COLORS = {
@@ -55,12 +55,39 @@ def line(seen: Seen, *, zone: tzinfo | None = None, project_width: int = 0, sess
     at = moment(seen)
     drawn.append(f"{at.astimezone(zone):%H:%M:%S} " if at is not None else "--:--:-- ", style="dim")
     if session:
-        drawn.append(f"{_short(seen.session)[:_SHORT_ID]:<{_SHORT_ID}} ", style="dim")
+        drawn.append(f"{_short(seen.session)[:SHORT_ID]:<{SHORT_ID}} ", style="dim")
     project = _short(seen.what.project or "-")[:_LONGEST_PROJECT]
     drawn.append(f"{project:<{project_width}} ", style="dim")
     kind = _kind(seen.what)
     drawn.append(f"{kind:<6} ", style=_COLORS[kind])
     return drawn.append_text(_prompt(seen) if isinstance(seen.what, PromptView) else _event(seen, seen.what))
+
+
+@dataclass(slots=True)
+class Dates:
+    """Draws a line with the date where the lines of another day begin.
+
+    Attributes:
+        today: the date of the lines before: at the beginning, that of now.
+        zone: the time zone of the lines; None for the local one.
+    """
+
+    today: date
+    zone: tzinfo | None = None
+    _begun: bool = False
+
+    def before(self, seen: Seen) -> Text | None:
+        """Return the line to print before that of *seen*; None if the day is the same."""
+        from rich.text import Text
+
+        at = moment(seen)
+        day = at.astimezone(self.zone).date() if at is not None else self.today
+        # What other sessions did just before midnight may come after it. That is no new day.
+        if day == self.today or (self._begun and day < self.today):
+            self._begun = self._begun or at is not None
+            return None
+        self.today, self._begun = day, True
+        return Text(f"── {day:%Y-%m-%d} ──", style="dim")
 
 
 def _kind(what: PromptView | EventView) -> str:
@@ -115,6 +142,8 @@ class _Session:
         fresh: input tokens that no cache held.
         cached: input tokens read from the cache or written to it.
         written: output tokens.
+        dollars: what the answers cost.
+        title: the session's title, as its latest event has it; "" until it has one.
         ended: whether its trace is the latest thing seen.
     """
 
@@ -127,6 +156,8 @@ class _Session:
     fresh: int = 0
     cached: int = 0
     written: int = 0
+    dollars: Dollars = field(default_factory=Dollars)
+    title: str = ""
     ended: bool = False
 
     def add(self, seen: Seen) -> None:
@@ -135,6 +166,7 @@ class _Session:
         if isinstance(what, PromptView):
             self.prompt, self.ended = seen.words, False
             return
+        self.title = what.trace_name or self.title
         self.ended = what.kind == "trace"
         if self.ended:
             return
@@ -145,6 +177,7 @@ class _Session:
             self.fresh += what.input_tokens or 0
             self.cached += (what.cache_read_tokens or 0) + (what.cache_write_tokens or 0)
             self.written += what.output_tokens or 0
+            self.dollars += event_dollars(what)
 
 
 @dataclass(slots=True)
@@ -190,8 +223,14 @@ def _rows(session: _Session) -> Iterator[RenderableType]:
 
     head = Text(no_wrap=True, overflow="ellipsis")
     head.append(session.project, style="bold")
-    head.append(f" {_short(session.session)[:_SHORT_ID]}", style="dim")
+    head.append(f" {_short(session.session)[:SHORT_ID]}", style="dim")
+    if cost := money(session.dollars):
+        head.append(f"  {cost}", style="yellow")
     head.append("  ended" if session.ended else "", style="dim")
+    title = _short(session.title)
+    # A title that only repeats how the prompt begins says nothing more.
+    if title and not _short(session.prompt or "").startswith(title.rstrip("…")):
+        head.append(f"  {title}", style="bold")
     if session.prompt is not None:
         head.append("  > ", style="cyan").append(_short(session.prompt) or "(not shown)")
     yield head

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from daemon.cli import complete
-from daemon.cli.live import Board, line, moment
+from daemon.cli.live import Board, Dates, line, moment
 from daemon.cli.message import say
 from daemon.cli.moment import Moment
 from daemon.cli.render import stdout
@@ -105,9 +105,12 @@ def _wanted(session: str | None, project: str | None) -> Callable[[Opening], boo
 
 def _plainly(follower: Follower, console: Console, told: str) -> None:
     say(told, err=True)
+    dates = _dates()
 
     def show(found: Iterable[Seen]) -> None:
         for seen in found:
+            if (date := dates.before(seen)) is not None:
+                _print(console, date)
             _print(console, line(seen, session=True))
         sys.stdout.flush()
 
@@ -117,7 +120,7 @@ def _plainly(follower: Follower, console: Console, told: str) -> None:
 def _lively(follower: Follower, console: Console, told: str) -> None:
     from rich.live import Live
 
-    board = Board(told)
+    board, dates = Board(told), _dates()
     with ExitStack() as stack:
         # Redrawn only when something has changed.
         live = stack.enter_context(Live(board, console=console, auto_refresh=False))
@@ -126,10 +129,16 @@ def _lively(follower: Follower, console: Console, told: str) -> None:
         def show(found: Iterable[Seen]) -> None:
             for seen in found:
                 board.add(seen)
+                if (date := dates.before(seen)) is not None:
+                    _print(console, date)
                 _print(console, line(seen, project_width=board.project_width))
                 live.refresh()
 
         _show_all(follower, show)
+
+
+def _dates() -> Dates:
+    return Dates(datetime.now().astimezone().date())
 
 
 def _show_all(follower: Follower, show: Callable[[Iterable[Seen]], None]) -> NoReturn:

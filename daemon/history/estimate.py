@@ -12,6 +12,7 @@ from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
+from daemon.usage.prices import Dollars, event_dollars
 from llma_core import view
 from llma_core.timestamps import milliseconds
 
@@ -37,6 +38,7 @@ class Estimate:
         output_tokens: output tokens of these generations.
         cache_read_tokens: input tokens that these generations read from the cache.
         cache_write_tokens: input tokens that these generations wrote to the cache.
+        dollars: what these generations cost at list prices.
         waiting: sessions that would have to wait, by the reason.
         unreadable: sessions with a log that could not be read.
         by_session: events to send, by the session's name.
@@ -51,6 +53,7 @@ class Estimate:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    dollars: Dollars = field(default_factory=Dollars)
     waiting: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
     by_session: Counter[str] = field(default_factory=Counter)
@@ -81,6 +84,7 @@ class Estimate:
             self.output_tokens += said.output_tokens or 0
             self.cache_read_tokens += said.cache_read_tokens or 0
             self.cache_write_tokens += said.cache_write_tokens or 0
+            self.dollars += event_dollars(said)
 
 
 def estimate(

@@ -22,7 +22,7 @@ from daemon.state.store import Store
 from tests.support.cadence import cadence_variables
 from tests.support.capture_server import Answer, CaptureServer, Event, Refusal
 from tests.support.client import Workspace, start
-from tests.support.logs import LogBuilder, text
+from tests.support.logs import LogBuilder, text, usage
 from tests.support.processes import (
     ROOT,
     SECRET,
@@ -126,6 +126,7 @@ async def test_a_dry_run_counts_what_would_be_sent_and_sends_nothing(
     assert document["bytes"] == sum(len(body.encode()) for body in would.values())
     generations = [event["properties"] for event in map(json.loads, would.values())]
     assert document["tokens"]["output"] == sum(each.get("$ai_output_tokens", 0) for each in generations)
+    assert (document["cost_usd"] > 0, document["unpriced_tokens"]) == (True, {})
     assert not workspace.state.exists()
 
     plain = await verb(workspace, "backfill", "--dry-run", env=env)
@@ -168,6 +169,17 @@ async def test_without_a_terminal_nothing_is_sent_unless_the_user_says_yes(
         assert "--yes" in ended.errors[0]
         assert "--dry-run" in ended.errors[0]
     assert posthog.requests == []
+
+
+async def test_a_dry_run_says_what_the_sessions_cost(workspace: Workspace) -> None:
+    log = LogBuilder(session_id("one"), start="2026-07-01T12:00:00Z")
+    log.prompt("Count the trees")
+    million = usage(1_000_000, 1_000_000, cache_read=0, cache_5m=0, cache_1h=0)
+    log.answer(text("All."), model="claude-opus-5", counts=million)
+    log.answer(text("Again."), model="orchard-model-1", counts=million)
+    put_logs(workspace, log.files())
+    said = await verb(workspace, "backfill", "--dry-run")
+    assert "cost:     $30.00 + 2.0M tokens without a price (an estimate at API list prices)\n" in said.stdout
 
 
 def dated(name: str, day: str, cwd: str = "/home/ada/orchard") -> LogBuilder:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, date
 
 from rich.console import Console, RenderableType
 
-from daemon.cli.live import Board, line, moment
+from daemon.cli.live import Board, Dates, line, moment
 from daemon.reading.follower import Seen
 from llma_core.events import CaptureEvent
 from llma_core.view import PromptView, read
@@ -93,7 +93,7 @@ def test_the_board_shows_a_hint_and_then_sums() -> None:
     ):
         board.add(each)
     _, head, facts = drawn(board)
-    assert head == "sample-project 5e551011  > count the trees"
+    assert head == "sample-project 5e551011  $0.0033  > count the trees"
     assert facts.startswith("  1 answer, 1 tool call  ")
     assert "+ 1.5k cache" in facts
     assert facts.endswith("  1 error")
@@ -103,9 +103,32 @@ def test_a_session_is_marked_as_ended_until_it_continues() -> None:
     board = Board("")
     board.add(asked())
     board.add(seen(trace("The end")))
-    assert "  ended  > count the trees" in drawn(board)[1]
+    assert "  ended  The end  > count the trees" in drawn(board)[1]
     board.add(asked("go on"))
-    assert drawn(board)[1] == "orchard 5e551011  > go on"
+    assert drawn(board)[1] == "orchard 5e551011  The end  > go on"
+
+
+def test_the_board_shows_the_title_a_session_has_by_now() -> None:
+    board = Board("")
+    board.add(asked())
+    for title, shown in (("Prune", "  Prune  > count the trees"), ("Count", "  Count  > count the trees")):
+        board.add(seen(generation("a", title=title, model="orchard-model-1")))
+        assert drawn(board)[1] == f"sample-project 5e551011  no price{shown}"
+    board.add(seen(generation("a", title="count the…", model="orchard-model-1")))
+    assert drawn(board)[1] == "sample-project 5e551011  no price  > count the trees"
+
+
+def test_a_date_is_shown_where_another_day_begins() -> None:
+    def days(*times: str, today: date) -> list[str | None]:
+        dates = Dates(today, UTC)
+        found = (dates.before(asked(timestamp=time)) for time in times)
+        return [text.plain if text is not None else None for text in found]
+
+    late, next_day = "2026-11-20T23:59:59Z", "2026-11-21T00:00:01Z"
+    assert days(late, next_day, late, "", next_day, today=date(2026, 11, 20)) == [
+        None, "── 2026-11-21 ──", None, None, None,
+    ]  # fmt: skip
+    assert days(late, next_day, today=date(2026, 11, 21)) == ["── 2026-11-20 ──", "── 2026-11-21 ──"]
 
 
 def test_the_board_shows_the_latest_sessions() -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +15,7 @@ from daemon.cli.message import say
 from daemon.cli.startup import build_service, fail, open_local
 from daemon.config.settings import Settings
 from daemon.delivering.delivery import EventOutcome
+from daemon.delivering.local.schema import VERSION
 from daemon.delivering.local.sink import LocalSink
 from daemon.following.session_files import SessionFiles
 from daemon.state.layout import events_path, local_folder
@@ -30,6 +31,9 @@ __all__ = ["catch_up"]
 
 _QUIET_SECONDS = 1.0
 """Catching up says nothing before this time."""
+_BEGINNING_SECONDS = 5.0
+"""How long to wait for the file while another program holds the lock: first of all, it makes the file."""
+_POLL_SECONDS = 0.05
 
 
 def catch_up(settings: Settings, *, since: float | None = None, session: str | None = None) -> Path:
@@ -47,7 +51,7 @@ def catch_up(settings: Settings, *, since: float | None = None, session: str | N
     """
     path = events_path(settings.state_dir)
     folder = local_folder(settings.state_dir)
-    if folder.is_dir() and is_locked(folder):
+    if folder.is_dir() and is_locked(folder) and _is_ready(path, folder):
         return path
     with open_local(settings.state_dir) as store, _Progress() as progress:
         _prepare(path)
@@ -55,6 +59,23 @@ def catch_up(settings: Settings, *, since: float | None = None, session: str | N
     if not settled:
         say("warning: not everything could be read; the next call reads the rest", err=True)
     return path
+
+
+def _is_ready(path: Path, folder: Path) -> bool:
+    """Whether another program has made the file. One that begins just now is given the time to."""
+    limit = time.monotonic() + _BEGINNING_SECONDS
+    while not (ready := _is_made(path)) and is_locked(folder) and time.monotonic() < limit:
+        time.sleep(_POLL_SECONDS)
+    return ready or is_locked(folder)
+
+
+def _is_made(path: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            [found] = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(found == VERSION)
 
 
 def _prepare(path: Path) -> None:

@@ -158,7 +158,9 @@ def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:
         shown = [*found.values()][:limit]
     for address in shown:
         click.echo(escaped(address))
-    if found and not sent:
+    if not sent and (reason := settings.why_disabled()) is not None:
+        say(f"note: nothing is sent from here ({reason}); `{APP_NAME} view` shows sessions on this machine", err=True)
+    elif found and not sent:
         say("note: these traces are only in the local file; their addresses work once the sessions are sent", err=True)
     else:
         say("note: the address opens in your current PostHog project, and works once the session was sent", err=True)

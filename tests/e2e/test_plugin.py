@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -81,7 +82,7 @@ async def test_its_commands_bring_what_the_daemon_says_into_the_conversation(
     client: Client, installed: Workspace
 ) -> None:
     details = plugin_command(client, installed, "details", "llma")
-    assert "llma-open, llma-status" in details
+    assert "llma-cost, llma-open, llma-status" in details
     assert "Hooks (0)" in details
     programs = Managers(installed).programs
     async with CaptureServer() as posthog:
@@ -90,6 +91,11 @@ async def test_its_commands_bring_what_the_daemon_says_into_the_conversation(
         env |= {"PATH": f"{programs}:{variables['PATH']}", "PYTHONPATH": str(ROOT)}
         session, requests = await asked(client, installed, "/llma:llma-open", env)
         assert trace_url(posthog.url, session) in requests
+        _, requests = await asked(client, installed, "/llma:llma-cost", env)
+        assert "Dollars are estimates at API list prices" in requests
+        assert re.search(r"\$\d+\.\d+ session", requests)
+        _, requests = await asked(client, installed, "/llma:llma-open", env | {"POSTHOG_LLMA_CC_ENABLED": "false"})
+        assert "`posthog-llma-daemon view` shows sessions on this machine" in requests
         _, requests = await asked(client, installed, "/llma:llma-status", env)
         status = await verb(installed, "status", env=variables)
         said = (status.stdout + status.stderr).splitlines()
@@ -102,9 +108,16 @@ def test_its_version_is_that_of_the_daemon() -> None:
     assert json.loads((PLUGIN / ".claude-plugin" / "plugin.json").read_text("utf-8"))["version"] == __version__
 
 
-def test_the_status_line_says_where_the_session_is(workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [("", "$0.00 session · $0.00 today"), ("nonsense = [", "no costs: see posthog-llma-daemon doctor")],
+)
+def test_the_status_line_says_what_the_session_cost(workspace: Workspace, config: str, shown: str) -> None:
     managers = Managers(workspace)
-    variables = environment(workspace, "https://eu.i.posthog.com")
+    variables = environment(workspace)
+    written = workspace.home / ".config" / "posthog-llma-daemon" / "config.toml"
+    written.parent.mkdir(parents=True)
+    written.write_text(config)
     given = json.dumps({"hook_event_name": "Status", "session_id": "0f6b1d1c-9f3e-4d0a-8f0b-6d8f3b1c2a7e"})
     done = subprocess.run(
         [PLUGIN / "status-line.sh"],
@@ -115,5 +128,4 @@ def test_the_status_line_says_where_the_session_is(workspace: Workspace) -> None
         timeout=PATIENCE,
         check=True,
     )
-    assert done.stdout.startswith("PostHog: https://eu.posthog.com/llm-analytics/traces/0f6b1d1c-9f3e")
-    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.splitlines() == [shown]

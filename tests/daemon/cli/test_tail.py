@@ -348,7 +348,9 @@ async def test_on_a_terminal_a_board_is_below_the_lines(workspace: Workspace) ->
     came, status = await in_a_terminal(workspace, 80, "> and what of the pears")
     assert status == 0
     shown = ESCAPES.sub("", came)
-    assert re.search(rf"orchard {session_of('one')[:8]}  \$\d\.\d\d\d?\d?  count the trees of apples  > and what", shown)
+    assert re.search(
+        rf"orchard {session_of('one')[:8]}  \$\d\.\d\d\d?\d?  count the trees of apples  > and what", shown
+    )
     assert "2 answers, 1 tool call" in shown
     assert "1 error" in shown
     assert all(len(line.rstrip("\r\n")) <= 80 for line in shown.splitlines())

@@ -251,9 +251,13 @@ def test_url_prints_the_address_of_each_trace(filled: Path, monkeypatch: pytest.
     assert result.exit_code == 0
     place = "https://eu.posthog.com/llm-analytics/traces"
     assert result.stdout == f"{place}/ab-new\n{place}/aa-old\n"
-    assert "only in the local file" in result.stderr
+    assert "nothing is sent from here" in result.stderr
+    assert "`posthog-llma-daemon view` shows sessions on this machine" in " ".join(result.stderr.split())
     assert run(filled, "--url", "aa").stdout == f"{place}/aa-old\n"
     assert run(filled, "--url", "--json").exit_code == 2
+    monkeypatch.setenv("POSTHOG_API_KEY", "phc_a_key")
+    monkeypatch.setenv("POSTHOG_LLMA_CC_ENABLED", "true")
+    assert "only in the local file" in run(filled, "--url").stderr
 
 
 def test_url_works_for_a_trace_that_is_not_stored_locally(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemon.cli.usage import usage
+from daemon.delivering.local.sink import LocalSink
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import StateLock
 from tests.support.logs import LogBuilder, text, tool_use
@@ -151,6 +152,26 @@ def test_it_is_quick_to_say_nothing_while_another_program_keeps_the_file_current
     with StateLock(local_folder(tmp_path / "state")):
         assert documents()["total"]["calls"] == 12
     assert documents()["total"]["calls"] == 14
+
+
+def test_a_program_that_makes_the_file_just_now_is_waited_for(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchard(config)
+    documents()
+    path = events_path(tmp_path / "state")
+    for each in path.parent.glob("events.db*"):
+        each.unlink()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        LocalSink(path).prepare()
+
+    monkeypatch.setattr("time.sleep", wait)
+    with StateLock(local_folder(tmp_path / "state")):
+        assert documents()["total"]["calls"] == 0
+    assert len(waits) == 1
 
 
 def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -> None:

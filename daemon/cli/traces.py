@@ -93,14 +93,12 @@ def traces(
         found = [local.tree(each.trace_id) for each in chosen]
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
+    if not found and (errors or since is not None or project is not None or search is not None):
+        say(f"no trace is like that; `{APP_NAME} traces` without options shows the latest", err=True)
+        return
     if not found:
-        asked = trace_id is not None or since is not None or project is not None or search is not None or errors
         folders = ", ".join(map(str, settings.claude_config_dirs))
-        raise fail(
-            f"no trace is like that; `{APP_NAME} traces` without options shows the latest"
-            if asked
-            else f"no session logs in {folders}; set CLAUDE_CONFIG_DIR if they are elsewhere"
-        )
+        raise fail(f"no session logs in {folders}; set CLAUDE_CONFIG_DIR if they are elsewhere")
     if as_json:
         for trace in found:
             click.echo(document(_document(trace)))
@@ -206,6 +204,8 @@ def _local(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
 
 def _only(chosen: list[LocalTrace], prefix: str) -> list[LocalTrace]:
     """Return the trace with the id *prefix*, or those of that session, or of the only one to begin with it."""
+    if not chosen:
+        raise fail(f"no trace or session begins with {prefix!r}; `{APP_NAME} traces` shows the latest")
     for whole in ([each for each in chosen if each.trace_id == prefix], [e for e in chosen if e.session_id == prefix]):
         if whole:
             return whole

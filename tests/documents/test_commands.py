@@ -129,7 +129,9 @@ class House:
                 return status, self.shown(child.stdout + child.stderr)
         program, name, *arguments = shlex.split(line)
         assert program == PROGRAM, f"{program}: say in OTHERS why it is not run"
-        if name == "tail" or (name == "run" and "--once" not in arguments):
+        if name == "view":
+            arguments.append("--no-open")
+        if name in ("tail", "view") or (name == "run" and "--once" not in arguments):
             return await self._run_until_it_works(name, *arguments)
         if name == "backfill" and not {"--dry-run", "--yes", "--expiring"} & set(arguments):
             arguments.append("--yes")
@@ -153,7 +155,8 @@ class House:
             if "--since" in arguments:
                 await child.until(lambda: bool(child.stdout))
             else:
-                await child.until(lambda: "watching" in child.stderr or "ready" in child.stderr)
+                works = re.compile("watching|ready|http://")
+                await child.until(lambda: works.search(child.stdout + child.stderr) is not None)
             os.kill(child.pid, signal.SIGINT)
             status = await child.wait()
             return 0 if status in (0, 130) else status, self.shown(child.stdout + child.stderr)

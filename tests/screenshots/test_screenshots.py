@@ -57,3 +57,9 @@ def test_the_readme_shows_and_describes_the_pictures() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     shown = dict(re.findall(r"!\[([^\]]{20,})\]\((tests/screenshots/\w+\.svg)\)", readme))
     assert sorted(shown.values()) == [f"tests/screenshots/{name}" for name in NAMES]
+
+
+def test_tail_usage_and_the_page_come_first_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    pictures = re.findall(r"!\[[^\]]{20,}\]\(tests/screenshots/(\w+\.\w+)\)", readme)
+    assert pictures[:3] == ["tail.svg", "usage.svg", "page.png"]

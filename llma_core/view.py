@@ -20,11 +20,14 @@ from llma_core.privacy import text_of
 from llma_core.spans import Prompt
 
 __all__ = [
+    "GENERATION_EVENT",
     "PRICE_NAMES",
     "TRACE_EVENT",
+    "CallView",
     "Content",
     "EventView",
     "PromptView",
+    "calls",
     "content",
     "prompt",
     "prompt_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -129,8 +130,8 @@ def _draw(found: Sequence[TraceTree]) -> None:
     if console.is_terminal and drawn.count("\n") >= console.height:
         click.echo_via_pager(drawn, color=True)
     else:
-        # Written as it is: it has the colors that the terminal takes.
-        click.echo(drawn, nl=False, color=True)
+        # It has the colors that the terminal takes; click would write characters that the output lacks.
+        sys.stdout.write(drawn)
 
 
 def _print_urls(wanted: str | None, limit: int, state_dir: Path | None) -> None:

@@ -40,7 +40,19 @@ def by_span_id(events: Iterable[Json]) -> dict[str, Json]:
 def generations(observation: Observation, run: Run) -> dict[str, Json]:
     """Return the events of the answers that were messages, by span id."""
     events = observation.events(run.scenario.name, "$ai_generation")
-    return by_span_id([event for event in events if not event["properties"].get("$ai_is_error")])
+    return by_span_id(
+        [
+            event
+            for event in events
+            if not event["properties"].get("$ai_is_error") and not event["properties"].get("claude_code_side_calls")
+        ]
+    )
+
+
+def side_calls(observation: Observation, run: Run) -> list[Json]:
+    """Return the properties of the events of what the client asked for itself, one for each model and ending."""
+    events = observation.events(run.scenario.name, "$ai_generation")
+    return [found for found in properties(events) if found.get("claude_code_side_calls")]
 
 
 def errors(observation: Observation, run: Run) -> list[Json]:
@@ -206,8 +218,8 @@ def test_every_tool_call_becomes_a_span_below_its_generation(observation: Observ
     assert set(spans) == set(calls)
     for span_id, span in spans.items():
         call, answer = calls[span_id]
-        # A call of a subagent is named by what it starts, too.
-        assert span["$ai_span_name"].partition(":")[0] == call.name
+        # A call of a subagent is named by what it starts, also where the client calls the tool Task.
+        assert span["$ai_span_name"].partition(":")[0] == (call.name if call.name == "Bash" else "Agent")
         assert span["$ai_span_type"] == ("tool" if call.name == "Bash" else "agent")
         assert span["$ai_parent_id"] == answer.message_id
         assert span["$ai_trace_id"] == run.result(answer).session
@@ -309,7 +321,7 @@ def started_in(run: Run, answer: Answer) -> str:
 
 
 @each_scenario
-def test_side_requests_are_in_the_trace_of_their_session(observation: Observation, run: Run) -> None:
+def test_side_requests_are_generations_that_close_their_session(observation: Observation, run: Run) -> None:
     side = [answer for answer in run.answers if answer.kind == "side"]
     totals: dict[str, Counter[str]] = {}
     for answer in side if not observation.client.is_old else ():  # an old client logs no totals
@@ -321,12 +333,15 @@ def test_side_requests_are_in_the_trace_of_their_session(observation: Observatio
             cache_creation_input=answer.usage.cache_creation_input_tokens,
         )
 
-    for trace in properties(observation.events(run.scenario.name, "$ai_trace")):
-        if trace["claude_code_trace"] == "open":
-            continue
-        for kind in ("input", "output", "cache_read_input", "cache_creation_input"):
-            logged = trace.get(f"claude_code_side_{kind}_tokens", {})
-            assert logged == {model: counts[kind] for model, counts in totals.items()}
+    told: dict[str, Counter[str]] = {}
+    for event in side_calls(observation, run):
+        told.setdefault(event["$ai_model"], Counter()).update(
+            input=event["$ai_input_tokens"],
+            output=event["$ai_output_tokens"],
+            cache_read_input=event["$ai_cache_read_input_tokens"],
+            cache_creation_input=event["$ai_cache_creation_input_tokens"],
+        )
+    assert told == totals
 
 
 # ---------------------------------------------------------------------- all events

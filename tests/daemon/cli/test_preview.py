@@ -82,10 +82,10 @@ async def test_an_incomplete_last_line_is_not_read(workspace: Workspace) -> None
     log = LogBuilder()
     log.prompt("one")
     log.answer(text("one"), id="msg_one")
-    whole = log.files()[log.path]
     log.answer(text("two"), id="msg_two")
     more = log.files()[log.path]
-    projects = put_logs(workspace, {log.path: more[:-1]})
+    whole = more[: more[:-1].rindex(b"\n") + 1]
+    projects = put_logs(workspace, {log.path: more[:-2]})
     said = await verb(workspace, "preview", projects)
     assert "msg_one" in said.stdout
     assert "msg_two" not in said.stdout
@@ -153,7 +153,7 @@ async def test_explain_says_when_nothing_is_left_out(workspace: Workspace) -> No
     log.prompt("one")
     log.answer(text("one"))
     said = await verb(workspace, "preview", "--explain", put_logs(workspace, log.files()))
-    assert [line.rpartition(": ")[2] for line in said.stdout.splitlines()] == ["nothing left out"] * 2
+    assert [line.rpartition(": ")[2] for line in said.stdout.splitlines()] == ["nothing left out"] * 3
 
 
 async def test_explain_can_print_json(workspace: Workspace) -> None:

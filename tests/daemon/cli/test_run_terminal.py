@@ -125,12 +125,12 @@ async def test_run_says_what_it_found_where_to_look_and_what_it_sent(
         assert "sessions were there before this first start and will not be sent" in shown
         assert "`posthog-llma-daemon backfill`" in shown
         begin(workspace, "count the trees")
-        await screen.shows("sent 1 event | count the trees")
+        await screen.shows("sent 2 events | count the trees")
         begin(workspace, "water them")
-        await screen.shows("sent 2 events | water them")
+        await screen.shows("sent 4 events | water them")
         screen.press(b"\x03")
         assert await screen.ended() == 0
-        assert screen.shown.rstrip().splitlines()[-1].endswith("sent 2 events | water them")
+        assert screen.shown.rstrip().splitlines()[-1].endswith("sent 4 events | water them")
     async with on_a_terminal(workspace, posthog.url) as screen:
         await screen.shows(" ready")
         assert "first start" not in screen.shown
@@ -141,7 +141,7 @@ async def test_without_content_the_line_shows_the_session(workspace: Workspace, 
         await screen.shows(" ready")
         assert "no sessions existed before" in screen.shown
         log = begin(workspace, "count the trees")
-        await screen.shows(f"sent 1 event | {log.session}")
+        await screen.shows(f"sent 2 events | {log.session}")
         assert "trees" not in screen.shown
 
 
@@ -184,7 +184,7 @@ async def test_when_its_terminal_hangs_up_run_delivers_and_ends(
         posthog.fault = None
         screen.hang_up()
         assert await screen.ended() == 0
-    assert len(posthog.events) == 1
+    assert len(posthog.without_openings) == 1
 
 
 async def test_a_hang_up_that_is_ignored_as_under_nohup_ends_nothing(

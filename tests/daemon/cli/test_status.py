@@ -29,7 +29,7 @@ class Picky(CaptureServer):
     """Refuses every request with the generation of one particular message."""
 
     def _judge_event(self, event: Event, path: str) -> None:
-        if event["properties"]["$ai_span_id"] == "msg_poison":
+        if event["properties"].get("$ai_span_id") == "msg_poison":
             raise Refusal(400, 'event "msg_poison" is not wanted')
         super()._judge_event(event, path)
 

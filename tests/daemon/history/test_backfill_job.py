@@ -67,8 +67,8 @@ def test_expiring_sessions_are_ordered_by_when_they_are_removed(tmp_path: Path) 
     job = BackfillJob.choose(settings_for(tmp_path, folder), Selection(), (), expiring=True)
     assert [each.files.session for each in job.sessions] == [session_id("overdue"), session_id("soon")]
     assert [(each.days_left, each.unsent_events) for each in job.expiring(job.count(lambda _done: None))] == [
-        (0.0, 2),
-        (6.0, 2),
+        (0.0, 3),
+        (6.0, 3),
     ]
 
 

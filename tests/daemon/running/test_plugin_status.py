@@ -529,7 +529,7 @@ async def test_a_daemon_keeps_the_status_only_if_enabled(workspace: Workspace, p
     assert datetime.fromisoformat(str(found.pop("timestamp"))).tzinfo is not None
     assert found == {
         "session_id": more.session,
-        "events_sent": 3,
+        "events_sent": 4,
         "generations": 2,
         "tool_uses": 1,
         "traces": 2,

@@ -112,10 +112,18 @@ def _logs(files: Mapping[str, bytes]) -> dict[str, list[Json]]:
 
 
 def _lines(data: bytes) -> Iterator[Json]:
-    # After the last line end there is a line that is still being written.
-    for raw in data.split(b"\n")[:-1]:
+    *whole, rest = data.split(b"\n")
+    # After the last line end there is a line that is still being written, unless only its line end is missing.
+    for raw in [*whole, rest] if _is_object(rest) else whole:
         for line in _whole(raw.replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf").decode(errors="replace")):
             yield {"type": None, "subtype": None, **line}
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
 
 
 def _whole(text: str) -> Iterator[Json]:

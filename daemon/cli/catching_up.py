@@ -27,7 +27,7 @@ from daemon.system.messages import system_reason
 if TYPE_CHECKING:
     from rich.status import Status
 
-__all__ = ["catch_up"]
+__all__ = ["catch_up", "prepare_file"]
 
 _QUIET_SECONDS = 1.0
 """Catching up says nothing before this time."""
@@ -54,7 +54,7 @@ def catch_up(settings: Settings, *, since: float | None = None, session: str | N
     if folder.is_dir() and is_locked(folder) and _is_ready(path, folder):
         return path
     with open_local(settings.state_dir) as store, _Progress() as progress:
-        _prepare(path)
+        prepare_file(path)
         settled = asyncio.run(_read(settings, store, path, _wanted(since, session), progress))
     if not settled:
         say("warning: not everything could be read; the next call reads the rest", err=True)
@@ -62,7 +62,7 @@ def catch_up(settings: Settings, *, since: float | None = None, session: str | N
 
 
 def _is_ready(path: Path, folder: Path) -> bool:
-    """Whether another program has made the file. One that begins just now is given the time to."""
+    """Wait a moment for another program to create the file; return whether it did or still runs."""
     limit = time.monotonic() + _BEGINNING_SECONDS
     while not (ready := _is_made(path)) and is_locked(folder) and time.monotonic() < limit:
         time.sleep(_POLL_SECONDS)
@@ -78,7 +78,12 @@ def _is_made(path: Path) -> bool:
     return bool(found == VERSION)
 
 
-def _prepare(path: Path) -> None:
+def prepare_file(path: Path) -> None:
+    """Create the local file if it is missing, and bring one of an older version up to date.
+
+    Raises:
+        click.exceptions.Exit: with 1: it cannot be written.
+    """
     try:
         LocalSink(path).prepare()
     except (sqlite3.Error, OSError) as error:

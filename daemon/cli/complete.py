@@ -1,6 +1,6 @@
-"""What the shell's completion offers for arguments: names and values of settings, sessions, traces, events.
+"""Lists what the shell can complete an argument to: settings, their values, sessions, traces and events.
 
-A completion prints nothing and never fails: whatever cannot be read offers nothing.
+Completion prints no errors. If something cannot be read, it offers nothing.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ def _say_what_is_next(trial: Settings) -> None:
 
 
 def _differs(name: str, trial: Settings) -> bool:
-    """Whether the environment gives the setting *name* a value other than that of *trial*."""
+    """Return whether a variable of the environment overrides the setting *name* of *trial*."""
     try:
         return bool(getattr(loading.load({}, os.environ), name) != getattr(trial, name))
     except ConfigError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import structlog
 
+from daemon.cli.catching_up import prepare_file
 from daemon.cli.message import say
 from daemon.cli.startup import build_service, fail, load_settings, log_options, open_local, state_dir_option
 from daemon.delivering.local.sink import LocalSink
@@ -161,11 +162,7 @@ async def _serve(settings: Settings, listening: socket.socket, store: Store | No
 
 def _service(settings: Settings, store: Store, changes: Changes) -> Service:
     path = events_path(settings.state_dir)
-    try:
-        LocalSink(path).prepare()
-    except (sqlite3.Error, OSError) as error:
-        why = system_reason(error) if isinstance(error, OSError) else str(error)
-        raise fail(f"cannot write {path}: {why}; check the disk, or move the file away to start over") from None
+    prepare_file(path)
     service = build_service(settings, store, lambda _route: _TellingSink(path, changes), purpose="local")
     service.prepare("send" if store.first_start is None else "skip", time.time())
     return service
@@ -211,7 +208,7 @@ class _Shown:
 
 
 class _Look:
-    """What the page asks beyond the local file."""
+    """Answers what the page asks and the local file does not hold: delivery, links to PostHog, lines of logs."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

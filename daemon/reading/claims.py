@@ -44,7 +44,7 @@ class Claims:
         self._taken: Sieve | None = None
         self._pending: dict[str, tuple[str, bytes | None]] = {}
         self._aliases: dict[str, str] = {}
-        self._owing: dict[str, Owed] = {}
+        self._owing: dict[str, tuple[Owed, ...]] = {}
         self._met: dict[str, tuple[str, bytes]] = {}
         self._free: set[str] = set()
         self._endings: dict[str, int] = {}
@@ -72,8 +72,8 @@ class Claims:
         self._taken = Sieve() if fresh() else None
         self._fresh = None
 
-    def take(self, identity: str, unit: str, checksum: bytes | None, owes: Owed | None = None) -> None:
-        """Note that *identity* is on its way for *unit*, and the trace that will be owed once it is settled."""
+    def take(self, identity: str, unit: str, checksum: bytes | None, owes: tuple[Owed, ...] = ()) -> None:
+        """Note that *identity* is on its way for *unit*, and the traces that will be owed once it is settled."""
         if self._fresh is not None:
             self._begin(self._fresh)
         self._pending[identity] = (unit, checksum)
@@ -81,7 +81,7 @@ class Claims:
             self._taken.add(identity)
         self._free.discard(identity)
         self._endings.pop(identity.rpartition("|")[0], None)
-        if owes is not None:
+        if owes:
             self._owing[identity] = owes
         self._met.pop(identity, None)
 
@@ -106,9 +106,9 @@ class Claims:
         """Return the name under which *alias* is on its way; *alias* itself if that is no second name."""
         return self._aliases.get(alias, alias)
 
-    def owes(self, identity: str) -> Owed | None:
-        """Return the trace that will be owed once *identity*, which is on its way, is settled."""
-        return self._owing.get(identity)
+    def owes(self, identity: str) -> tuple[Owed, ...]:
+        """Return the traces that will be owed once *identity*, which is on its way, is settled."""
+        return self._owing.get(identity, ())
 
     def is_pending(self, identity: str) -> bool:
         """Whether *identity* is on its way."""

@@ -23,7 +23,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             sent.
         lines: the lines it rests on: their file's offset must not pass them before it is settled. None for a trace.
         also: a second row that is written with the first one.
-        owes: the trace that is owed because of it; None if it is owed already.
+        owes: the traces that are owed because of it, without those that are owed already.
         pays: the owed trace that it is, or is sent with; None for everything else.
         again: whether its event is on its way already, so that only its lines have to be registered again.
         prompt: the prompt, if it is one.
@@ -33,7 +33,7 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event: CaptureEvent | None
     lines: LineRange | None
     also: Settled | None = None
-    owes: Owed | None = None
+    owes: tuple[Owed, ...] = ()
     pays: Owed | None = None
     again: bool = False
     prompt: Prompt | None = None

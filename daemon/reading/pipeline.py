@@ -54,6 +54,7 @@ from llma_core.spans import (
     Span,
     ToolCall,
     Trace,
+    TurnKey,
     Verdict,
     same_message,
 )
@@ -704,9 +705,7 @@ class Pipeline:
             # This pipeline was built while the event was on its way. The event must not be sent twice, and its lines
             # must not be committed before it is settled.
             settled = Settled(identity=identity, unit=self.files.name, checksum=checksum)
-            owes = self._claims.owes(identity)
-            if owes is not None:
-                self._owed.add((owes.trace, owes.ending))
+            self._owed.update((owed.trace, owed.ending) for owed in self._claims.owes(identity))
             return Emission(settled=settled, event=None, lines=lines, again=True)
         if self._is_past(span) if owner is None else self.resends is None:
             return None
@@ -718,7 +717,7 @@ class Pipeline:
         if owner is not None and not self._is_resent(event):
             return None
         # What is sent again has owed its trace when it was sent first.
-        owes = self._owe(span) if owner is None else None
+        owes = tuple(self._owe(span)) if owner is None else ()
         self._claims.take(identity, self.files.name, checksum, owes)
         also = None
         if isinstance(span, Generation) and span.request_name and self._claims.owner(span.request_name) is None:
@@ -758,17 +757,23 @@ class Pipeline:
             self._history.warn(self.files.session)
         return is_history
 
-    def _owe(self, span: _LineSpan) -> Owed | None:
-        """Return the trace that is owed because of *span*; None if it is owed already or another session sends it."""
-        turn = span.context.turn if self.attribution().grouping == "message" else None
-        if turn is None and self._is_neighbor(span.context.session):
-            return None
-        trace = events.trace_key(span.context.session, turn)
-        ending = self._claims.ending(trace)
-        if self._is_owed(trace, ending) or (ending > 1 and turn is not None):
-            return None
-        self._owed.add((trace, ending))
-        return Owed(trace=trace, ending=ending, unit=self.files.name)
+    def _owe(self, span: _LineSpan) -> Iterator[Owed]:
+        """Yield the traces that are owed because of *span*, but not those that are owed already.
+
+        If turns have the traces, the end of a session is owed, too, as soon as a command has to do with the session:
+        what the command says of it is sent then.
+        """
+        session = span.context.session
+        by_turn = self.attribution().grouping == "message"
+        keys: list[TurnKey | None] = [span.context.turn] if by_turn else []
+        if (not by_turn or self._added() != NOTHING) and not self._is_neighbor(session):
+            keys.append(None)
+        for turn in keys:
+            trace = events.trace_key(session, turn)
+            ending = self._claims.ending(trace)
+            if not self._is_owed(trace, ending) and (ending == 1 or turn is None):
+                self._owed.add((trace, ending))
+                yield Owed(trace=trace, ending=ending, unit=self.files.name)
 
     def _is_owed(self, trace: str, ending: int) -> bool:
         return (trace, ending) in self._owed or any(
@@ -784,12 +789,15 @@ class Pipeline:
         if not self._rule().allows(self._accumulator.first_cwd):
             return None
         attribution = self.attribution()
-        if (span.scope == "session") != (attribution.grouping == "session"):
+        by_turn = attribution.grouping == "message"
+        if span.scope == "turn" and not by_turn:
             return None
         if span.scope == "session" and self._is_neighbor(span.session):
             return None
         trace = events.trace_key(span.session, span.turn)
         ending = self._claims.ending(trace)
+        if span.scope == "session" and by_turn:
+            return self._ending(trace, ending)
         is_owed = self._is_owed(trace, ending) and (ending == 1 or span.scope == "session")
         if not is_owed:
             if self.resends is None or ending == 1:
@@ -822,10 +830,26 @@ class Pipeline:
             pays=Owed(trace=trace, ending=ending, unit=self.files.name),
         )
 
-    def _verdicts(self, span: Trace) -> list[Emission]:
-        """Return what commands said of the session, as events of their own beside each of its traces.
+    def _ending(self, trace: str, ending: int) -> Emission | None:
+        """Return the emission of a session's end that is owed although its turns have the traces; it has no event."""
+        identity = f"{trace}|{ending}"
+        if not self._is_owed(trace, ending) or self._claims.is_pending(identity):
+            return None
+        self._claims.take(identity, self.files.name, None)
+        self._owed.discard((trace, ending))
+        return Emission(
+            settled=Settled(identity=identity, unit=self.files.name),
+            event=None,
+            lines=None,
+            pays=Owed(trace=trace, ending=ending, unit=self.files.name),
+        )
 
-        They pay for the same owed trace. So if the daemon stops after the trace was settled, they are still sent.
+    def _verdicts(self, span: Trace) -> list[Emission]:
+        """Return what commands said of the session, as events of their own with each of its ends.
+
+        They are on the session's trace, or on that of its last turn.
+
+        They pay for the same owed end. So if the daemon stops after that was settled, they are still sent.
         """
         said = {
             name: value
@@ -836,7 +860,7 @@ class Pipeline:
         if not said or span.scope != "session" or self._claims.ending(key) == 1:
             return []
         attribution = self.attribution()
-        if attribution.grouping != "session" or self._is_neighbor(span.session):
+        if self._is_neighbor(span.session):
             return []
         latest = self._claims.ending(key) - 1
         endings = {row.ending for row in self._owed_in_store() if row.trace == key and row.ending < latest}

@@ -226,7 +226,7 @@ class Settlement:
             files=self._advanced(),
             settled=[row for emission in emissions for row in (emission.settled, emission.also) if row is not None],
             copies=[Copies(unit=unit, original=original) for unit, original in copies],
-            owed=[emission.owes for emission in emissions if emission.owes is not None],
+            owed=[owed for emission in emissions for owed in emission.owes],
             paid=paid,
             rejected=rejected,
             accepted=accepted,
@@ -264,8 +264,9 @@ class Settlement:
         """Make sure that an event settled after its trace does not make that trace owed again."""
         if paid:
             for identity, emission in self._on_their_way.items():
-                if emission.owes in paid:
-                    self._on_their_way[identity] = replace(emission, owes=None)
+                if any(owed in paid for owed in emission.owes):
+                    left = tuple(owed for owed in emission.owes if owed not in paid)
+                    self._on_their_way[identity] = replace(emission, owes=left)
 
     def _advanced(self) -> list[FileMark]:
         """Return the marks of the files whose offset has changed since the last commit."""

@@ -223,6 +223,9 @@ async def test_with_a_trace_for_each_prompt_the_last_one_has_the_verdict(
         assert await child.wait() == 0
     [trace] = filter(is_ended, posthog.events)
     assert trace["properties"]["verdict"] == "no"
+    [metric] = [event["properties"] for event in posthog.events if event["event"] == "$ai_metric"]
+    assert (metric["$ai_metric_name"], metric["$ai_metric_value"]) == ("verdict", "no")
+    assert metric["$ai_trace_id"] == trace["properties"]["$ai_trace_id"]
 
 
 # ---------------------------------------------------------------------- with a running daemon

@@ -206,12 +206,12 @@ def test_the_next_ending_of_a_trace_is_one_more_than_it_was_given_out() -> None:
 def test_a_claim_remembers_the_trace_it_owes_until_it_is_released() -> None:
     claims = Claims()
     owed = Owed(trace="trace|s", ending=1, unit="a")
-    claims.take("gen|1", "a", None, owed)
+    claims.take("gen|1", "a", None, (owed,))
     claims.take("gen|2", "a", None)
-    assert claims.owes("gen|1") == owed
-    assert claims.owes("gen|2") is None
+    assert claims.owes("gen|1") == (owed,)
+    assert claims.owes("gen|2") == ()
     claims.release("gen|1")
-    assert claims.owes("gen|1") is None
+    assert claims.owes("gen|1") == ()
 
 
 def test_the_session_that_began_a_message_first_is_known_until_the_message_is_taken_or_given_up() -> None:
@@ -525,7 +525,7 @@ def test_events_on_their_way_do_not_owe_a_trace_that_was_given_out(desk: Desk) -
     log.prompt("More")
     desk.write(log)
     (prompt,) = read(again)
-    assert prompt.owes == Owed(trace=f"trace|{log.session}", ending=2, unit=again.files.name)
+    assert prompt.owes == (Owed(trace=f"trace|{log.session}", ending=2, unit=again.files.name),)
 
 
 # ---------------------------------------------------------------------- what is ours to send
@@ -547,7 +547,7 @@ def test_settled_lines_are_replayed_without_emissions(desk: Desk) -> None:
     assert trace.event is not None
     assert json.loads(trace.event.body)["properties"]["claude_code_generations"] == 3
     assert trace.pays == replace(owed, unit=pipeline.files.name)
-    assert (opening.owes, generation.owes) == (None, None), "it is owed already"
+    assert (opening.owes, generation.owes) == ((), ()), "it is owed already"
 
 
 def test_a_copy_of_another_sessions_lines_is_not_sent(desk: Desk) -> None:
@@ -661,7 +661,7 @@ def test_the_first_event_owes_the_trace_and_only_that(desk: Desk) -> None:
     pipeline = desk.pipeline(log)
     emissions = read(pipeline) + pipeline.end(1.0).emissions
     owes = Owed(trace=f"trace|{log.session}", ending=1, unit=pipeline.files.name)
-    assert [emission.owes for emission in emissions] == [owes, *[None] * 5]
+    assert [emission.owes for emission in emissions] == [(owes,), *[()] * 5]
     assert [emission.pays for emission in emissions] == [None] * 5 + [owes]
 
 
@@ -683,7 +683,7 @@ def test_the_opening_trace_comes_before_the_first_event_and_has_the_final_ones_t
     (opening,) = openings(emissions)
     final = emissions[-1]
     assert emissions[1] is opening
-    assert (opening.owes, opening.pays) == (None, None)
+    assert (opening.owes, opening.pays) == ((), None)
     begun, ended = said(opening), said(final)
     assert begun["event"] == ended["event"] == "$ai_trace"
     assert begun["uuid"] != ended["uuid"]
@@ -788,7 +788,7 @@ def test_a_turn_whose_trace_was_given_out_owes_no_other(desk: Desk) -> None:
     read(pipeline, 2.0)
     late = read(pipeline, 5.0) + pipeline.end(6.0).emissions
     assert kinds(late) == ["gen"]
-    assert late[0].owes is None
+    assert late[0].owes == ()
 
 
 def test_an_owed_trace_with_nothing_left_to_report_is_settled_unsent(desk: Desk) -> None:
@@ -814,7 +814,7 @@ def test_a_neighboring_sessions_trace_is_left_to_that_session(desk: Desk) -> Non
     neighbours = desk.pipeline(log, claims=Claims(), has_main=lambda session: session == FORK)
     emissions = read(neighbours) + neighbours.end(1.0).emissions
     assert kinds(emissions) == ["prompt", "gen", "call", "gen"]
-    assert {emission.owes for emission in emissions} == {None}
+    assert {emission.owes for emission in emissions} == {()}
 
 
 # ---------------------------------------------------------------------- routes

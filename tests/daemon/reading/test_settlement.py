@@ -60,14 +60,14 @@ class Desk:
     def write(self) -> None:
         self.log.write(self.root / "config" / "projects")
 
-    def pipeline(self, added: Added = NOTHING) -> Pipeline:
+    def pipeline(self, added: Added = NOTHING, *, grouping: str = "session") -> Pipeline:
         catalog = Catalog()
         unit = catalog.add(str(self.path))
         assert unit is not None
         return Pipeline(
             unit,
             claims=self.claims,
-            routing=routing_for(self.root),
+            routing=routing_for(self.root, grouping=grouping),
             marks=self.marks.get,
             owed=lambda: self.settlement.owed_by(unit.name),
             added=lambda: added,
@@ -252,6 +252,41 @@ def test_metrics_that_were_on_their_way_when_the_daemon_stopped_are_sent_althoug
 
     last = desk.pipeline(NOTHING)
     assert desk.read(last) + desk.settlement.note(last, last.end(1.0)) == []
+
+
+def test_with_a_trace_for_each_prompt_what_a_command_said_is_once_on_the_last_ones(desk: Desk) -> None:
+    desk.log.prompt("Count the birds")
+    desk.log.answer(text("Two."))
+    desk.write()
+    pipeline = desk.pipeline(VERDICT, grouping="message")
+    sent = desk.read(pipeline) + desk.settlement.note(pipeline, pipeline.end(1.0))
+
+    bodies = [json.loads(event.body)["properties"] for event in sent]
+    *_, last = [body["$ai_trace_id"] for body in bodies if body.get("claude_code_trace") == "final"]
+    said = [body for body in bodies if "$ai_metric_name" in body]
+    assert [body["$ai_metric_value"] for body in said] == ["approve", 0.5, False]
+    assert {body["$ai_trace_id"] for body in said} == {last}
+    assert last != desk.log.session
+
+    desk.settle(*[event for event in sent if event not in metrics(sent).values()])
+    assert len(desk.settlement.owed_by(pipeline.files.name)) == 1, "what was said is still on its way"
+
+    desk.claims = Claims(SettledIn(pipeline.files.name, desk.settled))
+    desk.settlement = Settlement(desk.claims, desk.settlement.owed_by(pipeline.files.name))
+    again = desk.pipeline(VERDICT, grouping="message")
+    repeated = desk.read(again) + desk.settlement.note(again, again.end(1.0))
+    assert [event.body for event in repeated] == [event.body for event in metrics(sent).values()]
+    desk.settle(*repeated)
+    assert desk.settlement.owing == set()
+
+    desk.log.prompt("Count the bees")
+    desk.log.answer(text("None."))
+    desk.write()
+    other = desk.pipeline(Added(trace={"verdict": "reject"}), grouping="message")
+    later = desk.read(other) + desk.settlement.note(other, other.end(2.0))
+    (verdict,) = metrics(later).values()
+    assert json.loads(verdict.body)["properties"]["$ai_metric_value"] == "reject"
+    assert verdict.uuid != metrics(sent)["verdict"].uuid
 
 
 def test_an_event_that_was_cut_is_counted_as_cut(desk: Desk) -> None:

@@ -35,6 +35,7 @@ class Catalog:
         self._by_path: dict[str, SessionFiles] = {}
         self._folders: dict[str, str] = {}
         self._agents: dict[str, list[str]] = {}
+        self._visited: set[str] = set()
 
     def add(self, path: str) -> SessionFiles | None:
         """Add a path that exists; return the session it belongs to, None if it belongs to none (yet)."""
@@ -103,6 +104,10 @@ class Catalog:
         files = self.sessions.get(unit_name(agent, session))
         return files is not None and files.main is not None
 
+    def is_visited(self, agent: Agent, session: str) -> bool:
+        """Whether another session's subagent works on in the folder of *agent*'s session with this id, or did."""
+        return unit_name(agent, session) in self._visited
+
     def _of_agent(self, path: str, agent: str, files: SessionFiles) -> SessionFiles | None:
         """Return whose a subagent's log in the folder of *files* is: another session's if it goes on there.
 
@@ -118,11 +123,13 @@ class Catalog:
         known.append(path)
         if on:
             begun = self._by_path[others[0]]
+            self._visited.add(files.name)
             self._continue(begun, path)
             return begun
         for other in others:
             continued = self._by_path[other]
             if other not in continued.continued and goes_on(files.agent, other):
+                self._visited.add(continued.name)
                 continued.agents.pop(other, None)
                 files.agents[other] = agent
                 self._by_path[other] = files

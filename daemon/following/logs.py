@@ -101,6 +101,10 @@ class Logs:
         """Whether *agent*'s session with this id has a main log."""
         return self._catalog.has_main(agent, session)
 
+    def is_visited(self, agent: Agent, session: str) -> bool:
+        """Whether another session's subagent works on in the folder of *agent*'s session with this id, or did."""
+        return self._catalog.is_visited(agent, session)
+
     def session_of(self, path: str) -> SessionFiles | None:
         """Return the session that the log or meta file at *path* belongs to."""
         return self._catalog.find(path)

@@ -110,6 +110,7 @@ class Pipeline:
         former: returns the files that the store knows of a session by its name; one whose content a new file begins
             with was copied to it.
         has_main: returns whether a session, by id, has a main log.
+        is_visited: returns whether another session's subagent works on in this one's folder.
         kept: keeps files open until they are read to their end.
         added: returns what commands add to the session now.
         line_bytes: length of a line above which it is skipped and counted.
@@ -136,6 +137,7 @@ class Pipeline:
         again: bool = False,
         resends: Container[str] | None = None,
         has_main: Callable[[str], bool] = lambda _session: False,
+        is_visited: Callable[[], bool] = lambda: False,
         kept: KeepsOpen | None = None,
         added: Callable[[], Added] = lambda: NOTHING,
         line_bytes: int = MAX_LINE_BYTES,
@@ -167,6 +169,7 @@ class Pipeline:
         self._first_start = None if again else first_start
         self._history = history
         self._has_main = has_main
+        self._is_visited = is_visited
         self._kept = kept
         self._line_bytes = line_bytes
         self._added = added
@@ -693,6 +696,9 @@ class Pipeline:
     def _emission(self, span: _LineSpan) -> Emission | None:
         lines = span.lines
         if not self._may_send(span):
+            return None
+        if isinstance(span, SideCalls) and self._is_visited():
+            # The client counts a subagent's calls after `/clear` here, too, and they are sent as the other session's.
             return None
         identity = events.identity(span)
         owner = self._claims.owner(identity)

@@ -327,6 +327,7 @@ class Reader:
             again=self._again(name),
             resends=self._resends(name),
             has_main=partial(self._logs.has_main, files.agent),
+            is_visited=partial(self._logs.is_visited, files.agent, files.session),
             kept=self._logs.kept,
             added=partial(self._executions.of, files.session),
             line_bytes=self._cadence.line_bytes,

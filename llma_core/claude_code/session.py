@@ -1348,6 +1348,11 @@ class SessionAccumulator(Accumulator):
             )
             self._endings.note(totals, context, self._main.near, lines)
 
+    def _add_to_ending(self, generation: Generation) -> None:
+        """Count a logged call, unless it is in another session's totals: the client counts where it writes."""
+        if generation.context.session == self.session and not self._other_folders.get(generation.lines.file):
+            self._endings.add(generation)
+
     def _close_endings(self) -> None:
         """Give out what the client's totals tell beyond the log."""
         tally = self._sessions.get(self.session)
@@ -1443,8 +1448,7 @@ class SessionAccumulator(Accumulator):
                 if thread.is_subagent:
                     tally.add_agent(thread.key)
             self._out.append(generation)
-            if generation.context.session == self.session:
-                self._endings.add(generation)
+            self._add_to_ending(generation)
             self._emit_inner(generation)
         for call in message.calls:
             self._emit_call(call)
@@ -1516,8 +1520,7 @@ class SessionAccumulator(Accumulator):
             )
             for tally in self._tallies(inner.context):
                 tally.add_generation(inner, ())
-            if inner.context.session == self.session:
-                self._endings.add(inner)
+            self._add_to_ending(inner)
             self._out.append(inner)
 
     def _emit_call(self, call: Call, *, abandoned: bool = False) -> None:

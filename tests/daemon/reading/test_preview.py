@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from daemon.reading.preview import NoLogError, find_logs, preview
-from tests.support.logs import LogBuilder, project_folder, text, tool_use, write_files
+from tests.support.logs import MODEL, LogBuilder, project_folder, text, tool_use, usage, write_files
 from tests.support.rig import routing_for
 
 FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+ORIGINAL = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 OTHER = "2f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
+COUNTS = usage(10, 20, cache_read=0, cache_5m=0, cache_1h=0)
 
 
 def with_agent(version: str = "2.1.329", *, requests: bool = False) -> LogBuilder:
@@ -104,6 +106,47 @@ def test_a_subagent_that_works_on_after_clear_keeps_its_session_and_its_calls(pr
     assert {said["$ai_session_id"] for said in by_agent} == {log.session}
     assert [said["$ai_parent_id"] for said in by_agent if "$ai_model" in said] == ["toolu_agent"] * 2
     assert [said["claude_code_tool_status"] for said in by_agent if "$ai_model" not in said] == ["ok"]
+
+
+@pytest.mark.parametrize("ids", [(ORIGINAL, FORK), (FORK, ORIGINAL)], ids=["by name", "against names"])
+def test_calls_after_clear_of_a_subagent_that_nobody_reports_are_no_side_calls(
+    projects: Path, ids: tuple[str, str]
+) -> None:
+    """The client's totals after `/clear` have the calls of every subagent that works on; its session has them, too."""
+    old, cleared = ids
+    log = LogBuilder(old)
+    log.prompt("Count the trees")
+    log.answer(tool_use("Agent", {"prompt": "count"}, id="toolu_agent"), counts=COUNTS)
+    agent = log.agent("toolu_agent", "count")
+    agent.answer(tool_use("Bash", id="toolu_ls"), counts=COUNTS)
+    log.agent_result("toolu_agent", agent, "It runs.", background=True)
+    log.cost_state(models={MODEL: [23, 40, 0, 0]})
+    new = log.clear(cleared)
+    new.prompt("Something else")
+    new.answer(text("Done."), counts=COUNTS)
+    begun = len(agent.lines)
+    agent.tool_result("toolu_ls", "tree")
+    agent.answer(text("One."), counts=COUNTS)
+    for line in agent.lines[begun:]:
+        assert not isinstance(line, bytes)
+        line["sessionId"] = cleared
+    new.cost_state(models={MODEL: [20, 40, 0, 0]})
+    log.prompt("I am back")
+    log.answer(text("Welcome."), counts=COUNTS)
+    log.cost_state(models={MODEL: [40, 61, 0, 0]})
+    files = {**new.files(), **log.files()}
+    lines = files[log.agent_path(agent.id)].splitlines(keepends=True)
+    files[log.agent_path(agent.id)] = b"".join(lines[:begun])
+    files[new.agent_path(agent.id)] = b"".join(lines[begun:])
+    write_files(projects, files)
+
+    side = [
+        (said["$ai_session_id"], said["$ai_input_tokens"], said["$ai_output_tokens"])
+        for said in (event["properties"] for event in events(projects))
+        if said.get("claude_code_side_calls")
+    ]
+
+    assert side == [(old, 3, 0), (old, 7, 1)], "the old session's own, each once"
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.72", "2.1.200", "2.1.329"])

@@ -31,7 +31,7 @@ from daemon.state.rows import Sighting
 from daemon.system import disk
 from daemon.system.small_file import UnreadableFileError, read_regular
 
-__all__ = ["Ending", "LiveSessions"]
+__all__ = ["Ending", "LiveSessions", "Status"]
 
 _State = Literal["alive", "dead", "other", "foreign"]
 """What is known of the process that a record names.
@@ -67,6 +67,21 @@ class _Record(msgspec.Struct, frozen=True):
     procStart: object = None  # noqa: N815
     pidDomain: object = None  # noqa: N815
     status: object = None
+    waitingFor: object = None  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the record of a running session says that it does.
+
+    Attributes:
+        word: `busy`, `idle` or `waiting`, as clients from 2.1.300 on write it; None if the record does not say it.
+        waits_for: what a `waiting` session needs from a person, in the client's words, such as `permission prompt` or
+            `input needed` (2.1.329); None if the record does not say it.
+    """
+
+    word: str | None = None
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +143,10 @@ class LiveSessions:
         """Whether any client here keeps a registry; without one, nothing is known about running sessions."""
         return any(disk.is_folder(str(folder)) for folder in self.folders)
 
-    def statuses(self) -> dict[str, str | None]:
-        """Return the sessions that provably run now, with the word that their record has for what they do.
-
-        Clients from 2.1.300 on write `busy` or `idle`; the word of others is None.
-        """
+    def statuses(self) -> dict[str, Status]:
+        """Return the sessions that provably run now, with what their records say that they do."""
         return {
-            record.sessionId: record.status if isinstance(record.status, str) else None
+            record.sessionId: Status(word=_text(record.status), waits_for=_text(record.waitingFor))
             for record, _, state, _ in self._records()
             if state == "alive"
         }
@@ -350,6 +362,10 @@ def _process(pid: int) -> _Process | None:
     if len(fields) <= start:
         return None
     return _Process(name=head.partition("(")[2].lower(), state=fields[0], ticks=int(fields[start]))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _digits(text: str) -> int | None:

@@ -162,7 +162,7 @@ class _Pages:
         running = self._sources.running()
         names = LocalEvents(self._sources.path).names([each.session for each in running])
         # Those that wait for a person come first.
-        ordered = sorted(running, key=lambda each: (not each.waits, -(each.since or 0.0)))
+        ordered = sorted(running, key=lambda each: (each.waits_for is None, -(each.since or 0.0)))
         return [{**asdict(each), "name": names.get(each.session, "")} for each in ordered]
 
     async def days(self, request: Request) -> Response:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.waiting import PATIENCE
 
-__all__ = ["Child", "Client", "Workspace", "passed_on", "start", "start_client"]
+__all__ = ["Child", "Client", "Workspace", "client_environment", "passed_on", "start", "start_client"]
 
 # The only variables that a child inherits: no keys, no proxies, no settings of the machine's user.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
@@ -241,6 +241,19 @@ class Client:
         return tuple(map(int, self.version.split("."))) >= version
 
 
+def client_environment(workspace: Workspace, api_url: str, **variables: str) -> dict[str, str]:
+    """Return the whole environment of a client that talks to the given API only."""
+    return workspace.environment(
+        ANTHROPIC_BASE_URL=api_url,
+        ANTHROPIC_API_KEY="sk-ant-test",
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        DISABLE_TELEMETRY="1",
+        DISABLE_ERROR_REPORTING="1",
+        DISABLE_AUTOUPDATER="1",
+        **variables,
+    )
+
+
 def start_client(
     client: Client,
     prompt: str,
@@ -267,15 +280,7 @@ def start_client(
             *(("--allowedTools", tools) if tools else ()),
         ],
         name=name,
-        environment=workspace.environment(
-            ANTHROPIC_BASE_URL=api_url,
-            ANTHROPIC_API_KEY="sk-ant-test",
-            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
-            DISABLE_TELEMETRY="1",
-            DISABLE_ERROR_REPORTING="1",
-            DISABLE_AUTOUPDATER="1",
-            **variables,
-        ),
+        environment=client_environment(workspace, api_url, **variables),
         cwd=cwd,
         output=workspace.output,
     )

@@ -1,23 +1,26 @@
-"""Runs the command line on a terminal of its own, and answers what it asks."""
+"""Runs the command line, and the real client, on a terminal of its own, and answers what they ask."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
-from tests.support.client import Workspace
+from tests.support.client import Client, Workspace, client_environment
 from tests.support.processes import ROOT, Ended, environment
 from tests.support.waiting import PATIENCE
 
-__all__ = ["on_terminal", "plain"]
+__all__ = ["Keyboard", "client_on_terminal", "on_terminal", "plain"]
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -78,3 +81,64 @@ async def on_terminal(
     finally:
         os.close(controller)
     return Ended(status=status, stdout=seen.replace("\r\n", "\n"), stderr="")
+
+
+class Keyboard:
+    """The keyboard of a program's terminal, and what the program has drawn so far.
+
+    Args:
+        controller: the descriptor of the terminal's other end.
+    """
+
+    def __init__(self, controller: int) -> None:
+        self._controller = controller
+        self.seen = ""
+
+    def press(self, keys: str) -> None:
+        """Press some keys."""
+        os.write(self._controller, keys.encode())
+
+    async def drain(self) -> None:
+        """Take in what the program draws, until it ends: a terminal that nobody reads stops it."""
+        with suppress(OSError):  # the terminal's other end is closed: the process has ended
+            while data := await asyncio.to_thread(os.read, self._controller, 65_536):
+                self.seen += data.decode(errors="replace")
+
+
+@asynccontextmanager
+async def client_on_terminal(
+    client: Client, prompt: str, *options: str, workspace: Workspace, cwd: Path, api_url: str
+) -> AsyncIterator[Keyboard]:
+    """Run a client as a person does, on a terminal, with one prompt. It is killed when the context is left.
+
+    What it asks on its first start on a machine is answered beforehand.
+    """
+    workspace.config.mkdir(exist_ok=True)
+    answered = {
+        "hasCompletedOnboarding": True,
+        "customApiKeyResponses": {"approved": ["sk-ant-test"], "rejected": []},
+        "projects": {str(cwd): {"hasTrustDialogAccepted": True}},
+    }
+    (workspace.config / ".claude.json").write_text(json.dumps(answered))
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *(*client.command, *options, prompt),
+        cwd=cwd,
+        env=client_environment(workspace, api_url, TERM="xterm"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    keyboard = Keyboard(controller)
+    draining = asyncio.create_task(keyboard.drain())
+    try:
+        yield keyboard
+    finally:
+        with suppress(ProcessLookupError):  # the group has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        await draining
+        os.close(controller)

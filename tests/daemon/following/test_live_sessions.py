@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.following.live_sessions import LiveSessions
+from daemon.following.live_sessions import LiveSessions, Status
 
 LONG_AGO_MS = 1_600_000_000_000
 
@@ -69,6 +69,21 @@ def test_a_session_runs_while_its_process_lives(
     process.wait()
 
     assert sessions.running() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"status": "busy"}, Status(word="busy")),
+        ({"status": "waiting", "waitingFor": "input needed"}, Status(word="waiting", waits_for="input needed")),
+        ({"status": None, "waitingFor": 3}, Status()),
+    ],
+)
+def test_a_record_says_what_its_session_waits_for(
+    tmp_path: Path, registry: Path, fields: dict[str, object], status: Status
+) -> None:
+    record(registry, os.getpid(), "one", **fields)
+    assert LiveSessions([tmp_path]).statuses() == {"one": status}
 
 
 @needs_proc

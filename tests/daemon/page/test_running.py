@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.delivering.local.sink import LocalSink
+from daemon.following.live_sessions import Status
 from daemon.page.running import Running, Watch
 from llma_core.events import CaptureEvent
 from tests.support.sample_events import generation, span
@@ -23,6 +24,11 @@ def calling(event: CaptureEvent, *calls: tuple[str, str, dict[str, str]]) -> Cap
     return CaptureEvent(name=event.name, uuid=event.uuid, identity=event.identity, body=json.dumps(body).encode())
 
 
+def _status(said: str | None) -> Status:
+    word, _, waits_for = (said or "").partition(": ")
+    return Status(word=word or None, waits_for=waits_for or None)
+
+
 def look(tmp_path: Path, status: str | None, events: Sequence[CaptureEvent]) -> Running:
     async def write() -> None:
         sink = LocalSink(tmp_path / "events.db")
@@ -31,7 +37,7 @@ def look(tmp_path: Path, status: str | None, events: Sequence[CaptureEvent]) -> 
 
     LocalSink(tmp_path / "events.db").prepare()
     asyncio.run(write())
-    [found] = Watch(tmp_path / "events.db", lambda: {"trace-1": status}).now()
+    [found] = Watch(tmp_path / "events.db", lambda: {"trace-1": _status(status)}).now()
     return found
 
 
@@ -39,14 +45,25 @@ BASH = calling(generation("a", at=1, stop_reason="tool_use"), ("t", "Bash", {"co
 
 
 @pytest.mark.parametrize(
-    ("status", "waits"),
-    [("busy", False), (None, False), ("idle", True), ("waiting", True)],
+    ("status", "waits_for"),
+    [
+        ("busy", None),
+        (None, None),
+        ("idle", "permission"),
+        ("waiting", "permission"),
+        ("waiting: permission prompt", "permission prompt"),
+    ],
 )
 def test_a_tool_without_a_result_runs_unless_the_client_says_that_it_waits(
-    tmp_path: Path, status: str | None, waits: bool
+    tmp_path: Path, status: str | None, waits_for: str | None
 ) -> None:
     found = look(tmp_path, status, [BASH])
-    assert (found.doing, found.waits) == ("Bash make all", waits)
+    assert (found.doing, found.waits_for) == ("Bash make all", waits_for)
+
+
+def test_a_client_that_waits_before_it_logs_the_question_does_not_think(tmp_path: Path) -> None:
+    found = look(tmp_path, "waiting: input needed", [BASH, span("t", "Bash", parent="a", at=2)])
+    assert (found.doing, found.waits_for) == ("", "input needed")
 
 
 def test_only_the_calls_without_a_result_are_open(tmp_path: Path) -> None:
@@ -60,31 +77,33 @@ def test_only_the_calls_without_a_result_are_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tool", ["AskUserQuestion", "ExitPlanMode"])
 def test_a_question_waits_for_a_person_however_busy_the_client_is(tmp_path: Path, tool: str) -> None:
     asking = calling(generation("a", at=1, stop_reason="tool_use"), ("t", tool, {}))
-    assert look(tmp_path, "busy", [asking]).waits
+    assert look(tmp_path, "busy", [asking]).waits_for == "answer to a question"
 
 
-@pytest.mark.parametrize(("status", "waits"), [("busy", False), ("idle", True), (None, True)])
-def test_after_an_answer_the_next_prompt_is_waited_for(tmp_path: Path, status: str | None, waits: bool) -> None:
-    assert look(tmp_path, status, [generation("a", at=1, text="Done.")]).waits is waits
+@pytest.mark.parametrize(("status", "waits_for"), [("busy", None), ("idle", "next prompt"), (None, "next prompt")])
+def test_after_an_answer_the_next_prompt_is_waited_for(
+    tmp_path: Path, status: str | None, waits_for: str | None
+) -> None:
+    assert look(tmp_path, status, [generation("a", at=1, text="Done.")]).waits_for == waits_for
 
 
 def test_after_all_results_the_model_works(tmp_path: Path) -> None:
     found = look(tmp_path, None, [BASH, span("t", "Bash", parent="a", at=2)])
-    assert (found.doing, found.waits) == ("thinking", False)
+    assert (found.doing, found.waits_for) == ("thinking", None)
 
 
 def test_a_subagent_does_not_hide_what_its_session_does(tmp_path: Path) -> None:
     agent = calling(generation("a", at=1, stop_reason="tool_use"), ("t", "Agent", {"prompt": "look"}))
     inner = generation("b", at=2, parent="t", agent="general-purpose", text="Found it.")
     found = look(tmp_path, "busy", [agent, inner])
-    assert (found.doing, found.waits) == ("Agent look", False)
+    assert (found.doing, found.waits_for) == ("Agent look", None)
 
 
 def test_a_session_of_which_nothing_is_known_yet_works(tmp_path: Path) -> None:
-    assert look(tmp_path, "busy", []) == Running(session="trace-1", doing="", waits=False, since=None)
+    assert look(tmp_path, "busy", []) == Running(session="trace-1", doing="", waits_for=None, since=None)
 
 
 def test_a_failed_attempt_is_told(tmp_path: Path) -> None:
     failed = generation("a", at=1, tokens=None, error=("overloaded_error", "Overloaded"))
     found = look(tmp_path, "busy", [failed])
-    assert (found.doing, found.waits) == ("overloaded_error", False)
+    assert (found.doing, found.waits_for) == ("overloaded_error", None)

@@ -14,6 +14,7 @@ settled.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -343,7 +344,12 @@ class Rig:
             self.store.see(seen)
 
     def read(self, *, budget: int = _SLICE) -> None:
-        """Read everything that is new in the files, originals before their copies."""
+        """Read everything that is new in the files, originals before their copies.
+
+        Args:
+            budget: how many bytes of a session are read at first. Each further slice of it is a byte longer than the
+                one before. So a log is cut at places of every kind, in far fewer slices than it has bytes.
+        """
         self.look()
         self._reader.retry_stranded()
         sessions = self._logs.sessions.values()
@@ -422,15 +428,15 @@ class Rig:
         self.settlement.forgive(missing)
 
     def _read(self, files: SessionFiles, budget: int, *, finish: bool = False) -> None:
-        again = True
-        while again:
+        for each in itertools.count(budget):
             session = self._reader.session(files, self.now)
-            outcome = self._reader.read(session, self.now, running=self._running, budget=budget, finish=finish)
+            outcome = self._reader.read(session, self.now, running=self._running, budget=each, finish=finish)
             for step in outcome.steps:
                 self._hand_over(session.pipeline, step)
             if outcome.state in ("replaced", "unreadable"):
                 self.look()
-            again = self._reader.note(outcome)
+            if not self._reader.note(outcome):
+                break
 
     def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
         wanted = self.settlement.note(pipeline, progress)

@@ -22,7 +22,7 @@ from daemon.delivering.deliveries import Deliveries
 from daemon.following.cadence import Cadence
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.logs import Changes, Logs
-from daemon.following.opening import by_first_line
+from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfilling import Backfilling
 from daemon.history.backlog import Ending
@@ -132,7 +132,7 @@ class ReadLoop:
         """Read the sessions that wait, those that are due, and the backfill, in this order. Never returns."""
         loop = asyncio.get_running_loop()
         while True:
-            await self.turns.sort(self.in_order)
+            await self.turns.sort(self._ordered)
             files = self.turns.next()
             if files is not None:
                 if await self._step(files):
@@ -216,7 +216,12 @@ class ReadLoop:
 
     async def in_order(self, sessions: Iterable[SessionFiles]) -> Sequence[SessionFiles]:
         """Return sessions in the order in which to read them: an original before its copies."""
-        return await self._workers.read(partial(by_first_line, sessions))
+        ordered = await self._ordered(sessions)
+        self.turns.join(ordered)
+        return [each.files for each in ordered]
+
+    async def _ordered(self, sessions: Iterable[SessionFiles]) -> Sequence[Ordered]:
+        return await self._workers.read(partial(in_order, sessions))
 
     async def _step(self, files: SessionFiles, *, finish: bool = False) -> bool:
         """Read a slice of a session, if it may be read. Return whether to read it again at once.

@@ -76,12 +76,14 @@ class Glance(Struct, frozen=True, kw_only=True):
         session: the session it names.
         is_copy: whether it says that it is a copy of another session's line.
         goes_on: whether it goes on with a conversation, and is not the first line of one; None if it is in none.
+        uuid: the id of the line, if it is in a conversation; a copy of the line has it, too.
     """
 
     at: int | None = None
     session: str | None = None
     is_copy: bool = False
     goes_on: bool | None = None
+    uuid: str | None = None
 
 
 class Origin(Struct, frozen=True, kw_only=True):

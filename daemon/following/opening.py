@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from daemon.following.log_roots import LogRoot
 from daemon.following.log_tree import folders_below, root_logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from daemon.system import disk
-from llma_core.agent import Agent, LogPath
+from llma_core.agent import Agent, Glance, LogPath
 
-__all__ = ["Opening", "began_at", "by_first_line", "first_cwd", "goes_on", "named_inside", "opening", "unknown_logs"]
+__all__ = [
+    "Opening",
+    "Ordered",
+    "began_at",
+    "by_first_line",
+    "first_cwd",
+    "goes_on",
+    "in_order",
+    "named_inside",
+    "opening",
+    "roots_of",
+    "unknown_logs",
+]
 
 _GLANCE_LINES = 50
 """Lines looked at to find a file's first time or session; both stand in one of the first few."""
@@ -146,11 +159,13 @@ class _Beginning:
         at: that time, in milliseconds since the epoch; far in the future if no line has one.
         path: the log with that line; None if no line has a time.
         own: whether that line carries the session's own id: a fork's own lines follow the lines it copied.
+        roots: see `Ordered`.
     """
 
-    at: int
-    path: str | None
-    own: bool
+    at: int = _NEVER
+    path: str | None = None
+    own: bool = True
+    roots: frozenset[str] = frozenset()
 
 
 def _beginnings(sessions: Iterable[SessionFiles]) -> Iterator[tuple[SessionFiles, _Beginning]]:
@@ -162,17 +177,37 @@ def _beginnings(sessions: Iterable[SessionFiles]) -> Iterator[tuple[SessionFiles
         try:
             found = disk.call(folder, partial(list, map(_first_dated, together)))
         except disk.Unanswered:
-            found = [_Beginning(_NEVER, None, True)] * len(together)
+            found = [_Beginning()] * len(together)
         yield from zip(together, found, strict=True)
 
 
 def _first_dated(files: SessionFiles) -> _Beginning:
+    found = _Beginning()
     for path in files.paths:
         for line in _first_lines(path):
             glance = files.agent.glance(line)
-            if glance.at is not None:
-                return _Beginning(glance.at, path, glance.session == files.session)
-    return _Beginning(_NEVER, None, True)
+            if found.path is None and glance.at is not None:
+                found = replace(found, at=glance.at, path=path, own=glance.session == files.session)
+            if glance.uuid is not None:
+                return replace(found, roots=_roots(glance))
+        if found.path is not None:
+            break
+    return found
+
+
+def _roots(glance: Glance) -> frozenset[str]:
+    # Copies of the oldest clients keep the id and get a new time, those of 2.1.45 the other way round.
+    return frozenset(str(root) for root in (glance.uuid, glance.at) if root is not None)
+
+
+def roots_of(agent: Agent, path: str) -> frozenset[str]:
+    """Return what a log's first line of a conversation is known by; see `Ordered`. Empty if it does not answer."""
+    glances = (agent.glance(line) for line in _first_lines(path))
+    try:
+        found = disk.call(_folder(path), lambda: next((each for each in glances if each.uuid is not None), None))
+    except disk.Unanswered:
+        return frozenset()
+    return frozenset() if found is None else _roots(found)
 
 
 def _is_copy(agent: Agent, path: str | None) -> bool:
@@ -189,7 +224,25 @@ def _folder(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+class Ordered(NamedTuple):
+    """A session among others, in the order in which they began.
+
+    Attributes:
+        files: the session.
+        roots: what its first line of a conversation is known by: its id and its time. A fork copies a session from
+            there on, so that sessions with a root in common may have lines in common.
+    """
+
+    files: SessionFiles
+    roots: frozenset[str]
+
+
 def by_first_line(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
+    """Return sessions as `in_order` does, and nothing else."""
+    return [each.files for each in in_order(sessions)]
+
+
+def in_order(sessions: Iterable[SessionFiles]) -> list[Ordered]:
     """Return sessions in the order in which they began, so that an original comes before its copies.
 
     The first time in the order of the file counts: a fork copies old lines, but its own first line is younger. Where
@@ -204,4 +257,4 @@ def by_first_line(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
         is_copy = at_once[beginning.at] > 1 and _is_copy(files.agent, beginning.path)
         return beginning.at, is_copy, not beginning.own, name
 
-    return [begun[name][0] for name in sorted(begun, key=key)]
+    return [Ordered(begun[name][0], begun[name][1].roots) for name in sorted(begun, key=key)]

@@ -606,7 +606,7 @@ class Pipeline:
         """Return whether something is history, or a copy of it; *is_marked* if its line says that it is a copy."""
         if self._first_start is None or at is None or at >= self._first_start:
             return False
-        return self._history is None or is_marked or self._history.holds(self.files.folder, identity)
+        return self._history is None or is_marked or self._history.holds(self.files, identity)
 
     def _admit(self, spans: list[Span], progress: Progress) -> None:
         """Turn spans into emissions. Traces wait while a command of the session runs."""

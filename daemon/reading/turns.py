@@ -4,6 +4,9 @@ Project folders take turns. Within one folder, sessions come in the order in whi
 route has no room waits, and so do the sessions behind it in its folder whose beginning nobody has looked at yet: they
 may be its forks, and copied lines count for the session that is read first.
 
+The client moves logs to other folders, and a fork may be in another one than its original. So sessions that begin with
+the same line of a conversation wait in the same line, whatever folders they are in.
+
 Thousands of sessions may wait for a route. None of them is asked for its route again until that route moves: it has
 room, or it stops or no longer does.
 """
@@ -13,9 +16,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 
 from daemon.delivering.route import Route
+from daemon.following.opening import Ordered
 from daemon.following.session_files import SessionFiles
 
 __all__ = ["Line", "Turns"]
+
+_MANY = 2
+"""Fewer sessions need no order."""
 
 
 class Line:
@@ -54,7 +61,7 @@ class Line:
     def first(self) -> SessionFiles | None:
         """Return the first session that can be read now, which stays in line; None if there is none.
 
-        If the route of one has no room, those behind it in the same folder wait, too, unless they were looked at
+        If the route of one has no room, those behind it in the same line wait, too, unless they were looked at
         already: one may be its fork. If its route is stopped, they do not wait, because it may stay stopped for good.
         """
         turns = self._turns
@@ -64,13 +71,13 @@ class Line:
             return None
         self._has_changed = True
         stalled: dict[Route, bool] = {}
-        folders: set[str] = set()
+        lanes: set[str] = set()
         for name, known in list(self.names.items()):
             files, route = turns.sessions.get(name), known
             if files is None:
                 del self.names[name]
                 continue
-            if files.folder in folders and not turns.was_looked_at(name):
+            if turns.lane(files) in lanes and not turns.was_looked_at(name):
                 continue
             if route is None or (route not in stalled and turns.has_room(route)):
                 route = self.names[name] = turns.stalled_on(name)
@@ -79,7 +86,7 @@ class Line:
             if route not in stalled:
                 stalled[route] = turns.is_stopped(route)
             if not stalled[route]:
-                folders.add(files.folder)
+                lanes.add(turns.lane(files))
         self._has_changed, self._stalled = False, stalled
         return None
 
@@ -116,25 +123,28 @@ class Turns:
         self.is_stopped = is_stopped
         self._active = active
         self._seen = seen
-        self._folders: dict[str, Line] = {}
+        self._lines: dict[str, Line] = {}
         self._unsorted: set[str] = set()
+        self._has_fresh = False
+        self._roots: dict[str, frozenset[str]] = {}
+        self._lanes: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return sum(len(line.names) for line in self._folders.values())
+        return sum(len(line.names) for line in self._lines.values())
 
     def __contains__(self, files: SessionFiles) -> bool:
-        line = self._folders.get(files.folder)
+        line = self._lines.get(self.lane(files))
         return line is not None and files.name in line.names
 
     @property
     def names(self) -> set[str]:
         """The names of the waiting sessions."""
-        return {name for line in self._folders.values() for name in line.names}
+        return {name for line in self._lines.values() for name in line.names}
 
     @property
     def stalled(self) -> set[Route]:
         """The routes that sessions wait for, as of the last time that `next` found none to read."""
-        return {route for line in self._folders.values() for route in line.stalled}
+        return {route for line in self._lines.values() for route in line.stalled}
 
     def was_looked_at(self, name: str) -> bool:
         """Whether the beginning of a session was looked at."""
@@ -144,62 +154,120 @@ class Turns:
         """Return a line of *sessions* of any folders, which is not a part of the queue."""
         return Line(self, [files.name for files in sessions])
 
+    def lane(self, files: SessionFiles) -> str:
+        """Return the folder in whose line a session waits: its own, or that of a session that began with its lines."""
+        return self._lanes.get(files.name, files.folder)
+
     def add(self, files: SessionFiles) -> None:
         """Enqueue a session. One that waits already keeps its place."""
-        line = self._folders.get(files.folder)
-        if line is None:
-            line = self._folders[files.folder] = self.line()
+        line = self._line(self.lane(files))
+        if files.name not in line.names and not self.was_looked_at(files.name):
+            self._has_fresh = True
         line.add(files.name)
+
+    def _line(self, lane: str) -> Line:
+        line = self._lines.get(lane)
+        if line is None:
+            line = self._lines[lane] = self.line()
+        return line
 
     def note_found(self, sessions: Iterable[SessionFiles]) -> None:
         """Note that *sessions* were found at once, in no particular order, so that `sort` sorts those of one folder."""
-        folders = set()
+        lanes = set()
         for files in sessions:
             if files.name not in self._active:
-                if files.folder in folders:
-                    self._unsorted.add(files.folder)
-                folders.add(files.folder)
+                lane = self.lane(files)
+                if lane in lanes:
+                    self._unsorted.add(lane)
+                lanes.add(lane)
 
     def resume(self, files: SessionFiles) -> None:
-        """Put a session first in its folder, because it is not read to its end: one of its forks may wait behind it."""
+        """Put a session first in its line, because it is not read to its end: one of its forks may wait behind it."""
         self.add(files)
-        line = self._folders[files.folder]
+        line = self._lines[self.lane(files)]
         line.arrange([files.name, *line.names])
 
     def clear(self) -> None:
         """Empty the queue."""
-        self._folders.clear()
+        self._lines.clear()
 
-    async def sort(self, order: Callable[[Sequence[SessionFiles]], Awaitable[Sequence[SessionFiles]]]) -> None:
-        """Put originals before their copies, in the folders whose sessions were found at once.
+    async def sort(self, order: Callable[[Sequence[SessionFiles]], Awaitable[Sequence[Ordered]]]) -> None:
+        """Put originals before their copies, where sessions were found at once or may be copies of one that waits.
 
         Copied messages say so only since 2.1.329. Older ones count for the session that is read first.
 
         Args:
             order: returns sessions in the order in which to read them.
         """
-        while self._unsorted:
-            folder = self._unsorted.pop()
-            line = self._folders.get(folder)
-            known = [self.sessions[name] for name in line.names if name in self.sessions] if line is not None else []
-            if line is None or not known:
+        while self._unsorted or self._has_fresh:
+            lanes, self._unsorted, self._has_fresh = self._unsorted, set(), False
+            waiting = {name: lane for lane, line in self._lines.items() for name in line.names if name in self.sessions}
+            self._roots = {name: roots for name, roots in self._roots.items() if name in waiting}
+            self._lanes = {name: lane for name, lane in self._lanes.items() if name in waiting}
+            if len(waiting) < _MANY:
                 continue
-            being_read = [files.name for files in known if files.name in self._active]
-            ordered = await order([files for files in known if files.name not in self._active])
-            # Sessions that a hint has added meanwhile come last.
-            line.arrange([*being_read, *(files.name for files in ordered), *line.names])
+            ordered = await order(
+                [
+                    self.sessions[name]
+                    for name, lane in waiting.items()
+                    if name not in self._roots or (lane in lanes and name not in self._active)
+                ]
+            )
+            self.join(ordered)
+            by_lane: dict[str, list[str]] = {}
+            for files, _ in ordered:
+                by_lane.setdefault(self.lane(files), []).append(files.name)
+            for lane in lanes & by_lane.keys() & self._lines.keys():
+                line = self._lines[lane]
+                being_read = [name for name in line.names if name in self._active]
+                found = [name for name in by_lane[lane] if name in line.names and name not in self._active]
+                # Sessions that a hint has added meanwhile come last.
+                line.arrange([*being_read, *found, *line.names])
+
+    def join(self, ordered: Iterable[Ordered]) -> None:
+        """Let sessions with a root in common wait in the same line, that of the first of them.
+
+        A line that gets others is sorted anew by `sort`.
+        """
+        ordered = list(ordered)
+        asked = {files.name for files, _ in ordered}
+        leaders: dict[str, str] = {}
+        for lane, line in self._lines.items():
+            for name in line.names:
+                if name not in asked:
+                    for root in self._roots.get(name, ()):
+                        leaders.setdefault(root, lane)
+        for files, roots in ordered:
+            if roots:
+                self._roots[files.name] = roots
+            before = self.lane(files)
+            lane = next((leaders[root] for root in roots if root in leaders), before)
+            for root in roots:
+                leaders.setdefault(root, lane)
+            if lane != before:
+                self._lanes[files.name] = lane
+                self._move(files.name, before, lane)
+
+    def _move(self, name: str, before: str, lane: str) -> None:
+        line = self._lines.get(before)
+        if line is not None and name in line.names:
+            line.remove(name)
+            if not line.names:
+                del self._lines[before]
+            self._line(lane).add(name)
+            self._unsorted.add(lane)
 
     def next(self) -> SessionFiles | None:
-        """Take the next session whose route has room; None if there is none. Folders take turns."""
-        for folder, line in list(self._folders.items()):
+        """Take the next session whose route has room; None if there is none. Lines take turns."""
+        for lane, line in list(self._lines.items()):
             files = line.first()
             if files is not None:
                 line.remove(files.name)
-                # The next turn of this folder comes after those of all others.
-                del self._folders[folder]
+                # The next turn of this line comes after those of all others.
+                del self._lines[lane]
                 if line.names:
-                    self._folders[folder] = line
+                    self._lines[lane] = line
                 return files
             if not line.names:
-                del self._folders[folder]
+                del self._lines[lane]
         return None

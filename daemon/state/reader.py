@@ -77,7 +77,10 @@ class StoreReader:
         return int(row[0]) if row else 0
 
     def history(self, folder: str) -> list[tuple[str, int]]:
-        """Return the path and settled offset, in bytes, of each file below *folder* that existed at the first start."""
+        """Return the path and settled offset, in bytes, of each file below *folder* that existed at the first start.
+
+        All of them are below the folder "".
+        """
         above = f"{folder}/"
         statement = 'SELECT path, "offset" FROM files WHERE history=1 AND substr(path, 1, length(?))=?'
         return [(str(path), int(offset)) for path, offset in self._rows(statement, (above, above))]

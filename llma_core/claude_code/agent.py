@@ -56,6 +56,7 @@ class _ClaudeCode(Agent):
             session=said.session_id,
             is_copy=said.is_copy,
             goes_on=said.parent_uuid is not None if said.uuid is not None else None,
+            uuid=said.uuid,
         )
 
     def origin(self, line: bytes) -> Origin | None:

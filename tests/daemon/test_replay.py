@@ -20,7 +20,7 @@ from llma_core.timestamps import milliseconds
 from tests.support.histories import History, forks, histories
 from tests.support.logs import LogBuilder, text, thinking, tool_use, write_files
 from tests.support.marks import known
-from tests.support.rig import OPENING, Reference, Rig, named, reference, routing_for
+from tests.support.rig import OPENING, SECOND, Reference, Rig, named, reference, routing_for
 
 
 @pytest.fixture(autouse=True)
@@ -867,7 +867,8 @@ def test_a_copy_is_sent_if_its_original_disappears_unfinished(rig: Rig) -> None:
     assert [json.loads(event.body)["properties"]["$ai_session_id"] for event in rig.in_flight] == [log.session]
 
 
-def test_a_fork_of_history_sends_only_its_own_lines(rig: Rig) -> None:
+@pytest.mark.parametrize("folder", [None, "-elsewhere", f"{SECOND}-elsewhere"])
+def test_a_fork_of_history_sends_only_its_own_lines_whatever_folder_it_is_in(rig: Rig, folder: str | None) -> None:
     log = conversation()
     write(rig, log)
     first_start = milliseconds("2026-03-02T09:00:30Z")
@@ -877,6 +878,8 @@ def test_a_fork_of_history_sends_only_its_own_lines(rig: Rig) -> None:
     fork.prompt("Again")
     answer = fork.answer(text("Still one."))
     write(rig, fork)
+    if folder is not None:
+        rig.move(fork.path, folder)
     rig.finish()
     assert names(rig) == [fork.session, answer, fork.session]
     trace = json.loads(rig.received[-1].body)["properties"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from daemon.delivering.route import LOCAL, Route
+from daemon.following.catalog import Catalog
+from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.reading.turns import Turns
 from llma_core.claude_code.agent import CLAUDE_CODE
+from tests.support.logs import LogBuilder, text, write_files
 
 
 class Yard:
@@ -156,41 +160,145 @@ def test_a_cleared_queue_is_empty(yard: Yard) -> None:
 
 
 class Sorting:
-    """Reverses the order of sessions, and records which ones it was called with."""
+    """Orders sessions against their names, and records which ones it was called with.
 
-    def __init__(self) -> None:
+    Args:
+        family: the names of sessions that begin with the same line, the oldest first.
+    """
+
+    def __init__(self, family: Sequence[str] = ()) -> None:
         self.asked: list[list[str]] = []
+        self._family = list(family)
 
-    async def __call__(self, units: Sequence[SessionFiles]) -> Sequence[SessionFiles]:
+    async def __call__(self, units: Sequence[SessionFiles]) -> Sequence[Ordered]:
         self.asked.append([unit.name for unit in units])
-        return units[::-1]
+        units = sorted(units, key=lambda unit: unit.name, reverse=True)
+        family = [unit for name in self._family for unit in units if unit.name == name]
+        others = [unit for unit in units if unit not in family]
+        roots = dict.fromkeys(self._family, "root")
+        return [Ordered(unit, frozenset({roots.get(unit.name, unit.name)})) for unit in (*family, *others)]
 
 
-async def test_sessions_found_at_once_are_sorted_once_in_each_folder(yard: Yard) -> None:
+async def test_sessions_found_at_once_are_sorted_once(yard: Yard) -> None:
     sorting = Sorting()
     yard.add(*yard.sessions)
     yard.turns.note_found(yard.sessions.values())
     await yard.turns.sort(sorting)
     await yard.turns.sort(sorting)
-    assert sorted(sorting.asked) == [["garden/d", "garden/e"], ["orchard/a", "orchard/b", "orchard/c"]]
+    assert sorting.asked == [["orchard/a", "orchard/b", "orchard/c", "garden/d", "garden/e"]]
     assert yard.taken() == ["orchard/c", "garden/e", "orchard/b", "garden/d", "orchard/a"]
 
 
-async def test_a_session_found_beside_sessions_in_memory_needs_no_sorting(yard: Yard) -> None:
+async def test_a_session_found_beside_sessions_in_memory_comes_after_them(yard: Yard) -> None:
     sorting = Sorting()
     yard.active.add("orchard/c")
     names = ("orchard/c", "orchard/a", "garden/d")
     yard.add(*names)
     yard.turns.note_found([yard.sessions[name] for name in names])
     await yard.turns.sort(sorting)
+    assert yard.taken() == ["orchard/c", "garden/d", "orchard/a"]
+
+
+async def test_a_session_alone_needs_no_sorting(yard: Yard) -> None:
+    sorting = Sorting()
+    yard.add("orchard/a")
+    await yard.turns.sort(sorting)
     assert sorting.asked == []
 
 
+@pytest.mark.parametrize("fork", ["garden/d", "orchard/a"])
+async def test_a_fork_in_another_folder_waits_until_its_original_is_read_to_the_end(yard: Yard, fork: str) -> None:
+    (original,) = {"garden/d", "orchard/a"} - {fork}
+    sorting = Sorting([original, fork])
+    names = ["garden/e", fork, "orchard/b", original]
+    yard.add(*names)
+    yard.turns.note_found([yard.sessions[name] for name in names])
+    await yard.turns.sort(sorting)
+    taken = []
+    while (files := yard.turns.next()) is not None:
+        taken.append(files.name)
+        if taken.count(original) < 3 and files.name == original:
+            yard.active.add(original)
+            yard.turns.resume(files)
+            await yard.turns.sort(sorting)
+    assert taken.count(original) == 3
+    assert [name for name in taken if name in (original, fork)] == [original] * 3 + [fork]
+
+
+async def test_a_fork_in_another_folder_waits_although_its_original_waits_for_room(yard: Yard) -> None:
+    sorting = Sorting(["orchard/a", "garden/d"])
+    yard.add("garden/d", "garden/e", "orchard/a")
+    yard.turns.note_found([yard.sessions[name] for name in ("garden/d", "orchard/a")])
+    await yard.turns.sort(sorting)
+    yard.stalled.add("orchard/a")
+    assert yard.taken() == ["garden/e"]
+    yard.stalled.clear()
+    assert yard.taken() == ["orchard/a", "garden/d"]
+
+    line = yard.turns.line([yard.sessions[name] for name in ("orchard/a", "garden/d", "garden/e")])
+    yard.stalled.add("orchard/a")
+    first = line.first()
+    assert first is not None
+    assert first.name == "garden/e", "without a queue, too"
+
+
+async def test_a_fork_that_is_found_later_waits_for_its_original(yard: Yard) -> None:
+    sorting = Sorting(["orchard/b", "garden/d"])
+    yard.add("orchard/a", "orchard/b")
+    yard.turns.note_found([yard.sessions[name] for name in ("orchard/a", "orchard/b")])
+    await yard.turns.sort(sorting)
+    yard.add("garden/d", "garden/e")
+    await yard.turns.sort(sorting)
+    assert sorting.asked[1] == ["garden/d", "garden/e"], "nothing is looked at twice"
+    assert yard.turns.lane(yard.sessions["garden/d"]) == "/logs/orchard"
+    taken = yard.taken()
+    assert sorted(taken) == ["garden/d", "garden/e", "orchard/a", "orchard/b"]
+    assert taken.index("orchard/b") < taken.index("garden/d")
+
+
+@pytest.mark.parametrize("version", ["1.0.128", "2.1.200", "2.1.329"])
+async def test_what_a_log_begins_with_tells_a_fork_in_any_folder(tmp_path: Path, version: str) -> None:
+    original = LogBuilder("2f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b", version=version, cwd="/home/ada/orchard")
+    original.prompt("Count the trees")
+    original.answer(text("One."))
+    fork = original.fork("0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b")
+    fork.prompt("Again")
+    other = LogBuilder("1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b", version=version, start="2026-01-01T00:00:00Z")
+    other.prompt("Count the birds")
+    folders = {original: "-z", fork: "-a", other: "-b"}
+    catalog = Catalog()
+    for log, folder in folders.items():
+        write_files(tmp_path, {f"{folder}/{log.session}.jsonl": log.files()[log.path]})
+        catalog.add(str(tmp_path / folder / f"{log.session}.jsonl"))
+
+    async def order(sessions: Sequence[SessionFiles]) -> Sequence[Ordered]:
+        return in_order(sessions)
+
+    turns = Turns(
+        catalog.sessions,
+        active=(),
+        seen=(),
+        stalled_on=lambda _name: None,
+        has_room=lambda _route: True,
+        is_stopped=lambda _route: False,
+    )
+    found = sorted(catalog.sessions.values(), key=lambda files: files.name)
+    turns.note_found(found)
+    for files in found:
+        turns.add(files)
+    await turns.sort(order)
+    lanes = {files.session: turns.lane(files).rpartition("/")[2] for files in found}
+    assert lanes == {original.session: "-z", fork.session: "-z", other.session: "-b"}
+    taken = [files.session for files in iter(turns.next, None)]
+    assert taken.index(original.session) < taken.index(fork.session)
+
+
 async def test_sessions_in_memory_come_first_and_those_of_later_hints_last(yard: Yard) -> None:
-    async def backwards(units: Sequence[SessionFiles]) -> Sequence[SessionFiles]:
-        assert [unit.name for unit in units] == ["orchard/a", "orchard/b"]
+    sorting = Sorting()
+
+    async def backwards(units: Sequence[SessionFiles]) -> Sequence[Ordered]:
         yard.add("orchard/late")
-        return units[::-1]
+        return await sorting(units)
 
     yard.sessions["orchard/late"] = SessionFiles(name="orchard/late", folder="/logs/orchard", agent=CLAUDE_CODE)
     yard.active.add("orchard/c")
@@ -198,6 +306,7 @@ async def test_sessions_in_memory_come_first_and_those_of_later_hints_last(yard:
     yard.turns.note_found([yard.sessions["orchard/a"], yard.sessions["orchard/b"]])
     await yard.turns.sort(backwards)
     assert yard.taken() == ["orchard/c", "orchard/b", "orchard/a", "orchard/late"]
+    assert sorting.asked[1:] == [["orchard/late"]]
 
 
 async def test_sessions_that_are_gone_or_not_in_the_queue_are_not_sorted(yard: Yard) -> None:

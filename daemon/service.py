@@ -263,22 +263,30 @@ class Service:
                 self._registry_look.cancel()
             await self._close()
 
-    async def run_once(self, wanted: Callable[[SessionFiles], bool] = lambda _files: True) -> bool:
+    async def run_once(
+        self, wanted: Callable[[SessionFiles], bool] = lambda _files: True, *, since: float = 0.0
+    ) -> bool:
         """Read all logs to their end and deliver their events. Return whether everything is settled.
 
         What is open in running sessions stays open, for a daemon that follows them.
 
         Args:
             wanted: returns whether to read a session.
+            since: read only sessions that were written to since then, in seconds since the epoch.
         """
         loop = asyncio.get_running_loop()
         try:
             await self._first_sweep()
-            order = await self._loop.in_order(list(self._logs.sessions.values()))
             waiting = self._loop.turns.names
             self._loop.turns.clear()
-            chosen = [files for files in order if files.name in waiting and wanted(files)]
-            settled = await self._with_patience(loop.create_task(self._loop.read_all(chosen)))
+            chosen = [
+                files
+                for files in self._logs.sessions.values()
+                if files.name in waiting and self._logs.touched(files) >= since * 1e9 and wanted(files)
+            ]
+            # To sort a session, its first line is read: of a long history, only few may be chosen.
+            order = await self._loop.in_order(chosen)
+            settled = await self._with_patience(loop.create_task(self._loop.read_all(order)))
             if not self._again:
                 await self._prune()
             return settled

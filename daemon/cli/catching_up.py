@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,7 +17,6 @@ from daemon.config.settings import Settings
 from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.local.schema import VERSION
 from daemon.delivering.local.sink import LocalSink
-from daemon.following.session_files import SessionFiles
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import is_locked
 from daemon.state.store import Store
@@ -55,7 +54,7 @@ def catch_up(settings: Settings, *, since: float | None = None, session: str | N
         return path
     with open_local(settings.state_dir) as store, _Progress() as progress:
         prepare_file(path)
-        settled = asyncio.run(_read(settings, store, path, _wanted(since, session), progress))
+        settled = asyncio.run(_read(settings, store, path, progress, since=since or 0.0, session=session))
     if not settled:
         say("warning: not everything could be read; the next call reads the rest", err=True)
     return path
@@ -92,27 +91,11 @@ def prepare_file(path: Path) -> None:
 
 
 async def _read(
-    settings: Settings, store: Store, path: Path, wanted: Callable[[SessionFiles], bool], progress: _Progress
+    settings: Settings, store: Store, path: Path, progress: _Progress, *, since: float, session: str | None
 ) -> bool:
     service = build_service(settings, store, lambda _route: LocalSink(path), purpose="local", watch=progress.count)
     service.prepare("send" if store.first_start is None else "skip", time.time())
-    return await service.run_once(wanted)
-
-
-def _wanted(since: float | None, session: str | None) -> Callable[[SessionFiles], bool]:
-    def wanted(files: SessionFiles) -> bool:
-        if session is not None and files.session != session:
-            return False
-        return since is None or any(_written(path) >= since for path in files.paths)
-
-    return wanted
-
-
-def _written(path: str) -> float:
-    try:
-        return Path(path).stat().st_mtime
-    except OSError:
-        return 0.0
+    return await service.run_once(lambda files: session in (None, files.session), since=since)
 
 
 class _Progress:

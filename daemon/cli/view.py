@@ -117,11 +117,17 @@ async def _serve(settings: Settings, listening: socket.socket, store: Store | No
         reading=lambda: service.waiting if service is not None else 0,
     )
 
+    stopping = asyncio.Event()
+
     class _Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             # Signals end the service too, so they are handled here.
             yield
+
+        async def main_loop(self) -> None:
+            # uvicorn's own looks ten times a second at whether to stop, and for that alone.
+            await stopping.wait()
 
     server = _Server(
         uvicorn.Config(
@@ -130,10 +136,10 @@ async def _serve(settings: Settings, listening: socket.socket, store: Store | No
             access_log=False,
             lifespan="off",
             server_header=False,
+            date_header=False,
             timeout_graceful_shutdown=1,
         )
     )
-    stopping = asyncio.Event()
 
     def stop() -> None:
         if stopping.is_set():

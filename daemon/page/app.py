@@ -12,12 +12,11 @@ from typing import Any, cast
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -332,11 +331,12 @@ class _Pages:
     # ------------------------------------------------------------------ live, and errors
 
     async def live(self, _request: Request) -> Response:
-        async def told() -> AsyncIterator[dict[str, str]]:
+        # Server-sent events. A lost browser is noticed by its connection, so nothing has to be sent meanwhile.
+        async def told() -> AsyncIterator[bytes]:
             async for sessions in self._sources.changes.stream():
-                yield {"event": "change", "data": msgspec.json.encode(sessions).decode()}
+                yield b"event: change\ndata: " + msgspec.json.encode(sessions) + b"\n\n"
 
-        return EventSourceResponse(told(), ping=30)
+        return StreamingResponse(told(), media_type="text/event-stream")
 
     async def missing(self, request: Request, _error: Exception) -> Response:
         return self._error(request, 404, "There is no such page.")

@@ -16,10 +16,13 @@ from llma_core import view
 
 __all__ = ["VERSION", "Words", "add", "drop_bodies", "prepare", "word_id"]
 
-VERSION = 2
-"""The version of the tables, in SQLite's `user_version`. Files of version 0 have only bodies."""
+VERSION = 3
+"""The version of the tables, in SQLite's `user_version`. Files of version 0 have only bodies, those of version 2 lack
+the index of sizes."""
+_WITH_CALLS = 2
 
-# `received` gives the order of arrival. A replaced event gets a new number, as if it had just arrived.
+# `received` gives the order of arrival. A replaced event gets a new number, as if it had just arrived. The index of
+# sizes tells how much is kept without a look at every body.
 _EVENTS = """
 CREATE TABLE IF NOT EXISTS events (
     received INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_by_trace ON events (trace_id, timestamp);
 CREATE INDEX IF NOT EXISTS events_by_session ON events (session_id, timestamp);
+CREATE INDEX IF NOT EXISTS events_by_size ON events (size);
 """
 # The columns that end in _id hold numbers of `words`.
 _CALLS = """
@@ -141,11 +145,14 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         # Another process may have been quicker.
-        if int(connection.execute("PRAGMA user_version").fetchone()[0]) == VERSION:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version == VERSION:
             return
-        for statement in _statements(_EVENTS + _CALLS + _TEXTS):
+        fills = version < _WITH_CALLS
+        for statement in _statements(_EVENTS + (_CALLS + _TEXTS if fills else "")):
             connection.execute(statement)
-        _fill(connection)
+        if fills:
+            _fill(connection)
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -182,15 +183,31 @@ def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -
     assert documents() == before
 
 
-def test_a_file_of_an_older_version_is_brought_up_to_date(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "lacks"),
+    [
+        (0, ("TABLE calls", "TABLE words", "TABLE texts", "TABLE text_index", "INDEX events_by_size")),
+        (2, ("INDEX events_by_size",)),
+    ],
+)
+def test_a_file_of_an_older_version_is_brought_up_to_date(
+    config: Path, tmp_path: Path, version: int, lacks: tuple[str, ...]
+) -> None:
     orchard(config)
     before = documents()
-    with sqlite3.connect(events_path(tmp_path / "state")) as connection:
-        for table in ("calls", "words", "texts", "text_index"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("PRAGMA user_version = 0")
-    connection.close()
+
+    def schema() -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(events_path(tmp_path / "state"))) as connection:
+            return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+    made = schema()
+    with closing(sqlite3.connect(events_path(tmp_path / "state"))) as connection:
+        for part in lacks:
+            connection.execute(f"DROP {part}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
     assert documents() == before
+    assert schema() == made
 
 
 def test_calls_are_chosen_by_time_and_project(config: Path) -> None:

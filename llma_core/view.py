@@ -22,6 +22,7 @@ from llma_core.spans import Prompt
 __all__ = [
     "GENERATION_EVENT",
     "PRICE_NAMES",
+    "PROJECT_NAME",
     "TRACE_EVENT",
     "CallView",
     "Content",
@@ -174,6 +175,8 @@ def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
 
 
 _OWN: dict[str, type] = {"tool_status": str, "trace": str, "outcome": str, "version": str, "client_cost_usd": float}
+PROJECT_NAME = "$ai_project_name"
+"""The property that names the project, which a user may set."""
 TRACE_EVENT = "$ai_trace"
 """The name of the event that stands for a session or a turn."""
 GENERATION_EVENT = "$ai_generation"

@@ -9,6 +9,7 @@ from pathlib import Path
 from daemon.following.log_roots import log_roots
 from daemon.following.log_tree import root_logs
 from daemon.following.session_files import unit_name
+from llma_core.agent import Agent
 
 __all__ = ["LoggedSession", "logged_sessions"]
 
@@ -20,12 +21,14 @@ class LoggedSession:
     Attributes:
         session: its id.
         unit: its name in the state directory.
+        agent: whose session it is.
         path: its log; the one written to last if several folders have one.
         modified: when that was last written to, in seconds since the epoch.
     """
 
     session: str
     unit: str
+    agent: Agent
     path: str
     modified: float
 
@@ -46,5 +49,7 @@ def logged_sessions(config_dirs: Iterable[Path], *, prefix: str = "") -> list[Lo
             assert place.session is not None
             unit = unit_name(root.agent, place.session)
             if unit not in found or found[unit].modified < status.st_mtime:
-                found[unit] = LoggedSession(session=place.session, unit=unit, path=path, modified=status.st_mtime)
+                found[unit] = LoggedSession(
+                    session=place.session, unit=unit, agent=root.agent, path=path, modified=status.st_mtime
+                )
     return sorted(found.values(), key=lambda each: each.modified, reverse=True)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -17,6 +16,7 @@ from daemon.cli import complete
 from daemon.cli.live import Board, Dates, line, moment
 from daemon.cli.message import say
 from daemon.cli.moment import Moment
+from daemon.cli.project import begun_in
 from daemon.cli.render import stdout
 from daemon.cli.startup import cadence, load_settings
 from daemon.system.figures import count
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from daemon.config.settings import Settings
     from daemon.following.opening import Opening
     from daemon.reading.follower import Follower, Seen
 
@@ -39,9 +40,9 @@ _NO_TIME = datetime.max.replace(tzinfo=UTC)
 )
 @click.option(
     "--project",
-    metavar="PATH",
+    metavar="PROJECT",
     shell_complete=complete.folders,
-    help="Only sessions begun in this folder or below it.",
+    help="Only sessions begun in this folder or below it, or in a project of this name.",
 )
 @click.option(
     "--since",
@@ -72,7 +73,7 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
         Routing(settings, Repositories(), purpose="local"),
         since=time.time() if since is None else since,
         session_timeout=settings.session_timeout,
-        wanted=_wanted(session, project),
+        wanted=_wanted(session, project, settings),
         on_held=tell_held,
         cadence=cadence(),
     )
@@ -89,16 +90,11 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
         return
 
 
-def _wanted(session: str | None, project: str | None) -> Callable[[Opening], bool]:
-    from daemon.config.patterns import Folders
-
-    if project is not None and Path(project).expanduser().is_dir():
-        # A relative path is meant from the current folder.
-        project = str(Path(project).expanduser().absolute())
-    folders = Folders(include=[project] if project is not None else [])
+def _wanted(session: str | None, project: str | None, settings: Settings) -> Callable[[Opening], bool]:
+    belongs = begun_in(project, settings) if project is not None else None
 
     def wanted(began: Opening) -> bool:
-        return began.session.startswith(session or "") and folders.allow(began.cwd)
+        return began.session.startswith(session or "") and (belongs is None or belongs(began.cwd))
 
     return wanted
 

@@ -16,10 +16,10 @@ from daemon.cli import complete
 from daemon.cli.catching_up import catch_up
 from daemon.cli.message import document, say
 from daemon.cli.moment import Moment
+from daemon.cli.project import chosen as chosen_project
 from daemon.cli.render import spent, stdout, tree
 from daemon.cli.sessions import logged_sessions
 from daemon.cli.startup import fail, load_settings, state_dir_option
-from daemon.cli.usage import project_name
 from daemon.config.table import APP_NAME
 from daemon.delivering.local.events import LocalEvents, LocalTrace, UnreadableEventsError
 from daemon.state.layout import events_path
@@ -37,7 +37,12 @@ __all__ = ["traces"]
 @click.command("traces")
 @click.argument("trace_id", metavar="[ID]", required=False, shell_complete=complete.trace_ids)
 @click.option("--since", type=Moment(), help="Only traces that went on since then: 2026-11-20, 7d, 12h.")
-@click.option("--project", metavar="FOLDER", help="Only traces of the project in this folder, or with this name.")
+@click.option(
+    "--project",
+    metavar="PROJECT",
+    shell_complete=complete.folders,
+    help="Only sessions begun in this folder or below it, or a project of this name.",
+)
 @click.option("--errors", is_flag=True, help="Only traces in which an attempt or a call failed.")
 @click.option("--search", metavar="TEXT", help="Only traces with all these words in a name, a prompt or an answer.")
 @click.option(
@@ -81,11 +86,13 @@ def traces(
     path = _current(settings, trace_id, since, limit, narrowed=errors or project is not None or search is not None)
     local = LocalEvents(path)
     try:
+        belongs = chosen_project(project, settings, path) if project is not None else None
         chosen = local.traces(
             limit if trace_id is None else None,
             prefix=trace_id or "",
             since=since,
-            project=project_name(project),
+            sessions=belongs.sessions if belongs is not None else None,
+            projects=belongs.names if belongs is not None else None,
             failed=errors,
             among=local.search(search) if search is not None else None,
         )

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from daemon.cli import complete
 from daemon.cli.catching_up import catch_up
 from daemon.cli.message import document, say
 from daemon.cli.moment import Moment
+from daemon.cli.project import chosen
 from daemon.cli.render import stdout
 from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["project_name", "usage"]
+__all__ = ["usage"]
 
 _DAYS = 7
 _TOP = 5
@@ -64,7 +66,12 @@ class _Budget(click.ParamType):  # type: ignore[type-arg] # generic since click 
     type=click.Choice(["day", "session", "project", "branch", "model", "tool", "agent"]),
     help="Show one table, grouped by this.",
 )
-@click.option("--project", metavar="FOLDER", help="Only calls of the project in this folder, or with this name.")
+@click.option(
+    "--project",
+    metavar="PROJECT",
+    shell_complete=complete.folders,
+    help="Only sessions begun in this folder or below it, or a project of this name.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header.")
 @click.option("--budget", type=_Budget(), help="Exit with 1 if more was spent: 50/day, 200/week or 500/month.")
@@ -89,15 +96,20 @@ def usage(
     if sum((as_json, as_csv, budget is not None, statusline)) > 1:
         raise click.UsageError("choose one of --json, --csv, --budget and --statusline")
     settings = load_settings({"state_dir": state_dir}, log_level="error")
-    name = project_name(project)
     begin = midnight(_DAYS - 1) if since is None else since
     if budget is not None:
         begin = midnight(budget[1] - 1)
     elif statusline:
         begin = midnight(0)
-    wanted = Range(since=begin, until=until, project=name)
     path = catch_up(settings, since=begin)
     try:
+        belongs = chosen(project, settings, path) if project is not None else None
+        wanted = Range(
+            since=begin,
+            until=until,
+            sessions=belongs.sessions if belongs is not None else None,
+            projects=belongs.names if belongs is not None else None,
+        )
         with Index(path) as index:
             if budget is not None:
                 _check(index.total(wanted), *budget)
@@ -107,19 +119,11 @@ def usage(
                 _show_tools(index.tools(wanted), as_json=as_json, as_csv=as_csv)
             elif as_json or as_csv or by is not None:
                 key = cast("By", by or "day")
-                _show(index, key, wanted, LocalEvents(path), as_json=as_json, as_csv=as_csv)
+                _show(index, key, wanted, LocalEvents(path), project=project, as_json=as_json, as_csv=as_csv)
             else:
                 _overview(index, wanted, LocalEvents(path))
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
-
-
-def project_name(project: str | None) -> str | None:
-    """Return the name by which the events know a project: the name of its folder."""
-    if project is None:
-        return None
-    folder = Path(project).expanduser()
-    return folder.absolute().name if folder.is_dir() else folder.name
 
 
 # ---------------------------------------------------------------------- one line
@@ -188,7 +192,9 @@ def _overview(index: Index, wanted: Range, events: LocalEvents) -> None:
     say(_NOTE)
 
 
-def _show(index: Index, by: By, wanted: Range, events: LocalEvents, *, as_json: bool, as_csv: bool) -> None:
+def _show(
+    index: Index, by: By, wanted: Range, events: LocalEvents, *, project: str | None, as_json: bool, as_csv: bool
+) -> None:
     groups = index.usage(by, wanted)
     names = _names(events, groups) if by == "session" else {}
     if as_json:
@@ -199,7 +205,7 @@ def _show(index: Index, by: By, wanted: Range, events: LocalEvents, *, as_json: 
                     "by": by,
                     "since": _iso(wanted.since),
                     "until": _iso(wanted.until),
-                    "project": wanted.project,
+                    "project": project,
                     "groups": [_document(by, group, names) for group in groups],
                     "total": _document("total", total, {}),
                 },

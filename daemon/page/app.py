@@ -215,7 +215,7 @@ class _Pages:
         sort = sort if sort in _SORTS else "last"
         words, project = given.get("q", "").strip()[:200], given.get("project", "").strip()[:200]
         only_errors = given.get("errors") == "1"
-        wanted = Range(since=midnight(days - 1), project=project or None)
+        wanted = Range(since=midnight(days - 1), projects=frozenset({project}) if project else None)
         events = LocalEvents(self._sources.path)
         with self._index() as index:
             groups = index.usage("session", wanted)

@@ -35,6 +35,7 @@ _COLUMNS: dict[By, str] = {
 }
 _DAY = 86_400_000
 """Milliseconds of a day, unless clocks change in it."""
+_NUMBERS = "(SELECT words.id FROM words JOIN json_each(?) ON words.word = json_each.value)"
 _SENT = "ifnull(input, 0) + ifnull(cache_read, 0) + ifnull(cache_write_5m, 0) + ifnull(cache_write_1h, 0)"
 
 
@@ -46,13 +47,13 @@ class Range:
         since: their end, in seconds since the epoch; None: any.
         until: before this time; None: any.
         sessions: ids of sessions; None: all.
-        project: the name of the project, as the events have it; None: all.
+        projects: names of projects, as the events have them; None: all. With *sessions*, calls of either.
     """
 
     since: float | None = None
     until: float | None = None
     sessions: frozenset[str] | None = None
-    project: str | None = None
+    projects: frozenset[str] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -264,6 +265,28 @@ class Index:
         )
         return {session: number for number_id, number in rows if (session := self.word(number_id)) is not None}
 
+    def projects(self) -> frozenset[str]:
+        """Return the names of all projects.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        rows = self.query("SELECT word FROM words WHERE id IN (SELECT project_id FROM calls)")
+        return frozenset(name for (name,) in rows)
+
+    def sessions_of(self, project: str) -> frozenset[str]:
+        """Return the ids of sessions that have a call in the project of this name.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        rows = self.query(
+            "SELECT word FROM words WHERE id IN "
+            "(SELECT session_id FROM calls WHERE project_id = (SELECT id FROM words WHERE word = ?))",
+            (project,),
+        )
+        return frozenset(session for (session,) in rows)
+
     # ------------------------------------------------------------------ details
 
     def _generations(self, key: str, wanted: Range) -> Iterable[_Row]:
@@ -331,12 +354,13 @@ class Index:
         if wanted.until is not None:
             parts.append("at < ?")
             values.append(int(wanted.until * 1000))
-        if wanted.project is not None:
-            parts.append("project_id = (SELECT id FROM words WHERE word = ?)")
-            values.append(wanted.project)
-        if wanted.sessions is not None:
-            parts.append("session_id IN (SELECT words.id FROM words JOIN json_each(?) ON words.word = json_each.value)")
-            values.append(msgspec.json.encode(sorted(wanted.sessions)).decode())
+        either = []
+        for column, words in (("session_id", wanted.sessions), ("project_id", wanted.projects)):
+            if words is not None:
+                either.append(f"{column} IN {_NUMBERS}")
+                values.append(msgspec.json.encode(sorted(words)).decode())
+        if either:
+            parts.append(f"({' OR '.join(either)})")
         return "".join(f" AND {part}" for part in parts), values
 
     def _days(self, wanted: Range) -> list[int]:

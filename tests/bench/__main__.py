@@ -18,6 +18,7 @@ from tests.bench.corpus import Spec
 from tests.bench.figures import Table
 from tests.bench.following import idle, live
 from tests.bench.growth import TIMES, growth
+from tests.bench.local import page, reports
 from tests.bench.longest import longest
 from tests.bench.small import commits, scrubbing, starts
 
@@ -44,6 +45,9 @@ class Scale:
         commits: how many transactions of the store.
         text: the corpus that is searched for secrets.
         lines: for the longest lines: how many lines, and how many bytes each has.
+        local: corpora that fill the local file, by name.
+        page: the corpus that the page shows.
+        changes: how many changes are timed until the page shows them.
     """
 
     runs: int
@@ -57,6 +61,9 @@ class Scale:
     commits: int
     text: Spec
     lines: Sequence[tuple[int, int]]
+    local: dict[str, Spec]
+    page: Spec
+    changes: int
 
 
 _MIB = 1024 * 1024
@@ -78,14 +85,21 @@ FULL = Scale(
     commits=500,
     text=Spec(sessions=1, projects=1, size=24_000_000),
     lines=((12, 4 * _MIB), (1, 32 * _MIB)),
+    local={
+        "10,000 files": _TEN_THOUSAND,
+        "10,000 files, 2 GB": Spec(sessions=8_500, projects=500, size=2_000_000_000, agents=1_500),
+    },
+    page=_TEN_THOUSAND,
+    changes=50,
 )
+_FEW = Spec(sessions=170, projects=20, size=8_000_000, agents=30)
 SMOKE = Scale(
     runs=1,
     logs={
         _GUARDED: Spec(sessions=1, projects=1, size=24_000_000),
-        "200 files": Spec(sessions=170, projects=20, size=8_000_000, agents=30),
+        "200 files": _FEW,
     },
-    old={"200 files": Spec(sessions=170, projects=20, size=8_000_000, agents=30)},
+    old={"200 files": _FEW},
     appends=20,
     settling=3,
     rest=2.0,
@@ -94,11 +108,14 @@ SMOKE = Scale(
     commits=50,
     text=Spec(sessions=1, projects=1, size=2_000_000),
     lines=((2, _MIB),),
+    local={"200 files": _FEW},
+    page=_FEW,
+    changes=5,
 )
 
 
 def _main() -> int:
-    suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start")
+    suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start", "local", "page")
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument(
         "--smoke", action="store_true", help="measure little of everything; fail if catching up is far slower"
@@ -131,6 +148,8 @@ def _main() -> int:
         "store": lambda: commits(scale.commits),
         "scrub": lambda: scrubbing(scale.text),
         "start": lambda: starts(max(runs, 2)),
+        "local": lambda: reports(scale.local, runs),
+        "page": lambda: page(scale.page, scale.rest, scale.changes),
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load before: {os.getloadavg()[0]:.2f}; medians of {runs}\n", flush=True)

@@ -29,7 +29,6 @@ DAEMON = (sys.executable, "-m", "daemon.cli")
 LIMIT = 900.0
 """After this many seconds, a program that should have ended by itself is ended."""
 _READY_LIMIT = 120.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _PROC = Path("/proc")
 
@@ -82,19 +81,14 @@ def run(command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes] | i
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor seconds that a running program has used."""
-    try:
-        # In nanoseconds, for each thread; the sum in `stat` and `ps` counts in hundredths of a second.
-        tasks = [task.read_text() for task in (_PROC / str(pid) / "task").glob("*/schedstat")]
-        if tasks:
-            return sum(int(task.split()[0]) for task in tasks) / 1e9
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-    except FileNotFoundError:
-        clock = subprocess.check_output(["ps", "-o", "cputime=", "-p", str(pid)], text=True).strip().replace("-", ":")
-        seconds = 0.0
-        for part in clock.split(":"):
-            seconds = seconds * 60 + float(part)
-        return seconds
+    if sys.platform == "linux":
+        # The clock of another process, in nanoseconds, with threads that have ended (clock_getcpuclockid).
+        return time.clock_gettime(~pid << 3 | 2)
+    clock = subprocess.check_output(["ps", "-o", "cputime=", "-p", str(pid)], text=True).strip().replace("-", ":")
+    seconds = 0.0
+    for part in clock.split(":"):
+        seconds = seconds * 60 + float(part)
+    return seconds
 
 
 def memory(pid: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +68,8 @@ class LocalEvents:
         *,
         prefix: str = "",
         since: float | None = None,
-        project: str | None = None,
+        sessions: Collection[str] | None = None,
+        projects: Collection[str] | None = None,
         failed: bool = False,
         among: Sequence[str] | None = None,
     ) -> list[LocalTrace]:
@@ -78,7 +79,8 @@ class LocalEvents:
             limit: the maximum number of traces; None means all.
             prefix: list only traces whose id, or whose session's id, starts with this.
             since: only with an event that ended since then, in seconds since the epoch.
-            project: only with a call in the project of this name.
+            sessions: only of the sessions with these ids; None means any.
+            projects: only with a call in a project of these names. With *sessions*, traces of either.
             failed: only with a failed attempt or call, or a failed end.
             among: only of these ids; None means any.
 
@@ -93,9 +95,16 @@ class LocalEvents:
         if among is not None:
             where.append("trace_id IN (SELECT value FROM json_each(?))")
             values.append(msgspec.json.encode(list(among)).decode())
-        if project is not None:
-            where.append(_OF_TRACES.format("calls.project_id = (SELECT id FROM words WHERE word = ?)"))
-            values.append(project)
+        either = []
+        if sessions is not None:
+            either.append("session_id IN (SELECT value FROM json_each(?))")
+            values.append(msgspec.json.encode(sorted(sessions)).decode())
+        if projects is not None:
+            named = "calls.project_id IN (SELECT id FROM words WHERE word IN (SELECT value FROM json_each(?)))"
+            either.append(_OF_TRACES.format(named))
+            values.append(msgspec.json.encode(sorted(projects)).decode())
+        if either:
+            where.append(f"({' OR '.join(either)})")
         if failed:
             ended = "SELECT id FROM words WHERE word IN ('error', 'failed')"
             where.append(_OF_TRACES.format(f"(calls.kind = {ATTEMPT} OR calls.status_id IN ({ended}))"))

@@ -1,14 +1,12 @@
 """The page in a real browser: it shows what sessions did, live, and nothing in a log acts.
 
-Needs a Chromium on the machine: `LLMA_CHROMIUM`, or one on the PATH. `.ci/run` installs one.
+Needs a Chromium on the machine: `LLMACHROMIUM`, or one on the PATH. `.ci/run` installs one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,28 +16,19 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
+from tests.support.browser import CHROMIUM, FLAGS
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import environment
 from tests.support.waiting import PATIENCE
 
-_CHROMIUM = os.environ.get("LLMA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 _SESSION = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     "\x1b[31m\u202e[x](javascript:document.title='owned') {{ 7*7 }} {% raw %}"
 )
 
-pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium here; set LLMA_CHROMIUM")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; set LLMACHROMIUM")
 
 
 @dataclass
@@ -93,7 +82,7 @@ async def shown(workspace: Workspace) -> AsyncIterator[Shown]:
         found = re.search(r"http://\S+", told)
         assert found is not None, told
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_FLAGS))
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
             context = await browser.new_context(viewport={"width": 1280, "height": 800})
             context.set_default_timeout(PATIENCE * 1000)
             expect.set_options(timeout=PATIENCE * 1000)

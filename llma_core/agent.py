@@ -162,6 +162,13 @@ class Accumulator(ABC):
         """Keep no sums of turns from here on: nobody wants their traces."""
         return
 
+    def hide_copies(self) -> None:
+        """Let nothing that was copied from another session, or sums it up, be part of a span from here on.
+
+        `copied` may call this before it returns.
+        """
+        return
+
 
 class Agent(ABC):
     """A kind of session log. It has no state: one object serves all sessions.

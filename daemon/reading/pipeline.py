@@ -27,7 +27,7 @@ import structlog
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
 from daemon.following.opening import Opening
-from daemon.following.session_files import SessionFiles
+from daemon.following.session_files import SessionFiles, unit_name
 from daemon.following.sweep import is_missing
 from daemon.following.tailer import TAIL_BYTES, Chunk, Fate, KeepsOpen, Marks, Tail, digest, open_log, unknown
 from daemon.reading.added import NOTHING, Added
@@ -100,6 +100,7 @@ class Pipeline:
         marks: returns how a file was last known.
         frozen: the session's route; None if it was not decided before.
         restraint: what the files of its project made stricter before.
+        restraint_of: returns that of another session, by name.
         owed: returns the session's owed traces, as stored.
         first_start: milliseconds since the epoch. Only what is older can be history. None to send everything.
         history: tells which of the older lines are history. None if all are.
@@ -131,6 +132,7 @@ class Pipeline:
         former: Callable[[str], Iterable[FileMark]] = lambda _unit: (),
         frozen: FrozenRoute | None = None,
         restraint: Restraint = UNRESTRAINED,
+        restraint_of: Callable[[str], Restraint] = lambda _unit: UNRESTRAINED,
         owed: Callable[[], Iterable[Owed]] = tuple,
         first_start: int | None = None,
         history: LoggedHistory | None = None,
@@ -145,6 +147,8 @@ class Pipeline:
         self.files = files
         self.frozen = frozen
         self.restraint = restraint
+        self._restraint_of = restraint_of
+        self._allowed_as: dict[str, bool] = {}
         self.again = again
         self.resends = resends
         self.tails: dict[str, Tail] = {}
@@ -580,6 +584,7 @@ class Pipeline:
             if session == self.files.name or not (checksum is None or known is None or same_message(checksum, known)):
                 return False
             self._originals.add(session)
+            self._may_send_of(session)
             self._pass_over(identity)
             return True
         # A session that existed at the first start has history of its own. In any other session, history is copied.
@@ -640,7 +645,7 @@ class Pipeline:
         return released
 
     def _event(self, span: _LineSpan) -> Emission | None:
-        emission = self._emission(span)
+        emission = self._emission(span) or self._kept_back(span)
         if emission is None:
             # It may be what copies in other sessions wait for.
             self._pass_over(events.identity(span))
@@ -686,7 +691,54 @@ class Pipeline:
         """Whether the event of *span* may be one to send: it is new, or those of the session are sent again."""
         if self.resends is None and self._is_past(span):
             return False
-        return self._place(span.context.cwd).allowed
+        session = span.context.session
+        return self._place(span.context.cwd).allowed and (
+            session == self.files.session or self._may_send_of(unit_name(self.files.agent, session))
+        )
+
+    def _may_send_of(self, original: str) -> bool:
+        """Whether copies of a session's lines may be sent. Where its restraint is the stricter one, it holds for them.
+
+        What the fork takes over, such as a title, is hidden then, and inputs are its own prompts only.
+
+        Args:
+            original: the session's name.
+        """
+        known = self._allowed_as.get(original)
+        if known is None:
+            theirs = self._restraint_of(original)
+            own = self._rule()
+            both = own.project.under(own.restraint.also(theirs)) if theirs != UNRESTRAINED else own.project
+            known = self._allowed_as[original] = both is own.project or both.allows(self._accumulator.first_cwd)
+            before, after = own.project.settings, both.settings
+            if not known or (before.content_level, before.input) != (after.content_level, after.input):
+                self._accumulator.hide_copies()
+                self.restraint = self.restraint.also(Restraint(input="prompt"))
+                self._ruling = self._attribution = None
+        return known
+
+    def _kept_back(self, span: _LineSpan) -> Emission | None:
+        """Return the emission of what the session's restraint forbids for good; None if it does not.
+
+        It is settled unsent, so that copies of it in other sessions are known to be copies.
+        """
+        if self.resends is not None or self._is_past(span) or self._place(span.context.cwd).allowed:
+            return None
+        identity, restraint = events.identity(span), self._rule().restraint
+        is_forbidden = restraint.off or restraint.include or restraint.exclude
+        if not is_forbidden or self._claims.owner(identity) is not None:
+            return None
+        checksum = span.checksum if isinstance(span, Generation) else None
+        self._claims.take(identity, self.files.name, checksum)
+        settled = Settled(identity=identity, unit=self.files.name, checksum=checksum)
+        return Emission(settled=settled, event=None, lines=None, also=self._also(span, identity))
+
+    def _also(self, span: _LineSpan, identity: str) -> Settled | None:
+        """Return the second row of a generation that was taken as *identity*: copies with new ids know it by that."""
+        if not isinstance(span, Generation) or not span.request_name or self._claims.owner(span.request_name):
+            return None
+        self._claims.take_also(span.request_name, identity)
+        return Settled(identity=span.request_name, unit=self.files.name)
 
     def _repository(self, place: _Place, cwd: str | None) -> str | None:
         if not place.asked:
@@ -725,15 +777,11 @@ class Pipeline:
         # What is sent again has owed its trace when it was sent first.
         owes = tuple(self._owe(span)) if owner is None else ()
         self._claims.take(identity, self.files.name, checksum, owes)
-        also = None
-        if isinstance(span, Generation) and span.request_name and self._claims.owner(span.request_name) is None:
-            also = Settled(identity=span.request_name, unit=self.files.name)
-            self._claims.take_also(also.identity, identity)
         return Emission(
             settled=Settled(identity=identity, unit=self.files.name, checksum=checksum),
             event=event,
             lines=lines,
-            also=also,
+            also=self._also(span, identity),
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
         )

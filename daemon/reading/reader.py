@@ -79,6 +79,13 @@ class Decided(Protocol):
     def restraint(self, name: str) -> Restraint:
         """Return what the files of the session's project have made stricter."""
 
+    def restraint_of(self, name: str) -> Restraint:
+        """Return the same for a session that may not be read now. Called from the reading thread.
+
+        Raises:
+            sqlite3.OperationalError: the store cannot be read.
+        """
+
     def forget(self, names: Sequence[str]) -> None:
         """Drop sessions from memory. They are looked up again when they are read."""
 
@@ -93,6 +100,9 @@ class _Undecided:
     def restraint(self, name: str) -> Restraint:
         del name
         return UNRESTRAINED
+
+    def restraint_of(self, name: str) -> Restraint:
+        return self.restraint(name)
 
     def forget(self, names: Sequence[str]) -> None:
         del names
@@ -321,6 +331,7 @@ class Reader:
             former=self._former,
             frozen=self._decided.frozen(name),
             restraint=self._decided.restraint(name),
+            restraint_of=self._decided.restraint_of,
             owed=tuple if settlement is None else partial(settlement.owed_by, name),
             first_start=self.first_start or None,
             history=self._history,

@@ -107,6 +107,17 @@ class Decisions:
         """Return the restraint of a session."""
         return self._restraints.get(name, UNRESTRAINED)
 
+    def restraint_of(self, name: str) -> Restraint:
+        """Return the restraint of a session that may not be in memory. Call it from the reading thread.
+
+        Raises:
+            sqlite3.OperationalError: the store cannot be read.
+        """
+        return self._restraints.get(name) or self._stored(name)
+
+    def _stored(self, name: str) -> Restraint:
+        return reduce(Restraint.also, map(Restraint.load, self._reader.restraints(name)), UNRESTRAINED)
+
     def forget(self, names: Sequence[str]) -> None:
         """Drop sessions from memory. Held sessions stay held."""
         for name in names:
@@ -131,8 +142,8 @@ class Decisions:
         frozen = self._unwritten.get(name) or self._reader.route(name)
         if frozen is not None:
             self._frozen[name] = frozen
-        if restraints := self._reader.restraints(name):
-            self._restraints[name] = reduce(Restraint.also, map(Restraint.load, restraints))
+        if (restraint := self._stored(name)) != UNRESTRAINED:
+            self._restraints[name] = restraint
         try:
             return Outlook(opening=began, ruling=self._rule(name, began)() if began.cwd is not None else None)
         except Held as held:

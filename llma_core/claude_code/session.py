@@ -292,7 +292,9 @@ class SessionAccumulator(Accumulator):
         self._links_changed = False
         self._title: str | None = None
         self._title_chosen = False
+        self._title_is_own = False
         self._agent: str | None = None
+        self._agent_is_own = False
         self._first_name: str | None = None
         self._client = ClientTotals()
         self._endings = Endings()
@@ -309,6 +311,7 @@ class SessionAccumulator(Accumulator):
         self._early_unknown = 0
         self._unknown_by_turn: Counter[TurnKey] = Counter()
         self._has_copies = False
+        self._hides_copies = False
         self._heard_at = 0.0
         self.first_cwd: str | None = None
 
@@ -378,6 +381,10 @@ class SessionAccumulator(Accumulator):
             self._by_turn = False
             self._turns.clear()
 
+    def hide_copies(self) -> None:
+        """Let nothing that was copied from another session, or sums it up, be part of a span from now on."""
+        self._hides_copies = True
+
     def poll(self, now: float) -> list[Span]:
         """Finish whatever has been quiet for long enough."""
         for thread in sorted(self._threads.values(), key=_order):
@@ -430,11 +437,12 @@ class SessionAccumulator(Accumulator):
         self._close_endings()
         for key in list(self._turns):
             self._emit_turn(key)
+        has_totals = not (self._hides_copies and self._has_copies)
         for tally in self._sessions.values():
             if tally.opened and tally.changed:
                 tally.changed = False
                 tally.name = self._session_name(tally.session)
-                self._out.append(tally.trace(self._client if tally.session == self.session else None))
+                self._out.append(tally.trace(self._client if has_totals and tally.session == self.session else None))
         return self._drain()
 
     # ------------------------------------------------------------------ state
@@ -549,16 +557,17 @@ class SessionAccumulator(Accumulator):
             session = record.request_session_id or forked or session
             if record.attribution_agent and thread.is_subagent:
                 thread.agent_type = thread.agent_type or record.attribution_agent
+        started_as = self._agent if self._agent_is_own or not self._hides_copies else None
         line_context = LineContext(
             session=session,
             near=thread.near,
             prompt=None if thread.is_subagent else prompt or self._root(record, thread),
-            session_name=self._title or self._first_name,
+            session_name=self._name,
             cwd=record.cwd,
             branch=record.git_branch if record.git_branch not in ("", "HEAD") else None,
             version=record.version,
             entrypoint=record.entrypoint,
-            agent=thread.agent_type if thread.is_subagent else record.agent_name or self._agent,
+            agent=thread.agent_type if thread.is_subagent else record.agent_name or started_as,
             effort=effort,
             skill=skill,
         )
@@ -750,6 +759,8 @@ class SessionAccumulator(Accumulator):
             known.copied = self._copied(settled_name("prompt", identity), None, at)
             if known.copied:
                 self._passed(settled_name("prompt", identity), lines)
+                if self._hides_copies:
+                    known.text = known.name = None
             self._has_copies = self._has_copies or known.copied
         elif typed and (known.text is None or (known.is_command and human)):
             known.text, known.name = typed, prompts.name(typed) or None
@@ -1187,7 +1198,7 @@ class SessionAccumulator(Accumulator):
                 trigger=noted.trigger if noted else None,
                 tokens_before=noted.pre_tokens if noted else None,
                 tokens_after=noted.post_tokens if noted else None,
-                summary=opened.summary,
+                summary=None if self._hides_copies else opened.summary,
                 lines=opened.lines,
             )
             for tally in self._tallies(context):
@@ -1325,10 +1336,11 @@ class SessionAccumulator(Accumulator):
             case CostStateRecord():
                 self._cost_state(record, lines)
             case AgentSettingRecord():
-                self._agent = record.agent_setting or None
+                self._agent, self._agent_is_own = record.agent_setting or None, self._first_name is not None
             case TitleRecord():
                 if not self._title_chosen or record.chosen:
                     self._title, self._title_chosen = prompts.name(record.title) or None, record.chosen
+                    self._title_is_own = record.chosen and self._first_name is not None
             case _:
                 assert_never(record)
 
@@ -1340,7 +1352,7 @@ class SessionAccumulator(Accumulator):
         )
         if self._latest is not None and self._latest.prompt is not None:
             context = self._context(self._main, self._latest)
-            context = replace(context, session=self.session, session_name=self._title or self._first_name)
+            context = replace(context, session=self.session, session_name=self._name)
             totals = Totals(
                 by_model=model_usage(record),
                 lines_added=record.total_lines_added,
@@ -1765,7 +1777,7 @@ class SessionAccumulator(Accumulator):
             session=thread.session or self.session,
             turn=TurnKey(kind="prompt", id=thread.prompt_id or thread.first_uuid or thread.key),
             prompt=prompt.text if prompt else None,
-            session_name=None if warm_up else self._title or self._first_name,
+            session_name=None if warm_up else self._name,
             turn_name=prompt.name if prompt else None,
             permission_mode=prompt.permission_mode if prompt else None,
             agent=thread.agent_type or ("warm-up" if warm_up else _label(thread.key) or "subagent"),
@@ -1813,9 +1825,14 @@ class SessionAccumulator(Accumulator):
             OpeningTrace(session=context.session, context=context, at=at, name=context.session_name, prompt=prompt)
         )
 
+    @property
+    def _name(self) -> str | None:
+        """The session's title so far, else its first prompt. The client makes titles from all that a session holds."""
+        return (self._title if self._title_is_own or not self._hides_copies else None) or self._first_name
+
     def _session_name(self, session: str) -> str | None:
         if session == self.session or len(self._sessions) == 1:
-            return self._title or self._first_name
+            return self._name
         tally = self._sessions.get(session)
         return prompts.name(tally.prompt) or None if tally and tally.prompt else None
 

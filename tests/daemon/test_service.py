@@ -816,6 +816,57 @@ async def test_a_stricter_project_setting_applies_at_once_and_stays_for_the_sess
     assert [content_of(event) for event in posthog.without_openings] == [True, False, False, False, True]
 
 
+async def test_nothing_that_a_fork_copied_from_a_session_under_a_stricter_restraint_leaves(
+    machine: Machine, posthog: CaptureServer, orchard: Path, tmp_path: Path
+) -> None:
+    """Neither as events of its own, nor as name, prompt, input, or summary of the fork's."""
+    strict = tmp_path / "strict"
+    strict.mkdir()
+    writes(orchard, "settings.json", POSTHOG_LLMA_CC_ENABLED="false")
+    writes(strict, "settings.json", POSTHOG_LLMA_CONTENT="metadata")
+    originals = []
+    for folder in (orchard, strict):
+        for version in ("1.0.128", "2.1.200", "2.1.329"):
+            name = f"{folder.name}-{version}"
+            log = LogBuilder(session_id(name), start=now(), cwd=str(folder), version=version)
+            log.prompt("hidden plan")
+            log.title("hidden title")
+            log.answer(text("hidden answer"), tool_use("Bash", {"command": "hidden"}, id=f"toolu_{name}"))
+            log.tool_result(f"toolu_{name}", "hidden result")
+            log.answer(text("hidden end"), id=f"msg_{name}")
+            log.prompt("hidden rest")
+            originals.append((name, folder, log))
+    # In the same folders and younger, so that they are read last.
+    later = datetime.fromisoformat(now()) + timedelta(hours=1)
+    behind = {folder: a_session(f"behind-{folder.name}", start=later.isoformat()) for folder in (orchard, strict)}
+    async with machine.following(posthog.url, POSTHOG_LLMA_INPUT="full"):
+        for _, _, log in originals:
+            write_files(machine.projects, log.files())
+        for folder, log in behind.items():
+            beside = next(Path(each.path).parent for _, place, each in originals if place == folder)
+            write_files(machine.projects, {str(beside / f"{log.session}.jsonl"): log.files()[log.path]})
+        await until(lambda: {f"msg_behind-{folder.name}" for folder in behind} <= {*span_ids(posthog)}, "all is read")
+        assert [span for span in span_ids(posthog) if span.startswith("msg_orchard")] == []
+        for folder in (orchard, strict):
+            (folder / ".claude" / "settings.json").unlink()
+        for name, _, log in originals:
+            fork = log.fork(session_id(f"fork-{name}"), wait=1)
+            fork.title("hidden title")
+            fork.prompt(f"open prompt of {name}")
+            fork.answer(text(f"open answer of {name}"), id=f"msg_fork-{name}")
+            fork.compaction("hidden plan")
+            fork.prompt("open, too")
+            write_files(machine.projects, fork.files())
+        forks = {f"msg_fork-{name}" for name, _, _ in originals}
+        await until(lambda: forks <= {*span_ids(posthog)}, "what the forks wrote themselves")
+    sent = json.dumps(posthog.events)
+    assert "hidden" not in sent
+    assert all(f"open prompt of {name}" in sent and f"open answer of {name}" in sent for name, _, _ in originals)
+    titles = {each["properties"].get("$ai_trace_name") for each in posthog.events if each["event"] == "$ai_trace"}
+    assert {f"open prompt of {name}" for name, _, _ in originals} <= titles
+    assert times_each_came(posthog) == {1}
+
+
 async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_read_again(
     machine: Machine, posthog: CaptureServer, orchard: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:

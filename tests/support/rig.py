@@ -331,6 +331,10 @@ class Rig:
         del name
         return UNRESTRAINED
 
+    def restraint_of(self, name: str) -> Restraint:
+        """Return none, too."""
+        return self.restraint(name)
+
     def forget(self, names: Sequence[str]) -> None:
         """Do nothing: `frozen` asks the store every time."""
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import pytest
 from structlog.testing import capture_logs
 
+from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.following.catalog import Catalog
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import mark_at_end, open_log
@@ -841,3 +842,86 @@ def test_the_first_event_decides_the_route_of_a_session(desk: Desk) -> None:
     assert {json.loads(e.event.body)["distinct_id"] for e in emissions if e.event} == {"bob"}
     assert emissions[-1].pays is not None
     assert emissions[-1].pays.trace.startswith(f"trace|{log.session}|prompt|")
+
+
+# ---------------------------------------------------------------------- forks of sessions under a restraint
+
+
+OFF = Restraint(off=True)
+
+
+def a_fork_in_mid_turn() -> tuple[LogBuilder, LogBuilder]:
+    """A session, and its fork that answers a prompt which it copied, and then one of its own."""
+    log = LogBuilder(version="2.1.329")
+    log.prompt("hidden plan")
+    log.answer(text("hidden answer"))
+    log.prompt("hidden rest")
+    fork = log.fork(FORK)
+    fork.lines[:0] = [
+        {"type": "agent-setting", "agentSetting": "hidden-agent", "sessionId": FORK},
+        {"type": "custom-title", "customTitle": "hidden title", "sessionId": FORK},
+    ]
+    fork.answer(text("The rest."), id="msg_rest")
+    fork.prompt("More")
+    fork.title("hidden title again")
+    fork.answer(text("Here."), id="msg_more")
+    fork.compaction("hidden summary")
+    fork.cost_state(77.5)
+    return log, fork
+
+
+@pytest.mark.parametrize("grouping", ["session", "message"])
+def test_a_fork_of_a_session_that_is_off_takes_nothing_over(desk: Desk, grouping: str) -> None:
+    log, fork = a_fork_in_mid_turn()
+    desk.write(log)
+    original = desk.pipeline(log, grouping=grouping, restraint=OFF)
+    assert {emission.event for emission in read(original) + original.end(1.0).emissions} == {None}
+    desk.write(fork)
+    pipeline = desk.pipeline(
+        fork, grouping=grouping, restraint_of=lambda name: OFF if name.endswith(log.session) else UNRESTRAINED
+    )
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+
+    sent = [said(emission)["properties"] for emission in emissions if emission.event is not None]
+    assert "hidden" not in json.dumps(sent)
+    assert [each["$ai_span_id"] for each in sent if "$ai_model" in each] == ["msg_rest", "msg_more"]
+    assert {each.get("$ai_trace_name") for each in sent} == {None, "More"}
+    assert "claude_code_client_cost_usd" not in sent[-1], "which holds the original's"
+    assert pipeline.restraint == Restraint(input="prompt"), "which stays with the fork"
+
+
+def test_a_copy_that_says_whose_it_is_obeys_the_restraint_of_that_session(desk: Desk) -> None:
+    """Although nothing of that session was read."""
+    log, fork = a_fork_in_mid_turn()
+    desk.write(fork)
+    pipeline = desk.pipeline(fork, restraint_of=lambda name: OFF if name.endswith(log.session) else UNRESTRAINED)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    sent = [said(emission)["properties"] for emission in emissions if emission.event is not None]
+    assert {each["$ai_session_id"] for each in sent} == {FORK}
+    assert "hidden answer" not in json.dumps(sent)
+
+
+def test_a_title_that_the_user_gives_a_fork_is_the_forks_own(desk: Desk) -> None:
+    log, fork = a_fork_in_mid_turn()
+    fork.title("My own", kind="custom-title")
+    desk.write(log)
+    original = desk.pipeline(log, restraint=OFF)
+    read(original)
+    original.end(1.0)
+    desk.write(fork)
+    pipeline = desk.pipeline(fork, restraint_of=lambda name: OFF if name.endswith(log.session) else UNRESTRAINED)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert said(emissions[-1])["properties"]["$ai_trace_name"] == "My own"
+
+
+def test_a_fork_under_the_same_restraint_keeps_what_it_took_over(desk: Desk) -> None:
+    log, fork = a_fork_in_mid_turn()
+    strict = Restraint(content="no_tool_content", include=(("**",),))
+    desk.write(log)
+    original = desk.pipeline(log, restraint=strict)
+    read(original)
+    original.end(1.0)
+    desk.write(fork)
+    pipeline = desk.pipeline(fork, restraint=strict, restraint_of=lambda _name: strict)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    assert said(emissions[-1])["properties"]["$ai_trace_name"] == "hidden title"

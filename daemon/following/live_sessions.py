@@ -18,11 +18,11 @@ import calendar
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,9 @@ _State = Literal["alive", "dead", "other", "foreign"]
 - `other`: another program has its number.
 - `foreign`: its number counts in another space.
 """
+
+_BY_STATE: Final[tuple[_State, ...]] = ("alive", "foreign", "other", "dead")
+_MAY_LIVE: Final = ("alive", "foreign")
 
 # A record has a few hundred bytes; a folder holds one for each running client.
 _MAX_RECORD_BYTES = 64 * 1024
@@ -106,6 +109,14 @@ class _Process:
     ticks: int
 
 
+class _Registered(NamedTuple):
+    """A process that a record names, what is known of it, and its start in clock ticks if the record says the same."""
+
+    pid: int
+    state: _State
+    ticks: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """The proof that a session has ended.
@@ -153,19 +164,14 @@ class LiveSessions:
 
     def running(self) -> frozenset[str]:
         """Return the ids of the sessions that provably run now, and note which have ended."""
-        running: set[str] = set()
-        registered: set[str] = set()
-        holders: dict[int, str] = {}
+        found: dict[str, list[_Registered]] = {}
         for record, pid, state, ticks in self._records():
-            session = record.sessionId
-            if state == "alive":
-                running.add(session)
-                holders[pid] = session
-            if state != "dead":
-                registered.add(session)
-            known = self._seen.get(session)
-            if known is None or (state == "alive" and known.pid != pid) or (known.ticks is None and ticks is not None):
-                self._note(Sighting(session=session, pid=pid, ticks=ticks, foreign=state == "foreign"))
+            found.setdefault(record.sessionId, []).append(_Registered(pid, state, ticks))
+        for session, processes in found.items():
+            self._see(session, processes)
+        running = {name for name, each in found.items() if any(process.state == "alive" for process in each)}
+        registered = {name for name, each in found.items() if any(process.state != "dead" for process in each)}
+        holders = {process.pid: name for name, each in found.items() for process in each if process.state == "alive"}
         self._left = frozenset(
             session
             for session, sighting in self._seen.items()
@@ -179,6 +185,20 @@ class LiveSessions:
             elif sighting.gone_at is None and not _still_lives(sighting, holders):
                 self._note(replace(sighting, gone_at=now))
         return frozenset(running)
+
+    def _see(self, session: str, processes: Sequence[_Registered]) -> None:
+        """Remember one of the processes that are registered for a session: the last one known, while it may live.
+
+        Two terminals, accounts or containers may go on with the same session at the same time.
+        """
+        known = self._seen.get(session)
+        best = min(processes, key=lambda process: _BY_STATE.index(process.state))
+        same = (each for each in processes if known is not None and known.pid == each.pid)
+        mine = next((each for each in same if known is not None and known.foreign == (each.state == "foreign")), None)
+        if known is None or (best.state in _MAY_LIVE and (mine is None or mine.state not in _MAY_LIVE)):
+            self._note(Sighting(session=session, pid=best.pid, ticks=best.ticks, foreign=best.state == "foreign"))
+        elif known.ticks is None and mine is not None and mine.ticks is not None:
+            self._note(replace(known, ticks=mine.ticks))
 
     def ending(self, session: str) -> Ending | None:
         """Return the proof that *session* has ended, as of the last call of `running`; None if there is none."""

@@ -29,6 +29,7 @@ from structlog.testing import capture_logs
 
 from tests.support.histories import History, histories
 from tests.support.logs import write_files
+from tests.support.processes import start_of
 from tests.support.rig import SECOND, Reference, Rig, reference, routing_for
 
 SECONDS = float(os.environ.get("LLMA_MACHINE_SECONDS", "0"))
@@ -44,13 +45,20 @@ DAMAGE = (b"", b"\0" * 7, b"\0" * 3 + b"\n", _STUB, b"}{][,\n", b"\xef\xbb\xbf")
 
 RECORDS: tuple[Mapping[str, object], ...] = (
     {},
+    {"procStart": None},
     {"pid": 2**31 - 2},
     {"procStart": "1"},
     {"startedAt": 1_600_000_000_000},
     {"pidDomain": "linux:elsewhere:pid:[1]"},
     {"startedAt": 10**400, "procStart": [1]},
 )
-"""Records of a process that lives, of none, of another program's, and of what nobody can know."""
+"""Records of a process that lives, of none, of another program's, and of what nobody can know.
+
+The start of a process is that of the one that lives where it is None.
+"""
+
+OWN_START = start_of(os.getpid())
+"""When this process began, as a client writes it."""
 
 _real_open = os.open
 _real_time = time.time
@@ -223,22 +231,46 @@ class Machine(RuleBasedStateMachine):
         getattr(self.rig, how)(name, folder)
         self.copied.append((name, self.sizes[name]))
 
-    @rule(session=st.sampled_from([KEPT, DOOMED, "another"]), fields=st.sampled_from(RECORDS))
-    def register(self, session: str, fields: Mapping[str, object]) -> None:
-        """Have the registry say something that is not true, or no longer."""
-        proves = fields is RECORDS[0] or "pid" in fields
+    @rule(
+        session=st.sampled_from([KEPT, DOOMED, "another"]),
+        fields=st.sampled_from(RECORDS),
+        account=st.sampled_from([0, 1]),
+    )
+    def register(self, session: str, fields: Mapping[str, object], account: int) -> None:
+        """Have a registry say what is true, what is not, or what no longer is, of a session in whatever folder."""
+        is_last = (self.rig.registries[account] / "7.json").exists()
+        if not self._may_prove(is_last or fields in RECORDS[:2] or "pid" in fields):
+            return
+        record = {"pid": os.getpid(), "sessionId": session, **fields}
+        if "procStart" in record and record["procStart"] is None:
+            record["procStart"] = OWN_START
+        self._write_record(account, "7.json", json.dumps(record))
+
+    @rule(account=st.sampled_from([0, 1]))
+    def unregister(self, account: int) -> None:
+        """Remove a record, as a client does that ends, and a sandbox under one that goes on."""
+        record = self.rig.registries[account] / "7.json"
+        if record.exists() and self._may_prove(True):
+            record.unlink()
+
+    def _may_prove(self, proves: bool) -> bool:
+        """Whether the registry may change now in a way that proves an end, if *proves*."""
         if proves and self.jumped:
             # Its quiet would be long enough at once.
-            return
+            return False
         self.proved = self.proved or proves
-        self.rig.registry.mkdir(exist_ok=True)
-        record = {"pid": os.getpid(), "sessionId": session, **fields}
-        (self.rig.registry / "7.json").write_text(json.dumps(record))
+        return True
 
-    @rule(content=st.sampled_from(["", "{", "[]", '{"sessionId": "x", "pid": ' + "9" * 400 + "}"]))
-    def damage_registry(self, content: str) -> None:
-        self.rig.registry.mkdir(exist_ok=True)
-        (self.rig.registry / "8.json").write_text(content)
+    @rule(
+        content=st.sampled_from(["", "{", "[]", '{"sessionId": "x", "pid": ' + "9" * 400 + "}"]),
+        account=st.sampled_from([0, 1]),
+    )
+    def damage_registry(self, content: str, account: int) -> None:
+        self._write_record(account, "8.json", content)
+
+    def _write_record(self, account: int, name: str, content: str) -> None:
+        self.rig.registries[account].mkdir(exist_ok=True)
+        (self.rig.registries[account] / name).write_text(content)
 
     @rule(by=st.sampled_from([-86_400.0, -600.0, 600.0, 86_400.0]))
     def jump(self, by: float) -> None:
@@ -367,7 +399,8 @@ class Machine(RuleBasedStateMachine):
 
     def _recover(self) -> None:
         self.locked.clear()
-        shutil.rmtree(self.rig.registry, ignore_errors=True)
+        for registry in self.rig.registries:
+            shutil.rmtree(registry, ignore_errors=True)
         for name, data in self.metas.items():
             self.rig.append(name, data)
         for name in self._kept():

@@ -42,6 +42,7 @@ __all__ = [
     "previewed",
     "put_logs",
     "session_id",
+    "start_of",
     "tree",
     "until",
     "verb",
@@ -222,6 +223,14 @@ def now() -> str:
     It is in the future: on a busy machine, a daemon that starts now has its first start some time later.
     """
     return (datetime.now(UTC) + timedelta(seconds=PATIENCE)).isoformat()
+
+
+def start_of(pid: int) -> str | None:
+    """Return when a process began, as clients write it in their registry on Linux; None on other systems."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
 
 
 def append(path: Path, data: bytes) -> None:

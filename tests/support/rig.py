@@ -145,7 +145,7 @@ class Rig:
 
     Attributes:
         projects: the `projects` folder.
-        registry: the client's registry of live processes.
+        registries: the client's registries of live processes, one in each configuration folder.
         received: every event that the receiver got, in order.
         in_flight: the events given out for delivery and not settled, in order.
         refused: the uuids that the receiver refused.
@@ -157,7 +157,7 @@ class Rig:
     def __init__(self, root: Path, *, grouping: str = "session", inputs: str = "delta", gone: float = _GONE) -> None:
         self.projects = root / "config" / "projects"
         self.projects.mkdir(parents=True)
-        self.registry = root / "config" / "sessions"
+        self.registries = (root / "config" / "sessions", root / "second" / "sessions")
         # The logs of another account, which a client can be told to use for the same session.
         self._second = root / "second" / "projects"
         self._second.mkdir(parents=True)
@@ -269,7 +269,7 @@ class Rig:
         self._kept = KeptOpen()
         roots = [*roots_at(self.projects), *roots_at(self._second)]
         self._logs = Logs(roots, kept=self._kept, is_open=self._sessions.__contains__)
-        self._live = LiveSessions([self.registry.parent], self.store.sightings())
+        self._live = LiveSessions([registry.parent for registry in self.registries], self.store.sightings())
         self._running: frozenset[str] = frozenset()
         self._reader = Reader(
             logs=self._logs,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.following.live_sessions import LiveSessions, Status
+from tests.support.processes import start_of
 
 LONG_AGO_MS = 1_600_000_000_000
 
@@ -40,7 +41,9 @@ def record(registry: Path, pid: int, session: str, **fields: object) -> Path:
 
 
 def ticks_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    start = start_of(pid)
+    assert start is not None
+    return int(start)
 
 
 def test_without_a_registry_no_session_is_known_to_run(tmp_path: Path) -> None:
@@ -383,3 +386,51 @@ def test_absurd_values_end_nothing(tmp_path: Path, registry: Path, field: str, v
 
     assert sessions.ending("one") is None
     assert sessions.ending("two") is None
+
+
+@pytest.mark.parametrize("where", ["sessions", "other/sessions"])
+def test_two_processes_with_one_session_are_remembered_once_and_it_runs_while_one_lives(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes], where: str
+) -> None:
+    second = tmp_path / where
+    second.mkdir(parents=True, exist_ok=True)
+    record(registry, process.pid, "one")
+    last = record(second, os.getpid(), "one")
+    sessions = LiveSessions([tmp_path, tmp_path / "other"])
+    assert sessions.running() == {"one"}
+    assert len(sessions.unsaved()) == 1
+    assert sessions.running() == {"one"}
+    assert sessions.unsaved() == [], "nothing is new"
+
+    process.kill()
+    process.wait()
+    assert sessions.running() == {"one"}
+    assert sessions.ending("one") is None
+    last.unlink()
+    assert sessions.running() == frozenset()
+    proof = sessions.ending("one")
+    assert proof is not None
+    assert proof.certain
+
+
+@needs_proc
+def test_after_a_process_here_one_of_another_space_leaves_the_end_uncertain(
+    tmp_path: Path, registry: Path, process: subprocess.Popen[bytes]
+) -> None:
+    """A container goes on with the session that was begun outside of it."""
+    record(registry, process.pid, "one", procStart=str(ticks_of(process.pid)))
+    sessions = LiveSessions([tmp_path])
+    assert sessions.running() == {"one"}
+    inside = tmp_path / "sessions" / "7.json"
+    inside.write_text(json.dumps({"pid": 7, "sessionId": "one", "pidDomain": "linux:elsewhere:pid:[1]"}))
+    sessions.running()
+    process.kill()
+    process.wait()
+    (registry / f"{process.pid}.json").unlink()
+    sessions.running()
+    assert sessions.ending("one") is None
+    inside.unlink()
+    sessions.running()
+    proof = sessions.ending("one")
+    assert proof is not None
+    assert not proof.certain, "its process may live on in there"

@@ -266,6 +266,8 @@ class ReadLoop:
         )
         await self._hand_over(outcome)
         again = self._reader.note(outcome, has_grown=files in self.turns)
+        for each in self._reader.called():
+            self.enqueue(each)
         if outcome.held is not None:
             raise outcome.held
         return again

@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,8 @@ __all__ = ["Service"]
 
 _log = structlog.get_logger(__name__)
 
+_LOOKED_THROUGH = 256 * 1024 * 1024
+"""How many bytes of unread logs are looked through before a service is ready."""
 _SIGHTING_DAYS = 30
 """Age at which it is forgotten that a session's process is gone."""
 
@@ -177,6 +179,7 @@ class Service:
             settlement=self._settlement,
             marks=self._lookup.mark,
             former=self._lookup.files_of,
+            hosts=self._lookup.hosts,
             decided=self._decisions,
             executions=self._attendance.executions,
             live=self._live,
@@ -239,7 +242,7 @@ class Service:
         )
         try:
             await self._workers.read(watcher.start)
-            await self._first_sweep()
+            await self._first_sweep(most=_LOOKED_THROUGH)
             await self._tend_backlog()
             _log.info("ready", sessions=len(self._logs.sessions), to_read=len(self._loop.turns))
             self._notifier.ready(f"following {len(self._logs.sessions)} sessions")
@@ -388,7 +391,13 @@ class Service:
         self._registry_looked_at = asyncio.get_running_loop().time()
         self._live.running()
 
-    async def _first_sweep(self) -> None:
+    async def _first_sweep(self, *, most: float = float("inf")) -> None:
+        """Find out what there is to read.
+
+        Args:
+            most: how many bytes of unread logs to look through for lines of other sessions. In further logs, they are
+                found when these are read, perhaps after what follows them in their session's own log.
+        """
         executions, logs, settlement = self._attendance.executions, self._logs, self._settlement
         await self._workers.read(executions.refresh)
         scan = await self._workers.read(partial(logs.sweep, "full"))
@@ -404,9 +413,13 @@ class Service:
         every = list(logs.sessions.values())
         unread = await self._workers.read(partial(logs.unread, every, self._lookup.offset))
         logs.expect(unread)
+        # Lines of old sessions may stand in logs that were never read.
+        are_all = self._again or self._backfilling.backlog
+        grown = [files for files in every if are_all or not unread.keys().isdisjoint(files.mains)]
+        hosted = await self._workers.read(partial(logs.note_hosts, self._newest(grown, most)))
         wanted = {files.name for files in map(logs.session_of, unread) if files is not None}
         # Sessions that hints have named meanwhile are included, so that they are sorted with the others.
-        wanted |= {*settlement.owing, *self._loop.turns.names}
+        wanted |= {*settlement.owing, *self._loop.turns.names, *hosted, *logs.unread_guests(self._lookup.hosted())}
         to_read = [
             files
             for files in logs.sessions.values()
@@ -421,6 +434,16 @@ class Service:
         for files in sorted(to_read, key=logs.touched, reverse=True):
             for path in filter(unread.__contains__, files.paths):
                 logs.keep(path)
+
+    def _newest(self, sessions: Iterable[SessionFiles], most: float) -> list[SessionFiles]:
+        """Return the sessions that were written to last, up to *most* bytes of main logs."""
+        found = []
+        for files in sorted(sessions, key=self._logs.touched, reverse=True):
+            most -= sum(file.size for path in files.mains if (file := self._logs.files.get(path)))
+            if most < 0:
+                break
+            found.append(files)
+        return found
 
     async def _tick_loop(self, watcher: Watcher) -> None:
         """Do everything that happens by the clock and not because of a hint."""
@@ -478,6 +501,9 @@ class Service:
 
     async def _tend_backlog(self) -> None:
         """Start or cancel what `backfill` requests, and report its progress."""
+        if self._backfilling.is_asked:
+            # Lines of old sessions may stand in logs that were never read.
+            await self._workers.read(self._logs.note_hosts)
         if not self._backfilling.look():
             return
         # Settling wakes the read loop, but a stopped route settles nothing.

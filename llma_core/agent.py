@@ -185,6 +185,7 @@ class Agent(ABC):
             are in the root itself.
         session_folders: the folders that may hold more logs in a session's own folder. A session's own folder is
             beside its log and is called like it, without the suffix. Empty: sessions have no folders.
+        shares_logs: whether a session's log may hold lines of another session; see `hosted_lines`.
         asking_tools: names of tools that do nothing but ask a person: while one runs, the session waits.
         telling_arguments: names of the arguments that tell best what a call of a tool does, the best first.
     """
@@ -196,6 +197,7 @@ class Agent(ABC):
     meta_suffix: str | None = None
     by_project: bool = True
     session_folders: tuple[str, ...] = ()
+    shares_logs: bool = False
     asking_tools: frozenset[str] = frozenset()
     telling_arguments: tuple[str, ...] = ()
 
@@ -216,6 +218,23 @@ class Agent(ABC):
     @abstractmethod
     def glance(self, line: bytes) -> Glance:
         """Return what a line says of its file; an empty glance for a line that holds no record."""
+
+    def names_another(self, data: bytes, session: str) -> bool:
+        """Whether some lines may name another session than *session*. It is asked of whole logs, and has to be quick.
+
+        It is asked only if sessions share logs, as is `session_of`.
+
+        Args:
+            data: whole lines.
+            session: the id of the session whose log they are in.
+        """
+        del data, session
+        return False
+
+    def session_of(self, record: Decoded) -> str | None:
+        """Return the session that a decoded line names; None if it names none."""
+        del record
+        return None
 
     @abstractmethod
     def origin(self, line: bytes) -> Origin | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +18,9 @@ from daemon.system.figures import printable
 from daemon.system.messages import escaped_json
 from llma_core import view
 from llma_core.events import CaptureEvent
+
+if TYPE_CHECKING:
+    from daemon.following.logs import Logs
 
 __all__ = ["preview"]
 
@@ -64,7 +69,8 @@ def preview(
     routing = Routing(settings, Repositories(), purpose="preview", explain=explain)
     found = False
     try:
-        for event in events_of(list(find_logs(paths)), routing, tell_held):
+        logs = list(find_logs(paths))
+        for event in events_of(logs, routing, tell_held, around=_around(logs, settings.claude_config_dirs)):
             if uuid is None or event.uuid == uuid.lower():
                 found = True
                 sys.stdout.buffer.write(words(event) + b"\n")
@@ -81,6 +87,19 @@ def preview(
     if uuid is not None and not found:
         where = ", ".join(str(path) for path in paths)
         raise fail(f"{where}: no log here yields event {uuid}; give the log that `status --rejected` names")
+
+
+def _around(logs: Sequence[str], config_dirs: Sequence[Path]) -> Logs | None:
+    """Return all logs that are followed, if some of *logs* are among them."""
+    from daemon.following.log_roots import log_roots
+    from daemon.following.logs import Logs
+
+    roots = log_roots(config_dirs)
+    if not any(root.is_above(log) for root in roots for log in logs):
+        return None
+    around = Logs(roots)
+    around.include(around.sweep("full").changed)
+    return around
 
 
 def _as_it_is(event: CaptureEvent) -> bytes:

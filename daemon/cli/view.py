@@ -259,7 +259,7 @@ class _Look:
             return None
         routing = Routing(self._settings, Repositories(), purpose="preview", explain=True)
         try:
-            found = explain([*files.paths, *files.metas], routing, uuid)
+            found = explain([*files.paths, *files.metas, *files.guests], routing, uuid)
         except OSError:
             return None
         if found is None:
@@ -271,7 +271,22 @@ class _Look:
     def _files(self, session: str) -> SessionFiles | None:
         logs = Logs(log_roots(self._settings.claude_config_dirs))
         logs.include(logs.sweep("full").changed)
-        return next((files for files in logs.sessions.values() if files.session == session), None)
+        files = next((files for files in logs.sessions.values() if files.session == session), None)
+        if files is not None:
+            for host in filter(None, map(logs.sessions.get, self._hosts(files.name))):
+                logs.note_host(host, session)
+        return files
+
+    def _hosts(self, unit: str) -> Sequence[str]:
+        """Return the names of the sessions whose logs hold lines of *unit*, as far as the daemon knows."""
+        path = self._settings.state_dir / STORE
+        if not path.exists():
+            return []
+        try:
+            with closing(StoreReader(path)) as store:
+                return store.hosts(unit)
+        except sqlite3.Error:
+            return []
 
 
 def _read(path: str, start: int, end: int) -> _Place | None:

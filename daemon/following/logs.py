@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from daemon.following.catalog import Catalog
 from daemon.following.kept_open import KeptOpen
 from daemon.following.log_roots import LogRoot, recognize, root_of
+from daemon.following.opening import began_at, others_inside
 from daemon.following.schedule import SweepKind
-from daemon.following.session_files import SessionFiles
+from daemon.following.session_files import SessionFiles, unit_name
 from daemon.following.sweep import FileStat, Sweep, is_missing
 from daemon.following.tailer import Identity
-from daemon.state.rows import FileMark
+from daemon.state.rows import FileMark, Hosted
 from daemon.system import disk
 from llma_core.agent import Agent
 
@@ -81,6 +82,7 @@ class Logs:
         self._is_open = is_open
         self._catalog = Catalog(roots)
         self._sweep = Sweep(roots)
+        self._elsewhere: set[str] = set()
 
     @property
     def sessions(self) -> Mapping[str, SessionFiles]:
@@ -99,7 +101,66 @@ class Logs:
 
     def has_main(self, agent: Agent, session: str) -> bool:
         """Whether *agent*'s session with this id has a main log."""
-        return self._catalog.has_main(agent, session)
+        return self._catalog.has_main(agent, session) or unit_name(agent, session) in self._elsewhere
+
+    def note_host(self, host: SessionFiles, session: str) -> SessionFiles | None:
+        """Note that a log of *host* holds lines of another session, by its id; return that, None if it has no log."""
+        files = self.sessions.get(unit_name(host.agent, session))
+        if files is None or files is host or files.main is None:
+            return None
+        if not any(each is host for each in files.hosts):
+            files.hosts.append(host)
+            files.hosts.sort(key=lambda each: each.name)
+        return files
+
+    def note_hosts(self, sessions: Iterable[SessionFiles] | None = None) -> set[str]:
+        """Note which of the other sessions have lines in the main logs of *sessions*. Reads these logs to their end.
+
+        Args:
+            sessions: the sessions to look at; None: all.
+
+        Returns:
+            The names of the sessions that have such lines.
+        """
+        found = set()
+        for files in list(self.sessions.values() if sessions is None else sessions):
+            for path in list(files.mains):
+                for other in others_inside(files.agent, files.session, path):
+                    hosted = self.note_host(files, other)
+                    found.add(hosted.name if hosted is not None else unit_name(files.agent, other))
+        return found
+
+    def note_hosts_around(self, around: Logs) -> None:
+        """Note the sessions of *around* that have lines in logs here, and those in whose logs sessions here have lines.
+
+        Reads the main logs here, and those of *around* that were written to after the first of the sessions here began.
+        """
+        hosted = self.note_hosts()
+        self._elsewhere |= {name for name in hosted if (files := around.sessions.get(name)) is not None and files.main}
+        starts = [began_at(files.agent, path) for files in self.sessions.values() for path in files.mains]
+        began = min(starts, default=0) * 1_000_000
+        for files in around.sessions.values():
+            if files.name not in self.sessions and around.touched(files) >= began:
+                for path in files.mains:
+                    for other in others_inside(files.agent, files.session, path):
+                        self.note_host(files, other)
+
+    def unread_guests(self, rows: Iterable[Hosted]) -> set[str]:
+        """Return the names of the sessions of which not all lines in the logs of others are settled.
+
+        Args:
+            rows: which sessions have such lines, and how far they are settled.
+        """
+        settled: dict[tuple[str, str], dict[Identity, int]] = {}
+        for row in rows:
+            settled.setdefault((row.unit, row.host), {})[row.device, row.inode] = row.offset
+        unread = set()
+        for (unit, name), offsets in settled.items():
+            host = self.sessions.get(name)
+            files = [file for path in host.mains if (file := self._sweep.files.get(path))] if host is not None else []
+            if unit in self.sessions and any(offsets.get(file.identity) != file.size for file in files):
+                unread.add(unit)
+        return unread
 
     def is_visited(self, agent: Agent, session: str) -> bool:
         """Whether another session's subagent works on in the folder of *agent*'s session with this id, or did."""
@@ -180,9 +241,15 @@ class Logs:
             self.kept.keep(path, found.identity, found.modified)
 
     def touched(self, session: SessionFiles) -> int:
-        """Return when *session* was last written to, in nanoseconds since the epoch; 0 if none of its logs was seen."""
+        """Return when *session* was last written to, in nanoseconds since the epoch; 0 if none of its logs was seen.
+
+        It may have been written to whenever a log was that holds lines of it.
+        """
         files = self._sweep.files
-        return max((file.modified for path in session.paths if (file := files.get(path))), default=0)
+        if not self.exists(session):
+            return 0
+        paths = (*session.paths, *session.guests)
+        return max(file.modified for path in paths if (file := files.get(path)))
 
     def exists(self, session: SessionFiles) -> bool:
         """Whether any log of *session* existed when it was last looked at."""

@@ -15,6 +15,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import open_log
 from daemon.system import disk
 from llma_core.agent import Agent, Glance, LogPath
+from llma_core.hosted_lines import HostedLines
 
 __all__ = [
     "Opening",
@@ -26,6 +27,7 @@ __all__ = [
     "in_order",
     "named_inside",
     "opening",
+    "others_inside",
     "roots_of",
     "unknown_logs",
 ]
@@ -33,6 +35,7 @@ __all__ = [
 _GLANCE_LINES = 50
 """Lines looked at to find a file's first time or session; both stand in one of the first few."""
 _NEVER = 2**62
+_SCAN_BYTES = 4 * 1024 * 1024
 _GLANCE_BYTES = 4 * 1024 * 1024
 
 
@@ -97,6 +100,19 @@ def began_at(agent: Agent, path: str) -> int:
         return disk.call(_folder(path), lambda: next(times, _NEVER))
     except disk.Unanswered:
         return _NEVER
+
+
+def others_inside(agent: Agent, session: str, path: str) -> set[str]:
+    """Return the ids of the other sessions whose lines stand in the main log of *session*. Reads the whole log."""
+    found: set[str] = set()
+    if not agent.shares_logs:
+        return found
+    folder, tracker = _folder(path), HostedLines(agent, session)
+    with suppress(OSError), disk.call(folder, partial(open_log, path, buffered=True)) as file:
+        while lines := disk.call(folder, partial(file.readlines, _SCAN_BYTES)):
+            if not tracker.has_none(b"".join(lines)):
+                found.update(other for line in lines if (other := tracker.owner(line)) is not None)
+    return found
 
 
 def unknown_logs(roots: Iterable[LogRoot]) -> list[str]:

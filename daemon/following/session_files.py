@@ -28,6 +28,8 @@ class SessionFiles:
         metas: subagents' meta files, by path, with the subagent's id.
         continued: subagents' logs that go on with another one, in the order in which they were written.
         runs: the runs of workflows that subagents belong to, by the subagent's id.
+        hosts: other sessions whose main logs hold lines of this one: the client went on with this session while it had
+            their log open.
     """
 
     name: str
@@ -38,6 +40,12 @@ class SessionFiles:
     metas: dict[str, str] = field(default_factory=dict)
     continued: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)
+    hosts: list[SessionFiles] = field(default_factory=list)
+
+    @property
+    def guests(self) -> dict[str, SessionFiles]:
+        """The main logs of other sessions that hold lines of this one, by path, with the session whose log it is."""
+        return {path: host for host in self.hosts for path in host.mains}
 
     @property
     def session(self) -> str:

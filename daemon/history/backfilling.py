@@ -57,6 +57,12 @@ class Backfilling:
         self._deliveries = deliveries
         self._route_of = route_of
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a request that was not taken up yet."""
+        request = self._desk.pending() if self._desk is not None else None
+        return request is not None and request.id != self._id
+
     def look(self) -> bool:
         """Take up a new request, or drop one that was withdrawn; return whether there is one now."""
         if self._desk is None:

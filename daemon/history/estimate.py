@@ -110,6 +110,7 @@ def estimate(
     """
     total = Estimate()
     old = now - CONTENT_DAYS * _DAY
+    logs.note_hosts()
     reader = Reader(logs=logs, routing=routing, claims=claims)
     for session in sessions:
         files = session.files

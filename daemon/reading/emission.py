@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from daemon.following.tailer import Identity
 from daemon.reading.ledger import LineEnd
 from daemon.state.rows import Owed, Settled
 from llma_core.events import CaptureEvent
@@ -48,8 +49,10 @@ class Progress:
         ends: ends of the lines read, for each file.
         repeats: lines that another file of the session has too, with the end of that file's line.
         copies: lines that are copies of what another session has on its way or is still reading, by its identity.
+        hosted: the other sessions whose lines stand in main logs of the session: their ids, with the log's identity.
+        called: ids of those of them that have lines there beyond the log's committed offset.
         passed_over: identities that were being read and are not to be sent.
-        lines: how many lines were read.
+        lines: how many lines of the session were read.
         bad_lines: how many of them were not valid records.
         more: whether there is more to read at once.
         ended: whether the emissions include those that became final because the session ended.
@@ -59,6 +62,8 @@ class Progress:
     ends: dict[str, list[LineEnd]] = field(default_factory=dict)
     repeats: list[tuple[LineRange, str, int]] = field(default_factory=list)
     copies: list[tuple[str, LineRange]] = field(default_factory=list)
+    hosted: set[tuple[str, Identity]] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
     passed_over: list[str] = field(default_factory=list)
     lines: int = 0
     bad_lines: int = 0

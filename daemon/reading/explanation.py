@@ -36,7 +36,7 @@ def explain(logs: Iterable[str], routing: Routing, uuid: str) -> Explained | Non
     """Build an event again from the logs of its session; None if they do not yield it.
 
     Args:
-        logs: paths of the session's logs.
+        logs: paths of the session's logs, and of those of others that hold lines of it.
         routing: decides what the event may say; it has to explain.
         uuid: the event's uuid.
 
@@ -45,6 +45,7 @@ def explain(logs: Iterable[str], routing: Routing, uuid: str) -> Explained | Non
     """
     named = Logs(())
     named.include(logs)
+    named.note_hosts()
     reader = Reader(logs=named, routing=routing, claims=Claims())
     for files in list(named.sessions.values()):
         found = _in(reader, files, uuid)
@@ -58,7 +59,11 @@ def _in(reader: Reader, files: SessionFiles, uuid: str) -> Explained | None:
         for step in outcome.steps:
             for emission in step.emissions:
                 if emission.event is not None and emission.event.uuid == uuid:
-                    return Explained(event=emission.event, lines=emission.lines)
+                    lines = emission.lines
+                    if lines is not None:
+                        path = outcome.session.pipeline.tails[lines.file].path
+                        lines = LineRange(file=path, start=lines.start, end=lines.end)
+                    return Explained(event=emission.event, lines=lines)
         if outcome.error is not None:
             raise outcome.error
     return None

@@ -203,6 +203,7 @@ class Follower(AbstractContextManager["Follower"]):
             for step in outcome.steps:
                 yield from self._tell(outcome.session.pipeline, step)
             again = self._reader.note(outcome)
+            self._queue |= {each.name: None for each in self._reader.called()}
             if outcome.held is not None:
                 self._hold(files, outcome.held)
 

@@ -7,6 +7,12 @@ committed offsets only rebuild the accumulator's state; nothing of them is sent.
 rests on lies beyond its file's committed offset, and if its identity is neither settled nor on its way. The rules about
 what may be sent are asked again in every step, because a project's files may change.
 
+A client that goes on with another session may write that session's lines into the log it has open. The pipeline of the
+session that the lines name sends them: it reads such a log as a guest, beside its own files, and takes only its lines.
+The session whose log it is passes them over. It tells the store, no later than it commits an offset over such lines,
+that they are there; how far they are settled for the other session is stored beside that. So after a crash, the other
+session is read, too. It reads its own log and those of others side by side, in the order in which they were written.
+
 Each public step (`advance`, `poll`, `end`, `salvage`) returns a `Progress`. If a step raises an error, everything it
 found is released and can be found again by the next pipeline.
 
@@ -17,7 +23,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +47,7 @@ from daemon.system import disk
 from llma_core import events
 from llma_core.agent import UnknownRecord
 from llma_core.events import Attribution, CaptureEvent
+from llma_core.hosted_lines import HostedLines
 from llma_core.lines import MAX_LINE_BYTES, Line
 from llma_core.recovery import Damage, read_records
 from llma_core.spans import (
@@ -110,6 +118,8 @@ class Pipeline:
             settled. Takes effect in every step: others may take away what is on its way again.
         former: returns the files that the store knows of a session by its name; one whose content a new file begins
             with was copied to it.
+        find_hosts: looks up which other sessions are known to have lines of this one in their logs, and adds them to
+            *files*.
         has_main: returns whether a session, by id, has a main log.
         is_visited: returns whether another session's subagent works on in this one's folder.
         kept: keeps files open until they are read to their end.
@@ -118,6 +128,7 @@ class Pipeline:
 
     Attributes:
         tails: its files, by name.
+        guests: which of them are other sessions' main logs with lines of this one, and whose.
         has_repeats: whether what one file says may be said again in another.
         is_spent: whether an error has cost what was made of lines that were read. Build a new pipeline then.
     """
@@ -138,6 +149,7 @@ class Pipeline:
         history: LoggedHistory | None = None,
         again: bool = False,
         resends: Container[str] | None = None,
+        find_hosts: Callable[[], None] = lambda: None,
         has_main: Callable[[str], bool] = lambda _session: False,
         is_visited: Callable[[], bool] = lambda: False,
         kept: KeepsOpen | None = None,
@@ -152,6 +164,7 @@ class Pipeline:
         self.again = again
         self.resends = resends
         self.tails: dict[str, Tail] = {}
+        self.guests: dict[str, SessionFiles] = {}
         self.has_repeats = False
         self.is_spent = False
         self._marks = marks
@@ -159,6 +172,10 @@ class Pipeline:
         self._files: dict[str, str] = {}
         self._left: set[str] = set()
         self._agents: dict[str, str | None] = {}
+        self._owners: dict[str, HostedLines] = {}
+        self._ahead: dict[str, deque[tuple[int, Line]]] = {}
+        self._written: dict[str, int] = {}
+        self._guest_bytes = 0
         self._compared: dict[str | None, dict[bytes, tuple[str, int]]] = {}
         self._progress = Progress()
         self._claims = claims
@@ -172,6 +189,7 @@ class Pipeline:
         self._owed_in_store = owed
         self._first_start = None if again else first_start
         self._history = history
+        self._find_hosts = find_hosts
         self._has_main = has_main
         self._is_visited = is_visited
         self._kept = kept
@@ -201,9 +219,12 @@ class Pipeline:
 
         Raises:
             OSError: one cannot be read; `filename` names it.
+            sqlite3.OperationalError: the store cannot be read.
         """
-        if not self.tails:
-            self._compare(self.files.paths)
+        is_new = not self.tails
+        if is_new:
+            self._find_hosts()
+            self._compare([*self.files.paths, *self.files.guests])
         for path in self.files.paths:
             if path in self._files and (path not in self._left or is_missing(path)):
                 continue
@@ -212,6 +233,26 @@ class Pipeline:
             if file is None:
                 file = self._open(path)
             self._files[path] = file
+        for path, host in self.files.guests.items():
+            if path not in self._files and (file := self._opened(path) or self._open_guest(path, host, is_new=is_new)):
+                self._files[path] = file
+
+    def _open_guest(self, path: str, host: SessionFiles, *, is_new: bool) -> str | None:
+        """Open another session's log that has lines of this one; return its name here, None if it is gone."""
+        tail = Tail(path, unknown, self._kept, line_bytes=self._line_bytes)
+        try:
+            with _naming(path):
+                tail.open()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not is_new:
+            # Its lines have their place among those that were read.
+            raise Replaced(path)
+        file = f"{path}#{self.files.session}"
+        self.tails[file], self._agents[file] = tail, None
+        self._owners[file] = HostedLines(self.files.agent, host.session)
+        self.guests[file] = host
+        return file
 
     def _compare(self, paths: Iterable[str]) -> None:
         """Note which threads have several files: what one of them says is passed over in the others."""
@@ -240,6 +281,8 @@ class Pipeline:
         self._has_history = self._has_history or tail.history
         file = path if path not in self.tails else f"{path}#{tail.inode}"
         self.tails[file], self._agents[file] = tail, agent
+        if agent is None and self.files.agent.shares_logs:
+            self._owners[file] = HostedLines(self.files.agent, self.files.session)
         return file
 
     def _opened(self, path: str) -> str | None:
@@ -259,7 +302,7 @@ class Pipeline:
     def _find(self, file: str) -> bool:
         """Look where a file is that is not where it was; return whether it is still one of the session's."""
         tail = self.tails[file]
-        for path in self.files.paths:
+        for path in self.files.guests if file in self.guests else self.files.paths:
             if path != tail.path and self._opened(path) == file:
                 # What is where it was is another file, once anything is.
                 self._left.add(tail.path)
@@ -311,8 +354,11 @@ class Pipeline:
             raise
 
     def _read(self, progress: Progress, now: float, budget: int) -> None:
-        left = budget
+        mains = [file for file, agent in self._agents.items() if agent is None] if self.guests else []
+        left = self._read_side_by_side(mains, progress, now, budget) if mains else budget
         for path, tail in self.tails.items():
+            if path in mains:
+                continue
             if left <= 0:
                 # How much this file has grown is known only when it is read.
                 progress.more = True
@@ -329,6 +375,57 @@ class Pipeline:
             left -= sum([line.end - line.start for line in chunk.lines])
             self._take_lines(path, chunk.lines, progress, now)
             progress.more = progress.more or chunk.more
+
+    def _read_side_by_side(self, files: Sequence[str], progress: Progress, now: float, budget: int) -> int:
+        """Read the main logs in the order in which their lines were written; return what is left of the budget.
+
+        What a line belongs to depends on the lines before it. So however late they are read, and however often, their
+        order has to be the one in which they came.
+        """
+        left, read_to_end = budget, set[str]()
+        while True:
+            for file in files:
+                ahead = self._ahead.setdefault(file, deque())
+                if ahead or file in read_to_end:
+                    continue
+                if left <= 0:
+                    progress.more = True
+                    return 0
+                try:
+                    chunk = self._chunk(file, self.tails[file], left)
+                except (Replaced, OSError):
+                    while any(self._ahead.values()):
+                        self._take_ahead(progress, now)
+                    if not progress.ends and not progress.emissions:
+                        raise
+                    # As for what is read of a single log.
+                    progress.more = True
+                    return 0
+                left -= sum([line.end - line.start for line in chunk.lines])
+                ahead.extend((self._time_of(file, line), line) for line in chunk.lines)
+                if not chunk.more:
+                    read_to_end.add(file)
+            if any(self._ahead.values()):
+                self._take_ahead(progress, now)
+            elif len(read_to_end) == len(files):
+                return left
+
+    def _time_of(self, file: str, line: Line) -> int:
+        """Return when a line was written, in milliseconds since the epoch; one that does not say goes with the last."""
+        at = self.files.agent.glance(line.data).at if line.data is not None else None
+        if at is not None:
+            self._written[file] = at
+        return self._written.get(file, 0)
+
+    def _take_ahead(self, progress: Progress, now: float) -> None:
+        """Take the oldest of the lines that were read, and those of its file that no other file's line precedes."""
+        waiting = [(ahead[0][0], number, file) for number, (file, ahead) in enumerate(self._ahead.items()) if ahead]
+        first, *others = sorted(waiting)
+        ahead, until = self._ahead[first[2]], min(others, default=None)
+        lines = []
+        while ahead and (until is None or (ahead[0][0], first[1]) < until[:2]):
+            lines.append(ahead.popleft()[1])
+        self._take_lines(first[2], lines, progress, now)
 
     def _chunk(self, file: str, tail: Tail, limit: int) -> Chunk:
         if not tail.is_there():
@@ -408,7 +505,8 @@ class Pipeline:
     def _fate(self, file: str) -> Fate:
         """Return what became of a file, by all files of the session that are of the same thread."""
         tail, agent = self.tails[file], self._agents[file]
-        others = (path for path in self.files.paths if path != tail.path and self.files.agents.get(path) == agent)
+        paths = [] if file in self.guests else self.files.paths
+        others = (path for path in paths if path != tail.path and self.files.agents.get(path) == agent)
         fates = {tail.fate(self._tells, path) for path in (None, *others)}
         return "lives on" if "lives on" in fates else "open" if "open" in fates else "over"
 
@@ -458,8 +556,9 @@ class Pipeline:
 
     @property
     def read_bytes(self) -> int:
-        """Number of bytes that were read of all files, incomplete last lines included."""
-        return sum(tail.position for tail in self.tails.values())
+        """Number of bytes that were read of its files, incomplete last lines included, and of its lines in guests."""
+        own = sum(tail.position for file, tail in self.tails.items() if file not in self.guests)
+        return own + self._guest_bytes
 
     @property
     def unread(self) -> int:
@@ -477,7 +576,7 @@ class Pipeline:
         if not lines:
             return
         ends = progress.ends.setdefault(path, [])
-        agent = self._agents[path]
+        agent, is_guest, owners = self._agents[path], path in self.guests, self._owners.get(path)
         decode, feed, compared = self._decode, self._accumulator.feed, self._compared.get(agent)
         # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
         lines.reverse()
@@ -485,7 +584,9 @@ class Pipeline:
             line = lines.pop()
             data, end = line.data, line.end
             ends.append((end, self._ending_of(path, line)))
-            progress.lines += 1
+            if is_guest and (data is None or owners is None or owners.has_none(data)):
+                continue
+            progress.lines += not is_guest
             if data is None:
                 progress.bad_lines += 1
                 self._complain(path, line, "longer than the limit")
@@ -493,17 +594,34 @@ class Pipeline:
             place = LineRange(file=path, start=line.start, end=end)
             if compared is not None and self._is_repeated(compared, data, place, progress):
                 continue
-            if self._began is None:
+            if self._began is None and not is_guest:
                 self._began = self.files.agent.glance(data).at
             found = read_records(data, decode)
-            if found.damage is not None:
+            if found.damage is not None and not is_guest:
                 progress.bad_lines += 1
                 self._complain(path, line, found.damage.reason, found.damage)
             for record in found.records:
+                owner = owners.owner_of(record, data) if owners is not None else None
+                if is_guest:
+                    if owner != self.files.session:
+                        continue
+                    progress.lines += 1
+                    self._guest_bytes += line.end - line.start
+                elif owner is not None and self._is_neighbor(owner):
+                    self._note_hosted(owner, place, progress)
+                    continue
                 if isinstance(record, UnknownRecord):
                     self._note_unknown(record.type)
                 if spans := feed(record, place, agent=agent, now=now):
                     self._admit(spans, progress)
+
+    def _note_hosted(self, session: str, place: LineRange, progress: Progress) -> None:
+        """Note that a line belongs to another session, which is read for it."""
+        # What that session has settled must be known as long as there are lines of it here.
+        self._originals.add(unit_name(self.files.agent, session))
+        progress.hosted.add((session, self.tails[place.file].identity))
+        if not self._is_committed(place):
+            progress.called.add(session)
 
     @staticmethod
     def _is_repeated(compared: dict[bytes, tuple[str, int]], data: bytes, place: LineRange, progress: Progress) -> bool:
@@ -607,11 +725,15 @@ class Pipeline:
         if self._claims.pass_over(identity, self.files.name):
             self._progress.passed_over.append(identity)
 
-    def _is_from_history(self, identity: str, at: int | None, *, is_marked: bool = False) -> bool:
+    def _is_from_history(
+        self, identity: str, at: int | None, file: str | None = None, *, is_marked: bool = False
+    ) -> bool:
         """Return whether something is history, or a copy of it; *is_marked* if its line says that it is a copy."""
         if self._first_start is None or at is None or at >= self._first_start:
             return False
-        return self._history is None or is_marked or self._history.holds(self.files, identity)
+        # What another session's log holds may be history in that session's project.
+        owner = self.files if file is None else self.guests.get(file, self.files)
+        return self._history is None or is_marked or self._history.holds(owner, identity)
 
     def _admit(self, spans: list[Span], progress: Progress) -> None:
         """Turn spans into emissions. Traces wait while a command of the session runs."""
@@ -806,7 +928,7 @@ class Pipeline:
         else:
             at = span.ended_at if isinstance(span, Generation) else span.at
         is_marked = span.context.session != self.files.session
-        is_history = self._is_from_history(events.identity(span), at, is_marked=is_marked)
+        is_history = self._is_from_history(events.identity(span), at, span.lines.file, is_marked=is_marked)
         if not is_history and self._history is not None and at is not None and at < (self._first_start or 0):
             self._history.warn(self.files.session)
         return is_history

@@ -84,7 +84,11 @@ def _folders_in(path: Path) -> list[Path]:
 
 
 def preview(
-    logs: Iterable[str], routing: Routing, on_held: Callable[[str, str], None] = lambda _session, _reason: None
+    logs: Iterable[str],
+    routing: Routing,
+    on_held: Callable[[str, str], None] = lambda _session, _reason: None,
+    *,
+    around: Logs | None = None,
 ) -> Iterator[CaptureEvent]:
     """Yield the events of *logs*. The logs are read together: a message that is in several of them is yielded once.
 
@@ -93,12 +97,17 @@ def preview(
         routing: decides who the events belong to, and what they may say.
         on_held: called with the id of a session that would have to wait for the user, and the reason. Its events are
             not yielded.
+        around: all logs that are followed, if *logs* are among them: lines of one session may stand in another's log.
 
     Raises:
         OSError: a log cannot be read.
     """
     named = Logs(())
     named.include(logs)
+    if around is None:
+        named.note_hosts()
+    else:
+        named.note_hosts_around(around)
     reader = Reader(logs=named, routing=routing, claims=Claims())
     for files in by_first_line(named.sessions.values()):
         for outcome in reader.read_whole(files):

@@ -138,6 +138,7 @@ class Reader:
         settlement: knows which events are on their way and which are settled; None if nothing is ever delivered.
         marks: returns how a file was last known.
         former: returns the files that the store knows of a session by its name.
+        hosts: returns the names of the sessions in whose logs a session, by name, has lines, as far as the store knows.
         decided: knows what was decided about sessions before; None if nothing was.
         executions: the records of the commands under `exec`; None if there are none.
         live: proves which sessions have ended; None if nothing is proved.
@@ -167,6 +168,7 @@ class Reader:
         settlement: Settlement | None = None,
         marks: Marks = unknown,
         former: Callable[[str], Iterable[FileMark]] = lambda _name: (),
+        hosts: Callable[[str], Iterable[str]] = lambda _name: (),
         decided: Decided | None = None,
         executions: Executions | None = None,
         live: LiveSessions | None = None,
@@ -186,6 +188,8 @@ class Reader:
         self._settlement = settlement
         self._marks = marks
         self._former = former
+        self._hosts = hosts
+        self._called: dict[str, SessionFiles] = {}
         self._decided: Decided = decided or _Undecided()
         self._executions = executions or Executions(None)
         self._live = live
@@ -281,6 +285,8 @@ class Reader:
             has_grown: whether the session was found to have grown since.
         """
         session, files = outcome.session, outcome.session.files
+        for step in outcome.steps:
+            self._note_hosted(files, step)
         session.due = session.pipeline.due()
         match outcome.state:
             case "more":
@@ -306,6 +312,17 @@ class Reader:
                 self.tell_removed(self._logs.forget_gone(files))
                 return False
 
+    def _note_hosted(self, files: SessionFiles, step: Progress) -> None:
+        for other, _ in step.hosted:
+            hosted = self._logs.note_host(files, other)
+            if hosted is not None and other in step.called:
+                self._called[hosted.name] = hosted
+
+    def called(self) -> list[SessionFiles]:
+        """Return the sessions of which new lines were read in the logs of others, since the last call: read them."""
+        called, self._called = list(self._called.values()), {}
+        return called
+
     def read_whole(
         self, files: SessionFiles, *, running: Container[str] = frozenset(), finish: bool = True
     ) -> Iterator[ReadOutcome]:
@@ -329,6 +346,7 @@ class Reader:
             routing=self._routing,
             marks=self._marks,
             former=self._former,
+            find_hosts=partial(self._find_hosts, files),
             frozen=self._decided.frozen(name),
             restraint=self._decided.restraint(name),
             restraint_of=self._decided.restraint_of,
@@ -343,6 +361,11 @@ class Reader:
             added=partial(self._executions.of, files.session),
             line_bytes=self._cadence.line_bytes,
         )
+
+    def _find_hosts(self, files: SessionFiles) -> None:
+        for host in map(self._logs.sessions.get, self._hosts(files.name)):
+            if host is not None:
+                self._logs.note_host(host, files.session)
 
     # ------------------------------------------------------------------ leaving the memory
 

@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from daemon.delivering.delivery import EventOutcome
+from daemon.following.session_files import unit_name
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.ledger import Ledger
 from daemon.reading.pipeline import Pipeline
-from daemon.state.rows import Commit, Copies, FileMark, Owed, RejectedEvent
+from daemon.state.rows import Commit, Copies, FileMark, Hosted, Owed, RejectedEvent
 from llma_core.events import CaptureEvent
 
 __all__ = ["Settlement"]
@@ -58,6 +59,9 @@ class Settlement:
         self._copies: dict[tuple[str, str], None] = {}
         self._copies_noted: set[tuple[str, str]] = set()
         self._abandoned: dict[str, str] = {}
+        self._hosted: dict[Hosted, None] = {}
+        self._hosted_noted: set[Hosted] = set()
+        self._guests: dict[str, int] = {}
 
     # ------------------------------------------------------------------ reading
 
@@ -103,6 +107,11 @@ class Settlement:
                 self._ledger.register(identity, copy)
         for identity in progress.passed_over:
             self._touched.update(self._ledger.settle(identity))
+        for session, (device, inode) in progress.hosted:
+            unit, host = unit_name(pipeline.files.agent, session), pipeline.files.name
+            hosted = Hosted(unit=unit, host=host, device=device, inode=inode)
+            if hosted not in self._hosted_noted:
+                self._hosted[hosted] = None
         for original in pipeline.originals:
             copies = (pipeline.files.name, original)
             if copies not in self._copies_noted:
@@ -117,6 +126,7 @@ class Settlement:
                 self._ledger.close(path)
                 self._touched.discard(path)
                 self._marks.pop(path, None)
+                self._guests.pop(path, None)
         self._abandoned |= {identity: pipeline.files.name for identity in begun if self._ledger.resting(identity)}
 
     def stranded(self, existing: Container[str], *, but: str | None = None) -> set[str]:
@@ -143,10 +153,15 @@ class Settlement:
     def is_settled(self, pipeline: Pipeline) -> bool:
         """Return whether everything that *pipeline* has read is settled and written."""
         return all(
-            path in self._marks and self._marks[path].offset == tail.offset
-            for path, tail in pipeline.tails.items()
-            if tail.offset
+            self._settled_offset(pipeline, path) == tail.offset for path, tail in pipeline.tails.items() if tail.offset
         ) and not any(emission.settled.unit == pipeline.files.name for emission in self._ready)
+
+    def _settled_offset(self, pipeline: Pipeline, path: str) -> int | None:
+        """Return how far a file is settled and written."""
+        if path in pipeline.guests:
+            return self._guests.get(path)
+        mark = self._marks.get(path)
+        return mark.offset if mark is not None else None
 
     @property
     def waiting(self) -> int:
@@ -222,9 +237,12 @@ class Settlement:
         copies, self._copies = list(self._copies), {}
         paid = self._paid(emissions)
         self._owe_no_more(paid)
+        files = self._advanced()
+        hosted, self._hosted = list(self._hosted), {}
         return Commit(
-            files=self._advanced(),
+            files=files,
             settled=[row for emission in emissions for row in (emission.settled, emission.also) if row is not None],
+            hosted=hosted,
             copies=[Copies(unit=unit, original=original) for unit, original in copies],
             owed=[owed for emission in emissions for owed in emission.owes],
             paid=paid,
@@ -237,6 +255,7 @@ class Settlement:
         """Note that *commit* is in the store."""
         for row in commit.settled:
             self._claims.release(row.identity)
+        self._hosted_noted.update(row for row in commit.hosted if not row.offset)
         self._copies_noted.update((row.unit, row.original) for row in commit.copies)
         # By path: a new file may have the inode of one that was deleted and is still in memory.
         for path, mark in self._advancing.items():
@@ -282,6 +301,9 @@ class Settlement:
             if pipeline is None:
                 continue
             offset, tail = self._ledger.offset(path)
+            if path in pipeline.guests:
+                self._advance_guest(pipeline, path, offset)
+                continue
             known = self._marks.get(path)
             mark = pipeline.tails[path].mark(pipeline.files.name, offset, tail)
             if known is not None and (known.device, known.inode) == (mark.device, mark.inode):
@@ -293,6 +315,13 @@ class Settlement:
             marks.append(mark)
         self._touched.clear()
         return marks
+
+    def _advance_guest(self, pipeline: Pipeline, path: str, offset: int) -> None:
+        """Note how far the lines of a session in another session's log are settled."""
+        if self._guests.get(path, 0) != offset:
+            self._guests[path] = offset
+            host, (device, inode) = pipeline.guests[path].name, pipeline.tails[path].identity
+            self._hosted[Hosted(unit=pipeline.files.name, host=host, device=device, inode=inode, offset=offset)] = None
 
     def _rejected(self, outcome: EventOutcome, emission: Emission) -> RejectedEvent:
         lines = emission.lines

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-__all__ = ["Commit", "Copies", "FileMark", "FrozenRoute", "HeldSession", "Owed", "RejectedEvent", "Settled", "Sighting"]
+__all__ = [
+    "Commit",
+    "Copies",
+    "FileMark",
+    "FrozenRoute",
+    "HeldSession",
+    "Hosted",
+    "Owed",
+    "RejectedEvent",
+    "Settled",
+    "Sighting",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +73,25 @@ class Copies:
 
     unit: str
     original: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A session of which lines stand in a main log of another session, and how far that log is settled for it.
+
+    Attributes:
+        unit: name of the session that the lines belong to.
+        host: name of the session whose log it is.
+        device: the log's device number.
+        inode: the log's inode number.
+        offset: end of the last line up to which all lines of *unit* are settled, in bytes.
+    """
+
+    unit: str
+    host: str
+    device: int
+    inode: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +201,7 @@ class Commit:
         files: files whose offset or path has changed.
         settled: identities that are settled now.
         copies: sessions found to contain copies.
+        hosted: sessions found to have lines in logs of others, or of which more of these lines are settled.
         owed: traces that are owed from now on.
         paid: traces that are not owed any more.
         rejected: events that were set aside.
@@ -181,6 +212,7 @@ class Commit:
     files: Sequence[FileMark] = ()
     settled: Sequence[Settled] = ()
     copies: Sequence[Copies] = ()
+    hosted: Sequence[Hosted] = ()
     owed: Sequence[Owed] = ()
     paid: Sequence[Owed] = ()
     rejected: Sequence[RejectedEvent] = ()
@@ -193,6 +225,7 @@ class Commit:
                 self.files,
                 self.settled,
                 self.copies,
+                self.hosted,
                 self.owed,
                 self.paid,
                 self.rejected,

@@ -6,7 +6,7 @@ import hashlib
 
 __all__ = ["IDENTITY_SLICES", "identity_key", "unit_name"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 IDENTITY_SLICES = 256
 """Work on the whole settled table is done in this many slices, by the first byte of its keys."""
 SCHEMA = """
@@ -35,6 +35,14 @@ CREATE TABLE copies (
     unit INTEGER NOT NULL,
     original INTEGER NOT NULL,
     PRIMARY KEY (unit, original)
+) WITHOUT ROWID;
+CREATE TABLE hosted (
+    unit TEXT NOT NULL,
+    host TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    PRIMARY KEY (unit, host, device, inode)
 ) WITHOUT ROWID;
 CREATE TABLE owed (
     unit TEXT NOT NULL,
@@ -164,6 +172,17 @@ CREATE TABLE sightings (
     # Version 4 did not store the session of a rejected event.
     4: """
 ALTER TABLE rejected ADD COLUMN unit TEXT;
+""",
+    # Version 5 did not know that lines of one session may stand in the log of another.
+    5: """
+CREATE TABLE hosted (
+    unit TEXT NOT NULL,
+    host TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    PRIMARY KEY (unit, host, device, inode)
+) WITHOUT ROWID;
 """,
 }
 """The statements that upgrade a schema version to the next one."""

@@ -201,6 +201,11 @@ class Store:
                 [(self._unit(connection, row.unit), self._unit(connection, row.original)) for row in commit.copies],
             )
             connection.executemany(
+                "INSERT INTO hosted VALUES (?, ?, ?, ?, ?) "
+                'ON CONFLICT DO UPDATE SET "offset"=max("offset", excluded."offset")',
+                [(row.unit, row.host, row.device, row.inode, row.offset) for row in commit.hosted],
+            )
+            connection.executemany(
                 "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)",
                 [(row.unit, row.trace, row.ending) for row in commit.owed],
             )
@@ -356,6 +361,8 @@ class Store:
                     "DELETE FROM routes WHERE unit=?",
                     "DELETE FROM restraints WHERE unit=?",
                     "DELETE FROM former_names WHERE unit=?",
+                    "DELETE FROM hosted WHERE unit=?",
+                    "DELETE FROM hosted WHERE host=?",
                     "DELETE FROM units WHERE name=?",
                 ):
                     connection.execute(statement, (name,))

@@ -27,6 +27,7 @@ class _ClaudeCode(Agent):
     log_suffix = ".jsonl"
     meta_suffix = ".meta.json"
     session_folders = ("subagents",)
+    shares_logs = True
     # Both open a dialog (2.1.329).
     asking_tools = frozenset({"AskUserQuestion", "ExitPlanMode"})
     # Of the tools of 2.1.329. A search is told by its pattern, which may come with a path.
@@ -58,6 +59,12 @@ class _ClaudeCode(Agent):
             goes_on=said.parent_uuid is not None if said.uuid is not None else None,
             uuid=said.uuid,
         )
+
+    def names_another(self, data: bytes, session: str) -> bool:
+        return records.names_another(data, session)
+
+    def session_of(self, record: Decoded) -> str | None:
+        return records.session_of(record)
 
     def origin(self, line: bytes) -> Origin | None:
         try:

@@ -937,6 +937,19 @@ def glance(line: bytes) -> Glance:
     return decode_as(Glance, _decode_glance, sendable(line)) or Glance()
 
 
+_SESSION_KEY = b'"sessionId"'
+
+
+def names_another(data: bytes, session: str) -> bool:
+    """Whether some lines may name another session than *session*; a copied line may name its original, too."""
+    return data.count(_SESSION_KEY) != data.count(_SESSION_KEY + b':"' + session.encode() + b'"')
+
+
+def session_of(record: object) -> str | None:
+    """Return the session that a record names; None if it names none."""
+    return record.session_id if isinstance(record, _Record | TitleRecord) else None
+
+
 def decode_meta(data: bytes) -> AgentMeta | None:
     """Decode a subagent's meta file; return None while it is not a JSON object, such as when it is half written."""
     return decode_as(AgentMeta, _decode_meta, sendable(data))

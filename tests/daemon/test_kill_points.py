@@ -24,6 +24,7 @@ from tests.support.processes import (
     environment,
     expected,
     following,
+    hosting,
     kill,
     log_lines,
     many_sessions,
@@ -83,7 +84,7 @@ def counts(server: CaptureServer) -> dict[str, int]:
 async def test_only_events_that_were_accepted_and_not_recorded_are_sent_again(
     workspace: Workspace, posthog: CaptureServer, step: str, number: int
 ) -> None:
-    put_logs(workspace, tree() | many_sessions(3, 60))
+    put_logs(workspace, tree() | hosting() | many_sessions(3, 60))
     # Its sessions have ended, so that the daemon that is killed sends their traces.
     env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
     everything = await expected(workspace)

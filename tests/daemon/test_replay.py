@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from daemon.following.tailer import Tail
 from daemon.state.rows import Copies
 from llma_core.timestamps import milliseconds
-from tests.support.histories import History, forks, histories
+from tests.support.histories import History, forks, histories, hosted
 from tests.support.logs import LogBuilder, text, thinking, tool_use, write_files
 from tests.support.marks import known
 from tests.support.rig import OPENING, SECOND, Reference, Rig, named, reference, routing_for
@@ -56,6 +56,8 @@ class Schedule:
         sizes: how many bytes of each log the client has written.
         metas: the meta files that it has not written yet.
         waits_for: for a log that begins with a copy: the log it copies, and how much of that must exist before.
+        order: in which order some logs grow: which one, and up to how many bytes. What grows next does so after
+            everything before was read.
         inserted: the line that was inserted before a log's first line.
         once: how much of a log existed before it was truncated.
     """
@@ -70,6 +72,7 @@ class Schedule:
         self.sizes = dict.fromkeys(history.logs, 0)
         self.metas = dict(history.metas)
         self.waits_for: dict[str, tuple[str, int]] = {}
+        self.order: list[tuple[str, int]] = []
         self.inserted = dict.fromkeys(history.logs, b"")
         self.once = dict(self.sizes)
 
@@ -78,6 +81,8 @@ class Schedule:
             getattr(self, self.data.draw(st.sampled_from((*self.STEPS, *more)), label="step"))()
 
     def finish(self) -> None:
+        for name, end in self.order:
+            self._grow(name, end)
         for name, data in self.history.logs.items():
             self.rig.append(name, data[self.sizes[name] :])
             self.sizes[name] = len(data)
@@ -93,17 +98,32 @@ class Schedule:
         if name in self.metas:
             self.rig.append(name, self.metas.pop(name))
             return
-        data, start = self.history.logs[name], self.sizes[name]
+        start = self.sizes[name]
         before, size = self.waits_for.get(name, (name, 0))
-        if start == len(data) or self.sizes[before] < size:
+        most = self._most(name)
+        if start >= most or self.sizes[before] < size:
             return
         if self.data.draw(st.booleans(), label="any byte"):
-            end = self.data.draw(st.integers(start + 1, len(data)), label="to byte")
+            end = self.data.draw(st.integers(start + 1, most), label="to byte")
         else:
-            ends = [end for end, _ in self.history.times[name] if end > start]
+            ends = [end for end, _ in self.history.times[name] if start < end <= most]
             end = self.data.draw(st.sampled_from(ends), label="to line")
-        self.rig.append(name, data[start:end])
-        self.sizes[name] = end
+        self._grow(name, end)
+
+    def _most(self, name: str) -> int:
+        """Return how many bytes a log may have by now."""
+        if name not in {log for log, _ in self.order}:
+            return len(self.history.logs[name])
+        now, end = next(((log, end) for log, end in self.order if self.sizes[log] < end), (name, self.sizes[name]))
+        return end if now == name else 0
+
+    def _grow(self, name: str, end: int) -> None:
+        start = self.sizes[name]
+        if start < end:
+            if self.order and (name, end) not in self.order[:1]:
+                self.rig.read()
+            self.rig.append(name, self.history.logs[name][start:end])
+            self.sizes[name] = end
 
     # ------------------------------------------------------------------ somebody else
 
@@ -272,6 +292,22 @@ def test_lines_copied_by_a_fork_are_sent_once_and_for_the_original(
 
 
 @relaxed
+@given(drawn=hosted(), data=st.data())
+def test_lines_in_the_log_of_another_session_arrive_once_and_in_the_trace_of_their_own(
+    drawn: tuple[History, list[tuple[str, int]]], data: st.DataObject
+) -> None:
+    history, order = drawn
+    grouping = data.draw(st.sampled_from(["session", "message"]), label="grouping")
+    expected = reference_of(history, grouping)
+    with fresh_rig(grouping) as rig:
+        schedule = Schedule(data, rig, history, expected)
+        schedule.order = order
+        schedule.play(25)
+        schedule.finish()
+        check_all_received(rig, expected, with_traces=grouping == "session")
+
+
+@relaxed
 @given(history=histories(), data=st.data())
 def test_a_file_that_is_truncated_rewritten_or_replaced_loses_and_repeats_no_event(
     history: History, data: st.DataObject
@@ -335,6 +371,7 @@ def test_lines_that_were_there_at_the_first_start_are_not_sent_and_all_others_ar
 
 # ---------------------------------------------------------------------- cases
 
+FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 WITHOUT_REQUESTS = "2.1.200"
 """A client that writes no line for a request, so that a line's place says what it is."""
 SETTLED = 1.5
@@ -597,6 +634,81 @@ def test_what_is_open_in_a_log_is_sent_once_another_log_stands_in_its_place(rig:
     rig.finish()
     calls = [json.loads(event.body)["properties"] for event in rig.received if event.name == "$ai_span"]
     assert [call["claude_code_tool_status"] for call in calls] == ["no_result"]
+
+
+def hosting() -> tuple[LogBuilder, LogBuilder]:
+    """A session whose log holds lines of another one, and that other one."""
+    log, resumed = LogBuilder(version=WITHOUT_REQUESTS), LogBuilder(FORK, version=WITHOUT_REQUESTS)
+    resumed.prompt("Count the pears")
+    resumed.answer(text("One."))
+    log.prompt("Count the trees")
+    log.answer(text("Two."))
+    with resumed.in_the_log_of(log):
+        resumed.prompt("And the plums")
+        resumed.answer(text("Three."))
+    return log, resumed
+
+
+def generations_of(rig: Rig) -> list[tuple[str, int]]:
+    """The received traces in order: whose each is, and how many generations it counts."""
+    said = [json.loads(event.body)["properties"] for event in rig.received if named(event) == "$ai_trace"]
+    return [(each["$ai_session_id"], each["claude_code_generations"]) for each in said]
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+def test_a_session_that_goes_on_in_the_log_of_another_is_summed_as_a_whole(rig: Rig, *, is_in_memory: bool) -> None:
+    log, resumed = hosting()
+    write(rig, log, 0, 2)
+    write(rig, resumed)
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    if not is_in_memory:
+        assert rig.drop(FORK)
+    write(rig, log, 2)
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    assert sorted(generations_of(rig)) == [(log.session, 1), (FORK, 2)]
+
+
+def test_a_session_with_lines_in_the_log_of_another_is_read_after_a_crash(rig: Rig) -> None:
+    """The other session's offset has passed them; the session's own log has nothing new."""
+    log, resumed = hosting()
+    write(rig, resumed)
+    rig.finish()
+    write(rig, log)
+    rig.read_only(log.session)
+    rig.now += SETTLED
+    rig.read_only(log.session)
+    rig.acknowledge()
+    assert rig.offsets()[log.path] == len(log.files()[log.path])
+    rig.crash()
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    assert generations_of(rig)[-1] == (FORK, 2)
+
+
+def test_history_in_the_log_of_another_session_is_not_sent(rig: Rig) -> None:
+    """The other session is another project's, so that its log is in another folder."""
+    log = LogBuilder(version=WITHOUT_REQUESTS, cwd="/home/ada/meadow")
+    resumed = LogBuilder(FORK, version=WITHOUT_REQUESTS)
+    for each in (resumed, log):
+        each.prompt("Count the trees")
+        each.answer(text("One."))
+    with resumed.in_the_log_of(log):
+        resumed.prompt("Count the pears")
+        resumed.answer(text("Two."))
+        then = len(log.lines)
+        resumed.prompt("And the plums")
+        new = resumed.answer(text("Three."))
+    write(rig, resumed)
+    write(rig, log, 0, then)
+    latest = milliseconds(log.line(then - 1)["timestamp"])
+    assert latest is not None
+    rig.begin(latest + 1)
+    write(rig, log, then)
+    rig.finish()
+    said = [json.loads(event.body)["properties"]["$ai_span_id"] for event in rig.received]
+    assert sorted(said) == sorted([new, FORK, FORK]), "the answer, and the opening and the final trace"
 
 
 def test_replacing_a_file_loses_nothing_that_was_just_read_of_another(rig: Rig) -> None:
@@ -867,9 +979,14 @@ def test_a_copy_is_sent_if_its_original_disappears_unfinished(rig: Rig) -> None:
     assert [json.loads(event.body)["properties"]["$ai_session_id"] for event in rig.in_flight] == [log.session]
 
 
+@pytest.mark.parametrize("version", [WITHOUT_REQUESTS, "2.1.72"])
 @pytest.mark.parametrize("folder", [None, "-elsewhere", f"{SECOND}-elsewhere"])
-def test_a_fork_of_history_sends_only_its_own_lines_whatever_folder_it_is_in(rig: Rig, folder: str | None) -> None:
+def test_a_fork_of_history_sends_only_its_own_lines_whatever_folder_it_is_in(
+    rig: Rig, folder: str | None, version: str
+) -> None:
+    """Lines that 2.1.72 copies name the session that they were copied from."""
     log = conversation()
+    log.update(version)
     write(rig, log)
     first_start = milliseconds("2026-03-02T09:00:30Z")
     assert first_start is not None

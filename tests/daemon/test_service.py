@@ -43,7 +43,7 @@ from llma_core.events import CaptureEvent
 from tests.support.capture_server import AI_PATH, Answer, CaptureServer, Event, Refusal
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.machine import YEAR, Logged, Machine, a_session, of_lines, span_ids, times_each_came
-from tests.support.processes import SECRET, append, bodies, many_sessions, now, session_id, tree, until
+from tests.support.processes import SECRET, append, bodies, hosting, many_sessions, now, session_id, tree, until
 from tests.support.waiting import PATIENCE
 
 # ---------------------------------------------------------------------- live
@@ -1557,6 +1557,48 @@ async def test_a_fork_of_history_is_history_whether_or_not_it_is_marked(
 
 
 # ---------------------------------------------------------------------- names that are not UTF-8
+
+
+async def test_a_session_that_goes_on_in_the_log_of_another_is_sent_while_it_does(
+    machine: Machine, posthog: CaptureServer
+) -> None:
+    guest = LogBuilder(session_id("guest"), start=now())
+    guest.prompt("Count the pears")
+    guest.answer(text("One."), id="msg_first")
+    host = a_session("host", start=now(), cwd="/home/ada/meadow")
+    async with machine.following(posthog.url, quiet=0.5):
+        append(machine.projects / guest.path, of_lines(guest, 0))
+        await until(lambda: trace_of(posthog, guest) == 1, "the first trace of the session")
+        begun = len(host.lines)
+        append(machine.projects / host.path, of_lines(host, 0))
+        with guest.in_the_log_of(host):
+            guest.prompt("And the plums")
+            guest.answer(text("Two."), id="msg_second")
+        append(machine.projects / host.path, of_lines(host, begun))
+        await until(lambda: trace_of(posthog, guest) == 2, "its second trace")
+        await until(lambda: trace_of(posthog, host) == 1, "the trace of the other session")
+    said = {event["uuid"]: event for event in posthog.events}
+    assert said == machine.preview()
+    assert sorted(span_ids(posthog, "generation")) == ["msg_first", "msg_host", "msg_second"]
+
+
+@pytest.mark.parametrize("excluded", ["meadow", "orchard"])
+async def test_each_sessions_own_project_decides_about_its_lines_in_one_log(
+    machine: Machine, posthog: CaptureServer, excluded: str
+) -> None:
+    write_files(machine.projects, hosting())
+    assert await machine.once(posthog.url, POSTHOG_LLMA_EXCLUDE=excluded)
+    assert ("and the pears" in str(posthog.events)) == (excluded == "meadow")
+    sent = {event["properties"]["$ai_session_id"] for event in posthog.events}
+    assert sent == {session_id("guest" if excluded == "meadow" else "host")}
+    assert {event["uuid"]: event for event in posthog.events} == machine.preview(POSTHOG_LLMA_EXCLUDE=excluded)
+
+
+def trace_of(posthog: CaptureServer, log: LogBuilder) -> int | None:
+    """Return how many answers the newest trace of a session counts; None if none came."""
+    said = [each["properties"] for each in posthog.events if each["properties"].get("claude_code_trace") == "final"]
+    counts = [each["claude_code_generations"] for each in said if each["$ai_session_id"] == log.session]
+    return counts[-1] if counts else None
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names there are UTF-8")

@@ -573,6 +573,23 @@ def worktree() -> Files:
     return log.files()
 
 
+def hosted() -> Files:
+    """A session goes on in the log of another, which its client had open when the user resumed it."""
+    log, resumed = LogBuilder(), LogBuilder(FORK)
+    resumed.prompt("Count the pears")
+    resumed.answer(text("One pear."))
+    log.prompt("Count the trees")
+    log.answer(text("Two trees."))
+    with resumed.in_the_log_of(log):
+        resumed.prompt("And the plums")
+        resumed.answer(tool_use("Bash", {"command": "ls plums"}, id="toolu_plums"))
+        resumed.tool_result("toolu_plums", "ada")
+        resumed.answer(text("One plum."))
+    log.prompt("And the elms")
+    log.answer(text("No elms."))
+    return {**log.files(), **resumed.files()}
+
+
 def unknown() -> Files:
     """Types, fields, blocks, tools and stop reasons that nobody knows yet, and lines that are none."""
     log = LogBuilder(version="3.0.0")
@@ -773,6 +790,7 @@ CASES = {
         hooks_summed_up,
         mcp_and_skills,
         worktree,
+        hosted,
         unknown,
         side_calls,
         providers,

@@ -44,6 +44,7 @@ _STATEMENTS = {
     "INSERT OR REPLACE INTO files": "files",
     "INSERT OR IGNORE INTO units": "units",
     "INSERT OR IGNORE INTO settled": "settled",
+    "INSERT INTO hosted": "hosted",
     "INSERT OR IGNORE INTO owed": "owed",
     "DELETE FROM owed": "paid",
     "INSERT INTO counters": "counters",
@@ -55,7 +56,7 @@ START_STEPS = ("open", "schema", "first start", "commit", "marker", "begun", "re
 """From the opening of a new store to its first transaction, the marker file beside it, and the first look at logs."""
 DELIVERY_STEPS = ("freeze", "frozen", "send", "sent", "answered")
 """A route is kept; a request is about to be made, is on the wire, is answered."""
-COMMIT_STEPS = ("files", "units", "settled", "owed", "paid", "counters", "committed")
+COMMIT_STEPS = ("files", "units", "settled", "hosted", "owed", "paid", "counters", "committed")
 """What one transaction writes, and its end."""
 SET_ASIDE_STEPS = ("rename", "remove", "schema", "first start", "begun")
 """A store that is broken is put aside and a new one begun."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.logs import AgentLog, LogBuilder, Transcript, text, thinking, tool_use
 
-__all__ = ["VERSIONS", "Draws", "History", "add_turn", "built", "forks", "histories", "history_of"]
+__all__ = ["VERSIONS", "Draws", "History", "add_turn", "built", "forks", "histories", "history_of", "hosted"]
 
 VERSIONS = ("2.1.329", "2.1.200", "2.1.92", "2.1.72", "2.1.25", "2.0.76", "2.0.1")
 """Clients whose logs differ in what their lines say or in where they stand."""
@@ -336,6 +336,37 @@ def _agents(writing: _Writing, thread: Transcript, depth: int) -> None:
     if not background:
         for call, agent in zip(calls, agents, strict=True):
             thread.agent_result(call["id"], agent, "report")
+
+
+@st.composite
+def hosted(draw: st.DrawFn, *, versions: tuple[str, ...] = VERSIONS) -> tuple[History, list[tuple[str, int]]]:
+    """Draw two sessions, of which one goes on in the log of the other, and may come back to its own.
+
+    Returns:
+        the finished files, and in which order the main logs grew: which one, and up to how many bytes.
+    """
+    version = draw(st.sampled_from(versions))
+    host = built(draw, session="0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b", version=version, turns=1)
+    start = draw(st.sampled_from(["2026-03-02T08:00:00.000Z", "2026-03-02T10:00:00.000Z"]))
+    guest = built(draw, session="1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b", version=version, start=start, turns=1)
+    logs = [guest, host] if start < "2026-03-02T09" else [host, guest]
+    order = [(log.path, len(log.files()[log.path])) for log in logs]
+    for number in range(1, draw(st.integers(1, 3)) + 1):
+        match draw(st.sampled_from(["hosted", "host", "back"] if number > 1 else ["hosted"])):
+            case "hosted":
+                with guest.in_the_log_of(host):
+                    add_turn(guest, _Drawn(draw), named_from=100 * number)
+                log = host
+            case "host":
+                host.go_on_after(guest)
+                add_turn(host, _Drawn(draw), named_from=100 * number)
+                log = host
+            case _:
+                guest.go_on_after(host)
+                add_turn(guest, _Drawn(draw), named_from=100 * number)
+                log = guest
+        order.append((log.path, len(log.files()[log.path])))
+    return history_of(host, guest), order
 
 
 @st.composite

@@ -15,7 +15,8 @@ left out or put there (session-format 12), so that one sequence of calls gives a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -744,6 +745,29 @@ class LogBuilder(Transcript):
         new.lines += self.lines
         new._parent = self._parent
         return new
+
+    @contextmanager
+    def in_the_log_of(self, host: LogBuilder) -> Iterator[None]:
+        """Go on in another session's log: the client had that one open when its user resumed this session."""
+        own, self.lines = self.lines, host.lines
+        self.go_on_after(host)
+        try:
+            yield
+        finally:
+            self.lines = own
+            host._writer.now = self._writer.now
+
+    def go_on_after(self, other: LogBuilder) -> None:
+        """Let what follows be written after everything of another session. A line with a time says so."""
+        self._writer.now = other._writer.now = max(self._writer.now, other._writer.now)
+        self.raw(
+            {
+                "type": "queue-operation",
+                "operation": "enqueue",
+                "timestamp": self._writer.tick(),
+                "sessionId": self.session,
+            }
+        )
 
     def _successor(self, session: str, *, wait: float) -> LogBuilder:
         writer = self._writer

@@ -35,6 +35,7 @@ __all__ = [
     "environment",
     "expected",
     "following",
+    "hosting",
     "kill",
     "log_lines",
     "many_sessions",
@@ -320,6 +321,18 @@ def _plain_session(version: str) -> LogBuilder:
     log.agent_result(f"toolu_{name}_task", agent, f"{SECRET} helped")
     log.answer(text(f"{SECRET} done"), id=f"msg_01{name}last")
     return log
+
+
+def hosting() -> dict[str, bytes]:
+    """Return the logs of two sessions, of which one goes on in the log of the other."""
+    host, guest = LogBuilder(session_id("host"), cwd="/home/ada/meadow"), LogBuilder(session_id("guest"))
+    for log in (guest, host):
+        log.prompt("count the trees")
+        log.answer(text("one"))
+    with guest.in_the_log_of(host):
+        guest.prompt("and the pears")
+        guest.answer(text("two"), id="msg_hosted")
+    return host.files() | guest.files()
 
 
 def many_sessions(sessions: int, turns: int) -> dict[str, bytes]:

@@ -271,6 +271,7 @@ class Rig:
         self._logs = Logs(roots, kept=self._kept, is_open=self._sessions.__contains__)
         self._live = LiveSessions([registry.parent for registry in self.registries], self.store.sightings())
         self._running: frozenset[str] = frozenset()
+        self._is_new = True
         self._reader = Reader(
             logs=self._logs,
             routing=self._routing,
@@ -279,6 +280,7 @@ class Rig:
             settlement=self.settlement,
             marks=self._lookup.mark,
             former=self._lookup.files_of,
+            hosts=self._lookup.hosts,
             decided=self,
             # Sessions end when a test says so, and not by their quiet.
             cadence=Cadence(rest=float("inf"), gone=self._gone),
@@ -359,13 +361,26 @@ class Rig:
         sessions = self._logs.sessions.values()
         unread = self._logs.unread(sessions, self._lookup.offset)
         wanted = {files.name for path in unread if (files := self._logs.session_of(path)) is not None}
+        if self._is_new:
+            self._is_new = False
+            hosted = self._logs.note_hosts([files for files in sessions if not unread.keys().isdisjoint(files.mains)])
+            wanted |= hosted
         # A new log on the inode of a deleted one may have just the size up to which that one was settled. But it was
         # found to be new, and so it is kept open until it is read.
         wanted |= {files.name for files in sessions if any(map(self._kept.__contains__, files.paths))}
-        wanted |= {*self._sessions.names, *self.settlement.owing}
+        wanted |= {*self._sessions.names, *self.settlement.owing, *self._logs.unread_guests(self._lookup.hosted())}
         for files in by_first_line(sessions):
             if files.name in wanted:
                 self._read(files, budget)
+        for files in self._reader.called():
+            self._read(files, budget)
+
+    def read_only(self, session: str) -> None:
+        """Read one session, by id, and no other."""
+        self.look()
+        for files in list(self._logs.sessions.values()):
+            if files.session == session:
+                self._read(files, _SLICE)
 
     def tick(self, seconds: float) -> None:
         """Read, let time pass, and read again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -11,13 +11,17 @@ from typing import Any
 
 from llma_core import events
 from llma_core.claude_code import layout, records
+from llma_core.claude_code.agent import CLAUDE_CODE
 from llma_core.claude_code.session import SessionAccumulator
+from llma_core.hosted_lines import HostedLines
 from llma_core.lines import Line, LineSplitter
 from llma_core.recovery import read_records
 from llma_core.spans import Generation, LineRange, OpeningTrace, Prompt, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
 
+Takes = Callable[[Any, bytes], bool]
+"""Whether a record is fed, by itself and its line."""
 _LAST = "~"
 """Behind every time."""
 
@@ -32,8 +36,8 @@ class Feed:
     meta: records.AgentMeta | None = None
     requests: bool = False
 
-    def to(self, accumulator: SessionAccumulator, *, now: float = 0.0) -> list[Span]:
-        """Feed it. What of a line is not a record is skipped, as by a reader."""
+    def to(self, accumulator: SessionAccumulator, *, now: float = 0.0, takes: Takes | None = None) -> list[Span]:
+        """Feed it. What of a line is not a record is skipped, as by a reader, and what *takes* refuses."""
         if self.meta is not None:
             assert self.agent is not None
             return accumulator.link(self.agent, self.meta, now=now)
@@ -44,7 +48,8 @@ class Feed:
         place = LineRange(file=self.file, start=line.start, end=line.end)
         found: list[Span] = []
         for record in read_records(line.data, partial(records.decode, requests=self.requests)).records:
-            found += accumulator.feed(record, place, agent=self.agent, now=now)
+            if takes is None or takes(record, line.data):
+                found += accumulator.feed(record, place, agent=self.agent, now=now)
         return found
 
 
@@ -81,6 +86,7 @@ def spans(
     """
     owners: dict[str, str] = {}
     found: list[Span] = []
+    mains = {path.session: name for name in files if (path := layout.classify(name)) and path.kind == "session"}
     for session, names in _sessions(files).items():
 
         def copied(name: str, _checksum: bytes | None, _at: int | None, session: str = session) -> bool:
@@ -88,18 +94,36 @@ def spans(
 
         accumulator = SessionAccumulator(session, copied=copied, whole_inputs=whole_inputs)
         left = {name: iter(feeds(name, files[name], chunks=chunks, whole_inputs=whole_inputs)) for name in names}
+        takes = {mains.get(session): _of_host(session, mains)}
         for name in order or ():
             if name in left and (feed := next(left[name], None)) is not None:
-                found += feed.to(accumulator)
+                found += feed.to(accumulator, takes=takes.get(name))
         for name in sorted(left, key=lambda name: not name.endswith(".meta.json")):
             for feed in left[name]:
-                found += feed.to(accumulator)
+                found += feed.to(accumulator, takes=takes.get(name))
+        for host, name in mains.items():
+            if host is not None and host != session and session in mains:
+                of_guest = _of_guest(session, host)
+                for feed in feeds(name, files[name], whole_inputs=whole_inputs):
+                    found += feed.to(accumulator, takes=of_guest)
         found += [span for span in accumulator.end(0.0) if not _is_of_a_neighbour(span, session, files)]
         for span in found:
             if isinstance(span, Generation) and span.request_name is not None:
                 owners.setdefault(span.request_name, session)
         assert accumulator.needed_from() == {}, "an ended session needs no line any more"
     return found
+
+
+def _of_host(session: str, mains: Mapping[str | None, str]) -> Takes:
+    """Return what takes the records of a session's own log, but not those of other sessions that have logs."""
+    lines = HostedLines(CLAUDE_CODE, session)
+    return lambda record, line: (owner := lines.owner_of(record, line)) is None or owner not in mains
+
+
+def _of_guest(session: str, host: str) -> Takes:
+    """Return what takes a session's records in the log of another one."""
+    lines = HostedLines(CLAUDE_CODE, host)
+    return lambda record, line: lines.owner_of(record, line) == session
 
 
 def _is_of_a_neighbour(span: Span, session: str, files: Mapping[str, bytes]) -> bool:

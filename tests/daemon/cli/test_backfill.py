@@ -30,6 +30,7 @@ from tests.support.processes import (
     bodies,
     environment,
     following,
+    hosting,
     kill,
     log_lines,
     many_sessions,
@@ -59,14 +60,16 @@ async def test_everything_is_sent_once(workspace: Workspace, posthog: CaptureSer
 
 
 async def test_only_the_sessions_in_the_given_paths_are_sent(workspace: Workspace, posthog: CaptureServer) -> None:
-    projects = put_logs(workspace, tree())
-    [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
+    projects = put_logs(workspace, tree() | hosting())
+    logs = [path for name in ("rich", "guest") for path in projects.glob(f"*/{session_id(name)}.jsonl")]
     env = environment(workspace, posthog.url)
-    assert (await verb(workspace, "backfill", "--yes", log, env=env)).status == 0
-    assert bodies(posthog) == await expected(workspace, log)
+    assert (await verb(workspace, "backfill", "--yes", *logs, env=env)).status == 0
+    assert bodies(posthog) == await expected(workspace, *logs)
+    # Of a session with lines in the log of another, these are sent, too.
+    assert [body for body in bodies(posthog).values() if '"msg_hosted"' in body]
     # A daemon leaves the rest alone, and it can be sent later.
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
-    assert bodies(posthog) == await expected(workspace, log)
+    assert bodies(posthog) == await expected(workspace, *logs)
     assert (await verb(workspace, "backfill", "--yes", projects, env=env)).status == 0
     assert bodies(posthog) == await expected(workspace)
     assert len(posthog.events) == len(posthog.events_by_uuid)
@@ -349,13 +352,14 @@ async def test_a_running_daemon_sends_history_itself(workspace: Workspace, posth
 
 
 async def test_the_daemon_sends_only_the_chosen_sessions(workspace: Workspace, posthog: CaptureServer) -> None:
-    projects = put_logs(workspace, tree())
-    [log] = projects.glob(f"*/{session_id('rich')}.jsonl")
+    projects = put_logs(workspace, tree() | hosting())
+    logs = [path for name in ("rich", "guest") for path in projects.glob(f"*/{session_id(name)}.jsonl")]
     env = environment(workspace, posthog.url)
     async with following(workspace, env=env):
-        done = await verb(workspace, "backfill", "--yes", log, env=env)
+        done = await verb(workspace, "backfill", "--yes", *logs, env=env)
         assert done.status == 0, done.stderr
-        assert bodies(posthog) == await expected(workspace, log)
+        assert bodies(posthog) == await expected(workspace, *logs)
+    assert [body for body in bodies(posthog).values() if '"msg_hosted"' in body]
 
 
 async def test_the_daemon_sends_the_trace_of_a_session_that_may_continue_when_it_ends(

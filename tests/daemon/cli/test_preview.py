@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, tool_use, write_files
-from tests.support.processes import environment, previewed, put_logs, session_id, tree, verb
+from tests.support.processes import environment, hosting, previewed, put_logs, session_id, tree, verb
 
 
 def everything_below(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -38,6 +38,18 @@ async def test_a_session_includes_its_subagents(workspace: Workspace) -> None:
     properties = [json.loads(line)["properties"] for line in said.stdout.splitlines()]
     assert {each["$ai_session_id"] for each in properties} == {session_id("rich")}
     assert "toolu_rich_inner" in {each["$ai_parent_id"] for each in properties if "$ai_parent_id" in each}
+
+
+async def test_a_session_includes_its_lines_in_the_log_of_another(workspace: Workspace) -> None:
+    projects = put_logs(workspace, hosting())
+    whole = previewed((await verb(workspace, "preview", projects)).stdout)
+    apart = [
+        previewed((await verb(workspace, "preview", *projects.glob(f"*/{session_id(name)}.jsonl"))).stdout)
+        for name in ("guest", "host")
+    ]
+    assert ["msg_hosted" in str(events) for events in apart] == [True, False]
+    assert apart[0] | apart[1] == whole
+    assert len(apart[0]) + len(apart[1]) == len(whole)
 
 
 async def test_it_needs_no_key_and_writes_nothing(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,3 +170,38 @@ def test_a_session_on_a_disk_that_is_not_mounted_yet_was_not_deleted(tree: Tree,
     assert tree.logs.deleted(["claude-code/u"], [mark]) == [], "an empty folder may be where the disk will be mounted"
     (disk / "v.jsonl").touch()
     assert tree.logs.deleted(["claude-code/u"], [mark]) == ["claude-code/u"]
+
+
+HOST, GUEST, GONE = (f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b" for number in range(3))
+
+
+@pytest.fixture
+def hosting(tree: Tree) -> Tree:
+    """A log with lines of two other sessions, of which one has a log of its own."""
+    own = b'{"type":"user","sessionId":"%s","uuid":"u"}\n'
+    host = b"".join(own % session.encode() for session in (HOST, GUEST, GONE))
+    write_files(tree.root, {f"p/{HOST}.jsonl": host, f"q/{GUEST}.jsonl": own % GUEST.encode()})
+    tree.sweep()
+    return tree
+
+
+def test_it_is_known_whose_lines_stand_in_the_logs_of_others(hosting: Tree) -> None:
+    """A session without a log of its own is left to the session whose log it is."""
+    hosting.logs.note_hosts()
+
+    hosts = {files.session: [host.session for host in files.hosts] for files in hosting.logs.sessions.values()}
+    assert {session: found for session, found in hosts.items() if found} == {GUEST: [HOST]}
+
+
+def test_a_session_was_last_written_to_when_a_log_was_that_holds_lines_of_it(hosting: Tree) -> None:
+    """Otherwise a call that runs there would be given up because of the time of the session's own log."""
+    guest, own = hosting.logs.sessions[f"claude-code/{GUEST}"], Path(hosting.path(f"q/{GUEST}.jsonl"))
+    os.utime(own, (5, 5))
+    os.utime(hosting.path(f"p/{HOST}.jsonl"), (7, 7))
+    hosting.sweep()
+    assert hosting.logs.touched(guest) == 5_000_000_000
+    hosting.logs.note_hosts()
+    assert hosting.logs.touched(guest) == 7_000_000_000
+    own.unlink()
+    hosting.sweep()
+    assert hosting.logs.touched(guest) == 0

@@ -818,6 +818,28 @@ def test_a_neighboring_sessions_trace_is_left_to_that_session(desk: Desk) -> Non
     assert {emission.owes for emission in emissions} == {()}
 
 
+def test_lines_that_go_on_with_another_session_are_left_to_that_session(desk: Desk) -> None:
+    """A session without a log of its own is left to the one whose log it is."""
+    log = conversation()
+    log.prompt("And the pears")
+    new = log.answer(text("Two."))
+    for line in log.lines[-2:]:
+        assert isinstance(line, dict)
+        line["sessionId"] = FORK
+    desk.write(log)
+    alone = desk.pipeline(log, claims=Claims())
+    assert kinds(read(alone) + alone.end(1.0).emissions).count("gen") == 3
+    neighbours = desk.pipeline(log, claims=Claims(), has_main=lambda session: session == FORK)
+    progress = neighbours.advance(0.0, EVERYTHING)
+    emissions = progress.emissions + neighbours.end(1.0).emissions
+    assert kinds(emissions).count("gen") == 2
+    assert [each for each in emissions if new in each.settled.identity] == []
+    [(session, _)] = progress.hosted
+    assert session == FORK
+    assert progress.called == {FORK}
+    assert neighbours.originals == {f"claude-code/{FORK}"}
+
+
 # ---------------------------------------------------------------------- routes
 
 

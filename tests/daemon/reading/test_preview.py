@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from daemon.reading.explanation import explain
 from daemon.reading.preview import NoLogError, find_logs, preview
 from tests.support.logs import MODEL, LogBuilder, project_folder, text, tool_use, usage, write_files
 from tests.support.rig import routing_for
@@ -147,6 +148,92 @@ def test_calls_after_clear_of_a_subagent_that_nobody_reports_are_no_side_calls(
     ]
 
     assert side == [(old, 3, 0), (old, 7, 1)], "the old session's own, each once"
+
+
+@pytest.mark.parametrize("grouping", ["session", "message"])
+@pytest.mark.parametrize("host_is_first", [True, False])
+def test_lines_of_a_session_that_stand_in_the_log_of_another_are_summed_by_their_own(
+    projects: Path, grouping: str, *, host_is_first: bool
+) -> None:
+    log = LogBuilder(start="2026-03-02T09:00:00.000Z" if host_is_first else "2026-03-02T09:10:00.000Z")
+    resumed = LogBuilder(FORK, start="2026-03-02T09:05:00.000Z")
+    resumed.prompt("Count the pears")
+    first = resumed.answer(text("One."))
+    log.wait(600)
+    log.prompt("Count the trees")
+    own = [log.answer(text("Two."))]
+    with resumed.in_the_log_of(log):
+        resumed.prompt("And the plums")
+        there = [resumed.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))]
+        resumed.tool_result("toolu_ls", "plums")
+        resumed.api_error()
+        there.append(resumed.answer(text("Three.")))
+        resumed.compaction("They counted.")
+        resumed.title("Pears and plums")
+        resumed.cost_state(0.5)
+    log.prompt("And the elms")
+    own.append(log.answer(text("Four.")))
+    log.write(projects)
+    resumed.write(projects)
+
+    given = events(projects, grouping=grouping)
+
+    said = [event["properties"] for event in given if "$ai_output_tokens" in event["properties"]]
+    by_session = {
+        session: sorted(each["$ai_span_id"] for each in said if each["$ai_session_id"] == session)
+        for session in (log.session, FORK)
+    }
+    assert by_session == {log.session: sorted(own), FORK: sorted([first, *there])}
+    traces = [each["properties"] for each in given if each["properties"].get("claude_code_trace") == "final"]
+    counted: dict[str, list[int]] = {}
+    for trace in traces:
+        counts = counted.setdefault(trace["$ai_session_id"], [0, 0, 0, 0])
+        for place, what in enumerate(("generations", "tool_calls", "api_errors", "compactions")):
+            counts[place] += trace.get(f"claude_code_{what}", 0)
+    assert counted == {log.session: [2, 0, 0, 0], FORK: [3, 1, 1, 1]}
+    if grouping == "session":
+        assert {trace["$ai_session_id"]: trace["$ai_span_name"] for trace in traces} == {
+            log.session: "Count the trees",
+            FORK: "Pears and plums",
+        }
+    assert len(traces) == (2 if grouping == "session" else 4)
+
+
+def test_what_another_session_is_asked_in_a_log_is_no_input_of_the_session_whose_log_it_is(projects: Path) -> None:
+    log, resumed = LogBuilder(), LogBuilder(FORK)
+    for each in (log, resumed):
+        each.prompt("Count the trees")
+        each.answer(text("One."))
+    with resumed.in_the_log_of(log):
+        resumed.prompt("Count the pears")
+    log.prompt("And the elms")
+    log.answer(text("Two."))
+    log.write(projects)
+    resumed.write(projects)
+
+    given = [event["properties"] for event in events(projects) if event["event"] == "$ai_generation"]
+
+    assert [each["$ai_session_id"] for each in given if "elms" in json.dumps(each)] == [log.session]
+    assert [each for each in given if "pears" in json.dumps(each)] == []
+
+
+def test_an_event_of_lines_in_the_log_of_another_session_is_explained_with_their_place(projects: Path) -> None:
+    log, resumed = LogBuilder(), LogBuilder(FORK)
+    for each in (resumed, log):
+        each.prompt("Count the trees")
+        each.answer(text("One."))
+    with resumed.in_the_log_of(log):
+        there = resumed.answer(text("Two."))
+    log.write(projects)
+    resumed.write(projects)
+    [uuid] = [event["uuid"] for event in events(projects) if event["properties"]["$ai_span_id"] == there]
+
+    found = explain(find_logs([projects]), routing_for(projects.parent.parent), uuid)
+
+    assert found is not None
+    assert found.lines is not None
+    assert Path(found.lines.file) == projects / log.path
+    assert there.encode() in (projects / log.path).read_bytes()[found.lines.start : found.lines.end]
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.0.76", "2.1.72", "2.1.200", "2.1.329"])

@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Settled, Sighting
+from daemon.state.rows import (
+    Commit,
+    Copies,
+    FileMark,
+    FrozenRoute,
+    HeldSession,
+    Hosted,
+    Owed,
+    RejectedEvent,
+    Settled,
+    Sighting,
+)
 from daemon.state.schema import IDENTITY_SLICES, identity_key
 from daemon.state.store import Store, StoreError
 
@@ -252,6 +263,35 @@ def test_who_was_seen_in_the_registry_is_kept_until_long_after_it_is_gone(tmp_pa
     store.close()
 
 
+def hosts(store: Store, unit: str) -> list[str]:
+    with closing(store.reader()) as reader:
+        return reader.hosts(unit)
+
+
+def test_whose_logs_hold_lines_of_a_session_is_kept_as_long_as_both_sessions(tmp_path: Path) -> None:
+    store = Store(tmp_path, today=lambda: 100)
+    store.commit(Commit(hosted=[Hosted(unit="a", host=host, device=1, inode=2) for host in ("b", "c", "b")]))
+    assert hosts(store, "a") == ["b", "c"]
+    store.forget_units(["b"], 0)
+    assert hosts(store, "a") == ["c"]
+    store.forget_units(["a"], 0)
+    assert hosts(store, "a") == []
+    store.close()
+
+
+def test_how_far_lines_in_the_log_of_another_session_are_settled_only_grows(tmp_path: Path) -> None:
+    store = Store(tmp_path, today=lambda: 100)
+    for offset in (0, 70, 0, 30):
+        store.commit(Commit(hosted=[Hosted(unit="a", host="b", device=1, inode=2, offset=offset)]))
+    with closing(store.reader()) as reader:
+        assert reader.hosted() == [Hosted(unit="a", host="b", device=1, inode=2, offset=70)]
+    store.close()
+
+
+TO_V5 = """
+DROP TABLE hosted;
+PRAGMA user_version=5;
+"""
 TO_V4 = """
 ALTER TABLE rejected DROP COLUMN unit;
 PRAGMA user_version=4;
@@ -294,7 +334,7 @@ def test_rejected_events_of_a_version_that_stored_no_session_stay_listed(tmp_pat
     store.commit(EVERYTHING)
     store.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(TO_V4)
+    connection.executescript(TO_V5 + TO_V4)
     connection.close()
     for _ in range(2):
         store = Store(tmp_path)
@@ -317,7 +357,7 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     old.freeze({"orchard/a": FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")})
     old.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(TO_V4 + TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else ""))
+    connection.executescript(TO_V5 + TO_V4 + TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else ""))
     connection.close()
     for _ in range(2):
         store = Store(tmp_path, today=lambda: 100)
@@ -359,7 +399,7 @@ def test_what_earlier_versions_kept_for_each_folder_of_a_session_becomes_the_ses
     Store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.create_function("identity_key", 1, identity_key)
-    connection.executescript(TO_V4 + TO_V3 + V3_TWICE)
+    connection.executescript(TO_V5 + TO_V4 + TO_V3 + V3_TWICE)
     connection.close()
     for _ in range(2):
         with closing(Store(tmp_path, today=lambda: 8)) as store, closing(store.reader()) as reader:

@@ -46,7 +46,7 @@ PURE_DAEMON_MODULES = ["delivering/batcher", "reading/ledger", "delivering/retry
 WINGS = (
     ("cli",),
     ("service",),
-    ("read_loop",),
+    ("read_loop", "verifying"),
     ("demo", "history"),
     ("reading",),
     ("page",),

@@ -38,6 +38,11 @@ _Values = dict[Setting, str | bool]
     "--host", metavar="URL", shell_complete=complete.hosts, help="PostHog's host, such as https://eu.i.posthog.com."
 )
 @click.option("--key-stdin", is_flag=True, help="Read the key from standard input instead of asking for it.")
+@click.option(
+    "--personal-key-stdin",
+    is_flag=True,
+    help="Read a personal API key (phx_...) from standard input, and write only that.",
+)
 @click.option("--enable/--no-enable", default=None, help="Turn sending on or off.  [default: ask]")
 @click.option("--allow-custom-host", is_flag=True, help="Accept a host that is not PostHog's.")
 @click.option("--no-check", is_flag=True, help="Do not check the key with PostHog.")
@@ -48,6 +53,7 @@ def login(
     *,
     host: str | None,
     key_stdin: bool,
+    personal_key_stdin: bool,
     enable: bool | None,
     allow_custom_host: bool,
     no_check: bool,
@@ -58,6 +64,11 @@ def login(
     Only you can read that file. The key is not an argument, because every user of the machine can see arguments.
     """
     path = loading.default_config_file()
+    if personal_key_stdin:
+        if key_stdin or enable is not None or test is not None:
+            raise click.UsageError("--personal-key-stdin writes the personal key only; run `login` again for the rest")
+        _write_personal_key(path, host, allow_custom_host=allow_custom_host, check=not no_check)
+        return
     interactive = not key_stdin and sys.stdin.isatty()
     if not interactive and not key_stdin:
         raise fail("cannot ask for the key without a terminal: pipe it in with --key-stdin", 2)
@@ -90,6 +101,51 @@ def login(
     if test:
         _send_test_event(trial)
     _say_what_is_next(trial)
+
+
+def _write_personal_key(path: Path, host: str | None, *, allow_custom_host: bool, check: bool) -> None:
+    """Check the personal API key on standard input with PostHog's web app, and write it to config.toml.
+
+    Raises:
+        click.exceptions.Exit: it cannot be used, and nothing was written.
+    """
+    from daemon.verifying.app import App, AppError
+
+    values: _Values = {_SETTINGS["personal_api_key"]: _read_key()}
+    if host is not None:
+        values[_SETTINGS["host"]] = host
+    if allow_custom_host:
+        values[_SETTINGS["allow_custom_host"]] = True
+    try:
+        trial = config_files.tried(path, values)
+        key, address = trial.personal_api_key, _app_host(path, trial if host is not None else None)
+        assert key is not None
+        if check:
+            with App(address, key) as app:
+                app.check()
+            say(f"{address} knows the personal key {key.masked()}")
+        config_files.update(path, values)
+    except AppError as error:
+        raise fail(f"nothing was written: {error}; --no-check writes it unchecked") from None
+    except ConfigError as error:
+        refused = refuse(error)
+        say("nothing was written", err=True)
+        raise refused from None
+    except OSError as error:
+        raise fail(unwritable(path, error)) from None
+    say(f"written: {path} ({', '.join(setting.variable for setting in values)}), readable by you alone")
+
+
+def _app_host(path: Path, trial: Settings | None) -> str:
+    """Return the host of PostHog's web app: that of *trial*, or the configured one."""
+    from daemon.verifying.app import app_of
+
+    try:
+        known = loading.load({}, os.environ, config_file=path)
+    except ConfigError:
+        # `login` may be about to fix what is wrong.
+        return app_of(trial.host if trial is not None else str(_SETTINGS["host"].default), None)
+    return app_of(trial.host if trial is not None else known.host, known.app_host)
 
 
 def _ask(path: Path, host: str | None, custom: _Values, *, check: bool) -> tuple[_Values, Settings]:

@@ -134,6 +134,8 @@ def load_settings(flags: Mapping[str, Any], *, log_format: str | None = None, lo
 def set_up_logs(settings: Settings, *, log_format: str | None, log_level: str) -> None:
     """Set up logging, or set it up again. No log line will hold a key of *settings*."""
     secrets = [key for _, key in settings.pairs()]
+    if settings.personal_api_key is not None:
+        secrets.append(settings.personal_api_key)
     logs.configure(log_format, log_level.upper(), secrets=secrets)  # type: ignore[arg-type] # click has checked it
 
 

@@ -14,7 +14,7 @@ from tomlkit.items import InlineTable, Table
 
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
-from daemon.config.table import APP_NAME, Setting
+from daemon.config.table import APP_NAME, SETTINGS, Setting
 from daemon.system.private_file import write_private
 from daemon.system.small_file import UnreadableFileError, read_regular
 
@@ -34,7 +34,7 @@ def open_key(path: Path) -> str | None:
     Raises:
         ConfigError: the file cannot be read or is not TOML.
     """
-    if "api_key" not in _all_keys(read(path)):
+    if not _all_keys(read(path)) & {setting.key for setting in SETTINGS if setting.secret}:
         return None
     if path.stat().st_mode & _READABLE_BY_OTHERS:
         return f"{path}: contains a key and can be read by other users; run `chmod 600 {shlex.quote(str(path))}`"

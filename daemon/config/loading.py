@@ -155,7 +155,8 @@ def _read_config(path: Path, reading: _Reading) -> tuple[_Source, list[_Table]]:
     document = dict(_parse_config(path, reading))
     tables = _find_tables(document.pop("project", []), path, reading)
     values = _by_name(document, str(path), reading)
-    if values.get("api_key") or any(table.values.get("api_key") for _, table in tables):
+    secret = [setting.name for setting in SETTINGS if setting.secret]
+    if any(map(values.get, secret)) or any(table.values.get("api_key") for _, table in tables):
         try:
             open_to_others = path.stat().st_mode & _READABLE_BY_OTHERS
         except OSError as error:

@@ -28,6 +28,7 @@ __all__ = [
     "Enabled",
     "Parser",
     "api_key",
+    "app_host",
     "attribute_length",
     "boolean",
     "choice",
@@ -42,6 +43,7 @@ __all__ = [
     "nearest",
     "one_line",
     "patterns",
+    "personal_key",
     "properties",
     "purpose",
     "seconds",
@@ -61,11 +63,18 @@ _INGESTION_HOSTS = {
     "eu.posthog.com": "eu.i.posthog.com",
     "app.posthog.com": "us.i.posthog.com",
 }
+# The other way round: the web host for each host that events go to.
+_APP_HOSTS = {
+    "us.i.posthog.com": "us.posthog.com",
+    "eu.i.posthog.com": "eu.posthog.com",
+    "app.posthog.com": "us.posthog.com",
+}
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 # PostHog refuses longer keys and cuts longer ids.
 _MAX_KEY_LENGTH = 64
+_MAX_PERSONAL_KEY_LENGTH = 256
 _MAX_DISTINCT_ID_LENGTH = 200
 _MAX_PURPOSE_LENGTH = 200
 # A repository can bring both. Properties go into every event, and patterns are compared with every folder.
@@ -151,6 +160,17 @@ def api_key(value: object, context: Context) -> Secret:
         raise ValueError("is a personal API key (phx_…); set the project API key (phc_…) from the project's settings")
     if len(key) > _MAX_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("does not look like a project API key; copy the key (phc_…) from the project's settings")
+    return Secret(key)
+
+
+def personal_key(value: object, context: Context) -> Secret:
+    """Parse a personal API key."""
+    key = text(value, context)
+    advice = "create a personal API key (phx_…) in PostHog's account settings"
+    if key.startswith("phc_"):
+        raise ValueError(f"is a project API key (phc_…); {advice}")
+    if len(key) > _MAX_PERSONAL_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"does not look like a personal API key; {advice}")
     return Secret(key)
 
 
@@ -294,9 +314,26 @@ def config_folders(value: object, context: Context) -> tuple[Path, ...]:
 
 def host(value: object, context: Context) -> str:
     """Parse PostHog's address, and return its ingestion host as `scheme://name[:port]`."""
+    return _address(value, context, _INGESTION_HOSTS, "https://us.i.posthog.com")
+
+
+def app_host(value: object, context: Context) -> str:
+    """Parse the address of PostHog's web app, and return it as `scheme://name[:port]`."""
+    return _address(value, context, _APP_HOSTS, "https://us.posthog.com")
+
+
+def _address(value: object, context: Context, others: Mapping[str, str], usual: str) -> str:
+    """Parse an address of PostHog's.
+
+    Args:
+        value: what was set.
+        context: the context.
+        others: the hosts to take instead of those that people copy from elsewhere.
+        usual: an address that most people set.
+    """
     given = text(value, context)
     address = given if "://" in given else f"https://{given}"
-    example = "set a host such as https://us.i.posthog.com"
+    example = f"set a host such as {usual}"
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -317,7 +354,7 @@ def host(value: object, context: Context) -> str:
             raise ValueError(f"{shown(name)} is not PostHog's; set POSTHOG_LLMA_ALLOW_CUSTOM_HOST=true if it is yours")
         if parts.scheme != "https":
             raise ValueError(f"would send to {shown(name)} without encryption; use https://")
-    name = _INGESTION_HOSTS.get(name, name)
+    name = others.get(name, name)
     bracketed = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port not in (None, _DEFAULT_PORTS[parts.scheme]) else "")
 

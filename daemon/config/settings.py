@@ -74,6 +74,8 @@ class Settings:
             enables itself.
         host: ingestion host as `scheme://name[:port]`, without a slash at the end.
         allow_custom_host: whether *host* may be one that is not PostHog's.
+        personal_api_key: personal API key, or None.
+        app_host: the address of PostHog's web app as `scheme://name[:port]`; None: it follows from *host*.
         privacy_mode: whether the content level is "metadata", whatever *content* says.
         content: the configured content level; use `content_level`.
         redact_secrets: whether secrets are removed from events.
@@ -101,6 +103,8 @@ class Settings:
     enabled: Enabled
     host: str
     allow_custom_host: bool
+    personal_api_key: Secret | None
+    app_host: str | None
     privacy_mode: bool
     content: ContentLevel
     redact_secrets: bool

@@ -32,6 +32,7 @@ class Setting:
         compute: computes a default that depends on the machine, given the home folder. Without it, *default* is parsed.
         in_claude_settings: whether Claude Code's settings may set it.
         in_project: whether it can be set for one project alone.
+        for_daemon: whether the daemon uses it, so that a service has to find it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Setting:
     compute: Callable[[Path], object] | None = None
     in_claude_settings: bool = True
     in_project: bool = True
+    for_daemon: bool = True
 
     @property
     def key(self) -> str:
@@ -102,6 +104,28 @@ SETTINGS: tuple[Setting, ...] = (
         default="false",
         help="Allow a host other than posthog.com, its subdomains and loopback. It must use https.",
         in_project=False,
+    ),
+    Setting(
+        name="personal_api_key",
+        variable="POSTHOG_PERSONAL_API_KEY",
+        parse=parsers.personal_key,
+        default=None,
+        help="Personal API key (phx_…), with which PostHog is asked what it holds. The daemon does not use it.",
+        secret=True,
+        # Claude Code passes its `env` block on to every command of a session.
+        in_claude_settings=False,
+        in_project=False,
+        for_daemon=False,
+    ),
+    Setting(
+        name="app_host",
+        variable="POSTHOG_APP_HOST",
+        parse=parsers.app_host,
+        default=None,
+        help="The address of PostHog's web app. Needed only where POSTHOG_HOST is a reverse proxy.",
+        in_claude_settings=False,
+        in_project=False,
+        for_daemon=False,
     ),
     Setting(
         name="privacy_mode",

@@ -82,7 +82,7 @@ def find_missing(
     differing = [
         Missing(variable=setting.variable, value=shell[setting.variable], setting=setting)
         for setting in SETTINGS
-        if _differs(setting.variable, shell, service)
+        if setting.for_daemon and _differs(setting.variable, shell, service)
     ]
     here = _load(shell, config_file, home)
     there = _load(service, config_file, home)

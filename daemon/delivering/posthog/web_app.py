@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-__all__ = ["key_url", "session_url", "trace_url", "traces_url"]
+__all__ = ["app_host", "key_url", "personal_key_url", "session_url", "trace_url", "traces_url"]
 
 _WEB_HOSTS = {"us.i.posthog.com": "us.posthog.com", "eu.i.posthog.com": "eu.posthog.com"}
 
@@ -25,7 +25,7 @@ def trace_url(host: str, trace: str) -> str:
             there, too.
         trace: the trace's id.
     """
-    return f"{_web_host(host)}/llm-analytics/traces/{quote(trace, safe='')}"
+    return f"{app_host(host)}/llm-analytics/traces/{quote(trace, safe='')}"
 
 
 def session_url(host: str, session: str) -> str:
@@ -35,7 +35,7 @@ def session_url(host: str, session: str) -> str:
         host: the ingestion host.
         session: the session's id.
     """
-    return f"{_web_host(host)}/llm-analytics/sessions/{quote(session, safe='')}"
+    return f"{app_host(host)}/llm-analytics/sessions/{quote(session, safe='')}"
 
 
 def key_url(host: str) -> str:
@@ -44,10 +44,22 @@ def key_url(host: str) -> str:
     Args:
         host: the ingestion host.
     """
-    return f"{_web_host(host)}/settings/project#variables"
+    return f"{app_host(host)}/settings/project#variables"
 
 
-def _web_host(host: str) -> str:
-    """Only PostHog's own ingestion hosts differ from the host of the web app."""
+def personal_key_url(app: str) -> str:
+    """Return the URL of the settings page that creates personal API keys.
+
+    Args:
+        app: the host of the web app.
+    """
+    return f"{app}/settings/user-api-keys"
+
+
+def app_host(host: str) -> str:
+    """Return the host of the web app that belongs to an ingestion host, both as `scheme://name[:port]`.
+
+    Only PostHog's own ingestion hosts differ from it. What is behind a reverse proxy cannot be known.
+    """
     name = urlsplit(host).netloc
     return f"https://{_WEB_HOSTS[name]}" if name in _WEB_HOSTS else host

@@ -223,3 +223,51 @@ async def test_a_test_event_that_is_refused_is_an_error(workspace: Workspace) ->
     assert "did not accept the test event" in ended.errors[0]
     assert "503" in ended.errors[0]
     assert config(workspace).exists()
+
+
+# ---------------------------------------------------------------------- the personal key
+
+PERSONAL = "phx_a_personal_key_that_no_output_shows"
+
+
+async def personal(workspace: Workspace, *arguments: str, key: str = PERSONAL, **variables: str) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "daemon.cli", "login", "--personal-key-stdin", *arguments),
+        cwd=ROOT,
+        env=environment(workspace, **variables),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE):
+        stdout, stderr = await process.communicate(f"{key}\n".encode())
+    assert process.returncode is not None
+    ended = Ended(status=process.returncode, stdout=stdout.decode(), stderr=stderr.decode())
+    assert PERSONAL not in ended.stdout + ended.stderr
+    return ended
+
+
+async def test_a_personal_key_is_checked_and_written_beside_the_rest(workspace: Workspace) -> None:
+    config(workspace).parent.mkdir(parents=True)
+    config(workspace).write_text(f'api_key = "{KEY}" # mine\n')
+    config(workspace).chmod(0o600)
+    async with CaptureServer() as server:
+        server.fault = lambda _: Answer(status=403, body=b'{"detail": "missing scope project:read"}')
+        ended = await personal(workspace, POSTHOG_APP_HOST=server.url)
+        assert ended.status == 0, ended.stderr
+        [request] = server.requests
+        assert request.headers["authorization"] == f"Bearer {PERSONAL}"
+        assert config(workspace).read_text() == f'api_key = "{KEY}" # mine\npersonal_api_key = "{PERSONAL}"\n'
+        assert stat.S_IMODE(config(workspace).stat().st_mode) == 0o600
+        server.fault = lambda _: Answer(status=401, body=b'{"detail": "invalid"}')
+        refused = await personal(workspace, key="phx_unknown_to_anybody", POSTHOG_APP_HOST=server.url)
+        assert (refused.status, "does not know the personal key phx_un" in refused.errors[0]) == (1, True)
+    assert (await personal(workspace, key="phc_project")).status == 78
+    assert (await personal(workspace, "--enable")).status == 2
+    assert PERSONAL in config(workspace).read_text()
+    shown = await verb(workspace, "config")
+    assert (shown.status, PERSONAL in shown.stdout) == (0, False)
+    # A file with this key alone is private, too.
+    config(workspace).write_text(f'personal_api_key = "{PERSONAL}"\n')
+    config(workspace).chmod(0o644)
+    assert "chmod 600" in (await verb(workspace, "config")).errors[0]

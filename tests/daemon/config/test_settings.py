@@ -69,6 +69,8 @@ def test_variables_and_defaults_are_as_documented() -> None:
         "POSTHOG_LLMA_CC_ENABLED": "false",
         "POSTHOG_HOST": "https://us.i.posthog.com",
         "POSTHOG_LLMA_ALLOW_CUSTOM_HOST": "false",
+        "POSTHOG_PERSONAL_API_KEY": None,
+        "POSTHOG_APP_HOST": None,
         "POSTHOG_LLMA_PRIVACY_MODE": "false",
         "POSTHOG_LLMA_CONTENT": "full",
         "POSTHOG_LLMA_REDACT_SECRETS": "true",
@@ -101,6 +103,8 @@ def test_keys_of_config_toml_are_the_variables_without_prefix() -> None:
         "cc_enabled",
         "host",
         "allow_custom_host",
+        "personal_api_key",
+        "app_host",
         "privacy_mode",
         "content",
         "redact_secrets",
@@ -132,6 +136,8 @@ def test_with_nothing_set_the_defaults_hold(user: User, monkeypatch: pytest.Monk
         "enabled": False,
         "host": "https://us.i.posthog.com",
         "allow_custom_host": False,
+        "personal_api_key": None,
+        "app_host": None,
         "privacy_mode": False,
         "content": "full",
         "redact_secrets": True,
@@ -878,3 +884,30 @@ def test_config_with_problems_names_them_all_and_exits_78(shell: User, arguments
 def test_the_users_own_files_are_where_the_platform_has_them(shell: User) -> None:
     assert str(loading.default_config_file()).startswith(str(shell.home))
     assert loading.default_config_file().name == "config.toml"
+
+
+# --- the web app -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("us.i.posthog.com", "https://us.posthog.com"),
+        ("https://eu.posthog.com/", "https://eu.posthog.com"),
+        ("https://app.posthog.com", "https://us.posthog.com"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+    ],
+)
+def test_the_web_app_is_an_address_like_the_ingestion_host(user: User, given: str, host: str) -> None:
+    assert user.load({"POSTHOG_APP_HOST": given}).app_host == host
+
+
+def test_a_personal_key_is_taken_from_the_user_alone(user: User) -> None:
+    assert str(user.load({"POSTHOG_PERSONAL_API_KEY": "phx_abc"}).personal_api_key) == "**********"
+    user.write_claude_settings({"POSTHOG_PERSONAL_API_KEY": "phx_abc", "POSTHOG_APP_HOST": "https://us.posthog.com"})
+    loaded = user.load()
+    assert (loaded.personal_api_key, loaded.app_host) == (None, None)
+    with pytest.raises(ConfigError, match="is a project API key"):
+        user.load({"POSTHOG_PERSONAL_API_KEY": "phc_abc"})
+    with pytest.raises(ConfigError, match="without encryption"):
+        user.load({"POSTHOG_APP_HOST": "http://us.posthog.com"})

@@ -89,3 +89,9 @@ def test_a_value_that_cannot_be_quoted_is_not_written(tmp_path: Path, value: str
     with pytest.raises(EnvironmentFileError, match="HTTPS_PROXY"):
         write_environment(path, [("HTTPS_PROXY", value)])
     assert not path.exists()
+
+
+def test_a_service_does_not_get_what_the_daemon_does_not_use(tmp_path: Path) -> None:
+    assert (
+        missing(tmp_path, {"POSTHOG_PERSONAL_API_KEY": "phx_mine", "POSTHOG_APP_HOST": "https://us.posthog.com"}) == []
+    )

@@ -11,9 +11,11 @@ from daemon.checks import Finding, failure, fine, warning
 from daemon.config.settings import Secret, Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.posthog.probe import Answer, PostHog, ProxyUnusableError, proxy_for
+from daemon.state import layout
 from daemon.state.store import Store, StoreError
+from daemon.state.verification import read_verification
 
-__all__ = ["check_receivers", "check_rejected"]
+__all__ = ["check_arrival", "check_receivers", "check_rejected"]
 
 _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
@@ -55,6 +57,33 @@ def check_rejected(state_dir: Path) -> Iterator[Finding]:
         )
     else:
         yield fine("rejected events", "none")
+
+
+def check_arrival(settings: Settings) -> Iterator[Finding]:
+    """Say how the last verification went, or how to run one. Yield nothing before anything was sent.
+
+    Args:
+        settings: the settings.
+    """
+    if not (settings.state_dir / layout.STORE).is_file():
+        return
+    found = read_verification(settings.state_dir)
+    how = f"`{APP_NAME} verify` compares what PostHog holds with what was sent"
+    if found is not None and found.missing:
+        yield warning(
+            "arrival",
+            f"{found.missing:,} of {found.events:,} events were missing in PostHog ({found.at})",
+            f"{how}; with --send-missing it sends what is missing again",
+        )
+    elif found is not None:
+        yield fine("arrival", f"nothing was missing in PostHog ({found.at}); {how}")
+    elif settings.personal_api_key is not None:
+        yield fine("arrival", f"never verified; {how}")
+    else:
+        yield fine(
+            "arrival",
+            f"never verified; {how}, with a personal key that `{APP_NAME} login --personal-key-stdin` stores",
+        )
 
 
 def _check_receiver(host: str, key: Secret, pause: float) -> Iterator[Finding]:

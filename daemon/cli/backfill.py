@@ -42,9 +42,9 @@ from daemon.history.history import Selection
 from daemon.system.figures import count, size
 from daemon.system.messages import escaped
 
-__all__ = ["backfill"]
+__all__ = ["MakeSink", "backfill", "backfill_errors", "send"]
 
-_MakeSink = Callable[[Route], Sink]
+MakeSink = Callable[[Route], Sink]
 
 
 @click.command("backfill")
@@ -126,7 +126,7 @@ def backfill(
     with config_errors():
         make_sink = capture_sinks(settings) if sends else None
     selection = Selection(since=since, until=until, projects=projects, sessions=sessions)
-    with _errors():
+    with backfill_errors():
         job = BackfillJob.choose(settings, selection, (*paths, *more), expiring=expiring, rejected=rejected)
         if job.rejections is not None:
             _warn_lost(job.rejections.lost)
@@ -139,11 +139,12 @@ def backfill(
         elif not job.sessions:
             _print_nothing(job, as_json=as_json)
         elif yes or _is_confirmed(job, as_json=as_json):
-            _send(job, settings, make_sink, as_json=as_json)
+            send(job, settings, make_sink, as_json=as_json)
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def backfill_errors() -> Iterator[None]:
+    """Turn a BackfillError into one line, and exit with 1."""
     try:
         yield
     except BackfillError as error:
@@ -247,10 +248,10 @@ def _document(job: BackfillJob, found: Estimate) -> dict[str, Any]:
 def _print_rejected(job: BackfillJob, *, as_json: bool) -> None:
     lost = job.rejections.lost if job.rejections is not None else 0
     if as_json:
-        found = {"sessions": len(job.sessions), "events": job.chosen_rejected, "lost_events": lost}
+        found = {"sessions": len(job.sessions), "events": job.chosen_resends, "lost_events": lost}
         click.echo(json.dumps(found, indent=2))
     else:
-        events, sessions = count(job.chosen_rejected, "rejected event"), count(len(job.sessions), "session")
+        events, sessions = count(job.chosen_resends, "rejected event"), count(len(job.sessions), "session")
         say(f"{events} to send again, of {sessions}")
 
 
@@ -334,8 +335,17 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 # ---------------------------------------------------------------------- sending
 
 
-def _send(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json: bool) -> None:
+def send(
+    job: BackfillJob, settings: Settings, make_sink: MakeSink, *, as_json: bool = False, beside: bool = False
+) -> None:
     """Send the sessions by the daemon if one runs, else from this process.
+
+    Args:
+        job: the sessions.
+        settings: the settings in force.
+        make_sink: builds the sink of a route.
+        as_json: whether to print the result as JSON.
+        beside: whether the result goes to stderr, because something else is on stdout.
 
     Raises:
         click.exceptions.Exit: with 1: not everything was sent.
@@ -350,9 +360,10 @@ def _send(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json
         result = _send_by_daemon(job, as_json=as_json)
     else:
         result = _send_here(job, settings, make_sink, as_json=as_json)
-    _print_result(result, as_json=as_json)
-    if job.rejections is not None and result.settled:
-        _warn_changed(job.chosen_rejected - result.headway.sent - result.headway.refused)
+    _print_result(result, as_json=as_json, beside=beside)
+    if job.resends and result.settled:
+        what = "rejected event" if job.rejections is not None else "missing event"
+        _warn_changed(job.chosen_resends - result.headway.sent - result.headway.refused, what)
     if result.interrupted:
         raise fail("interrupted; run it again to continue")
     if result.settled:
@@ -363,17 +374,17 @@ def _send(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json
     raise fail("not everything could be sent; run it again to continue")
 
 
-def _warn_changed(missing: int) -> None:
-    """Say how many rejected events were not accepted although their sessions were read."""
+def _warn_changed(missing: int, what: str) -> None:
+    """Say how many events were to be sent again and were not accepted, although their sessions were read."""
     if missing > 0:
         say(
-            f"warning: {count(missing, 'rejected event')} not accepted: refused again, or the logs or settings have "
+            f"warning: {count(missing, what)} not accepted: refused again, or the logs or settings have "
             f"changed, or the session still runs; `{APP_NAME} status --rejected` lists what is left",
             err=True,
         )
 
 
-def _send_here(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as_json: bool) -> BackfillResult:
+def _send_here(job: BackfillJob, settings: Settings, make_sink: MakeSink, *, as_json: bool) -> BackfillResult:
     def warn() -> None:
         wait = f"what was read is delivered first, within {cadence().drain:.0f} s"
         say(f"stopping: {wait}; press Ctrl-C again to exit now", err=True)
@@ -381,7 +392,7 @@ def _send_here(job: BackfillJob, settings: Settings, make_sink: _MakeSink, *, as
     with open_state(settings.state_dir) as store, Meter("sending", job.size, shown=not as_json) as meter:
 
         async def deliver(backlog: Backlog, wanted: Callable[[SessionFiles], bool]) -> bool:
-            service = build_service(settings, store, make_sink, again=job.rejections is None, backlog=backlog)
+            service = build_service(settings, store, make_sink, again=not job.resends, backlog=backlog)
             service.prepare("skip", time.time())
             return await service.run_once(wanted)
 
@@ -415,13 +426,13 @@ def _show(meter: Meter, headway: Headway, waiting: str | None = None) -> None:
     meter.show(headway.bytes_done, "waiting for PostHog" if waiting else f"{headway.sent:,} events")
 
 
-def _print_result(result: BackfillResult, *, as_json: bool) -> None:
+def _print_result(result: BackfillResult, *, as_json: bool, beside: bool = False) -> None:
     headway = result.headway
     if as_json:
         click.echo(json.dumps({**asdict(headway), "settled": result.settled}, indent=2))
     else:
         refused = f", {headway.refused:,} set aside" if headway.refused else ""
-        say(f"{count(headway.sent, 'event')} sent{refused}")
+        say(f"{count(headway.sent, 'event')} sent{refused}", err=beside)
 
 
 def _local(at: float) -> datetime:

@@ -124,6 +124,7 @@ def _examine_sending(current: Settings, *, only_local: bool) -> Iterator[Finding
     yield from configuration.check_keys(current)
     yield from receiver.check_receivers(current)
     yield from receiver.check_rejected(current.state_dir)
+    yield from receiver.check_arrival(current)
 
 
 def _examine_machine(current: Settings) -> Iterator[Finding]:

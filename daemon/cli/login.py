@@ -134,6 +134,7 @@ def _write_personal_key(path: Path, host: str | None, *, allow_custom_host: bool
     except OSError as error:
         raise fail(unwritable(path, error)) from None
     say(f"written: {path} ({', '.join(setting.variable for setting in values)}), readable by you alone")
+    say(f"next: `{APP_NAME} verify`")
 
 
 def _app_host(path: Path, trial: Settings | None) -> str:

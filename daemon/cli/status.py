@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from daemon.running.condition import Condition, Problem
     from daemon.running.health import RouteReport
     from daemon.state.rows import RejectedEvent
+    from daemon.state.verification import Verification
 
 __all__ = ["status"]
 
@@ -144,6 +145,8 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
         yield from _line("cut to fit", count(condition.cut, "event"))
     if condition.bad_lines:
         yield from _line("bad lines", f"{condition.bad_lines:,}")
+    if condition.verified is not None:
+        yield from _line("verified", _verified(condition.verified, now))
     yield from _line("traces pending", f"{condition.traces_owed:,}")
     if condition.held:
         yield from _line("sessions waiting", f"{len(condition.held):,}")
@@ -215,6 +218,14 @@ def _behind(condition: Condition) -> str:
         return "nothing"
     logs = count(condition.unread_logs, "log")
     return f"{condition.unread_bytes:,} bytes in {logs}, for {rough_duration(condition.unread_seconds)}"
+
+
+def _verified(found: Verification, now: float) -> str:
+    """Say how the last verification went."""
+    lost = f"{count(found.missing, 'event')} missing" if found.missing else "nothing missing"
+    return f"{_ago(found.at, now)} ago, {count(found.sessions, 'session')}: {lost}" + (
+        f"; `{APP_NAME} verify` shows which" if found.missing else ""
+    )
 
 
 def _set_aside(condition: Condition) -> str:

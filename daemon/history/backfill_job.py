@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +97,7 @@ class BackfillJob:
         history: the sessions on disk.
         sessions: the chosen ones, in the order in which to send them.
         rejected: the events that are set aside, if only these are to be sent, again; else None.
+        lost: the uuids of settled events that the receiver does not have, if only these are to be sent, again.
 
     Attributes:
         history: as passed in.
@@ -110,11 +111,13 @@ class BackfillJob:
         history: History,
         sessions: Sequence[LoggedSession],
         rejected: Sequence[RejectedEvent] | None = None,
+        lost: Collection[str] | None = None,
     ) -> None:
         self.history = history
         self.rejections: Rejections | None = None
-        self._rejected = rejected
+        self._resends = lost
         if rejected is not None:
+            self._resends = [event.uuid for event in rejected]
             on_disk = history.logs.sessions.keys()
             self.rejections = Rejections.of(rejected, on_disk, history.logs.session_of)
             sessions = [each for each in sessions if each.files.name in self.rejections.by_session]
@@ -228,10 +231,16 @@ class BackfillJob:
     # ------------------------------------------------------------------ sending
 
     @property
-    def chosen_rejected(self) -> int:
-        """How many rejected events belong to the chosen sessions."""
-        by_session = self.rejections.by_session if self.rejections is not None else {}
-        return sum(by_session[each.files.name] for each in self.sessions)
+    def chosen_resends(self) -> int:
+        """How many settled events of the chosen sessions are to be sent again."""
+        if self.rejections is None:
+            return len(self._resends or ())
+        return sum(self.rejections.by_session[each.files.name] for each in self.sessions)
+
+    @property
+    def resends(self) -> bool:
+        """Whether only settled events are to be sent, again."""
+        return self._resends is not None
 
     @property
     def has_daemon(self) -> bool:
@@ -248,8 +257,7 @@ class BackfillJob:
             show: called with the progress, several times a second.
             stopping: called when an interrupt has come and what was read is still being delivered.
         """
-        resends = None if self._rejected is None else [event.uuid for event in self._rejected]
-        backlog = Backlog(self._sizes, resends)
+        backlog = Backlog(self._sizes, self._resends)
 
         async def report() -> None:
             while True:
@@ -287,7 +295,8 @@ class BackfillJob:
             BackfillError: the daemon has another request, drops this one, ignores it, or ends before it is done.
         """
         desk = BackfillDesk(self._folder)
-        request = BackfillRequest(id=uuid.uuid4().hex, units=self._sizes, rejected=self._rejected is not None)
+        resends = None if self._resends is None else list(self._resends)
+        request = BackfillRequest(id=uuid.uuid4().hex, units=self._sizes, resends=resends)
         pid = holder(self._folder)
         daemon = f"the daemon (pid {pid})" if pid else "the daemon"
         try:

@@ -30,11 +30,13 @@ _log = structlog.get_logger(__name__)
 
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_SESSIONS = 1_000_000
+_MAX_RESENDS = 1_000_000
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _ID = re.compile(r"[0-9a-f]{32}")
 
 _Id = Annotated[str, msgspec.Meta(pattern=rf"^{_ID.pattern}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_Uuid = Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
 _Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -54,14 +56,15 @@ class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         id: names this request, 32 hexadecimal digits.
         units: the sessions by the names of their units, in the order in which they are to be read, with the bytes of
             their logs.
-        rejected: whether only the events of these sessions that were rejected are to be sent, again. It is written only
-            where it is set, so that an older daemon takes other requests and refuses this one.
+        resends: the uuids of the only events of these sessions that are to be sent, although they were settled; None:
+            all that was never settled. It is written only where it is set, so that an older daemon takes other requests
+            and refuses this one.
     """
 
     version: Literal[1, 2] = 2
     id: _Id
     units: Annotated[dict[_Name, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
-    rejected: bool = False
+    resends: Annotated[list[_Uuid], msgspec.Meta(max_length=_MAX_RESENDS)] | None = None
 
 
 class BackfillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

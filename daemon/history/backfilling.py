@@ -72,8 +72,7 @@ class Backfilling:
         if wanted != self._id:
             self.backlog, self._id = Backlog(), wanted
             if request is not None:
-                resends = self._settlement.refused if request.rejected else None
-                self.backlog = Backlog(request.units, resends)
+                self.backlog = Backlog(request.units, request.resends)
                 _log.info("backfill_begun", sessions=len(request.units))
         return self._id is not None
 

@@ -61,8 +61,8 @@ class Backlog:
 
     Args:
         sizes: bytes of each session's logs, by the session's name.
-        resends: the uuids of rejected events. Then only these are to be sent of the sessions, again; None: all that
-            was never settled.
+        resends: the uuids of settled events that were rejected, or that the receiver lost. Then only these are to be
+            sent of the sessions, again; None: all that was never settled.
 
     Attributes:
         resends: those of them that are not on their way again yet; None like the argument.

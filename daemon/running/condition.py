@@ -25,6 +25,7 @@ from daemon.running.health import SIGN_SECONDS, HealthReport, RouteReport, read_
 from daemon.state.lock import holder, is_locked, locked_since
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
+from daemon.state.verification import Verification, read_verification
 from daemon.system import disk
 from daemon.system.process import is_suspended
 from daemon.system.space import Room, room_at
@@ -137,6 +138,7 @@ class Condition:
     set_aside: tuple[RejectedEvent, ...]
     unknown_logs: tuple[str, ...] = ()
     hanging: tuple[str, ...] = ()
+    verified: Verification | None = None
 
     def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
         """Yield each problem, with a hint what to do.
@@ -307,6 +309,7 @@ def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path],
         set_aside=tuple(store.rejected()) if store is not None else (),
         unknown_logs=tuple(unknown_logs(log_roots(config_dirs))),
         hanging=tuple(dict.fromkeys([*(current.hanging if current is not None else ()), *disk.hanging()])),
+        verified=read_verification(folder),
     )
 
 

@@ -7,6 +7,7 @@
     status.json              what the running daemon reports to `status`
     backfill-request.json    what `backfill` asks the running daemon to do
     backfill-report.json     the daemon's progress with that
+    verification.json        what the last `verify` found
     executions/              a file (.json) and a lock (.lock) for each command that `exec` runs
     local/                   a separate state directory for the local sink, with its events in events.db
 
@@ -35,6 +36,7 @@ __all__ = [
     "SQLITE_SUFFIXES",
     "STORE",
     "STORE_MARKER",
+    "VERIFICATION",
     "corrupt_store",
     "events_path",
     "forget_store",
@@ -48,6 +50,7 @@ STORE_MARKER = "store-exists"
 HEALTH = "status.json"
 BACKFILL_REQUEST = "backfill-request.json"
 BACKFILL_REPORT = "backfill-report.json"
+VERIFICATION = "verification.json"
 EXECUTIONS = "executions"
 LOCAL = "local"
 EVENTS = "events.db"
@@ -67,7 +70,11 @@ _FILES = (
     STORE_MARKER,
     f"{STORE}*",
     f"{EVENTS}*",
-    *(pattern for name in (HEALTH, BACKFILL_REQUEST, BACKFILL_REPORT) for pattern in (name, _temporary(name))),
+    *(
+        pattern
+        for name in (HEALTH, BACKFILL_REQUEST, BACKFILL_REPORT, VERIFICATION)
+        for pattern in (name, _temporary(name))
+    ),
     # `backfill` writes its request under a name of its own before it puts it in place.
     _temporary(_temporary(BACKFILL_REQUEST)),
 )

@@ -1,6 +1,7 @@
-"""Verifying: asks PostHog what it holds, with the user's personal key.
+"""Verifying: asks PostHog what it holds, and compares that with the logs and with what was settled.
 
-`app` is the private API.
+`app` is PostHog's private API, asked with the user's personal key. `expectation` reads the logs, `holding` asks
+PostHog, `comparison` is how the two differ, and `verification` does it all for the chosen sessions.
 """
 
 from __future__ import annotations

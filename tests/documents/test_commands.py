@@ -27,8 +27,10 @@ from tests.support.processes import KEY, ROOT, following, session_id, until, ver
 from tests.support.project_server import ProjectServer
 
 PROGRAM = "posthog-llma-daemon"
+PERSONAL = "phx_a_personal_key_that_no_output_shows"
 HOST = "https://eu.i.posthog.com"
 """The host in the documents. Here, the receiver takes its place."""
+VERIFY = f"$ {PROGRAM} verify"
 
 OTHERS = {
     "python3 -m venv": ".ci/run runs the second one as it is; tests/daemon/cli/test_demo.py runs the demo",
@@ -88,6 +90,7 @@ class House:
         subprocess.run(["git", "init", "--quiet", str(acme)], check=True, timeout=60)
         self.write_log("first")
         (workspace.work / "key.txt").write_text(f"{KEY}\n")
+        (workspace.work / "personal-key.txt").write_text(f"{PERSONAL}\n")
         stand_in = self.managers.programs / "claude"
         stand_in.write_text("#!/bin/sh\necho done\n")
         stand_in.chmod(0o755)
@@ -98,18 +101,28 @@ class House:
         if configured:
             config = workspace.home / ".config" / PROGRAM / "config.toml"
             config.parent.mkdir(parents=True)
-            config.write_text(f'api_key = "{KEY}"\nhost = "{server.url}"\nenabled = true\n')
+            config.write_text(
+                f'api_key = "{KEY}"\npersonal_api_key = "{PERSONAL}"\nhost = "{server.url}"\nenabled = true\n'
+            )
             config.chmod(0o600)
 
-    def write_log(self, name: str) -> None:
-        """Write the log of a session that ran a few minutes ago."""
-        began = datetime.now(UTC) - timedelta(minutes=5)
+    def write_log(self, name: str, *, minutes: float = 5) -> None:
+        """Write the log of a session that ran some minutes ago."""
+        began = datetime.now(UTC) - timedelta(minutes=minutes)
         log = LogBuilder(session_id(name), cwd=str(self.work / "shop"), start=began.isoformat())
         log.prompt("Find the flaky test")
         log.answer(text("I look."), tool_use("Bash", {"command": "ls"}, id=f"toolu_{name}"), id=f"msg_{name}_1")
         log.tool_result(f"toolu_{name}", "a b c")
         log.answer(text("It is the retry test."), id=f"msg_{name}_2")
         log.write(self.claude / "projects")
+
+    async def loses_an_event(self) -> None:
+        """Send two sessions of yesterday, and let the receiver lose an event."""
+        for name in ("first", "second"):
+            self.write_log(name, minutes=1440)
+        ended = await verb(self.workspace, "backfill", "--yes", env=self.environment)
+        assert ended.status == 0, ended.stderr
+        self.server.lost = {next(each["uuid"] for each in self.server.events if each["event"] == "$ai_generation")}
 
     def reports_what_it_sent(self) -> bool:
         """Return whether a running daemon has written down that it sent the second session."""
@@ -197,6 +210,8 @@ def consoles() -> list[tuple[Document, Block]]:
 async def transcript(machine: House, block: Block) -> str:
     """Run the commands of a block one after the other, as on a new machine, and return them with their output."""
     found = []
+    if VERIFY in block.text:
+        await machine.loses_an_event()
     for line in lines(block):
         if " status" not in line:
             _, output = await machine.run(line)
@@ -218,7 +233,7 @@ def comparable(block: str) -> list[str]:
 @linux
 @pytest.mark.parametrize(("page", "block"), consoles(), ids=lambda each: getattr(each, "name", "block"))
 async def test_the_output_in_the_documents_is_real(workspace: Workspace, page: Document, block: Block) -> None:
-    async with house(workspace, configured=False) as machine:
+    async with house(workspace, configured=VERIFY in block.text) as machine:
         found = await transcript(machine, block)
     if os.environ.get("UPDATE_DOCS") == "1":
         page.path.write_text(page.path.read_text("utf-8").replace(block.text, found), encoding="utf-8")

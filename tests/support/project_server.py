@@ -7,15 +7,30 @@ import json
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Self
+from typing import Any, Self
 
-from tests.support.capture_server import CaptureServer, Refusal, Request
+from tests.support.capture_server import Accept, Behaviour, CaptureServer, Event, Refusal, Request
+from tests.support.clickhouse import priced
 
 __all__ = ["ProjectServer"]
 
+SUMS = (
+    "$ai_input_tokens",
+    "$ai_output_tokens",
+    "$ai_cache_read_input_tokens",
+    "$ai_cache_creation_input_tokens",
+    "$ai_total_cost_usd",
+)
+"""What the question of `verify` adds up, in the order of its columns."""
+
+
+def sum_of(events: list[Event], name: str) -> float:
+    """Return the sum of a property over some events, without those that came twice."""
+    return sum({each["uuid"]: each.get(name) or 0 for each in events}.values())
+
 
 class ProjectServer(CaptureServer):
-    """See `CaptureServer`.
+    """See `CaptureServer`. It is the web app, too, and holds all events that it accepted and has not `lost`.
 
     Args:
         keys: keys that belong to a project.
@@ -32,6 +47,7 @@ class ProjectServer(CaptureServer):
         self.keys = set(keys)
         self.ahead = ahead
         self.questions: list[dict[str, object]] = []
+        self.lost: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -41,6 +57,37 @@ class ProjectServer(CaptureServer):
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    async def _treat(self, request: Request, behaviour: Behaviour, writer: asyncio.StreamWriter) -> bool:
+        if not request.path.startswith("/api/") or not isinstance(behaviour, Accept):
+            return await super()._treat(request, behaviour, writer)
+        asked = json.loads(request.body) if request.body else {}
+        answer = json.dumps(self._private(request.path.partition("?")[0], asked)).encode()
+        await self._answer(request, writer, 200, answer, (("Content-Type", "application/json"),))
+        return True
+
+    def _private(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Answer as the private API does. tests/support/posthog_app.py does so with a real ClickHouse."""
+        if not path.endswith("/query/"):
+            projects = [
+                {"id": number, "name": key, "api_token": key} for number, key in enumerate(sorted(self.keys), 1)
+            ]
+            return {**projects[0], "results": projects}
+        query = asked["query"]
+        if "ai_events" in query["query"]:
+            return {"results": []}
+        groups: dict[tuple[str, ...], list[Event]] = {}
+        for event in self.events:
+            said = event["properties"]
+            session = said["$ai_session_id"]
+            if session in query["values"]["sessions"] and event["uuid"] not in self.lost:
+                place = (session, event["event"], said["$ai_trace_id"], said.get("$ai_model", ""))
+                groups.setdefault(place, []).append(priced(event)["properties"] | {"uuid": event["uuid"]})
+        rows = [
+            [*place, [[uuid, 1] for uuid in {each["uuid"] for each in found}], *(sum_of(found, name) for name in SUMS)]
+            for place, found in groups.items()
+        ]
+        return {"results": rows}
 
     def _accept(self, request: Request) -> None:
         if not request.path.startswith("/flags/"):

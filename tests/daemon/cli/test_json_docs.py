@@ -15,6 +15,7 @@ from daemon.checks import Finding
 from daemon.running.condition import Condition, Endangered, Problem
 from daemon.running.health import RouteReport
 from daemon.state.rows import HeldSession, RejectedEvent
+from daemon.state.verification import Verification
 from daemon.system.space import Room
 
 PAGE = (Path(__file__).parents[3] / "docs" / "json.md").read_text(encoding="utf-8")
@@ -29,6 +30,7 @@ WORDS: dict[Any, str] = {
     HeldSession: "held session",
     Endangered: "endangered log",
     RejectedEvent: "rejected event",
+    Verification: "verification",
 }
 # Fields that a document has beside those of its class.
 MORE: dict[str, dict[str, str]] = {
@@ -65,6 +67,7 @@ def in_words(kind: Any) -> str:
         ("Held session", HeldSession),
         ("Endangered log", Endangered),
         ("Rejected event", RejectedEvent),
+        ("Verification", Verification),
         ("Check", Finding),
     ],
 )

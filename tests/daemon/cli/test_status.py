@@ -85,6 +85,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "endangered": [],
         "unknown_logs": [],
         "hanging": [],
+        "verified": None,
     }
     path = projects / log.path
     assert (aside["name"], aside["path"]) == ("$ai_generation", str(path))

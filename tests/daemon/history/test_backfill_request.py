@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -42,13 +43,13 @@ def test_the_name_of_a_session_need_not_be_utf_8(desk: BackfillDesk, tmp_path: P
     assert pending == request
 
 
-def test_only_a_request_for_rejected_events_says_something_that_older_daemons_do_not_know(
+def test_only_a_request_for_chosen_events_says_something_that_older_daemons_do_not_know(
     desk: BackfillDesk,
 ) -> None:
-    for rejected in (False, True):
-        request = BackfillRequest(id="a" * 32, units={"s": 1}, rejected=rejected)
+    for resends in (None, [str(uuid4())]):
+        request = BackfillRequest(id="a" * 32, units={"s": 1}, resends=resends)
         desk.ask(request)
-        assert ("rejected" in desk.request_path.read_text()) == rejected
+        assert ("resends" in desk.request_path.read_text()) == (resends is not None)
         assert desk.pending() == request
         desk.withdraw(request)
 

@@ -6,7 +6,11 @@ puts in; nothing from a log is ever part of a text.
 
 from __future__ import annotations
 
-__all__ = ["DOUBLED", "KINDS", "METRIC", "ROWS", "TRACE", "held"]
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["DOUBLED", "KINDS", "METRIC", "ROWS", "TILES", "TRACE", "Tile", "held"]
 
 TRACE = "$ai_trace"
 METRIC = "$ai_metric"
@@ -66,3 +70,137 @@ ORDER BY session, id
 LIMIT 50000"""
 """The question which events stand more than once in the table behind PostHog's pages of traces. It never drops one,
 and keeps them for 30 days. Its values are those of `held`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One tile of the dashboard.
+
+    Attributes:
+        key: names it, also in later versions.
+        name: its title.
+        description: what it shows, in a sentence.
+        query: the question. `{filters}` is what the dashboard's reader chooses, such as a time.
+        display: how PostHog draws it.
+        x: the column along the axis of a chart; "" for a table.
+        y: the columns of values of a chart.
+        series: the column that splits a chart into series; "" for one series.
+    """
+
+    key: str
+    name: str
+    description: str
+    query: str
+    display: Literal["ActionsTable", "ActionsLineGraph", "ActionsStackedBar"] = "ActionsTable"
+    x: str = ""
+    y: Sequence[str] = ()
+    series: str = ""
+
+
+TILES = (
+    Tile(
+        key="cost-by-day-and-model",
+        name="Cost by day and model",
+        description="What the calls of each model cost, in US dollars as PostHog computes them.",
+        query="""
+SELECT toStartOfDay(timestamp) AS day, properties.$ai_model AS model,
+    round(sum(toFloat(properties.$ai_total_cost_usd)), 4) AS cost_usd
+FROM events
+WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+    AND isNotNull(properties.$ai_total_cost_usd)
+GROUP BY day, model
+ORDER BY day, model
+LIMIT 10000""",
+        display="ActionsStackedBar",
+        x="day",
+        y=("cost_usd",),
+        series="model",
+    ),
+    Tile(
+        key="cost-by-repository-branch-and-pull-request",
+        name="Cost by repository, branch and pull request",
+        description="Where the money goes. The pull request is the property `pull_request`, which CI can add.",
+        query="""
+SELECT properties.$ai_git_repo AS repository, properties.$ai_git_branch AS branch,
+    properties.pull_request AS pull_request, round(sum(toFloat(properties.$ai_total_cost_usd)), 4) AS cost_usd,
+    uniq(properties.$ai_session_id) AS sessions, uniq(uuid) AS calls
+FROM events
+WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+GROUP BY repository, branch, pull_request
+ORDER BY cost_usd DESC, repository, branch, pull_request
+LIMIT 100""",
+    ),
+    Tile(
+        key="cache-hit-rate",
+        name="Cache hit rate",
+        description="The share of the input that the cache held, in percent of all input tokens.",
+        query="""
+SELECT toStartOfDay(timestamp) AS day,
+    round(100 * sum(cached) / nullIf(sum(cached) + sum(fresh), 0), 1) AS hit_rate
+FROM (
+    SELECT timestamp, ifNull(toInt(properties.$ai_cache_read_input_tokens), 0) AS cached,
+        ifNull(toInt(properties.$ai_input_tokens), 0)
+            + ifNull(toInt(properties.$ai_cache_creation_input_tokens), 0) AS fresh
+    FROM events
+    WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+)
+GROUP BY day
+ORDER BY day
+LIMIT 10000""",
+        display="ActionsLineGraph",
+        x="day",
+        y=("hit_rate",),
+    ),
+    Tile(
+        key="tool-failures",
+        name="Tool failures",
+        description="How often each tool was called, and how often it failed, was denied or was interrupted.",
+        query="""
+SELECT properties.$ai_span_name AS tool, uniq(uuid) AS calls,
+    uniqIf(uuid, properties.claude_code_tool_status = 'error') AS failed,
+    round(100 * failed / calls, 1) AS failed_percent,
+    uniqIf(uuid, properties.claude_code_tool_status = 'denied') AS denied,
+    uniqIf(uuid, properties.claude_code_tool_status IN ('interrupted', 'no_result')) AS interrupted
+FROM events
+WHERE event = '$ai_span' AND properties.$ai_span_type IN ('tool', 'agent')
+    AND properties.$ai_framework = 'claude-code' AND {filters}
+GROUP BY tool
+ORDER BY failed DESC, calls DESC, tool
+LIMIT 100""",
+    ),
+    Tile(
+        key="slowest-sessions",
+        name="Slowest sessions",
+        description="The sessions in which work took longest, without the time they waited for a person.",
+        query="""
+SELECT session, any(title) AS name, any(folder) AS project, round(sum(seconds)) AS working_seconds
+FROM (
+    SELECT properties.$ai_trace_id AS trace, any(properties.$ai_session_id) AS session,
+        any(properties.$ai_trace_name) AS title, any(properties.$ai_project_name) AS folder,
+        max(toFloat(properties.$ai_latency)) AS seconds
+    FROM events
+    WHERE event = '$ai_trace' AND properties.$ai_framework = 'claude-code' AND {filters}
+    GROUP BY trace
+)
+GROUP BY session
+HAVING working_seconds > 0
+ORDER BY working_seconds DESC, session
+LIMIT 50""",
+    ),
+    Tile(
+        key="errors-by-type",
+        name="Errors by type",
+        description="Failed attempts by the provider's error type, and failed tools by name.",
+        query="""
+SELECT if(event = '$ai_span', 'tool', 'model') AS what,
+    if(event = '$ai_span', properties.$ai_span_name, ifNull(properties.$ai_error_type, 'unknown')) AS error,
+    uniq(uuid) AS errors, uniq(properties.$ai_session_id) AS sessions, max(timestamp) AS last_seen
+FROM events
+WHERE event IN ('$ai_generation', '$ai_span') AND properties.$ai_is_error = 'true'
+    AND properties.$ai_framework = 'claude-code' AND {filters}
+GROUP BY what, error
+ORDER BY errors DESC, what, error
+LIMIT 100""",
+    ),
+)
+"""The tiles of the dashboard, in their order."""

@@ -30,6 +30,7 @@ VERBS: dict[str, dict[str, Verb]] = {
         "preview": Verb("Print the events that would be sent for a log.", "preview --explain ~/.claude"),
         "status": Verb("Show what was delivered, what waits, and problems.", "status"),
         "verify": Verb("Compare what PostHog holds with what was sent.", "verify --since 30d"),
+        "dashboard": Verb("Create a dashboard in PostHog, or update it.", "dashboard --print"),
         "doctor": Verb("Find problems, and show how to fix them.", "doctor"),
     },
     "Send": {

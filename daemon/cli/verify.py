@@ -13,7 +13,8 @@ from daemon.cli import complete
 from daemon.cli.message import document, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
-from daemon.cli.startup import CONFIGURATION, capture_sinks, config_errors, fail, load_settings, log_options
+from daemon.cli.private import asking, personal_key
+from daemon.cli.startup import capture_sinks, config_errors, fail, load_settings, log_options
 from daemon.config.table import APP_NAME
 from daemon.history.history import Selection
 from daemon.system.figures import count, dollars
@@ -122,28 +123,12 @@ def _ask(verifier: Verifier, settings: Settings, *, as_json: bool) -> Report:
     Raises:
         click.exceptions.Exit: there is no personal key, or PostHog does not answer.
     """
-    from daemon.delivering.posthog.web_app import personal_key_url
-    from daemon.verifying.app import App, AppError, Pace
-
-    key = settings.personal_api_key
-    if key is None:
-        raise fail(
-            "there is no POSTHOG_PERSONAL_API_KEY: create a personal API key with the scopes query:read and "
-            f"project:read at {personal_key_url(verifier.host)} and run `{APP_NAME} login --personal-key-stdin`",
-            CONFIGURATION,
-        )
-
-    def tell(seconds: float, reason: str) -> None:
-        say(f"note: waiting {seconds:,.0f} s: {reason}", err=True)
-
-    try:
-        with (
-            App(verifier.host, key, pace=Pace(tell=tell)) as app,
-            Meter("reading", verifier.size, shown=not as_json) as meter,
-        ):
-            return verifier.verify(app, meter.show)
-    except AppError as error:
-        raise fail(str(error)) from None
+    key = personal_key(settings, verifier.host, "query:read and project:read")
+    with (
+        asking(verifier.host, key) as app,
+        Meter("reading", verifier.size, shown=not as_json) as meter,
+    ):
+        return verifier.verify(app, meter.show)
 
 
 def _explain(verifier: Verifier) -> None:

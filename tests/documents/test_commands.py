@@ -148,6 +148,8 @@ class House:
             return await self._run_until_it_works(name, *arguments)
         if name == "backfill" and not {"--dry-run", "--yes", "--expiring"} & set(arguments):
             arguments.append("--yes")
+        if name == "dashboard" and "--print" not in arguments:
+            arguments.append("--yes")
         if name == "install":
             arguments += ["--program", str(self.managers.program)]
         if name in ("start", "stop", "restart", "logs", "uninstall"):

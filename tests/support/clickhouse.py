@@ -58,6 +58,11 @@ class ClickHouseProject:
         costly = [priced(event, dearer) for event in events]
         _post(f"{self.url}/test/events", {"project": self.id, "events": costly, "tables": chosen})
 
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Ask the private API as a person would; *path* is below the project."""
+        url = f"{self.url}/api/projects/{self.id}/{path}"
+        return _ask(url, body, method, {"Authorization": f"Bearer {self.personal}"})
+
     @property
     def asked(self) -> list[dict[str, Any]]:
         """The queries that the project was asked."""
@@ -104,6 +109,11 @@ def priced(event: dict[str, Any], dearer: float = 1.0) -> dict[str, Any]:
 
 
 def _post(url: str, body: object) -> Any:
-    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return _ask(url, body, "POST", {})
+
+
+def _ask(url: str, body: object, method: str, headers: dict[str, str]) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(url, data, {"Content-Type": "application/json", **headers}, method=method)
     with urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)

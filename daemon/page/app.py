@@ -39,6 +39,8 @@ _PERIODS = (("Today", 1), ("7 days", 7), ("30 days", 30))
 _STACKS = ("model", "project", "branch", "agent")
 _LABELS = 80
 """Labels of steps that one request may ask for: more than fit on a screen."""
+_ROWS = 500
+"""Sessions that the table shows."""
 _SORTS = ("last", "cost", "calls", "tokens", "name")
 
 
@@ -226,12 +228,14 @@ class _Pages:
             groups = [each for each in groups if each.key in found or (each.key or "").startswith(words)]
         if only_errors:
             groups = [each for each in groups if each.attempts or failures.get(each.key or "")]
-        names = events.names([each.key for each in groups if each.key])
+        # A name is read from what is kept of a session. Of a long list, only those that are shown need one.
+        names = events.names([each.key for each in groups if each.key]) if sort == "name" else {}
         groups.sort(key=_sorter(sort, names), reverse=sort != "name")
+        names = names or events.names([each.key for each in groups[:_ROWS] if each.key])
         running = {each.session: each for each in self._sources.running()}
         return {
-            "rows": groups[:500],
-            "more": max(0, len(groups) - 500),
+            "rows": groups[:_ROWS],
+            "more": max(0, len(groups) - _ROWS),
             "names": names,
             "failures": failures,
             "running": running,

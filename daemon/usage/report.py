@@ -9,7 +9,8 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -175,11 +176,17 @@ class Index:
         key = self._day_number(days) if by == "day" else _COLUMNS[by]
         groups: dict[Any, Group] = {}
         models: dict[Any, dict[str, int]] = {}
-        for row in self._generations(key, wanted):
-            name = self._key(by, row.key, days)
-            group = groups.setdefault(row.key, Group(key=name))
-            group.tokens += row.tokens
-            group.dollars += row.dollars
+        found = list(self._generations(key, wanted))
+        if by != "day":
+            self._learn({row.key for row in found})
+        for row in found:
+            group = groups.get(row.key)
+            if group is None:
+                name = self._key(by, row.key, days)
+                group = groups[row.key] = Group(key=name, tokens=row.tokens, dollars=row.dollars)
+            else:
+                group.tokens += row.tokens
+                group.dollars += row.dollars
             group.first = min(group.first or row.first, row.first)
             group.last = max(group.last, row.last)
             used = models.setdefault(row.key, {})
@@ -196,10 +203,9 @@ class Index:
             groups[number].models = sorted((name for name in used if name), key=lambda name: -used[name])
         if by == "session":
             self._add_session_facts(groups, wanted)
-        found = list(groups.values())
         if by == "day":
-            return sorted(found, key=lambda group: group.key or "")
-        return sorted(found, key=lambda group: (-group.dollars.known, -group.tokens.total, group.key or ""))
+            return sorted(groups.values(), key=lambda group: group.key or "")
+        return sorted(groups.values(), key=lambda group: (-group.dollars.known, -group.tokens.total, group.key or ""))
 
     def stack(self, by: By, wanted: Range) -> list[Slice]:
         """Return what generations used by day and, within it, by *by*, which is another grouping than `day`.
@@ -307,8 +313,7 @@ class Index:
         for number, model_id, provider, tier, prices, day, sent, *sums, first, last in rows:
             tokens = Tokens(**dict(zip(_SUMS, (each or 0 for each in sums), strict=True)))
             model = self.word(model_id) or ""
-            date = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date().isoformat()
-            price = rates(model, self.word(provider), self.word(tier), date, sent, self.word(prices))
+            price = rates(model, self.word(provider), self.word(tier), _date(day), sent, self.word(prices))
             dollars = (
                 Dollars(known=price.cost(tokens)) if price is not None else Dollars(unpriced={model: tokens.total})
             )
@@ -408,6 +413,15 @@ class Index:
             self._words[number] = known
         return known
 
+    def _learn(self, numbers: Iterable[int | None]) -> None:
+        """Look up many words at once."""
+        missing = [number for number in numbers if number is not None and number not in self._words]
+        if missing:
+            listed = msgspec.json.encode(missing).decode()
+            self._words.update(
+                self.query("SELECT id, word FROM words WHERE id IN (SELECT value FROM json_each(?))", (listed,))
+            )
+
     def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a statement.
 
@@ -425,6 +439,12 @@ def midnight(days_ago: int) -> float:
     """Return when the day that many days ago began, in local time, in seconds since the epoch."""
     day = datetime.now().astimezone().date() - timedelta(days=days_ago)
     return datetime(day.year, day.month, day.day).astimezone().timestamp()
+
+
+@lru_cache(maxsize=1024)
+def _date(day: int) -> str:
+    """Return the date of a day, `2026-11-30`, by its number since the epoch."""
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
 _SUMS = ("calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")

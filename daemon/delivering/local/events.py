@@ -187,12 +187,14 @@ class LocalEvents:
         """
         rows = self._query(
             """
-            SELECT session_id, body, max(received) FROM events
-            WHERE name IN (?, ?) AND session_id IN (SELECT value FROM json_each(?)) GROUP BY session_id
+            SELECT session_id, body FROM events WHERE received IN (
+                SELECT max(received) FROM events
+                WHERE name IN (?, ?) AND session_id IN (SELECT value FROM json_each(?)) GROUP BY session_id
+            )
             """,
             (TRACE_EVENT, GENERATION_EVENT, msgspec.json.encode(list(sessions)).decode()),
         )
-        return {session: name for session, body, _ in rows if (name := read(body).trace_name)}
+        return {session: name for session, body in rows if (name := read(body).trace_name)}
 
     def events(self, trace_id: str) -> list[EventView]:
         """Return the events of one trace in the order of their arrival.

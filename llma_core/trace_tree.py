@@ -5,8 +5,8 @@ A terminal and a web page draw the same tree from these values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from llma_core.view import EventView
@@ -26,11 +26,13 @@ class Node:
 
     Attributes:
         words: the words that describe the operation best, such as a call's command; "" without any.
+        prompt: the prompt that it is the first to answer, among the roots; "" if it is not.
     """
 
     event: EventView
     children: tuple[Node, ...]
     words: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,12 @@ class TraceTree:
 
 
 def build(
-    trace_id: str, events: Iterable[EventView], *, words: Mapping[str, str] | None = None, prompt: str = ""
+    trace_id: str,
+    events: Iterable[EventView],
+    *,
+    words: Mapping[str, str] | None = None,
+    prompt: str = "",
+    asked: Mapping[str, str] | None = None,
 ) -> TraceTree:
     """Arrange the events of one trace as a tree.
 
@@ -106,6 +113,7 @@ def build(
         events: all events of that trace, in any order.
         words: the words that describe events best, by their uuids.
         prompt: the first prompt, where the event of the trace does not say it.
+        asked: the prompts that generations are the first to answer, by their uuids.
     """
     words = words or {}
     trace = opening = None
@@ -129,7 +137,7 @@ def build(
         started=started,
         seconds=(max(ends) - started).total_seconds() if started is not None and ends else 0.0,
         totals=_totals(operations),
-        roots=_arrange(operations, words),
+        roots=tuple(_with_prompts(_arrange(operations, words), asked or {})),
         prompt=next((said for each in (trace, opening) if each is not None and (said := words.get(each.uuid))), prompt),
         title=next((event.trace_name for event in reversed(operations) if event.trace_name), ""),
     )
@@ -159,6 +167,15 @@ def _arrange(operations: Sequence[EventView], words: Mapping[str, str]) -> tuple
         below[depth].append(Node(event=event, children=children, words=words.get(event.uuid, "")))
         below[depth + 1] = []
     return tuple(reversed(below[0]))
+
+
+def _with_prompts(roots: Iterable[Node], asked: Mapping[str, str]) -> Iterator[Node]:
+    """Yield *roots*, each turn's first one with its prompt; attempts at the same answer have it once."""
+    tried = ""
+    for root in roots:
+        prompt = asked.get(root.event.uuid, "") if root.event.kind == "generation" else ""
+        yield replace(root, prompt=prompt) if prompt and prompt != tried else root
+        tried = (prompt or tried) if root.event.is_error else ""
 
 
 def order(operations: Sequence[tuple[str | None, str | None]]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ This module and `events` are the only ones that spell the receiver's names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,7 @@ __all__ = [
     "Content",
     "EventView",
     "PromptView",
+    "asked",
     "calls",
     "content",
     "prompt",
@@ -390,6 +391,33 @@ def _telling(arguments: Any) -> str:
         return ""
     ordered = [*map(arguments.get, agents.telling_arguments()), *arguments.values()]
     return next((value for value in ordered if isinstance(value, str) and value.strip()), "")
+
+
+def asked(body: bytes) -> str:
+    """Return the prompt that a generation is the first to answer; "" if it goes on with a turn, or has no content.
+
+    Its input then ends with the prompt, and perhaps with what the client adds to one. Later ones of the turn repeat the
+    prompt before the results that they answer.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    held = _decode_content(body).properties
+    if not isinstance(held.prompt, str) or not held.prompt.strip() or not isinstance(held.input, list):
+        return ""
+    for message in reversed(held.input):
+        if not isinstance(message, dict) or message.get("role") == "assistant" or _has_results(message):
+            break
+        if held.prompt in text_of(message.get("content")):
+            return held.prompt
+    return ""
+
+
+def _has_results(message: Mapping[str, Any]) -> bool:
+    blocks = message.get("content")
+    return isinstance(blocks, list) and any(
+        isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks
+    )
 
 
 def prompt_of(body: bytes) -> str:

@@ -42,7 +42,13 @@ def tree(trace: TraceTree, *, zone: tzinfo | None = None) -> Tree:
     from rich.tree import Tree
 
     drawn = Tree(_headline(trace, zone), guide_style="dim")
-    _add_branches(drawn, trace.roots)
+    told = trace.prompt
+    for root in trace.roots:
+        # The headline has the first prompt.
+        if root.prompt and root.prompt != told:
+            drawn.add(_line(f"> {printable(root.prompt, _LONGEST_PROMPT)}", "bold"))
+        told = "" if root.prompt else told
+        _add_branches(drawn, [root])
     return drawn
 
 

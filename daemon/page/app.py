@@ -300,9 +300,9 @@ class _Pages:
     async def labels(self, request: Request) -> Response:
         wanted = request.query_params.getlist("u")[:_LABELS]
 
-        def read() -> dict[str, str]:
+        def read() -> dict[str, tuple[str, str]]:
             bodies = LocalEvents(self._sources.path).bodies(wanted)
-            return {uuid: visible(" ".join(view.words(body)[:1000].split())[:300]) for uuid, body in bodies.items()}
+            return {uuid: (_label(view.asked(body)), _label(view.words(body))) for uuid, body in bodies.items()}
 
         return _json(await run_in_threadpool(read))
 
@@ -366,6 +366,11 @@ class _Pages:
 
     def _error(self, request: Request, status: int, words: str) -> Response:
         return self._page(request, "error.html", status, words=words)
+
+
+def _label(text: str) -> Any:
+    """Return how a text begins, on one line."""
+    return visible(" ".join(text[:1000].split())[:300])
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -14,7 +14,7 @@ import msgspec
 
 from daemon.delivering.local.call import ATTEMPT
 from llma_core.trace_tree import TraceTree, build
-from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, prompt_of, read, words
+from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, asked, prompt_of, read, words
 
 __all__ = ["LocalEvents", "LocalTrace", "UnreadableEventsError"]
 
@@ -218,8 +218,11 @@ class LocalEvents:
             if event.kind in ("span", "trace")
         }
         # A trace that goes on has no event of its own, and its calls carry the prompt.
-        prompt = next((asked for body in bodies if (asked := prompt_of(body))), "")
-        return build(trace_id, events, words=described, prompt=prompt)
+        prompt = next((said for body in bodies if (said := prompt_of(body))), "")
+        begun = {
+            event.uuid: asked(body) for event, body in zip(events, bodies, strict=True) if event.kind == "generation"
+        }
+        return build(trace_id, events, words=described, prompt=prompt, asked=begun)
 
     def _trace(self, trace_id: str) -> list[bytes]:
         rows = self._query("SELECT body FROM events WHERE trace_id = ? ORDER BY received", (trace_id,))

@@ -139,7 +139,7 @@ class Steps {
     what.style.paddingLeft = `${Math.min(depth, 12) * 14}px`;
     what.append(made("span", "", kind === "wait" ? "waiting for a person" : name || kind));
     if (status && status !== "ok") what.append(made("span", "label", status));
-    what.append(made("span", "label text", this.labels.get(uuid) || ""));
+    what.append(made("span", "asked"), made("span", "label text"));
     const took = (ended - started) / 1000;
     const figures = [dollars || tokens, took >= 60 ? `${Math.floor(took / 60)}m${String(Math.round(took % 60)).padStart(2, "0")}s` : `${took.toFixed(took < 10 ? 1 : 0)}s`];
     row.append(what, made("span", "figures", figures.filter(Boolean).join("  ")));
@@ -150,7 +150,15 @@ class Steps {
     bar.style.width = `${(100 * (ended - started)) / whole}%`;
     track.append(bar);
     row.append(track);
+    this.name(row, uuid);
     return row;
+  }
+
+  // The prompt that a step is the first to answer, and what it says or does.
+  name(row, uuid) {
+    const [asked, words] = this.labels.get(uuid) || ["", ""];
+    one(".asked", row).textContent = asked && `> ${asked}`;
+    one(".text", row).textContent = words;
   }
 
   // Labels are content, so they are fetched only for what is seen.
@@ -162,8 +170,8 @@ class Steps {
     try {
       const answer = await fetch(`/data/sessions/${encodeURIComponent(this.session)}/labels?${missing.map((uuid) => `u=${uuid}`).join("&")}`);
       const found = answer.ok ? await answer.json() : {};
-      for (const uuid of missing) this.labels.set(uuid, found[uuid] || "");
-      for (const [number, row] of this.rows) one(".text", row).textContent = this.labels.get(this.steps[number][0]) || "";
+      for (const uuid of missing) this.labels.set(uuid, found[uuid] || ["", ""]);
+      for (const [number, row] of this.rows) this.name(row, this.steps[number][0]);
     } finally {
       this.asking = false;
     }

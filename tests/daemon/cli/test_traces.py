@@ -209,6 +209,27 @@ def test_a_session_that_goes_on_has_its_prompt_and_title(tmp_path: Path) -> None
     assert run(tmp_path, "aa").stdout.splitlines()[0] == "aa  Count trees  > How many trees are there?"
 
 
+def test_every_prompt_stands_where_its_turn_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
+    log = LogBuilder()
+    log.prompt("Count the trees")
+    log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_1"))
+    log.tool_result("toolu_1", "three")
+    log.answer(text("Three."))
+    for _ in range(2):
+        log.prompt("Go on")
+        log.answer(text("Four."))
+    log.prompt("And \x1b[31mnow?\nSay it.")
+    log.api_error(529, "overloaded_error")
+    log.answer(text("Five."))
+    log.write(tmp_path / "claude" / "projects")
+    lines = run(tmp_path).stdout.splitlines()
+    assert "Count the trees" in lines[0]
+    prompts = [line.partition("> ")[2] for line in lines[1:] if "── > " in line]
+    assert prompts == ["Go on", "Go on", "And [31mnow? Say it."]
+    assert ["── > " in line for line in lines[-2:]] == [False, False]
+
+
 def test_long_trees_are_paged_on_a_terminal_only(
     logged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,10 +236,10 @@ def _key(key: object) -> str:
 def _whole_characters(value: str) -> str:
     """Return *value* as a plain string, with halves of characters joined, or replaced where one is missing."""
     try:
-        value.encode()
+        str.encode(value)
     except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "".join(value)
+        return str.encode(value, "utf-16", "surrogatepass").decode("utf-16", "replace")
+    return str.__str__(value)  # a subclass may have methods of its own; this is a plain string
 
 
 def _integer(value: int) -> Any:

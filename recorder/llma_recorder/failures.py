@@ -40,8 +40,15 @@ def read(given: object, http_status: object = None) -> Failure | None:
     """
     if given is None and http_status is None:
         return None
+    try:
+        return _read(given, http_status)
+    except Exception:  # noqa: BLE001 -- the caller's object may raise anything
+        return Failure(type(given).__name__)
+
+
+def _read(given: object, http_status: object) -> Failure | None:
     code = status(http_status)
-    if given is None or given is False or given == "":
+    if given is None or given is False or (isinstance(given, str) and not given):
         return Failure(status=code) if code is not None and code >= 400 else None  # noqa: PLR2004 -- HTTP's own limit
     if given is True:
         return Failure(status=code)
@@ -73,9 +80,13 @@ def _own_status(error: object) -> int | None:
 
 def status(value: object) -> int | None:
     """Return an HTTP status, from 100 to 599; None for anything else."""
-    if isinstance(value, str) and value.isdigit() and len(value) == 3:  # noqa: PLR2004 -- HTTP's own length
-        value = int(value)
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599 else None  # noqa: PLR2004
+    try:
+        if isinstance(value, str) and len(value) == 3:  # noqa: PLR2004 -- HTTP's own length
+            value = int(value)
+        is_status = isinstance(value, int) and 100 <= value <= 599  # noqa: PLR2004 -- HTTP's own limits
+        return int(value) if is_status else None  # type: ignore[call-overload]  # it is an int
+    except Exception:  # noqa: BLE001 -- the caller's object may raise anything
+        return None
 
 
 def _word(value: object) -> str | None:

@@ -32,6 +32,8 @@ _FALSE = frozenset({"", "0", "false", "no", "off", "n", "f"})
 _PRIVATE = 0o600
 _LOOK_AGAIN = 1.0
 """Seconds after which the folder is looked for or measured again."""
+_PAUSE = 20
+"""How many times as long as measuring the folder took it is left alone afterwards."""
 _BYTES_BETWEEN = 8_000_000
 """Bytes written by this process after which the folder is measured before that time is over."""
 _PATIENCE = 0.05
@@ -236,6 +238,15 @@ class Outbox:
         return process
 
     def _append(self, data: bytes) -> bool:
+        # A line that was cut off, and cannot be continued, is written again to another file.
+        return self._appended(data) or self._appended(data)
+
+    def _appended(self, data: bytes) -> bool:
+        """Append *data* to a file; return whether it is there as a whole.
+
+        Raises:
+            OSError: nothing of it was written.
+        """
         process = self._own()
         file = process.file
         before = LARGEST_FILE if file is None else file.size()
@@ -245,14 +256,14 @@ class Outbox:
         written = file.append(data)
         if written == len(data):
             return True
-        # The disk is full, or the process may not write more. Nobody else may continue a line that is cut off.
+        # The disk is full, or the process may not write more. Nobody may add to what was cut off.
         process.file = None
         with contextlib.suppress(OSError):
             if file.size() == before + written and file.append(data[written:]) == len(data) - written:
                 return True
         with contextlib.suppress(OSError):
             file.append(b"\n")
-        return self._open(process, len(data)).append(data) == len(data)
+        return False
 
     def _open(self, process: _Process, size: int) -> _File:
         """Return a file with room for *size* bytes.
@@ -299,7 +310,7 @@ class Outbox:
             self._room_until_look = _BYTES_BETWEEN
             # A folder of very many files takes a while.
             took = time.monotonic() - now
-            self._next_look = now + max(_LOOK_AGAIN, 20 * took)
+            self._next_look = now + max(_LOOK_AGAIN, _PAUSE * took)
         return self._is_full
 
     def _report(self, process: _Process, *, at_once: bool = False) -> None:

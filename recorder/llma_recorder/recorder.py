@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -356,7 +357,12 @@ class TraceRecorder:
                 return
             self._is_ended = True
             failure = failures.read(error, http_status)
-            facts = {"name": name or self._name, "properties": properties, "more": more, "uuid": self._uuid}
+            facts = {
+                "name": values.text(name) or self._name,
+                "properties": properties,
+                "more": more,
+                "uuid": self._uuid,
+            }
             line = self._line("trace", facts, failure, _COMMON)
             latency = number(duration_ms)
             took = (time.perf_counter() - self._started) * 1000
@@ -365,7 +371,8 @@ class TraceRecorder:
                 _put(line, "input", _encoded(input))
                 _put(line, "output", _encoded(output))
             line["totals"] = self._tally.totals()
-            line["outcome"] = outcome if outcome in ("ok", "failed") else "ok" if failure is None else "failed"
+            given = values.text(outcome)
+            line["outcome"] = given if given in {"ok", "failed"} else "ok" if failure is None else "failed"
             self._write(line)
         except Exception:  # noqa: BLE001 -- recording must never disturb the caller
             self._lost()
@@ -547,8 +554,8 @@ class TraceRecorder:
         }
         _read(line, facts, fields)
         if kind in _NESTED:
-            parent = facts.get("parent_id")
-            if isinstance(parent, Timed):
+            parent: Any = facts.get("parent_id")
+            if issubclass(type(parent), Timed):  # isinstance asks the object, too
                 parent = parent.id
             if parent is not None:
                 _put(line, "parent_id", values.text(parent))
@@ -557,7 +564,7 @@ class TraceRecorder:
         properties = self._properties
         for name in ("properties", "more"):
             given = facts.get(name)
-            if given is not None and given != {}:
+            if given is not None and (type(given) is not dict or given):
                 properties = {**properties, **_mapping(given)}
         if properties:
             line["properties"] = properties
@@ -752,10 +759,24 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _groups(value: object) -> dict[str, str] | None:
-    found = {str(kind): values.text(key) for kind, key in _mapping(value).items()}
+    found = {kind: values.text(key) for kind, key in _mapping(plain(value)).items()}
     return {kind: key for kind, key in found.items() if key is not None} or None
 
 
+def _or_plain(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let a function that an object makes raise have a plain copy of it instead."""
+
+    @functools.wraps(convert)
+    def run(value: object) -> Any:
+        try:
+            return convert(value)
+        except Exception:  # noqa: BLE001 -- the caller's object may raise anything
+            return convert(plain(value))
+
+    return run
+
+
+@_or_plain
 def _sequence(value: object) -> list[Any] | None:
     if value is None:
         return None
@@ -763,6 +784,7 @@ def _sequence(value: object) -> list[Any] | None:
     return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
+@_or_plain
 def _content(value: object) -> Any:
     """Return a text or a list, which is what inputs and outputs of models are; None if there is none."""
     if value is None or isinstance(value, (str, list)):
@@ -791,6 +813,7 @@ def _output(facts: dict[str, Any], response: Response) -> Any:
     return response.output if words is None else _content(words)
 
 
+@_or_plain
 def _score(value: object) -> Any:
     if isinstance(value, (bool, str)):
         return values.text(value, _LONGEST_TEXT) or "" if isinstance(value, str) else value

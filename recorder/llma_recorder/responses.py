@@ -87,6 +87,13 @@ def read(given: object) -> Response:
     """Return what *given* says. What is no response of a known form is the output, if it is JSON at all."""
     if given is None:
         return _NOTHING
+    try:
+        return _read(given)
+    except Exception:  # noqa: BLE001 -- the caller's object may raise anything
+        return Response(output=[plain(given)])
+
+
+def _read(given: object) -> Response:
     if isinstance(given, str):
         return Response(output=[message(given)])
     inner = member(given, "response")

@@ -101,8 +101,17 @@ class ModelUsage(NamedTuple):
 
 def read(given: object) -> Usage | None:
     """Return what a usage object or dict says; None if it has no counts."""
+    if given is None:
+        return None
+    try:
+        return _read(given)
+    except Exception:  # noqa: BLE001 -- the caller's object may raise anything
+        return None
+
+
+def _read(given: object) -> Usage | None:
     if type(given) is not dict:
-        if given is None or isinstance(given, (str, bytes, bool, int, float)):
+        if isinstance(given, (str, bytes, bool, int, float)):
             return None
         shown = plain(given)
         # What does not say what it consists of may have the attributes all the same.
@@ -124,7 +133,7 @@ def read(given: object) -> Usage | None:
 
 def _collect(given: dict[str, Any], outer: str, counts: dict[str, int], ranks: dict[str, int]) -> None:
     for key, value in given.items():
-        if value is None:
+        if value is None or type(key) is not str:
             continue
         place = _PLACES.get(outer + key if outer else key)
         if place is not None:
@@ -144,6 +153,15 @@ def by_model(given: object, total_cost: float | None = None) -> list[ModelUsage]
     The costs add up to *total_cost* if that is known: it is shared out by the costs that the models name or, if not all
     of them do, by their tokens.
     """
+    if given is None:
+        return []
+    try:
+        return _by_model(given, total_cost)
+    except Exception:  # noqa: BLE001 -- the caller's object may raise anything
+        return []
+
+
+def _by_model(given: object, total_cost: float | None) -> list[ModelUsage]:
     if not isinstance(given, dict):
         return []
     found = [

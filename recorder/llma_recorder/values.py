@@ -32,25 +32,24 @@ def text(value: object, limit: int = LONGEST_NAME) -> str | None:
         return None
     if type(value) is str:
         return value[:limit] or None
-    if not isinstance(value, str):
-        try:
-            value = str(value)
-        except Exception:  # noqa: BLE001 -- the caller's __str__ may raise anything
-            return None
-    # A subclass of str may have other methods; join returns a plain one.
-    return "".join(value[:limit]) or None
+    try:
+        shown = value if isinstance(value, str) else str(value)
+        # A subclass may have methods of its own; this returns a plain string.
+        return str.__getitem__(shown, slice(limit)) or None
+    except Exception:  # noqa: BLE001 -- the caller's __str__ may raise anything
+        return None
 
 
 def number(value: object) -> float | int | None:
     """Return a finite, non-negative number; None for anything else. Decimals and numpy's numbers are numbers."""
-    if value is None or isinstance(value, (bool, str, bytes)):
+    if value is None or value is True or value is False:
         return None
     if type(value) is int:
         return value if 0 <= value <= MOST else None
-    # A mock can be turned into a number, and is none.
-    if not isinstance(value, (numbers.Real, decimal.Decimal)):
-        return None
     try:
+        # A mock can be turned into a number, and is none.
+        if not isinstance(value, (numbers.Real, decimal.Decimal)):
+            return None
         found = float(value)
     except Exception:  # noqa: BLE001 -- the caller's __float__ may raise anything
         return None
@@ -65,4 +64,4 @@ def count(value: object) -> int | None:
 
 def flag(value: object) -> bool | None:
     """Return a boolean; None for anything else."""
-    return value if isinstance(value, bool) else None
+    return True if value is True else False if value is False else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.each import for_each
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "llma_core").rglob("*.py"))
 DAEMON = sorted((ROOT / "daemon").rglob("*.py"))
+RECORDER = sorted((ROOT / "recorder" / "llma_recorder").rglob("*.py"))
 
 IMPURE = frozenset(
     {
@@ -119,6 +121,16 @@ def test_the_core_opens_nothing_prints_nothing_and_reads_no_clock(path: Path) ->
 
     assert calls & {"open", "print", "input", "eval", "exec", "__import__"} == set()
     assert {call for call in calls if call.rpartition(".")[2] in ("now", "utcnow", "today", "uuid1", "uuid4")} == set()
+
+
+@for_each("path", RECORDER)
+def test_the_recorder_imports_only_itself_and_the_standard_library(path: Path) -> None:
+    assert imported(path) - sys.stdlib_module_names - {"llma_recorder"} == set()
+
+
+@for_each("path", CORE + DAEMON)
+def test_the_daemon_does_not_import_the_recorder(path: Path) -> None:
+    assert "llma_recorder" not in imported(path)
 
 
 @for_each("module", PURE_DAEMON_MODULES)

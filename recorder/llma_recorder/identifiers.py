@@ -10,9 +10,15 @@ __all__ = ["moment", "uuid7"]
 
 def uuid7(milliseconds: int) -> str:
     """Return a new version 7 UUID in lower case for a time in *milliseconds* since the epoch."""
-    random = os.urandom(10).hex()
-    stamp = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-7{random[:3]}-{'89ab'[int(random[3], 16) & 3]}{random[4:7]}-{random[7:19]}"
+    random = int.from_bytes(os.urandom(10), "big")
+    # 48 bits of time, 4 of the version, 12 random ones, 2 of the variant, 62 random ones.
+    digits = f"{milliseconds & _TIME:012x}7{random >> 68:03x}{random & _RANDOM | _VARIANT:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+_TIME = (1 << 48) - 1
+_VARIANT = 2 << 62
+_RANDOM = (1 << 62) - 1
 
 
 def moment(milliseconds: int) -> str:

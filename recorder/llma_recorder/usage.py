@@ -52,8 +52,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "web_search_count",
     ),
 }
-_CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
-_INCLUSIVE = ("prompt_tokens", "promptTokens", "input_tokens_details")
+_INCLUSIVE = frozenset({"prompt_tokens", "promptTokens", "input_tokens_details"})
 
 _PLACES = {place: (name, rank) for name, places in _NAMES.items() for rank, place in enumerate(places)}
 _INNER = frozenset(place.partition(".")[2] for place in _PLACES if "." in place)
@@ -76,8 +75,11 @@ class Usage(NamedTuple):
     @property
     def input_tokens(self) -> int:
         """Number of input tokens, cached ones included."""
-        found = self.counts.get("input_tokens", 0)
-        return found + sum(self.counts.get(name, 0) for name in _CACHED) if self.cache_exclusive else found
+        get = self.counts.get
+        found = get("input_tokens", 0)
+        if self.cache_exclusive:
+            found += get("cache_read_input_tokens", 0) + get("cache_creation_input_tokens", 0)
+        return found
 
     @property
     def output_tokens(self) -> int:
@@ -121,13 +123,13 @@ def _read(given: object) -> Usage | None:
     _collect(given, "", counts, ranks)
     if not counts:
         return None
-    if "cache_creation_input_tokens" not in counts:
-        written = [counts[name] for name in counts if name.startswith("cache_creation_")]
-        if written:
-            counts["cache_creation_input_tokens"] = sum(written)
+    short, long = counts.get("cache_creation_5m_input_tokens"), counts.get("cache_creation_1h_input_tokens")
+    if "cache_creation_input_tokens" not in counts and not short is long is None:
+        counts["cache_creation_input_tokens"] = (short or 0) + (long or 0)
     exclusive = None
-    if any(name in counts for name in _CACHED):
-        exclusive = all(given.get(name) is None for name in _INCLUSIVE)
+    if "cache_read_input_tokens" in counts or "cache_creation_input_tokens" in counts:
+        # Whoever counts them in has one of these names.
+        exclusive = _INCLUSIVE.isdisjoint(given) or all(given.get(name) is None for name in _INCLUSIVE)
     return Usage(counts, exclusive, None if given == counts else given)
 
 

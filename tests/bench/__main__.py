@@ -20,6 +20,7 @@ from tests.bench.following import idle, live
 from tests.bench.growth import TIMES, growth
 from tests.bench.local import page, reports
 from tests.bench.longest import longest
+from tests.bench.recording import recording
 from tests.bench.small import commits, scrubbing, starts
 
 _RECORDED = Path(__file__).with_name("recorded.json")
@@ -48,6 +49,7 @@ class Scale:
         local: corpora that fill the local file, by name.
         page: the corpus that the page shows.
         changes: how many changes are timed until the page shows them.
+        calls: how many calls of the recorder.
     """
 
     runs: int
@@ -64,6 +66,7 @@ class Scale:
     local: dict[str, Spec]
     page: Spec
     changes: int
+    calls: int
 
 
 _MIB = 1024 * 1024
@@ -91,6 +94,7 @@ FULL = Scale(
     },
     page=_TEN_THOUSAND,
     changes=50,
+    calls=20_000,
 )
 _FEW = Spec(sessions=170, projects=20, size=8_000_000, agents=30)
 SMOKE = Scale(
@@ -111,11 +115,13 @@ SMOKE = Scale(
     local={"200 files": _FEW},
     page=_FEW,
     changes=5,
+    calls=1_000,
 )
 
 
 def _main() -> int:
     suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start", "local", "page")
+    suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start", "record")
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument(
         "--smoke", action="store_true", help="measure little of everything; fail if catching up is far slower"
@@ -150,6 +156,7 @@ def _main() -> int:
         "start": lambda: starts(max(runs, 2)),
         "local": lambda: reports(scale.local, runs),
         "page": lambda: page(scale.page, scale.rest, scale.changes),
+        "record": lambda: recording(scale.calls),
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load before: {os.getloadavg()[0]:.2f}; medians of {runs}\n", flush=True)

@@ -1,0 +1,36 @@
+"""The examples of the recorder's README run, and record what they say."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+from tests.support.recorded import ROOT, Recorded
+
+ANSWER = {
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-opus-4-5",
+    "content": [{"type": "text", "text": "Yes."}],
+    "usage": {"input_tokens": 10, "output_tokens": 2},
+}
+VECTORS = {"object": "list", "data": [{"object": "embedding", "embedding": [0.5]}], "usage": {"prompt_tokens": 2}}
+
+
+def test_the_examples_run(recorded: Recorded) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    create = SimpleNamespace(create=lambda **_: ANSWER)
+    names: dict[str, Any] = {"client": SimpleNamespace(messages=create), "embed": lambda _: VECTORS}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    kinds = [line["type"] for line in recorded.lines()]
+    assert kinds == [
+        *("generation", "trace", "embedding", "span"),
+        *("generation", "embedding", "span", "metric", "feedback", "trace"),
+    ]
+    assert recorded.lines("generation")[0]["output"] == [{"role": "assistant", "content": ANSWER["content"]}]
+    assert recorded.lines("embedding")[0]["parent_id"] == recorded.lines("span")[0]["span_id"]
+    assert recorded.lines("span")[0]["properties"] == {"hits": 2}
+    assert recorded.lines("trace")[1]["properties"] == {"verdict": "approve", "tier": "T1"}

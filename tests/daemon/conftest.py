@@ -14,6 +14,22 @@ from tests.support.client import Workspace, passed_on
 from tests.support.fork_server import ForkServer
 from tests.support.machine import Logged, Machine
 
+# What the daemon's own modules import is imported with them. The others are imported late: by what is sent with, and by
+# what prints.
+_PRELOAD = (
+    "llma_core",
+    "daemon",
+    "tests.support.cadence",
+    "tests.support.dying",
+    "anyio._backends._asyncio",
+    "certifi.core",
+    "encodings.idna",
+    "genai_prices.data",
+    "httpcore._sync.http11",
+    "rich.console",
+    "rich.tree",
+)
+
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer | None]:
@@ -21,7 +37,7 @@ def forks() -> Iterator[ForkServer | None]:
     if sys.platform != "linux":
         yield None
     else:
-        with ForkServer(passed_on(), preload=["llma_core", "daemon", "rich.console", "tests.support.dying"]) as server:
+        with ForkServer(passed_on(), preload=_PRELOAD) as server:
             yield server
 
 

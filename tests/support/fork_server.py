@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import gc
 import importlib
 import json
@@ -27,11 +28,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 __all__ = ["ForkServer", "ForkedProcess"]
 
@@ -229,7 +231,42 @@ def _main() -> None:
     request = _serve(socket.socket(fileno=options.listener))
     if request is not None:
         _become(request)
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        os._exit(_run(request["module"]))
+
+
+def _run(module: str) -> int:
+    """Run a module to its end, and return the status with which the process has to exit.
+
+    An interpreter ends by taking all modules apart. It writes to nearly every page that it shares with the server, each
+    is copied for that, and all of it is given back at once. So what a program can notice of the end is done here, and
+    the rest is left to the system.
+    """
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        status = _status(end.code)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
+    except BaseException:  # noqa: BLE001 - as the interpreter does it
+        sys.excepthook(*cast("tuple[type[BaseException], BaseException, TracebackType]", sys.exc_info()))
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as multiprocessing does it
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return 120
+    return status
+
+
+def _status(code: object) -> int:
+    if code is None or isinstance(code, int):
+        return int(code or 0) & 0xFF
+    sys.stderr.write(f"{code}\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -120,8 +120,20 @@ SMOKE = Scale(
 
 
 def _main() -> int:
-    suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start", "local", "page")
-    suites = ("catchup", "preview", "live", "idle", "growth", "longest", "store", "scrub", "start", "record")
+    suites = (
+        "catchup",
+        "preview",
+        "live",
+        "idle",
+        "growth",
+        "longest",
+        "store",
+        "scrub",
+        "start",
+        "local",
+        "page",
+        "record",
+    )
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument(
         "--smoke", action="store_true", help="measure little of everything; fail if catching up is far slower"

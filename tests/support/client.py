@@ -167,6 +167,7 @@ async def start(
     cwd: Path,
     output: Path,
     forks: ForkServer | None = None,
+    given: bytes = b"",
 ) -> AsyncIterator[Child]:
     """Run a command. What is left of its process group is killed when the context is left.
 
@@ -177,20 +178,28 @@ async def start(
         cwd: The working folder.
         output: The folder for the output files.
         forks: What a module of Python is forked from, in place of a new interpreter.
+        given: Its input.
     """
-    stdout, stderr = output / f"{name}.stdout", output / f"{name}.stderr"
+    stdin, stdout, stderr = (output / f"{name}.{stream}" for stream in ("stdin", "stdout", "stderr"))
+    stdin.write_bytes(given)
     process: asyncio.subprocess.Process | ForkedProcess
-    with stdout.open("wb") as out, stderr.open("wb") as errors:
+    with stdin.open("rb") as source, stdout.open("wb") as out, stderr.open("wb") as errors:
         if forks is not None and list(command[:2]) == [sys.executable, "-m"]:
             process = await forks.spawn(
-                str(command[2]), command[3:], environment=environment, cwd=cwd, stdout=stdout, stderr=stderr
+                str(command[2]),
+                command[3:],
+                environment=environment,
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
             )
         else:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,
                 cwd=cwd,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=source,
                 stdout=out,
                 stderr=errors,
                 start_new_session=True,

@@ -33,7 +33,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TextIO, cast
 
 __all__ = ["ForkServer", "ForkedProcess"]
 
@@ -64,6 +64,10 @@ class ForkedProcess:
     def terminate(self) -> None:
         """Send it SIGTERM."""
         os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
 
     async def _status(self, reader: asyncio.StreamReader) -> int:
         try:
@@ -116,16 +120,18 @@ class ForkServer:
         *,
         environment: Mapping[str, str],
         cwd: Path,
+        stdin: Path = Path(os.devnull),
         stdout: Path,
         stderr: Path,
     ) -> ForkedProcess:
-        """Run *module* as `python -m` would, in a session of its own and with nothing to read.
+        """Run *module* as `python -m` would, in a session of its own. All three files exist, and may be one terminal.
 
         Args:
             module: The module.
             arguments: What follows its name.
             environment: Its whole environment.
             cwd: Its working folder.
+            stdin: The file for its input.
             stdout: The file for its output.
             stderr: The file for its errors.
         """
@@ -135,6 +141,7 @@ class ForkServer:
             "arguments": [str(argument) for argument in arguments],
             "environment": dict(environment),
             "cwd": str(cwd),
+            "stdin": str(stdin),
             "stdout": str(stdout),
             "stderr": str(stderr),
         }
@@ -181,6 +188,8 @@ def _serve(listener: socket.socket) -> _Request | None:
                 connection, _ = listener.accept()
                 with connection.makefile("rb") as lines:
                     request: _Request = json.loads(lines.readline())
+                # Before the answer, after which nobody else may have a terminal open.
+                request["opened"] = _opened(request)
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
@@ -188,6 +197,8 @@ def _serve(listener: socket.socket) -> _Request | None:
                     for inherited in (listener, alarm, awake, connection, *running.values()):
                         inherited.close()
                     return request
+                for opened in request["opened"]:
+                    os.close(opened)
                 running[pid] = connection
                 connection.sendall(b"%d\n" % pid)
 
@@ -201,17 +212,30 @@ def _reap(running: dict[int, socket.socket]) -> None:
                 connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
+def _opened(request: _Request) -> list[int]:
+    """Open the program's input, output and errors. A terminal does not become one that controls it."""
+    flags = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+    paths = (request[name] for name in ("stdin", "stdout", "stderr"))
+    return [os.open(path, flag | os.O_NOCTTY) for path, flag in zip(paths, flags, strict=True)]
+
+
+def _stream(old: TextIO, mode: str, *, lines: bool = False) -> TextIO:
+    number = old.fileno()
+    lines = lines or os.isatty(number)
+    buffering = 1 if lines else -1
+    return cast("TextIO", open(number, mode, buffering, old.encoding, old.errors, closefd=False))
+
+
 def _become(request: _Request) -> None:
     """Make this process what a new one would be."""
     os.setsid()
-    for number, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, request["stdout"], os.O_WRONLY),
-        (2, request["stderr"], os.O_WRONLY),
-    ):
-        opened = os.open(path, flags)
+    for number, opened in enumerate(request["opened"]):
         os.dup2(opened, number)
         os.close(opened)
+    # The server's own were made for other files, and a terminal cannot be written like a file.
+    sys.stdin = _stream(sys.stdin, "r")
+    sys.stdout = _stream(sys.stdout, "w")
+    sys.stderr = _stream(sys.stderr, "w", lines=True)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])

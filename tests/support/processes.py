@@ -108,6 +108,7 @@ async def verb(
     env: Mapping[str, str] | None = None,
     limit: float = PATIENCE,
     program: str = _QUICK,
+    given: bytes = b"",
 ) -> Ended:
     """Run the command line with *arguments* to its end.
 
@@ -117,6 +118,7 @@ async def verb(
         env: the whole environment; see `environment`.
         limit: seconds it may take.
         program: the module that is the command line.
+        given: its input.
 
     Raises:
         TimeoutError: it took longer.
@@ -125,7 +127,7 @@ async def verb(
     command = _command(arguments, program)
     variables = environment(workspace) if env is None else env
     async with start(
-        command, name=name, environment=variables, cwd=ROOT, output=workspace.output, forks=workspace.forks
+        command, name=name, environment=variables, cwd=ROOT, output=workspace.output, forks=workspace.forks, given=given
     ) as child:
         status = await child.wait(limit)
         return Ended(status=status, stdout=child.stdout, stderr=child.stderr)

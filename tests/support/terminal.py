@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.support.client import Client, Workspace, client_environment
+from tests.support.fork_server import ForkedProcess
 from tests.support.processes import ROOT, Ended, environment
 from tests.support.waiting import PATIENCE
 
@@ -54,15 +55,23 @@ async def on_terminal(
     """
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon.cli", *arguments),
-        cwd=ROOT,
-        env={"TERM": "xterm", **(environment(workspace) if env is None else env)},
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-    )
+    variables = {"TERM": "xterm", **(environment(workspace) if env is None else env)}
+    process: asyncio.subprocess.Process | ForkedProcess
+    if workspace.forks is not None:
+        path = Path(os.ttyname(terminal))
+        process = await workspace.forks.spawn(
+            "daemon.cli", arguments, environment=variables, cwd=ROOT, stdin=path, stdout=path, stderr=path
+        )
+    else:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "daemon.cli", *arguments),
+            cwd=ROOT,
+            env=variables,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
     os.close(terminal)
     seen, since = "", 0
     waiting = list(answers)

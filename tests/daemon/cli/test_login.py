@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import stat
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
-from tests.support.processes import KEY, ROOT, Ended, environment, verb
+from tests.support.processes import KEY, Ended, environment, verb
 from tests.support.project_server import ProjectServer
 from tests.support.terminal import on_terminal
-from tests.support.waiting import PATIENCE
 
 
 async def login(workspace: Workspace, *arguments: str, key: str = KEY, **variables: str) -> Ended:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon.cli", "login", "--key-stdin", *arguments),
-        cwd=ROOT,
+    ended = await verb(
+        workspace,
+        "login",
+        "--key-stdin",
+        *arguments,
         env=environment(workspace, **variables),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        given=f"{key}\n".encode(),
     )
-    async with asyncio.timeout(PATIENCE):
-        stdout, stderr = await process.communicate(f"{key}\n".encode())
-    assert process.returncode is not None
-    ended = Ended(status=process.returncode, stdout=stdout.decode(), stderr=stderr.decode())
     assert KEY not in ended.stdout + ended.stderr
     return ended
 

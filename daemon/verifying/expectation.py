@@ -141,6 +141,9 @@ class _Decided:
         texts = () if self._reader is None else self._reader.restraints(name)
         return reduce(Restraint.also, map(Restraint.load, texts), UNRESTRAINED)
 
+    def restraint_of(self, name: str) -> Restraint:
+        return self.restraint(name)
+
     def forget(self, names: Sequence[str]) -> None:
         del names
 

@@ -224,18 +224,14 @@ PERSONAL = "phx_a_personal_key_that_no_output_shows"
 
 
 async def personal(workspace: Workspace, *arguments: str, key: str = PERSONAL, **variables: str) -> Ended:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon.cli", "login", "--personal-key-stdin", *arguments),
-        cwd=ROOT,
+    ended = await verb(
+        workspace,
+        "login",
+        "--personal-key-stdin",
+        *arguments,
         env=environment(workspace, **variables),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        given=f"{key}\n".encode(),
     )
-    async with asyncio.timeout(PATIENCE):
-        stdout, stderr = await process.communicate(f"{key}\n".encode())
-    assert process.returncode is not None
-    ended = Ended(status=process.returncode, stdout=stdout.decode(), stderr=stderr.decode())
     assert PERSONAL not in ended.stdout + ended.stderr
     return ended
 

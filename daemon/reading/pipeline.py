@@ -170,7 +170,6 @@ class Pipeline:
         self._marks = marks
         self._former = former
         self._files: dict[str, str] = {}
-        self._left: set[str] = set()
         self._agents: dict[str, str | None] = {}
         self._owners: dict[str, HostedLines] = {}
         self._ahead: dict[str, deque[tuple[int, Line]]] = {}
@@ -226,9 +225,11 @@ class Pipeline:
             self._find_hosts()
             self._compare([*self.files.paths, *self.files.guests])
         for path in self.files.paths:
-            if path in self._files and (path not in self._left or is_missing(path)):
+            known = self._files.get(path)
+            if known is not None and (self.tails[known].path == path or is_missing(path)):
+                # What is read there, or was: whether that is still the same file is found out by reading it.
                 continue
-            self._left.discard(path)
+            # The file was moved away from there, or has several names: another one may have taken its place.
             file = self._opened(path)
             if file is None:
                 file = self._open(path)
@@ -304,8 +305,6 @@ class Pipeline:
         tail = self.tails[file]
         for path in self.files.guests if file in self.guests else self.files.paths:
             if path != tail.path and self._opened(path) == file:
-                # What is where it was is another file, once anything is.
-                self._left.add(tail.path)
                 self._files[path], tail.path = file, path
                 return True
         return False

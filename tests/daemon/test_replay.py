@@ -931,6 +931,23 @@ def test_a_log_made_anew_where_another_was_moved_away_is_one_more_of_the_session
     assert set(sent(rig).values()) == {log.session}
 
 
+@pytest.mark.parametrize("folder", ["-a", "-z"])
+def test_a_log_that_takes_the_place_of_a_second_name_is_read(rig: Rig, folder: str) -> None:
+    """Somebody links a log to another folder, and it is then written anew in its own, or in the other one."""
+    log = conversation()
+    write(rig, log)
+    rig.hard_link(log.path, folder)
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    rig.delete(log.path)
+    log.prompt("Once more")
+    log.answer(text("Three."), id="msg_after")
+    write(rig, log)
+    rig.finish()
+    assert "msg_after" in sent(rig)
+    check_all_received(rig, rig.reference())
+
+
 def test_a_copy_of_history_is_history(rig: Rig) -> None:
     log = conversation()
     log.prompt("And again")

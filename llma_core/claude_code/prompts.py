@@ -37,7 +37,9 @@ _WRAPPERS: tuple[tuple[str, TextKind], ...] = (
 # Only the tags that Claude Code writes are removed. A prompt about `a<b and c>d` keeps every character.
 _MARKUP = re.compile(r"</?(?:pasted_content|system-reminder|ide_\w+|user-prompt-submit-hook)(?:\s[^<>]*)?>")
 
-_NOTE = re.compile(r"<ide_(\w{1,40})>(?:(?!</?ide_).)*+</ide_\1>\n?", re.DOTALL)
+_NOTE = re.compile(r"<ide_(\w{1,40})(?:\s[^<>]{0,1000})?>(?:(?!</?ide_).)*+</ide_\1>\n?", re.DOTALL)
+_ADDED = ("system-reminder", "user-prompt-submit-hook")
+"""What Claude Code and hooks add before or behind what was typed. In the middle it is a part of what was typed."""
 
 
 def classify(text: str) -> TextKind:
@@ -50,11 +52,39 @@ def classify(text: str) -> TextKind:
 
 
 def without_notes(text: str) -> str:
-    """Return a user text without the editor's notes, which stand before or after what was typed, or alone."""
-    if "<ide_" not in text:
+    """Return a user text without the notes of the editor, the client and hooks around what was typed.
+
+    The editor's notes may also be all there is.
+    """
+    if "<ide_" in text:
+        kept = _NOTE.sub("", text)
+        text = text if kept == text else kept.strip()
+    return _without_added(text) or text
+
+
+def _without_added(text: str) -> str:
+    """Return what stands between the additions at both ends of *text*. It takes linear time, whatever the prompt."""
+    if not any(f"</{tag}>" in text for tag in _ADDED):
         return text
-    kept = _NOTE.sub("", text)
-    return text if kept == text else kept.strip()
+    start, end = 0, len(text)
+    while (cut := _shorter(text, start, end)) != (start, end):
+        start, end = cut
+    return text if (start, end) == (0, len(text)) else text[start:end].strip()
+
+
+def _shorter(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return where a part of *text* starts and ends without the blanks and one addition at its ends."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    for tag in _ADDED:
+        opening, closing = f"<{tag}>", f"</{tag}>"
+        if text.startswith(opening, start, end) and (at := text.find(closing, start, end)) >= 0:
+            return at + len(closing), end
+        if text.endswith(closing, start, end) and (at := text.rfind(opening, start, end)) >= 0:
+            return start, at
+    return start, end
 
 
 def is_interrupt(text: str) -> bool:

@@ -884,12 +884,14 @@ def _decode_any(data: Raw) -> Any:
         return None
 
 
-_DIGITS = re.compile(r"[0-9]{1,19}")
+_DIGITS = re.compile(r"([0-9]{1,19})(?:\.0+)?")
 
 
 def _count(value: Any) -> int | None:
-    """Return a count, however a gateway spells it: `10`, `10.0` or `"10"`; None for what is none."""
-    if (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
+    """Return a count, however a gateway spells it: `10`, `10.0`, `"10"` or `"10.0"`; None for what is none."""
+    if isinstance(value, str) and (digits := _DIGITS.fullmatch(value)):
+        value = int(digits[1])
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         return None

@@ -125,3 +125,31 @@ def test_any_text_has_a_kind_and_a_short_name_of_one_line(text: str) -> None:
 @given(words=st.lists(st.text(alphabet="abc<>", min_size=1), min_size=1).map(" ".join))
 def test_a_short_prompt_without_the_clients_own_markup_is_its_name(words: str) -> None:
     assert prompts.name(words[:90].strip()) == " ".join(words[:90].split())
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("<ide_opened_file>The user opened a.py.</ide_opened_file>\nfix it", "fix it"),
+        ('<ide_selection path="a.py">x = 1</ide_selection>fix it', "fix it"),
+        ("<ide_opened_file>The user opened a.py.</ide_opened_file>", ""),
+        ("<system-reminder>The gate is closed.</system-reminder>\nfix it", "fix it"),
+        ("fix it\n\n<system-reminder>one</system-reminder>\n<system-reminder>two</system-reminder>\n", "fix it"),
+        ("<user-prompt-submit-hook>on main</user-prompt-submit-hook>\nfix it", "fix it"),
+        (
+            "<system-reminder>The gate is closed.</system-reminder>",
+            "<system-reminder>The gate is closed.</system-reminder>",
+        ),
+        (
+            "what is <system-reminder>this</system-reminder> for?",
+            "what is <system-reminder>this</system-reminder> for?",
+        ),
+        ("  fix it\n", "  fix it\n"),
+        ("<system-reminder>never closed, fix it", "<system-reminder>never closed, fix it"),
+        ("<system-reminder></system-reminder>" * 100_000 + "fix it", "fix it"),
+        ("fix it" + "<system-reminder></system-reminder>" * 100_000, "fix it"),
+    ],
+    ids=map(str, range(12)),
+)
+def test_what_was_added_around_a_prompt_is_no_part_of_it(text: str, typed: str) -> None:
+    assert prompts.without_notes(text) == typed

@@ -431,7 +431,7 @@ def test_a_nonsense_count_is_unknown_and_the_others_stay(count: Any) -> None:
     assert (counts.input, counts.output) == (None, 5)
 
 
-@pytest.mark.parametrize("count", [10, 10.0, "10"])
+@pytest.mark.parametrize("count", [10, 10.0, "10", "10.0"])
 def test_a_count_may_be_spelled_as_a_gateway_likes(count: Any) -> None:
     message = assistant(usage={"input_tokens": count, "cache_creation": {"ephemeral_5m_input_tokens": count}}).message
 

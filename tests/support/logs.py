@@ -646,7 +646,7 @@ class LogBuilder(Transcript):
         for agent, log in self._agents.items():
             if agent in self.metas:
                 files[self.meta_path(agent)] = json.dumps(self.metas[agent], separators=(",", ":")).encode()
-            if log.lines is not self.lines:
+            if self._writer.since("2.0.76"):
                 files[self.agent_path(agent)] = _encode(log.lines)
         return files
 

@@ -157,8 +157,13 @@ class Logs:
         unread = set()
         for (unit, name), offsets in settled.items():
             host = self.sessions.get(name)
-            files = [file for path in host.mains if (file := self._sweep.files.get(path))] if host is not None else []
-            if unit in self.sessions and any(offsets.get(file.identity) != file.size for file in files):
+            if host is None or unit not in self.sessions:
+                continue
+            mains = [file for path in host.mains if (file := self._sweep.files.get(path))]
+            agents = [
+                file for path in host.agents if (file := self._sweep.files.get(path)) and file.identity in offsets
+            ]
+            if any(offsets.get(file.identity) != file.size for file in (*mains, *agents)):
                 unread.add(unit)
         return unread
 

@@ -44,8 +44,8 @@ class SessionFiles:
 
     @property
     def guests(self) -> dict[str, SessionFiles]:
-        """The main logs of other sessions that hold lines of this one, by path, with the session whose log it is."""
-        return {path: host for host in self.hosts for path in host.mains}
+        """The logs that hold lines of this session, or may, by path, with the session whose they are otherwise."""
+        return {path: host for host in self.hosts for path in (*host.mains, *sorted(host.agents))}
 
     @property
     def session(self) -> str:

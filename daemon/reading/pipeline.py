@@ -175,6 +175,8 @@ class Pipeline:
         self._ahead: dict[str, deque[tuple[int, Line]]] = {}
         self._written: dict[str, int] = {}
         self._guest_bytes = 0
+        self._hosted: set[str] = set()
+        self._hosts_others = False
         self._compared: dict[str | None, dict[bytes, tuple[str, int]]] = {}
         self._progress = Progress()
         self._claims = claims
@@ -223,7 +225,8 @@ class Pipeline:
         is_new = not self.tails
         if is_new:
             self._find_hosts()
-            self._compare([*self.files.paths, *self.files.guests])
+            own = [(path, self.files.agents.get(path)) for path in self.files.paths]
+            self._compare([*own, *((path, host.agents.get(path)) for path, host in self.files.guests.items())])
         for path in self.files.paths:
             known = self._files.get(path)
             if known is not None and (self.tails[known].path == path or is_missing(path)):
@@ -246,20 +249,20 @@ class Pipeline:
                 tail.open()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not is_new:
+        agent = host.agents.get(path)
+        if agent is None and not is_new:
             # Its lines have their place among those that were read.
             raise Replaced(path)
         file = f"{path}#{self.files.session}"
-        self.tails[file], self._agents[file] = tail, None
-        self._owners[file] = HostedLines(self.files.agent, host.session)
+        self.tails[file], self._agents[file] = tail, agent
+        self._owners[file] = HostedLines(self.files.agent, host.session, is_main=agent is None)
         self.guests[file] = host
         return file
 
-    def _compare(self, paths: Iterable[str]) -> None:
+    def _compare(self, paths: Iterable[tuple[str, str | None]]) -> None:
         """Note which threads have several files: what one of them says is passed over in the others."""
         found: set[str | None] = set()
-        for path in paths:
-            agent = self.files.agents.get(path)
+        for _, agent in paths:
             if agent in found:
                 self._compared.setdefault(agent, {})
             found.add(agent)
@@ -282,9 +285,18 @@ class Pipeline:
         self._has_history = self._has_history or tail.history
         file = path if path not in self.tails else f"{path}#{tail.inode}"
         self.tails[file], self._agents[file] = tail, agent
-        if agent is None and self.files.agent.shares_logs:
-            self._owners[file] = HostedLines(self.files.agent, self.files.session)
+        if self.files.agent.shares_logs and (agent is None or self._is_in_its_folder(path)):
+            self._owners[file] = HostedLines(self.files.agent, self.files.session, is_main=agent is None)
         return file
+
+    def _is_in_its_folder(self, path: str) -> bool:
+        """Whether a subagent's log is in the session's own folder, and not in that of a session after `/clear`."""
+        place = self.files.agent.classify(path)
+        return place is not None and place.session == self.files.session
+
+    def is_hosted(self, file: str) -> bool:
+        """Whether a guest is known to hold lines of the session: a subagent's log may be no other's, or not read."""
+        return self._agents[file] is None or file in self._hosted
 
     def _opened(self, path: str) -> str | None:
         """Return the name of the open file that is at *path* too: it was moved there, or has several names."""
@@ -605,6 +617,7 @@ class Pipeline:
                     if owner != self.files.session:
                         continue
                     progress.lines += 1
+                    self._hosted.add(path)
                     self._guest_bytes += line.end - line.start
                 elif owner is not None and self._is_neighbor(owner):
                     self._note_hosted(owner, place, progress)
@@ -619,6 +632,8 @@ class Pipeline:
         # What that session has settled must be known as long as there are lines of it here.
         self._originals.add(unit_name(self.files.agent, session))
         progress.hosted.add((session, self.tails[place.file].identity))
+        self._hosts_others = True
+        self._hosted.add(place.file)
         if not self._is_committed(place):
             progress.called.add(session)
 
@@ -668,7 +683,8 @@ class Pipeline:
         if client.meta_suffix is None:
             return
         # More of them may be found while these are read.
-        for path, agent in list(self.files.agents.items()):
+        own = [(path, agent) for path, agent in list(self.files.agents.items()) if not self._may_be_hosted(path)]
+        for path, agent in (*own, *self._hosted_agents()):
             meta = f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
             try:
                 found = disk.call(meta.rpartition("/")[0], partial(_read_meta, meta, self._metas.get(meta)))
@@ -677,6 +693,19 @@ class Pipeline:
             if found is not None and (said := client.decode_meta(found[1])) is not None:
                 self._metas[meta] = found[0]
                 self._admit(self._accumulator.link(agent, said, now=now), progress)
+
+    def _may_be_hosted(self, path: str) -> bool:
+        """Whether a subagent's log in the session's folder is another session's, or nothing tells that yet."""
+        if not self._hosts_others:
+            return False
+        file = self._files.get(path, "")
+        owners = self._owners.get(file)
+        return file in self._hosted or (owners is not None and owners.is_open)
+
+    def _hosted_agents(self) -> list[tuple[str, str]]:
+        """Return the subagents' logs of the session in other sessions' folders, each with the subagent's id."""
+        found = ((self.tails[file].path, self._agents[file]) for file in self.guests if file in self._hosted)
+        return [(path, agent) for path, agent in found if agent is not None]
 
     # ------------------------------------------------------------------ spans to emissions
 

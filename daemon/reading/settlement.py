@@ -320,6 +320,8 @@ class Settlement:
         """Note how far the lines of a session in another session's log are settled."""
         if self._guests.get(path, 0) != offset:
             self._guests[path] = offset
+            if not pipeline.is_hosted(path):
+                return
             host, (device, inode) = pipeline.guests[path].name, pipeline.tails[path].identity
             self._hosted[Hosted(unit=pipeline.files.name, host=host, device=device, inode=inode, offset=offset)] = None
 

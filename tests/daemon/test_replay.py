@@ -687,6 +687,35 @@ def test_a_session_with_lines_in_the_log_of_another_is_read_after_a_crash(rig: R
     assert generations_of(rig)[-1] == (FORK, 2)
 
 
+def test_a_subagent_in_the_folder_of_another_session_arrives_once_whatever_happens(rig: Rig) -> None:
+    log, resumed = hosting()
+    with resumed.in_the_log_of(log):
+        resumed.answer(tool_use("Task", {"prompt": "count", "subagent_type": "scout"}, id="toolu_task"))
+        agent = resumed.agent("toolu_task", "count", type="scout")
+        agent.answer(text("Four."))
+        begun = len(agent.lines)
+        agent.answer(text("Five."))
+        resumed.agent_result("toolu_task", agent, "Five.")
+        resumed.answer(text("Six."))
+    files = resumed.files()
+    name, meta = (place(agent.id).replace(FORK, log.session) for place in (resumed.agent_path, resumed.meta_path))
+    lines = files[resumed.agent_path(agent.id)].splitlines(keepends=True)
+    write(rig, resumed)
+    write(rig, log, 0, -2)
+    rig.append(meta, files[resumed.meta_path(agent.id)])
+    rig.append(name, b"".join(lines[:begun]))
+    rig.tick(SETTLED)
+    rig.acknowledge()
+    rig.append(name, b"".join(lines[begun:]))
+    rig.read_only(log.session)
+    rig.acknowledge()
+    rig.crash()
+    write(rig, log, -2)
+    rig.finish()
+    check_all_received(rig, rig.reference())
+    assert max(generations_of(rig)) == (FORK, 6)
+
+
 def test_history_in_the_log_of_another_session_is_not_sent(rig: Rig) -> None:
     """The other session is another project's, so that its log is in another folder."""
     log = LogBuilder(version=WITHOUT_REQUESTS, cwd="/home/ada/meadow")

@@ -217,6 +217,35 @@ def test_what_another_session_is_asked_in_a_log_is_no_input_of_the_session_whose
     assert [each for each in given if "pears" in json.dumps(each)] == []
 
 
+def test_a_subagent_that_such_lines_start_is_their_sessions_in_whatever_folder_it_is(projects: Path) -> None:
+    log, resumed = LogBuilder(), LogBuilder(FORK)
+    for each in (resumed, log):
+        each.prompt("Count the trees")
+        each.answer(text("One."))
+    with resumed.in_the_log_of(log):
+        resumed.prompt("Count the pears")
+        resumed.answer(tool_use("Agent", {"prompt": "count", "subagent_type": "scout"}, id="toolu_agent"))
+        agent = resumed.agent("toolu_agent", "count", type="scout")
+        agent.answer(text("Two."))
+        resumed.agent_result("toolu_agent", agent, "Two.")
+        resumed.answer(text("Three."))
+    files = {**log.files(), **resumed.files()}
+    for place in (resumed.agent_path, resumed.meta_path):
+        files[place(agent.id).replace(FORK, log.session)] = files.pop(place(agent.id))
+    write_files(projects, files)
+
+    given = [event["properties"] for event in events(projects)]
+
+    [scout] = [each for each in given if "$ai_model" in each and each["$ai_agent_name"] == "scout"]
+    assert (scout["$ai_session_id"], scout["$ai_parent_id"]) == (FORK, "toolu_agent")
+    finals = [each for each in given if each.get("claude_code_trace") == "final"]
+    assert sorted((each["$ai_session_id"], each["claude_code_generations"]) for each in finals) == [
+        (log.session, 1),
+        (FORK, 4),
+    ]
+    assert [each["claude_code_subagents"] for each in finals if each["$ai_session_id"] == FORK] == [1]
+
+
 def test_an_event_of_lines_in_the_log_of_another_session_is_explained_with_their_place(projects: Path) -> None:
     log, resumed = LogBuilder(), LogBuilder(FORK)
     for each in (resumed, log):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from llma_core.claude_code.agent import CLAUDE_CODE
 from llma_core.hosted_lines import HostedLines
-from tests.support.logs import LogBuilder, text
+from tests.support.logs import LogBuilder, text, tool_use
 
 FORK = "1f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
 
@@ -23,6 +24,12 @@ def owners(log: LogBuilder) -> list[str | None]:
             assert owner == tracker.owner(line)
             found.append(owner)
     return found
+
+
+def owners_in_folder(folder: str, lines: Sequence[Mapping[str, object]]) -> set[str | None]:
+    """Return whom the lines of a subagent's log belong to that is in a session's folder, if it is another session."""
+    tracker = HostedLines(CLAUDE_CODE, folder, is_main=False)
+    return {tracker.owner(json.dumps(line, separators=(",", ":")).encode()) for line in lines}
 
 
 def a_log(session: str | None = None, version: str = "2.1.329") -> LogBuilder:
@@ -68,3 +75,16 @@ def test_a_resumed_log_that_begins_with_the_lines_of_another_has_copies() -> Non
     resumed = log.continued(FORK)
     resumed.prompt("And the pears")
     assert owners(resumed) == [None, None, None]
+
+
+def test_a_subagents_log_is_the_sessions_that_its_first_line_names() -> None:
+    log = a_log()
+    log.answer(tool_use("Agent", {"prompt": "count"}, id="toolu_agent"))
+    agent = log.agent("toolu_agent", "count")
+    agent.answer(text("One."))
+    lines = [line for line in agent.lines if isinstance(line, dict)]
+    assert owners_in_folder(FORK, lines) == {log.session}
+    assert owners_in_folder(log.session, lines) == {None}
+    renamed = [lines[0], *({**line, "sessionId": FORK} for line in lines[1:])]
+    assert owners_in_folder(log.session, renamed) == {None}, "it began here, and worked on after /clear"
+    assert owners_in_folder(log.session, renamed[1:]) == {None}, "that is all there is of it in this folder"

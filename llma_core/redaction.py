@@ -7,8 +7,9 @@ How a secret is recognized. Two things give a secret away:
 
     1. its own form, such as `ghp_...`, a private key block, or `user:password@` in a URL;
     2. the name before it, such as `DB_PASSWORD=...`, `"api_key": "..."`, `--token ...` or `Authorization: Bearer ...`,
-       also where a place of its own names it: `name: DB_PASSWORD` before `value: ...`, a session's cookie, or the flag
-       of a command that takes a password, such as `mysql -p...`.
+       also where a place of its own names it: `name: DB_PASSWORD` beside `value: ...`, a session's cookie, a manifest
+       of a Kubernetes Secret, the flag of a command that takes a password, such as `mysql -p...`, or what is piped to a
+       command that reads one.
 
 A name is weaker evidence than a form. In code, most of what follows `token` is a type, a variable or a count. So the
 value after a name is judged (`_Name.hides`). How the value is written counts, too: in quotes, in an environment
@@ -42,6 +43,9 @@ from typing import Final, Literal, assert_never, get_args
 
 __all__ = [
     "ALL_RULES",
+    "COMMANDS",
+    "PASSWORD_STEMS",
+    "SETTERS",
     "STEMS",
     "TOKENS",
     "Rule",
@@ -235,6 +239,18 @@ _SPLIT_LITERALS = tuple(b"1//0 ya29. SG. :AA hvs. hvb. hvr. sk-ant- xox xapp- gl
 """Literals that may come before a long run instead of inside it, because of their other characters or their length."""
 _SPLIT_REACH = 4
 """Number of characters of the run that may belong to such a literal."""
+_RUN_LITERALS = tuple(
+    (
+        tuple(literal for literal, _ in _LITERALS if literal.translate(None, b"_-").isalnum() and belongs(literal)),
+        needed,
+    )
+    for needed, belongs in (
+        (b"", bytes.isalnum),
+        (b"_", lambda literal: b"_" in literal),
+        (b"-", lambda literal: b"-" in literal and b"_" not in literal),
+    )
+)
+"""Literals that may be inside a run, by what else the run then contains."""
 _LITERAL_REACH = 16
 """How many bytes before the long run of its token a literal with a dot, a slash or a colon may start."""
 
@@ -275,18 +291,19 @@ def _hold_literals(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool
     for literal in _SPLIT_LITERALS:
         if literal in margins:
             return True
-    return any(_holds_literal(data[start:end]) for start, end in runs)
-
-
-def _holds_literal(run: bytes) -> bool:
-    return _search_again(run) if len(run) <= _REPEATED else _search(run)
+    for start, end in runs:  # noqa: SIM110 - a generator costs as much as the search
+        if (_search_again if end - start <= _REPEATED else _search)(data[start:end]):
+            return True
+    return False
 
 
 def _search(run: bytes) -> bool:
-    # This is much faster than one regular expression for all literals.
-    for literal, _ in _LITERALS:  # noqa: SIM110 - a generator costs as much as the search
-        if literal in run:
-            return True
+    # This is much faster than one regular expression for all literals. Base64 has neither `_` nor `-`.
+    for literals, needed in _RUN_LITERALS:
+        if needed in run:
+            for literal in literals:
+                if literal in run:
+                    return True
     return False
 
 
@@ -331,7 +348,7 @@ _BLOCK_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _BLOCK_FIRST = re.compile(rb"[\s\S]{0,200}?[A-Za-z0-9+/]{24,}={0,2}")
 _BLOCK_LINE = re.compile(rb"[\s\S]{0,64}?[A-Za-z0-9+/]{24,}={0,2}")
 _BLOCK_LAST = re.compile(
-    rb"(?>\\{1,15}[nrt]|\\{1,15}u[0-9a-f]{4}|[0-9]{1,6}(?=[^A-Za-z0-9+/=])|\+(?![A-Za-z0-9+/])|[^A-Za-z0-9+/]){0,64}+"
+    rb"(?>\\{1,63}[nrt]|\\{1,63}u[0-9a-f]{4}|[0-9]{1,6}(?=[^A-Za-z0-9+/=])|\+(?![A-Za-z0-9+/])|[^A-Za-z0-9+/]){0,64}+"
     rb"""[A-Za-z0-9+/]{1,64}={0,2}(?=\s|\\|["']|\Z)"""
 )
 _LINE_END = re.compile(rb"\n|\\[nr]")
@@ -375,7 +392,7 @@ def _is_body(inside: bytes) -> bool:
 
 # ---------------------------------------------------------------------- URLs
 
-_USER_INFO = re.compile(rb""":(?:\\{0,15}/){2}([^\s/:@"'<>\\?#]{0,256})(?::([^\s/"'`<>\\]{1,256}))?@""")
+_USER_INFO = re.compile(rb""":(?:\\{0,63}/){2}([^\s/:@"'<>\\?#]{0,256})(?::([^\s/"'`<>\\]{1,256}))?@""")
 _WEBHOOK = re.compile(
     rb"(?:(?<=/web)hooks|hooks\.slack\.com(?:\\?/)+(?:services|workflows|triggers))(?:\\?/)+([A-Za-z0-9_/\\-]{20,})"
 )
@@ -383,30 +400,26 @@ _SIGNATURE = re.compile(
     rb"(?:(?:(?<![A-Za-z0-9_])|(?<=u0026))sig|(?:(?<=X-Amz-)|(?<=X-Goog-)|(?<=[?&;])|(?<=u0026))Signature)(?:=|\\{1,8}u003d)"
     rb"([A-Za-z0-9%+/=_-]{20,})"
 )
-_CURL_USER = re.compile(rb"""(?:-u|--user)[ =]?(?:\\{0,15}["'])?([^\s:"'\\]{1,64}):([^\s"'\\]{1,256})""")
 
 
 def _urls(data: bytes) -> Iterator[_Found]:
-    for match in _each(_USER_INFO, data, b"://"):
-        yield from _user_info(match)
-    if b"\\/" in data:
-        for match in _each(_USER_INFO, data, b":\\"):
+    if b"@" in data:
+        for match in _each(_USER_INFO, data, b"://"):
             yield from _user_info(match)
-    for match in _each(_WEBHOOK, data, b"hooks"):
-        if not _is_sample(match[1].rpartition(b"/")[2]):
-            yield _Found(match.start(1), match.end(1), "webhook")
-    if b"curl" in data:
-        yield from _cookies(_CURL_COOKIE, data, data, b"-b")
-        for match in _each(_CURL_USER, data, b"-u", b"--user"):
-            if _PASSWORD.hides(_text(match[2]), "bare"):
-                yield _Found(match.start(2), match.end(2), "password", by_name=True)
+        if b"\\" in data and b"\\/" in data:
+            for match in _each(_USER_INFO, data, b":\\"):
+                yield from _user_info(match)
+    if b"hooks" in data:
+        for match in _each(_WEBHOOK, data, b"hooks"):
+            if not _is_sample(match[1].rpartition(b"/")[2]):
+                yield _Found(match.start(1), match.end(1), "webhook")
 
 
 def _user_info(match: re.Match[bytes]) -> Iterator[_Found]:
     user, password = match[1], match[2]
     if len(user) >= _LONG and _mixed(user):
         yield _Found(match.start(1), match.end(1), "url-token")
-    if password is not None and not _is_placeholder(_text(password)):
+    if password is not None and not _is_placeholder(text := _text(password)) and not _names_secret(text):
         yield _Found(match.start(2), match.end(2), "url-password")
 
 
@@ -438,32 +451,41 @@ _Form = Literal["quoted", "variable", "bare"]
 _PLACEHOLDER = re.compile(
     r"""(?ix) [x*.…•_\#?0:-]+ | .{0,40}%[sr].{0,40}
     | .{0,40}(?:example|placeholder|changeme|change[_-]me|redacted|your[_-]|dummy).{0,40}
-    | your.{0,40} | my[_-]?(?:api[_-]?)?(?:password|passwd|secret|token|key)
+    | your.{0,40} | my[_-]?(?:\w{1,20}[_-]){0,3}(?:api[_-]?)?(?:password|passwd|secret|token|key) | .{1,40}[_-]here
     | \[.{0,60}\] | <.{0,60}> | \(.{0,60}\)
+    | [^\w\s]*\[?(?:user|pass|password)\]{1,3} | ![A-Za-z]+ | not[_-](?:needed|used|set)
+    | ([a-z])\1*
     """
 )
+# What is put in at run time: `${...}`, `{{...}}`, `{0}`, `%(name)s`, `<%= ... %>`.
+_TEMPLATE_IN = re.compile(r"\$\{|\$\(|\{\{|\{[A-Za-z_][\w.]*(?:![rsa])?\}|\{\d?\}|%\(\w{1,40}\)s|<%|#\{|\w\.\.\.\w")
 # Types, states and kinds of credentials: words about secrets that are not secrets.
 _WORDS = frozenset(
     """
-    any array base64 bool boolean byte bytes char const custom date default disabled double empty enabled enum env
-    environment error expired external false field file float header hidden inherit inline input int integer internal
-    invalid json keychain keyring local manual missing nil no none not null number obj object off on oauth oauth1 oauth2
+    accesskey always any array auto automatic base64 bool boolean byte bytes char const custom date default
+    disable disabled double empty enable
+    enabled enum env environment error expired external false field file float function functions header hidden inherit
+    inline input int integer internal invalid json keychain keyring local manual missing never nil no none not null
+    number obj object off on on_create oauth oauth1 oauth2
     openid optional option options pass passcode passphrase passwd password passwords pwd prompt query read readonly
     required saml secret secretref secrets secretstr sha1 sha256 sha512 md5 bcrypt scrypt argon2 hs256 rs256 es256 hmac
-    self session str string text token tokens true type undefined unknown unset unsigned username user valid value
-    varchar vault void wrong write yes api apikey api_key api-key basic bearer digest cookie jwt auth authorization
+    secretkey self session str string text token tokens true type undefined unknown unset unsigned username
+    user valid value varchar vault void when_required wrong write yes api apikey api_key api-key basic bearer digest
+    cookie jwt auth authorization
     credential credentials key keys access_token refresh_token client_secret secret_key access_key private_key
     """.split()  # noqa: SIM905 - words are read more easily than literals
 )
 # References to secrets: variables, templates, calls, paths, addresses.
 _REFERENCE = re.compile(
     r"""(?x)
-    \$[A-Za-z_{(\[]\w*(?:[})\]].{0,80})?\Z | \$\{ | \$\( | %[A-Za-z_]\w*%?\Z | %\(\w+\)s | \{\{? | <%?
+    \$[A-Za-z_]\w*(?:[.:]\w+)+\Z
+    | \$[A-Za-z_{(\[]\w*(?:[})\]].{0,80})?\Z | \$\{ | \$\( | %[A-Za-z_]\w*%?\Z | %\(\w+\)s | \{\{? | <%?
     | (?:process\.env|os\.environ|os\.getenv|getenv|import\.meta|ENV\[|secrets\.|env\.|vars\.)
     | (?:config\.|settings\.|self\.|this\.)
     | (?:op|vault|env|file|https?|s3|gs|arn|ref|secretsmanager|ssm|keychain)\+?:
     | (?:~|\.{1,2})?/[\w@.-]+(?:/[\w@.-]+)+/?\Z | ~/ | \.{1,2}/ | [A-Za-z]:\\ | !(?:Ref|Sub|GetAtt|ENV|secret)\b
-    | @@?[A-Za-z_]\w*\Z | \* | &[A-Za-z] | [A-Za-z_][A-Za-z_.]{0,80}(?:\(.*\)|\[.*\]|\{.*\})\Z | f["'] | phc_
+    | @@?[A-Za-z_]\w*\Z | @[\w./~-]{1,80}\.(?:p8|p12|pem|key|txt|json|crt|yml|yaml)\b
+    | // | \* | &[A-Za-z] | [A-Za-z_][A-Za-z_.]{0,80}(?:\(.*\)|\[.*\]|\{.*\})\Z | f["'] | phc_
     | pk_(?:live|test)_
     """
 )
@@ -485,9 +507,9 @@ _RULE = re.compile(
     r"|current_password|regex|alpha|alpha_num|trim|min_length|max_length|matches|len|not_empty|bail)(?:$|[:|])"
 )
 # Words, possibly joined: names of types and variables, slugs.
-_NAME_LIKE = re.compile(r"[A-Za-z_$][A-Za-z]*+\d{0,2}+(?:[._:/-]++[A-Za-z]*+\d{0,4}+)*+[!?;.,]?")
+_NAME_LIKE = re.compile(r"[A-Za-z_$][A-Za-z]*+\d{0,3}+(?:[._:/-]++[A-Za-z]*+\d{0,4}+)*+[!?;.,]?")
 _DOTTED = re.compile(r"[A-Za-z_]\w{0,30}(?:\.[A-Za-z_]\w{0,30})+")
-_NUMBER = re.compile(r"[+-]?[\d_.,:/%eE+-]+")
+_NUMBER = re.compile(r"[+-]?[\d_.,:/%eE+-]+|0[xX][0-9a-fA-F]{1,16}")
 _TELLING = re.compile(r"pass|pwd|secret|token|auth|cred|(?<![a-z])key|key(?![a-z])", re.IGNORECASE)
 # A value that is only the name of a secret's place consists of whole words. The last is the secret's, such as in
 # `DB_PASSWORD`, `dbPassword` and `X-Auth-Token`, or says what kind of place it is, as in `passwordField`.
@@ -525,6 +547,9 @@ _LABELS = frozenset(
     """.split()  # noqa: SIM905 - as above
 )
 _SYMBOL = re.compile(r"[!@#$%^&*?~+=]")
+_CODE_NAME = re.compile(r"[A-Za-z_$][\w$-]*|\d{1,4}_[A-Za-z]\w*")
+# Parts of names that have digits in them, and the number of a migration.
+_TECHNICAL = re.compile(r"(?i)\A\d{1,4}_|x509|sha\d{1,3}|base\d\d|aes\d{3}|[hre]s\d{3}")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*(?:[.:/-]+[\w$]+)*")
 
 _LONGEST_PLACEHOLDER = 100
@@ -535,6 +560,10 @@ _SHORTEST_RANDOM = 20
 _LONGEST_WORD = 24
 """A bare word of this many letters is not a variable. For a password, the limit is the next one."""
 _LONGEST_PASSWORD_WORD = 16
+_SHORTEST_PART = 3
+"""Fewest letters of a word in an identifier, on the average."""
+_MOST_DIGITS = 2
+"""Most digits of an identifier of whole words."""
 _SHORTEST_SENTENCE = 4
 """Fewest words of a sentence that none of its words gives away."""
 
@@ -551,6 +580,8 @@ def _is_placeholder(value: str) -> bool:
         or value.lower().strip(" .,;:!?") in _WORDS
         or (len(value) <= _LONGEST_PLACEHOLDER and _PLACEHOLDER.fullmatch(value) is not None)
         or value.endswith(("EXAMPLE", "EXAMPLEKEY"))
+        or not any(map(str.isalnum, value))
+        or _TEMPLATE_IN.search(value) is not None
         or _REFERENCE.match(value) is not None
         or (_RULES.fullmatch(value) is not None and _RULE.search(value) is not None)
     )
@@ -656,6 +687,8 @@ class _Name:
         if self.kind == "password":
             is_label = value.istitle() and value.lower() in _LABELS
             return not is_label and not telling
+        if self.kind != "secret" and _is_wordy(value):
+            return False
         if self.sure:
             return not (named and (telling or joined))
         if self.kind == "secret" and not joined and not telling:
@@ -670,11 +703,26 @@ class _Name:
             # A bare word is a variable, unless it is too long for one.
             longest = _LONGEST_PASSWORD_WORD if is_password else _LONGEST_WORD
             return len(value) >= longest and value.islower() and not telling
-        if joined or _DOTTED.fullmatch(value) is not None:
+        if joined or _DOTTED.fullmatch(value) is not None or (not is_password and _is_wordy(value)):
             return False
         if is_password:
             return digits or _SYMBOL.search(value) is not None
         return digits and (not named or self.kind == "secret")
+
+
+def _is_wordy(value: str) -> bool:
+    """Whether *value* is an identifier of whole words, such as `resources`, `oAuth2Token` and `0001_initial`.
+
+    In a random string, capitals and digits divide the letters into shorter pieces.
+    """
+    if _CODE_NAME.fullmatch(value) is None:
+        return False
+    words = _WORD_OF_NAME.findall(_TECHNICAL.sub("_", value))
+    parts = [word for word in words if not word.isdigit()]
+    long = sum(len(part) >= _SHORTEST_PART for part in parts)
+    if sum(map(len, parts)) < _SHORTEST_PART * len(parts) or sum(map(len, words)) - sum(map(len, parts)) > _MOST_DIGITS:
+        return False
+    return long > 1 or (long == 1 and value.isalpha() and len(value) < _LONGEST_WORD)
 
 
 def _features(value: str) -> tuple[bool, bool, bool]:
@@ -704,7 +752,7 @@ _AUTHORIZATION = _Name(kind="authorization", sure=False, variable=8, quoted=8, b
 
 STEMS: Final[tuple[tuple[bytes, Rule], ...]] = (
     (b"pass", "pass"),
-    (b"pwd", "pwd"),
+    (b"pw", "pwd"),
     (b"secret", "secret"),
     (b"token", "token"),
     (b"auth", "auth"),
@@ -712,35 +760,58 @@ STEMS: Final[tuple[tuple[bytes, Rule], ...]] = (
 )
 """The stems of names, each with its rule. The telling word of a name begins with a stem."""
 _NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
-_MORE = {b"pass": rb"(?>word|wd|phrase|code|)", b"auth": rb"(?>orization|)"}
+_MORE = {b"pass": rb"(?>word|wd|phrase|code|)", b"pw": rb"(?>d|)", b"auth": rb"(?>orization|)"}
 _STEM = re.compile(b"|".join(stem + _MORE.get(stem, b"") for stem, _ in STEMS))
 _TAIL = rb"s?(?:[_.-]?(?:[0-9]{1,4}|prod|production|dev|staging|stage|test|live|base|value|raw|plain|old|new))?"
 _STEM_TAIL = re.compile(b"(?:" + _STEM.pattern + b")" + _TAIL)
 # After a name: what closes it, and what connects it to its value.
 _LINK = re.compile(
-    rb"""(?P<close>\\{0,15}["'`]|\*\*)?\]?(?:
-      (?P<typed>[ \t]{0,16}:[ \t]{0,16}[A-Za-z_][\w.|\[\] \t]{0,40}=[ \t]{0,16}(?=[bruf]?\\{0,15}["'`]))
-    | [ \t]{0,16}(?:=>|:=|[!=]?={1,2}|\\{1,8}u003[dD]|:)[ \t]{0,16}(?:\*\*[ \t]{0,16})?
+    rb"""(?P<close>\\{0,63}["'`]|\*\*)?\]?(?:
+      (?P<typed>(?:[ \t]{0,16}:[ \t]{0,16}[&*]?(?:'\w{1,16}[ \t])?[A-Za-z_][\w.|\[\] \t]{0,40}
+        | [ \t]{1,4}(?:string|String|str|text)[ \t]{0,4})=[ \t]{0,16}(?=[bruf]?\\{0,63}["'`]))
+    | (?:[ \t]\[(?:None|\*{4,32}[A-Za-z0-9]{0,8})\])?[ \t]{0,16}
+      (?:=>|:=|<-|[!=]?={1,2}|\\{1,8}u003[dD]|%3[dD]|:)[ \t]{0,16}(?:\*\*[ \t]{0,16})?
     | (?P<element>>)
-    | (?P<is>[ \t]{1,16}(?:is|was)[ \t]{0,16}:?[ \t]{1,16})
-    | (?P<comma>,[ \t]{0,16}(?=[bruf]?\\{0,15}["'`]))
+    | (?P<tag><\\{0,63}/(?:key|string|name)>(?:\s|\\{1,63}[nrt]){0,40}<(?:string|value)>)
+    | (?P<part>(?:\r?\n|\\{1,63}(?:r\\{1,63})?n){2})
+    | (?P<is>(?:[ \t]{1,4}(?:for|to|of|on|in)(?:[ \t]{1,4}[\w.'-]{1,24}){1,4}?)?
+        [ \t]{1,16}(?:is|was)[ \t]{0,16}:?[ \t]{1,16})
+    | (?P<comma>,[ \t]{0,16}(?=[bruf]?\\{0,63}["'`]))
+    | (?P<call>\([ \t]{0,4}(?=[bruf]?\\{0,63}["'`]))
+    | (?P<cell>[ \t]{1,16}\|[ \t]{1,16})
     | (?P<blank>[ \t]{1,16})
     )""",
     re.VERBOSE,
 )
 # A name followed by a character that `_LINK` may begin with. Most words with a stem in them are not.
-_NAMES = {stem: re.compile(stem + _MORE.get(stem, b"") + _TAIL + rb"""(?=[ \t:=!>\\"'`*\]])""") for stem, _ in STEMS}
-_OPEN = re.compile(rb"""[bruf]{0,2}(\\{0,15})("{3}|'{3}|["'`])""")
+_NAMES = {
+    stem: re.compile(
+        stem
+        + _MORE.get(stem, b"")
+        + _TAIL
+        + rb"""(?=[ \t:=!<>\\"'`*\]%"""
+        + (b"[(])" if stem in (b"pass", b"pw", b"auth") else b"])")
+    )
+    for stem, _ in STEMS
+}
+_OPEN = re.compile(rb"""[bBrRuUfFN@]{0,2}(\\{0,63})("{3}|'{3}|["'`])""")
 _LINE_REACH = 200
 """How far back a line is looked at, to see whether a string is open."""
 _AFTER_STRING = re.compile(rb"[ \t]{0,16}(?:[+;)\]}%&]|\.[ \t]{0,4}[$A-Za-z]|\Z|[\r\n]|\\[nr])")
-_CONCATENATED = re.compile(rb"""\\{0,15}["'`][ \t]{0,8}(?:[+%&]|\.)[ \t]{0,8}[$A-Za-z(]""")
+_CONCATENATED = re.compile(rb"""\\{0,63}["'`][ \t]{0,8}(?:[+%&]|\.)[ \t]{0,8}[$A-Za-z(]""")
 _BARE = re.compile(rb"""(?:[^\s"'`<\\]|\\(?![nrtbfu"'\\])){1,512}""")
 _BARE_REST = re.compile(rb"""[^\s"'`<\\]*""")
 _BARE_STOP = re.compile(rb"[,;&)}\]|>]")
 _LINE_START = re.compile(
     rb"(?:\A|[\r\n]|\\[nr])[ \t]{0,16}(?:[+>-][ \t]{0,4}|export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+)?\Z"
 )
+_PASS_HEADS = tuple(
+    b"""
+    require store key db user root admin ssh bind login smtp mail wifi my sql ftp become sudo sasl http proxy src dest
+    ldap pg redis vnc
+    """.split()
+)
+"""Words that are written in one with `pass` or `pw`, such as in `dbpass` and `bindpw`."""
 _KEY_HEADS = tuple(
     """
     api access private secret signing encryption encrypt master account auth service shared admin hmac jwt storage
@@ -756,13 +827,20 @@ _SURE_HEADS = frozenset(
 _OTHER_TOKENS = frozenset(
     """
     page continuation cancellation cancel eos bos pad unk sep cls mask stop start end first last next prev special sync
-    cursor per max min num image audio each change lock action idempotency
+    cursor per max min num image audio each change lock action idempotency request
     """.split()  # noqa: SIM905 - as above
+)
+_OTHER_KEYS = frozenset(
+    "public primary foreign cache gpg pgp sort partition group lookup registry".split()  # noqa: SIM905 - as above
 )
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _SCHEME = re.compile(
     rb"(?i)(?:(bearer|basic|token|apikey|api-key|bot|negotiate|sharedkey)|(digest|aws4-hmac-sha256|hawk|hmac))"
-    rb"[ \t]{1,16}"
+    rb"(?:[ \t]|\\{0,63}[\r\n]|\\{1,63}[nrt]){1,16}(?:token=)?(?:\\{0,63}[\"'])?"
+)
+# Any other scheme. What follows is judged.
+_OTHER_SCHEME = re.compile(
+    rb"""[A-Za-z][A-Za-z_-]{2,30}[ \t]{1,4}([A-Za-z0-9._~+/-]{12,512}={0,2})(?=[\s"'`,;\\)\]}]|\Z)"""
 )
 _CREDENTIALS = re.compile(rb"[A-Za-z0-9._~+/=:@!$%^*|-]{6,512}")
 _CREDENTIALS_REST = re.compile(rb"[A-Za-z0-9._~+/=:@!$%^*|-]*")
@@ -778,12 +856,17 @@ def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
     """Return what a name says, judged by its telling word (*stem*) and the part before it; None if it says nothing."""
     words = _WORD_OF_NAME.findall(_text(head))
     last = words[-1].lower() if words else ""
-    if last in ("no", "has", "is", "use", "with", "without", "needs", "require", "requires"):
+    if last in ("no", "has", "is", "use", "with", "without", "needs", "require", "requires") and not (
+        stem == b"pass" and head.lower().endswith(b"require")
+    ):
         return None
+    if stem == b"pw":
+        return _PASSWORD if not head[-1:].isalpha() or head.lower().endswith(_PASS_HEADS) else None
     if stem.startswith((b"pass", b"pwd")):
         # "pass" alone is usually a verb, a test result, or a part of "bypass" or "compass".
         # GIT_ASKPASS is the name of a program.
-        is_word = (not head[-1:].isalpha() or head.isupper()) and not last.endswith("ask")
+        is_word = not head[-1:].isalpha() or head.isupper() or head.lower().endswith(_PASS_HEADS)
+        is_word = is_word and not last.endswith("ask")
         return _PASSWORD if stem != b"pass" or (is_word and (last or closed)) else None
     if stem == b"secret":
         return _SURE_SECRET if last in _SURE_HEADS or (last and _is_loud(head)) else _SOME_SECRET
@@ -795,9 +878,11 @@ def _name_of(head: bytes, stem: bytes, *, closed: bool) -> _Name | None:
     if stem == b"key":
         if last.endswith(_KEY_HEADS):
             return _SURE_KEY
-        return _SOME_KEY if last and _is_loud(head) and last not in ("public", "primary", "foreign", "cache") else None
+        return _SOME_KEY if last and _is_loud(head) and last not in _OTHER_KEYS else None
     if stem == b"authorization":
         return _AUTHORIZATION
+    if last == "master":
+        return _PASSWORD
     return _SOME_AUTH
 
 
@@ -816,15 +901,14 @@ def _head(data: bytes, at: int) -> bytes:
     return window[kept:]
 
 
-def _by_name(data: bytes, lower: bytes, rules: Rules) -> Iterator[_Found]:
-    for literal, rule in STEMS:
-        name = _NAMES[literal].search(lower) if rule in rules else None
-        while name is not None:
-            at = name.start()
-            found = _behind_name(data, lower, at)
-            if found is not None:
-                yield found
-            name = name.re.search(lower, at + len(literal) if found is None else found.end)
+def _by_name(data: bytes, lower: bytes, stem: bytes, at: int) -> Iterator[_Found]:
+    name = _NAMES[stem].search(lower, at)
+    while name is not None:
+        at = name.start()
+        found = _behind_name(data, lower, at)
+        if found is not None:
+            yield found
+        name = name.re.search(lower, at + len(stem) if found is None else found.end)
 
 
 def _bearers(data: bytes, lower: bytes) -> Iterator[_Found]:
@@ -870,20 +954,125 @@ def _behind_name(data: bytes, lower: bytes, at: int) -> _Found | None:
     if stem[0] == b"key" and not head and data[max(0, at - 1) : at] == b" ":
         # "API key: ..." in a sentence.
         head = _head(data, at - 1) + b"_"
-    if data.endswith(_MARKER_START, 0, name_start) or _is_in_arn(data, name_start):
+    if data.endswith(_MARKER_START, 0, name_start) or _is_other(data, name_start, head, link):
         return None
-    if link["close"] is not None and data.endswith(b"::", 0, name_start):
-        # The name of a type: "AWS::IAM::AccessKey".
+    closed = _is_key(data, name_start, link) or (stem[0] == b"pass" and not head and _follows_user(data, lower, at))
+    name = _name_of(head, stem[0], closed=closed)
+    if name is None or _is_expanded(data, name_start, link):
         return None
-    name = _name_of(head, stem[0], closed=_is_key(data, name_start, link))
-    if name is None or _is_expanded(data, name_start, link) or not _leads(link, name, head, data, name_start):
+    if name is _SOME_AUTH and (login := _LOGIN.match(data, end.end())) is not None:
+        return _login(data, login, head)
+    if link["close"] is not None and _VARIABLE.search(data, max(0, name_start - 32), name_start) is not None:
+        return _default(data, link, name)
+    spelled = data[name_start : end.end()]
+    start = link.end()
+    is_set = link["blank"] is not None and _is_set(data, spelled, name_start)
+    if not is_set and not _leads(link, name, head, data, name_start):
         return None
     if name is _AUTHORIZATION:
-        return _authorization(data, link.end())
-    quote = _OPEN.match(data, link.end())
+        return _authorization(data, start)
+    if link["part"] is not None:
+        return _alone(data, start, name, "variable")
+    following = _following(data, link)
+    if following is not None:
+        start = following.end()
+    quote = _OPEN.match(data, start)
     if quote is not None:
-        return _quoted(data, quote, name, link, name_start)
-    return _bare(data, link, name, data[name_start : end.end()], name_start)
+        return _quoted(data, quote, name, link, name_start, is_set=is_set or following is not None)
+    if following is not None and link["blank"] is None:
+        return _alone(data, start, name, "variable" if following["block"] else "bare")
+    return _bare(data, link, start, name, spelled, name_start, is_set=is_set)
+
+
+def _following(data: bytes, link: re.Match[bytes]) -> re.Match[bytes] | None:
+    """Match what stands before a value in the line after its name; None if it is not there."""
+    if link["blank"] is not None:
+        return _CONTINUED.match(data, link.end())
+    if link["is"] is None and link["comma"] is None and link["element"] is None:
+        return _NEXT_LINE.match(data, link.end())
+    return None
+
+
+# A value that stands in the line after its name: a block in YAML, or a string in parentheses.
+_NEXT_LINE = re.compile(
+    rb"(?P<block>[|>][0-9+-]{0,2}[ \t]{0,8})?\(?(?:\\{0,63}\r?\n|\\{1,63}(?:r\\{1,63})?n)(?:[ \t]{1,64}|\\{1,63}t)"
+)
+_CONTINUED = re.compile(rb"(?:\\{1,63}\r?\n|\\{2,63}(?:r\\{1,63})?n)[ \t]{0,64}")
+_ALONE = re.compile(rb"""([^\s"'`<\\:{}\[\](),]{3,512})[ \t]*(?=[\r\n]|\\{1,63}[nr]|\\{0,63}["']|\Z)""")
+_USER_BEFORE = re.compile(
+    rb"""(?i)(?:user|login)(?:name)?\\{0,63}["']?[ \t]{0,4}[:=][ \t]{0,4}(?:\\{0,63}["'])?[^\s"'\\]{1,64}"""
+    rb"""(?:[\s,"'/]|\\{1,63}[nrt"']){1,16}\Z"""
+)
+# What sets the variable or the setting that is named next.
+_SETTER = re.compile(
+    rb"""(?:(?:\b|(?<=\\[nrt]))(?:setx|setenv|ENV|set -[a-zA-Z]{1,3}(?:[ \t]+-[a-zA-Z]{1,3}){0,2}"""
+    rb"""|(?:config|configure|secrets?) set"""
+    rb"""|config:set)|(?i:requirepass))(?:[ \t]+--?[a-z-]{1,20}){0,3}[ \t]+(?:\\{0,63}["'])?[\w./:@-]{0,80}\Z"""
+)
+SETTERS: Final = rb"setx |setenv |ENV |set -|config[: ]set|configure set|secrets? set"
+"""Matches commands that set the variable or the setting that is named next, in text and in JSON."""
+_SETTING_HEADS = (b"require", b"master", b"bind", b"root")
+_SETTER_HINT = re.compile(SETTERS + rb"|(?i:require|master|bind|root)\Z")
+_SETTINGS = frozenset((b"requirepass", b"masterauth", b"bindpw", b"rootpw"))
+"""Names of settings whose value follows after a blank."""
+_VARIABLE = re.compile(rb"""variable[ \t]{1,4}\\{0,63}["'][\w-]{0,24}\Z""")
+_DEFAULT = re.compile(rb"""default[ \t]{0,32}=[ \t]{0,8}(?=\\{0,63}["'])""")
+_DEFAULT_REACH = 512
+# A user and a password as the arguments of a call, or as a pair.
+_LOGIN = re.compile(
+    rb"""[ \t]{0,4}[=:]?[ \t]{0,4}[(][ \t]{0,4}b?(\\{0,63}["'])[^\s"'\\]{1,64}\1[ \t]{0,4},"""
+    rb"""[ \t]{0,4}b?(\\{0,63})(["'])"""
+)
+_LOGIN_HEADS = (b"", b"basic", b"digest", b"ntlm", b"proxy", b".", b"_")
+_SET_HEADS = ("set", "with", "use", "new", "change", "update", "")
+
+
+def _follows_user(data: bytes, lower: bytes, at: int) -> bool:
+    start = max(0, at - _LINE_REACH)
+    is_near = lower.find(b"user", start, at) >= 0 or lower.find(b"login", start, at) >= 0
+    return is_near and _USER_BEFORE.search(data, start, at) is not None
+
+
+def _is_set(data: bytes, spelled: bytes, start: int) -> bool:
+    """Whether a value follows its name after a blank, because a command before the name says so."""
+    if spelled.lower() in _SETTINGS:
+        return True
+    before = data[max(0, start - _LINE_REACH) : start]
+    is_near = b"set" in before or b"ENV " in before
+    return is_near and _SETTER.search(before) is not None
+
+
+def _login(data: bytes, login: re.Match[bytes], head: bytes) -> _Found | None:
+    if head and not head.lower().endswith(_LOGIN_HEADS[1:]):
+        return None
+    end = _closing(data, login.end(), len(login[2]), login[3])
+    if end is None:
+        return None
+    value = _text(data[login.end() : end])
+    if not _PASSWORD.hides(value, "quoted") or (not head and value.isalpha() and b"=" not in login[0][:8]):
+        return None
+    return _Found(login.end(), end, "password", by_name=True)
+
+
+def _default(data: bytes, link: re.Match[bytes], name: _Name) -> _Found | None:
+    """Find the default of a variable of Terraform, before the end of its block."""
+    reach = data.find(b"}", link.end(), link.end() + _DEFAULT_REACH)
+    default = _DEFAULT.search(data, link.end(), reach if reach >= 0 else link.end() + _DEFAULT_REACH)
+    quote = _OPEN.match(data, default.end()) if default is not None else None
+    if quote is None:
+        return None
+    end = _closing(data, quote.end(), len(quote[1]), quote[2])
+    if end is None or not name.hides(_text(data[quote.end() : end]), "quoted"):
+        return None
+    return _Found(quote.end(), end, name.kind, by_name=True)
+
+
+def _alone(data: bytes, start: int, name: _Name, form: _Form) -> _Found | None:
+    """Find a value that is all of the line that begins at *start*."""
+    value = _ALONE.match(data, start)
+    if value is None or not name.hides(_text(value[1]), form):
+        return None
+    return _Found(value.start(1), value.end(1), name.kind, by_name=True)
 
 
 def _is_key(data: bytes, start: int, link: re.Match[bytes]) -> bool:
@@ -892,9 +1081,16 @@ def _is_key(data: bytes, start: int, link: re.Match[bytes]) -> bool:
     return quote in (b'"', b"'") and data[max(0, start - 1) : start] == quote
 
 
-def _is_in_arn(data: bytes, start: int) -> bool:
-    """Whether what looks like a name is a part of an address: `arn:aws:secretsmanager:...:secret:NAME`."""
-    return data[start - 1 : start] == b":" and b"arn:" in data[max(0, start - _NAME_REACH) : start]
+def _is_other(data: bytes, start: int, head: bytes, link: re.Match[bytes]) -> bool:
+    """Whether what looks like a name is a part of an address, a type, or a flag that says where a password is."""
+    if data[start - 1 : start] == b":" and b"arn:" in data[max(0, start - _NAME_REACH) : start]:
+        # As in `arn:aws:secretsmanager:...:secret:NAME`.
+        return True
+    if link["close"] is not None:
+        # As in "AWS::IAM::AccessKey".
+        return data.endswith(b"::", 0, start)
+    # As in `openssl pkcs12 -password pass:...`.
+    return head.endswith(b"-") and data.startswith(b"pass:", link.end())
 
 
 def _is_expanded(data: bytes, start: int, link: re.Match[bytes]) -> bool:
@@ -932,24 +1128,45 @@ def _leads(link: re.Match[bytes], name: _Name, head: bytes, data: bytes, start: 
     """Whether *link* connects a name to a value, where this depends on the name."""
     if link["element"] is not None:
         return data[max(0, start - 1) : start] == b"<" and b"</" in data[link.end() : link.end() + _BARE_REACH]
+    if link["is"] is not None and _PURPOSE.match(link["is"].replace(b"\t", b" ")) is not None:
+        return (
+            name is _PASSWORD
+            and _PASSWORD_WORD.match(data[start + len(head) : start + len(head) + 16].lower()) is not None
+        )
+    if link["tag"] is not None:
+        return data[max(0, start - 1) : start] == b">"
+    if link["part"] is not None:
+        return link["close"] is not None and data[max(0, start - 72) : start].rstrip(b"\\\"'").endswith(b"name=")
+    if link["call"] is not None:
+        words = _words(_text(head))
+        return link["close"] is None and name is _PASSWORD and (words[-1] if words else "") in _SET_HEADS
+    if link["cell"] is not None:
+        return data[max(0, start - 8) : start].rstrip(b" \t`*").endswith(b"|")
     if link["comma"] is not None:
         # "pass" alone is an item of a list.
-        return link["close"] is not None and (name is not _PASSWORD or bool(head) or not _is_pass(data, start))
+        is_item = name is _SOME_AUTH or (name is _PASSWORD and not head and _is_pass(data, start))
+        return link["close"] is not None and not is_item
     if link["blank"] is not None:
         is_flag = head.startswith(b"-") and link["close"] is None
         quoted = _OPEN.match(data, link.end()) is not None
-        in_netrc = name is _PASSWORD and b"login " in data[max(0, start - 200) : start]
+        in_netrc = name is _PASSWORD and _NETRC.search(data, max(0, start - _LINE_REACH), start) is not None
         return is_flag or in_netrc or (name is _PASSWORD and quoted and link["close"] is None)
     return True
+
+
+# The login before a password in .netrc, on the same line or the line before.
+_NETRC = re.compile(rb"(?:machine[ \t]|default)[\s\S]{1,120}?login[ \t]+[^\s\\]{1,80}(?:[ \t\r\n]|\\{1,63}[nrt])+\Z")
 
 
 def _is_pass(data: bytes, start: int) -> bool:
     return data[start : start + 4].lower() == b"pass" and not data[start + 4 : start + 5].isalpha()
 
 
-def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[bytes], name_start: int) -> _Found | None:
+def _quoted(
+    data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[bytes], name_start: int, *, is_set: bool
+) -> _Found | None:
     start = quote.end()
-    if link["close"] is None and _ends_string(data, name_start, quote):
+    if link["close"] is None and not is_set and link["call"] is None and _ends_string(data, name_start, quote):
         return None
     if _CONCATENATED.match(data, start) is not None:
         # The string ends here, and code goes on: `"password='" + password`.
@@ -967,12 +1184,40 @@ def _quoted(data: bytes, quote: re.Match[bytes], name: _Name, link: re.Match[byt
         line = data.find(b"\n", start, start + _VALUE_REACH)
         end = rest.end() if line >= 0 or len(data) > start + _VALUE_REACH else len(data)
     value = _text(data[start:end])
-    if link["comma"] is not None or link["blank"] is not None:
+    if _joined_letters(data[name_start : link.start()]) == _joined_letters(data[start:end]):
+        # A constant that says its own name.
+        return None
+    if is_set or (link["comma"] is not None and _SETS_MEMBER.search(data, max(0, name_start - 48), name_start)):
+        hidden = name.hides(value, "quoted")
+    elif link["comma"] is not None or link["blank"] is not None or link["call"] is not None:
         # A list of names or a sentence looks the same, so the stricter judgment for bare values applies.
+        hidden = not value.isalpha() and name.hides(value, "bare", is_string=True) and not _is_listed(value, name)
+    elif data[link.start() : link.end()].strip(b" \t").endswith(b"=="):
+        # A comparison with a word is code.
         hidden = not value.isalpha() and name.hides(value, "bare", is_string=True)
     else:
         hidden = name.hides(value, "quoted")
     return _Found(start, end, name.kind, by_name=True) if hidden else None
+
+
+def _is_listed(value: str, name: _Name) -> bool:
+    """Whether a value after a comma or a blank is one of several names or texts, and no value of the one before."""
+    if len(value.split()) > 1:
+        return True
+    return _LISTED.fullmatch(value) is not None if name is _PASSWORD else _TELLING.search(value) is not None
+
+
+# A call that sets what is named next to what comes then: `setenv("DB_PASSWORD", "...")`.
+_SETS_MEMBER = re.compile(
+    rb"""(?i)(?:define|set_?\w{0,16}|putenv|put|append|header|fill|of)\((?:\\{0,63}["'])[#.]?\Z"""
+)
+
+
+def _joined_letters(name: bytes) -> bytes:
+    return name.translate(None, b"_-. \"'\\").lower()
+
+
+_LISTED = re.compile(r"(?i)(?:pass|password|passwd|pwd|secret|token|key)[_-]?\d{0,2}")
 
 
 def _closing(data: bytes, start: int, escapes: int, quote: bytes) -> int | None:
@@ -987,16 +1232,18 @@ def _closing(data: bytes, start: int, escapes: int, quote: bytes) -> int | None:
     return None
 
 
-def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start: int) -> _Found | None:
-    if link["comma"] is not None or link["typed"] is not None:
+def _bare(
+    data: bytes, link: re.Match[bytes], at: int, name: _Name, spelled: bytes, start: int, *, is_set: bool
+) -> _Found | None:
+    if link["comma"] is not None or link["typed"] is not None or link["call"] is not None:
         return None
-    run = _BARE.match(data, link.end())
+    run = _BARE.match(data, at)
     if run is None or run[0][:1] in (b"(", b"[", b"{"):
         return None
     connector = data[link.start() : link.end()]
     tight = connector in (b"=", b"\\u003d") or (connector.strip() == b":" and link["close"] is None)
     is_flag = connector == b"=" and spelled.startswith(b"--")
-    form: _Form = "variable" if is_flag or (tight and _is_loud(spelled)) else "bare"
+    form: _Form = "variable" if is_set or is_flag or (tight and _is_loud(spelled)) else "bare"
     whole_line = form == "variable" and _LINE_START.search(data, max(0, start - 40), start) is not None
     stop = None if whole_line else _BARE_STOP.search(data, run.start() + 1, run.end())
     if stop is None and run.end() - run.start() >= _BARE_REACH:
@@ -1013,18 +1260,55 @@ def _bare(data: bytes, link: re.Match[bytes], name: _Name, spelled: bytes, start
         return None
     value = data[run.start() : end]
     kept = value.rstrip(b".,;:")
-    if connector.strip() == b":" and ((kept.isalpha() and kept.istitle()) or _TYPE.fullmatch(_text(kept)) is not None):
+    if link["cell"] is not None and data[end : end + 8].lstrip(b" \t")[:1] != b"|":
+        return None
+    if connector.strip() == b":" and (
+        (
+            kept.isalpha()
+            and (kept.istitle() or (name is not _PASSWORD and kept[:1].isupper() and _is_wordy(_text(kept))))
+        )
+        or _TYPE.fullmatch(_text(kept)) is not None
+    ):
         # This is a type.
+        return None
+    if connector == b":" and run[0].startswith(b"//"):
+        # This is the scheme of a URL.
         return None
     if connector == b"=" and form == "bare" and data[max(0, start - 1) : start] in (b"?", b"&"):
         # The query of a URL.
-        form = "variable"
+        form = "variable" if name is _PASSWORD or not _is_wordy(_text(kept)) else form
     if name is _PASSWORD and connector == b"=" and kept.isalpha() and _is_own_line(data, start, end):
         # password=swordfish in a settings file. Arguments in code are not on a line of their own.
         form = "variable" if _TELLING.search(_text(kept)) is None else form
-    if not name.hides(_text(kept), "quoted" if link["element"] is not None else form):
+    if form == "bare" and name is _PASSWORD and kept.isalpha() and _is_argument(data, connector, start, run.end()):
+        form = "variable"
+    is_element = link["element"] is not None or link["tag"] is not None
+    if not name.hides(_text(kept), "quoted" if is_element else form):
         return None
     return _Found(run.start(), end if whole_line else run.start() + len(kept), name.kind, by_name=True)
+
+
+# What stands before `password=word` where it is an argument of a command or a part of a connection string.
+_ARGUMENT_BEFORE = re.compile(
+    rb"""(?:--?[\w-]{1,24}[ \t=]{1,2}(?:\\{0,63}["'])?|[^\s(,]=[^\s(,;]{1,64}[ \t,]"""
+    rb"""|\b(?:put|create|set|login)[ \t][^\r\n]{1,64}[ \t]"""
+    rb"""|[?&;]|:_)[\w.]{0,24}\Z"""
+)
+# Another flag names a user, so this is a command and not its description.
+_USER_FLAG = re.compile(rb" -{1,2}(?:u|U|D|user|username|Username|docker-username)[ =]{1,2}[^\s-]")
+
+
+def _is_argument(data: bytes, connector: bytes, start: int, end: int) -> bool:
+    """Whether a word after the name of a password is an argument of a command, and not a variable in code."""
+    if connector == b"=":
+        after = data[end : end + 1]
+        return (not after or after in b" \t\r\n\\\"'&") and (
+            _ARGUMENT_BEFORE.search(data, max(0, start - _LINE_REACH), start) is not None
+        )
+    if connector.isspace():
+        before = _NETRC.search(data, max(0, start - _LINE_REACH), start)
+        return before is not None or _USER_FLAG.search(data, max(0, start - _LINE_REACH), start) is not None
+    return False
 
 
 def _is_own_line(data: bytes, start: int, end: int) -> bool:
@@ -1034,10 +1318,15 @@ def _is_own_line(data: bytes, start: int, end: int) -> bool:
 
 
 def _authorization(data: bytes, at: int) -> _Found | None:
+    if data[at : at + 1] == b"[":
+        at += 1
     quote = _OPEN.match(data, at)
     at = quote.end() if quote is not None else at
     scheme = _SCHEME.match(data, at)
-    at = scheme.end() if scheme is not None else at
+    if scheme is not None:
+        at = scheme.end()
+    elif (other := _OTHER_SCHEME.match(data, at)) is not None and _mixed(other[1]) and not _is_wordy(_text(other[1])):
+        at = other.start(1)
     is_line = scheme is not None and scheme[2] is not None
     value = (_LINE if is_line else _CREDENTIALS).match(data, at)
     if value is None:
@@ -1058,10 +1347,11 @@ def _authorization(data: bytes, at: int) -> _Found | None:
 
 # A header, a flag, a key or a variable, and the name of the first cookie.
 _COOKIE = re.compile(
-    rb"""cookies?(?:\\{0,15}["'])?\]?(?: {0,4}(?:=>|[:=,]) {0,4}| {1,4})(?:\\{0,15}["'])?"""
+    rb"""cookies?(?:\\{0,63}["'])?\]?(?: {0,4}(?:=>|[:=,]) {0,4}| {1,4})(?:\\{0,63}["'])?"""
     rb"(?=[!#$%&*+.^_|~0-9a-z-]{1,64}=)"
 )
-_CURL_COOKIE = re.compile(rb"""-b[ =]?(?:\\{0,15}["'])?(?=[!#$%&*+.^_|~0-9A-Za-z-]{1,64}=)""")
+_CURL_COOKIE = re.compile(rb"""-b[ =]?(?:\\{0,63}["'])?(?=[!#$%&*+.^_|~0-9A-Za-z-]{1,64}=)""")
+_CURL_COOKIE_HINT = re.compile(rb"""-b[ =]?[\\"']*[!#$%&*+.^_|~0-9A-Za-z-]{1,64}=""")
 _COOKIE_VALUE = re.compile(rb"""([!#$%&*+.^_|~0-9A-Za-z-]{1,64})=([^\s;,"'`\\<>]*)(?:; {0,4})?""")
 _SESSION = re.compile(
     r"sess|sid|auth|token|jwt|csrf|xsrf|secret|login|remember|ticket|identity|passport|aspnet|clearance|cf_bm|cred|sso"
@@ -1105,29 +1395,26 @@ def _is_session(name: str, value: bytes) -> bool:
 
 # ---------------------------------------------------------------------- pairs of a name and a value
 
-_VALUE = re.compile(rb"""value(?:\\*["'])? {0,4}[:=] {0,4}""")
-# What stands before `value`: the end of a name, and what divides members.
-_PAIRED = re.compile(
-    rb"(?:" + b"|".join(stem for stem, _ in STEMS) + rb""")[a-z0-9_.-]*[\\"']*(?:[ \t\r\n,]|\\+[nrt])+[\\"']*\Z"""
-)
+_VALUE = re.compile(rb"""value(?:\\*["'])?(?: {0,4}[:=] {0,4}|>)""")
 _PAIR_REACH = 160
 _PAIR_NAME = re.compile(
-    rb"""(?:\b|_)(?:name|key)(?:\\{0,15}["'])? {0,4}[:=] {0,4}(?:\\{0,15}["'])?([A-Za-z0-9_.-]{3,64})"""
-    rb"""(?:\\{0,15}["'])?(?:[ \t\r\n,]|\\{1,15}[nrt])+(?:\\{0,15}["'])?\Z"""
+    rb"""(?:\b|_|(?<=\\[nrt])|option|parameter|setting)(?:name|key|type)(?:\\{0,63}["'])? {0,4}[:=] {0,4}"""
+    rb"""(?:\\{0,63}["'])?"""
+    rb"""([A-Za-z0-9_.-]{3,64})(?=[\s"'\\,<>]|\Z)"""
 )
+_PAIR_BREAK = re.compile(rb"[{}\[]|value|(?:\r?\n|\\{1,63}n)[ \t]*(?:\r?\n|\\{1,63}n|-)")
 _PAIR_VALUE = re.compile(rb"""[^\s"'`<\\,}\])]{1,512}""")
+_PAIR_NAME_AFTER = re.compile(
+    rb"""(?:\\{0,63}["'])?(?:[ \t\r\n,]|\\{1,63}[nrt]){1,16}(?:\\{0,63}["'])?(?:name|key)"""
+    rb"""(?:\\{0,63}["'])? {0,4}[:=] {0,4}"""
+    rb"""(?:\\{0,63}["'])?([A-Za-z0-9_.-]{3,64})(?=[\s"'\\,]|\Z)"""
+)
+_PAIR_STEMS = re.compile(b"|".join(stem for stem, _ in STEMS))
 
 
 def _pairs(data: bytes, lower: bytes) -> Iterator[_Found]:
     """Find the values of pairs such as `name: DB_PASSWORD` and `value: ...`, in YAML, JSON and XML."""
     for match in _each(_VALUE, lower, b"value"):
-        at = max(0, match.start() - _PAIR_REACH)
-        if lower.rfind(b"name", at, match.start()) < 0 > lower.rfind(b"key", at, match.start()):
-            continue
-        said = _PAIR_NAME.search(data, at, match.start())
-        name = _name_of_key(_text(said[1])) if said is not None else None
-        if name is None:
-            continue
         at = match.end()
         quote = _OPEN.match(data, at)
         if quote is not None:
@@ -1135,34 +1422,101 @@ def _pairs(data: bytes, lower: bytes) -> Iterator[_Found]:
         else:
             bare = _PAIR_VALUE.match(data, at)
             end = None if bare is None else bare.end()
-        if end is not None and name.hides(_text(data[at:end]), "variable" if quote is None else "quoted"):
+        if end is None:
+            continue
+        spelled = _paired_name(data, lower, match.start(), end)
+        name = _name_of_key(_text(spelled)) if spelled is not None else None
+        if name is None or spelled is None:
+            continue
+        if name is _AUTHORIZATION:
+            found = _authorization(data, match.end())
+            if found is not None:
+                yield found
+            continue
+        form: _Form = (
+            "quoted" if quote is not None else "variable" if name is _PASSWORD or _is_loud(spelled) else "bare"
+        )
+        value = _text(data[at:end])
+        if name.hides(value, form) and (quote is not None or not _names_secret(value)):
             yield _Found(at, end, name.kind, by_name=True)
 
 
-def _may_be_pairs(lower: bytes, reach: int) -> bool:
-    return any(
-        _PAIRED.search(lower, max(0, match.start() - reach), match.start()) is not None
-        for match in _each(_VALUE, lower, b"value")
-    )
+def _paired_name(data: bytes, lower: bytes, start: int, end: int) -> bytes | None:
+    """Return the name that belongs to a value: it stands before it, with other members in between, or after it."""
+    first = max(0, start - _PAIR_REACH)
+    if (
+        lower.rfind(b"name", first, start) >= 0
+        or lower.rfind(b"key", first, start) >= 0
+        or lower.rfind(b"type", first, start) >= 0
+    ):
+        names = [
+            (said, span)
+            for said in _PAIR_NAME.finditer(lower, first, start)
+            if _PAIR_STEMS.search(lower, *(span := said.span(1))) is not None
+        ]
+        last = max((said.end() for said in _PAIR_NAME.finditer(lower, first, start)), default=0)
+        if (
+            names
+            and (names[-1][0].end() == last or b"type" in names[-1][0][0])
+            and _PAIR_BREAK.search(lower, names[-1][0].end(), start) is None
+        ):
+            return data[slice(*names[-1][1])]
+    after = _PAIR_NAME_AFTER.match(lower, end)
+    return data[slice(*after.span(1))] if after is not None else None
+
+
+_NAMES_OF_PAIRS = (
+    rb"""(?:name|key|type)[\\"']*\s*[:=]\s*[\\"']*[a-z0-9_.-]*(?:""" + b"|".join(stem for stem, _ in STEMS) + b")"
+)
+"""Matches the name of a pair, in small letters, in text and in JSON."""
+_PAIR_HINT = re.compile(_NAMES_OF_PAIRS)
+_VALUE_HINT = re.compile(rb"""value[\\"' ]*[:=>]""")
 
 
 def judging_keys(members: Mapping[str, object]) -> Iterator[str]:
     """Yield for each member of an object, in order, the key by which it is judged.
 
-    It is the member's own, or what the member before it says: `{"name": "DB_PASSWORD", "value": ...}`.
+    It is the member's own, or what another member says: `{"name": "DB_PASSWORD", "value": ...}`.
     """
-    said: object = None
+    if not any(key[-5:].lower() == "value" for key in members):
+        yield from members
+        return
+    said: dict[str, str] = {}
     for key, value in members.items():
-        yield said if key == "value" and isinstance(said, str) and is_telling(said) else key
-        said = value if key in ("name", "key") else None
+        part = _PAIR_KEY.fullmatch(key)
+        if part is not None and part[2].lower() != "value" and isinstance(value, str) and is_telling(value):
+            said.setdefault(part[1].lower(), value)
+    for key in members:
+        part = _PAIR_KEY.fullmatch(key) if said else None
+        if part is None or part[2].lower() != "value":
+            yield key
+        else:
+            yield said.get(part[1].lower()) or next(iter(said.values()))
+
+
+_PAIR_KEY = re.compile(r"(parameter|option|setting|variable|)_?(name|key|value)", re.IGNORECASE)
 
 
 # ---------------------------------------------------------------------- commands
 
-# A command to its end. A backslash before a line end continues it.
-_COMMAND = re.compile(rb"(?:[^\r\n;|\\]|\\\r?\n|\\(?![nr])){0,1024}")
-_ARGUMENT = rb"""(?:\\{0,15}["']([^"'\\\r\n]{1,256})|([^\s"'`\\]{1,256}))"""
-_NAMED_USER = re.compile(rb" (?:-u|-h|--user|--host)\b|[ ]-u\w")
+# What divides commands: also a line end in JSON, unless a backslash before it continues the command.
+# Each alternative begins with a literal, which makes the search fast.
+_SEPARATOR = re.compile(
+    rb"\n(?<!\\\n)|\r(?<!\\\r)|;|\||`|&&|\$\(|\\(?<!\\\\)(?:n|r(?![a-z])|\\[nr]|\\{3}[nr]|\\{7}[nr]|\\{15}[nr]|\\{31}[nr])"
+)
+_COMMAND_REACH = 512
+"""How far back a command may begin, and how far on it is searched."""
+_ARGUMENT = rb"""(?:\\{0,63}(?:"([^"\\\r\n]{1,256})|'([^'\\\r\n]{1,256}))|([^\s"'`\\|;]{1,256}))"""
+_SPACE = rb"(?:[ \t=]|\\{1,63}[\r\n]{1,2}[ \t]{0,32}|\\{3,63}n[ \t]{0,32}){1,4}"
+_MAYBE_SPACE = b"(?:" + _SPACE + b")?"
+_USER = rb"""(?:\\{0,63}["'])?[^\s:"'\\]{1,64}"""
+_NAMED_USER = re.compile(rb" (?:-u|-h|--user(?:name)?|--host|-U)\b|[ ]-u\w")
+# A flag that may be that of a password, for some command.
+_FLAG = re.compile(
+    rb" (?:-[A-Za-z]{0,5}[pPawuUNkb]|--?(?:user|proxy-user|auth|creds|src-creds|dest-creds|pass|body|value"
+    rb"|secret-string"
+    rb"|from-literal|String|AsPlainText))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1170,62 +1524,260 @@ class _Command:
     """A command that takes a password as an argument.
 
     Attributes:
-        literal: what its name begins with.
-        flag: what the flag begins with.
-        pattern: matches the flag and the password.
+        words: its names, or other words that it cannot be without.
+        arguments: matches the flag and the password.
         sure: whether the argument is a password in any case. If not, a user or a host has to be named, too.
+        needs: what else has to be in the command.
     """
 
-    literal: bytes
-    flag: bytes
-    pattern: re.Pattern[bytes]
+    words: tuple[bytes, ...]
+    arguments: re.Pattern[bytes]
     sure: bool = True
+    needs: bytes = b""
+
+
+def _command(words: bytes, flags: bytes, *, sure: bool = True, needs: bytes = b"") -> _Command:
+    return _Command(
+        words=tuple(words.split()), arguments=re.compile(b"[ \t]" + flags + _ARGUMENT), sure=sure, needs=needs
+    )
 
 
 _COMMANDS = (
-    _Command(literal=b"mysql", flag=b" -p", pattern=re.compile(rb" -p" + _ARGUMENT), sure=False),
-    _Command(literal=b"mariadb", flag=b" -p", pattern=re.compile(rb" -p" + _ARGUMENT), sure=False),
-    _Command(literal=b"mongo", flag=b" -p", pattern=re.compile(rb" -p ?" + _ARGUMENT), sure=False),
-    _Command(literal=b"sshpass", flag=b" -p", pattern=re.compile(rb" -p ?" + _ARGUMENT)),
-    _Command(literal=b"redis-cli", flag=b" -a", pattern=re.compile(rb" -a " + _ARGUMENT)),
-    _Command(literal=b" login ", flag=b" -p", pattern=re.compile(rb" -p " + _ARGUMENT), sure=False),
-    _Command(literal=b"ldap", flag=b" -w", pattern=re.compile(rb" -w ?" + _ARGUMENT)),
-    _Command(literal=b"client ", flag=b" -U", pattern=re.compile(rb" -U ?(?:\\{0,15}[\"'])?[^\s%]{1,64}%" + _ARGUMENT)),
+    _command(
+        b"""mysql mysqldump mysqladmin mysqlimport mysqlshow mysqlcheck mysqlsh mysqlpump mysqlslap mariadb mariadb-dump
+        mariadb-admin mariadb-import mariadb-check""",
+        rb"-p",
+        sure=False,
+    ),
+    _command(
+        b"mongo mongosh mongodump mongorestore mongoexport mongoimport mongostat mongotop mongofiles login",
+        rb"-p" + _MAYBE_SPACE,
+        sure=False,
+    ),
+    _command(b"sshpass", rb"-p" + _MAYBE_SPACE),
+    _command(b"--creds --src-creds --dest-creds", rb"--(?:src-|dest-)?creds" + _SPACE + _USER + b":"),
+    _command(b"redis-cli", rb"(?:-a|--pass)" + _SPACE),
+    _command(b"ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami ldappasswd ldapcompare", rb"-w" + _MAYBE_SPACE),
+    _command(b"smbclient rpcclient", rb"-U" + _MAYBE_SPACE + rb"""(?:\\{0,63}["'])?[^\s%"'\\]{1,64}%"""),
+    _command(b"curl", rb"(?:-[a-zA-Z]{0,5}[uU]|--(?:proxy-)?user)" + _MAYBE_SPACE + _USER + b":"),
+    _command(b"sqlcmd", rb"-P" + _MAYBE_SPACE),
+    _command(b"zip unzip ssh-keygen", rb"-P" + _SPACE),
+    _command(b"ssh-keygen", rb"-N" + _SPACE),
+    _command(b"openssl", rb"-k" + _SPACE, needs=b" enc"),
+    _command(b"htpasswd", rb"-[A-Za-z]*b[A-Za-z]*(?:[ \t]+-\w+)*(?:[ \t]+[^\s-][^\s]{0,128}){1,2}[ \t]+"),
+    _command(b"--from-literal", rb"--from-literal" + _SPACE + rb"""(?:\\{0,63}["'])?[\w.-]{1,64}=(?:\\{0,63}["'])?"""),
+    _command(b"secret", rb"(?:-b|--body)" + _SPACE, needs=b"gh secret set"),
+    _command(b"secretsmanager", rb"--secret-string" + _SPACE + rb"(?!\\{0,63}.?\{)"),
+    _command(b"put-parameter", rb"--value" + _SPACE, needs=b"SecureString"),
+    _command(b"keyvault", rb"--value" + _SPACE, needs=b"secret set"),
+    _command(b"ConvertTo-SecureString", rb"(?<=SecureString.)(?:-String" + _SPACE + b")?(?!-)", needs=b"-AsPlainText"),
 )
-_COMMAND_FLAG = re.compile(rb" -[pawU]")
-_MAY_BE_PASS = re.compile(rb""" -pass(?:in|out|wd)? [\\"']*pass:""")
-_PASS_ARGUMENT = re.compile(rb""" -pass(?:in|out|wd)? (?:\\{0,15}["'])?pass:([^\s"'`\\]{1,256})""")
+_BY_WORD: Final = {
+    word: tuple(command for command in _COMMANDS if word in command.words)
+    for command in _COMMANDS
+    for word in command.words
+}
+_READER_LITERALS = (
+    *b"password-stdin with-token passphrase-fd passwd wrangler".split(),
+    *(b"sudo -S", b"secret set", b"secret create"),
+)
+COMMANDS: Final = (
+    *b"""
+    mysql mariadb mongo sshpass redis-cli ldap openssl htpasswd from-literal put-parameter keyvault SecureString
+    smbclient rpcclient keygen -creds sqlcmd
+    """.split(),
+    *(b"login ", b"http -a", b"https -a", b"zip -P"),
+    *_READER_LITERALS,
+)
+"""Literals that one of them is in each command, other than curl, that takes or reads a password."""
+_DIVIDERS = bytes(code if chr(code).isalnum() or chr(code) in "_.:-" else ord(" ") for code in range(128)) + b" " * 128
+_CONTROL = re.compile(rb"\\(?:u00[01][0-9a-f]|[tbfnr])")
+_MAY_BE_PASS = re.compile(rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""")
+_HTTP_ARGUMENT = re.compile(rb"(?:(?<=http)|(?<=https)) -a" + _SPACE + _USER + b":" + _ARGUMENT)
+_PASS_ARGUMENT = re.compile(rb""" -pass(?:in|out|wd|word)? (?:\\{0,63}["'])?pass:""" + _ARGUMENT)
+# Commands that read a password from their input: what is piped to them, or follows after `<<<`.
+_READING_FLAG = rb"--?(?:password-stdin|with-token|passphrase-fd[ =]0)(?![\w-])"
+_READING_COMMAND = (
+    rb"(?:sudo -S|(?:sudo )?(?:npx )?(?:chpasswd|passwd|smbpasswd|wrangler (?:pages )?secret|gh secret set"
+    rb"|(?:docker|podman) secret create))(?![\w./-])"
+)
+_READER = rb"(?:" + _READING_COMMAND + rb"|[^\r\n|;&<]{0,160}?[ \t]" + _READING_FLAG + b")"
+_PIPED = re.compile(
+    rb"(?:echo|printf|Write-Output)[ \t]+(?:-[neE]+[ \t]+)?(?:\\{0,63}[\"']%s(?:\\{1,63}n)?\\{0,63}[\"'][ \t]+)?"
+    rb"(?P<quote>\\{0,63}[\"'])?"
+    rb"(?P<value>(?(quote)[^\"'\r\n]{1,256}?|[^\s\"'|;&)]{1,256}))(?(quote)(?P=quote)|)[ \t]*(?:\\{1,63}\r?n?[ \t]*)?"
+    rb"\|[ \t]*(?:\\{1,63}\n[ \t]*|\\{3,63}n[ \t]*)?(?P<reader>" + _READER + b")"
+)
+_READS = re.compile(
+    rb"(?:(?:\A|(?<=[\s;|&`(\"'])|(?<=\\[nrt]))" + _READING_COMMAND + b"|" + _READING_FLAG + rb")[^\r\n|;&<]{0,160}\Z"
+)
+_HERE = re.compile(rb"<<<[ \t]{0,4}\$?" + _ARGUMENT)
+_HERE_DOCUMENT = re.compile(
+    rb"""<<-?[ \t]{0,4}(?:\\{0,63}["'])?(?P<end>\w{1,16})(?:\\{0,63}["'])?(?:\r?\n|\\{1,63}n)"""
+    rb"""[ \t]{0,32}(?P<value>[^\r\n\\]{3,256})"""
+    rb"""(?:\r?\n|\\{1,63}n)[ \t]{0,32}(?P=end)"""
+)
 
 
 def _commands(data: bytes) -> Iterator[_Found]:
-    for command in _COMMANDS:
-        at = data.find(command.literal)
-        while at >= 0:
-            whole = _COMMAND.match(data, at)
-            assert whole is not None
-            yield from _arguments(command, data, at, whole.end())
-            at = data.find(command.literal, max(whole.end(), at + 1))
-    for match in _each(_PASS_ARGUMENT, data, b" -pass"):
-        if _PASSWORD.hides(_text(match[1]), "variable"):
-            yield _Found(match.start(1), match.end(1), "password", by_name=True)
+    if (flag := _FLAG.search(data)) is not None:
+        for start, end in _flagged(data, flag.start(), _COMMAND_REACH):
+            if named := _BY_WORD.keys() & _command_words(data[start:end]):
+                yield from _arguments_in(data, start, end, named)
+        for match in _each(_PASS_ARGUMENT, data, b" -pass"):
+            yield from _argument(match, "variable")
+        for match in _each(_HTTP_ARGUMENT, data, b" -a"):
+            yield from _argument(match, "variable")
+    if _is_fed(data):
+        yield from _fed(data)
 
 
-def _arguments(command: _Command, data: bytes, start: int, end: int) -> Iterator[_Found]:
-    names_user = command.sure or _NAMED_USER.search(data, start, end) is not None
-    for match in command.pattern.finditer(data, start, end):
-        group = match.lastindex
-        assert group is not None
-        value = match[group].rstrip(b".,)")
-        is_flag = value.startswith(b"-") and match[0][-len(match[group]) - 1 :][:1] == b" "
-        if not is_flag and _PASSWORD.hides(_text(value), "variable" if names_user else "bare"):
-            yield _Found(match.start(group), match.start(group) + len(value), "password", by_name=True)
+def _is_fed(data: bytes) -> bool:
+    """Whether a command may read a password from its input."""
+    return (b"<<" in data or (b"|" in data and _holds_writer(data))) and any(
+        literal in data for literal in _READER_LITERALS
+    )
+
+
+def _fed(data: bytes) -> Iterator[_Found]:
+    for piped in _each(_PIPED, data, b"echo", b"printf", b"Write-Output"):
+        yield from _inputs(data, *piped.span("value"), piped["reader"])
+    at = data.find(b"<<")
+    while at >= 0:
+        reader = _READS.search(data, max(0, at - _LINE_REACH), at)
+        here = _HERE.match(data, at)
+        document = _HERE_DOCUMENT.match(data, at) if here is None else None
+        if reader is not None and here is not None and here.lastindex is not None:
+            yield from _inputs(data, *here.span(here.lastindex), reader[0])
+        elif reader is not None and document is not None:
+            yield from _inputs(data, *document.span("value"), reader[0])
+        at = data.find(b"<<", at + 3)
+
+
+def _command_words(data: bytes) -> list[bytes]:
+    """Return the words of a text, or of JSON, in which a control character is written as an escape."""
+    return (_CONTROL.sub(b" ", data) if b"\\" in data else data).translate(_DIVIDERS).split()
+
+
+def _flagged(data: bytes, at: int, reach: int) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each command with a flag, from *at* on, that may be that of a password."""
+    end = 0
+    while (flag := _FLAG.search(data, at)) is not None:
+        start = max(end, flag.start() - reach)
+        for separator in _SEPARATOR.finditer(data, start, flag.start()):
+            start = separator.end()
+        after = _SEPARATOR.search(data, flag.end(), flag.end() + reach)
+        at = end = after.start() if after is not None else min(len(data), flag.end() + reach)
+        yield start, end
+
+
+def _inputs(data: bytes, start: int, end: int, reader: bytes) -> Iterator[_Found]:
+    """Find the secret in what a command reads: all of it, or what follows the user's name."""
+    if b"chpasswd" in reader:
+        colon = data.find(b":", start, end)
+        start = colon + 1 if colon >= 0 else start
+    if _PASSWORD.hides(_text(data[start:end]), "variable"):
+        yield _Found(start, end, "password", by_name=True)
+
+
+def _arguments_in(data: bytes, start: int, end: int, named: set[bytes]) -> Iterator[_Found]:
+    """Find passwords among the arguments of one command, by its telling words."""
+    for word in named:
+        for command in _BY_WORD[word]:
+            if command.needs and data.find(command.needs, start, end) < 0:
+                continue
+            is_sure = command.sure or _NAMED_USER.search(data, start, end) is not None
+            for match in command.arguments.finditer(data, max(0, start - 1), min(len(data), end + 64)):
+                if match.start() < end:
+                    yield from _argument(match, "variable" if is_sure else "bare")
+
+
+def _argument(match: re.Match[bytes], form: _Form) -> Iterator[_Found]:
+    group = match.lastindex
+    assert group is not None
+    value = match[group].rstrip(b".,)")
+    is_flag = value.startswith(b"-") and match[0][-len(match[group]) - 1 :][:1] in b" \t"
+    if not is_flag and _PASSWORD.hides(_text(value), form):
+        yield _Found(match.start(group), match.start(group) + len(value), "password", by_name=True)
 
 
 def _may_be_commands(data: bytes) -> bool:
-    return _COMMAND_FLAG.search(data) is not None and (
-        _MAY_BE_PASS.search(data) is not None
-        or any(0 <= data.find(command.literal) < data.rfind(command.flag) for command in _COMMANDS)
-    )
+    flag = _FLAG.search(data)
+    if flag is not None and b" -pass" in data and _MAY_BE_PASS.search(data) is not None:
+        return True
+    return _is_fed(data) or (flag is not None and _may_be_flagged(data, flag.start()))
+
+
+def _may_be_flagged(data: bytes, at: int) -> bool:
+    if b"http -a" in data or b"https -a" in data:
+        return True
+    # An escape takes more bytes than its character.
+    reach = 6 * _COMMAND_REACH
+    for start, end in _flagged(data, at, reach):
+        if end - start > reach or not _BY_WORD.keys().isdisjoint(_command_words(data[start:end])):
+            return b"curl" in data or any(literal in data for literal in COMMANDS)
+    return False
+
+
+def _holds_writer(data: bytes) -> bool:
+    return b"echo" in data or b"printf" in data or b"Write-Output" in data
+
+
+# ---------------------------------------------------------------------- Kubernetes
+
+_MANIFEST = re.compile(rb"""kind\\{0,63}["']?[ \t]{0,4}:[ \t]{0,4}\\{0,63}["']?secret\\{0,63}["']?(?=\s|,|\\|\}|\Z)""")
+_MANIFEST_REACH = 16 * 1024
+_DOCUMENT = re.compile(rb"(?:\n|\\n)---")
+_DATA = re.compile(
+    rb"""(?:\A|[\n{,]|\\n)[ \t\\"']{0,72}(?:string)?data\\{0,63}["']?[ \t]{0,4}:[ \t]{0,4}"""
+    rb"""(?:\{[\s\\n]{0,80}|\r?\n|\\{1,63}n)""",
+    re.IGNORECASE,
+)
+_DATUM = re.compile(
+    rb"""[ \t\\"']{1,72}[\w.-]{1,128}\\{0,63}["']?[ \t]{0,4}:[ \t]{1,4}(?:\\{0,63}["'])?([^\s"'\\{}|>,]{2,8192})"""
+    rb"""(?:\\{0,63}["'])?[ \t]*(?:,[ \t]*)?(?:\r?\n|\\{1,63}n|(?=[\\"'}]|\Z)){0,4}"""
+)
+
+
+def _manifests(data: bytes, lower: bytes) -> Iterator[_Found]:
+    """Find the values in manifests of Secrets. In `data` they are base64 and in `stringData` they are text."""
+    end = 0
+    for manifest in _each(_MANIFEST, lower, b"kind"):
+        if manifest.start() < end:
+            continue
+        start = max(end, manifest.start() - _MANIFEST_REACH)
+        for divider in _DOCUMENT.finditer(data, start, manifest.start()):
+            start = divider.end()
+        after = _DOCUMENT.search(data, manifest.end(), manifest.end() + _MANIFEST_REACH)
+        end = after.start() if after is not None else min(len(data), manifest.end() + _MANIFEST_REACH)
+        for block in _DATA.finditer(data, start, end):
+            at = block.end()
+            while (datum := _DATUM.match(data, at, end)) is not None:
+                at = datum.end()
+                if not _is_placeholder(_text(datum[1][:_VALUE_REACH])):
+                    yield _Found(datum.start(1), datum.end(1), "secret", by_name=True)
+
+
+# ---------------------------------------------------------------------- a value before its name
+
+_SAID = re.compile(
+    rb"pass(?:word|phrase|code)s?(?=[\s.,;:!?)\\\"']|\Z)(?! (?:hash|field|policy|manager|alg|type|of type))"
+)
+_SAYS = re.compile(
+    rb"[ ](?:is|was|as)[ ](?:(?:my|our|the|your|a|his|her|their)[ ])?(?:[\w-]{1,20}[ ]){0,2}\Z", re.IGNORECASE
+)
+_SAID_BEFORE = re.compile(rb"""(?:\A|(?<=[\s("'`])|(?<=\\[nrt"]))([^\s"'`\\(]{6,64})["'`]?,?[ ]?\Z""")
+
+
+def _said(data: bytes, lower: bytes) -> Iterator[_Found]:
+    """Find passwords that stand before their name: `... is my password`."""
+    for match in _each(_SAID, lower, b"pass"):
+        says = _SAYS.search(data, max(0, match.start() - _NAME_REACH), match.start())
+        if says is None:
+            continue
+        before = _SAID_BEFORE.search(data, max(0, says.start() - _NAME_REACH - 2), says.start())
+        if before is not None and _PASSWORD.hides(_text(value := before[1].rstrip(b".,;:")), "bare"):
+            yield _Found(before.start(1), before.start(1) + len(value), "password", by_name=True)
 
 
 # ---------------------------------------------------------------------- JSON that is not decoded
@@ -1242,9 +1794,19 @@ _LEADS = rb"""(?:
       [=!>:*\]'`]
     | \\(?![nrbf])
     | "(?!\s*(?:[,}\]]|\Z)|\s*:\s*[^"\s])
-    | [ ]+(?:[=:!\\"'`]|is|was|[bruf]{1,2}[\\"'`])
+    | <\\*/
+    | %3d
+    | [ ]+(?:[=:!\\"'`|]|\[(?:none|\*)|<-|is|was|[bruf]{1,2}[\\"'`])
     | (?P<blank>[ ])
     )"""
+# After a name that tells of a password, also: a number, a call, the size of an array, a type, what the password is for.
+_PASSWORD_LEADS = rb"""(?:
+      "\s*:\s*[-0-9]
+    | [(\[]
+    | [ ]+(?:[sS]tring|str|text)\s*=
+    | """ + _LEADS.removeprefix(b"(?:")
+PASSWORD_STEMS: Final = (b"pass", b"pw")
+"""The stems of names of passwords."""
 
 
 def name_from(stem: bytes) -> bytes:
@@ -1254,10 +1816,13 @@ def name_from(stem: bytes) -> bytes:
 
 def _leading(stem: bytes) -> re.Pattern[bytes]:
     """Return a pattern that finds a stem where a value may follow."""
-    leads = _LEADS.replace(b"[=!>", b'"\\s*:\\s*[-0-9] | [=!>') if stem in (b"pass", b"pwd") else _LEADS
+    leads = _PASSWORD_LEADS if stem in PASSWORD_STEMS else _LEADS
+    if stem == b"auth":
+        leads = leads.replace(b"[=!>", b"[(=!>", 1)
     return re.compile(name_from(stem) + leads, re.VERBOSE)
 
 
+_MANIFEST_HINT = re.compile(rb"""kind[\\"']*\s*:\s*[\\"']*secret""")
 _LEADING = tuple((stem, rule, _leading(stem)) for stem, rule in STEMS)
 
 
@@ -1286,36 +1851,55 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     lower = data.lower()
     if "signatures" in rules and b"sig" in lower and (b"sig=" in lower or b"signature=" in lower):
         return False
-    for stem, rule, leads in _LEADING:
-        at = lower.find(stem) if rule in rules else -1
-        if at >= 0 and _may_lead(data, leads.search(lower, at)):
-            return False
-    if "blocks" in rules and b"private key" in lower:
+    if _may_be_named(data, lower, rules):
         return False
-    if "cookies" in rules and b"cookie" in lower and _COOKIE.search(lower) is not None:
-        return False
-    # An escape takes more bytes than its character.
-    if "pairs" in rules and b"value" in lower and _may_be_pairs(lower, 4 * _PAIR_REACH):
+    if "cookies" in rules and b"=" in data and _may_be_cookies(data, lower):
         return False
     if "commands" in rules and _may_be_commands(data):
         return False
     if "bearers" in rules and b"basic " in lower and (b"\\/" in data or _BASIC.search(data) is not None):
         return False
-    if rules.isdisjoint(("tokens", "bearers")) or not (runs := _long_runs(data)):
-        return True
     if "bearers" in rules and b"bearer" in lower:
         return False
+    if "tokens" not in rules or not (runs := _long_runs(data)):
+        return True
     # An escape takes more bytes than its character.
     reach = _LITERAL_REACH * (6 if escaped else 2)
-    return "tokens" not in rules or not (
-        b"\\/" in data or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach))
+    return not (b"\\/" in data or (_hold_literals(data, runs, reach) and _may_be_tokens(data, runs, reach)))
+
+
+def _may_be_named(data: bytes, lower: bytes, rules: Rules) -> bool:
+    is_named = False
+    for stem, rule, leads in _LEADING:
+        at = lower.find(stem)
+        if at < 0:
+            continue
+        is_named = True
+        if stem == b"key" and "blocks" in rules and b"private key" in lower:
+            return True
+        if rule not in rules:
+            continue
+        if _may_lead(data, leads.search(lower, at)):
+            return True
+        if stem == b"pass" and _may_be_said(lower, at):
+            return True
+        if stem == b"secret" and b"kind" in lower and _MANIFEST_HINT.search(lower) is not None:
+            return True
+    return is_named and "pairs" in rules and b"value" in lower and _is_pair(lower)
+
+
+def _is_pair(lower: bytes) -> bool:
+    return _VALUE_HINT.search(lower) is not None and _PAIR_HINT.search(lower) is not None
+
+
+def _may_be_cookies(data: bytes, lower: bytes) -> bool:
+    return (b"cookie" in lower and _COOKIE.search(lower) is not None) or (
+        b"curl" in data and _CURL_COOKIE_HINT.search(data) is not None
     )
 
 
 def _may_be_urls(data: bytes, *, escaped: bool) -> bool:
     if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
-        return True
-    if b"curl" in data and (b"-u" in data or b"-b" in data):
         return True
     if b"@" not in data:
         return False
@@ -1335,10 +1919,31 @@ def hides_text(data: bytes) -> bool:
 
 def _may_lead(data: bytes, found: re.Match[bytes] | None) -> bool:
     while found is not None:
-        if found["blank"] is None or b"-" in _head(data, found.start()) or b"login " in data:
+        at = found.start()
+        if found["blank"] is None or b"-" in _head(data, at) or b"login " in data or _may_be_set(data, at):
             return True
         found = found.re.search(found.string, found.end())
     return False
+
+
+_PASSWORD_WORD = re.compile(rb"pass(?:word|phrase|code)s?")
+_PURPOSE = re.compile(rb" +(?:for|to|of|on|in) ")
+
+
+def _may_be_said(lower: bytes, at: int) -> bool:
+    for match in _PASSWORD_WORD.finditer(lower, at):
+        if _PURPOSE.match(lower, match.end()) is not None:
+            return True
+        if _SAYS.search(lower, max(0, match.start() - _NAME_REACH), match.start()) is not None:
+            return True
+    return False
+
+
+def _may_be_set(data: bytes, at: int) -> bool:
+    before = data[max(0, at - 2 * _LINE_REACH) : at]
+    return (
+        b"set" in before or b"ENV " in before or before[-7:].lower().endswith(_SETTING_HEADS)
+    ) and _SETTER_HINT.search(before) is not None
 
 
 def _may_be_tokens(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool:
@@ -1353,31 +1958,53 @@ def _may_be_tokens(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool
 
 def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
     lower = data.lower()
-    found = list(_by_name(data, lower, rules))
-    if "urls" in rules:
+    found: list[_Found] = []
+    # Each search through a whole text counts, so what cannot be without a rarer literal or byte is searched after it.
+    _find_named(data, lower, rules, found)
+    if "urls" in rules and b"/" in data:
         found += _urls(data)
-    if "signatures" in rules:
-        found += _signatures(data, lower)
+    if b"=" in data or b"u003d" in lower:
+        if "signatures" in rules and b"sig" in lower:
+            found += _signatures(data, lower)
+        if "cookies" in rules and b"cookie" in lower:
+            found += _cookies(_COOKIE, data, lower, b"cookie")
+        if "cookies" in rules and b"curl" in data:
+            found += _cookies(_CURL_COOKIE, data, data, b"-b")
+    if "commands" in rules:
+        found += _commands(data)
+    if "bearers" in rules and b"bearer" in lower:
+        found += _bearers(data, lower)
     if "bearers" in rules and b"basic " in lower:
         found += _basics(data, lower)
-    if "cookies" in rules and b"cookie" in lower:
-        found += _cookies(_COOKIE, data, lower, b"cookie")
-    if "pairs" in rules and b"value" in lower:
-        found += _pairs(data, lower)
-    if "commands" in rules and _may_be_commands(data):
-        found += _commands(data)
-    if not rules.isdisjoint(("tokens", "bearers")) and (runs := _long_runs(data)):
-        if "tokens" in rules:
-            found += _tokens(data, runs)
-        if "bearers" in rules:
-            found += _bearers(data, lower)
-    if "blocks" in rules and b"PRIVATE KEY" in data:
-        found += _blocks(data)
+    if "tokens" in rules and (runs := _long_runs(data)):
+        found += _tokens(data, runs)
     if found and _MARKER_START in data:
         # What was scrubbed before stays as it is: a marker is not a value, and its kind is not a name.
         markers = [match.span() for match in _MARKER.finditer(data)]
         found = [place for place in found if not _overlaps(place, markers)]
     return found
+
+
+def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[_Found]) -> None:
+    """Add what is by a name, and what cannot be without the stem of one."""
+    is_named = False
+    for stem, rule in STEMS:
+        at = lower.find(stem)
+        if at < 0:
+            continue
+        is_named = True
+        if rule in rules:
+            found += _by_name(data, lower, stem, at)
+            if stem in _BESIDE:
+                found += _BESIDE[stem](data, lower)
+        if stem == b"key" and "blocks" in rules and b"PRIVATE KEY" in data:
+            found += _blocks(data)
+    if is_named and "pairs" in rules and b"value" in lower:
+        found += _pairs(data, lower)
+
+
+_BESIDE: Final[Mapping[bytes, Callable[[bytes, bytes], Iterator[_Found]]]] = {b"pass": _said, b"secret": _manifests}
+"""What else can only be where the stem of a name is."""
 
 
 def _overlaps(place: _Found, markers: list[tuple[int, int]]) -> bool:

@@ -17,7 +17,19 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from llma_core.redaction import ALL_RULES, STEMS, TOKENS, Rule, Rules, is_clean, name_from, scrub
+from llma_core.redaction import (
+    ALL_RULES,
+    COMMANDS,
+    PASSWORD_STEMS,
+    SETTERS,
+    STEMS,
+    TOKENS,
+    Rule,
+    Rules,
+    is_clean,
+    name_from,
+    scrub,
+)
 
 __all__ = ["automaton", "scrub_text", "surely_clean"]
 
@@ -29,10 +41,10 @@ _WORTH_IT = 1024 * 1024
 # What may follow a name, as in `is_clean`, but without looking back or ahead. Only the value of a flag or a password of
 # .netrc may follow after a single space.
 _LEADS = (
-    rb"""(?:[=!>:*\]'`]|\\(?:[^nrbf]|\z)|"\s*(?:[^\s,}\]:]|:\s*(?:"|\z))"""
-    rb"""| +(?:[=:!\\"'`]|is|was|[bruf]{1,2}[\\"'`]))"""
+    rb"""(?:[=!>:*\]'`]|\\(?:[^nrbf]|\z)|"\s*(?:[^\s,}\]:]|:\s*(?:"|\z))|<\\*/|%3d"""
+    rb"""| +(?:[=:!\\"'`|]|\[(?:none|\*)|<-|is|was|[bruf]{1,2}[\\"'`]))"""
 )
-_NUMBER_LEADS = rb'"\s*:\s*[-0-9]'
+_PASSWORD_LEADS = rb"""(?:"\s*:\s*[-0-9]|[(\[]| +(?:string|str|text)\s*=)"""
 _encode = msgspec.json.Encoder().encode
 _LOOK_BEHIND = re.compile(rb"\(\?<[=!](?:[^()\\]|\\.)*\)")
 
@@ -47,28 +59,32 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield rb"\\u(?:[^0]|0[^0]|00[^01]|0{0,2}\z)", False, ALL_RULES
     # Escaped slashes, and a colon with the backslashes of a Windows path.
     yield rb"\\/|:\\\\", False, _rules("urls", "tokens", "bearers")
-    yield rb"/webhooks|hooks\.slack\.com|curl", False, _rules("urls")
-    # In .netrc, a password follows its name after a single space.
-    yield rb"login ", False, _rules(*(rule for _, rule in STEMS))
+    yield rb"/webhooks|hooks\.slack\.com", False, _rules("urls")
+    # In .netrc, a password follows its name after a single space. So does a value that a command sets.
+    stems = _rules(*(rule for _, rule in STEMS))
+    yield b"login |" + SETTERS, False, stems
+    yield rb"(?:require|master|bind|root)(?:pass|auth|pw) ", True, stems
     yield rb"sig(?:nature)?=", True, _rules("signatures")
     yield rb"private key", True, _rules("blocks")
     yield rb"bearer|basic +[a-z0-9+/_-]{8}", True, _rules("bearers")
     yield rb"""cookies?(?:\\*["'])?\]?(?: *(?:=>|[:=,]) *| +)[\\"']*[!#$%&*+.^_|~0-9a-z-]+=""", True, _rules("cookies")
-    stems = b"|".join(stem for stem, _ in STEMS)
-    dividers = rb"""[\\"']*(?:[ \t\r\n,]|\\+[nrt])+[\\"']*"""
-    yield b"(?:" + stems + rb")[a-z0-9_.-]*" + dividers + rb"""value(?:\\*["'])? *[:=]""", True, _rules("pairs")
-    # Whatever is between a command and its flag.
-    yield rb"(?s)(?:mysql|mariadb|mongo|sshpass| login ).* -p", False, _rules("commands")
-    yield rb"(?s)redis-cli.* -a|ldap.* -w|client .* -U", False, _rules("commands")
-    yield rb""" -pass(?:in|out|wd)? [\\"']*pass:""", False, _rules("commands")
+    yield rb"""value[\\"' ]*[:=>]""", True, _rules("pairs")
+    yield rb"curl", False, _rules("commands", "cookies")
+    yield b"|".join(map(re.escape, COMMANDS)), False, _rules("commands")
+    yield rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""", False, _rules("commands")
+    # A password that stands before its name, or for something.
+    yield rb"pass(?:word|phrase|code)", True, _rules("pass")
+    yield rb"""kind[\\"']*\s*:\s*[\\"']*secret""", True, _rules("secret")
     # The part before the `@` may have escapes, so any characters may come before it.
     yield rb"(?s)://.*@", False, _rules("urls")
     for stem, rule in STEMS:
         name = name_from(stem).replace(b"(?>", b"(?:")
         yield name + _LEADS, True, _rules(rule)
         yield rb"-[a-z0-9_.$-]*" + name + b" ", True, _rules(rule)
-        if stem in (b"pass", b"pwd"):
-            yield name + _NUMBER_LEADS, True, _rules(rule)
+        if stem in PASSWORD_STEMS:
+            yield name + _PASSWORD_LEADS, True, _rules(rule)
+        if stem == b"auth":
+            yield name + rb"\(", True, _rules(rule)
     for token in TOKENS:
         # For tokens with a dot inside, `is_clean` only looks for their literals.
         exact = b"|".join(map(re.escape, token.literals))

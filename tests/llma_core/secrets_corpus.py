@@ -237,6 +237,73 @@ SSH_ASKPASS=/usr/bin/ksshaskpass1
 "--change-token 12ab345-67cd-890b"
 "LockToken":"0bc01e21-03c9-4b98-9433-6229cbf1ef1c",
 password = ":****"
+"apiKey": "={{$credentials.apiKey}}"
+"password": "'{{ password1 }}'"
+client_token = "Orchard-StackSet-{operation_1}"
+hashed_password = "md5{0}".format(digest1)
+"csrfToken": "VUe6...m5Nl7y"
+dependencies = [("auth", "0001_initial")]
+("auth", "0012_alter_user_first_name_max_length"),
+errors = ["Bad password", "password change canceled1"]
+lookup("password", "/dev/null length=16 chars=digits")
+fields = ("username", "usable_password", "password1", "password2")
+@sensitive_variables("password1", "password2")
+PROVIDER_TOKEN = "provider"
+STACK_TAGS_TOKEN = "stackTags"
+access_token = "oAuth2Token"
+{ private_key: x509_private_key }
+oauth2: additionalOAuth2Options
+authenticationProvider: oauth2Authenticator
+if update_secret == "always":
+if (typeof this.masterKey === "function") {
+if (body.forceChangePassword === "forceChangePasswordNextSignIn") {
+update_password="on_create"
+GPG_KEY=E3FF2839C048B25C084DEBE9B26995E310250568
+CreateSecret = 0x00000020
+Next Page Token: ${nextPageToken}1
+SERVER_PRIVATE_KEY: RSAPrivateKey = generate(2048)
+--private-key @AuthKey1.p8
+apiKey: "my-n8n-api-key"
+password: "not-needed"
+const url = `${link1}&newPassword=NEW_PASSWORD_HERE`
+mongodb://reader:reader_password@db1/x
+[user[:pass]]@host1
+DB_PASSWORD: !var
+"name": "acltoken://service_token2"
+RequestToken: 10c10335-276a-33d3-5c07-018b684c3d26
+url = f"{root1}?token=latest"
+headers = {"Authorization": "Token token=%s" % key1}
+the login and password via the API1
+{"Key": "Password", "Value": share_password}
+SecretSharing = "secret_sharing"
+echo "$TOKEN1" | docker login --password-stdin
+echo hello1 | grep -c password
+echo hello12 | tee passwd.txt
+cat token1.txt | gh auth login --with-token
+docker run -p 8080:80 login1
+curl -u "$USER1:$PASS1" https://x.example
+curl -u bob https://x.example/a1:b2
+zip -r out1.zip dist
+kubectl create secret generic db1 --from-file=password=./pw1
+kubectl create secret tls x1 --cert=c --key=k
+kind: SecretProviderClass\ndata:\n  mode: readwrite1
+kind: ConfigMap\ndata:\n  mode: readwrite1
+variable "db_password" {\n  type = string\n}
+variable "db_password" {\n  default = ""\n}
+bcrypt2 is the password hash
+sha256 is a password algorithm1
+Uint8Array is the password type
+set password for user1
+password:\n  required: true1
+password:\n  type: string1
+token:\n  description1
+password = (\n    getpass1()\n)
+getPassword("user1")
+validatePassword("Must have 8 characters")
+auth("posts", "edit")
+requireAuth("admin", "owner1")
+| token | string | 12 |
+| password | the user's password 1 |
 """
 _NAMES = ("password", "dbPassword", "DB_PASSWORD", "apiKey", "client_secret", "accessToken", "authToken", "privateKey")
 # What stands in code where a value may stand: types, expressions, rules.
@@ -360,6 +427,79 @@ _OTHERS = (
     ('name  = "MYSQL_ROOT_PASSWORD"\n  value = "{}"', "hunter2x"),
     ('<property name="connection.password" value="{}"/>', "hunter2x"),
     ('<add key="ApiKey" value="{}" />', _MIX),
+    # A value in another line than its name, and before it.
+    ("password:\n  {}", "hunter2x"),
+    ('"password":\n    "{}"', "swordfish"),
+    ('password = (\n    "{}"\n)', "swordfish"),
+    ("password: |\n  {}\n", "swordfish"),
+    ("api_key: >-\n  {}\n", _MIX),
+    ("tool --password \\\n  {} x", "hunter2x"),
+    ("{} is my password", "hunter2x"),
+    ("use {} as the password", "hunter2!"),
+    ("the password for the db is {}", "hunter2x"),
+    ('{{"value": "{}", "name": "DB_PASSWORD"}}', "swordfish"),
+    ("- value: {}\n  name: DB_PASSWORD", "hunter2x"),
+    ("- name: DB_PASSWORD\n  # of the shop\n  value: {}", "swordfish"),
+    ('{{"ParameterKey": "DBPassword", "ParameterValue": "{}"}}', "swordfish"),
+    ('<input name="password" type="password" value="{}"/>', "swordfish"),
+    ('<setting name="DbPassword"><value>{}</value></setting>', "swordfish"),
+    ("<key>password</key>\n<string>{}</string>", "swordfish"),
+    ('Content-Disposition: form-data; name="password"\r\n\r\n{}\r\n', "swordfish"),
+    ('variable "db_password" {{\n  type = string\n  default = "{}"\n}}', "swordfish"),
+    # What a command reads.
+    ("echo {} | docker login -u bob --password-stdin", "swordfish"),
+    ("echo -n '{}' | docker login -u bob --password-stdin x.example", "hunter2x"),
+    ("printf '%s' '{}' | helm registry login --password-stdin", "swordfish"),
+    ("docker login -u bob --password-stdin <<< '{}'", "swordfish"),
+    ("docker login -u bob --password-stdin <<EOF\n{}\nEOF", "swordfish"),
+    ("echo {} | sudo -S ls", "swordfish"),
+    ("echo 'bob:{}' | sudo chpasswd", "swordfish"),
+    ("echo {} | gh auth login --with-token", _MIX),
+    ("gh secret set DB_PASSWORD <<< {}", "swordfish"),
+    ("printf '{}' | docker secret create db_password -", "swordfish"),
+    # More arguments.
+    ("docker login -p{} -u bob", "swordfish"),
+    ("skopeo copy --src-creds=bob:{} a b", "swordfish"),
+    ("curl -sSu bob:{} https://x.example", "swordfish"),
+    ("curl --proxy-user bob:{} https://x.example", "swordfish"),
+    ("http -a bob:{} x.example", "swordfish"),
+    ("sshpass -p \\\n  {} ssh bob@host", "swordfish"),
+    ("htpasswd -bc file bob {}", "swordfish"),
+    ("openssl enc -aes-256-cbc -k {} -in x", "swordfish"),
+    ("openssl pkcs12 -export -password pass:{} -out x", "swordfish"),
+    ("sqlcmd -S h -U sa -P {} -Q x", "swordfish"),
+    ("ssh-keygen -t ed25519 -N '{}' -f k", "swordfish"),
+    ("kubectl create secret generic x --from-literal=admin={}", "swordfish"),
+    ("kubectl create secret generic x --from-literal=password={}", "swordfish"),
+    ("aws ssm put-parameter --type SecureString --name /x --value {}", "swordfish"),
+    ("aws configure set aws_secret_access_key {}", _MIX * 2),
+    ("npm config set //registry.example/:_authToken {}", _MIX),
+    ("ConvertTo-SecureString '{}' -AsPlainText -Force", "swordfish"),
+    ("terraform apply -var db_password={}", "swordfish"),
+    ("psql 'host=x user=u password={} dbname=d'", "swordfish"),
+    ("mongodump --username bob --password {} x", "swordfish"),
+    ("setx DB_PASSWORD {}", "swordfish"),
+    ("ENV DB_PASSWORD {}", "swordfish"),
+    ("requirepass {}", "swordfish"),
+    ("keytool -storepass {} -list", "hunter2x"),
+    # Code, and other notations of headers.
+    ("requests.get(url, auth=('bob', '{}'))", "swordfish"),
+    ('request.SetBasicAuth("bob", "{}")', "swordfish"),
+    ('user.setPassword("{}")', "hunter2x"),
+    ('os.Setenv("DB_PASSWORD", "{}")', "swordfish"),
+    ("page.fill('#password', '{}')", "swordfish"),
+    ('let password: &str = "{}";', "swordfish"),
+    ('var password string = "{}"', "swordfish"),
+    ('password <- "{}"', "swordfish"),
+    ("db_pw = '{}'", "swordfish"),
+    ("| password | {} |", "hunter2x"),
+    ("AWS Secret Access Key [None]: {}", _MIX * 2),
+    ("Authorization: GenieKey {}", _MIX * 2),
+    ('"authorization": ["Bearer {}"]', _MIX),
+    ('{{"name": "Authorization", "value": "Bearer {}"}}', _MIX),
+    ("apiVersion: v1\nkind: Secret\ndata:\n  admin: {}\n", "c3dvcmRmaXNo"),
+    ("apiVersion: v1\nstringData:\n  admin: {}\nkind: Secret\n", "swordfish"),
+    ('{{"kind": "Secret", "data": {{"admin": "{}"}}}}', "c3dvcmRmaXNo"),
     # The arguments of commands.
     ("mysql -u root -p{} shop", "swordfish"),
     ("mysqldump -h db -uapp -p'{}' shop > x.sql", "pa ss;1"),

@@ -483,7 +483,11 @@ def test_the_first_look_suspects_the_rules_that_find_the_secrets_of_the_corpus(
 def test_a_member_may_name_the_secret_in_the_next_one() -> None:
     named = {"key": "DB_PASSWORD", "value": "x", "name": "monkey"}
     assert list(judging_keys(named)) == ["key", "DB_PASSWORD", "name"]
-    assert list(judging_keys({"name": "DB_PASSWORD", "type": "x", "value": 1})) == ["name", "type", "value"]
+    assert list(judging_keys({"name": "DB_PASSWORD", "type": "x", "value": 1})) == ["name", "type", "DB_PASSWORD"]
+    assert list(judging_keys({"Value": 1, "Name": "DB_PASSWORD"})) == ["DB_PASSWORD", "Name"]
+    pair = {"ParameterValue": 1, "ParameterKey": "DB_PASSWORD", "value": 2, "name": "monkey"}
+    assert list(judging_keys(pair)) == ["DB_PASSWORD", "ParameterKey", "DB_PASSWORD", "name"]
+    assert list(judging_keys({"name": "monkey", "value": 1})) == ["name", "value"]
     assert list(judging_keys({"name": 5, "value": 1})) == ["name", "value"]
 
 
@@ -700,6 +704,32 @@ FEW_PIECES = st.lists(
                 "redis-cli",
             ),
             *(" -a ", "-passin ", "pass:", "client ", " -U ", "a%", "ldapadd", " -w"),
+            *(
+                "echo ",
+                "|",
+                "<<",
+                "<<<",
+                "--password-stdin",
+                "sudo -S",
+                "passwd",
+                "curl",
+                " -u ",
+                "kind: Secret",
+                "data:",
+            ),
+            *(" is ", "my ", "setx ", "ENV ", "set -x ", "require", "master", "type", "variable ", "default = ", "("),
+            *(
+                "http -a ",
+                "-creds ",
+                "secret set",
+                "zip -P ",
+                "%3d",
+                "</key>",
+                " for ",
+                "string = ",
+                "|\n  ",
+                "openssl enc -k ",
+            ),
             *("an_ordinary_but_very_long_name", "xoxb-abcdefghij", "hooks.slack.com/services/", MIX, MIX * 3, "ya29."),
             *(secret for _, secret in OWN_FORM),
         ]
@@ -908,6 +938,33 @@ REPEATED = [
         "client -U a%",
     ),
     *("-passin pass:", "-pass", "redis-cli -a ", "ldapadd -w\\\n"),
+    *(
+        "echo x | ",
+        "echo x | passwd ",
+        "passwd <<< a ",
+        "<<",
+        "passwd <<EOF\na\n",
+        "kind: secret\ndata:\n a: bcde\n",
+        "data:\n",
+    ),
+    *(
+        "a is my password ",
+        "is a password ",
+        'variable "db_password" {',
+        "auth('a','b",
+        "password:\n  ",
+        "password: |\n ",
+    ),
+    *(
+        "name: token,",
+        "value:1,name:token,",
+        "curl -u a:b\n",
+        "curl -u",
+        " -p",
+        "\\\n -p",
+        "set -x token ",
+        "user: pass ",
+    ),
     *("password: a" + "-" * 100 + "~ ", "password" + " " * 40, "password is ", "token\t", "PASSWORD=a;"),
     *("\\", '\\"', '"', "[REDACTED:", "[REDACTED:password]", "é", "_" * 63 + "token=", "a", "aA1", "w" * 17 + " "),
 ]

@@ -45,6 +45,7 @@ __all__ = [
     "ALL_RULES",
     "COMMANDS",
     "PASSWORD_STEMS",
+    "READERS",
     "SETTERS",
     "STEMS",
     "TOKENS",
@@ -75,6 +76,7 @@ Rule = Literal[
     "cookies",
     "pairs",
     "commands",
+    "inputs",
 ]
 """A rule: one for names of each stem, and one for each kind of secret with a form of its own."""
 Rules = frozenset[Rule]
@@ -1577,19 +1579,19 @@ _BY_WORD: Final = {
     for command in _COMMANDS
     for word in command.words
 }
-_READER_LITERALS = (
+READERS: Final = (
     *b"password-stdin with-token passphrase-fd passwd wrangler".split(),
     *(b"sudo -S", b"secret set", b"secret create"),
 )
+"""Literals that one of them is in each command that reads a password from its input."""
 COMMANDS: Final = (
     *b"""
     mysql mariadb mongo sshpass redis-cli ldap openssl htpasswd from-literal put-parameter keyvault SecureString
     smbclient rpcclient keygen -creds sqlcmd
     """.split(),
     *(b"login ", b"http -a", b"https -a", b"zip -P"),
-    *_READER_LITERALS,
 )
-"""Literals that one of them is in each command, other than curl, that takes or reads a password."""
+"""Literals that one of them is in each command, other than curl, that takes a password."""
 _DIVIDERS = bytes(code if chr(code).isalnum() or chr(code) in "_.:-" else ord(" ") for code in range(128)) + b" " * 128
 _CONTROL = re.compile(rb"\\(?:u00[01][0-9a-f]|[tbfnr])")
 _MAY_BE_PASS = re.compile(rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""")
@@ -1628,14 +1630,12 @@ def _commands(data: bytes) -> Iterator[_Found]:
             yield from _argument(match, "variable")
         for match in _each(_HTTP_ARGUMENT, data, b" -a"):
             yield from _argument(match, "variable")
-    if _is_fed(data):
-        yield from _fed(data)
 
 
 def _is_fed(data: bytes) -> bool:
     """Whether a command may read a password from its input."""
-    return (b"<<" in data or (b"|" in data and _holds_writer(data))) and any(
-        literal in data for literal in _READER_LITERALS
+    return ((b"<" in data and b"<<" in data) or (b"|" in data and _holds_writer(data))) and any(
+        literal in data for literal in READERS
     )
 
 
@@ -1705,7 +1705,7 @@ def _may_be_commands(data: bytes) -> bool:
     flag = _FLAG.search(data)
     if flag is not None and b" -pass" in data and _MAY_BE_PASS.search(data) is not None:
         return True
-    return _is_fed(data) or (flag is not None and _may_be_flagged(data, flag.start()))
+    return flag is not None and _may_be_flagged(data, flag.start())
 
 
 def _may_be_flagged(data: bytes, at: int) -> bool:
@@ -1855,7 +1855,7 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
         return False
     if "cookies" in rules and b"=" in data and _may_be_cookies(data, lower):
         return False
-    if "commands" in rules and _may_be_commands(data):
+    if ("commands" in rules and _may_be_commands(data)) or ("inputs" in rules and _is_fed(data)):
         return False
     if "bearers" in rules and b"basic " in lower and (b"\\/" in data or _BASIC.search(data) is not None):
         return False
@@ -1870,8 +1870,9 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
 
 def _may_be_named(data: bytes, lower: bytes, rules: Rules) -> bool:
     is_named = False
+    any_stem = not rules.isdisjoint(("pairs", "blocks"))
     for stem, rule, leads in _LEADING:
-        at = lower.find(stem)
+        at = lower.find(stem) if any_stem or rule in rules else -1
         if at < 0:
             continue
         is_named = True
@@ -1972,6 +1973,8 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
             found += _cookies(_CURL_COOKIE, data, data, b"-b")
     if "commands" in rules:
         found += _commands(data)
+    if "inputs" in rules and _is_fed(data):
+        found += _fed(data)
     if "bearers" in rules and b"bearer" in lower:
         found += _bearers(data, lower)
     if "bearers" in rules and b"basic " in lower:

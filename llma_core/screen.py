@@ -21,6 +21,7 @@ from llma_core.redaction import (
     ALL_RULES,
     COMMANDS,
     PASSWORD_STEMS,
+    READERS,
     SETTERS,
     STEMS,
     TOKENS,
@@ -71,6 +72,7 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield rb"""value[\\"' ]*[:=>]""", True, _rules("pairs")
     yield rb"curl", False, _rules("commands", "cookies")
     yield b"|".join(map(re.escape, COMMANDS)), False, _rules("commands")
+    yield b"|".join(map(re.escape, READERS)), False, _rules("inputs")
     yield rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""", False, _rules("commands")
     # A password that stands before its name, or for something.
     yield rb"pass(?:word|phrase|code)", True, _rules("pass")

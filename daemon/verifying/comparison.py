@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from daemon.verifying.expectation import Amounts, ExpectedEvent, ExpectedSession
-from daemon.verifying.holding import HeldSession
+from daemon.verifying.holding import HeldGroup, HeldSession
 from llma_core import hogql
 
 __all__ = ["RETENTION_DAYS", "YOUNG_SECONDS", "ModelTotals", "SessionResult", "compare", "unknown"]
@@ -101,16 +101,25 @@ def unknown(expected: ExpectedSession) -> SessionResult:
     return SessionResult(session=session.files.session, project=session.cwd, unknown=expected.unknown)
 
 
-def compare(expected: ExpectedSession, held: HeldSession, now: float, sent_again: Container[str]) -> SessionResult:
+def compare(
+    expected: ExpectedSession,
+    by_session: Mapping[str, HeldSession],
+    now: float,
+    *,
+    elsewhere: Container[str] = (),
+    sent_again: Container[str] = (),
+) -> SessionResult:
     """Compare one session.
 
     Args:
         expected: what is expected of it.
-        held: what PostHog has of it.
+        by_session: what PostHog has of it, and of other sessions, by their ids.
         now: seconds since the epoch.
+        elsewhere: the uuids of events that the logs of other sessions give.
         sent_again: the uuids of events that were sent again a moment ago.
     """
     found = SessionResult(session=expected.session.files.session, project=expected.session.cwd)
+    held = _held_of(expected, by_session)
     copies: Counter[str] = Counter()
     for group in held.groups:
         copies.update(group.copies)
@@ -136,10 +145,32 @@ def compare(expected: ExpectedSession, held: HeldSession, now: float, sent_again
         found.doubled += max(number, held.doubled.get(uuid, 0)) > (1 if known is None else known.copies)
     kinds = {uuid: group.kind for group in held.groups for uuid in group.copies}
     # What a command under `exec` says of its session is a metric, and in no log.
-    found.extra = sum(uuid not in expected.events and kind != hogql.METRIC for uuid, kind in kinds.items())
+    found.extra = sum(
+        uuid not in expected.events and uuid not in elsewhere and kind != hogql.METRIC for uuid, kind in kinds.items()
+    )
     _compare_traces(found, expected, held)
     _compare_amounts(found, expected, held)
     return found
+
+
+def _held_of(expected: ExpectedSession, by_session: Mapping[str, HeldSession]) -> HeldSession:
+    """Return what PostHog has of a session: everything with its id, and its events that have another one.
+
+    What the latter add up to counts for the session with that id.
+    """
+    own = expected.session.files.session
+    held = by_session.get(own, HeldSession())
+    groups, doubled = list(held.groups), dict(held.doubled)
+    for other in sorted(expected.ids - {own}):
+        there = by_session.get(other, HeldSession())
+        doubled.update(there.doubled)
+        for group in there.groups:
+            copies = {uuid: number for uuid, number in group.copies.items() if uuid in expected.events}
+            if copies:
+                groups.append(
+                    HeldGroup(kind=group.kind, trace=group.trace, model=group.model, copies=copies, amounts=None)
+                )
+    return HeldSession(groups=groups, doubled=doubled)
 
 
 def _is_young(event: ExpectedEvent, now: float) -> bool:
@@ -163,14 +194,15 @@ def _compare_amounts(found: SessionResult, expected: ExpectedSession, held: Held
     """Compare tokens and cost of what both sides have. What is missing or extra is said elsewhere."""
     dollars = 0.0
     for group in held.groups:
-        if group.model:
-            found.models.setdefault(group.model, ModelTotals()).held.add(group.amounts)
+        if not group.model or group.amounts is None:
+            continue
+        found.models.setdefault(group.model, ModelTotals()).held.add(group.amounts)
         events = [expected.events.get(uuid) for uuid in group.copies]
         sent = Amounts()
         for event in events:
             if event is not None:
                 sent.add(event.amounts)
-        if None in events or not group.model:
+        if None in events:
             continue
         if group.amounts.tokens != sent.tokens:
             more = sum(group.amounts.tokens) - sum(sent.tokens)

@@ -87,6 +87,8 @@ class ExpectedEvent:
 
     Attributes:
         kind: its name.
+        session: the id of the session it says it belongs to. A few old logs of subagents hold answers of a neighboring
+            session.
         trace: the id of its trace.
         model: its model; "" without one.
         at: its time, in seconds since the epoch; None without one.
@@ -97,6 +99,7 @@ class ExpectedEvent:
     """
 
     kind: str
+    session: str
     trace: str
     model: str
     at: float | None
@@ -121,6 +124,11 @@ class ExpectedSession:
     events: dict[str, ExpectedEvent] = field(default_factory=dict)
     route: Route | None = None
     unknown: str | None = None
+
+    @property
+    def ids(self) -> set[str]:
+        """Its id, and those of the sessions that its events say they belong to."""
+        return {self.session.files.session, *(event.session for event in self.events.values())}
 
     @property
     def times(self) -> list[float]:
@@ -231,6 +239,7 @@ class Expectation:
         endings = self._endings(emission, event)
         return ExpectedEvent(
             kind=event.name,
+            session=said.session_id or "",
             trace=said.trace_id,
             model=said.model or "",
             at=None if at is None else at / 1000,

@@ -32,14 +32,14 @@ class HeldGroup:
         trace: the id of their trace.
         model: their model; "" without one.
         copies: how often each is there, by uuid.
-        amounts: what they add up to, each counted once.
+        amounts: what they add up to, each counted once; None if that is counted elsewhere.
     """
 
     kind: str
     trace: str
     model: str
     copies: dict[str, int]
-    amounts: Amounts
+    amounts: Amounts | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def questions(sessions: Sequence[ExpectedSession], now: float) -> tuple[Question
     times = [at for session in sessions for at in session.times] or [session.session.began for session in sessions]
     values: Mapping[str, str | Sequence[str]] = {
         "kinds": list(hogql.KINDS),
-        "sessions": [name for session in sessions for name in _spellings(session.session.files.session)],
+        "sessions": [name for session in _ids(sessions) for name in _spellings(session)],
         "since": _moment(min(times, default=now) - _HOUR),
         "until": _moment(max([*times, now]) + _DAY),
     }
@@ -89,13 +89,13 @@ class Holding:
         self._project = project
 
     def of(self, sessions: Sequence[ExpectedSession], now: float) -> dict[str, HeldSession]:
-        """Return what PostHog has of *sessions*, by their ids.
+        """Return what PostHog has of *sessions* and of those that their events belong to, by their ids.
 
         Raises:
             AppError: PostHog does not answer.
         """
         held, doubled = questions(sessions, now)
-        ids = [session.session.files.session for session in sessions]
+        ids = _ids(sessions)
         found = {each: HeldSession() for each in ids}
         known = {spelling: found[each] for each in ids for spelling in _spellings(each)}
         for row in self._rows(held):
@@ -120,6 +120,10 @@ class Holding:
             if len(rows) < hogql.ROWS:
                 return
             offset += len(rows)
+
+
+def _ids(sessions: Sequence[ExpectedSession]) -> list[str]:
+    return sorted({each for session in sessions for each in session.ids})
 
 
 def _group(row: list[Any]) -> tuple[str, HeldGroup]:

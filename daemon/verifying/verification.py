@@ -149,6 +149,7 @@ class Verifier:
             uuid for uuid, at in read_sent_again(self._settings.state_dir).items() if at > self._now - YOUNG_SECONDS
         }
         holdings: dict[Route, Holding] = {}
+        strays: set[str] = set()
         # Asked first, so that a wrong key is found before the logs are read.
         for route in self._routes:
             project = self._project(app, route, report)
@@ -164,9 +165,14 @@ class Verifier:
                         report.add(unknown(session))
                     continue
                 held = holding.of(batch, self._now)
+                strays |= {
+                    uuid
+                    for session in batch
+                    for uuid, event in session.events.items()
+                    if event.session != session.session.files.session
+                }
                 for session in batch:
-                    result = compare(session, held[session.session.files.session], self._now, sent_again)
-                    report.add(result)
+                    report.add(compare(session, held, self._now, elsewhere=strays, sent_again=sent_again))
         report.notes += dict.fromkeys(note for holding in holdings.values() for note in holding.notes)
         if report.missing and self._settled_lately():
             report.notes.append(

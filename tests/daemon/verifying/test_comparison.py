@@ -16,6 +16,7 @@ DAY = 86_400.0
 def event(**changes: object) -> ExpectedEvent:
     values: dict[str, object] = {
         "kind": "$ai_generation",
+        "session": "s",
         "trace": "t",
         "model": "m",
         "at": NOW - DAY,
@@ -39,12 +40,18 @@ def group(*uuids: str, copies: int = 1, **changes: object) -> HeldGroup:
 
 
 def result(
-    expected: dict[str, ExpectedEvent], *groups: HeldGroup, sent_again: tuple[str, ...] = (), **doubled: int
+    expected: dict[str, ExpectedEvent],
+    *groups: HeldGroup,
+    others: dict[str, HeldSession] | None = None,
+    elsewhere: tuple[str, ...] = (),
+    sent_again: tuple[str, ...] = (),
+    **doubled: int,
 ) -> SessionResult:
     files = SessionFiles(name="claude-code/s", folder="/", agent=AGENTS[0])
     session = LoggedSession(files=files, cwd="/work", began=NOW, ended=NOW, written=NOW, size=1)
     held = HeldSession(groups=list(groups), doubled=doubled)
-    return compare(ExpectedSession(session=session, events=expected), held, NOW, sent_again)
+    expectation = ExpectedSession(session=session, events=expected)
+    return compare(expectation, {"s": held, **(others or {})}, NOW, elsewhere=elsewhere, sent_again=sent_again)
 
 
 def test_what_is_there_once_with_its_numbers_is_equal() -> None:
@@ -104,3 +111,14 @@ def test_a_trace_without_its_events_and_events_without_their_trace_are_said() ->
     assert result(both, group("a")).events_without_trace == 1
     # A session that runs has no trace yet.
     assert result({"a": event()}, group("a")).events_without_trace == 0
+
+
+def test_an_event_of_a_neighboring_session_is_looked_for_there_and_is_not_extra() -> None:
+    stray = {"a": event(), "x": event(session="n")}
+    there = {"n": HeldSession(groups=[group("x", "y")])}
+    found = result(stray, group("a"), others=there)
+    assert (found.is_equal, found.held) == (True, 2)
+    # What it used counts once, with the session that it belongs to.
+    assert found.models["m"].held == Amounts(input=10, output=5, dollars=2.0)
+    assert result(stray, group("a"), others={"n": HeldSession()}).missing == ["x"]
+    assert result({"a": event()}, group("a", "x"), elsewhere=("x",)).is_equal

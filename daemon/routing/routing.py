@@ -39,7 +39,7 @@ from daemon.system.small_file import UnreadableFileError
 from llma_core.events import Attribution
 from llma_core.privacy import Policy
 
-__all__ = ["Held", "Purpose", "Routing", "Ruling", "allowances_file", "configured_routes"]
+__all__ = ["Held", "Purpose", "Routing", "Ruling", "allowances_file", "configured_routes", "known_routes"]
 
 Purpose = Literal["send", "preview", "local"]
 """The purpose of events. `send`: they go to PostHog. `preview`: the user looks at them, even without a configured key.
@@ -98,6 +98,16 @@ def allowances_file(settings: Settings) -> Path:
 def configured_routes(settings: Settings) -> tuple[Route, ...]:
     """Return the routes in the user's own configuration, the user-wide route first."""
     return tuple(dict.fromkeys(Route(host=host, key=key) for host, key in settings.pairs()))
+
+
+def known_routes(settings: Settings) -> tuple[Route, ...]:
+    """Return every route that sessions may go: those of the user's own configuration first, then the allowed ones."""
+    try:
+        allowed = Allowances(allowances_file(settings)).all()
+    except UnreadableFileError:
+        # `doctor` and every session that asks for one of them say so.
+        allowed = ()
+    return tuple(dict.fromkeys((*configured_routes(settings), *_routes(allowed))))
 
 
 class Routing:

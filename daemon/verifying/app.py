@@ -33,7 +33,7 @@ __all__ = ["App", "AppError", "BadQueryError", "ForbiddenError", "Pace", "Projec
 _TIMEOUT = httpx.Timeout(connect=10.0, read=180.0, write=30.0, pool=10.0)
 """A query may take minutes before the first byte of its answer."""
 _ATTEMPTS = 6
-_POLICY = RetryPolicy(base=1.0, cap=30.0, retry_after_cap=900.0)
+_POLICY = RetryPolicy(base=1.0, cap=30.0, retry_after_cap=3600.0)
 _PAGE = 100
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_REASON_CHARS = 200

@@ -13,7 +13,7 @@ from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.route import Route
 from daemon.history.history import History, LoggedSession, Selection
-from daemon.routing.routing import configured_routes
+from daemon.routing.routing import known_routes
 from daemon.state import layout
 from daemon.state.store import StoreError
 from daemon.state.verification import Verification, read_sent_again
@@ -109,7 +109,7 @@ class Verifier:
         # The personal key is given to one host only.
         self._routes = [
             route
-            for route in configured_routes(settings)
+            for route in known_routes(settings)
             if route.host == settings.host or (settings.app_host is None and app_of(route.host, None) == self.host)
         ]
         if not self._routes:

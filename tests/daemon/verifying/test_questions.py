@@ -1,0 +1,116 @@
+"""How much is asked at a time, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from daemon.config import loading
+from daemon.config.settings import Settings
+from daemon.history.history import Selection
+from daemon.system.secret import Secret
+from daemon.verifying import verification
+from daemon.verifying.app import App, AppError, Pace, Project
+from daemon.verifying.holding import HeldSession, Holding
+from daemon.verifying.verification import Verifier
+from llma_core import hogql
+from tests.support.capture_server import Answer, CaptureServer
+from tests.support.logs import LogBuilder, text, write_files
+from tests.support.processes import session_id
+
+ROW = ["s", "$ai_generation", "t", "m", [["AAAA", 1]], 1, 2, None, None, None]
+
+
+def settings_of(folder: Path, **variables: str) -> Settings:
+    environ = {
+        "CLAUDE_CONFIG_DIR": str(folder / "config"),
+        "POSTHOG_API_KEY": "phc_mine",
+        "POSTHOG_LLMA_STATE_DIR": str(folder / "state"),
+        "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com",
+        **variables,
+    }
+    return loading.load({}, environ, config_file=folder / "config.toml", home=folder)
+
+
+def write_sessions(folder: Path, number: int) -> None:
+    for place in range(number):
+        began = datetime.now(UTC) - timedelta(days=2)
+        log = LogBuilder(session_id(f"asked-{place}"), cwd=f"/home/ada/field-{place}", start=began.isoformat())
+        log.prompt("plant")
+        log.answer(text("Planted."), id=f"msg_asked_{place}")
+        write_files(folder / "config" / "projects", log.files())
+
+
+def test_sessions_are_asked_for_together_until_an_answer_would_be_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sessions(tmp_path, 5)
+    verifier = Verifier(settings_of(tmp_path), Selection(), time.time())
+
+    def asked() -> list[int]:
+        questions = [*verifier.explain(lambda _read: None)]
+        assert len(questions) % 2 == 0
+        return [len(question.values["sessions"]) for question in questions[::2]]  # type: ignore[arg-type] # a list
+
+    assert asked() == [5]
+    monkeypatch.setattr(verification, "SESSIONS", 2)
+    assert asked() == [2, 2, 1]
+    # Each session has three events.
+    monkeypatch.setattr(verification, "SESSIONS", 1000)
+    monkeypatch.setattr(verification, "EVENTS", 7)
+    assert asked() == [2, 2, 1]
+
+
+def test_sessions_that_go_to_another_host_or_project_are_not_asked_for(tmp_path: Path) -> None:
+    write_sessions(tmp_path, 3)
+    (tmp_path / "config.toml").write_text(
+        '[[project]]\npath = "/home/ada/field-1"\napi_key = "phc_other"\n'
+        '[[project]]\npath = "/home/ada/field-2"\nhost = "https://eu.i.posthog.com"\n'
+    )
+    (tmp_path / "config.toml").chmod(0o600)
+    verifier = Verifier(settings_of(tmp_path), Selection(), time.time())
+    asked = [question.values["sessions"] for question in verifier.explain(lambda _read: None)][::2]
+    # Another project of the same PostHog is asked for by itself; the key goes to no other PostHog.
+    assert asked == [[session_id("asked-0")], [session_id("asked-1")]]
+
+
+async def held(*answers: Answer) -> tuple[dict[str, HeldSession], list[str], list[str]]:
+    """Return what is held, the notes and the queries, if PostHog answers so."""
+    async with CaptureServer() as server:
+        server.script(*answers)
+
+        def ask() -> tuple[dict[str, HeldSession], list[str]]:
+            with App(server.url, Secret("phx_mine"), pace=Pace(sleep=lambda _seconds: None)) as app:
+                holding = Holding(app, Project(id="1"))
+                return holding.of([], 0.0), holding.notes
+
+        found, notes = await asyncio.to_thread(ask)
+        return found, notes, [json.loads(request.body)["query"]["query"] for request in server.requests]
+
+
+def rows(*found: object) -> Answer:
+    return Answer(body=json.dumps({"results": found}).encode())
+
+
+async def test_an_answer_that_is_full_is_followed_by_the_next_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hogql, "ROWS", 2)
+    _, notes, queries = await held(rows(ROW, ROW), rows(ROW), rows())
+    assert ["OFFSET 2" in query for query in queries] == [False, True, False]
+    assert notes == []
+
+
+async def test_a_posthog_without_the_table_of_traces_says_so_once() -> None:
+    refused = Answer(status=400, body=b'{"detail": "Unknown table `posthog.ai_events`."}')
+    _, [note], _ = await held(rows(ROW), refused)
+    assert note.startswith("the table of traces was not asked: ")
+    assert "Unknown table" in note
+
+
+async def test_columns_that_were_not_asked_for_are_an_error() -> None:
+    with pytest.raises(AppError, match="other columns"):
+        await held(rows(["only one"]))

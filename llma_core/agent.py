@@ -75,6 +75,7 @@ class Glance(Struct, frozen=True, kw_only=True):
         at: the line's time, in milliseconds since the epoch; None where it has none.
         session: the session it names.
         is_copy: whether it says that it is a copy of another session's line.
+        original: the session it was copied from, where it says that.
         goes_on: whether it goes on with a conversation, and is not the first line of one; None if it is in none.
         uuid: the id of the line, if it is in a conversation; a copy of the line has it, too.
     """
@@ -82,6 +83,7 @@ class Glance(Struct, frozen=True, kw_only=True):
     at: int | None = None
     session: str | None = None
     is_copy: bool = False
+    original: str | None = None
     goes_on: bool | None = None
     uuid: str | None = None
 

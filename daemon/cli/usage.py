@@ -7,7 +7,8 @@ import os
 import re
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,14 +21,19 @@ from daemon.cli.message import document, say
 from daemon.cli.moment import Moment
 from daemon.cli.project import chosen
 from daemon.cli.render import stdout
+from daemon.cli.sessions import logged_sessions
 from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
+from daemon.usage.forks import Inherited, inherited
 from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
+
+    from daemon.config.settings import Settings
+    from llma_core.agent import Agent
 
 __all__ = ["usage"]
 
@@ -119,9 +125,9 @@ def usage(
                 _show_tools(index.tools(wanted), as_json=as_json, as_csv=as_csv)
             elif as_json or as_csv or by is not None:
                 key = cast("By", by or "day")
-                _show(index, key, wanted, LocalEvents(path), project=project, as_json=as_json, as_csv=as_csv)
+                _show(index, key, wanted, LocalEvents(path), settings, project=project, as_json=as_json, as_csv=as_csv)
             else:
-                _overview(index, wanted, LocalEvents(path))
+                _overview(index, wanted, LocalEvents(path), settings)
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
 
@@ -174,7 +180,7 @@ def _session_of_stdin() -> str | None:
 # ---------------------------------------------------------------------- tables
 
 
-def _overview(index: Index, wanted: Range, events: LocalEvents) -> None:
+def _overview(index: Index, wanted: Range, events: LocalEvents, settings: Settings) -> None:
     console = stdout()
     days = index.usage("day", wanted)
     if not days:
@@ -186,17 +192,26 @@ def _overview(index: Index, wanted: Range, events: LocalEvents) -> None:
     if len(sessions) > _TOP:
         say(f"{count(len(sessions) - _TOP, 'more session')}: `--by session` shows all")
     console.print(_table("model", index.usage("model", wanted)))
-    _tell_differences(sessions)
+    _tell_differences(sessions, _differences(index, sessions, settings))
     for line in _unpriced(days):
         say(line)
     say(_NOTE)
 
 
 def _show(
-    index: Index, by: By, wanted: Range, events: LocalEvents, *, project: str | None, as_json: bool, as_csv: bool
+    index: Index,
+    by: By,
+    wanted: Range,
+    events: LocalEvents,
+    settings: Settings,
+    *,
+    project: str | None,
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
     groups = index.usage(by, wanted)
     names = _names(events, groups) if by == "session" else {}
+    differences = _differences(index, groups, settings) if by == "session" else {}
     if as_json:
         total = index.total(wanted)
         click.echo(
@@ -206,21 +221,21 @@ def _show(
                     "since": _iso(wanted.since),
                     "until": _iso(wanted.until),
                     "project": project,
-                    "groups": [_document(by, group, names) for group in groups],
-                    "total": _document("total", total, {}),
+                    "groups": [_document(by, group, names, differences) for group in groups],
+                    "total": _document("total", total, {}, {}),
                 },
                 indent=2,
             )
         )
     elif as_csv:
-        _write_csv([_flat(by, group, names) for group in groups])
+        _write_csv([_flat(by, group, names, differences) for group in groups])
     else:
         if not groups:
             say("no calls in this time; `--since 30d` looks further back")
             return
         stdout().print(_table(by, groups, names=names, total=True))
         if by == "session":
-            _tell_differences(groups)
+            _tell_differences(groups, differences)
         for line in _unpriced(groups):
             say(line)
         say(_NOTE)
@@ -293,16 +308,63 @@ def _cached(group: Group) -> str | None:
     return share(group.tokens.cache_read, sent) if sent else None
 
 
-def _tell_differences(groups: Sequence[Group]) -> None:
-    """Say which sessions cost another sum by the client's own count."""
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """A session that costs another sum by the client's own count.
+
+    Attributes:
+        own: what all its calls in the logs come to, in US dollars, also those outside of the time that is asked for.
+        fork: what it has inherited; None if it is no fork.
+    """
+
+    own: float
+    fork: Inherited | None
+
+    def explains(self, counted: float) -> bool:
+        """Whether what was inherited is the whole difference to what the client has counted."""
+        inherited_dollars = self.fork.dollars if self.fork is not None else None
+        return abs(counted - self.own - (inherited_dollars or 0.0)) < _CENT
+
+
+def _differences(index: Index, groups: Sequence[Group], settings: Settings) -> dict[str, _Difference]:
+    """Return the sessions that cost another sum by the client's own count, by their ids."""
+    found: dict[str, _Difference] = {}
+    logs: dict[str, tuple[Agent, str]] | None = None
     for group in groups:
-        if group.client_dollars is None or abs(group.client_dollars - group.dollars.known) < _CENT:
+        counted = group.client_dollars
+        if counted is None or group.key is None or abs(counted - group.dollars.known) < _CENT:
             continue
+        own = index.total(Range(sessions=frozenset({group.key}))).dollars.known
+        if abs(counted - own) < _CENT:
+            continue
+        if logs is None:
+            logs = {each.session: (each.agent, each.path) for each in logged_sessions(settings.claude_config_dirs)}
+        found[group.key] = _Difference(own, inherited(index, group.key, logs.get))
+    return found
+
+
+def _tell_differences(groups: Sequence[Group], differences: Mapping[str, _Difference]) -> None:
+    """Say which sessions cost another sum by the client's own count, unless a fork's original explains it."""
+    for group in groups:
+        found = differences.get(group.key or "")
+        if found is None or group.client_dollars is None or found.explains(group.client_dollars):
+            continue
+        why, fork = "", found.fork
+        if fork is not None and fork.dollars is not None:
+            why = f", {dollars(fork.dollars)} of it in session {printable(fork.original[:8])}, of which it is a fork"
+        elif fork is not None:
+            why = f", with what session {printable(fork.original[:8])} had cost, of which it is a fork"
         say(
             f"note: session {printable((group.key or '')[:8])}: Claude Code itself counted "
-            f"{dollars(group.client_dollars)}, its calls in the logs come to {dollars(group.dollars.known)} "
-            "(a fork's count includes its original)"
+            f"{dollars(group.client_dollars)}{why}; its calls in the logs come to {dollars(found.own)}"
         )
+
+
+def _inherited_dollars(group: Group, differences: Mapping[str, _Difference]) -> float | None:
+    """Return how much of the client's count a fork has inherited; None if it is none, or that is not known."""
+    found = differences.get(group.key or "")
+    fork = found.fork if found is not None else None
+    return round(fork.dollars, 6) if fork is not None and fork.dollars is not None else None
 
 
 def _unpriced(groups: Sequence[Group]) -> list[str]:
@@ -369,7 +431,7 @@ def _tool_document(group: ToolGroup) -> dict[str, Any]:
 # ---------------------------------------------------------------------- documents
 
 
-def _document(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
+def _document(by: str, group: Group, names: dict[str, str], differences: Mapping[str, _Difference]) -> dict[str, Any]:
     tokens = group.tokens
     found: dict[str, Any] = {
         by: group.key,
@@ -387,6 +449,7 @@ def _document(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
         "web_searches": tokens.web_searches,
         "cost_usd": round(group.dollars.known, 6),
         "client_cost_usd": group.client_dollars,
+        "inherited_cost_usd": _inherited_dollars(group, differences),
         "unpriced_tokens": group.dollars.unpriced or None,
         "models": group.models,
         "first": _iso(group.first / 1000) if group.first else None,
@@ -397,7 +460,7 @@ def _document(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None or key == by}
 
 
-def _flat(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
+def _flat(by: str, group: Group, names: dict[str, str], differences: Mapping[str, _Difference]) -> dict[str, Any]:
     tokens = group.tokens
     return {
         by: group.key or "",
@@ -411,6 +474,7 @@ def _flat(by: str, group: Group, names: dict[str, str]) -> dict[str, Any]:
         "cache_write_1h": tokens.cache_write_1h,
         "cost_usd": f"{group.dollars.known:.6f}",
         "client_cost_usd": "" if group.client_dollars is None else f"{group.client_dollars:.6f}",
+        "inherited_cost_usd": _inherited_dollars(group, differences) or "",
         "unpriced_tokens": sum(group.dollars.unpriced.values()),
         "models": " ".join(group.models),
     }

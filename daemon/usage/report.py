@@ -65,7 +65,8 @@ class Group:
         key: the day (`2026-11-30`), id or name; None where the events do not say it.
         tokens: sums over its generations; `calls` counts them.
         dollars: their cost.
-        client_dollars: for a session, US dollars that the client itself counts; None if it says none.
+        client_dollars: for a session, US dollars that the client itself counts, with what a fork has inherited; None if
+            it says none.
         attempts: failed attempts at a generation.
         first: the end of its first call, in milliseconds since the epoch.
         last: the end of its last call.

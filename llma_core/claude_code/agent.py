@@ -56,6 +56,7 @@ class _ClaudeCode(Agent):
             at=milliseconds(said.timestamp),
             session=said.session_id,
             is_copy=said.is_copy,
+            original=said.original,
             goes_on=said.parent_uuid is not None if said.uuid is not None else None,
             uuid=said.uuid,
         )

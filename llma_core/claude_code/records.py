@@ -930,7 +930,15 @@ class Glance(Struct, rename="camel"):
             return True
         return self.request_session_id is not None or not_null(self.forked_from) is not None
 
+    @property
+    def original(self) -> str | None:
+        """The session that the line was copied from; None if it does not say that it is a copy, or of what."""
+        fork = decode_as(_Fork, _decode_fork, self.forked_from) if not_null(self.forked_from) is not None else None
+        named = self.request_session_id or (fork.session_id if fork is not None else None)
+        return named if named != self.session_id else None
 
+
+_decode_fork: Callable[[bytes | Raw], _Fork] = msgspec.json.Decoder(_Fork).decode
 _decode_glance: Callable[[bytes | Raw], Glance] = msgspec.json.Decoder(Glance).decode
 
 

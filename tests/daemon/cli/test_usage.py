@@ -240,6 +240,71 @@ def test_a_model_without_a_price_is_named_and_in_no_sum(config: Path) -> None:
     assert documents()["total"]["unpriced_tokens"] == {"orchard-model-1": 65 + 2 * 1300}
 
 
+def cost(session: str, found: dict[str, Any]) -> tuple[float, float | None, float | None]:
+    [group] = [each for each in found["groups"] if each["session"] == session]
+    return group["cost_usd"], group["client_cost_usd"], group.get("inherited_cost_usd")
+
+
+def test_what_a_fork_has_inherited_is_no_difference(config: Path) -> None:
+    """The client counts what the original had cost until then into the fork's own total, and so on."""
+    million = used(1_000_000, 0, cache_read=0, cache_5m=0, cache_1h=0)
+    original = LogBuilder(session=SESSIONS[0])
+    original.prompt("Count")
+    original.answer(text("One."), model="claude-opus-5", counts=million)
+    fork = original.fork(SESSIONS[1])
+    fork.prompt("Go on")
+    fork.answer(text("Two."), model="claude-opus-5", counts=million)
+    second = fork.fork(SESSIONS[2])
+    second.prompt("Go on")
+    second.answer(text("Three."), model="claude-opus-5", counts=million)
+    # The original goes on, which no fork counts.
+    original.wait(600)
+    original.prompt("Go on")
+    original.answer(text("Two."), model="claude-opus-5", counts=million)
+    for log, dollars in ((original, 10), (fork, 10), (second, 17)):
+        log.cost_state(dollars)
+        log.write(config / "projects")
+    found = documents("--by", "session")
+    assert cost(SESSIONS[0], found) == (10, 10, None)
+    assert cost(SESSIONS[1], found) == (5, 10, 5)
+    assert cost(SESSIONS[2], found) == (5, 17, 10)
+    assert found["total"]["cost_usd"] == 20
+    told = run("--by", "session", *SINCE).stdout
+    assert told.count("note:") == 1
+    assert "counted $17.00, $10.00 of it in session 1f4d1c52, of which it is a fork; its calls in the logs" in told
+    assert "come to $5.00" in told
+
+
+def test_a_fork_of_a_session_without_a_price_says_so(config: Path) -> None:
+    original = LogBuilder(session=SESSIONS[0])
+    original.prompt("Count")
+    original.answer(text("One."), model="orchard-model-1")
+    fork = original.fork(SESSIONS[1])
+    fork.prompt("Go on")
+    fork.answer(text("Two."), counts=used(1_000_000, 0, cache_read=0, cache_5m=0, cache_1h=0), model="claude-opus-5")
+    fork.cost_state(17)
+    # The log of the original is gone; what the fork has copied of it counts for the original.
+    fork.write(config / "projects")
+    told = run("--by", "session", *SINCE).stdout
+    assert "counted $17.00, with what session 0f4d1c52 had cost, of which it is a fork; its calls in the logs" in told
+
+
+def test_a_session_that_began_before_the_time_asked_for_shows_no_difference(config: Path) -> None:
+    log = LogBuilder(session=SESSIONS[0])
+    million = used(1_000_000, 0, cache_read=0, cache_5m=0, cache_1h=0)
+    log.prompt("Count")
+    log.answer(text("One."), model="claude-opus-5", counts=million)
+    log.wait(2 * 86_400)
+    log.prompt("Go on")
+    log.answer(text("Two."), model="claude-opus-5", counts=million)
+    log.cost_state(10)
+    log.write(config / "projects")
+    documents()
+    late = run("--by", "session", "--since", "2026-03-03").stdout
+    assert "$5.00" in late
+    assert "note:" not in late
+
+
 def test_comma_separated_values_run_no_formula(config: Path) -> None:
     log = LogBuilder(session=SESSIONS[0], branch="=2+5")
     turn(log, 1)

@@ -40,8 +40,9 @@ def test_clients_keep_a_registry_since_2_1_100(version: str | None, keeps: bool)
     ("value", "glance"),
     [
         ({"timestamp": "1970-01-01T00:00:01.500Z", "sessionId": "s"}, Glance(at=1500, session="s")),
-        ({"timestamp": "yesterday", "forkedFrom": {"sessionId": "o"}}, Glance(is_copy=True)),
-        ({"requestSessionId": "o"}, Glance(is_copy=True)),
+        ({"timestamp": "yesterday", "forkedFrom": {"sessionId": "o"}}, Glance(is_copy=True, original="o")),
+        ({"requestSessionId": "o"}, Glance(is_copy=True, original="o")),
+        ({"forkedFrom": "o"}, Glance(is_copy=True)),
         ([], Glance()),
     ],
 )

@@ -6,14 +6,18 @@ Needs a Chromium on the machine: `LLMACHROMIUM`, or one on the PATH. `.ci/run` i
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, async_playwright, expect
 
 from tests.support.browser import CHROMIUM, FLAGS
@@ -59,6 +63,23 @@ def turn(log: LogBuilder, number: int) -> None:
     log.answer(text(f"**Done** with {number}. {HOSTILE}"))
 
 
+_FOCUS = """
+() => {
+  const focused = document.activeElement, style = getComputedStyle(focused);
+  return [focused !== document.body, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1];
+}
+"""
+"""Tells whether something has the focus, and whether that can be seen."""
+
+
+def _violations(results: Any) -> list[str]:
+    return [
+        f"{found['id']}: {found['help']}: {node['html'][:200]}"
+        for found in results.response["violations"]
+        for node in found["nodes"]
+    ]
+
+
 @pytest.fixture
 async def shown(workspace: Workspace) -> AsyncIterator[Shown]:
     start = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
@@ -66,6 +87,10 @@ async def shown(workspace: Workspace) -> AsyncIterator[Shown]:
     for number in range(3):
         turn(log, number)
     log.write(workspace.config / "projects")
+    registry = workspace.config / "sessions"
+    registry.mkdir()
+    record = {"pid": os.getpid(), "sessionId": _SESSION, "status": "waiting", "waitingFor": "permission prompt"}
+    (registry / f"{os.getpid()}.json").write_text(json.dumps(record))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -105,6 +130,7 @@ async def test_the_page_shows_sessions_live_and_nothing_in_a_log_acts(shown: Sho
     assert page.url == f"{shown.base}/"
     await expect(page.locator("#live")).to_have_text("live")
     await expect(page.locator(".card").first).to_contain_text("$0.0")
+    await expect(page.locator(".running .state")).to_have_text("waits for you: permission prompt")
 
     await shown.open("/sessions")
     row = page.locator("[data-row]")
@@ -115,13 +141,20 @@ async def test_the_page_shows_sessions_live_and_nothing_in_a_log_acts(shown: Sho
     await page.locator('input[type="search"]').fill("prune")
     await expect(row).to_have_count(1)
 
+    # Wherever the keyboard leads, it can be seen.
+    for _ in range(5):
+        await page.keyboard.press("Tab")
+        assert await page.evaluate(_FOCUS) == [True, True]
+
     # By the keyboard alone: out of the field, to the row, into the session, along its steps.
+    await page.locator('input[type="search"]').focus()
     await page.keyboard.press("Escape")
     await page.keyboard.press("j")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/sessions/*")
     steps = page.locator(".row")
     await expect(steps).to_have_count(9)
+    await expect(steps.first).to_contain_text("> Prune tree 0")
     await page.keyboard.press("j")
     await page.keyboard.press("j")
     detail = page.locator("#step")
@@ -138,7 +171,8 @@ async def test_the_page_shows_sessions_live_and_nothing_in_a_log_acts(shown: Sho
     shown.write()
     await expect(steps).to_have_count(12)
 
-    for path in ("/", "/sessions", f"/sessions/{_SESSION}", "/delivery", "/nowhere"):
+    for number, path in enumerate(("/", "/sessions", f"/sessions/{_SESSION}", "/delivery", "/nowhere")):
+        await page.emulate_media(color_scheme="light" if number % 2 else "dark", reduced_motion="reduce")
         await shown.open(path)
         await expect(page.locator("h1")).to_be_visible()
         assert await page.title() != "owned"
@@ -146,6 +180,13 @@ async def test_the_page_shows_sessions_live_and_nothing_in_a_log_acts(shown: Sho
             await page.set_viewport_size({"width": width, "height": 800})
             wide = await page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (path, width, wide)
+            if number % 2 == (width == 400):
+                # Contrast of all text, roles, names and labels, with the rules of axe-core.
+                assert _violations(await Axe().run(page)) == [], (path, width)
+        transitions = await page.evaluate(
+            "[...document.querySelectorAll('*')].map((each) => getComputedStyle(each).transitionDuration)"
+        )
+        assert set(transitions) == {"0s"}
     assert [problem for problem in shown.problems if "404" not in problem] == []
 
 

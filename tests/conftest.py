@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +31,26 @@ def logging_as_before() -> Iterator[None]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Share among the processes the work of making all tests tell what they compared.
+
+    That takes each of them several seconds, if it does it for itself. Here each begins with another file, so that it
+    finds most of the others done. They are kept in `__pycache__`, also where PYTHONDONTWRITEBYTECODE is set.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    folder = Path(__file__).parent
+    if worker is None or [Path(arg).resolve() for arg in session.config.args] != [folder]:
+        return
+    files = sorted(folder.rglob("test_*.py"))
+    first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    for file in files[first:] + files[:first]:
+        # What fails here fails again when it is collected, and is reported then.
+        with suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(file.relative_to(folder.parent).with_suffix("").parts))
+    sys.dont_write_bytecode = before
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:

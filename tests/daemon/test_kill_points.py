@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sqlite3
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,13 @@ from daemon.state.schema import identity_key
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.dying import COMMIT_STEPS, DELIVERY_STEPS, SET_ASIDE_STEPS, START_STEPS
-from tests.support.logs import LogBuilder, text
+from tests.support.logs import LogBuilder, text, write_files
 from tests.support.processes import (
     ROOT,
     append,
     bodies,
+    canonical,
     environment,
-    expected,
     following,
     hosting,
     kill,
@@ -53,19 +55,45 @@ async def heard_out(server: CaptureServer) -> None:
     await until(lambda: not server.connections, "the end of all connections")
 
 
-def noted(workspace: Workspace) -> set[str]:
-    """Return the uuids of the events that are settled in the store."""
-    database = workspace.state / "state.db"
-    if not database.exists():
-        return set()
-    uri = f"file:{database}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
-        try:
-            identities = {identity for (identity,) in connection.execute("SELECT identity FROM settled")}
-        except sqlite3.OperationalError:
-            return set()  # it has no tables yet
-    events = preview(list(find_logs([workspace.config])), routing_for(workspace.root))
-    return {event.uuid for event in events if identity_key(event.identity) in identities}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """The logs of most tests here, and their events.
+
+    Attributes:
+        files: the logs, by path below `projects`.
+        bodies: the events that `preview` has for them, by uuid.
+        uuids: the uuid of each event by the key under which the store notes it.
+    """
+
+    files: Mapping[str, bytes]
+    bodies: Mapping[str, str]
+    uuids: Mapping[bytes, str]
+
+    def noted(self, workspace: Workspace) -> set[str]:
+        """Return the uuids of the events that are settled in the store."""
+        database = workspace.state / "state.db"
+        if not database.exists():
+            return set()
+        uri = f"file:{database}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+            try:
+                identities = {identity for (identity,) in connection.execute("SELECT identity FROM settled")}
+            except sqlite3.OperationalError:
+                return set()  # it has no tables yet
+        return {uuid for key, uuid in self.uuids.items() if key in identities}
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Logs:
+    root = tmp_path_factory.mktemp("logs")
+    files = tree() | hosting() | many_sessions(3, 60)
+    write_files(root / "config" / "projects", files)
+    events = list(preview(list(find_logs([root / "config"])), routing_for(root)))
+    return Logs(
+        files=files,
+        bodies={event.uuid: canonical(json.loads(event.body)) for event in events},
+        uuids={identity_key(event.identity): event.uuid for event in events},
+    )
 
 
 def counts(server: CaptureServer) -> dict[str, int]:
@@ -82,19 +110,18 @@ def counts(server: CaptureServer) -> dict[str, int]:
     ],
 )
 async def test_only_events_that_were_accepted_and_not_recorded_are_sent_again(
-    workspace: Workspace, posthog: CaptureServer, step: str, number: int
+    workspace: Workspace, posthog: CaptureServer, logs: Logs, step: str, number: int
 ) -> None:
-    put_logs(workspace, tree() | hosting() | many_sessions(3, 60))
+    put_logs(workspace, logs.files)
     # Its sessions have ended, so that the daemon that is killed sends their traces.
     env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
-    everything = await expected(workspace)
     await die(env, workspace, step, number)
     await heard_out(posthog)
-    accepted, settled = set(posthog.events_by_uuid), noted(workspace)
+    accepted, settled = set(posthog.events_by_uuid), logs.noted(workspace)
     assert settled <= accepted, "nothing is noted that did not arrive"
     ended = await verb(workspace, "run", "--once", "--from-start", env=env)
     assert ended.status == 0, ended.stderr
-    assert bodies(posthog) == everything
+    assert bodies(posthog) == logs.bodies
     assert {uuid for uuid, times in counts(posthog).items() if times > 1} == accepted - settled
     assert set(counts(posthog).values()) <= {1, 2}
 
@@ -124,11 +151,10 @@ async def test_a_first_start_that_fails_is_repeated_as_a_first_start(
 
 @pytest.mark.parametrize("step", SET_ASIDE_STEPS)
 async def test_a_damaged_store_is_set_aside_wherever_the_daemon_is_killed(
-    workspace: Workspace, posthog: CaptureServer, step: str
+    workspace: Workspace, posthog: CaptureServer, logs: Logs, step: str
 ) -> None:
-    put_logs(workspace, tree())
+    put_logs(workspace, logs.files)
     env = environment(workspace, posthog.url)
-    everything = await expected(workspace)
     # It is killed with its last transactions still in the write-ahead log.
     await die(env, workspace, "committed", history="send")
     await heard_out(posthog)
@@ -136,7 +162,7 @@ async def test_a_damaged_store_is_set_aside_wherever_the_daemon_is_killed(
     await die(env, workspace, step, history="skip")
     ended = await verb(workspace, "run", "--once", env=env)
     assert ended.status == 0, ended.stderr
-    assert bodies(posthog) == everything
+    assert bodies(posthog) == logs.bodies
     assert len(list(workspace.state.glob("state.db.corrupt-*"))) == 1
 
 

@@ -62,6 +62,7 @@ from daemon.reading.open_sessions import OpenSessions
 from daemon.reading.reader import Reader
 from daemon.reading.reporting import Reporting
 from daemon.reading.settlement import Settlement
+from daemon.reading.spool import Spool
 from daemon.reading.turns import Turns
 from daemon.routing.decisions import Decisions
 from daemon.routing.routing import Routing
@@ -87,6 +88,8 @@ class Service:
 
     Args:
         config_dirs: Claude Code's config folders. Their folders of logs may be created later.
+        outboxes: folders in which programs record their own calls. They may be created later.
+        empties: whether what is settled in them is removed.
         store: the state.
         make_delivery: makes the delivery of a route.
         routing: decides the route of a session, and who its events belong to.
@@ -108,6 +111,8 @@ class Service:
         self,
         *,
         config_dirs: Sequence[Path],
+        outboxes: Sequence[Path] = (),
+        empties: bool = False,
         store: Store,
         make_delivery: MakeDelivery,
         routing: Routing,
@@ -137,10 +142,13 @@ class Service:
         self._workers = Workers(self._stopping, work=self._cadence.work, retry=self._cadence.store_retry)
         self._lookup = store.reader()
         self._claims = Claims(self._lookup, fresh=self._lookup.is_empty)
-        self._settlement = Settlement(self._claims, store.owed(), (row.uuid for row in store.rejected()))
+        rejected = list(store.rejected())
+        self._settlement = Settlement(
+            self._claims, store.owed(), (row.uuid for row in rejected), filter(None, (row.unit for row in rejected))
+        )
         self._live = LiveSessions(config_dirs, store.sightings())
         self._sessions = OpenSessions()
-        self._logs = Logs(log_roots(config_dirs), kept=KeptOpen(), is_open=self._sessions.__contains__)
+        self._logs = Logs(log_roots(config_dirs, outboxes), kept=KeptOpen(), is_open=self._sessions.__contains__)
         self._attendance = Attendance(
             executions or Executions(None),
             logs=self._logs,
@@ -190,6 +198,15 @@ class Service:
             cadence=self._cadence,
         )
 
+        self._spool = Spool(
+            logs=self._logs,
+            lookup=self._lookup,
+            workers=self._workers,
+            is_done=self._is_done,
+            was_rejected=lambda name: name in self._settlement.rejecting,
+            quiet=self._cadence.gone,
+            empties=empties,
+        )
         self._reporting = Reporting(
             health=health,
             plugin_status=plugin_status,
@@ -285,11 +302,14 @@ class Service:
             chosen = [
                 files
                 for files in self._logs.sessions.values()
-                if files.name in waiting and self._logs.touched(files) >= since * 1e9 and wanted(files)
+                # What programs record tells only inside which sessions it is of; there is little, as it is removed.
+                if files.name in waiting
+                and (files.agent.is_spool or (self._logs.touched(files) >= since * 1e9 and wanted(files)))
             ]
             # To sort a session, its first line is read: of a long history, only few may be chosen.
             order = await self._loop.in_order(chosen)
             settled = await self._with_patience(loop.create_task(self._loop.read_all(order)))
+            await self._tend_spool()
             if not self._again:
                 await self._prune()
             return settled
@@ -473,7 +493,18 @@ class Service:
                 self._loop.enqueue(files)
             await self._note_sightings()
             await self._commits.write()
+            await self._tend_spool()
             await self._tend_backlog()
+
+    def _is_done(self, files: SessionFiles) -> bool | None:
+        return self._loop.is_done(files)
+
+    async def _tend_spool(self) -> None:
+        to_read, removed = await self._spool.tend()
+        for files in to_read:
+            self._loop.enqueue(files)
+        for path in removed:
+            self._loop.take(self._logs.hinted(path))
 
     async def _note_sightings(self) -> None:
         """Write which sessions the registry has named: the next run must be able to prove their ends."""

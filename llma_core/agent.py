@@ -30,6 +30,7 @@ __all__ = [
     "Origin",
     "Passed",
     "UnknownRecord",
+    "Writer",
 ]
 
 Decoded = Any
@@ -106,6 +107,18 @@ class UnknownRecord(Struct):
     type: str
 
 
+class Writer(Struct, frozen=True, kw_only=True):
+    """The process that writes a log, as the log's name tells it.
+
+    Attributes:
+        pid: its number.
+        started: when it started, or a little later, in milliseconds since the epoch.
+    """
+
+    pid: int
+    started: int
+
+
 class Accumulator(ABC):
     """One session's state. Every method that returns spans returns those that became final, in the order they did.
 
@@ -160,6 +173,10 @@ class Accumulator(ABC):
         """Whether `end` would give out nothing now but what can be given out again if the session goes on."""
         return self.idle
 
+    def ignored_fields(self) -> int:
+        """Return how many fields of the lines that were fed since the last call are not known, or cannot be used."""
+        return 0
+
     def forget_turns(self) -> None:
         """Keep no sums of turns from here on: nobody wants their traces."""
         return
@@ -189,6 +206,8 @@ class Agent(ABC):
             beside its log and is called like it, without the suffix. Empty: sessions have no folders.
         shares_logs: whether a session's log may hold lines of another session; see `hosted_lines`.
         asking_tools: names of tools that do nothing but ask a person: while one runs, the session waits.
+        is_spool: whether its logs are written for the daemon alone. Nothing in them is history, each belongs to one
+            process, and each is removed once that process is gone and everything in it is settled.
         telling_arguments: names of the arguments that tell best what a call of a tool does, the best first.
     """
 
@@ -202,6 +221,7 @@ class Agent(ABC):
     shares_logs: bool = False
     asking_tools: frozenset[str] = frozenset()
     telling_arguments: tuple[str, ...] = ()
+    is_spool: bool = False
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -281,6 +301,11 @@ class Agent(ABC):
             quiet: seconds of quiet after which anything is final; None: the agent's own.
             whole_inputs: whether generations say their whole inputs.
         """
+
+    def writer(self, session: str) -> Writer | None:
+        """Return the process that writes the log of *session*; None if the name does not tell."""
+        del session
+        return None
 
     def keeps_registry(self, version: str | None) -> bool:
         """Whether a client of this version has a registry of live processes, so that `exec` finds its sessions there.

@@ -6,11 +6,13 @@ from functools import cache
 
 from llma_core.agent import Agent
 from llma_core.claude_code.agent import CLAUDE_CODE
+from llma_core.outbox.agent import OUTBOX
 
 __all__ = ["AGENTS", "asking_tools", "main_agents", "prefixes", "telling_arguments"]
 
-AGENTS: tuple[Agent, ...] = (CLAUDE_CODE,)
-"""All of them. A path that several would take for a log of theirs is the first one's, unless it is below a root."""
+AGENTS: tuple[Agent, ...] = (CLAUDE_CODE, OUTBOX)
+"""All of them. A path that several would take for a log of theirs is that of the first one whose sessions are named
+like it, else the first one's; below a root, it is the root's."""
 
 
 def main_agents() -> frozenset[str]:

@@ -6,7 +6,6 @@ An unknown value is absent from an event: it is never 0, never "" and never null
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
 
-from llma_core import __version__, agents, identifiers
+from llma_core import __version__, agents, chat, identifiers
 from llma_core.cut import beginnings, cut_strings
 from llma_core.privacy import (
     Change,
@@ -29,6 +28,7 @@ from llma_core.privacy import (
     characters,
     figures,
     first_words,
+    is_name,
     members,
 )
 from llma_core.spans import (
@@ -40,6 +40,9 @@ from llma_core.spans import (
     Metric,
     OpeningTrace,
     Prompt,
+    Recorded,
+    RecordedCost,
+    RecordedTotals,
     SideCalls,
     TokenUsage,
     ToolCall,
@@ -88,6 +91,7 @@ _CONTENT = (
     "$ai_output_state",
     "$ai_error",
     "$ai_user_prompt",
+    "$ai_feedback_text",
 )
 # Ids say what an event is and what it belongs to. Scrubbing them would tear a trace apart.
 _IDS = frozenset({"$ai_trace_id", "$ai_session_id", "$ai_span_id", "$ai_parent_id"})
@@ -183,11 +187,15 @@ def users_properties(names: Iterable[str]) -> frozenset[str]:
 # ---------------------------------------------------------------------- identity
 
 
-_Event = Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Verdict | OpeningTrace | Trace
+_Event = (
+    Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Verdict | OpeningTrace | Trace | Recorded
+)
 """A span that is an event."""
 
 
-def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Verdict) -> str:
+def identity(
+    span: Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Verdict | Recorded,
+) -> str:
     """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     match span:
         case Prompt():
@@ -204,6 +212,8 @@ def identity(span: Prompt | Generation | ToolCall | ApiFailure | Compaction | Si
             return settled_name("side", f"{span.context.session}|{span.model}|{span.number}")
         case Metric() | Verdict():
             return settled_name("metric", f"{span.context.session}|{span.name}|{span.number}")
+        case Recorded():
+            return settled_name("line", span.identity)
         case _:
             assert_never(span)
 
@@ -304,6 +314,9 @@ def build(
             at = span.at
         case OpeningTrace():
             event_name, uuid, at = "$ai_trace", identifiers.opening_trace(ids, session), span.at
+        case Recorded():
+            attribution = _recorded_attribution(span, attribution)
+            event_name, uuid, at = f"$ai_{span.kind}", span.identity, span.at
         case _:
             assert_never(span)
     # The receiver would give an event without a time its own, and a different one each time it is sent.
@@ -339,6 +352,8 @@ def _properties(
 def _own(span: _Event, attribution: Attribution) -> Properties:
     """Return the properties that only *span* determines."""
     match span:
+        case Recorded():
+            return _recorded(span, attribution)
         case Generation():
             return _generation(span, attribution)
         case ApiFailure():
@@ -442,7 +457,7 @@ def _date(day: int) -> str | None:
         return None
 
 
-def _seconds(start: int | None, end: int | None) -> float | None:
+def _seconds(start: int | None, end: float | None) -> float | None:
     if start is None or end is None or not 0 <= end - start <= _LONGEST:
         return None
     return (end - start) / 1000
@@ -476,8 +491,8 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
     return {
         "$lib": _LIBRARY,
         "$lib_version": __version__,
-        "$ai_lib": _LIBRARY,
-        "$ai_lib_version": __version__,
+        "$ai_lib": context.framework.library or _LIBRARY,
+        "$ai_lib_version": context.version if context.framework.library else __version__,
         "$ai_framework": framework,
         "$ai_project_name": project_name(context),
         "$ai_agent_name": _tool(context.agent or framework, attribution.policy),
@@ -486,7 +501,7 @@ def _common(context: Context, attribution: Attribution, repository: str | None) 
         "$ai_purpose": attribution.purpose,
         "$geoip_disable": True,
         "$process_person_profile": None if attribution.identified else False,
-        f"{prefix}version": context.version,
+        f"{prefix}version": None if context.framework.library else context.version,
         f"{prefix}entrypoint": context.entrypoint,
         f"{prefix}permission_mode": context.permission_mode,
         f"{prefix}effort": context.effort,
@@ -634,12 +649,11 @@ def _title(span: Generation, policy: Policy) -> str | TraceName | None:
 
 _TITLE_LOOKED_AT = 1000
 _UNNAMED_TOOL = "unnamed_tool"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@+-]{0,127}")
 
 
 def _tool(name: str, policy: Policy) -> str:
     """Return the name of a tool. One that is no name was made up by the model, and is content."""
-    return name if policy.conversation or not name or _NAME.fullmatch(name) else _UNNAMED_TOOL
+    return name if policy.conversation or not name or is_name(name) else _UNNAMED_TOOL
 
 
 def _raw_usage(usage: TokenUsage) -> msgspec.Raw | Nested | None:
@@ -777,7 +791,7 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     policy = attribution.policy
     name = _tool(span.name, policy)
     server, tool = _mcp(name)
-    if span.subject and (policy.tools or _NAME.fullmatch(span.subject)):
+    if span.subject and (policy.tools or is_name(span.subject)):
         # The older name of the tool says the same.
         name = f"{'Agent' if span.is_agent else name}: {span.subject}"
     is_error = span.status == "error"
@@ -906,6 +920,176 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         f"{prefix}lines_added": span.lines_added,
         f"{prefix}lines_removed": span.lines_removed,
     }
+
+
+# ---------------------------------------------------------------------- what programs record themselves
+
+
+def _recorded_attribution(span: Recorded, attribution: Attribution) -> Attribution:
+    """Return *attribution* with what the line says of itself: whose it is, its properties and groups, and its privacy.
+
+    Nobody is known to a line that names no person, where the settings name none: then its trace stands for one.
+    """
+    said = _members(span.properties)
+    properties = {name: value for name, value in said.items() if name not in refused_properties(said)}
+    if groups := _members(span.groups):
+        properties["$groups"] = groups
+    distinct_id, identified = attribution.distinct_id, attribution.identified
+    if span.distinct_id is not None:
+        distinct_id, identified = span.distinct_id, True
+    elif not identified:
+        distinct_id = span.trace
+    policy = replace(attribution.policy, level="metadata") if span.is_private else attribution.policy
+    if not properties and (distinct_id, policy) == (attribution.distinct_id, attribution.policy):
+        return attribution
+    return replace(
+        attribution,
+        distinct_id=distinct_id,
+        identified=identified,
+        policy=policy,
+        properties={**attribution.properties, **properties},
+    )
+
+
+def _members(data: bytes | None) -> dict[str, Any]:
+    """Return what a JSON object holds, without null; nothing if there is none, or it cannot be decoded."""
+    value = chat.decoded(data)
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
+
+
+def _recorded(span: Recorded, attribution: Attribution) -> dict[str, Any]:
+    policy = attribution.policy
+    is_trace = span.kind == "trace"
+    own = span.trace if is_trace else span.span or span.identity
+    found: dict[str, Any] = {
+        "$ai_trace_id": span.trace,
+        "$ai_session_id": span.session,
+        "$ai_parent_id": None if is_trace else span.parent or span.trace,
+        "$ai_span_id": None if span.kind in ("metric", "feedback") else own,
+        "$ai_span_name": _label(span.name, policy),
+        "$ai_trace_name": _label(span.name, policy) if is_trace else None,
+    }
+    if span.kind in ("metric", "feedback"):
+        return found | _recorded_score(span, policy)
+    found["$ai_latency"] = _seconds(0, span.latency_ms)
+    if span.kind in ("generation", "embedding"):
+        found |= _recorded_call(span, policy)
+    else:
+        found |= _recorded_span(span, policy)
+    found["$ai_is_error"] = span.error is not None or span.outcome == "failed"
+    if span.error is not None:
+        may_leave = policy.tools if span.kind == "span" else policy.conversation
+        found["$ai_error"] = span.error.message or None if may_leave else None
+        found["$ai_error_type"] = span.error.type if policy.conversation or is_name(span.error.type or "") else None
+    found["$ai_http_status"] = span.http_status
+    return found
+
+
+def _recorded_call(span: Recorded, policy: Policy) -> dict[str, Any]:
+    """Return the properties that a generation or an embedding has of its own."""
+    usage, cost = span.usage or TokenUsage(), span.cost or RecordedCost()
+    parts = (cost.input, cost.output)
+    total = sum(filter(None, parts)) if cost.total is None and None not in parts else cost.total
+    split: tuple[int | None, ...] = (usage.cache_creation_5m, usage.cache_creation_1h)
+    if None in split or sum(filter(None, split)) != usage.cache_creation:
+        split = (None, None)
+    cached = (usage.cache_read, usage.cache_creation) != (None, None)
+    found = {
+        "$ai_model": span.model,
+        "$ai_provider": span.provider,
+        "$ai_input_tokens": usage.input,
+        "$ai_cache_read_input_tokens": usage.cache_read,
+        "$ai_cache_creation_input_tokens": usage.cache_creation,
+        "$ai_cache_creation_5m_input_tokens": split[0],
+        "$ai_cache_creation_1h_input_tokens": split[1],
+        "$ai_cache_reporting_exclusive": span.is_exclusive if span.is_exclusive is not None or not cached else False,
+        "$ai_usage": _raw_usage(usage) if usage.raw else None,
+        "$ai_total_cost_usd": total,
+        "$ai_input_cost_usd": cost.input,
+        "$ai_output_cost_usd": cost.output,
+        # The receiver keeps a total that it is told is the caller's, and estimates none.
+        "$ai_cost_passthrough": True if total is not None else None,
+        "$ai_base_url": span.base_url,
+        "$ai_request_id": span.request_id,
+    }
+    if span.kind == "embedding":
+        given = chat.decoded(span.input) if policy.conversation else None
+        return {**found, "$ai_input": given}
+    called = [_tool(name, policy) for name in chat.calls(span.output)]
+    tools: Any = span.tools
+    if tools is not None:
+        offered = chat.decoded(tools) if policy.conversation else [{"name": name} for name in chat.tool_names(tools)]
+        tools = offered or None
+    return {
+        **found,
+        "$ai_output_tokens": usage.output,
+        "$ai_total_tokens": None if None in (usage.input, usage.output) else (usage.input or 0) + (usage.output or 0),
+        "$ai_reasoning_tokens": usage.reasoning or None,
+        "$ai_web_search_count": usage.web_searches or None,
+        "$ai_time_to_first_token": _seconds(0, span.first_token_ms),
+        "$ai_stream": span.stream,
+        "$ai_stop_reason": span.stop_reason,
+        "$ai_service_tier": span.service_tier,
+        "$ai_model_parameters": chat.parameters(span.parameters, policy),
+        "$ai_input": chat.messages(span.input, policy, "user"),
+        "$ai_output_choices": chat.messages(span.output, policy, "assistant"),
+        "$ai_tools": tools,
+        "$ai_tools_called": ",".join(name.replace(",", "_") for name in called),
+        "$ai_tool_call_count": len(called),
+        f"{span.context.framework.prefix}turns": span.turns,
+    }
+
+
+def _recorded_span(span: Recorded, policy: Policy) -> dict[str, Any]:
+    """Return the properties that a span or a trace has of its own."""
+    prefix, is_trace = span.context.framework.prefix, span.kind == "trace"
+    found = {
+        "$ai_input_state": chat.state(span.input, policy, of_trace=is_trace),
+        "$ai_output_state": chat.state(span.output, policy, of_trace=is_trace),
+    }
+    if not is_trace:
+        kind = span.span_type or "span"
+        return {**found, "$ai_span_type": kind if is_name(kind) else "span"}
+    totals = span.totals or RecordedTotals()
+    return {
+        **found,
+        "$ai_total_input_tokens": totals.input_tokens,
+        "$ai_total_output_tokens": totals.output_tokens,
+        f"{prefix}trace": "final",
+        f"{prefix}outcome": span.outcome or ("failed" if span.error is not None else None),
+        f"{prefix}generations": totals.generations,
+        f"{prefix}spans": totals.spans,
+        f"{prefix}embeddings": totals.embeddings,
+        f"{prefix}errors": totals.errors,
+        # The receiver adds up the costs of the calls. A cost of the trace would count a second time.
+        f"{prefix}client_cost_usd": totals.cost,
+    }
+
+
+def _recorded_score(span: Recorded, policy: Policy) -> dict[str, Any]:
+    """Return the properties that a metric or a feedback has of its own."""
+    prefix, name = span.context.framework.prefix, _label(span.label, policy)
+    value = chat.decoded(span.value)
+    if isinstance(value, list | dict) or (isinstance(value, str) and not (policy.conversation or is_name(value))):
+        value = None
+    if span.kind == "metric":
+        return {"$ai_metric_name": name, "$ai_metric_value": value}
+    text = span.text if policy.conversation else None
+    if not text and span.label and is_name(span.label):
+        # The receiver shows a feedback by its text alone.
+        text = (
+            span.label
+            if value is None
+            else f"{span.label}: {value if isinstance(value, str) else _encode(value).decode()}"
+        )
+    return {"$ai_feedback_text": text, f"{prefix}feedback": name, f"{prefix}feedback_value": value}
+
+
+def _label(name: str | None, policy: Policy) -> TraceName | str | None:
+    """Return what a program calls something. Where no content may leave, only what looks like a name does."""
+    if name is None or policy.conversation:
+        return policy.trace_name(name)
+    return name if is_name(name) else None
 
 
 # ---------------------------------------------------------------------- sizes

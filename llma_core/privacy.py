@@ -19,6 +19,7 @@ the fastest first. All of them give the same bytes; a property test holds them t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,9 @@ __all__ = [
     "characters",
     "figures",
     "first_words",
+    "is_name",
     "members",
+    "plain",
     "text_of",
 ]
 
@@ -137,9 +140,9 @@ class Logged:
             case "words":
                 return value
             case "value":
-                return None if value is None else ToolContent(_plain(value))
+                return None if value is None else ToolContent(plain(value))
             case "definitions":
-                return None if value is None else _plain(value)
+                return None if value is None else plain(value)
             case _:
                 assert_never(self.kind)
 
@@ -220,6 +223,14 @@ class Change:
     where: str
     kind: str | None = None
     count: int
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@+-]{0,127}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text looks like the name of something in a program. Any other text may be content."""
+    return _NAME.fullmatch(text) is not None
 
 
 def characters(value: Any) -> int:
@@ -313,12 +324,12 @@ def _holds_media(raw: bytes) -> bool:
     )  # fmt: skip
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Return a JSON value with placeholders for what never leaves: images, documents, and too deep nesting."""
     if depth >= _DEEPEST and isinstance(value, list | dict):
         return "[nested too deep]"
     if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
         if _is_media(value):
             return _media(value)
@@ -326,7 +337,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
             # An MCP server's resource: what it is stays, its bytes do not.
             placeholder = _placeholder("blob", _mcp_media_type(value), value["blob"], is_base64=True)
             value = {**value, "blob": placeholder["text"]}
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: plain(item, depth + 1) for key, item in value.items()}
     return value
 
 
@@ -490,19 +501,19 @@ class Policy:
             return block if isinstance(block, str) else {"type": "text", "text": "[unreadable block]"}
         kind = block.get("type")
         if kind == "text":
-            return {"type": "text", "text": _plain(block.get("text", ""))}
+            return {"type": "text", "text": plain(block.get("text", ""))}
         if kind == "thinking":
-            return {"type": "thinking", "thinking": _plain(block.get("thinking", ""))}
+            return {"type": "thinking", "thinking": plain(block.get("thinking", ""))}
         if kind == "redacted_thinking":
             return {"type": "thinking", "thinking": "[redacted by the provider]"}
         if kind in _MEDIA or _is_media(block):
             return _media(block)
         # All other blocks are calls and results of tools, including server tools that this version does not know.
         if not self.tools:
-            return {key: _plain(value) for key, value in block.items() if key in _TOOL_NAMES}
+            return {key: plain(value) for key, value in block.items() if key in _TOOL_NAMES}
         # Ids and names are not content, so they are not cut.
         return {
-            key: _plain(value) if key in _TOOL_NAMES else ToolContent(_plain(value))
+            key: plain(value) if key in _TOOL_NAMES else ToolContent(plain(value))
             for key, value in block.items()
             if key not in ("signature", "caller")
         }

@@ -27,6 +27,10 @@ __all__ = [
     "Metric",
     "OpeningTrace",
     "Prompt",
+    "Recorded",
+    "RecordedCost",
+    "RecordedError",
+    "RecordedTotals",
     "Request",
     "RequestMessage",
     "SideCalls",
@@ -123,11 +127,13 @@ class Framework(Struct, frozen=True, kw_only=True):
         name: the framework's name; its main thread's agent is called so, too.
         prefix: how the names of its own event properties begin.
         ids: how the kinds of things begin that its uuids are made of.
+        library: the library that its events name as their origin; None if that is this project.
     """
 
     name: str
     prefix: str
     ids: str
+    library: str | None = None
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -493,6 +499,128 @@ class Verdict(Struct, frozen=True, kw_only=True):
     at: int | None
 
 
+class RecordedCost(Struct, frozen=True, kw_only=True):
+    """What something cost by its caller's own account, in US dollars."""
+
+    total: float | None = None
+    input: float | None = None
+    output: float | None = None
+
+
+class RecordedError(Struct, frozen=True, kw_only=True):
+    """That something failed.
+
+    Attributes:
+        type: the name of the error's class, or the provider's name for it.
+        message: the error message, which is content.
+    """
+
+    type: str | None = None
+    message: str | None = None
+
+
+class RecordedTotals(Struct, frozen=True, kw_only=True):
+    """What a recorder summed for a trace: numbers of things and tokens, and US dollars."""
+
+    generations: int | None = None
+    spans: int | None = None
+    embeddings: int | None = None
+    errors: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+
+
+class Recorded(Struct, frozen=True, kw_only=True):
+    """Something that a program recorded itself, final as it is.
+
+    Attributes:
+        kind: what it is.
+        identity: its uuid, which is also that of its event.
+        context: where its program ran.
+        at: when it ended.
+        lines: its line.
+        trace: the id of its trace.
+        session: the id of its session; None if it is in none.
+        span: the id that others name as their parent; None: its identity.
+        parent: the span that it is inside; None: its trace.
+        name: what the program calls it.
+        distinct_id: whose it is; None: that of the settings.
+        groups: PostHog's groups, a JSON object.
+        properties: the caller's own properties, a JSON object.
+        is_private: whether no content of it may leave.
+        host: the host that it is to be sent to; None: that of the settings.
+        key: the project API key that it is to be sent with; None: that of the settings.
+        model: the model.
+        provider: who serves the model.
+        input: what went in, as JSON.
+        output: what came out, as JSON.
+        usage: the token counts; None also for what failed.
+        is_exclusive: whether the count of input tokens leaves out those of the cache; None if no cache is known.
+        latency_ms: how long it took, in milliseconds.
+        first_token_ms: how long until its first token, in milliseconds.
+        stream: whether it was streamed.
+        cost: what it cost; None if the program does not say.
+        error: that it failed; None if it did not.
+        http_status: the HTTP status of the answer.
+        stop_reason: the provider's value.
+        parameters: the parameters of the request, a JSON object.
+        tools: the definitions of the offered tools, a JSON list.
+        turns: how many turns an agent took.
+        base_url: where the provider was reached.
+        request_id: the provider's id of the request.
+        service_tier: the service tier.
+        span_type: what kind of step a span is, such as `tool` or `retriever`.
+        totals: what a trace sums.
+        outcome: how a trace ended, `ok` or `failed`.
+        label: the name of a metric or of a feedback.
+        value: its value, as JSON.
+        text: what somebody wrote as feedback.
+    """
+
+    kind: Literal["generation", "embedding", "span", "trace", "metric", "feedback"]
+    identity: str
+    context: Context
+    at: int
+    lines: LineRange
+    trace: str
+    session: str | None = None
+    span: str | None = None
+    parent: str | None = None
+    name: str | None = None
+    distinct_id: str | None = None
+    groups: bytes | None = None
+    properties: bytes | None = None
+    is_private: bool = False
+    host: str | None = None
+    key: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    input: bytes | None = None
+    output: bytes | None = None
+    usage: TokenUsage | None = None
+    is_exclusive: bool | None = None
+    latency_ms: float | None = None
+    first_token_ms: float | None = None
+    stream: bool | None = None
+    cost: RecordedCost | None = None
+    error: RecordedError | None = None
+    http_status: int | None = None
+    stop_reason: str | None = None
+    parameters: bytes | None = None
+    tools: bytes | None = None
+    turns: int | None = None
+    base_url: str | None = None
+    request_id: str | None = None
+    service_tier: str | None = None
+    span_type: str | None = None
+    totals: RecordedTotals | None = None
+    outcome: str | None = None
+    label: str | None = None
+    value: bytes | None = None
+    text: str | None = None
+
+
 class OpeningTrace(Struct, frozen=True, kw_only=True):
     """The beginning of a session, as its first attempt at an API call on the main thread tells it.
 
@@ -575,11 +703,11 @@ class Trace(Struct, frozen=True, kw_only=True):
     lines_removed: int | None = None
 
 
-Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | OpeningTrace | Trace
+Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | OpeningTrace | Trace | Recorded
 
 
 def settled_name(
-    kind: Literal["gen", "call", "error", "compaction", "prompt", "request", "side", "metric"], identity: str
+    kind: Literal["gen", "call", "error", "compaction", "prompt", "request", "side", "metric", "line"], identity: str
 ) -> str:
     """Return the name of a span in the settled table; it is the same in whatever log the span is found."""
     return f"{kind}|{identity}"

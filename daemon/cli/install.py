@@ -11,7 +11,7 @@ import click
 
 from daemon.cli.managed import configured, give_up, home, manager_of, plan_of, seen_by_service, shared_names, tell
 from daemon.cli.message import say, unwritable
-from daemon.cli.startup import fail, refuse
+from daemon.cli.startup import fail, prepare_outboxes, refuse
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import APP_NAME
@@ -69,6 +69,7 @@ def install(*, print_only: bool, yes: bool, linger: bool, program: Path | None) 
         service = _carry_over(current, manager, variables, yes=yes)
         _refuse_to_run_twice(service.state_dir, manager)
         lock.prepare_state_dir(service.state_dir)
+        prepare_outboxes(service)
         if linger:
             manager.linger(tell)
         _create_status_files(service)

@@ -13,7 +13,7 @@ import click
 
 from daemon.cli import complete
 from daemon.cli.message import say, unwritable
-from daemon.cli.startup import CONFIGURATION, fail, refuse
+from daemon.cli.startup import CONFIGURATION, fail, prepare_outboxes, refuse
 from daemon.config import file as config_files
 from daemon.config import loading
 from daemon.config.parsers import shown
@@ -96,6 +96,7 @@ def login(
     except OSError as error:
         raise fail(unwritable(path, error)) from None
     say(f"written: {path} ({', '.join(setting.variable for setting in values)}), readable by you alone")
+    prepare_outboxes(trial)
     if test is None and interactive:
         test = click.confirm("Send one test event now, to see it arrive?", default=False, err=True)
     if test:

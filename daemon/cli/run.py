@@ -23,6 +23,7 @@ from daemon.cli.startup import (
     log_options,
     open_local,
     open_state,
+    prepare_outboxes,
     set_up_logs,
     state_dir_option,
 )
@@ -100,6 +101,7 @@ def _run(
     with config_errors():
         plan = _plan(settings, local=local)
     with open_local(settings.state_dir) if local else open_state(plan.folder) as store:
+        prepare_outboxes(settings)
         if ticker is not None:
             _say_where(plan)
             ticker.begin()
@@ -118,6 +120,7 @@ def _run(
                 fresh = _plan(loading.load(flags, os.environ), local=local)
                 if fresh.folder != plan.folder:
                     raise ConfigError([f"POSTHOG_LLMA_STATE_DIR is now {fresh.folder}; restart the daemon to use it"])
+                prepare_outboxes(fresh.settings)
                 set_up_logs(fresh.settings, log_format=log_format, log_level=log_level)
                 return fresh
 

@@ -32,9 +32,10 @@ from daemon.running.health import Health
 from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus
 from daemon.service import Service
-from daemon.state.layout import events_path, forget_store, local_folder
+from daemon.state.layout import events_path, forget_store, local_folder, make_outbox
 from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, prepare_state_dir
 from daemon.state.store import Store, StoreError
+from daemon.system.messages import system_reason
 from llma_core.events import CaptureEvent
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "log_options",
     "open_local",
     "open_state",
+    "prepare_outboxes",
     "refuse",
     "set_up_logs",
     "state_dir_option",
@@ -181,6 +183,22 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
     return make_sink
 
 
+def prepare_outboxes(settings: Settings) -> None:
+    """Make the folders in which programs record their own calls, and warn of a failure. After an opt-out, make none."""
+    if settings.opt_out:
+        return
+    for folder in settings.outboxes:
+        try:
+            prepare_state_dir(settings.state_dir)
+            make_outbox(folder)
+        except StateDirError as error:
+            say(f"warning: {error}", err=True)
+            return
+        except OSError as error:
+            reason = system_reason(error)
+            say(f"warning: {folder} cannot be made ({reason}); programs record nothing until it is there", err=True)
+
+
 @contextmanager
 def open_state(folder: Path, *, describes: Path | None = None) -> Iterator[Store]:
     """Lock a state directory and open its store.
@@ -279,6 +297,9 @@ def build_service(
     tells_plugin = settings.plugin_status_file and purpose == "send" and not again
     return Service(
         config_dirs=folders,
+        outboxes=settings.outboxes,
+        # The other purposes only look at what is recorded.
+        empties=purpose == "send" and not again,
         store=store,
         make_delivery=make_delivery,
         routing=Routing(settings, Repositories(), purpose=purpose),

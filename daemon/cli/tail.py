@@ -73,6 +73,7 @@ def tail(session: str | None, project: str | None, since: float | None, plain: b
         Routing(settings, Repositories(), purpose="local"),
         since=time.time() if since is None else since,
         session_timeout=settings.session_timeout,
+        outboxes=settings.outboxes,
         wanted=_wanted(session, project, settings),
         on_held=tell_held,
         cadence=cadence(),

@@ -240,7 +240,10 @@ class _Look:
         store_path = self._settings.state_dir / STORE
         if not store_path.exists():
             return None
-        names = {unit_name(root.agent, session) for root in log_roots(self._settings.claude_config_dirs)}
+        names = {
+            unit_name(root.agent, session)
+            for root in log_roots(self._settings.claude_config_dirs, self._settings.outboxes)
+        }
         try:
             with closing(StoreReader(store_path)) as store:
                 hosts = [route.host for name in names if (route := store.route(name)) is not None]
@@ -269,7 +272,7 @@ class _Look:
         return _Shown(changes=summed_up(found.event.changes), lines=[place for place in places if place is not None])
 
     def _files(self, session: str) -> SessionFiles | None:
-        logs = Logs(log_roots(self._settings.claude_config_dirs))
+        logs = Logs(log_roots(self._settings.claude_config_dirs, self._settings.outboxes))
         logs.include(logs.sweep("full").changed)
         files = next((files for files in logs.sessions.values() if files.session == session), None)
         if files is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from daemon.config.parsers import Enabled
 from daemon.config.table import APP_NAME, SETTINGS, Setting
+from daemon.state.layout import outbox_folder
 from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 from llma_core import events
@@ -88,6 +89,7 @@ class Settings:
         exclude: patterns of folders whose events are never sent.
         purpose: `POSTHOG_AI_PURPOSE`, or None.
         state_dir: absolute path of the state directory.
+        outbox: the configured folder for what programs record; use `outboxes`.
         session_timeout: seconds without activity after which a session ends in which something is open, unless it is
             known to run.
         claude_config_dirs: absolute paths of Claude Code's configuration folders; at least one.
@@ -117,6 +119,7 @@ class Settings:
     exclude: tuple[str, ...]
     purpose: str | None
     state_dir: Path
+    outbox: Path | None
     session_timeout: float
     claude_config_dirs: tuple[Path, ...]
     opt_out: bool
@@ -125,6 +128,12 @@ class Settings:
     config_file: Path
     warnings: tuple[str, ...] = ()
     sources: Mapping[str, str]
+
+    @property
+    def outboxes(self) -> tuple[Path, ...]:
+        """The folders in which programs record their own calls, the one that they use first."""
+        own = outbox_folder(self.state_dir)
+        return (own,) if self.outbox is None or self.outbox == own else (self.outbox, own)
 
     @property
     def content_level(self) -> ContentLevel:

@@ -218,6 +218,15 @@ SETTINGS: tuple[Setting, ...] = (
         in_project=False,
     ),
     Setting(
+        name="outbox",
+        variable="POSTHOG_LLMA_OUTBOX",
+        parse=parsers.folder,
+        default="outbox in the state folder",
+        help="The folder in which programs record their own calls. The one in the state folder is followed as well.",
+        compute=lambda _: None,
+        in_project=False,
+    ),
+    Setting(
         name="session_timeout",
         variable="POSTHOG_LLMA_SESSION_TIMEOUT",
         parse=parsers.seconds,

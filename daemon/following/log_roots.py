@@ -75,12 +75,17 @@ def _holds_logs(folder: Path) -> bool:
         return False
 
 
-def log_roots(config_dirs: Iterable[Path]) -> list[LogRoot]:
-    """Return the roots below some configuration folders, each once and by its real path.
+def log_roots(config_dirs: Iterable[Path], outboxes: Iterable[Path] = ()) -> list[LogRoot]:
+    """Return the roots below some configuration folders, and the outboxes, each once and by its real path.
 
     Hints and sweeps must use the same name for a file, whatever path the user configured.
+
+    Args:
+        config_dirs: the configuration folders.
+        outboxes: folders that programs write lines into for the daemon.
     """
-    roots = (root for folder in config_dirs for root in roots_below(config_folder(folder)))
+    roots = [root for folder in config_dirs for root in roots_below(config_folder(folder))]
+    roots += [LogRoot(agent, folder) for folder in outboxes for agent in agents.AGENTS if agent.is_spool]
     return list(dict.fromkeys(LogRoot(root.agent, _real(root.path)) for root in roots))
 
 
@@ -100,17 +105,15 @@ def recognize(path: str, roots: Sequence[LogRoot] = ()) -> tuple[Agent, LogPath]
     """Return the agent that a log or meta file belongs to, and which of its files it is.
 
     Below one of *roots*, only that root's agent counts. Elsewhere, as in a project folder behind a link, the first
-    agent that recognizes the path wins.
+    agent wins whose sessions are named like it, else the first that recognizes the path.
 
     Returns:
         None if *path* is no log or meta file.
     """
     above = [root.agent for root in roots if root.is_above(path)]
-    for agent in above or agents.AGENTS:
-        place = agent.classify(path)
-        if place is not None:
-            return agent, place
-    return None
+    found = [(agent, place) for agent in above or agents.AGENTS if (place := agent.classify(path)) is not None]
+    named = (each for each in found if each[1].session is None or each[0].is_session_id(each[1].session))
+    return next(named, found[0] if found else None)
 
 
 def is_session_folder(folder: Path) -> bool:

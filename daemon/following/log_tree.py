@@ -46,10 +46,13 @@ OnUnlisted = Callable[[str, OSError], None]
 def project_folders(root: LogRoot, on_unlisted: OnUnlisted = _ignore_error) -> Iterator[str]:
     """Yield the project folders in a root. A symbolic link to a folder is yielded once, by its real path.
 
-    If the root's agent does not keep its logs by project, the root itself is the only project folder.
+    If the root's agent does not keep its logs by project, the root itself is the only project folder; that of a spool
+    may also hold folders of commands.
     """
     if not root.agent.by_project:
         yield str(root.path)
+        if root.agent.is_spool:
+            yield from plain_folders(str(root.path))
         return
     seen: set[str] = set()
     for name in _answered(str(root.path), lambda: _names(str(root.path), on_unlisted), on_unlisted):
@@ -95,7 +98,9 @@ def _project_files(
     for name in _names(project, on_unlisted):
         path = f"{project}/{name}"
         if name.endswith(suffixes):
-            yield from _file(path)
+            # Anything may lie in a spool; a project's folder belongs to the client.
+            if not agent.is_spool or agent.classify(path) is not None:
+                yield from _file(path)
         elif agent.session_folders and _is_folder(path):
             yield from _session_files(agent, path, on_folder, on_unlisted)
 

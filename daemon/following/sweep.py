@@ -165,7 +165,9 @@ class Sweep:
             if root.agent.by_project:
                 if folder.rpartition("/")[0] == str(root.path) and not _is_link(folder):
                     return root.agent
-            elif folder == str(root.path):
+            elif folder == str(root.path) or (
+                root.agent.is_spool and folder.rpartition("/")[0] == str(root.path) and not _is_link(folder)
+            ):
                 return root.agent
         return None
 

@@ -167,6 +167,7 @@ class Tail:
         kept: keeps the file open while it is not read to its end.
         again: whether its settled lines are read once more: its mark is known, but does not count.
         line_bytes: a line longer than this is skipped and counted.
+        breaks_off: whether `last_line` returns also a line that is not whole.
 
     Attributes:
         size: bytes of the file when it was last opened or read.
@@ -183,8 +184,10 @@ class Tail:
         *,
         again: bool = False,
         line_bytes: int = MAX_LINE_BYTES,
+        breaks_off: bool = False,
     ) -> None:
         self.path = path
+        self._breaks_off = breaks_off
         self._kept: KeepsOpen = _KeepsNothing() if kept is None else kept
         self.device = 0
         self.inode = 0
@@ -365,7 +368,8 @@ class Tail:
 
     def last_line(self) -> list[Line]:
         """Return the last line, if it lacks only its line end. Call it when nobody writes to the file any more."""
-        return [self._splitter.finish()] if _is_whole(self._splitter.rest) else []
+        rest = self._splitter.rest
+        return [self._splitter.finish()] if _is_whole(rest) or (self._breaks_off and self._splitter.pending) else []
 
     def _is_followed_by_another(self, at_path: Identity | None) -> bool:
         """Whether this file, which is kept open, is read to its end and another has taken its place.

@@ -54,8 +54,11 @@ def settle_history(store: Store, roots: Sequence[LogRoot], history: HistoryPolic
 
 
 def _marks(roots: Sequence[LogRoot], since: float | None) -> Iterator[FileMark]:
-    """Yield marks that make existing logs history; after a loss, not those of sessions touched after *since*."""
-    logs = Logs(roots)
+    """Yield marks that make existing logs history; after a loss, not those of sessions touched after *since*.
+
+    Nothing in a spool is history: it was written for the daemon, which was only not there yet.
+    """
+    logs = Logs([root for root in roots if not root.agent.is_spool])
     logs.include(logs.sweep("full").changed)
     for files in logs.sessions.values():
         if since is None or logs.touched(files) / 1e9 < since:

@@ -204,6 +204,9 @@ def _empty_projects(roots: Sequence[LogRoot], away: Collection[str]) -> dict[str
     """
     empty: dict[str, int] = {}
     for root in roots:
+        if root.agent.is_spool:
+            # It is empty whenever everything in it was delivered.
+            continue
         projects = _projects(root)
         if not projects:
             if any(root.is_above(path) for path in away):
@@ -233,8 +236,10 @@ def _may_come_back(path: str, roots: Sequence[LogRoot]) -> bool:
     if not is_missing(path):
         return True
     recognized = recognize(path, roots)
+    if recognized is None or recognized[0].is_spool:
+        return False
     # Its root may be one that is not followed now.
-    return recognized is not None and not _projects(root_of(*recognized))
+    return not _projects(root_of(*recognized))
 
 
 def _projects(root: LogRoot) -> list[str]:

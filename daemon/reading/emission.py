@@ -53,7 +53,9 @@ class Progress:
         called: ids of those of them that have lines there beyond the log's committed offset.
         passed_over: identities that were being read and are not to be sent.
         lines: how many lines of the session were read.
-        bad_lines: how many of them were not valid records.
+        bad_lines: how many of them were not valid records, and not settled.
+        unknown_lines: how many of those that programs recorded have a type that this version does not know.
+        ignored_fields: how many fields of those are not known, or cannot be used.
         more: whether there is more to read at once.
         ended: whether the emissions include those that became final because the session ended.
     """
@@ -67,6 +69,8 @@ class Progress:
     passed_over: list[str] = field(default_factory=list)
     lines: int = 0
     bad_lines: int = 0
+    unknown_lines: int = 0
+    ignored_fields: int = 0
     more: bool = False
     ended: bool = False
 

@@ -69,6 +69,7 @@ class Follower(AbstractContextManager["Follower"]):
         since: what happened before this is not shown, in seconds since the epoch.
         session_timeout: seconds of quiet after which a session ends in which something is open, unless it is known to
             run.
+        outboxes: folders in which programs record their own calls.
         wanted: returns whether to follow a session, by its beginning. Asked again until the beginning names a folder.
         on_held: called with the id of a session that cannot be shown, and the reason.
         cadence: times and sizes.
@@ -81,6 +82,7 @@ class Follower(AbstractContextManager["Follower"]):
         *,
         since: float,
         session_timeout: float,
+        outboxes: Sequence[Path] = (),
         wanted: Callable[[Opening], bool] = lambda _opening: True,
         on_held: Callable[[str, str], None] = lambda _session, _reason: None,
         cadence: Cadence | None = None,
@@ -91,7 +93,7 @@ class Follower(AbstractContextManager["Follower"]):
         self._cadence = cadence or Cadence()
         self._live = LiveSessions(config_dirs)
         self._sessions = OpenSessions()
-        self._logs = Logs(log_roots(config_dirs), kept=KeptOpen(), is_open=self._sessions.__contains__)
+        self._logs = Logs(log_roots(config_dirs, outboxes), kept=KeptOpen(), is_open=self._sessions.__contains__)
         self._reader = Reader(
             logs=self._logs,
             routing=routing,

@@ -58,6 +58,7 @@ from llma_core.spans import (
     Metric,
     OpeningTrace,
     Prompt,
+    Recorded,
     SideCalls,
     Span,
     ToolCall,
@@ -77,7 +78,7 @@ _UNKNOWN_TYPES = 100
 """Largest number of unknown record types that are logged."""
 _MetaVersion = tuple[int, int, int]
 """What changes with a meta file: inode, modification time, size."""
-_LineSpan = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric
+_LineSpan = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | Recorded
 """Every span but a trace: it rests on lines."""
 
 
@@ -270,7 +271,15 @@ class Pipeline:
 
     def _open(self, path: str) -> str:
         """Open a file; return the name it has here from now on, wherever it is moved."""
-        tail = Tail(path, self._marks, self._kept, again=self.again, line_bytes=self._line_bytes)
+        tail = Tail(
+            path,
+            self._marks,
+            self._kept,
+            again=self.again,
+            line_bytes=self._line_bytes,
+            # The end of a recording is the end of its process: nothing comes behind a line that is broken off.
+            breaks_off=self.files.agent.is_spool,
+        )
         with _naming(path):
             agrees = tail.open()
         agent = self.files.agents.get(path)
@@ -588,6 +597,7 @@ class Pipeline:
             return
         ends = progress.ends.setdefault(path, [])
         agent, is_guest, owners = self._agents[path], path in self.guests, self._owners.get(path)
+        is_spool = self.files.agent.is_spool
         decode, feed, compared = self._decode, self._accumulator.feed, self._compared.get(agent)
         # Each goes when the next one comes: it may be tens of megabytes, and so is what comes of it.
         lines.reverse()
@@ -598,18 +608,20 @@ class Pipeline:
             if is_guest and (data is None or owners is None or owners.has_none(data)):
                 continue
             progress.lines += not is_guest
+            place = LineRange(file=path, start=line.start, end=end)
+            # What is settled was counted when it was read first.
+            is_new = not self._is_committed(place)
             if data is None:
-                progress.bad_lines += 1
+                progress.bad_lines += is_new
                 self._complain(path, line, "longer than the limit")
                 continue
-            place = LineRange(file=path, start=line.start, end=end)
             if compared is not None and self._is_repeated(compared, data, place, progress):
                 continue
             if self._began is None and not is_guest:
                 self._began = self.files.agent.glance(data).at
             found = read_records(data, decode)
             if found.damage is not None and not is_guest:
-                progress.bad_lines += 1
+                progress.bad_lines += is_new
                 self._complain(path, line, found.damage.reason, found.damage)
             for record in found.records:
                 owner = owners.owner_of(record, data) if owners is not None else None
@@ -624,8 +636,10 @@ class Pipeline:
                     continue
                 if isinstance(record, UnknownRecord):
                     self._note_unknown(record.type)
+                    progress.unknown_lines += is_new and is_spool
                 if spans := feed(record, place, agent=agent, now=now):
                     self._admit(spans, progress)
+            progress.ignored_fields += self._accumulator.ignored_fields() * is_new
 
     def _note_hosted(self, session: str, place: LineRange, progress: Progress) -> None:
         """Note that a line belongs to another session, which is read for it."""
@@ -904,7 +918,7 @@ class Pipeline:
             return None
         identity = events.identity(span)
         owner = self._claims.owner(identity)
-        if owner is not None and owner[0] != self.files.name:
+        if owner is not None and owner[0] != self.files.name and not isinstance(span, Recorded):
             # The accumulator found it to be no copy: another session's message has the same id.
             identity = self._claims.own_name(identity, self.files.name)
             owner = self._claims.owner(identity)
@@ -965,8 +979,10 @@ class Pipeline:
         """Yield the traces that are owed because of *span*, but not those that are owed already.
 
         If turns have the traces, the end of a session is owed, too, as soon as a command has to do with the session:
-        what the command says of it is sent then.
+        what the command says of it is sent then. What programs record owes nothing: they record its trace, too.
         """
+        if isinstance(span, Recorded):
+            return
         session = span.context.session
         by_turn = self.attribution().grouping == "message"
         keys: list[TurnKey | None] = [span.context.turn] if by_turn else []

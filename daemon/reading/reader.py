@@ -21,6 +21,8 @@ A session has ended when one of these is true. A new line takes it back.
     4. It belongs to a command under `exec` that has ended, and its process is gone.
     5. The driver reads with *finish*, and the session does not run.
 
+A log whose name tells its writer has ended when that process has, and not before.
+
 As long as a session runs, or a command of it does, it has not ended.
 
 Synchronous: it waits for nothing and sends nothing.
@@ -53,6 +55,7 @@ from daemon.reading.settlement import Settlement
 from daemon.reading.unreadable import Unreadable
 from daemon.routing.routing import Held, Routing
 from daemon.state.rows import FileMark, FrozenRoute
+from daemon.system.process import has_ended
 
 __all__ = ["Decided", "ReadOutcome", "ReadState", "Reader"]
 
@@ -351,8 +354,8 @@ class Reader:
             restraint=self._decided.restraint(name),
             restraint_of=self._decided.restraint_of,
             owed=tuple if settlement is None else partial(settlement.owed_by, name),
-            first_start=self.first_start or None,
-            history=self._history,
+            first_start=None if files.agent.is_spool else self.first_start or None,
+            history=None if files.agent.is_spool else self._history,
             again=self._again(name),
             resends=self._resends(name),
             has_main=partial(self._logs.has_main, files.agent),
@@ -475,16 +478,16 @@ class Reader:
         the time since its files were last written to.
         """
         name = session.files.session
-        return not session.ended and (
-            self._has_ended(session, now, running, rests=rests)
-            or (finish and name not in running and not self._executions.of(name).waits)
-        )
+        goes_on = name in running or self._executions.of(name).waits or _writer_lives(session.files)
+        return not session.ended and (self._has_ended(session, now, running, rests=rests) or (finish and not goes_on))
 
     def _has_ended(self, session: OpenSession, now: float, running: Container[str], *, rests: bool) -> bool:
         """Return whether a session has ended, by a proof or by its quiet; *rests* if its end would give nothing up."""
         name = session.files.session
         if name in running or self._executions.of(name).waits:
             return False
+        if session.files.agent.writer(name) is not None:
+            return not _writer_lives(session.files)
         if self._executions.is_over(name):
             return True
         # Old files do not have to wait just because they were read only now.
@@ -498,3 +501,9 @@ class Reader:
         if proof is not None and touched <= proof.at + self._cadence.gone and (proof.certain or rests):
             return quiet >= min(self._cadence.gone, self._timeout)
         return quiet >= (min(self._cadence.rest, self._timeout) if rests else self._timeout)
+
+
+def _writer_lives(files: SessionFiles) -> bool:
+    """Whether the name of a log tells its writer, and that process lives."""
+    writer = files.agent.writer(files.session)
+    return writer is not None and not has_ended(writer.pid, writer.started / 1000)

@@ -30,6 +30,10 @@ from llma_core.events import CaptureEvent
 __all__ = ["Settlement"]
 
 
+_COUNTERS = ("bad_lines", "unknown_lines", "ignored_fields")
+"""What a step counts, as `Progress` names it."""
+
+
 class Settlement:
     """Keeps account of everything between reading and the store.
 
@@ -37,13 +41,22 @@ class Settlement:
         claims: which session wrote what first. Identities that are written to the store are released from it.
         owed: the owed traces, as stored.
         refused: the uuids of the events that are set aside, as stored.
+        rejecting: the names of the sessions that they are of.
 
     Attributes:
         refused: the uuids of the events that are set aside.
+        rejecting: the names of the sessions of which one was set aside, in this run or as stored.
     """
 
-    def __init__(self, claims: Claims, owed: Iterable[Owed] = (), refused: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        owed: Iterable[Owed] = (),
+        refused: Iterable[str] = (),
+        rejecting: Iterable[str] = (),
+    ) -> None:
         self.refused = set(refused)
+        self.rejecting = set(rejecting)
         self._owed: dict[str, list[Owed]] = {}
         self._note_owed(owed)
         self._marks: dict[str, FileMark] = {}
@@ -94,8 +107,9 @@ class Settlement:
         for path in pipeline.tails:
             self._ledger.need(path, needed.get(path))
             self._touched.add(path)
-        if progress.bad_lines:
-            self._counters["bad_lines"] += progress.bad_lines
+        for counter in _COUNTERS:
+            if count := getattr(progress, counter):
+                self._counters[counter] += count
         return wanted
 
     def _note_copies(self, pipeline: Pipeline, progress: Progress) -> None:
@@ -221,6 +235,7 @@ class Settlement:
                 rejected.append(self._rejected(outcome, emission))
                 self._counters["rejected"] += not was_refused
                 self.refused.add(uuid)
+                self.rejecting.add(emission.settled.unit)
             else:
                 self._counters["sent"] += 1
                 if was_refused:

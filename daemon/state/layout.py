@@ -9,6 +9,8 @@
     backfill-report.json     the daemon's progress with that
     verification.json        what the last `verify` found
     executions/              a file (.json) and a lock (.lock) for each command that `exec` runs
+    outbox/                  what programs record for the daemon: a file for each process, removed when it is delivered;
+                             and a folder with such files for each command that `exec` runs
     local/                   a separate state directory for the local sink, with its events in events.db
 
 Next to a database, SQLite keeps files with the suffixes -wal and -shm. A .json file is written to a temporary file
@@ -33,6 +35,7 @@ __all__ = [
     "HEALTH",
     "LOCAL",
     "LOCK",
+    "OUTBOX",
     "SQLITE_SUFFIXES",
     "STORE",
     "STORE_MARKER",
@@ -41,6 +44,8 @@ __all__ = [
     "events_path",
     "forget_store",
     "local_folder",
+    "make_outbox",
+    "outbox_folder",
     "remove_state",
 ]
 
@@ -53,6 +58,7 @@ BACKFILL_REPORT = "backfill-report.json"
 VERIFICATION = "verification.json"
 EXECUTIONS = "executions"
 LOCAL = "local"
+OUTBOX = "outbox"
 EVENTS = "events.db"
 
 SQLITE_SUFFIXES = ("-wal", "-shm")
@@ -79,6 +85,7 @@ _FILES = (
     _temporary(_temporary(BACKFILL_REQUEST)),
 )
 _EXECUTION_FILES = ("*.json", _temporary("*.json"), "*.lock")
+_RECORDED = ("*.jsonl", "*.dropped.json", _temporary("*.dropped.json"))
 
 
 def corrupt_store(at: int) -> str:
@@ -89,6 +96,20 @@ def corrupt_store(at: int) -> str:
 def local_folder(state_dir: Path) -> Path:
     """Return the state directory of the local sink."""
     return state_dir / LOCAL
+
+
+def outbox_folder(state_dir: Path) -> Path:
+    """Return the folder in which programs record for the daemon."""
+    return state_dir / OUTBOX
+
+
+def make_outbox(folder: Path) -> None:
+    """Make a folder for what programs record: only while it is there do they record anything.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def events_path(state_dir: Path) -> Path:
@@ -120,6 +141,7 @@ def remove_state(state_dir: Path) -> list[Path]:
     for folder, names in (
         (local_folder(state_dir), _FILES),
         (state_dir / EXECUTIONS, _EXECUTION_FILES),
+        *((folder, _RECORDED) for folder in _outboxes(state_dir)),
         (state_dir, _FILES),
     ):
         for path in list(_matching(folder, names)):
@@ -127,6 +149,14 @@ def remove_state(state_dir: Path) -> list[Path]:
         with contextlib.suppress(OSError):  # the folder does not exist, or contains other files
             folder.rmdir()
     return sorted(state_dir.iterdir()) if state_dir.is_dir() else []
+
+
+def _outboxes(state_dir: Path) -> list[Path]:
+    """Return the folders of commands in the outbox, and then the outbox."""
+    outbox = outbox_folder(state_dir)
+    if outbox.is_symlink() or not outbox.is_dir():
+        return []
+    return [*(path for path in outbox.iterdir() if path.is_dir() and not path.is_symlink()), outbox]
 
 
 def _matching(folder: Path, names: Sequence[str]) -> Iterator[Path]:

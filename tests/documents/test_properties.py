@@ -26,6 +26,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
 }
+RECORDED = "What programs record"
+PREFIX, RECORDER = agents.prefixes()
 ONLY_THE_USERS = {"$ai_prompt_name", "$ai_prompt_version", "$insert_id"}
 """Names that the source spells because a user's own property may, or must not, have them."""
 
@@ -81,9 +83,10 @@ def sent() -> Mapping[str, Mapping[str, set[type]]]:
 def spelled() -> set[str]:
     """Return every name of a property that the source spells."""
     source = (ROOT / "llma_core" / "events.py").read_text("utf-8")
-    [prefix] = agents.prefixes()
-    own = {f"{prefix}{name}" for name in re.findall(r"prefix\}([a-z_0-9]+)[\"']", source)}
-    structs = events._named(prefix)
+    own = {f"{PREFIX}{name}" for name in re.findall(r"prefix\}([a-z_0-9]+)[\"']", source)}
+    # Some are of recorded lines only; no agent has both.
+    own -= {f"{PREFIX}{name.removeprefix(RECORDER)}" for name in documented()[RECORDED]}
+    structs = events._named(PREFIX)
     own |= {name for struct in (structs.generation, structs.tool_call) for name in struct.__struct_encode_fields__}
     return own | set(re.findall(r'"(\$[a-z_0-9]*[a-z0-9])"', source)) - sent().keys() - ONLY_THE_USERS
 
@@ -110,6 +113,7 @@ def test_every_documented_property_is_sent() -> None:
         f"{PAGE.name}: no test sends `{name}` of `{event}`; remove its row, or add a session to everything_else() here"
         for event, table in documented().items()
         for name in table
+        if event != RECORDED
         if not any(name in properties for kind, properties in sent().items() if event in (SHARED, kind))
     ]
     assert not extra, "\n".join(extra)
@@ -146,4 +150,32 @@ def test_since_is_a_version_up_to_this_one() -> None:
 
 def test_the_table_of_events_has_those_that_are_sent() -> None:
     named = [span for row in PAGE.rows("event") for span in spans(row[0])]
-    assert sorted(named) == sorted(sent()), f"{PAGE.name}: correct the table of events"
+    assert sorted(named) == sorted({*sent(), *recorded()}), f"{PAGE.name}: correct the table of events"
+
+
+def recorded() -> Mapping[str, Mapping[str, Any]]:
+    """Return the properties of the events of recorded lines, by event, without the callers' own."""
+    golden = (ROOT / "tests" / "golden" / "recorded.jsonl").read_text("utf-8")
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for event in map(json.loads, golden.splitlines()):
+        found[event["event"]] |= {"$lib_version": __version__} | {
+            name: value for name, value in event["properties"].items() if name not in CALLERS_OWN and name != "$lib"
+        }
+    return found
+
+
+CALLERS_OWN = {"index", "pull_request", "tier", "$ai_prompt_name"}
+
+
+def test_the_table_of_recorded_lines_has_what_is_sent_of_them() -> None:
+    table = documented()[RECORDED]
+    sent_of_them = {name: value for properties in recorded().values() for name, value in properties.items()}
+
+    assert sorted(table) == sorted(sent_of_them), f"{PAGE.name}: correct the table of recorded lines"
+    wrong = [
+        f"{PAGE.name}: `{name}` of `{event}` is {type(value).__name__}, not {table[name]}"
+        for event, properties in recorded().items()
+        for name, value in properties.items()
+        if not isinstance(value, tuple(kind for word in table[name] for kind in KINDS[word]))
+    ]
+    assert not wrong, "\n".join(wrong)

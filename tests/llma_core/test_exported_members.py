@@ -9,7 +9,7 @@ import llma_core
 from tests.support.each import for_each
 
 ROOT = Path(llma_core.__file__).parent
-PACKAGES = ["llma_core", "llma_core.claude_code"]
+PACKAGES = ["llma_core", "llma_core.claude_code", "llma_core.outbox"]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages([str(ROOT)], prefix="llma_core.") if module.name not in PACKAGES
 )

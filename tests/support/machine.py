@@ -63,6 +63,7 @@ class Machine:
         self.root = root
         self.config = root / "config"
         self.state = root / "state"
+        self.outbox = root / "outbox"
         self.projects = self.config / "projects"
         self.projects.mkdir(parents=True)
         self.state.mkdir(mode=0o700)
@@ -142,6 +143,8 @@ class Machine:
         try:
             service = Service(
                 config_dirs=[self.config],
+                outboxes=[self.outbox],
+                empties=True,
                 store=store,
                 make_delivery=make_delivery,
                 routing=Routing(settings, Repositories()),

@@ -1,0 +1,124 @@
+"""The outbox's files at their end: each is read to its end and removed once its process is gone.
+
+A program writes them for the daemon alone, so nobody else removes them. A file goes when three things are true: its
+process has ended, everything in it is settled and nothing of it was rejected, and it has not grown since. A process
+that only seems to be gone, as in a container with numbers of its own, notices that its file was removed, and makes
+another one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from daemon.following.logs import Logs
+from daemon.following.session_files import SessionFiles
+from daemon.following.sweep import FileStat
+from daemon.state.reader import StoreReader
+from daemon.system import disk
+from daemon.system.messages import system_reason
+from daemon.system.process import has_ended
+from daemon.system.workers import Workers
+
+__all__ = ["Spool"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Spool:
+    """Looks after the files whose process is gone. Use it from one event loop only.
+
+    Args:
+        logs: the logs.
+        lookup: looks up how far files are settled.
+        workers: has the thread that looks at files.
+        is_done: returns whether a session has ended and everything of it is delivered; None if it is not in memory.
+        was_rejected: returns whether something of a session, by name, was rejected.
+        quiet: seconds for which a file must not have been written to.
+        empties: whether files are removed. Without it, they are only read to their end.
+    """
+
+    def __init__(
+        self,
+        *,
+        logs: Logs,
+        lookup: StoreReader,
+        workers: Workers,
+        is_done: Callable[[SessionFiles], bool | None],
+        was_rejected: Callable[[str], bool],
+        quiet: float,
+        empties: bool,
+    ) -> None:
+        self._logs = logs
+        self._lookup = lookup
+        self._workers = workers
+        self._is_done = is_done
+        self._was_rejected = was_rejected
+        self._quiet = quiet
+        self._empties = empties
+        self._failed: set[str] = set()
+
+    async def tend(self) -> tuple[list[SessionFiles], list[str]]:
+        """Look at every file whose process is gone.
+
+        Returns:
+            The sessions that are to be read to their end, and the paths that were removed.
+        """
+        spooled = [files for files in self._logs.sessions.values() if files.agent.is_spool]
+        if not spooled:
+            return [], []
+        try:
+            over = await self._workers.read(partial(_over, spooled))
+            resting = [files for files in over if self._is_done(files) is None]
+            unread = await self._workers.read(partial(self._logs.unread, resting, self._lookup.offset))
+        except sqlite3.OperationalError:
+            # The next look asks again. Reading a session logs the problem.
+            return [], []
+        to_read = [files for files in resting if not unread.keys().isdisjoint(files.paths)]
+        if not self._empties:
+            return to_read, []
+        done = [
+            files
+            for files in over
+            # Asked again: a session may have been read while the store was asked.
+            if files not in to_read and self._is_done(files) is not False and not self._was_rejected(files.name)
+        ]
+        known = self._logs.files
+        settled = {path: known[path] for files in done for path in files.paths if path in known}
+        return to_read, await self._workers.read(partial(self._remove, settled)) if settled else []
+
+    def _remove(self, known: Mapping[str, FileStat]) -> list[str]:
+        removed = []
+        for path, file in known.items():
+            try:
+                status = disk.call(path.rpartition("/")[0], partial(os.lstat, path))
+                if FileStat.of(status) == file and time.time() - status.st_mtime >= self._quiet:
+                    Path(path).unlink()
+                    removed.append(path)
+            except FileNotFoundError:
+                removed.append(path)
+            except OSError as error:
+                if path not in self._failed:
+                    self._failed.add(path)
+                    _log.warning("recording_not_removed", path=path, reason=system_reason(error), action="trying again")
+        for folder in {path.rpartition("/")[0] for path in removed} - {str(root.path) for root in self._logs.roots}:
+            with suppress(OSError):  # the folder of a command that still has files
+                Path(folder).rmdir()
+        return removed
+
+
+def _over(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
+    """Return the sessions whose writer is known and has ended."""
+    found = []
+    for files in sessions:
+        writer = files.agent.writer(files.session)
+        if writer is not None and has_ended(writer.pid, writer.started / 1000):
+            found.append(files)
+    return found

@@ -1,0 +1,133 @@
+"""What programs record reaches PostHog as sessions do, and their files go when nobody needs them any more."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from daemon.reading.preview import find_logs, preview
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Routing
+from daemon.state.store import Store
+from tests.support.capture_server import CaptureServer, Event
+from tests.support.machine import Machine, a_session, of_lines, times_each_came
+from tests.support.outbox import EVERYTHING, line, process, uuid, write
+from tests.support.processes import now, until
+
+
+@pytest.fixture
+def quick(machine: Machine) -> Machine:
+    """A machine whose daemon looks often."""
+    machine.cadence = replace(machine.cadence, tick=0.02, hot_sweep=0.2, gone=0.0, health=0.1)
+    return machine
+
+
+MINE = f"{os.getpid()}-{int(time.time() * 1000)}-1"
+"""The name of a file whose writer lives."""
+
+
+def gone(number: int = 1) -> str:
+    """The name of a file whose writer has ended."""
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    return f"{int(ended.stdout)}-{int(time.time() * 1000)}-{number}"
+
+
+def previewed(machine: Machine, **variables: str) -> dict[str, Event]:
+    routing = Routing(machine.settings(**variables), Repositories(), purpose="preview")
+    logs = list(find_logs([machine.outbox]))
+    return {event.uuid: json.loads(event.body) for event in preview(logs, routing)}
+
+
+def received(server: CaptureServer) -> dict[str, Event]:
+    return {event["uuid"]: event for event in server.events}
+
+
+def numbers(server: CaptureServer) -> list[str]:
+    return [event["uuid"] for event in server.events if event["uuid"].startswith("0190a1b2")]
+
+
+def counters(machine: Machine) -> dict[str, int]:
+    store = Store(machine.state, read_only=True)
+    try:
+        return dict(store.counters())
+    finally:
+        store.close()
+
+
+def fresh(kind: str, number: int, **fields: Any) -> bytes:
+    return line(kind, number, at=datetime.now(UTC), **fields)
+
+
+async def test_lines_are_sent_while_they_are_written_and_the_file_stays_while_its_process_lives(
+    quick: Machine, posthog: CaptureServer
+) -> None:
+    async with quick.following(posthog.url):
+        path = write(quick.outbox, process(), fresh("span", 1)[:30], name=MINE)
+        write(quick.outbox, fresh("span", 1)[30:], name=MINE)
+        await until(lambda: numbers(posthog) == [uuid(1)], "the first line")
+        session = a_session("beside", start=now())
+        log = quick.projects / session.path
+        log.parent.mkdir(parents=True)
+        log.write_bytes(of_lines(session, 0))
+        write(quick.outbox, fresh("generation", 2), b"no line\n", fresh("dream", 3), name=MINE)
+        write(quick.outbox, fresh("metric", 4, metric="m", value=1, colour="red"), fresh("span", 1), name=MINE)
+        await until(lambda: numbers(posthog) == [uuid(1), uuid(2), uuid(4)], "the other lines")
+        await until(lambda: "msg_beside" in json.dumps(posthog.events), "the session beside it")
+        assert path.exists()
+    assert received(posthog).items() >= previewed(quick).items()
+    assert times_each_came(posthog) == {1}
+    found = counters(quick)
+    assert (found["bad_lines"], found["unknown_lines"], found["ignored_fields"]) == (1, 1, 1)
+
+    assert await quick.once(posthog.url), "what was counted is not counted again"
+    assert {**counters(quick), "sent": 0} == {**found, "sent": 0}
+
+
+async def test_what_was_written_without_a_daemon_is_sent_and_its_file_removed(
+    quick: Machine, posthog: CaptureServer
+) -> None:
+    first, second = gone(), gone(2)
+    write(quick.outbox, EVERYTHING, b'{"v": 1, "type": "span", "uu', name=first)
+    # One line was recorded a second time, in the folder of a command.
+    again = EVERYTHING.splitlines(keepends=True)[1]
+    write(quick.outbox / "command", process(), line("span", 20), again, name=second)
+    odd = write(quick.outbox, line("span", 30), name="notes")
+    expected = previewed(quick)
+    assert len(expected) == 10
+
+    async with quick.following(posthog.url):
+        await until(lambda: len(numbers(posthog)) == 10, "all lines")
+        await until(lambda: [path.name for path in quick.outbox.iterdir()] == ["notes.jsonl"], "the removal")
+
+    assert received(posthog) == expected
+    assert times_each_came(posthog) == {1}
+    assert counters(quick)["bad_lines"] == 1
+    assert odd.exists()
+
+
+async def test_a_file_stays_until_its_events_are_accepted(quick: Machine, posthog: CaptureServer) -> None:
+    path = write(quick.outbox, process(), line("span", 1), name=gone())
+
+    quick.cadence = replace(quick.cadence, once_patience=0.3, drain=0.2)
+    assert not await quick.once("http://127.0.0.1:9"), "nobody listens there"
+    assert path.exists()
+    assert await quick.once(posthog.url)
+
+    assert not path.exists()
+    assert [event["uuid"] for event in posthog.events] == [uuid(1)]
+
+
+async def test_another_process_with_the_same_number_is_not_the_writer(quick: Machine, posthog: CaptureServer) -> None:
+    path = write(quick.outbox, process(), line("span", 1), name=f"{os.getpid()}-1000-1")
+
+    assert await quick.once(posthog.url)
+
+    assert not path.exists()

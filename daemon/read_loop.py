@@ -19,6 +19,7 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from functools import partial
 
 from daemon.delivering.deliveries import Deliveries
+from daemon.delivering.route import Route
 from daemon.following.cadence import Cadence
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.logs import Changes, Logs
@@ -36,6 +37,7 @@ from daemon.routing.decisions import Decisions
 from daemon.routing.routing import Held
 from daemon.system import disk
 from daemon.system.workers import Workers
+from llma_core.events import CaptureEvent
 
 __all__ = ["ReadLoop"]
 
@@ -175,6 +177,7 @@ class ReadLoop:
             left
             or self._attendance.put_off
             or self._decisions.held
+            or self._decisions.held_lines
             or self._reader.unreadable
             or self._settlement.waiting
         )
@@ -305,7 +308,13 @@ class ReadLoop:
         if wanted:
             self._backfilling.backlog.note_sent(event.uuid for event in wanted)
             assert route is not None
-            self._deliveries.put(route, wanted)
+            groups: dict[Route, list[CaptureEvent]] = {}
+            for event in wanted:
+                groups.setdefault(self._settlement.route_of(event.identity) or route, []).append(event)
+            for each, events in groups.items():
+                self._deliveries.put(each, events)
+        if pipeline.waiting:
+            await self._decisions.hold_lines(name, [*pipeline.waiting])
 
     async def _step_history(self, files: SessionFiles) -> None:
         """Read a slice of a session of the backfill."""

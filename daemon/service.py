@@ -128,6 +128,8 @@ class Service:
         cadence: Cadence | None = None,
     ) -> None:
         self._store = store
+        self._routing = routing
+        self._allowed = routing.allowed()
         self._notifier = notifier or Notifier({})
         self._again = again
         self._cadence = cadence or Cadence()
@@ -237,9 +239,10 @@ class Service:
         return self._sessions.route(name) or self._decisions.foreseen.get(name)
 
     def _stalled_on(self, name: str) -> Route | None:
-        """Return the route of a session if it has no room; None if it has, or if the route is not known yet."""
-        route = self._route_of(name)
-        return route if route is not None and not self._deliveries.has_room(route) else None
+        """Return a route of a session that has no room; None if all have, or if the route is not known yet."""
+        session = self._sessions.get(name)
+        routes = [self._route_of(name), *(session.pipeline.routes if session is not None else ())]
+        return next((each for each in routes if each is not None and not self._deliveries.has_room(each)), None)
 
     # ------------------------------------------------------------------ life cycle
 
@@ -482,6 +485,7 @@ class Service:
                     give_back()
                 for files in await self._decisions.release():
                     self._loop.enqueue(files)
+                await self._release_lines()
                 self._reopen_owing()
                 for files in self._reader.retry_unreadable():
                     self._loop.enqueue(files)
@@ -498,6 +502,21 @@ class Service:
 
     def _is_done(self, files: SessionFiles) -> bool | None:
         return self._loop.is_done(files)
+
+    async def _release_lines(self) -> None:
+        """Read the sessions again of which lines are held, if the user has allowed anything since."""
+        version = await self._workers.read(self._routing.allowed)
+        if version == self._allowed:
+            return
+        for name in [*self._decisions.held_lines]:
+            if name == self._loop.reading:
+                # The next sweep looks again.
+                return
+            self._reader.close(name)
+            files = await self._decisions.release_lines(name)
+            if files is not None:
+                self._loop.enqueue(files)
+        self._allowed = version
 
     async def _tend_spool(self) -> None:
         to_read, removed = await self._spool.tend()

@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from daemon.cli import complete
+from daemon.cli.key import read_key
 from daemon.cli.message import cause, say, unwritable
 from daemon.cli.render import stdout
 from daemon.cli.startup import CONFIGURATION, fail, load_settings, refuse
 from daemon.cli.verbs import example
-from daemon.config import loading, settings
+from daemon.config import loading, parsers, settings
 from daemon.config.parsers import folders, looks_like_key, nearest, shown
 from daemon.config.schema import value_type
 from daemon.config.settings import ProjectTable
@@ -59,19 +60,28 @@ def config(context: click.Context, *, as_json: bool) -> None:
 
 @config.command(
     "allow",
-    short_help="Let a project choose where its sessions are sent.",
+    short_help="Let a project, or what programs record, choose where it is sent.",
     epilog=example("config allow ~/work/orchard"),
 )
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def allow(path: Path) -> None:
+@click.argument("path", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--host", metavar="URL", help="Allow this host for calls that programs record, with the key on stdin.")
+@click.option("--key-stdin", is_flag=True, help="Read the project API key for --host from stdin.")
+def allow(path: Path | None, *, host: str | None, key_stdin: bool) -> None:
     """Allow the project at PATH to send its sessions to the host and key in its settings.local.json.
 
     This applies to the host and key in that file now; if they change, run it again. A running daemon sends the waiting
     sessions within seconds.
+
+    With --host and --key-stdin instead of PATH: allow programs that record their own calls to name that host and key.
     """
     current = load_settings({})
     if (reason := current.why_disabled()) is not None:
         raise fail(reason, CONFIGURATION)
+    if path is None:
+        _allow_pair(current, host, key_stdin=key_stdin)
+        return
+    if host is not None or key_stdin:
+        raise fail("give either a project's folder, or --host with --key-stdin", 2)
     from daemon.routing.repository import Repositories
     from daemon.routing.routing import Held, Routing, allowances_file
 
@@ -84,6 +94,28 @@ def allow(path: Path) -> None:
         where = error.filename or allowances_file(current)
         raise fail(f"{where}: {cause(error)}; make it writable and try again") from None
     say(f"allowed: sessions of {folder} are sent to {route.host} with the key {route.key.masked()}")
+
+
+def _allow_pair(current: settings.Settings, host: str | None, *, key_stdin: bool) -> None:
+    from daemon.delivering.route import Route
+    from daemon.routing.repository import Repositories
+    from daemon.routing.routing import Held, Routing, allowances_file
+
+    if host is None or not key_stdin:
+        raise fail("give a project's folder, or --host with --key-stdin", 2)
+    context = parsers.Context(home=Path.home(), allow_custom_host=current.allow_custom_host)
+    try:
+        route = Route(host=parsers.host(host, context), key=parsers.api_key(read_key(), context))
+    except ValueError as error:
+        raise fail(f"the host or the key {error}", 2) from None
+    try:
+        Routing(current, Repositories()).allow_pair(route)
+    except Held as held:
+        raise fail(held.reason) from None
+    except OSError as error:
+        where = error.filename or allowances_file(current)
+        raise fail(f"{where}: {cause(error)}; make it writable and try again") from None
+    say(f"allowed: calls that programs record are sent to {route.host} with the key {route.key.masked()}")
 
 
 @config.command("check", short_help="List all problems.", epilog=example("config check"))

@@ -12,6 +12,7 @@ from uuid import uuid4
 import click
 
 from daemon.cli import complete
+from daemon.cli.key import read_key
 from daemon.cli.message import say, unwritable
 from daemon.cli.startup import CONFIGURATION, fail, prepare_outboxes, refuse
 from daemon.config import file as config_files
@@ -26,7 +27,6 @@ from llma_core.events import connection_test
 __all__ = ["login"]
 
 _SETTINGS = {setting.name: setting for setting in SETTINGS}
-_MAX_KEY_BYTES = 4096
 _ANY_KEY = "phc_not_asked_yet"
 _REGIONS = {"us": "https://us.i.posthog.com", "eu": "https://eu.i.posthog.com"}
 
@@ -77,7 +77,7 @@ def login(
         if interactive:
             values, trial = _ask(path, host, custom, check=not no_check)
         else:
-            key = _read_key()
+            key = read_key()
             values = {_SETTINGS["api_key"]: key, _SETTINGS["host"]: host or _known_host(path), **custom}
             trial = config_files.tried(path, values)
             if not no_check and (refusal := _judge(trial)) is not None:
@@ -112,7 +112,7 @@ def _write_personal_key(path: Path, host: str | None, *, allow_custom_host: bool
     """
     from daemon.verifying.app import App, AppError
 
-    values: _Values = {_SETTINGS["personal_api_key"]: _read_key()}
+    values: _Values = {_SETTINGS["personal_api_key"]: read_key()}
     if host is not None:
         values[_SETTINGS["host"]] = host
     if allow_custom_host:
@@ -222,13 +222,6 @@ def _refuse_answer(error: ConfigError, path: Path) -> None:
     """Print what is wrong with an answer. It is in no file yet, so none is named."""
     for problem in error.problems:
         say(f"error: {problem.removeprefix(f'{path}: ')}", err=True)
-
-
-def _read_key() -> str:
-    key = sys.stdin.buffer.read(_MAX_KEY_BYTES + 1).decode(errors="replace").strip()
-    if not key:
-        raise fail("standard input holds no key: pipe it in, as in `login --key-stdin < key.txt`", 2)
-    return key
 
 
 def _known_host(path: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from daemon.delivering.route import Route
 from daemon.following.tailer import Identity
 from daemon.reading.ledger import LineEnd
 from daemon.state.rows import Owed, Settled
@@ -28,6 +29,9 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         pays: the owed trace that it is, or is sent with; None for everything else.
         again: whether its event is on its way already, so that only its lines have to be registered again.
         prompt: the prompt, if it is one.
+        route: where its event goes, if that is not its session's route.
+        waits: why it has to wait for the user; None if it does not. Its lines stay unsettled, and those behind them are
+            sent.
     """
 
     settled: Settled
@@ -38,6 +42,8 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pays: Owed | None = None
     again: bool = False
     prompt: Prompt | None = None
+    route: Route | None = None
+    waits: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -41,7 +41,7 @@ from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.reading.logged_history import LoggedHistory
-from daemon.routing.routing import Routing, Ruling
+from daemon.routing.routing import Held, Routing, Ruling
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
 from daemon.system import disk
 from llma_core import events
@@ -131,6 +131,8 @@ class Pipeline:
         tails: its files, by name.
         guests: which of them are other sessions' main logs with lines of this one, and whose.
         has_repeats: whether what one file says may be said again in another.
+        waiting: why lines that programs recorded wait for the user, each reason once.
+        routes: where those lines are sent that name another route than the session's.
         is_spent: whether an error has cost what was made of lines that were read. Build a new pipeline then.
     """
 
@@ -168,6 +170,8 @@ class Pipeline:
         self.guests: dict[str, SessionFiles] = {}
         self.has_repeats = False
         self.is_spent = False
+        self.waiting: dict[str, None] = {}
+        self.routes: dict[Route, None] = {}
         self._marks = marks
         self._former = former
         self._files: dict[str, str] = {}
@@ -932,7 +936,19 @@ class Pipeline:
         if self._is_past(span) if owner is None else self.resends is None:
             return None
         attribution = self.attribution()
-        event = None
+        event, route = None, None
+        if isinstance(span, Recorded):
+            assert self._route is not None
+            try:
+                route = self._routing.named(span.host, span.key, self._route)
+            except Held as held:
+                self.waiting[held.reason] = None
+                settled = Settled(identity=identity, unit=self.files.name)
+                return Emission(settled=settled, event=None, lines=lines, waits=held.reason)
+            if route == self._route:
+                route = None
+            else:
+                self.routes[route] = None
         if not isinstance(span, Prompt):
             repository = self._repository(self._place(span.context.cwd), span.context.cwd)
             event = events.build(span, attribution, repository=repository, name=identity)
@@ -948,6 +964,7 @@ class Pipeline:
             also=self._also(span, identity),
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
+            route=route,
         )
 
     def _is_resent(self, event: CaptureEvent | None) -> bool:

@@ -95,8 +95,8 @@ def preview(
     Args:
         logs: paths of logs.
         routing: decides who the events belong to, and what they may say.
-        on_held: called with the id of a session that would have to wait for the user, and the reason. Its events are
-            not yielded.
+        on_held: called with the id of a session that would have to wait for the user, or lines of it would, and the
+            reason. These events are not yielded.
         around: all logs that are followed, if *logs* are among them: lines of one session may stand in another's log.
 
     Raises:
@@ -110,9 +110,14 @@ def preview(
         named.note_hosts_around(around)
     reader = Reader(logs=named, routing=routing, claims=Claims())
     for files in by_first_line(named.sessions.values()):
+        told: set[str] = set()
         for outcome in reader.read_whole(files):
-            for step in outcome.steps:
-                yield from (emission.event for emission in step.emissions if emission.event is not None)
+            for emission in (emission for step in outcome.steps for emission in step.emissions):
+                if emission.event is not None:
+                    yield emission.event
+                elif emission.waits is not None and emission.waits not in told:
+                    told.add(emission.waits)
+                    on_held(files.session, emission.waits)
             if outcome.held is not None:
                 on_held(files.session, outcome.held.reason)
             elif outcome.error is not None:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from daemon.delivering.delivery import EventOutcome
+from daemon.delivering.route import Route
 from daemon.following.session_files import unit_name
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
@@ -91,7 +92,10 @@ class Settlement:
         wanted = []
         for emission in progress.emissions:
             identity, lines = emission.settled.identity, emission.lines
-            if emission.again:
+            if emission.waits is not None:
+                if lines is not None:
+                    self._ledger.register(identity, lines)
+            elif emission.again:
                 if identity in self._on_their_way and lines is not None:
                     self._ledger.register(identity, lines)
             elif emission.event is None:
@@ -191,6 +195,11 @@ class Settlement:
         """Return the name of the session of an event on its way; None if no such event is on its way."""
         emission = self._on_their_way.get(identity)
         return emission.settled.unit if emission is not None else None
+
+    def route_of(self, identity: str) -> Route | None:
+        """Return where an event on its way goes, if that is not its session's route; else None."""
+        emission = self._on_their_way.get(identity)
+        return emission.route if emission is not None else None
 
     # ------------------------------------------------------------------ owed traces
 

@@ -1,4 +1,4 @@
-"""The file of permissions that `config allow` gives: which project folders may choose their own host and key."""
+"""The file of permissions that `config allow` gives: which hosts and keys projects and recorded lines may name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Allowance:
     """A permission from the user: the sessions of a folder may be sent to a host with a key.
 
     Attributes:
-        folder: the real path of the project's folder.
+        folder: the real path of the project's folder; "" for what programs record, wherever they run.
         host: the host that its sessions may be sent to.
         key: the project API key that they may be sent with.
         at: when the user gave the permission, in milliseconds since the epoch.

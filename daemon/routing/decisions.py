@@ -84,6 +84,7 @@ class Decisions:
         self._restraints: dict[str, Restraint] = {}
         self._foreseen: dict[str, Route | None] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._lines: dict[str, tuple[str, ...]] = {}
         self._held_logged: set[tuple[str | None, str]] = set()
         self._warnings_logged: set[str] = set()
 
@@ -93,6 +94,11 @@ class Decisions:
     def held(self) -> Collection[str]:
         """The names of the held sessions."""
         return self._waiting.keys()
+
+    @property
+    def held_lines(self) -> Collection[str]:
+        """The names of the sessions of which some lines are held, while the others are sent."""
+        return self._lines.keys()
 
     @property
     def foreseen(self) -> Mapping[str, Route | None]:
@@ -224,6 +230,35 @@ class Decisions:
                 self._held_logged.add((began.cwd, reason))
                 _log.warning("session_held", session=unit.session, project=began.cwd, reason=reason)
         await self._workers.write(partial(self._store.hold, rows))
+
+    async def hold_lines(self, name: str, reasons: Sequence[str]) -> None:
+        """Hold some lines of a session that is read on, until the user acts.
+
+        Args:
+            name: the session.
+            reasons: why lines of it wait, each reason once.
+        """
+        unit = self._units.get(name)
+        if unit is None or self._lines.get(name) == (*reasons,):
+            return
+        self._lines[name] = (*reasons,)
+        for reason in reasons:
+            if (None, reason) not in self._held_logged:
+                self._held_logged.add((None, reason))
+                _log.warning("lines_held", session=unit.session, reason=reason)
+        began = await self._workers.read(partial(opening, unit))
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        row = HeldSession(unit=name, session=unit.session, folder=began.cwd, reason="; ".join(reasons), since=since)
+        await self._workers.write(partial(self._store.hold, [row]))
+
+    async def release_lines(self, name: str) -> SessionFiles | None:
+        """Forget that lines of a session are held; return the session, which has to be read again.
+
+        What still has to wait is held again.
+        """
+        self._lines.pop(name, None)
+        await self._workers.write(partial(self._store.release, [name]))
+        return self._units.get(name)
 
     async def release(self) -> list[SessionFiles]:
         """Release the held sessions that no longer have to wait, and return them."""

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from daemon.config import parsers
 from daemon.config.project_settings import FOLDER, LOCAL_FILE, InvalidProjectError, Project, Projects, RouteRequest
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.config.settings import Settings
@@ -136,6 +137,7 @@ class Routing:
             *(table.values.get("input", settings.input) for table in settings.projects),
         )
         self._allowances = Allowances(allowances_file(settings))
+        self._line_context = parsers.Context(home=Path.home(), allow_custom_host=settings.allow_custom_host)
 
     def rule(self, opening: Opening, frozen: FrozenRoute | None = None, restraint: Restraint = UNRESTRAINED) -> Ruling:
         """Return the current settings and route of a session.
@@ -204,6 +206,57 @@ class Routing:
             properties=dict(settings.custom_properties),
             explain=self._explain,
         )
+
+    def named(self, host: str | None, key: str | None, own: Route) -> Route:
+        """Return where a recorded line goes, which may name a host or a key itself.
+
+        Whatever a process writes, its content may only go where the user wants it: a pair counts if it is in the user's
+        configuration, or the user has allowed it.
+
+        Args:
+            host: the host that the line names, or None.
+            key: the project API key that the line names, or None.
+            own: the route that holds for its process.
+
+        Raises:
+            Held: the pair does not count, so the line has to wait.
+        """
+        if (host is None and key is None) or self._purpose == "local":
+            return own
+        try:
+            route = Route(
+                host=own.host if host is None else parsers.host(host, self._line_context),
+                key=own.key if key is None else parsers.api_key(key, self._line_context),
+            )
+        except ValueError as error:
+            what = "key" if host is None else f"host ({parsers.shown(host)}) or key"
+            raise Held(f"a program recorded calls with a {what} that cannot be used: it {error}") from None
+        if route != own and route not in (*self._own, *_routes(self._allowances_now())):
+            raise Held(
+                f"a program recorded calls for {route.host} with a key that you have not allowed; if that is right, "
+                f"run `{APP_NAME} config allow --host {route.host} --key-stdin`"
+            )
+        return route
+
+    def allowed(self) -> frozenset[Route]:
+        """Return the routes that the user has allowed; none while that cannot be read."""
+        try:
+            return frozenset(_routes(self._allowances_now()))
+        except Held:
+            return frozenset()
+
+    def allow_pair(self, route: Route) -> None:
+        """Permit whatever names the host and key of *route* to be sent there.
+
+        Raises:
+            Held: the permission cannot be kept.
+            OSError: the permission cannot be written.
+        """
+        try:
+            now = int(time.time() * 1000)
+            self._allowances.add(Allowance(folder="", host=route.host, key=route.key, at=now))
+        except UnreadableFileError as error:
+            raise Held(_bad_allowances(error)) from None
 
     @property
     def whole_inputs(self) -> bool:

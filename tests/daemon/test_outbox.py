@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from daemon.delivering.route import Route
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state.store import Store
+from daemon.system.secret import Secret
 from tests.support.capture_server import CaptureServer, Event
 from tests.support.machine import Machine, a_session, of_lines, times_each_came
 from tests.support.outbox import EVERYTHING, line, process, uuid, write
@@ -131,3 +134,73 @@ async def test_another_process_with_the_same_number_is_not_the_writer(quick: Mac
     assert await quick.once(posthog.url)
 
     assert not path.exists()
+
+
+OTHER, ALLOWED = "phc_a_key_of_another_project", "phc_a_key_in_a_table"
+
+
+def sent_with(server: CaptureServer) -> dict[str, str]:
+    """Which key each recorded line was sent with, by the line's uuid."""
+    found = {}
+    for request in server.requests:
+        body = gzip.decompress(request.body) if request.body.startswith(b"\x1f\x8b") else request.body
+        payload = json.loads(body)
+        for event in payload["batch"]:
+            if event["uuid"].startswith("0190a1b2"):
+                assert event["uuid"] not in found
+                found[event["uuid"]] = payload["api_key"]
+    return found
+
+
+async def test_a_line_goes_elsewhere_only_where_the_user_wants_it(
+    quick: Machine, posthog: CaptureServer, logged: list[dict[str, Any]]
+) -> None:
+    quick.writes_config(f'[[project]]\npath = "{quick.root}/tabled"\napi_key = "{ALLOWED}"\n')
+    path = write(
+        quick.outbox,
+        process(str(quick.root)),
+        line("span", 1, api_key=OTHER, host=posthog.url),
+        line("span", 2),
+        line("span", 3, api_key=ALLOWED),
+        line("span", 4, host="http://127.0.0.1:9"),
+        line("span", 5, api_key="phc_test", host=posthog.url + "/"),
+        name=gone(),
+    )
+    write(quick.outbox, process(f"{quick.root}/tabled"), line("span", 6), name=gone(2))
+    own = {uuid(2): "phc_test", uuid(3): ALLOWED, uuid(5): "phc_test", uuid(6): ALLOWED}
+
+    assert not await quick.once(posthog.url)
+    assert sent_with(posthog) == own
+    assert path.exists()
+    [reasons] = quick.held()
+    assert f"config allow --host {posthog.url} --key-stdin" in reasons
+    assert "config allow --host http://127.0.0.1:9 --key-stdin" in reasons
+
+    async with quick.following(posthog.url, history="skip"):
+        write(quick.outbox, line("span", 7), name=path.stem)
+        await until(lambda: uuid(7) in sent_with(posthog), "a line behind those that wait")
+        assert sent_with(posthog) == {**own, uuid(7): "phc_test"}
+        allow(quick, posthog.url)
+        await until(lambda: uuid(1) in sent_with(posthog), "the line that was allowed")
+    assert sent_with(posthog) == {**own, uuid(7): "phc_test", uuid(1): OTHER}
+    assert OTHER not in json.dumps([*logged, quick.held()], default=str)
+    assert posthog.url not in "".join(quick.held()), "the other line still waits"
+    assert path.exists()
+
+
+def allow(machine: Machine, url: str) -> None:
+    route = Route(host=url, key=Secret(OTHER))
+    Routing(machine.settings(POSTHOG_API_KEY="phc_test"), Repositories(), purpose="send").allow_pair(route)
+
+
+def test_preview_tells_which_lines_would_wait(quick: Machine) -> None:
+    write(quick.outbox, process(), line("span", 1, api_key=OTHER), line("span", 2), line("span", 3, api_key=OTHER))
+    told: list[str] = []
+    routing = Routing(quick.settings(POSTHOG_API_KEY="phc_test"), Repositories(), purpose="preview")
+
+    found = list(preview(list(find_logs([quick.outbox])), routing, lambda _session, reason: told.append(reason)))
+
+    assert [event.uuid for event in found] == [uuid(2)]
+    assert [OTHER in reason for reason in told] == [False]
+    local = Routing(quick.settings(), Repositories(), purpose="local")
+    assert len(list(preview(list(find_logs([quick.outbox])), local))) == 3

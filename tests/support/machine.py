@@ -93,6 +93,14 @@ class Machine:
             store.close()
         return {path.name: known.get(path.stat().st_ino, 0) for path in self.projects.rglob("*.jsonl")}
 
+    def held(self) -> list[str]:
+        """Why sessions, or lines of them, wait for the user."""
+        store = Store(self.state, read_only=True)
+        try:
+            return [row.reason for row in store.held()]
+        finally:
+            store.close()
+
     def sighted(self) -> set[str]:
         """The ids of the sessions of which the daemon has seen a record."""
         store = Store(self.state, read_only=True)

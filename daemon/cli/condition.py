@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from daemon.running.condition import Condition, Problem, condition_of
+from daemon.running.condition import Condition, condition_of
+from daemon.running.problem import Problem
 from daemon.state import layout
 from daemon.state.store import Store, StoreError
 
@@ -26,22 +27,25 @@ class UnreadableStateError(Exception):
         self.problem = Problem(level="fail", message=message, hint=hint)
 
 
-def read_condition(folder: Path, config_dirs: Sequence[Path], now: float) -> Condition:
+def read_condition(
+    folder: Path, config_dirs: Sequence[Path], now: float, *, outboxes: Sequence[Path] = ()
+) -> Condition:
     """Return the condition of the daemon on the state directory *folder*.
 
     Args:
         folder: the state directory, which may not exist yet.
         config_dirs: Claude Code's folders.
         now: seconds since the epoch.
+        outboxes: folders in which programs record their own calls.
 
     Raises:
         UnreadableStateError: the folder or its store cannot be read.
     """
     try:
         if not (folder / layout.STORE).exists():
-            return condition_of(None, folder, config_dirs, now)
+            return condition_of(None, folder, config_dirs, now, outboxes=outboxes)
         with closing(Store(folder, read_only=True)) as store:
-            return condition_of(store, folder, config_dirs, now)
+            return condition_of(store, folder, config_dirs, now, outboxes=outboxes)
     except StoreError as error:
         what, _, advice = str(error).rpartition("; ")
         raise UnreadableStateError(what or advice, advice if what else "check the folder") from None

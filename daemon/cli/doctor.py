@@ -191,7 +191,7 @@ def _examine_daemon(current: Settings, away: Sequence[str]) -> Iterator[Finding]
 
     now = time.time()
     try:
-        condition = read_condition(current.state_dir, current.claude_config_dirs, now)
+        condition = read_condition(current.state_dir, current.claude_config_dirs, now, outboxes=current.outboxes)
     except UnreadableStateError as error:
         problems = [error.problem]
     else:

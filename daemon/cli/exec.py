@@ -91,6 +91,8 @@ def exec(  # noqa: A001 - the verb's name; nothing here uses the builtin
     The exit code is the command's own (128 plus the signal number if a signal ended it), whether or not the events
     were delivered. Undelivered events stay in the state directory, and the next run sends them.
 
+    What the command and its children record of their own calls is delivered, too: POSTHOG_LLMA_OUTBOX tells them where.
+
     The command may write a JSON object to the file named by POSTHOG_LLMA_PROPERTIES_FILE. Its values become properties
     of the trace.
     """

@@ -20,8 +20,9 @@ from daemon.system.messages import escaped
 
 if TYPE_CHECKING:
     from daemon.config.settings import ConfigError, Settings
-    from daemon.running.condition import Condition, Problem
+    from daemon.running.condition import Condition
     from daemon.running.health import RouteReport
+    from daemon.running.problem import Problem
     from daemon.state.rows import RejectedEvent
     from daemon.state.verification import Verification
 
@@ -60,7 +61,8 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
     folder = layout.local_folder(settings.state_dir) if local else settings.state_dir
     now = time.time()
     try:
-        condition = read_condition(folder, () if local else settings.claude_config_dirs, now)
+        outboxes = () if local else settings.outboxes
+        condition = read_condition(folder, () if local else settings.claude_config_dirs, now, outboxes=outboxes)
     except UnreadableStateError as error:
         if as_json:
             _print_json(None, [error.problem])
@@ -85,7 +87,7 @@ def status(as_json: bool, rejected: bool, local: bool, state_dir: Path | None) -
 
 
 def _unusable(error: ConfigError) -> list[Problem]:
-    from daemon.running.condition import Problem
+    from daemon.running.problem import Problem
 
     parts = [problem.rpartition("; ") for problem in error.problems]
     advice = f"`{APP_NAME} config check` lists what is wrong"
@@ -147,6 +149,9 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
         yield from _line("bad lines", f"{condition.bad_lines:,}")
     if condition.verified is not None:
         yield from _line("verified", _verified(condition.verified, now))
+    if condition.recordings.files:
+        held = f"{count(condition.recordings.files, 'file')}, {condition.recordings.bytes:,} bytes"
+        yield from _line("recorded calls", f"{held}, until their processes end")
     yield from _line("traces pending", f"{condition.traces_owed:,}")
     if condition.held:
         yield from _line("sessions waiting", f"{len(condition.held):,}")

@@ -229,7 +229,13 @@ class _Look:
             return None
         try:
             with closing(Store(folder, read_only=True)) as store:
-                return condition_of(store, folder, self._settings.claude_config_dirs, time.time())
+                return condition_of(
+                    store,
+                    folder,
+                    self._settings.claude_config_dirs,
+                    time.time(),
+                    outboxes=self._settings.outboxes,
+                )
         except (StoreError, sqlite3.Error):
             return None
 

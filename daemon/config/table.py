@@ -11,9 +11,11 @@ import platformdirs
 from daemon.config import parsers
 from daemon.system import disk
 
-__all__ = ["APP_NAME", "SETTINGS", "Setting", "setting_named"]
+__all__ = ["APP_NAME", "OUTBOX_VARIABLE", "SETTINGS", "Setting", "setting_named"]
 
 APP_NAME = "posthog-llma-daemon"
+OUTBOX_VARIABLE = "POSTHOG_LLMA_OUTBOX"
+"""What tells programs where to record their own calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +221,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="outbox",
-        variable="POSTHOG_LLMA_OUTBOX",
+        variable=OUTBOX_VARIABLE,
         parse=parsers.folder,
         default="outbox in the state folder",
         help="The folder in which programs record their own calls. The one in the state folder is followed as well.",

@@ -15,7 +15,7 @@ from daemon.executing.descendants import Descendants
 from daemon.following.catalog import Catalog
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
-from daemon.following.log_tree import project_folders
+from daemon.following.log_tree import project_folders, root_logs
 from daemon.following.opening import opening
 from daemon.following.session_files import SessionFiles
 from daemon.system import disk
@@ -35,12 +35,14 @@ class Ownership:
     Args:
         config_dirs: the client's configuration folders.
         cwd: the command's working directory.
+        outbox: the folder in which only the command records its own calls; None if it has none.
     """
 
-    def __init__(self, config_dirs: Iterable[Path], cwd: Path) -> None:
+    def __init__(self, config_dirs: Iterable[Path], cwd: Path, outbox: Path | None = None) -> None:
         folders = tuple(config_dirs)
         self._live = LiveSessions(folders)
         self._roots = log_roots(folders)
+        self._recorded = log_roots((), [] if outbox is None else [outbox])
         self._cwd = Path(os.path.realpath(cwd))
         self._judged: dict[tuple[int, str], bool] = {}
         self._owned: set[str] = set()
@@ -66,7 +68,13 @@ class Ownership:
                 self._owned.add(session)
 
     def look_at_logs(self) -> None:
-        """Find the sessions of clients that keep no registry, by their logs."""
+        """Find the sessions of clients that keep no registry, by their logs, and what the command records itself."""
+        self._owned.update(
+            place.session
+            for root in self._recorded
+            for path, _ in root_logs(root)
+            if (place := root.agent.classify(path)) is not None and place.session is not None
+        )
         for path in self._logs():
             if path in self._known:
                 continue

@@ -15,6 +15,7 @@ __all__ = [
     "LogRoot",
     "config_folder",
     "is_session_folder",
+    "is_spooled",
     "log_roots",
     "recognize",
     "root_of",
@@ -114,6 +115,12 @@ def recognize(path: str, roots: Sequence[LogRoot] = ()) -> tuple[Agent, LogPath]
     found = [(agent, place) for agent in above or agents.AGENTS if (place := agent.classify(path)) is not None]
     named = (each for each in found if each[1].session is None or each[0].is_session_id(each[1].session))
     return next(named, found[0] if found else None)
+
+
+def is_spooled(unit: str) -> bool:
+    """Whether a unit, by its name, is a file that a program wrote for the daemon alone."""
+    name = unit.partition("/")[0]
+    return any(agent.is_spool and agent.name == name for agent in agents.AGENTS)
 
 
 def is_session_folder(folder: Path) -> bool:

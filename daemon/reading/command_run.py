@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.config import parsers
+from daemon.config.table import OUTBOX_VARIABLE
 from daemon.executing.descendants import Descendants
 from daemon.executing.foreground import ForegroundCommand
 from daemon.executing.properties_file import VARIABLE, PropertiesFile, PropertiesFileError
@@ -67,6 +68,8 @@ async def run_command(
         sessions = None
         if follow is not None:
             sessions = await stack.enter_async_context(follow())
+            if sessions.outbox is not None:
+                environ[OUTBOX_VARIABLE] = str(sessions.outbox)
         running = ForegroundCommand(command, environ=environ, umask=umask, signals=signals)
         await running.start()
         variable = (VARIABLE, environ[VARIABLE]) if file is not None else None

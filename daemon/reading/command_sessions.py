@@ -6,8 +6,10 @@ A daemon that runs already delivers them. If none runs, a service inside this pr
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,6 +21,8 @@ from daemon.delivering.sink import Stopped
 from daemon.executing.descendants import Descendants
 from daemon.executing.ownership import Ownership
 from daemon.reading.executions import Notice
+from daemon.state.dropped import dropped, why
+from daemon.state.layout import make_outbox, outbox_folder
 from daemon.state.lock import AlreadyRunning, StateDirError, is_locked, prepare_state_dir
 from daemon.state.store import StoreError
 from daemon.system.messages import system_reason
@@ -58,6 +62,10 @@ class CommandSessions:
             has to be released afterwards goes into the stack. It may raise AlreadyRunning, ConfigError, StateDirError,
             StoreError, sqlite3.Error or OSError.
         warn: reports a failure in one line.
+
+    Attributes:
+        outbox: the folder in which the command records its own calls; None until this is entered, and if it cannot be
+            made.
     """
 
     def __init__(
@@ -81,12 +89,14 @@ class CommandSessions:
         self._serving: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._closed = False
+        self.outbox: Path | None = None
 
     async def __aenter__(self) -> Self:
         try:
             prepare_state_dir(self._folder)
             self._notice = self._stack.enter_context(Notice(self._folder, self._properties))
-            self._ownership = Ownership(self._settings.claude_config_dirs, Path.cwd())
+            self.outbox = self._make_outbox()
+            self._ownership = Ownership(self._settings.claude_config_dirs, Path.cwd(), self.outbox)
         except StateDirError as error:
             self._failure = str(error)
         except OSError as error:
@@ -108,7 +118,23 @@ class CommandSessions:
         if self._notice is not None and not self._notice.sessions:
             with suppress(OSError):  # a service removes the file when it finds nothing to deliver
                 self._notice.withdraw()
+        if self.outbox is not None:
+            if (lost := dropped([self.outbox])).total():
+                self._warn(f"{lost.total():,} calls of the command were not recorded: {why(lost)}")
+            if self._notice is None or not self._notice.is_there:
+                # Everything in it is delivered, or there is nothing.
+                shutil.rmtree(self.outbox, ignore_errors=True)
         self._stack.close()
+
+    def _make_outbox(self) -> Path | None:
+        """Make a folder of the command's own where every daemon with this state looks. Without it, go on."""
+        folder = outbox_folder(self._folder) / f"exec-{uuid.uuid4().hex[:12]}"
+        try:
+            make_outbox(folder)
+        except OSError as error:
+            self._warn(f"{folder} cannot be made ({system_reason(error)}); what the command records is not sent")
+            return None
+        return folder
 
     async def look_until(self, ended: asyncio.Task[int], descendants: Descendants) -> None:
         """Find the command's sessions until the command has ended."""

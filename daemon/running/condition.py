@@ -9,19 +9,20 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from daemon.config.claude_settings import cleanup_days
 from daemon.config.table import APP_NAME
-from daemon.following.log_roots import config_folder, log_roots, recognize, roots_below
+from daemon.following.log_roots import LogRoot, config_folder, is_spooled, log_roots, recognize, roots_below
 from daemon.following.log_tree import root_logs
 from daemon.following.opening import unknown_logs
 from daemon.following.tailer import mark_at_end
 from daemon.running.health import SIGN_SECONDS, HealthReport, RouteReport, read_report, reported_at
+from daemon.running.problem import Problem
+from daemon.running.recordings import Recordings
 from daemon.state.lock import holder, is_locked, locked_since
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
@@ -31,7 +32,7 @@ from daemon.system.process import is_suspended
 from daemon.system.space import Room, room_at
 from llma_core import __version__
 
-__all__ = ["Condition", "Endangered", "Problem", "condition_of", "rebuilding"]
+__all__ = ["Condition", "Endangered", "condition_of", "rebuilding"]
 
 SOON_DAYS = 3
 """How many days before the client removes a log its unsent lines are reported."""
@@ -42,21 +43,6 @@ FAILURES = 3
 SILENT_SECONDS = 4 * SIGN_SECONDS
 """A daemon that reports nothing for longer than this hangs, or cannot write its report."""
 _DAY = 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Something the user should know.
-
-    Attributes:
-        level: `fail`: events do not arrive, or will be lost; `warning`: worth knowing.
-        message: what is wrong, in one line.
-        hint: what to do, in one line.
-    """
-
-    level: Literal["warning", "fail"]
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +94,7 @@ class Condition:
         set_aside: the events that were set aside, newest first.
         unknown_logs: files that look like logs, in places where no log is followed.
         hanging: folders that do not answer, to the daemon or now.
+        recordings: what programs have recorded of their own calls.
     """
 
     started: bool
@@ -139,6 +126,7 @@ class Condition:
     unknown_logs: tuple[str, ...] = ()
     hanging: tuple[str, ...] = ()
     verified: Verification | None = None
+    recordings: Recordings = field(default_factory=Recordings)
 
     def problems(self, now: float, *, expected: bool = True) -> Iterator[Problem]:
         """Yield each problem, with a hint what to do.
@@ -171,8 +159,9 @@ class Condition:
             )
         if self.silent_seconds is None or self.silent_seconds <= SILENT_SECONDS:
             yield from self._of_work(now)
-        for reason, number in Counter(row.reason for row in self.held).items():
-            yield Problem(level="warning", message=f"{_count(number, 'session')} waiting for you", hint=reason)
+        for (reason, what), number in Counter((row.reason, _what_waits(row.unit)) for row in self.held).items():
+            yield Problem(level="warning", message=f"{_count(number, what)} waiting for you", hint=reason)
+        yield from self.recordings.problems()
         for folder in self.hanging:
             yield Problem(
                 level="fail",
@@ -248,7 +237,13 @@ class Condition:
             yield Problem(level="fail", message=message, hint=f"see `{APP_NAME} logs`, then `{APP_NAME} restart`")
 
 
-def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path], now: float) -> Condition:
+def _what_waits(unit: str) -> str:
+    return "file with recorded calls" if is_spooled(unit) else "session"
+
+
+def condition_of(
+    store: Store | None, folder: Path, config_dirs: Sequence[Path], now: float, *, outboxes: Sequence[Path] = ()
+) -> Condition:
     """Return the condition of the daemon that uses a state directory.
 
     Args:
@@ -256,6 +251,7 @@ def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path],
         folder: the state directory.
         config_dirs: Claude Code's config folders.
         now: seconds since the epoch.
+        outboxes: folders in which programs record their own calls.
 
     Raises:
         sqlite3.Error: the store cannot be read.
@@ -266,7 +262,7 @@ def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path],
     since = locked_since(folder) if running else None
     report = read_report(folder)
     current = report if running and report is not None and report.pid == pid else None
-    unsent = list(_unsent(store, config_dirs, now)) if store is not None else []
+    unsent = list(_unsent(store, config_dirs, outboxes, now)) if store is not None else []
     counters = store.counters() if store is not None else {}
     unread_bytes, unread_logs, unread_seconds = _unread(current, running=running, unsent=unsent, now=now)
     heard = max(
@@ -308,6 +304,11 @@ def condition_of(store: Store | None, folder: Path, config_dirs: Sequence[Path],
         ),
         set_aside=tuple(store.rejected()) if store is not None else (),
         unknown_logs=tuple(unknown_logs(log_roots(config_dirs))),
+        recordings=Recordings.of(
+            outboxes,
+            unknown_lines=counters.get("unknown_lines", 0),
+            ignored_fields=counters.get("ignored_fields", 0),
+        ),
         hanging=tuple(dict.fromkeys([*(current.hanging if current is not None else ()), *disk.hanging()])),
         verified=read_verification(folder),
     )
@@ -333,12 +334,16 @@ class _Unsent:
     days_left: float
 
 
-def _unsent(store: Store, config_dirs: Sequence[Path], now: float) -> Iterator[_Unsent]:
+def _unsent(store: Store, config_dirs: Sequence[Path], outboxes: Sequence[Path], now: float) -> Iterator[_Unsent]:
     """Yield the logs that have whole lines which are not settled."""
     marks = {(mark.device, mark.inode): mark.offset for mark in store.files()}
-    for config_dir in config_dirs:
-        days = cleanup_days(config_dir)
-        for path, status in (log for root in roots_below(config_dir) for log in root_logs(root)):
+    places: list[tuple[float, LogRoot]] = [
+        (cleanup_days(folder), root) for folder in config_dirs for root in roots_below(folder)
+    ]
+    # Nobody but the daemon removes what programs record.
+    places += [(math.inf, root) for root in log_roots((), outboxes)]
+    for days, root in places:
+        for path, status in root_logs(root):
             offset = marks.get((status.st_dev, status.st_ino), 0)
             if status.st_size <= offset:
                 continue

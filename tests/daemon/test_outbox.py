@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -21,9 +22,10 @@ from daemon.routing.routing import Routing
 from daemon.state.store import Store
 from daemon.system.secret import Secret
 from tests.support.capture_server import CaptureServer, Event
+from tests.support.client import Workspace
 from tests.support.machine import Machine, a_session, of_lines, times_each_came
 from tests.support.outbox import EVERYTHING, line, process, uuid, write
-from tests.support.processes import now, until
+from tests.support.processes import environment, following, now, until, verb
 
 
 @pytest.fixture
@@ -204,3 +206,34 @@ def test_preview_tells_which_lines_would_wait(quick: Machine) -> None:
     assert [OTHER in reason for reason in told] == [False]
     local = Routing(quick.settings(), Repositories(), purpose="local")
     assert len(list(preview(list(find_logs([quick.outbox])), local))) == 3
+
+
+RECORDING = """
+import json, os, sys, time, uuid
+number, fields = sys.argv[1], json.loads(sys.argv[2])
+name = f"{os.getpid()}-{int(time.time() * 1000)}-1.jsonl"
+with open(os.path.join(os.environ["POSTHOG_LLMA_OUTBOX"], name), "a") as file:
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+    uuid = f"0190a1b2-c3d4-7000-8000-{int(number):012x}"
+    print(json.dumps({"v": 1, "type": "span", "uuid": uuid, "at": at, **fields}), file=file)
+"""
+"""A program that records one call, in any language."""
+
+
+async def test_exec_delivers_what_its_command_records(workspace: Workspace, posthog: CaptureServer) -> None:
+    env = environment(workspace, posthog.url)
+    record = [sys.executable, "-c", RECORDING]
+
+    alone = await verb(workspace, "exec", "--property", "team=a", "--", *record, "1", '{"name": "alone"}', env=env)
+    assert (alone.status, alone.stderr) == (0, "")
+    assert numbers(posthog) == [uuid(1)]
+    outbox = workspace.state / "outbox"
+    assert list(outbox.iterdir()) == []
+
+    async with following(workspace, env=env):
+        beside = await verb(workspace, "exec", "--property", "team=b", "--", *record, "2", "{}", env=env)
+    assert (beside.status, beside.stderr) == (0, "")
+    assert numbers(posthog) == [uuid(1), uuid(2)]
+    assert list(outbox.iterdir()) == []
+    assert [event["properties"]["team"] for event in posthog.events] == ["a", "b"]
+    assert stat.S_IMODE(outbox.stat().st_mode) == 0o700

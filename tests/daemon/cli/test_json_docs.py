@@ -12,8 +12,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 
 from daemon.checks import Finding
-from daemon.running.condition import Condition, Endangered, Problem
+from daemon.running.condition import Condition, Endangered
 from daemon.running.health import RouteReport
+from daemon.running.problem import Problem
+from daemon.running.recordings import Recordings
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.verification import Verification
 from daemon.system.space import Room
@@ -31,6 +33,8 @@ WORDS: dict[Any, str] = {
     Endangered: "endangered log",
     RejectedEvent: "rejected event",
     Verification: "verification",
+    Recordings: "recordings",
+    dict[str, int]: "object",
 }
 # Fields that a document has beside those of its class.
 MORE: dict[str, dict[str, str]] = {
@@ -68,6 +72,7 @@ def in_words(kind: Any) -> str:
         ("Endangered log", Endangered),
         ("Rejected event", RejectedEvent),
         ("Verification", Verification),
+        ("Recordings", Recordings),
         ("Check", Finding),
     ],
 )

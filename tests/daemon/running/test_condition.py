@@ -17,8 +17,9 @@ import pytest
 
 from daemon.config.claude_settings import CLEANUP_DAYS
 from daemon.following.tailer import mark_at_end
-from daemon.running.condition import SILENT_SECONDS, Condition, Problem, condition_of, rebuilding
+from daemon.running.condition import SILENT_SECONDS, Condition, condition_of, rebuilding
 from daemon.running.health import HealthReport, RouteReport
+from daemon.running.problem import Problem
 from daemon.state import layout
 from daemon.state.lock import StateLock
 from daemon.state.rows import Commit, HeldSession, RejectedEvent

@@ -70,6 +70,7 @@ from daemon.running.health import Health
 from daemon.running.memory import give_back
 from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus
+from daemon.state.layout import LOCAL, STORE
 from daemon.state.store import Store
 from daemon.system.workers import Workers
 
@@ -206,6 +207,7 @@ class Service:
             workers=self._workers,
             is_done=self._is_done,
             was_rejected=lambda name: name in self._settlement.rejecting,
+            shown=store.folder / LOCAL / STORE,
             quiet=self._cadence.gone,
             empties=empties,
         )

@@ -42,9 +42,10 @@ class Totals:
     Attributes:
         generations: API responses, without failed attempts.
         tool_calls: tool and agent calls, at any depth.
+        embeddings: embeddings, without failed ones.
         errors: failed attempts and failed calls.
-        input_tokens: tokens sent that no cache held; None if no generation reports a count. The same holds for the
-            three counts below.
+        input_tokens: tokens sent that no cache held; None if no call of a model reports a count. The same holds
+            for the three counts below.
         output_tokens: tokens the model wrote.
         cache_read_tokens: input tokens read from the cache.
         cache_write_tokens: input tokens written to the cache.
@@ -52,6 +53,7 @@ class Totals:
 
     generations: int
     tool_calls: int
+    embeddings: int
     errors: int
     input_tokens: int | None
     output_tokens: int | None
@@ -217,9 +219,10 @@ def order(operations: Sequence[tuple[str | None, str | None]]) -> list[tuple[int
 
 
 def _totals(operations: Sequence[EventView]) -> Totals:
-    generations = [event for event in operations if event.kind == "generation"]
+    generations = [event for event in operations if event.kind in ("generation", "embedding")]
     return Totals(
-        generations=sum(not event.is_error for event in generations),
+        generations=sum(event.kind == "generation" and not event.is_error for event in generations),
+        embeddings=sum(event.kind == "embedding" and not event.is_error for event in generations),
         tool_calls=sum(event.kind == "span" and event.span_type in CALL_TYPES for event in operations),
         errors=sum(event.is_error for event in operations),
         input_tokens=_sum(event.input_tokens for event in generations),

@@ -21,6 +21,7 @@ from llma_core.spans import Prompt
 
 __all__ = [
     "GENERATION_EVENT",
+    "OWN_COST",
     "PRICE_NAMES",
     "PROJECT_NAME",
     "TRACE_EVENT",
@@ -37,7 +38,7 @@ __all__ = [
     "words",
 ]
 
-_Kind = Literal["generation", "span", "trace", "other"]
+_Kind = Literal["generation", "embedding", "span", "trace", "metric", "feedback", "other"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class EventView:
     Attributes:
         kind: what the event stands for.
         name: the event's name.
-        label: the model of a generation, the name of a span or trace; "" if unknown.
+        label: the model of a generation or an embedding, the name of a span, a trace, a metric or a feedback; "" if
+            unknown.
         timestamp: RFC 3339; "" if unknown.
         latency: seconds.
         status: how a tool call ended.
@@ -63,7 +65,9 @@ class EventView:
         http_status: the status of a failed attempt.
         client_cost: US dollars that the client itself counts for the session so far, in a session's trace.
         trace_name: the title of the session or turn it belongs to.
-        own_prices: the prices that the user has set, by the names of their properties; see `PRICE_NAMES`.
+        value: what a metric or a feedback says.
+        own_prices: the prices that the user has set, by the names of their properties; see `PRICE_NAMES` and
+            `OWN_COST`.
     """
 
     kind: _Kind
@@ -102,7 +106,11 @@ class EventView:
     client_cost: float | None = None
     own_prices: tuple[tuple[str, float], ...] = ()
     trace_name: str | None = None
+    value: str | None = None
 
+
+OWN_COST = "total"
+"""In place of prices, what the whole call costs by its caller's own account, in US dollars."""
 
 PRICE_NAMES = {
     "input": "$ai_input_token_price",
@@ -147,6 +155,13 @@ class _Properties(msgspec.Struct):
     cache_write_price: Any = msgspec.field(default=None, name=PRICE_NAMES["cache_write"])
     request_price: Any = msgspec.field(default=None, name=PRICE_NAMES["request"])
 
+    exclusive: bool | None = msgspec.field(default=None, name="$ai_cache_reporting_exclusive")
+    total_cost: Any = msgspec.field(default=None, name="$ai_total_cost_usd")
+    passthrough: bool | None = msgspec.field(default=None, name="$ai_cost_passthrough")
+    metric: str | None = msgspec.field(default=None, name="$ai_metric_name")
+    metric_value: Any = msgspec.field(default=None, name="$ai_metric_value")
+    feedback: str | None = msgspec.field(default=None, name="$ai_feedback_text")
+
     def own(self, name: str) -> Any:
         """Return a property whose name begins with a framework's prefix, whichever framework the event is of."""
         fields = self.__struct_fields__[len(_Properties.__struct_fields__) :]
@@ -175,7 +190,14 @@ def _decoder(prefixes: tuple[str, ...]) -> Callable[[bytes], _Event]:
     return msgspec.json.Decoder(event).decode
 
 
-_OWN: dict[str, type] = {"tool_status": str, "trace": str, "outcome": str, "version": str, "client_cost_usd": float}
+_OWN: dict[str, type] = {
+    "tool_status": str,
+    "trace": str,
+    "outcome": str,
+    "version": str,
+    "client_cost_usd": float,
+    "feedback": str,
+}
 PROJECT_NAME = "$ai_project_name"
 """The property that names the project, which a user may set."""
 TRACE_EVENT = "$ai_trace"
@@ -187,6 +209,9 @@ _KINDS: dict[str, _Kind] = {
     GENERATION_EVENT: "generation",
     "$ai_span": "span",
     TRACE_EVENT: "trace",
+    "$ai_embedding": "embedding",
+    "$ai_metric": "metric",
+    "$ai_feedback": "feedback",
 }
 
 
@@ -211,11 +236,11 @@ def read(body: bytes) -> EventView:
         session_id=properties.session_id,
         span_id=properties.span_id,
         parent_id=properties.parent_id,
-        label=(properties.model if kind == "generation" else properties.span_name) or "",
+        label=_label(kind, properties),
         span_type=properties.span_type,
         agent=properties.agent,
         model=properties.model,
-        input_tokens=properties.input_tokens,
+        input_tokens=_uncached(properties),
         output_tokens=properties.output_tokens,
         cache_read_tokens=properties.cache_read_tokens,
         cache_write_tokens=properties.cache_write_tokens,
@@ -239,11 +264,38 @@ def read(body: bytes) -> EventView:
         client_cost=properties.own("client_cost_usd"),
         own_prices=_own_prices(properties),
         trace_name=properties.trace_name or (properties.span_name if kind == "trace" else None),
+        value=properties.feedback if kind == "feedback" else _as_text(properties.metric_value),
     )
+
+
+def _label(kind: _Kind, properties: _Properties) -> str:
+    match kind:
+        case "generation" | "embedding":
+            return properties.model or ""
+        case "metric":
+            return properties.metric or ""
+        case "feedback":
+            return str(properties.own("feedback") or "")
+        case _:
+            return properties.span_name or ""
+
+
+def _uncached(properties: _Properties) -> int | None:
+    """Return the input tokens that no cache held, whichever way the event counts them."""
+    count = properties.input_tokens
+    if count is None or properties.exclusive is not False:
+        return count
+    return max(0, count - (properties.cache_read_tokens or 0) - (properties.cache_write_tokens or 0))
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _own_prices(properties: _Properties) -> tuple[tuple[str, float], ...]:
     """Return the prices that are numbers: a custom property may hold anything."""
+    if properties.passthrough and isinstance(properties.total_cost, int | float):
+        return ((OWN_COST, float(properties.total_cost)),)
     prices = []
     for kind in PRICE_NAMES:
         given = getattr(properties, f"{kind}_price")
@@ -334,8 +386,10 @@ def words(body: bytes) -> str:
     """
     held = _decode_content(body).properties
     if isinstance(held.choices, list):
-        choices = (choice for choice in held.choices if isinstance(choice, dict))
-        return text_of([block for choice in choices for block in choice.get("content") or ()])
+        # A choice may hold its message in turn.
+        choices = [each.get("message", each) for each in held.choices if isinstance(each, dict)]
+        contents = (each.get("content") for each in choices if isinstance(each, dict))
+        return "\n".join(filter(None, map(text_of, contents)))
     arguments = held.arguments
     if isinstance(arguments, list):
         # The state of a trace: the first prompt as a message.

@@ -97,6 +97,8 @@ def _kind(what: PromptView | EventView) -> str:
         return "ended"
     if what.kind == "generation":
         return "failed" if what.is_error else "answer"
+    if what.kind in ("embedding", "metric", "feedback"):
+        return what.kind
     return what.span_type if what.span_type in CALL_TYPES else "step"
 
 
@@ -113,7 +115,7 @@ def _event(seen: Seen, event: EventView) -> Text:
     drawn = Text()
     name = _short(event.label) or event.kind
     drawn.append(name, style="red" if failed else "bold" if event.kind == "trace" else "")
-    facts = [_tokens(event), short_duration(event.latency)]
+    facts = [_short(event.value or ""), _tokens(event), short_duration(event.latency)]
     if event.kind == "span" and failed:
         facts.append(event.status or "error")
     drawn.append("".join(f"  {fact}" for fact in facts if fact), style="red" if failed else "dim")

@@ -92,7 +92,7 @@ def plan_of(program: Path, current: Settings) -> Plan:
         environment_file=variables,
         environment=environment,
         log_file=log_file(),
-        status_files=status_files(current),
+        status_files=(*status_files(current), *([] if current.outbox is None else [current.outbox])),
         needs=(current.config_file, *current.claude_config_dirs, *certificates),
     )
 

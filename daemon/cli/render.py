@@ -137,6 +137,7 @@ def _headline(trace: TraceTree, zone: tzinfo | None) -> Text:
         duration(trace.seconds),
         money(spent(trace)),
         count(totals.generations, "generation"),
+        count(totals.embeddings, "embedding") if totals.embeddings else "",
         count(totals.tool_calls, "tool call"),
         tokens(totals.input_tokens, totals.output_tokens, totals.cache_read_tokens, totals.cache_write_tokens),
     ]
@@ -153,11 +154,16 @@ def _headline(trace: TraceTree, zone: tzinfo | None) -> Text:
 def _describe(event: EventView, words: str = "") -> Text:
     failed = has_failed(event)
     what = _short(event.label)
-    if event.kind == "generation":
-        what = f"{what or 'API'} failed" if event.is_error else what or "generation"
-    color = "red" if failed else {"generation": "green", "span": "blue"}.get(event.kind, "")
+    if event.kind in ("generation", "embedding"):
+        what = f"{what or 'API'} failed" if event.is_error else what or event.kind
+    if event.kind == "feedback":
+        # Its words say its name, where it has no others.
+        what = "feedback"
+    color = "red" if failed else {"generation": "green", "embedding": "green", "span": "blue"}.get(event.kind, "")
     line = _line(what or event.kind, color)
     facts = [
+        "embedding" if event.kind == "embedding" and event.label else "",
+        _short(event.value),
         tokens(event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens),
         money(event_dollars(event)),
         duration(event.latency),

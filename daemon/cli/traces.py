@@ -247,7 +247,11 @@ def _document(trace: TraceTree) -> dict[str, Any]:
 def _cost(event: EventView) -> float | None:
     """Return the dollars of a generation; None if it has no price, or is none."""
     cost = event_dollars(event)
-    return round(cost.known, 6) if event.kind == "generation" and not event.is_error and not cost.unpriced else None
+    return (
+        round(cost.known, 6)
+        if event.kind in ("generation", "embedding") and not event.is_error and not cost.unpriced
+        else None
+    )
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Plan:
         environment_file: the file with the variables that config.toml has no setting for.
         environment: the variables in that file.
         log_file: where the service logs if its manager keeps no logs.
-        status_files: the only files outside *state_dir* that the service writes to.
+        status_files: the only files outside *state_dir* that the service writes to, and the folder in which programs
+            record for it, if that is elsewhere.
         needs: the other files and folders that the service must be able to see.
 
     Raises:

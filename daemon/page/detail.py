@@ -67,6 +67,12 @@ def detail(body: bytes) -> Detail:
     if event.kind == "generation":
         given = tuple(_messages(content.input, folded=True))
         made = tuple(_messages(content.choices, folded=False))
+    elif event.kind == "embedding":
+        texts = content.input if isinstance(content.input, list) else [content.input]
+        given = tuple(Part(title="input", kind="text", text=str(each)) for each in texts if each is not None)
+        made = ()
+    elif event.value is not None:
+        given, made = (), (Part(title=event.label or event.kind, kind="text", text=event.value),)
     else:
         given = tuple(_arguments(event.label, content.arguments))
         made = tuple(_result(content.result))
@@ -82,7 +88,9 @@ def detail(body: bytes) -> Detail:
 def _messages(messages: Any, *, folded: bool) -> Iterator[Part]:
     """Yield the parts of messages. Only the last one of an input is open at first."""
     listed = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
-    for number, message in enumerate(listed):
+    for number, each in enumerate(listed):
+        # A choice of some providers holds the message.
+        message = each["message"] if isinstance(each.get("message"), dict) else each
         role = str(message.get("role", "message"))
         closed = folded and number < len(listed) - 1
         yield from _blocks(role, message.get("content"), folded=closed)
@@ -99,7 +107,7 @@ def _blocks(role: str, content: Any, *, folded: bool) -> Iterator[Part]:
             yield Part(title=role, kind="code", text=_indented(block), folded=folded)
             continue
         kind = block.get("type")
-        if isinstance(text := block.get("text"), str) and kind in (None, "text"):
+        if isinstance(text := block.get("text"), str) and kind in (None, "text", "input_text", "output_text"):
             yield Part(title=role, kind="text", text=text, folded=folded)
         elif isinstance(thought := block.get("thinking"), str):
             yield Part(title="thinking", kind="text", text=thought, folded=True)

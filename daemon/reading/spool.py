@@ -1,9 +1,9 @@
 """The outbox's files at their end: each is read to its end and removed once its process is gone.
 
 A program writes them for the daemon alone, so nobody else removes them. A file goes when three things are true: its
-process has ended, everything in it is settled and nothing of it was rejected, and it has not grown since. A process
-that only seems to be gone, as in a container with numbers of its own, notices that its file was removed, and makes
-another one.
+process has ended, everything in it is settled and nothing of it was rejected, and it has not grown since. Where
+somebody uses the local file, that has to have it first. A process that only seems to be gone, as in a container with
+numbers of its own, notices that its file was removed, and makes another one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,9 @@ __all__ = ["Spool"]
 
 _log = structlog.get_logger(__name__)
 
+_SHOWN_SECONDS = 7 * 86_400.0
+"""Age up to which a file waits for the local file."""
+
 
 class Spool:
     """Looks after the files whose process is gone. Use it from one event loop only.
@@ -41,6 +44,8 @@ class Spool:
         workers: has the thread that looks at files.
         is_done: returns whether a session has ended and everything of it is delivered; None if it is not in memory.
         was_rejected: returns whether something of a session, by name, was rejected.
+        shown: the store of the local file, which may not exist. A file waits until that has it, too, for as long as
+            anybody can be expected to look at what is recorded here.
         quiet: seconds for which a file must not have been written to.
         empties: whether files are removed. Without it, they are only read to their end.
     """
@@ -53,9 +58,11 @@ class Spool:
         workers: Workers,
         is_done: Callable[[SessionFiles], bool | None],
         was_rejected: Callable[[str], bool],
+        shown: Path,
         quiet: float,
         empties: bool,
     ) -> None:
+        self._shown = shown
         self._logs = logs
         self._lookup = lookup
         self._workers = workers
@@ -94,9 +101,24 @@ class Spool:
         settled = {path: known[path] for files in done for path in files.paths if path in known}
         return to_read, await self._workers.read(partial(self._remove, settled)) if settled else []
 
+    def _seen_here(self, known: Mapping[str, FileStat]) -> Mapping[str, FileStat]:
+        """Return the files that the local file has all of, if anybody uses it, and those that are old."""
+        if not self._shown.exists():
+            return known
+        since = (time.time() - _SHOWN_SECONDS) * 1e9
+        try:
+            with closing(StoreReader(self._shown)) as store:
+                return {
+                    path: file
+                    for path, file in known.items()
+                    if file.modified < since or store.offset(file.identity) >= file.size
+                }
+        except sqlite3.Error:
+            return {path: file for path, file in known.items() if file.modified < since}
+
     def _remove(self, known: Mapping[str, FileStat]) -> list[str]:
         removed = []
-        for path, file in known.items():
+        for path, file in self._seen_here(known).items():
             try:
                 status = disk.call(path.rpartition("/")[0], partial(os.lstat, path))
                 if FileStat.of(status) == file and time.time() - status.st_mtime >= self._quiet:

@@ -56,6 +56,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, *, today: Callable[[], int] = _today, read_only: bool = False) -> None:
+        self.folder = folder
         self._today = today
         self._read_only = read_only
         self._path = folder / layout.STORE

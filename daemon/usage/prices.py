@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from genai_prices.data_snapshot import get_snapshot
 
-from daemon.delivering.local.call import GENERATION, call
+from daemon.delivering.local.call import EMBEDDING, GENERATION, call
+from llma_core.view import OWN_COST
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -128,10 +129,13 @@ def rates(
         tier: the service tier; None is the standard one. `priority` is how the events mark the client's fast mode.
         day: the date of the call, `2026-11-30`: prices change.
         sent: the input of the call in tokens, cached or not: long requests of some models cost more.
-        own: prices that the user has set, as JSON by kind; they replace those of the list.
+        own: prices that the user has set, as JSON by kind; they replace those of the list. Or what its caller says
+            that the call cost, under `OWN_COST`.
     """
-    listed = _listed(model, provider, tier, day)
     set_by_user = msgspec.json.decode(own, type=dict[str, float]) if own else {}
+    if (total := set_by_user.get(OWN_COST)) is not None:
+        return Rates(input=0, output=0, cache_read=0, cache_write_5m=0, cache_write_1h=0, web_search=0, request=total)
+    listed = _listed(model, provider, tier, day)
     if listed is None:
         # Without a price for what was written and read, a sum would be too low.
         if not {"input", "output"} <= set_by_user.keys():
@@ -175,9 +179,9 @@ def call_cost(
 
 
 def event_dollars(event: EventView) -> Dollars:
-    """Return what the call that an event reports costs; nothing for an event that is no finished generation."""
+    """Return what the call that an event reports costs; nothing for an event that is no finished call of a model."""
     row = call(event)
-    if row.kind != GENERATION:
+    if row.kind not in (GENERATION, EMBEDDING):
         return Dollars()
     used = Tokens(
         calls=1,

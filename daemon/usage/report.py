@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from daemon.delivering.local import schema
-from daemon.delivering.local.call import AGENT, ATTEMPT, GENERATION, TOOL, TRACE
+from daemon.delivering.local.call import AGENT, ATTEMPT, EMBEDDING, GENERATION, TOOL, TRACE
 from daemon.delivering.local.events import UnreadableEventsError
 from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
@@ -306,7 +306,7 @@ class Index:
             SELECT {key} AS k, model_id, provider_id, tier_id, prices_id, at / {_DAY} AS day, {limits} AS size,
                 count(*), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), sum(cache_write_1h),
                 sum(web_searches), min(at), max(at)
-            FROM calls WHERE kind = {GENERATION}{where}
+            FROM calls WHERE kind IN ({_MODELS}){where}
             GROUP BY k, model_id, provider_id, tier_id, prices_id, day, size
             """,
             values,
@@ -324,7 +324,7 @@ class Index:
         """Return SQL that is the smallest input, in tokens, of the price range that a call falls into, plus one."""
         parts = []
         for model_id, provider in self.query(
-            f"SELECT DISTINCT model_id, provider_id FROM calls WHERE kind = {GENERATION}{where}", values
+            f"SELECT DISTINCT model_id, provider_id FROM calls WHERE kind IN ({_MODELS}){where}", values
         ):
             model = self.word(model_id)
             parts += [
@@ -373,7 +373,8 @@ class Index:
         """Return the beginnings of all days of the zone that the calls span, in milliseconds since the epoch."""
         where, values = self._where(wanted)
         [[first, last]] = self.query(
-            f"SELECT min(at), max(at) FROM calls WHERE kind IN ({GENERATION}, {ATTEMPT}) AND at > 0{where}", values
+            f"SELECT min(at), max(at) FROM calls WHERE kind IN ({_MODELS}, {ATTEMPT}) AND at > 0{where}",
+            values,
         )
         if first is None:
             return []
@@ -448,6 +449,8 @@ def _date(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
+_MODELS = f"{GENERATION}, {EMBEDDING}"
+"""The kinds of finished calls of a model."""
 _SUMS = ("calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")
 
 

@@ -9,17 +9,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from daemon.delivering.local.call import AGENT, ATTEMPT, GENERATION, TOOL, TRACE
+from daemon.delivering.local.call import AGENT, ATTEMPT, EMBEDDING, GENERATION, TOOL, TRACE
 from daemon.usage.prices import Tokens, call_cost
 from daemon.usage.report import Index
 from llma_core.trace_tree import order
 
 __all__ = ["Kind", "Session", "Step", "session"]
 
-Kind = Literal["generation", "attempt", "tool", "agent", "other", "wait"]
+Kind = Literal["generation", "embedding", "attempt", "tool", "agent", "other", "wait"]
 """What a step is: `attempt` is a failed one at a generation, `wait` is time in which a person was waited for."""
 
-_KINDS: dict[int, Kind] = {GENERATION: "generation", ATTEMPT: "attempt", TOOL: "tool", AGENT: "agent"}
+_KINDS: dict[int, Kind] = {
+    GENERATION: "generation",
+    ATTEMPT: "attempt",
+    TOOL: "tool",
+    AGENT: "agent",
+    EMBEDDING: "embedding",
+}
 _SHORTEST_WAIT = 1000
 """Milliseconds without any step that are shown as waiting. Between steps the client needs some time itself."""
 
@@ -38,7 +44,7 @@ class Step:
         agent: the agent it belongs to.
         status: how it ended; None where that is not said.
         failed: whether it failed.
-        tokens: what it used, if it is a generation.
+        tokens: what it used, if it is a generation or an embedding.
         dollars: what that costs; None if its model has no price.
     """
 
@@ -107,7 +113,7 @@ def session(index: Index, identity: str) -> Session | None:
             continue
         started = at - round((seconds or 0.0) * 1000)
         tokens = dollars = None
-        if kind == GENERATION:
+        if kind in (GENERATION, EMBEDDING):
             tokens = Tokens(**dict(zip(_COUNTS, (each or 0 for each in counts), strict=True)), calls=1)
             own = index.word(prices)
             dollars = call_cost(tokens, model=model, provider=provider, tier=tier, at=at, own=own)
@@ -129,7 +135,9 @@ def session(index: Index, identity: str) -> Session | None:
     traces = tuple(dict.fromkeys(trace for _, _, trace, _, _ in found if trace is not None))
     steps = [step for _, step, *_ in found]
     waits = _waits(steps)
-    models = _covered((step.started, step.ended) for step in steps if step.kind in ("generation", "attempt"))
+    models = _covered(
+        (step.started, step.ended) for step in steps if step.kind in ("generation", "embedding", "attempt")
+    )
     work = _covered((step.started, step.ended) for step in steps)
     return Session(
         session=identity,

@@ -15,6 +15,8 @@ import pytest
 
 from daemon.reading.preview import find_logs, preview
 from daemon.state.schema import identity_key
+from llma_core.spans import settled_name
+from tests.support import outbox as outboxes
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.dying import COMMIT_STEPS, DELIVERY_STEPS, SET_ASIDE_STEPS, START_STEPS
@@ -171,3 +173,38 @@ def broken(path: Path) -> None:
     for file in (path, path.with_name(f"{path.name}-wal")):
         with file.open("r+b") as opened:
             opened.write(b"\xff" * 100)
+
+
+async def test_a_daemon_that_dies_beside_recording_programs_loses_and_doubles_nothing(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    env = environment(workspace, posthog.url)
+    workspace.state.mkdir(mode=0o700)
+    outbox = workspace.state / "outbox"
+    number, written, unsettled = 0, set[str](), set[str]()
+    for step in ("sent", "answered", "settled", "committed"):
+        for writer in range(3):
+            lines = [outboxes.line("span", number + each) for each in range(1, 40)]
+            written |= {outboxes.uuid(number + each) for each in range(1, 40)}
+            number += 100
+            # It died in the middle of a line, and was followed by one with the same number.
+            outboxes.write(outbox, *lines, lines[0][:50], name=f"{2**22 + writer}-{number}-1")
+        await die(env, workspace, step)
+        await heard_out(posthog)
+        unsettled |= set(posthog.events_by_uuid) - settled_lines(workspace, written)
+
+    ended = await verb(workspace, "run", "--once", env=env)
+    assert ended.status == 0, ended.stderr
+
+    assert set(posthog.events_by_uuid) == written
+    assert {uuid for uuid, times in counts(posthog).items() if times > 1} <= unsettled
+    # What was counted shortly before a death may be counted again.
+    told = await verb(workspace, "status", "--json", env=env)
+    assert json.loads(told.stdout)["bad_lines"] >= 12
+
+
+def settled_lines(workspace: Workspace, uuids: set[str]) -> set[str]:
+    uri = f"file:{workspace.state / 'state.db'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+        identities = {identity for (identity,) in connection.execute("SELECT identity FROM settled")}
+    return {uuid for uuid in uuids if identity_key(settled_name("line", uuid)) in identities}

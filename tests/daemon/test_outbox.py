@@ -237,3 +237,40 @@ async def test_exec_delivers_what_its_command_records(workspace: Workspace, post
     assert list(outbox.iterdir()) == []
     assert [event["properties"]["team"] for event in posthog.events] == ["a", "b"]
     assert stat.S_IMODE(outbox.stat().st_mode) == 0o700
+
+
+async def test_recorded_traces_are_shown_also_when_their_files_are_sent(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    env = environment(workspace, posthog.url)
+    outbox = workspace.state / "outbox"
+    workspace.state.mkdir(mode=0o700)
+    first = write(outbox, EVERYTHING, name=gone())
+
+    shown = await verb(workspace, "traces", env=env)
+    assert shown.status == 0, shown.stderr
+    lines = [line.strip(" │├└─") for line in shown.stdout.splitlines()]
+    [review] = [number for number, line in enumerate(lines) if line.startswith("review-1")]
+    tree = lines[review + 1 :]
+    assert "1 generation  1 embedding  1 tool call" in tree[0]
+    assert "$0.04" in tree[0]
+    wanted = ("retrieve", "text-embedding-3-small  embedding", "claude-opus-5-5", "count", "feedback", "gpt-5 failed")
+    assert all(any(line.startswith(each) for line in tree) for each in wanted), shown.stdout
+    assert any(line.startswith("tests_added  4") for line in tree)
+    assert tree.index(next(line for line in tree if line.startswith("text-embedding"))) == 1 + tree.index(
+        next(line for line in tree if line.startswith("retrieve"))
+    ), "what is inside a span is drawn below it"
+
+    second = write(outbox, process(), fresh("embedding", 50, model="m", cost={"total_usd": 2}), name=gone(2))
+    os.utime(first, (1e9, 1e9))
+    os.utime(second, (time.time() - 60, time.time() - 60))
+    ran = await verb(workspace, "run", "--once", env=env)
+    assert ran.status == 0, ran.stderr
+    assert [path.name for path in outbox.iterdir()] == [second.name], "the local file lacks it"
+    used = await verb(workspace, "usage", "--json", "--by", "model", env=env)
+    assert used.status == 0, used.stderr
+    [group] = [each for each in json.loads(used.stdout)["groups"] if each["model"] == "m"]
+    assert group["cost_usd"] == 2
+    ran = await verb(workspace, "run", "--once", env=env)
+    assert (ran.status, list(outbox.iterdir())) == (0, [])
+    assert times_each_came(posthog) == {1}

@@ -12,10 +12,25 @@ from llma_core import view
 from llma_core.trace_tree import CALL_TYPES, time_of
 from llma_core.view import EventView
 
-__all__ = ["AGENT", "ATTEMPT", "GENERATION", "OTHER", "TOOL", "TRACE", "Call", "Searchable", "call", "searchable"]
+__all__ = [
+    "AGENT",
+    "ATTEMPT",
+    "EMBEDDING",
+    "GENERATION",
+    "OTHER",
+    "TOOL",
+    "TRACE",
+    "Call",
+    "Searchable",
+    "call",
+    "searchable",
+    "session_of",
+]
 
-OTHER, GENERATION, ATTEMPT, TOOL, AGENT, TRACE = range(6)
-"""Kinds of rows: a generation, a failed attempt at one, a tool call, a call of an agent, a trace, and the rest."""
+OTHER, GENERATION, ATTEMPT, TOOL, AGENT, TRACE, EMBEDDING = range(7)
+"""Kinds of rows: a generation, a failed attempt at one, a tool call, a call of an agent, a trace, an embedding, and the
+rest.
+"""
 
 _LONGEST_TEXT = 20_000
 """Characters of one text that can be searched. More of a long answer rarely helps to find it, and takes much room."""
@@ -87,7 +102,7 @@ def call(event: EventView) -> Call:
         kind=kind,
         at=round(end.timestamp() * 1000) if end is not None else 0,
         seconds=event.latency,
-        session=event.session_id,
+        session=session_of(event),
         trace=event.trace_id or None,
         span=event.span_id,
         parent=event.parent_id,
@@ -112,10 +127,17 @@ def call(event: EventView) -> Call:
     )
 
 
+def session_of(event: EventView) -> str | None:
+    """Return the session under which an event is listed: what belongs to none is listed by its trace."""
+    return event.session_id or event.trace_id or None
+
+
 def _kind(event: EventView) -> int:
     match event.kind:
         case "generation":
             return ATTEMPT if event.is_error else GENERATION
+        case "embedding":
+            return ATTEMPT if event.is_error else EMBEDDING
         case "span" if event.span_type == "agent":
             return AGENT
         case "span" if event.span_type in CALL_TYPES:
@@ -139,8 +161,8 @@ def searchable(event: EventView, body: bytes) -> Iterator[Searchable]:
     for text in _texts(event, body):
         cut = text[:_LONGEST_TEXT]
         digest = blake2b(cut.encode("utf-8", "surrogatepass"), digest_size=12, person=b"text")
-        digest.update((event.session_id or "").encode())
-        yield Searchable(session=event.session_id, trace=event.trace_id or None, text=cut, digest=digest.digest())
+        digest.update((session_of(event) or "").encode())
+        yield Searchable(session=session_of(event), trace=event.trace_id or None, text=cut, digest=digest.digest())
 
 
 def _texts(event: EventView, body: bytes) -> Iterator[str]:
@@ -148,5 +170,7 @@ def _texts(event: EventView, body: bytes) -> Iterator[str]:
         yield from filter(None, (view.words(body), view.prompt_of(body)))
     elif event.kind == "trace":
         yield from filter(None, (event.label, view.words(body)))
+    elif event.kind == "feedback":
+        yield from filter(None, (event.value,))
     elif event.label:
         yield event.label

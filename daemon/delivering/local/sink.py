@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from daemon.delivering.local import schema
-from daemon.delivering.local.call import call, searchable
+from daemon.delivering.local.call import call, searchable, session_of
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Stopped
 from daemon.system.messages import system_reason
 from llma_core.events import CaptureEvent
@@ -224,5 +224,5 @@ def _kept(event: CaptureEvent) -> _Kept:
     except (ValueError, msgspec.MsgspecError, RecursionError):
         # The error is not repeated: it may quote the event.
         raise ValueError("an event is not JSON, or a field of it has the wrong type") from None
-    row = (event.uuid, event.name, seen.trace_id or None, seen.session_id, seen.timestamp, len(event.body), event.body)
+    row = (event.uuid, event.name, seen.trace_id or None, session_of(seen), seen.timestamp, len(event.body), event.body)
     return _Kept(row, seen)

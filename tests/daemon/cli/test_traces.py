@@ -106,6 +106,7 @@ def test_json_is_one_object_per_line_with_events_but_not_their_content(filled: P
         "cost_usd": pytest.approx(0.000641),
         "generations": 1,
         "tool_calls": 1,
+        "embeddings": 0,
         "errors": 0,
         "input_tokens": 100,
         "output_tokens": 10,

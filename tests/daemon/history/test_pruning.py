@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemon.following.catalog import Catalog
-from daemon.following.log_roots import LogRoot, roots_at
+from daemon.following.log_roots import LogRoot, log_roots, roots_at
 from daemon.following.session_files import unit_name
 from daemon.following.sweep import FileStat
 from daemon.history.pruning import KEPT_DAYS, REJECTED_KEPT, Forgettable, Retained, forgetting
@@ -339,3 +339,24 @@ def test_nothing_is_forgotten_while_a_root_that_held_logs_directly_is_missing(ma
     journals.rename(journals.with_name("away"))
     machine.day += LONG
     assert prune_journals(machine, journals) == Forgettable()
+
+
+def test_an_empty_outbox_keeps_nothing_and_what_was_in_it_is_forgotten(machine: Machine) -> None:
+    outbox = machine.projects.parent / "outbox"
+    outbox.mkdir()
+    [spool] = log_roots((), [outbox])
+    path = machine.settle("p/old")
+    recorded = unit_name(spool.agent, "12-34-1")
+    gone = FileMark(
+        device=1, inode=2, path=f"{outbox}/12-34-1.jsonl", unit=recorded, offset=5, head=b"", head_length=0, tail=b""
+    )
+    kept = Retained(quiet={recorded: START, unit("p/old"): START}, copies=(), files=[gone])
+
+    what = Forgettable.of(
+        kept,
+        roots=[*roots_at(machine.projects)[:1], spool],
+        found={str(path): FileStat.of(path.stat())},
+        has_log=lambda name: name == unit("p/old"),
+    )
+
+    assert what.sessions == {recorded}

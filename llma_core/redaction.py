@@ -1587,9 +1587,9 @@ READERS: Final = (
 COMMANDS: Final = (
     *b"""
     mysql mariadb mongo sshpass redis-cli ldap openssl htpasswd from-literal put-parameter keyvault SecureString
-    smbclient rpcclient keygen -creds sqlcmd
+    secretsmanager smbclient rpcclient keygen -creds sqlcmd
     """.split(),
-    *(b"login ", b"http -a", b"https -a", b"zip -P"),
+    *(b"login ", b"http -a", b"https -a", b"zip -"),
 )
 """Literals that one of them is in each command, other than curl, that takes a password."""
 _DIVIDERS = bytes(code if chr(code).isalnum() or chr(code) in "_.:-" else ord(" ") for code in range(128)) + b" " * 128

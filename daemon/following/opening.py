@@ -129,8 +129,10 @@ def unknown_logs(roots: Iterable[LogRoot]) -> list[str]:
 
 def _unknown_logs(root: LogRoot) -> Iterator[str]:
     agent = root.agent
+    folders = disk.call(str(root.path), lambda: [*folders_below(str(root.path))])
+    # After the folders: a log that is created meanwhile must not look like an unknown one.
     known = {path for path, _ in root_logs(root)}
-    for folder, names in disk.call(str(root.path), lambda: [*folders_below(str(root.path))]):
+    for folder, names in folders:
         for path in (f"{folder}/{name}" for name in sorted(names) if name.endswith(agent.log_suffix)):
             place = agent.classify(path)
             if path not in known and place is not None and named_inside(path, agent, place) is not None:

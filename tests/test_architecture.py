@@ -125,7 +125,9 @@ def test_the_core_opens_nothing_prints_nothing_and_reads_no_clock(path: Path) ->
 
 @for_each("path", RECORDER)
 def test_the_recorder_imports_only_itself_and_the_standard_library(path: Path) -> None:
-    assert imported(path) - sys.stdlib_module_names - {"llma_recorder"} == set()
+    # Whoever imports that module has LiteLLM.
+    own = {"llma_recorder", "litellm"} if path.name == "litellm.py" else {"llma_recorder"}
+    assert imported(path) - sys.stdlib_module_names - own == set()
 
 
 @for_each("path", CORE + DAEMON)

@@ -32,6 +32,8 @@ _FOLD_AT = 1000
 _PATIENCE = 0.05
 """Seconds to wait for another thread that adds up sums."""
 _T = TypeVar("_T", bound=Timed)
+_LAST_TIME = 253_402_300_799
+"""The end of the year 9999, in seconds since the epoch."""
 _LONGEST_TEXT = 1_000_000
 
 
@@ -112,6 +114,7 @@ class TraceRecorder:
         usage: object = None,
         model_usage: object = None,
         duration_ms: float | None = None,
+        ended_at: float | None = None,
         time_to_first_token_ms: float | None = None,
         stream: bool | None = None,
         total_cost_usd: float | None = None,
@@ -148,6 +151,7 @@ class TraceRecorder:
             model_usage: token counts by model, as the Claude Agent SDK reports them. Each model becomes a generation of
                 its own; content, latency and turns stay with the one named by *model*, or the one that cost most.
             duration_ms: how long the call took, in milliseconds.
+            ended_at: when it ended, in seconds since the epoch; by default now.
             time_to_first_token_ms: how long the first token took, in milliseconds.
             stream: whether the answer was streamed.
             total_cost_usd: what the call cost, in US dollars. PostHog computes it from the tokens if it is not given.
@@ -187,6 +191,7 @@ class TraceRecorder:
         response: object = None,
         usage: object = None,
         duration_ms: float | None = None,
+        ended_at: float | None = None,
         total_cost_usd: float | None = None,
         error: GivenError = None,
         http_status: int | None = None,
@@ -209,6 +214,7 @@ class TraceRecorder:
             response: the SDK's response object. It says what the other arguments do not.
             usage: token counts as the provider reports them, instead of *input_tokens*.
             duration_ms: how long the call took, in milliseconds.
+            ended_at: when it ended, in seconds since the epoch; by default now.
             total_cost_usd: what the call cost, in US dollars.
             error: the exception or the message, if the call failed.
             http_status: the HTTP status. One of 400 or more is an error by itself.
@@ -236,6 +242,7 @@ class TraceRecorder:
         input: object = None,  # noqa: A002 -- the word of the line format
         output: object = None,
         duration_ms: float | None = None,
+        ended_at: float | None = None,
         error: GivenError = None,
         http_status: int | None = None,
         kind: str | None = None,
@@ -252,6 +259,7 @@ class TraceRecorder:
             input: what it was given.
             output: what came of it.
             duration_ms: how long it took, in milliseconds.
+            ended_at: when it ended, in seconds since the epoch; by default now.
             error: the exception or the message, if it failed.
             http_status: the HTTP status. One of 400 or more is an error by itself.
             kind: such as tool, agent, chain or retriever.
@@ -549,7 +557,7 @@ class TraceRecorder:
             "v": 1,
             "type": kind,
             "uuid": own or uuid7(now),
-            "at": moment(facts.get("ended") or now),
+            "at": moment(facts.get("ended") or _time(facts.get("ended_at")) or now),
             **self._common,
         }
         _read(line, facts, fields)
@@ -737,6 +745,12 @@ def _read(line: dict[str, Any], facts: dict[str, Any], fields: _Fields) -> None:
                 line[key] = value
 
 
+def _time(value: object) -> int | None:
+    """Return a time in seconds since the epoch in milliseconds; None if it is no time that can be written."""
+    found = number(value)
+    return int(found * 1000) if found is not None and found <= _LAST_TIME else None
+
+
 def _first(given: float | None, otherwise: float | None) -> Any:
     return otherwise if given is None else given
 
@@ -855,4 +869,4 @@ _OF_CALLS: _Fields = {
     "service_tier": ("service_tier", values.text),
 }
 _COSTS: _Fields = {"input_cost_usd": ("input_usd", number), "output_cost_usd": ("output_usd", number)}
-_OF_ALL_MODELS = frozenset({"name", "parent_id", "provider", "properties", "more", "privacy_mode", "ended"})
+_OF_ALL_MODELS = frozenset({"name", "parent_id", "provider", "properties", "more", "privacy_mode", "ended", "ended_at"})

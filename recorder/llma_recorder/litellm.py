@@ -1,0 +1,210 @@
+"""Records what LiteLLM calls, in a program and in LiteLLM's proxy.
+
+    litellm.callbacks = [llma_recorder.litellm.Logger()]
+
+and in the proxy's configuration:
+
+    litellm_settings:
+      callbacks: llma_recorder.litellm.logger
+
+Everything comes from LiteLLM's `StandardLoggingPayload`, which is the same for all providers. The extra `litellm` names
+the versions of LiteLLM that this was made with.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from llma_recorder.encoding import plain
+from llma_recorder.recorder import TraceRecorder
+from llma_recorder.values import member, number, text
+
+__all__ = ["Logger", "logger"]
+
+_INTERNAL_PREFIXES = ("user_api_", "litellm_", "requester_", "global_max_", "model_group", "posthog_")
+_INTERNAL = frozenset(
+    {
+        *("endpoint", "caching_groups", "headers", "deployment", "model_info", "api_base", "hidden_params"),
+        *("parent_run_id", "parent_id", "user_id", "trace_id", "session_id", "generation_name", "generation_id"),
+        *("applied_guardrails", "applied_policies", "policy_sources", "attempted_retries", "max_retries"),
+        *("usage_object", "spend_logs_metadata", "previous_models", "queue_time_seconds", "team_id", "team_alias"),
+    }
+)
+"""Keys of the metadata that LiteLLM puts there itself, or that have a place of their own in a line."""
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_NO_PARAMETERS = frozenset({"tools", "functions", "user", "stream", "metadata", "extra_body", "input", "messages"})
+
+
+class Logger(CustomLogger):  # type: ignore[misc]  # LiteLLM need not be installed where types are checked
+    """A callback for LiteLLM: each call, successful or not, becomes one line of the outbox.
+
+    The user is `user=`, or `user_id` of the metadata, or the proxy's end user, or else the trace. Trace, session and
+    parent come from `trace_id`, `session_id` and `parent_id` of the metadata, or from LiteLLM's own parameters. All
+    other metadata becomes properties. `posthog_api_key` and `posthog_api_url` of a request or its metadata name its
+    PostHog project; LiteLLM 1.110 keeps the URL only in the metadata. If POSTHOG_MOCK is true, nothing is recorded.
+    """
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Record a call."""
+        _record(kwargs)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Record a call that failed."""
+        _record(kwargs)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Record a call."""
+        _record(kwargs)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Record a call that failed."""
+        _record(kwargs)
+
+
+logger = Logger()
+"""The callback that a proxy's configuration names."""
+
+
+def _record(kwargs: Any) -> None:
+    try:
+        payload = member(kwargs, "standard_logging_object")
+        if isinstance(payload, dict) and os.environ.get("POSTHOG_MOCK", "").strip().lower() not in _TRUE:
+            _write(kwargs, payload)
+    except Exception:  # noqa: BLE001, S110 -- recording must never disturb the caller
+        pass
+
+
+def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
+    parameters = _dict(kwargs.get("litellm_params"))
+    metadata = _metadata(parameters)
+    session = _named(("session_id",), metadata, payload) or text(parameters.get("litellm_session_id"))
+    trace = _trace(kwargs, parameters, metadata, payload, session)
+    user = text(kwargs.get("user")) or text(metadata.get("user_id")) or text(payload.get("end_user"))
+    api_key, host = _route(kwargs, metadata)
+    recorder = TraceRecorder(trace_id=trace, session_id=session, distinct_id=user or trace, api_key=api_key, host=host)
+    started, ended = number(payload.get("startTime")), number(payload.get("endTime"))
+    failed = payload.get("status") == "failure"
+    facts: dict[str, Any] = {
+        "model": payload.get("model"),
+        "provider": payload.get("custom_llm_provider"),
+        "name": metadata.get("generation_name"),
+        "span_id": payload.get("id"),
+        "parent_id": metadata.get("parent_run_id") or metadata.get("parent_id"),
+        "ended_at": ended,
+        "duration_ms": _between(started, ended),
+        "base_url": _base_url(payload, parameters),
+        "properties": _properties(metadata, payload),
+        **(_failure(payload) if failed else {"total_cost_usd": payload.get("response_cost"), "usage": _usage(payload)}),
+    }
+    if payload.get("call_type") in {"embedding", "aembedding"}:
+        recorder.record_embedding(input=_texts(payload.get("messages")), **facts)
+        return
+    given = _dict(payload.get("model_parameters"))
+    costs = {} if failed else _dict(payload.get("cost_breakdown"))
+    is_stream = payload.get("stream") is True
+    recorder.record_generation(
+        input_messages=payload.get("messages"),
+        response=None if failed else payload.get("response"),
+        input_cost_usd=costs.get("input_cost"),
+        output_cost_usd=costs.get("output_cost"),
+        stream=is_stream,
+        time_to_first_token_ms=_between(started, number(payload.get("completionStartTime"))) if is_stream else None,
+        model_parameters={key: value for key, value in given.items() if key not in _NO_PARAMETERS} or None,
+        tools=given.get("tools") or given.get("functions"),
+        **facts,
+    )
+
+
+def _texts(messages: Any) -> Any:
+    """Return the texts that were embedded, which LiteLLM logs as if they were messages of a user."""
+    if isinstance(messages, list) and all(isinstance(message, dict) and "content" in message for message in messages):
+        return [message["content"] for message in messages]
+    return messages
+
+
+def _trace(
+    kwargs: dict[str, Any],
+    parameters: dict[str, Any],
+    metadata: dict[str, Any],
+    payload: dict[str, Any],
+    session: str | None,
+) -> str | None:
+    """Return the trace's id. LiteLLM's own may be that of the session, which would be one trace for a conversation."""
+    named = text(metadata.get("trace_id"))
+    if named is not None:
+        return named
+    for found in (parameters.get("litellm_trace_id"), kwargs.get("litellm_trace_id"), payload.get("trace_id")):
+        if text(found) is not None and text(found) != session:
+            return text(found)
+    return text(payload.get("litellm_call_id")) or text(payload.get("id"))
+
+
+def _metadata(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the caller's metadata; a proxy puts what its client sent into an entry of its own."""
+    found = {**_dict(parameters.get("litellm_metadata")), **_dict(parameters.get("metadata"))}
+    return {**found, **_dict(found.get("requester_metadata"))}
+
+
+def _properties(metadata: dict[str, Any], payload: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        key: value
+        for key, value in metadata.items()
+        if key not in _INTERNAL and not str(key).startswith(_INTERNAL_PREFIXES) and _is_data(value)
+    }
+    if payload.get("cache_hit") is True:
+        found.setdefault("cache_hit", True)
+    return found
+
+
+def _is_data(value: object) -> bool:
+    """Whether a value is JSON, and no object that LiteLLM keeps in the metadata."""
+    return value is not None and (isinstance(value, (str, int, float)) or not isinstance(plain(value), str))
+
+
+def _usage(payload: dict[str, Any]) -> Any:
+    """Return the usage with cached tokens if LiteLLM has it, or else the bare counts."""
+    for holder in ("metadata", "hidden_params"):
+        found = _dict(payload.get(holder)).get("usage_object")
+        if found:
+            return found
+    return _dict(payload.get("response")).get("usage") or {
+        "prompt_tokens": payload.get("prompt_tokens"),
+        "completion_tokens": payload.get("completion_tokens"),
+    }
+
+
+def _failure(payload: dict[str, Any]) -> dict[str, Any]:
+    information = _dict(payload.get("error_information"))
+    message = text(payload.get("error_str")) or text(information.get("error_message"))
+    return {
+        "error": {"type": text(information.get("error_class")) or "Exception", "message": message},
+        "http_status": text(information.get("error_code")),
+    }
+
+
+def _base_url(payload: dict[str, Any], parameters: dict[str, Any]) -> str | None:
+    hidden = _dict(payload.get("hidden_params"))
+    return text(payload.get("api_base")) or text(hidden.get("api_base")) or text(parameters.get("api_base"))
+
+
+def _route(kwargs: dict[str, Any], metadata: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return the key and the host that the request names. A host without a key names no project."""
+    dynamic, optional = _dict(kwargs.get("standard_callback_dynamic_params")), _dict(kwargs.get("optional_params"))
+    places = (dynamic, kwargs, optional, _dict(optional.get("extra_body")), metadata)
+    key = _named(("posthog_api_key",), *places)
+    return key, _named(("posthog_api_url", "posthog_host"), *places) if key is not None else None
+
+
+def _named(names: tuple[str, ...], *places: dict[str, Any]) -> str | None:
+    return next((found for place in places for name in names if (found := text(place.get(name)))), None)
+
+
+def _between(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None or end < start else (end - start) * 1000
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -24,7 +24,6 @@ __all__ = [
     "ErrorLine",
     "EventLine",
     "ProcessLine",
-    "SessionLine",
     "TotalsLine",
     "UsageLine",
     "decode",
@@ -104,28 +103,26 @@ class ProcessLine(_Line, kw_only=True):
     language: str | None = None
 
 
-class _About(_Line, kw_only=True):
-    trace_id: str | None = None
-    session_id: str | None = None
-    span_id: str | None = None
-    parent_id: str | None = None
+class EventLine(_Line, kw_only=True):
+    """A line that is an event. `moment` is its time, in milliseconds since the epoch."""
+
+    trace_id: str | int | None = None
+    session_id: str | int | None = None
+    span_id: str | int | None = None
+    parent_id: str | int | None = None
     name: str | None = None
-    distinct_id: str | None = None
+    distinct_id: str | int | None = None
     groups: Raw | None = None
     properties: Raw | None = None
-    privacy_mode: bool | None = None
-    api_key: str | None = None
-    host: str | None = None
+    # These must not be taken for absent, whatever they hold.
+    privacy_mode: Any = None
+    api_key: Any = None
+    host: Any = None
     latency_ms: float | None = None
     cost: CostLine | None = None
     error: ErrorLine | None = None
     http_status: int | None = None
     num_turns: int | None = None
-
-
-class EventLine(_About, kw_only=True):
-    """A line that is an event. `moment` is its time, in milliseconds since the epoch."""
-
     model: str | None = None
     provider: str | None = None
     input: Raw | None = None
@@ -151,16 +148,6 @@ class EventLine(_About, kw_only=True):
     moment: int = 0
 
 
-class SessionLine(_About, kw_only=True):
-    """Facts about a session that another log holds."""
-
-    agent: str | None = None
-    phase: str | None = None
-    duration_api_ms: float | None = None
-    subtype: str | None = None
-    moment: int = 0
-
-
 class _Head(Struct):
     v: Any = _VERSION
     type: Any = ""
@@ -170,13 +157,12 @@ _head = msgspec.json.Decoder(_Head).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _process = msgspec.json.Decoder(ProcessLine).decode
 _event = msgspec.json.Decoder(EventLine).decode
-_session = msgspec.json.Decoder(SessionLine).decode
 _ADDED = ("ignored", "moment")
 _HEAD = ("v", "type", "uuid")
 _OBJECTS = ("groups", "properties", "raw_usage", "model_parameters")
 
 
-def decode(data: bytes) -> ProcessLine | EventLine | SessionLine | UnknownRecord:
+def decode(data: bytes) -> ProcessLine | EventLine | UnknownRecord:
     """Return what a line, without its end, says.
 
     Raises:
@@ -190,19 +176,17 @@ def decode(data: bytes) -> ProcessLine | EventLine | SessionLine | UnknownRecord
     kind = head.type if isinstance(head.type, str) else ""
     if head.v != _VERSION:
         return UnknownRecord(f"{kind or 'line'}-v{head.v}" if isinstance(head.v, int) else "")
-    line: ProcessLine | EventLine | SessionLine | None
+    line: ProcessLine | EventLine | None
     if kind in RECORDED:
         line = decode_as(EventLine, _event, data)
     elif kind == "process":
         line = decode_as(ProcessLine, _process, data)
-    elif kind == "session":
-        line = decode_as(SessionLine, _session, data)
     else:
         return UnknownRecord(kind)
     if line is None:
         raise RecordError("nested too deep")
     _check(line, fields)
-    if isinstance(line, EventLine | SessionLine):
+    if isinstance(line, EventLine):
         line.uuid = line.uuid.lower()
         if _UUID.fullmatch(line.uuid) is None:
             raise RecordError("it has no uuid")
@@ -225,14 +209,14 @@ def _check(line: _Line, fields: dict[str, Raw]) -> None:
             value = None
         if value is None and name in fields and bytes(fields[name]) != b"null":
             line.ignored += 1
-    if isinstance(line, _About):
-        for part in (line.cost, line.error, getattr(line, "usage", None), getattr(line, "totals", None)):
+    if isinstance(line, EventLine):
+        for part in (line.cost, line.error, line.usage, line.totals):
             for name in part.__struct_fields__ if part is not None else ():
                 if not _is_usable(name, getattr(part, name)):
                     setattr(part, name, None)
         for name in ("distinct_id", "trace_id", "session_id", "span_id", "parent_id"):
-            if text := getattr(line, name):
-                setattr(line, name, text.strip()[:_LONGEST_ID] or None)
+            if (given := getattr(line, name)) is not None:
+                setattr(line, name, str(given).strip()[:_LONGEST_ID] or None)
 
 
 def _is_usable(name: str, value: Any) -> bool:

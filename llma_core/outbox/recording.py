@@ -67,17 +67,17 @@ def _recorded(line: EventLine, context: Context, lines: LineRange) -> Recorded:
         context=context,
         at=line.moment,
         lines=lines,
-        trace=line.trace_id or line.uuid,
-        session=line.session_id,
-        span=line.span_id,
-        parent=line.parent_id,
+        trace=_id(line.trace_id) or line.uuid,
+        session=_id(line.session_id),
+        span=_id(line.span_id),
+        parent=_id(line.parent_id),
         name=line.name,
-        distinct_id=line.distinct_id,
+        distinct_id=_id(line.distinct_id),
         groups=_raw(line.groups),
         properties=_raw(line.properties),
-        is_private=line.privacy_mode is True,
-        host=line.host,
-        key=line.api_key,
+        is_private=line.privacy_mode not in (None, False),
+        host=_text(line.host),
+        key=_text(line.api_key),
         model=line.model,
         provider=line.provider,
         input=_raw(line.input),
@@ -104,6 +104,15 @@ def _recorded(line: EventLine, context: Context, lines: LineRange) -> Recorded:
         value=_raw(line.value),
         text=line.text,
     )
+
+
+def _id(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _text(value: Any) -> str | None:
+    """Return a host or a key; what is no text is none that can be used, and so the line waits."""
+    return value if value is None or isinstance(value, str) else "no text"
 
 
 def _raw(value: Any) -> bytes | None:

@@ -64,9 +64,9 @@ def test_any_bytes_are_a_line_or_a_record_error(data: bytes) -> None:
 def test_the_daemon_knows_every_field_of_the_schema() -> None:
     parts = json.loads(SCHEMA.read_text("utf-8"))["$defs"]
     common = {"v", "type", "uuid", "at", *parts["common"]["properties"]}
-    for kind in ("process", "session", *formats.RECORDED):
+    for kind in ("process", *formats.RECORDED):
         fields = {*parts[kind]["properties"], *(() if kind == "process" else common)}
-        struct = {"process": formats.ProcessLine, "session": formats.SessionLine}.get(kind, formats.EventLine)
+        struct = formats.ProcessLine if kind == "process" else formats.EventLine
         assert fields <= {*struct.__struct_fields__}, kind
     for part, known in (("cost", formats.CostLine), ("error", formats.ErrorLine), ("usage", formats.UsageLine)):
         assert parts[part]["properties"].keys() == {*known.__struct_fields__}
@@ -208,9 +208,19 @@ def test_a_value_of_another_type_costs_only_itself() -> None:
     assert (accumulator.ignored_fields(), accumulator.ignored_fields()) == (5, 0)
 
 
+def test_ids_may_be_numbers_and_privacy_and_routes_are_never_overlooked() -> None:
+    found = event("generation", trace_id=7, session_id=8, distinct_id=42, privacy_mode="yes", input="secret words")
+    assert (found["distinct_id"], found["properties"]["$ai_trace_id"]) == ("42", "7")
+    assert found["properties"]["$ai_session_id"] == "8"
+    assert "secret words" not in json.dumps(found)
+    [odd] = spans(line("span", 1, host=5, api_key={"a": 1}))
+    assert isinstance(odd, Recorded)
+    assert (odd.host, odd.key) == ("no text", "no text")
+
+
 def test_what_is_no_line_of_this_version() -> None:
     decode = OUTBOX.decoder()
-    for kind, version, name in (("dream", 1, "dream"), ("span", 2, "span-v2"), (7, 1, "")):
+    for kind, version, name in (("dream", 1, "dream"), ("session", 1, "session"), ("span", 2, "span-v2"), (7, 1, "")):
         said = json.dumps({"v": version, "type": kind, "uuid": uuid(1), "at": "2026-03-02T09:00:00.000Z"}).encode()
         assert decode(said) == UnknownRecord(name)
     for broken in (b"[]", b"{", b'{"v":1,"type":"span","at":"2026-03-02T09:00:00.000Z"}',

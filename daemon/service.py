@@ -57,6 +57,7 @@ from daemon.reading.attendance import Attendance
 from daemon.reading.claims import Claims
 from daemon.reading.commits import Commits
 from daemon.reading.executions import Executions
+from daemon.reading.facts import Facts
 from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSessions
 from daemon.reading.reader import Reader
@@ -129,6 +130,7 @@ class Service:
         cadence: Cadence | None = None,
     ) -> None:
         self._store = store
+        self._facts = Facts()
         self._routing = routing
         self._allowed = routing.allowed()
         self._notifier = notifier or Notifier({})
@@ -198,6 +200,7 @@ class Service:
             session_timeout=session_timeout,
             again=lambda name: again or self._backfilling.reads_again(name),
             resends=self._backfilling.resends,
+            facts=self._facts,
             cadence=self._cadence,
         )
 
@@ -206,6 +209,7 @@ class Service:
             lookup=self._lookup,
             workers=self._workers,
             is_done=self._is_done,
+            facts=self._facts,
             was_rejected=lambda name: name in self._settlement.rejecting,
             shown=store.folder / LOCAL / STORE,
             quiet=self._cadence.gone,
@@ -449,7 +453,8 @@ class Service:
             files
             for files in logs.sessions.values()
             if self._attendance.follows(files)
-            and (self._again or files.name in wanted or files.name in self._backfilling.backlog)
+            # What programs have recorded may say something of any session.
+            and (self._again or files.agent.is_spool or files.name in wanted or files.name in self._backfilling.backlog)
         ]
         newest: dict[str, int] = {}
         for files in to_read:
@@ -525,7 +530,10 @@ class Service:
         for files in to_read:
             self._loop.enqueue(files)
         for path in removed:
-            self._loop.take(self._logs.hinted(path))
+            changes = self._logs.hinted(path)
+            for files in changes.removed:
+                self._facts.forget(files.name)
+            self._loop.take(changes)
 
     async def _note_sightings(self) -> None:
         """Write which sessions the registry has named: the next run must be able to prove their ends."""

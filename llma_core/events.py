@@ -43,6 +43,7 @@ from llma_core.spans import (
     Recorded,
     RecordedCost,
     RecordedTotals,
+    SessionFacts,
     SideCalls,
     TokenUsage,
     ToolCall,
@@ -60,6 +61,7 @@ __all__ = [
     "Grouping",
     "InputMode",
     "build",
+    "callers_properties",
     "connection_test",
     "fit",
     "identity",
@@ -146,6 +148,8 @@ class Attribution:
             only the human prompt. `full`: the whole request; the accumulator must collect whole inputs for this.
         purpose: POSTHOG_AI_PURPOSE.
         properties: the user's own properties, without the refused ones; see `refused_properties`.
+        trace_name: the name of the session's trace, in place of the log's own.
+        ending: what the caller of the agent knows at the session's end; None if it has said nothing.
         explain: whether events note what was done to their properties.
         shared: a cache for `_shared`. It is valid as long as the settings are.
     """
@@ -157,6 +161,8 @@ class Attribution:
     input_mode: InputMode = "delta"
     purpose: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    trace_name: str | None = None
+    ending: SessionFacts | None = None
     explain: bool = False
     shared: dict[tuple[str | None, ...], _Shared] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -469,7 +475,7 @@ def _trace_id(context: Context, attribution: Attribution) -> str:
 
 def _trace_name(context: Context, attribution: Attribution) -> TraceName | None:
     by_turn = attribution.grouping == "message" and context.turn_name
-    return attribution.policy.trace_name(by_turn or context.session_name)
+    return attribution.policy.trace_name(by_turn or attribution.trace_name or context.session_name)
 
 
 def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
@@ -870,7 +876,7 @@ def _words(trigger: str | None, tokens: int | None, when: str) -> str | None:
 
 def _opening(span: OpeningTrace, attribution: Attribution) -> dict[str, Any]:
     policy = attribution.policy
-    name = policy.trace_name(span.name)
+    name = policy.trace_name(attribution.trace_name or span.name)
     return {
         "$ai_trace_id": span.session,
         "$ai_session_id": span.session,
@@ -890,7 +896,8 @@ def _asked(prompt: str | None, policy: Policy) -> list[dict[str, str]] | None:
 def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
     policy, prefix = attribution.policy, span.context.framework.prefix
     trace = span.session if span.turn is None else span.turn.id
-    name = policy.trace_name(span.name)
+    by_caller = attribution.trace_name if span.turn is None else None
+    name, ending = policy.trace_name(by_caller or span.name), attribution.ending
     return {
         "$ai_trace_id": trace,
         "$ai_session_id": span.session,
@@ -919,6 +926,16 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         f"{prefix}client_cost_usd": span.client_cost_usd,
         f"{prefix}lines_added": span.lines_added,
         f"{prefix}lines_removed": span.lines_removed,
+        **({} if ending is None or span.turn is not None else _ending(ending, prefix)),
+    }
+
+
+def _ending(facts: SessionFacts, prefix: str) -> dict[str, Any]:
+    return {
+        f"{prefix}turns": facts.turns,
+        f"{prefix}api_seconds": _seconds(0, facts.api_ms),
+        f"{prefix}caller_cost_usd": facts.cost,
+        f"{prefix}result": facts.result if is_name(facts.result or "") else None,
     }
 
 
@@ -949,6 +966,14 @@ def _recorded_attribution(span: Recorded, attribution: Attribution) -> Attributi
         policy=policy,
         properties={**attribution.properties, **properties},
     )
+
+
+def callers_properties(facts: SessionFacts) -> dict[str, Any]:
+    """Return the properties, without the refused ones, and the groups that the caller gives a session."""
+    said = _members(facts.properties)
+    found = {name: value for name, value in said.items() if name not in refused_properties(said)}
+    groups = _members(facts.groups)
+    return {**found, "$groups": groups} if groups else found
 
 
 def _members(data: bytes | None) -> dict[str, Any]:

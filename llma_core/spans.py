@@ -33,6 +33,7 @@ __all__ = [
     "RecordedTotals",
     "Request",
     "RequestMessage",
+    "SessionFacts",
     "SideCalls",
     "Span",
     "TokenUsage",
@@ -621,6 +622,42 @@ class Recorded(Struct, frozen=True, kw_only=True):
     text: str | None = None
 
 
+class SessionFacts(Struct, frozen=True, kw_only=True):
+    """What the caller of an agent knows of a session that the agent's own log holds. It makes no event of its own.
+
+    Attributes:
+        agent: the agent's name.
+        session: the session's id.
+        phase: `start`: what is known from its beginning on, up to the name; `end`: the rest.
+        context: where its program ran.
+        lines: the line that says it.
+        distinct_id: whose session it is.
+        properties: properties of all its events, a JSON object.
+        groups: PostHog's groups, a JSON object.
+        is_private: whether no content of it may leave.
+        name: the name of its trace.
+        turns: how many turns it took.
+        api_ms: time spent in API calls, in milliseconds.
+        cost: what it cost by the caller's own account, in US dollars.
+        result: how it ended, as the agent calls it, such as `success`.
+    """
+
+    agent: str
+    session: str
+    phase: Literal["start", "end"]
+    context: Context
+    lines: LineRange
+    distinct_id: str | None = None
+    properties: bytes | None = None
+    groups: bytes | None = None
+    is_private: bool = False
+    name: str | None = None
+    turns: int | None = None
+    api_ms: float | None = None
+    cost: float | None = None
+    result: str | None = None
+
+
 class OpeningTrace(Struct, frozen=True, kw_only=True):
     """The beginning of a session, as its first attempt at an API call on the main thread tells it.
 
@@ -703,7 +740,19 @@ class Trace(Struct, frozen=True, kw_only=True):
     lines_removed: int | None = None
 
 
-Span = Prompt | Generation | ToolCall | ApiFailure | Compaction | SideCalls | Metric | OpeningTrace | Trace | Recorded
+Span = (
+    Prompt
+    | Generation
+    | ToolCall
+    | ApiFailure
+    | Compaction
+    | SideCalls
+    | Metric
+    | OpeningTrace
+    | Trace
+    | Recorded
+    | SessionFacts
+)
 
 
 def settled_name(

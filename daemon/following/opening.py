@@ -269,10 +269,11 @@ def in_order(sessions: Iterable[SessionFiles]) -> list[Ordered]:
     begun = {files.name: (files, beginning) for files, beginning in _beginnings(sessions)}
     at_once = Counter(beginning.at for _, beginning in begun.values())
 
-    def key(name: str) -> tuple[int, bool, bool, str]:
+    def key(name: str) -> tuple[bool, int, bool, bool, str]:
         files, beginning = begun[name]
         # Looking for marks of a copy reads more lines; only sessions that began at the same moment need that.
         is_copy = at_once[beginning.at] > 1 and _is_copy(files.agent, beginning.path)
-        return beginning.at, is_copy, not beginning.own, name
+        # What programs have recorded may say something of other sessions.
+        return not files.agent.is_spool, beginning.at, is_copy, not beginning.own, name
 
     return [Ordered(begun[name][0], begun[name][1].roots) for name in sorted(begun, key=key)]

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 
 from llma_core.agent import Agent
 
-__all__ = ["SessionFiles", "unit_name"]
+__all__ = ["SessionFiles", "session_name", "unit_name"]
 
 
 def unit_name(agent: Agent, session: str) -> str:
     """Return the name of the unit that is *agent*'s session with this id, wherever its files are."""
-    return f"{agent.name}/{session}"
+    return session_name(agent.name, session)
+
+
+def session_name(agent: str, session: str) -> str:
+    """Return the name of the unit that is the session with this id of the agent called *agent*."""
+    return f"{agent}/{session}"
 
 
 @dataclass(slots=True)

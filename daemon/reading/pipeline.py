@@ -40,6 +40,7 @@ from daemon.following.tailer import TAIL_BYTES, Chunk, Fate, KeepsOpen, Marks, T
 from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.reading.facts import Facts
 from daemon.reading.logged_history import LoggedHistory
 from daemon.routing.routing import Held, Routing, Ruling
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
@@ -59,6 +60,7 @@ from llma_core.spans import (
     OpeningTrace,
     Prompt,
     Recorded,
+    SessionFacts,
     SideCalls,
     Span,
     ToolCall,
@@ -73,6 +75,7 @@ __all__ = ["Pipeline"]
 _log = structlog.get_logger(__name__)
 _META_BYTES = 1024 * 1024
 """Larger meta files are ignored."""
+_NO_CONTENT = Restraint(content="metadata")
 _TYPE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _UNKNOWN_TYPES = 100
 """Largest number of unknown record types that are logged."""
@@ -125,6 +128,7 @@ class Pipeline:
         is_visited: returns whether another session's subagent works on in this one's folder.
         kept: keeps files open until they are read to their end.
         added: returns what commands add to the session now.
+        facts: what callers know of sessions; None if nobody says anything.
         line_bytes: length of a line above which it is skipped and counted.
 
     Attributes:
@@ -157,8 +161,11 @@ class Pipeline:
         is_visited: Callable[[], bool] = lambda: False,
         kept: KeepsOpen | None = None,
         added: Callable[[], Added] = lambda: NOTHING,
+        facts: Facts | None = None,
         line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        self._facts = facts or Facts()
+        self._was_late = False
         self.files = files
         self.frozen = frozen
         self.restraint = restraint
@@ -791,6 +798,9 @@ class Pipeline:
             if isinstance(span, OpeningTrace):
                 self._openings[span.session] = span
                 continue
+            if isinstance(span, SessionFacts):
+                self._facts.note(span, self.files.name)
+                continue
             try:
                 opening = None if isinstance(span, Trace) else self._open_trace(span)
                 emission = self._trace(span) if isinstance(span, Trace) else self._event(span)
@@ -1042,6 +1052,7 @@ class Pipeline:
             # Its last ending may have been rejected.
             ending -= 1
         identity = f"{trace}|{ending}"
+        attribution = replace(attribution, ending=self._facts.end(self.files.name))
         if said := self._added().trace:
             attribution = replace(attribution, properties={**attribution.properties, **said})
         event = events.build(
@@ -1128,17 +1139,34 @@ class Pipeline:
             ruling = self._rule()
             route = ruling.route
             assert route is not None
+            start = self._facts.start(self.files.name)
+            person = None if start is None else start.distinct_id
             if self.frozen is None or (self.frozen.host, self.frozen.key) != (route.host, route.fingerprint):
+                is_first = self.frozen is None
                 self.frozen = self._routing.freeze(self._opening(), ruling, self.frozen)
+                if is_first and person is not None:
+                    self.frozen = replace(self.frozen, distinct_id=person, identified=True)
+            if person is not None and person != self.frozen.distinct_id and not self._was_late:
+                self._was_late = True
+                action = "the person its caller names came too late: events were sent before"
+                _log.warning("session_facts_late", session=self.files.session, action=action)
             self._route = route
             attribution = self._routing.attribution(self.frozen, ruling)
             if attribution.grouping == "session":
                 self._accumulator.forget_turns()
-            self._attribution = replace(attribution, properties={**attribution.properties, **self._added().properties})
+            known = {} if start is None else events.callers_properties(start)
+            self._attribution = replace(
+                attribution,
+                properties={**attribution.properties, **known, **self._added().properties},
+                trace_name=None if start is None else start.name,
+            )
         return self._attribution
 
     def _rule(self) -> Ruling:
         if self._ruling is None:
+            start = self._facts.start(self.files.name)
+            if start is not None and start.is_private:
+                self.restraint = self.restraint.also(_NO_CONTENT)
             self._ruling = self._routing.rule(self._opening(), self.frozen, self.restraint)
             self.restraint = self._ruling.restraint
         return self._ruling

@@ -48,6 +48,7 @@ from daemon.following.tailer import Marks, unknown
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Progress, Replaced
 from daemon.reading.executions import Executions
+from daemon.reading.facts import Facts
 from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSession, OpenSessions
 from daemon.reading.pipeline import Pipeline
@@ -153,6 +154,7 @@ class Reader:
             them.
         resends: returns the uuids of the events of a session, by name, that are to be sent again although they are
             settled; None if there are none.
+        facts: what callers know of sessions; None to learn it from the logs alone.
         cadence: times and sizes.
 
     Attributes:
@@ -180,8 +182,10 @@ class Reader:
         history: LoggedHistory | None = None,
         again: Callable[[str], bool] = lambda _name: False,
         resends: Callable[[str], Container[str] | None] = lambda _name: None,
+        facts: Facts | None = None,
         cadence: Cadence | None = None,
     ) -> None:
+        self._facts = facts or Facts()
         self.sessions = OpenSessions() if sessions is None else sessions
         self.unreadable = Unreadable()
         self.first_start = first_start
@@ -362,6 +366,7 @@ class Reader:
             is_visited=partial(self._logs.is_visited, files.agent, files.session),
             kept=self._logs.kept,
             added=partial(self._executions.of, files.session),
+            facts=self._facts,
             line_bytes=self._cadence.line_bytes,
         )
 

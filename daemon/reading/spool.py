@@ -21,6 +21,7 @@ import structlog
 from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import FileStat
+from daemon.reading.facts import Facts
 from daemon.state.reader import StoreReader
 from daemon.system import disk
 from daemon.system.messages import system_reason
@@ -31,6 +32,8 @@ __all__ = ["Spool"]
 
 _log = structlog.get_logger(__name__)
 
+_UNBORN_SECONDS = 3600.0
+"""For how long a session that a file says something of may have no log."""
 _SHOWN_SECONDS = 7 * 86_400.0
 """Age up to which a file waits for the local file."""
 
@@ -43,6 +46,7 @@ class Spool:
         lookup: looks up how far files are settled.
         workers: has the thread that looks at files.
         is_done: returns whether a session has ended and everything of it is delivered; None if it is not in memory.
+        facts: what the files say of sessions that other logs hold. They stay until those are delivered.
         was_rejected: returns whether something of a session, by name, was rejected.
         shown: the store of the local file, which may not exist. A file waits until that has it, too, for as long as
             anybody can be expected to look at what is recorded here.
@@ -57,6 +61,7 @@ class Spool:
         lookup: StoreReader,
         workers: Workers,
         is_done: Callable[[SessionFiles], bool | None],
+        facts: Facts,
         was_rejected: Callable[[str], bool],
         shown: Path,
         quiet: float,
@@ -67,6 +72,7 @@ class Spool:
         self._lookup = lookup
         self._workers = workers
         self._is_done = is_done
+        self._facts = facts
         self._was_rejected = was_rejected
         self._quiet = quiet
         self._empties = empties
@@ -98,8 +104,29 @@ class Spool:
             if files not in to_read and self._is_done(files) is not False and not self._was_rejected(files.name)
         ]
         known = self._logs.files
+        told = [(files, names) for files in done if (names := self._facts.sessions(files.name))]
+        if told:
+            about = [self._logs.sessions[name] for _, names in told for name in names if name in self._logs.sessions]
+            late = await self._workers.read(partial(self._logs.unread, about, self._lookup.offset))
+            done = [files for files in done if not self._is_needed(files, late)]
         settled = {path: known[path] for files in done for path in files.paths if path in known}
         return to_read, await self._workers.read(partial(self._remove, settled)) if settled else []
+
+    def _is_needed(self, files: SessionFiles, unread: Mapping[str, int]) -> bool:
+        """Whether a session is not delivered yet that a file says something of, or has no log yet.
+
+        Args:
+            files: the file.
+            unread: the logs of such sessions that are not settled to their end.
+        """
+        for name in self._facts.sessions(files.name):
+            session = self._logs.sessions.get(name)
+            if session is None:
+                if time.time() - self._logs.touched(files) / 1e9 < _UNBORN_SECONDS:
+                    return True
+            elif self._is_done(session) is False or not set(session.paths).isdisjoint(unread):
+                return True
+        return False
 
     def _seen_here(self, known: Mapping[str, FileStat]) -> Mapping[str, FileStat]:
         """Return the files that the local file has all of, if anybody uses it, and those that are old."""

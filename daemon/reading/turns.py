@@ -160,10 +160,18 @@ class Turns:
 
     def add(self, files: SessionFiles) -> None:
         """Enqueue a session. One that waits already keeps its place."""
-        line = self._line(self.lane(files))
+        lane = self.lane(files)
+        line = self._line(lane)
         if files.name not in line.names and not self.was_looked_at(files.name):
             self._has_fresh = True
         line.add(files.name)
+        if self._goes_first(files.name):
+            self._lines = {lane: self._lines.pop(lane), **self._lines}
+
+    def _goes_first(self, name: str) -> bool:
+        """Whether a session is what a program has recorded, not read yet: it may say something of other sessions."""
+        files = self.sessions.get(name)
+        return files is not None and files.agent.is_spool and name not in self._active
 
     def _line(self, lane: str) -> Line:
         line = self._lines.get(lane)
@@ -265,7 +273,9 @@ class Turns:
                 line.remove(files.name)
                 # The next turn of this line comes after those of all others.
                 del self._lines[lane]
-                if line.names:
+                if line.names and self._goes_first(next(iter(line.names))):
+                    self._lines = {lane: line, **self._lines}
+                elif line.names:
                     self._lines[lane] = line
                 return files
             if not line.names:

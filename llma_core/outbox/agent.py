@@ -74,7 +74,7 @@ class _Outbox(Agent):
         return Recording(session)
 
 
-_KNOWN = formats.ProcessLine | formats.EventLine
+_KNOWN = formats.ProcessLine | formats.EventLine | formats.SessionLine
 
 
 def _decoded(line: bytes) -> Decoded | None:

@@ -24,6 +24,7 @@ __all__ = [
     "ErrorLine",
     "EventLine",
     "ProcessLine",
+    "SessionLine",
     "TotalsLine",
     "UsageLine",
     "decode",
@@ -103,9 +104,7 @@ class ProcessLine(_Line, kw_only=True):
     language: str | None = None
 
 
-class EventLine(_Line, kw_only=True):
-    """A line that is an event. `moment` is its time, in milliseconds since the epoch."""
-
+class _About(_Line, kw_only=True):
     trace_id: str | int | None = None
     session_id: str | int | None = None
     span_id: str | int | None = None
@@ -123,6 +122,11 @@ class EventLine(_Line, kw_only=True):
     error: ErrorLine | None = None
     http_status: int | None = None
     num_turns: int | None = None
+
+
+class EventLine(_About, kw_only=True):
+    """A line that is an event. `moment` is its time, in milliseconds since the epoch."""
+
     model: str | None = None
     provider: str | None = None
     input: Raw | None = None
@@ -148,6 +152,15 @@ class EventLine(_Line, kw_only=True):
     moment: int = 0
 
 
+class SessionLine(_About, kw_only=True):
+    """Facts about a session that another log holds."""
+
+    agent: str | None = None
+    phase: str | None = None
+    duration_api_ms: float | None = None
+    subtype: str | None = None
+
+
 class _Head(Struct):
     v: Any = _VERSION
     type: Any = ""
@@ -157,12 +170,13 @@ _head = msgspec.json.Decoder(_Head).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _process = msgspec.json.Decoder(ProcessLine).decode
 _event = msgspec.json.Decoder(EventLine).decode
+_session = msgspec.json.Decoder(SessionLine).decode
 _ADDED = ("ignored", "moment")
 _HEAD = ("v", "type", "uuid")
 _OBJECTS = ("groups", "properties", "raw_usage", "model_parameters")
 
 
-def decode(data: bytes) -> ProcessLine | EventLine | UnknownRecord:
+def decode(data: bytes) -> ProcessLine | EventLine | SessionLine | UnknownRecord:
     """Return what a line, without its end, says.
 
     Raises:
@@ -176,11 +190,13 @@ def decode(data: bytes) -> ProcessLine | EventLine | UnknownRecord:
     kind = head.type if isinstance(head.type, str) else ""
     if head.v != _VERSION:
         return UnknownRecord(f"{kind or 'line'}-v{head.v}" if isinstance(head.v, int) else "")
-    line: ProcessLine | EventLine | None
+    line: ProcessLine | EventLine | SessionLine | None
     if kind in RECORDED:
         line = decode_as(EventLine, _event, data)
     elif kind == "process":
         line = decode_as(ProcessLine, _process, data)
+    elif kind == "session":
+        line = decode_as(SessionLine, _session, data)
     else:
         return UnknownRecord(kind)
     if line is None:
@@ -209,8 +225,8 @@ def _check(line: _Line, fields: dict[str, Raw]) -> None:
             value = None
         if value is None and name in fields and bytes(fields[name]) != b"null":
             line.ignored += 1
-    if isinstance(line, EventLine):
-        for part in (line.cost, line.error, line.usage, line.totals):
+    if isinstance(line, _About):
+        for part in (line.cost, line.error, getattr(line, "usage", None), getattr(line, "totals", None)):
             for name in part.__struct_fields__ if part is not None else ():
                 if not _is_usable(name, getattr(part, name)):
                     setattr(part, name, None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from llma_core.agent import Accumulator, Decoded
 from llma_core.outbox.framework import FRAMEWORK
-from llma_core.outbox.lines import CostLine, ErrorLine, EventLine, ProcessLine, TotalsLine
+from llma_core.outbox.lines import CostLine, ErrorLine, EventLine, ProcessLine, SessionLine, TotalsLine
 from llma_core.spans import (
     Context,
     LineRange,
@@ -14,6 +15,7 @@ from llma_core.spans import (
     RecordedCost,
     RecordedError,
     RecordedTotals,
+    SessionFacts,
     Span,
     TokenUsage,
     TurnKey,
@@ -47,6 +49,8 @@ class Recording(Accumulator):
                 version=record.library_version,
             )
             return []
+        if isinstance(record, SessionLine):
+            return [*_facts(record, self._context, lines)]
         return [_recorded(record, self._context, lines)] if isinstance(record, EventLine) else []
 
     def end(self, now: float) -> list[Span]:
@@ -103,6 +107,28 @@ def _recorded(line: EventLine, context: Context, lines: LineRange) -> Recorded:
         label=line.metric or line.feedback,
         value=_raw(line.value),
         text=line.text,
+    )
+
+
+def _facts(line: SessionLine, context: Context, lines: LineRange) -> Iterator[SessionFacts]:
+    session = _id(line.session_id)
+    if session is None or line.agent is None or line.phase not in ("start", "end"):
+        return
+    yield SessionFacts(
+        agent=line.agent,
+        session=session,
+        phase=cast("Any", line.phase),
+        context=context,
+        lines=lines,
+        distinct_id=_id(line.distinct_id),
+        properties=_raw(line.properties),
+        groups=_raw(line.groups),
+        is_private=line.privacy_mode not in (None, False),
+        name=line.name,
+        turns=line.num_turns,
+        api_ms=line.duration_api_ms,
+        cost=line.cost.total_usd if line.cost is not None else None,
+        result=line.subtype,
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from daemon.state.store import Store
 from daemon.system.secret import Secret
 from tests.support.capture_server import CaptureServer, Event
 from tests.support.client import Workspace
+from tests.support.logs import LogBuilder, text
 from tests.support.machine import Machine, a_session, of_lines, times_each_came
 from tests.support.outbox import EVERYTHING, line, process, uuid, write
 from tests.support.processes import environment, following, now, until, verb
@@ -274,3 +276,75 @@ async def test_recorded_traces_are_shown_also_when_their_files_are_sent(
     ran = await verb(workspace, "run", "--once", env=env)
     assert (ran.status, list(outbox.iterdir())) == (0, [])
     assert times_each_came(posthog) == {1}
+
+
+def facts(session: LogBuilder, number: int, phase: str, **fields: Any) -> bytes:
+    return fresh("session", number, agent="claude-code", session_id=session.session, phase=phase, **fields)
+
+
+def log_of(machine: Machine, session: LogBuilder) -> Path:
+    path = machine.projects / session.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(of_lines(session, 0))
+    return path
+
+
+async def test_what_a_caller_knows_of_a_session_is_said_with_its_events(quick: Machine, posthog: CaptureServer) -> None:
+    session, private = a_session("sdk", start=now()), a_session("private", start=now())
+    said: dict[str, Any] = {"distinct_id": "bea", "properties": {"ticket": 7, "$ai_model": "x"}, "name": "Ticket 7"}
+    path = write(
+        quick.outbox,
+        process(),
+        facts(session, 1, "start", groups={"company": "orchard"}, **said),
+        facts(session, 2, "end", num_turns=3, duration_api_ms=1500, cost={"total_usd": 0.5}, subtype="success"),
+        facts(private, 3, "start", privacy_mode=True),
+        name=gone(),
+    )
+    log_of(quick, session)
+    log_of(quick, private)
+    quick.cadence = replace(quick.cadence, rest=0.2)
+
+    async with quick.following(posthog.url, history="send", quiet=0.2):
+        await until(lambda: len(finals(posthog)) == 2, "the traces of both sessions")
+        await until(lambda: not path.exists(), "the removal of what is needed no more")
+
+    mine = [event for event in posthog.events if event["properties"]["$ai_session_id"] == session.session]
+    assert {event["distinct_id"] for event in mine} == {"bea"}
+    assert {event["properties"]["ticket"] for event in mine} == {7}
+    assert {event["properties"]["$groups"]["company"] for event in mine} == {"orchard"}
+    assert {event["properties"]["$ai_trace_name"] for event in mine} == {"Ticket 7"}
+    assert "x" not in {event["properties"].get("$ai_model") for event in mine}
+    [trace] = [event["properties"] for event in finals(posthog) if event in mine]
+    ending = ("turns", "api_seconds", "caller_cost_usd", "result")
+    assert [trace[f"claude_code_{name}"] for name in ending] == [3, 1.5, 0.5, "success"]
+    theirs = [event for event in posthog.events if event not in mine]
+    assert {event["distinct_id"] for event in theirs} == {"ada@example.com"}
+    assert "private is done" not in json.dumps(theirs)
+    assert times_each_came(posthog) == {1}
+
+
+def finals(server: CaptureServer) -> list[Event]:
+    return [event for event in server.events if event["properties"].get("claude_code_trace") == "final"]
+
+
+async def test_what_a_caller_knows_is_known_after_a_restart_and_said_to_be_late_once(
+    quick: Machine, posthog: CaptureServer, logged: list[dict[str, Any]]
+) -> None:
+    session = a_session("sdk", start=now())
+    log = log_of(quick, session)
+    assert await quick.once(posthog.url)
+    path = write(
+        quick.outbox, process(), facts(session, 1, "start", distinct_id="bea", properties={"ticket": 7}), name=MINE
+    )
+    assert await quick.once(posthog.url)
+
+    session.answer(text("more"), id="msg_more")
+    session.prompt("and then?")
+    log.write_bytes(of_lines(session, 0))
+    async with quick.following(posthog.url, history="skip"):
+        await until(lambda: "msg_more" in json.dumps(posthog.events), "the answer")
+
+    [more] = [event for event in posthog.events if event["properties"].get("$ai_span_id") == "msg_more"]
+    assert (more["distinct_id"], more["properties"]["ticket"]) == ("ada@example.com", 7)
+    assert [line["event"] for line in logged].count("session_facts_late") == 1
+    assert path.exists(), "its session may go on"

@@ -6,11 +6,14 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from llma_core import __version__, agents, events
-from tests.support.cases import CASES
+from llma_core.spans import SessionFacts
+from tests.support import outbox
+from tests.support.cases import ADA, CASES
 from tests.support.documents import DOCS, ROOT, Document, spans
 from tests.support.logs import LogBuilder, text, usage
 from tests.support.sessions import body, built
@@ -55,7 +58,15 @@ def everything_else() -> list[dict[str, Any]]:
     log.answer(text("It is an apple."), counts=counts)
     log.attachment("max_turns_reached", maxTurns=1, turnCount=1)
     log.cost_state(models={"claude-opus-5-5": [9, 70, 1000, 300], "claude-haiku-4-5": [120, 12, 30, 4]})
-    return [body(event) for event in built(found_in(log.files()))]
+    [start, end] = outbox.spans(
+        outbox.line("session", 1, agent="claude-code", session_id="s", phase="start", name="It")
+        + outbox.line("session", 2, agent="claude-code", session_id="s", phase="end", num_turns=1, duration_api_ms=5,
+                      cost={"total_usd": 0.1}, subtype="success")
+    )  # fmt: skip
+    assert isinstance(start, SessionFacts)
+    assert isinstance(end, SessionFacts)
+    attribution = replace(ADA, trace_name=start.name, ending=end)
+    return [body(event) for event in built(found_in(log.files()), attribution)]
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 from llma_core import events
 from llma_core.events import Attribution
 from llma_core.privacy import ContentLevel, Policy
-from llma_core.spans import OpeningTrace, Prompt, Trace
+from llma_core.spans import OpeningTrace, Prompt, SessionFacts, Trace
 from llma_core.view import EventView, PromptView, prompt, read, words
 from tests.support.logs import LogBuilder, text, tool_use, usage
 from tests.support.sessions import built, spans
@@ -64,7 +64,7 @@ def shown_of(log: LogBuilder, level: ContentLevel) -> tuple[list[PromptView], li
     said = [
         words(events.build(each, attribution, name="it").body)
         for each in found
-        if not isinstance(each, Prompt | OpeningTrace | Trace)
+        if not isinstance(each, Prompt | OpeningTrace | Trace | SessionFacts)
     ]
     return asked, said
 

@@ -16,7 +16,7 @@ from llma_core.claude_code.session import SessionAccumulator
 from llma_core.hosted_lines import HostedLines
 from llma_core.lines import Line, LineSplitter
 from llma_core.recovery import read_records
-from llma_core.spans import Generation, LineRange, OpeningTrace, Prompt, Span, Trace
+from llma_core.spans import Generation, LineRange, OpeningTrace, Prompt, SessionFacts, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
 
@@ -143,7 +143,7 @@ def built(
     return [
         events.build(span, attribution, name=identity(span), repository=repository)
         for span in found
-        if not isinstance(span, Prompt)
+        if not isinstance(span, Prompt | SessionFacts)
         and not (isinstance(span, OpeningTrace) and attribution.grouping != "session")
         and not (isinstance(span, Trace) and (span.turn is None) != (attribution.grouping == "session"))
     ]
@@ -153,6 +153,7 @@ def identity(span: Span) -> str:
     """Return the identity of a span among all spans of all sessions."""
     if isinstance(span, OpeningTrace):
         return events.opening_key(span.session)
+    assert not isinstance(span, SessionFacts), "it is no event"
     return events.trace_key(span.session, span.turn) if isinstance(span, Trace) else events.identity(span)
 
 

@@ -64,9 +64,9 @@ def test_any_bytes_are_a_line_or_a_record_error(data: bytes) -> None:
 def test_the_daemon_knows_every_field_of_the_schema() -> None:
     parts = json.loads(SCHEMA.read_text("utf-8"))["$defs"]
     common = {"v", "type", "uuid", "at", *parts["common"]["properties"]}
-    for kind in ("process", *formats.RECORDED):
+    for kind in ("process", "session", *formats.RECORDED):
         fields = {*parts[kind]["properties"], *(() if kind == "process" else common)}
-        struct = formats.ProcessLine if kind == "process" else formats.EventLine
+        struct = {"process": formats.ProcessLine, "session": formats.SessionLine}.get(kind, formats.EventLine)
         assert fields <= {*struct.__struct_fields__}, kind
     for part, known in (("cost", formats.CostLine), ("error", formats.ErrorLine), ("usage", formats.UsageLine)):
         assert parts[part]["properties"].keys() == {*known.__struct_fields__}
@@ -220,7 +220,7 @@ def test_ids_may_be_numbers_and_privacy_and_routes_are_never_overlooked() -> Non
 
 def test_what_is_no_line_of_this_version() -> None:
     decode = OUTBOX.decoder()
-    for kind, version, name in (("dream", 1, "dream"), ("session", 1, "session"), ("span", 2, "span-v2"), (7, 1, "")):
+    for kind, version, name in (("dream", 1, "dream"), ("span", 2, "span-v2"), (7, 1, "")):
         said = json.dumps({"v": version, "type": kind, "uuid": uuid(1), "at": "2026-03-02T09:00:00.000Z"}).encode()
         assert decode(said) == UnknownRecord(name)
     for broken in (b"[]", b"{", b'{"v":1,"type":"span","at":"2026-03-02T09:00:00.000Z"}',

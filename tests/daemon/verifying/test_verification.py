@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.support.capture_server import CaptureServer, Event, is_ended
+from tests.support.capture_server import Accept, CaptureServer, Event, is_ended
 from tests.support.clickhouse import ClickHouseProject, new_project
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, tool_use
@@ -188,6 +188,7 @@ async def test_a_wrong_key_quota_and_missing_scopes_are_said_in_one_line(
     assert (ended.status, found["missing"], len(posthog.events)) == (0, 0, 0)
     assert of(found, "one")["unsent"] > 0
     # Over a quota capture answers 200 and drops everything.
+    posthog.fault = lambda _: Accept(body=b'{"status":1,"quota_limited":["llm_events"]}')
     assert (await verb(workspace, "backfill", "--yes", env=env)).status == 0
     ended, found = await verified(workspace, env, "--since", "500d")
     assert (ended.status, found["missing"]) == (1, len(posthog.events) - of(found, "old")["expired"])

@@ -26,6 +26,7 @@ VERBS = {name: command for name in main.list_commands(CONTEXT) if (command := ma
 PAGES = documents()
 OTHER_PROGRAMS = {
     "--no-session-persistence": "Claude Code's",
+    "--password-stdin": "docker's",
     "--token": "an option that a secret may follow",
     "--user": "systemctl's",
 }

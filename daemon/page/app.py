@@ -139,16 +139,15 @@ class _Pages:
             for name, days in _PERIODS:
                 wanted = Range(since=midnight(days - 1))
                 total = index.total(wanted)
-                tools = index.tools(wanted)
-                calls = sum(tool.calls for tool in tools)
+                calls, failed = index.tool_calls(wanted)
                 periods.append(
                     {
                         "name": name,
                         "total": total,
                         "cached": _share(total.tokens.cache_read, total.tokens.total - total.tokens.output),
                         "tool_calls": calls,
-                        "tool_failures": sum(tool.failed for tool in tools),
-                        "failure_rate": _share(sum(tool.failed for tool in tools), calls),
+                        "tool_failures": failed,
+                        "failure_rate": _share(failed, calls),
                     }
                 )
         return {"periods": periods, "stacks": _STACKS, "reading": self._sources.reading()}

@@ -258,6 +258,20 @@ class Index:
         groups = [_tool(self.word(name) or "unknown", calls) for name, calls in found.items()]
         return sorted(groups, key=lambda group: (-group.calls, group.name))
 
+    def tool_calls(self, wanted: Range) -> tuple[int, int]:
+        """Return the number of tool calls, and how many of them failed.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        where, values = self._where(wanted)
+        [(calls, failed)] = self.query(
+            "SELECT count(*), count(*) FILTER (WHERE status_id = (SELECT id FROM words WHERE word = 'error')) "
+            f"FROM calls WHERE kind IN ({TOOL}, {AGENT}){where}",
+            values,
+        )
+        return calls, failed
+
     def failures(self, wanted: Range) -> dict[str, int]:
         """Return how many tool calls failed in each session that has any, by the session's id.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.fork_server import ForkedProcess, ForkServer
+from tests.support.guard import guard
 from tests.support.waiting import PATIENCE
 
 __all__ = ["Child", "Client", "Workspace", "client_environment", "passed_on", "start", "start_client"]
@@ -205,10 +206,12 @@ async def start(
                 start_new_session=True,
             )
     child = Child(process, name=name, output=output)
+    guard().watch(child.pid)
     try:
         yield child
     finally:
         await child.end()
+        guard().release(child.pid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

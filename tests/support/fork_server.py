@@ -35,6 +35,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
+from tests.support.guard import guard
+
 __all__ = ["ForkServer", "ForkedProcess"]
 
 _ROOT = Path(__file__).parents[2]
@@ -101,6 +103,7 @@ class ForkServer:
                 pass_fds=[listener.fileno()],
                 start_new_session=True,
             )
+        guard().watch(self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +114,7 @@ class ForkServer:
         with self._process:
             assert self._process.stdin is not None
             self._process.stdin.close()
+        guard().release(self._process.pid)
         self._folder.cleanup()
 
     async def spawn(

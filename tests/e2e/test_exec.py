@@ -18,10 +18,7 @@ from tests.support.scenarios import SCRIPTS
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("script", ["plain", "parallel", "foreground"])
-async def test_the_commands_whole_session_has_arrived_when_exec_ends(
-    client: Client, tmp_path: Path, script: str
-) -> None:
+async def test_the_commands_whole_session_has_arrived_when_exec_ends(client: Client, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "machine")
     verdict = """; status=$?; echo '{"verdict": "approve"}' > "$POSTHOG_LLMA_PROPERTIES_FILE"; exit $status"""
     shell = ("sh", "-c", '"$@"' + verdict, "sh")
@@ -34,7 +31,7 @@ async def test_the_commands_whole_session_has_arrived_when_exec_ends(
             variables = {name: value for name, value in environment(workspace, posthog.url).items() if "LLMA" in name}
             async with start_client(
                 wrapped,
-                f"Do what is to be done. [[{script}]]",
+                "Do what is to be done. [[mixed]]",
                 name="exec",
                 workspace=workspace,
                 cwd=workspace.work,

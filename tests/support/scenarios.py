@@ -56,6 +56,12 @@ SCRIPTS: Mapping[str, tuple[Step, ...]] = {
         Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
         Step(blocks=(Text(text="All done."),)),
     ),
+    # What "plain", "parallel" and "foreground" have, in one session.
+    "mixed": (
+        Step(blocks=(Text(text="I begin."), bash("echo one"), bash("exit 3"))),
+        Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
+        Step(blocks=(Text(text="All done."),)),
+    ),
     "background": (
         Step(blocks=(agent("Do it. [[part]]", background=True),)),
         Step(blocks=(Text(text="It is under way."),), hold="background"),

@@ -227,6 +227,38 @@ os.waitpid(child, 0)
     assert len(pids) == 2
 
 
+def test_a_killed_process_loses_nothing_that_it_has_recorded(recorded: Recorded) -> None:
+    code = """
+import sys
+from llma_recorder import TraceRecorder
+recorder = TraceRecorder()
+for number in range(2000):
+    recorder.record_span(f"{sys.argv[1]}-{number}", output="x" * 2000)
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+"""
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "POSTHOG_LLMA_OUTBOX": str(recorded.folder)}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(writer)], env=environment, stdout=subprocess.PIPE, text=True)
+        for writer in range(3)
+    ]
+    known: set[str] = set()
+    for number, writer in enumerate(writers):
+        with writer:
+            assert writer.stdout is not None
+            rows = [writer.stdout.readline() for _ in range(5)]
+            writer.kill()
+            rows += writer.stdout
+            known |= {f"{number}-{row.strip()}" for row in rows if row.endswith("\n")}
+    assert len(known) >= 15
+    whole = []
+    for path in recorded.files:
+        # Only what was being written when the signal came may lack its end.
+        *complete, _ = path.read_bytes().split(b"\n")
+        whole += [json.loads(row).get("name") for row in complete]
+    assert known <= set(whole)
+
+
 def test_the_ends_of_a_trace_before_and_after_a_fork_are_one_event(recorded: Recorded) -> None:
     run("child = os.fork()\nrecorder.record_trace()\nif child: os.waitpid(child, 0)", recorded)
     first, second = recorded.lines("trace")

@@ -354,7 +354,8 @@ class Rig:
 
         Args:
             budget: how many bytes of a session are read at first. Each further slice of it is a byte longer than the
-                one before. So a log is cut at places of every kind, in far fewer slices than it has bytes.
+                one before, up to 32 bytes more, and then it begins again. So cuts fall everywhere, also within line
+                ends, and a log takes far fewer slices than it has bytes.
         """
         self.look()
         self._reader.retry_stranded()
@@ -447,7 +448,7 @@ class Rig:
         self.settlement.forgive(missing)
 
     def _read(self, files: SessionFiles, budget: int, *, finish: bool = False) -> None:
-        for each in itertools.count(budget):
+        for each in itertools.cycle(range(budget, budget + 32)):
             session = self._reader.session(files, self.now)
             outcome = self._reader.read(session, self.now, running=self._running, budget=each, finish=finish)
             for step in outcome.steps:

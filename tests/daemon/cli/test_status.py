@@ -85,6 +85,16 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
         "endangered": [],
         "unknown_logs": [],
         "hanging": [],
+        "recordings": {
+            "folders": [str(workspace.state / "outbox")],
+            "files": 0,
+            "bytes": 0,
+            "dropped": {},
+            "strange": [],
+            "open": [],
+            "unknown_lines": 0,
+            "ignored_fields": 0,
+        },
         "verified": None,
     }
     path = projects / log.path

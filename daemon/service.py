@@ -12,7 +12,7 @@
 These tasks run at the same time in one event loop:
 
     read loop        reads sessions and queues their events (`read_loop.py`)
-    tick             once a second: sweeps, the end of sessions, commands under `exec`, backfill requests
+    lookout          finds out what there is to read, and enqueues it (`lookout.py`)
     deliveries       send batches; each acknowledged batch calls `_settle`
     prune, health    remove what no log refers to any more; write what `status` reads
 
@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -43,8 +43,6 @@ from daemon.following.kept_open import KeptOpen
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
 from daemon.following.logs import Logs
-from daemon.following.opening import unknown_logs
-from daemon.following.schedule import SweepSchedule
 from daemon.following.session_files import SessionFiles
 from daemon.following.watcher import Watcher
 from daemon.history.backfill_request import BackfillDesk
@@ -52,6 +50,7 @@ from daemon.history.backfilling import Backfilling
 from daemon.history.backlog import Backlog
 from daemon.history.first_start import HistoryPolicy, settle_history
 from daemon.history.pruning import prune
+from daemon.lookout import Lookout
 from daemon.read_loop import ReadLoop
 from daemon.reading.attendance import Attendance
 from daemon.reading.claims import Claims
@@ -130,19 +129,13 @@ class Service:
         cadence: Cadence | None = None,
     ) -> None:
         self._store = store
-        self._facts = Facts()
-        self._routing = routing
-        self._allowed = routing.allowed()
+        facts = Facts()
         self._notifier = notifier or Notifier({})
         self._again = again
         self._cadence = cadence or Cadence()
         self._drain_seconds = self._cadence.drain
         self._stopping = asyncio.Event()
         self._replaced = False
-        self._ticked_at: float | None = None
-        self._overflow = False
-        self._registry_look: asyncio.TimerHandle | None = None
-        self._registry_looked_at = 0.0
 
         self._workers = Workers(self._stopping, work=self._cadence.work, retry=self._cadence.store_retry)
         self._lookup = store.reader()
@@ -200,16 +193,16 @@ class Service:
             session_timeout=session_timeout,
             again=lambda name: again or self._backfilling.reads_again(name),
             resends=self._backfilling.resends,
-            facts=self._facts,
+            facts=facts,
             cadence=self._cadence,
         )
 
-        self._spool = Spool(
+        spool = Spool(
             logs=self._logs,
             lookup=self._lookup,
             workers=self._workers,
             is_done=self._is_done,
-            facts=self._facts,
+            facts=facts,
             was_rejected=lambda name: name in self._settlement.rejecting,
             shown=store.folder / LOCAL / STORE,
             quiet=self._cadence.gone,
@@ -239,6 +232,26 @@ class Service:
             workers=self._workers,
             cadence=self._cadence,
         )
+        self._lookout = Lookout(
+            again=again,
+            store=store,
+            lookup=self._lookup,
+            logs=self._logs,
+            live=self._live,
+            routing=routing,
+            decisions=self._decisions,
+            attendance=self._attendance,
+            backfilling=self._backfilling,
+            settlement=self._settlement,
+            reader=self._reader,
+            spool=spool,
+            facts=facts,
+            commits=self._commits,
+            reporting=self._reporting,
+            loop=self._loop,
+            workers=self._workers,
+            cadence=self._cadence,
+        )
 
     def _route_of(self, name: str) -> Route | None:
         """Return the route of a session; None if it is not known yet. The session need not be in memory any more."""
@@ -249,6 +262,9 @@ class Service:
         session = self._sessions.get(name)
         routes = [self._route_of(name), *(session.pipeline.routes if session is not None else ())]
         return next((each for each in routes if each is not None and not self._deliveries.has_room(each)), None)
+
+    def _is_done(self, files: SessionFiles) -> bool | None:
+        return self._loop.is_done(files)
 
     # ------------------------------------------------------------------ life cycle
 
@@ -261,24 +277,24 @@ class Service:
         loop = asyncio.get_running_loop()
         watcher = Watcher(
             self._logs.roots,
-            lambda path: _discard(loop.call_soon_threadsafe(self._hint, path)),
-            lambda: _discard(loop.call_soon_threadsafe(self._note_overflow)),
+            lambda path: _discard(loop.call_soon_threadsafe(self._lookout.hint, path)),
+            lambda: _discard(loop.call_soon_threadsafe(self._lookout.note_overflow)),
             registries=self._live.folders,
-            registered=lambda: _discard(loop.call_soon_threadsafe(self._note_registry)),
+            registered=lambda: _discard(loop.call_soon_threadsafe(self._lookout.note_registry)),
         )
         try:
             await self._workers.read(watcher.start)
-            await self._first_sweep(most=_LOOKED_THROUGH)
-            await self._tend_backlog()
+            await self._lookout.first_sweep(most=_LOOKED_THROUGH)
+            await self._lookout.tend_backlog()
             _log.info("ready", sessions=len(self._logs.sessions), to_read=len(self._loop.turns))
             self._notifier.ready(f"following {len(self._logs.sessions)} sessions")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._loop.run())
-                tasks.create_task(self._tick_loop(watcher))
+                tasks.create_task(self._lookout.tick(watcher))
                 tasks.create_task(self._deliveries.wait_failed())
                 tasks.create_task(self._prune_loop())
                 tasks.create_task(self._health_loop())
-                tasks.create_task(self._unknown_loop())
+                tasks.create_task(self._lookout.look_for_unknown())
                 tasks.create_task(self._end_when_stopped())
         except BaseExceptionGroup as group:
             broken = group.split(_Stop)[1]
@@ -288,8 +304,7 @@ class Service:
             if not self._replaced:
                 self._notifier.stopping()
             watcher.stop()
-            if self._registry_look is not None:
-                self._registry_look.cancel()
+            self._lookout.stop_listening()
             await self._close()
 
     async def run_once(
@@ -305,7 +320,7 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         try:
-            await self._first_sweep()
+            await self._lookout.first_sweep()
             waiting = self._loop.turns.names
             self._loop.turns.clear()
             chosen = [
@@ -318,7 +333,7 @@ class Service:
             # To sort a session, its first line is read: of a long history, only few may be chosen.
             order = await self._loop.in_order(chosen)
             settled = await self._with_patience(loop.create_task(self._loop.read_all(order)))
-            await self._tend_spool()
+            await self._lookout.tend_spool()
             if not self._again:
                 await self._prune()
             return settled
@@ -369,7 +384,7 @@ class Service:
             try:
                 await self._commits.write()
                 with suppress(sqlite3.OperationalError):
-                    await self._note_sightings()
+                    await self._lookout.note_sightings()
             finally:
                 await self._reporting.tell(self._loop.reading)
                 self._workers.end_store()
@@ -397,184 +412,7 @@ class Service:
             failed.cancel()
             await asyncio.wait({work, failed})
 
-    # ------------------------------------------------------------------ which sessions may have grown
-
-    def _hint(self, path: str) -> None:
-        changes = self._logs.hinted(path)
-        if any(files.name not in self._sessions for files in changes.grown):
-            self._note_registry()
-        self._loop.take(changes)
-
-    def _note_overflow(self) -> None:
-        self._overflow = True
-        self._loop.wake()
-
-    def _note_registry(self) -> None:
-        """Look at the registry soon: the record of a short session is gone before the next tick."""
-        if self._registry_look is None:
-            at = self._registry_looked_at + self._cadence.registry
-            self._registry_look = asyncio.get_running_loop().call_at(at, self._look_at_registry)
-
-    def _look_at_registry(self) -> None:
-        self._registry_look = None
-        self._registry_looked_at = asyncio.get_running_loop().time()
-        self._live.running()
-
-    async def _first_sweep(self, *, most: float = float("inf")) -> None:
-        """Find out what there is to read.
-
-        Args:
-            most: how many bytes of unread logs to look through for lines of other sessions. In further logs, they are
-                found when these are read, perhaps after what follows them in their session's own log.
-        """
-        executions, logs, settlement = self._attendance.executions, self._logs, self._settlement
-        await self._workers.read(executions.refresh)
-        scan = await self._workers.read(partial(logs.sweep, "full"))
-        executions.close(executions.ended)
-        if not self._attendance.only_named:
-            # The list of held sessions is built anew. A service that reads few sessions would not find them all again.
-            await self._workers.write(self._store.release)
-        logs.include(scan.changed)
-        missing = [name for name in settlement.owing if name not in logs.sessions]
-        if deleted := logs.deleted(missing, self._store.files()):
-            await self._workers.change(partial(self._store.forget_owed, deleted))
-            settlement.forgive(deleted)
-        every = list(logs.sessions.values())
-        unread = await self._workers.read(partial(logs.unread, every, self._lookup.offset))
-        logs.expect(unread)
-        # Lines of old sessions may stand in logs that were never read.
-        are_all = self._again or self._backfilling.backlog
-        grown = [files for files in every if are_all or not unread.keys().isdisjoint(files.mains)]
-        hosted = await self._workers.read(partial(logs.note_hosts, self._newest(grown, most)))
-        wanted = {files.name for files in map(logs.session_of, unread) if files is not None}
-        # Sessions that hints have named meanwhile are included, so that they are sorted with the others.
-        wanted |= {*settlement.owing, *self._loop.turns.names, *hosted, *logs.unread_guests(self._lookup.hosted())}
-        to_read = [
-            files
-            for files in logs.sessions.values()
-            if self._attendance.follows(files)
-            # What programs have recorded may say something of any session.
-            and (self._again or files.agent.is_spool or files.name in wanted or files.name in self._backfilling.backlog)
-        ]
-        newest: dict[str, int] = {}
-        for files in to_read:
-            newest[files.folder] = max(newest.get(files.folder, 0), logs.touched(files))
-        self._loop.enqueue_all(sorted(to_read, key=lambda files: -newest[files.folder]))
-        # The newest first: if there are too many files to keep open, the oldest are left out.
-        for files in sorted(to_read, key=logs.touched, reverse=True):
-            for path in filter(unread.__contains__, files.paths):
-                logs.keep(path)
-
-    def _newest(self, sessions: Iterable[SessionFiles], most: float) -> list[SessionFiles]:
-        """Return the sessions that were written to last, up to *most* bytes of main logs."""
-        found = []
-        for files in sorted(sessions, key=self._logs.touched, reverse=True):
-            most -= sum(file.size for path in files.mains if (file := self._logs.files.get(path)))
-            if most < 0:
-                break
-            found.append(files)
-        return found
-
-    async def _tick_loop(self, watcher: Watcher) -> None:
-        """Do everything that happens by the clock and not because of a hint."""
-        loop = asyncio.get_running_loop()
-        schedule = SweepSchedule(self._cadence, loop.time(), time.time())
-        while True:
-            await asyncio.sleep(self._cadence.tick)
-            now, wall = loop.time(), time.time()
-            self._ticked_at = time.monotonic()
-            kind = schedule.due(now, wall, watcher, overflow=self._overflow)
-            if kind is not None:
-                self._overflow = False
-                scan = await self._workers.read(partial(self._logs.sweep, kind, wall))
-                self._loop.take(self._logs.apply(scan))
-                if kind == "full":
-                    give_back()
-                for files in await self._decisions.release():
-                    self._loop.enqueue(files)
-                await self._release_lines()
-                self._reopen_owing()
-                for files in self._reader.retry_unreadable():
-                    self._loop.enqueue(files)
-            await self._look_at_commands()
-            if len(self._sessions) or watcher.polling:
-                for files in self._reader.tend(now, self._live.running(), reading=self._loop.reading):
-                    self._loop.enqueue(files)
-            for files in self._reader.retry_stranded(reading=self._loop.reading):
-                self._loop.enqueue(files)
-            await self._note_sightings()
-            await self._commits.write()
-            await self._tend_spool()
-            await self._tend_backlog()
-
-    def _is_done(self, files: SessionFiles) -> bool | None:
-        return self._loop.is_done(files)
-
-    async def _release_lines(self) -> None:
-        """Read the sessions again of which lines are held, if the user has allowed anything since."""
-        version = await self._workers.read(self._routing.allowed)
-        if version == self._allowed:
-            return
-        for name in [*self._decisions.held_lines]:
-            if name == self._loop.reading:
-                # The next sweep looks again.
-                return
-            self._reader.close(name)
-            files = await self._decisions.release_lines(name)
-            if files is not None:
-                self._loop.enqueue(files)
-        self._allowed = version
-
-    async def _tend_spool(self) -> None:
-        to_read, removed = await self._spool.tend()
-        for files in to_read:
-            self._loop.enqueue(files)
-        for path in removed:
-            changes = self._logs.hinted(path)
-            for files in changes.removed:
-                self._facts.forget(files.name)
-            self._loop.take(changes)
-
-    async def _note_sightings(self) -> None:
-        """Write which sessions the registry has named: the next run must be able to prove their ends."""
-        if seen := self._live.unsaved():
-            await self._workers.write(partial(self._store.see, seen))
-
-    def _reopen_owing(self) -> None:
-        """Enqueue the sessions with an owed trace that are not in memory and do not run: their traces can be sent."""
-        if not self._settlement.owing:
-            return
-        running = self._live.running()
-        for name in list(self._settlement.owing):
-            files = self._logs.sessions.get(name)
-            if files is not None and name not in self._sessions and files.session not in running:
-                self._loop.enqueue(files)
-
-    async def _look_at_commands(self) -> None:
-        changes, claimed = await self._attendance.look()
-        self._loop.take(changes)
-        for files in claimed:
-            self._loop.enqueue(files)
-        await self._attendance.remove_delivered(self._loop.is_done)
-
-    # ------------------------------------------------------------------ backfill, and settling
-
-    async def _tend_backlog(self) -> None:
-        """Start or cancel what `backfill` requests, and report its progress."""
-        if self._backfilling.is_asked:
-            # Lines of old sessions may stand in logs that were never read.
-            await self._workers.read(self._logs.note_hosts)
-        if not self._backfilling.look():
-            return
-        # Settling wakes the read loop, but a stopped route settles nothing.
-        self._loop.wake()
-        soon = asyncio.get_running_loop().time() + self._cadence.backlog_patience
-        settling = any(
-            session.due is not None and session.due <= soon
-            for session in self._sessions
-            if session.name in self._backfilling.backlog and not self._backfilling.is_stopped(session.name)
-        )
-        await self._backfilling.report(settling=settling)
+    # ------------------------------------------------------------------ settling
 
     async def _settle(self, outcomes: Sequence[EventOutcome]) -> None:
         """Count and write the outcomes of an acknowledged batch."""
@@ -605,12 +443,6 @@ class Service:
             await self._reporting.tell(self._loop.reading)
             await asyncio.sleep(self._cadence.health)
 
-    async def _unknown_loop(self) -> None:
-        """Look for logs in places that nobody knows yet: they are not passed over in silence."""
-        while True:
-            self._reporting.note_unknown(await self._workers.read(partial(unknown_logs, self._logs.roots)))
-            await asyncio.sleep(self._cadence.full_sweep)
-
     def overdue(self) -> str | None:
         """Return the name of a part that is stuck; None if every part works, or waits for something it may wait for."""
         if (late := self._workers.overdue() or self._deliveries.overdue()) is not None:
@@ -618,12 +450,7 @@ class Service:
         now, patience = time.monotonic(), self._cadence.late
         if self._loop.resting_until is not None and self._loop.resting_until + patience < now:
             return "the read loop, which rests"
-        # While the disk refuses writes to the store, the tick waits for it.
-        if (
-            self._ticked_at is not None
-            and not self._workers.store_waits
-            and self._ticked_at + self._cadence.work + patience < now
-        ):
+        if self._lookout.is_late(now):
             return "looking at files"
         return None
 

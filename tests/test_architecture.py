@@ -48,7 +48,8 @@ PURE_DAEMON_MODULES = ["delivering/batcher", "reading/ledger", "delivering/retry
 WINGS = (
     ("cli",),
     ("service",),
-    ("read_loop", "verifying"),
+    ("lookout", "verifying"),
+    ("read_loop",),
     ("demo", "history"),
     ("reading",),
     ("page",),
@@ -232,11 +233,12 @@ def test_wings_import_from_lower_wings_only(path: Path) -> None:
 def test_every_module_belongs_to_a_wing() -> None:
     assert {path.name for path in (ROOT / "daemon").glob("*.py")} == {
         "__init__.py",
+        "lookout.py",
         "read_loop.py",
         "service.py",
     }
     wings = {path.name for path in (ROOT / "daemon").iterdir() if (path / "__init__.py").exists()}
-    assert wings | {"read_loop", "service"} == ROW_OF.keys()
+    assert wings | {"lookout", "read_loop", "service"} == ROW_OF.keys()
 
 
 def test_there_is_no_import_cycle() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -374,7 +375,7 @@ async def test_restart_reads_the_configuration_that_the_service_was_installed_wi
     folders = {name: str(managers.workspace.root / name) for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME")}
     await install(managers, "--yes", **SET_UP, **folders)
     state = Path(folders["XDG_STATE_HOME"]) / "posthog-llma-daemon"
-    state.rmdir()
+    shutil.rmtree(state)
     ended = await verb(managers.workspace, "restart", env=managers.environment())
     assert (ended.status, ended.stderr) == (0, "")
     assert state.is_dir()
@@ -385,7 +386,7 @@ async def test_restart_and_start_make_a_removed_state_folder_again(managers: Man
     await install(managers)
     state = managers.workspace.home / ".local" / "state" / "posthog-llma-daemon"
     for word in ("restart", "start"):
-        state.rmdir()
+        shutil.rmtree(state)
         ended = await verb(managers.workspace, word, env=managers.environment())
         assert (ended.status, ended.stderr) == (0, "")
         assert stat.S_IMODE(state.stat().st_mode) == 0o700

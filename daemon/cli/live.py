@@ -31,8 +31,14 @@ _COLORS = {
     "agent": "magenta",
     "step": "blue",
     "failed": "red",
+    "begun": "bold",
     "ended": "bold",
+    "embed": "green",
+    "metric": "yellow",
+    "rated": "yellow",
 }
+_MEASURES = {"embedding": "embed", "metric": "metric", "feedback": "rated"}
+"""The words for what has no word of its own above; none is longer than its column."""
 
 
 def moment(seen: Seen) -> datetime | None:
@@ -94,11 +100,11 @@ def _kind(what: PromptView | EventView) -> str:
     if isinstance(what, PromptView):
         return "prompt"
     if what.kind == "trace":
-        return "ended"
+        return "begun" if what.is_open else "ended"
     if what.kind == "generation":
         return "failed" if what.is_error else "answer"
-    if what.kind in ("embedding", "metric", "feedback"):
-        return what.kind
+    if what.kind in _MEASURES:
+        return _MEASURES[what.kind]
     return what.span_type if what.span_type in CALL_TYPES else "step"
 
 
@@ -169,13 +175,16 @@ class _Session:
             self.prompt, self.ended = seen.words, False
             return
         self.title = what.trace_name or self.title
-        self.ended = what.kind == "trace"
-        if self.ended:
+        if what.kind in ("metric", "feedback"):
+            # They come with the end, or after it, and nothing goes on because of them.
+            return
+        self.ended = what.kind == "trace" and not what.is_open
+        if what.kind == "trace":
             return
         self.errors += what.is_error
         self.calls += what.kind == "span" and what.span_type in CALL_TYPES
-        if what.kind == "generation":
-            self.answers += not what.is_error
+        self.answers += what.kind == "generation" and not what.is_error
+        if what.kind in ("generation", "embedding"):
             self.fresh += what.input_tokens or 0
             self.cached += (what.cache_read_tokens or 0) + (what.cache_write_tokens or 0)
             self.written += what.output_tokens or 0

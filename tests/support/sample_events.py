@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from llma_core.events import CaptureEvent
 
-__all__ = ["START", "generation", "span", "trace"]
+__all__ = ["START", "generation", "measure", "opening", "span", "trace"]
 
 START = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -90,6 +90,11 @@ def opening(name: str = "Count the files", *, at: float = 0.0, trace_id: str = "
     """Make the trace of a session that has begun."""
     properties: dict[str, object] = {"$ai_trace_name": name, "$ai_span_name": name, "claude_code_trace": "open"}
     return _event("$ai_trace", trace_id, trace_id, None, at, properties)
+
+
+def measure(name: str, *, at: float = 0.0, trace_id: str = "trace-1", **said: object) -> CaptureEvent:
+    """Make an event that measures something: an `$ai_embedding`, `$ai_metric` or `$ai_feedback`, with what it says."""
+    return _event(name, f"{name}-{at}", trace_id, trace_id, at, {f"$ai_{key}": value for key, value in said.items()})
 
 
 def _event(

@@ -10,7 +10,7 @@ from daemon.cli.live import Board, Dates, line, moment
 from daemon.reading.follower import Seen
 from llma_core.events import CaptureEvent
 from llma_core.view import PromptView, read
-from tests.support.sample_events import generation, span, trace
+from tests.support.sample_events import generation, measure, opening, span, trace
 
 SESSION = "5e551011-0000-4000-8000-000000000001"
 
@@ -61,9 +61,14 @@ def test_each_kind_of_event_has_its_word() -> None:
             span("c", "Read", parent="a"),
             span("d", "Agent", parent="a"),
             trace("The end"),
+            opening("The start"),
+            measure("$ai_embedding", model="text-embedding-3-small"),
+            measure("$ai_metric", metric_name="tests_added", metric_value="4"),
+            measure("$ai_feedback", feedback_text="helpful"),
+            measure("$ai_evaluation"),
         )
     ]
-    assert kinds == ["answer", "failed", "tool", "agent", "ended"]
+    assert kinds == ["answer", "failed", "tool", "agent", "ended", "begun", "embed", "metric", "rated", "step"]
 
 
 def test_a_step_that_is_no_call_is_shown_as_a_step() -> None:
@@ -104,8 +109,18 @@ def test_a_session_is_marked_as_ended_until_it_continues() -> None:
     board.add(asked())
     board.add(seen(trace("The end")))
     assert "  ended  The end  > count the trees" in drawn(board)[1]
+    board.add(seen(measure("$ai_metric", metric_name="lines_added", metric_value="12")))
+    assert "  ended  " in drawn(board)[1]
+    board.add(seen(opening("The end")))
+    assert "  ended  " not in drawn(board)[1]
     board.add(asked("go on"))
     assert drawn(board)[1] == "orchard 5e551011  The end  > go on"
+
+
+def test_the_tokens_of_an_embedding_count_and_it_is_no_answer() -> None:
+    board = Board("")
+    board.add(seen(measure("$ai_embedding", model="text-embedding-3-small", input_tokens=1200)))
+    assert drawn(board)[2].startswith("  0 answers, 0 tool calls  1.2k in")
 
 
 def test_the_board_shows_the_title_a_session_has_by_now() -> None:

@@ -126,8 +126,8 @@ def test_the_core_opens_nothing_prints_nothing_and_reads_no_clock(path: Path) ->
 
 @for_each("path", RECORDER)
 def test_the_recorder_imports_only_itself_and_the_standard_library(path: Path) -> None:
-    # Whoever imports that module has LiteLLM.
-    own = {"llma_recorder", "litellm"} if path.name == "litellm.py" else {"llma_recorder"}
+    # Who calls these modules has what they are named after.
+    own = {"llma_recorder", *({path.stem} & {"claude_agent_sdk", "litellm"})}
     assert imported(path) - sys.stdlib_module_names - own == set()
 
 

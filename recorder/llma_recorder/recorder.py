@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Callable, TypeVar, Union
 
-from llma_recorder import failures, responses, scope, usage, values
+from llma_recorder import attribution, failures, responses, scope, usage, values
 from llma_recorder.encoding import Encoded, encode, plain
 from llma_recorder.failures import Failure, GivenError
 from llma_recorder.identifiers import moment, uuid7
@@ -78,12 +78,12 @@ class TraceRecorder:
         self.trace_id: str = values.text(trace_id) or self._uuid
         """The trace's id."""
         self._name = values.text(name)
-        self._properties = _mapping(properties)
-        self._privacy_mode = _truth(privacy_mode)
+        self._properties = attribution.mapping(properties)
+        self._privacy_mode = attribution.is_on(privacy_mode)
         self._common: dict[str, Any] = {"trace_id": self.trace_id}
         for key, value in (("session_id", session_id), ("distinct_id", distinct_id)):
             _put(self._common, key, values.text(value))
-        _put(self._common, "groups", _groups(groups))
+        _put(self._common, "groups", attribution.groups(groups))
         for key, value in (("api_key", api_key), ("host", host)):
             _put(self._common, key, values.text(value))
         if self._privacy_mode:
@@ -547,7 +547,7 @@ class TraceRecorder:
         return kind(self.trace_id, run, facts)
 
     def _is_private(self, facts: dict[str, Any]) -> bool:
-        return self._privacy_mode or _truth(facts.get("privacy_mode"))
+        return self._privacy_mode or attribution.is_on(facts.get("privacy_mode"))
 
     def _line(self, kind: str, facts: dict[str, Any], failure: Failure | None, fields: _Fields) -> dict[str, Any]:
         """Return the fields that all kinds of lines have."""
@@ -573,7 +573,7 @@ class TraceRecorder:
         for name in ("properties", "more"):
             given = facts.get(name)
             if given is not None and (type(given) is not dict or given):
-                properties = {**properties, **_mapping(given)}
+                properties = {**properties, **attribution.mapping(given)}
         if properties:
             line["properties"] = properties
         private = self._is_private(facts)
@@ -755,28 +755,6 @@ def _first(given: float | None, otherwise: float | None) -> Any:
     return otherwise if given is None else given
 
 
-def _truth(value: object) -> bool:
-    """Whether a switch is on. One that cannot be read is on, because it keeps content back."""
-    try:
-        return bool(value)
-    except Exception:  # noqa: BLE001 -- the caller's __bool__ may raise anything
-        return True
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if type(value) is dict:
-        return dict(value)
-    found = plain(value)
-    return found if isinstance(found, dict) else {"value": found}
-
-
-def _groups(value: object) -> dict[str, str] | None:
-    found = {kind: values.text(key) for kind, key in _mapping(plain(value)).items()}
-    return {kind: key for kind, key in found.items() if key is not None} or None
-
-
 def _or_plain(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Let a function that an object makes raise have a plain copy of it instead."""
 
@@ -864,7 +842,7 @@ _OF_CALLS: _Fields = {
     "time_to_first_token_ms": ("time_to_first_token_ms", _milliseconds),
     "stream": ("stream", flag),
     "stop_reason": ("stop_reason", values.text),
-    "model_parameters": ("model_parameters", _mapping),
+    "model_parameters": ("model_parameters", attribution.mapping),
     "num_turns": ("num_turns", count),
     "service_tier": ("service_tier", values.text),
 }

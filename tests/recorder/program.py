@@ -6,9 +6,9 @@ import asyncio
 import dataclasses
 import os
 import threading
-from typing import Any, Iterator  # noqa: UP035 -- as programs for Python 3.9 write it
+from typing import Any, AsyncIterator, Iterator  # noqa: UP035 -- as programs for Python 3.9 write it
 
-from llma_recorder import TraceRecorder
+from llma_recorder import TraceRecorder, claude_agent_sdk
 
 RESPONSE = {
     "type": "message",
@@ -33,7 +33,16 @@ def stream(recorder: TraceRecorder) -> Iterator[int]:
         yield 1
 
 
+class Client:
+    """A client of the Claude Agent SDK, which itself needs a newer Python."""
+
+    async def receive_messages(self) -> AsyncIterator[Any]:
+        yield {"subtype": "init", "data": {"session_id": "s"}}
+
+
 async def work(recorder: TraceRecorder) -> None:
+    async for _ in claude_agent_sdk.track(Client(), distinct_id="bot").receive_messages():
+        pass
     async with recorder.span("task"):
         await asyncio.sleep(0)
         recorder.record_span("in the task")

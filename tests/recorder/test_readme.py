@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from types import SimpleNamespace
+import sys
+from collections.abc import AsyncIterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 from tests.support.recorded import ROOT, Recorded
 
@@ -18,17 +23,30 @@ ANSWER = {
 VECTORS = {"object": "list", "data": [{"object": "embedding", "embedding": [0.5]}], "usage": {"prompt_tokens": 2}}
 
 
-def test_the_examples_run(recorded: Recorded) -> None:
+class Sdk(ModuleType):
+    """Stands for the Claude Agent SDK."""
+
+    @staticmethod
+    async def query(*, prompt: str, options: object) -> AsyncIterator[Any]:
+        assert (prompt, options) == ("Review it", None)
+        yield SimpleNamespace(subtype="init", data={"session_id": "s"})
+        yield SimpleNamespace(subtype="success", session_id="s", num_turns=1)
+
+
+def test_the_examples_run(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     create = SimpleNamespace(create=lambda **_: ANSWER)
-    names: dict[str, Any] = {"client": SimpleNamespace(messages=create), "embed": lambda _: VECTORS}
+    names: dict[str, Any] = {"client": SimpleNamespace(messages=create), "embed": lambda _: VECTORS, "options": None}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+    monkeypatch.setitem(sys.modules, "claude_agent_sdk", Sdk("claude_agent_sdk"))
+    asyncio.run(names["review"]("Review it"))
     kinds = [line["type"] for line in recorded.lines()]
     assert kinds == [
         *("generation", "trace", "embedding", "span"),
         *("generation", "embedding", "span", "metric", "feedback", "trace"),
+        *("session", "session"),
     ]
     assert recorded.lines("generation")[0]["output"] == [{"role": "assistant", "content": ANSWER["content"]}]
     assert recorded.lines("embedding")[0]["parent_id"] == recorded.lines("span")[0]["span_id"]

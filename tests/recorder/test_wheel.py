@@ -76,6 +76,7 @@ def test_the_wheel_has_one_package_without_dependencies_and_works_alone(recorded
         *("all", "stream", "beside the stream", "thread", "task", "in the task", "failed", "child", "parent")
     }
     assert spans["beside the stream"]["parent_id"] == spans["stream"]["parent_id"] == spans["all"]["span_id"]
+    assert {line["distinct_id"] for line in recorded.lines("session")} == {"bot"}
     assert recorded.line("trace")["totals"]["cost_usd"] == 4
     assert recorded.dropped == {"too_full": 0, "disk": 0, "encode": 0}
 

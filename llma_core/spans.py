@@ -550,6 +550,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         groups: PostHog's groups, a JSON object.
         properties: the caller's own properties, a JSON object.
         is_private: whether no content of it may leave.
+        is_local: whether nothing of it may leave the machine.
         host: the host that it is to be sent to; None: that of the settings.
         key: the project API key that it is to be sent with; None: that of the settings.
         model: the model.
@@ -593,6 +594,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
     groups: bytes | None = None
     properties: bytes | None = None
     is_private: bool = False
+    is_local: bool = False
     host: str | None = None
     key: str | None = None
     model: str | None = None

@@ -19,7 +19,7 @@ from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
-from daemon.delivering.route import Route
+from daemon.delivering.route import LOCAL, Route
 from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stopped
 from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk
@@ -158,7 +158,7 @@ class _UnusableSink:
 
 
 def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
-    """Return the function that builds the sink of a route to PostHog.
+    """Return the function that builds the sink of a route: to PostHog, or to the local file for what may not leave.
 
     Raises:
         ConfigError: nothing is enabled, or a configured host or proxy cannot be used.
@@ -175,6 +175,10 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
         raise ConfigError([str(error)]) from None
 
     def make_sink(route: Route) -> Sink:
+        if route == LOCAL:
+            from daemon.delivering.local.sink import LocalSink
+
+            return LocalSink(events_path(settings.state_dir))
         try:
             return ready.pop(route, None) or build(route)
         except SinkConfigError as error:

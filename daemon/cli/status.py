@@ -152,6 +152,9 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
     if condition.recordings.files:
         held = f"{count(condition.recordings.files, 'file')}, {condition.recordings.bytes:,} bytes"
         yield from _line("recorded calls", f"{held}, until their processes end")
+    if condition.recordings.kept_local:
+        kept = count(condition.recordings.kept_local, "event")
+        yield from _line("kept here", f"{kept} that may not leave this machine")
     yield from _line("traces pending", f"{condition.traces_owed:,}")
     if condition.held:
         yield from _line("sessions waiting", f"{len(condition.held):,}")

@@ -72,7 +72,7 @@ class Estimate:
             old: the time before which PostHog keeps no content, in seconds since the epoch.
         """
         for emission in progress.emissions:
-            if emission.event is None:
+            if emission.event is None or not emission.leaves:
                 continue
             said = view.read(emission.event.body)
             at = milliseconds(said.timestamp)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from daemon.delivering.route import Route
+from daemon.delivering.route import LOCAL, Route
 from daemon.following.tailer import Identity
 from daemon.reading.ledger import LineEnd
 from daemon.state.rows import Owed, Settled
@@ -44,6 +44,11 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt: Prompt | None = None
     route: Route | None = None
     waits: str | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it has an event that may leave this machine."""
+        return self.event is not None and self.route != LOCAL
 
 
 @dataclass(slots=True, kw_only=True)

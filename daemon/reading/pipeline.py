@@ -950,7 +950,7 @@ class Pipeline:
         if isinstance(span, Recorded):
             assert self._route is not None
             try:
-                route = self._routing.named(span.host, span.key, self._route)
+                route = self._routing.named(span.host, span.key, self._route, is_local=span.is_local)
             except Held as held:
                 self.waiting[held.reason] = None
                 settled = Settled(identity=identity, unit=self.files.name)

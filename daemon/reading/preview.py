@@ -113,7 +113,7 @@ def preview(
         told: set[str] = set()
         for outcome in reader.read_whole(files):
             for emission in (emission for step in outcome.steps for emission in step.emissions):
-                if emission.event is not None:
+                if emission.event is not None and emission.leaves:
                     yield emission.event
                 elif emission.waits is not None and emission.waits not in told:
                     told.add(emission.waits)

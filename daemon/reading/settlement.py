@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from daemon.delivering.delivery import EventOutcome
-from daemon.delivering.route import Route
+from daemon.delivering.route import LOCAL, Route
 from daemon.following.session_files import unit_name
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
@@ -246,7 +246,7 @@ class Settlement:
                 self.refused.add(uuid)
                 self.rejecting.add(emission.settled.unit)
             else:
-                self._counters["sent"] += 1
+                self._counters["kept_local" if emission.route == LOCAL else "sent"] += 1
                 if was_refused:
                     accepted.append(uuid)
                     self._counters["rejected"] -= 1

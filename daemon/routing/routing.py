@@ -207,7 +207,7 @@ class Routing:
             explain=self._explain,
         )
 
-    def named(self, host: str | None, key: str | None, own: Route) -> Route:
+    def named(self, host: str | None, key: str | None, own: Route, *, is_local: bool = False) -> Route:
         """Return where a recorded line goes, which may name a host or a key itself.
 
         Whatever a process writes, its content may only go where the user wants it: a pair counts if it is in the user's
@@ -217,10 +217,13 @@ class Routing:
             host: the host that the line names, or None.
             key: the project API key that the line names, or None.
             own: the route that holds for its process.
+            is_local: whether the line says that it may not leave this machine. Then nothing else counts.
 
         Raises:
             Held: the pair does not count, so the line has to wait.
         """
+        if is_local and self._purpose != "local":
+            return LOCAL
         if (host is None and key is None) or self._purpose == "local":
             return own
         try:

@@ -308,6 +308,7 @@ def condition_of(
             outboxes,
             unknown_lines=counters.get("unknown_lines", 0),
             ignored_fields=counters.get("ignored_fields", 0),
+            kept_local=counters.get("kept_local", 0),
         ),
         hanging=tuple(dict.fromkeys([*(current.hanging if current is not None else ()), *disk.hanging()])),
         verified=read_verification(folder),

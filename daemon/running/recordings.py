@@ -38,6 +38,7 @@ class Recordings:
         open: those of *folders* that other users can use.
         unknown_lines: total of lines of types that this version does not know.
         ignored_fields: total of fields that this version does not know, or cannot use.
+        kept_local: total of events that were kept on this machine, as their program wanted.
     """
 
     folders: tuple[str, ...] = ()
@@ -48,9 +49,12 @@ class Recordings:
     open: tuple[str, ...] = ()
     unknown_lines: int = 0
     ignored_fields: int = 0
+    kept_local: int = 0
 
     @classmethod
-    def of(cls, outboxes: Sequence[Path], *, unknown_lines: int, ignored_fields: int) -> Recordings:
+    def of(
+        cls, outboxes: Sequence[Path], *, unknown_lines: int, ignored_fields: int, kept_local: int = 0
+    ) -> Recordings:
         """Look into *outboxes*, some of which may not exist, and into the folders of commands in them."""
         roots = [root for root in log_roots((), outboxes) if disk.is_folder(str(root.path))]
         folders = [folder for root in roots for folder in (str(root.path), *plain_folders(str(root.path)))]
@@ -64,6 +68,7 @@ class Recordings:
             open=tuple(str(root.path) for root in roots if _is_open(root.path)),
             unknown_lines=unknown_lines,
             ignored_fields=ignored_fields,
+            kept_local=kept_local,
         )
 
     def problems(self) -> Iterator[Problem]:

@@ -221,7 +221,7 @@ class Expectation:
                 self._note_route(found, frozen)
             for step in outcome.steps:
                 for emission in step.emissions:
-                    if emission.event is not None:
+                    if emission.event is not None and emission.leaves:
                         found.events[emission.event.uuid] = self._event(emission, emission.event)
         return found
 

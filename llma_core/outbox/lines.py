@@ -115,6 +115,7 @@ class _About(_Line, kw_only=True):
     properties: Raw | None = None
     # These must not be taken for absent, whatever they hold.
     privacy_mode: Any = None
+    local: Any = None
     api_key: Any = None
     host: Any = None
     latency_ms: float | None = None

@@ -80,6 +80,7 @@ def _recorded(line: EventLine, context: Context, lines: LineRange) -> Recorded:
         groups=_raw(line.groups),
         properties=_raw(line.properties),
         is_private=line.privacy_mode not in (None, False),
+        is_local=line.local not in (None, False),
         host=_text(line.host),
         key=_text(line.api_key),
         model=line.model,
@@ -112,7 +113,8 @@ def _recorded(line: EventLine, context: Context, lines: LineRange) -> Recorded:
 
 def _facts(line: SessionLine, context: Context, lines: LineRange) -> Iterator[SessionFacts]:
     session = _id(line.session_id)
-    if session is None or line.agent is None or line.phase not in ("start", "end"):
+    is_local = line.local not in (None, False)
+    if session is None or line.agent is None or line.phase not in ("start", "end") or is_local:
         return
     yield SessionFacts(
         agent=line.agent,

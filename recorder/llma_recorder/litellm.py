@@ -44,7 +44,8 @@ class Logger(CustomLogger):  # type: ignore[misc]  # LiteLLM need not be install
     The user is `user=`, or `user_id` of the metadata, or the proxy's end user, or else the trace. Trace, session and
     parent come from `trace_id`, `session_id` and `parent_id` of the metadata, or from LiteLLM's own parameters. All
     other metadata becomes properties. `posthog_api_key` and `posthog_api_url` of a request or its metadata name its
-    PostHog project; LiteLLM 1.110 keeps the URL only in the metadata. If POSTHOG_MOCK is true, nothing is recorded.
+    PostHog project; LiteLLM 1.110 keeps the URL only in the metadata. If POSTHOG_MOCK is true, nothing leaves the
+    machine.
     """
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -71,7 +72,7 @@ logger = Logger()
 def _record(kwargs: Any) -> None:
     try:
         payload = member(kwargs, "standard_logging_object")
-        if isinstance(payload, dict) and os.environ.get("POSTHOG_MOCK", "").strip().lower() not in _TRUE:
+        if isinstance(payload, dict):
             _write(kwargs, payload)
     except Exception:  # noqa: BLE001, S110 -- recording must never disturb the caller
         pass
@@ -84,7 +85,14 @@ def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
     trace = _trace(kwargs, parameters, metadata, payload, session)
     user = text(kwargs.get("user")) or text(metadata.get("user_id")) or text(payload.get("end_user"))
     api_key, host = _route(kwargs, metadata)
-    recorder = TraceRecorder(trace_id=trace, session_id=session, distinct_id=user or trace, api_key=api_key, host=host)
+    recorder = TraceRecorder(
+        trace_id=trace,
+        session_id=session,
+        distinct_id=user or trace,
+        api_key=api_key,
+        host=host,
+        local=os.environ.get("POSTHOG_MOCK", "").strip().lower() in _TRUE,
+    )
     started, ended = number(payload.get("startTime")), number(payload.get("endTime"))
     failed = payload.get("status") == "failure"
     facts: dict[str, Any] = {

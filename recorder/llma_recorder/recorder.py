@@ -58,6 +58,7 @@ class TraceRecorder:
             feedback are not written.
         api_key: the PostHog project that the events go to, if not the daemon's own. The daemon's user has to allow it.
         host: the PostHog host of that project.
+        local: whether nothing of the trace may leave the machine. The daemon shows it, and never sends it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TraceRecorder:
         privacy_mode: bool = False,
         api_key: str | None = None,
         host: str | None = None,
+        local: bool = False,
     ) -> None:
         # One for the whole trace, so that two ends of it, one of them after a fork, are one event.
         self._uuid = uuid7(time.time_ns() // 1_000_000)
@@ -88,6 +90,8 @@ class TraceRecorder:
             _put(self._common, key, values.text(value))
         if self._privacy_mode:
             self._common["privacy_mode"] = True
+        if _truth(local):
+            self._common["local"] = True
         self._started = time.perf_counter()
         self._is_ended = False
         self._losses = 0

@@ -278,6 +278,36 @@ async def test_recorded_traces_are_shown_also_when_their_files_are_sent(
     assert times_each_came(posthog) == {1}
 
 
+async def test_what_may_not_leave_the_machine_is_kept_here_once_and_never_sent(
+    workspace: Workspace, posthog: CaptureServer
+) -> None:
+    env = environment(workspace, posthog.url)
+    outbox = workspace.state / "outbox"
+    workspace.state.mkdir(mode=0o700)
+    session = a_session("beside", start=now())
+    lines = [
+        fresh("span", 1, name="shared"),
+        fresh("span", 2, name="kept", local=True),
+        fresh("span", 3, name="kept_too", local="yes", host="https://eu.i.posthog.com", api_key="phc_unknown"),
+        fresh("span", 4, name="shared_too", local=False),
+        facts(session, 5, "start", local=True, distinct_id="bea"),
+    ]
+    path = write(outbox, process(), *lines, name=gone())
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    previewed = await verb(workspace, "preview", outbox, env=env)
+    assert [uuid(number) in previewed.stdout for number in (1, 2, 3, 4)] == [True, False, False, True], previewed.stderr
+
+    for _ in range(2):
+        ran = await verb(workspace, "run", "--once", env=env)
+        assert (ran.status, path.exists()) == (0, False), ran.stderr
+        assert numbers(posthog) == [uuid(1), uuid(4)]
+
+    status = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
+    assert (status["recordings"]["kept_local"], status["sent"]) == (2, 2)
+    shown = await verb(workspace, "traces", env=env)
+    assert [shown.stdout.count(f"── {name}\n") for name in ("kept", "kept_too", "shared")] == [1, 1, 0], shown.stdout
+
+
 def facts(session: LogBuilder, number: int, phase: str, **fields: Any) -> bytes:
     return fresh("session", number, agent="claude-code", session_id=session.session, phase=phase, **fields)
 

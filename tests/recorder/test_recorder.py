@@ -311,6 +311,16 @@ def test_many_records_are_summed_up(recorded: Recorded, monkeypatch: pytest.Monk
     assert recorded.line("trace")["totals"]["spans"] == 25
 
 
+def test_a_local_trace_says_so_in_every_line(recorded: Recorded) -> None:
+    with TraceRecorder("review", local=True) as recorder:
+        recorder.record_generation(model="m", input="hi", output_text="ho")
+        with recorder.span("inner"):
+            pass
+    TraceRecorder("other").record_metric("m", 1)
+    assert [line.get("local") for line in recorded.lines()] == [True, True, True, None]
+    assert recorded.line("generation")["input"] == "hi"
+
+
 def test_in_privacy_mode_no_content_is_written(recorded: Recorded) -> None:
     secret = "c0ntent"
     whole = TraceRecorder("review", privacy_mode=True)

@@ -90,7 +90,7 @@ class TraceRecorder:
             _put(self._common, key, values.text(value))
         if self._privacy_mode:
             self._common["privacy_mode"] = True
-        if _truth(local):
+        if attribution.is_on(local):
             self._common["local"] = True
         self._started = time.perf_counter()
         self._is_ended = False

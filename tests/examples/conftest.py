@@ -1,0 +1,7 @@
+"""The small machine and the receiver of the daemon's tests, for the programs in `examples/`."""
+
+from __future__ import annotations
+
+from tests.daemon.conftest import forks, posthog, workspace
+
+__all__ = ["forks", "posthog", "workspace"]

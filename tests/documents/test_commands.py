@@ -34,6 +34,7 @@ VERIFY = f"$ {PROGRAM} verify"
 
 OTHERS = {
     "python3 -m venv": ".ci/run runs the second one as it is; tests/daemon/cli/test_demo.py runs the demo",
+    "pip install": "installs from outside of this machine",
     "pipx": "installs from outside of this machine",
     "uv": "installs from outside of this machine",
     "claude plugin": "tests/e2e/test_plugin.py runs those for our own plugin, with a real client",

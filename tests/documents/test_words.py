@@ -137,7 +137,8 @@ def workflow_steps() -> list[tuple[Document, str]]:
         for block in page.blocks:
             if block.language == "yaml":
                 content = yaml.safe_load(block.text)
-                steps = content["steps"] if "steps" in content else content["jobs"]["review"]["steps"]
+                jobs = content.get("jobs", {"steps": {"steps": content.get("steps", [])}})
+                steps = [step for job in jobs.values() for step in job["steps"]]
                 found += [(page, step["run"]) for step in steps if step.get("run", "").startswith(PROGRAM)]
     return found
 

@@ -47,6 +47,7 @@ PURE_DAEMON_MODULES = ["delivering/batcher", "reading/ledger", "delivering/retry
 # The wings of `daemon`, from the top down: a module imports from lower rows only, or from its own wing.
 WINGS = (
     ("cli",),
+    ("archiving",),
     ("service",),
     ("lookout", "verifying"),
     ("read_loop",),

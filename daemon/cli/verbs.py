@@ -37,6 +37,7 @@ VERBS: dict[str, dict[str, Verb]] = {
         "login": Verb("Connect to a PostHog project.", "login"),
         "run": Verb("Follow sessions and deliver them, in the foreground.", "run --local --from-start"),
         "backfill": Verb("Send existing sessions: files, folders, or all.", "backfill --since 7d --dry-run"),
+        "archive": Verb("Send sessions from archives and object storage.", "archive s3://ci-logs/claude --jobs 4"),
         "exec": Verb(
             "Run a command and deliver its sessions, as in CI.",
             "exec --property job=review -- claude -p 'review it'",

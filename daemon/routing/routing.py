@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -119,11 +119,20 @@ class Routing:
         repositories: asks git about folders.
         purpose: the purpose of the events.
         explain: whether events record what was removed from their properties.
+        person: returns the distinct id of a session's person where that is known better than by the settings; None
+            where it is not.
     """
 
     def __init__(
-        self, settings: Settings, repositories: Repositories, *, purpose: Purpose = "send", explain: bool = False
+        self,
+        settings: Settings,
+        repositories: Repositories,
+        *,
+        purpose: Purpose = "send",
+        explain: bool = False,
+        person: Callable[[Opening], str | None] = lambda _opening: None,
     ) -> None:
+        self._person = person
         if purpose != "send" and settings.why_disabled() is not None:
             # Sending is not set up yet, and nothing will be sent.
             settings = replace(settings, enabled=True, opt_out=False)
@@ -180,7 +189,7 @@ class Routing:
         if frozen is not None:
             return replace(frozen, host=host, key=key)
         settings = ruling.project.settings
-        distinct_id, identified = settings.distinct_id, True
+        distinct_id, identified = self._person(opening) or settings.distinct_id, True
         if not distinct_id and opening.cwd:
             distinct_id = self._repositories.of(opening.cwd).user_email
         if not distinct_id:

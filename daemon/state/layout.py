@@ -11,6 +11,7 @@
     executions/              a file (.json) and a lock (.lock) for each command that `exec` runs
     outbox/                  what programs record for the daemon: a file for each process, removed when it is delivered;
                              and a folder with such files for each command that `exec` runs
+    archive/                 what `archive` has settled, in manifest.db, and a lock of its own
     local/                   a separate state directory for the local sink, with its events in events.db
 
 Next to a database, SQLite keeps files with the suffixes -wal and -shm. A .json file is written to a temporary file
@@ -28,6 +29,7 @@ from pathlib import Path
 from daemon.system.private_file import temporary_prefix
 
 __all__ = [
+    "ARCHIVE",
     "BACKFILL_REPORT",
     "BACKFILL_REQUEST",
     "EVENTS",
@@ -35,11 +37,13 @@ __all__ = [
     "HEALTH",
     "LOCAL",
     "LOCK",
+    "MANIFEST",
     "OUTBOX",
     "SQLITE_SUFFIXES",
     "STORE",
     "STORE_MARKER",
     "VERIFICATION",
+    "archive_folder",
     "corrupt_store",
     "events_path",
     "forget_store",
@@ -57,6 +61,8 @@ BACKFILL_REQUEST = "backfill-request.json"
 BACKFILL_REPORT = "backfill-report.json"
 VERIFICATION = "verification.json"
 EXECUTIONS = "executions"
+ARCHIVE = "archive"
+MANIFEST = "manifest.db"
 LOCAL = "local"
 OUTBOX = "outbox"
 EVENTS = "events.db"
@@ -76,6 +82,7 @@ _FILES = (
     STORE_MARKER,
     f"{STORE}*",
     f"{EVENTS}*",
+    f"{MANIFEST}*",
     *(
         pattern
         for name in (HEALTH, BACKFILL_REQUEST, BACKFILL_REPORT, VERIFICATION)
@@ -91,6 +98,11 @@ _RECORDED = ("*.jsonl", "*.dropped.json", _temporary("*.dropped.json"))
 def corrupt_store(at: int) -> str:
     """Return the name of a damaged store that is set aside *at* a time in seconds since the epoch."""
     return f"{STORE}.corrupt-{at}"
+
+
+def archive_folder(state_dir: Path) -> Path:
+    """Return the folder of what `archive` has settled."""
+    return state_dir / ARCHIVE
 
 
 def local_folder(state_dir: Path) -> Path:
@@ -139,6 +151,7 @@ def remove_state(state_dir: Path) -> list[Path]:
         OSError: the system refuses.
     """
     for folder, names in (
+        (archive_folder(state_dir), _FILES),
         (local_folder(state_dir), _FILES),
         (state_dir / EXECUTIONS, _EXECUTION_FILES),
         *((folder, _RECORDED) for folder in _outboxes(state_dir)),

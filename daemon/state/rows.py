@@ -10,6 +10,7 @@ from msgspec import Struct
 __all__ = [
     "Commit",
     "Copies",
+    "Excerpt",
     "FileMark",
     "FrozenRoute",
     "HeldSession",
@@ -233,3 +234,25 @@ class Commit:
                 self.counters,
             )
         )
+
+
+class Excerpt(Struct, frozen=True, kw_only=True):
+    """Everything that a store knows of one session and another store has to know, but for its files.
+
+    Attributes:
+        unit: name of the session.
+        settled: the keys of the identities that it settled first (16 bytes each), with their checksums.
+        originals: names of the sessions of which it has copies.
+        owed: its owed traces, each with the number of its ending.
+        route: its frozen route; None without one.
+        restraints: its restraints, as text.
+        rejected: its rejected events.
+    """
+
+    unit: str
+    settled: Sequence[tuple[bytes, bytes | None]] = ()
+    originals: Sequence[str] = ()
+    owed: Sequence[tuple[str, int]] = ()
+    route: FrozenRoute | None = None
+    restraints: Sequence[str] = ()
+    rejected: Sequence[RejectedEvent] = ()

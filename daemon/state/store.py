@@ -18,7 +18,7 @@ import structlog
 from daemon.state import layout
 from daemon.state.connection import Connection
 from daemon.state.reader import StoreReader, mark_of
-from daemon.state.rows import Commit, Copies, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Sighting
+from daemon.state.rows import Commit, Copies, Excerpt, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Sighting
 from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key, unit_name
 
 __all__ = ["Store", "StoreError"]
@@ -430,6 +430,69 @@ class Store:
             )
             for uuid, name, size, reason, path, start, end, at, unit in rows
         ]
+
+    # ------------------------------------------------------------------ excerpts
+
+    def excerpts(self) -> Iterator[Excerpt]:
+        """Yield what the store knows of each session, for another store. Write nothing until it is exhausted."""
+        reader = self.reader()
+        rejected: dict[str | None, list[RejectedEvent]] = {}
+        for row in self.rejected():
+            rejected.setdefault(row.unit, []).append(row)
+        owed: dict[str, list[tuple[str, int]]] = {}
+        for each in self.owed():
+            owed.setdefault(each.unit, []).append((each.trace, each.ending))
+        settled: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for identity, number, mark in self._connection.execute("SELECT identity, unit, mark FROM settled"):
+            settled.setdefault(number, []).append((identity, mark))
+        originals: dict[str, list[str]] = {}
+        for copies in self.copies():
+            originals.setdefault(copies.unit, []).append(copies.original)
+        numbers = dict(self._connection.execute("SELECT name, id FROM units"))
+        decided = self._connection.execute("SELECT unit FROM routes UNION SELECT unit FROM restraints")
+        try:
+            for unit in dict.fromkeys([*numbers, *(name for (name,) in decided), *owed]):
+                yield Excerpt(
+                    unit=unit,
+                    settled=settled.pop(numbers.get(unit, -1), ()),
+                    originals=originals.get(unit, ()),
+                    owed=owed.get(unit, ()),
+                    route=reader.route(unit),
+                    restraints=reader.restraints(unit),
+                    rejected=rejected.get(unit, ()),
+                )
+        finally:
+            reader.close()
+
+    def adopt(self, excerpts: Iterable[Excerpt]) -> None:
+        """Take what another store knew of sessions. What is known here stays."""
+        with self._transaction() as connection:
+            for each in excerpts:
+                number = self._unit(connection, each.unit)
+                connection.executemany(
+                    "INSERT OR IGNORE INTO settled VALUES (?, ?, ?)",
+                    [(identity, number, mark) for identity, mark in each.settled],
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO copies VALUES (?, ?)",
+                    [(number, self._unit(connection, original)) for original in each.originals],
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)",
+                    [(each.unit, trace, ending) for trace, ending in each.owed],
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO restraints VALUES (?, ?)", [(each.unit, text) for text in each.restraints]
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO rejected VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(r.uuid, r.name, r.bytes, r.reason, r.path, r.start, r.end, r.at, r.unit) for r in each.rejected],
+                )
+                if (route := each.route) is not None:
+                    connection.execute(
+                        "INSERT OR IGNORE INTO routes VALUES (?, ?, ?, ?, ?, ?)",
+                        (each.unit, route.distinct_id, route.identified, route.grouping, route.host, route.key),
+                    )
 
     def reader(self) -> StoreReader:
         """Return a reader for another thread."""

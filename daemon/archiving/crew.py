@@ -221,9 +221,8 @@ def _begin() -> None:
 
 @contextmanager
 def _local_cluster(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
-    distributed: Any = importlib.import_module("distributed")
+    distributed = _dask()
     with (
-        _quiet(),
         distributed.LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
@@ -240,30 +239,29 @@ def _local_cluster(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
 
 @contextmanager
 def _clustered(address: str) -> Iterator[Crew]:
-    distributed: Any = importlib.import_module("distributed")
-    with _quiet():
-        try:
-            client = distributed.Client(address, timeout=10)
-        except Exception as error:  # noqa: BLE001 - the address may be anything, and each kind has its own errors
-            reason = f"the scheduler does not answer ({type(error).__name__})"
-            raise CrewLostError(f"{shown(address)}: {reason}; check --scheduler") from None
-        try:
-            client.wait_for_workers(1, timeout=60)
-            distributed.Variable(_VARIABLE, client=client).set(0.0)
-            workers = max(1, sum(client.nthreads().values()))
-        except Exception:  # noqa: BLE001 - as above
+    distributed = _dask()
+    try:
+        client = distributed.Client(address, timeout=10)
+    except Exception as error:  # noqa: BLE001 - the address may be anything, and each kind has its own errors
+        reason = f"the scheduler does not answer ({type(error).__name__})"
+        raise CrewLostError(f"{shown(address)}: {reason}; check --scheduler") from None
+    try:
+        client.wait_for_workers(1, timeout=60)
+        distributed.Variable(_VARIABLE, client=client).set(0.0)
+        workers = max(1, sum(client.nthreads().values()))
+    except Exception:  # noqa: BLE001 - as above
+        client.close(timeout=2)
+        raise CrewLostError(f"{shown(address)}: the scheduler has no workers; start some") from None
+    try:
+        yield _Hired(
+            lambda: client.get_executor(pure=False),
+            workers,
+            PaceSpec("variable", _VARIABLE),
+            lambda: _look(client),
+        )
+    finally:
+        with suppress(Exception):
             client.close(timeout=2)
-            raise CrewLostError(f"{shown(address)}: the scheduler has no workers; start some") from None
-        try:
-            yield _Hired(
-                lambda: client.get_executor(pure=False),
-                workers,
-                PaceSpec("variable", _VARIABLE),
-                lambda: _look(client),
-            )
-        finally:
-            with suppress(Exception):
-                client.close(timeout=2)
 
 
 def _look(client: Any) -> None:
@@ -272,15 +270,10 @@ def _look(client: Any) -> None:
         raise CrewLostError("the scheduler is gone; run the same command again: it goes on where this run stopped")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Dask's own log off the terminal: what matters is reported by the command."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application", "asyncio")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def _dask() -> Any:
+    """Return Dask's package. Its own log stays off the terminal: what matters is reported by the command."""
+    distributed: Any = importlib.import_module("distributed")
+    for name in ["asyncio", *logging.root.manager.loggerDict]:
+        if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    return distributed

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,12 +91,24 @@ class PacedSink:
         sink: the sink itself.
         pace: the pace.
         stopped: called when the receiver accepts nothing until a person changes something.
+        clock: returns the time in seconds since the epoch.
+        sleep: waits that many seconds.
 
     Attributes:
         waited: seconds that were waited because of others.
     """
 
-    def __init__(self, sink: Sink, pace: Pace, stopped: Callable[[Stopped], None]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        pace: Pace,
+        stopped: Callable[[Stopped], None],
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
         self._sink = sink
         self._pace = pace
         self._stopped = stopped
@@ -109,13 +121,13 @@ class PacedSink:
 
     async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
         """Send *events* as the sink does, once the pace allows it."""
-        while (left := await asyncio.to_thread(self._pace.until) - time.time()) > 0:
+        while (left := await asyncio.to_thread(self._pace.until) - self._clock()) > 0:
             left = min(left, _LONGEST)
             self.waited += left
-            await asyncio.sleep(left)
+            await self._sleep(left)
         outcome = await self._sink.send(events)
         if isinstance(outcome, Retryable) and outcome.after:
-            await asyncio.to_thread(self._pace.wait, time.time() + min(outcome.after, _LONGEST))
+            await asyncio.to_thread(self._pace.wait, self._clock() + min(outcome.after, _LONGEST))
         elif isinstance(outcome, Stopped):
             self._stopped(outcome)
         return outcome

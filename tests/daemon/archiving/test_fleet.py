@@ -1,0 +1,93 @@
+"""Archives in object storage, read by a cluster whose parts are killed: nothing is lost, nothing has two forms.
+
+Needs the extra: `pip install -e '.[fleet-test]'`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.capture_server import CaptureServer, Hold
+from tests.support.client import Child, Workspace, start
+from tests.support.fleet import Cluster, Store, packed, runner_sessions
+from tests.support.processes import ROOT, bodies, environment, expected, kill, put_logs
+
+for package in ("distributed", "moto", "s3fs", "zstandard"):
+    pytest.importorskip(package, reason="needs the extra fleet-test", exc_type=ImportError)
+
+NAMES = ("1.tar.gz", "2.tar.zst", "3.tar.gz", "4.tar.gz", "5.tar.zst", "6.tar.gz")
+
+
+@asynccontextmanager
+async def archiving(
+    workspace: Workspace, name: str, *arguments: str, posthog: CaptureServer, store: Store
+) -> AsyncIterator[Child]:
+    variables = environment(workspace, posthog.url, **store.environment)
+    command = [sys.executable, "-m", "tests.support.quick", "archive", "s3://logs/ci", "--json", *arguments]
+    async with start(command, name=name, environment=variables, cwd=ROOT, output=workspace.output) as child:
+        yield child
+
+
+async def test_a_killed_worker_client_or_scheduler_loses_nothing(tmp_path: Path, posthog: CaptureServer) -> None:
+    workspace = Workspace(tmp_path / "machine")
+    files = {name: runner_sessions(10 * number, 2) for number, name in enumerate(NAMES)}
+    put_logs(workspace, {path: data for each in files.values() for path, data in each.items()})
+    everything = await expected(workspace)
+    async with Store.running(workspace) as store:
+        await asyncio.to_thread(store.put, "logs")
+        for name in NAMES[:4]:
+            await asyncio.to_thread(store.put, f"logs/ci/{name}", packed(files[name], name))
+
+        async with Cluster(workspace, "first", store.environment) as cluster:
+            address = f"--scheduler={cluster.address}"
+            # The client is killed while one worker waits for PostHog's answer.
+            gate = asyncio.Event()
+            posthog.script(Hold(gate))
+            async with archiving(workspace, "killed", address, posthog=posthog, store=store) as child:
+                await child.until(lambda: len(posthog.requests) >= 2)
+                await kill(child)
+            gate.set()
+
+            # A worker is killed while both wait: the other one does its work, too.
+            gate = asyncio.Event()
+            asked = len(posthog.requests)
+            posthog.script(Hold(gate), Hold(gate))
+            async with archiving(workspace, "goes-on", address, posthog=posthog, store=store) as child:
+                await child.until(lambda: len(posthog.requests) >= asked + 2)
+                await kill(cluster.workers[0])
+                gate.set()
+                assert await child.wait() == 0, child.stderr
+            said = json.loads(child.stdout)
+            # Nobody waited for the answers of the first two, so nothing says that they are done.
+            assert (said["unchanged"] + said["done"], said["errors"]) == (4, {})
+
+            # The scheduler is killed.
+            for name in NAMES[4:]:
+                await asyncio.to_thread(store.put, f"logs/ci/{name}", packed(files[name], name))
+            gate = asyncio.Event()
+            asked = len(posthog.requests)
+            posthog.script(Hold(gate))
+            async with archiving(workspace, "no-scheduler", address, posthog=posthog, store=store) as child:
+                await child.until(lambda: len(posthog.requests) > asked)
+                await kill(cluster.scheduler)
+                assert await child.wait() == 1
+                assert "the scheduler is gone; run the same command again" in child.stderr
+                assert child.stderr.count("\n") == 1, child.stderr
+            gate.set()
+
+        # The next run goes on, with workers of its own.
+        async with archiving(workspace, "last", "--jobs=2", posthog=posthog, store=store) as child:
+            assert await child.wait() == 0, child.stderr
+        said = json.loads(child.stdout)
+        assert said["unchanged"] >= 4
+        assert said["unchanged"] + said["done"] == 6
+        assert child.stderr == ""
+
+    assert bodies(posthog) == everything

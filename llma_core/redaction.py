@@ -47,6 +47,7 @@ __all__ = [
     "PASSWORD_STEMS",
     "READERS",
     "SETTERS",
+    "SETTINGS",
     "STEMS",
     "TOKENS",
     "Rule",
@@ -180,7 +181,18 @@ def _token(
     free: bool = False,
     breaks: bool = False,
 ) -> _Token:
-    """Build a _Token; *free* is whether letters may come before it, because nothing else looks like it."""
+    """Build a _Token.
+
+    Args:
+        kind: its name.
+        literals: what a token of this kind may begin with.
+        body: matches what follows the prefix.
+        prefix: matches the literals, if another pattern than all of them in a row does. The first look is faster with
+            one pattern that they share.
+        check: a further condition for what follows the prefix.
+        free: whether letters may come before it, because nothing else looks like it.
+        breaks: see _Token.
+    """
     found = tuple(literals.encode().split())
     prefix = prefix or b"(?:" + b"|".join(re.escape(literal) for literal in found) + b")"
     pattern = re.compile((b"" if free else _LEFT) + prefix + b"(" + body + b")")
@@ -194,8 +206,8 @@ TOKENS: Final = (
     _token("google-oauth-secret", "GOCSPX-", rb"[A-Za-z0-9_-]{20,}", free=True),
     _token("google-oauth-token", "ya29.", rb"[A-Za-z0-9_-]{20,}"),
     _token("google-oauth-token", "1//0", rb"[A-Za-z0-9_-]{30,}"),
-    _token("aws-key-id", "AKIA ASIA", rb"[A-Z0-9]{16}[A-Za-z0-9]*"),
-    _token("github-token", "ghp_ gho_ ghu_ ghs_ ghr_", rb"[A-Za-z0-9]{20,}", free=True),
+    _token("aws-key-id", "AKIA ASIA", rb"[A-Z0-9]{16}[A-Za-z0-9]*", prefix=rb"A[KS]IA"),
+    _token("github-token", "ghp_ gho_ ghu_ ghs_ ghr_", rb"[A-Za-z0-9]{20,}", prefix=rb"gh[pousr]_", free=True),
     _token("github-token", "github_pat_", rb"[A-Za-z0-9_]{20,}", free=True),
     _token(
         "gitlab-token",
@@ -207,11 +219,17 @@ TOKENS: Final = (
     _token("grafana-token", "gl", rb"[A-Za-z0-9_+/]{20,}={0,2}", prefix=rb"gl(?:sa|c)_", free=True),
     _token("slack-token", "xox", rb"[A-Za-z0-9-]{10,}", prefix=rb"xox[a-z](?:\.xox[a-z])?-", free=True),
     _token("slack-token", "xapp-", rb"[0-9]-[A-Za-z0-9-]{10,}", free=True),
-    _token("stripe-key", "sk_live_ sk_test_ rk_live_ rk_test_", rb"[A-Za-z0-9]{10,}", free=True),
+    _token(
+        "stripe-key",
+        "sk_live_ sk_test_ rk_live_ rk_test_",
+        rb"[A-Za-z0-9]{10,}",
+        prefix=rb"[sr]k_(?:live|test)_",
+        free=True,
+    ),
     _token("stripe-webhook-secret", "whsec_", rb"[A-Za-z0-9+/]{16,}={0,2}", free=True),
     _token("npm-token", "npm_", rb"[A-Za-z0-9]{30,}", free=True),
     _token("pypi-token", "pypi-", rb"[A-Za-z0-9_-]{16,}", check=_mixed, free=True),
-    _token("posthog-key", "phx_ phs_ pha_ phr_", rb"[A-Za-z0-9]{20,}"),
+    _token("posthog-key", "phx_ phs_ pha_ phr_", rb"[A-Za-z0-9]{20,}", prefix=rb"ph[xsar]_"),
     _token("hugging-face-token", "hf_ api_org_", rb"[A-Za-z0-9]{20,}", check=_cased),
     _token("jwt", "eyJ", rb"[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){0,4}", breaks=True),
     _token("sendgrid-key", "SG.", rb"[A-Za-z0-9_-]{18,}\.[A-Za-z0-9_-]{16,}", breaks=True),
@@ -219,12 +237,18 @@ TOKENS: Final = (
     _token("digitalocean-token", "_v1_", rb"[a-f0-9]{32,}[A-Za-z0-9]*", prefix=rb"(?<=do[opr])_v1_", free=True),
     _token("databricks-token", "dapi", rb"[a-f0-9]{32}[A-Za-z0-9]*"),
     _token("docker-token", "dckr_", rb"[A-Za-z0-9_-]{20,}", free=True),
-    _token("vault-token", "hvs. hvb. hvr.", rb"[A-Za-z0-9_-]{20,}"),
-    _token("linear-key", "lin_api_ lin_oauth_", rb"[A-Za-z0-9]{20,}", free=True),
+    _token("vault-token", "hvs. hvb. hvr.", rb"[A-Za-z0-9_-]{20,}", prefix=rb"hv[sbr]\."),
+    _token("linear-key", "lin_api_ lin_oauth_", rb"[A-Za-z0-9]{20,}", prefix=rb"lin_(?:api|oauth)_", free=True),
     _token("notion-token", "ntn_", rb"[A-Za-z0-9]{30,}"),
-    _token("atlassian-token", "ATATT3 ATCTT3", rb"[A-Za-z0-9_-]{20,}[=A-F0-9]{0,10}"),
-    _token("shopify-token", "shpat_ shpca_ shppa_ shpss_", rb"[A-Fa-f0-9]{32,}[A-Za-z0-9]*", free=True),
-    _token("sentry-token", "sntrys_ sntryu_", rb"[A-Za-z0-9_+/-]{20,}={0,2}", free=True),
+    _token("atlassian-token", "ATATT3 ATCTT3", rb"[A-Za-z0-9_-]{20,}[=A-F0-9]{0,10}", prefix=rb"AT[AC]TT3"),
+    _token(
+        "shopify-token",
+        "shpat_ shpca_ shppa_ shpss_",
+        rb"[A-Fa-f0-9]{32,}[A-Za-z0-9]*",
+        prefix=rb"shp(?:[cp]a|at|ss)_",
+        free=True,
+    ),
+    _token("sentry-token", "sntrys_ sntryu_", rb"[A-Za-z0-9_+/-]{20,}={0,2}", prefix=rb"sntry[su]_", free=True),
     _token("supabase-key", "sbp_ sb_secret_", rb"[A-Za-z0-9_-]{20,}"),
     _token("groq-key", "gsk_", rb"[A-Za-z0-9]{30,}", free=True),
     _token("xai-key", "xai-", rb"[A-Za-z0-9]{30,}"),
@@ -1011,11 +1035,12 @@ _SETTER = re.compile(
     rb"""|(?:config|configure|secrets?) set"""
     rb"""|config:set)|(?i:requirepass))(?:[ \t]+--?[a-z-]{1,20}){0,3}[ \t]+(?:\\{0,63}["'])?[\w./:@-]{0,80}\Z"""
 )
-SETTERS: Final = rb"setx |setenv |ENV |set -|config[: ]set|configure set|secrets? set"
-"""Matches commands that set the variable or the setting that is named next, in text and in JSON."""
-_SETTING_HEADS = (b"require", b"master", b"bind", b"root")
-_SETTER_HINT = re.compile(SETTERS + rb"|(?i:require|master|bind|root)\Z")
-_SETTINGS = frozenset((b"requirepass", b"masterauth", b"bindpw", b"rootpw"))
+_UP_TO_NAME = rb"""[\w./:@$ \t\\"'-]*"""
+SETTERS: Final = rb"(?:setx |setenv |ENV |set -|config[: ]set|configure set|secrets? set)" + _UP_TO_NAME
+"""Matches commands that set the variable or the setting that is named next, up to its stem, in text and in JSON."""
+_SETTER_HINT = re.compile(SETTERS + rb"\Z")
+_SET_HINT = re.compile(rb"(?:set|ENV )" + _UP_TO_NAME + rb"\Z")
+SETTINGS: Final = (b"requirepass", b"masterauth", b"bindpw", b"rootpw")
 """Names of settings whose value follows after a blank."""
 _VARIABLE = re.compile(rb"""variable[ \t]{1,4}\\{0,63}["'][\w-]{0,24}\Z""")
 _DEFAULT = re.compile(rb"""default[ \t]{0,32}=[ \t]{0,8}(?=\\{0,63}["'])""")
@@ -1037,11 +1062,16 @@ def _follows_user(data: bytes, lower: bytes, at: int) -> bool:
 
 def _is_set(data: bytes, spelled: bytes, start: int) -> bool:
     """Whether a value follows its name after a blank, because a command before the name says so."""
-    if spelled.lower() in _SETTINGS:
+    if spelled.lower() in SETTINGS:
         return True
     before = data[max(0, start - _LINE_REACH) : start]
-    is_near = b"set" in before or b"ENV " in before
-    return is_near and _SETTER.search(before) is not None
+    return _follows_setter(before) and _SETTER.search(before) is not None
+
+
+def _follows_setter(before: bytes) -> bool:
+    """Whether *before* may end with a command that sets what is named next. This is faster than to search for it."""
+    last = max(before.rfind(b"set"), before.rfind(b"ENV "))
+    return last >= 0 and _SET_HINT.match(before, last) is not None
 
 
 def _login(data: bytes, login: re.Match[bytes], head: bytes) -> _Found | None:
@@ -1467,11 +1497,11 @@ def _paired_name(data: bytes, lower: bytes, start: int, end: int) -> bytes | Non
     return data[slice(*after.span(1))] if after is not None else None
 
 
-_NAMES_OF_PAIRS = (
-    rb"""(?:name|key|type)[\\"']*\s*[:=]\s*[\\"']*[a-z0-9_.-]*(?:""" + b"|".join(stem for stem, _ in STEMS) + b")"
+# The name of a pair, in small letters, in text and in JSON. One expression for all would be searched more slowly.
+_PAIR_HINTS = tuple(
+    re.compile(said + rb"""[\\"']*\s*[:=]\s*[\\"']*[a-z0-9_.-]*(?:""" + _PAIR_STEMS.pattern + b")")
+    for said in (b"name", b"key", b"type")
 )
-"""Matches the name of a pair, in small letters, in text and in JSON."""
-_PAIR_HINT = re.compile(_NAMES_OF_PAIRS)
 _VALUE_HINT = re.compile(rb"""value[\\"' ]*[:=>]""")
 
 
@@ -1513,11 +1543,11 @@ _SPACE = rb"(?:[ \t=]|\\{1,63}[\r\n]{1,2}[ \t]{0,32}|\\{3,63}n[ \t]{0,32}){1,4}"
 _MAYBE_SPACE = b"(?:" + _SPACE + b")?"
 _USER = rb"""(?:\\{0,63}["'])?[^\s:"'\\]{1,64}"""
 _NAMED_USER = re.compile(rb" (?:-u|-h|--user(?:name)?|--host|-U)\b|[ ]-u\w")
-# A flag that may be that of a password, for some command.
+# A flag that may be that of a password, for some command. It begins with the rarer character, which makes the search
+# fast.
 _FLAG = re.compile(
-    rb" (?:-[A-Za-z]{0,5}[pPawuUNkb]|--?(?:user|proxy-user|auth|creds|src-creds|dest-creds|pass|body|value"
-    rb"|secret-string"
-    rb"|from-literal|String|AsPlainText))"
+    rb"-(?<= -)(?:[A-Za-z]{0,5}[pPawuUNkb]|-?(?:user|proxy-user|auth|creds|src-creds|dest-creds|pass|body|value"
+    rb"|secret-string|from-literal|String|AsPlainText))"
 )
 
 
@@ -1594,7 +1624,9 @@ COMMANDS: Final = (
 """Literals that one of them is in each command, other than curl, that takes a password."""
 _DIVIDERS = bytes(code if chr(code).isalnum() or chr(code) in "_.:-" else ord(" ") for code in range(128)) + b" " * 128
 _CONTROL = re.compile(rb"\\(?:u00[01][0-9a-f]|[tbfnr])")
-_MAY_BE_PASS = re.compile(rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""")
+_MAY_BE_ARGUMENT = re.compile(rb"""-(?<= -)(?:pass(?:in|out|wd|word)? [\\"']*pass:|a(?<=http -a)|a(?<=https -a))""")
+_ADJACENT = 160
+"""Bytes that what `_MAY_BE_ARGUMENT` matches may take, with the quotes of nested JSON, and more."""
 _HTTP_ARGUMENT = re.compile(rb"(?:(?<=http)|(?<=https)) -a" + _SPACE + _USER + b":" + _ARGUMENT)
 _PASS_ARGUMENT = re.compile(rb""" -pass(?:in|out|wd|word)? (?:\\{0,63}["'])?pass:""" + _ARGUMENT)
 # Commands that read a password from their input: what is piped to them, or follows after `<<<`.
@@ -1613,6 +1645,9 @@ _PIPED = re.compile(
 _READS = re.compile(
     rb"(?:(?:\A|(?<=[\s;|&`(\"'])|(?<=\\[nrt]))" + _READING_COMMAND + b"|" + _READING_FLAG + rb")[^\r\n|;&<]{0,160}\Z"
 )
+# An expression is searched faster than the same bytes if their first one is rare.
+_HERE_HINT = re.compile(rb"<<")
+_WRITER_HINTS = tuple(map(re.compile, (b"printf", b"echo", b"Write-Output")))
 _HERE = re.compile(rb"<<<[ \t]{0,4}\$?" + _ARGUMENT)
 _HERE_DOCUMENT = re.compile(
     rb"""<<-?[ \t]{0,4}(?:\\{0,63}["'])?(?P<end>\w{1,16})(?:\\{0,63}["'])?(?:\r?\n|\\{1,63}n)"""
@@ -1634,9 +1669,8 @@ def _commands(data: bytes) -> Iterator[_Found]:
 
 def _is_fed(data: bytes) -> bool:
     """Whether a command may read a password from its input."""
-    return ((b"<" in data and b"<<" in data) or (b"|" in data and _holds_writer(data))) and any(
-        literal in data for literal in READERS
-    )
+    is_given = (b"<" in data and _HERE_HINT.search(data) is not None) or (b"|" in data and _holds_writer(data))
+    return is_given and any(literal in data for literal in READERS)
 
 
 def _fed(data: bytes) -> Iterator[_Found]:
@@ -1703,24 +1737,21 @@ def _argument(match: re.Match[bytes], form: _Form) -> Iterator[_Found]:
 
 def _may_be_commands(data: bytes) -> bool:
     flag = _FLAG.search(data)
-    if flag is not None and b" -pass" in data and _MAY_BE_PASS.search(data) is not None:
-        return True
-    return flag is not None and _may_be_flagged(data, flag.start())
-
-
-def _may_be_flagged(data: bytes, at: int) -> bool:
-    if b"http -a" in data or b"https -a" in data:
-        return True
+    if flag is None:
+        return False
     # An escape takes more bytes than its character.
     reach = 6 * _COMMAND_REACH
-    for start, end in _flagged(data, at, reach):
+    for start, end in _flagged(data, flag.start(), reach):
+        # What is adjacent to a flag may be divided by the end of a reach.
+        if _MAY_BE_ARGUMENT.search(data, max(0, start - _ADJACENT), end + _ADJACENT) is not None:
+            return True
         if end - start > reach or not _BY_WORD.keys().isdisjoint(_command_words(data[start:end])):
-            return b"curl" in data or any(literal in data for literal in COMMANDS)
+            return _CURL_HINT.search(data) is not None or any(literal in data for literal in COMMANDS)
     return False
 
 
 def _holds_writer(data: bytes) -> bool:
-    return b"echo" in data or b"printf" in data or b"Write-Output" in data
+    return any(hint.search(data) is not None for hint in _WRITER_HINTS)
 
 
 # ---------------------------------------------------------------------- Kubernetes
@@ -1782,6 +1813,14 @@ def _said(data: bytes, lower: bytes) -> Iterator[_Found]:
 
 # ---------------------------------------------------------------------- JSON that is not decoded
 
+# Literals are searched as expressions, because these look for their first byte, which is faster than `in`.
+_STEM_HINTS = tuple((stem, rule, re.compile(stem)) for stem, rule in STEMS)
+_SIGNED = re.compile(rb"sig(?:nature)?=")
+_BLOCK_HINT = re.compile(rb"private key")
+_SIGNATURE_HINT = re.compile(rb"sig")
+_COOKIE_HINT = re.compile(rb"cookie")
+_CURL_HINT = re.compile(rb"curl")
+_BEARER_HINT = re.compile(rb"b(?:earer|asic )")
 # The possible ends of a name, as in `_STEM_TAIL`. The order of alternatives cannot hide a longer end.
 _LAST = (
     rb"(?>stag(?:ing|e)|s?(?:[_.-]?(?:"
@@ -1809,9 +1848,23 @@ PASSWORD_STEMS: Final = (b"pass", b"pw")
 """The stems of names of passwords."""
 
 
-def name_from(stem: bytes) -> bytes:
-    """Return a pattern for a name from *stem*, one of `STEMS`, to its end."""
-    return stem + _MORE.get(stem, b"") + _LAST
+# What may stand before `pw` without `d`, beside what is no letter: an escape of JSON, or the end of a word that is
+# written in one with it. Two letters are rare enough.
+_BEFORE_PW = (rb"\\[bfnrt]", rb"u00[01][a-f]", *sorted({head[-2:] for head in _PASS_HEADS}))
+
+
+def name_from(stem: bytes, *, looks_back: bool = True) -> bytes:
+    """Return a pattern for a name from its stem to its end.
+
+    Args:
+        stem: one of `STEMS`.
+        looks_back: whether the pattern may look at what stands before the stem. If not, it matches that, too.
+    """
+    if stem != b"pw":
+        return stem + _MORE.get(stem, b"") + _LAST
+    if looks_back:
+        return rb"pw(?:d|(?<![a-z]pw)|" + b"|".join(b"(?<=%bpw)" % before for before in _BEFORE_PW) + b")" + _LAST
+    return b"(?:pwd|(?:^|[^a-z]|" + b"|".join(_BEFORE_PW) + b")pw)" + _LAST
 
 
 def _leading(stem: bytes) -> re.Pattern[bytes]:
@@ -1823,7 +1876,7 @@ def _leading(stem: bytes) -> re.Pattern[bytes]:
 
 
 _MANIFEST_HINT = re.compile(rb"""kind[\\"']*\s*:\s*[\\"']*secret""")
-_LEADING = tuple((stem, rule, _leading(stem)) for stem, rule in STEMS)
+_LEADING = {stem: _leading(stem) for stem, _ in STEMS}
 
 
 def is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
@@ -1839,7 +1892,7 @@ def is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
         data: any JSON value.
         rules: the rules that may begin in it. The others are already known not to.
     """
-    return _is_clean_again(data) if len(data) <= _REPEATED_JSON else _is_clean(data, rules)
+    return _is_clean_again(data) if len(data) <= _REPEATED_JSON and rules is ALL_RULES else _is_clean(data, rules)
 
 
 def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
@@ -1849,7 +1902,7 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     if "urls" in rules and _may_be_urls(data, escaped=escaped):
         return False
     lower = data.lower()
-    if "signatures" in rules and b"sig" in lower and (b"sig=" in lower or b"signature=" in lower):
+    if "signatures" in rules and b"=" in data and _SIGNED.search(lower) is not None:
         return False
     if _may_be_named(data, lower, rules):
         return False
@@ -1857,9 +1910,7 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
         return False
     if ("commands" in rules and _may_be_commands(data)) or ("inputs" in rules and _is_fed(data)):
         return False
-    if "bearers" in rules and b"basic " in lower and (b"\\/" in data or _BASIC.search(data) is not None):
-        return False
-    if "bearers" in rules and b"bearer" in lower:
+    if "bearers" in rules and _BEARER_HINT.search(lower) is not None and _may_be_bearers(data, lower):
         return False
     if "tokens" not in rules or not (runs := _long_runs(data)):
         return True
@@ -1869,33 +1920,32 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
 
 
 def _may_be_named(data: bytes, lower: bytes, rules: Rules) -> bool:
-    is_named = False
-    any_stem = not rules.isdisjoint(("pairs", "blocks"))
-    for stem, rule, leads in _LEADING:
-        at = lower.find(stem) if any_stem or rule in rules else -1
-        if at < 0:
+    for stem, rule, hint in _STEM_HINTS:
+        first = hint.search(lower) if rule in rules else None
+        if first is None:
             continue
-        is_named = True
-        if stem == b"key" and "blocks" in rules and b"private key" in lower:
+        if _may_lead(data, _LEADING[stem].search(lower, first.start())):
             return True
-        if rule not in rules:
-            continue
-        if _may_lead(data, leads.search(lower, at)):
+        if stem == b"pass" and _may_be_said(lower, first.start()):
             return True
-        if stem == b"pass" and _may_be_said(lower, at):
+        if stem == b"secret" and _MANIFEST_HINT.search(lower) is not None:
             return True
-        if stem == b"secret" and b"kind" in lower and _MANIFEST_HINT.search(lower) is not None:
-            return True
-    return is_named and "pairs" in rules and b"value" in lower and _is_pair(lower)
+    if "blocks" in rules and _BLOCK_HINT.search(lower) is not None:
+        return True
+    return "pairs" in rules and _is_pair(lower)
 
 
 def _is_pair(lower: bytes) -> bool:
-    return _VALUE_HINT.search(lower) is not None and _PAIR_HINT.search(lower) is not None
+    return _VALUE_HINT.search(lower) is not None and any(hint.search(lower) is not None for hint in _PAIR_HINTS)
+
+
+def _may_be_bearers(data: bytes, lower: bytes) -> bool:
+    return b"bearer" in lower or b"\\/" in data or _BASIC.search(data) is not None
 
 
 def _may_be_cookies(data: bytes, lower: bytes) -> bool:
-    return (b"cookie" in lower and _COOKIE.search(lower) is not None) or (
-        b"curl" in data and _CURL_COOKIE_HINT.search(data) is not None
+    return _COOKIE.search(lower) is not None or (
+        _CURL_HINT.search(data) is not None and _CURL_COOKIE_HINT.search(data) is not None
     )
 
 
@@ -1942,9 +1992,10 @@ def _may_be_said(lower: bytes, at: int) -> bool:
 
 def _may_be_set(data: bytes, at: int) -> bool:
     before = data[max(0, at - 2 * _LINE_REACH) : at]
-    return (
-        b"set" in before or b"ENV " in before or before[-7:].lower().endswith(_SETTING_HEADS)
-    ) and _SETTER_HINT.search(before) is not None
+    setting = data[max(0, at - 7) : at + 4].lower()
+    if any(name in setting for name in SETTINGS):
+        return True
+    return _follows_setter(before) and _SETTER_HINT.search(before) is not None
 
 
 def _may_be_tokens(data: bytes, runs: list[tuple[int, int]], reach: int) -> bool:
@@ -1964,20 +2015,19 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
     _find_named(data, lower, rules, found)
     if "urls" in rules and b"/" in data:
         found += _urls(data)
-    if b"=" in data or b"u003d" in lower:
-        if "signatures" in rules and b"sig" in lower:
+    if b"=" in data or (b"\\" in data and b"u003d" in lower):
+        if "signatures" in rules and _SIGNATURE_HINT.search(lower) is not None:
             found += _signatures(data, lower)
-        if "cookies" in rules and b"cookie" in lower:
+        if "cookies" in rules and _COOKIE_HINT.search(lower) is not None:
             found += _cookies(_COOKIE, data, lower, b"cookie")
-        if "cookies" in rules and b"curl" in data:
+        if "cookies" in rules and _CURL_HINT.search(data) is not None:
             found += _cookies(_CURL_COOKIE, data, data, b"-b")
     if "commands" in rules:
         found += _commands(data)
     if "inputs" in rules and _is_fed(data):
         found += _fed(data)
-    if "bearers" in rules and b"bearer" in lower:
+    if "bearers" in rules and _BEARER_HINT.search(lower) is not None:
         found += _bearers(data, lower)
-    if "bearers" in rules and b"basic " in lower:
         found += _basics(data, lower)
     if "tokens" in rules and (runs := _long_runs(data)):
         found += _tokens(data, runs)
@@ -1990,19 +2040,14 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[_Found]:
 
 def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[_Found]) -> None:
     """Add what is by a name, and what cannot be without the stem of one."""
-    is_named = False
-    for stem, rule in STEMS:
-        at = lower.find(stem)
-        if at < 0:
-            continue
-        is_named = True
-        if rule in rules:
-            found += _by_name(data, lower, stem, at)
+    for stem, rule, hint in _STEM_HINTS:
+        if rule in rules and (first := hint.search(lower)) is not None:
+            found += _by_name(data, lower, stem, first.start())
             if stem in _BESIDE:
                 found += _BESIDE[stem](data, lower)
-        if stem == b"key" and "blocks" in rules and b"PRIVATE KEY" in data:
-            found += _blocks(data)
-    if is_named and "pairs" in rules and b"value" in lower:
+    if "blocks" in rules and _BLOCK_HINT.search(lower) is not None:
+        found += _blocks(data)
+    if "pairs" in rules and _VALUE_HINT.search(lower) is not None:
         found += _pairs(data, lower)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -23,6 +24,7 @@ from llma_core.redaction import (
     PASSWORD_STEMS,
     READERS,
     SETTERS,
+    SETTINGS,
     STEMS,
     TOKENS,
     Rule,
@@ -63,15 +65,16 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield rb"/webhooks|hooks\.slack\.com", False, _rules("urls")
     # In .netrc, a password follows its name after a single space. So does a value that a command sets.
     stems = _rules(*(rule for _, rule in STEMS))
-    yield b"login |" + SETTERS, False, stems
-    yield rb"(?:require|master|bind|root)(?:pass|auth|pw) ", True, stems
+    yield b"login ", False, stems | _rules("commands")
+    yield SETTERS + b"(?i:" + b"|".join(stem for stem, _ in STEMS) + b")", False, stems
+    yield b"|".join(name + b" " for name in SETTINGS), True, stems
     yield rb"sig(?:nature)?=", True, _rules("signatures")
     yield rb"private key", True, _rules("blocks")
     yield rb"bearer|basic +[a-z0-9+/_-]{8}", True, _rules("bearers")
     yield rb"""cookies?(?:\\*["'])?\]?(?: *(?:=>|[:=,]) *| +)[\\"']*[!#$%&*+.^_|~0-9a-z-]+=""", True, _rules("cookies")
     yield rb"""value[\\"' ]*[:=>]""", True, _rules("pairs")
     yield rb"curl", False, _rules("commands", "cookies")
-    yield b"|".join(map(re.escape, COMMANDS)), False, _rules("commands")
+    yield b"|".join(re.escape(literal) for literal in COMMANDS if literal != b"login "), False, _rules("commands")
     yield b"|".join(map(re.escape, READERS)), False, _rules("inputs")
     yield rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""", False, _rules("commands")
     # A password that stands before its name, or for something.
@@ -80,9 +83,10 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     # The part before the `@` may have escapes, so any characters may come before it.
     yield rb"(?s)://.*@", False, _rules("urls")
     for stem, rule in STEMS:
-        name = name_from(stem).replace(b"(?>", b"(?:")
+        name = name_from(stem, looks_back=False).replace(b"(?>", b"(?:")
         yield name + _LEADS, True, _rules(rule)
-        yield rb"-[a-z0-9_.$-]*" + name + b" ", True, _rules(rule)
+        # The stem may stand right after the dash.
+        yield rb"-[a-z0-9_.$-]*" + name.replace(b"(?:^|", b"(?:|") + b" ", True, _rules(rule)
         if stem in PASSWORD_STEMS:
             yield name + _PASSWORD_LEADS, True, _rules(rule)
         if stem == b"auth":
@@ -113,14 +117,18 @@ def automaton() -> Callable[[bytes], Rules] | None:
     scan, error = database.scan, hyperscan.error
     rules = [begin for _, _, begin in found]
 
+    @lru_cache(maxsize=1024)
+    def together(hits: tuple[int, ...]) -> Rules:
+        return _NONE.union(*(rules[number] for number in hits))
+
     def suspected(data: bytes) -> Rules:
         hits: list[int] = []
         try:
-            scan(data, match_event_handler=_note, context=hits)
+            scan(data, _note, 0, hits)
         except error:
             # Another thread is scanning right now.
             return ALL_RULES
-        return _NONE.union(*(rules[number] for number in hits)) if hits else _NONE
+        return together(tuple(hits)) if hits else _NONE
 
     return suspected
 

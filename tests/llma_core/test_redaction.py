@@ -882,6 +882,7 @@ def test_the_first_look_sees_a_member_whose_key_says_that_it_is_a_secret(
         b'{"type":"tool_result","tool_use_id":"toolu_01","content":"\\u001b[1mthe key to it: a tokenizer, 5 tokens"}',
         b'{"$ai_input_tokens":12,"$ai_output_tokens":5,"$ai_usage":{"cache_read_input_tokens":7}}',
         b'{"signature":"EqQBCkYIBxgCKkDz+/=","cwd":"/srv/orchard","sessionId":"0b7f4c1e-9a55-4a8e-8b39-3a8c2ce7f3aa"}',
+        b'"Run set -e first; ENV and COPY come later, then pass two paths, a token and upw=5."',
     ],
 )
 def test_the_first_look_lets_pass_what_content_mostly_is(first_look: Callable[[bytes], Rules], data: bytes) -> None:

@@ -7,6 +7,9 @@
     settlement     notes which lines the events rest on
     deliveries     take the events
 
+While many old sessions wait, workers read them (`daemon/parallel/`), and what they have read is handed over here in the
+same order.
+
 `run` repeats this while the service follows, `read_all` does it once for `run --once`. A session is not read while its
 route has no room. Its unread lines stay in its logs, so the logs are the queue.
 """
@@ -14,9 +17,12 @@ route has no room. Its unread lines stay in its logs, so the logs are the queue.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from functools import partial
+
+import structlog
 
 from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.route import Route
@@ -27,9 +33,14 @@ from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfilling import Backfilling
 from daemon.history.backlog import Ending
+from daemon.parallel.choice import Choice
+from daemon.parallel.crew import Crew
+from daemon.parallel.remote import Remote, route_of
+from daemon.parallel.wire import Slice, Task
 from daemon.reading.attendance import Attendance
 from daemon.reading.commits import Commits
-from daemon.reading.reader import Reader, ReadOutcome
+from daemon.reading.open_sessions import OpenSession
+from daemon.reading.reader import Reader, ReadOutcome, ReadState
 from daemon.reading.reporting import Reporting
 from daemon.reading.settlement import Settlement
 from daemon.reading.turns import Turns
@@ -40,6 +51,9 @@ from daemon.system.workers import Workers
 from llma_core.events import CaptureEvent
 
 __all__ = ["ReadLoop"]
+
+_log = structlog.get_logger(__name__)
+_LEVELS = logging.getLevelNamesMapping()
 
 
 class ReadLoop:
@@ -58,6 +72,8 @@ class ReadLoop:
         reporting: reports what was read.
         turns: the sessions that wait to be read.
         workers: has the thread that reads files.
+        choice: which sessions other processes may read.
+        hire: returns processes to read as many bytes of logs as it is called with; None: they are read here.
         cadence: times and sizes.
 
     Attributes:
@@ -82,6 +98,8 @@ class ReadLoop:
         reporting: Reporting,
         turns: Turns,
         workers: Workers,
+        choice: Choice,
+        hire: Callable[[int], Crew | None],
         cadence: Cadence,
     ) -> None:
         self.turns = turns
@@ -99,6 +117,8 @@ class ReadLoop:
         self._commits = commits
         self._reporting = reporting
         self._workers = workers
+        self._choice = choice
+        self._hire = hire
         self._cadence = cadence
         self._wake = asyncio.Event()
 
@@ -151,25 +171,36 @@ class ReadLoop:
                 else:
                     await self._rest()
 
-    async def read_all(self, sessions: Sequence[SessionFiles]) -> bool:
-        """Read *sessions* to their end and deliver their events. Return whether everything is settled."""
-        left = {files.name: files for files in sessions}
-        line = self.turns.line(sessions)
+    async def read_all(self, ordered: Sequence[Ordered]) -> bool:
+        """Read sessions to their end and deliver their events. Return whether everything is settled."""
+        left = {each.files.name: each.files for each in ordered}
+        numbers = {each.files.name: number for number, each in enumerate(ordered)}
+        line = self.turns.line(left.values())
         many = self._cadence.open_sessions
-        while left:
-            files = line.first()
-            if files is None:
-                going = [route for route in line.stalled if not self._deliveries.is_stopped(route)]
-                if not going:
-                    break
-                await self._deliveries.wait_change(going)
-            elif not await self._step(files, finish=True):
-                del left[files.name]
-                line.remove(files.name)
-                self._backfilling.backlog.finish(files.name, "held" if files.name in self._decisions.held else "read")
-                if len(self._sessions) >= many:
+        crew = await self._crew(ordered)
+        try:
+            while left:
+                files = line.first()
+                if files is None:
+                    going = [route for route in line.stalled if not self._deliveries.is_stopped(route)]
+                    if not going:
+                        break
+                    await self._deliveries.wait_change(going)
+                    continue
+                if crew is not None and numbers[files.name] in crew:
+                    ended = await self._take_over(crew, numbers[files.name], files)
+                else:
+                    ended = [] if await self._step(files, finish=True) else [files.name]
+                for name in ended:
+                    del left[name]
+                    line.remove(name)
+                    self._backfilling.backlog.finish(name, "held" if name in self._decisions.held else "read")
+                if ended and len(self._sessions) >= many:
                     await self._drop_settled(left)
                     many = max(self._cadence.open_sessions, 2 * len(self._sessions))
+        finally:
+            if crew is not None:
+                crew.close()
         settled = await self._deliveries.flush()
         await self._commits.write()
         await self._attendance.remove_delivered(self.is_done)
@@ -217,11 +248,11 @@ class ReadLoop:
             self.enqueue(files)
         return bool(due)
 
-    async def in_order(self, sessions: Iterable[SessionFiles]) -> Sequence[SessionFiles]:
+    async def in_order(self, sessions: Iterable[SessionFiles]) -> Sequence[Ordered]:
         """Return sessions in the order in which to read them: an original before its copies."""
         ordered = await self._ordered(sessions)
         self.turns.join(ordered)
-        return [each.files for each in ordered]
+        return ordered
 
     async def _ordered(self, sessions: Iterable[SessionFiles]) -> Sequence[Ordered]:
         return await self._workers.read(partial(in_order, sessions))
@@ -315,6 +346,90 @@ class ReadLoop:
                 self._deliveries.put(each, events)
         if pipeline.waiting:
             await self._decisions.hold_lines(name, [*pipeline.waiting])
+
+    # ------------------------------------------------------------------ what workers read
+
+    async def _crew(self, ordered: Sequence[Ordered]) -> Crew | None:
+        """Return workers that read those of some sessions that they may read; None if they are not worth it."""
+        size = sum(file.size for each in ordered for path in each.files.paths if (file := self._logs.files.get(path)))
+        crew = self._hire(size)
+        if crew is None:
+            return None
+        running, opened = self._live.running(), set(self._sessions.names)
+        try:
+            tasks = await self._workers.read(partial(self._choice.tasks, ordered, running, opened))
+        except sqlite3.OperationalError:
+            # Whoever reads the first session finds that the store cannot be read, and waits.
+            return None
+        await crew.begin(tasks)
+        return crew
+
+    async def _take_over(self, crew: Crew, number: int, files: SessionFiles) -> list[str]:
+        """Hand over what workers have read of a session, and of those behind it.
+
+        Returns:
+            The names of those that are read to their end. If something is not as a worker assumed, or it cannot read a
+            session, *crew* does not have that session any more, and it has to be read here.
+        """
+        slices = await crew.take(number)
+        if not slices:
+            self._reader.close(files.name)
+            return []
+        room = 0
+        for part in slices:
+            route = route_of(part)
+            if route is not None and not self._deliveries.has_room(route):
+                break
+            room += 1
+        if not room:
+            crew.give_back(slices)
+            await self._wait_for_room(crew, slices[0])
+            return []
+        tasks = {part.number: crew.task(part.number) for part in slices}
+        count = await self._workers.read(partial(self._choice.accept, slices[:room], tasks))
+        crew.give_back(slices[count:])
+        ended = []
+        for part in slices[:count]:
+            if not await self._hand_over_slice(part, tasks[part.number]):
+                crew.drop(part.number)
+                ended.append(tasks[part.number].name)
+        if count < room:
+            task = tasks[slices[count].number]
+            crew.drop(task.number)
+            self._reader.close(task.name)
+        return ended
+
+    async def _wait_for_room(self, crew: Crew, part: Slice) -> None:
+        route = route_of(part)
+        assert route is not None
+        if self._deliveries.is_stopped(route):
+            # Sessions of other routes may be read here meanwhile, and this one waits.
+            crew.close()
+        else:
+            await self._deliveries.wait_change([route])
+
+    async def _hand_over_slice(self, part: Slice, task: Task) -> bool:
+        """Hand over a slice that a worker has read. Return whether there is more of its session."""
+        now = asyncio.get_running_loop().time()
+        session = self._sessions.get(task.name)
+        remote = session.pipeline if session is not None else None
+        if session is None or not isinstance(remote, Remote):
+            remote = Remote(self._logs.sessions[task.name], again=task.again)
+            session = self._sessions.add(OpenSession(remote, now))
+        self.reading = task.name
+        try:
+            for said in part.said:
+                _log.log(_LEVELS[said.level.upper()], said.event, **said.fields)
+            remote.take(part)
+            session.heard_at, session.ended = now, part.progress.ended
+            state: ReadState = "more" if part.progress.more else "caught_up"
+            outcome = ReadOutcome(session=session, state=state, steps=[part.progress])
+            await self._hand_over(outcome)
+            return self._reader.note(outcome, has_grown=remote.files in self.turns)
+        finally:
+            self.reading = None
+
+    # ------------------------------------------------------------------ a backfill beside following
 
     async def _step_history(self, files: SessionFiles) -> None:
         """Read a slice of a session of the backfill."""

@@ -51,6 +51,8 @@ from daemon.history.backlog import Backlog
 from daemon.history.first_start import HistoryPolicy, settle_history
 from daemon.history.pruning import prune
 from daemon.lookout import Lookout
+from daemon.parallel.choice import Choice
+from daemon.parallel.crew import Crew
 from daemon.read_loop import ReadLoop
 from daemon.reading.attendance import Attendance
 from daemon.reading.claims import Claims
@@ -105,6 +107,7 @@ class Service:
         executions: the records of the commands under `exec`; None if there are none.
         only_named: whether to follow only the sessions of commands.
         plugin_status: writes the status file of PostHog's plugin; None to write none.
+        hire: returns processes to read as many bytes of logs as it is called with; None: they are read here.
         cadence: times and sizes.
     """
 
@@ -126,6 +129,7 @@ class Service:
         executions: Executions | None = None,
         only_named: bool = False,
         plugin_status: PluginStatus | None = None,
+        hire: Callable[[int], Crew | None] = lambda _size: None,
         cadence: Cadence | None = None,
     ) -> None:
         self._store = store
@@ -230,6 +234,16 @@ class Service:
             reporting=self._reporting,
             turns=turns,
             workers=self._workers,
+            choice=Choice(
+                logs=self._logs,
+                lookup=self._lookup,
+                claims=self._claims,
+                executions=self._attendance.executions,
+                again=lambda name: again or self._backfilling.reads_again(name),
+                resends=self._backfilling.resends,
+                first_start=lambda: self._reader.first_start,
+            ),
+            hire=hire,
             cadence=self._cadence,
         )
         self._lookout = Lookout(

@@ -115,7 +115,7 @@ _RESERVED = frozenset(
 )
 
 
-class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """One event, final and encoded.
 
     Attributes:

@@ -95,7 +95,7 @@ class InnerCall(Struct, frozen=True, kw_only=True):
     usage: TokenUsage
 
 
-class LineRange(Struct, frozen=True, kw_only=True):
+class LineRange(Struct, frozen=True, kw_only=True, array_like=True):
     """The lines of one file that a span is made from. They are settled when the span is settled.
 
     Attributes:

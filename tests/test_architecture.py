@@ -51,7 +51,7 @@ WINGS = (
     ("service",),
     ("lookout", "verifying"),
     ("read_loop",),
-    ("demo", "history"),
+    ("demo", "history", "parallel"),
     ("reading",),
     ("page",),
     ("checks", "routing", "running", "usage"),

@@ -19,6 +19,7 @@ from daemon.cli.startup import (
     cadence,
     capture_sinks,
     config_errors,
+    jobs_option,
     load_settings,
     log_options,
     open_local,
@@ -56,6 +57,7 @@ _LOOK_SECONDS = 1.0
 @click.option("--once", is_flag=True, help="Deliver everything there is to read, then exit.")
 @click.option("--from-start", is_flag=True, help="Include existing sessions.")
 @click.option("--local", is_flag=True, help="Deliver into a local file, without an account. `traces` shows it.")
+@jobs_option
 @state_dir_option
 @log_options
 @supervised
@@ -63,6 +65,7 @@ def run(
     once: bool,
     from_start: bool,
     local: bool,
+    jobs: int | None,
     state_dir: Path | None,
     log_format: str | None,
     log_level: str,
@@ -79,6 +82,7 @@ def run(
             once=once,
             from_start=from_start,
             local=local,
+            jobs=jobs,
             state_dir=state_dir,
             log_format=log_format,
             log_level=log_level,
@@ -91,6 +95,7 @@ def _run(
     once: bool,
     from_start: bool,
     local: bool,
+    jobs: int | None,
     state_dir: Path | None,
     log_format: str | None,
     log_level: str,
@@ -99,7 +104,7 @@ def _run(
     flags = {"state_dir": state_dir}
     settings = load_settings(flags, log_format=log_format, log_level=log_level)
     with config_errors():
-        plan = _plan(settings, local=local)
+        plan = _plan(settings, local=local, jobs=jobs)
     with open_local(settings.state_dir) if local else open_state(plan.folder) as store:
         prepare_outboxes(settings)
         if ticker is not None:
@@ -117,7 +122,7 @@ def _run(
             settled = True
 
             def reread() -> _Plan:
-                fresh = _plan(loading.load(flags, os.environ), local=local)
+                fresh = _plan(loading.load(flags, os.environ), local=local, jobs=jobs)
                 if fresh.folder != plan.folder:
                     raise ConfigError([f"POSTHOG_LLMA_STATE_DIR is now {fresh.folder}; restart the daemon to use it"])
                 prepare_outboxes(fresh.settings)
@@ -139,27 +144,32 @@ class _Plan:
         folder: the folder of its state.
         purpose: what the events are for.
         make_sink: builds the sink of a route.
+        jobs: how many processes may read old sessions at a time; None: as many as are worth it.
     """
 
     settings: Settings
     folder: Path
     purpose: Purpose
     make_sink: Callable[[Route], Sink]
+    jobs: int | None
 
 
-def _plan(settings: Settings, *, local: bool) -> _Plan:
+def _plan(settings: Settings, *, local: bool, jobs: int | None) -> _Plan:
     """Make the plan for *settings*.
 
     Raises:
         ConfigError: nothing can be sent with them.
     """
     if not local:
-        return _Plan(settings=settings, folder=settings.state_dir, purpose="send", make_sink=capture_sinks(settings))
+        sinks = capture_sinks(settings)
+        return _Plan(settings=settings, folder=settings.state_dir, purpose="send", make_sink=sinks, jobs=jobs)
     from daemon.delivering.local.sink import LocalSink
     from daemon.state.layout import events_path
 
     path = events_path(settings.state_dir)
-    return _Plan(settings=settings, folder=path.parent, purpose="local", make_sink=lambda _route: LocalSink(path))
+    return _Plan(
+        settings=settings, folder=path.parent, purpose="local", make_sink=lambda _route: LocalSink(path), jobs=jobs
+    )
 
 
 def _say_where(plan: _Plan) -> None:
@@ -196,6 +206,7 @@ def _service(plan: _Plan, store: Store, notifier: Notifier, ticker: Ticker | Non
         notifier=notifier,
         health=Health(plan.folder),
         desk=BackfillDesk(plan.folder),
+        jobs=plan.jobs,
         watch=ticker.watch if ticker is not None else None,
     )
 

@@ -24,6 +24,8 @@ from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stoppe
 from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk
 from daemon.history.backlog import Backlog
+from daemon.parallel.crew import Crew
+from daemon.parallel.wire import Setup
 from daemon.reading.executions import Executions
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Purpose, Routing, configured_routes
@@ -46,6 +48,7 @@ __all__ = [
     "config_errors",
     "embed_service",
     "fail",
+    "jobs_option",
     "load_settings",
     "log_options",
     "open_local",
@@ -104,6 +107,15 @@ def log_options(command: _Command) -> _Command:
         metavar="FORMAT",
         help="Log as console or json.  [default: console on a terminal, else json]",
     )(command)
+
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many processes may read old sessions at a time; 1 starts none.  [default: as many as are worth it]",
+)
+"""The option for the number of workers."""
 
 
 @contextmanager
@@ -269,6 +281,7 @@ def build_service(
     desk: BackfillDesk | None = None,
     backlog: Backlog | None = None,
     only_named: bool = False,
+    jobs: int | None = None,
 ) -> Service:
     """Build a service.
 
@@ -286,6 +299,7 @@ def build_service(
         desk: see `Service`.
         backlog: see `Service`.
         only_named: see `Service`.
+        jobs: how many processes may read old sessions at a time; None: as many as are worth it.
     """
 
     def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
@@ -296,6 +310,11 @@ def build_service(
 
         return Delivery(make_sink(route), prepare=prepare, settle=settle_and_tell, name=route.name)
 
+    def hire(size: int) -> Crew | None:
+        number = Crew.wanted(size, jobs)
+        return Crew(Setup(settings=settings, purpose=purpose, line_bytes=pace.line_bytes), number) if number else None
+
+    pace = cadence()
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
     # The status file reports the session sent last, which history never is.
     tells_plugin = settings.plugin_status_file and purpose == "send" and not again
@@ -317,7 +336,8 @@ def build_service(
         executions=Executions(settings.state_dir) if purpose == "send" else None,
         only_named=only_named,
         plugin_status=PluginStatus(folders) if tells_plugin else None,
-        cadence=cadence(),
+        hire=hire,
+        cadence=pace,
     )
 
 

@@ -13,6 +13,7 @@ from llma_core.agent import Agent, LogPath
 
 __all__ = [
     "LogRoot",
+    "agent_named",
     "config_folder",
     "is_session_folder",
     "is_spooled",
@@ -46,6 +47,11 @@ def roots_below(config_dir: Path) -> Iterator[LogRoot]:
     for agent in agents.AGENTS:
         for name in agent.root_folders:
             yield LogRoot(agent, config_dir / name)
+
+
+def agent_named(name: str) -> Agent:
+    """Return the agent of that name, one that the daemon follows."""
+    return next(agent for agent in agents.AGENTS if agent.name == name)
 
 
 def config_folder(folder: Path) -> Path:

@@ -27,7 +27,19 @@ from daemon.state.rows import FileMark
 from daemon.system import disk
 from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
 
-__all__ = ["Chunk", "Fate", "Identity", "KeepsOpen", "Marks", "Tail", "digest", "mark_at_end", "open_log", "unknown"]
+__all__ = [
+    "Chunk",
+    "Fate",
+    "Identity",
+    "KeepsOpen",
+    "Marks",
+    "Tail",
+    "TailState",
+    "digest",
+    "mark_at_end",
+    "open_log",
+    "unknown",
+]
 
 Identity = tuple[int, int]
 """A file's device and inode."""
@@ -156,6 +168,51 @@ class _Block:
                 return cls(data=found, size=size, rest=None)
             closing.pop_all()
             return cls(data=found, size=size, rest=file)
+
+
+class TailState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far a `Tail` has got, as another process may know it; the attributes are those of the tail.
+
+    Attributes:
+        head: the first HEAD_BYTES of what was read.
+    """
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    committed: int
+    history: bool
+    offset: int
+    position: int
+    head: bytes
+    known: FileMark | None
+
+    @property
+    def identity(self) -> Identity:
+        """The device and inode it was opened with."""
+        return self.device, self.inode
+
+    def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
+        """Return the mark by which to recognize this file, settled up to *offset*.
+
+        Args:
+            unit: the name of its session.
+            offset: the settled offset, in bytes.
+            tail: the last TAIL_BYTES before *offset*, fewer at the beginning of the file; b"" if they are not known.
+        """
+        length = min(HEAD_BYTES, offset)
+        return FileMark(
+            device=self.device,
+            inode=self.inode,
+            path=self.path,
+            unit=unit,
+            offset=offset,
+            head=digest(self.head[:length]),
+            head_length=length,
+            tail=digest(tail),
+            history=self.history,
+        )
 
 
 class Tail:
@@ -417,26 +474,24 @@ class Tail:
         is_open = len(begins) < _BEGINNING_BYTES and not (ended and any(map(tells, whole.split(b"\n"))))
         return "open" if is_open else "over"
 
-    def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
-        """Return the mark by which to recognize this file, settled up to *offset*.
-
-        Args:
-            unit: the name of its session.
-            offset: the settled offset, in bytes.
-            tail: the last TAIL_BYTES before *offset*, fewer at the beginning of the file; b"" if they are not known.
-        """
-        length = min(HEAD_BYTES, offset)
-        return FileMark(
+    def state(self) -> TailState:
+        """Return how far this has got."""
+        return TailState(
+            path=self.path,
             device=self.device,
             inode=self.inode,
-            path=self.path,
-            unit=unit,
-            offset=offset,
-            head=digest(self._head[:length]),
-            head_length=length,
-            tail=digest(tail),
+            size=self.size,
+            committed=self.committed,
             history=self.history,
+            offset=self.offset,
+            position=self.position,
+            head=self._head,
+            known=self.known,
         )
+
+    def mark(self, unit: str, offset: int, tail: bytes) -> FileMark:
+        """Return the mark by which to recognize this file, settled up to *offset*; see `TailState.mark`."""
+        return self.state().mark(unit, offset, tail)
 
 
 def mark_at_end(path: str, unit: str) -> FileMark | None:

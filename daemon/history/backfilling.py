@@ -16,8 +16,8 @@ from daemon.delivering.sink import Stopped
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfill_request import BackfillDesk, BackfillReport
 from daemon.history.backlog import Backlog
-from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
+from daemon.reading.standing import Standing
 
 __all__ = ["Backfilling"]
 
@@ -121,7 +121,7 @@ class Backfilling:
         """Return the uuids of the events of a session that are to be sent again; None if there are none."""
         return self.backlog.resends if name in self.backlog else None
 
-    def has_begun(self, pipeline: Pipeline) -> bool:
+    def has_begun(self, pipeline: Standing) -> bool:
         """Whether a pipeline was built for the current backlog, and not to follow its session."""
         name = pipeline.files.name
         return pipeline.again == self.reads_again(name) and pipeline.resends is self.resends(name)

@@ -16,7 +16,7 @@ from llma_core.spans import LineRange, Prompt
 __all__ = ["Emission", "Progress", "Replaced"]
 
 
-class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Emission(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """Something that happened in a session and has to be settled: usually an event to deliver.
 
     Attributes:

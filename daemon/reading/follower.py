@@ -203,7 +203,9 @@ class Follower(AbstractContextManager["Follower"]):
         while again:
             outcome = self._reader.read(self._reader.session(files, now), now, running=self._live.running())
             for step in outcome.steps:
-                yield from self._tell(outcome.session.pipeline, step)
+                pipeline = outcome.session.pipeline
+                assert isinstance(pipeline, Pipeline)
+                yield from self._tell(pipeline, step)
             again = self._reader.note(outcome)
             self._queue |= {each.name: None for each in self._reader.called()}
             if outcome.held is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, KeysView
 
 from daemon.delivering.route import Route
 from daemon.following.session_files import SessionFiles
-from daemon.reading.pipeline import Pipeline
+from daemon.reading.standing import Standing
 
 __all__ = ["OpenSession", "OpenSessions"]
 
@@ -19,7 +19,7 @@ class OpenSession:
     """A session in memory.
 
     Attributes:
-        pipeline: reads its files.
+        pipeline: what reads its files: a `Pipeline`, or what stands for one in another process.
         heard_at: when a new line of it was last read, in seconds of a steady clock; at first, when it was opened.
         ended: whether its end was given out. A new line makes it false again.
         due: when time alone makes something final, on the steady clock; None if nothing waits for that.
@@ -27,7 +27,7 @@ class OpenSession:
 
     __slots__ = ("due", "ended", "heard_at", "pipeline")
 
-    def __init__(self, pipeline: Pipeline, now: float) -> None:
+    def __init__(self, pipeline: Standing, now: float) -> None:
         self.pipeline = pipeline
         self.heard_at = now
         self.ended = False

@@ -596,6 +596,11 @@ class Pipeline:
         """Number of bytes in the files that are known and not read yet."""
         return sum(max(0, tail.size - tail.position) for tail in self.tails.values())
 
+    @property
+    def opened(self) -> dict[str, str]:
+        """The name here of each path that was opened."""
+        return self._files
+
     def position(self, path: str) -> int | None:
         """Return the end of what was read of the file at *path*, in bytes; None if that is not open."""
         file = self._files.get(path)
@@ -933,7 +938,9 @@ class Pipeline:
         identity = events.identity(span)
         owner = self._claims.owner(identity)
         if owner is not None and owner[0] != self.files.name and not isinstance(span, Recorded):
-            # The accumulator found it to be no copy: another session's message has the same id.
+            # The accumulator found it to be no copy: another session's message has the same id. Nobody has to wait for
+            # this one under that id.
+            self._pass_over(identity)
             identity = self._claims.own_name(identity, self.files.name)
             owner = self._claims.owner(identity)
         checksum = span.checksum if isinstance(span, Generation) else None

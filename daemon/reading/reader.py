@@ -215,7 +215,11 @@ class Reader:
             files: its files.
             now: a steady clock, in seconds. The quiet of a new session counts from here.
         """
-        return self.sessions.get(files.name) or self.sessions.add(OpenSession(self._pipeline(files), now))
+        session = self.sessions.get(files.name)
+        if session is not None and session.pipeline.is_spent:
+            self.close(files.name)
+            session = None
+        return session or self.sessions.add(OpenSession(self._pipeline(files), now))
 
     def read(
         self,
@@ -239,6 +243,7 @@ class Reader:
             sqlite3.DatabaseError: the store is damaged.
         """
         pipeline = session.pipeline
+        assert isinstance(pipeline, Pipeline), "`session` has built one where another process has read"
         steps: list[Progress] = []
 
         def outcome(
@@ -276,6 +281,7 @@ class Reader:
 
     def _salvage(self, session: OpenSession, now: float) -> ReadOutcome:
         """Save what is open in files that were replaced. Reading the new files would not find it."""
+        assert isinstance(session.pipeline, Pipeline)
         try:
             steps = [session.pipeline.salvage(now)]
         except Held as held:

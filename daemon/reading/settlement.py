@@ -24,7 +24,7 @@ from daemon.following.session_files import unit_name
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.ledger import Ledger
-from daemon.reading.pipeline import Pipeline
+from daemon.reading.standing import Standing
 from daemon.state.rows import Commit, Copies, FileMark, Hosted, Owed, RejectedEvent
 from llma_core.events import CaptureEvent
 
@@ -63,7 +63,7 @@ class Settlement:
         self._marks: dict[str, FileMark] = {}
         self._claims = claims
         self._ledger = Ledger()
-        self._pipelines: dict[str, Pipeline] = {}
+        self._pipelines: dict[str, Standing] = {}
         self._on_their_way: dict[str, Emission] = {}
         self._ready: list[Emission] = []
         self._ready_names: set[str] = set()
@@ -79,7 +79,7 @@ class Settlement:
 
     # ------------------------------------------------------------------ reading
 
-    def note(self, pipeline: Pipeline, progress: Progress) -> list[CaptureEvent]:
+    def note(self, pipeline: Standing, progress: Progress) -> list[CaptureEvent]:
         """Note the progress of one step of *pipeline*. Return the events to deliver, in order."""
         for path, tail in pipeline.tails.items():
             if self._pipelines.get(path) is not pipeline:
@@ -116,7 +116,7 @@ class Settlement:
                 self._counters[counter] += count
         return wanted
 
-    def _note_copies(self, pipeline: Pipeline, progress: Progress) -> None:
+    def _note_copies(self, pipeline: Standing, progress: Progress) -> None:
         """Take note of the lines that are settled when others are, in the same session or in another one."""
         for repeat, file, end in progress.repeats:
             self._ledger.repeat(repeat, file, end)
@@ -135,7 +135,7 @@ class Settlement:
             if copies not in self._copies_noted:
                 self._copies[copies] = None
 
-    def drop(self, pipeline: Pipeline) -> None:
+    def drop(self, pipeline: Standing) -> None:
         """Forget a pipeline. Its events that are on their way stay on their way."""
         begun = self._claims.forget(pipeline.files.name)
         for path in pipeline.tails:
@@ -168,13 +168,13 @@ class Settlement:
                 stranded |= names
         return stranded
 
-    def is_settled(self, pipeline: Pipeline) -> bool:
+    def is_settled(self, pipeline: Standing) -> bool:
         """Return whether everything that *pipeline* has read is settled and written."""
         return all(
             self._settled_offset(pipeline, path) == tail.offset for path, tail in pipeline.tails.items() if tail.offset
         ) and not any(emission.settled.unit == pipeline.files.name for emission in self._ready)
 
-    def _settled_offset(self, pipeline: Pipeline, path: str) -> int | None:
+    def _settled_offset(self, pipeline: Standing, path: str) -> int | None:
         """Return how far a file is settled and written."""
         if path in pipeline.guests:
             return self._guests.get(path)
@@ -340,7 +340,7 @@ class Settlement:
         self._touched.clear()
         return marks
 
-    def _advance_guest(self, pipeline: Pipeline, path: str, offset: int) -> None:
+    def _advance_guest(self, pipeline: Standing, path: str, offset: int) -> None:
         """Note how far the lines of a session in another session's log are settled."""
         if self._guests.get(path, 0) != offset:
             self._guests[path] = offset

@@ -58,6 +58,19 @@ class StoreReader:
         )
         return (row[0], row[1]) if row else None
 
+    def touched_units(self) -> set[str]:
+        """Return the names of the sessions of which more is stored than how far their files are settled."""
+        rows = self._rows(
+            "SELECT name FROM units WHERE settled_on>0 UNION SELECT unit FROM routes UNION SELECT unit FROM restraints "
+            "UNION SELECT unit FROM owed UNION SELECT unit FROM hosted",
+            (),
+        )
+        return {str(name) for (name,) in rows}
+
+    def marked_units(self) -> set[str]:
+        """Return the names of the sessions with files that the store knows."""
+        return {str(name) for (name,) in self._rows("SELECT DISTINCT unit FROM files", ())}
+
     def mark(self, identity: tuple[int, int]) -> FileMark | None:
         """Return the mark of the file with this device and inode, whatever its path was; None for an unknown file."""
         row = self._row("SELECT * FROM files WHERE device=? AND inode=?", identity)

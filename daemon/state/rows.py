@@ -49,7 +49,7 @@ class FileMark:
     history: bool = False
 
 
-class Settled(Struct, frozen=True, kw_only=True, gc=False):
+class Settled(Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """A settled identity: something in the logs that has been delivered, or is not to be sent.
 
     Attributes:

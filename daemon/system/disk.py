@@ -27,7 +27,7 @@ from typing import TypeVar, cast
 
 import structlog
 
-__all__ = ["LOOP_PATIENCE", "PATIENCE", "Unanswered", "at", "call", "hanging", "is_folder"]
+__all__ = ["LOOP_PATIENCE", "PATIENCE", "Unanswered", "at", "call", "hanging", "is_folder", "rely_on_others"]
 
 _log = structlog.get_logger(__name__)
 
@@ -136,6 +136,11 @@ def at(folder: str) -> None:
                 raise Unanswered(job.place)
             job.place, job.since = folder, time.monotonic()
     _refuse(folder)
+
+
+def rely_on_others() -> None:
+    """Let the present thread do all its work itself from now on: somebody else leaves it behind if that hangs."""
+    _present.job = _Job("", lambda: None)
 
 
 def is_folder(path: str) -> bool:

@@ -456,7 +456,7 @@ def test_a_file_with_the_inode_of_one_that_was_deleted_is_settled_by_itself(rig:
         log.prompt("Thanks")
         write(rig, log)
     rig.read()
-    tails = [tail for session in rig._sessions for tail in session.pipeline.tails.values()]
+    tails = [tail for session in rig._sessions for tail in session.pipeline.tails.values() if isinstance(tail, Tail)]
     # The file system gives the number of a deleted file, whose session is still in memory, to a new one.
     tails[0].device, tails[0].inode = tails[1].identity
     rig.acknowledge()

@@ -32,8 +32,8 @@ from daemon.following.cadence import Cadence
 from daemon.following.log_roots import LogRoot
 from daemon.following.sweep import Sweep
 from daemon.following.watcher import Watcher
-from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
+from daemon.reading.standing import Standing
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state import layout
@@ -477,7 +477,7 @@ async def test_once_drops_settled_sessions_from_memory(
     dropped: list[str] = []
 
     class Watched(Settlement):
-        def drop(self, pipeline: Pipeline) -> None:
+        def drop(self, pipeline: Standing) -> None:
             dropped.append(pipeline.files.name)
             super().drop(pipeline)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import subprocess
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
 from daemon.following.cadence import Cadence
 from daemon.history.first_start import HistoryPolicy
+from daemon.parallel.crew import Crew
+from daemon.parallel.wire import Setup
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
@@ -31,12 +36,16 @@ from tests.support.logs import LogBuilder, text
 from tests.support.processes import session_id, until
 from tests.support.waiting import PATIENCE
 
-__all__ = ["YEAR", "Logged", "Machine", "a_session", "of_lines", "span_ids", "times_each_came"]
+__all__ = ["YEAR", "Launch", "Logged", "Machine", "a_session", "of_lines", "span_ids", "times_each_came"]
 
 Logged = list[MutableMapping[str, Any]]
 """What was logged, as `structlog.testing.capture_logs` collects it."""
 
 YEAR = 365 * 86400.0
+
+
+Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
+"""Starts a worker that listens to a socket."""
 
 
 class _Ready(Notifier):
@@ -142,6 +151,7 @@ class Machine:
         quiet: float = YEAR,
         notifier: Notifier | None = None,
         make_delivery: MakeDelivery = _deliver,
+        launch: Launch | None = None,
         **variables: str,
     ) -> AsyncIterator[Service]:
         """A service, ready to run."""
@@ -158,12 +168,19 @@ class Machine:
                 routing=Routing(settings, Repositories()),
                 session_timeout=quiet,
                 notifier=notifier,
+                hire=partial(self._hired, settings, launch) if launch is not None else lambda _size: None,
                 cadence=self.cadence,
             )
             service.prepare(history, time.time())
             yield service
         finally:
             store.close()
+
+    def _hired(self, settings: Settings, launch: Launch, _size: int) -> Crew:
+        setup = Setup(
+            settings=settings, purpose="send", line_bytes=self.cadence.line_bytes, slice_bytes=self.cadence.slice_bytes
+        )
+        return Crew(setup, 2, launch=launch)
 
     @asynccontextmanager
     async def following(self, url: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:

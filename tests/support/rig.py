@@ -36,10 +36,10 @@ from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress
 from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSessions
-from daemon.reading.pipeline import Pipeline
 from daemon.reading.preview import find_logs, preview
 from daemon.reading.reader import Reader
 from daemon.reading.settlement import Settlement
+from daemon.reading.standing import Standing
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state.rows import Commit, FrozenRoute
@@ -458,7 +458,7 @@ class Rig:
             if not self._reader.note(outcome):
                 break
 
-    def _hand_over(self, pipeline: Pipeline, progress: Progress) -> None:
+    def _hand_over(self, pipeline: Standing, progress: Progress) -> None:
         wanted = self.settlement.note(pipeline, progress)
         if pipeline.frozen is not None and self._lookup.route(pipeline.files.name) is None:
             self.store.freeze({pipeline.files.name: pipeline.frozen})

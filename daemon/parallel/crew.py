@@ -1,0 +1,369 @@
+"""The crew: the workers, which sessions each of them reads, and what has come back.
+
+    begin(tasks)       what there is to read, in the order in which it counts
+    take(number)       the next slices of one session, and of those behind it as far as they are there
+    give_back(...)     what was taken and does not count yet
+    drop(number)       a session that is read here after all
+
+What counts first is read first: a worker has a few sessions at a time, in their order, and stops when it is too far
+ahead. So memory is bounded, whatever there is to read. Sessions that may have lines in common go to the same worker.
+
+A worker is killed when it is not needed any more. It writes nothing, so that costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from daemon.parallel.wire import LENGTH, Setup, Slice, Task, decode_slices, encode_setup, encode_task
+
+__all__ = ["WORTHWHILE", "Crew", "cores"]
+
+_log = structlog.get_logger(__name__)
+
+WORTHWHILE = 32 * 1024 * 1024
+"""Bytes of logs for which a worker is worth its start, which takes a third of a second of a processor."""
+_MOST = 4
+"""More workers than this make no more than one process can deliver."""
+_AHEAD = 8 * 1024 * 1024
+"""How many bytes of logs a worker may be told to read before any of it is taken. One session may be larger."""
+_BUFFERED = 4 * 1024 * 1024
+"""How many bytes of what came from a worker may wait to be taken, before it has to wait."""
+_TAKEN = 2 * 1024 * 1024
+"""How many bytes of events to take at once, about."""
+_PATIENCE = 60.0
+"""How long a worker may take for a slice, in seconds. Only a disk that hangs takes longer."""
+_ENDING_SECONDS = 0.5
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def launch(connection: socket.socket) -> subprocess.Popen[bytes]:
+    """Start a worker that listens to *connection*.
+
+    Raises:
+        OSError: the system refuses it.
+    """
+    # The same modules as here, and none from the folder that this process happens to work in.
+    # Whatever formats tracebacks for people is not needed there, and takes a fifth of the start.
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; sys.modules['rich'] = None; "
+        f"from daemon.parallel.worker import main; main({connection.fileno()})"
+    )
+    return subprocess.Popen(  # noqa: S603 - the interpreter that runs this, and code from here
+        [sys.executable, "-I", "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[connection.fileno()],
+        # A signal from the terminal is for this process, which ends the workers.
+        start_new_session=True,
+    )
+
+
+class _Session:
+    """A task, and what has come of it."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.worker: _Worker | None = None
+        self.slices: deque[Slice] = deque()
+        self.is_over = False
+        self.has_failed = False
+
+
+class _Worker(asyncio.BufferedProtocol):
+    """One worker, and its end of the connection here.
+
+    Attributes:
+        sessions: what it was told to read and is not taken whole, by number and in this order.
+        ahead: bytes of their logs.
+        buffered: bytes of what it has sent and was not taken.
+        groups: the groups of sessions that it has got one of.
+        process: its process.
+    """
+
+    def __init__(self, crew: Crew) -> None:
+        self.sessions: dict[int, _Session] = {}
+        self.ahead = 0
+        self.buffered = 0
+        self.groups: set[str] = set()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._crew = crew
+        self._transport: asyncio.Transport | None = None
+        self._is_paused = False
+        self._head = bytearray(LENGTH.size)
+        self._body: bytearray | None = None
+        self._view = memoryview(self._head)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+        self._crew.lose(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._view = self._view[nbytes:]
+        if len(self._view):
+            return
+        if self._body is None:
+            [size] = LENGTH.unpack(self._head)
+            self._body = bytearray(size)
+            self._view = memoryview(self._body)
+            return
+        body, self._body = self._body, None
+        self._view = memoryview(self._head)
+        self._crew.receive(self, decode_slices(body), len(body))
+
+    def send(self, body: bytes) -> None:
+        """Send a frame."""
+        if self._transport is not None:
+            self._transport.write(LENGTH.pack(len(body)) + body)
+
+    def pace(self) -> None:
+        """Let the worker wait while too much of it waits here."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self.buffered > _BUFFERED and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        elif self.buffered <= _BUFFERED and self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def end(self) -> None:
+        """End the worker at once."""
+        if self._transport is not None:
+            self._transport.abort()
+        if self.process is not None:
+            self.process.kill()
+
+    def wait(self) -> None:
+        """Wait until it has ended. One that hangs in a system call ends when that returns."""
+        if self.process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_ENDING_SECONDS)
+
+
+class Crew:
+    """The workers of one run. Belongs to one event loop.
+
+    Args:
+        setup: what the workers go by.
+        jobs: the most workers to have.
+        launch: starts a worker that listens to a socket.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        jobs: int,
+        *,
+        launch: Callable[[socket.socket], subprocess.Popen[bytes] | None] = launch,
+    ) -> None:
+        self._setup = setup
+        self._jobs = jobs
+        self._launch = launch
+        self._workers: list[_Worker] = []
+        self._left: deque[Task] = deque()
+        self._numbers: set[int] = set()
+        self._sessions: dict[int, _Session] = {}
+        self._wake = asyncio.Event()
+        self._is_closing = False
+
+    @classmethod
+    def wanted(cls, size: int, jobs: int | None) -> int:
+        """Return how many workers to have for *size* bytes of logs; 0: it is read here.
+
+        Args:
+            size: bytes of logs.
+            jobs: how many the user wants; None: as many as are worth it.
+        """
+        if jobs is None:
+            jobs = min(cores(), _MOST, size // WORTHWHILE + 1 if size >= WORTHWHILE else 0)
+        return jobs if jobs > 1 else 0
+
+    async def begin(self, tasks: Sequence[Task]) -> None:
+        """Start the workers, and give them what to read, in this order."""
+        self._left.extend(tasks)
+        self._numbers.update(task.number for task in tasks)
+        setup = encode_setup(self._setup)
+        for _ in range(self._jobs):
+            here, there = socket.socketpair()
+            with there:
+                try:
+                    process = self._launch(there)
+                except OSError as error:
+                    here.close()
+                    _log.warning("worker_not_started", reason=str(error), action="reading without it")
+                    break
+            loop = asyncio.get_running_loop()
+            _, worker = await loop.create_connection(lambda: _Worker(self), sock=here)
+            worker.process = process
+            worker.send(setup)
+            self._workers.append(worker)
+        if not self._workers:
+            self._forget_left()
+        self._feed()
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a worker reads a task, or will."""
+        return number in self._numbers
+
+    def _feed(self) -> None:
+        while self._left and self._workers:
+            task = self._left[0]
+            if task.number not in self._numbers:
+                self._left.popleft()
+                continue
+            worker = next((each for each in self._workers if not task.alone and task.group in each.groups), None)
+            worker = worker or min(self._workers, key=lambda each: each.ahead)
+            if worker.ahead and worker.ahead + task.size > _AHEAD:
+                return
+            self._left.popleft()
+            session = self._sessions[task.number] = _Session(task)
+            session.worker = worker
+            worker.sessions[task.number] = session
+            worker.ahead += task.size
+            if not task.alone:
+                worker.groups.add(task.group)
+            worker.send(encode_task(task))
+
+    def receive(self, worker: _Worker, slices: Sequence[Slice], size: int) -> None:
+        """Take what came from a worker in a frame of *size* bytes."""
+        share = size // max(1, len(slices))
+        for part in slices:
+            session = worker.sessions.get(part.number)
+            if session is None or session.is_over:
+                # It was dropped, or has failed already.
+                continue
+            part.size = share
+            worker.buffered += share
+            session.slices.append(part)
+            session.has_failed = session.has_failed or part.failed
+            session.is_over = part.failed or not part.progress.more
+        worker.pace()
+        self._wake.set()
+
+    def lose(self, worker: _Worker) -> None:
+        """Note that a worker is gone: what it has not finished is read here."""
+        if self._is_closing or worker not in self._workers:
+            return
+        _log.warning("worker_lost", action="its sessions are read without it; nothing is lost")
+        self._workers.remove(worker)
+        worker.end()
+        worker.wait()
+        for session in worker.sessions.values():
+            if not session.is_over:
+                session.has_failed = session.is_over = True
+                session.slices.append(Slice(number=session.task.number, failed=True))
+        if not self._workers:
+            self._forget_left()
+        self._feed()
+        self._wake.set()
+
+    def _forget_left(self) -> None:
+        self._numbers.difference_update(task.number for task in self._left)
+        self._left.clear()
+
+    async def take(self, number: int) -> list[Slice]:
+        """Wait for slices of a task, and return them, with those of the tasks behind it as far as they are there.
+
+        Returns:
+            Slices in their order. Empty: this one is not read by a worker.
+        """
+        while True:
+            session = self._sessions.get(number)
+            if session is None:
+                # What is before it is not wanted now, so that no worker was told to read it.
+                self.drop(number)
+                return []
+            if session.slices:
+                break
+            worker = session.worker
+            assert worker is not None
+            if next(iter(worker.sessions)) != number:
+                # What the worker reads first is not wanted now, so that it may never come to this one.
+                self.drop(number)
+                return []
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._wake.wait()
+            except TimeoutError:
+                self.lose(worker)
+        found: list[Slice] = []
+        size = 0
+        while session is not None and session.slices and size < _TAKEN:
+            while session.slices and size < _TAKEN:
+                part = session.slices.popleft()
+                size += part.size
+                found.append(part)
+                if session.worker is not None:
+                    session.worker.buffered -= part.size
+            if not session.is_over or session.slices:
+                break
+            session = self._sessions.get(session.task.number + 1)
+        self._pace()
+        return found
+
+    def give_back(self, slices: Sequence[Slice]) -> None:
+        """Put slices back that were taken and not used."""
+        for part in reversed(slices):
+            session = self._sessions.get(part.number)
+            if session is not None:
+                session.slices.appendleft(part)
+                if session.worker is not None:
+                    session.worker.buffered += part.size
+
+    def task(self, number: int) -> Task:
+        """Return a task that is being read."""
+        return self._sessions[number].task
+
+    def drop(self, number: int) -> None:
+        """Forget a task: it is read to its end, or it is read here after all."""
+        self._numbers.discard(number)
+        session = self._sessions.pop(number, None)
+        if session is not None and session.worker is not None:
+            worker = session.worker
+            worker.sessions.pop(number, None)
+            worker.ahead -= session.task.size
+            worker.buffered -= sum(part.size for part in session.slices)
+        self._feed()
+        self._pace()
+
+    def _pace(self) -> None:
+        for worker in self._workers:
+            worker.pace()
+
+    def close(self) -> None:
+        """End the workers. Nothing more is read by them."""
+        self._is_closing = True
+        for worker in self._workers:
+            worker.end()
+        for worker in self._workers:
+            worker.wait()
+        self._workers.clear()
+        self._sessions.clear()
+        self._numbers.clear()
+        self._left.clear()

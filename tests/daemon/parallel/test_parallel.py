@@ -1,0 +1,214 @@
+"""Workers read: what comes of it is what one process alone makes of the same logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from daemon.delivering.delivery import Delivery, Prepare, Settle
+from daemon.delivering.route import Route
+from daemon.delivering.sink import AttemptOutcome, Delivered
+from daemon.following.cadence import Cadence
+from daemon.parallel import crew
+from daemon.parallel.worker import serve
+from daemon.state import layout
+from llma_core.events import CaptureEvent
+from tests.support.histories import History, forks, histories, hosted
+from tests.support.logs import write_files
+from tests.support.machine import Launch, Logged, Machine
+from tests.support.processes import many_sessions
+from tests.support.waiting import PATIENCE
+
+
+@dataclass
+class Receiver:
+    """Takes every event, and remembers them in order."""
+
+    event_limit: int = 1 << 30
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
+        self.events += [(event.uuid, event.body) for event in events]
+        return Delivered()
+
+    async def aclose(self) -> None:
+        """Have nothing to close."""
+
+    def delivery(self, route: Route, prepare: Prepare, settle: Settle) -> Delivery:
+        return Delivery(self, prepare=prepare, settle=settle, name=route.name, concurrency=1)
+
+
+def in_a_thread(connection: socket.socket) -> None:
+    """Launch a worker that is a thread of this process."""
+    thread_for(connection).start()
+
+
+def thread_for(connection: socket.socket) -> threading.Thread:
+    """Return a thread that serves the other end of *connection*, not started yet."""
+    return threading.Thread(target=serve, args=(connection.dup(),), kwargs={"log": lambda _hear: None}, daemon=True)
+
+
+Told = tuple[list[tuple[str, bytes]], dict[str, list[Any]]]
+
+
+async def told(files: Mapping[str, bytes], launch: Launch | None, *, slice_bytes: int, grouping: str) -> Told:
+    """Return the events that were delivered of *files*, in order, and what the store has then."""
+    with tempfile.TemporaryDirectory(prefix="machine-") as folder, capture_logs():
+        machine = Machine(Path(folder))
+        machine.cadence = Cadence(slice_bytes=slice_bytes)
+        write_files(machine.projects, files)
+        receiver = Receiver()
+        await machine.once(
+            "http://127.0.0.1:9",
+            make_delivery=receiver.delivery,
+            launch=launch,
+            POSTHOG_LLMA_TRACE_GROUPING=grouping,
+        )
+        return receiver.events, stored(machine, folder)
+
+
+def stored(machine: Machine, folder: str) -> dict[str, list[Any]]:
+    """Return what the store has, but for what differs from one file system to the next."""
+    asked = {
+        "files": 'SELECT unit, replace(path, ?, ""), "offset", head, tail FROM files',
+        "settled": "SELECT identity, units.name, mark, ?='' FROM settled JOIN units ON units.id=unit",
+        "owed": "SELECT unit, trace, ending, ?='' FROM owed",
+        "routes": "SELECT unit, distinct_id, grouping, host, key, ?='' FROM routes",
+        # A line that cannot be read counts again where a session is read again.
+        "counters": "SELECT name, value, ?='' FROM counters WHERE name IN ('sent', 'rejected')",
+    }
+    with contextlib.closing(sqlite3.connect(machine.state / layout.STORE)) as store:
+        return {name: sorted(store.execute(query, (folder,))) for name, query in asked.items()}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Drawn:
+    """The files of some sessions."""
+
+    files: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        return f"{len(self.files)} files"
+
+
+def side_by_side(drawn: Sequence[History]) -> Drawn:
+    """Return the files of several histories, each with sessions and projects of its own."""
+    files = {}
+    for number, history in enumerate(drawn):
+        for name, data in {**history.logs, **history.metas}.items():
+            folder, _, rest = name.partition("/")
+            place = f"{folder}-{number}/{rest.replace('f4d1c52', f'f4d1c5{number}')}"
+            files[place] = data.replace(b"f4d1c52", b"f4d1c5%d" % number)
+    return Drawn(files)
+
+
+several = st.lists(
+    st.one_of(forks().map(lambda drawn: drawn[0]), hosted().map(lambda drawn: drawn[0]), histories()),
+    min_size=1,
+    max_size=2,
+).map(side_by_side)
+
+
+@given(
+    drawn=several, slice_bytes=st.sampled_from([700, 5_000, 1 << 20]), grouping=st.sampled_from(["session", "message"])
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+async def test_what_workers_read_comes_to_the_same_events_and_the_same_state(
+    drawn: Drawn, slice_bytes: int, grouping: str
+) -> None:
+    alone = await told(drawn.files, None, slice_bytes=slice_bytes, grouping=grouping)
+    together = await told(drawn.files, in_a_thread, slice_bytes=slice_bytes, grouping=grouping)
+
+    assert together[0] == alone[0]
+    for table, rows in alone[1].items():
+        assert together[1][table] == rows
+
+
+# ---------------------------------------------------------------------- real processes
+
+
+@dataclass
+class Launcher:
+    """Starts real workers, and knows them."""
+
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __call__(self, connection: socket.socket) -> subprocess.Popen[bytes]:
+        self.processes.append(crew.launch(connection))
+        return self.processes[-1]
+
+    def killing_the_first(self, connection: socket.socket) -> subprocess.Popen[bytes]:
+        """Start a worker; the first is killed once it has been told what to read."""
+        process = self(connection)
+        if len(self.processes) == 1:
+            asyncio.get_running_loop().call_later(0, process.kill)
+        return process
+
+
+async def test_real_workers_read_everything_and_one_that_is_killed_costs_nothing(
+    machine: Machine, logged: Logged
+) -> None:
+    write_files(machine.projects, many_sessions(12, 4))
+    receiver, launcher = Receiver(), Launcher()
+
+    settled = await machine.once(
+        "http://127.0.0.1:9", make_delivery=receiver.delivery, launch=launcher.killing_the_first
+    )
+
+    assert settled
+    assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
+    assert len(receiver.events) == len(dict(receiver.events)), "no event comes twice"
+    assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["worker_lost"]
+    assert [process.returncode for process in launcher.processes] == [-signal.SIGKILL] * 2, "both have ended"
+
+
+async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) -> None:
+    write_files(machine.projects, many_sessions(12, 4))
+    launcher, sending = Launcher(), asyncio.Event()
+
+    class Silent(Receiver):
+        async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
+            del events
+            sending.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    machine.cadence = Cadence(drain=0.0)
+    async with machine.service(
+        "http://127.0.0.1:9", history="send", make_delivery=Silent().delivery, launch=launcher
+    ) as service:
+        run = asyncio.create_task(service.run_once())
+        await asyncio.wait_for(sending.wait(), PATIENCE)
+        run.cancel()
+        await asyncio.wait({run}, timeout=PATIENCE)
+
+    assert run.cancelled()
+    assert len(launcher.processes) == 2
+    assert [process.returncode for process in launcher.processes] == [-signal.SIGKILL] * 2
+
+
+def test_a_worker_ends_when_nobody_listens_any_more() -> None:
+    here, there = socket.socketpair()
+    with there:
+        thread = thread_for(there)
+    thread.start()
+
+    here.close()
+
+    thread.join(PATIENCE)
+    assert not thread.is_alive()

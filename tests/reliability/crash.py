@@ -4,7 +4,8 @@
     python -m tests.reliability.crash --rounds 100 --signal term --fail-share 0.2
 
 The daemon is the real program with its real settings. The logs are real files in a temporary folder, and a seeded
-writer keeps appending to them. The receiver is the strict capture server in its own process. Each round starts the
+writer keeps appending to them. Beside it, programs record into the outbox, and die in the middle of their lines. The
+receiver is the strict capture server in its own process. Each round starts the
 daemon, waits until it has delivered something, and then sends it a signal at a random moment, while requests are under
 way or at rest. Before some rounds, a daemon gets its signal while it starts. In the end the writer stops, `run --once`
 delivers what is left, and the received events are compared with those that `preview` derives from the finished logs.
@@ -41,6 +42,7 @@ from typing import Any
 from daemon.delivering.batcher import BatchLimits
 from daemon.delivering.delivery import Delivery
 from tests.reliability.account import BARRIER, Account, End, arrivals, balance, refusals
+from tests.reliability.recorders import Recorders
 from tests.reliability.writer import Figures, Writer
 from tests.support.client import Child, Workspace, start
 from tests.support.processes import ROOT, environment, following, log_lines, previewed, verb
@@ -62,6 +64,8 @@ LONGEST_REST = 1.2
 DELAY = 0.15
 """The receiver delays requests, and its answers, by up to this many seconds."""
 DRAIN_LIMIT = 180.0
+CUT_SHARE = 0.02
+"""Share of the lines in the middle of which a program that records dies."""
 FLUENT_SECONDS = 0.8
 """If writing a message's lines took longer than this, the daemon may have taken it for complete too early."""
 
@@ -73,6 +77,7 @@ class Outcome:
     Attributes:
         ends: how each life of the daemon ended.
         figures: what the writer did.
+        deaths: how many programs that recorded have died in the middle of a line.
         account: what became of the events.
         errors: errors that the daemon logged, and other things that must not happen.
         seconds: how long the run took.
@@ -80,6 +85,7 @@ class Outcome:
 
     ends: list[End] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
+    deaths: int = 0
     account: Account = field(default_factory=lambda: Account(expected=0, accepted=0))
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -106,6 +112,7 @@ class Outcome:
             "sessions": f"{figures.sessions}, including {figures.forks} forks",
             "logs": f"{figures.rewrites} replaced, {figures.moves} moved",
             "bytes": figures.bytes,
+            "recording": f"{self.deaths} programs died in the middle of a line",
             "expected": f"{account.expected} events",
             "accepted": f"{account.accepted}, including repeated ones",
             "lost": len(account.lost),
@@ -208,6 +215,7 @@ class Harness:
         signals: the signals to choose from in each round.
         fail_share: share of the requests that the receiver fails.
         inputs: POSTHOG_LLMA_INPUT; with `full`, the logs hold the lines from which requests are rebuilt.
+        recorders: how many programs record at a time.
     """
 
     def __init__(
@@ -219,6 +227,7 @@ class Harness:
         signals: Sequence[signal.Signals],
         fail_share: float,
         inputs: str = "delta",
+        recorders: int = 8,
     ) -> None:
         self._workspace = workspace
         self._receiver = receiver
@@ -231,6 +240,8 @@ class Harness:
         self._projects = workspace.config / "projects"
         self._projects.mkdir(parents=True)
         self._writer = Writer(self._projects, seed=seed, requests=inputs == "full")
+        self._programs = recorders
+        self._recorders = Recorders(workspace, workspace.state / "outbox", seed=seed, cut_share=CUT_SHARE)
         self.outcome = Outcome(figures=self._writer.figures)
 
     async def play(self, rounds: int, seconds: float) -> None:
@@ -239,10 +250,17 @@ class Harness:
         # Logs that exist before the first start is complete are history; so that start is not disturbed.
         async with following(self._workspace, env=self._env) as daemon:
             await self._end(daemon, signal.SIGKILL)
+        async with self._recorders.running(self._programs):
+            await self._play(rounds, began + seconds)
+        self.outcome.deaths = self._recorders.deaths
+        await self._drain()
+        self.outcome.seconds = time.monotonic() - began
+
+    async def _play(self, rounds: int, latest: float) -> None:
         writing = asyncio.create_task(self._writer.write())
         try:
             for number in range(1, rounds + 1):
-                if time.monotonic() - began > seconds:
+                if time.monotonic() > latest:
                     break
                 if self._draws.random() < STARTS_STOPPED:
                     async with following(self._workspace, env=self._env, ready=False) as daemon:
@@ -262,12 +280,11 @@ class Harness:
                 await writing
             # Right away: half-written messages must not seem complete.
             self._writer.finish()
-        await self._drain()
-        self.outcome.seconds = time.monotonic() - began
 
     async def judge(self) -> None:
         """Compare the received events with the expected ones."""
-        preview = await verb(self._workspace, "preview", self._workspace.config, env=self._env, limit=120)
+        written = [self._workspace.config, *([self._recorders.kept] if self._programs else [])]
+        preview = await verb(self._workspace, "preview", *written, env=self._env, limit=120)
         if preview.status != 0:
             self.outcome.errors.append(f"preview ended with status {preview.status}: {preview.stderr[-500:]}")
         journal = self._receiver.journal()
@@ -342,6 +359,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> Outcome:
             signals=signals[options.signal],
             fail_share=options.fail_share,
             inputs=options.input,
+            recorders=options.recorders,
         )
         await harness.play(options.rounds, options.seconds)
         await harness.judge()
@@ -359,6 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--signal", choices=["kill", "term", "both"], default="kill", help="which signal [kill]")
     parser.add_argument("--fail-share", type=float, default=0.0, help="share of requests that fail [0]")
     parser.add_argument("--input", choices=["delta", "full"], default="delta", help="POSTHOG_LLMA_INPUT [delta]")
+    parser.add_argument("--recorders", type=int, default=8, help="number of programs that record at a time [8]")
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
     outcome = asyncio.run(_run(options, folder / "machine"))

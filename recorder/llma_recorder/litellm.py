@@ -24,16 +24,23 @@ from llma_recorder.values import member, number, text
 
 __all__ = ["Logger", "logger"]
 
-_INTERNAL_PREFIXES = ("user_api_", "litellm_", "requester_", "global_max_", "model_group", "posthog_")
+_PLACED = frozenset(
+    ("parent_run_id", "parent_id", "user_id", "trace_id", "session_id", "generation_name", "generation_id")
+)
+"""Keys of the metadata that have a place of their own in a line."""
+_INTERNAL_PREFIXES = ("user_api_", "litellm_", "requester_", "global_max_", "model_group", "posthog_", "_")
 _INTERNAL = frozenset(
     {
         *("endpoint", "caching_groups", "headers", "deployment", "model_info", "api_base", "hidden_params"),
-        *("parent_run_id", "parent_id", "user_id", "trace_id", "session_id", "generation_name", "generation_id"),
         *("applied_guardrails", "applied_policies", "policy_sources", "attempted_retries", "max_retries"),
         *("usage_object", "spend_logs_metadata", "previous_models", "queue_time_seconds", "team_id", "team_alias"),
+        *("attempted_fallbacks", "original_model_group", "deployment_model_name", "llm_api_timing_windows"),
+        *("kubernetes_pod_routing", "routing_decision", "standard_logging_guardrail_information"),
     }
 )
-"""Keys of the metadata that LiteLLM puts there itself, or that have a place of their own in a line."""
+"""Keys of the metadata that LiteLLM 1.110 and its router put there."""
+_INTERNAL_OF_PROXY = frozenset(("headers", "used_client_oauth_token", "user_agent", "agent_id"))
+"""Keys that a proxy puts into the metadata before it keeps a copy of what its client has sent."""
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _NO_PARAMETERS = frozenset({"tools", "functions", "user", "stream", "metadata", "extra_body", "input", "messages"})
 
@@ -43,9 +50,9 @@ class Logger(CustomLogger):  # type: ignore[misc]  # LiteLLM need not be install
 
     The user is `user=`, or `user_id` of the metadata, or the proxy's end user, or else the trace. Trace, session and
     parent come from `trace_id`, `session_id` and `parent_id` of the metadata, or from LiteLLM's own parameters. All
-    other metadata becomes properties. `posthog_api_key` and `posthog_api_url` of a request or its metadata name its
-    PostHog project; LiteLLM 1.110 keeps the URL only in the metadata. If POSTHOG_MOCK is true, nothing leaves the
-    machine.
+    other metadata becomes properties. `posthog_api_key` and `posthog_api_url` (or `posthog_host`) in the metadata, or
+    `posthog_api_key` and `posthog_host` of a call, name its PostHog project. If POSTHOG_MOCK is true, nothing
+    leaves the machine.
     """
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -96,7 +103,7 @@ def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
     started, ended = number(payload.get("startTime")), number(payload.get("endTime"))
     failed = payload.get("status") == "failure"
     facts: dict[str, Any] = {
-        "model": payload.get("model"),
+        "model": _model(payload),
         "provider": payload.get("custom_llm_provider"),
         "name": metadata.get("generation_name"),
         "span_id": payload.get("id"),
@@ -104,7 +111,7 @@ def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
         "ended_at": ended,
         "duration_ms": _between(started, ended),
         "base_url": _base_url(payload, parameters),
-        "properties": _properties(metadata, payload),
+        "properties": _properties(parameters, metadata, payload),
         **(_failure(payload) if failed else {"total_cost_usd": payload.get("response_cost"), "usage": _usage(payload)}),
     }
     if payload.get("call_type") in {"embedding", "aembedding"}:
@@ -124,6 +131,13 @@ def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
         tools=given.get("tools") or given.get("functions"),
         **facts,
     )
+
+
+def _model(payload: dict[str, Any]) -> str | None:
+    """Return the model as its provider names it. A router names the provider, too."""
+    model, provider = text(payload.get("model")), text(payload.get("custom_llm_provider"))
+    prefix = f"{provider}/"
+    return model[len(prefix) :] if model is not None and provider is not None and model.startswith(prefix) else model
 
 
 def _texts(messages: Any) -> Any:
@@ -156,11 +170,17 @@ def _metadata(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**found, **_dict(found.get("requester_metadata"))}
 
 
-def _properties(metadata: dict[str, Any], payload: dict[str, Any]) -> dict[str, Any]:
+def _properties(parameters: dict[str, Any], metadata: dict[str, Any], payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the caller's own metadata. A proxy tells it apart from what it adds, which is more with each version."""
+    sent = metadata.get("requester_metadata")
+    if isinstance(sent, dict) or parameters.get("proxy_server_request") is not None:
+        own, others = _dict(sent), _INTERNAL_OF_PROXY | _PLACED
+    else:
+        own, others = metadata, _INTERNAL | _PLACED
     found = {
         key: value
-        for key, value in metadata.items()
-        if key not in _INTERNAL and not str(key).startswith(_INTERNAL_PREFIXES) and _is_data(value)
+        for key, value in own.items()
+        if key not in others and not str(key).startswith(_INTERNAL_PREFIXES) and _is_data(value)
     }
     if payload.get("cache_hit") is True:
         found.setdefault("cache_hit", True)
@@ -174,14 +194,19 @@ def _is_data(value: object) -> bool:
 
 def _usage(payload: dict[str, Any]) -> Any:
     """Return the usage with cached tokens if LiteLLM has it, or else the bare counts."""
-    for holder in ("metadata", "hidden_params"):
-        found = _dict(payload.get(holder)).get("usage_object")
-        if found:
-            return found
-    return _dict(payload.get("response")).get("usage") or {
-        "prompt_tokens": payload.get("prompt_tokens"),
-        "completion_tokens": payload.get("completion_tokens"),
-    }
+    found = (
+        _dict(_dict(payload.get("metadata")).get("usage_object"))
+        or _dict(_dict(payload.get("hidden_params")).get("usage_object"))
+        or _dict(_dict(payload.get("response")).get("usage"))
+    )
+    if not found:
+        return {
+            "prompt_tokens": payload.get("prompt_tokens"),
+            "completion_tokens": payload.get("completion_tokens"),
+        }
+    # How long written tokens are cached: Anthropic's own name, at LiteLLM's place.
+    written = _dict(_dict(found.get("prompt_tokens_details")).get("cache_creation_token_details"))
+    return {"cache_creation": written, **found} if written else found
 
 
 def _failure(payload: dict[str, Any]) -> dict[str, Any]:

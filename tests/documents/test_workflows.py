@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +48,14 @@ def test_what_is_published_is_what_was_built_and_tested() -> None:
 def test_every_job_has_a_time_limit(name: str) -> None:
     jobs = workflow(name)["jobs"]
     assert [job for job, content in jobs.items() if "timeout-minutes" not in content and "uses" not in content] == []
+
+
+def test_litellm_is_tested_in_the_versions_that_the_recorder_names() -> None:
+    def pinned(folder: Path, extra: str) -> list[str]:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+        return [each for each in project["optional-dependencies"][extra] if each.startswith("litellm")]
+
+    assert pinned(ROOT, "litellm-test") == pinned(ROOT / "recorder", "litellm")
 
 
 def test_every_version_that_the_package_names_is_tested() -> None:

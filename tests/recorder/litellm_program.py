@@ -1,4 +1,7 @@
-"""Calls LiteLLM in every way with its mock responses. It runs in a process of its own: LiteLLM takes long to import."""
+"""Calls LiteLLM in every way, with a scripted provider. It runs in a process of its own: LiteLLM takes long to import.
+
+It records with this project's logger, and sends with LiteLLM's own at the same time, so that both can be compared.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,53 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import litellm
+from litellm.integrations.posthog import PostHogLogger
 from llma_recorder.litellm import Logger
 
+PROVIDER = os.environ["PROVIDER"]
+OUTBOX = Path(os.environ["POSTHOG_LLMA_OUTBOX"])
+PATIENCE = 120.0
 HI = [{"role": "user", "content": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
-OUTBOX = Path(os.environ["POSTHOG_LLMA_OUTBOX"])
-FAILING = "litellm.RateLimitError"
-PATIENCE = 60.0
-
-
-def calling(name: str, **more: Any) -> dict[str, Any]:
-    return {"model": "gpt-4o", "messages": HI, "metadata": {"user_id": name}, "mock_response": "yo yo yo", **more}
-
-
-def embedding(name: str) -> dict[str, Any]:
-    metadata = {"user_id": name}
-    return {"model": "text-embedding-3-small", "input": ["a"], "mock_response": [0.25], "metadata": metadata}
+OPENAI = {"model": "openai/gpt-4o", "api_base": f"{PROVIDER}/v1", "api_key": "sk-none", "messages": HI}
+ANTHROPIC = {"model": "anthropic/claude-sonnet-4-5", "api_base": PROVIDER, "api_key": "sk-none", "messages": HI}
+LIMITED = {**OPENAI, "model": "openai/gpt-4o-limited", "num_retries": 0, "max_retries": 0}
+EMBED = {key: value for key, value in OPENAI.items() if key != "messages"} | {
+    "model": "openai/text-embedding-3-small",
+    "input": ["a"],
+}
+CALLS = {
+    "chat": {**OPENAI, "temperature": 0.5, "tools": TOOLS, "litellm_session_id": "conversation"},
+    "stream": {**OPENAI, "stream": True, "stream_options": {"include_usage": True}},
+    "anthropic": {**ANTHROPIC, "max_tokens": 100},
+    "anthropic stream": {**ANTHROPIC, "stream": True, "max_tokens": 100},
+}
 
 
 def synchronous() -> None:
-    litellm.completion(**calling("sync", temperature=0.5, tools=TOOLS, litellm_session_id="conversation"))
-    for _ in litellm.completion(**calling("sync stream", stream=True)):
-        pass
+    for kind, call in CALLS.items():
+        answer = litellm.completion(**call, metadata={"user_id": f"sync {kind}"})
+        for _ in answer if "stream" in kind else ():
+            pass
     with contextlib.suppress(litellm.RateLimitError):
-        litellm.completion(**calling("sync failure", mock_response=FAILING, num_retries=0))
-    litellm.embedding(**embedding("sync embedding"))
+        litellm.completion(**LIMITED, metadata={"user_id": "sync failure"})
+    litellm.embedding(**EMBED, metadata={"user_id": "sync embedding"})
+    # What PostHog does not take.
+    litellm.completion(**OPENAI, metadata={"user_id": "refused"})
 
 
 async def asynchronous() -> None:
+    for kind, call in CALLS.items():
+        answer = await litellm.acompletion(**call, metadata={"user_id": f"async {kind}"})
+        if "stream" in kind:
+            async for _ in answer:
+                pass
+    with contextlib.suppress(litellm.RateLimitError):
+        await litellm.acompletion(**LIMITED, metadata={"user_id": "async failure"})
+    await litellm.aembedding(**EMBED, metadata={"user_id": "async embedding"})
+    await litellm.acompletion(**OPENAI)
     metadata = {
         "user_id": "not this one",
         "trace_id": "t",
@@ -45,17 +64,13 @@ async def asynchronous() -> None:
         "parent_id": "p",
         "generation_name": "answer",
         "team": "blue",
-        "posthog_api_url": "https://eu.example.com",
-        "user_api_key_hash": "secret",
-        "headers": {"authorization": "secret"},
+        "posthog_api_url": "http://127.0.0.1:9",
     }
-    await litellm.acompletion(**calling("-", user="async", metadata=metadata, posthog_api_key="phc_other"))
-    async for _ in await litellm.acompletion(**calling("async stream", stream=True)):
-        pass
-    with contextlib.suppress(litellm.RateLimitError):
-        await litellm.acompletion(**calling("async failure", mock_response=FAILING, num_retries=0))
-    await litellm.aembedding(**embedding("async embedding"))
-    await asyncio.to_thread(wait_for, 8)
+    await litellm.acompletion(**OPENAI, metadata=metadata, user="named", posthog_api_key="phc_other")
+    await litellm.acompletion(**OPENAI, user="hosted", posthog_api_key="phc_other", posthog_host="http://127.0.0.1:9")
+    router = litellm.Router(model_list=[{"model_name": "any", "litellm_params": {**OPENAI, "messages": None}}])
+    await router.acompletion(model="any", messages=HI, metadata={"user_id": "routed", "team": "blue", "agent_id": 7})
+    await asyncio.to_thread(wait_for, 17)
 
 
 def wait_for(count: int) -> None:
@@ -69,9 +84,9 @@ def wait_for(count: int) -> None:
 
 
 if __name__ == "__main__":
-    litellm.callbacks = [Logger()]
+    litellm.callbacks = [Logger(), PostHogLogger()]
     synchronous()
     asyncio.run(asynchronous())
     # What LiteLLM does in the background ends before the process does.
     os.environ["POSTHOG_MOCK"] = "true"
-    litellm.completion(**calling("mock"))
+    litellm.completion(**OPENAI, metadata={"user_id": "mock"})

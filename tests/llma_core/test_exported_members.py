@@ -9,7 +9,7 @@ import llma_core
 from tests.support.each import for_each
 
 ROOT = Path(llma_core.__file__).parent
-PACKAGES = ["llma_core", "llma_core.claude_code", "llma_core.outbox"]
+PACKAGES = ["llma_core", "llma_core.claude_code", "llma_core.outbox", "llma_core.redaction"]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages([str(ROOT)], prefix="llma_core.") if module.name not in PACKAGES
 )

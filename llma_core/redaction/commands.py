@@ -93,10 +93,10 @@ _BY_WORD: Final = {
 }
 COMMANDS: Final = (
     *b"""
-    mysql mariadb mongo sshpass redis-cli ldap openssl htpasswd from-literal put-parameter keyvault SecureString
-    secretsmanager smbclient rpcclient keygen -creds sqlcmd
+    mysql mariadb mongo sshpass redis-cli ldap openssl passwd from-literal SecureString secretsmanager smbclient
+    rpcclient keygen -creds sqlcmd
     """.split(),
-    *(b"login ", b"http -a", b"https -a", b"zip -"),
+    *(b"login ", b"http -a", b"https -a", b"zip ", b"secret set"),
 )
 """Literals that one of them is in each command, other than curl, that takes a password."""
 _DIVIDERS = bytes(code if chr(code).isalnum() or chr(code) in "_.:-" else ord(" ") for code in range(128)) + b" " * 128

@@ -519,6 +519,8 @@ _OTHERS = (
     ("mongosh -u bob -p {} db", "swordfish"),
     ("ldapsearch -x -D cn=admin -w {} -b dc=x", "swordfish"),
     ("smbclient //x/y -U bob%{}", "hunter2x"),
+    ("gh secret set DEPLOY --body {}", "hunter2x"),
+    ("zip archive -P {} x", "hunter2x"),
     ('Config::password = "{}"', "swordfish"),
     # Files that are kept in a home folder.
     ("machine x.example login bob password {}", "swordfish9"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,27 +18,25 @@ from daemon.cli.message import say
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
 from daemon.config.table import APP_NAME
-from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
 from daemon.delivering.route import LOCAL, Route
 from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stopped
 from daemon.following.cadence import Cadence
-from daemon.history.backfill_request import BackfillDesk
-from daemon.history.backlog import Backlog
-from daemon.parallel.crew import Crew
-from daemon.parallel.wire import Setup
-from daemon.reading.executions import Executions
-from daemon.routing.repository import Repositories
-from daemon.routing.routing import Purpose, Routing, configured_routes
 from daemon.running import logs
-from daemon.running.health import Health
-from daemon.running.notify import Notifier
-from daemon.running.plugin_status import PluginStatus
-from daemon.service import Service
 from daemon.state.layout import events_path, forget_store, local_folder, make_outbox
 from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, prepare_state_dir
 from daemon.state.store import Store, StoreError
 from daemon.system.messages import system_reason
-from llma_core.events import CaptureEvent
+
+if TYPE_CHECKING:
+    from daemon.delivering.delivery import Delivery, EventOutcome, Prepare, Settle
+    from daemon.history.backfill_request import BackfillDesk
+    from daemon.history.backlog import Backlog
+    from daemon.parallel.crew import Crew
+    from daemon.routing.routing import Purpose
+    from daemon.running.health import Health
+    from daemon.running.notify import Notifier
+    from daemon.service import Service
+    from llma_core.events import CaptureEvent
 
 __all__ = [
     "CONFIGURATION",
@@ -176,6 +174,7 @@ def capture_sinks(settings: Settings) -> Callable[[Route], Sink]:
         ConfigError: nothing is enabled, or a configured host or proxy cannot be used.
     """
     from daemon.delivering.posthog.sink import CaptureSink
+    from daemon.routing.routing import configured_routes
 
     def build(route: Route) -> CaptureSink:
         return CaptureSink(route.host, route.key.reveal())
@@ -301,6 +300,15 @@ def build_service(
         only_named: see `Service`.
         jobs: how many processes may read old sessions at a time; None: as many as are worth it.
     """
+    # Most verbs build none, and should not wait for what only a service needs.
+    from daemon.delivering.delivery import Delivery
+    from daemon.parallel.crew import Crew
+    from daemon.parallel.wire import Setup
+    from daemon.reading.executions import Executions
+    from daemon.routing.repository import Repositories
+    from daemon.routing.routing import Routing
+    from daemon.running.plugin_status import PluginStatus
+    from daemon.service import Service
 
     def make_delivery(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
         async def settle_and_tell(outcomes: Sequence[EventOutcome]) -> None:

@@ -7,7 +7,7 @@ estimate at list prices: a subscription does not pay it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,7 @@ _PROVIDERS = {"bedrock": "aws", "vertex": "google"}
 _MAKERS = ("anthropic", "openai", "google", "x-ai", "deepseek", "moonshotai", "zai", "minimax", "mistral")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What some calls used. Unknown counts are 0.
 
     Attributes:
@@ -72,8 +71,7 @@ class Tokens:
         return self.input + self.output + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dollars:
+class Dollars(msgspec.Struct, frozen=True, kw_only=True):
     """What calls cost at list prices.
 
     Attributes:
@@ -82,10 +80,12 @@ class Dollars:
     """
 
     known: float = 0.0
-    unpriced: dict[str, int] = field(default_factory=dict)
+    unpriced: dict[str, int] = {}
 
     def __add__(self, other: Dollars) -> Dollars:
         """Return the sums."""
+        if not (self.unpriced or other.unpriced):
+            return Dollars(known=self.known + other.known)
         models = dict(self.unpriced)
         for model, number in other.unpriced.items():
             models[model] = models.get(model, 0) + number

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
@@ -18,8 +18,8 @@ from typing import Any, Literal, Self
 import msgspec
 
 from daemon.delivering.local import schema
-from daemon.delivering.local.call import AGENT, ATTEMPT, EMBEDDING, GENERATION, TOOL, TRACE
 from daemon.delivering.local.events import UnreadableEventsError
+from daemon.delivering.local.schema import IS_ATTEMPT, IS_MODEL, IS_TOOL, TELLS_COST
 from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
 __all__ = ["By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight"]
@@ -28,12 +28,15 @@ By = Literal["day", "session", "project", "branch", "model", "agent"]
 """What generations are grouped by."""
 
 _COLUMNS: dict[By, str] = {
-    "session": "session_id",
+    # With the sign, SQLite does not take the index of sessions for their order, which would be to read every row.
+    "session": "+session_id",
     "project": "project_id",
     "branch": "branch_id",
     "model": "model_id",
     "agent": "agent_id",
 }
+_WORDS = 1 << 32
+"""More than the largest number of a word; the smallest is 1."""
 _DAY = 86_400_000
 """Milliseconds of a day, unless clocks change in it."""
 _NUMBERS = "(SELECT words.id FROM words JOIN json_each(?) ON words.word = json_each.value)"
@@ -57,8 +60,7 @@ class Range:
     projects: frozenset[str] | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Group:
+class Group(msgspec.Struct, kw_only=True):
     """What the calls of one day, session, project, branch, model or agent used.
 
     Attributes:
@@ -75,18 +77,17 @@ class Group:
     """
 
     key: str | None
-    tokens: Tokens = field(default_factory=Tokens)
-    dollars: Dollars = field(default_factory=Dollars)
+    tokens: Tokens = Tokens()
+    dollars: Dollars = Dollars()
     client_dollars: float | None = None
     attempts: int = 0
     first: int = 0
     last: int = 0
     project: str | None = None
-    models: list[str] = field(default_factory=list)
+    models: list[str] = []
 
 
-@dataclass(slots=True, kw_only=True)
-class Slice:
+class Slice(msgspec.Struct, kw_only=True):
     """What the calls of one day used that share something else too, such as the model.
 
     Attributes:
@@ -98,8 +99,8 @@ class Slice:
 
     day: str | None
     key: str | None
-    tokens: Tokens = field(default_factory=Tokens)
-    dollars: Dollars = field(default_factory=Dollars)
+    tokens: Tokens = Tokens()
+    dollars: Dollars = Dollars()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ class Index:
             used[row.model] = used.get(row.model, 0) + row.tokens.total
         where, values = self._where(wanted)
         for number, attempts, first, last in self.query(
-            f"SELECT {key} AS k, count(*), min(at), max(at) FROM calls WHERE kind = {ATTEMPT}{where} GROUP BY k", values
+            f"SELECT {key} AS k, count(*), min(at), max(at) FROM calls WHERE {IS_ATTEMPT}{where} GROUP BY k", values
         ):
             group = groups.setdefault(number, Group(key=self._key(by, number, days)))
             group.attempts = attempts
@@ -215,14 +216,14 @@ class Index:
             UnreadableEventsError: the file is damaged.
         """
         days = self._days(wanted)
-        key = f"({self._day_number(days)}) || ':' || ifnull({_COLUMNS[by]}, '')"
-        slices: dict[str, Slice] = {}
+        key = f"({self._day_number(days)}) * {_WORDS} + ifnull({_COLUMNS[by]}, 0)"
+        slices: dict[int, Slice] = {}
         for row in self._generations(key, wanted):
-            day, _, number = row.key.partition(":")
+            day, number = divmod(row.key, _WORDS)
             found = slices.get(row.key)
             if found is None:
                 found = slices[row.key] = Slice(
-                    day=self._key("day", int(day), days), key=self.word(int(number)) if number else None
+                    day=self._key("day", day, days), key=self.word(number) if number else None
                 )
             found.tokens += row.tokens
             found.dollars += row.dollars
@@ -240,7 +241,7 @@ class Index:
             models[row.model] = models.get(row.model, 0) + row.tokens.total
         whole.models = sorted((name for name in models if name), key=lambda name: -models[name])
         where, values = self._where(wanted)
-        [[whole.attempts]] = self.query(f"SELECT count(*) FROM calls WHERE kind = {ATTEMPT}{where}", values)
+        [[whole.attempts]] = self.query(f"SELECT count(*) FROM calls WHERE {IS_ATTEMPT}{where}", values)
         return whole
 
     def tools(self, wanted: Range) -> list[ToolGroup]:
@@ -252,7 +253,7 @@ class Index:
         where, values = self._where(wanted)
         found: dict[int | None, list[tuple[str | None, float | None]]] = {}
         for name, status, seconds in self.query(
-            f"SELECT name_id, status_id, seconds FROM calls WHERE kind IN ({TOOL}, {AGENT}){where}", values
+            f"SELECT name_id, status_id, seconds FROM calls WHERE {IS_TOOL}{where}", values
         ):
             found.setdefault(name, []).append((self.word(status), seconds))
         groups = [_tool(self.word(name) or "unknown", calls) for name, calls in found.items()]
@@ -267,7 +268,7 @@ class Index:
         where, values = self._where(wanted)
         [(calls, failed)] = self.query(
             "SELECT count(*), count(*) FILTER (WHERE status_id = (SELECT id FROM words WHERE word = 'error')) "
-            f"FROM calls WHERE kind IN ({TOOL}, {AGENT}){where}",
+            f"FROM calls WHERE {IS_TOOL}{where}",
             values,
         )
         return calls, failed
@@ -280,7 +281,7 @@ class Index:
         """
         where, values = self._where(wanted)
         rows = self.query(
-            f"SELECT session_id, count(*) FROM calls WHERE kind IN ({TOOL}, {AGENT}) "
+            f"SELECT session_id, count(*) FROM calls WHERE {IS_TOOL} "
             f"AND status_id = (SELECT id FROM words WHERE word = 'error'){where} GROUP BY session_id",
             values,
         )
@@ -320,13 +321,22 @@ class Index:
             SELECT {key} AS k, model_id, provider_id, tier_id, prices_id, at / {_DAY} AS day, {limits} AS size,
                 count(*), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), sum(cache_write_1h),
                 sum(web_searches), min(at), max(at)
-            FROM calls WHERE kind IN ({_MODELS}){where}
+            FROM calls WHERE {IS_MODEL}{where}
             GROUP BY k, model_id, provider_id, tier_id, prices_id, day, size
             """,
             values,
         )
-        for number, model_id, provider, tier, prices, day, sent, *sums, first, last in rows:
-            tokens = Tokens(**dict(zip(_SUMS, (each or 0 for each in sums), strict=True)))
+        for number, model_id, provider, tier, prices, day, sent, calls, *sums, searches, first, last in rows:
+            sent_new, written, read, write_5m, write_1h = sums
+            tokens = Tokens(
+                calls=calls,
+                input=sent_new or 0,
+                output=written or 0,
+                cache_read=read or 0,
+                cache_write_5m=write_5m or 0,
+                cache_write_1h=write_1h or 0,
+                web_searches=searches or 0,
+            )
             model = self.word(model_id) or ""
             price = rates(model, self.word(provider), self.word(tier), _date(day), sent, self.word(prices))
             dollars = (
@@ -338,7 +348,7 @@ class Index:
         """Return SQL that is the smallest input, in tokens, of the price range that a call falls into, plus one."""
         parts = []
         for model_id, provider in self.query(
-            f"SELECT DISTINCT model_id, provider_id FROM calls WHERE kind IN ({_MODELS}){where}", values
+            f"SELECT DISTINCT model_id, provider_id FROM calls WHERE {IS_MODEL}{where}", values
         ):
             model = self.word(model_id)
             parts += [
@@ -351,8 +361,7 @@ class Index:
         """Add what the client itself counts, and where each session was last."""
         where, values = self._where(wanted)
         for session, dollars in self.query(
-            f"SELECT session_id, max(client_cost) FROM calls WHERE kind = {TRACE} AND client_cost IS NOT NULL{where} "
-            "GROUP BY session_id",
+            f"SELECT session_id, max(client_cost) FROM calls WHERE {TELLS_COST}{where} GROUP BY session_id",
             values,
         ):
             if session in groups:
@@ -386,12 +395,15 @@ class Index:
     def _days(self, wanted: Range) -> list[int]:
         """Return the beginnings of all days of the zone that the calls span, in milliseconds since the epoch."""
         where, values = self._where(wanted)
-        [[first, last]] = self.query(
-            f"SELECT min(at), max(at) FROM calls WHERE kind IN ({_MODELS}, {ATTEMPT}) AND at > 0{where}",
-            values,
-        )
-        if first is None:
+        ends = [
+            ends
+            for kind in (IS_MODEL, IS_ATTEMPT)
+            for ends in self.query(f"SELECT min(at), max(at) FROM calls WHERE {kind} AND at > 0{where}", values)
+            if ends[0] is not None
+        ]
+        if not ends:
             return []
+        first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
         begin = self._local(first).replace(hour=0, minute=0, second=0, microsecond=0)
         days = []
         while begin.timestamp() * 1000 <= last:
@@ -463,13 +475,7 @@ def _date(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
-_MODELS = f"{GENERATION}, {EMBEDDING}"
-"""The kinds of finished calls of a model."""
-_SUMS = ("calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_searches")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
     key: Any
     model: str
     tokens: Tokens

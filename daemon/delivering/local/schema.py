@@ -11,15 +11,47 @@ from collections.abc import Iterator
 
 import msgspec
 
-from daemon.delivering.local.call import Call, Searchable, call, searchable
+from daemon.delivering.local.call import (
+    AGENT,
+    ATTEMPT,
+    EMBEDDING,
+    GENERATION,
+    TOOL,
+    TRACE,
+    Call,
+    Searchable,
+    call,
+    searchable,
+)
 from llma_core import view
 
-__all__ = ["VERSION", "Words", "add", "drop_bodies", "prepare", "word_id"]
+__all__ = [
+    "IS_ATTEMPT",
+    "IS_MODEL",
+    "IS_TOOL",
+    "TELLS_COST",
+    "VERSION",
+    "Words",
+    "add",
+    "drop_bodies",
+    "prepare",
+    "word_id",
+]
 
-VERSION = 3
+VERSION = 4
 """The version of the tables, in SQLite's `user_version`. Files of version 0 have only bodies, those of version 2 lack
-the index of sizes."""
+the index of sizes, those of version 3 the indexes of the kinds of calls."""
 _WITH_CALLS = 2
+
+IS_MODEL = f"kind IN ({GENERATION}, {EMBEDDING})"
+"""SQL for the finished calls of a model. Indexes hold all that reports read of them, so these read no whole row; SQLite
+knows a query that they answer by these words."""
+IS_TOOL = f"kind IN ({TOOL}, {AGENT})"
+"""SQL for the calls of tools and agents, as above."""
+IS_ATTEMPT = f"kind = {ATTEMPT}"
+"""SQL for failed attempts at a generation, as above."""
+TELLS_COST = f"kind = {TRACE} AND client_cost IS NOT NULL"
+"""SQL for what tells a cost by the client's own count, as above."""
 
 # `received` gives the order of arrival. A replaced event gets a new number, as if it had just arrived. The index of
 # sizes tells how much is kept without a look at every body.
@@ -69,8 +101,18 @@ CREATE TABLE calls (
     prices_id INTEGER,
     client_cost REAL
 );
-CREATE INDEX calls_by_time ON calls (at);
-CREATE INDEX calls_by_session ON calls (session_id, at);
+"""
+_CALL_INDEXES = f"""
+CREATE INDEX IF NOT EXISTS calls_by_time ON calls (at);
+DROP INDEX IF EXISTS calls_by_session;
+CREATE INDEX calls_by_session ON calls (session_id, at, project_id);
+CREATE INDEX calls_of_models ON calls (
+    at, kind, session_id, project_id, branch_id, agent_id, model_id, provider_id, tier_id, prices_id, input, output,
+    cache_read, cache_write_5m, cache_write_1h, web_searches
+) WHERE {IS_MODEL};
+CREATE INDEX calls_of_tools ON calls (kind, at, name_id, status_id, seconds, session_id, project_id) WHERE {IS_TOOL};
+CREATE INDEX attempts ON calls (at, session_id, project_id, branch_id, agent_id, model_id) WHERE {IS_ATTEMPT};
+CREATE INDEX client_costs ON calls (session_id, at, project_id, client_cost) WHERE {TELLS_COST};
 """
 # One row for each text, so that a prompt that many events carry is found once. `digest` is of the session and the text.
 _TEXTS = """
@@ -153,6 +195,8 @@ def prepare(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
         if fills:
             _fill(connection)
+        for statement in _statements(_CALL_INDEXES):
+            connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

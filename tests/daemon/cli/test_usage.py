@@ -23,6 +23,8 @@ from tests.support.reader import counted
 
 SESSIONS = tuple(f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b" for number in range(3))
 SINCE = ("--since", "2026-01-01")
+OF_KINDS = tuple(f"INDEX {name}" for name in ("calls_of_models", "calls_of_tools", "attempts", "client_costs"))
+"""What the local file did not have before its version 4."""
 
 
 @pytest.fixture
@@ -187,7 +189,8 @@ def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -
     ("version", "lacks"),
     [
         (0, ("TABLE calls", "TABLE words", "TABLE texts", "TABLE text_index", "INDEX events_by_size")),
-        (2, ("INDEX events_by_size",)),
+        (2, ("INDEX events_by_size", *OF_KINDS)),
+        (3, OF_KINDS),
     ],
 )
 def test_a_file_of_an_older_version_is_brought_up_to_date(
@@ -204,6 +207,9 @@ def test_a_file_of_an_older_version_is_brought_up_to_date(
     with closing(sqlite3.connect(events_path(tmp_path / "state"))) as connection:
         for part in lacks:
             connection.execute(f"DROP {part}")
+        if version:
+            connection.execute("DROP INDEX calls_by_session")
+            connection.execute("CREATE INDEX calls_by_session ON calls (session_id, at)")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.commit()
     assert documents() == before

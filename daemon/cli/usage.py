@@ -26,7 +26,7 @@ from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
 from daemon.usage.forks import Inherited, inherited
-from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight
+from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight, summed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -271,7 +271,7 @@ def _table(by: str, groups: Sequence[Group], *, names: dict[str, str] | None = N
         table.add_row(*row(_label(by, group, names or {}), group))
     if total and len(groups) > 1:
         table.add_section()
-        table.add_row(*row(Text("total"), _sum(groups)), style="bold")
+        table.add_row(*row(Text("total"), summed(groups)), style="bold")
     return table
 
 
@@ -286,15 +286,6 @@ def _label(by: str, group: Group, names: dict[str, str]) -> Text:
     elif group.project:
         words.append(f" {printable(group.project, 32)}", style="not dim")
     return words
-
-
-def _sum(groups: Sequence[Group]) -> Group:
-    whole = Group(key=None)
-    for group in groups:
-        whole.tokens += group.tokens
-        whole.dollars += group.dollars
-        whole.attempts += group.attempts
-    return whole
 
 
 def _sent(group: Group) -> int:
@@ -368,7 +359,7 @@ def _inherited_dollars(group: Group, differences: Mapping[str, _Difference]) -> 
 
 
 def _unpriced(groups: Sequence[Group]) -> list[str]:
-    models = _sum(groups).dollars.unpriced
+    models = summed(groups).dollars.unpriced
     return [
         f"note: {printable(model) or 'an unnamed model'} has no list price; its {short_tokens(number)} tokens are in "
         "no sum of dollars"

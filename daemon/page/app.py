@@ -29,7 +29,7 @@ from daemon.page.text import markdown, visible
 from daemon.running.condition import Condition
 from daemon.system import figures
 from daemon.usage import steps
-from daemon.usage.report import By, Group, Index, Range, midnight
+from daemon.usage.report import By, Group, Index, Range, midnight, summed
 from llma_core import view
 
 __all__ = ["Sources", "application"]
@@ -135,10 +135,12 @@ class _Pages:
 
     def _overview(self) -> dict[str, Any]:
         with self._index() as index:
+            # Once for all periods: the first paint waits for this.
+            by_day = index.usage("day", Range(since=midnight(max(days for _, days in _PERIODS) - 1)))
             periods = []
             for name, days in _PERIODS:
                 wanted = Range(since=midnight(days - 1))
-                total = index.total(wanted)
+                total = summed(each for each in by_day if (each.key or "") >= _date(days - 1))
                 calls, failed = index.tool_calls(wanted)
                 periods.append(
                     {
@@ -174,8 +176,7 @@ class _Pages:
         def read() -> dict[str, Any]:
             with self._index() as index:
                 slices = index.stack(cast("By", by), Range(since=midnight(length - 1)))
-            today = datetime.now().astimezone().date()
-            dates = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(length))]
+            dates = [_date(ago) for ago in reversed(range(length))]
             sums: dict[str, float] = {}
             for each in slices:
                 name = each.key or "unknown"
@@ -219,9 +220,16 @@ class _Pages:
         wanted = Range(since=midnight(days - 1), projects=frozenset({project}) if project else None)
         events = LocalEvents(self._sources.path)
         with self._index() as index:
+            more = 0
+            if sort == "last" and not (words or project or only_errors):
+                # What most look at needs no sums of the sessions that are not shown.
+                newest, number = index.newest(wanted, _ROWS)
+                named = frozenset(each for each in newest if each is not None)
+                if len(named) == len(newest):
+                    wanted, more = Range(since=wanted.since, sessions=named), number - len(newest)
             groups = index.usage("session", wanted)
             failures = index.failures(wanted)
-            projects = [each.key for each in index.usage("project", Range(since=wanted.since)) if each.key]
+            projects = index.used_projects(Range(since=midnight(days - 1)))
         if words:
             found = events.sessions_with(words)
             groups = [each for each in groups if each.key in found or (each.key or "").startswith(words)]
@@ -234,11 +242,11 @@ class _Pages:
         running = {each.session: each for each in self._sources.running()}
         return {
             "rows": groups[:_ROWS],
-            "more": max(0, len(groups) - _ROWS),
+            "more": more + max(0, len(groups) - _ROWS),
             "names": names,
             "failures": failures,
             "running": running,
-            "projects": sorted(projects),
+            "projects": projects,
             "given": {"q": words, "project": project, "sort": sort, "days": days, "errors": only_errors},
         }
 
@@ -365,6 +373,11 @@ class _Pages:
 
     def _error(self, request: Request, status: int, words: str) -> Response:
         return self._page(request, "error.html", status, words=words)
+
+
+def _date(days_ago: int) -> str:
+    """Return the date of the day that many days ago, in local time."""
+    return (datetime.now().astimezone().date() - timedelta(days=days_ago)).isoformat()
 
 
 def _label(text: str) -> Any:

@@ -22,7 +22,7 @@ from daemon.delivering.local.events import UnreadableEventsError
 from daemon.delivering.local.schema import IS_ATTEMPT, IS_MODEL, IS_TOOL, TELLS_COST
 from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
-__all__ = ["By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight"]
+__all__ = ["By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight", "summed"]
 
 By = Literal["day", "session", "project", "branch", "model", "agent"]
 """What generations are grouped by."""
@@ -296,6 +296,46 @@ class Index:
         rows = self.query("SELECT word FROM words WHERE id IN (SELECT project_id FROM calls)")
         return frozenset(name for (name,) in rows)
 
+    def used_projects(self, wanted: Range) -> list[str]:
+        """Return the names of the projects that `usage` tells of, in their order.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        where, values = self._where(wanted)
+        rows = self.query(
+            f"""
+            SELECT word FROM words WHERE id IN (
+                SELECT project_id FROM calls WHERE {IS_MODEL}{where}
+                UNION SELECT project_id FROM calls WHERE {IS_ATTEMPT}{where}
+            ) ORDER BY word
+            """,
+            (*values, *values),
+        )
+        return [name for (name,) in rows]
+
+    def newest(self, wanted: Range, most: int) -> tuple[list[str | None], int]:
+        """Return the ids of the sessions that `usage` tells of, those with the last call first, and how many they are.
+
+        Args:
+            wanted: which calls.
+            most: how many sessions to return at most; the number counts all.
+
+        Raises:
+            UnreadableEventsError: the file is damaged.
+        """
+        where, values = self._where(wanted)
+        rows = self.query(
+            f"""
+            SELECT word, max(at) AS last, count(*) OVER () FROM (
+                SELECT session_id, at FROM calls WHERE {IS_MODEL}{where}
+                UNION ALL SELECT session_id, at FROM calls WHERE {IS_ATTEMPT}{where}
+            ) LEFT JOIN words ON words.id = session_id GROUP BY session_id ORDER BY last DESC LIMIT ?
+            """,
+            (*values, *values, most),
+        )
+        return [session for session, _, _ in rows], rows[0][2] if rows else 0
+
     def sessions_of(self, project: str) -> frozenset[str]:
         """Return the ids of sessions that have a call in the project of this name.
 
@@ -461,6 +501,16 @@ class Index:
                 return found.fetchall()
         except sqlite3.Error as error:
             raise UnreadableEventsError(str(error)) from error
+
+
+def summed(groups: Iterable[Group]) -> Group:
+    """Return the sums over groups, without a key, times and names."""
+    whole = Group(key=None)
+    for group in groups:
+        whole.tokens += group.tokens
+        whole.dollars += group.dollars
+        whole.attempts += group.attempts
+    return whole
 
 
 def midnight(days_ago: int) -> float:

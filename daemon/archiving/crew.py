@@ -14,6 +14,7 @@ import os
 import signal
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -57,6 +58,11 @@ class Lost:
         self.reason = reason
 
 
+def _failed(error: Exception) -> Lost:
+    """Return what stands for a task with an error. Its message is left out: it may quote what the logs say."""
+    return Lost(f"its worker failed ({type(error).__name__})")
+
+
 class Crew(Protocol):
     """Does tasks.
 
@@ -96,7 +102,12 @@ class _Here:
 
     def run(self, work: Callable[[_Task], _Result], tasks: Iterable[_Task]) -> Iterator[tuple[_Task, _Result | Lost]]:
         for task in tasks:
-            yield task, work(task)
+            result: _Result | Lost
+            try:
+                result = work(task)
+            except Exception as error:  # noqa: BLE001 - the error of one task is not that of the others
+                result = _failed(error)
+            yield task, result
 
 
 class _Hired:
@@ -144,17 +155,19 @@ class _Hired:
             self._look()
             for future in done:
                 task, attempt = flying.pop(future)
+                result: _Result | Lost
                 try:
-                    yield task, future.result()
+                    result = future.result()
                 except BrokenExecutor:
                     if attempt < _ATTEMPTS:
                         again.append((task, attempt + 1))
-                    else:
-                        yield task, Lost(f"its worker was killed {_ATTEMPTS} times")
+                        continue
+                    result = Lost(f"its worker was killed {_ATTEMPTS} times")
                 except CancelledError:
                     raise CrewLostError("the scheduler has dropped the work; run the same command again") from None
-                except Exception as error:  # noqa: BLE001 - the error of one task is not that of the others
-                    yield task, Lost(f"its worker failed ({type(error).__name__})")
+                except Exception as error:  # noqa: BLE001 - as above
+                    result = _failed(error)
+                yield task, result
 
 
 @contextmanager
@@ -276,4 +289,6 @@ def _dask() -> Any:
     for name in ["asyncio", *logging.root.manager.loggerDict]:
         if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # Such as that a task is large: those of a session with many events are.
+    warnings.filterwarnings("ignore", module="distributed")
     return distributed

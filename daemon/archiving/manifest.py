@@ -9,18 +9,15 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import msgspec
 
 from daemon.archiving.chains import Chain
 from daemon.archiving.source import MissingExtraError, Source, SourceError, open_url, reason_of, save_url, shown
 from daemon.state.connection import Connection
 from daemon.state.layout import MANIFEST
 from daemon.state.lock import StateLock, prepare_state_dir
-from daemon.state.rows import Excerpt
 
 __all__ = ["Manifest", "ManifestError", "open_manifest"]
 
@@ -102,12 +99,14 @@ class Manifest:
         )
         return [row[0] for row in found if row is not None]
 
-    def settle(self, chain: Chain, settled: Sequence[bytes], *, done: bool, since: float | None, now: float) -> None:
+    def settle(
+        self, chain: Chain, settled: Mapping[str, bytes], *, done: bool, since: float | None, now: float
+    ) -> None:
         """Note in one transaction what is settled of *chain*.
 
         Args:
             chain: the chain.
-            settled: what is known of each session now, encoded.
+            settled: what is known of each session now, by its name, encoded; see `Excerpt`.
             done: whether its sources are done.
             since: only sessions that ended then or later were sent; None: all were.
             now: the time, in seconds since the epoch.
@@ -115,10 +114,7 @@ class Manifest:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany(
-                "INSERT OR REPLACE INTO sessions VALUES (?, ?)",
-                [(msgspec.msgpack.decode(each, type=Excerpt).unit, each) for each in settled],
-            )
+            connection.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?)", list(settled.items()))
             connection.executemany(
                 "INSERT OR IGNORE INTO roots VALUES (?, ?)",
                 [(root, session.unit) for session in chain.sessions for root in session.roots],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import msgspec
 
 from daemon.archiving.chains import Chain
 from daemon.archiving.pace import FilePace, Pace, PacedSink, VariablePace
+from daemon.archiving.scratch import scratch
 from daemon.archiving.source import MissingExtraError, SourceError, reason_of
 from daemon.archiving.unpacking import unpack
 from daemon.config.settings import Settings
@@ -62,7 +62,7 @@ class Job:
 
     Attributes:
         chain: the sources.
-        settled: what the manifest knows of its sessions, as `Sent.settled`.
+        settled: what the manifest knows of its sessions, encoded; see `Excerpt`.
         settings: the settings, as `portable` returns them.
         persons: the distinct id of a person, by the name of a session.
         since: only sessions that ended then or later, in seconds since the epoch; None: all.
@@ -90,7 +90,7 @@ class Sent:
         events: how many events were delivered.
         rejected: how many events the receiver refuses.
         size: bytes of logs, unpacked.
-        settled: what the store knows of each session now, encoded; see `Excerpt`.
+        settled: what the store knows of each session now, by its name, encoded; see `Excerpt`.
         is_settled: whether everything is settled, so that the sources are done.
         held: how many sessions wait for the user, and why the first does.
         errors: sources that could not be read, by URL, with the reasons.
@@ -102,7 +102,7 @@ class Sent:
     events: int = 0
     rejected: int = 0
     size: int = 0
-    settled: tuple[bytes, ...] = ()
+    settled: Mapping[str, bytes]
     is_settled: bool = False
     held: str | None = None
     errors: Mapping[str, str]
@@ -133,8 +133,7 @@ def send(job: Job) -> Sent:
     if job.foreign:
         os.umask(0o077)
         logs.configure("json", "ERROR", secrets=[key for _, key in job.settings.pairs()])
-    with tempfile.TemporaryDirectory(prefix="posthog-llma-archive-") as name:
-        folder = Path(name)
+    with scratch() as folder:
         logged, state = folder / "logs", folder / "state"
         for each in (logged, state):
             each.mkdir(mode=0o700)
@@ -220,7 +219,7 @@ async def _deliver(job: Job, folder: Path, store: Store, errors: Mapping[str, st
         events=sent,
         rejected=rejected,
         size=job.chain.size,
-        settled=tuple(map(msgspec.msgpack.encode, store.excerpts())),
+        settled={each.unit: msgspec.msgpack.encode(each) for each in store.excerpts()},
         is_settled=settled and not errors,
         held=f"{count(len(held), 'session')} must wait: {held[0].reason}" if held else None,
         errors=errors,

@@ -5,10 +5,9 @@ It also proves that the source can be read to its end, so that a damaged one cos
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
+from daemon.archiving.scratch import scratch
 from daemon.archiving.source import MissingExtraError, Source, SourceError, reason_of
 from daemon.archiving.unpacking import Log, unpack
 from daemon.following.log_roots import log_roots
@@ -63,8 +62,9 @@ class Survey:
 def survey(source: Source) -> Survey:
     """Return what *source* holds. Errors are part of the result, because this runs in another process."""
     try:
-        with tempfile.TemporaryDirectory(prefix="posthog-llma-survey-") as name:
-            folder = Path(name)
+        with scratch() as place:
+            folder = place / "logs"
+            folder.mkdir()
             found = unpack(source, folder, head=_HEAD)
             logs = Logs(log_roots([folder]))
             logs.include(logs.sweep("full").changed)

@@ -36,7 +36,7 @@ SETTLED = msgspec.msgpack.encode(Excerpt(unit="claude-code/a", settled=[(b"0" * 
 
 
 def settle(manifest: Manifest, *, done: bool = True, since: float | None = None) -> None:
-    manifest.settle(CHAIN, [SETTLED], done=done, since=since, now=0)
+    manifest.settle(CHAIN, {"claude-code/a": SETTLED}, done=done, since=since, now=0)
 
 
 def test_a_source_is_done_in_one_version_and_for_the_time_that_was_asked_for(tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ from daemon.cli.render import stdout
 from daemon.cli.sessions import logged_sessions
 from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
+from daemon.state.layout import prices_path
 from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
 from daemon.usage.forks import Inherited, inherited
+from daemon.usage.prices import memory
 from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight, summed
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def usage(
             sessions=belongs.sessions if belongs is not None else None,
             projects=belongs.names if belongs is not None else None,
         )
-        with Index(path) as index:
+        with memory.kept_in(prices_path(settings.state_dir)), Index(path) as index:
             if budget is not None:
                 _check(index.total(wanted), *budget)
             elif statusline:

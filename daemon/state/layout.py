@@ -12,7 +12,8 @@
     outbox/                  what programs record for the daemon: a file for each process, removed when it is delivered;
                              and a folder with such files for each command that `exec` runs
     archive/                 what `archive` has settled, in manifest.db, and a lock of its own
-    local/                   a separate state directory for the local sink, with its events in events.db
+    local/                   a separate state directory for the local sink, with its events in events.db, and
+                             what the list of prices has answered in prices.json
 
 Next to a database, SQLite keeps files with the suffixes -wal and -shm. A .json file is written to a temporary file
 first (.NAME.json.*), which stays behind if the machine goes down. Existing state directories use these names, so a new
@@ -39,6 +40,7 @@ __all__ = [
     "LOCK",
     "MANIFEST",
     "OUTBOX",
+    "PRICES",
     "SQLITE_SUFFIXES",
     "STORE",
     "STORE_MARKER",
@@ -50,6 +52,7 @@ __all__ = [
     "local_folder",
     "make_outbox",
     "outbox_folder",
+    "prices_path",
     "remove_state",
 ]
 
@@ -66,6 +69,7 @@ MANIFEST = "manifest.db"
 LOCAL = "local"
 OUTBOX = "outbox"
 EVENTS = "events.db"
+PRICES = "prices.json"
 
 SQLITE_SUFFIXES = ("-wal", "-shm")
 """The suffixes of the files that SQLite keeps next to a database in WAL mode."""
@@ -85,7 +89,7 @@ _FILES = (
     f"{MANIFEST}*",
     *(
         pattern
-        for name in (HEALTH, BACKFILL_REQUEST, BACKFILL_REPORT, VERIFICATION)
+        for name in (HEALTH, BACKFILL_REQUEST, BACKFILL_REPORT, VERIFICATION, PRICES)
         for pattern in (name, _temporary(name))
     ),
     # `backfill` writes its request under a name of its own before it puts it in place.
@@ -127,6 +131,11 @@ def make_outbox(folder: Path) -> None:
 def events_path(state_dir: Path) -> Path:
     """Return the path of the local sink's events."""
     return local_folder(state_dir) / EVENTS
+
+
+def prices_path(state_dir: Path) -> Path:
+    """Return the file of what the list of prices has answered."""
+    return local_folder(state_dir) / PRICES
 
 
 def forget_store(folder: Path) -> None:

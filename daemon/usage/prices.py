@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from genai_prices.data_snapshot import get_snapshot
 
 from daemon.delivering.local.call import EMBEDDING, GENERATION, call
+from daemon.usage.price_memory import PriceMemory, identity_of_list
 from llma_core.view import OWN_COST
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from llma_core.view import EventView
 
-__all__ = ["Dollars", "Rates", "Tokens", "call_cost", "event_dollars", "rates", "thresholds"]
+__all__ = ["Dollars", "Rates", "Tokens", "call_cost", "event_dollars", "memory", "rates", "thresholds"]
+
+memory = PriceMemory(lambda: identity_of_list(__file__))
+"""What the list has answered to this program and, while a file is used, to others."""
 
 _PER_MILLION = 1e-6
 _PER_THOUSAND = 1e-3
@@ -135,14 +138,19 @@ def rates(
     set_by_user = msgspec.json.decode(own, type=dict[str, float]) if own else {}
     if (total := set_by_user.get(OWN_COST)) is not None:
         return Rates(input=0, output=0, cache_read=0, cache_write_5m=0, cache_write_1h=0, web_search=0, request=total)
-    listed = _listed(model, provider, tier, day)
+
+    def ask() -> Rates | None:
+        prices = _listed(model, provider, tier, day)
+        return _as_rates(prices, sent) if prices is not None else None
+
+    listed = memory.answer(Rates | None, ("rates", model, provider, tier, day, sent), ask)
     if listed is None:
         # Without a price for what was written and read, a sum would be too low.
         if not {"input", "output"} <= set_by_user.keys():
             return None
         found = Rates(input=0, output=0, cache_read=0, cache_write_5m=0, cache_write_1h=0, web_search=0)
     else:
-        found = _as_rates(listed, sent)
+        found = listed
     if not set_by_user:
         return found
     # As PostHog does it: a price of the user's holds for its kind, and cached tokens cost as input where none is set.
@@ -199,14 +207,20 @@ def event_dollars(event: EventView) -> Dollars:
 @lru_cache(maxsize=1024)
 def thresholds(model: str, provider: str | None) -> tuple[int, ...]:
     """Return the sizes of input, in tokens, beyond which a request of this model costs more; usually none."""
-    found = _model(model, provider)
-    if found is None:
-        return ()
-    return tuple(sorted({start for prices in _every_price(found) for start in _starts(prices)}))
+
+    def ask() -> tuple[int, ...]:
+        found = _model(model, provider)
+        if found is None:
+            return ()
+        return tuple(sorted({start for prices in _every_price(found) for start in _starts(prices)}))
+
+    return memory.answer(tuple[int, ...], ("thresholds", model, provider), ask)
 
 
 def _model(model: str, provider: str | None) -> Any:
     """Return the model's entry in the price list; None if it has none."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - a fifth of a second, and often needless
+
     snapshot = get_snapshot()
     # The client marks a long context and fast mode in the model's name. Some providers write the name behind theirs.
     plain = model.partition("[")[0].partition(" (")[0].strip()

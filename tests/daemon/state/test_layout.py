@@ -25,6 +25,7 @@ def test_nothing_is_left_of_a_state_directory(tmp_path: Path) -> None:
     used(folder)
     used(events_path(folder).parent)
     events_path(folder).touch()
+    layout.prices_path(folder).touch()
     (folder / "status.json").touch()
     (folder / ".status.json.half").touch()
     (folder / layout.corrupt_store(1_795_000_000)).touch()

@@ -1,0 +1,89 @@
+"""What the list of prices has answered is taken from a file, as long as it is of the same list."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.usage import prices
+from daemon.usage.price_memory import PriceMemory, identity_of_list
+from daemon.usage.prices import memory, rates, thresholds
+
+QUESTIONS = (
+    ("claude-opus-5", "anthropic", None, "2026-11-20", 0),
+    ("claude-sonnet-4-5", "anthropic", "priority", "2026-11-20", 200_001),
+    ("a-model-without-a-price", None, None, "2026-11-20", 0),
+)
+
+
+def forget() -> None:
+    """Know as little as a new program does."""
+    rates.cache_clear()
+    thresholds.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _new_program() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+def test_a_program_takes_the_answers_that_another_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "prices.json"
+
+    def answers() -> list[object]:
+        forget()
+        with memory.kept_in(path):
+            return [*(rates(*question) for question in QUESTIONS), thresholds("claude-sonnet-4-5", "anthropic")]
+
+    first = answers()
+    assert first == [*(rates(*question) for question in QUESTIONS), (200_000,)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the list was asked")
+
+    monkeypatch.setattr(prices, "_model", refuse)
+    prices._listed.cache_clear()
+    assert answers() == first
+    # A price of the user's own is no answer of the list.
+    with memory.kept_in(path):
+        own = rates(*QUESTIONS[0], own='{"input": 1.5}')
+    assert own is not None
+    assert own.input == 1.5
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"list": "1", "answers": {"[\\"a\\"]": "no number"}}'])
+def test_a_file_that_cannot_be_used_costs_only_time(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "prices.json"
+    path.write_bytes(content)
+    kept = PriceMemory(lambda: "1")
+    for expected in (7, 7):
+        with kept.kept_in(path):
+            assert kept.answer(int, ["a"], lambda: 7) == expected
+    with kept.kept_in(tmp_path / "missing" / "prices.json"):
+        assert kept.answer(int, ["a"], lambda: 8) == 8
+    assert not (tmp_path / "missing").exists()
+
+
+def test_answers_of_another_list_are_not_taken(tmp_path: Path) -> None:
+    found = []
+    for identity, answer in (("1", 7), ("1", 8), ("2", 9), (None, 10), ("2", 11)):
+        kept = PriceMemory(lambda identity=identity: identity)  # type: ignore[misc] # the value of this round
+        with kept.kept_in(tmp_path / "prices.json"):
+            found.append(kept.answer(int, ["a"], lambda answer=answer: answer))  # type: ignore[misc] # the same
+    assert found == [7, 7, 9, 10, 9]
+
+
+def test_the_list_is_told_by_its_files_and_by_who_asks(tmp_path: Path) -> None:
+    asking = tmp_path / "asking.py"
+    asking.write_text("one")
+    before = identity_of_list(str(asking))
+    assert before == identity_of_list(str(asking))
+    asking.write_text("another")
+    assert identity_of_list(str(asking)) not in (before, None)
+    assert identity_of_list(str(tmp_path / "missing.py")) is None

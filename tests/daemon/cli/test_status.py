@@ -94,6 +94,7 @@ async def test_it_counts_what_was_sent_and_lists_what_was_set_aside(workspace: W
             "open": [],
             "unknown_lines": 0,
             "ignored_fields": 0,
+            "kept_local": 0,
         },
         "verified": None,
     }

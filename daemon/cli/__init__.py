@@ -29,6 +29,9 @@ __all__ = ["CADENCE", "main", "run_main"]
 CADENCE = "daemon.cadence"
 """Under this key the context of every command has the cadence that `run_main` was given."""
 
+_LONG = ("run", "view")
+"""The verbs whose processes run for a long time."""
+
 _ALL = {name: verb for verbs in VERBS.values() for name, verb in verbs.items()}
 
 
@@ -41,9 +44,9 @@ class _Verbs(click.Group):
         del ctx
         if cmd_name not in _ALL:
             return None
-        if cmd_name == "run":
-            # Before anything else imports them: this process runs for a long time, so its memory matters.
-            import_slim()
+        # Before anything else imports them: the memory of a long-running process matters, and a short one should not
+        # wait for what it does not use.
+        import_slim(*(() if cmd_name in _LONG else ("structlog",)))
         command = getattr(importlib.import_module(f"daemon.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         command.epilog = example(_ALL[cmd_name].example)

@@ -1,4 +1,6 @@
-"""Imports structlog and httpx without their terminal-only parts, which saves a long-running process about 4 MB.
+"""Imports structlog and httpx without their terminal-only parts.
+
+A long-running process saves about 4 MB by that, a short one a thirtieth of a second.
 
 structlog imports rich for colored tracebacks, and httpx imports a command line of its own, with rich and pygments. Both
 cope with these not being installed, so they are hidden during the import.
@@ -16,18 +18,23 @@ import sys
 
 __all__ = ["import_slim"]
 
+_LIBRARIES = ("structlog", "httpx")
 _UNUSED = ("rich", "httpx._main")
 _LOOKED_FOR = "sniffio"
 
 
-def import_slim() -> None:
-    """Import structlog and httpx without rich, unless they are already imported. Rich can still be imported later."""
+def import_slim(*libraries: str) -> None:
+    """Import libraries without rich, unless they are already imported. Rich can still be imported later.
+
+    Args:
+        libraries: structlog, httpx, or both; both if none is named.
+    """
     hidden = [name for name in _UNUSED if name not in sys.modules]
     for name in hidden:
         # None marks a module that cannot be imported.
         sys.modules[name] = None  # type: ignore[assignment]
     try:
-        for library in ("structlog", "httpx"):
+        for library in libraries or _LIBRARIES:
             # A version that cannot do without them is imported in full later, by the module that needs it.
             with contextlib.suppress(ImportError):
                 importlib.import_module(library)

@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.archiving.chains import Chain
-from daemon.archiving.source import MissingExtraError, Source, SourceError, open_url, reason_of, save_url, shown
+from daemon.archiving.source import (
+    MissingExtraError,
+    Source,
+    SourceError,
+    local_path,
+    open_url,
+    reason_of,
+    save_url,
+    shown,
+)
 from daemon.state.connection import Connection
 from daemon.state.layout import MANIFEST
 from daemon.state.lock import StateLock, prepare_state_dir
@@ -185,8 +194,9 @@ def open_manifest(folder: Path, url: str | None) -> Iterator[_Kept]:
         StateDirError: the folder cannot be used.
         AlreadyRunning: another run has it open.
     """
-    if url is None or "://" not in url:
-        folder = folder if url is None else Path(url)
+    here = folder if url is None else local_path(url)
+    if url is None or here is not None:
+        folder = here or folder
         prepare_state_dir(folder)
         with StateLock(folder):
             manifest = Manifest(folder / MANIFEST)

@@ -111,9 +111,10 @@ class Sent:
 
 
 def portable(settings: Settings) -> Settings:
-    """Return *settings* as they can be sent to another process: with plain dictionaries."""
+    """Return *settings* as another process gets them: with plain dictionaries, and no key that it does not need."""
     return replace(
         settings,
+        personal_api_key=None,
         sources=dict(settings.sources),
         custom_properties=dict(settings.custom_properties),
         projects=tuple(

@@ -28,6 +28,7 @@ __all__ = [
     "SourceError",
     "SourceFile",
     "find_sources",
+    "local_path",
     "open_url",
     "reason_of",
     "save_url",
@@ -135,7 +136,7 @@ def open_url(url: str) -> BinaryIO:
         OSError: it cannot be opened.
         Exception: whatever the library of the storage raises; see `reason_of`.
     """
-    if (path := _local(url)) is not None:
+    if (path := local_path(url)) is not None:
         return path.open("rb")
     system, inner = _file_system(url)
     return cast("BinaryIO", system.open(inner, "rb"))
@@ -165,7 +166,7 @@ def reason_of(error: BaseException) -> str:
 # ---------------------------------------------------------------------- listing
 
 
-def _local(url: str) -> Path | None:
+def local_path(url: str) -> Path | None:
     """Return the path that *url* names on this machine; None if it is elsewhere."""
     if url.startswith("file://"):
         return Path(unquote(urlsplit(url).path))
@@ -174,7 +175,7 @@ def _local(url: str) -> Path | None:
 
 def _listed(url: str) -> tuple[Sequence[SourceFile], bool]:
     """Return the files at *url*, and whether it is a file itself."""
-    path = _local(url)
+    path = local_path(url)
     try:
         files = _local_files(path) if path is not None else _remote_files(url)
         found = list(files)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.archives import archives
 from tests.bench.catchup import catch_up, paired, previewed
 from tests.bench.corpus import Spec
 from tests.bench.figures import Table
@@ -50,6 +51,8 @@ class Scale:
         page: the corpus that the page shows.
         changes: how many changes are timed until the page shows them.
         calls: how many calls of the recorder.
+        fleet: the corpus that is sent as archives.
+        archives: how many archives it is packed into.
     """
 
     runs: int
@@ -67,6 +70,8 @@ class Scale:
     page: Spec
     changes: int
     calls: int
+    fleet: Spec
+    archives: int
 
 
 _MIB = 1024 * 1024
@@ -95,6 +100,8 @@ FULL = Scale(
     page=_TEN_THOUSAND,
     changes=50,
     calls=20_000,
+    fleet=_TWO_THOUSAND,
+    archives=40,
 )
 _FEW = Spec(sessions=170, projects=20, size=8_000_000, agents=30)
 SMOKE = Scale(
@@ -116,6 +123,9 @@ SMOKE = Scale(
     page=_FEW,
     changes=5,
     calls=1_000,
+    fleet=_FEW,
+    # Most of the time would go into starting workers.
+    archives=0,
 )
 
 
@@ -133,6 +143,7 @@ def _main() -> int:
         "local",
         "page",
         "record",
+        "archive",
     )
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument(
@@ -169,13 +180,14 @@ def _main() -> int:
         "local": lambda: reports(scale.local, runs),
         "page": lambda: page(scale.page, scale.rest, scale.changes),
         "record": lambda: recording(scale.calls),
+        "archive": lambda: archives(scale.fleet, max(2, scale.archives), runs),
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load before: {os.getloadavg()[0]:.2f}; medians of {runs}\n", flush=True)
     tables = {}
     began = time.monotonic()
     for name, measure in measures.items():
-        if not arguments.only or name in arguments.only:
+        if name in arguments.only if arguments.only else (name != "archive" or scale.archives):
             tables[name] = measure()
             print(tables[name].markdown(), flush=True)
     print(f"took {time.monotonic() - began:.0f} s", flush=True)

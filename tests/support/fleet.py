@@ -140,14 +140,19 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         file = self.workspace.root / f"{self.name}.json"
-        own = ["--host", "127.0.0.1", "--no-dashboard"]
-        self._scheduler = await self._start("scheduler", [*own, "--port", "0", "--scheduler-file", str(file)])
+        arguments = ["--host", "127.0.0.1", "--no-dashboard", "--port", "0", "--scheduler-file", str(file)]
+        self._scheduler = await self._start("scheduler", arguments)
         await self._scheduler.until(lambda: _address(file) != "")
         self.address = _address(file)
-        for number in range(self.size):
-            worker = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--name", f"w{number}"]
-            self.workers.append(await self._start("worker", [self.address, *own, *worker]))
+        for _ in range(self.size):
+            await self.add_worker()
         return self
+
+    async def add_worker(self) -> None:
+        """Start one more worker."""
+        own = ["--host", "127.0.0.1", "--no-dashboard", "--no-nanny"]
+        arguments = [self.address, *own, "--nthreads", "1", "--memory-limit", "0", "--name", f"w{len(self.workers)}"]
+        self.workers.append(await self._start("worker", arguments))
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()

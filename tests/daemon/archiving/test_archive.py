@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from daemon.state.layout import remove_state
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
@@ -104,6 +105,7 @@ async def test_archives_of_every_kind_give_the_events_that_the_logs_in_them_give
 
     assert json.loads(again.stdout)["unchanged"] == said["sources"]
     assert json.loads(again.stdout)["events"] == 0
+    assert remove_state(workspace.state) == []
 
 
 async def test_a_second_run_sends_only_what_is_new_and_a_damaged_source_costs_nothing_else(

@@ -111,12 +111,13 @@ class Archiving:
         found: dict[str, Source] = {}
         for url in urls:
             try:
-                sources, others = find_sources(url)
+                here = find_sources(url)
             except SourceError as error:
                 self.progress.errors[shown(url)] = str(error)
                 continue
-            self.progress.others += others
-            found |= {source.url: source for source in sources}
+            self.progress.others += here.others
+            self.progress.errors |= here.errors
+            found |= {source.url: source for source in here.sources}
         left = [source for source in found.values() if not self._manifest.is_done(source, self._since)]
         self.progress.sources = len(found)
         self.progress.unchanged = len(found) - len(left)

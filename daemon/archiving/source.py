@@ -14,6 +14,7 @@ import importlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -23,6 +24,7 @@ from daemon.archiving.naming import is_archive, project_of
 from daemon.system.messages import one_line, system_reason
 
 __all__ = [
+    "Found",
     "MissingExtraError",
     "Source",
     "SourceError",
@@ -105,8 +107,23 @@ def shown(url: str) -> str:
     return one_line(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
 
 
-def find_sources(url: str) -> tuple[list[Source], int]:
-    """Return the sources at *url*, in the order of their names, and the number of files there that are none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is at a URL.
+
+    Attributes:
+        sources: the sources, in the order of their names.
+        others: how many files are none.
+        errors: folders that cannot be listed, by URL, with the reasons.
+    """
+
+    sources: Sequence[Source]
+    others: int
+    errors: Mapping[str, str]
+
+
+def find_sources(url: str) -> Found:
+    """Return what is at *url*.
 
     Raises:
         SourceError: nothing is there, or it cannot be listed.
@@ -114,8 +131,10 @@ def find_sources(url: str) -> tuple[list[Source], int]:
     """
     loose: dict[str, list[SourceFile]] = {}
     archives, others = [], 0
-    base = shown(url).rstrip("/")
-    files, is_file = _listed(url)
+    errors: dict[str, str] = {}
+    path = local_path(url)
+    base = shown(url if path is None else str(path)).rstrip("/")
+    files, is_file = _listed(url, errors)
     for each in files:
         file = replace(each, name=each.name or base.rpartition("/")[2])
         whole = base if is_file else f"{base}/{one_line(file.name)}"
@@ -126,7 +145,7 @@ def find_sources(url: str) -> tuple[list[Source], int]:
         else:
             others += 1
     found = [*archives, *(Source(url=name, kind="logs", files=tuple(each)) for name, each in loose.items())]
-    return sorted(found, key=lambda source: source.url), others
+    return Found(sources=sorted(found, key=lambda source: source.url), others=others, errors=errors)
 
 
 def open_url(url: str) -> BinaryIO:
@@ -170,41 +189,44 @@ def local_path(url: str) -> Path | None:
     """Return the path that *url* names on this machine; None if it is elsewhere."""
     if url.startswith("file://"):
         return Path(unquote(urlsplit(url).path))
-    return None if "://" in url else Path(url).expanduser()
+    # Absolute, so that the same file has the same name from wherever the command is run. Links stay.
+    return None if "://" in url else Path(os.path.abspath(Path(url).expanduser()))  # noqa: PTH100 - resolves links
 
 
-def _listed(url: str) -> tuple[Sequence[SourceFile], bool]:
-    """Return the files at *url*, and whether it is a file itself."""
+def _listed(url: str, errors: dict[str, str]) -> tuple[Sequence[SourceFile], bool]:
+    """Return the files at *url*, and whether it is a file itself. Note the folders that cannot be listed."""
     path = local_path(url)
     try:
-        files = _local_files(path) if path is not None else _remote_files(url)
+        files = _local_files(path, errors) if path is not None else _remote_files(url)
         found = list(files)
     except (SourceError, MissingExtraError):
         raise
     except Exception as error:  # noqa: BLE001 - every library of a storage has its own errors
         raise SourceError(reason_of(error)) from None
-    if not found:
+    if not found and not errors:
         raise SourceError("there is nothing; check the URL")
     return found, path.is_file() if path is not None else [file.name for file in found] == [""]
 
 
-def _local_files(root: Path) -> Iterator[SourceFile]:
+def _local_files(root: Path, errors: dict[str, str]) -> Iterator[SourceFile]:
     if root.is_file():
         yield _local_file(root, "")
         return
-    # Raises, if it is missing or may not be read; below it, a folder that may not be read is an error, too.
+    # Raises, if it is missing or may not be read.
     os.listdir(root)  # noqa: PTH208 - names are enough
 
     def refuse(error: OSError) -> None:
-        raise error
+        errors[one_line(str(error.filename))] = reason_of(error)
 
     for folder, folders, names in os.walk(root, onerror=refuse):
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            # What a link leads to may be anything, and what is no file may wait for ever.
-            if stat.S_ISREG(path.lstat().st_mode):
-                yield _local_file(path, path.relative_to(root).as_posix())
+            # A file may be removed meanwhile.
+            with suppress(FileNotFoundError):
+                # What a link leads to may be anything, and what is no file may wait for ever.
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield _local_file(path, path.relative_to(root).as_posix())
 
 
 def _local_file(path: Path, name: str) -> SourceFile:

@@ -72,6 +72,7 @@ def survey(source: Source) -> Survey:
                 SurveyedSession(unit=each.files.name, roots=each.roots)
                 for each in in_order(files for files in logs.sessions.values() if files.paths)
             ]
+            claimed = {path for files in logs.sessions.values() for path in (*files.paths, *files.metas)}
     except (SourceError, MissingExtraError) as error:
         return Survey(source=source, error=str(error))
     except OSError as error:
@@ -80,6 +81,7 @@ def survey(source: Source) -> Survey:
         source=source,
         logs=tuple(found.logs.values()),
         sessions=tuple(sessions),
-        others=found.others,
+        # What is named like a log, and says of no session that it is one of its logs.
+        others=found.others + max(0, len(found.logs) - len(claimed)),
         refused=found.refused,
     )

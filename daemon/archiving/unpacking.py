@@ -36,6 +36,7 @@ _FREE = 64 * 1024 * 1024
 """Bytes that any source may unpack to."""
 _MOST_MEMBERS = 2_000_000
 _DIGESTED = 64 * 1024
+_LATEST = 2.0**33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,8 @@ class _Writer:
             path = self._folder / target
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._partial.replace(path)
-            if modified is not None:
+            # An archive may say any time.
+            if modified is not None and 0 <= modified < _LATEST:
                 os.utime(path, (modified, modified))
 
     @property
@@ -270,7 +272,11 @@ def _taped(stream: BinaryIO, budget: _Budget) -> Iterator[_Member]:
                 if not entry.isdir():
                     yield _Member(entry.name, None, None)
                 continue
-            yield from _packed_member(entry.name, float(entry.mtime), cast("BinaryIO", data), budget)
+            content = cast("BinaryIO", data)
+            if entry.issparse():
+                # What is not stored takes nothing of the stream.
+                content = cast("BinaryIO", _Bounded(content, budget))
+            yield from _packed_member(entry.name, float(entry.mtime), content, budget)
             # tarfile keeps every entry it has seen, and an archive may have millions.
             cast("Any", tape).members = []
         # tarfile takes a header that it cannot read for the end. After the real end there are only zeros.

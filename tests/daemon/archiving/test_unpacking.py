@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import sys
 import tarfile
 import zipfile
@@ -48,7 +50,7 @@ def tar(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
 def source(folder: Path, name: str, data: bytes) -> Source:
     path = folder / name
     path.write_bytes(data)
-    [found], _ = find_sources(str(path))
+    [found] = find_sources(str(path)).sources
     return found
 
 
@@ -163,7 +165,17 @@ def test_a_damaged_archive_says_so_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-@for_each("name", ["bomb.tar.gz", "bomb.zip", f"{session_id('one')}.jsonl.gz"])
+def sparse() -> bytes:
+    """Return an archive with a file of which nearly nothing is stored."""
+    member, data = entry(PLACE, b"{}\n")
+    member.pax_headers = {"GNU.sparse.map": "0,3", "GNU.sparse.size": "8000000", "mtime": "1e99"}
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(data))
+    return output.getvalue()
+
+
+@for_each("name", ["bomb.tar.gz", "bomb.zip", "sparse.tar", f"{session_id('one')}.jsonl.gz"])
 def test_what_unpacks_to_far_too_much_is_refused_before_the_disk_is_full(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -175,6 +187,7 @@ def test_what_unpacks_to_far_too_much_is_refused_before_the_disk_is_full(
     data = {
         "bomb.tar.gz": gzip.compress(tar(entry("no-log.bin", zeros))),
         "bomb.zip": output.getvalue(),
+        "sparse.tar": sparse(),
     }.get(name, gzip.compress(zeros))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -195,3 +208,24 @@ def test_without_the_extra_a_line_says_what_to_install(
             find_sources(url) if url.startswith("s3:") else unpacked(folder, url, b"")
 
     assert "'posthog-llma-daemon[fleet]'" in str(raised.value)
+
+
+def test_a_folder_that_cannot_be_listed_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("open", "shut"):
+        (tmp_path / "store" / name).mkdir(parents=True)
+        (tmp_path / "store" / name / "logs.tar").write_bytes(tar(entry(PLACE, log())))
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("/shut"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    # Whoever is root may read everything.
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.chdir(tmp_path)
+
+    found = find_sources("store")
+
+    assert [source.url for source in found.sources] == [f"{tmp_path}/store/open/logs.tar"]
+    assert found.errors == {f"{tmp_path}/store/shut": "permission denied"}

@@ -5,13 +5,14 @@ A terminal and a web page draw the same tree from these values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from llma_core.view import EventView
 
-__all__ = ["CALL_TYPES", "Node", "Totals", "TraceTree", "build", "order", "time_of"]
+__all__ = ["CALL_TYPES", "Node", "Totals", "TraceTree", "build", "order", "short_id", "time_of"]
 
 CALL_TYPES = ("tool", "agent")
 """The span types that count as tool calls."""
@@ -94,7 +95,19 @@ class TraceTree:
         """The trace's name; made from its id until it has one."""
         said = self.event.label if self.event is not None else ""
         began = self.opening.label if self.opening is not None else ""
-        return said or self.title or began or f"trace {self.trace_id[:8]}"
+        return said or self.title or began or f"trace {short_id(self.trace_id)}"
+
+
+def short_id(name: str) -> str:
+    """Return the beginning of an id, long enough to tell it from others.
+
+    A version 7 UUID begins with the time: its first eight characters stay the same for a minute, the next four give the
+    millisecond.
+    """
+    return name[:13] if _TIMED.match(name) else name[:8]
+
+
+_TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7")
 
 
 def build(

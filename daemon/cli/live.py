@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING
 
-from daemon.cli.render import SHORT_ID, error_text, has_failed, money, subagent
+from daemon.cli.render import error_text, has_failed, money, subagent
 from daemon.reading.follower import Seen
 from daemon.system.figures import count, printable, short_duration, short_tokens
 from daemon.usage.prices import Dollars, event_dollars
-from llma_core.trace_tree import CALL_TYPES, time_of
+from llma_core.trace_tree import CALL_TYPES, short_id, time_of
 from llma_core.view import EventView, PromptView
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def line(seen: Seen, *, zone: tzinfo | None = None, project_width: int = 0, sess
     at = moment(seen)
     drawn.append(f"{at.astimezone(zone):%H:%M:%S} " if at is not None else "--:--:-- ", style="dim")
     if session:
-        drawn.append(f"{_short(seen.session)[:SHORT_ID]:<{SHORT_ID}} ", style="dim")
+        drawn.append(f"{short_id(_short(seen.session)):<8} ", style="dim")
     project = _short(seen.what.project or "-")[:_LONGEST_PROJECT]
     drawn.append(f"{project:<{project_width}} ", style="dim")
     kind = _kind(seen.what)
@@ -234,7 +234,7 @@ def _rows(session: _Session) -> Iterator[RenderableType]:
 
     head = Text(no_wrap=True, overflow="ellipsis")
     head.append(session.project, style="bold")
-    head.append(f" {_short(session.session)[:SHORT_ID]}", style="dim")
+    head.append(f" {short_id(_short(session.session))}", style="dim")
     if cost := money(session.dollars):
         head.append(f"  {cost}", style="yellow")
     head.append("  ended" if session.ended else "", style="dim")

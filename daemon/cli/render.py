@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from daemon.system.figures import count, dollars, duration, printable, short_tokens, tokens
 from daemon.usage.prices import Dollars, event_dollars
 from llma_core.agents import main_agents
-from llma_core.trace_tree import CALL_TYPES, time_of
+from llma_core.trace_tree import CALL_TYPES, short_id, time_of
 from llma_core.view import EventView
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     from llma_core.trace_tree import Node, TraceTree
 
-__all__ = ["SHORT_ID", "delivered", "error_text", "has_failed", "money", "spent", "stdout", "subagent", "tree"]
-
-SHORT_ID = 8
-"""How many characters of an id are shown."""
+__all__ = ["delivered", "error_text", "has_failed", "money", "spent", "stdout", "subagent", "tree"]
 
 # The width of output that goes to no terminal: wide enough for a line or a table row to stay whole.
 _WIDE = 200
@@ -122,7 +119,7 @@ def _add_branches(branch: Tree, nodes: Iterable[Node]) -> None:
 def _headline(trace: TraceTree, zone: tzinfo | None) -> Text:
     """Draw the name and the prompt on one line, and what the trace comes to on the next."""
     name, prompt = _short(trace.name), printable(trace.prompt, _LONGEST_PROMPT)
-    line = _line(f"{_short(trace.trace_id)[:SHORT_ID]}  ", "cyan")
+    line = _line(f"{short_id(_short(trace.trace_id))}  ", "cyan")
     # A title that only repeats how the prompt begins says nothing more.
     if prompt.startswith(name.rstrip("…")):
         line.append(prompt, style="bold")

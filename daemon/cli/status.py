@@ -151,7 +151,7 @@ def _lines(condition: Condition, problems: list[Problem], now: float) -> Iterato
         yield from _line("verified", _verified(condition.verified, now))
     if condition.recordings.files:
         held = f"{count(condition.recordings.files, 'file')}, {condition.recordings.bytes:,} bytes"
-        yield from _line("recorded calls", f"{held}, until their processes end")
+        yield from _line("recorded calls", f"{held} in the outbox")
     if condition.recordings.kept_local:
         kept = count(condition.recordings.kept_local, "event")
         yield from _line("kept here", f"{kept} that may not leave this machine")

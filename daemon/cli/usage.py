@@ -29,6 +29,7 @@ from daemon.system.figures import count, dollars, printable, share, short_durati
 from daemon.usage.forks import Inherited, inherited
 from daemon.usage.prices import memory
 from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight, summed
+from llma_core.trace_tree import short_id
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -282,7 +283,7 @@ def _label(by: str, group: Group, names: dict[str, str]) -> Text:
 
     if by != "session":
         return Text(printable(group.key or "unknown", 40))
-    words = Text(printable((group.key or "unknown")[:8]), style="dim")
+    words = Text(printable(short_id(group.key or "unknown")), style="dim")
     if named := names.get(group.key or ""):
         words.append(f" {printable(named, 32)}", style="not dim")
     elif group.project:
@@ -343,12 +344,13 @@ def _tell_differences(groups: Sequence[Group], differences: Mapping[str, _Differ
         if found is None or group.client_dollars is None or found.explains(group.client_dollars):
             continue
         why, fork = "", found.fork
+        original = "" if fork is None else f"session {printable(short_id(fork.original))}"
         if fork is not None and fork.dollars is not None:
-            why = f", {dollars(fork.dollars)} of it in session {printable(fork.original[:8])}, of which it is a fork"
+            why = f", {dollars(fork.dollars)} of it in {original}, of which it is a fork"
         elif fork is not None:
-            why = f", with what session {printable(fork.original[:8])} had cost, of which it is a fork"
+            why = f", with what {original} had cost, of which it is a fork"
         say(
-            f"note: session {printable((group.key or '')[:8])}: Claude Code itself counted "
+            f"note: session {printable(short_id(group.key or ''))}: Claude Code itself counted "
             f"{dollars(group.client_dollars)}{why}; its calls in the logs come to {dollars(found.own)}"
         )
 

@@ -31,6 +31,7 @@ from daemon.system import figures
 from daemon.usage import steps
 from daemon.usage.report import By, Group, Index, Range, midnight, summed
 from llma_core import view
+from llma_core.trace_tree import short_id
 
 __all__ = ["Sources", "application"]
 
@@ -109,6 +110,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "short_id": short_id,
         "dollars": figures.dollars,
         "tokens": figures.short_tokens,
         "duration": figures.short_duration,

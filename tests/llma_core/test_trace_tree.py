@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llma_core.events import CaptureEvent
-from llma_core.trace_tree import Node, build, time_of
+from llma_core.trace_tree import Node, build, short_id, time_of
 from llma_core.view import EventView, read
 from tests.support.sample_events import generation, opening, span, trace
 
@@ -119,3 +119,9 @@ def test_a_time_without_a_zone_is_utc(timestamp: str) -> None:
 @pytest.mark.parametrize("timestamp", ["", "never", "2026-13-01T00:00:00Z"])
 def test_what_is_no_time_gives_none(timestamp: str) -> None:
     assert time_of(timestamp) is None
+
+
+def test_ids_that_were_made_in_the_same_minute_are_told_apart() -> None:
+    recorded = ["01a22d49-1100-7e3a-9d9e-de996302201f", "01a22d49-1194-7921-a737-192047e39e91"]
+    assert [short_id(each) for each in recorded] == ["01a22d49-1100", "01a22d49-1194"]
+    assert [short_id(each) for each in ("0f6b1d1c-9f3e-4d0a-8f0b-6d8f3b1c2a7e", "review-1")] == ["0f6b1d1c", "review-1"]

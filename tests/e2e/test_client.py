@@ -111,7 +111,7 @@ def milliseconds(timestamp: str) -> int:
 def test_client_asks_for_every_step_and_logs_every_message(observation: Observation, run: Run) -> None:
     name, old = run.scenario.name, observation.client.is_old
     scripts = [turn.script for turn in run.scenario.turns if turn.script is not None]
-    if name in ("foreground", "background"):
+    if name in ("fork", "background"):
         scripts.append("part")
     steps = {(script, number) for script in scripts for number in range(len(SCRIPTS[script]))}
     if old:
@@ -165,7 +165,7 @@ def test_tokens_and_stop_reason_are_those_the_api_sent(observation: Observation,
 
 
 def test_message_whose_end_comes_late_is_marked_as_partial_if_its_counts_are(observation: Observation) -> None:
-    run = observation.runs["slow"]
+    run = observation.runs["refused"]
     [answer] = run.messages
     event = generations(observation, run)[str(answer.message_id)]
     partial = event["properties"].get("claude_code_output_tokens_partial", False)
@@ -232,7 +232,7 @@ def test_failed_command_is_a_failed_span(observation: Observation, run: Run) -> 
     failed = {span_id for span_id, span in spans.items() if span["claude_code_tool_status"] not in ("ok", "no_result")}
     commands = {span["$ai_input_state"].get("command") for span_id, span in spans.items() if span_id in failed}
 
-    assert commands == ({"exit 3"} if run.scenario.name == "parallel" else set())
+    assert commands == ({"exit 3"} if run.scenario.name == "compaction" else set())
     assert {span_id for span_id, span in spans.items() if span["claude_code_tool_status"] == "error"} == failed
     assert {span["claude_code_tool_status"] for span in spans.values()} <= {"ok", "error"}
 
@@ -243,7 +243,7 @@ def test_failed_command_is_a_failed_span(observation: Observation, run: Run) -> 
 def logged_failures(observation: Observation, run: Run) -> list[tuple[int | None, str | None, str]]:
     """Return the failed attempts that the client logs: status, type and a part of the message."""
     match run.scenario.name:
-        case "retry":
+        case "compaction":
             # Old clients do not log attempts that they repeat.
             logged = [] if observation.client.is_old else run.failures
         case "refused":
@@ -383,8 +383,8 @@ def test_preview_prints_the_events_that_were_sent(observation: Observation) -> N
 
 
 def test_events_arrive_while_the_client_still_runs(observation: Observation) -> None:
-    run = observation.runs["live"]
-    first, second = run.messages
+    run = observation.runs["fork"]
+    first, second = run.messages[:2]
     [call] = first.tool_calls
     assert {first.message_id, call.id} <= run.early
     assert second.message_id not in run.early

@@ -46,17 +46,13 @@ _BROKEN = Failure(status=500, error_type="api_error", message="Internal server e
 _INVALID = Failure(status=400, error_type="invalid_request_error", message="messages.0: not like this")
 
 SCRIPTS: Mapping[str, tuple[Step, ...]] = {
-    "plain": (Step(blocks=(Thinking(thinking="What to say?"), Text(text="Good day."))),),
+    "plain": (Step(blocks=(Text(text="Good day."),)),),
+    # Commands in parallel, one that fails, attempts that fail, and thinking.
     "parallel": (
         Step(blocks=(Text(text="I begin."), bash("echo one"), bash("echo two"), bash("exit 3"))),
-        Step(blocks=(bash("echo three"),)),
-        Step(blocks=(Text(text="One of them failed."),)),
+        Step(blocks=(bash("echo three"),), failures=(_OVERLOADED, _BROKEN)),
+        Step(blocks=(Thinking(thinking="What to say?"), Text(text="One of them failed."))),
     ),
-    "foreground": (
-        Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
-        Step(blocks=(Text(text="All done."),)),
-    ),
-    # What "plain", "parallel" and "foreground" have, in one session.
     "mixed": (
         Step(blocks=(Text(text="I begin."), bash("echo one"), bash("exit 3"))),
         Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
@@ -74,36 +70,25 @@ SCRIPTS: Mapping[str, tuple[Step, ...]] = {
     ),
     "origin": (
         Step(blocks=(Text(text="I begin."), bash("echo origin"))),
-        Step(blocks=(Text(text="So far, so good."),)),
+        Step(blocks=(Text(text="So far, so good."),), hold="origin"),
     ),
     "branch": (
         Step(blocks=(bash("echo branch"),)),
+        Step(blocks=(Text(text="A part of it."), agent("Do it. [[part]]", background=False))),
         Step(blocks=(Text(text="The other way."),)),
     ),
     "further": (Step(blocks=(Text(text="The same way."),)),),
-    "retry": (
-        Step(blocks=(bash("echo retry"),), failures=(_OVERLOADED, _BROKEN)),
-        Step(blocks=(Text(text="At last."),)),
-    ),
     "refused": (
-        Step(blocks=(bash("echo refused"),)),
+        # One block: an old client logs it at once, and what comes after it with counts that may be final.
+        Step(blocks=(bash("echo refused"),), pause="refused"),
         # More often than any client tries.
         Step(blocks=(Text(text="Never said."),), failures=(_INVALID,) * 40),
-    ),
-    "compaction": (
-        Step(blocks=(Text(text="I begin."), bash("echo compaction"))),
-        Step(blocks=(Text(text="Much was done."),)),
     ),
     "compacted": (Step(blocks=(Text(text="I go on."),)),),
     "limit": (
         Step(blocks=(Text(text="What I wanted to"),), stop_reason="max_tokens"),
         # The client asks again, unless it gives up.
         Step(blocks=(Text(text=" say."),)),
-    ),
-    "slow": (Step(blocks=(Text(text="At some length."),), pause="slow"),),
-    "live": (
-        Step(blocks=(Text(text="I begin."), bash("echo live"))),
-        Step(blocks=(Text(text="All done."),), hold="live"),
     ),
 }
 
@@ -117,12 +102,18 @@ class Turn:
         prompt: the prompt.
         resumes: the number of the turn whose session is resumed; None for a new session.
         options: further options of the client.
+        release: when the step that is held or paused under the script's name continues: after `after` messages are
+            `logged`, or have `arrived` as events. `begun` means `logged` for an old client, which logs each block at
+            once. Other clients log a message when it is complete, so for them `begun` means sent.
+        after: the number of messages.
     """
 
     script: str | None
     prompt: str
     resumes: int | None = None
     options: tuple[str, ...] = ()
+    release: Literal["begun", "logged", "arrived"] | None = None
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,29 +123,31 @@ class Scenario:
     Attributes:
         name: its name, and the name of its folder.
         turns: the runs.
-        release: when the step that is held or paused under the scenario's name continues: after `after` messages are
-            `logged`, or have `arrived` as events. `begun` means `logged` for an old client, which logs each block at
-            once. Other clients log a message when it is complete, so for them `begun` means sent.
-        after: the number of messages.
     """
 
     name: str
     turns: tuple[Turn, ...]
-    release: Literal["begun", "logged", "arrived"] | None = None
-    after: int = 0
 
 
-def _turn(script: str, *, resumes: int | None = None, options: tuple[str, ...] = ()) -> Turn:
+def _turn(
+    script: str,
+    *,
+    resumes: int | None = None,
+    options: tuple[str, ...] = (),
+    release: Literal["begun", "logged", "arrived"] | None = None,
+    after: int = 0,
+) -> Turn:
     prompt = f"Do what is to be done. [[{script}]]"
-    return Turn(script=script, prompt=prompt, resumes=resumes, options=options)
+    return Turn(script=script, prompt=prompt, resumes=resumes, options=options, release=release, after=after)
 
 
+# A client takes seconds of processor time to start, so each of these shows several things.
 SCENARIOS = (
     # The longest scenarios come first.
     Scenario(
         name="fork",
         turns=(
-            _turn("origin"),
+            _turn("origin", release="arrived", after=1),
             _turn("branch", resumes=0, options=("--fork-session",)),
             _turn("further", resumes=0),
         ),
@@ -162,20 +155,14 @@ SCENARIOS = (
     Scenario(
         name="compaction",
         turns=(
-            _turn("compaction"),
+            _turn("parallel"),
             Turn(script=None, prompt="/compact", resumes=0),
             _turn("compacted", resumes=0),
         ),
     ),
-    Scenario(name="live", turns=(_turn("live"),), release="arrived", after=1),
-    Scenario(name="retry", turns=(_turn("retry"),)),
-    Scenario(name="background", turns=(_turn("background"),), release="logged", after=3),
-    Scenario(name="foreground", turns=(_turn("foreground"),)),
-    Scenario(name="parallel", turns=(_turn("parallel"),)),
-    Scenario(name="refused", turns=(_turn("refused"),)),
-    Scenario(name="slow", turns=(_turn("slow"),), release="begun", after=1),
+    Scenario(name="background", turns=(_turn("background", release="logged", after=3),)),
+    Scenario(name="refused", turns=(_turn("refused", release="begun", after=1),)),
     Scenario(name="limit", turns=(_turn("limit"),)),
-    Scenario(name="plain", turns=(_turn("plain"),)),
 )
 
 # How many clients run at the same time. They are busy while they start, and mostly idle afterwards.
@@ -208,7 +195,7 @@ class Run:
         folder: the folder of its logs.
         answers: the answers of its API, in order.
         results: how its turns ended.
-        early: the span ids of the events that had arrived when the held step was released.
+        early: the span ids of the events that had arrived when the held or paused step was released.
     """
 
     scenario: Scenario
@@ -342,32 +329,32 @@ class _Stage:
                         cwd=cwd,
                         api_url=api.url,
                     ) as child:
-                        if scenario.release is not None:
-                            early = await self._release(scenario, api, folder, child)
+                        if turn.release is not None:
+                            early = await self._release(turn, api, folder, child)
                         status = await child.wait()
                         session = json.loads(child.stdout)["session_id"]
                     results.append(Result(status=status, session=session, began_at=began_at, ended_at=_now()))
                 answers = api.answers
         return Run(scenario=scenario, folder=folder, answers=answers, results=tuple(results), early=early)
 
-    async def _release(self, scenario: Scenario, api: MessagesApi, folder: Path, child: Child) -> frozenset[str]:
+    async def _release(self, turn: Turn, api: MessagesApi, folder: Path, child: Child) -> frozenset[str]:
         """Wait until the held step may continue, release it, and return the events that had arrived by then."""
 
         def may() -> bool:
             messages = [answer for answer in api.answers if answer.kind in ("main", "subagent")]
-            if len(messages) < scenario.after:
+            if len(messages) < turn.after:
                 return False
             wanted = {str(answer.message_id) for answer in messages}
-            if scenario.release == "logged" or (scenario.release == "begun" and self.client.is_old):
+            if turn.release == "logged" or (turn.release == "begun" and self.client.is_old):
                 return wanted <= _logged(_whole_lines(folder)).keys()
-            if scenario.release == "begun":
+            if turn.release == "begun":
                 return True
             wanted |= {call.id for answer in messages for call in answer.tool_calls}
             return wanted <= _span_ids(self.posthog)
 
         await child.until(may)
         early = _span_ids(self.posthog)
-        api.release(scenario.name)
+        api.release(str(turn.script))
         return early
 
 

@@ -43,6 +43,7 @@ def synchronous() -> None:
     with contextlib.suppress(litellm.RateLimitError):
         litellm.completion(**LIMITED, metadata={"user_id": "sync failure"})
     litellm.embedding(**EMBED, metadata={"user_id": "sync embedding"})
+    litellm.completion(**OPENAI, user="redacted", turn_off_message_logging=True)
     # What PostHog does not take.
     litellm.completion(**OPENAI, metadata={"user_id": "refused"})
 
@@ -70,7 +71,7 @@ async def asynchronous() -> None:
     await litellm.acompletion(**OPENAI, user="hosted", posthog_api_key="phc_other", posthog_host="http://127.0.0.1:9")
     router = litellm.Router(model_list=[{"model_name": "any", "litellm_params": {**OPENAI, "messages": None}}])
     await router.acompletion(model="any", messages=HI, metadata={"user_id": "routed", "team": "blue", "agent_id": 7})
-    await asyncio.to_thread(wait_for, 17)
+    await asyncio.to_thread(wait_for, 18)
 
 
 def wait_for(count: int) -> None:

@@ -220,9 +220,15 @@ def test_a_request_names_its_user_trace_session_parent_and_project(sides: Sides)
 
 
 def test_without_any_user_a_call_is_its_traces(sides: Sides) -> None:
-    known = {*users(*KINDS), REFUSED, "routed", "named", "hosted", "mock"}
+    known = {*users(*KINDS), REFUSED, "routed", "named", "hosted", "redacted", "mock"}
     [(user, line)] = [(user, line) for user, line in sides.lines.items() if user not in known]
     assert user == line["trace_id"] == sides.ours[user]["properties"]["$ai_trace_id"]
+
+
+def test_content_that_litellm_is_told_to_keep_out_of_logs_stays_out(sides: Sides) -> None:
+    line = sides.lines["redacted"]
+    assert not {"hi", ANSWER} & {message["content"] for message in (*line["input"], *line["output"])}
+    assert line["usage"]["input_tokens"] == 1200
 
 
 def test_what_litellm_adds_to_the_metadata_stays_out(sides: Sides) -> None:

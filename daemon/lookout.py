@@ -172,7 +172,7 @@ class Lookout:
         hosted = await self._workers.read(partial(logs.note_hosts, self._newest(grown, most)))
         wanted = {files.name for files in map(logs.session_of, unread) if files is not None}
         # Sessions that hints have named meanwhile are included, so that they are sorted with the others.
-        wanted |= {*settlement.owing, *self._loop.turns.names, *hosted, *logs.unread_guests(self._lookup.hosted())}
+        wanted |= {*settlement.owing, *self._loop.turns.names, *hosted, *logs.unread_guests(self._store.hosted())}
         to_read = [
             files
             for files in logs.sessions.values()

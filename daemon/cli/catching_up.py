@@ -105,10 +105,10 @@ def _is_read(settings: Settings, store: Store, since: float) -> bool:
         return False
     guests: dict[str, set[str]] = {}
     read: dict[tuple[str, Identity], int] = {}
+    for row in store.hosted():
+        guests.setdefault(row.host, set()).add(row.unit)
+        read[row.unit, (row.device, row.inode)] = row.offset
     with closing(store.reader()) as reader:
-        for row in reader.hosted():
-            guests.setdefault(row.host, set()).add(row.unit)
-            read[row.unit, (row.device, row.inode)] = row.offset
 
         def is_settled(identity: Identity, size: int) -> bool:
             mark = reader.mark(identity)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.state.connection import Connection
-from daemon.state.rows import FileMark, FrozenRoute, Hosted
+from daemon.state.rows import FileMark, FrozenRoute
 from daemon.state.schema import identity_key
 
 __all__ = ["StoreReader"]
@@ -87,14 +87,6 @@ class StoreReader:
     def hosts(self, unit: str) -> list[str]:
         """Return the names of the sessions that have lines of *unit* in their main logs."""
         return [host for (host,) in self._rows("SELECT DISTINCT host FROM hosted WHERE unit=?", (unit,))]
-
-    def hosted(self) -> list[Hosted]:
-        """Return which sessions have lines in the logs of others, and how far these are settled."""
-        rows = self._rows('SELECT unit, host, device, inode, "offset" FROM hosted', ())
-        return [
-            Hosted(unit=unit, host=host, device=device, inode=inode, offset=offset)
-            for unit, host, device, inode, offset in rows
-        ]
 
     def offset(self, identity: tuple[int, int]) -> int:
         """Return the settled offset, in bytes, of the file with this device and inode; 0 for an unknown file."""

@@ -18,7 +18,18 @@ import structlog
 from daemon.state import layout
 from daemon.state.connection import Connection
 from daemon.state.reader import StoreReader, mark_of
-from daemon.state.rows import Commit, Copies, Excerpt, FileMark, FrozenRoute, HeldSession, Owed, RejectedEvent, Sighting
+from daemon.state.rows import (
+    Commit,
+    Copies,
+    Excerpt,
+    FileMark,
+    FrozenRoute,
+    HeldSession,
+    Hosted,
+    Owed,
+    RejectedEvent,
+    Sighting,
+)
 from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key, unit_name
 
 __all__ = ["Store", "StoreError"]
@@ -398,6 +409,14 @@ class Store:
         """Return every owed trace."""
         rows = self._connection.execute("SELECT trace, ending, unit FROM owed")
         return [Owed(trace=trace, ending=ending, unit=unit) for trace, ending, unit in rows]
+
+    def hosted(self) -> list[Hosted]:
+        """Return which sessions have lines in the logs of others, and how far these are settled."""
+        rows = self._connection.execute('SELECT unit, host, device, inode, "offset" FROM hosted')
+        return [
+            Hosted(unit=unit, host=host, device=device, inode=inode, offset=offset)
+            for unit, host, device, inode, offset in rows
+        ]
 
     def sightings(self) -> list[Sighting]:
         """Return the sessions that were seen in the client's registry."""

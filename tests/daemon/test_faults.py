@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from daemon.following.cadence import Cadence
-from daemon.service import Service
+from daemon.lookout import Lookout
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Child, Workspace, passed_on, start
 from tests.support.faults import HANG, SHORT, Call, Faults
@@ -327,7 +327,7 @@ async def test_lost_hints_lead_to_a_full_sweep_at_once(
 ) -> None:
     """The kernel's queue overflows, and its hints are lost."""
     machine.cadence = Cadence(tick=0.05, hot_sweep=3600.0)
-    monkeypatch.setattr(Service, "_hint", lambda _self, _path: None)
+    monkeypatch.setattr(Lookout, "hint", lambda _self, _path: None)
     async with machine.following(posthog.url):
         log = a_session("unheard", start=now())
         append(machine.projects / log.path, of_lines(log, 0))

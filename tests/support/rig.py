@@ -383,7 +383,7 @@ class Rig:
         # A new log on the inode of a deleted one may have just the size up to which that one was settled. But it was
         # found to be new, and so it is kept open until it is read.
         wanted |= {files.name for files in sessions if any(map(self._kept.__contains__, files.paths))}
-        wanted |= {*self._sessions.names, *self.settlement.owing, *self._logs.unread_guests(self._lookup.hosted())}
+        wanted |= {*self._sessions.names, *self.settlement.owing, *self._logs.unread_guests(self.store.hosted())}
         for files in by_first_line(sessions):
             if files.name in wanted:
                 self._read(files, budget)

@@ -283,8 +283,7 @@ def test_how_far_lines_in_the_log_of_another_session_are_settled_only_grows(tmp_
     store = Store(tmp_path, today=lambda: 100)
     for offset in (0, 70, 0, 30):
         store.commit(Commit(hosted=[Hosted(unit="a", host="b", device=1, inode=2, offset=offset)]))
-    with closing(store.reader()) as reader:
-        assert reader.hosted() == [Hosted(unit="a", host="b", device=1, inode=2, offset=70)]
+    assert store.hosted() == [Hosted(unit="a", host="b", device=1, inode=2, offset=70)]
     store.close()
 
 

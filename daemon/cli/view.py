@@ -27,10 +27,11 @@ from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
 from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles, unit_name
-from daemon.state.layout import STORE, events_path, local_folder
+from daemon.state.layout import STORE, events_path, local_folder, prices_path
 from daemon.state.lock import is_locked
 from daemon.state.reader import StoreReader
 from daemon.system.messages import escaped, system_reason
+from daemon.usage.prices import memory
 from llma_core import view as views
 from llma_core.events import CaptureEvent
 
@@ -73,7 +74,8 @@ def view(*, port: int, no_open: bool, state_dir: Path | None, log_format: str | 
         listening = _listen(port)
     except OSError as error:
         raise fail(f"cannot listen on 127.0.0.1:{port}: {system_reason(error)}; choose another --port") from None
-    with closing(listening):
+    # The list of prices takes 15 MB, and is often not needed.
+    with closing(listening), memory.kept_in(prices_path(settings.state_dir)):
         folder = local_folder(settings.state_dir)
         if folder.is_dir() and is_locked(folder):
             asyncio.run(_serve(settings, listening, None, opens=not no_open))

@@ -143,7 +143,8 @@ def rates(
         prices = _listed(model, provider, tier, day)
         return _as_rates(prices, sent) if prices is not None else None
 
-    listed = memory.answer(Rates | None, ("rates", model, provider, tier, day, sent), ask)
+    question = ("rates", model, provider, tier, _valid_since(model, provider, day), sent)
+    listed = memory.answer(Rates | None, question, ask)
     if listed is None:
         # Without a price for what was written and read, a sum would be too low.
         if not {"input", "output"} <= set_by_user.keys():
@@ -215,6 +216,21 @@ def thresholds(model: str, provider: str | None) -> tuple[int, ...]:
         return tuple(sorted({start for prices in _every_price(found) for start in _starts(prices)}))
 
     return memory.answer(tuple[int, ...], ("thresholds", model, provider), ask)
+
+
+def _valid_since(model: str, provider: str | None, day: str) -> str:
+    """Return the date since which the prices of *day* hold; empty if they always did."""
+
+    def ask() -> tuple[str, ...]:
+        found = _model(model, provider)
+        if found is None:
+            return ()
+        dated = [*(found.prices if isinstance(found.prices, list) else ()), *(found.price_variants or ())]
+        starts = (getattr(each.constraint, "start_date", None) for each in dated)
+        return tuple(sorted({start.isoformat() for start in starts if start is not None}))
+
+    starts = memory.answer(tuple[str, ...], ("starts", model, provider), ask)
+    return max((start for start in starts if start <= day), default="")
 
 
 def _model(model: str, provider: str | None) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import StartDateConstraint
 
 from daemon.usage import prices
 from daemon.usage.price_memory import PriceMemory, identity_of_list
@@ -55,6 +59,30 @@ def test_a_program_takes_the_answers_that_another_got(tmp_path: Path, monkeypatc
         own = rates(*QUESTIONS[0], own='{"input": 1.5}')
     assert own is not None
     assert own.input == 1.5
+
+
+def test_one_answer_is_for_all_days_with_the_same_prices(tmp_path: Path) -> None:
+    providers = {each.id: each for each in get_snapshot().providers}
+    dated = [
+        (model.id, who, starts)
+        for who in ("anthropic", "openai")
+        for model in providers[who].models
+        if isinstance(model.prices, list)
+        and (
+            starts := [
+                each.constraint.start_date for each in model.prices if isinstance(each.constraint, StartDateConstraint)
+            ]
+        )
+    ]
+    assert len(dated) >= 3
+    days = {name: [start + timedelta(days=by) for start in starts for by in (-1, 0, 1, 2)] for name, _, starts in dated}
+    questions = [(name, who, None, f"{day}") for name, who, _ in dated for day in days[name]]
+    expected = [rates(*question) for question in questions]
+    forget()
+    with memory.kept_in(tmp_path / "prices.json"):
+        assert [rates(*question) for question in questions] == expected
+    answers = json.loads((tmp_path / "prices.json").read_bytes())["answers"]
+    assert sum(json.loads(question)[0] == "rates" for question in answers) <= len(questions) / 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"list": "1", "answers": {"[\\"a\\"]": "no number"}}'])

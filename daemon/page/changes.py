@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 __all__ = ["Changes"]
 
 _GATHER_SECONDS = 0.1
-"""Changes within this time are told together: a page needs no more."""
+"""After a page was told of a change, those within this time are told together: it needs no more."""
 
 
 class Changes:
@@ -38,10 +38,15 @@ class Changes:
         """Yield the ids of sessions that changed since the last time, until the server stops."""
         page = _Page()
         self._waiting.add(page)
+        loop = asyncio.get_running_loop()
+        told = float("-inf")
         try:
             while not self._closed:
                 await page.changed.wait()
-                await asyncio.sleep(_GATHER_SECONDS)
+                await asyncio.sleep(max(0.0, told + _GATHER_SECONDS - loop.time()))
+                if self._closed:
+                    return
+                told = loop.time()
                 page.changed.clear()
                 sessions, page.sessions = sorted(page.sessions), set()
                 yield sessions

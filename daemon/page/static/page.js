@@ -83,6 +83,8 @@ class Steps {
     this.rows = new Map();
     this.chosen = -1;
     this.asking = false;
+    this.asked = 0;
+    this.shown = 0;
     place.addEventListener("scroll", () => requestAnimationFrame(() => this.show()), { passive: true });
     place.addEventListener("click", (event) => {
       const row = event.target.closest(".row");
@@ -92,11 +94,16 @@ class Steps {
   }
 
   async load() {
+    const turn = ++this.asked;
     const answer = await fetch(`/data/sessions/${encodeURIComponent(this.session)}/steps`);
     if (!answer.ok) return;
+    const { steps: found } = await answer.json();
+    // A later question may be answered first.
+    if (turn < this.shown) return;
+    this.shown = turn;
     const atEnd = this.place.scrollTop + this.place.clientHeight >= this.inner.clientHeight - ROW;
     const uuid = this.chosen >= 0 ? this.steps[this.chosen][0] : null;
-    this.steps = (await answer.json()).steps;
+    this.steps = found;
     this.first = Math.min(...this.steps.map((step) => step[3]));
     this.last = Math.max(...this.steps.map((step) => step[4]));
     this.inner.style.height = `${this.steps.length * ROW}px`;

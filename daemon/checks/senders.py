@@ -139,8 +139,8 @@ def _wrapper(folders: Sequence[str], environ: Mapping[str, str]) -> Iterator[Fin
                     "SDK wrapper",
                     f"{prefix} has PostHog's wrapper of the Claude Agent SDK: the sessions of programs that use it are "
                     "counted twice",
-                    "let these programs use the SDK without the wrapper, or exclude their folders with "
-                    f"`{APP_NAME} config set exclude FOLDER`",
+                    "let these programs use `llma_recorder.claude_agent_sdk` in place of the wrapper, or exclude their "
+                    f"folders with `{APP_NAME} config set exclude FOLDER`",
                 )
                 return
 

@@ -13,7 +13,7 @@ PROGRAMS = 8
 
 async def test_every_whole_line_arrives_once(workspace: Workspace) -> None:
     outbox = workspace.state / "outbox"
-    recorders = Recorders(workspace, outbox, seed=1, cut_share=0.1)
+    recorders = Recorders(workspace, outbox, seed=1, cut_share=0.2)
     async with CaptureServer() as posthog:
         env = environment(workspace, posthog.url, **cadence_variables(gone=0.2))
         async with following(workspace, env=env) as daemon:

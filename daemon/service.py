@@ -241,6 +241,7 @@ class Service:
                 executions=self._attendance.executions,
                 again=lambda name: again or self._backfilling.reads_again(name),
                 resends=self._backfilling.resends,
+                facts=facts,
                 first_start=lambda: self._reader.first_start,
             ),
             hire=hire,

@@ -12,6 +12,7 @@ from daemon.parallel.assumed import agree, apply
 from daemon.parallel.wire import Slice, Task
 from daemon.reading.claims import Claims
 from daemon.reading.executions import Executions
+from daemon.reading.facts import Facts
 from daemon.state.reader import StoreReader
 from daemon.state.rows import FileMark
 
@@ -30,6 +31,7 @@ class Choice:
         executions: the records of the commands under `exec`.
         again: returns whether settled lines of a session, by name, are read once more.
         resends: returns the uuids of the events of a session, by name, that are to be sent again; None if none are.
+        facts: what callers know of sessions, which no worker knows.
         first_start: returns what only older lines than it can be history; None or 0 if nothing is.
     """
 
@@ -42,6 +44,7 @@ class Choice:
         executions: Executions,
         again: Callable[[str], bool],
         resends: Callable[[str], Container[str] | None],
+        facts: Facts,
         first_start: Callable[[], int | None],
     ) -> None:
         self._logs = logs
@@ -50,6 +53,7 @@ class Choice:
         self._executions = executions
         self._again = again
         self._resends = resends
+        self._facts = facts
         self._first_start = first_start
 
     def tasks(
@@ -151,6 +155,8 @@ class Choice:
             and files.agents == task.agents
             and self._again(task.name) == task.again
             and not self._executions.names(files.session)
+            and self._facts.start(task.name) is None
+            and self._facts.end(task.name) is None
             and not any(self._logs.has_main(files.agent, session) for session in part.neighbors)
             and agree(self._claims, part.facts)
         )

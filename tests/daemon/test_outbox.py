@@ -27,7 +27,8 @@ from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
 from tests.support.machine import Machine, a_session, of_lines, times_each_came
 from tests.support.outbox import EVERYTHING, line, process, uuid, write
-from tests.support.processes import environment, following, now, until, verb
+from tests.support.processes import bodies, environment, following, now, until, verb
+from tests.support.workers import in_a_thread
 
 
 @pytest.fixture
@@ -317,6 +318,20 @@ def log_of(machine: Machine, session: LogBuilder) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(of_lines(session, 0))
     return path
+
+
+async def test_what_a_caller_knows_holds_for_a_session_that_a_worker_has_read(
+    quick: Machine, posthog: CaptureServer
+) -> None:
+    private, open_ = a_session("private"), a_session("open")
+    for session in (private, open_):
+        log_of(quick, session)
+    write(quick.outbox, process(), facts(private, 1, "start", privacy_mode=True), name=gone())
+
+    assert await quick.once(posthog.url, launch=in_a_thread)
+
+    sent = " ".join(bodies(posthog).values())
+    assert ("private is done" in sent, "open is done" in sent) == (False, True)
 
 
 async def test_what_a_caller_knows_of_a_session_is_said_with_its_events(quick: Machine, posthog: CaptureServer) -> None:

@@ -286,7 +286,9 @@ class Lookout:
         if self._backfilling.is_asked:
             # Lines of old sessions may stand in logs that were never read.
             await self._workers.read(self._logs.note_hosts)
-        if not self._backfilling.look():
+        is_there = self._backfilling.look()
+        self._loop.tend_backlog()
+        if not is_there:
             return
         # Settling wakes the read loop, but a stopped route settles nothing.
         self._loop.wake()

@@ -19,7 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -32,7 +34,7 @@ from daemon.following.logs import Changes, Logs
 from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfilling import Backfilling
-from daemon.history.backlog import Ending
+from daemon.history.backlog import Backlog, Ending
 from daemon.parallel.choice import Choice
 from daemon.parallel.crew import Crew
 from daemon.parallel.remote import Remote, route_of
@@ -53,7 +55,28 @@ from llma_core.events import CaptureEvent
 __all__ = ["ReadLoop"]
 
 _log = structlog.get_logger(__name__)
+_TAKEN = 2 * 1024 * 1024
+"""How many bytes of what workers have read to take at once, about."""
+_TAKEN_BESIDE = 256 * 1024
+"""The same beside live sessions, which wait meanwhile."""
+_AT_ONCE = 200
+"""How many sessions of a backfill to look at, at once."""
 _LEVELS = logging.getLevelNamesMapping()
+
+
+@dataclass(slots=True)
+class _Staff:
+    """The workers of a backfill.
+
+    Attributes:
+        backlog: its sessions.
+        crew: the workers.
+        numbers: the numbers of those of its sessions that were looked at so far, by name.
+    """
+
+    backlog: Backlog
+    crew: Crew
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 class ReadLoop:
@@ -121,6 +144,8 @@ class ReadLoop:
         self._hire = hire
         self._cadence = cadence
         self._wake = asyncio.Event()
+        self._staff: _Staff | None = None
+        self._staffed: Backlog | None = None
 
     # ------------------------------------------------------------------ the queue
 
@@ -152,6 +177,12 @@ class ReadLoop:
 
     async def run(self) -> None:
         """Read the sessions that wait, those that are due, and the backfill, in this order. Never returns."""
+        try:
+            await self._run()
+        finally:
+            self._end_staff()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self.turns.sort(self._ordered)
@@ -166,9 +197,7 @@ class ReadLoop:
                     unreadable=self._reader.unreadable,
                     stalled_on=self.turns.stalled_on,
                 )
-                if files is not None:
-                    await self._step_history(files)
-                else:
+                if files is None or not await self._step_backlog(files):
                     await self._rest()
 
     async def read_all(self, ordered: Sequence[Ordered]) -> bool:
@@ -364,16 +393,16 @@ class ReadLoop:
         await crew.begin(tasks)
         return crew
 
-    async def _take_over(self, crew: Crew, number: int, files: SessionFiles) -> list[str]:
-        """Hand over what workers have read of a session, and of those behind it.
+    async def _take_over(self, crew: Crew, number: int, files: SessionFiles, most: int = _TAKEN) -> list[str]:
+        """Hand over what workers have read of a session, and of those behind it: about *most* bytes.
 
         Returns:
             The names of those that are read to their end. If something is not as a worker assumed, or it cannot read a
             session, *crew* does not have that session any more, and it has to be read here.
         """
-        slices = await crew.take(number)
+        slices = await crew.take(number, most)
         if not slices:
-            self._reader.close(files.name)
+            self._leave_to_this_process(files.name)
             return []
         room = 0
         for part in slices:
@@ -386,42 +415,69 @@ class ReadLoop:
             await self._wait_for_room(crew, slices[0])
             return []
         tasks = {part.number: crew.task(part.number) for part in slices}
-        count = await self._workers.read(partial(self._choice.accept, slices[:room], tasks))
+        remotes = {number: self._remote(task) for number, task in tasks.items()}
+        fitting = self._fitting(slices[:room], remotes)
+        count = await self._workers.read(partial(self._choice.accept, slices[:fitting], tasks))
         crew.give_back(slices[count:])
         ended = []
         for part in slices[:count]:
-            if not await self._hand_over_slice(part, tasks[part.number]):
+            remote = remotes[part.number]
+            assert remote is not None
+            if not await self._hand_over_slice(part, remote):
                 crew.drop(part.number)
-                ended.append(tasks[part.number].name)
+                ended.append(remote.files.name)
         if count < room:
             task = tasks[slices[count].number]
             crew.drop(task.number)
-            self._reader.close(task.name)
+            self._leave_to_this_process(task.name)
         return ended
+
+    def _leave_to_this_process(self, name: str) -> None:
+        """Let a session be read here from its beginning, if a worker has read it so far."""
+        session = self._sessions.get(name)
+        if session is not None and isinstance(session.pipeline, Remote):
+            self._reader.close(name)
+
+    def _remote(self, task: Task) -> Remote | None:
+        """Return what stands for a worker's pipeline; None if the session is read here meanwhile, or is gone."""
+        session, files = self._sessions.get(task.name), self._logs.sessions.get(task.name)
+        if session is not None:
+            return session.pipeline if isinstance(session.pipeline, Remote) else None
+        return Remote(files, again=task.again) if files is not None else None
+
+    @staticmethod
+    def _fitting(slices: Sequence[Slice], remotes: Mapping[int, Remote | None]) -> int:
+        """Return how many slices go on where what was handed over of their session ends."""
+        counts = {number: remote.count for number, remote in remotes.items() if remote is not None}
+        for fitting, part in enumerate(slices):
+            if counts.get(part.number) != part.index:
+                return fitting
+            counts[part.number] += 1
+        return len(slices)
 
     async def _wait_for_room(self, crew: Crew, part: Slice) -> None:
         route = route_of(part)
         assert route is not None
-        if self._deliveries.is_stopped(route):
+        if self._staff is not None and crew is self._staff.crew:
+            # Live sessions do not wait for it. It is read here when there is room.
+            crew.drop(part.number)
+        elif self._deliveries.is_stopped(route):
             # Sessions of other routes may be read here meanwhile, and this one waits.
             crew.close()
         else:
             await self._deliveries.wait_change([route])
 
-    async def _hand_over_slice(self, part: Slice, task: Task) -> bool:
+    async def _hand_over_slice(self, part: Slice, remote: Remote) -> bool:
         """Hand over a slice that a worker has read. Return whether there is more of its session."""
-        now = asyncio.get_running_loop().time()
-        session = self._sessions.get(task.name)
-        remote = session.pipeline if session is not None else None
-        if session is None or not isinstance(remote, Remote):
-            remote = Remote(self._logs.sessions[task.name], again=task.again)
-            session = self._sessions.add(OpenSession(remote, now))
-        self.reading = task.name
+        now, name = asyncio.get_running_loop().time(), remote.files.name
+        session = self._sessions.get(name) or self._sessions.add(OpenSession(remote, now))
+        self.reading = name
         try:
             for said in part.said:
                 _log.log(_LEVELS[said.level.upper()], said.event, **said.fields)
             remote.take(part)
-            session.heard_at, session.ended = now, part.progress.ended
+            # It has ended before it was read; only the worker knows when that is final.
+            session.heard_at, session.ended = now, True
             state: ReadState = "more" if part.progress.more else "caught_up"
             outcome = ReadOutcome(session=session, state=state, steps=[part.progress])
             await self._hand_over(outcome)
@@ -430,6 +486,63 @@ class ReadLoop:
             self.reading = None
 
     # ------------------------------------------------------------------ a backfill beside following
+
+    async def _step_backlog(self, files: SessionFiles) -> bool:
+        """Read a slice of a session of the backfill, here or by a worker. Return whether there was one to read."""
+        staff = await self._staff_for(files)
+        number = staff.numbers.get(files.name) if staff is not None else None
+        if staff is None or number is None or number not in staff.crew:
+            await self._step_history(files)
+            return True
+        if not staff.crew.is_ready(number):
+            # It wakes the loop when it is.
+            return False
+        for name in await self._take_over(staff.crew, number, files, _TAKEN_BESIDE):
+            self._backfilling.backlog.finish(name)
+        return True
+
+    async def _staff_for(self, files: SessionFiles) -> _Staff | None:
+        """Return the workers that read the current backfill; None if it is read here."""
+        backlog = self._backfilling.backlog
+        if self._staff is not None and self._staff.backlog is not backlog:
+            self._end_staff()
+        if self._staff is None:
+            crew = self._hire(backlog.headway().bytes) if self._staffed is not backlog else None
+            self._staffed = backlog
+            if crew is None:
+                return None
+            crew.on_news = self.wake
+            self._staff = _Staff(backlog, crew)
+        staff = self._staff
+        if files.name not in staff.numbers:
+            # A few at a time: to know which may have lines in common, their first lines are read.
+            names = [files.name, *(name for name in backlog.left(_AT_ONCE) if name != files.name)]
+            found = [each for name in names if (each := self._logs.sessions.get(name)) is not None]
+            ordered = {each.files.name: each for each in await self._ordered(found)}
+            now, first = time.time(), len(staff.numbers)
+            for number, each in enumerate(found, first):
+                staff.numbers[each.name] = number
+            running, opened = self._live.running(), set(self._sessions.names)
+            opened.update(each.name for each in found if not self._reader.is_long_over(each, now))
+            try:
+                chosen = [ordered[each.name] for each in found]
+                tasks = await self._workers.read(partial(self._choice.tasks, chosen, running, opened, first))
+            except sqlite3.OperationalError:
+                return None
+            await staff.crew.begin(tasks)
+        return staff
+
+    def _end_staff(self) -> None:
+        if self._staff is not None:
+            self._staff.crew.close()
+            self._staff = None
+
+    def tend_backlog(self) -> None:
+        """End the workers of a backfill that is over, or was withdrawn."""
+        if self._staff is not None and (
+            self._staff.backlog is not self._backfilling.backlog or self._staff.backlog.next is None
+        ):
+            self._end_staff()
 
     async def _step_history(self, files: SessionFiles) -> None:
         """Read a slice of a session of the backfill."""

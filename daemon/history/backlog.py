@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 __all__ = ["Backlog", "Ending", "Headway"]
@@ -90,6 +91,10 @@ class Backlog:
     def next(self) -> str | None:
         """The name of the session to read next; None once reading has ended for all."""
         return next(iter(self._left), None)
+
+    def left(self, most: int) -> list[str]:
+        """Return the names of the *most* sessions to read next."""
+        return list(islice(self._left, most))
 
     def read(self, name: str, position: int) -> None:
         """Record how many bytes of a session have been read, if it belongs to the backlog."""

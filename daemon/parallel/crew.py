@@ -38,8 +38,6 @@ _AHEAD = 8 * 1024 * 1024
 """How many bytes of logs a worker may be told to read before any of it is taken. One session may be larger."""
 _BUFFERED = 4 * 1024 * 1024
 """How many bytes of what came from a worker may wait to be taken, before it has to wait."""
-_TAKEN = 2 * 1024 * 1024
-"""How many bytes of events to take at once, about."""
 _PATIENCE = 60.0
 """How long a worker may take for a slice, in seconds. Only a disk that hangs takes longer."""
 _ENDING_SECONDS = 0.5
@@ -172,6 +170,9 @@ class Crew:
         setup: what the workers go by.
         jobs: the most workers to have.
         launch: starts a worker that listens to a socket.
+
+    Attributes:
+        on_news: called when something has come from a worker.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class Crew:
         *,
         launch: Callable[[socket.socket], subprocess.Popen[bytes] | None] = launch,
     ) -> None:
+        self.on_news: Callable[[], None] = lambda: None
         self._setup = setup
         self._jobs = jobs
         self._launch = launch
@@ -190,6 +192,7 @@ class Crew:
         self._sessions: dict[int, _Session] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._has_begun = False
 
     @classmethod
     def wanted(cls, size: int, jobs: int | None) -> int:
@@ -204,9 +207,17 @@ class Crew:
         return jobs if jobs > 1 else 0
 
     async def begin(self, tasks: Sequence[Task]) -> None:
-        """Start the workers, and give them what to read, in this order."""
+        """Give the workers what to read, in this order, after what they have. The first call starts them."""
         self._left.extend(tasks)
         self._numbers.update(task.number for task in tasks)
+        if not self._has_begun:
+            self._has_begun = True
+            await self._start()
+        if not self._workers:
+            self._forget_left()
+        self._feed()
+
+    async def _start(self) -> None:
         setup = encode_setup(self._setup)
         for _ in range(self._jobs):
             here, there = socket.socketpair()
@@ -222,9 +233,6 @@ class Crew:
             worker.process = process
             worker.send(setup)
             self._workers.append(worker)
-        if not self._workers:
-            self._forget_left()
-        self._feed()
 
     def __contains__(self, number: int) -> bool:
         """Whether a worker reads a task, or will."""
@@ -263,7 +271,11 @@ class Crew:
             session.has_failed = session.has_failed or part.failed
             session.is_over = part.failed or not part.progress.more
         worker.pace()
+        self._tell()
+
+    def _tell(self) -> None:
         self._wake.set()
+        self.on_news()
 
     def lose(self, worker: _Worker) -> None:
         """Note that a worker is gone: what it has not finished is read here."""
@@ -280,14 +292,25 @@ class Crew:
         if not self._workers:
             self._forget_left()
         self._feed()
-        self._wake.set()
+        self._tell()
 
     def _forget_left(self) -> None:
         self._numbers.difference_update(task.number for task in self._left)
         self._left.clear()
 
-    async def take(self, number: int) -> list[Slice]:
+    def is_ready(self, number: int) -> bool:
+        """Whether `take` returns at once."""
+        session = self._sessions.get(number)
+        if session is None or session.slices:
+            return True
+        return session.worker is None or next(iter(session.worker.sessions)) != number
+
+    async def take(self, number: int, most: int) -> list[Slice]:
         """Wait for slices of a task, and return them, with those of the tasks behind it as far as they are there.
+
+        Args:
+            number: the number of the task.
+            most: about how many bytes to return.
 
         Returns:
             Slices in their order. Empty: this one is not read by a worker.
@@ -314,8 +337,8 @@ class Crew:
                 self.lose(worker)
         found: list[Slice] = []
         size = 0
-        while session is not None and session.slices and size < _TAKEN:
-            while session.slices and size < _TAKEN:
+        while session is not None and session.slices and size < most:
+            while session.slices and size < most:
                 part = session.slices.popleft()
                 size += part.size
                 found.append(part)

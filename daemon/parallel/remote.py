@@ -24,6 +24,7 @@ class Remote:
 
     Attributes:
         is_spent: always true: a new pipeline reads what comes later.
+        count: how many slices were handed over.
     """
 
     def __init__(self, files: SessionFiles, *, again: bool) -> None:
@@ -31,6 +32,7 @@ class Remote:
         self.again = again
         self.resends: Container[str] | None = None
         self.is_spent = True
+        self.count = 0
         self.tails: dict[str, TailState] = {}
         self.guests: Mapping[str, SessionFiles] = {}
         self.waiting: Mapping[str, None] = {}
@@ -48,9 +50,10 @@ class Remote:
 
     def take(self, part: Slice) -> None:
         """Take over what the session came to with *part*."""
+        self.count += 1
         self.tails, self._files, self._needed = part.tails, part.files, part.needed
         self.originals, self.has_repeats = frozenset(part.originals), part.has_repeats
-        self.frozen, self.first_cwd, self.idle = part.frozen, part.first_cwd, part.idle
+        self.frozen, self.first_cwd, self.idle = part.frozen, part.first_cwd, part.idle and not part.progress.more
         self.restraint, self.warnings = part.restraint or UNRESTRAINED, part.warnings
         if part.route is not None and self.route is None:
             self.route = route_of(part)

@@ -113,6 +113,7 @@ class Slice(Struct, array_like=True, kw_only=True):
 
     Attributes:
         number: the number of its task.
+        index: how many slices of the session came before.
         failed: whether the session cannot be read by the worker, and this is its last slice.
         progress: what became final.
         facts: what was assumed and claimed meanwhile.
@@ -133,6 +134,7 @@ class Slice(Struct, array_like=True, kw_only=True):
     """
 
     number: int
+    index: int = 0
     failed: bool = False
     progress: Progress = msgspec.field(default_factory=Progress)
     facts: list[Fact] = []

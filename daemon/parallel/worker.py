@@ -121,8 +121,9 @@ class Sessions:
             is_visited=lambda: task.is_visited,
             line_bytes=self._setup.line_bytes,
         )
-        more = True
+        more, index = True, -1
         while more:
+            index += 1
             progress = pipeline.advance(0.0, self._setup.slice_bytes, last=True)
             more = progress.more
             for emission in progress.emissions:
@@ -134,6 +135,7 @@ class Sessions:
             said, self._said = self._said, []
             yield Slice(
                 number=task.number,
+                index=index,
                 progress=progress,
                 facts=claims.facts(),
                 tails={file: tail.state() for file, tail in pipeline.tails.items()},

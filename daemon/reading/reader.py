@@ -482,6 +482,15 @@ class Reader:
 
     # ------------------------------------------------------------------ the end of a session
 
+    def is_long_over(self, files: SessionFiles, wall: float) -> bool:
+        """Return whether a session that does not run has ended because nothing came for it for so long.
+
+        Args:
+            files: its files.
+            wall: the wall clock, in seconds since the epoch.
+        """
+        return wall - self._logs.touched(files) / 1e9 >= self._timeout and not _writer_lives(files)
+
     def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool, rests: bool) -> bool:
         """Return whether a session has ended whose end was not given out yet.
 

@@ -22,6 +22,7 @@ from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.retry import RetryPolicy
 from daemon.delivering.route import Route
 from daemon.following.cadence import Cadence
+from daemon.history.backfill_request import BackfillDesk
 from daemon.history.first_start import HistoryPolicy
 from daemon.parallel.crew import Crew
 from daemon.parallel.wire import Setup
@@ -152,6 +153,7 @@ class Machine:
         notifier: Notifier | None = None,
         make_delivery: MakeDelivery = _deliver,
         launch: Launch | None = None,
+        desk: BackfillDesk | None = None,
         **variables: str,
     ) -> AsyncIterator[Service]:
         """A service, ready to run."""
@@ -168,6 +170,7 @@ class Machine:
                 routing=Routing(settings, Repositories()),
                 session_timeout=quiet,
                 notifier=notifier,
+                desk=desk,
                 hire=partial(self._hired, settings, launch) if launch is not None else lambda _size: None,
                 cadence=self.cadence,
             )

@@ -24,15 +24,16 @@ from daemon.delivering.delivery import Delivery, Prepare, Settle
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome, Delivered
 from daemon.following.cadence import Cadence
+from daemon.history.backfill_request import BackfillDesk, BackfillRequest
 from daemon.parallel import crew
-from daemon.parallel.worker import serve
 from daemon.state import layout
 from llma_core.events import CaptureEvent
 from tests.support.histories import History, forks, histories, hosted
 from tests.support.logs import write_files
 from tests.support.machine import Launch, Logged, Machine
-from tests.support.processes import many_sessions
+from tests.support.processes import many_sessions, until
 from tests.support.waiting import PATIENCE
+from tests.support.workers import in_a_thread, thread_for
 
 
 @dataclass
@@ -51,16 +52,6 @@ class Receiver:
 
     def delivery(self, route: Route, prepare: Prepare, settle: Settle) -> Delivery:
         return Delivery(self, prepare=prepare, settle=settle, name=route.name, concurrency=1)
-
-
-def in_a_thread(connection: socket.socket) -> None:
-    """Launch a worker that is a thread of this process."""
-    thread_for(connection).start()
-
-
-def thread_for(connection: socket.socket) -> threading.Thread:
-    """Return a thread that serves the other end of *connection*, not started yet."""
-    return threading.Thread(target=serve, args=(connection.dup(),), kwargs={"log": lambda _hear: None}, daemon=True)
 
 
 Told = tuple[list[tuple[str, bytes]], dict[str, list[Any]]]
@@ -200,6 +191,33 @@ async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) ->
     assert run.cancelled()
     assert len(launcher.processes) == 2
     assert [process.returncode for process in launcher.processes] == [-signal.SIGKILL] * 2
+
+
+async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machine: Machine) -> None:
+    machine.moves_in(many_sessions(12, 4), age=3_600)
+    machine.cadence = Cadence(tick=0.01)
+    receiver, desk, threads = Receiver(), BackfillDesk(machine.state), list[threading.Thread]()
+
+    def launch(connection: socket.socket) -> None:
+        threads.append(thread_for(connection))
+        threads[-1].start()
+
+    logs = {path.stem: path.stat().st_size for path in machine.projects.glob("*/*.jsonl")}
+    request = BackfillRequest(id="a" * 32, units={f"claude-code/{session}": size for session, size in logs.items()})
+    async with machine.following(
+        "http://127.0.0.1:9", quiet=60, make_delivery=receiver.delivery, launch=launch, desk=desk
+    ):
+        desk.ask(request)
+        await until(lambda: (report := desk.report(request)) is not None and report.done, "the end of the backfill")
+        headway = desk.report(request)
+        await until(lambda: not any(thread.is_alive() for thread in threads), "the end of the workers")
+
+    assert headway is not None
+    assert headway.headway.is_whole
+    assert headway.headway.bytes_done == headway.headway.bytes
+    assert len(threads) == 2
+    assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
+    assert len(receiver.events) == len(dict(receiver.events)), "no event comes twice"
 
 
 def test_a_worker_ends_when_nobody_listens_any_more() -> None:

@@ -35,7 +35,7 @@ __all__ = [
 _GLANCE_LINES = 50
 """Lines looked at to find a file's first time or session; both stand in one of the first few."""
 _NEVER = 2**62
-_SCAN_BYTES = 4 * 1024 * 1024
+_SCAN_BYTES = 1024 * 1024
 _GLANCE_BYTES = 4 * 1024 * 1024
 
 
@@ -105,13 +105,41 @@ def began_at(agent: Agent, path: str) -> int:
 def others_inside(agent: Agent, session: str, path: str) -> set[str]:
     """Return the ids of the other sessions whose lines stand in the main log of *session*. Reads the whole log."""
     found: set[str] = set()
-    if not agent.shares_logs:
-        return found
-    folder, tracker = _folder(path), HostedLines(agent, session)
-    with suppress(OSError), disk.call(folder, partial(open_log, path, buffered=True)) as file:
-        while lines := disk.call(folder, partial(file.readlines, _SCAN_BYTES)):
-            if not tracker.has_none(b"".join(lines)):
-                found.update(other for line in lines if (other := tracker.owner(line)) is not None)
+    if agent.shares_logs:
+        with suppress(OSError):
+            # All of it in one call: most logs are small, and each call hands the work over to another thread.
+            disk.call(_folder(path), lambda: _look_inside(path, HostedLines(agent, session), found))
+    return found
+
+
+def _look_inside(path: str, tracker: HostedLines, found: set[str]) -> None:
+    """Add to *found* the ids of the sessions, other than its own, that lines of a log belong to."""
+    folder, parts = _folder(path), list[bytes]()
+    with open_log(path) as file:
+        while block := file.read(_SCAN_BYTES):
+            disk.at(folder)
+            end = block.rfind(b"\n") + 1
+            if end:
+                parts.append(block[:end])
+                found |= _others(tracker, b"".join(parts))
+                parts = []
+            parts.append(block[end:])
+        found |= _others(tracker, b"".join(parts))
+
+
+def _others(tracker: HostedLines, lines: bytes) -> set[str]:
+    """Return the ids of the other sessions that some of the next *lines* of a log belong to."""
+    found: set[str] = set()
+    start = 0
+    # Nothing can be said of all lines at once before the first one of a conversation.
+    while tracker.is_open and start < len(lines):
+        end = lines.find(b"\n", start) + 1 or len(lines)
+        if (other := tracker.owner(lines[start:end])) is not None:
+            found.add(other)
+        start = end
+    rest = lines[start:]
+    if rest and not tracker.has_none(rest):
+        found.update(other for line in rest.split(b"\n") if line and (other := tracker.owner(line)) is not None)
     return found
 
 

@@ -65,6 +65,8 @@ class Settlement:
         self._ledger = Ledger()
         self._pipelines: dict[str, Standing] = {}
         self._on_their_way: dict[str, Emission] = {}
+        self._owing: set[str] = set()
+        self._paying: set[str] = set()
         self._ready: list[Emission] = []
         self._ready_names: set[str] = set()
         self._advancing: dict[str, FileMark] = {}
@@ -102,7 +104,7 @@ class Settlement:
                 self._ready.append(emission)
                 self._ready_names.add(identity)
             else:
-                self._on_their_way[identity] = emission
+                self._set_out(emission)
                 if lines is not None:
                     self._ledger.register(identity, lines)
                 wanted.append(emission.event)
@@ -115,6 +117,16 @@ class Settlement:
             if count := getattr(progress, counter):
                 self._counters[counter] += count
         return wanted
+
+    def _set_out(self, emission: Emission) -> None:
+        """Note that an event is on its way. Few owe or pay a trace: these are known, as each commit asks for them."""
+        identity = emission.settled.identity
+        self._on_their_way[identity] = emission
+        for names, belongs in ((self._owing, bool(emission.owes)), (self._paying, emission.pays is not None)):
+            if belongs:
+                names.add(identity)
+            else:
+                names.discard(identity)
 
     def _note_copies(self, pipeline: Standing, progress: Progress) -> None:
         """Take note of the lines that are settled when others are, in the same session or in another one."""
@@ -235,6 +247,8 @@ class Settlement:
             emission = self._on_their_way.pop(outcome.event.identity, None)
             if emission is None:
                 continue
+            self._owing.discard(outcome.event.identity)
+            self._paying.discard(outcome.event.identity)
             self._touched.update(self._ledger.settle(outcome.event.identity))
             emissions.append(emission)
             uuid, was_refused = outcome.event.uuid, outcome.event.uuid in self.refused
@@ -298,18 +312,20 @@ class Settlement:
         """Return the owed traces that are paid: no event that is sent with one of them is still on its way."""
         paid = dict.fromkeys(emission.pays for emission in emissions if emission.pays is not None)
         if paid:
-            for emission in self._on_their_way.values():
-                if emission.pays is not None:
-                    paid.pop(emission.pays, None)
+            for identity in self._paying:
+                pays = self._on_their_way[identity].pays
+                assert pays is not None
+                paid.pop(pays, None)
         return list(paid)
 
     def _owe_no_more(self, paid: Sequence[Owed]) -> None:
         """Make sure that an event settled after its trace does not make that trace owed again."""
         if paid:
-            for identity, emission in self._on_their_way.items():
+            for identity in list(self._owing):
+                emission = self._on_their_way[identity]
                 if any(owed in paid for owed in emission.owes):
                     left = tuple(owed for owed in emission.owes if owed not in paid)
-                    self._on_their_way[identity] = replace(emission, owes=left)
+                    self._set_out(replace(emission, owes=left))
 
     def _advanced(self) -> list[FileMark]:
         """Return the marks of the files whose offset has changed since the last commit."""

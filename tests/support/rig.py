@@ -48,7 +48,7 @@ from daemon.state.store import Store
 from daemon.system import disk
 from llma_core.events import CaptureEvent
 
-__all__ = ["SECOND", "Reference", "Resting", "Rig", "reference", "routing_for"]
+__all__ = ["SECOND", "Reference", "Resting", "Rig", "answering_disk", "reference", "routing_for"]
 
 _REPOSITORIES = Repositories()
 _SLICE = 1 << 20

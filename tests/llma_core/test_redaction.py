@@ -982,10 +982,10 @@ def seconds_for(piece: str, size: int) -> float:
 def takes_its_time_and_no_more(piece: str) -> bool:
     """Whether eight times the text takes about eight times as long, not the 64 times of a search that is quadratic.
 
-    What takes less than a millisecond cannot be measured. At that bound a quadratic search takes seconds for a
+    What takes less than half a millisecond cannot be measured. At that bound a quadratic search takes seconds for a
     megabyte.
     """
-    return seconds_for(piece, 100_000) < 24 * max(seconds_for(piece, 12_500), 0.001)
+    return seconds_for(piece, 50_000) < 24 * max(seconds_for(piece, 6_250), 0.0005)
 
 
 @for_each("piece", REPEATED)

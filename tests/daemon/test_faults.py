@@ -124,7 +124,7 @@ def stand(workspace: Workspace, posthog: CaptureServer, library: Faults, faulty:
 @pytest.mark.parametrize("call", ["open", "opendir", "lstat", "read"])
 async def test_a_folder_that_hangs_keeps_nobody_waiting(stand: Stand, call: Call) -> None:
     stand.logs["bad"] = a_session("bad", start=now(), cwd="/home/ada/hanging"), 0
-    async with stand.following(QUICK_PATIENCE="0.5") as daemon:
+    async with stand.following(QUICK_PATIENCE="2") as daemon:
         path = stand.write("bad")
         stand.write("good")
         await stand.arrived(daemon, "bad", "good")
@@ -143,7 +143,7 @@ async def test_a_folder_that_hangs_keeps_nobody_waiting(stand: Stand, call: Call
 
 async def test_a_folder_that_hangs_from_the_start_is_named_and_lets_the_daemon_end(stand: Stand) -> None:
     stand.logs["bad"] = a_session("bad", start=now(), cwd="/home/ada/hanging"), 0
-    async with stand.following(QUICK_PATIENCE="0.5") as daemon:
+    async with stand.following(QUICK_PATIENCE="2") as daemon:
         stand.write("bad")
         stand.write("good")
         await stand.arrived(daemon, "bad", "good")
@@ -151,7 +151,7 @@ async def test_a_folder_that_hangs_from_the_start_is_named_and_lets_the_daemon_e
     calls: list[Call] = ["open", "opendir", "lstat", "stat", "read", "pread", "watch"]
     for call in calls:
         stand.faults.inject(call, HANG, path.parent.name)
-    async with stand.following(QUICK_PATIENCE="0.5") as daemon:
+    async with stand.following(QUICK_PATIENCE="2") as daemon:
         stand.write("good", "good_more")
         await stand.arrived(daemon, "good_more")
         await until_named(stand, path.parent)

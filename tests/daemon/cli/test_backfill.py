@@ -93,7 +93,7 @@ async def test_what_a_daemon_has_sent_is_not_sent_again(workspace: Workspace, po
 
 
 async def test_the_next_backfill_sends_what_the_first_could_not(workspace: Workspace, posthog: CaptureServer) -> None:
-    put_logs(workspace, many_sessions(10, 150))
+    put_logs(workspace, many_sessions(10, 60))
     answered = iter(range(1000))
     posthog.fault = lambda _: Answer(status=403) if next(answered) >= 3 else None
     env = environment(workspace, posthog.url)

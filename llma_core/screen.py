@@ -21,6 +21,7 @@ import msgspec
 from llma_core.redaction import (
     ALL_RULES,
     COMMANDS,
+    IDENTIFIED,
     PASSWORD_STEMS,
     READERS,
     SETTERS,
@@ -76,6 +77,8 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield rb"curl", False, _rules("commands", "cookies")
     yield b"|".join(re.escape(literal) for literal in COMMANDS if literal != b"login "), False, _rules("commands")
     yield b"|".join(map(re.escape, READERS)), False, _rules("inputs")
+    yield rb"jwt\.", False, _rules("calls")
+    yield IDENTIFIED, True, _rules("calls")
     yield rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""", False, _rules("commands")
     # A password that stands before its name, or for something.
     yield rb"pass(?:word|phrase|code)", True, _rules("pass")

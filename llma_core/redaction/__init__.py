@@ -34,6 +34,7 @@ This is how:
 
 from __future__ import annotations
 
+from llma_core.redaction.calls import IDENTIFIED
 from llma_core.redaction.commands import COMMANDS
 from llma_core.redaction.inputs import READERS
 from llma_core.redaction.names import PASSWORD_STEMS, STEMS, is_telling, name_from
@@ -48,6 +49,7 @@ from llma_core.redaction.tokens import TOKENS
 __all__ = [
     "ALL_RULES",
     "COMMANDS",
+    "IDENTIFIED",
     "PASSWORD_STEMS",
     "READERS",
     "SETTERS",

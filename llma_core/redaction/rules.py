@@ -22,6 +22,7 @@ Rule = Literal[
     "pairs",
     "commands",
     "inputs",
+    "calls",
 ]
 """A rule: one for names of each stem, and one for each kind of secret with a form of its own."""
 Rules = frozenset[Rule]

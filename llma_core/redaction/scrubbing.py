@@ -11,6 +11,7 @@ from typing import Final
 from llma_core.redaction.assignments import assignments_in
 from llma_core.redaction.authorization import BEARER_HINT, authorization_at, basics_in, bearers_in
 from llma_core.redaction.blocks import BLOCK_HINT, blocks_in
+from llma_core.redaction.calls import IDENTIFIED_HINT, JWT_HINT, calls_in
 from llma_core.redaction.commands import commands_in
 from llma_core.redaction.cookies import COOKIE, COOKIE_HINT, CURL_COOKIE, CURL_HINT, cookies_in
 from llma_core.redaction.inputs import inputs_in, may_be_inputs
@@ -47,10 +48,12 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
             found += cookies_in(COOKIE, data, lower, b"cookie")
         if "cookies" in rules and CURL_HINT.search(data) is not None:
             found += cookies_in(CURL_COOKIE, data, data, b"-b")
-    if "commands" in rules:
+    if "commands" in rules and b"-" in data:
         found += commands_in(data)
     if "inputs" in rules and may_be_inputs(data):
         found += inputs_in(data)
+    if "calls" in rules and (JWT_HINT.search(data) is not None or IDENTIFIED_HINT.search(lower) is not None):
+        found += calls_in(data, lower)
     if "bearers" in rules and BEARER_HINT.search(lower) is not None:
         found += bearers_in(data, lower)
         found += basics_in(data, lower)

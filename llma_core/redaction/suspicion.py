@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from llma_core.redaction.authorization import BEARER_HINT, may_be_bearers
 from llma_core.redaction.blocks import BLOCK_HINT
+from llma_core.redaction.calls import may_be_calls
 from llma_core.redaction.commands import may_be_commands
 from llma_core.redaction.cookies import may_be_cookies
 from llma_core.redaction.inputs import may_be_inputs
@@ -84,6 +85,8 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     if "cookies" in rules and b"=" in data and may_be_cookies(data, lower):
         return False
     if ("commands" in rules and may_be_commands(data)) or ("inputs" in rules and may_be_inputs(data)):
+        return False
+    if "calls" in rules and may_be_calls(data, lower):
         return False
     if "bearers" in rules and BEARER_HINT.search(lower) is not None and may_be_bearers(data, lower):
         return False

@@ -7,6 +7,12 @@ from itertools import product
 __all__ = ["NEGATIVES", "POSITIVES"]
 
 _WRITTEN = r"""
+jwt.verify(token, "RS256")
+jwt.sign(payload, privateKey1, { algorithm: "RS256" })
+jwt.sign({ id: 1 }, process.env.JWT_SECRET1)
+jwt.decode(token, "public1.pem")
+a user is identified by 'id1'
+CREATE USER bob IDENTIFIED BY '${PASSWORD1}';
 ok ? "PASS" : "FAIL"
 echo $rc && echo "PASS" || echo "FAIL2"
 **Tests pass**: `cmd run 12`
@@ -521,6 +527,12 @@ _OTHERS = (
     ("smbclient //x/y -U bob%{}", "hunter2x"),
     ("gh secret set DEPLOY --body {}", "hunter2x"),
     ("zip archive -P {} x", "hunter2x"),
+    # At a fixed place of a statement or a call.
+    ("CREATE USER 'bob'@'%' IDENTIFIED BY '{}';", "swordfish"),
+    ("ALTER USER bob\n  IDENTIFIED WITH mysql_native_password BY '{}';", "hunter2x"),
+    ('grant all on x.* to bob identified by "{}"', "swordfish"),
+    ('jwt.sign({{ id: 5, role: "x" }}, "{}")', "shhhhh"),
+    ('jwt.decode(token, b"{}", algorithms=["HS256"])', _MIX),
     ('Config::password = "{}"', "swordfish"),
     # Files that are kept in a home folder.
     ("machine x.example login bob password {}", "swordfish9"),

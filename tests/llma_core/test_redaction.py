@@ -966,6 +966,14 @@ REPEATED = [
         "set -x token ",
         "user: pass ",
     ),
+    *(
+        "user a identified by 'b' ",
+        "identified with ",
+        "rabbitmqctl -n a ",
+        "a.login('b',",
+        "jwt.sign({",
+        "jwt.sign(a(,",
+    ),
     *("password: a" + "-" * 100 + "~ ", "password" + " " * 40, "password is ", "token\t", "PASSWORD=a;"),
     *("\\", '\\"', '"', "[REDACTED:", "[REDACTED:password]", "é", "_" * 63 + "token=", "a", "aA1", "w" * 17 + " "),
 ]

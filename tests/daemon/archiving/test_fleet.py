@@ -22,6 +22,27 @@ from tests.support.processes import ROOT, bodies, environment, expected, kill, p
 for package in ("distributed", "moto", "s3fs", "zstandard"):
     pytest.importorskip(package, reason="needs the extra fleet-test", exc_type=ImportError)
 
+TELL = """
+import sys
+from distributed import Client, Variable
+from daemon.archiving.sending import PaceSpec
+
+def wait(spec):
+    spec.open().wait(5e9)
+
+def until(spec):
+    return spec.open().until()
+
+with Client(sys.argv[1]) as client:
+    client.wait_for_workers(2, timeout=60)
+    Variable("pace", client=client).set(0.0)
+    spec = PaceSpec("variable", "pace")
+    told, other = client.scheduler_info(n_workers=-1)["workers"]
+    before = client.submit(until, spec, workers=[other], pure=False).result()
+    client.submit(wait, spec, workers=[told], pure=False).result()
+    print(before, client.submit(until, spec, workers=[other], pure=False).result())
+"""
+"""Lets one worker of a cluster tell the others to wait, and asks another one until when."""
 NAMES = ("1.tar.gz", "2.tar.zst", "3.tar.gz", "4.tar.gz", "5.tar.zst", "6.tar.gz")
 
 
@@ -47,6 +68,16 @@ async def test_a_killed_worker_client_or_scheduler_loses_nothing(tmp_path: Path,
 
         async with Cluster(workspace, "first", store.environment) as cluster:
             address = f"--scheduler={cluster.address}"
+            async with start(
+                [sys.executable, "-c", TELL, cluster.address],
+                name="tell",
+                environment=environment(workspace),
+                cwd=ROOT,
+                output=workspace.output,
+            ) as child:
+                assert await child.wait() == 0, child.stderr
+                assert child.stdout == "0.0 5000000000.0\n"
+
             # The client is killed while one worker waits for PostHog's answer.
             gate = asyncio.Event()
             posthog.script(Hold(gate))

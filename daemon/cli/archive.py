@@ -22,13 +22,18 @@ __all__ = ["archive"]
 
 _SHOW_SECONDS = 5.0
 _MEGABYTE = 1_000_000
+_LITTLE = 8 * _MEGABYTE
+"""Bytes of sources, as they are stored, that this process sends alone: workers would take longer to start."""
 
 
 @click.command("archive")
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @click.option("--scheduler", metavar="ADDRESS", help="Use the workers of a Dask cluster, such as tcp://scheduler:8786.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Number of workers on this machine.  [default: its cores]"
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of workers on this machine.  [default: its cores; 1 for little]",
 )
 @click.option(
     "--since",
@@ -96,7 +101,9 @@ def archive(
             )
             left = run.find(urls)
             if left:
-                workers = min(usable_cores() if jobs is None else jobs, len(left))
+                is_little = sum(source.size for source in left) < _LITTLE
+                usual = 1 if is_little else usable_cores()
+                workers = min(usual if jobs is None else jobs, len(left))
                 with assemble(workers, scheduler) as crew:
                     found = run.survey(left, crew)
                     if dry_run:

@@ -11,20 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.reliability.kept import keep
 from tests.support.client import Workspace, start
 from tests.support.processes import ROOT
 
-__all__ = ["Recorders", "keep"]
+__all__ = ["Recorders"]
 
 _LONGEST_LIFE = 600.0
 """Seconds after which something is wrong with a program that still lives."""
-
-
-def keep(outbox: Path, kept: Path, pid: int) -> None:
-    """Give the files of a process a second name in another folder."""
-    for path in outbox.glob(f"{pid}-*.jsonl"):
-        if not (kept / path.name).exists():
-            os.link(path, kept / path.name)
 
 
 class Recorders:

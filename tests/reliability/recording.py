@@ -18,7 +18,7 @@ from typing import Any
 
 from llma_recorder import TraceRecorder
 
-from tests.reliability.recorders import keep
+from tests.reliability.kept import keep
 
 _LONGEST_PAUSE = 0.3
 """Seconds between two lines at most."""

@@ -164,9 +164,17 @@ class _Properties(msgspec.Struct):
 
     def own(self, name: str) -> Any:
         """Return a property whose name begins with a framework's prefix, whichever framework the event is of."""
-        fields = self.__struct_fields__[len(_Properties.__struct_fields__) :]
-        values = (getattr(self, field) for field in fields if field.startswith(f"{name}_"))
-        return next((value for value in values if value is not None), None)
+        for field in _own_fields(type(self), name):
+            value = getattr(self, field)
+            if value is not None:
+                return value
+        return None
+
+
+@cache
+def _own_fields(properties: type[_Properties], name: str) -> tuple[str, ...]:
+    fields = properties.__struct_fields__[len(_Properties.__struct_fields__) :]
+    return tuple(field for field in fields if field.startswith(f"{name}_"))
 
 
 class _Event(msgspec.Struct):

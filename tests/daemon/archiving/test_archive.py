@@ -97,7 +97,6 @@ async def test_archives_of_every_kind_give_the_events_that_the_logs_in_them_give
     assert bodies(posthog) == await expected(workspace)
     assert said["events"] == len(posthog.events) == len(bodies(posthog))
     assert (said["errors"], said["others"], said["unchanged"]) == ({}, 1, 0)
-    # Each worker sends on one connection.
     assert KEY not in ended.stdout + ended.stderr
     assert SECRET not in ended.stdout + ended.stderr
 

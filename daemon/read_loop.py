@@ -390,6 +390,8 @@ class ReadLoop:
         except sqlite3.OperationalError:
             # Whoever reads the first session finds that the store cannot be read, and waits.
             return None
+        if not crew.is_worth(tasks):
+            return None
         await crew.begin(tasks)
         return crew
 

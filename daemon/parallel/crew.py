@@ -18,7 +18,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -38,6 +38,8 @@ _AHEAD = 8 * 1024 * 1024
 """How many bytes of logs a worker may be told to read before any of it is taken. One session may be larger."""
 _BUFFERED = 4 * 1024 * 1024
 """How many bytes of what came from a worker may wait to be taken, before it has to wait."""
+_SHARED = 1.3
+"""How much more there has to be to read than what one worker alone has to read."""
 _PATIENCE = 60.0
 """How long a worker may take for a slice, in seconds. Only a disk that hangs takes longer."""
 _ENDING_SECONDS = 0.5
@@ -170,6 +172,7 @@ class Crew:
         setup: what the workers go by.
         jobs: the most workers to have.
         launch: starts a worker that listens to a socket.
+        shared: how much more there has to be to read than what one worker alone has to read.
 
     Attributes:
         on_news: called when something has come from a worker.
@@ -181,11 +184,13 @@ class Crew:
         jobs: int,
         *,
         launch: Callable[[socket.socket], subprocess.Popen[bytes] | None] = launch,
+        shared: float = _SHARED,
     ) -> None:
         self.on_news: Callable[[], None] = lambda: None
         self._setup = setup
         self._jobs = jobs
         self._launch = launch
+        self._shared = shared
         self._workers: list[_Worker] = []
         self._left: deque[Task] = deque()
         self._numbers: set[int] = set()
@@ -206,20 +211,27 @@ class Crew:
             jobs = min(cores(), _MOST, size // WORTHWHILE + 1 if size >= WORTHWHILE else 0)
         return jobs if jobs > 1 else 0
 
+    def is_worth(self, tasks: Sequence[Task]) -> bool:
+        """Whether workers are quicker with *tasks* than one process: not if one of them had to read most of it."""
+        sizes = Counter[str]()
+        for task in tasks:
+            sizes[task.group] += task.size
+        return sizes.total() >= self._shared * max(sizes.values(), default=1)
+
     async def begin(self, tasks: Sequence[Task]) -> None:
         """Give the workers what to read, in this order, after what they have. The first call starts them."""
         self._left.extend(tasks)
         self._numbers.update(task.number for task in tasks)
         if not self._has_begun:
             self._has_begun = True
-            await self._start()
+            await self._start(min(self._jobs, len({task.group for task in tasks})))
         if not self._workers:
             self._forget_left()
         self._feed()
 
-    async def _start(self) -> None:
+    async def _start(self, number: int) -> None:
         setup = encode_setup(self._setup)
-        for _ in range(self._jobs):
+        for _ in range(number):
             here, there = socket.socketpair()
             with there:
                 try:

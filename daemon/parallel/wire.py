@@ -58,7 +58,7 @@ class Setup:
     settings: Settings
     purpose: Purpose
     line_bytes: int
-    slice_bytes: int = 1024 * 1024
+    slice_bytes: int = 512 * 1024
 
 
 class Task(Struct, frozen=True, kw_only=True):

@@ -183,7 +183,7 @@ class Machine:
         setup = Setup(
             settings=settings, purpose="send", line_bytes=self.cadence.line_bytes, slice_bytes=self.cadence.slice_bytes
         )
-        return Crew(setup, 2, launch=launch)
+        return Crew(setup, 2, launch=launch, shared=0.0)
 
     @asynccontextmanager
     async def following(self, url: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:

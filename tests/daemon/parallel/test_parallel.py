@@ -29,9 +29,9 @@ from daemon.parallel import crew
 from daemon.state import layout
 from llma_core.events import CaptureEvent
 from tests.support.histories import History, forks, histories, hosted
-from tests.support.logs import write_files
+from tests.support.logs import LogBuilder, text, write_files
 from tests.support.machine import Launch, Logged, Machine
-from tests.support.processes import many_sessions, until
+from tests.support.processes import session_id, until
 from tests.support.waiting import PATIENCE
 from tests.support.workers import in_a_thread, thread_for
 
@@ -110,8 +110,8 @@ def side_by_side(drawn: Sequence[History]) -> Drawn:
 
 several = st.lists(
     st.one_of(forks().map(lambda drawn: drawn[0]), hosted().map(lambda drawn: drawn[0]), histories()),
-    min_size=1,
-    max_size=2,
+    min_size=2,
+    max_size=3,
 ).map(side_by_side)
 
 
@@ -131,6 +131,18 @@ async def test_what_workers_read_comes_to_the_same_events_and_the_same_state(
 
 
 # ---------------------------------------------------------------------- real processes
+
+
+def apart(number: int) -> dict[str, bytes]:
+    """Return the files of sessions that have nothing in common, not even the time at which they began."""
+    files: dict[str, bytes] = {}
+    for day in range(1, number + 1):
+        log = LogBuilder(session_id(f"apart {day}"), start=f"2026-03-{day:02}T08:00:00.000Z")
+        for turn in range(4):
+            log.prompt(f"Count the trees of row {turn}")
+            log.answer(text(f"{turn} trees on day {day}."), id=f"msg_{day}_{turn}")
+        files |= log.files()
+    return files
 
 
 @dataclass
@@ -154,7 +166,7 @@ class Launcher:
 async def test_real_workers_read_everything_and_one_that_is_killed_costs_nothing(
     machine: Machine, logged: Logged
 ) -> None:
-    write_files(machine.projects, many_sessions(12, 4))
+    write_files(machine.projects, apart(12))
     receiver, launcher = Receiver(), Launcher()
 
     settled = await machine.once(
@@ -169,7 +181,7 @@ async def test_real_workers_read_everything_and_one_that_is_killed_costs_nothing
 
 
 async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) -> None:
-    write_files(machine.projects, many_sessions(12, 4))
+    write_files(machine.projects, apart(12))
     launcher, sending = Launcher(), asyncio.Event()
 
     class Silent(Receiver):
@@ -194,7 +206,7 @@ async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) ->
 
 
 async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machine: Machine) -> None:
-    machine.moves_in(many_sessions(12, 4), age=3_600)
+    machine.moves_in(apart(12), age=3_600)
     machine.cadence = Cadence(tick=0.01)
     receiver, desk, threads = Receiver(), BackfillDesk(machine.state), list[threading.Thread]()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.archives import archives
-from tests.bench.catchup import catch_up, paired, previewed
+from tests.bench.catchup import catch_up, paired, previewed, shared
 from tests.bench.corpus import Spec
 from tests.bench.figures import Table
 from tests.bench.following import idle, live
@@ -132,6 +132,7 @@ SMOKE = Scale(
 def _main() -> int:
     suites = (
         "catchup",
+        "workers",
         "preview",
         "live",
         "idle",
@@ -169,6 +170,7 @@ def _main() -> int:
 
     measures: dict[str, Callable[[], Table]] = {
         "catchup": catchup,
+        "workers": lambda: shared(scale.logs, runs),
         "preview": lambda: previewed(dict(list(scale.logs.items())[:1]), runs),
         "live": lambda: live(scale.old, scale.appends, scale.settling),
         "idle": lambda: idle(scale.old, scale.rest),

@@ -14,7 +14,7 @@ from tests.bench.corpus import Spec, provide
 from tests.bench.figures import Table
 from tests.bench.machine import DAEMON, ROOT, Ran, receiving, room, run
 
-__all__ = ["Paired", "baseline", "catch_up", "once", "paired", "previewed"]
+__all__ = ["Paired", "baseline", "catch_up", "once", "paired", "previewed", "shared"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +66,17 @@ def baseline(kind: str, folder: Path) -> Decoded:
     return Decoded(bytes=said["bytes"], lines=said["lines"], cpu=said["cpu"])
 
 
-def once(folder: Path) -> tuple[Ran, int, int]:
-    """Catch up with a corpus; return the cost, the number of events, and the bytes sent."""
+def once(folder: Path, jobs: int | None = 1) -> tuple[Ran, int, int]:
+    """Catch up with a corpus; return the cost, the number of events, and the bytes sent.
+
+    Args:
+        folder: the corpus.
+        jobs: how many processes read it; None: as many as are worth it. Their cost is counted, too, but *peak* is that
+            of the largest process.
+    """
+    chosen = [] if jobs is None else ["--jobs", str(jobs)]
     with receiving() as receiver, room(receiver) as place:
-        ran = run([*DAEMON, "run", "--once"], env=place.environment(folder))
+        ran = run([*DAEMON, "run", "--once", *chosen], env=place.environment(folder))
         return ran, place.sent(), receiver.take()["bytes"]
 
 
@@ -121,6 +128,31 @@ def catch_up(specs: dict[str, Spec], runs: int) -> tuple[Table, dict[str, float]
             table.rows.append(row)
         ratios[name] = found.ratio
     return table, ratios
+
+
+def shared(specs: dict[str, Spec], runs: int) -> Table:
+    """Catch up with several corpora in turn in one process and with two workers."""
+    columns = (
+        "logs",
+        "MB",
+        "wall s, one process",
+        "with workers",
+        "times as fast",
+        "CPU s, one process",
+        "with workers",
+    )
+    table = Table("Catching up in one process and with two workers (medians)", columns)
+    for name, spec in specs.items():
+        folder = provide(spec)
+        size = sum(path.stat().st_size for path in folder.rglob("*.jsonl")) / 1e6
+        pairs = [(once(folder)[0], once(folder, 2)[0]) for _ in range(runs)]
+        alone, together = ([pair[place] for pair in pairs] for place in (0, 1))
+        walls = [median(ran.wall for ran in side) for side in (alone, together)]
+        faster = median(one.wall / other.wall for one, other in pairs)
+        table.rows.append(
+            (name, round(size), *walls, faster, *(median(ran.cpu for ran in side) for side in (alone, together)))
+        )
+    return table
 
 
 def previewed(specs: dict[str, Spec], runs: int) -> Table:

@@ -25,6 +25,7 @@ from daemon.parallel.assumed import Fact
 from daemon.reading.emission import Progress
 from daemon.routing.routing import Purpose
 from daemon.state.rows import FileMark, FrozenRoute
+from llma_core import __version__
 
 __all__ = [
     "LENGTH",
@@ -53,12 +54,14 @@ class Setup:
         purpose: what the events are for.
         line_bytes: a line longer than this is skipped and counted.
         slice_bytes: about how many bytes to read for one slice.
+        version: the version of this program. An upgrade may have put another one where a worker is started from.
     """
 
     settings: Settings
     purpose: Purpose
     line_bytes: int
     slice_bytes: int = 512 * 1024
+    version: str = __version__
 
 
 class Task(Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state.rows import FileMark, Owed
 from daemon.system import disk
+from llma_core import __version__
 
 __all__ = ["Sessions", "main", "serve"]
 
@@ -207,7 +208,7 @@ def main(descriptor: int) -> None:
 
 
 def serve(connection: socket.socket, *, log: Callable[[Processor], None]) -> None:
-    """Read what is asked for on *connection*, until its other end is closed.
+    """Read what is asked for on *connection*, until its other end is closed. For another version, do nothing.
 
     Args:
         connection: the connection, which is closed in the end.
@@ -217,7 +218,10 @@ def serve(connection: socket.socket, *, log: Callable[[Processor], None]) -> Non
     disk.rely_on_others()
     with connection, suppress(EOFError, OSError):
         line = _Line(connection)
-        sessions = Sessions(decode_setup(line.receive()))
+        setup = decode_setup(line.receive())
+        if setup.version != __version__:
+            return
+        sessions = Sessions(setup)
         log(sessions.hear)
         waiting: list[Slice] = []
         size = 0

@@ -26,6 +26,7 @@ from daemon.delivering.sink import AttemptOutcome, Delivered
 from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk, BackfillRequest
 from daemon.parallel import crew
+from daemon.parallel.wire import LENGTH, Setup, encode_setup
 from daemon.state import layout
 from llma_core.events import CaptureEvent
 from tests.support.histories import History, forks, histories, hosted
@@ -230,6 +231,23 @@ async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machin
     assert len(threads) == 2
     assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
     assert len(receiver.events) == len(dict(receiver.events)), "no event comes twice"
+
+
+def test_a_worker_of_another_version_reads_nothing(machine: Machine) -> None:
+    here, there = socket.socketpair()
+    with there:
+        thread = thread_for(there)
+    thread.start()
+    setup = Setup(settings=machine.settings(), purpose="send", line_bytes=1 << 20, version="0.0.1")
+    body = encode_setup(setup)
+
+    with here:
+        here.sendall(LENGTH.pack(len(body)) + body)
+        answer = here.recv(1)
+
+    assert answer == b""
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_a_worker_ends_when_nobody_listens_any_more() -> None:

@@ -1427,7 +1427,7 @@ async def test_lines_written_while_reading_waited_are_delivered_although_their_l
         for log in (small, late):
             append(machine.projects / log.path, log.files()[log.path])
         open_logs = {str(machine.projects / log.path) for log in (big, small, late)}
-        await until(lambda: open_logs <= descriptors(), "that all three are kept open")
+        await until(lambda: open_logs <= open_below(machine.projects), "that all three are kept open")
         # Reading waits: the rest of the big session does not fit into the queue.
         before = len(late.lines)
         late.answer(text("at last"), id="msg_at_last")
@@ -1444,18 +1444,18 @@ async def test_lines_written_while_reading_waited_are_delivered_although_their_l
         if leave is replaced_by_another:
             wanted |= {f"msg_anew_{path.stem}" for path in paths}
         await until(lambda: set(span_ids(posthog, "generation")) >= wanted, "all answers")
-        await until(lambda: not any(".jsonl" in name for name in descriptors()), "that nothing is kept open")
+        await until(lambda: not open_below(machine.projects), "that nothing is kept open")
     assert set(span_ids(posthog, "generation")) == wanted
     assert len(span_ids(posthog, "generation")) == len(wanted)
 
 
-def descriptors() -> set[str]:
-    """The files that this process has open. Linux marks deleted ones after their name."""
+def open_below(folder: Path) -> set[str]:
+    """The files below *folder* that this process has open. Linux marks deleted ones after their name."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             found.add(str(descriptor.readlink()).removesuffix(" (deleted)"))
-    return found
+    return {name for name in found if name.startswith(f"{folder}/")}
 
 
 async def test_an_open_message_in_a_deleted_or_replaced_log_is_sent_in_time(
@@ -1497,7 +1497,7 @@ async def test_logs_at_rest_are_not_kept_open(machine: Machine, posthog: Capture
             log = a_session(f"rest{number}", start=now())
             append(machine.projects / log.path, log.files()[log.path])
         await until(lambda: len(posthog.without_openings) == 20, "all of them")
-        await until(lambda: not any(name.endswith(".jsonl") for name in descriptors()), "that none is open")
+        await until(lambda: not open_below(machine.projects), "that none is open")
 
 
 async def test_a_deleted_log_that_was_kept_open_is_lost_when_the_daemon_ends(

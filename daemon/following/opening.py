@@ -234,11 +234,16 @@ def _first_dated(files: SessionFiles) -> _Beginning:
             glance = files.agent.glance(line)
             if found.path is None and glance.at is not None:
                 found = replace(found, at=glance.at, path=path, own=glance.session == files.session)
-            if glance.uuid is not None:
+            if _is_of_conversation(glance):
                 return replace(found, roots=_roots(glance))
         if found.path is not None:
             break
     return found
+
+
+def _is_of_conversation(glance: Glance) -> bool:
+    """Whether a line is one of a conversation: each has an id and a time. A damaged line may have one of them."""
+    return glance.uuid is not None and glance.at is not None
 
 
 def _roots(glance: Glance) -> frozenset[str]:
@@ -250,7 +255,7 @@ def roots_of(agent: Agent, path: str) -> frozenset[str]:
     """Return what a log's first line of a conversation is known by; see `Ordered`. Empty if it does not answer."""
     glances = (agent.glance(line) for line in _first_lines(path))
     try:
-        found = disk.call(_folder(path), lambda: next((each for each in glances if each.uuid is not None), None))
+        found = disk.call(_folder(path), lambda: next(filter(_is_of_conversation, glances), None))
     except disk.Unanswered:
         return frozenset()
     return frozenset() if found is None else _roots(found)

@@ -240,6 +240,11 @@ EARLY, LATE = "2026-03-02T09:00:00.000Z", "2026-03-02T10:00:00.000Z"
             id="lines without a time are skipped",
         ),
         pytest.param(
+            [{"type": None, "uuid": "half a line"}, {"timestamp": EARLY, "sessionId": ORIGINAL, "uuid": "first"}],
+            [{"timestamp": LATE, "sessionId": FORK, "uuid": "second"}],
+            id="a damaged line that has only an id is skipped, too",
+        ),
+        pytest.param(
             [{"timestamp": EARLY, "sessionId": ORIGINAL}],
             [{"timestamp": EARLY, "sessionId": FORK, "requestSessionId": ORIGINAL}],
             id="at the same time, the session without a mark",

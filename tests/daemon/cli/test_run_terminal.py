@@ -76,6 +76,8 @@ async def on_a_terminal(
     workspace: Workspace, url: str, *arguments: str, controls: bool = True, ignores: bool = False, **variables: str
 ) -> AsyncIterator[Screen]:
     """Run `run` on a terminal, which controls it or not."""
+    # A folder of projects that is created later is found by a sweep, ten seconds after.
+    (workspace.config / "projects").mkdir(parents=True, exist_ok=True)
     leader, follower = pty.openpty()
     ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
 

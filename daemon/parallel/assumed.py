@@ -93,8 +93,13 @@ class AssumedClaims(Claims):
         self._facts[alias].alias_of = identity
 
     def meet(self, identity: str, unit: str, checksum: bytes) -> None:
-        """Note that a message was begun."""
-        self._fact(identity, asks=True).begun = checksum
+        """Note that a message was begun, unless it was taken here before: then nothing passes it over any more.
+
+        By now the other process may have settled it. It must not take it for one that is begun and never ends.
+        """
+        fact = self._fact(identity, asks=True)
+        if identity not in self._pending:
+            fact.begun = checksum
         super().meet(identity, unit, checksum)
 
     def pass_over(self, identity: str, unit: str) -> bool:

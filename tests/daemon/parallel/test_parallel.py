@@ -59,23 +59,18 @@ Told = tuple[list[tuple[str, bytes]], dict[str, list[Any]]]
 
 
 async def told(files: Mapping[str, bytes], launch: Launch | None, *, slice_bytes: int, grouping: str) -> Told:
-    """Return the events that were delivered of *files*, in order, and what the store has after the next run.
-
-    That run has no workers. It finds nothing to send, and settles the lines of copies whose original was still on its
-    way when a worker's last slice of them was taken over.
-    """
+    """Return the events that were delivered of *files*, in order, and what the store has then."""
     with tempfile.TemporaryDirectory(prefix="machine-") as folder, capture_logs():
         machine = Machine(Path(folder))
         machine.cadence = Cadence(slice_bytes=slice_bytes)
         write_files(machine.projects, files)
         receiver = Receiver()
-        for workers in (launch, None):
-            await machine.once(
-                "http://127.0.0.1:9",
-                make_delivery=receiver.delivery,
-                launch=workers,
-                POSTHOG_LLMA_TRACE_GROUPING=grouping,
-            )
+        await machine.once(
+            "http://127.0.0.1:9",
+            make_delivery=receiver.delivery,
+            launch=launch,
+            POSTHOG_LLMA_TRACE_GROUPING=grouping,
+        )
         return receiver.events, stored(machine, folder)
 
 

@@ -172,7 +172,7 @@ class Archiving:
             ManifestError: the manifest cannot be kept.
         """
         progress = self.progress
-        # What a job needs to know is looked up when its turn comes, so that little waits in memory.
+        # A job is made only when its turn comes, so that few of them are in memory.
         waiting = deque(found)
 
         def jobs() -> Iterator[Job]:

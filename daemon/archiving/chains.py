@@ -20,7 +20,7 @@ __all__ = ["Chain", "Part", "chains"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What is read of one source.
+    """The sessions and logs of one source that a chain reads.
 
     Attributes:
         source: the source.

@@ -214,7 +214,7 @@ def _pooled(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
-            # What it has not settled is sent again by the next run, under the same uuids.
+            # The next run sends what is not settled again, under the same uuids.
             child.terminate()
             child.join(5)
 

@@ -1,4 +1,4 @@
-"""What the name of a file says: whether it is an archive or a log, how it is packed, and where a log goes."""
+"""Tells by its name whether a file is an archive or a log, how it is packed, and where a log goes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEEPEST = 24
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is an archive, by its name."""
+    """Whether this is the name of an archive."""
     return name.lower().endswith(ARCHIVES)
 
 

@@ -88,7 +88,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What became of a chain.
+    """The result of sending a chain.
 
     Attributes:
         sessions: how many sessions were read.
@@ -200,7 +200,7 @@ async def _deliver(job: Job, folder: Path, store: Store, errors: Mapping[str, st
         make_delivery=make_delivery,
         routing=Routing(job.settings, _NoRepositories(), person=person),
         session_timeout=job.settings.session_timeout,
-        # What was settled in another archive is read again here, and only what is new is sent.
+        # Lines that another archive has settled are read again here. Only new events are sent.
         again=True,
         cadence=cadence,
     )

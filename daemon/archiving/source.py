@@ -109,7 +109,7 @@ def shown(url: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What is at a URL.
+    """The sources that were found at a URL.
 
     Attributes:
         sources: the sources, in the order of their names.
@@ -224,7 +224,7 @@ def _local_files(root: Path, errors: dict[str, str]) -> Iterator[SourceFile]:
             path = Path(folder, name)
             # A file may be removed meanwhile.
             with suppress(FileNotFoundError):
-                # What a link leads to may be anything, and what is no file may wait for ever.
+                # A link may lead anywhere, and reading a pipe or a device may never end.
                 if stat.S_ISREG(path.lstat().st_mode):
                     yield _local_file(path, path.relative_to(root).as_posix())
 

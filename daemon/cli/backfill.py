@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-from daemon.cli import complete
 from daemon.cli.message import document, fitted, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
@@ -28,6 +27,7 @@ from daemon.cli.startup import (
     load_settings,
     log_options,
     open_state,
+    session_options,
 )
 from daemon.config.settings import Settings
 from daemon.config.table import APP_NAME
@@ -66,22 +66,7 @@ MakeSink = Callable[[Route], Sink]
     type=Moment(end_of_day=True),
     help="Only sessions that began before this time. A date includes that day.",
 )
-@click.option(
-    "--project",
-    "projects",
-    multiple=True,
-    metavar="FOLDER",
-    shell_complete=complete.folders,
-    help="Only sessions begun in this folder or below it. Can be a pattern. You can repeat it.",
-)
-@click.option(
-    "--session",
-    "sessions",
-    multiple=True,
-    metavar="ID",
-    shell_complete=complete.session_ids,
-    help="Only sessions whose id starts with ID. You can repeat it.",
-)
+@session_options
 @click.option(
     "--expiring",
     is_flag=True,

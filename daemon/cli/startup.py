@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from daemon.cli import CADENCE
+from daemon.cli import CADENCE, complete
 from daemon.cli.message import say
 from daemon.config import loading
 from daemon.config.settings import ConfigError, Settings
@@ -53,6 +53,7 @@ __all__ = [
     "open_state",
     "prepare_outboxes",
     "refuse",
+    "session_options",
     "set_up_logs",
     "state_dir_option",
 ]
@@ -104,6 +105,26 @@ def log_options(command: _Command) -> _Command:
         type=click.Choice(["console", "json"]),
         metavar="FORMAT",
         help="Log as console or json.  [default: console on a terminal, else json]",
+    )(command)
+
+
+def session_options(command: _Command) -> _Command:
+    """Add the options that choose sessions by folder and by id."""
+    command = click.option(
+        "--session",
+        "sessions",
+        multiple=True,
+        metavar="ID",
+        shell_complete=complete.session_ids,
+        help="Only sessions whose id starts with ID. You can repeat it.",
+    )(command)
+    return click.option(
+        "--project",
+        "projects",
+        multiple=True,
+        metavar="FOLDER",
+        shell_complete=complete.folders,
+        help="Only sessions begun in this folder or below it. Can be a pattern. You can repeat it.",
     )(command)
 
 

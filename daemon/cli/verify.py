@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from daemon.cli import complete
 from daemon.cli.message import document, say
 from daemon.cli.meter import Meter
 from daemon.cli.moment import Moment
 from daemon.cli.private import asking, personal_key
-from daemon.cli.startup import capture_sinks, config_errors, fail, load_settings, log_options
+from daemon.cli.startup import capture_sinks, config_errors, fail, load_settings, log_options, session_options
 from daemon.config.table import APP_NAME
 from daemon.history.history import Selection
 from daemon.system.figures import count, dollars
@@ -41,22 +40,7 @@ _SHOWN_VALUES = 4
     help="Only sessions that ended at or after this time: 2026-11-20, 2026-11-20T14:00, or 7d for seven days ago.  "
     f"[default: {_DAYS}d, unless --session is given]",
 )
-@click.option(
-    "--project",
-    "projects",
-    multiple=True,
-    metavar="FOLDER",
-    shell_complete=complete.folders,
-    help="Only sessions begun in this folder or below it. Can be a pattern. You can repeat it.",
-)
-@click.option(
-    "--session",
-    "sessions",
-    multiple=True,
-    metavar="ID",
-    shell_complete=complete.session_ids,
-    help="Only sessions whose id starts with ID. You can repeat it.",
-)
+@session_options
 @click.option("--send-missing", is_flag=True, help="Send the missing events again, under the same ids.")
 @click.option("--explain", is_flag=True, help="Print the queries instead of asking PostHog.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -21,6 +21,7 @@ from tests.bench.following import idle, live
 from tests.bench.growth import TIMES, growth
 from tests.bench.local import page, reports
 from tests.bench.longest import longest
+from tests.bench.others import others
 from tests.bench.recording import recording
 from tests.bench.small import commits, scrubbing, starts
 
@@ -145,6 +146,7 @@ def _main() -> int:
         "page",
         "record",
         "archive",
+        "others",
     )
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the daemon.")
     parser.add_argument(
@@ -183,13 +185,16 @@ def _main() -> int:
         "page": lambda: page(scale.page, scale.rest, scale.changes),
         "record": lambda: recording(scale.calls),
         "archive": lambda: archives(scale.fleet, max(2, scale.archives), runs),
+        "others": lambda: others(dict(list(scale.logs.items())[1:2]), runs),
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load before: {os.getloadavg()[0]:.2f}; medians of {runs}\n", flush=True)
     tables = {}
+    # The programs of others are not here, unless somebody has named them.
+    usual = [name for name in measures if name != "others" and (name != "archive" or scale.archives)]
     began = time.monotonic()
     for name, measure in measures.items():
-        if name in arguments.only if arguments.only else (name != "archive" or scale.archives):
+        if name in (arguments.only or usual):
             tables[name] = measure()
             print(tables[name].markdown(), flush=True)
     print(f"took {time.monotonic() - began:.0f} s", flush=True)

@@ -1,6 +1,6 @@
 """Whole sessions, one for each thing that sessions do, and how their events are sent.
 
-What comes of them is pinned in `tests/golden`; `tests/test_content.py` looks for content in it.
+`tests/golden` holds the events that they give. `tests/test_content.py` looks for content in those.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def subagent() -> Files:
 
 
 def nested_subagent() -> Files:
-    """A subagent starts another in the background, whose end starts a turn."""
+    """A subagent starts another one in the background. Its end starts a turn."""
     log = LogBuilder()
     log.prompt("Let somebody let somebody count")
     log.answer(tool_use("Agent", {"prompt": "outer", "subagent_type": "gardener"}, id="toolu_outer"))
@@ -142,17 +142,17 @@ def _forked(version: str, *, branch: bool = False) -> Files:
 
 
 def fork_marked() -> Files:
-    """A fork whose copies say whose they are."""
+    """A fork whose copied lines name their session."""
     return _forked("2.1.329")
 
 
 def fork_unmarked() -> Files:
-    """A fork whose copies say nothing."""
+    """A fork whose copied lines do not name their session."""
     return _forked("2.1.100")
 
 
 def held_back() -> Files:
-    """A client that holds its answers back writes a call's result before the call."""
+    """A client that delays its answers writes a call's result before the call."""
     log = LogBuilder(version="2.1.150")
     log.prompt("Count")
     log.tool_result("toolu_ls", "ada\nbea")
@@ -162,7 +162,7 @@ def held_back() -> Files:
 
 
 def cut_stream() -> Files:
-    """A stream breaks off after a block, and the model is asked to go on."""
+    """A stream breaks off after a block. The client asks the model to continue."""
     log = LogBuilder()
     log.prompt("Count")
     log.answer(text("Tw"), cut=True)
@@ -172,7 +172,7 @@ def cut_stream() -> Files:
 
 
 def message_grouping() -> Files:
-    """Prompts, commands, a queued prompt, and an answer that no prompt stands above: a trace for each."""
+    """Prompts, commands, a queued prompt, and an answer without a prompt: a trace for each."""
     log = LogBuilder()
     log.answer(text("Where were we?"))
     log.prompt("Count the trees", permissionMode="plan")
@@ -191,7 +191,7 @@ def message_grouping() -> Files:
 
 
 def old_client() -> Files:
-    """2.0.76: no prompt ids, counts known only now and then, subagents beside their session, warm-ups."""
+    """2.0.76: no prompt ids, token counts only in some lines, subagents' logs beside the session's, warm-ups."""
     log = LogBuilder(version="2.0.76", branch="")
     log.warm_up().answer(text("Ready."), model="claude-haiku-4-5-20251001")
     log.prompt("Count the trees")
@@ -208,7 +208,7 @@ def old_client() -> Files:
 
 
 def content() -> Files:
-    """Every kind of content there is, for the content levels."""
+    """Every kind of content, for the content levels."""
     log = LogBuilder()
     log.title("Orchard plans")
     log.prompt([text("What stands in this picture?"), image()])
@@ -249,17 +249,17 @@ def _two_prompts(version: str) -> Files:
 
 
 def full_input() -> Files:
-    """Requests that are rebuilt: two prompts, tools, a prompt that joins a running turn, a subagent."""
+    """A log from which requests can be rebuilt: two prompts, tools, a prompt that joins a running turn, a subagent."""
     return _two_prompts("2.1.329")
 
 
 def full_input_old() -> Files:
-    """The same of a client that kept no requests."""
+    """The same session from a client that kept no requests."""
     return _two_prompts("2.1.100")
 
 
 def _streamed(version: str) -> Files:
-    """One answer in three lines, a result between them, a subagent, and an answer that is the log's last word."""
+    """One answer in three lines with a result between them, a subagent, and an answer at the end of the log."""
     log = LogBuilder(version=version)
     log.prompt("Count the trees")
     answer = log.message(stop_reason="tool_use", counts=usage(9, 777))
@@ -279,17 +279,17 @@ def _streamed(version: str) -> Files:
 
 
 def counts_at_first() -> Files:
-    """2.1.50: every block is written as it comes, nearly always with the counts of the beginning and no stop reason."""
+    """2.1.50: each block is written at once, nearly always with the first token counts and no stop reason."""
     return _streamed("2.1.50")
 
 
 def counts_at_last() -> Files:
-    """2.1.72: every block is written as it comes, and the last line has the final counts."""
+    """2.1.72: each block is written at once, and the last line has the final token counts."""
     return _streamed("2.1.72")
 
 
 def counts_held_back() -> Files:
-    """2.1.200: the main log waits for the final counts, a subagent's does not."""
+    """2.1.200: the main log waits for the final token counts; a subagent's log does not."""
     return _streamed("2.1.200")
 
 
@@ -324,7 +324,7 @@ def refused_and_too_long() -> Files:
 
 
 def broken_off() -> Files:
-    """2.1.72: a stream breaks off without a word, and the answer comes anew under another id."""
+    """2.1.72: a stream breaks off without a note, and the answer comes again under another id."""
     log = LogBuilder(version="2.1.72")
     log.prompt("Count")
     log.answer(text("Tw"), cut=True)
@@ -333,7 +333,7 @@ def broken_off() -> Files:
 
 
 def sidechains() -> Files:
-    """2.0.1: two subagents at once inside the main log, told apart by nothing but their chains."""
+    """2.0.1: two subagents at once in the main log. Only their chains of parents tell them apart."""
     log = LogBuilder(version="2.0.1", branch="")
     log.prompt("Let somebody count")
     apples = tool_use("Task", {"prompt": "Count the apples", "subagent_type": "gardener"}, id="toolu_apples")
@@ -352,7 +352,7 @@ def sidechains() -> Files:
 
 
 def linked_by_result() -> Files:
-    """2.1.50: no meta files, and two subagents that are told the same: their results tell whose they are."""
+    """2.1.50: no meta files, and two subagents with the same prompt. Their results tell which call each belongs to."""
     log = LogBuilder(version="2.1.50")
     log.prompt("Ask two of them")
     calls = [
@@ -370,7 +370,7 @@ def linked_by_result() -> Files:
 
 
 def linked_to_nothing() -> Files:
-    """A subagent whose call is nowhere hangs on the trace."""
+    """A subagent whose call is in no log belongs to the trace."""
     log = LogBuilder()
     log.prompt("Count")
     log.answer(text("I had somebody do it."))
@@ -381,7 +381,7 @@ def linked_to_nothing() -> Files:
 
 
 def background_agent() -> Files:
-    """A subagent in the background works on while a new prompt is answered; its end starts a turn."""
+    """A subagent works in the background while a new prompt is answered. Its end starts a turn."""
     log = LogBuilder()
     log.prompt("Count in the background")
     log.answer(tool_use("Agent", {"prompt": "Count", "subagent_type": "gardener"}, id="toolu_agent"))
@@ -404,7 +404,7 @@ def background_agent() -> Files:
 
 
 def late_lines() -> Files:
-    """A line of an answer that comes behind the next answer still brings its call."""
+    """A line of an answer that comes after the next answer still adds its call."""
     log = LogBuilder()
     log.prompt("Count")
     answer = log.message(stop_reason="tool_use", counts=usage(1, 2))
@@ -418,17 +418,17 @@ def late_lines() -> Files:
 
 
 def branch_marked() -> Files:
-    """A branch, every line of which says whose it is."""
+    """A branch. Each of its lines names its session."""
     return _forked("2.1.329", branch=True)
 
 
 def fork_of_an_old_client() -> Files:
-    """2.1.1: the first copied line keeps the old session's id, the rest is in the new one's name."""
+    """2.1.1: the first copied line keeps the old session's id. The others have the new one's."""
     return _forked("2.1.1")
 
 
 def resumed_into_a_new_log() -> Files:
-    """2.1.1: a resumed session goes on in a log of its own, behind all lines of the first as they are."""
+    """2.1.1: a resumed session gets its own log, which begins with unchanged copies of all lines of the first."""
     log = LogBuilder(version="2.1.1")
     log.prompt("Count")
     log.answer(tool_use("Bash", {"command": "ls"}, id="toolu_ls"))
@@ -441,7 +441,7 @@ def resumed_into_a_new_log() -> Files:
 
 
 def cleared() -> Files:
-    """After `/clear` another session goes on in a log of its own, with nothing of the first."""
+    """After `/clear`, a new session starts in its own log and copies nothing of the first."""
     log = LogBuilder()
     log.prompt("Count")
     log.answer(text("Two."))
@@ -454,7 +454,7 @@ def cleared() -> Files:
 
 
 def rewound() -> Files:
-    """A prompt is taken back and another typed in its place; what it had led to stays in the log."""
+    """A prompt is taken back and replaced by another. What followed the first one stays in the log."""
     log = LogBuilder()
     log.prompt("Count the apples")
     log.answer(text("Two."))
@@ -469,7 +469,7 @@ def rewound() -> Files:
 
 
 def compacted_by_hand() -> Files:
-    """A person has the conversation compacted between two prompts, which is a command."""
+    """A person compacts the conversation between two prompts, with a command."""
     log = LogBuilder()
     log.prompt("Count")
     log.answer(text("Two."))
@@ -514,7 +514,7 @@ def commands() -> Files:
 
 
 def hooks() -> Files:
-    """Programs the user hooked in: at the start, at a prompt, before and after tools, at the end; one fails."""
+    """Hooks of the user: at the start, at a prompt, before and after tools, at the end. One fails."""
     log = LogBuilder()
     log.hook("SessionStart", seconds=0.04)
     log.prompt("Count")
@@ -533,7 +533,7 @@ def hooks() -> Files:
 
 
 def hooks_summed_up() -> Files:
-    """2.1.72: nothing but those that run when a turn stops is noted, and only in sum."""
+    """2.1.72: only the hooks at the end of a turn are noted, and only their sum."""
     log = LogBuilder(version="2.1.72")
     log.prompt("Count")
     log.answer(text("Two."))
@@ -560,7 +560,7 @@ def mcp_and_skills() -> Files:
 
 
 def worktree() -> Files:
-    """A session moves into a worktree: another folder and another branch than it began in."""
+    """A session moves into a worktree, so its folder and its branch change."""
     log = LogBuilder()
     log.prompt("Cut the hay")
     log.answer(tool_use("EnterWorktree", {"name": "hay"}, id="toolu_enter"))
@@ -591,7 +591,7 @@ def hosted() -> Files:
 
 
 def unknown() -> Files:
-    """Types, fields, blocks, tools and stop reasons that nobody knows yet, and lines that are none."""
+    """Unknown types, fields, blocks, tools and stop reasons, and lines that are no records."""
     log = LogBuilder(version="3.0.0")
     log.raw({"type": "observer-note", "sessionId": log.session, "note": {"deep": [1, "tree"]}})
     log.prompt("Count", mood="curious")
@@ -609,7 +609,7 @@ def unknown() -> Files:
 
 
 def side_calls() -> Files:
-    """The client's own totals hold more than the log: titles and the like are calls without a line."""
+    """The client's own totals hold more than the log: calls for titles and the like have no line."""
     log = LogBuilder()
     log.prompt("Count")
     log.answer(text("Two."), counts=usage(10, 50, cache_read=1000, cache_5m=200, cache_1h=100))
@@ -620,7 +620,7 @@ def side_calls() -> Files:
 
 
 def providers() -> Files:
-    """Models as Bedrock and Vertex call them."""
+    """Models with the names of Bedrock and Vertex."""
     log = LogBuilder()
     for model in ("us.anthropic.claude-opus-5-5-v1:0", "claude-opus-5-5@20260101", "claude-opus-5-5"):
         log.prompt("Count")
@@ -632,7 +632,7 @@ def providers() -> Files:
 
 
 def advisor() -> Files:
-    """A call asks another model, and its conversation is compacted inside it."""
+    """A call in which another model is asked and the conversation is compacted."""
     log = LogBuilder()
     log.prompt("Which tree first?")
     asked = {"type": "advisor_message", "model": "claude-sonnet-5-5", **usage(159_000, 7800, cache_5m=0, cache_1h=0)}
@@ -642,7 +642,7 @@ def advisor() -> Files:
 
 
 def workflow() -> Files:
-    """A workflow starts two subagents, whose logs are in a folder of its run."""
+    """A workflow starts two subagents. Their logs are in the folder of its run."""
     log = LogBuilder()
     log.prompt("Audit the orchard")
     log.answer(tool_use("Workflow", {"name": "audit"}, id="toolu_audit"))
@@ -687,7 +687,7 @@ def skill_with_a_context() -> Files:
 
 
 def damaged_lines() -> Files:
-    """Lines as a crashed machine and two writers leave them: zeros, a stub, two records on one line."""
+    """The lines that a crash and two writers leave: zero bytes, half a line, two records on one line."""
     log = LogBuilder()
     log.prompt("Count")
     log.answer(text("One."))
@@ -701,7 +701,7 @@ def damaged_lines() -> Files:
 
 
 def two_terminals() -> Files:
-    """Two terminals go on with one session at the same time."""
+    """Two terminals continue one session at the same time."""
     log = LogBuilder()
     log.prompt("From one")
     above = log.line()["uuid"]
@@ -719,7 +719,7 @@ def two_terminals() -> Files:
 
 
 def agent_in_a_worktree() -> Files:
-    """A subagent works in a work tree of its own, and its log is in that folder's project."""
+    """A subagent works in its own worktree, and its log is in that folder's project."""
     log = LogBuilder()
     log.prompt("Cut the hay elsewhere")
     call = {"prompt": "Cut", "subagent_type": "mower", "isolation": "worktree"}

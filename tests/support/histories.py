@@ -1,8 +1,8 @@
-"""Sessions made up by hypothesis, in every shape, and which of their prefixes are complete.
+"""Sessions that Hypothesis makes up, in every shape, and which of their prefixes are complete.
 
 `histories` draws a session as `tests.support.logs.LogBuilder` writes it; `add_turn` makes one turn of such a session
-from any source of decisions. A `History` knows of every prefix of its files whether something in it is still being
-written, because an event that only the passing of time makes final may say less than the finished log does.
+from any source of decisions. A `History` knows for every prefix of its files whether something in it is still being
+written. That matters for events that become final by time alone: they may say less than the finished log does.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ class History:
     _starts: Mapping[str, str] = field(repr=False)
 
     def open_files(self, sizes: Mapping[str, int]) -> set[str]:
-        """Return the logs in whose first *sizes* bytes a message has begun that ends behind them."""
+        """Return the logs in which a message begins within the first *sizes* bytes and ends after them."""
         return {file for (file, _), ends in self._messages.items() if ends.first <= sizes.get(file, 0) < ends.last}
 
     def has_whole_messages(self, sizes: Mapping[str, int]) -> bool:
-        """Whether no message has begun in the first *sizes* bytes of its file and ends behind them."""
+        """Whether no message begins within the first *sizes* bytes of its file and ends after them."""
         return not self.open_files(sizes)
 
     def is_whole(self, sizes: Mapping[str, int]) -> bool:
-        """Whether besides no call waits for a result that will come, no result for its call, no agent for its own."""
+        """The same; and no call waits for a result that will come, no result for its call, no agent for its call."""
 
         def has(place: tuple[str, int]) -> bool:
             return place[1] <= sizes.get(place[0], 0)

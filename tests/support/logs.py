@@ -7,9 +7,9 @@
     log.answer(text("Two."))
     log.write(config / "projects")
 
-Every method that stands for something the client writes appends whole lines; each line is a tenth of a second after the
-one before, and `wait` puts time between them. What a version of the client did not write yet, or wrote elsewhere, is
-left out or put there (session-format 12), so that one sequence of calls gives a log of any version.
+Each method that writes something appends whole lines, as the client does. A line is a tenth of a second later than the
+one before; `wait` adds more time. The builder knows what each version of the client writes, and where. So one sequence
+of calls gives a log of any version.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class Transcript:
         return prompt
 
     def rewind(self, number: int) -> None:
-        """Go back to an older line: what comes next is another child of it, and what came after it stays."""
+        """Go back to an older line. What comes next is another child of it; its earlier children stay in the log."""
         self._parent = self.line(number)["uuid"]
 
     def interrupted(self, *, for_tool: bool = False) -> None:
@@ -247,7 +247,7 @@ class Transcript:
         seconds: float = 0.005,
         error: str | None = None,
     ) -> None:
-        """Note the run of a program the user hooked to *event*, for a call of *tool* or for none."""
+        """Note the run of a hook of the user on *event*, for a call of *tool* or for no call."""
         kind = "hook_success" if error is None else "hook_non_blocking_error"
         noted: Json = {"type": kind, "hookName": f"{event}:{tool}" if tool else event, "hookEvent": event}
         noted |= {"toolUseID": call or self._writer.uuid("hook"), "content": "", "stdout": "", "stderr": error or ""}
@@ -261,7 +261,7 @@ class Transcript:
         self._append(self._line("user", message=_user(words), isMeta=True), {})
 
     def attachment(self, kind: str, **fields: Any) -> None:
-        """Show the model something besides; clients before 2.1.100 write no such lines."""
+        """Show the model something more; clients before 2.1.100 write no such lines."""
         if self._writer.since("2.1.100"):
             self._append(self._line("attachment", attachment={"type": kind, **fields}), {})
 
@@ -382,7 +382,7 @@ class Transcript:
         return answer.id
 
     def progress(self, message: Json) -> None:
-        """Note what a subagent has just said, by its whole message; only clients of 2.1.9 to 2.1.81 do."""
+        """Note a subagent's last message in full; only clients from 2.1.9 to 2.1.81 do."""
         if not self._writer.since("2.1.9") or self._writer.since("2.1.82"):
             return
         data = {"type": "agent_progress", "message": {"type": "assistant", "message": message}}
@@ -425,13 +425,13 @@ class Transcript:
         self._asked = None
 
     def no_response(self) -> None:
-        """Write the line that stands for no answer, and for no error either."""
+        """Write the line of a request that got neither an answer nor an error."""
         message: Json = {"id": self._writer.uuid("synthetic"), "type": "message", "role": "assistant"}
         message |= {"model": "<synthetic>", "content": [text("No response requested.")], "usage": usage(0, 0)}
         self._append(self._line("assistant", message=message, isApiErrorMessage=False), {})
 
     def agent_result(self, call: str, agent: AgentLog, words: str, *, background: bool = False) -> None:
-        """Give an agent's call its result: the agent's report, or the word that it runs in the background."""
+        """Give an agent's call its result: the agent's report, or a note that it runs in the background."""
         if background:
             noted: Json = {"isAsync": True, "status": "async_launched", "agentId": agent.id}
             self.tool_result(call, [text("Async agent launched successfully.")], noted=noted)

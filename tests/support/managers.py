@@ -1,7 +1,6 @@
-"""Stand-ins for systemd and launchd: real executables for the PATH, which do the little that is looked at and note how
-they were called.
+"""Stand-ins for systemd and launchd: executables for the PATH. They do what tests look at, and note their calls.
 
-No user manager runs where tests run, so what the real ones make of the files is checked by their own tools only.
+No user manager runs where tests run. So only the real managers' own tools check the unit and agent files.
 """
 
 from __future__ import annotations
@@ -133,7 +132,7 @@ sys.exit(main(*sys.argv[1:]))
 class Managers:
     """The stand-ins on one machine.
 
-    What they are to do is told by files in `folder`, each named in the scripts: `no-bus`, `no-namespaces`, `fails`, ...
+    Files in `folder` tell them what to do; the scripts name each of them: `no-bus`, `no-namespaces`, `fails`, ...
 
     Args:
         workspace: the machine.
@@ -166,7 +165,7 @@ class Managers:
 
     @property
     def folder(self) -> Path:
-        """What the stand-ins remember, and are told."""
+        """What the stand-ins remember, and what they are told."""
         return self.workspace.root / "manager"
 
     @property

@@ -1,8 +1,8 @@
 """The lines in which a client of 2.1.300 or later keeps what it sends, made from the rows of the log they stand in.
 
 A request is written as the client writes it: the rows that the model is shown, with a reminder before the first of them
-and the environment behind it; blobs for what no run of rows comes to; the system prompt and the tools once. What is
-hashed, and how, is told here a second time, so that a reader is not tested against itself.
+and the environment after it; blobs for what is in no row; the system prompt and the tools once. This module has its own
+code for the hashes, so that the reader is not tested against itself.
 """
 
 from __future__ import annotations

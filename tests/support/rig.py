@@ -110,7 +110,7 @@ def named(event: CaptureEvent) -> str:
 
 @contextmanager
 def answering_disk() -> Iterator[None]:
-    """Let this thread ask the disk itself: no folder of a rig hangs, and handing a call over costs much."""
+    """Let this thread ask the disk itself. No folder of a rig hangs, and a call in another thread is costly."""
     before, disk._present.job = disk._present.job, disk._Job("a test", int)
     try:
         yield
@@ -431,7 +431,7 @@ class Rig:
         return False
 
     def hold(self, session: str) -> None:
-        """Take a session, by id, out of memory as it is: it has to wait for the user."""
+        """Take a session, by id, out of memory as it is, because it has to wait for the user."""
         for each in self._sessions:
             if each.files.session == session:
                 self._reader.close(each.name)

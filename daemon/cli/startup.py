@@ -335,7 +335,7 @@ def build_service(
         async def settle_and_tell(outcomes: Sequence[EventOutcome]) -> None:
             await settle(outcomes)
             if watch is not None:
-                watch(outcomes)
+                watch([outcome for outcome in outcomes if outcome.outcome != "superseded"])
 
         return Delivery(make_sink(route), prepare=prepare, settle=settle_and_tell, name=route.name)
 

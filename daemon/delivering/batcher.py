@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 from llma_core.events import CaptureEvent, fit
@@ -49,17 +49,24 @@ class Batch:
         events: the events in the order in which they were added; never empty.
         size: total size of their bodies, in bytes.
         since: when the first of them was added.
+        first: number of the first of them, counting all events ever added from 0.
     """
 
     events: tuple[CaptureEvent, ...]
     size: int
     since: float
+    first: int = 0
 
 
 class Batcher:
     """Groups events into batches, first in, first out.
 
     An event joins a batch only if it fits. So a batch never exceeds its limits, unless a single event exceeds them.
+
+    It holds one body of a uuid: before another one is added, the first is withdrawn.
+
+    Attributes:
+        added: number of events ever added.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -69,12 +76,14 @@ class Batcher:
         self._open_size = 0
         self._open_since = 0.0
         self._open_latest = 0.0
-        self._count = 0
+        self._open_first = 0
+        self._by_uuid: dict[str, CaptureEvent] = {}
         self._size = 0
+        self.added = 0
 
     def __len__(self) -> int:
         """Return the number of events in the batcher."""
-        return self._count
+        return len(self._by_uuid)
 
     @property
     def size(self) -> int:
@@ -101,17 +110,36 @@ class Batcher:
             return soon
         return max(soon, min(self._open_latest + limits.linger, self._open_since + limits.patience))
 
+    @property
+    def first(self) -> int:
+        """Number of the first event in the batcher, counting all events ever added from 0; `added` if it is empty."""
+        if self._full:
+            return self._full[0].first
+        return self._open_first if self._open else self.added
+
+    def find(self, uuid: str) -> CaptureEvent | None:
+        """Return the event with *uuid* in the batcher; None if there is none."""
+        return self._by_uuid.get(uuid)
+
     def add(self, event: CaptureEvent, now: float) -> bool:
-        """Add *event* behind all others, and return whether a full batch can be taken."""
+        """Add *event* behind all others, and return whether a full batch can be taken.
+
+        Raises:
+            ValueError: an event with its uuid is in the batcher.
+        """
+        if event.uuid in self._by_uuid:
+            raise ValueError(f"one batch may get two bodies of {event.uuid}: withdraw the first")
         size = len(event.body)
         if self._open and self._open_size + size > self._limits.bytes:
             self._close()
         if not self._open:
             self._open_since = now
+            self._open_first = self.added
         self._open.append(event)
+        self._by_uuid[event.uuid] = event
+        self.added += 1
         self._open_latest = now
         self._open_size += size
-        self._count += 1
         self._size += size
         if len(self._open) >= self._limits.count or self._open_size >= self._limits.bytes:
             self._close()
@@ -128,12 +156,37 @@ class Batcher:
         if not self._full:
             self._close()
         batch = self._full.popleft()
-        self._count -= len(batch.events)
+        for event in batch.events:
+            del self._by_uuid[event.uuid]
         self._size -= batch.size
         return batch
 
+    def withdraw(self, uuid: str) -> tuple[CaptureEvent, int] | None:
+        """Remove the event with *uuid*.
+
+        Returns:
+            The event, and a number that is at most its own; None if there is no such event.
+        """
+        event = self._by_uuid.pop(uuid, None)
+        if event is None:
+            return None
+        size = len(event.body)
+        self._size -= size
+        if event in self._open:
+            self._open.remove(event)
+            self._open_size -= size
+            return event, self._open_first
+        place, batch = next((place, batch) for place, batch in enumerate(self._full) if event in batch.events)
+        if len(batch.events) == 1:
+            del self._full[place]
+        else:
+            left = tuple(other for other in batch.events if other is not event)
+            self._full[place] = replace(batch, events=left, size=batch.size - size)
+        return event, batch.first
+
     def _close(self) -> None:
-        self._full.append(Batch(events=tuple(self._open), size=self._open_size, since=self._open_since))
+        batch = Batch(events=tuple(self._open), size=self._open_size, since=self._open_since, first=self._open_first)
+        self._full.append(batch)
         self._open = []
         self._open_size = 0
 
@@ -181,9 +234,26 @@ class Flight:
     pieces: deque[Piece]
 
     @classmethod
-    def of(cls, batch: Batch, *, first: int) -> Self:
+    def of(cls, batch: Batch) -> Self:
         """Make a flight of *batch*, in one piece."""
-        return cls(first=first, since=batch.since, pieces=deque([Piece.of(batch.events)]))
+        return cls(first=batch.first, since=batch.since, pieces=deque([Piece.of(batch.events)]))
+
+    @property
+    def events(self) -> Iterator[CaptureEvent]:
+        """The events that are still to be sent, in order."""
+        return (event for piece in self.pieces for event in piece.events)
+
+    def withdraw(self, uuid: str) -> CaptureEvent | None:
+        """Remove the event with *uuid* and return it; None if there is none. Nothing of the flight may be under way."""
+        for piece in self.pieces:
+            for event in piece.events:
+                if event.uuid == uuid:
+                    piece.events.remove(event)
+                    piece.size -= len(event.body)
+                    if not piece.events:
+                        self.pieces.remove(piece)
+                    return event
+        return None
 
     def halve(self) -> None:
         """Replace the first piece by its two halves, in order."""

@@ -11,6 +11,12 @@ Only two things settle an event: an accepted request, or the refusal of that sin
 others. After anything else (errors, a stop, cancellation, a crash) the event is unsettled, and the caller puts it
 again.
 
+Of several events with one uuid the latest body counts. A receiver may keep the earlier one of two that arrive at about
+the same time, so two are never on their way at once:
+
+    one waits when a later one is put        it is superseded: it is not sent, and is settled with the later one
+    one is in a request                      the later one waits for the answer
+
 A `Delivery` works without the rest of the service:
 
     async with Delivery(CaptureSink(host, key)) as delivery:
@@ -31,8 +37,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Self
 
+import msgspec
 import structlog
-from msgspec import Struct
 
 from daemon.delivering.batcher import Batcher, BatchLimits, Flight, Piece
 from daemon.delivering.retry import Backoff, RetryPolicy
@@ -75,17 +81,19 @@ class DeliveryClosed(Exception):  # noqa: N818 -- named for the state, as asynci
     """The delivery is closed and accepts no more events."""
 
 
-class EventOutcome(Struct, frozen=True, kw_only=True, gc=False):
+class EventOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The final outcome of one event.
 
     Attributes:
         event: the event as it was sent. Its `cut` says whether it was cut to the sink's limit.
-        outcome: "delivered", or "rejected" if the receiver refuses this event. A rejected event is set aside.
+            A superseded event has no body.
+        outcome: "delivered", or "rejected" if the receiver refuses this event, which is set aside; or "superseded" if
+            it was not sent, because a later event with its uuid was.
         reason: why it was rejected, in the receiver's words, bounded.
     """
 
     event: CaptureEvent
-    outcome: Literal["delivered", "rejected"]
+    outcome: Literal["delivered", "rejected", "superseded"]
     reason: str | None = None
 
 
@@ -152,6 +160,19 @@ class DeliveryStats:
     last_error: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Superseded:
+    """The events that are settled with a later one of their uuid.
+
+    Attributes:
+        events: the events in the order in which they were put, without their bodies.
+        first: number of the first of them, or a lower one.
+    """
+
+    events: Sequence[CaptureEvent]
+    first: int
+
+
 class _Bell:
     """Wakes every waiting task. Each task then checks for itself what has changed."""
 
@@ -193,9 +214,9 @@ class Delivery:
             reaches the limit is still queued. Refused events (fewer than 20) do not count.
         concurrency: the maximum number of requests at a time. They start in the order in which their events were put.
         prepare: awaited before each batch is sent. If it raises, the delivery ends.
-        settle: awaited with the events of each acknowledged request, preceded by refused events, before they count as
-            settled. Calls never overlap, and closing the delivery does not cancel them. If it raises, the delivery
-            ends.
+        settle: awaited with the events of each acknowledged request, preceded by refused events, and each by those that
+            it supersedes, before they count as settled. Calls never overlap, and closing the delivery does not cancel
+            them. If it raises, the delivery ends.
         name: names this delivery in logs.
         clock: returns seconds that only increase.
         sleep: waits that many seconds of *clock*.
@@ -236,8 +257,7 @@ class Delivery:
         self._flights: list[Flight] = []
         self._doubtful: deque[Flight] = deque()  # refused by a receiver that refused everything
         self._set_aside: list[EventOutcome] = []
-        self._put = 0  # number of events ever put
-        self._taken = 0  # number of events ever taken from the batcher
+        self._superseded: dict[str, _Superseded] = {}  # by the identity of the event they are settled with
 
         self._backoff = Backoff(retry or RetryPolicy())
         self._refused_in_a_row = 0
@@ -368,13 +388,70 @@ class Delivery:
         self._queue(events)
 
     def _queue(self, events: Iterable[CaptureEvent]) -> None:
-        now, due, full = self._clock(), self._batcher.due_at is not None, False
+        now, rings = self._clock(), self._batcher.due_at is None
         for event in events:
-            full = self._batcher.add(event, now) or full
-            self._put += 1
+            earlier = self._withdraw(event.uuid)
+            if earlier is not None:
+                self._supersede(*earlier, by=event)
+                rings = True
+            rings = self._batcher.add(event, now) or rings
         # Slots that wait for a batch to be due wake up by themselves. During a catch-up this runs thousands of times.
-        if full or not due:
+        if rings:
             self._bell.ring()
+
+    # Several bodies of one uuid.
+
+    def _withdraw(self, uuid: str) -> tuple[CaptureEvent, int] | None:
+        """Remove the event with *uuid* from wherever it waits.
+
+        Returns:
+            The event, and a number that is at most its own; None if no such event waits.
+        """
+        found = self._batcher.withdraw(uuid)
+        if found is not None:
+            return found
+        for flight in self._doubtful:
+            event = flight.withdraw(uuid)
+            if event is not None:
+                if not flight.pieces:
+                    self._doubtful.remove(flight)
+                return event, flight.first
+        for place, outcome in enumerate(self._set_aside):
+            if outcome.event.uuid == uuid and place >= self._settling:
+                del self._set_aside[place]
+                number = self._refused_from
+                if not self._set_aside:
+                    self._refused_from = sys.maxsize
+                return outcome.event, number
+        return None
+
+    def _supersede(self, event: CaptureEvent, number: int, *, by: CaptureEvent) -> None:
+        """Let *event* be settled with *by*, a later one; its number is *number* or a higher one."""
+        earlier, others = self._superseded.pop(event.identity, None), self._superseded.get(by.identity)
+        found = [each for each in (earlier, others) if each is not None]
+        self._superseded[by.identity] = _Superseded(
+            # Its body is never sent, and a receiver may be away for long.
+            events=[
+                *(earlier.events if earlier is not None else ()),
+                msgspec.structs.replace(event, body=b""),
+                *(others.events if others is not None else ()),
+            ],
+            first=min(number, *(each.first for each in found)) if found else number,
+        )
+
+    def _later(self, flight: Flight, uuid: str) -> CaptureEvent | None:
+        """Return the event with *uuid* that was put after that in *flight*; None if there is none."""
+        behind = self._flights[self._flights.index(flight) + 1 :]
+        found = (event for each in behind for event in each.events if event.uuid == uuid)
+        return next(found, None) or self._batcher.find(uuid)
+
+    def _has_to_wait(self, flight: Flight) -> bool:
+        """Whether an earlier body of an event in *flight* is in a request, or is about to be."""
+        ahead = self._flights[: self._flights.index(flight)]
+        if not ahead:
+            return False
+        uuids = {event.uuid for event in flight.events}
+        return any(event.uuid in uuids for each in ahead for event in each.events)
 
     async def wait_room(self) -> None:
         """Wait until `has_room`. Raises the same errors as `put`."""
@@ -460,6 +537,8 @@ class Delivery:
     async def _work(self) -> None:
         while True:
             flight = await self._next_flight()
+            while self._has_to_wait(flight):
+                await self._bell.heard()
             if self._prepare is not None:
                 await self._prepare()
             while flight.pieces:
@@ -477,8 +556,7 @@ class Delivery:
                 return flight
             batch = self._batcher.take(math.inf if self._flushes else now)
             if batch is not None:
-                flight = Flight.of(batch, first=self._taken)
-                self._taken += len(batch.events)
+                flight = Flight.of(batch)
                 self._flights.append(flight)
                 return flight
             due = self._batcher.due_at
@@ -569,15 +647,18 @@ class Delivery:
         """Settle *delivered*, preceded by the events set aside, unless a stop has put their refusal in doubt."""
         async with self._settle_lock:
             set_aside = [] if self._stopped else self._set_aside.copy()
-            settled = [*set_aside, *(EventOutcome(event=event, outcome="delivered") for event in delivered)]
-            if not settled:
+            final = [*set_aside, *(EventOutcome(event=event, outcome="delivered") for event in delivered)]
+            if not final:
                 return
+            settled = [each for outcome in final for each in (*self._superseded_by(outcome.event), outcome)]
             self._settling = len(set_aside)
             try:
                 if self._settle_callback is not None:
                     await self._settle_callback(settled)
             finally:
                 self._settling = 0
+            for outcome in final:
+                self._superseded.pop(outcome.event.identity, None)
             del self._set_aside[: len(set_aside)]
             if not self._set_aside:
                 self._refused_from = sys.maxsize
@@ -590,14 +671,23 @@ class Delivery:
                 stats = replace(stats, batches=stats.batches + 1, last_success_at=self._clock())
             self._stats = stats
 
+    def _superseded_by(self, event: CaptureEvent) -> list[EventOutcome]:
+        superseded = self._superseded.get(event.identity)
+        earlier = superseded.events if superseded is not None else ()
+        return [EventOutcome(event=each, outcome="superseded") for each in earlier]
+
     # Refusals, failures and stops.
 
     def _refuse(self, flight: Flight, reason: str) -> None:
-        """Set aside the only event of the first piece of *flight*."""
+        """Set aside the only event of the first piece of *flight*, unless a later body of it waits."""
         piece = flight.pieces.popleft()
         [event] = piece.events
-        self._set_aside.append(EventOutcome(event=event, outcome="rejected", reason=reason))
-        self._refused_from = min(self._refused_from, flight.first)
+        later = self._later(flight, event.uuid)
+        if later is not None:
+            self._supersede(event, flight.first, by=later)
+        else:
+            self._set_aside.append(EventOutcome(event=event, outcome="rejected", reason=reason))
+            self._refused_from = min(self._refused_from, flight.first)
         # An event that was refused before the receiver accepted others, and is refused again after, is at fault itself.
         if not (piece.again and self._accepted_since_stop):
             self._refused_in_a_row += 1
@@ -690,10 +780,12 @@ class Delivery:
     @property
     def _done_count(self) -> int:
         """How many of the events ever put, counted from the first without a gap, are settled or set aside."""
-        return min((flight.first for flight in self._unsettled), default=self._taken)
+        aside = {outcome.event.identity for outcome in self._set_aside}
+        superseded = (each.first for identity, each in self._superseded.items() if identity not in aside)
+        return min([self._batcher.first, *superseded, *(flight.first for flight in self._unsettled)])
 
     async def _drain(self, runner: asyncio.Task[None]) -> bool:
-        target = self._put
+        target = self._batcher.added
         self._flushes += 1
         self._bell.ring()
         try:

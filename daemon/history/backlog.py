@@ -114,7 +114,7 @@ class Backlog:
         if self.resends:
             self.resends.difference_update(uuids)
 
-    def settle(self, name: str | None, uuid: str, outcome: Literal["delivered", "rejected"]) -> None:
+    def settle(self, name: str | None, uuid: str, outcome: Literal["delivered", "rejected", "superseded"]) -> None:
         """Count a settled event of a session, if it belongs to the backlog."""
         if name in self._sizes and (self._chosen is None or uuid in self._chosen):
             self._outcomes[outcome] += 1

@@ -259,7 +259,7 @@ class Settlement:
                 self._counters["rejected"] += not was_refused
                 self.refused.add(uuid)
                 self.rejecting.add(emission.settled.unit)
-            else:
+            elif outcome.outcome == "delivered":
                 self._counters["kept_local" if emission.route == LOCAL else "sent"] += 1
                 if was_refused:
                     accepted.append(uuid)

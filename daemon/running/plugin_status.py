@@ -129,7 +129,7 @@ class PluginStatus:
             account.generations += kind in ("gen", "error")
             account.tool_uses += kind == "call"
             account.error = None
-        else:
+        elif outcome.outcome == "rejected":
             account.error = _as_plugin(outcome.reason or "refused")
         self._change(account)
 

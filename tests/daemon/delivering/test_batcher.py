@@ -111,7 +111,7 @@ def test_limits_that_let_nothing_through_cannot_be_built(changes: dict[str, floa
 
 
 def test_halving_keeps_the_order() -> None:
-    flight = Flight.of(Batch(events=tuple(events(1, 2, 3, 4, 5)), size=15, since=0), first=7)
+    flight = Flight.of(Batch(events=tuple(events(1, 2, 3, 4, 5)), size=15, since=0, first=7))
     flight.halve()
     flight.halve()
     assert [[each.uuid for each in piece.events] for piece in flight.pieces] == [["u0"], ["u1"], ["u2", "u3", "u4"]]

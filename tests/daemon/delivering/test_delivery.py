@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,10 @@ STOPPED = replace(UNAUTHORIZED, until=1060.0)
 
 
 class ScriptedSink:
-    """Answers from a script first, then by a rule. A gate can delay the answers."""
+    """Answers from a script first, then by a rule. A gate can delay the answers.
+
+    As a receiver keeps any of two bodies of one uuid that come at about the same time, they must not.
+    """
 
     def __init__(self, *script: AttemptOutcome, rule: Answer = lambda _: Delivered()) -> None:
         self.script = list(script)
@@ -46,6 +50,8 @@ class ScriptedSink:
         self.gate.set()
         self.sent: list[list[int]] = []
         self.bodies: list[list[bytes]] = []
+        self.stored: dict[str, int] = {}
+        self._uuids: list[str] = []
         self.under_way = 0
         self.most_under_way = 0
         self.closed = False
@@ -57,7 +63,9 @@ class ScriptedSink:
         return 10**9 if self.limits[0] == math.inf else int(self.limits[0])
 
     async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
-        numbers = [number(event) for event in events]
+        numbers, uuids = [number(event) for event in events], [event.uuid for event in events]
+        self._uuids += uuids
+        assert len(set(self._uuids)) == len(self._uuids), "two bodies of one uuid are under way"
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         async with self._started:
@@ -69,9 +77,14 @@ class ScriptedSink:
             await self.gate.wait()
         finally:
             self.under_way -= 1
+            for uuid in uuids:
+                self._uuids.remove(uuid)
         if len(self.limits) > 1:
             self.limits.pop(0)
-        return self.script.pop(0) if self.script else self.rule(numbers)
+        outcome = self.script.pop(0) if self.script else self.rule(numbers)
+        if isinstance(outcome, Delivered):
+            self.stored.update(zip(uuids, numbers, strict=True))
+        return outcome
 
     async def aclose(self) -> None:
         self.closed = True
@@ -152,6 +165,11 @@ async def delivering(
 async def put(delivery: Delivery, *numbers: int) -> None:
     for one in numbers:
         await delivery.put(sample_event(one))
+
+
+def body(number: int, uuid: str) -> CaptureEvent:
+    """A body of *uuid*; a higher *number* is a later one."""
+    return msgspec.structs.replace(sample_event(number), uuid=uuid)
 
 
 async def test_events_are_batched_sent_in_order_and_settled() -> None:
@@ -882,6 +900,105 @@ async def test_logs_hold_no_content() -> None:
     assert "secret" not in repr(logs)
 
 
+# Several bodies of one uuid.
+
+
+async def test_of_bodies_that_wait_only_the_latest_is_sent_and_all_are_settled_with_it() -> None:
+    sink = ScriptedSink()
+    async with delivering(sink, batch=BatchLimits(count=4, linger=1000), time=StandingTime()) as (delivery, book):
+        # The first of them are in a batch that is full, and one leaves a batch empty.
+        for event in (body(0, "a"), body(1, "b"), body(2, "c"), body(3, "d"), body(4, "a"), body(5, "b"), body(6, "a")):
+            await delivery.put(event)
+        assert (delivery.queued_events, delivery.queued_bytes) == (4, sum(len(sample_event(i).body) for i in range(4)))
+        assert await delivery.flush()
+        assert (delivery.stats.sent, delivery.stats.rejected, delivery.queued_bytes) == (4, 0, 0)
+    assert sink.sent == [[2, 3], [5, 6]]
+    assert [(one.outcome, number(one.event), one.event.body == b"") for call in book.calls for one in call] == [
+        ("delivered", 2, False),
+        ("delivered", 3, False),
+        ("superseded", 1, True),
+        ("delivered", 5, False),
+        ("superseded", 0, True),
+        ("superseded", 4, True),
+        ("delivered", 6, False),
+    ]
+
+
+async def test_a_later_body_waits_until_the_earlier_one_is_answered() -> None:
+    sink = ScriptedSink(DOWN)
+    sink.gate.clear()
+    async with delivering(sink, StandingTime(), concurrency=2) as (delivery, book):
+        for event in (body(0, "a"), body(1, "b")):
+            await delivery.put(event)
+        await sink.wait_sent(1)
+        for event in (body(2, "a"), body(3, "c")):
+            await delivery.put(event)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert sink.sent == [[0, 1]]
+    # Nor may it overtake one that is sent again.
+    sink = ScriptedSink(DOWN)
+    async with delivering(sink, concurrency=2) as (delivery, book):
+        await delivery.put(body(0, "a"))
+        await sink.wait_sent(1)
+        await delivery.put(body(1, "a"))
+        assert await delivery.flush()
+    assert (sink.sent, book.numbers()) == ([[0], [0], [1]], [0, 1])
+
+
+async def test_a_flush_waits_for_the_later_body_of_what_was_put_before_it() -> None:
+    sink = ScriptedSink()
+    sink.gate.clear()
+    async with delivering(sink) as (delivery, book):
+        await delivery.put(body(0, "a"))
+        await sink.wait_sent(1)
+        await delivery.put(body(1, "b"))
+        flush = asyncio.create_task(delivery.flush())
+        await asyncio.sleep(0)
+        await delivery.put(body(2, "b"))
+        sink.gate.set()
+        assert await flush
+        assert (book.numbers(), book.numbers("superseded")) == ([0, 2], [1])
+
+
+async def test_a_refused_body_of_which_a_later_one_waits_is_not_refused_but_superseded() -> None:
+    sink = ScriptedSink(REFUSED)
+    sink.gate.clear()
+    async with delivering(sink) as (delivery, book):
+        await delivery.put(body(0, "a"))
+        await sink.wait_sent(1)
+        await delivery.put(body(1, "a"))
+        sink.gate.set()
+        assert await delivery.flush()
+        assert (book.numbers(), book.numbers("superseded"), delivery.stats.rejected) == ([1], [0], 0)
+    # It is the same if the later one comes when the first is set aside.
+    sink = ScriptedSink(REFUSED)
+    async with delivering(sink) as (delivery, book):
+        await delivery.put(body(0, "a"))
+        await until(lambda: delivery.set_aside_events == 1)
+        await delivery.put(body(1, "a"))
+        assert await delivery.flush()
+    assert (book.numbers(), book.numbers("superseded"), book.numbers("rejected")) == ([1], [0], [])
+
+
+async def test_what_was_refused_by_a_receiver_that_refused_everything_is_not_sent_after_a_later_body() -> None:
+    time, sink = StandingTime(), ScriptedSink(rule=lambda _: REFUSED)
+    async with delivering(sink, time) as (delivery, book):
+        for one in range(24):
+            await delivery.put(body(one, f"{one}"))
+        await until(lambda: isinstance(delivery.state, Stopped))
+        # Four wait, and ask the receiver before those that it has refused.
+        delivery.add([body(24, "3"), body(25, "4"), body(26, "23")])
+        assert delivery.queued_events == 25
+        sink.rule = lambda _: Delivered()
+        await time.move(60)
+        await delivery.wait_room()
+        assert await delivery.flush()
+    assert (sink.stored["3"], sink.stored["4"], sink.stored["23"]) == (24, 25, 26)
+    assert (sorted(book.numbers("superseded")), book.numbers("rejected")) == ([3, 4], [])
+    assert sorted(book.numbers()) == [one for one in range(27) if one not in (3, 4)]
+
+
 # Whatever the receiver does.
 
 
@@ -919,6 +1036,38 @@ async def test_no_event_is_lost_or_settled_twice(script: list[AttemptOutcome], c
         assert complete == (len(settled) == count)
         if concurrency == 1:
             assert book.numbers() == sorted(book.numbers())
+
+
+@settings(max_examples=100)
+@given(
+    script=st.lists(st.sampled_from([Delivered(), DOWN, REFUSED, REFUSED, UNAUTHORIZED]), max_size=40),
+    puts=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 6)), max_size=40),
+    concurrency=st.integers(1, 3),
+    count=st.integers(1, 4),
+)
+async def test_the_latest_body_of_a_uuid_counts_and_every_body_is_settled_once(
+    script: list[AttemptOutcome], puts: list[tuple[str, int]], concurrency: int, count: int
+) -> None:
+    sink = ScriptedSink(*script)
+    async with delivering(sink, concurrency=concurrency, batch=BatchLimits(count=count, linger=0)) as (delivery, book):
+        for one, (uuid, steps) in enumerate(puts):
+            delivery.add([body(one, uuid)])
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        complete = await delivery.flush()
+        while not complete:
+            # What a receiver has refused that never took anything waits for one that it takes.
+            delivery.add([body(len(puts), "other")])
+            await asyncio.sleep(0)
+            complete = await delivery.flush()
+        settled = [one for call in book.calls for one in call if one.event.uuid != "other"]
+    bodies = {uuid: [one for one, (other, _) in enumerate(puts) if other == uuid] for uuid, _ in puts}
+    for uuid, numbers in bodies.items():
+        mine = [one for one in settled if one.event.uuid == uuid]
+        assert [number(one.event) for one in mine] == numbers, "each once, in the order in which they came"
+        assert mine[-1].outcome != "superseded"
+        taken = [number(one.event) for one in mine if one.outcome == "delivered"]
+        assert sink.stored.get(uuid) == max(taken, default=None), "no earlier body came after a later one"
 
 
 @pytest.mark.parametrize("options", [{"queue_bytes": 0}, {"concurrency": 0}])

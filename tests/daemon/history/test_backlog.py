@@ -38,6 +38,7 @@ def test_headway_counts_finished_and_begun_sessions() -> None:
     backlog.finish("b", "stopped")
     backlog.settle("a", "u", "delivered")
     backlog.settle("b", "v", "rejected")
+    backlog.settle("b", "v", "superseded")
     backlog.settle("other", "w", "delivered")
     backlog.settle(None, "x", "delivered")
     headway = backlog.headway()

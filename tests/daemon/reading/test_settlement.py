@@ -77,7 +77,7 @@ class Desk:
         return self.settlement.note(pipeline, pipeline.advance(now, 1 << 30))
 
     def settle(self, *events: CaptureEvent, outcome: str = "delivered") -> Commit:
-        assert outcome in ("delivered", "rejected")
+        assert outcome in ("delivered", "rejected", "superseded")
         reason = "no" if outcome == "rejected" else None
         outcomes = [EventOutcome(event=event, outcome=outcome, reason=reason) for event in events]  # type: ignore[arg-type]
         commit = self.settlement.commit(outcomes)
@@ -172,6 +172,16 @@ def test_a_refused_event_is_settled_counted_and_recorded_without_content(desk: D
     assert rejected.at
     assert offsets(commit) == [desk.ends[2]], "as far as the call's line"
     assert offsets(desk.settle(call)) == [desk.ends[4]]
+
+
+def test_a_superseded_event_is_settled_and_not_counted(desk: Desk) -> None:
+    opening, generation, _ = desk.read(desk.pipeline())
+    desk.settlement.refused.add(generation.uuid)
+    desk.settle(opening)
+    commit = desk.settle(generation, outcome="superseded")
+    assert identities(commit) == ["gen"]
+    assert (commit.counters, commit.rejected, commit.accepted) == ({}, [], []), "a later body is what was sent"
+    assert offsets(commit) == [desk.ends[2]]
 
 
 def test_an_event_that_was_refused_before_counts_as_refused_until_it_is_accepted(desk: Desk) -> None:

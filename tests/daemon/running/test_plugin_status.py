@@ -152,6 +152,8 @@ async def test_a_refusal_stays_until_an_event_is_accepted(claude: Path) -> None:
         "events_sent": 0,
     }
     status.settle("-p/one", accepted("gen|2"))
+    # Neither sent nor refused: a later body was.
+    status.settle("-p/one", EventOutcome(event=event("trace|1"), outcome="superseded"))
     await status.tell()
     assert (said(claude)["status"], said(claude)["error"], said(claude)["events_sent"]) == ("ok", None, 1)
 

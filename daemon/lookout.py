@@ -153,12 +153,13 @@ class Lookout:
         """
         executions, logs, settlement = self._attendance.executions, self._logs, self._settlement
         await self._workers.read(executions.refresh)
+        ended = executions.ended
         scan = await self._workers.read(partial(logs.sweep, "full"))
-        executions.close(executions.ended)
         if not self._attendance.only_named:
             # The list of held sessions is built anew. A service that reads few sessions would not find them all again.
             await self._workers.write(self._store.release)
         logs.include(scan.changed)
+        executions.close(ended)
         missing = [name for name in settlement.owing if name not in logs.sessions]
         if deleted := logs.deleted(missing, self._store.files()):
             await self._workers.change(partial(self._store.forget_owed, deleted))

@@ -120,10 +120,11 @@ class Attendance:
         if self.executions.version == self._version:
             return Changes(), claimed
         self._version, ended = self.executions.version, self.executions.ended
-        # The processes of an ended command are gone, so this sweep finds everything they wrote.
+        # The processes of an ended command are gone, so this sweep finds everything they wrote. Its sessions are over
+        # only when the logs are known: one of them may be being read.
         scan = await self._workers.read(partial(self._logs.sweep, "full"))
-        self.executions.close(ended)
         changes = self._logs.apply(scan)
+        self.executions.close(ended)
         return changes, claimed + [files for files in sessions.values() if self.executions.names(files.session)]
 
     async def remove_delivered(self, is_done: Callable[[SessionFiles], bool | None]) -> None:

@@ -254,7 +254,9 @@ class Reader:
         try:
             # The quiet counts only up to the last line that was read: there may be new lines to read now.
             # What is open in it is known only then, so its rest does not count yet.
-            last = self._is_over(session, session.heard_at, running, finish=finish, rests=False)
+            # If its command is found to be over only while this reads, there may be logs that this does not read yet.
+            over = self._executions.is_over(session.files.session)
+            last = self._is_over(session, session.heard_at, running, over=over, finish=finish, rests=False)
             before = pipeline.read_bytes
             progress = pipeline.advance(now, self._cadence.slice_bytes if budget is None else budget, last=last)
             steps.append(progress)
@@ -263,7 +265,7 @@ class Reader:
             session.ended = session.ended or progress.ended
             if progress.more:
                 return outcome("more")
-            if self._is_over(session, now, running, finish=finish, rests=pipeline.at_rest):
+            if self._is_over(session, now, running, over=over, finish=finish, rests=pipeline.at_rest):
                 # This is known only now: nothing is open in it, there were no lines, or they were the first after an
                 # end.
                 steps.append(pipeline.end(now))
@@ -449,7 +451,14 @@ class Reader:
             if session.name == reading or session.name in self.unreadable:
                 continue
             if (session.due is not None and session.due <= now) or (
-                not session.ended and self._has_ended(session, now, running, rests=session.pipeline.at_rest)
+                not session.ended
+                and self._has_ended(
+                    session,
+                    now,
+                    running,
+                    over=self._executions.is_over(session.files.session),
+                    rests=session.pipeline.at_rest,
+                )
             ):
                 due.append(session.files)
             elif self.may_leave(session, now):
@@ -491,7 +500,9 @@ class Reader:
         """
         return wall - self._logs.touched(files) / 1e9 >= self._timeout and not _writer_lives(files)
 
-    def _is_over(self, session: OpenSession, now: float, running: Container[str], *, finish: bool, rests: bool) -> bool:
+    def _is_over(
+        self, session: OpenSession, now: float, running: Container[str], *, over: bool, finish: bool, rests: bool
+    ) -> bool:
         """Return whether a session has ended whose end was not given out yet.
 
         With *finish*, it has ended unless it is known to go on. Otherwise a proof decides, its quiet up to *now*, or
@@ -499,16 +510,26 @@ class Reader:
         """
         name = session.files.session
         goes_on = name in running or self._executions.of(name).waits or _writer_lives(session.files)
-        return not session.ended and (self._has_ended(session, now, running, rests=rests) or (finish and not goes_on))
+        return not session.ended and (
+            self._has_ended(session, now, running, over=over, rests=rests) or (finish and not goes_on)
+        )
 
-    def _has_ended(self, session: OpenSession, now: float, running: Container[str], *, rests: bool) -> bool:
-        """Return whether a session has ended, by a proof or by its quiet; *rests* if its end would give nothing up."""
+    def _has_ended(self, session: OpenSession, now: float, running: Container[str], *, over: bool, rests: bool) -> bool:
+        """Return whether a session has ended, by a proof or by its quiet.
+
+        Args:
+            session: the session.
+            now: the steady clock, in seconds.
+            running: ids of the sessions that run now.
+            over: whether its command was over, and all its logs known, before they were read.
+            rests: whether its end would give nothing up.
+        """
         name = session.files.session
         if name in running or self._executions.of(name).waits:
             return False
         if session.files.agent.writer(name) is not None:
             return not _writer_lives(session.files)
-        if self._executions.is_over(name):
+        if over:
             return True
         # Old files do not have to wait just because they were read only now.
         touched = self._logs.touched(session.files) / 1e9

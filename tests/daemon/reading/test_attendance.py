@@ -1,4 +1,4 @@
-"""When the record of a command may be removed."""
+"""When the sessions of an ended command end, and when its record may be removed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from daemon.config.loading import load
 from daemon.following.log_roots import roots_at
 from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles
 from daemon.reading.attendance import Attendance
+from daemon.reading.claims import Claims
 from daemon.reading.executions import Executions, Notice
+from daemon.reading.reader import Reader
+from daemon.routing.repository import Repositories, Repository
+from daemon.routing.routing import Routing
 from daemon.state.rows import Commit, FileMark
 from daemon.state.store import Store
 from daemon.system.workers import Workers
-from tests.support.logs import LogBuilder, write_files
+from llma_core.events import CaptureEvent
+from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.processes import session_id
 
 
@@ -93,3 +99,71 @@ async def test_the_record_stays_if_the_session_grows_while_the_store_is_asked(si
     site.settles()
     answers = iter([None, False])
     assert not await site.look(lambda _: next(answers))
+
+
+class Meanwhile(Repositories):
+    """Is asked while a session is read. Something else happens then."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self._happens: Callable[[], None] | None = happens
+
+    def of(self, cwd: str) -> Repository:
+        del cwd
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            happens()
+        return Repository(user_email=None, origin=None)
+
+
+def test_a_session_ends_only_when_the_logs_are_read_that_were_found_meanwhile(tmp_path: Path) -> None:
+    log = LogBuilder(session_id("one"))
+    log.prompt("Count the trees")
+    log.answer(tool_use("Agent", {"prompt": "Count the pines"}, id="toolu_1"))
+    agent = log.agent("toolu_1", "Count the pines")
+    agent.answer(text("Nine."))
+    log.agent_result("toolu_1", agent, "Nine.")
+    log.answer(text("Nine pines."))
+    projects, late = tmp_path / "projects", log.agent_path(agent.id)
+    write_files(projects, {path: data for path, data in log.files().items() if path != late})
+    logs, executions = Logs(roots_at(projects)), Executions(tmp_path)
+    logs.include(logs.sweep("full").changed)
+    with Notice(tmp_path, {}) as notice:
+        notice.name([log.session])
+        notice.end({"verdict": "approve"})
+    executions.refresh()
+    write_files(projects, {late: log.files()[late]})
+
+    async def look() -> None:
+        workers = Workers(asyncio.Event())
+        attendance = Attendance(
+            executions, logs=logs, lookup=store.reader(), workers=workers, only_named=True, young=3.0
+        )
+        changes, claimed = await attendance.look()
+        to_read.update(each.name for each in (*changes.grown, *claimed))
+        workers.end_store()
+        await workers.end_reader()
+
+    store = Store(tmp_path)
+    environ = {"CLAUDE_CONFIG_DIR": str(tmp_path), "POSTHOG_LLMA_DISTINCT_ID": "ada@example.com"}
+    settings = load({}, environ, config_file=tmp_path / "none.toml", home=tmp_path)
+    routing = Routing(settings, Meanwhile(lambda: asyncio.run(look())), purpose="preview")
+    reader = Reader(logs=logs, routing=routing, claims=Claims(), executions=executions)
+    [files] = logs.sessions.values()
+    to_read, sent = {files.name}, list[CaptureEvent]()
+    while to_read:
+        to_read.clear()
+        outcome = reader.read(reader.session(files, 0.0), 0.0)
+        reader.note(outcome)
+        sent += [each.event for step in outcome.steps for each in step.emissions if each.event is not None]
+    logs.close()
+    store.close()
+    assert [event.name for event in sent] == [
+        "$ai_trace",
+        "$ai_generation",
+        "$ai_span",
+        "$ai_generation",
+        "$ai_generation",
+        "$ai_trace",
+        "$ai_metric",
+    ]

@@ -104,6 +104,7 @@ class ReadLoop:
         reading: the name of the session that is being read; None if none is.
         resting_until: when the loop's rest ends, on the event loop's clock; None if it does not rest, or only a hint
             will wake it.
+        caught_up: set once `run` has read everything that there was to read, for the first time.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class ReadLoop:
         self.turns = turns
         self.reading: str | None = None
         self.resting_until: float | None = None
+        self.caught_up = asyncio.Event()
         self._logs = logs
         self._live = live
         self._reader = reader
@@ -198,6 +200,8 @@ class ReadLoop:
                     stalled_on=self.turns.stalled_on,
                 )
                 if files is None or not await self._step_backlog(files):
+                    if not self.turns:
+                        self.caught_up.set()
                     await self._rest()
 
     async def read_all(self, ordered: Sequence[Ordered]) -> bool:

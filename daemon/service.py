@@ -108,6 +108,7 @@ class Service:
         only_named: whether to follow only the sessions of commands.
         plugin_status: writes the status file of PostHog's plugin; None to write none.
         hire: returns processes to read as many bytes of logs as it is called with; None: they are read here.
+        on_current: called once while it follows, when everything that was logged before is read and delivered.
         cadence: times and sizes.
     """
 
@@ -130,12 +131,14 @@ class Service:
         only_named: bool = False,
         plugin_status: PluginStatus | None = None,
         hire: Callable[[int], Crew | None] = lambda _size: None,
+        on_current: Callable[[], None] | None = None,
         cadence: Cadence | None = None,
     ) -> None:
         self._store = store
         facts = Facts()
         self._notifier = notifier or Notifier({})
         self._again = again
+        self._on_current = on_current
         self._cadence = cadence or Cadence()
         self._drain_seconds = self._cadence.drain
         self._stopping = asyncio.Event()
@@ -311,6 +314,8 @@ class Service:
                 tasks.create_task(self._health_loop())
                 tasks.create_task(self._lookout.look_for_unknown())
                 tasks.create_task(self._end_when_stopped())
+                if self._on_current is not None:
+                    tasks.create_task(self._tell_current(self._on_current))
         except BaseExceptionGroup as group:
             broken = group.split(_Stop)[1]
             if broken is not None:
@@ -386,6 +391,11 @@ class Service:
     def refusal(self) -> Stopped | None:
         """Return why nothing can be delivered for now; None if something can."""
         return self._deliveries.refusal()
+
+    async def _tell_current(self, tell: Callable[[], None]) -> None:
+        await self._loop.caught_up.wait()
+        await self._deliveries.flush()
+        tell()
 
     async def _end_when_stopped(self) -> None:
         await self._stopping.wait()

@@ -198,7 +198,7 @@ def open_manifest(folder: Path, url: str | None) -> Iterator[_Kept]:
     if url is None or here is not None:
         folder = here or folder
         prepare_state_dir(folder)
-        with StateLock(folder):
+        with StateLock(folder, stage="ends", verb="archive"):
             manifest = Manifest(folder / MANIFEST)
             try:
                 yield _Kept(manifest, None)

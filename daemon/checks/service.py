@@ -26,7 +26,8 @@ def check_service(
         plan: what `install` would install now; None if unknown.
         only_local: whether the user keeps sessions on this machine on purpose, which needs no service.
     """
-    pid = lock.holder(state_dir)
+    found = lock.look(state_dir)
+    pid = found.pid if found is not None and found.is_daemon else None
     outside = f"a daemon runs outside of a service (pid {pid})"
     try:
         manager.check()

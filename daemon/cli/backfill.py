@@ -39,6 +39,7 @@ from daemon.history.backfill_request import BackfillReport
 from daemon.history.backlog import Backlog, Headway
 from daemon.history.estimate import CONTENT_DAYS, Estimate
 from daemon.history.history import Selection
+from daemon.state.lock import StateLock
 from daemon.system.figures import count, size
 from daemon.system.messages import escaped
 
@@ -374,7 +375,8 @@ def _send_here(job: BackfillJob, settings: Settings, make_sink: MakeSink, *, as_
         wait = f"what was read is delivered first, within {cadence().drain:.0f} s"
         say(f"stopping: {wait}; press Ctrl-C again to exit now", err=True)
 
-    with open_state(settings.state_dir) as store, Meter("sending", job.size, shown=not as_json) as meter:
+    lock = StateLock(settings.state_dir, stage="ends", verb="backfill")
+    with open_state(lock) as store, Meter("sending", job.size, shown=not as_json) as meter:
 
         async def deliver(backlog: Backlog, wanted: Callable[[SessionFiles], bool]) -> bool:
             service = build_service(settings, store, make_sink, again=not job.resends, backlog=backlog)

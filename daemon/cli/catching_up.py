@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from daemon.cli.message import say
-from daemon.cli.startup import build_service, fail, open_local
+from daemon.cli.startup import build_service, fail, open_local, prepare_local
 from daemon.config.settings import Settings
 from daemon.delivering.local.schema import VERSION
 from daemon.delivering.local.sink import LocalSink
 from daemon.following.growth import has_grown
 from daemon.following.log_roots import log_roots
 from daemon.state.layout import events_path, local_folder
-from daemon.state.lock import is_locked
+from daemon.state.lock import AlreadyRunning, Holder, StateDirError, StateLock, look
 from daemon.state.store import Store
 from daemon.system.figures import count
 from daemon.system.messages import system_reason
@@ -30,48 +32,106 @@ if TYPE_CHECKING:
     from daemon.delivering.delivery import EventOutcome
     from daemon.following.tailer import Identity
 
-__all__ = ["catch_up", "prepare_file"]
+__all__ = ["CaughtUp", "catch_up", "prepare_file"]
 
 _QUIET_SECONDS = 1.0
 """Catching up says nothing before this time."""
 _BEGINNING_SECONDS = 5.0
 """How long to wait for the file while another program holds the lock: first of all, it makes the file."""
+_STARTING_SECONDS = 2.0
+"""How long to wait for a program that follows the logs, and has not yet read what was logged before it started."""
 _POLL_SECONDS = 0.05
 
 
-def catch_up(settings: Settings, *, since: float | None = None, session: str | None = None) -> Path:
-    """Read what the logs have grown, into the local file. Return the path of that file.
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """The local file after `catch_up`.
 
-    If a daemon or a page that follows the logs writes the file now, it is up to date, and nothing is read.
+    Attributes:
+        path: the file.
+        is_whole: whether everything that was asked for is in it.
+    """
+
+    path: Path
+    is_whole: bool
+
+
+def catch_up(
+    settings: Settings,
+    *,
+    verb: str,
+    since: float | None = None,
+    session: str | None = None,
+    patience: float = math.inf,
+) -> CaughtUp:
+    """Read what the logs have grown, into the local file, and warn if that file does not hold everything then.
+
+    If a daemon or a page that follows the logs writes the file now, it is up to date, and nothing is read. If another
+    verb is reading, it may read less than is asked for here, so it is waited for.
 
     Args:
         settings: the settings in force.
+        verb: the verb that asks, for others who wait for it.
         since: read only sessions that were written since then, in seconds since the epoch; None reads all.
         session: read only the session with this id.
+        patience: seconds to wait for another verb that is reading.
 
     Raises:
         click.exceptions.Exit: with 1: the state directory or the file cannot be used.
     """
     path = events_path(settings.state_dir)
-    folder = local_folder(settings.state_dir)
-    if folder.is_dir() and is_locked(folder) and _is_ready(path, folder):
-        return path
-    with open_local(settings.state_dir) as store, _Progress() as progress:
-        prepare_file(path)
-        settled = _is_read(settings, store, since or 0.0) or asyncio.run(
-            _read(settings, store, path, progress, since=since or 0.0, session=session)
-        )
-    if not settled:
+    with ExitStack() as stack:
+        progress = stack.enter_context(_Progress())
+        lock = StateLock(local_folder(settings.state_dir), stage="ends", verb=verb)
+        other = _other(lock, path, progress, patience)
+        if other is None:
+            stack.callback(lock.release)
+            store = stack.enter_context(open_local(lock))
+            prepare_file(path)
+            is_whole = _is_read(settings, store, since or 0.0) or asyncio.run(
+                _read(settings, store, path, progress, since=since or 0.0, session=session)
+            )
+        else:
+            is_whole = other.stage == "follows"
+    if not is_whole and other is not None:
+        say(f"note: {other} is still reading the logs; what is shown is not complete yet", err=True)
+    elif not is_whole:
         say("warning: not everything could be read; the next call reads the rest", err=True)
-    return path
+    return CaughtUp(path, is_whole)
 
 
-def _is_ready(path: Path, folder: Path) -> bool:
-    """Wait a moment for another program to create the file; return whether it did or still runs."""
-    limit = time.monotonic() + _BEGINNING_SECONDS
-    while not (ready := _is_made(path)) and is_locked(folder) and time.monotonic() < limit:
+def _other(lock: StateLock, path: Path, progress: _Progress, patience: float) -> Holder | None:
+    """Take the lock and return None, or return who has it: it keeps the file current, or was waited for long enough.
+
+    Raises:
+        click.exceptions.Exit: with 1: the lock cannot be taken.
+    """
+    began = time.monotonic()
+    while True:
+        if (other := _holder(lock.folder)) is None:
+            prepare_local(lock.folder.parent)
+            try:
+                lock.acquire()
+            except AlreadyRunning as error:
+                other = error.holder
+            except StateDirError as error:
+                raise fail(str(error)) from None
+            else:
+                return None
+        limits = {"follows": 0.0, "starts": _STARTING_SECONDS, "ends": patience}
+        waited = time.monotonic() - began
+        if waited >= limits[other.stage] and (waited >= _BEGINNING_SECONDS or _is_made(path)):
+            return other
+        progress.wait(other)
         time.sleep(_POLL_SECONDS)
-    return ready or is_locked(folder)
+
+
+def _holder(folder: Path) -> Holder | None:
+    try:
+        return look(folder)
+    except OSError:
+        # Taking the lock fails, too, and says why.
+        return None
 
 
 def _is_made(path: Path) -> bool:
@@ -130,7 +190,7 @@ async def _read(
 
 
 class _Progress:
-    """Says on a terminal how many events were read, once it takes longer than a second."""
+    """Says on a terminal what takes longer than a second: reading, or waiting for another program that reads."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -147,9 +207,15 @@ class _Progress:
 
     def count(self, outcomes: Sequence[EventOutcome]) -> None:
         self._events += len(outcomes)
+        self._tell(f"reading session logs: {count(self._events, 'event')}")
+
+    def wait(self, other: Holder) -> None:
+        """Say that another program is waited for."""
+        self._tell(f"waiting for {other}, which reads the logs")
+
+    def _tell(self, told: str) -> None:
         if not sys.stderr.isatty() or time.monotonic() - self._began < _QUIET_SECONDS:
             return
-        told = f"reading session logs: {count(self._events, 'event')}"
         if self._status is None:
             from rich.console import Console
 

@@ -23,6 +23,7 @@ from daemon.delivering.local.sink import LocalSink
 from daemon.demo.player import steps
 from daemon.running import logs
 from daemon.state.layout import events_path, local_folder
+from daemon.state.lock import StateLock
 from llma_core.view import EventView, read
 
 __all__ = ["AFTER", "BEFORE", "demo"]
@@ -79,7 +80,7 @@ async def _play(folder: Path, settings: Settings) -> None:
             if view.kind == "trace" and not view.is_open:
                 done.set()
 
-    with open_state(local_folder(settings.state_dir)) as store:
+    with open_state(StateLock(local_folder(settings.state_dir), verb="demo")) as store:
         events = events_path(settings.state_dir)
         service = build_service(settings, store, lambda _route: LocalSink(events), purpose="local", watch=show)
         projects = folder / "claude" / "projects"

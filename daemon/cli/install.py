@@ -109,9 +109,10 @@ def _warn_of_other_owners() -> None:
 
 
 def _refuse_to_run_twice(state_dir: Path, manager: ServiceManager) -> None:
-    pid = lock.holder(state_dir)
-    if pid is not None and not manager.state().running:
-        raise ManagerError(f"a daemon (pid {pid}) already runs on {state_dir}, outside the service: stop it first")
+    other = lock.look(state_dir)
+    if other is not None and not manager.state().running:
+        what = "already runs" if other.is_daemon else "runs"
+        raise ManagerError(f"{other} {what} on {state_dir}, outside the service: stop it first, or wait for it")
 
 
 def _carry_over(current: Settings, manager: ServiceManager, variables: Path, *, yes: bool) -> Settings:

@@ -42,6 +42,7 @@ from daemon.running.health import Health
 from daemon.running.heartbeat import heartbeat
 from daemon.running.notify import Notifier
 from daemon.service import Service
+from daemon.state.lock import Stage, StateLock
 from daemon.state.store import Store
 from daemon.system.figures import count
 from daemon.system.terminal import Terminal
@@ -105,7 +106,10 @@ def _run(
     settings = load_settings(flags, log_format=log_format, log_level=log_level)
     with config_errors():
         plan = _plan(settings, local=local, jobs=jobs)
-    with open_local(settings.state_dir) if local else open_state(plan.folder) as store:
+    stage: Stage = "ends" if once else "starts" if local else "follows"
+    name = " ".join(["run", *(["--local"] if local else []), *(["--once"] if once else [])])
+    lock = StateLock(plan.folder, stage=stage, verb=name if local or once else None)
+    with open_local(lock, waits=True) if local else open_state(lock) as store:
         prepare_outboxes(settings)
         if ticker is not None:
             _say_where(plan)
@@ -129,7 +133,7 @@ def _run(
                 set_up_logs(fresh.settings, log_format=log_format, log_level=log_level)
                 return fresh
 
-            asyncio.run(_follow(plan, store, history, reread, ticker))
+            asyncio.run(_follow(plan, store, history, reread, ticker, lock.note_current if local else None))
     if not settled:
         _log.error("once_incomplete", hint="the next run sends the rest; see `status`")
         raise click.exceptions.Exit(1)
@@ -197,7 +201,13 @@ def _say_history(store: Store) -> None:
         say("history: no sessions existed before this first start", err=True)
 
 
-def _service(plan: _Plan, store: Store, notifier: Notifier, ticker: Ticker | None) -> Service:
+def _service(
+    plan: _Plan,
+    store: Store,
+    notifier: Notifier,
+    ticker: Ticker | None,
+    on_current: Callable[[], None] | None = None,
+) -> Service:
     return build_service(
         plan.settings,
         store,
@@ -208,6 +218,7 @@ def _service(plan: _Plan, store: Store, notifier: Notifier, ticker: Ticker | Non
         desk=BackfillDesk(plan.folder),
         jobs=plan.jobs,
         watch=ticker.watch if ticker is not None else None,
+        on_current=on_current,
     )
 
 
@@ -218,7 +229,12 @@ async def _once(plan: _Plan, store: Store, history: HistoryPolicy, ticker: Ticke
 
 
 async def _follow(
-    plan: _Plan, store: Store, history: HistoryPolicy, reread: Callable[[], _Plan], ticker: Ticker | None
+    plan: _Plan,
+    store: Store,
+    history: HistoryPolicy,
+    reread: Callable[[], _Plan],
+    ticker: Ticker | None,
+    on_current: Callable[[], None] | None,
 ) -> None:
     """Follow until SIGTERM, SIGINT, or the end of the terminal.
 
@@ -241,7 +257,7 @@ async def _follow(
     try:
         async with heartbeat(notifier, os.environ, succession.overdue):
             while True:
-                service = _service(plan, store, notifier, ticker)
+                service = _service(plan, store, notifier, ticker, on_current)
                 service.prepare(history, time.time())
                 if tells_history:
                     tells_history = False

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stoppe
 from daemon.following.cadence import Cadence
 from daemon.running import logs
 from daemon.state.layout import events_path, forget_store, local_folder, make_outbox
-from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, prepare_state_dir
+from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, look, prepare_state_dir
 from daemon.state.store import Store, StoreError
 from daemon.system.messages import system_reason
 
@@ -51,6 +51,7 @@ __all__ = [
     "log_options",
     "open_local",
     "open_state",
+    "prepare_local",
     "prepare_outboxes",
     "refuse",
     "session_options",
@@ -76,6 +77,8 @@ def refuse(error: ConfigError) -> click.exceptions.Exit:
         say(f"error: {problem}", err=True)
     return click.exceptions.Exit(CONFIGURATION)
 
+
+_WAIT_SECONDS = 0.05
 
 LOG_LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
 """The values of `--log-level`."""
@@ -236,19 +239,20 @@ def prepare_outboxes(settings: Settings) -> None:
 
 
 @contextmanager
-def open_state(folder: Path, *, describes: Path | None = None) -> Iterator[Store]:
+def open_state(lock: StateLock, *, describes: Path | None = None) -> Iterator[Store]:
     """Lock a state directory and open its store.
 
     Args:
-        folder: the state directory.
+        lock: the lock of the state directory. A caller that has taken it already also releases it.
         describes: the file that the store says everything was delivered into. If it is gone, the store starts over.
 
     Raises:
         click.exceptions.Exit: with 1: the directory cannot be written, is damaged, or another instance has locked it.
     """
+    folder = lock.folder
     try:
         prepare_state_dir(folder)
-        with StateLock(folder):
+        with nullcontext() if lock.is_held else lock:
             if describes is not None and not describes.exists():
                 forget_store(folder)
             store = Store(folder)
@@ -258,7 +262,7 @@ def open_state(folder: Path, *, describes: Path | None = None) -> Iterator[Store
                 store.close()
     except AlreadyRunning as error:
         hint = f"`{APP_NAME} status` shows what it does, `{APP_NAME} stop` stops the service"
-        raise fail(f"{error} ({hint})") from None
+        raise fail(str(error) if error.holder.verb is not None else f"{error} ({hint})") from None
     except (StateDirError, StoreError) as error:
         raise fail(str(error)) from None
     except sqlite3.OperationalError as error:
@@ -270,20 +274,41 @@ def open_state(folder: Path, *, describes: Path | None = None) -> Iterator[Store
 
 
 @contextmanager
-def open_local(state_dir: Path) -> Iterator[Store]:
-    """Lock the local sink's state directory in *state_dir*, and open its store.
+def open_local(lock: StateLock, *, waits: bool = False) -> Iterator[Store]:
+    """Lock the local sink's state directory, and open its store.
 
     Without the local file the store starts over, so that deleting the file costs only the time to read the logs again.
+
+    Args:
+        lock: the lock of that directory. A caller that has taken it already also releases it.
+        waits: whether to wait for a command that has the lock and will end by itself, such as `usage`.
 
     Raises:
         click.exceptions.Exit: with 1: as `open_state`.
     """
+    state_dir = lock.folder.parent
+    prepare_local(state_dir)
+    told = False
+    while waits and (other := look(lock.folder)) is not None and other.stage == "ends":
+        if not told:
+            say(f"waiting for {other}, which reads the logs", err=True)
+            told = True
+        time.sleep(_WAIT_SECONDS)
+    with open_state(lock, describes=events_path(state_dir)) as store:
+        yield store
+
+
+def prepare_local(state_dir: Path) -> None:
+    """Make the local sink's state directory in *state_dir*, as `prepare_state_dir` does.
+
+    Raises:
+        click.exceptions.Exit: with 1: it cannot be used.
+    """
     try:
         prepare_state_dir(state_dir)
+        prepare_state_dir(local_folder(state_dir))
     except StateDirError as error:
         raise fail(str(error)) from None
-    with open_state(local_folder(state_dir), describes=events_path(state_dir)) as store:
-        yield store
 
 
 def build_service(
@@ -302,6 +327,7 @@ def build_service(
     backlog: Backlog | None = None,
     only_named: bool = False,
     jobs: int | None = None,
+    on_current: Callable[[], None] | None = None,
 ) -> Service:
     """Build a service.
 
@@ -320,6 +346,7 @@ def build_service(
         backlog: see `Service`.
         only_named: see `Service`.
         jobs: how many processes may read old sessions at a time; None: as many as are worth it.
+        on_current: see `Service`.
     """
     # Most verbs build none, and should not wait for what only a service needs.
     from daemon.delivering.delivery import Delivery
@@ -366,6 +393,7 @@ def build_service(
         only_named=only_named,
         plugin_status=PluginStatus(folders) if tells_plugin else None,
         hire=hire,
+        on_current=on_current,
         cadence=pace,
     )
 
@@ -393,7 +421,7 @@ def embed_service(settings: Settings, stack: ExitStack) -> Service:
         OSError: the system refuses something.
     """
     make_sink = capture_sinks(settings)
-    stack.enter_context(StateLock(settings.state_dir))
+    stack.enter_context(StateLock(settings.state_dir, stage="ends", verb="exec"))
     store = Store(settings.state_dir)
     stack.callback(store.close)
     service = build_service(settings, store, make_sink, only_named=True)

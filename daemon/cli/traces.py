@@ -118,11 +118,11 @@ def _current(settings: Settings, wanted: str | None, since: float | None, limit:
     """Bring the local file up to date with the logs that matter for the question, and return its path."""
     logged = logged_sessions(settings.claude_config_dirs, prefix=wanted or "")
     if wanted is not None and len({each.session for each in logged}) == 1:
-        return catch_up(settings, session=logged[0].session)
+        return catch_up(settings, verb="traces", session=logged[0].session).path
     if since is None and wanted is None and not narrowed and len(logged) > limit:
         # The latest traces are those of the latest sessions. The time is that of the main log; subagents write before.
         since = logged[limit - 1].modified
-    return catch_up(settings, since=since)
+    return catch_up(settings, verb="traces", since=since).path
 
 
 def _draw(found: Sequence[TraceTree]) -> None:

@@ -19,7 +19,7 @@ from daemon.installing.service_environment import environment_file
 from daemon.installing.service_manager import ManagerError
 from daemon.running.plugin_status import status_files
 from daemon.state import lock
-from daemon.state.layout import remove_state
+from daemon.state.layout import archive_folder, local_folder, remove_state
 
 __all__ = ["uninstall"]
 
@@ -75,8 +75,9 @@ def _remove_service(folder: Path, config_file: Path) -> None:
 
 
 def _purge(folder: Path, config_file: Path, plugin_files: Sequence[Path]) -> None:
-    if (pid := lock.holder(folder)) is not None:
-        raise fail(f"a daemon (pid {pid}) is running on {folder}: stop it and try again")
+    for each in (folder, local_folder(folder), archive_folder(folder)):
+        if (other := lock.look(each)) is not None:
+            raise fail(f"{other} is running on {each}: stop it and try again")
     # `config allow` keeps its file beside config.toml.
     for path in (config_file, config_file.with_name("allowed.json"), *plugin_files):
         _remove(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import select
@@ -47,6 +48,8 @@ _PERIODS = {"day": 1, "week": 7, "month": 30}
 _CENT = 0.01
 _NOTE = "Dollars are estimates at API list prices; a subscription does not pay them."
 _STATUS_BYTES = 1024 * 1024
+_STATUS_PATIENCE = 2.0
+"""How long a status line waits for another verb that reads the logs, in seconds."""
 _STATUS_SECONDS = 0.2
 """How long to wait for what Claude Code writes on standard input. A person's script may leave it open and silent."""
 
@@ -110,7 +113,8 @@ def usage(
         begin = midnight(budget[1] - 1)
     elif statusline:
         begin = midnight(0)
-    path = catch_up(settings, since=begin)
+    caught_up = catch_up(settings, verb="usage", since=begin, patience=_STATUS_PATIENCE if statusline else math.inf)
+    path = caught_up.path
     try:
         belongs = chosen(project, settings, path) if project is not None else None
         wanted = Range(
@@ -123,7 +127,7 @@ def usage(
             if budget is not None:
                 _check(index.total(wanted), *budget)
             elif statusline:
-                click.echo(_statusline(index, wanted, _session_of_stdin()))
+                click.echo(_statusline(index, wanted, _session_of_stdin(), is_whole=caught_up.is_whole))
             elif by == "tool":
                 _show_tools(index.tools(wanted), as_json=as_json, as_csv=as_csv)
             elif as_json or as_csv or by is not None:
@@ -148,7 +152,7 @@ def _check(spent: Group, limit: float, days: int) -> None:
     say(told)
 
 
-def _statusline(index: Index, wanted: Range, session: str | None) -> str:
+def _statusline(index: Index, wanted: Range, session: str | None, *, is_whole: bool) -> str:
     today = index.total(wanted)
     parts = []
     if session is not None:
@@ -157,6 +161,8 @@ def _statusline(index: Index, wanted: Range, session: str | None) -> str:
     parts.append(f"{dollars(today.dollars.known)} today")
     if (cached := _cached(today)) is not None:
         parts.append(f"{cached} cached")
+    if not is_whole:
+        parts.append("not all read yet")
     return " · ".join(parts)
 
 

@@ -18,36 +18,26 @@ from typing import TYPE_CHECKING, Any
 import click
 import structlog
 
-from daemon.cli.catching_up import prepare_file
+from daemon.cli.followed_file import FollowedFile
 from daemon.cli.message import say
-from daemon.cli.startup import build_service, fail, load_settings, log_options, open_local, state_dir_option
-from daemon.delivering.local.sink import LocalSink
-from daemon.delivering.sink import AttemptOutcome, Delivered
+from daemon.cli.startup import fail, load_settings, log_options, state_dir_option
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
 from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles, unit_name
-from daemon.state.layout import STORE, events_path, local_folder, prices_path
-from daemon.state.lock import is_locked
+from daemon.state.layout import STORE, events_path, prices_path
 from daemon.state.reader import StoreReader
 from daemon.system.messages import escaped, system_reason
 from daemon.usage.prices import memory
-from llma_core import view as views
-from llma_core.events import CaptureEvent
 
 if TYPE_CHECKING:
     from daemon.config.settings import Settings
-    from daemon.page.changes import Changes
     from daemon.running.condition import Condition
-    from daemon.service import Service
-    from daemon.state.store import Store
 
 __all__ = ["view"]
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 0.25
-"""How often a file that another process writes is looked at."""
 _LINES_BYTES = 200_000
 """Bytes of a log's lines that the page shows of one step."""
 
@@ -75,13 +65,15 @@ def view(*, port: int, no_open: bool, state_dir: Path | None, log_format: str | 
     except OSError as error:
         raise fail(f"cannot listen on 127.0.0.1:{port}: {system_reason(error)}; choose another --port") from None
     # The list of prices takes 15 MB, and is often not needed.
-    with closing(listening), memory.kept_in(prices_path(settings.state_dir)):
-        folder = local_folder(settings.state_dir)
-        if folder.is_dir() and is_locked(folder):
-            asyncio.run(_serve(settings, listening, None, opens=not no_open))
-        else:
-            with open_local(settings.state_dir) as store:
-                asyncio.run(_serve(settings, listening, store, opens=not no_open))
+    with closing(listening), memory.kept_in(prices_path(settings.state_dir)), FollowedFile(settings) as source:
+        try:
+            asyncio.run(_serve(settings, listening, source, opens=not no_open))
+        except BaseExceptionGroup as group:
+            refused, _ = group.split(click.exceptions.Exit)
+            if refused is None:
+                raise
+            # Whoever had the lock has ended, and the file cannot be used here.
+            raise click.exceptions.Exit(1) from None
 
 
 def _listen(port: int) -> socket.socket:
@@ -95,28 +87,26 @@ def _listen(port: int) -> socket.socket:
     return listening
 
 
-async def _serve(settings: Settings, listening: socket.socket, store: Store | None, *, opens: bool) -> None:
+async def _serve(settings: Settings, listening: socket.socket, source: FollowedFile, *, opens: bool) -> None:
     import uvicorn
 
     from daemon.page.access import Access
     from daemon.page.app import Sources, application
-    from daemon.page.changes import Changes
     from daemon.page.running import Watch
 
-    changes = Changes()
+    source.begin()
     path = events_path(settings.state_dir).absolute()
-    service = _service(settings, store, changes) if store is not None else None
     live = LiveSessions(settings.claude_config_dirs)
     access = Access(listening.getsockname()[1])
     look = _Look(settings)
     sources = Sources(
         path=path,
-        changes=changes,
+        changes=source.changes,
         running=Watch(path, live.statuses).now,
         condition=look.condition,
         explain=look.explain,
         posthog_url=look.address,
-        reading=lambda: service.waiting if service is not None else 0,
+        reading=source.reading,
     )
 
     stopping = asyncio.Event()
@@ -147,10 +137,8 @@ async def _serve(settings: Settings, listening: socket.socket, store: Store | No
         if stopping.is_set():
             os._exit(1)
         stopping.set()
-        changes.close()
+        source.stop()
         server.should_exit = True
-        if service is not None:
-            service.stop(drain=2)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -164,43 +152,7 @@ async def _serve(settings: Settings, listening: socket.socket, store: Store | No
         await loop.run_in_executor(None, webbrowser.open, access.address)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[listening]))
-        uri = f"{path.as_uri()}?mode=ro"
-        tasks.create_task(service.run() if service is not None else _look_for_changes(uri, changes, stopping))
-
-
-def _service(settings: Settings, store: Store, changes: Changes) -> Service:
-    path = events_path(settings.state_dir)
-    prepare_file(path)
-    service = build_service(settings, store, lambda _route: _TellingSink(path, changes), purpose="local")
-    service.prepare("send" if store.first_start is None else "skip", time.time())
-    return service
-
-
-class _TellingSink(LocalSink):
-    """A local sink that tells pages what it has written."""
-
-    def __init__(self, path: Path, changes: Changes) -> None:
-        super().__init__(path)
-        self._changes = changes
-
-    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
-        outcome = await super().send(events)
-        if isinstance(outcome, Delivered):
-            self._changes.note(filter(None, (views.read(event.body).session_id for event in events)))
-        return outcome
-
-
-async def _look_for_changes(uri: str, changes: Changes, stopping: asyncio.Event) -> None:
-    """Tell pages when another process has written the file."""
-    with closing(sqlite3.connect(uri, uri=True)) as connection:
-        before = None
-        while not stopping.is_set():
-            version = connection.execute("PRAGMA data_version").fetchone()[0]
-            if before is not None and version != before:
-                changes.note(())
-            before = version
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _LOOK_SECONDS)
+        tasks.create_task(source.run())
 
 
 @dataclass(frozen=True, slots=True)

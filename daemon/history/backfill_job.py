@@ -31,7 +31,7 @@ from daemon.reading.preview import NoLogError, find_logs
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state import layout
-from daemon.state.lock import holder, is_locked
+from daemon.state.lock import holder, look
 from daemon.state.rows import RejectedEvent
 from daemon.state.store import Store, StoreError
 from daemon.system.messages import system_reason
@@ -245,7 +245,8 @@ class BackfillJob:
     @property
     def has_daemon(self) -> bool:
         """Whether a daemon runs on the state directory, so that it has to do the sending."""
-        return is_locked(self._folder)
+        found = look(self._folder)
+        return found is not None and found.stage != "ends"
 
     def send_here(
         self, deliver: Deliver, *, show: Callable[[Headway], None], stopping: Callable[[], None]
@@ -329,7 +330,7 @@ class BackfillJob:
         report = None
         while True:
             # In this order, so that the last report of a daemon that has ended since is still read.
-            lives, pending = is_locked(self._folder), desk.is_pending(request)
+            lives, pending = self.has_daemon, desk.is_pending(request)
             report = desk.report(request)
             if report is not None:
                 yield report

@@ -70,7 +70,7 @@ def rejected_events(folder: Path) -> list[RejectedEvent]:
         return []
     if not is_locked(folder):
         try:
-            with StateLock(folder):
+            with StateLock(folder, stage="ends", verb="backfill"):
                 return _listed(Store(folder))
         except AlreadyRunning:
             # A daemon has started just now.

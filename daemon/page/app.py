@@ -56,7 +56,7 @@ class Sources:
         condition: returns what `status` says; None if nothing is sent from this machine.
         explain: returns what became of an event on its way out, by session and uuid.
         posthog_url: returns the address of a trace in PostHog; None if it was not sent.
-        reading: returns how many sessions are still to be read; 0 once the file is up to date.
+        reading: returns how many sessions are still to be read, 0 if that is not known; None once the file is current.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class Sources:
     condition: Callable[[], Condition | None]
     explain: Callable[[str, str], Any]
     posthog_url: Callable[[str, str], str | None]
-    reading: Callable[[], int]
+    reading: Callable[[], int | None]
 
 
 def application(sources: Sources, access: Access) -> Starlette:
@@ -115,6 +115,7 @@ def _templates() -> Environment:
         "tokens": figures.short_tokens,
         "duration": figures.short_duration,
         "size": figures.size,
+        "number_of": figures.count,
         "markdown": markdown,
         "clock": _clock,
     }

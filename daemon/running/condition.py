@@ -23,7 +23,7 @@ from daemon.following.tailer import mark_at_end
 from daemon.running.health import SIGN_SECONDS, HealthReport, RouteReport, read_report, reported_at
 from daemon.running.problem import Problem
 from daemon.running.recordings import Recordings
-from daemon.state.lock import holder, is_locked, locked_since
+from daemon.state.lock import locked_since, look
 from daemon.state.rows import HeldSession, RejectedEvent
 from daemon.state.store import Store
 from daemon.state.verification import Verification, read_verification
@@ -201,12 +201,10 @@ class Condition:
                 hint=f"`{APP_NAME} logs` may show why; `{APP_NAME} restart` ends a daemon that hangs",
             )
         elif silent > SILENT_SECONDS:
-            # `exec` and `backfill` hold the lock while they send, and report nothing here.
-            which = "a process" if self.pid is None else f"the process {self.pid}"
             yield Problem(
                 level="warning",
-                message=f"{which} has used {self.state_dir} for {silent:,.0f} s and has reported nothing",
-                hint=f"nothing to do for `exec` or `backfill`; if it is the daemon, see `{APP_NAME} logs`",
+                message=f"{who} has used {self.state_dir} for {silent:,.0f} s and has reported nothing",
+                hint=f"see `{APP_NAME} logs`",
             )
         if self.version is not None and self.version != __version__:
             yield Problem(
@@ -257,8 +255,10 @@ def condition_of(
         sqlite3.Error: the store cannot be read.
     """
     config_dirs = [*map(config_folder, config_dirs)]
-    running = is_locked(folder)
-    pid = holder(folder) if running else None
+    found = look(folder)
+    # Other commands hold the lock, too; they report nothing.
+    running = found is not None and found.is_daemon
+    pid = found.pid if found is not None and running else None
     since = locked_since(folder) if running else None
     report = read_report(folder)
     current = report if running and report is not None and report.pid == pid else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.state.layout import local_folder
 from daemon.state.lock import StateLock, prepare_state_dir
 from tests.support.client import Workspace
 from tests.support.managers import Managers
@@ -550,4 +551,9 @@ async def test_purge_refuses_while_a_daemon_runs(managers: Managers) -> None:
         ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
     assert ended.status == 1
     assert f"pid {os.getpid()}" in ended.errors[0]
+    assert state.exists()
+    prepare_state_dir(local_folder(state))
+    with StateLock(local_folder(state), verb="view"):
+        ended = await verb(managers.workspace, "uninstall", "--purge", "--yes", env=managers.environment())
+    assert f"`view` (pid {os.getpid()}) is running on {local_folder(state)}" in ended.errors[0]
     assert state.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -175,6 +176,48 @@ def test_a_program_that_makes_the_file_just_now_is_waited_for(
     with StateLock(local_folder(tmp_path / "state")):
         assert documents()["total"]["calls"] == 0
     assert len(waits) == 1
+
+
+def test_a_verb_that_is_reading_is_waited_for_as_it_may_read_less(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [log, *_] = orchard(config)
+    documents()
+    turn(log, 7)
+    log.write(config / "projects")
+    other = StateLock(local_folder(tmp_path / "state"), stage="ends", verb="traces")
+    other.acquire()
+    monkeypatch.setattr("time.sleep", lambda _seconds: other.release())
+    assert documents()["total"]["calls"] == 14
+
+
+def test_a_status_line_waits_only_a_moment_and_says_that_not_all_is_read(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchard(config)
+    documents()
+    monkeypatch.setattr("daemon.cli.usage._STATUS_PATIENCE", 0.0)
+    with StateLock(local_folder(tmp_path / "state"), stage="ends", verb="traces"):
+        result = run("--statusline")
+    assert result.stdout == "$0.00 today · not all read yet\n"
+    assert f"`traces` (pid {os.getpid()}) is still reading the logs" in result.stderr
+
+
+def test_what_a_page_shows_before_it_has_read_the_logs_is_called_incomplete(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [log, *_] = orchard(config)
+    documents()
+    turn(log, 7)
+    log.write(config / "projects")
+    monkeypatch.setattr("daemon.cli.catching_up._STARTING_SECONDS", 0.0)
+    with StateLock(local_folder(tmp_path / "state"), stage="starts", verb="view") as page:
+        result = run("--json", *SINCE)
+        assert json.loads(result.stdout)["total"]["calls"] == 12
+        assert "`view` (pid" in result.stderr
+        assert "not complete yet" in result.stderr
+        page.note_current()
+        assert run("--json", *SINCE).stderr == ""
 
 
 def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -> None:

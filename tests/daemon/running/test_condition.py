@@ -241,7 +241,15 @@ def test_a_daemon_that_has_just_started_need_not_have_reported(machine: Machine)
 def test_a_process_that_never_reports_is_a_warning(machine: Machine) -> None:
     with machine.running(SILENT_SECONDS + 1):
         [problem] = problems(machine.condition())
-    assert (problem.level, "exec" in problem.hint) == ("warning", True)
+    assert (problem.level, "has reported nothing" in problem.message) == ("warning", True)
+
+
+@pytest.mark.parametrize("verb", ["exec", "usage", "view"])
+def test_another_command_that_holds_the_lock_is_not_the_daemon(machine: Machine, verb: str) -> None:
+    with StateLock(machine.state, stage="ends", verb=verb):
+        condition = machine.condition()
+    assert (condition.running, condition.pid, condition.since) == (False, None, None)
+    assert [problem.message for problem in problems(condition)] == ["the daemon is not running"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

@@ -12,11 +12,13 @@ import pytest
 from daemon.state import layout
 from daemon.state.lock import (
     AlreadyRunning,
+    Holder,
     StateDirError,
     StateLock,
     holder,
     is_locked,
     locked_since,
+    look,
     prepare_state_dir,
 )
 
@@ -66,9 +68,43 @@ def test_a_second_instance_learns_the_pid_of_the_first(tmp_path: Path) -> None:
             pytest.fail("took a lock that is held")
         other.communicate()
 
-    assert caught.value.pid == other.pid
+    assert caught.value.holder == Holder(other.pid)
     assert f"(pid {other.pid})" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "found", "shown"),
+    [
+        ("7\n", Holder(7), "a daemon (pid 7)"),
+        ("7\nstarts\n", Holder(7, "starts"), "a daemon (pid 7)"),
+        ("7\nends usage\n", Holder(7, "ends", "usage"), "`usage` (pid 7)"),
+        ("7\nstarts run --local\n", Holder(7, "starts", "run --local"), "`run --local` (pid 7)"),
+        ("7\nsleeps\n", Holder(7), "a daemon (pid 7)"),
+        ("", Holder(None, "ends"), "a daemon"),
+        ("\udcff", Holder(None, "ends"), "a daemon"),
+    ],
+)
+def test_the_file_says_who_holds_the_lock_and_for_how_long(written: str, found: Holder, shown: str) -> None:
+    assert Holder.read(written) == found
+    assert str(found) == shown
+    assert found.pid is None or Holder.read(found.written()) == found
+
+
+def test_who_follows_tells_when_it_has_caught_up_and_keeps_the_time_of_its_start(tmp_path: Path) -> None:
+    with StateLock(tmp_path, stage="starts", verb="view") as lock:
+        os.utime(tmp_path / layout.LOCK, (1000.0, 1000.0))
+        assert look(tmp_path) == Holder(os.getpid(), "starts", "view")
+        lock.note_current()
+        assert look(tmp_path) == Holder(os.getpid(), "follows", "view")
+        assert locked_since(tmp_path) == 1000.0
+    assert look(tmp_path) is None
+
+
+def test_a_verb_that_ends_by_itself_is_not_called_a_daemon(tmp_path: Path) -> None:
+    with StateLock(tmp_path, stage="ends", verb="usage"), pytest.raises(AlreadyRunning) as caught:
+        StateLock(tmp_path, patience=0).acquire()
+    assert str(caught.value).startswith(f"`usage` (pid {os.getpid()}) uses the state in {tmp_path} until it has ended")
 
 
 def test_the_lock_of_a_killed_process_is_free_whatever_its_file_says(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""The local file behind the page of `view`: current for as long as the page is served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from daemon.cli.catching_up import prepare_file
+from daemon.cli.startup import build_service, fail, open_local, prepare_local
+from daemon.delivering.local.sink import LocalSink
+from daemon.delivering.sink import AttemptOutcome, Delivered
+from daemon.page.changes import Changes
+from daemon.state.layout import events_path, local_folder
+from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, look
+from llma_core import view as views
+from llma_core.events import CaptureEvent
+
+if TYPE_CHECKING:
+    from daemon.config.settings import Settings
+    from daemon.service import Service
+
+__all__ = ["FollowedFile"]
+
+_LOOK_SECONDS = 0.25
+"""How often a file that another process writes is looked at."""
+_LOOKS_PER_TRY = 4
+"""At every how many of these looks to find out whether that process still has the lock."""
+
+
+class FollowedFile:
+    """Keeps the local file current for the page: follows the logs, as soon as no other program does.
+
+    A context manager: it gives the lock and the store back.
+
+    Args:
+        settings: the settings in force.
+
+    Attributes:
+        changes: tells pages what has changed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.changes = Changes()
+        self._settings = settings
+        self._path = events_path(settings.state_dir).absolute()
+        self._lock = StateLock(local_folder(settings.state_dir), patience=0, stage="starts", verb="view")
+        self._stack = ExitStack()
+        self._service: Service | None = None
+        self._is_current = False
+        self._stopping = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def begin(self) -> None:
+        """Take the lock and prepare to follow, unless another program has the lock.
+
+        Raises:
+            click.exceptions.Exit: with 1: the state directory or the file cannot be used.
+        """
+        prepare_local(self._settings.state_dir)
+        try:
+            self._lock.acquire()
+        except AlreadyRunning as error:
+            self._set_current(error.holder.stage == "follows")
+            return
+        except StateDirError as error:
+            raise fail(str(error)) from None
+        self._set_current(False)
+        self._stack.callback(self._lock.release)
+        store = self._stack.enter_context(open_local(self._lock))
+        prepare_file(self._path)
+        self._service = build_service(
+            self._settings,
+            store,
+            lambda _route: _TellingSink(self._path, self.changes),
+            purpose="local",
+            on_current=self._note_current,
+        )
+        self._service.prepare("send" if store.first_start is None else "skip", time.time())
+
+    async def run(self) -> None:
+        """Follow until `stop` is called. While another program has the lock, tell pages what that one writes.
+
+        Raises:
+            click.exceptions.Exit: as for `begin`.
+        """
+        with _Writes(self._path) as writes:
+            looks = 0
+            while self._service is None and not self._stopping.is_set():
+                if writes.are_new():
+                    self.changes.note(())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _LOOK_SECONDS)
+                looks += 1
+                if looks % _LOOKS_PER_TRY == 0 and not self._stopping.is_set():
+                    self._look()
+        if self._service is not None and not self._stopping.is_set():
+            await self._service.run()
+
+    def stop(self) -> None:
+        """End `run`, and all streams of changes."""
+        self._stopping.set()
+        self.changes.close()
+        if self._service is not None:
+            self._service.stop(drain=2)
+
+    def reading(self) -> int | None:
+        """Return how many sessions are still to be read, 0 if that is not known; None once the file is current."""
+        if self._is_current:
+            return None
+        return self._service.waiting if self._service is not None else 0
+
+    def _look(self) -> None:
+        """Find out whether the program that has the lock keeps the file current; take the lock if nobody has it."""
+        other = look(self._lock.folder)
+        if other is None:
+            self.begin()
+        else:
+            self._set_current(other.stage == "follows")
+
+    def _note_current(self) -> None:
+        self._lock.note_current()
+        self._set_current(True)
+
+    def _set_current(self, is_current: bool) -> None:
+        if is_current != self._is_current:
+            self._is_current = is_current
+            self.changes.note(())
+
+
+class _Writes:
+    """Tells whether another process has written the local file. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._uri = f"{path.as_uri()}?mode=ro"
+        self._connection: sqlite3.Connection | None = None
+        self._before: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def are_new(self) -> bool:
+        """Whether it was written since this was asked last."""
+        try:
+            if self._connection is None:
+                # The other process may not have made it yet.
+                self._connection = sqlite3.connect(self._uri, uri=True)
+            [version] = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return False
+        before, self._before = self._before, version
+        return before is not None and version != before
+
+
+class _TellingSink(LocalSink):
+    """A local sink that tells pages what it has written."""
+
+    def __init__(self, path: Path, changes: Changes) -> None:
+        super().__init__(path)
+        self._changes = changes
+
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
+        outcome = await super().send(events)
+        if isinstance(outcome, Delivered):
+            self._changes.note(filter(None, (views.read(event.body).session_id for event in events)))
+        return outcome

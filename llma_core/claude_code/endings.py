@@ -18,8 +18,25 @@ from llma_core.spans import Context, Generation, LineRange, TokenUsage
 
 __all__ = ["Closing", "Endings", "Totals"]
 
-_Counts = tuple[int, int, int, int]
-_NONE: _Counts = (0, 0, 0, 0)
+
+class _Counts(NamedTuple):
+    """Token counts that can be added up. Zero for what is not known."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_creation: int = 0
+    cache_creation_5m: int = 0
+    cache_creation_1h: int = 0
+    web_searches: int = 0
+
+    @property
+    def tokens(self) -> tuple[int, int, int, int]:
+        """The counts that every client tells."""
+        return self.input, self.output, self.cache_read, self.cache_creation
+
+
+_NONE = _Counts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,27 +161,38 @@ class Endings:
                 known[call.model] = _plus(known.get(call.model, _NONE), call.counts)
         totals = {model: _counts(usage) for model, usage in ending.totals.by_model.items()}
         left = {model: _minus(totals.get(model, _NONE), known.get(model, _NONE)) for model in totals.keys() | known}
-        if any(min(counts) < 0 for counts in left.values()):
+        if any(min(counts.tokens) < 0 for counts in left.values()):
             # A run that was killed is in no totals, and those of two clients at a time hold only one of them.
             return {}
-        found = {model: counts for model, counts in left.items() if any(counts)}
+        found = {model: counts for model, counts in left.items() if any(counts.tokens)}
         for model, counts in found.items():
             self._told[model] = _plus(self._told.get(model, _NONE), counts)
         return {model: _usage(counts) for model, counts in sorted(found.items())}
 
 
 def _counts(usage: TokenUsage) -> _Counts:
-    return (usage.input or 0, usage.output or 0, usage.cache_read or 0, usage.cache_creation or 0)
+    return _Counts(*(getattr(usage, name) or 0 for name in _Counts._fields))
 
 
 def _usage(counts: _Counts) -> TokenUsage:
-    read, written, cached, stored = counts
-    return TokenUsage(input=read, output=written, cache_read=cached, cache_creation=stored)
+    short, long = counts.cache_creation_5m, counts.cache_creation_1h
+    # It adds up only if the client's totals and all logged calls tell for how long something was written.
+    is_split = counts.cache_creation > 0 and min(short, long) >= 0 and short + long == counts.cache_creation
+    return TokenUsage(
+        input=counts.input,
+        output=counts.output,
+        cache_read=counts.cache_read,
+        cache_creation=counts.cache_creation,
+        cache_creation_5m=short if is_split else None,
+        cache_creation_1h=long if is_split else None,
+        # Of totals that do not tell it, more would be known than told.
+        web_searches=counts.web_searches if counts.web_searches > 0 else None,
+    )
 
 
 def _plus(one: _Counts, other: _Counts) -> _Counts:
-    return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3])
+    return _Counts(*(own + others for own, others in zip(one, other, strict=True)))
 
 
 def _minus(one: _Counts, other: _Counts) -> _Counts:
-    return (one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3])
+    return _Counts(*(own - others for own, others in zip(one, other, strict=True)))

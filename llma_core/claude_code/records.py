@@ -268,6 +268,9 @@ class _ModelUsage(Struct, rename="camel"):
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation_5m: int | None = msgspec.field(default=None, name="cacheCreationEphemeral5mInputTokens")
+    cache_creation_1h: int | None = msgspec.field(default=None, name="cacheCreationEphemeral1hInputTokens")
+    web_search_requests: int | None = None
 
 
 class CostStateRecord(_Record, tag="cost-state"):
@@ -762,8 +765,16 @@ def model_usage(record: CostStateRecord) -> dict[str, TokenUsage]:
             output=(before.output or 0) + (_count(counts.output_tokens) or 0),
             cache_read=(before.cache_read or 0) + (_count(counts.cache_read_input_tokens) or 0),
             cache_creation=(before.cache_creation or 0) + (_count(counts.cache_creation_input_tokens) or 0),
+            # 2.1.329 tells these. Older totals may not.
+            cache_creation_5m=_sum(before.cache_creation_5m, _count(counts.cache_creation_5m)),
+            cache_creation_1h=_sum(before.cache_creation_1h, _count(counts.cache_creation_1h)),
+            web_searches=_sum(before.web_searches, _count(counts.web_search_requests)),
         )
     return found
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return one if other is None else (one or 0) + other
 
 
 def usage(message: Message) -> TokenUsage | None:

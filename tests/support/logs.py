@@ -719,12 +719,24 @@ class LogBuilder(Transcript):
         added: int = 12,
         removed: int = 3,
         models: Mapping[str, Sequence[int]] | None = None,
+        more: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        """Write the client's own totals; *models*: input, output, cache read and cache creation tokens by model."""
+        """Write the client's own totals.
+
+        Args:
+            cost: dollars.
+            added: lines of code.
+            removed: lines of code.
+            models: input, output, cache read and cache creation tokens by model.
+            more: what else the client tells of a model, by its names.
+        """
         totals: Json = {"totalCostUSD": cost, "totalLinesAdded": added, "totalLinesRemoved": removed}
         keys = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
         if models is not None:
-            totals["modelUsage"] = {model: dict(zip(keys, counts, strict=True)) for model, counts in models.items()}
+            totals["modelUsage"] = {
+                model: dict(zip(keys, counts, strict=True)) | dict((more or {}).get(model, {}))
+                for model, counts in models.items()
+            }
         self.lines.append({"type": "cost-state", "sessionId": self.session, **totals})
 
     def queue(self, operation: str, content: str = "") -> None:

@@ -48,6 +48,31 @@ def live(log: LogBuilder, *ends: int) -> list[Span]:
     return found + accumulator.end(0.0)
 
 
+FIVE_MINUTES, ONE_HOUR = "cacheCreationEphemeral5mInputTokens", "cacheCreationEphemeral1hInputTokens"
+
+
+@pytest.mark.parametrize(
+    ("more", "split"),
+    [
+        ({FIVE_MINUTES: 47, ONE_HOUR: 13, "webSearchRequests": 2}, (7, 13, 2)),
+        ({FIVE_MINUTES: 60, ONE_HOUR: 0, "webSearchRequests": 0}, (20, 0, None)),
+        # These do not add up to what was written.
+        ({FIVE_MINUTES: 47, ONE_HOUR: 12}, (None, None, None)),
+        ({FIVE_MINUTES: 30, ONE_HOUR: 30}, (None, None, None)),
+        ({}, (None, None, None)),
+    ],
+)
+def test_for_how_long_they_wrote_to_the_cache_and_how_often_they_searched_is_told(
+    log: LogBuilder, more: dict[str, int], split: tuple[int | None, ...]
+) -> None:
+    """Writing for an hour costs more than for five minutes, and each search costs something of its own."""
+    log.cost_state(models={MODEL: [10, 20, 30, 60]}, more={MODEL: more})
+    [made] = [each for each in spans(log.files()) if isinstance(each, SideCalls)]
+    used = made.usage
+    assert used.cache_creation == 20
+    assert (used.cache_creation_5m, used.cache_creation_1h, used.web_searches) == split
+
+
 def test_what_the_totals_hold_beyond_the_generations_is_one_closing_call_for_each_model(log: LogBuilder) -> None:
     log.answer(tool_use("Agent", {"prompt": "go"}, id="toolu_1"), counts=COUNTS, model=MODEL)
     log.agent("toolu_1", "go").answer(text("One."), counts=COUNTS, model=MODEL)

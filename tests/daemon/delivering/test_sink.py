@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from daemon.delivering.batcher import BatchLimits
@@ -50,6 +51,7 @@ class PostHog:
         self.sink: Sink = CaptureSink(server.url, KEY)
 
     def arrived(self) -> list[tuple[str, int]]:
+        assert self.server.violations == []
         return [
             (uuid, times[-1]["properties"]["$ai_input_tokens"]) for uuid, times in self.server.events_by_uuid.items()
         ]
@@ -242,6 +244,29 @@ async def test_a_bad_event_costs_a_delivery_only_itself(receiver: Receiver) -> N
 
     assert uuids(receiver) == [sample_event(number).uuid for number in (1, 2, 3)]
     assert [one.event for one in settled if one.outcome == "rejected"] == [bad]
+
+
+async def test_a_delivery_leaves_the_latest_body_with_the_receiver(receiver: Receiver) -> None:
+    uuid, settled = sample_event(0).uuid, list[tuple[str, str]]()
+
+    async def settle(outcomes: Sequence[EventOutcome]) -> None:
+        settled.extend((one.event.identity, one.outcome) for one in outcomes)
+
+    async with Delivery(receiver.sink, batch=BatchLimits(linger=0), concurrency=3, settle=settle) as delivery:
+        async with receiver.slow():
+            for number in range(1, 5):
+                delivery.add([msgspec.structs.replace(sample_event(number, uuid=uuid), uuid=uuid)])
+                for _ in range(20 * (number < 3)):
+                    await asyncio.sleep(0)
+        assert await delivery.flush()
+
+    assert receiver.arrived() == [(uuid, 4)]
+    assert settled == [
+        ("generation:1", "delivered"),
+        ("generation:2", "delivered"),
+        ("generation:3", "superseded"),
+        ("generation:4", "delivered"),
+    ]
 
 
 async def test_a_receiver_that_is_away_is_retryable_until_it_is_back(receiver: Receiver) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,24 @@ from llma_core.view import EventView
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
     from rich.tree import Tree
 
     from llma_core.trace_tree import Node, TraceTree
 
-__all__ = ["delivered", "error_text", "has_failed", "money", "spent", "stdout", "subagent", "tree"]
+__all__ = [
+    "delivered",
+    "error_text",
+    "figure_table",
+    "has_failed",
+    "money",
+    "name_cell",
+    "spent",
+    "stdout",
+    "subagent",
+    "tree",
+]
 
 # The width of output that goes to no terminal: wide enough for a line or a table row to stay whole.
 _WIDE = 200
@@ -109,6 +121,29 @@ def stdout() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def figure_table(first: str, headings: Sequence[str]) -> Table:
+    """Make a table of figures. A terminal that is too narrow cuts the names in the first column, and no figure.
+
+    Args:
+        first: the heading of the names, each of which has to be added by `name_cell`.
+        headings: those of the figures.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=False)
+    # Columns that may wrap are narrowed before others. These cells do not wrap, and are cut.
+    table.add_column(name_cell(first), no_wrap=False)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def name_cell(words: str, style: str = "") -> Text:
+    """Return a name for the first column of `figure_table`."""
+    return _line(words, style)
 
 
 def _add_branches(branch: Tree, nodes: Iterable[Node]) -> None:

@@ -21,7 +21,7 @@ from daemon.cli.catching_up import catch_up
 from daemon.cli.message import document, say
 from daemon.cli.moment import Moment
 from daemon.cli.project import chosen
-from daemon.cli.render import stdout
+from daemon.cli.render import figure_table, name_cell, stdout
 from daemon.cli.sessions import logged_sessions
 from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
@@ -129,12 +129,22 @@ def usage(
             elif statusline:
                 click.echo(_statusline(index, wanted, _session_of_stdin(), is_whole=caught_up.is_whole))
             elif by == "tool":
-                _show_tools(index.tools(wanted), as_json=as_json, as_csv=as_csv)
+                _show_tools(index.tools(wanted), since, as_json=as_json, as_csv=as_csv)
             elif as_json or as_csv or by is not None:
                 key = cast("By", by or "day")
-                _show(index, key, wanted, LocalEvents(path), settings, project=project, as_json=as_json, as_csv=as_csv)
+                _show(
+                    index,
+                    key,
+                    wanted,
+                    LocalEvents(path),
+                    settings,
+                    project=project,
+                    since=since,
+                    as_json=as_json,
+                    as_csv=as_csv,
+                )
             else:
-                _overview(index, wanted, LocalEvents(path), settings)
+                _overview(index, wanted, LocalEvents(path), settings, since)
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
 
@@ -189,18 +199,18 @@ def _session_of_stdin() -> str | None:
 # ---------------------------------------------------------------------- tables
 
 
-def _overview(index: Index, wanted: Range, events: LocalEvents, settings: Settings) -> None:
+def _overview(index: Index, wanted: Range, events: LocalEvents, settings: Settings, since: float | None) -> None:
     console = stdout()
-    days = index.usage("day", wanted)
+    days = _called(index.usage("day", wanted))
     if not days:
-        say("no calls in this time; `--since 30d` looks further back")
+        _say_nothing("calls", since)
         return
-    sessions = index.usage("session", wanted)
+    sessions = _called(index.usage("session", wanted))
     console.print(_table("day", days, total=True))
     console.print(_table("session", sessions[:_TOP], names=_names(events, sessions[:_TOP])))
     if len(sessions) > _TOP:
         say(f"{count(len(sessions) - _TOP, 'more session')}: `--by session` shows all")
-    console.print(_table("model", index.usage("model", wanted)))
+    console.print(_table("model", _called(index.usage("model", wanted))))
     _tell_differences(sessions, _differences(index, sessions, settings))
     for line in _unpriced(days):
         say(line)
@@ -215,6 +225,7 @@ def _show(
     settings: Settings,
     *,
     project: str | None,
+    since: float | None,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -239,8 +250,9 @@ def _show(
     elif as_csv:
         _write_csv([_flat(by, group, names, differences) for group in groups])
     else:
+        groups = _called(groups)
         if not groups:
-            say("no calls in this time; `--since 30d` looks further back")
+            _say_nothing("calls", since)
             return
         stdout().print(_table(by, groups, names=names, total=True))
         if by == "session":
@@ -250,20 +262,25 @@ def _show(
         say(_NOTE)
 
 
+def _called(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups for a table, which has no column for attempts that failed: those with a call."""
+    return [group for group in groups if group.tokens.calls]
+
+
+def _say_nothing(what: str, since: float | None) -> None:
+    hint = "; `--since 30d` looks further back" if since is None else ""
+    say(f"no {what} in this time{hint}")
+
+
 def _names(events: LocalEvents, groups: Sequence[Group]) -> dict[str, str]:
     """Return the names of sessions, as far as their bodies are kept."""
     return events.names([group.key for group in groups if group.key is not None])
 
 
 def _table(by: str, groups: Sequence[Group], *, names: dict[str, str] | None = None, total: bool = False) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=False)
-    table.add_column(by, no_wrap=True, overflow="ellipsis", ratio=None)
-    for heading in ("calls", "input", "output", "cached", "cost"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = figure_table(by, ("calls", "input", "output", "cached", "cost"))
 
     def row(name: Text, group: Group) -> tuple[Text, ...]:
         cost = dollars(group.dollars.known) if group.dollars.known or not group.dollars.unpriced else "no price"
@@ -280,16 +297,14 @@ def _table(by: str, groups: Sequence[Group], *, names: dict[str, str] | None = N
         table.add_row(*row(_label(by, group, names or {}), group))
     if total and len(groups) > 1:
         table.add_section()
-        table.add_row(*row(Text("total"), summed(groups)), style="bold")
+        table.add_row(*row(name_cell("total"), summed(groups)), style="bold")
     return table
 
 
 def _label(by: str, group: Group, names: dict[str, str]) -> Text:
-    from rich.text import Text
-
     if by != "session":
-        return Text(printable(group.key or "unknown", 40))
-    words = Text(printable(short_id(group.key or "unknown")), style="dim")
+        return name_cell(printable(group.key or "unknown", 40))
+    words = name_cell(printable(short_id(group.key or "unknown")), "dim")
     if named := names.get(group.key or ""):
         words.append(f" {printable(named, 32)}", style="not dim")
     elif group.project:
@@ -385,7 +400,7 @@ def _warn_unpriced(group: Group) -> None:
 # ---------------------------------------------------------------------- tools
 
 
-def _show_tools(groups: Sequence[ToolGroup], *, as_json: bool, as_csv: bool) -> None:
+def _show_tools(groups: Sequence[ToolGroup], since: float | None, *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         click.echo(document([_tool_document(group) for group in groups], indent=2))
         return
@@ -393,20 +408,15 @@ def _show_tools(groups: Sequence[ToolGroup], *, as_json: bool, as_csv: bool) -> 
         _write_csv([_tool_document(group) for group in groups])
         return
     if not groups:
-        say("no tool calls in this time; `--since 30d` looks further back")
+        _say_nothing("tool calls", since)
         return
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tool", no_wrap=True, overflow="ellipsis")
-    for heading in ("calls", "failed", "denied", "interrupted", "p50", "p95", "total"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = figure_table("tool", ("calls", "failed", "denied", "interrupted", "p50", "p95", "total"))
     for group in groups:
         numbers = (group.calls, group.failed, group.denied, group.interrupted)
         table.add_row(
-            Text(printable(group.name, 30)),
+            name_cell(printable(group.name, 30)),
             *(Text(f"{number:,}" if number else "-") for number in numbers),
             *(
                 Text(short_duration(seconds) or "-")
@@ -449,7 +459,7 @@ def _document(by: str, group: Group, names: dict[str, str], differences: Mapping
         },
         "web_searches": tokens.web_searches,
         "cost_usd": round(group.dollars.known, 6),
-        "client_cost_usd": group.client_dollars,
+        "client_cost_usd": None if group.client_dollars is None else round(group.client_dollars, 6),
         "inherited_cost_usd": _inherited_dollars(group, differences),
         "unpriced_tokens": group.dollars.unpriced or None,
         "models": group.models,

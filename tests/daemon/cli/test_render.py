@@ -6,7 +6,7 @@ from typing import Literal
 
 from rich.console import Console, RenderableType
 
-from daemon.cli.render import delivered, tree
+from daemon.cli.render import delivered, figure_table, name_cell, tree
 from llma_core.events import CaptureEvent
 from llma_core.trace_tree import build
 from llma_core.view import EventView, read
@@ -78,6 +78,20 @@ def test_a_trace_shows_its_prompt_beside_a_title_that_says_something_else() -> N
         ("Count the files", "", "trace-1  Count the files"),
     ):
         assert drawn(tree(build("trace-1", views(trace(name)), prompt=prompt))).splitlines()[0] == shown
+
+
+def test_a_narrow_terminal_cuts_names_and_no_figure() -> None:
+    output = io.StringIO()
+    table = figure_table("session", ("calls", "input", "cost"))
+    table.add_row(name_cell("0f4d1c52 Prune all of the trees in the orchard"), "11", "344.2k", "$1,234.97")
+    table.add_row(name_cell("total"), "1,011", "344.2k", "$1,234.97")
+    Console(file=output, width=44).print(table)
+    [heading, _, row, total] = [line.split() for line in output.getvalue().splitlines() if line.strip()]
+    assert heading == ["session", "calls", "input", "cost"]
+    assert row[-3:] == ["11", "344.2k", "$1,234.97"]
+    assert row[-4].endswith("…")
+    assert total == ["total", "1,011", "344.2k", "$1,234.97"]
+    assert max(map(len, output.getvalue().splitlines())) <= 44
 
 
 def test_failures_are_red() -> None:

@@ -391,6 +391,23 @@ def test_without_any_session_it_says_so(config: Path) -> None:
     del config
     result = run()
     assert (result.exit_code, result.stdout) == (0, "no calls in this time; `--since 30d` looks further back\n")
+    assert run("--since", "90d").stdout == "no calls in this time\n"
+    assert run("--since", "90d", "--by", "tool").stdout == "no tool calls in this time\n"
+
+
+def test_an_attempt_that_failed_is_no_call_of_an_unknown_model(config: Path) -> None:
+    log = LogBuilder(session=SESSIONS[0])
+    turn(log, 1)
+    log.write(config / "projects")
+    refused = LogBuilder(session=SESSIONS[1])
+    refused.prompt("Prune all")
+    refused.permanent_error()
+    refused.write(config / "projects")
+    assert "unknown" not in run(*SINCE).stdout
+    assert "unknown" not in run(*SINCE, "--by", "model").stdout
+    assert SESSIONS[1][:8] not in run(*SINCE, "--by", "session").stdout
+    groups = documents("--by", "model")["groups"]
+    assert [(each["model"], each["calls"], each["failed_attempts"]) for each in groups][1:] == [(None, 0, 1)]
 
 
 def test_a_damaged_file_is_an_error_in_one_line(config: Path, tmp_path: Path) -> None:

@@ -69,62 +69,63 @@ if [ ! -s "$here/journal" ]; then echo 'No journal files were opened due to insu
 cat "$here/journal"
 """
 
-# Runs the daemon for real, as the agent file says. What waits for it and notes its exit status is a process of its own.
+# What is asked again and again while somebody waits is answered without an interpreter.
 _LAUNCHCTL = r"""
-import os, plistlib, signal, subprocess, sys, time
+case "$1" in
+getenv) exec sed -n "s/^$2=//p" "$here/environment" ;;
+print)
+  case "$2" in
+  */com.posthog.llma-daemon)
+    pid=$(cat "$here/loaded" 2>/dev/null) || exit 113
+    if [ -e "$here/code" ]; then
+      printf '\tstate = not running\n\tlast exit code = %s\n' "$(cat "$here/code")"
+    else
+      printf '\tstate = running\n\tpid = %s\n\tlast exit code = (never exited)\n' "$pid"
+    fi ;;
+  *) if [ -e "$here/no-${2%%/*}" ]; then exit 113; fi ;;
+  esac ;;
+bootstrap)
+  if [ -e "$here/busy" ]; then
+    rm "$here/busy"
+    echo 'Bootstrap failed: 5: Input/output error' >&2
+    exit 5
+  fi
+  exec "$python" -I -S "$0-bootstrap" "$here" "$3" ;;
+bootout)
+  # Like the real one it is done before the process is.
+  if [ -e "$here/code" ]; then rm "$here/loaded"; else touch "$here/leaving"; kill -TERM "$(cat "$here/loaded")"; fi ;;
+esac
+"""
+
+# Runs the daemon for real, as the agent file says. What waits for it and notes its exit status is a process of its own.
+_BOOTSTRAP = r"""
+import os, plistlib, subprocess, sys, time
 from pathlib import Path
 
-here = Path(sys.argv.pop(1))
+here = Path(sys.argv[1])
 loaded, code, leaving = here / "loaded", here / "code", here / "leaving"
-
-def main(verb, *rest):
-    if verb == "print" and rest[0].endswith("/com.posthog.llma-daemon"):
-        if not loaded.exists():
-            return 113
-        pid = loaded.read_text()
-        if code.exists():
-            print(f"\tstate = not running\n\tlast exit code = {code.read_text()}")
-        else:
-            print(f"\tstate = running\n\tpid = {pid}\n\tlast exit code = (never exited)")
-    elif verb == "print":
-        return 113 if (here / f"no-{rest[0].partition('/')[0]}").exists() else 0
-    elif verb == "bootstrap":
-        if (here / "busy").exists():
-            (here / "busy").unlink()
-            print("Bootstrap failed: 5: Input/output error", file=sys.stderr)
-            return 5
-        with open(rest[1], "rb") as file:
-            agent = plistlib.load(file)
-        code.unlink(missing_ok=True)
-        if os.fork():
-            while not loaded.exists():
-                time.sleep(0.01)
-            return 0
-        os.setsid()
-        quiet = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            os.dup2(quiet, number)
-        environ = {**os.environ, **agent["EnvironmentVariables"]}
-        with open(agent["StandardErrorPath"], "ab") as errors:
-            child = subprocess.Popen(agent["ProgramArguments"], env=environ, stderr=errors)
-        (here / "new").write_text(str(child.pid))
-        (here / "new").rename(loaded)
-        (here / "new-code").write_text(str(child.wait()))
-        if leaving.exists():
-            leaving.unlink()
-            loaded.unlink()
-        else:
-            (here / "new-code").rename(code)
-    elif verb == "bootout":
-        # Like the real one it is done before the process is.
-        if code.exists():
-            loaded.unlink()
-        else:
-            leaving.touch()
-            os.kill(int(loaded.read_text()), signal.SIGTERM)
-    return 0
-
-sys.exit(main(*sys.argv[1:]))
+with open(sys.argv[2], "rb") as file:
+    agent = plistlib.load(file)
+code.unlink(missing_ok=True)
+if os.fork():
+    while not loaded.exists():
+        time.sleep(0.01)
+    sys.exit()
+os.setsid()
+quiet = os.open(os.devnull, os.O_RDWR)
+for number in (0, 1, 2):
+    os.dup2(quiet, number)
+environ = {**os.environ, **agent["EnvironmentVariables"]}
+with open(agent["StandardErrorPath"], "ab") as errors:
+    child = subprocess.Popen(agent["ProgramArguments"], env=environ, stderr=errors)
+(here / "new").write_text(str(child.pid))
+(here / "new").rename(loaded)
+(here / "new-code").write_text(str(child.wait()))
+if leaving.exists():
+    leaving.unlink()
+    loaded.unlink()
+else:
+    (here / "new-code").rename(code)
 """
 
 
@@ -146,19 +147,15 @@ class Managers:
         for name in ("environment", "journal", "calls"):
             (self.folder / name).touch()
         (self.folder / "unit").symlink_to(self.unit)
-        getenv = 'if [ "$1" = getenv ]; then exec sed -n "s/^$2=//p" "$here/environment"; fi\n'
-        launchctl = (
-            f'{getenv}exec {sys.executable} -I {shlex.quote(str(self.programs / "launchctl-within"))} "$here" "$@"\n'
-        )
         for name, text in (
             ("systemctl", _SYSTEMCTL),
             ("loginctl", _LOGINCTL),
             ("journalctl", _JOURNALCTL),
-            ("launchctl", launchctl),
+            ("launchctl", f"python={shlex.quote(sys.executable)}{_LAUNCHCTL}"),
         ):
             here = shlex.quote(str(self.folder))
             self._write(name, f'#!/bin/sh\nhere={here}\necho "{name} $*" >>"$here/calls"\n{text}')
-        self._write("launchctl-within", _LAUNCHCTL)
+        self._write("launchctl-bootstrap", _BOOTSTRAP)
         # What a console script does.
         run = f'cd {shlex.quote(str(_ROOT))}\nexec {sys.executable} -m daemon.cli "$@"\n'
         self._write("posthog-llma-daemon", f"#!/bin/sh\n{run}")

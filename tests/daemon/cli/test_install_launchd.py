@@ -17,7 +17,7 @@ from daemon.state.lock import holder
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace, start
 from tests.support.managers import Managers
-from tests.support.processes import KEY, ROOT, Ended
+from tests.support.processes import KEY, ROOT, Ended, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="would meet the real launchd")
 
@@ -73,6 +73,8 @@ async def test_the_service_is_written_started_and_awaited(managers: Managers) ->
     ]
     assert stat.S_IMODE(managers.agent.stat().st_mode) == 0o600
     assert KEY not in managers.agent.read_text()
+    # The service counts as started with its lock, which it takes before it is ready.
+    await until(lambda: '"ready"' in log(managers).read_text(), "the line of a daemon that is ready")
     shown = await verb(managers, "logs", "-n", "50")
     assert " ready" in shown.stdout
     assert '"ready"' in (await verb(managers, "logs", "--json")).stdout

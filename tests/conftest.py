@@ -16,10 +16,29 @@ import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.client import passed_on
+from tests.support.fork_server import ForkServer
+
 # On a busy machine neither the time of an example nor the time to draw one says anything about the code. What
 # Hypothesis sets for CI stays.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# What the daemon's own modules import is imported with them. The others are imported late: by what is sent with, and by
+# what prints.
+_PRELOAD = (
+    "llma_core",
+    "daemon",
+    "tests.support.cadence",
+    "tests.support.dying",
+    "anyio._backends._asyncio",
+    "certifi.core",
+    "encodings.idna",
+    "genai_prices.data",
+    "httpcore._sync.http11",
+    "rich.console",
+    "rich.tree",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +50,16 @@ def logging_as_before() -> Iterator[None]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer | None]:
+    """What the daemon's processes are forked from, where that is possible: one server for each process of tests."""
+    if sys.platform != "linux":
+        yield None
+    else:
+        with ForkServer(passed_on(), preload=_PRELOAD) as server:
+            yield server
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.daemon.conftest import forks, workspace
+from tests.daemon.conftest import workspace
 
-__all__ = ["forks", "workspace"]
+__all__ = ["workspace"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.client import Client, Workspace
+from tests.support.fork_server import ForkServer
 from tests.support.scenarios import Observation, Run, observe
 
 _KNOWN_SINCE = (2, 1, 329)
@@ -24,10 +25,17 @@ def pytest_runtest_setup(item: pytest.Function) -> None:
 
 
 @pytest.fixture(scope="session", params=["current", "old"])
-def observation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Observation:
+def observation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, forks: ForkServer | None
+) -> Observation:
     client = _client(request.param)
     assert isinstance(client, Client)
-    return asyncio.run(observe(client, tmp_path_factory.mktemp(request.param)))
+    return asyncio.run(observe(client, Workspace(tmp_path_factory.mktemp(request.param) / "machine", forks)))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, forks: ForkServer | None) -> Workspace:
+    return Workspace(tmp_path / "machine", forks)
 
 
 @pytest.fixture(params=["current", "old"])

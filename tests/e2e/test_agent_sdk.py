@@ -31,10 +31,11 @@ def of(events: list[Event], session: str) -> list[dict[str, Any]]:
     return [event["properties"] for event in events if event["properties"]["$ai_session_id"] == session]
 
 
-async def test_what_the_sdks_caller_knows_is_said_with_the_sessions_events(client: Client, tmp_path: Path) -> None:
+async def test_what_the_sdks_caller_knows_is_said_with_the_sessions_events(
+    client: Client, workspace: Workspace
+) -> None:
     if client.is_old:
         pytest.skip("the SDK needs a newer client")
-    workspace = Workspace(tmp_path / "machine")
     program: list[str | Path] = [sys.executable, Path(__file__).with_name("sdk_program.py"), *client.command]
     async with CaptureServer() as posthog:
         with MessagesApi(SCRIPTS) as api:
@@ -47,6 +48,7 @@ async def test_what_the_sdks_caller_knows_is_said_with_the_sessions_events(clien
                 environment=client_environment(workspace, api.url, PYTHONPATH=path, **variables),
                 cwd=workspace.work,
                 output=workspace.output,
+                forks=workspace.forks,
             ) as child:
                 assert await child.wait() == 0, child.stderr
                 assert child.stderr == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,7 @@ from tests.support.scenarios import SCRIPTS
 pytestmark = pytest.mark.e2e
 
 
-async def test_the_commands_whole_session_has_arrived_when_exec_ends(client: Client, tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "machine")
+async def test_the_commands_whole_session_has_arrived_when_exec_ends(client: Client, workspace: Workspace) -> None:
     verdict = """; status=$?; echo '{"verdict": "approve"}' > "$POSTHOG_LLMA_PROPERTIES_FILE"; exit $status"""
     shell = ("sh", "-c", '"$@"' + verdict, "sh")
     wrapped = replace(

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -24,11 +23,6 @@ from tests.support.waiting import PATIENCE
 pytestmark = pytest.mark.e2e
 
 PLUGIN = ROOT / "plugin"
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "machine")
 
 
 def plugin_command(client: Client, workspace: Workspace, *arguments: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
@@ -42,10 +41,9 @@ async def _shown(browser: httpx.AsyncClient, words: str, keyboard: Keyboard) -> 
         raise TimeoutError(f"no {words!r} in {page!r}; the client shows {keyboard.seen[-2000:]!r}") from None
 
 
-async def test_the_page_says_what_a_session_waits_for(client: Client, tmp_path: Path) -> None:
+async def test_the_page_says_what_a_session_waits_for(client: Client, workspace: Workspace) -> None:
     if client.is_old:
         pytest.skip("old clients keep no registry of running sessions")
-    workspace = Workspace(tmp_path / "machine")
     cwd = workspace.work / "ask"
     cwd.mkdir()
     with MessagesApi({"ask": _SCRIPT}, name="ask") as api:
@@ -56,6 +54,7 @@ async def test_the_page_says_what_a_session_waits_for(client: Client, tmp_path: 
                 environment=environment(workspace),
                 cwd=ROOT,
                 output=workspace.output,
+                forks=workspace.forks,
             ) as view,
             client_on_terminal(
                 client,

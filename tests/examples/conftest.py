@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.daemon.conftest import forks, posthog, workspace
+from tests.daemon.conftest import posthog, workspace
 
-__all__ = ["forks", "posthog", "workspace"]
+__all__ = ["posthog", "workspace"]

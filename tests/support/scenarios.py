@@ -1,6 +1,6 @@
 """Scenarios for a real client, and what they produce: API answers, session logs, and events of a real daemon.
 
-    observation = asyncio.run(observe(client, root))
+    observation = asyncio.run(observe(client, workspace))
     observation.runs["fork"].answers
     observation.events
 
@@ -269,22 +269,23 @@ class Observation:
         ]
 
 
-async def observe(client: Client, root: Path) -> Observation:
+async def observe(client: Client, workspace: Workspace) -> Observation:
     """Play all scenarios with *client*, and return the result when everything has arrived.
 
     Args:
         client: the client.
-        root: an empty folder.
+        workspace: an empty machine.
 
     Raises:
         TimeoutError: something did not arrive in time. The message says what.
     """
-    workspace = Workspace(root / "machine")
     async with CaptureServer() as posthog:
         # A session may be over before the daemon has seen its process. Then its quiet proves the end. An old client's
         # sessions have no other proof; what is open in them must not be given up while they are played.
         timeout = {} if client.is_old else {"POSTHOG_LLMA_SESSION_TIMEOUT": "20"}
-        env = environment(workspace, posthog.url, **timeout, **cadence_variables(gone=2.0))
+        # Clients take seconds, so that more looks at their logs would show nothing more.
+        cadence = cadence_variables(gone=2.0, tick=0.25, hot_sweep=0.25)
+        env = environment(workspace, posthog.url, **timeout, **cadence)
         async with following(workspace, env=env) as daemon:
             stage = _Stage(client=client, workspace=workspace, posthog=posthog)
             async with asyncio.TaskGroup() as tasks:

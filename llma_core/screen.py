@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Protocol
 
 import msgspec
 
@@ -57,12 +58,17 @@ def _rules(*rules: Rule) -> Rules:
     return frozenset(rules)
 
 
+_ESCAPED_LETTER = rb"\\u(?:[^0]|0[^0]|00[^01]|0{0,2}\z)"
+_ESCAPED_SLASH = rb"\\/|:\\\\"
+"""Matches an escaped slash, and a colon with the backslashes of a Windows path."""
+_IN_TEXT = {_ESCAPED_LETTER: _rules("signatures"), _ESCAPED_SLASH: _rules("urls")}
+"""The rules that may begin at an escape which is a part of a text. No other escape in its JSON hides a letter."""
+
+
 def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     """Yield each expression, whether it ignores case, and the rules that may begin where it matches."""
-    # Letters that are spelled as escapes.
-    yield rb"\\u(?:[^0]|0[^0]|00[^01]|0{0,2}\z)", False, ALL_RULES
-    # Escaped slashes, and a colon with the backslashes of a Windows path.
-    yield rb"\\/|:\\\\", False, _rules("urls", "tokens", "bearers")
+    yield _ESCAPED_LETTER, False, ALL_RULES
+    yield _ESCAPED_SLASH, False, _rules("urls", "tokens", "bearers")
     yield rb"/webhooks|hooks\.slack\.com", False, _rules("urls")
     # In .netrc, a password follows its name after a single space. So does a value that a command sets.
     stems = _rules(*(rule for _, rule in STEMS))
@@ -100,8 +106,20 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
         yield exact if token.breaks else _LOOK_BEHIND.sub(b"", token.pattern.pattern), False, _rules("tokens")
 
 
-def automaton() -> Callable[[bytes], Rules] | None:
-    """Return a function that tells which rules could find something in JSON; None if Hyperscan is not available."""
+class Suspicion(Protocol):
+    """Tells which rules could find something."""
+
+    def __call__(self, data: bytes, *, is_text: bool = False) -> Rules:
+        """Return the rules that could find something in JSON.
+
+        Args:
+            data: any JSON value.
+            is_text: whether *data* is the JSON of a text, made by `msgspec`, of which only the text counts.
+        """
+
+
+def automaton() -> Suspicion | None:
+    """Return a function that tells which rules could find something; None if Hyperscan is not available."""
     try:
         import hyperscan  # noqa: PLC0415 - it takes 1.5 MB, and the process may never need it
     except ImportError:  # pragma: no cover - no build for this machine
@@ -119,19 +137,20 @@ def automaton() -> Callable[[bytes], Rules] | None:
         return None
     scan, error = database.scan, hyperscan.error
     rules = [begin for _, _, begin in found]
+    in_text = [_IN_TEXT.get(expression, begin) for expression, _, begin in found]
 
     @lru_cache(maxsize=1024)
-    def together(hits: tuple[int, ...]) -> Rules:
-        return _NONE.union(*(rules[number] for number in hits))
+    def together(hits: tuple[int, ...], is_text: bool) -> Rules:
+        return _NONE.union(*((in_text if is_text else rules)[number] for number in hits))
 
-    def suspected(data: bytes) -> Rules:
+    def suspected(data: bytes, *, is_text: bool = False) -> Rules:
         hits: list[int] = []
         try:
-            scan(data, _note, 0, hits)
+            scan(data, _note if is_text else _note_until_all, 0, hits)
         except error:
-            # Another thread is scanning right now.
+            # All rules are suspected, or another thread is scanning right now.
             return ALL_RULES
-        return together(tuple(hits)) if hits else _NONE
+        return together(tuple(hits), is_text) if hits else _NONE
 
     return suspected
 
@@ -139,6 +158,13 @@ def automaton() -> Callable[[bytes], Rules] | None:
 def _note(number: int, _start: int, _end: int, _flags: int, hits: object) -> None:
     assert isinstance(hits, list)
     hits.append(number)
+
+
+def _note_until_all(number: int, _start: int, _end: int, _flags: int, hits: object) -> bool:
+    """Note a hit. After the first expression, whose rules are all, the scan ends."""
+    assert isinstance(hits, list)
+    hits.append(number)
+    return number == 0
 
 
 _NONE: Rules = frozenset()
@@ -149,7 +175,7 @@ class _Screen:
 
     def __init__(self) -> None:
         self._seen = 0
-        self._suspected: Callable[[bytes], Rules] | None = None
+        self._suspected: Suspicion | None = None
 
     def surely_clean(self, data: bytes) -> bool:
         """See `surely_clean` below."""
@@ -163,10 +189,10 @@ class _Screen:
         if len(text) >= _SHORT and (suspected := self._suspected or self._automaton_after(len(text))) is not None:
             # Lone surrogates cannot be encoded. They are replaced elsewhere.
             with contextlib.suppress(UnicodeEncodeError):
-                rules = suspected(_encode(text))
+                rules = suspected(_encode(text), is_text=True)
         return scrub(text, found, rules) if rules else text
 
-    def _automaton_after(self, size: int) -> Callable[[bytes], Rules] | None:
+    def _automaton_after(self, size: int) -> Suspicion | None:
         """Return the automaton if there is one. It is built after enough bytes were looked at without it."""
         if self._seen < _WORTH_IT:
             self._seen += size

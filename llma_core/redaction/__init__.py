@@ -26,6 +26,7 @@ This is how:
     - Only searches for literals run over the whole text. Every token contains at least `tokens.LONG` word characters
       in a row. To find such runs, one pass translates each byte to "word" or "other"; then this is a literal search,
       too. Literals are searched as expressions, because these look for their first byte, which is faster than `in`.
+      Where the first is a frequent letter, they begin at a rarer one and look back from there.
     - Regular expressions start only where a literal was found. Their repetitions are bounded, or they repeat one class
       of characters that what follows cannot match. If an expression can match far, the search continues after its
       match.

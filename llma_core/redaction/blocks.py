@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llma_core.redaction.places import Found
+from llma_core.redaction.places import Found, hint
 
 __all__ = ["BLOCK_HINT", "blocks_in"]
 
@@ -58,4 +58,4 @@ def _is_body(inside: bytes) -> bool:
     return _TEMPLATE.search(inside) is None and bool(inside.strip(b" \t\r\n\\nr\"'"))
 
 
-BLOCK_HINT = re.compile(rb"private key")
+BLOCK_HINT = hint(b"private key", b"key")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llma_core.redaction.places import Found
+from llma_core.redaction.places import Found, hint
 from llma_core.redaction.tokens import is_mixed, is_sample
 from llma_core.redaction.values import VALUE_REACH, as_text, is_placeholder
 
@@ -59,8 +59,8 @@ def _is_session(name: str, value: bytes) -> bool:
     return any(map(str.isdigit, text)) and any(map(str.isalpha, text))
 
 
-COOKIE_HINT = re.compile(rb"cookie")
-CURL_HINT = re.compile(rb"curl")
+COOKIE_HINT = hint(b"cookie", b"kie")
+CURL_HINT = hint(b"curl", b"url")
 
 
 def may_be_cookies(data: bytes, lower: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from llma_core.redaction.commands import ARGUMENT
-from llma_core.redaction.places import Found, matches_at
+from llma_core.redaction.places import Found, hint, matches_at
 from llma_core.redaction.quotes import LINE_REACH
 from llma_core.redaction.values import PASSWORD, as_text
 
@@ -35,7 +35,7 @@ _READS = re.compile(
     rb"(?:(?:\A|(?<=[\s;|&`(\"'])|(?<=\\[nrt]))" + _READING_COMMAND + b"|" + _READING_FLAG + rb")[^\r\n|;&<]{0,160}\Z"
 )
 _HERE_HINT = re.compile(rb"<<")
-_WRITER_HINTS = tuple(map(re.compile, (b"printf", b"echo", b"Write-Output")))
+_WRITER_HINTS = (hint(b"printf"), hint(b"echo", b"cho"), hint(b"Write-Output"))
 _HERE = re.compile(rb"<<<[ \t]{0,4}\$?" + ARGUMENT)
 _HERE_DOCUMENT = re.compile(
     rb"""<<-?[ \t]{0,4}(?:\\{0,63}["'])?(?P<end>\w{1,16})(?:\\{0,63}["'])?(?:\r?\n|\\{1,63}n)"""

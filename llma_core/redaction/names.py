@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from llma_core.redaction.places import hint
 from llma_core.redaction.rules import Rule
 from llma_core.redaction.values import (
     AUTHORIZATION,
@@ -134,7 +135,9 @@ def head_before(data: bytes, at: int) -> bytes:
     return window[kept:]
 
 
-STEM_HINTS = tuple((stem, rule, re.compile(stem)) for stem, rule in STEMS)
+_RARE_ENDS = {b"secret": b"cret", b"token": b"ken", b"auth": b"uth"}
+STEM_HINTS = tuple((stem, rule, hint(stem, _RARE_ENDS.get(stem, b""))) for stem, rule in STEMS)
+"""For each stem its rule, and a pattern that ends with it."""
 # The possible ends of a name, as in `STEM_TAIL`. The order of alternatives cannot hide a longer end.
 _LAST = (
     rb"(?>stag(?:ing|e)|s?(?:[_.-]?(?:"

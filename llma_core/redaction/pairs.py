@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from llma_core.redaction.authorization import authorization_at
 from llma_core.redaction.names import STEMS, is_loud, is_telling, name_of_key
-from llma_core.redaction.places import Found, matches_at
+from llma_core.redaction.places import Found, hint
 from llma_core.redaction.quotes import OPENING, closing
 from llma_core.redaction.values import AUTHORIZATION, PASSWORD, Form, as_text, names_secret
 
@@ -32,7 +32,7 @@ _PAIR_STEMS = re.compile(b"|".join(stem for stem, _ in STEMS))
 
 def pairs_in(data: bytes, lower: bytes) -> Iterator[Found]:
     """Find the values of pairs such as `name: DB_PASSWORD` and `value: ...`, in YAML, JSON and XML."""
-    for match in matches_at(_VALUE, lower, b"value"):
+    for match in _VALUE.finditer(lower):
         at = match.end()
         quote = OPENING.match(data, at)
         if quote is not None:
@@ -83,8 +83,8 @@ def _paired_name(data: bytes, lower: bytes, start: int, end: int) -> bytes | Non
 
 # The name of a pair, in small letters, in text and in JSON. One expression for all would be searched more slowly.
 _PAIR_HINTS = tuple(
-    re.compile(said + rb"""[\\"']*\s*[:=]\s*[\\"']*[a-z0-9_.-]*(?:""" + _PAIR_STEMS.pattern + b")")
-    for said in (b"name", b"key", b"type")
+    re.compile(said.pattern + rb"""[\\"']*\s*[:=]\s*[\\"']*[a-z0-9_.-]*(?:""" + _PAIR_STEMS.pattern + b")")
+    for said in (hint(b"key"), hint(b"type", b"ype"), hint(b"name", b"me"))
 )
 VALUE_HINT = re.compile(rb"""value[\\"' ]*[:=>]""")
 
@@ -115,4 +115,4 @@ _PAIR_KEY = re.compile(r"(parameter|option|setting|variable|)_?(name|key|value)"
 
 def may_be_pairs(lower: bytes) -> bool:
     """Whether JSON, in small letters, may hold a pair whose name says that its value is a secret."""
-    return VALUE_HINT.search(lower) is not None and any(hint.search(lower) is not None for hint in _PAIR_HINTS)
+    return VALUE_HINT.search(lower) is not None and any(said.search(lower) is not None for said in _PAIR_HINTS)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["MARKER_START", "Found", "marker", "matches_at"]
+__all__ = ["MARKER_START", "Found", "hint", "marker", "matches_at"]
 
 MARKER_START = b"[REDACTED:"
 
@@ -31,6 +31,16 @@ class Found:
     end: int
     kind: str
     by_name: bool = False
+
+
+def hint(literal: bytes, rare: bytes = b"") -> re.Pattern[bytes]:
+    """Return a pattern whose matches end where *literal* does.
+
+    Args:
+        literal: what is searched for.
+        rare: its end, from its rarest letter on. Such a search looks for its first letter, so it goes by this one.
+    """
+    return re.compile(re.escape(rare) + b"(?<=" + re.escape(literal) + b")" if rare else re.escape(literal))
 
 
 def matches_at(pattern: re.Pattern[bytes], data: bytes, *literals: bytes) -> Iterator[re.Match[bytes]]:

@@ -68,12 +68,17 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
 
 def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[Found]) -> None:
     """Add what is by a name, and what cannot be without the stem of one."""
+    key = 0
     for stem, rule, hint in STEM_HINTS:
-        if rule in rules and (first := hint.search(lower)) is not None:
-            found += assignments_in(data, lower, stem, first.start())
-            if stem in _BESIDE:
-                found += _BESIDE[stem](data, lower)
-    if "blocks" in rules and BLOCK_HINT.search(lower) is not None:
+        if rule in rules:
+            at = first.end() - len(stem) if (first := hint.search(lower)) is not None else -1
+            if at >= 0:
+                found += assignments_in(data, lower, stem, at)
+                if stem in _BESIDE:
+                    found += _BESIDE[stem](data, lower)
+            if stem == b"key":
+                key = at
+    if "blocks" in rules and key >= 0 and BLOCK_HINT.search(lower, key) is not None:
         found += blocks_in(data)
     if "pairs" in rules and VALUE_HINT.search(lower) is not None:
         found += pairs_in(data, lower)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from llma_core.redaction.names import NAME_REACH
-from llma_core.redaction.places import Found, matches_at
+from llma_core.redaction.places import Found
 from llma_core.redaction.values import PASSWORD, as_text
 
 __all__ = ["PASSWORD_WORD", "PURPOSE", "may_be_statements", "statements_in"]
@@ -25,7 +25,7 @@ PURPOSE = re.compile(rb" +(?:for|to|of|on|in) ")
 
 def statements_in(data: bytes, lower: bytes) -> Iterator[Found]:
     """Find passwords that stand before their name: `... is my password`."""
-    for match in matches_at(_SAID, lower, b"pass"):
+    for match in _SAID.finditer(lower):
         says = _SAYS.search(data, max(0, match.start() - NAME_REACH), match.start())
         if says is None:
             continue

@@ -98,17 +98,22 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
 
 
 def _may_be_named(data: bytes, lower: bytes, rules: Rules) -> bool:
+    key = 0
     for stem, rule, hint in STEM_HINTS:
-        first = hint.search(lower) if rule in rules else None
-        if first is None:
+        if rule not in rules:
             continue
-        if _may_lead(data, _LEADING[stem].search(lower, first.start())):
+        at = first.end() - len(stem) if (first := hint.search(lower)) is not None else -1
+        if stem == b"key":
+            key = at
+        if at < 0:
+            continue
+        if _may_lead(data, _LEADING[stem].search(lower, at)):
             return True
-        if stem == b"pass" and may_be_statements(lower, first.start()):
+        if stem == b"pass" and may_be_statements(lower, at):
             return True
         if stem == b"secret" and MANIFEST_HINT.search(lower) is not None:
             return True
-    if "blocks" in rules and BLOCK_HINT.search(lower) is not None:
+    if "blocks" in rules and key >= 0 and BLOCK_HINT.search(lower, key) is not None:
         return True
     return "pairs" in rules and may_be_pairs(lower)
 

@@ -108,12 +108,12 @@ TOKENS: Final = (
     _token("github-token", "github_pat_", rb"[A-Za-z0-9_]{20,}", free=True),
     _token(
         "gitlab-token",
-        "gl",
+        "glpat- gldt- glrt- glrtr- glcbt- glptt- glft- glimt- glagent- gloas- glsoat- glffct- glwt-",
         rb"[A-Za-z0-9_-]{15,}(?:\.[A-Za-z0-9_-]{2,}){0,4}",
         prefix=rb"gl(?:pat|dt|rtr?|cbt|ptt|ft|imt|agent|oas|soat|ffct|wt)-",
         free=True,
     ),
-    _token("grafana-token", "gl", rb"[A-Za-z0-9_+/]{20,}={0,2}", prefix=rb"gl(?:sa|c)_", free=True),
+    _token("grafana-token", "glsa_ glc_", rb"[A-Za-z0-9_+/]{20,}={0,2}", prefix=rb"gl(?:sa|c)_", free=True),
     _token("slack-token", "xox", rb"[A-Za-z0-9-]{10,}", prefix=rb"xox[a-z](?:\.xox[a-z])?-", free=True),
     _token("slack-token", "xapp-", rb"[0-9]-[A-Za-z0-9-]{10,}", free=True),
     _token(
@@ -158,7 +158,9 @@ TOKENS: Final = (
     _token("new-relic-key", "NRAK-", rb"[A-Z0-9]{20,}[A-Za-z0-9]*"),
 )
 _LITERALS = tuple((literal, token) for token in TOKENS for literal in token.literals)
-_SPLIT_LITERALS = tuple(b"1//0 ya29. SG. :AA hvs. hvb. hvr. sk-ant- xox xapp- gl whsec_ sntrys_ sntryu_".split())
+_SPLIT_LITERALS = tuple(
+    b"1//0 ya29. SG. :AA hvs. hvb. hvr. sk-ant- xox xapp- glsa_ glc_ whsec_ sntrys_ sntryu_".split()
+)
 """Literals that may come before a long run instead of inside it, because of their other characters or their length."""
 _SPLIT_REACH = 4
 """Number of characters of the run that may belong to such a literal."""

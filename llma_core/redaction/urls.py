@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llma_core.redaction.places import Found, matches_at
+from llma_core.redaction.places import Found, hint, matches_at
 from llma_core.redaction.tokens import LONG, is_mixed, is_sample
 from llma_core.redaction.values import as_text, is_placeholder, names_secret
 
@@ -24,12 +24,9 @@ _SIGNATURE = re.compile(
 def urls_in(data: bytes) -> Iterator[Found]:
     """Find passwords and tokens before the host of URLs, and the secrets in those of webhooks."""
     if b"@" in data:
-        for match in matches_at(_USER_INFO, data, b"://"):
+        for match in _USER_INFO.finditer(data):
             yield from _user_info(match)
-        if b"\\" in data and b"\\/" in data:
-            for match in matches_at(_USER_INFO, data, b":\\"):
-                yield from _user_info(match)
-    if b"hooks" in data:
+    if _HOOKS.search(data) is not None:
         for match in matches_at(_WEBHOOK, data, b"hooks"):
             if not is_sample(match[1].rpartition(b"/")[2]):
                 yield Found(match.start(1), match.end(1), "webhook")
@@ -45,24 +42,25 @@ def _user_info(match: re.Match[bytes]) -> Iterator[Found]:
 
 def signatures_in(data: bytes, lower: bytes) -> Iterator[Found]:
     """Find the signatures of signed URLs."""
-    at = lower.find(b"sig")
-    while at >= 0:
-        match = _SIGNATURE.match(data, at)
+    at = 0
+    while (sign := SIGNATURE_HINT.search(lower, at)) is not None:
+        match = _SIGNATURE.match(data, sign.start())
         if match is not None and not is_sample(match[1]):
             yield Found(match.start(1), match.end(1), "signature")
-        at = lower.find(b"sig", at + 3 if match is None else match.end())
+        at = sign.end() if match is None else match.end()
 
 
 SIGNED = re.compile(rb"sig(?:nature)?=")
-SIGNATURE_HINT = re.compile(rb"sig")
+SIGNATURE_HINT = re.compile(rb"sig(?:nature)?(?:=|\\{1,8}u003d)")
+_HOOKS = hint(b"hooks", b"ks")
 
 
 def may_be_urls(data: bytes, *, escaped: bool) -> bool:
     r"""Whether JSON may hold a URL with a secret; *escaped* is whether it has `\u` escapes."""
-    if b"hooks" in data and (b"/webhooks" in data or b"hooks.slack.com" in data):
+    if _HOOKS.search(data) is not None and (b"/webhooks" in data or b"hooks.slack.com" in data):
         return True
     if b"@" not in data:
         return False
     if b"\\/" in data or b":\\\\" in data:
         return True
-    return b"://" in data and (escaped or any(matches_at(_USER_INFO, data, b"://")))
+    return b"://" in data if escaped else _USER_INFO.search(data) is not None

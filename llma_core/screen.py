@@ -21,6 +21,7 @@ import msgspec
 
 from llma_core.redaction import (
     ALL_RULES,
+    BEFORE_KEY,
     COMMANDS,
     IDENTIFIED,
     PASSWORD_STEMS,
@@ -95,7 +96,7 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
         name = name_from(stem, looks_back=False).replace(b"(?>", b"(?:")
         yield name + _LEADS, True, _rules(rule)
         # The stem may stand right after the dash.
-        yield rb"-[a-z0-9_.$-]*" + name.replace(b"(?:^|", b"(?:|") + b" ", True, _rules(rule)
+        yield rb"-[a-z0-9_.$-]*" + name.removeprefix(BEFORE_KEY).replace(b"(?:^|", b"(?:|") + b" ", True, _rules(rule)
         if stem in PASSWORD_STEMS:
             yield name + _PASSWORD_LEADS, True, _rules(rule)
         if stem == b"auth":

@@ -38,7 +38,7 @@ from __future__ import annotations
 from llma_core.redaction.calls import IDENTIFIED
 from llma_core.redaction.commands import COMMANDS
 from llma_core.redaction.inputs import READERS
-from llma_core.redaction.names import PASSWORD_STEMS, STEMS, is_telling, name_from
+from llma_core.redaction.names import BEFORE_KEY, PASSWORD_STEMS, STEMS, is_telling, name_from
 from llma_core.redaction.pairs import judging_keys
 from llma_core.redaction.places import marker
 from llma_core.redaction.rules import ALL_RULES, Rule, Rules
@@ -49,6 +49,7 @@ from llma_core.redaction.tokens import TOKENS
 
 __all__ = [
     "ALL_RULES",
+    "BEFORE_KEY",
     "COMMANDS",
     "IDENTIFIED",
     "PASSWORD_STEMS",

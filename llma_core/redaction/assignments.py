@@ -6,7 +6,18 @@ import re
 from collections.abc import Iterator
 
 from llma_core.redaction.authorization import authorization_at
-from llma_core.redaction.names import MORE, NAME_REACH, STEM, STEM_TAIL, STEMS, TAIL, head_before, is_loud, name_of
+from llma_core.redaction.names import (
+    BEFORE_KEY,
+    MORE,
+    NAME_REACH,
+    STEM,
+    STEM_TAIL,
+    STEMS,
+    TAIL,
+    head_before,
+    is_loud,
+    name_of,
+)
 from llma_core.redaction.places import MARKER_START, Found
 from llma_core.redaction.quotes import LINE_REACH, OPENING, closing
 from llma_core.redaction.setters import is_set_by_command
@@ -54,6 +65,7 @@ _LINK = re.compile(
 _NAMES = {
     stem: re.compile(
         stem
+        + (b"(?<=" + BEFORE_KEY + b"key)" if stem == b"key" else b"")
         + MORE.get(stem, b"")
         + TAIL
         + rb"""(?=[ \t:=!<>\\"'`*\]%"""

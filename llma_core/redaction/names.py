@@ -24,6 +24,7 @@ from llma_core.redaction.values import (
 )
 
 __all__ = [
+    "BEFORE_KEY",
     "MORE",
     "NAME_REACH",
     "PASSWORD_STEMS",
@@ -145,6 +146,8 @@ _LAST = (
 )
 PASSWORD_STEMS: Final = (b"pass", b"pw")
 """The stems of names of passwords."""
+BEFORE_KEY: Final = rb"[a-z0-9_.$ -]"
+"""Matches what is before the key in a name, in small letters; in a sentence, a blank. "key" alone tells nothing."""
 # What may stand before `pw` without `d`, beside what is no letter: an escape of JSON, or the end of a word that is
 # written in one with it. Two letters are rare enough.
 _BEFORE_PW = (rb"\\[bfnrt]", rb"u00[01][a-f]", *sorted({head[-2:] for head in _PASS_HEADS}))
@@ -157,6 +160,8 @@ def name_from(stem: bytes, *, looks_back: bool = True) -> bytes:
         stem: one of `STEMS`.
         looks_back: whether the pattern may look at what stands before the stem. If not, it matches that, too.
     """
+    if stem == b"key":
+        return (b"key(?<=" + BEFORE_KEY + b"key)" if looks_back else BEFORE_KEY + b"key") + _LAST
     if stem != b"pw":
         return stem + MORE.get(stem, b"") + _LAST
     if looks_back:

@@ -46,7 +46,7 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
             found += signatures_in(data, lower)
         if "cookies" in rules and COOKIE_HINT.search(lower) is not None:
             found += cookies_in(COOKIE, data, lower, b"cookie")
-        if "cookies" in rules and CURL_HINT.search(data) is not None:
+        if "cookies" in rules and b"-b" in data and CURL_HINT.search(data) is not None:
             found += cookies_in(CURL_COOKIE, data, data, b"-b")
     if "commands" in rules and b"-" in data:
         found += commands_in(data)

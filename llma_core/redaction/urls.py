@@ -50,7 +50,8 @@ def signatures_in(data: bytes, lower: bytes) -> Iterator[Found]:
         at = sign.end() if match is None else match.end()
 
 
-SIGNED = re.compile(rb"sig(?:nature)?=")
+# They are searched by the sign after the name, which is rarer than its letters.
+SIGNED = re.compile(rb"=(?:(?<=sig=)|(?<=signature=))")
 SIGNATURE_HINT = re.compile(rb"sig(?:nature)?(?:=|\\{1,8}u003d)")
 _HOOKS = hint(b"hooks", b"ks")
 

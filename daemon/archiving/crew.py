@@ -6,6 +6,7 @@ is not in memory. A task whose worker dies is done again.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import logging
@@ -25,10 +26,13 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from daemon.archiving.forkserver import start_method
+from daemon.archiving.scratch import remove_left
 from daemon.archiving.sending import PaceSpec
 from daemon.archiving.source import MissingExtraError, shown
 
@@ -40,6 +44,8 @@ _Result = TypeVar("_Result")
 _ATTEMPTS = 3
 """How often a task is begun whose worker dies. It may be the task that kills it."""
 _LOOK_SECONDS = 1.0
+_START_SECONDS = 120
+_ENDING_SECONDS = 5.0
 _VARIABLE = "posthog-llma-archive-pace"
 
 
@@ -193,7 +199,7 @@ def assemble(jobs: int, scheduler: str | None) -> Iterator[Crew]:
         elif jobs == 1:
             yield _Here(pace)
         elif has_dask:
-            yield stack.enter_context(_local_cluster(jobs, pace))
+            yield stack.enter_context(_local_cluster(jobs, pace, folder))
         else:
             yield stack.enter_context(_pooled(jobs, pace))
 
@@ -201,22 +207,49 @@ def assemble(jobs: int, scheduler: str | None) -> Iterator[Crew]:
 @contextmanager
 def _pooled(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
     pools: list[ProcessPoolExecutor] = []
+    with _deaf():
+        method = start_method()
 
     def hire() -> Executor:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(method)
         pools.append(ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin))
         return pools[-1]
 
+    with _ended_at_once():
+        try:
+            yield _Hired(hire, jobs, pace)
+        finally:
+            for pool in pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let no thread or process that is started here get Ctrl-C: it is for the command, which ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Kill the processes that were started meanwhile, and remove the logs that they had unpacked.
+
+    The next run sends what is not settled again, under the same uuids.
+    """
     before = set(multiprocessing.active_children())
     try:
-        yield _Hired(hire, jobs, pace)
+        yield
     finally:
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            # The next run sends what is not settled again, under the same uuids.
-            child.terminate()
-            child.join(5)
+        started = set(multiprocessing.active_children()) - before
+        for child in started:
+            child.kill()
+        for child in started:
+            # One that hangs in a system call ends when that returns, and what it leaves is removed by the next run.
+            child.join(_ENDING_SECONDS)
+        remove_left()
 
 
 def _begin() -> None:
@@ -233,21 +266,72 @@ def _begin() -> None:
 
 
 @contextmanager
-def _local_cluster(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
+def _local_cluster(jobs: int, pace: PaceSpec, folder: Path) -> Iterator[Crew]:
+    with ExitStack() as stack:
+        with _deaf():
+            # It imports what the workers need while this process starts the scheduler.
+            context: Any = multiprocessing.get_context(start_method())
+            distributed = _dask()
+            stack.enter_context(_lean(folder))
+            cluster = distributed.LocalCluster(
+                n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(distributed.Client(cluster))
+        stack.enter_context(_ended_at_once())
+        workers: list[BaseProcess] = []
+
+        def staff() -> None:
+            """Start workers in place of those that have died."""
+            workers[:] = [each for each in workers if each.is_alive()]
+            while len(workers) < jobs:
+                worker = context.Process(target=_work, args=(cluster.scheduler_address, folder), daemon=True)
+                worker.start()
+                workers.append(worker)
+
+        def look() -> None:
+            _look(client)
+            staff()
+
+        staff()
+        try:
+            client.wait_for_workers(jobs, timeout=_START_SECONDS)
+        except TimeoutError:
+            raise CrewLostError("the workers do not start; run it with --jobs 1, which needs none") from None
+        yield _Hired(lambda: client.get_executor(pure=False), jobs, pace, look)
+
+
+def _work(address: str, folder: Path) -> None:
+    """Work for the scheduler at *address*, as a process of its own, until it is ended."""
+    _begin()
     distributed = _dask()
-    with (
-        distributed.LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield _Hired(lambda: client.get_executor(pure=False), jobs, pace, lambda: _look(client))
+
+    async def work() -> None:
+        async with distributed.Worker(address, host="127.0.0.1", nthreads=1, memory_limit=0, dashboard=False) as worker:
+            await worker.finished()
+
+    with _lean(folder):
+        asyncio.run(work())
+
+
+def _lean(folder: Path) -> AbstractContextManager[object]:
+    """Let a cluster on this machine keep its files in *folder*, and sleep while there is nothing to do.
+
+    What is switched off wakes up ten or a hundred times a second. In the scheduler and in each worker, that took a
+    twentieth of a core.
+    """
+    dask: Any = importlib.import_module("dask")
+    lean: AbstractContextManager[object] = dask.config.set(
+        {
+            "temporary-directory": str(folder),
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.system-monitor.interval": "60s",
+            "distributed.admin.system-monitor.disk": False,
+            "distributed.admin.system-monitor.gil.enabled": False,
+            "distributed.admin.tick.interval": "1s",
+        }
+    )
+    return lean
 
 
 @contextmanager

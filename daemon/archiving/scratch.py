@@ -1,7 +1,7 @@
 """Scratch folders: where a worker unpacks logs, which are private.
 
-A folder is removed when its work is done. A worker that is killed cannot do that, so the next one on the machine does:
-whoever works in a folder holds a lock in it.
+A folder is removed when its work is done. A worker that is killed cannot do that. So the command does it, or the next
+worker on the machine: whoever works in a folder holds a lock in it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["scratch"]
+__all__ = ["remove_left", "scratch"]
 
 _PREFIX = "posthog-llma-archive-"
 _LOCK = "lock"
@@ -23,7 +23,7 @@ _LOCK = "lock"
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Yield a new folder that only its owner can enter, and remove it afterwards."""
-    _remove_left()
+    remove_left()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     descriptor = os.open(folder / f".{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -36,7 +36,7 @@ def scratch() -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _remove_left() -> None:
+def remove_left() -> None:
     """Remove the folders that workers have left behind who were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):

@@ -22,6 +22,7 @@ import json
 import random
 import re
 import sys
+import time
 import uuid as uuid_module
 import zlib
 from collections import deque
@@ -120,6 +121,7 @@ class Request:
         text: the body of the answer.
         connection: number of the connection it came on, counted from 1 as they were opened.
         lost: whether its answer was lost on purpose.
+        came: when its head had come, by a clock that only goes forward.
     """
 
     method: str
@@ -131,6 +133,7 @@ class Request:
     text: str = ""
     connection: int = 0
     lost: bool = False
+    came: float = field(default_factory=time.monotonic)
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer, not an error of the server

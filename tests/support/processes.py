@@ -9,8 +9,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ __all__ = [
     "SECRET",
     "Ended",
     "append",
+    "are_running",
     "bodies",
     "canonical",
     "environment",
@@ -42,6 +44,7 @@ __all__ = [
     "now",
     "previewed",
     "put_logs",
+    "running_below",
     "session_id",
     "start_of",
     "tree",
@@ -159,6 +162,29 @@ async def kill(child: Child) -> None:
     """Kill a process without giving it time to clean up."""
     os.kill(child.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL, child.stderr
+
+
+def running_below(pid: int) -> set[int]:
+    """Return the processes that run and that *pid*, or one of them, has started."""
+    table = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    rows = [line.split() for line in table.stdout.splitlines()]
+    started = {int(row[0]): int(row[1]) for row in rows if not row[2].startswith("Z")}
+    found: set[int] = set()
+    above = {pid}
+    while above := {each for each, parent in started.items() if parent in above}:
+        found |= above
+    return found
+
+
+def are_running(pids: Collection[int]) -> bool:
+    """Whether one of *pids* runs."""
+    listed = ",".join(map(str, pids))
+    table = subprocess.run(
+        ["ps", "-o", "stat=", "-p", listed], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return any(not line.startswith("Z") for line in table.stdout.split())
 
 
 def log_lines(stderr: str) -> list[Json]:

@@ -56,6 +56,7 @@ from llma_core.spans import (
 __all__ = [
     "AI_EVENT_LIMIT",
     "BATCH_EVENT_LIMIT",
+    "SIDE_CALLS",
     "Attribution",
     "CaptureEvent",
     "Grouping",
@@ -77,6 +78,8 @@ _LIBRARY = "posthog-llma-daemon"
 _PLACES = 100
 """Number of places whose shared properties are kept; see `_shared`."""
 
+SIDE_CALLS = "side calls"
+"""The name of a generation that stands for calls which the client does not log."""
 AI_EVENT_LIMIT = 7_864_320
 """Largest event for the AI batch path, in bytes: 7.5 MiB. The path's limit is 8 MiB; a proxy may need some room."""
 BATCH_EVENT_LIMIT = 921_600
@@ -622,7 +625,7 @@ def _side_calls(span: SideCalls, attribution: Attribution) -> _GenerationPropert
         span_id=f"{context.session}:side:{span.model}:{span.number}",
         model=span.model,
         provider=span.provider,
-        span_name="side calls",
+        span_name=SIDE_CALLS,
         tools_called="",
         tool_call_count=0,
         trace_name=_trace_name(context, attribution),

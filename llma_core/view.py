@@ -66,6 +66,7 @@ class EventView:
         client_cost: US dollars that the client itself counts for the session so far, in a session's trace.
         trace_name: the title of the session or turn it belongs to.
         value: what a metric or a feedback says.
+        stands_for: the name of a generation that stands for calls which are not logged.
         own_prices: the prices that the user has set, by the names of their properties; see `PRICE_NAMES` and
             `OWN_COST`.
     """
@@ -106,6 +107,7 @@ class EventView:
     client_cost: float | None = None
     own_prices: tuple[tuple[str, float], ...] = ()
     trace_name: str | None = None
+    stands_for: str | None = None
     value: str | None = None
 
 
@@ -272,6 +274,7 @@ def read(body: bytes) -> EventView:
         client_cost=properties.own("client_cost_usd"),
         own_prices=_own_prices(properties),
         trace_name=properties.trace_name or (properties.span_name if kind == "trace" else None),
+        stands_for=events.SIDE_CALLS if properties.span_name == events.SIDE_CALLS and kind == "generation" else None,
         value=properties.feedback if kind == "feedback" else _as_text(properties.metric_value),
     )
 
@@ -359,6 +362,7 @@ class Content(msgspec.Struct, frozen=True):
         arguments: the input of a tool call or of another span.
         result: its output.
         prompt: the prompt of the turn.
+        name: what it is or did, in a few words.
     """
 
     input: Any = msgspec.field(default=None, name="$ai_input")
@@ -366,6 +370,7 @@ class Content(msgspec.Struct, frozen=True):
     arguments: Any = msgspec.field(default=None, name="$ai_input_state")
     result: Any = msgspec.field(default=None, name="$ai_output_state")
     prompt: Any = msgspec.field(default=None, name="$ai_user_prompt")
+    name: Any = msgspec.field(default=None, name="$ai_span_name")
 
 
 class _ContentEvent(msgspec.Struct):
@@ -387,7 +392,8 @@ def content(body: bytes) -> Content:
 def words(body: bytes) -> str:
     """Return the words that describe an event best: an answer's text, a call's telling argument, a trace's prompt.
 
-    Returns "" where the event has none. Words that may not leave the machine are not in the event.
+    A generation that stands for calls which are not logged has its name. Returns "" where the event has no words. Words
+    that may not leave the machine are not in the event.
 
     Raises:
         msgspec.MsgspecError: *body* is not an event of this project.
@@ -398,6 +404,8 @@ def words(body: bytes) -> str:
         choices = [each.get("message", each) for each in held.choices if isinstance(each, dict)]
         contents = (each.get("content") for each in choices if isinstance(each, dict))
         return "\n".join(filter(None, map(text_of, contents)))
+    if held.name == events.SIDE_CALLS:
+        return events.SIDE_CALLS
     arguments = held.arguments
     if isinstance(arguments, list):
         # The state of a trace: the first prompt as a message.

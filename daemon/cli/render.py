@@ -195,6 +195,7 @@ def _describe(event: EventView, words: str = "") -> Text:
     line = _line(what or event.kind, color)
     facts = [
         "embedding" if event.kind == "embedding" and event.label else "",
+        event.stands_for or "",
         _short(event.value),
         tokens(event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens),
         money(event_dollars(event)),

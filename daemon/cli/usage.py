@@ -29,7 +29,7 @@ from daemon.state.layout import prices_path
 from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
 from daemon.usage.forks import Inherited, inherited
 from daemon.usage.prices import memory
-from daemon.usage.report import By, Group, Index, Range, ToolGroup, midnight, summed
+from daemon.usage.report import CENT, By, Group, Index, Range, ToolGroup, midnight, summed
 from llma_core.trace_tree import short_id
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _DAYS = 7
 _TOP = 5
 _BUDGET = re.compile(r"\$?(\d+(?:\.\d+)?)(?:/(day|week|month))?", re.ASCII)
 _PERIODS = {"day": 1, "week": 7, "month": 30}
-_CENT = 0.01
 _NOTE = "Dollars are estimates at API list prices; a subscription does not pay them."
 _STATUS_BYTES = 1024 * 1024
 _STATUS_PATIENCE = 2.0
@@ -338,7 +337,7 @@ class _Difference:
     def explains(self, counted: float) -> bool:
         """Whether what was inherited is the whole difference to what the client has counted."""
         inherited_dollars = self.fork.dollars if self.fork is not None else None
-        return abs(counted - self.own - (inherited_dollars or 0.0)) < _CENT
+        return abs(counted - self.own - (inherited_dollars or 0.0)) < CENT
 
 
 def _differences(index: Index, groups: Sequence[Group], settings: Settings) -> dict[str, _Difference]:
@@ -346,11 +345,11 @@ def _differences(index: Index, groups: Sequence[Group], settings: Settings) -> d
     found: dict[str, _Difference] = {}
     logs: dict[str, tuple[Agent, str]] | None = None
     for group in groups:
-        counted = group.client_dollars
-        if counted is None or group.key is None or abs(counted - group.dollars.known) < _CENT:
+        counted = group.disputed
+        if counted is None or group.key is None:
             continue
         own = index.total(Range(sessions=frozenset({group.key}))).dollars.known
-        if abs(counted - own) < _CENT:
+        if abs(counted - own) < CENT:
             continue
         if logs is None:
             logs = {each.session: (each.agent, each.path) for each in logged_sessions(settings.claude_config_dirs)}

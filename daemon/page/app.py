@@ -264,9 +264,11 @@ class _Pages:
                 if found is None:
                     return None
                 total = index.total(Range(sessions=frozenset({identity})))
+                own = index.usage("session", Range(sessions=frozenset({identity})))
             return {
                 "session": found,
                 "total": total,
+                "counted": next((each.disputed for each in own), None),
                 "name": LocalEvents(self._sources.path).names([identity]).get(identity, ""),
                 "url": self._sources.posthog_url(identity, found.traces[0]) if found.traces else None,
                 "cached": _share(total.tokens.cache_read, total.tokens.total - total.tokens.output),

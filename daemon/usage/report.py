@@ -22,7 +22,7 @@ from daemon.delivering.local.events import UnreadableEventsError
 from daemon.delivering.local.schema import IS_ATTEMPT, IS_MODEL, IS_TOOL, TELLS_COST
 from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
-__all__ = ["By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight", "summed"]
+__all__ = ["CENT", "By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight", "summed"]
 
 By = Literal["day", "session", "project", "branch", "model", "agent"]
 """What generations are grouped by."""
@@ -60,6 +60,10 @@ class Range:
     projects: frozenset[str] | None = None
 
 
+CENT = 0.01
+"""The difference of dollars from which two sums are not the same."""
+
+
 class Group(msgspec.Struct, kw_only=True):
     """What the calls of one day, session, project, branch, model or agent used.
 
@@ -85,6 +89,12 @@ class Group(msgspec.Struct, kw_only=True):
     last: int = 0
     project: str | None = None
     models: list[str] = []
+
+    @property
+    def disputed(self) -> float | None:
+        """The US dollars that the client itself counts, if that is another sum; None if it says none, or the same."""
+        counted = self.client_dollars
+        return counted if counted is not None and abs(counted - self.dollars.known) >= CENT else None
 
 
 class Slice(msgspec.Struct, kw_only=True):

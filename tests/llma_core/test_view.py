@@ -69,6 +69,15 @@ def shown_of(log: LogBuilder, level: ContentLevel) -> tuple[list[PromptView], li
     return asked, said
 
 
+def test_calls_that_are_not_logged_are_told_by_their_name() -> None:
+    log = LogBuilder()
+    log.prompt("Count")
+    log.cost_state(added=0, removed=0, models={"claude-haiku-4-5": [3, 7, 5, 0]})
+
+    assert shown_of(log, "full")[1] == ["side calls"]
+    assert shown_of(log, "metadata")[1] == ["side calls"]
+
+
 def test_a_prompt_is_told_as_the_events_of_its_turn_tell_it() -> None:
     log = LogBuilder(cwd="/home/ada/orchard")
     log.prompt("Count the trees, password=hunter2hunter2")

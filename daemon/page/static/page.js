@@ -49,7 +49,8 @@ async function draw() {
   const order = found.series.map((_, number) => number).reverse();
   const options = {
     width: place.clientWidth, height: 280, cursor: { drag: { x: false, y: false } }, legend: { live: true },
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high, 0.01) * 1.05] } },
+    // Each bar stands at noon of its day: the first and the last day are as wide as the others.
+    scales: { x: { time: true, range: (_, first, last) => [first - 43200, last + 43200] }, y: { range: (_, low, high) => [0, Math.max(high, 0.01) * 1.05] } },
     axes: [axis, { ...axis, size: 70, values: (_, values) => values.map((value) => `$${value.toFixed(2)}`) }],
     series: [{ label: "day", value: (_, value) => value == null ? "-" : new Date(value * 1000).toLocaleDateString() }, ...order.map((number) => ({
       label: found.series[number].name,

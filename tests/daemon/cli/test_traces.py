@@ -210,6 +210,15 @@ def test_a_session_that_goes_on_has_its_prompt_and_title(tmp_path: Path) -> None
     assert run(tmp_path, "aa").stdout.splitlines()[0] == "aa  Count trees  > How many trees are there?"
 
 
+def test_calls_that_are_not_logged_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
+    log = LogBuilder()
+    log.prompt("Count the trees")
+    log.cost_state(added=0, removed=0, models={"claude-haiku-4-5": [3, 7, 0, 0]})
+    log.write(tmp_path / "claude" / "projects")
+    assert "claude-haiku-4-5  side calls  3 in 7 out" in run(tmp_path).stdout
+
+
 def test_every_prompt_stands_where_its_turn_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
     log = LogBuilder()

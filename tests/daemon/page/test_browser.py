@@ -71,6 +71,12 @@ _FOCUS = """
 """Tells whether something has the focus, and whether that can be seen."""
 
 
+_LAST_BAR_ENDS = """
+() => chart.valToPos(chart.data[0].at(-1) + 0.35 * 86400, "x") / (chart.bbox.width / devicePixelRatio)
+"""
+"""Tells where the last bar ends, as a part of the width of the drawing."""
+
+
 def _violations(results: Any) -> list[str]:
     return [
         f"{found['id']}: {found['help']}: {node['html'][:200]}"
@@ -129,6 +135,10 @@ async def sessions_are_live(shown: Shown) -> None:
     await expect(page.locator("#live")).to_have_text("live")
     await expect(page.locator(".card").first).to_contain_text("$0.0")
     await expect(page.locator(".running .state")).to_have_text("waits for you: permission prompt")
+
+    # Today's bar, which is the last one, is as wide as any other.
+    await expect(page.locator("#days canvas")).to_be_visible()
+    assert await page.evaluate(_LAST_BAR_ENDS) < 1
 
     await shown.open("/sessions")
     row = page.locator("[data-row]")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.delivering.local.sink import LocalSink
+from daemon.usage.prices import Dollars
 from daemon.usage.report import Group, Index, Range, summed
 from tests.support.sample_events import START, generation, span
 
@@ -71,3 +72,8 @@ def test_projects_are_those_of_the_table_by_project(index: Index) -> None:
         assert index.used_projects(Range()) == [
             each.key for each in index.usage("project", Range()) if each.key is not None
         ]
+
+
+@pytest.mark.parametrize(("counted", "disputed"), [(None, None), (1.254, None), (1.2, 1.2), (0.0, 0.0)])
+def test_another_sum_of_the_client_is_told_from_a_cent_on(counted: float | None, disputed: float | None) -> None:
+    assert Group(key="session", dollars=Dollars(known=1.25), client_dollars=counted).disputed == disputed

@@ -207,6 +207,11 @@ class Board:
         """Columns for the longest project name on the board, up to a limit."""
         return min(_LONGEST_PROJECT, max((len(each.project) for each in self._sessions.values()), default=0))
 
+    @property
+    def shares_project(self) -> bool:
+        """Whether two sessions on the board have one project, so that its name does not tell whose a line is."""
+        return len({each.project for each in self._sessions.values()}) < len(self._sessions)
+
     def add(self, seen: Seen) -> None:
         """Count a prompt or an event."""
         session = self._sessions.pop(seen.session, None) or _Session(seen.session)

@@ -128,7 +128,7 @@ def _lively(follower: Follower, console: Console, told: str) -> None:
                 board.add(seen)
                 if (date := dates.before(seen)) is not None:
                     _print(console, date)
-                _print(console, line(seen, project_width=board.project_width))
+                _print(console, line(seen, project_width=board.project_width, session=board.shares_project))
                 live.refresh()
 
         _show_all(follower, show)

@@ -150,6 +150,7 @@ def test_the_board_shows_the_latest_sessions() -> None:
     board = Board("")
     for number in range(6):
         board.add(asked(f"prompt {number}", session=f"{number}-session"))
+        assert board.shares_project == (number > 0)
     board.add(asked("again", session="0-session"))
     rows = drawn(board)
     assert [row.split("> ")[1] for row in rows if "> " in row] == ["again", "prompt 5", "prompt 4", "prompt 3"]

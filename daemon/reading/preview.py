@@ -11,12 +11,13 @@ from daemon.following.log_tree import plain_folders, project_files, project_fold
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line, named_inside
 from daemon.reading.claims import Claims
+from daemon.reading.emission import Emission
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Routing
 from daemon.system import disk
 from llma_core.events import CaptureEvent
 
-__all__ = ["NoLogError", "find_logs", "preview"]
+__all__ = ["NoLogError", "emissions", "find_logs", "preview"]
 
 
 class NoLogError(Exception):
@@ -102,6 +103,23 @@ def preview(
     Raises:
         OSError: a log cannot be read.
     """
+    for emission in emissions(logs, routing, on_held, around=around):
+        assert emission.event is not None
+        yield emission.event
+
+
+def emissions(
+    logs: Iterable[str],
+    routing: Routing,
+    on_held: Callable[[str, str], None] = lambda _session, _reason: None,
+    *,
+    around: Logs | None = None,
+) -> Iterator[Emission]:
+    """Yield the events of *logs* as `preview` does, each with the lines that it rests on.
+
+    Raises:
+        OSError: a log cannot be read.
+    """
     named = Logs(())
     named.include(logs)
     if around is None:
@@ -114,7 +132,7 @@ def preview(
         for outcome in reader.read_whole(files):
             for emission in (emission for step in outcome.steps for emission in step.emissions):
                 if emission.event is not None and emission.leaves:
-                    yield emission.event
+                    yield emission
                 elif emission.waits is not None and emission.waits not in told:
                     told.add(emission.waits)
                     on_held(files.session, emission.waits)

@@ -34,10 +34,10 @@ from daemon.following.opening import by_first_line
 from daemon.following.session_files import SessionFiles
 from daemon.history.first_start import settle_history
 from daemon.reading.claims import Claims
-from daemon.reading.emission import Emission, Progress
+from daemon.reading.emission import Progress
 from daemon.reading.logged_history import LoggedHistory
 from daemon.reading.open_sessions import OpenSessions
-from daemon.reading.preview import find_logs, preview
+from daemon.reading.preview import emissions, find_logs
 from daemon.reading.reader import Reader
 from daemon.reading.settlement import Settlement
 from daemon.reading.standing import Standing
@@ -121,30 +121,20 @@ def answering_disk() -> Iterator[None]:
 @answering_disk()
 def reference(projects: Path, routing: Routing) -> Reference:
     """Return the events of the logs below *projects*, read whole and without a store."""
-    found = list(preview(list(find_logs([projects])), routing))
-    bodies = {event.uuid: event.body for event in found}
+    found = [(emission, each) for emission in emissions(find_logs([projects]), routing) if (each := emission.event)]
+    bodies = {event.uuid: event.body for _, event in found}
     assert len(bodies) == len(found), "no event comes twice"
     resting = [
         Resting(
             identity=emission.settled.identity,
-            uuid=emission.event.uuid,
+            uuid=event.uuid,
             file=str(Path(emission.lines.file).relative_to(projects)),
             end=emission.lines.end,
         )
-        for emission in _read_whole(projects, routing)
-        if emission.lines is not None and emission.event is not None
+        for emission, event in found
+        if emission.lines is not None
     ]
-    return Reference(bodies=bodies, names={event.uuid: named(event) for event in found}, resting=resting)
-
-
-def _read_whole(projects: Path, routing: Routing) -> Iterator[Emission]:
-    logs = Logs(roots_at(projects))
-    logs.include(logs.sweep("full").changed)
-    reader = Reader(logs=logs, routing=routing, claims=Claims())
-    for files in by_first_line(logs.sessions.values()):
-        for outcome in reader.read_whole(files):
-            for step in outcome.steps:
-                yield from step.emissions
+    return Reference(bodies=bodies, names={event.uuid: named(event) for _, event in found}, resting=resting)
 
 
 class Rig:

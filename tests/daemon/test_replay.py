@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -240,9 +241,11 @@ relaxed = settings(
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
+# For what test_machine.py plays, too, among more; a long run of that is a long run of these.
+also_elsewhere = settings(relaxed, max_examples=300 if float(os.environ.get("LLMA_MACHINE_SECONDS", "0")) else 30)
 
 
-@relaxed
+@also_elsewhere
 @given(history=histories(), data=st.data())
 def test_every_schedule_delivers_the_bodies_of_preview(history: History, data: st.DataObject) -> None:
     expected = reference_of(history)
@@ -307,7 +310,7 @@ def test_lines_in_the_log_of_another_session_arrive_once_and_in_the_trace_of_the
         check_all_received(rig, expected, with_traces=grouping == "session")
 
 
-@relaxed
+@also_elsewhere
 @given(history=histories(), data=st.data())
 def test_a_file_that_is_truncated_rewritten_or_replaced_loses_and_repeats_no_event(
     history: History, data: st.DataObject
@@ -320,7 +323,7 @@ def test_a_file_that_is_truncated_rewritten_or_replaced_loses_and_repeats_no_eve
         check_all_received(rig, expected)
 
 
-@relaxed
+@also_elsewhere
 @given(history=histories(), data=st.data())
 def test_a_file_that_is_moved_or_copied_to_another_project_loses_and_doubles_nothing(
     history: History, data: st.DataObject

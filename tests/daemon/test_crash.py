@@ -60,7 +60,7 @@ def offsets(workspace: Workspace) -> dict[str, int]:
 async def test_killed_again_and_again_it_delivers_what_preview_says(
     workspace: Workspace, posthog: CaptureServer, seed: int
 ) -> None:
-    put_logs(workspace, tree() | many_sessions(30, 25))
+    put_logs(workspace, tree() | many_sessions(20, 20))
     everything = await expected(workspace)
     env = environment(workspace, posthog.url, POSTHOG_LLMA_SESSION_TIMEOUT="1")
     in_trouble(posthog, seed)
@@ -155,7 +155,7 @@ async def test_killed_while_a_message_and_a_call_are_open_it_sends_them_when_the
 async def test_killed_while_most_answers_are_lost_it_loses_no_event(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
-    put_logs(workspace, many_sessions(6, 300))
+    put_logs(workspace, many_sessions(6, 60))
     env = environment(workspace, posthog.url)
     for turn in range(3):
         arrived = len(posthog.requests)
@@ -173,7 +173,7 @@ async def test_killed_while_most_answers_are_lost_it_loses_no_event(
 async def test_terminated_it_delivers_what_it_has_read_and_sends_nothing_twice(
     workspace: Workspace, posthog: CaptureServer
 ) -> None:
-    put_logs(workspace, tree() | many_sessions(30, 25))
+    put_logs(workspace, tree() | many_sessions(20, 20))
 
     def slowly(_: Request) -> Behaviour:
         release = asyncio.Event()

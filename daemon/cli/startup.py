@@ -23,7 +23,7 @@ from daemon.delivering.sink import AttemptOutcome, Sink, SinkConfigError, Stoppe
 from daemon.following.cadence import Cadence
 from daemon.running import logs
 from daemon.state.layout import events_path, forget_store, local_folder, make_outbox
-from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, look, prepare_state_dir
+from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, prepare_state_dir
 from daemon.state.store import Store, StoreError
 from daemon.system.messages import system_reason
 
@@ -77,8 +77,6 @@ def refuse(error: ConfigError) -> click.exceptions.Exit:
         say(f"error: {problem}", err=True)
     return click.exceptions.Exit(CONFIGURATION)
 
-
-_WAIT_SECONDS = 0.05
 
 LOG_LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False)
 """The values of `--log-level`."""
@@ -251,7 +249,8 @@ def open_state(lock: StateLock, *, describes: Path | None = None) -> Iterator[St
     """
     folder = lock.folder
     try:
-        prepare_state_dir(folder)
+        if not lock.is_held:
+            prepare_state_dir(folder)
         with nullcontext() if lock.is_held else lock:
             if describes is not None and not describes.exists():
                 forget_store(folder)
@@ -287,15 +286,29 @@ def open_local(lock: StateLock, *, waits: bool = False) -> Iterator[Store]:
         click.exceptions.Exit: with 1: as `open_state`.
     """
     state_dir = lock.folder.parent
-    prepare_local(state_dir)
+    with ExitStack() as stack:
+        if not lock.is_held:
+            prepare_local(state_dir)
+            if waits:
+                stack.callback(lock.release)
+                _wait_for(lock)
+        yield stack.enter_context(open_state(lock, describes=events_path(state_dir)))
+
+
+def _wait_for(lock: StateLock) -> None:
+    """Take a lock once every command has ended that ends by itself. Return without it if it cannot be taken at all."""
     told = False
-    while waits and (other := look(lock.folder)) is not None and other.stage == "ends":
-        if not told:
-            say(f"waiting for {other}, which reads the logs", err=True)
-            told = True
-        time.sleep(_WAIT_SECONDS)
-    with open_state(lock, describes=events_path(state_dir)) as store:
-        yield store
+    while not lock.is_held:
+        try:
+            lock.acquire()
+        except AlreadyRunning as error:
+            if error.holder.stage != "ends":
+                return
+            if not told:
+                say(f"waiting for {error.holder}, which reads the logs", err=True)
+                told = True
+        except StateDirError:
+            return
 
 
 def prepare_local(state_dir: Path) -> None:

@@ -1,6 +1,6 @@
 """The state directory: the name of every file in it, and how to remove them.
 
-    daemon.lock              the lock of the running daemon
+    daemon.lock              the lock of the running daemon, or of another command, and who holds it
     state.db                 the store: offsets, settled identities, owed traces, routes
     state.db.corrupt-TIME    a damaged store that was set aside, with the time in seconds since the epoch
     store-exists             tells a lost store from a first start

@@ -1378,12 +1378,19 @@ async def test_after_the_store_is_lost_recent_sessions_are_sent_again_and_older_
 # ---------------------------------------------------------------------- logs that are gone before they are read
 
 
+def with_a_short_queue(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
+    """A delivery whose queue takes a small part of what it usually takes."""
+    sink = CaptureSink(route.host, route.key.reveal())
+    retry = RetryPolicy(base=0.05, cap=0.2)
+    return Delivery(sink, prepare=prepare, settle=settle, retry=retry, queue_bytes=200_000)
+
+
 def a_big_session(name: str, answers: int = 60) -> LogBuilder:
-    """A session with more events than fit into a delivery's queue of 16 MiB."""
+    """A session with three times the events that fit into a short queue."""
     log = LogBuilder(session_id(name), start=now())
     log.prompt("begin")
     for number in range(answers):
-        log.answer(text("x" * 400_000), id=f"msg_{name}_{number}")
+        log.answer(text("x" * 10_000), id=f"msg_{name}_{number}")
         log.prompt("go on")
     return log
 
@@ -1421,7 +1428,8 @@ async def test_lines_written_while_reading_waited_are_delivered_although_their_l
     posthog.fault = lambda _: None if release.is_set() else Answer(status=503)
     big, small, late = a_big_session("big"), a_session("small", start=now()), a_session("late", start=now())
     machine.projects.joinpath(big.path).parent.mkdir()
-    async with machine.following(posthog.url) as running:
+    machine.cadence = Cadence(slice_bytes=25_000)
+    async with machine.following(posthog.url, make_delivery=with_a_short_queue) as running:
         append(machine.projects / big.path, big.files()[big.path])
         await posthog.wait_requests(1)
         for log in (small, late):

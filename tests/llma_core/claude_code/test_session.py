@@ -2329,7 +2329,7 @@ def test_values_of_any_shape_in_good_lines_do_no_harm(lines: list[tuple[bytes, s
     harmless(lines)
 
 
-@given(st.lists(st.tuples(LINES.map(lambda line: json.dumps(line).encode()), AGENTS), max_size=8))
+@given(st.lists(st.tuples(LINES.map(lambda line: json.dumps(line).encode()), AGENTS), max_size=4))
 @settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @example([(b'{"type":"assistant","message":{"content":[],"usage":{"x":1e999}},"uuid":"\\ud800"}', None)])
 @example(

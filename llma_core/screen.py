@@ -25,6 +25,7 @@ from llma_core.redaction import (
     COMMANDS,
     IDENTIFIED,
     PASSWORD_STEMS,
+    POSITIONS,
     READERS,
     SETTERS,
     SETTINGS,
@@ -85,6 +86,7 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield b"|".join(re.escape(literal) for literal in COMMANDS if literal != b"login "), False, _rules("commands")
     yield b"|".join(map(re.escape, READERS)), False, _rules("inputs")
     yield rb"jwt\.", False, _rules("calls")
+    yield b"|".join(map(re.escape, POSITIONS)), False, _rules("positions")
     yield IDENTIFIED, True, _rules("calls")
     yield rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""", False, _rules("commands")
     # A password that stands before its name, or for something.

@@ -10,6 +10,7 @@ from llma_core.redaction.names import (
     BEFORE_KEY,
     MORE,
     NAME_REACH,
+    PASSWORD_STEMS,
     STEM,
     STEM_TAIL,
     STEMS,
@@ -69,7 +70,7 @@ _NAMES = {
         + MORE.get(stem, b"")
         + TAIL
         + rb"""(?=[ \t:=!<>\\"'`*\]%"""
-        + (b"[(])" if stem in (b"pass", b"pw", b"auth") else b"])")
+        + (b"[(])" if stem == b"auth" or stem in PASSWORD_STEMS else b"])")
     )
     for stem, _ in STEMS
 }
@@ -119,7 +120,9 @@ def _behind_name(data: bytes, lower: bytes, at: int) -> Found | None:
         return _default(data, link, name)
     spelled = data[name_start : end.end()]
     start = link.end()
-    is_set = link["blank"] is not None and is_set_by_command(data, spelled, name_start)
+    is_set = (
+        link["blank"] is not None and data[start : start + 2] != b"--" and is_set_by_command(data, spelled, name_start)
+    )
     if not is_set and not _leads(link, name, head, data, name_start):
         return None
     if name is AUTHORIZATION:

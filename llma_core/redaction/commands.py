@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from llma_core.redaction.cookies import CURL_HINT
-from llma_core.redaction.places import Found, matches_at
+from llma_core.redaction.places import Found
 from llma_core.redaction.values import PASSWORD, Form, as_text
 
 __all__ = ["ARGUMENT", "COMMANDS", "commands_in", "may_be_commands"]
@@ -74,7 +74,15 @@ _COMMANDS = (
     _command(b"ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami ldappasswd ldapcompare", rb"-w" + _MAYBE_SPACE),
     _command(b"smbclient rpcclient", rb"-U" + _MAYBE_SPACE + rb"""(?:\\{0,63}["'])?[^\s%"'\\]{1,64}%"""),
     _command(b"curl", rb"(?:-[a-zA-Z]{0,5}[uU]|--(?:proxy-)?user)" + _MAYBE_SPACE + _USER + b":"),
-    _command(b"sqlcmd", rb"-P" + _MAYBE_SPACE),
+    _command(b"sqlcmd bcp isql tsql", rb"-P" + _MAYBE_SPACE),
+    _command(b"mosquitto_pub mosquitto_sub mosquitto_rr ipmitool", rb"-P" + _MAYBE_SPACE),
+    _command(b"useradd usermod", rb"-p" + _SPACE),
+    _command(b"cqlsh rdesktop psexec evil-winrm ncftpget ncftpput", rb"-p" + _SPACE, sure=False),
+    _command(b"7z 7za 7zz unrar rar", rb"-p"),
+    _command(b"add-generic-password add-internet-password", rb"-w" + _SPACE),
+    _command(b"unlock-keychain create-keychain", rb"-p" + _SPACE),
+    _command(b"etcdctl", rb"--user" + _SPACE + _USER + b":"),
+    _command(b"lftp", rb"-u" + _MAYBE_SPACE + rb"""(?:\\{0,63}["'])?[^\s,"'\\]{1,64},"""),
     _command(b"zip unzip ssh-keygen", rb"-P" + _SPACE),
     _command(b"ssh-keygen", rb"-N" + _SPACE),
     _command(b"openssl", rb"-k" + _SPACE, needs=b" enc"),
@@ -94,8 +102,10 @@ _BY_WORD: Final = {
 COMMANDS: Final = (
     *b"""
     mysql mariadb mongo sshpass redis-cli ldap openssl passwd from-literal SecureString secretsmanager smbclient
-    rpcclient keygen -creds sqlcmd
+    rpcclient keygen -creds sqlcmd bcp isql tsql mosquitto_ ipmitool useradd usermod cqlsh rdesktop psexec
+    evil-winrm ncftp unrar generic-password internet-password -keychain etcdctl lftp
     """.split(),
+    *(b"7z ", b"7za ", b"7zz ", b"rar "),
     *(b"login ", b"http -a", b"https -a", b"zip ", b"secret set"),
 )
 """Literals that one of them is in each command, other than curl, that takes a password."""
@@ -104,8 +114,8 @@ _CONTROL = re.compile(rb"\\(?:u00[01][0-9a-f]|[tbfnr])")
 _MAY_BE_ARGUMENT = re.compile(rb"""-(?<= -)(?:pass(?:in|out|wd|word)? [\\"']*pass:|a(?<=http -a)|a(?<=https -a))""")
 _ADJACENT = 160
 """Bytes that what `_MAY_BE_ARGUMENT` matches may take, with the quotes of nested JSON, and more."""
-_HTTP_ARGUMENT = re.compile(rb"(?:(?<=http)|(?<=https)) -a" + _SPACE + _USER + b":" + ARGUMENT)
-_PASS_ARGUMENT = re.compile(rb""" -pass(?:in|out|wd|word)? (?:\\{0,63}["'])?pass:""" + ARGUMENT)
+_HTTP_ARGUMENT = re.compile(rb"-a(?:(?<=http -a)|(?<=https -a))" + _SPACE + _USER + b":" + ARGUMENT)
+_PASS_ARGUMENT = re.compile(rb"""-pass(?<= -pass)(?:in|out|wd|word)? (?:\\{0,63}["'])?pass:""" + ARGUMENT)
 
 
 def commands_in(data: bytes) -> Iterator[Found]:
@@ -114,9 +124,9 @@ def commands_in(data: bytes) -> Iterator[Found]:
         for start, end in _flagged(data, flag.start(), _COMMAND_REACH):
             if named := _BY_WORD.keys() & _command_words(data[start:end]):
                 yield from _arguments_in(data, start, end, named)
-        for match in matches_at(_PASS_ARGUMENT, data, b" -pass"):
+        for match in _PASS_ARGUMENT.finditer(data):
             yield from _argument(match, "variable")
-        for match in matches_at(_HTTP_ARGUMENT, data, b" -a"):
+        for match in _HTTP_ARGUMENT.finditer(data):
             yield from _argument(match, "variable")
 
 

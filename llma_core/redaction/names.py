@@ -46,6 +46,7 @@ NAME_REACH = 64
 STEMS: Final[tuple[tuple[bytes, Rule], ...]] = (
     (b"pass", "pass"),
     (b"pw", "pwd"),
+    (b"psk", "pwd"),
     (b"secret", "secret"),
     (b"token", "token"),
     (b"auth", "auth"),
@@ -95,6 +96,9 @@ def name_of(head: bytes, stem: bytes, *, closed: bool) -> Name | None:
         stem == b"pass" and head.lower().endswith(b"require")
     ):
         return None
+    if stem == b"psk":
+        # A pre-shared key.
+        return PASSWORD if not head[-1:].isalpha() else None
     if stem == b"pw":
         return PASSWORD if not head[-1:].isalpha() or head.lower().endswith(_PASS_HEADS) else None
     if stem.startswith((b"pass", b"pwd")):
@@ -136,7 +140,7 @@ def head_before(data: bytes, at: int) -> bytes:
     return window[kept:]
 
 
-_RARE_ENDS = {b"secret": b"cret", b"token": b"ken", b"auth": b"uth"}
+_RARE_ENDS = {b"psk": b"k", b"secret": b"cret", b"token": b"ken", b"auth": b"uth"}
 STEM_HINTS = tuple((stem, rule, hint(stem, _RARE_ENDS.get(stem, b""))) for stem, rule in STEMS)
 """For each stem its rule, and a pattern that ends with it."""
 # The possible ends of a name, as in `STEM_TAIL`. The order of alternatives cannot hide a longer end.
@@ -144,7 +148,7 @@ _LAST = (
     rb"(?>stag(?:ing|e)|s?(?:[_.-]?(?:"
     rb"[0-9]{1,4}|production|prod|dev|stag(?:ing|e)|test|live|base|value|raw|plain|old|new))?)"
 )
-PASSWORD_STEMS: Final = (b"pass", b"pw")
+PASSWORD_STEMS: Final = (b"pass", b"pw", b"psk")
 """The stems of names of passwords."""
 BEFORE_KEY: Final = rb"[a-z0-9_.$ -]"
 """Matches what is before the key in a name, in small letters; in a sentence, a blank. "key" alone tells nothing."""

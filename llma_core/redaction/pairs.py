@@ -11,7 +11,7 @@ from llma_core.redaction.places import Found, hint
 from llma_core.redaction.quotes import OPENING, closing
 from llma_core.redaction.values import AUTHORIZATION, PASSWORD, Form, as_text, names_secret
 
-__all__ = ["VALUE_HINT", "judging_keys", "may_be_pairs", "pairs_in"]
+__all__ = ["judging_keys", "may_be_pairs", "pairs_in"]
 
 _VALUE = re.compile(rb"""value(?:\\*["'])?(?: {0,4}[:=] {0,4}|>)""")
 _PAIR_REACH = 160
@@ -86,7 +86,7 @@ _PAIR_HINTS = tuple(
     re.compile(said.pattern + rb"""[\\"']*\s*[:=]\s*[\\"']*[a-z0-9_.-]*(?:""" + _PAIR_STEMS.pattern + b")")
     for said in (hint(b"key"), hint(b"type", b"ype"), hint(b"name", b"me"))
 )
-VALUE_HINT = re.compile(rb"""value[\\"' ]*[:=>]""")
+_VALUE_HINT = re.compile(rb"""value[\\"' ]*[:=>]""")
 
 
 def judging_keys(members: Mapping[str, object]) -> Iterator[str]:
@@ -115,4 +115,4 @@ _PAIR_KEY = re.compile(r"(parameter|option|setting|variable|)_?(name|key|value)"
 
 def may_be_pairs(lower: bytes) -> bool:
     """Whether JSON, in small letters, may hold a pair whose name says that its value is a secret."""
-    return VALUE_HINT.search(lower) is not None and any(said.search(lower) is not None for said in _PAIR_HINTS)
+    return _VALUE_HINT.search(lower) is not None and any(said.search(lower) is not None for said in _PAIR_HINTS)

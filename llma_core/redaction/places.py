@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["MARKER_START", "Found", "hint", "marker", "matches_at"]
+__all__ = ["MARKER_START", "Found", "hint", "marker", "matches_at", "shares_b", "shares_g", "shares_k"]
 
 MARKER_START = b"[REDACTED:"
 
@@ -41,6 +41,26 @@ def hint(literal: bytes, rare: bytes = b"") -> re.Pattern[bytes]:
         rare: its end, from its rarest letter on. Such a search looks for its first letter, so it goes by this one.
     """
     return re.compile(re.escape(rare) + b"(?<=" + re.escape(literal) + b")" if rare else re.escape(literal))
+
+
+_WITH_B = re.compile(rb"b(?:earer|asic |itmqctl)")
+_WITH_G = re.compile(rb"g(?:(?<=sig)(?:nature)?(?:=|\\{1,8}u003d)|(?<=\.log)in\(|(?<=pg)pass)")
+_WITH_K = re.compile(rb"k(?:(?<=cook)ie|(?<=hook)s|(?<=psk))")
+
+
+def shares_b(lower: bytes) -> bool:
+    """Whether a scheme of `Authorization` or `rabbitmqctl` is in a text in small letters: one search for all."""
+    return _WITH_B.search(lower) is not None
+
+
+def shares_g(lower: bytes) -> bool:
+    """Whether the name of a signature, `.login(` or `pgpass` is in a text in small letters: one search for all."""
+    return _WITH_G.search(lower) is not None
+
+
+def shares_k(lower: bytes) -> bool:
+    """Whether `cookie`, `hooks` or `psk` is in a text in small letters: one search for all."""
+    return _WITH_K.search(lower) is not None
 
 
 def matches_at(pattern: re.Pattern[bytes], data: bytes, *literals: bytes) -> Iterator[re.Match[bytes]]:

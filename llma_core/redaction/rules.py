@@ -23,6 +23,7 @@ Rule = Literal[
     "commands",
     "inputs",
     "calls",
+    "positions",
 ]
 """A rule: one for names of each stem, and one for each kind of secret with a form of its own."""
 Rules = frozenset[Rule]

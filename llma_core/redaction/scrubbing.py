@@ -17,8 +17,9 @@ from llma_core.redaction.cookies import COOKIE, COOKIE_HINT, CURL_COOKIE, CURL_H
 from llma_core.redaction.inputs import inputs_in, may_be_inputs
 from llma_core.redaction.manifests import manifests_in
 from llma_core.redaction.names import NAME_REACH, STEM_HINTS, name_of_key
-from llma_core.redaction.pairs import VALUE_HINT, pairs_in
-from llma_core.redaction.places import MARKER_START, Found, marker
+from llma_core.redaction.pairs import pairs_in
+from llma_core.redaction.places import MARKER_START, Found, marker, shares_b, shares_g, shares_k
+from llma_core.redaction.positions import may_be_positions, positions_in
 from llma_core.redaction.rules import ALL_RULES, Rules
 from llma_core.redaction.statements import statements_in
 from llma_core.redaction.tokens import REPEATED, long_runs, tokens_in
@@ -38,13 +39,16 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
     lower = data.lower()
     found: list[Found] = []
     # Each search through a whole text counts, so what cannot be without a rarer literal or byte is searched after it.
-    _find_named(data, lower, rules, found)
+    with_k = not rules.isdisjoint(_WITH_K) and shares_k(lower)
+    _find_named(data, lower, rules, found, with_k=with_k)
+    with_b = not rules.isdisjoint(_WITH_B) and shares_b(lower)
+    with_g = not rules.isdisjoint(_WITH_G) and shares_g(lower)
     if "urls" in rules and b"/" in data:
-        found += urls_in(data)
+        found += urls_in(data, shared=with_k)
     if b"=" in data or (b"\\" in data and b"u003d" in lower):
-        if "signatures" in rules and SIGNATURE_HINT.search(lower) is not None:
+        if with_g and "signatures" in rules and SIGNATURE_HINT.search(lower) is not None:
             found += signatures_in(data, lower)
-        if "cookies" in rules and COOKIE_HINT.search(lower) is not None:
+        if with_k and "cookies" in rules and COOKIE_HINT.search(lower) is not None:
             found += cookies_in(COOKIE, data, lower, b"cookie")
         if "cookies" in rules and b"-b" in data and CURL_HINT.search(data) is not None:
             found += cookies_in(CURL_COOKIE, data, data, b"-b")
@@ -54,7 +58,9 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
         found += inputs_in(data)
     if "calls" in rules and (JWT_HINT.search(data) is not None or IDENTIFIED_HINT.search(lower) is not None):
         found += calls_in(data, lower)
-    if "bearers" in rules and BEARER_HINT.search(lower) is not None:
+    if "positions" in rules and may_be_positions(data, with_b=with_b, with_g=with_g):
+        found += positions_in(data)
+    if with_b and "bearers" in rules and BEARER_HINT.search(lower) is not None:
         found += bearers_in(data, lower)
         found += basics_in(data, lower)
     if "tokens" in rules and (runs := long_runs(data)):
@@ -66,11 +72,16 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
     return found
 
 
-def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[Found]) -> None:
-    """Add what is by a name, and what cannot be without the stem of one."""
+_WITH_B: Rules = frozenset(("bearers", "positions"))
+_WITH_K: Rules = frozenset(("urls", "cookies", "pwd"))
+_WITH_G: Rules = frozenset(("signatures", "positions"))
+
+
+def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[Found], *, with_k: bool) -> None:
+    """Add what is by a name, and what cannot be without the stem of one. Without `shares_k`, none is of "psk"."""
     key = 0
     for stem, rule, hint in STEM_HINTS:
-        if rule in rules:
+        if rule in rules and (with_k or stem != b"psk"):
             at = first.end() - len(stem) if (first := hint.search(lower)) is not None else -1
             if at >= 0:
                 found += assignments_in(data, lower, stem, at)
@@ -80,7 +91,7 @@ def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[Found]) -> 
                 key = at
     if "blocks" in rules and key >= 0 and BLOCK_HINT.search(lower, key) is not None:
         found += blocks_in(data)
-    if "pairs" in rules and VALUE_HINT.search(lower) is not None:
+    if "pairs" in rules:
         found += pairs_in(data, lower)
 
 

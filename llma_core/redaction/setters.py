@@ -14,13 +14,16 @@ _SETTER = re.compile(
     rb"""(?:(?:\b|(?<=\\[nrt]))(?:setx|setenv|ENV|set -[a-zA-Z]{1,3}(?:[ \t]+-[a-zA-Z]{1,3}){0,2}"""
     rb"""|(?:config|configure|secrets?) set"""
     rb"""|config:set)|(?i:requirepass))(?:[ \t]+--?[a-z-]{1,20}){0,3}[ \t]+(?:\\{0,63}["'])?[\w./:@-]{0,80}\Z"""
+    rb"""|(?:mysqladmin|nmcli)[ \t][\w./:@$ \t"'-]{0,160}\Z"""
 )
 _UP_TO_NAME = rb"""[\w./:@$ \t\\"'-]*"""
-SETTERS: Final = rb"(?:setx |setenv |ENV |set -|config[: ]set|configure set|secrets? set)" + _UP_TO_NAME
+SETTERS: Final = (
+    rb"(?:setx |setenv |ENV |set -|config[: ]set|configure set|secrets? set|mysqladmin |nmcli )" + _UP_TO_NAME
+)
 """Matches commands that set the variable or the setting that is named next, up to its stem, in text and in JSON."""
 _SETTER_HINT = re.compile(SETTERS + rb"\Z")
-_SET_HINT = re.compile(rb"(?:set|ENV )" + _UP_TO_NAME + rb"\Z")
-SETTINGS: Final = (b"requirepass", b"masterauth", b"bindpw", b"rootpw")
+_SET_HINT = re.compile(rb"(?:set|ENV |mysqladmin |nmcli )" + _UP_TO_NAME + rb"\Z")
+SETTINGS: Final = (b"requirepass", b"masterauth", b"bindpw", b"rootpw", b"wpa-psk")
 """Names of settings whose value follows after a blank."""
 
 
@@ -34,7 +37,7 @@ def is_set_by_command(data: bytes, spelled: bytes, start: int) -> bool:
 
 def _follows_setter(before: bytes) -> bool:
     """Whether *before* may end with a command that sets what is named next. This is faster than to search for it."""
-    last = max(before.rfind(b"set"), before.rfind(b"ENV "))
+    last = max(before.rfind(b"set"), before.rfind(b"ENV "), before.rfind(b"mysqladmin "), before.rfind(b"nmcli "))
     return last >= 0 and _SET_HINT.match(before, last) is not None
 
 

@@ -14,6 +14,8 @@ from llma_core.redaction.inputs import may_be_inputs
 from llma_core.redaction.manifests import MANIFEST_HINT
 from llma_core.redaction.names import PASSWORD_STEMS, STEM_HINTS, STEMS, head_before, name_from
 from llma_core.redaction.pairs import may_be_pairs
+from llma_core.redaction.places import shares_b, shares_g, shares_k
+from llma_core.redaction.positions import may_be_positions
 from llma_core.redaction.rules import ALL_RULES, Rules
 from llma_core.redaction.setters import may_be_set
 from llma_core.redaction.statements import may_be_statements
@@ -75,12 +77,14 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     escaped = b"\\u" in data
     if escaped and hides_text(data):
         return False
-    if "urls" in rules and may_be_urls(data, escaped=escaped):
-        return False
     lower = data.lower()
-    if "signatures" in rules and b"=" in data and SIGNED.search(lower) is not None:
+    with_k = not rules.isdisjoint(("urls", "pwd")) and shares_k(lower)
+    if "urls" in rules and may_be_urls(data, escaped=escaped, shared=with_k):
         return False
-    if _may_be_named(data, lower, rules):
+    with_g = not rules.isdisjoint(("signatures", "positions")) and shares_g(lower)
+    if with_g and "signatures" in rules and SIGNED.search(lower) is not None:
+        return False
+    if _may_be_named(data, lower, rules, with_k=with_k):
         return False
     if "cookies" in rules and b"=" in data and may_be_cookies(data, lower):
         return False
@@ -88,7 +92,10 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
         return False
     if "calls" in rules and may_be_calls(data, lower):
         return False
-    if "bearers" in rules and BEARER_HINT.search(lower) is not None and may_be_bearers(data, lower):
+    with_b = not rules.isdisjoint(("bearers", "positions")) and shares_b(lower)
+    if "positions" in rules and may_be_positions(data, with_b=with_b, with_g=with_g):
+        return False
+    if with_b and "bearers" in rules and BEARER_HINT.search(lower) is not None and may_be_bearers(data, lower):
         return False
     if "tokens" not in rules or not (runs := long_runs(data)):
         return True
@@ -97,10 +104,10 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
     return not (b"\\/" in data or (hold_literals(data, runs, reach) and may_be_tokens(data, runs, reach)))
 
 
-def _may_be_named(data: bytes, lower: bytes, rules: Rules) -> bool:
+def _may_be_named(data: bytes, lower: bytes, rules: Rules, *, with_k: bool) -> bool:
     key = 0
     for stem, rule, hint in STEM_HINTS:
-        if rule not in rules:
+        if rule not in rules or (stem == b"psk" and not with_k):
             continue
         at = first.end() - len(stem) if (first := hint.search(lower)) is not None else -1
         if stem == b"key":

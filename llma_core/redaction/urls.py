@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llma_core.redaction.places import Found, hint, matches_at
+from llma_core.redaction.places import Found, matches_at
 from llma_core.redaction.tokens import LONG, is_mixed, is_sample
 from llma_core.redaction.values import as_text, is_placeholder, names_secret
 
@@ -21,12 +21,17 @@ _SIGNATURE = re.compile(
 )
 
 
-def urls_in(data: bytes) -> Iterator[Found]:
-    """Find passwords and tokens before the host of URLs, and the secrets in those of webhooks."""
+def urls_in(data: bytes, *, shared: bool) -> Iterator[Found]:
+    """Find passwords and tokens before the host of URLs, and the secrets in those of webhooks.
+
+    Args:
+        data: the text.
+        shared: whether `shares_k` is true of it.
+    """
     if b"@" in data:
         for match in _USER_INFO.finditer(data):
             yield from _user_info(match)
-    if _HOOKS.search(data) is not None:
+    if shared:
         for match in matches_at(_WEBHOOK, data, b"hooks"):
             if not is_sample(match[1].rpartition(b"/")[2]):
                 yield Found(match.start(1), match.end(1), "webhook")
@@ -53,12 +58,17 @@ def signatures_in(data: bytes, lower: bytes) -> Iterator[Found]:
 # They are searched by the sign after the name, which is rarer than its letters.
 SIGNED = re.compile(rb"=(?:(?<=sig=)|(?<=signature=))")
 SIGNATURE_HINT = re.compile(rb"sig(?:nature)?(?:=|\\{1,8}u003d)")
-_HOOKS = hint(b"hooks", b"ks")
 
 
-def may_be_urls(data: bytes, *, escaped: bool) -> bool:
-    r"""Whether JSON may hold a URL with a secret; *escaped* is whether it has `\u` escapes."""
-    if _HOOKS.search(data) is not None and (b"/webhooks" in data or b"hooks.slack.com" in data):
+def may_be_urls(data: bytes, *, escaped: bool, shared: bool) -> bool:
+    r"""Whether JSON may hold a URL with a secret.
+
+    Args:
+        data: the JSON.
+        escaped: whether it has `\u` escapes.
+        shared: whether `shares_k` is true of it.
+    """
+    if shared and (b"/webhooks" in data or b"hooks.slack.com" in data):
         return True
     if b"@" not in data:
         return False

@@ -7,6 +7,41 @@ from itertools import product
 __all__ = ["NEGATIVES", "POSITIVES"]
 
 _WRITTEN = r"""
+echo "localhost:5432:*:ada:<password>" > ~/.pgpass
+echo "$HOST:5432:$DB:$USER:$PASSWORD" > ~/.pgpass
+#hostname:port:database:username:password in .pgpass
+.pgpass:12:5: see line 12:30:a:b:c
+psk=<your psk>
+psk="${WIFI_PSK}"
+psk=***
+TLS_PSK_WITH_AES_128_CBC_SHA
+psk = load_psk()
+upsk=abc123
+rabbitmqctl add_user ada $PASS
+rabbitmqctl add_user ada "$RABBIT_PASSWORD"
+rabbitmqctl add_user <name> <password>
+rabbitmqctl add_user ada ***
+rabbitmqctl set_user_tags ada administrator1
+net user ada * /add
+net user ada /active:yes
+net user ada %PASS1% /add
+net use Z: \\srv\share1 /user:ada
+our net user growth was 15%
+mysqladmin -u root password $NEW
+mysqladmin password --help
+nmcli dev wifi connect home1 password "$WIFI"
+useradd -p $HASH1 ada
+useradd -m -s /bin/bash ada1
+security find-generic-password -a ada1 -w
+mosquitto_pub -h h -p 1883 -t t -m x
+7z x a.7z -p$PASS
+smtp.login("ada", os.environ["SMTP_PASSWORD1"])
+smtp.login("you@example.com", "<password>")
+smtp.login("you@example.com", "your-password")
+this.auth.login('local', 'strategy')
+api.login(request, "email")
+auth=("user", "pass")
+PASSWORD = getpass.getpass()
 jwt.verify(token, "RS256")
 jwt.sign(payload, privateKey1, { algorithm: "RS256" })
 jwt.sign({ id: 1 }, process.env.JWT_SECRET1)
@@ -534,6 +569,44 @@ _OTHERS = (
     ('jwt.sign({{ id: 5, role: "x" }}, "{}")', "shhhhh"),
     ('jwt.decode(token, b"{}", algorithms=["HS256"])', _MIX),
     ('Config::password = "{}"', "swordfish"),
+    # What only its position in a command, a call or a line gives away.
+    ("rabbitmqctl add_user ada {}", "hunter2x"),
+    ("rabbitmqctl -n rabbit@a add_user 'ada' '{}'", "hunter2x"),
+    ("docker exec mq rabbitmqctl change_password ada {} && date", "swordfish"),
+    ("net user ada {} /add", "hunter2x"),
+    ("net user /add ada {}", "hunter2x"),
+    ("net use Z: \\\\srv\\share {} /user:ada", "hunter2x"),
+    ("net use \\\\srv\\share /user:ada {}", "hunter2x"),
+    ("mysqladmin -u root password {}", "hunter2x"),
+    ("mysqladmin -uroot -pOld12345 password {}", "hunter2x"),
+    ("nmcli dev wifi connect home password {}", "hunter2x"),
+    ('smtp.login("ada@example.com", "{}")', "swordfish"),
+    ("server.login('ada', '{}')", "hunter2x"),
+    ("imap.login(USER, '{}')", "hunter2x"),
+    ('ftp.login(\n    "ada",\n    "{}",\n)', "hunter2x"),
+    ("cat ~/.pgpass\ndb.example.com:5432:shop:ada:{}", "swordfish"),
+    ("cat > ~/.pgpass <<EOF\n*:*:*:postgres:{}\nEOF", "hunter2x"),
+    ('echo "10.0.0.1:6432:shop:ada:{}" >> ~/.pgpass', "hunter2x"),
+    # Pre-shared keys.
+    ('network={{\n  ssid="home"\n  psk="{}"\n}}', "swordfish"),
+    ("  psk={}", "a3f9" * 16),
+    ("wifi-sec.psk: {}", "swordfish9"),
+    ('{{"ssid": "home", "psk": "{}"}}', "swordfish"),
+    ("WIFI_PSK={}", "swordfish"),
+    ("wpa-psk {}", "swordfish"),
+    ("[Peer]\nPresharedKey = {}", _MIX * 2 + "abcdefghijk="),
+    # More commands with the flag of a password.
+    ("useradd -m -p {} ada", "hunter2x"),
+    ("usermod -p '{}' ada", "$6$abcdefgh$" + _MIX),
+    ("cqlsh -u ada -p {} db", "hunter2x"),
+    ("mosquitto_pub -u ada -P {} -t t", "hunter2x"),
+    ("ipmitool -H h -U ada -P {} power status", "hunter2x"),
+    ("bcp t out f -U ada -P {}", "hunter2x"),
+    ("7z x a.7z -p{}", "hunter2x"),
+    ("security add-generic-password -a ada -s x -w {}", "hunter2x"),
+    ("security unlock-keychain -p {} login.keychain", "hunter2x"),
+    ("etcdctl --user ada:{} get k", "hunter2x"),
+    ("lftp -u ada,{} ftp.example.com", "hunter2x"),
     # Files that are kept in a home folder.
     ("machine x.example login bob password {}", "swordfish9"),
     ("//registry.example/:_authToken={}", _MIX),

@@ -39,11 +39,11 @@ _SIGNED = re.compile(
 )
 
 
-def may_be_calls(data: bytes, lower: bytes) -> bool:
-    """Whether JSON may hold a call or a statement with a secret."""
+def may_be_calls(data: bytes, lower: bytes, *, with_b: bool) -> bool:
+    """Whether JSON may hold a call or a statement with a secret; *with_b* is whether `shares_b` is true of it."""
     if JWT_HINT.search(data) is not None:
         return True
-    return IDENTIFIED_HINT.search(lower) is not None and _IDENTIFIED_IN_JSON.search(lower) is not None
+    return with_b and IDENTIFIED_HINT.search(lower) is not None and _IDENTIFIED_IN_JSON.search(lower) is not None
 
 
 def calls_in(data: bytes, lower: bytes) -> Iterator[Found]:

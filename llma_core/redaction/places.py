@@ -43,13 +43,13 @@ def hint(literal: bytes, rare: bytes = b"") -> re.Pattern[bytes]:
     return re.compile(re.escape(rare) + b"(?<=" + re.escape(literal) + b")" if rare else re.escape(literal))
 
 
-_WITH_B = re.compile(rb"b(?:earer|asic |itmqctl)")
+_WITH_B = re.compile(rb"""b(?:earer|asic |itmqctl|y +(?:password +)?\\*["'])""")
 _WITH_G = re.compile(rb"g(?:(?<=sig)(?:nature)?(?:=|\\{1,8}u003d)|(?<=\.log)in\(|(?<=pg)pass)")
 _WITH_K = re.compile(rb"k(?:(?<=cook)ie|(?<=hook)s|(?<=psk))")
 
 
 def shares_b(lower: bytes) -> bool:
-    """Whether a scheme of `Authorization` or `rabbitmqctl` is in a text in small letters: one search for all."""
+    """Whether a scheme of `Authorization`, `rabbitmqctl` or `by '` is in a text in small letters: one search."""
     return _WITH_B.search(lower) is not None
 
 

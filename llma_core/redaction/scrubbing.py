@@ -39,10 +39,11 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
     lower = data.lower()
     found: list[Found] = []
     # Each search through a whole text counts, so what cannot be without a rarer literal or byte is searched after it.
-    with_k = not rules.isdisjoint(_WITH_K) and shares_k(lower)
+    with_all = rules is ALL_RULES
+    with_k = (with_all or not rules.isdisjoint(_WITH_K)) and shares_k(lower)
     _find_named(data, lower, rules, found, with_k=with_k)
-    with_b = not rules.isdisjoint(_WITH_B) and shares_b(lower)
-    with_g = not rules.isdisjoint(_WITH_G) and shares_g(lower)
+    with_b = (with_all or not rules.isdisjoint(_WITH_B)) and shares_b(lower)
+    with_g = (with_all or not rules.isdisjoint(_WITH_G)) and shares_g(lower)
     if "urls" in rules and b"/" in data:
         found += urls_in(data, shared=with_k)
     if b"=" in data or (b"\\" in data and b"u003d" in lower):
@@ -56,7 +57,9 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
         found += commands_in(data)
     if "inputs" in rules and may_be_inputs(data):
         found += inputs_in(data)
-    if "calls" in rules and (JWT_HINT.search(data) is not None or IDENTIFIED_HINT.search(lower) is not None):
+    if "calls" in rules and (
+        JWT_HINT.search(data) is not None or (with_b and IDENTIFIED_HINT.search(lower) is not None)
+    ):
         found += calls_in(data, lower)
     if "positions" in rules and may_be_positions(data, with_b=with_b, with_g=with_g):
         found += positions_in(data)
@@ -72,7 +75,7 @@ def _find(data: bytes, rules: Rules = ALL_RULES) -> list[Found]:
     return found
 
 
-_WITH_B: Rules = frozenset(("bearers", "positions"))
+_WITH_B: Rules = frozenset(("bearers", "calls", "positions"))
 _WITH_K: Rules = frozenset(("urls", "cookies", "pwd"))
 _WITH_G: Rules = frozenset(("signatures", "positions"))
 
@@ -91,7 +94,7 @@ def _find_named(data: bytes, lower: bytes, rules: Rules, found: list[Found], *, 
                 key = at
     if "blocks" in rules and key >= 0 and BLOCK_HINT.search(lower, key) is not None:
         found += blocks_in(data)
-    if "pairs" in rules:
+    if "pairs" in rules and b"value" in lower:
         found += pairs_in(data, lower)
 
 

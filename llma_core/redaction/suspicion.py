@@ -90,9 +90,9 @@ def _is_clean(data: bytes, rules: Rules = ALL_RULES) -> bool:
         return False
     if ("commands" in rules and may_be_commands(data)) or ("inputs" in rules and may_be_inputs(data)):
         return False
-    if "calls" in rules and may_be_calls(data, lower):
+    with_b = not rules.isdisjoint(("bearers", "calls", "positions")) and shares_b(lower)
+    if "calls" in rules and may_be_calls(data, lower, with_b=with_b):
         return False
-    with_b = not rules.isdisjoint(("bearers", "positions")) and shares_b(lower)
     if "positions" in rules and may_be_positions(data, with_b=with_b, with_g=with_g):
         return False
     if with_b and "bearers" in rules and BEARER_HINT.search(lower) is not None and may_be_bearers(data, lower):
@@ -131,7 +131,10 @@ _is_clean_again = lru_cache(maxsize=1024)(_is_clean)
 
 def hides_text(data: bytes) -> bool:
     r"""Whether JSON may spell letters as escapes: it has a `\u` escape that is not a control character's."""
-    return b"\\u" in data and data.count(b"\\u") != data.count(b"\\u000") + data.count(b"\\u001")
+    return _HIDDEN_LETTER.search(data) is not None
+
+
+_HIDDEN_LETTER = re.compile(rb"\\u(?!00[01])")
 
 
 def _may_lead(data: bytes, found: re.Match[bytes] | None) -> bool:

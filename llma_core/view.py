@@ -36,13 +36,13 @@ __all__ = [
     "prompt_of",
     "read",
     "words",
+    "words_and_prompt",
 ]
 
 _Kind = Literal["generation", "embedding", "span", "trace", "metric", "feedback", "other"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventView:
+class EventView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event, read back to be shown. A field is None where the event does not say it.
 
     Attributes:
@@ -380,6 +380,21 @@ class _ContentEvent(msgspec.Struct):
 _decode_content = msgspec.json.Decoder(_ContentEvent).decode
 
 
+class _Said(msgspec.Struct):
+    """The part of the content that holds an event's words: without the input of a generation, most of an event."""
+
+    choices: Any = msgspec.field(default=None, name="$ai_output_choices")
+    arguments: Any = msgspec.field(default=None, name="$ai_input_state")
+    prompt: Any = msgspec.field(default=None, name="$ai_user_prompt")
+
+
+class _SaidEvent(msgspec.Struct):
+    properties: _Said = msgspec.field(default_factory=_Said)
+
+
+_decode_said = msgspec.json.Decoder(_SaidEvent).decode
+
+
 def content(body: bytes) -> Content:
     """Return the content of an event.
 
@@ -398,7 +413,20 @@ def words(body: bytes) -> str:
     Raises:
         msgspec.MsgspecError: *body* is not an event of this project.
     """
-    held = _decode_content(body).properties
+    return _words(_decode_said(body).properties)
+
+
+def words_and_prompt(body: bytes) -> tuple[str, str]:
+    """Return what `words` and `prompt_of` return.
+
+    Raises:
+        msgspec.MsgspecError: *body* is not an event of this project.
+    """
+    said = _decode_said(body).properties
+    return _words(said), _prompt(said)
+
+
+def _words(held: _Said) -> str:
     if isinstance(held.choices, list):
         # A choice may hold its message in turn.
         choices = [each.get("message", each) for each in held.choices if isinstance(each, dict)]
@@ -496,5 +524,8 @@ def prompt_of(body: bytes) -> str:
     Raises:
         msgspec.MsgspecError: *body* is not an event of this project.
     """
-    asked = _decode_content(body).properties.prompt
-    return asked if isinstance(asked, str) else ""
+    return _prompt(_decode_said(body).properties)
+
+
+def _prompt(said: _Said) -> str:
+    return said.prompt if isinstance(said.prompt, str) else ""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +14,9 @@ from typing import TYPE_CHECKING, Self
 from daemon.cli.catching_up import prepare_file
 from daemon.cli.startup import build_service, fail, open_local, prepare_local
 from daemon.delivering.local.sink import LocalSink
-from daemon.delivering.sink import AttemptOutcome, Delivered
 from daemon.page.changes import Changes
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, look
-from llma_core import view as views
-from llma_core.events import CaptureEvent
 
 if TYPE_CHECKING:
     from daemon.config.settings import Settings
@@ -85,7 +81,7 @@ class FollowedFile:
         self._service = build_service(
             self._settings,
             store,
-            lambda _route: _TellingSink(self._path, self.changes),
+            lambda _route: LocalSink(self._path, tell=self.changes.note),
             purpose="local",
             on_current=self._note_current,
         )
@@ -167,17 +163,3 @@ class _Writes:
             return False
         before, self._before = self._before, version
         return before is not None and version != before
-
-
-class _TellingSink(LocalSink):
-    """A local sink that tells pages what it has written."""
-
-    def __init__(self, path: Path, changes: Changes) -> None:
-        super().__init__(path)
-        self._changes = changes
-
-    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
-        outcome = await super().send(events)
-        if isinstance(outcome, Delivered):
-            self._changes.note(filter(None, (views.read(event.body).session_id for event in events)))
-        return outcome

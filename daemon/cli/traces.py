@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import structs
 
 from daemon.cli import complete
 from daemon.cli.catching_up import catch_up
@@ -229,7 +230,7 @@ def _begins(trace: LocalTrace, prefix: str) -> bool:
 def _document(trace: TraceTree) -> dict[str, Any]:
     """Turn *trace* into plain values. Unknown values are left out, as in the events."""
     cost = spent(trace)
-    events = [_known({**asdict(node.event), "cost_usd": _cost(node.event)}) for node in _walk(trace.roots)]
+    events = [_known({**structs.asdict(node.event), "cost_usd": _cost(node.event)}) for node in _walk(trace.roots)]
     head = {
         "trace_id": trace.trace_id,
         "name": trace.name,
@@ -240,7 +241,7 @@ def _document(trace: TraceTree) -> dict[str, Any]:
         "cost_usd": round(cost.known, 6),
         "unpriced_tokens": cost.unpriced or None,
     }
-    events += [_known(asdict(event)) for event in (trace.opening, trace.event) if event is not None]
+    events += [_known(structs.asdict(event)) for event in (trace.opening, trace.event) if event is not None]
     return {**_known(head), **_known(asdict(trace.totals)), "events": events}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
 
 import msgspec
@@ -36,8 +35,7 @@ _LONGEST_TEXT = 20_000
 """Characters of one text that can be searched. More of a long answer rarely helps to find it, and takes much room."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call, as reports see it. A field is None where the event does not say it.
 
     Attributes:
@@ -81,8 +79,7 @@ class Call:
     client_cost: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Searchable:
+class Searchable(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A text that can be searched, with where it stands. Its digest tells it from others of the session."""
 
     session: str | None
@@ -167,7 +164,7 @@ def searchable(event: EventView, body: bytes) -> Iterator[Searchable]:
 
 def _texts(event: EventView, body: bytes) -> Iterator[str]:
     if event.kind == "generation":
-        yield from filter(None, (view.words(body), view.prompt_of(body)))
+        yield from filter(None, view.words_and_prompt(body))
     elif event.kind == "trace":
         yield from filter(None, (event.label, view.words(body)))
     elif event.kind == "feedback":

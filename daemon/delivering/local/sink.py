@@ -7,9 +7,8 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -65,11 +64,19 @@ class LocalSink:
     Args:
         path: the file. It is created with mode 0600, and missing folders above it with 0700.
         keep_bytes: how many bytes of events to keep. The sink deletes the oldest events beyond that.
+        tell: called in the event loop once events are kept, with the ids of their sessions; see `session_of`.
     """
 
-    def __init__(self, path: Path, keep_bytes: int = KEEP_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keep_bytes: int = KEEP_BYTES,
+        *,
+        tell: Callable[[frozenset[str]], None] | None = None,
+    ) -> None:
         self._path = path
         self._keep_bytes = keep_bytes
+        self._tell = tell
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
         # Only the worker thread uses the fields below.
@@ -97,7 +104,10 @@ class LocalSink:
             raise RuntimeError("the sink is closed")
         if not events:
             return Delivered()
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._send, tuple(events))
+        outcome, sessions = await asyncio.get_running_loop().run_in_executor(self._worker, self._send, tuple(events))
+        if self._tell is not None and sessions:
+            self._tell(sessions)
+        return outcome
 
     def prepare(self) -> None:
         """Create the file if it is missing, and bring one of an older version up to date. Call this before `send`.
@@ -123,11 +133,19 @@ class LocalSink:
         await asyncio.shield(closing)
         self._worker.shutdown(wait=True)
 
-    def _send(self, events: tuple[CaptureEvent, ...]) -> AttemptOutcome:
+    def _send(self, events: tuple[CaptureEvent, ...]) -> tuple[AttemptOutcome, frozenset[str]]:
+        """Write *events*; return what came of it, and the ids of the sessions of which something is kept now."""
         try:
             kept = [_kept(event) for event in events]
         except ValueError as error:
-            return Rejected(reason=str(error))
+            return Rejected(reason=str(error)), frozenset()
+        failure = self._keep(kept)
+        if failure is not None:
+            return failure, frozenset()
+        return Delivered(), frozenset(session for event in kept if (session := event.row[3]) is not None)
+
+    def _keep(self, kept: Sequence[_Kept]) -> Retryable | Stopped | None:
+        """Write events in one transaction; return what failed."""
         try:
             connection = self._connect()
             with connection:
@@ -143,7 +161,7 @@ class LocalSink:
             self._disconnect()
             return Retryable(reason=f"{self._path.name}: {system_reason(error)}")
         self._total = total
-        return Delivered()
+        return None
 
     def _write(self, connection: sqlite3.Connection, events: Sequence[_Kept]) -> int:
         """Write *events*, delete the oldest bodies beyond the limit, and return how many bytes of them are left."""
@@ -203,8 +221,7 @@ class LocalSink:
                 connection.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True, gc=False):
     """An event to be written: its row in the table of bodies, and what it says."""
 
     row: tuple[str, str, str | None, str | None, str, int, bytes]

@@ -259,3 +259,12 @@ def test_reading_makes_no_file_and_says_why_it_cannot_read(path: Path) -> None:
     put(path, b"not a database at all" * 100)
     with pytest.raises(UnreadableEventsError, match="not a database"):
         LocalEvents(path).events("trace-1")
+
+
+async def test_tells_of_which_sessions_it_has_kept_events(path: Path) -> None:
+    told: list[frozenset[str]] = []
+    sink = LocalSink(path, tell=told.append)
+    await sink.send([generation("g"), span("t", "Read", parent="g"), trace(trace_id="other")])
+    await sink.send([generation("h", text="x" * EVENT_LIMIT)])
+    await sink.aclose()
+    assert told == [{"trace-1", "other"}]

@@ -362,6 +362,7 @@ def build_service(
         on_current: see `Service`.
     """
     # Most verbs build none, and should not wait for what only a service needs.
+    from daemon.delivering.batcher import BatchLimits
     from daemon.delivering.delivery import Delivery
     from daemon.parallel.crew import Crew
     from daemon.parallel.wire import Setup
@@ -377,12 +378,15 @@ def build_service(
             if watch is not None:
                 watch([outcome for outcome in outcomes if outcome.outcome != "superseded"])
 
-        return Delivery(make_sink(route), prepare=prepare, settle=settle_and_tell, name=route.name)
+        return Delivery(make_sink(route), batch=batch, prepare=prepare, settle=settle_and_tell, name=route.name)
 
     def hire(size: int) -> Crew | None:
         number = Crew.wanted(size, jobs)
         return Crew(Setup(settings=settings, purpose=purpose, line_bytes=pace.line_bytes), number) if number else None
 
+    # Each batch for the local file is a transaction, which waits for the disk and writes whole pages: the larger the
+    # better. An event that comes alone waits no longer.
+    batch = BatchLimits(count=1000, patience=0.5) if purpose == "local" else BatchLimits()
     pace = cadence()
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
     # The status file reports the session sent last, which history never is.

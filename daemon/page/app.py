@@ -310,18 +310,18 @@ class _Pages:
         return _json(found) if found is not None else _json({"steps": []}, 404)
 
     async def labels(self, request: Request) -> Response:
-        wanted = request.query_params.getlist("u")[:_LABELS]
+        session, wanted = request.path_params["session"], request.query_params.getlist("u")[:_LABELS]
 
         def read() -> dict[str, tuple[str, str]]:
-            bodies = LocalEvents(self._sources.path).bodies(wanted)
+            bodies = LocalEvents(self._sources.path).bodies(session, wanted)
             return {uuid: (_label(view.asked(body)), _label(view.words(body))) for uuid, body in bodies.items()}
 
         return _json(await run_in_threadpool(read))
 
     async def step(self, request: Request) -> Response:
-        uuid = request.path_params["uuid"]
-        bodies = await run_in_threadpool(LocalEvents(self._sources.path).bodies, [uuid])
-        context = {"session": request.path_params["session"], "uuid": uuid}
+        session, uuid = request.path_params["session"], request.path_params["uuid"]
+        bodies = await run_in_threadpool(LocalEvents(self._sources.path).bodies, session, [uuid])
+        context = {"session": session, "uuid": uuid}
         if uuid not in bodies:
             return self._page(request, "_gone.html", **context)
         return self._page(request, "_step.html", step=detail(bodies[uuid]), **context)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from daemon.delivering.local.call import ATTEMPT
+from daemon.delivering.local.schema import packed
 from llma_core.trace_tree import TraceTree, build
 from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, asked, prompt_of, read, words
 
@@ -155,15 +156,24 @@ class LocalEvents:
         """
         return frozenset(self._found(words, "session_id"))
 
-    def bodies(self, uuids: Sequence[str]) -> dict[str, bytes]:
-        """Return the bodies of events, by their uuids, as far as they are kept.
+    def bodies(self, session: str, uuids: Sequence[str]) -> dict[str, bytes]:
+        """Return the bodies of events of a session, by their uuids, as far as they are kept.
 
         Raises:
             UnreadableEventsError: the file is missing, not readable or damaged.
         """
+        wanted = []
+        for uuid in uuids:
+            # Whoever asks may have any text.
+            with contextlib.suppress(ValueError):
+                wanted.append(packed(uuid))
         rows = self._query(
-            "SELECT uuid, body FROM events WHERE uuid IN (SELECT value FROM json_each(?))",
-            (msgspec.json.encode(list(uuids)).decode(),),
+            f"""
+            SELECT events.uuid, body FROM calls JOIN events ON received = id
+            WHERE coalesce(calls.session_id, 0) = (SELECT id FROM words WHERE word = ?)
+            AND calls.uuid IN ({", ".join("?" * len(wanted))})
+            """,  # noqa: S608 - only question marks are put in
+            (session, *wanted),
         )
         return dict(rows)
 

@@ -46,13 +46,15 @@ _TRANSIENT = frozenset(
     }
 )
 
+_PAGE = 16 * 1024
+"""Bytes of a page of a new file. A body has 4 KB, and takes the fewest pages that way: half of the usual ones."""
 _CACHE_KB = 8_000
-_CHECKPOINT_PAGES = 4_000
-"""Events have random ids, so each one changes a page of several indexes. With more pages in memory, and more of the
-write-ahead log (16 MB) before they are copied into the file, a first catch-up waits a third as long for the disk."""
+_CHECKPOINT = 16 * 1024 * 1024
+"""With more pages in memory, and more bytes of the write-ahead log before they are copied into the file, a first
+catch-up waits a third as long for the disk."""
 
 _DAYS = 400
-"""How long the rows of calls are kept."""
+"""How long the rows of calls are kept; longer where the bodies are."""
 
 
 class LocalSink:
@@ -82,7 +84,6 @@ class LocalSink:
         # Only the worker thread uses the fields below.
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        self._total = 0
         self._words: schema.Words | None = None
 
     @property
@@ -148,8 +149,10 @@ class LocalSink:
         """Write events in one transaction; return what failed."""
         try:
             connection = self._connect()
+            # Another process may write, too: a daemon keeps here what may not leave the machine.
+            connection.execute("BEGIN IMMEDIATE")
             with connection:
-                total = self._write(connection, kept)
+                self._write(connection, kept)
         except sqlite3.Error as error:
             self._disconnect()
             # Extended codes carry the primary one in their low byte.
@@ -160,17 +163,14 @@ class LocalSink:
         except OSError as error:
             self._disconnect()
             return Retryable(reason=f"{self._path.name}: {system_reason(error)}")
-        self._total = total
         return None
 
-    def _write(self, connection: sqlite3.Connection, events: Sequence[_Kept]) -> int:
-        """Write *events*, delete the oldest bodies beyond the limit, and return how many bytes of them are left."""
-        total = self._total
+    def _write(self, connection: sqlite3.Connection, events: Sequence[_Kept]) -> None:
+        """Write *events*, and delete the oldest bodies beyond the limit."""
+        total = schema.bytes_kept(connection)
         words = self._words = self._words or schema.Words(connection)
         for event in events:
-            replaced = connection.execute("SELECT size FROM events WHERE uuid = ?", (event.row[0],)).fetchone()
-            total += event.row[5] - (replaced[0] if replaced else 0)
-            schema.add(connection, words, event.row, call(event.view), searchable(event.view, event.row[6]))
+            total += schema.add(connection, words, event.row, call(event.view), searchable(event.view, event.row[6]))
         if total > self._keep_bytes:
             last = 0
             for received, size in connection.execute("SELECT received, size FROM events ORDER BY received"):
@@ -178,7 +178,7 @@ class LocalSink:
                 if total <= self._keep_bytes:
                     break
             schema.drop_bodies(connection, last)
-        return total
+        schema.keep_bytes(connection, total)
 
     def _connect(self) -> sqlite3.Connection:
         """Return the open connection. Open a new one if there is none, or if the file was deleted or replaced."""
@@ -195,16 +195,18 @@ class LocalSink:
         finally:
             os.close(descriptor)
         connection = self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT)
+        # A file that has pages keeps their size.
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA journal_mode = WAL")
         # The daemon never reads the lines of a delivered event again, so delivered must mean on disk.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        [page] = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT // page}")
         schema.prepare(connection)
         oldest = int((time.time() - _DAYS * 86_400) * 1000)
         with connection:
-            connection.execute("DELETE FROM calls WHERE at > 0 AND at < ?", (oldest,))
-        self._total = connection.execute("SELECT coalesce(sum(size), 0) FROM events").fetchone()[0]
+            schema.forget_calls(connection, oldest)
         return connection
 
     def _is_same_file(self) -> bool:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from daemon.delivering.local.events import LocalEvents, LocalTrace, UnreadableEv
 from daemon.delivering.local.sink import EVENT_LIMIT, LocalSink
 from daemon.delivering.sink import Delivered, Rejected, Retryable, Sink, Stopped
 from daemon.state.layout import events_path
+from tests.support.local_file import age
 from tests.support.sample_events import generation, span, trace
 
 
@@ -268,3 +270,43 @@ async def test_tells_of_which_sessions_it_has_kept_events(path: Path) -> None:
     await sink.send([generation("h", text="x" * EVENT_LIMIT)])
     await sink.aclose()
     assert told == [{"trace-1", "other"}]
+
+
+async def test_a_file_of_an_older_version_goes_on_without_a_doubled_event(path: Path) -> None:
+    events = [generation(f"g{number}", trace_id=f"t{number}", text=f"pear{number}", at=number) for number in range(4)]
+    sink = LocalSink(path)
+    await sink.send(events)
+    await sink.aclose()
+    age(path, 4, without=events[0].uuid)
+    sink = LocalSink(path, keep_bytes=3 * len(events[0].body))
+    # One whose body is gone comes back, one that is there is replaced.
+    await sink.send([events[0], events[2]])
+    await sink.aclose()
+    local = LocalEvents(path)
+    assert [local.search(f"pear{number}") for number in range(4)] == [["t0"], [], ["t2"], ["t3"]]
+    assert [local.bodies(f"t{number}", [event.uuid]) for number, event in enumerate(events)] == [
+        {events[0].uuid: events[0].body},
+        {},
+        {events[2].uuid: events[2].body},
+        {events[3].uuid: events[3].body},
+    ]
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT count(*), count(received) FROM calls LEFT JOIN events ON received = id")
+        assert rows.fetchall() == [(4, 3)]
+
+
+async def test_a_body_is_found_by_session_and_uuid(sink: LocalSink, path: Path) -> None:
+    event = generation("g")
+    await sink.send([event])
+    local = LocalEvents(path)
+    assert local.bodies("trace-1", [event.uuid, "no uuid"]) == {event.uuid: event.body}
+    assert local.bodies("other", [event.uuid]) == {}
+
+
+async def test_an_event_is_kept_although_another_writer_has_kept_some(path: Path) -> None:
+    one, other = (LocalSink(path, keep_bytes=3 * len(generation("g0").body)) for _ in range(2))
+    for number in range(6):
+        await (one if number % 2 else other).send([generation(f"g{number}")])
+    await one.aclose()
+    await other.aclose()
+    assert uuids(path) == [generation(f"g{number}").uuid for number in (3, 4, 5)]

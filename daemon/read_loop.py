@@ -17,14 +17,11 @@ route has no room. Its unread lines stay in its logs, so the logs are the queue.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-
-import structlog
 
 from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.route import Route
@@ -54,14 +51,12 @@ from llma_core.events import CaptureEvent
 
 __all__ = ["ReadLoop"]
 
-_log = structlog.get_logger(__name__)
 _TAKEN = 2 * 1024 * 1024
 """How many bytes of what workers have read to take at once, about."""
 _TAKEN_BESIDE = 256 * 1024
 """The same beside live sessions, which wait meanwhile."""
 _AT_ONCE = 200
 """How many sessions of a backfill to look at, at once."""
-_LEVELS = logging.getLevelNamesMapping()
 
 
 @dataclass(slots=True)
@@ -479,8 +474,6 @@ class ReadLoop:
         session = self._sessions.get(name) or self._sessions.add(OpenSession(remote, now))
         self.reading = name
         try:
-            for said in part.said:
-                _log.log(_LEVELS[said.level.upper()], said.event, **said.fields)
             remote.take(part)
             # It has ended before it was read; only the worker knows when that is final.
             session.heard_at, session.ended = now, True

@@ -386,6 +386,7 @@ class _Said(msgspec.Struct):
     choices: Any = msgspec.field(default=None, name="$ai_output_choices")
     arguments: Any = msgspec.field(default=None, name="$ai_input_state")
     prompt: Any = msgspec.field(default=None, name="$ai_user_prompt")
+    name: Any = msgspec.field(default=None, name="$ai_span_name")
 
 
 class _SaidEvent(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 
 from daemon.cli import complete
 from daemon.cli.message import cause, document, say
-from daemon.cli.startup import fail, load_settings, log_options
+from daemon.cli.startup import cadence, fail, jobs_option, load_settings, log_options
 from daemon.reading.explanation import summed_up
 from daemon.system.figures import printable
 from daemon.system.messages import escaped_json
@@ -38,12 +39,14 @@ __all__ = ["preview"]
     shell_complete=complete.rejected_events,
     help="Print only the event with this UUID.",
 )
+@jobs_option
 @log_options
 def preview(
     paths: tuple[Path, ...],
     explain: bool,
     as_json: bool,
     uuid: str | None,
+    jobs: int | None,
     log_format: str | None,
     log_level: str,
 ) -> None:
@@ -57,25 +60,26 @@ def preview(
     if as_json and not explain:
         raise click.UsageError("--json needs --explain; without it the output is JSON already")
     settings = load_settings({}, log_format=log_format, log_level=log_level)
+    from daemon.parallel.preview import preview as events_of
+    from daemon.parallel.wire import Setup
     from daemon.reading.preview import NoLogError, find_logs
-    from daemon.reading.preview import preview as events_of
-    from daemon.routing.repository import Repositories
-    from daemon.routing.routing import Routing
 
     def tell_held(session: str, reason: str) -> None:
         say(f"warning: session {session} would wait: {reason}", err=True)
 
     words = (_as_json if as_json else _as_words) if explain else _as_it_is
-    routing = Routing(settings, Repositories(), purpose="preview", explain=explain)
+    setup = Setup(settings=settings, purpose="preview", line_bytes=cadence().line_bytes, explain=explain)
     found = False
     try:
         logs = list(find_logs(paths))
-        for event in events_of(logs, routing, tell_held, around=_around(logs, settings.claude_config_dirs)):
-            if uuid is None or event.uuid == uuid.lower():
-                found = True
-                sys.stdout.buffer.write(words(event) + b"\n")
-                if uuid is not None:
-                    break
+        around = _around(logs, settings.claude_config_dirs)
+        with closing(events_of(logs, setup, tell_held, jobs=jobs, around=around)) as events:
+            for event in events:
+                if uuid is None or event.uuid == uuid.lower():
+                    found = True
+                    sys.stdout.buffer.write(words(event) + b"\n")
+                    if uuid is not None:
+                        break
     except NoLogError as error:
         raise fail(str(error)) from None
     except OSError as error:

@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Protocol
 
 from daemon.following.logs import Logs
 from daemon.following.opening import Ordered
 from daemon.following.session_files import SessionFiles
+from daemon.following.tailer import Identity
 from daemon.parallel.assumed import agree, apply
 from daemon.parallel.wire import Slice, Task
 from daemon.reading.claims import Claims
 from daemon.reading.executions import Executions
 from daemon.reading.facts import Facts
-from daemon.state.reader import StoreReader
 from daemon.state.rows import FileMark
 
-__all__ = ["Choice"]
+__all__ = ["Choice", "NothingStored"]
+
+
+class Lookup(Protocol):
+    """Looks up what is stored of sessions. The service has `StoreReader`."""
+
+    def touched_units(self) -> Container[str]:
+        """Return the names of the sessions of which something is stored but marks that do not count."""
+
+    def marked_units(self) -> Container[str]:
+        """Return the names of the sessions of which marks are stored."""
+
+    def mark(self, identity: Identity) -> FileMark | None:
+        """Return how a file was last known; None if it was not."""
+
+
+class NothingStored:
+    """Nothing is stored, for readers without a store."""
+
+    def touched_units(self) -> Container[str]:
+        """Return no name."""
+        return ()
+
+    def marked_units(self) -> Container[str]:
+        """Return no name."""
+        return ()
+
+    def mark(self, identity: Identity) -> FileMark | None:
+        """Return None."""
+        del identity
+        return None
 
 
 class Choice:
@@ -39,7 +70,7 @@ class Choice:
         self,
         *,
         logs: Logs,
-        lookup: StoreReader,
+        lookup: Lookup,
         claims: Claims,
         executions: Executions,
         again: Callable[[str], bool],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Mapping
+
+import structlog
 
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
@@ -12,7 +15,10 @@ from daemon.parallel.wire import Slice
 from daemon.state.rows import FrozenRoute
 from daemon.system.secret import Secret
 
-__all__ = ["Remote"]
+__all__ = ["Remote", "route_of"]
+
+_log = structlog.get_logger(__name__)
+_LEVELS = logging.getLevelNamesMapping()
 
 
 class Remote:
@@ -49,7 +55,9 @@ class Remote:
         self._needed: dict[str, int] = {}
 
     def take(self, part: Slice) -> None:
-        """Take over what the session came to with *part*."""
+        """Take over what the session came to with *part*, and log what the worker has said."""
+        for said in part.said:
+            _log.log(_LEVELS[said.level.upper()], said.event, **said.fields)
         self.count += 1
         self.tails, self._files, self._needed = part.tails, part.files, part.needed
         self.originals, self.has_repeats = frozenset(part.originals), part.has_repeats

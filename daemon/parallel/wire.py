@@ -23,7 +23,8 @@ from daemon.config.settings import Settings
 from daemon.following.tailer import TailState
 from daemon.parallel.assumed import Fact
 from daemon.reading.emission import Progress
-from daemon.routing.routing import Purpose
+from daemon.routing.repository import Repositories
+from daemon.routing.routing import Purpose, Routing
 from daemon.state.rows import FileMark, FrozenRoute
 from llma_core import __version__
 
@@ -54,6 +55,7 @@ class Setup:
         purpose: what the events are for.
         line_bytes: a line longer than this is skipped and counted.
         slice_bytes: about how many bytes to read for one slice.
+        explain: whether events record what was removed from their properties.
         version: the version of this program. An upgrade may have put another one where a worker is started from.
     """
 
@@ -61,7 +63,12 @@ class Setup:
     purpose: Purpose
     line_bytes: int
     slice_bytes: int = 512 * 1024
+    explain: bool = False
     version: str = __version__
+
+    def routing(self) -> Routing:
+        """Return what decides routes by it."""
+        return Routing(self.settings, Repositories(), purpose=self.purpose, explain=self.explain)
 
 
 class Task(Struct, frozen=True, kw_only=True):

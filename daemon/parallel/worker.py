@@ -22,8 +22,6 @@ from daemon.following.tailer import Identity
 from daemon.parallel.assumed import AssumedClaims, Unknowable
 from daemon.parallel.wire import LENGTH, Said, Setup, Slice, Task, decode_setup, decode_task, encode_slices
 from daemon.reading.pipeline import Pipeline
-from daemon.routing.repository import Repositories
-from daemon.routing.routing import Routing
 from daemon.state.rows import FileMark, Owed
 from daemon.system import disk
 from llma_core import __version__
@@ -46,7 +44,7 @@ class Sessions:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._routing = Routing(setup.settings, Repositories(), purpose=setup.purpose)
+        self._routing = setup.routing()
         self._groups: dict[str, tuple[AssumedClaims, dict[str, Restraint]]] = {}
         self._said: list[Said] = []
 

@@ -10,14 +10,17 @@ from daemon.following.log_roots import is_session_folder, recognize, roots_at, r
 from daemon.following.log_tree import plain_folders, project_files, project_folders, session_folder_files
 from daemon.following.logs import Logs
 from daemon.following.opening import by_first_line, named_inside
+from daemon.following.session_files import SessionFiles
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission
-from daemon.reading.reader import Reader
+from daemon.reading.reader import Reader, ReadOutcome
 from daemon.routing.routing import Routing
 from daemon.system import disk
 from llma_core.events import CaptureEvent
 
-__all__ = ["NoLogError", "emissions", "find_logs", "preview"]
+__all__ = ["NoLogError", "OnHeld", "emissions", "events_of", "find_logs", "leaving", "preview", "together"]
+
+OnHeld = Callable[[str, str], None]
 
 
 class NoLogError(Exception):
@@ -87,7 +90,7 @@ def _folders_in(path: Path) -> list[Path]:
 def preview(
     logs: Iterable[str],
     routing: Routing,
-    on_held: Callable[[str, str], None] = lambda _session, _reason: None,
+    on_held: OnHeld = lambda _session, _reason: None,
     *,
     around: Logs | None = None,
 ) -> Iterator[CaptureEvent]:
@@ -103,15 +106,13 @@ def preview(
     Raises:
         OSError: a log cannot be read.
     """
-    for emission in emissions(logs, routing, on_held, around=around):
-        assert emission.event is not None
-        yield emission.event
+    return events_of(emissions(logs, routing, on_held, around=around))
 
 
 def emissions(
     logs: Iterable[str],
     routing: Routing,
-    on_held: Callable[[str, str], None] = lambda _session, _reason: None,
+    on_held: OnHeld = lambda _session, _reason: None,
     *,
     around: Logs | None = None,
 ) -> Iterator[Emission]:
@@ -120,23 +121,48 @@ def emissions(
     Raises:
         OSError: a log cannot be read.
     """
+    named = together(logs, around)
+    reader = Reader(logs=named, routing=routing, claims=Claims())
+    for files in by_first_line(named.sessions.values()):
+        yield from leaving(files, reader.read_whole(files), on_held)
+
+
+def events_of(found: Iterable[Emission]) -> Iterator[CaptureEvent]:
+    """Yield the events of emissions that have one."""
+    return (emission.event for emission in found if emission.event is not None)
+
+
+def together(logs: Iterable[str], around: Logs | None) -> Logs:
+    """Return *logs* as what there is to read, with what *around* tells of them; see `preview`."""
     named = Logs(())
     named.include(logs)
     if around is None:
         named.note_hosts()
     else:
         named.note_hosts_around(around)
-    reader = Reader(logs=named, routing=routing, claims=Claims())
-    for files in by_first_line(named.sessions.values()):
-        told: set[str] = set()
-        for outcome in reader.read_whole(files):
-            for emission in (emission for step in outcome.steps for emission in step.emissions):
-                if emission.event is not None and emission.leaves:
-                    yield emission
-                elif emission.waits is not None and emission.waits not in told:
-                    told.add(emission.waits)
-                    on_held(files.session, emission.waits)
-            if outcome.held is not None:
-                on_held(files.session, outcome.held.reason)
-            elif outcome.error is not None:
-                raise outcome.error
+    return named
+
+
+def leaving(files: SessionFiles, outcomes: Iterable[ReadOutcome], on_held: OnHeld) -> Iterator[Emission]:
+    """Yield the events of one session that leave, as *outcomes* of reading it come.
+
+    Args:
+        files: the session.
+        outcomes: what each slice of it came to.
+        on_held: see `preview`.
+
+    Raises:
+        OSError: a log cannot be read.
+    """
+    told: set[str] = set()
+    for outcome in outcomes:
+        for emission in (emission for step in outcome.steps for emission in step.emissions):
+            if emission.event is not None and emission.leaves:
+                yield emission
+            elif emission.waits is not None and emission.waits not in told:
+                told.add(emission.waits)
+                on_held(files.session, emission.waits)
+        if outcome.held is not None:
+            on_held(files.session, outcome.held.reason)
+        elif outcome.error is not None:
+            raise outcome.error

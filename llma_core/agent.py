@@ -59,14 +59,14 @@ class LogPath:
         folder: the project folder, which the sessions of one project share.
         session: the session's id from the path; None for a subagent's file whose path does not name its session.
         agent: the subagent's id; None for a session.
-        run: the run of a workflow that the subagent belongs to; None if its path names none.
+        runs: the subagent's folders, the nearest first; one may be named by the run of a workflow that started it.
     """
 
     kind: Literal["session", "agent", "meta"]
     folder: str
     session: str | None
     agent: str | None
-    run: str | None = None
+    runs: tuple[str, ...] = ()
 
 
 class Glance(Struct, frozen=True, kw_only=True):

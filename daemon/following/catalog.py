@@ -68,8 +68,6 @@ class Catalog:
                 return None
             files = owner
             files.agents[path] = place.agent
-            if place.run is not None:
-                files.runs[place.agent] = place.run
         else:
             assert place.agent is not None
             files.metas[path] = place.agent

@@ -32,7 +32,6 @@ class SessionFiles:
         agents: subagents' logs, by path, with the subagent's id.
         metas: subagents' meta files, by path, with the subagent's id.
         continued: subagents' logs that go on with another one, in the order in which they were written.
-        runs: the runs of workflows that subagents belong to, by the subagent's id.
         hosts: other sessions whose main logs hold lines of this one: the client went on with this session while it had
             their log open.
     """
@@ -44,7 +43,6 @@ class SessionFiles:
     agents: dict[str, str] = field(default_factory=dict)
     metas: dict[str, str] = field(default_factory=dict)
     continued: list[str] = field(default_factory=list)
-    runs: dict[str, str] = field(default_factory=dict)
     hosts: list[SessionFiles] = field(default_factory=list)
 
     @property

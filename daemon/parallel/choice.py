@@ -137,7 +137,6 @@ class Choice:
                     agents=files.agents,
                     metas=files.metas,
                     continued=files.continued,
-                    runs=files.runs,
                     size=sum(sizes),
                     again=self._again(files.name),
                     marks=self._marks(files) if files.name in marked else [],

@@ -97,7 +97,6 @@ class Task(Struct, frozen=True, kw_only=True):
     agents: dict[str, str]
     metas: dict[str, str]
     continued: list[str]
-    runs: dict[str, str]
     size: int
     again: bool
     marks: list[FileMark]

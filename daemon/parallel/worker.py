@@ -105,7 +105,6 @@ class Sessions:
             agents=task.agents,
             metas=task.metas,
             continued=task.continued,
-            runs=task.runs,
         )
         pipeline = Pipeline(
             files,

@@ -60,7 +60,7 @@ def classify(path: str) -> LogPath | None:
         folder="/".join(parts[: place - 1]),
         session=parts[place - 1],
         agent=agent,
-        run=below[-1] if below else None,
+        runs=tuple(reversed(below)),
     )
 
 

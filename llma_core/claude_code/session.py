@@ -169,7 +169,8 @@ QUIET_SECONDS = 300.0
 _REMEMBERED_LINES = 100_000
 """Number of lines whose prompt is remembered. The longest distance seen from an answer to its prompt is 941 lines."""
 
-_NAMED = frozenset({*AGENT_TOOLS, "Skill", "SlashCommand", "Workflow"})
+_WORKFLOW = "Workflow"
+_NAMED = frozenset({*AGENT_TOOLS, "Skill", "SlashCommand", _WORKFLOW})
 """Tools whose calls are named by what they start."""
 
 _SYNTHETIC = "<synthetic>"
@@ -715,7 +716,7 @@ class SessionAccumulator(Accumulator):
             thread.first_text = _task(text)
             thread.teammate = text.lstrip().startswith(_TEAMMATE)
             place = layout.classify(lines.file)
-            thread.run = place.run if place is not None else None
+            thread.runs = place.runs if place is not None else ()
             thread.prompt_id = record.prompt_id
             self._links_changed = True
         thread.working = True
@@ -1673,8 +1674,8 @@ class SessionAccumulator(Accumulator):
             call = self._agent_calls.get(named)
             if call is None:
                 return None
-        elif thread.run is not None:
-            call = self._call_of_run(thread.run, late=late)
+        elif thread.runs and any(call.name == _WORKFLOW for call in self._agent_calls.values()):
+            call = self._call_of_run(thread.runs, late=late)
         elif thread.first_text == _WARM_UP:
             # Clients from 2.0.76 to 2.1.1 start two of these at every start. No call ever names them.
             return self._fallback_context(thread)
@@ -1693,12 +1694,15 @@ class SessionAccumulator(Accumulator):
             is_subagent=True,
         )
 
-    def _call_of_run(self, run: str, *, late: bool) -> Call | None:
-        """Find the Workflow call that started *run*: its result says so. Without one, the only such call is it."""
-        named = self._runs.get(run)
+    def _call_of_run(self, runs: tuple[str, ...], *, late: bool) -> Call | None:
+        """Find the Workflow call that started one of *runs*: its result says so.
+
+        Without such a result, the only Workflow call is it.
+        """
+        named = next((self._runs[run] for run in runs if run in self._runs), None)
         if named is not None:
             return self._agent_calls.get(named)
-        calls = [call for call in self._agent_calls.values() if call.name == "Workflow"]
+        calls = [call for call in self._agent_calls.values() if call.name == _WORKFLOW]
         return calls[0] if late and len(calls) == 1 else None
 
     def _call_with_name(self, thread: Thread) -> Call | None:

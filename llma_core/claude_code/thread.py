@@ -341,7 +341,7 @@ class Thread:
         first_text: a subagent's task: its first text, without an envelope that Claude Code put around it.
         named: for a subagent, the id of the call that started it, as its own first line names it.
         teammate: for a teammate, whether its first text came in a teammate's message.
-        run: for a subagent, the run of a workflow that started it.
+        runs: for a subagent, its log's folders; one may be named by the run of a workflow that started it.
         steps: how many results came on it.
         prompts: how many prompts came on it.
         inherited: for a subagent without a text yet, the lines that may be its parent's.
@@ -377,7 +377,7 @@ class Thread:
     teammate: bool = False
     steps: int = 0
     prompts: int = 0
-    run: str | None = None
+    runs: tuple[str, ...] = ()
     inherited: list[tuple[AssistantRecord, LineRange]] = field(default_factory=list)
     began: int | None = None
     task: InputMessage | None = None

@@ -190,12 +190,11 @@ def test_a_log_that_a_person_has_named_belongs_to_the_session_it_names(tmp_path:
     assert sorted(catalog_of(tmp_path).sessions) == [f"claude-code/{ORIGINAL}", "claude-code/empty"]
 
 
-def test_a_workflows_subagent_is_known_with_its_run(tmp_path: Path) -> None:
+def test_a_workflows_subagents_are_its_sessions(tmp_path: Path) -> None:
     write_files(tmp_path, {f"p/{ORIGINAL}/subagents/workflows/run-1/agent-{name}.jsonl": b"{}\n" for name in "ab"})
     (files,) = catalog_of(tmp_path).sessions.values()
     assert files.session == ORIGINAL
     assert sorted(files.agents.values()) == ["a", "b"]
-    assert files.runs == {"a": "run-1", "b": "run-1"}
 
 
 # ---------------------------------------------------------------------- which session began first

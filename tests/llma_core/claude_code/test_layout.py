@@ -78,12 +78,12 @@ def test_no_path_is_too_odd(path: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".meta.json"])
-def test_a_workflows_subagent_is_its_sessions_and_names_its_run(suffix: str) -> None:
-    path = classify(f"{FOLDER}/{SESSION}/subagents/workflows/wf_1/agent-a1{suffix}")
+def test_a_workflows_subagent_is_its_sessions_and_names_the_folders_that_may_be_its_run(suffix: str) -> None:
+    path = classify(f"{FOLDER}/{SESSION}/subagents/workflows/wf_1/round-2/agent-a1{suffix}")
 
     assert path is not None
     assert (path.kind in ("agent", "meta"), path.folder, path.session) == (True, FOLDER, SESSION)
-    assert (path.agent, path.run) == ("a1", "wf_1")
+    assert (path.agent, path.runs) == ("a1", ("round-2", "wf_1", "workflows"))
 
 
 @pytest.mark.parametrize("run", ["", "/workflows/wf_1", "/deeper/subagents/wf_1"])

@@ -2461,14 +2461,31 @@ def _in_run(log: LogBuilder, agent: AgentLog, run: str) -> None:
     log.place(agent, log.agent_path(agent.id).replace("/subagents/", f"/subagents/workflows/{run}/"))
 
 
-def test_a_subagent_of_a_workflow_belongs_to_the_call_that_its_folder_is_named_by(log: LogBuilder) -> None:
+@pytest.mark.parametrize("folder", ["wf_1", "wf_1/round-2", "wf_1/workflows/nested", "2026/wf_1/a/b"])
+def test_a_subagent_of_a_workflow_belongs_to_the_call_that_a_folder_of_it_is_named_by(
+    log: LogBuilder, folder: str
+) -> None:
     log.prompt("Audit the orchard")
     log.answer(tool_use("Workflow", {"name": "audit"}, id="toolu_0"), stop_reason="tool_use")
     log.tool_result("toolu_0", "launched", noted={"status": "async_launched", "runId": "wf_0"})
     log.answer(tool_use("Workflow", {"script": "x"}, id="toolu_1"), stop_reason="tool_use")
     log.tool_result("toolu_1", "launched", noted={"status": "async_launched", "runId": "wf_1"})
     agent = log.agent("toolu_none", "Look at the first tree", meta=False)
-    _in_run(log, agent, "wf_1")
+    _in_run(log, agent, folder)
+    agent.answer(text("Healthy."))
+
+    [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]
+
+    assert sub.context.parent_call == "toolu_1"
+
+
+def test_a_subagent_in_a_deeper_folder_that_no_workflow_started_belongs_to_the_call_with_its_prompt(
+    log: LogBuilder,
+) -> None:
+    log.prompt("Audit the orchard")
+    log.answer(tool_use("Agent", {"prompt": "Look at the first tree"}, id="toolu_1"), stop_reason="tool_use")
+    agent = log.agent("", "Look at the first tree", meta=False)
+    _in_run(log, agent, "first")
     agent.answer(text("Healthy."))
 
     [sub] = [g for g in of(Generation, spans(log.files())) if g.context.is_subagent]

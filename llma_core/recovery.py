@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 
 from llma_core.agent import Decoded, UnknownRecord
 from llma_core.errors import RecordError
 
-__all__ = ["Damage", "Recovered", "read_records"]
+__all__ = ["Damage", "Recovered", "is_whole", "read_records"]
 
 _NULS = re.compile(rb"\0+")
 _BEGINNING = re.compile(r'\{\s*"')
@@ -109,6 +110,29 @@ def read_records(line: bytes, decode: Callable[[bytes], Decoded]) -> Recovered:
     else:
         damage = None
     return Recovered(records=tuple(records), damage=damage)
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line that lacks its line end is whole: it holds objects, to which nothing can be added, or NULs."""
+    clean = line.translate(None, b"\0") if b"\0" in line else line
+    if not clean.rstrip().endswith(b"}"):
+        return False
+    try:
+        msgspec.json.decode(clean, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _are_objects(clean.decode("latin-1"))
+    return True
+
+
+def _are_objects(text: str) -> bool:
+    at = _end_of_nothing(text, 0)
+    try:
+        while text.startswith("{", at):
+            _, end = _scan(text, at)
+            at = _end_of_nothing(text, end)
+    except (ValueError, RecursionError):
+        return False
+    return at == len(text)
 
 
 def _end_of_nothing(text: str, at: int) -> int:

@@ -26,6 +26,7 @@ import msgspec
 from daemon.state.rows import FileMark
 from daemon.system import disk
 from llma_core.lines import MAX_LINE_BYTES, Line, LineSplitter
+from llma_core.recovery import is_whole
 
 __all__ = [
     "Chunk",
@@ -426,7 +427,7 @@ class Tail:
     def last_line(self) -> list[Line]:
         """Return the last line, if it lacks only its line end. Call it when nobody writes to the file any more."""
         rest = self._splitter.rest
-        return [self._splitter.finish()] if _is_whole(rest) or (self._breaks_off and self._splitter.pending) else []
+        return [self._splitter.finish()] if is_whole(rest) or (self._breaks_off and self._splitter.pending) else []
 
     def _is_followed_by_another(self, at_path: Identity | None) -> bool:
         """Whether this file, which is kept open, is read to its end and another has taken its place.
@@ -513,7 +514,7 @@ def _mark_at_end(path: str, unit: str) -> FileMark:
     with open_log(path) as file:
         status = os.fstat(file.fileno())
         offset = _last_line_end(file, status.st_size)
-        if status.st_size - offset <= MAX_LINE_BYTES and _is_whole(_read_at(file, offset, status.st_size - offset)):
+        if status.st_size - offset <= MAX_LINE_BYTES and is_whole(_read_at(file, offset, status.st_size - offset)):
             offset = status.st_size
         length = min(HEAD_BYTES, offset)
         tail = min(TAIL_BYTES, offset)
@@ -528,17 +529,6 @@ def _mark_at_end(path: str, unit: str) -> FileMark:
             tail=digest(_read_at(file, offset - tail, tail)),
             history=True,
         )
-
-
-def _is_whole(line: bytes) -> bool:
-    """Whether a line that lacks its line end is whole: an object, to which nothing can be added."""
-    if not line.rstrip().endswith(b"}"):
-        return False
-    try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 def _last_line_end(file: BinaryIO, size: int) -> int:

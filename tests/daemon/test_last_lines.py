@@ -23,8 +23,9 @@ def unfinished(log: LogBuilder) -> bytes:
     return log.files()[log.path].removesuffix(b"\n")
 
 
-async def test_it_is_read_by_run_once_and_by_preview(machine: Machine, posthog: CaptureServer) -> None:
-    machine.moves_in({"-orchard/" + (log := a_session("one")).path.rpartition("/")[2]: unfinished(log)}, age=0)
+@pytest.mark.parametrize("nuls", [b"", bytes(100)], ids=["nothing", "NULs"])
+async def test_it_is_read_by_run_once_and_by_preview(machine: Machine, posthog: CaptureServer, nuls: bytes) -> None:
+    machine.moves_in({"-orchard/" + (log := a_session("one")).path.rpartition("/")[2]: unfinished(log) + nuls}, age=0)
     assert await machine.once(posthog.url)
     assert "msg_last" in span_ids(posthog)
     assert {event["uuid"] for event in posthog.events} == set(machine.preview())

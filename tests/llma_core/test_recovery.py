@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llma_core.claude_code import records
 from llma_core.claude_code.records import AssistantRecord, UserRecord
-from llma_core.recovery import Damage, read_records
+from llma_core.recovery import Damage, is_whole, read_records
 from llma_core.spans import Generation, ToolCall
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.sessions import spans
@@ -78,6 +78,29 @@ def test_whole_records_without_anything_else_are_no_damage(data: bytes, kinds: l
     found = read_records(data, records.decode)
 
     assert ([type(record) for record in found.records], found.damage) == (kinds, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "whole"),
+    [
+        (b'{"a": 1}', True),
+        (b'{"a": 1} \r', True),
+        (b'{"a": 1}' + bytes(9), True),
+        (bytes(9) + b'{"a": 1}', True),
+        (b'{"a": 1}{"b": {"c": 2}}', True),
+        (b'{"a": "\xff"}{}', True),
+        (b'{"a": {"b": 1}', False),
+        (b'{"a": {"b": 1}' + bytes(9), False),
+        (b'{"a": 1}{"b', False),
+        (b'{"a": 1}, "b": {}', False),
+        (b"[{}", False),
+        (b'{"a":' * 100_000 + b"}", False),
+        (bytes(9), False),
+        (b"", False),
+    ],
+)
+def test_a_line_without_its_end_is_whole_if_nothing_can_be_added_to_what_it_holds(line: bytes, *, whole: bool) -> None:
+    assert is_whole(line) is whole
 
 
 def test_records_keep_what_they_say() -> None:

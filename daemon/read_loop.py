@@ -370,10 +370,15 @@ class ReadLoop:
             groups: dict[Route, list[CaptureEvent]] = {}
             for event in wanted:
                 groups.setdefault(self._settlement.route_of(event.identity) or route, []).append(event)
+            old = self._is_old(pipeline.files)
             for each, events in groups.items():
-                self._deliveries.put(each, events)
+                self._deliveries.put(each, events, old=old)
         if pipeline.waiting:
             await self._decisions.hold_lines(name, [*pipeline.waiting])
+
+    def _is_old(self, files: SessionFiles) -> bool:
+        """Whether nobody waits for what is read of a session: it was not written to lately."""
+        return time.time() - self._logs.touched(files) / 1e9 >= self._cadence.lately
 
     # ------------------------------------------------------------------ what workers read
 

@@ -24,6 +24,7 @@ class BatchLimits:
         count: the maximum number of events in a batch.
         bytes: the maximum total size, in bytes, of the event bodies in a batch. A larger event is sent alone.
         linger: seconds that an event waits for others before its batch is sent as it is.
+        linger_old: the same while the batch holds old events only: nobody waits for one.
         patience: seconds that a batch of at least CROWD events waits, while each new event arrives within *linger* of
             the previous one.
 
@@ -34,10 +35,12 @@ class BatchLimits:
     count: int = 100
     bytes: int = 5 * 1024 * 1024
     linger: float = 0.025
+    linger_old: float = 1.0
     patience: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.bytes < 1 or not self.linger >= 0 or not self.patience >= 0:
+        times = (self.linger, self.linger_old, self.patience)
+        if self.count < 1 or self.bytes < 1 or not all(seconds >= 0 for seconds in times):
             raise ValueError(f"batch limits must be positive, and their times 0 or more, not {self}")
 
 
@@ -74,6 +77,7 @@ class Batcher:
         self._full: deque[Batch] = deque()
         self._open: list[CaptureEvent] = []
         self._open_size = 0
+        self._open_is_old = True
         self._open_since = 0.0
         self._open_latest = 0.0
         self._open_first = 0
@@ -105,6 +109,8 @@ class Batcher:
         if not self._open:
             return None
         limits = self._limits
+        if self._open_is_old:
+            return self._open_since + limits.linger_old
         soon = self._open_since + limits.linger
         if len(self._open) < CROWD:
             return soon
@@ -121,8 +127,13 @@ class Batcher:
         """Return the event with *uuid* in the batcher; None if there is none."""
         return self._by_uuid.get(uuid)
 
-    def add(self, event: CaptureEvent, now: float) -> bool:
+    def add(self, event: CaptureEvent, now: float, *, old: bool = False) -> bool:
         """Add *event* behind all others, and return whether a full batch can be taken.
+
+        Args:
+            event: the event.
+            now: the time.
+            old: whether it happened a while ago, so that nobody waits for it.
 
         Raises:
             ValueError: an event with its uuid is in the batcher.
@@ -134,8 +145,10 @@ class Batcher:
             self._close()
         if not self._open:
             self._open_since = now
+            self._open_is_old = True
             self._open_first = self.added
         self._open.append(event)
+        self._open_is_old = self._open_is_old and old
         self._by_uuid[event.uuid] = event
         self.added += 1
         self._open_latest = now

@@ -71,8 +71,13 @@ class Deliveries:
                 return f"{late} to {route.name}"
         return None
 
-    def put(self, route: Route, events: Iterable[CaptureEvent]) -> None:
+    def put(self, route: Route, events: Iterable[CaptureEvent], *, old: bool = False) -> None:
         """Queue *events* behind all others of *route*, even if there is no room.
+
+        Args:
+            route: where they go.
+            events: the events.
+            old: whether they happened a while ago, so that nobody waits for them.
 
         Raises:
             DeliveryClosed: the deliveries are closed.
@@ -85,7 +90,7 @@ class Deliveries:
             watch = asyncio.get_running_loop().create_task(delivery.wait_closed())
             watch.add_done_callback(self._ended)
             self._watches.add(watch)
-        delivery.add(events)
+        delivery.add(events, old=old)
 
     async def wait_room(self, routes: Collection[Route]) -> None:
         """Wait until one of *routes*, none of which has room, has room. Without any routes, wait forever.

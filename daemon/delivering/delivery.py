@@ -316,11 +316,11 @@ class Delivery:
     @property
     def has_room(self) -> bool:
         """Whether `put` would queue an event without waiting."""
-        return (
-            not self._closing
-            and not isinstance(self._state, (Stopped, Closed))
-            and self.queued_bytes < self._queue_bytes
-        )
+        return not self._closing and not isinstance(self._state, (Stopped, Closed)) and not self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        return self.queued_bytes >= self._queue_bytes
 
     @property
     def queued_events(self) -> int:
@@ -375,8 +375,12 @@ class Delivery:
             await self.wait_room()
             self._queue([event])
 
-    def add(self, events: Iterable[CaptureEvent]) -> None:
+    def add(self, events: Iterable[CaptureEvent], *, old: bool = False) -> None:
         """Queue *events* behind all others, even if there is no room: there was some when they were asked for.
+
+        Args:
+            events: the events.
+            old: whether they happened a while ago, so that nobody waits for them.
 
         Raises:
             DeliveryClosed: the delivery is closed.
@@ -385,18 +389,19 @@ class Delivery:
         self._raise_error()
         if self._closing:
             raise DeliveryClosed("the delivery is closed")
-        self._queue(events)
+        self._queue(events, old=old)
 
-    def _queue(self, events: Iterable[CaptureEvent]) -> None:
-        now, rings = self._clock(), self._batcher.due_at is None
+    def _queue(self, events: Iterable[CaptureEvent], *, old: bool = False) -> None:
+        now, before, rings = self._clock(), self._batcher.due_at, False
         for event in events:
             earlier = self._withdraw(event.uuid)
             if earlier is not None:
                 self._supersede(*earlier, by=event)
                 rings = True
-            rings = self._batcher.add(event, now) or rings
+            rings = self._batcher.add(event, now, old=old) or rings
+        after = self._batcher.due_at
         # Slots that wait for a batch to be due wake up by themselves. During a catch-up this runs thousands of times.
-        if rings:
+        if rings or before is None or (after is not None and after < before) or self._is_full:
             self._bell.ring()
 
     # Several bodies of one uuid.
@@ -554,7 +559,8 @@ class Delivery:
                 flight = self._doubtful.popleft()
                 self._flights.append(flight)
                 return flight
-            batch = self._batcher.take(math.inf if self._flushes else now)
+            # While there is no room, nothing joins a batch by waiting.
+            batch = self._batcher.take(math.inf if self._flushes or self._is_full else now)
             if batch is not None:
                 flight = Flight.of(batch)
                 self._flights.append(flight)

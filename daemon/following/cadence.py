@@ -29,6 +29,7 @@ class Cadence:
         idle: how long a session with nothing open must be quiet before it leaves memory. It is replayed when it grows.
         open_sessions: how many sessions may stay in memory, not counting those that have something open.
         young: a session younger than this is not read while a running command may still claim it.
+        lately: how long after the last line of a session somebody may wait for its events.
         drain: how long a shutdown may take to deliver what was read.
         once_patience: how long `run --once` continues without an accepted batch.
         backlog_patience: whatever is open in a session of a backlog and becomes final within this time still belongs to
@@ -51,6 +52,7 @@ class Cadence:
     idle: float = 3600.0
     open_sessions: int = 256
     young: float = 3.0
+    lately: float = 60.0
     drain: float = 10.0
     once_patience: float = 60.0
     backlog_patience: float = 5.0

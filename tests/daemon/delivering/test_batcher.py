@@ -104,7 +104,9 @@ def test_batches_keep_order_and_limits(sizes: Sequence[int], count: int, limit: 
         assert batch.size <= limit or len(batch.events) == 1
 
 
-@pytest.mark.parametrize("changes", [{"count": 0}, {"bytes": 0}, {"linger": -1.0}, {"linger": math.nan}])
+@pytest.mark.parametrize(
+    "changes", [{"count": 0}, {"bytes": 0}, {"linger": -1.0}, {"linger": math.nan}, {"linger_old": -1.0}]
+)
 def test_limits_that_let_nothing_through_cannot_be_built(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="positive"):
         BatchLimits(**changes)  # type: ignore[arg-type]
@@ -146,3 +148,18 @@ def test_a_crowd_waits_no_shorter_than_others() -> None:
     for number in range(CROWD):
         batcher.add(event(number), 100)
     assert batcher.due_at == 102
+
+
+def test_old_events_wait_longer_until_a_new_one_joins_them() -> None:
+    batcher = Batcher(BatchLimits(count=3, linger=2, linger_old=60))
+    batcher.add(event(0), 100, old=True)
+    batcher.add(event(1), 110, old=True)
+    assert batcher.due_at == 160
+    assert batcher.add(event(2), 111, old=True)
+    assert taken(batcher, 111) == [["u0", "u1", "u2"]]
+    batcher.add(event(3), 200, old=True)
+    batcher.add(event(4), 201)
+    assert batcher.due_at == 202
+    assert taken(batcher, 202) == [["u3", "u4"]]
+    batcher.add(event(5), 300, old=True)
+    assert batcher.due_at == 360

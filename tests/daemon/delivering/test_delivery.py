@@ -192,6 +192,29 @@ async def test_a_lone_event_leaves_after_lingering_without_a_flush() -> None:
         assert time.slept == [5]
 
 
+async def test_a_new_event_leaves_in_time_although_old_ones_linger() -> None:
+    time, sink = StandingTime(), ScriptedSink()
+    async with delivering(sink, time, batch=BatchLimits(linger=5, linger_old=60)) as (delivery, _):
+        delivery.add([sample_event(0)], old=True)
+        await time.move(10)
+        await put(delivery, 1)
+        await sink.wait_sent(1)
+        assert (sink.sent, time.now) == ([[0, 1]], 1010.0)
+
+
+async def test_nothing_lingers_while_there_is_no_room() -> None:
+    time, sink = StandingTime(), ScriptedSink()
+    batch = BatchLimits(linger=60, linger_old=60)
+    async with delivering(sink, time, batch=batch, queue_bytes=len(sample_event(0).body) + 1) as (delivery, _):
+        delivery.add([sample_event(0)], old=True)
+        await time.move(10)
+        assert sink.sent == []
+        delivery.add([sample_event(1)], old=True)
+        await sink.wait_sent(1)
+        await delivery.wait_room()
+        assert (sink.sent, time.now) == ([[0, 1]], 1010.0)
+
+
 async def test_a_flush_does_not_linger() -> None:
     time, sink = Time(), ScriptedSink()
     async with delivering(sink, time, batch=BatchLimits(linger=5)) as (delivery, _):

@@ -70,12 +70,22 @@ class Line:
         ):
             return None
         self._has_changed = True
+        gone: list[str] = []
+        files = self._find(gone)
+        for name in gone:
+            del self.names[name]
+        return files
+
+    def _find(self, gone: list[str]) -> SessionFiles | None:
+        """Do what `first` does, but add the sessions that do not exist any more to *gone* instead of removing them."""
+        turns = self._turns
         stalled: dict[Route, bool] = {}
         lanes: set[str] = set()
-        for name, known in list(self.names.items()):
+        # Thousands may wait, and this runs for each of them: it must not look at all, nor copy them.
+        for name, known in self.names.items():
             files, route = turns.sessions.get(name), known
             if files is None:
-                del self.names[name]
+                gone.append(name)
                 continue
             if turns.lane(files) in lanes and not turns.was_looked_at(name):
                 continue

@@ -55,6 +55,8 @@ _TAKEN = 2 * 1024 * 1024
 """How many bytes of what workers have read to take at once, about."""
 _TAKEN_BESIDE = 256 * 1024
 """The same beside live sessions, which wait meanwhile."""
+_ENDED = 16
+"""How many sessions to read to their end before those that are settled leave memory. Each has some 150 KB there."""
 _AT_ONCE = 200
 """How many sessions of a backfill to look at, at once."""
 
@@ -204,7 +206,8 @@ class ReadLoop:
         left = {each.files.name: each.files for each in ordered}
         numbers = {each.files.name: number for number, each in enumerate(ordered)}
         line = self.turns.line(left.values())
-        many = self._cadence.open_sessions
+        few = min(_ENDED, self._cadence.open_sessions)
+        many = few
         crew = await self._crew(ordered)
         try:
             while left:
@@ -225,7 +228,7 @@ class ReadLoop:
                     self._backfilling.backlog.finish(name, "held" if name in self._decisions.held else "read")
                 if ended and len(self._sessions) >= many:
                     await self._drop_settled(left)
-                    many = max(self._cadence.open_sessions, 2 * len(self._sessions))
+                    many = max(few, 2 * len(self._sessions))
         finally:
             if crew is not None:
                 crew.close()

@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, Literal, Protocol
 
@@ -152,6 +152,18 @@ class _Block:
     rest: BinaryIO | None
 
     @classmethod
+    def whole(cls, file: BinaryIO, size: int) -> _Block | None:
+        """Read a small file to its end, and leave it open; None if it is not small, or cannot be read."""
+        if size >= _READ_BYTES:
+            return None
+        try:
+            data = _read_at(file, 0, size + 1)
+        except OSError:
+            return None
+        # It may have grown meanwhile, or been cut.
+        return cls(data=data, size=size, rest=None) if len(data) == size else None
+
+    @classmethod
     def of(cls, file: BinaryIO, limit: int, size: int) -> _Block:
         """Read the next part, of at most *limit* bytes. The file is closed unless it is the `rest`.
 
@@ -260,6 +272,7 @@ class Tail:
         self._line_bytes = line_bytes
         self._splitter = LineSplitter(limit=line_bytes)
         self._is_found = False
+        self._begun: _Block | None = None
 
     @property
     def offset(self) -> int:
@@ -280,10 +293,14 @@ class Tail:
     def _folder(self) -> str:
         return self.path.rpartition("/")[0]
 
-    def open(self) -> bool:
+    def open(self, *, begins: bool = False) -> bool:
         """Find out which file this is and what of it is settled; begin at its first byte.
 
         If several successive files at this path are still kept open, this is the oldest.
+
+        Args:
+            begins: whether to read it right away if it is small, so that `read` need not ask the disk once more. Then
+                call `read` at once, or `forget_beginning`.
 
         Returns:
             Whether it has a mark that still holds. Without one, nothing of the file is settled.
@@ -296,11 +313,13 @@ class Tail:
         self.committed, self.history = 0, False
         kept = self._kept.borrow(self.path)
 
-        def look() -> tuple[os.stat_result, Identity | None]:
+        def look() -> tuple[os.stat_result, Identity | None, _Block | None]:
             with kept or open_log(self.path) as file:
-                return os.fstat(file.fileno()), _identity_at(self.path)
+                status, at_path = os.fstat(file.fileno()), _identity_at(self.path)
+                block = _Block.whole(file, status.st_size) if begins else None
+                return status, at_path, block
 
-        status, at_path = disk.call(self._folder, look)
+        status, at_path, self._begun = disk.call(self._folder, look)
         self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
         self._is_found = at_path == self.identity
         mark = self.known = self._marks(self.identity)
@@ -309,6 +328,10 @@ class Tail:
         if not self._again:
             self.committed, self.history = mark.offset, mark.history
         return True
+
+    def forget_beginning(self) -> None:
+        """Forget what `open` has read, so that the next `read` asks the disk."""
+        self._begun = None
 
     def adopt(self, marks: Iterable[FileMark]) -> None:
         """Take over what is settled of the file that this one is a copy of, if it is one: the longest beginning.
@@ -372,9 +395,13 @@ class Tail:
         Raises:
             OSError: it cannot be read. None of its bytes was skipped.
         """
+        is_found, self._is_found = self._is_found, False
+        begun, self._begun = self._begun, None
+        if begun is not None and is_found and begun.size < limit:
+            # `open` has read it to its end, and no other file had taken its place.
+            return self._chunk(begun, limit)
         # If this file is no longer kept open, but another one at its path is, that one came later and this one is over.
         kept = self._kept.borrow(self.path, self.identity) or self._kept.borrow(self.path)
-        self._is_found = False
         position, before = self.position, self._before
 
         def first() -> tuple[_Block, Identity | None] | None:
@@ -396,14 +423,19 @@ class Tail:
             return Chunk(lines=[], more=False)
         if found is None:
             return None
-        block, at_path = found
+        chunk = self._chunk(found[0], limit)
+        if kept is not None and not chunk.more and self._is_followed_by_another(found[1]):
+            return replace(chunk, more=True)
+        return chunk
+
+    def _chunk(self, block: _Block, limit: int) -> Chunk:
+        """Return the lines found in *block* and after it, up to *limit* bytes."""
         self.size = block.size
         lines, left = self._lines(block, limit)
         if left > 0 and self.committed == self.position:
             # It was taken before, as it is settled.
             lines += self.last_line()
-        more = left <= 0 and self.position < self.size
-        return Chunk(lines=lines, more=more or (kept is not None and self._is_followed_by_another(at_path)))
+        return Chunk(lines=lines, more=left <= 0 and self.position < self.size)
 
     def _lines(self, block: _Block, limit: int) -> tuple[list[Line], int]:
         """Return the lines found in *block* and after it, and how much of *limit* is left."""

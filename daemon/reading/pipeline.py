@@ -24,8 +24,8 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -247,7 +247,8 @@ class Pipeline:
             # The file was moved away from there, or has several names: another one may have taken its place.
             file = self._opened(path)
             if file is None:
-                file = self._open(path)
+                # Only one at a time is read so early: it is in memory until its lines are taken.
+                file = self._open(path, begins=is_new and len(self.files.paths) == 1)
             self._files[path] = file
         for path, host in self.files.guests.items():
             if path not in self._files and (file := self._opened(path) or self._open_guest(path, host, is_new=is_new)):
@@ -280,8 +281,13 @@ class Pipeline:
             found.add(agent)
         self.has_repeats = bool(self._compared)
 
-    def _open(self, path: str) -> str:
-        """Open a file; return the name it has here from now on, wherever it is moved."""
+    def _open(self, path: str, *, begins: bool) -> str:
+        """Open a file; return the name it has here from now on, wherever it is moved.
+
+        Args:
+            path: where it is.
+            begins: whether to read its beginning right away.
+        """
         tail = Tail(
             path,
             self._marks,
@@ -292,7 +298,7 @@ class Pipeline:
             breaks_off=self.files.agent.is_spool,
         )
         with _naming(path):
-            agrees = tail.open()
+            agrees = tail.open(begins=begins)
         agent = self.files.agents.get(path)
         if agent not in self._compared and agent in self._agents.values():
             # Its lines have to be compared with what was read, of which nothing is left.
@@ -357,14 +363,18 @@ class Pipeline:
             OSError: a file cannot be read; `filename` names it. Unless it `is_spent`, the pipeline stays usable: try
                 again.
         """
-        self.open()
-        with self._step() as progress:
-            self._read_metas(progress, now)
-            self._read(progress, now, budget)
-            if not progress.more:
-                self._admit([*self._released_traces(), *self._accumulator.poll(now)], progress)
-                if last:
-                    self._end(progress, now)
+        try:
+            self.open()
+            with self._step() as progress:
+                self._read_metas(progress, now)
+                self._read(progress, now, budget)
+                if not progress.more:
+                    self._admit([*self._released_traces(), *self._accumulator.poll(now)], progress)
+                    if last:
+                        self._end(progress, now)
+        finally:
+            for tail in self.tails.values():
+                tail.forget_beginning()
         return progress
 
     @contextmanager
@@ -714,14 +724,20 @@ class Pipeline:
             return
         # More of them may be found while these are read.
         own = [(path, agent) for path, agent in list(self.files.agents.items()) if not self._may_be_hosted(path)]
-        for path, agent in (*own, *self._hosted_agents()):
-            meta = f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}"
-            try:
-                found = disk.call(meta.rpartition("/")[0], partial(_read_meta, meta, self._metas.get(meta)))
-            except OSError:
-                continue
-            if found is not None and (said := client.decode_meta(found[1])) is not None:
-                self._metas[meta] = found[0]
+        agents = {
+            f"{path.removesuffix(client.log_suffix)}{client.meta_suffix}": agent
+            for path, agent in (*own, *self._hosted_agents())
+        }
+        together: dict[str, dict[str, _MetaVersion | None]] = {}
+        for meta in agents:
+            together.setdefault(meta.rpartition("/")[0], {})[meta] = self._metas.get(meta)
+        found: dict[str, tuple[_MetaVersion, bytes]] = {}
+        for folder, metas in together.items():
+            with suppress(disk.Unanswered):
+                found |= disk.call(folder, partial(_read_metas, metas))
+        for meta, agent in agents.items():
+            if meta in found and (said := client.decode_meta(found[meta][1])) is not None:
+                self._metas[meta] = found[meta][0]
                 self._admit(self._accumulator.link(agent, said, now=now), progress)
 
     def _may_be_hosted(self, path: str) -> bool:
@@ -1181,6 +1197,17 @@ class Pipeline:
     def _opening(self) -> Opening:
         agent, session = self.files.agent.name, self.files.session
         return Opening(agent=agent, session=session, cwd=self._accumulator.first_cwd, at=self._began)
+
+
+def _read_metas(metas: Mapping[str, _MetaVersion | None]) -> dict[str, tuple[_MetaVersion, bytes]]:
+    """Return those of some meta files that are new, or not as they are known."""
+    found = {}
+    for path, known in metas.items():
+        disk.at(path.rpartition("/")[0])
+        with suppress(OSError):
+            if (fresh := _read_meta(path, known)) is not None:
+                found[path] = fresh
+    return found
 
 
 def _read_meta(path: str, known: _MetaVersion | None) -> tuple[_MetaVersion, bytes] | None:

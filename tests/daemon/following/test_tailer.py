@@ -81,6 +81,27 @@ def test_a_line_is_returned_once_it_is_complete(log: Path) -> None:
     assert (line.start, line.data) == (len(LINES), b'{"half":"whole"}')
 
 
+def test_what_opening_has_read_is_returned_once_and_what_comes_later_is_found(log: Path) -> None:
+    tail = Tail(str(log))
+    tail.open(begins=True)
+    append(log, b"{}\n")
+    assert read(tail) == LINES
+    assert read(tail) == b"{}\n"
+    tail.open(begins=True)
+    assert read(tail, limit=500) == LINES[: line_end(4)]
+    assert read(tail) == LINES[line_end(4) :] + b"{}\n"
+    tail.open(begins=True)
+    tail.forget_beginning()
+    append(log, b"[]\n")
+    assert read(tail) == LINES + b"{}\n[]\n"
+    with log.open("r+b") as file:
+        file.truncate(1024 * 1024)
+    tail.open(begins=True)
+    append(log, b"\n")
+    tail.read(EVERYTHING)
+    assert tail.position == 1024 * 1024 + 1, "a long file is read when it is asked for"
+
+
 def test_a_large_file_is_read_in_slices(log: Path) -> None:
     tail = opened(log)
     found, more = b"", True

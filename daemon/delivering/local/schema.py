@@ -160,7 +160,9 @@ INSERT OR IGNORE INTO calls (
     id, uuid, kind, at, seconds, session_id, trace_id, span, parent, name_id, model_id, provider_id, tier_id,
     project_id, branch_id, agent_id, version_id, status_id, input, output, cache_read, cache_write_5m, cache_write_1h,
     web_searches, prices_id, client_cost
-) VALUES ({", ".join("?" * 26)})
+) VALUES (coalesce(?, 1 + max(
+    (SELECT coalesce(max(id), 0) FROM calls), (SELECT coalesce(max(received), 0) FROM events)
+)), {", ".join("?" * 25)})
 """  # noqa: S608 - only question marks are put in
 
 

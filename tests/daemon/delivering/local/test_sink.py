@@ -310,3 +310,21 @@ async def test_an_event_is_kept_although_another_writer_has_kept_some(path: Path
     await one.aclose()
     await other.aclose()
     assert uuids(path) == [generation(f"g{number}").uuid for number in (3, 4, 5)]
+
+
+async def test_bodies_of_an_older_version_without_a_call_stay_until_they_are_replaced(path: Path) -> None:
+    """An older version has kept what cannot be read now, and forgot calls before their bodies."""
+    events = [generation(f"g{number}", text="x" * 100) for number in range(3)]
+    sink = LocalSink(path)
+    await sink.send(events)
+    await sink.aclose()
+    age(path, 4)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM calls")
+    sink = LocalSink(path)
+    await sink.send([generation("g3"), events[1]])
+    await sink.aclose()
+    assert uuids(path) == [event.uuid for event in (events[0], events[2], generation("g3"), events[1])]
+    with closing(sqlite3.connect(path)) as connection:
+        sums = connection.execute("SELECT bytes, (SELECT sum(size) FROM events) FROM kept").fetchall()
+    assert sums == [(sum(len(event.body) for event in (*events, generation("g3"))),) * 2]

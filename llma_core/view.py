@@ -362,7 +362,6 @@ class Content(msgspec.Struct, frozen=True):
         arguments: the input of a tool call or of another span.
         result: its output.
         prompt: the prompt of the turn.
-        name: what it is or did, in a few words.
     """
 
     input: Any = msgspec.field(default=None, name="$ai_input")
@@ -370,7 +369,6 @@ class Content(msgspec.Struct, frozen=True):
     arguments: Any = msgspec.field(default=None, name="$ai_input_state")
     result: Any = msgspec.field(default=None, name="$ai_output_state")
     prompt: Any = msgspec.field(default=None, name="$ai_user_prompt")
-    name: Any = msgspec.field(default=None, name="$ai_span_name")
 
 
 class _ContentEvent(msgspec.Struct):

@@ -172,8 +172,9 @@ class Archiving:
             ManifestError: the manifest cannot be kept.
         """
         progress = self.progress
-        # A job is made only when its turn comes, so that few of them are in memory.
-        waiting = deque(found)
+        # A job is made only when its turn comes, so that few of them are in memory. The largest is first, so that no
+        # worker is left with one when the others have nothing to do any more.
+        waiting = deque(sorted(found, key=lambda chain: -chain.size))
 
         def jobs() -> Iterator[Job]:
             while waiting and progress.stopped is None:

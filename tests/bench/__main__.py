@@ -101,8 +101,8 @@ FULL = Scale(
     page=_TEN_THOUSAND,
     changes=50,
     calls=20_000,
-    fleet=_TWO_THOUSAND,
-    archives=40,
+    fleet=Spec(sessions=3_400, projects=400, size=400_000_000, agents=600),
+    archives=80,
 )
 _FEW = Spec(sessions=170, projects=20, size=8_000_000, agents=30)
 SMOKE = Scale(
@@ -125,8 +125,7 @@ SMOKE = Scale(
     changes=5,
     calls=1_000,
     fleet=_FEW,
-    # Most of the time would go into starting workers.
-    archives=0,
+    archives=4,
 )
 
 
@@ -184,14 +183,14 @@ def _main() -> int:
         "local": lambda: reports(scale.local, runs),
         "page": lambda: page(scale.page, scale.rest, scale.changes),
         "record": lambda: recording(scale.calls),
-        "archive": lambda: archives(scale.fleet, max(2, scale.archives), runs),
+        "archive": lambda: archives(scale.fleet, scale.archives, runs),
         "others": lambda: others(dict(list(scale.logs.items())[1:2]), runs),
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load before: {os.getloadavg()[0]:.2f}; medians of {runs}\n", flush=True)
     tables = {}
     # The programs of others are not here, unless somebody has named them.
-    usual = [name for name in measures if name != "others" and (name != "archive" or scale.archives)]
+    usual = [name for name in measures if name != "others"]
     began = time.monotonic()
     for name, measure in measures.items():
         if name in (arguments.only or usual):

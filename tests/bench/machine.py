@@ -25,7 +25,8 @@ from tests.bench.corpus import FOLDER
 __all__ = ["Follower", "Ran", "Receiver", "Room", "cpu_seconds", "receiving", "room", "run"]
 
 ROOT = Path(__file__).parents[2]
-DAEMON = (sys.executable, "-m", "daemon.cli")
+PYTHON = (sys.executable, "-m")
+DAEMON = (*PYTHON, "daemon.cli")
 LIMIT = 900.0
 """After this many seconds, a program that should have ended by itself is ended."""
 _READY_LIMIT = 120.0

@@ -93,7 +93,8 @@ class ReadLoop:
         turns: the sessions that wait to be read.
         workers: has the thread that reads files.
         choice: which sessions other processes may read.
-        hire: returns processes to read as many bytes of logs as it is called with; None: they are read here.
+        hire: called with how many bytes of logs there are to read, and how many processes may read them (None: as many
+            as are worth it); returns these processes. None: they are read here.
         cadence: times and sizes.
 
     Attributes:
@@ -120,7 +121,7 @@ class ReadLoop:
         turns: Turns,
         workers: Workers,
         choice: Choice,
-        hire: Callable[[int], Crew | None],
+        hire: Callable[[int, int | None], Crew | None],
         cadence: Cadence,
     ) -> None:
         self.turns = turns
@@ -388,7 +389,7 @@ class ReadLoop:
     async def _crew(self, ordered: Sequence[Ordered]) -> Crew | None:
         """Return workers that read those of some sessions that they may read; None if they are not worth it."""
         size = sum(file.size for each in ordered for path in each.files.paths if (file := self._logs.files.get(path)))
-        crew = self._hire(size)
+        crew = self._hire(size, self._backfilling.backlog.jobs)
         if crew is None:
             return None
         running, opened = self._live.running(), set(self._sessions.names)
@@ -514,7 +515,7 @@ class ReadLoop:
         if self._staff is not None and self._staff.backlog is not backlog:
             self._end_staff()
         if self._staff is None:
-            crew = self._hire(backlog.headway().bytes) if self._staffed is not backlog else None
+            crew = self._hire(backlog.headway().bytes, backlog.jobs) if self._staffed is not backlog else None
             self._staffed = backlog
             if crew is None:
                 return None

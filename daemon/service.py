@@ -107,7 +107,7 @@ class Service:
         executions: the records of the commands under `exec`; None if there are none.
         only_named: whether to follow only the sessions of commands.
         plugin_status: writes the status file of PostHog's plugin; None to write none.
-        hire: returns processes to read as many bytes of logs as it is called with; None: they are read here.
+        hire: see `ReadLoop`.
         on_current: called once while it follows, when everything that was logged before is read and delivered.
         cadence: times and sizes.
     """
@@ -130,7 +130,7 @@ class Service:
         executions: Executions | None = None,
         only_named: bool = False,
         plugin_status: PluginStatus | None = None,
-        hire: Callable[[int], Crew | None] = lambda _size: None,
+        hire: Callable[[int, int | None], Crew | None] = lambda _size, _jobs: None,
         on_current: Callable[[], None] | None = None,
         cadence: Cadence | None = None,
     ) -> None:

@@ -24,6 +24,7 @@ from daemon.cli.startup import (
     capture_sinks,
     config_errors,
     fail,
+    jobs_option,
     load_settings,
     log_options,
     open_state,
@@ -81,6 +82,7 @@ MakeSink = Callable[[Route], Sink]
 @click.option("--dry-run", is_flag=True, help="Show how much there is to send, but send nothing.")
 @click.option("--yes", is_flag=True, help="Send without a summary and without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@jobs_option
 @log_options
 def backfill(
     *,
@@ -95,6 +97,7 @@ def backfill(
     dry_run: bool,
     yes: bool,
     as_json: bool,
+    jobs: int | None,
     log_format: str | None,
     log_level: str,
 ) -> None:
@@ -113,7 +116,7 @@ def backfill(
         make_sink = capture_sinks(settings) if sends else None
     selection = Selection(since=since, until=until, projects=projects, sessions=sessions)
     with backfill_errors():
-        job = BackfillJob.choose(settings, selection, (*paths, *more), expiring=expiring, rejected=rejected)
+        job = BackfillJob.choose(settings, selection, (*paths, *more), expiring=expiring, rejected=rejected, jobs=jobs)
         if job.rejections is not None:
             _warn_lost(job.rejections.lost)
         if dry_run and rejected:

@@ -358,7 +358,8 @@ def build_service(
         desk: see `Service`.
         backlog: see `Service`.
         only_named: see `Service`.
-        jobs: how many processes may read old sessions at a time; None: as many as are worth it.
+        jobs: how many processes may read old sessions at a time where a backlog does not say it; None: as many as are
+            worth it.
         on_current: see `Service`.
     """
     # Most verbs build none, and should not wait for what only a service needs.
@@ -380,8 +381,8 @@ def build_service(
 
         return Delivery(make_sink(route), batch=batch, prepare=prepare, settle=settle_and_tell, name=route.name)
 
-    def hire(size: int) -> Crew | None:
-        number = Crew.wanted(size, jobs)
+    def hire(size: int, wanted: int | None) -> Crew | None:
+        number = Crew.wanted(size, jobs if wanted is None else wanted)
         return Crew(Setup(settings=settings, purpose=purpose, line_bytes=pace.line_bytes), number) if number else None
 
     # Each batch for the local file is a transaction, which waits for the disk and writes whole pages: the larger the

@@ -98,6 +98,7 @@ class BackfillJob:
         sessions: the chosen ones, in the order in which to send them.
         rejected: the events that are set aside, if only these are to be sent, again; else None.
         lost: the uuids of settled events that the receiver does not have, if only these are to be sent, again.
+        jobs: how many processes may read them at a time; None: as many as are worth it.
 
     Attributes:
         history: as passed in.
@@ -112,7 +113,9 @@ class BackfillJob:
         sessions: Sequence[LoggedSession],
         rejected: Sequence[RejectedEvent] | None = None,
         lost: Collection[str] | None = None,
+        jobs: int | None = None,
     ) -> None:
+        self._jobs = jobs
         self.history = history
         self.rejections: Rejections | None = None
         self._resends = lost
@@ -134,6 +137,7 @@ class BackfillJob:
         *,
         expiring: bool = False,
         rejected: bool = False,
+        jobs: int | None = None,
     ) -> Self:
         """Choose among the sessions on disk.
 
@@ -143,6 +147,7 @@ class BackfillJob:
             paths: logs, or folders of logs; only their sessions are chosen. Empty: all.
             expiring: choose only sessions that Claude Code removes soon, and order them by when it does.
             rejected: choose only sessions with rejected events, to send these again and nothing else.
+            jobs: how many processes may read them at a time; None: as many as are worth it.
 
         Raises:
             BackfillError: a path holds no log or none that the daemon follows, or the state store cannot be read.
@@ -150,7 +155,8 @@ class BackfillJob:
         history = History(settings.claude_config_dirs)
         sessions = list(replace(selection, logs=_logs(paths, history)).among(history.sessions()))
         with _store_errors(settings.state_dir):
-            job = cls(settings, history, sessions, rejected_events(settings.state_dir) if rejected else None)
+            events = rejected_events(settings.state_dir) if rejected else None
+            job = cls(settings, history, sessions, events, jobs=jobs)
         if expiring:
             soon = [each for each in job.sessions if job.seconds_left(each) <= EXPIRING_DAYS * _DAY]
             job.sessions = sorted(soon, key=lambda each: each.written)
@@ -258,7 +264,7 @@ class BackfillJob:
             show: called with the progress, several times a second.
             stopping: called when an interrupt has come and what was read is still being delivered.
         """
-        backlog = Backlog(self._sizes, self._resends)
+        backlog = Backlog(self._sizes, self._resends, jobs=self._jobs)
 
         async def report() -> None:
             while True:
@@ -297,7 +303,7 @@ class BackfillJob:
         """
         desk = BackfillDesk(self._folder)
         resends = None if self._resends is None else list(self._resends)
-        request = BackfillRequest(id=uuid.uuid4().hex, units=self._sizes, resends=resends)
+        request = BackfillRequest(id=uuid.uuid4().hex, units=self._sizes, resends=resends, jobs=self._jobs)
         pid = holder(self._folder)
         daemon = f"the daemon (pid {pid})" if pid else "the daemon"
         try:

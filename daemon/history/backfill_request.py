@@ -38,6 +38,7 @@ _Id = Annotated[str, msgspec.Meta(pattern=rf"^{_ID.pattern}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 _Uuid = Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
 _Size = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class BadRequestError(Exception):
@@ -59,12 +60,15 @@ class BackfillRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         resends: the uuids of the only events of these sessions that are to be sent, although they were settled; None:
             all that was never settled. It is written only where it is set, so that an older daemon takes other requests
             and refuses this one.
+        jobs: how many processes may read them at a time; None: as many as the daemon thinks right. Written like
+            *resends*.
     """
 
     version: Literal[1, 2] = 2
     id: _Id
     units: Annotated[dict[_Name, _Size], msgspec.Meta(min_length=1, max_length=_MAX_SESSIONS)]
     resends: Annotated[list[_Uuid], msgspec.Meta(max_length=_MAX_RESENDS)] | None = None
+    jobs: _Count | None = None
 
 
 class BackfillReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

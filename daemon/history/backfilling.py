@@ -72,7 +72,7 @@ class Backfilling:
         if wanted != self._id:
             self.backlog, self._id = Backlog(), wanted
             if request is not None:
-                self.backlog = Backlog(request.units, request.resends)
+                self.backlog = Backlog(request.units, request.resends, jobs=request.jobs)
                 _log.info("backfill_begun", sessions=len(request.units))
         return self._id is not None
 

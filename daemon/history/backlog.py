@@ -64,12 +64,21 @@ class Backlog:
         sizes: bytes of each session's logs, by the session's name.
         resends: the uuids of settled events that were rejected, or that the receiver lost. Then only these are to be
             sent of the sessions, again; None: all that was never settled.
+        jobs: how many processes may read them at a time; None: as many as whoever reads them thinks right.
 
     Attributes:
+        jobs: as passed in.
         resends: those of them that are not on their way again yet; None like the argument.
     """
 
-    def __init__(self, sizes: Mapping[str, int] | None = None, resends: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        resends: Collection[str] | None = None,
+        *,
+        jobs: int | None = None,
+    ) -> None:
+        self.jobs = jobs
         self.resends = None if resends is None else set(resends)
         self._chosen = None if resends is None else frozenset(resends)
         self._sizes = dict(sizes or {})

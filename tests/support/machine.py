@@ -171,7 +171,7 @@ class Machine:
                 session_timeout=quiet,
                 notifier=notifier,
                 desk=desk,
-                hire=partial(self._hired, settings, launch) if launch is not None else lambda _size: None,
+                hire=partial(self._hired, settings, launch) if launch is not None else lambda _size, _jobs: None,
                 cadence=self.cadence,
             )
             service.prepare(history, time.time())
@@ -179,11 +179,11 @@ class Machine:
         finally:
             store.close()
 
-    def _hired(self, settings: Settings, launch: Launch, _size: int) -> Crew:
+    def _hired(self, settings: Settings, launch: Launch, _size: int, jobs: int | None) -> Crew:
         setup = Setup(
             settings=settings, purpose="send", line_bytes=self.cadence.line_bytes, slice_bytes=self.cadence.slice_bytes
         )
-        return Crew(setup, 2, launch=launch, shared=0.0)
+        return Crew(setup, jobs or 2, launch=launch, shared=0.0)
 
     @asynccontextmanager
     async def following(self, url: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:

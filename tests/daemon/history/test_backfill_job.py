@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from daemon.config import loading
 from daemon.config.claude_settings import CLEANUP_DAYS
 from daemon.config.settings import Settings
+from daemon.following.session_files import SessionFiles
 from daemon.history.backfill_job import EXPIRING_DAYS, BackfillError, BackfillJob
+from daemon.history.backfill_request import BackfillDesk
+from daemon.history.backlog import Backlog
 from daemon.history.history import Selection
 from tests.support.logs import LogBuilder, text, write_files
 from tests.support.processes import session_id
@@ -92,3 +96,30 @@ def test_paths_select_sessions(tmp_path: Path) -> None:
     elsewhere = put(tmp_path / "elsewhere", "c", age_days=1)
     with pytest.raises(BackfillError, match=r"its logs are not below .*; set CLAUDE_CONFIG_DIR"):
         BackfillJob.choose(settings, Selection(), (elsewhere,), expiring=False)
+
+
+def test_the_number_of_processes_is_told_to_whoever_sends(tmp_path: Path) -> None:
+    folder = tmp_path / "claude"
+    put(folder, "a", age_days=1)
+    settings = settings_for(tmp_path, folder)
+    settings.state_dir.mkdir(mode=0o700)
+    for jobs in (None, 3):
+        job = BackfillJob.choose(settings, Selection(), (), jobs=jobs)
+        told: list[int | None] = []
+
+        async def deliver(
+            backlog: Backlog, _wanted: Callable[[SessionFiles], bool], told: list[int | None] = told
+        ) -> bool:
+            told.append(backlog.jobs)
+            return True
+
+        def accepted(_daemon: str, told: list[int | None] = told) -> None:
+            request = BackfillDesk(settings.state_dir).pending()
+            assert request is not None
+            told.append(request.jobs)
+
+        job.send_here(deliver, show=lambda _headway: None, stopping=lambda: None)
+        with pytest.raises(BackfillError, match="has ended before it was done"):
+            job.send_by_daemon(accepted=accepted, show=lambda _report: None)
+
+        assert told == [jobs, jobs]

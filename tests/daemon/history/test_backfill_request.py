@@ -43,13 +43,14 @@ def test_the_name_of_a_session_need_not_be_utf_8(desk: BackfillDesk, tmp_path: P
     assert pending == request
 
 
-def test_only_a_request_for_chosen_events_says_something_that_older_daemons_do_not_know(
+def test_a_request_says_what_older_daemons_do_not_know_only_if_it_has_to(
     desk: BackfillDesk,
 ) -> None:
-    for resends in (None, [str(uuid4())]):
-        request = BackfillRequest(id="a" * 32, units={"s": 1}, resends=resends)
+    for resends, jobs in ((None, None), ([str(uuid4())], None), (None, 3)):
+        request = BackfillRequest(id="a" * 32, units={"s": 1}, resends=resends, jobs=jobs)
         desk.ask(request)
         assert ("resends" in desk.request_path.read_text()) == (resends is not None)
+        assert ("jobs" in desk.request_path.read_text()) == (jobs is not None)
         assert desk.pending() == request
         desk.withdraw(request)
 

@@ -216,7 +216,9 @@ async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machin
         threads[-1].start()
 
     logs = {path.stem: path.stat().st_size for path in machine.projects.glob("*/*.jsonl")}
-    request = BackfillRequest(id="a" * 32, units={f"claude-code/{session}": size for session, size in logs.items()})
+    request = BackfillRequest(
+        id="a" * 32, units={f"claude-code/{session}": size for session, size in logs.items()}, jobs=3
+    )
     async with machine.following(
         "http://127.0.0.1:9", quiet=60, make_delivery=receiver.delivery, launch=launch, desk=desk
     ):
@@ -228,7 +230,7 @@ async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machin
     assert headway is not None
     assert headway.headway.is_whole
     assert headway.headway.bytes_done == headway.headway.bytes
-    assert len(threads) == 2
+    assert len(threads) == 3, "as many as the request says"
     assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
     assert len(receiver.events) == len(dict(receiver.events)), "no event comes twice"
 

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
+import signal
 import sqlite3
+import sys
 
 import pytest
 
 from daemon.state.layout import events_path
-from tests.support.capture_server import Answer, CaptureServer
-from tests.support.client import Workspace
+from tests.support.capture_server import Answer, CaptureServer, Hold
+from tests.support.client import Workspace, start
+from tests.support.fleet import runner_sessions
 from tests.support.logs import LogBuilder, text
 from tests.support.processes import (
     KEY,
+    ROOT,
     SECRET,
     append,
+    are_running,
     bodies,
     environment,
+    expected,
     following,
     log_lines,
     now,
     previewed,
     put_logs,
+    running_below,
     session_id,
     tree,
+    until,
     verb,
 )
 
@@ -41,6 +51,31 @@ async def test_once_on_a_fresh_state_directory_sends_everything_and_then_nothing
     requests = len(posthog.requests)
     assert (await verb(workspace, "run", "--once", env=env)).status == 0
     assert len(posthog.requests) == requests
+
+
+async def test_ctrl_c_ends_once_and_its_workers(workspace: Workspace, posthog: CaptureServer) -> None:
+    put_logs(workspace, runner_sessions(1, 6))
+    answered = asyncio.Event()
+    posthog.script(Hold(answered), Hold(answered), Hold(answered))
+    command = [sys.executable, "-m", "tests.support.quick", "run", "--once", "--jobs=2"]
+    env = environment(workspace, posthog.url)
+    async with start(
+        command, name="once", environment=env, cwd=ROOT, output=workspace.output, forks=workspace.forks
+    ) as once:
+        await once.until(lambda: len(running_below(once.pid)) == 2)
+        workers = running_below(once.pid)
+        os.killpg(once.pid, signal.SIGINT)
+        assert await once.wait() == 1
+        await until(lambda: not are_running(workers), "the workers end")
+
+    # Nothing has waited for an answer.
+    assert not answered.is_set()
+    assert len(workers) == 2
+    assert once.stderr.split() == ["Aborted!"]
+
+    answered.set()
+    assert (await verb(workspace, "run", "--once", "--jobs=1", env=env)).status == 0
+    assert bodies(posthog) == await expected(workspace)
 
 
 async def test_existing_sessions_are_sent_only_with_from_start(workspace: Workspace, posthog: CaptureServer) -> None:

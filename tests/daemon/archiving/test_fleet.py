@@ -48,9 +48,9 @@ NAMES = ("1.tar.gz", "2.tar.zst", "3.tar.gz", "4.tar.gz", "5.tar.zst", "6.tar.gz
 
 @asynccontextmanager
 async def archiving(
-    workspace: Workspace, name: str, *arguments: str, posthog: CaptureServer, store: Store
+    workspace: Workspace, name: str, *arguments: str, posthog: CaptureServer, store: Store, **own: str
 ) -> AsyncIterator[Child]:
-    variables = environment(workspace, posthog.url, **store.environment)
+    variables = environment(workspace, posthog.url, **store.environment, **own)
     command = [sys.executable, "-m", "tests.support.quick", "archive", "s3://logs/ci", "--json", *arguments]
     async with start(command, name=name, environment=variables, cwd=ROOT, output=workspace.output) as child:
         yield child
@@ -120,5 +120,16 @@ async def test_a_killed_worker_client_or_scheduler_loses_nothing(tmp_path: Path,
         assert said["unchanged"] >= 4
         assert said["unchanged"] + said["done"] == 6
         assert child.stderr == ""
+
+        # A manifest in object storage is one for all machines: what one has sent is done for the other.
+        kept = ("--jobs=1", "--manifest=s3://logs/state")
+        for machine, done in (("one", 6), ("other", 0)):
+            before = len(posthog.requests)
+            own = {"POSTHOG_LLMA_STATE_DIR": str(workspace.root / machine)}
+            async with archiving(workspace, machine, *kept, posthog=posthog, store=store, **own) as child:
+                assert await child.wait() == 0, child.stderr
+            said = json.loads(child.stdout)
+            assert (said["done"], said["unchanged"], said["errors"]) == (done, 6 - done, {})
+            assert (len(posthog.requests) > before) == bool(done)
 
     assert bodies(posthog) == everything

@@ -59,7 +59,7 @@ Told = tuple[list[tuple[str, bytes]], dict[str, list[Any]]]
 
 
 async def told(files: Mapping[str, bytes], launch: Launch | None, *, slice_bytes: int, grouping: str) -> Told:
-    """Return the events that were delivered of *files*, in order, and what the store has then."""
+    """Return the events that were delivered of *files*, each as it came last, in order, and what the store has then."""
     with tempfile.TemporaryDirectory(prefix="machine-") as folder, capture_logs():
         machine = Machine(Path(folder))
         machine.cadence = Cadence(slice_bytes=slice_bytes)
@@ -71,7 +71,11 @@ async def told(files: Mapping[str, bytes], launch: Launch | None, *, slice_bytes
             launch=launch,
             POSTHOG_LLMA_TRACE_GROUPING=grouping,
         )
-        return receiver.events, stored(machine, folder)
+        # Whether a body is sent that a later one of its uuid supersedes depends on how long it had waited by then.
+        last: dict[str, bytes] = {}
+        for uuid, body in reversed(receiver.events):
+            last.setdefault(uuid, body)
+        return list(reversed(last.items())), stored(machine, folder)
 
 
 def stored(machine: Machine, folder: str) -> dict[str, list[Any]]:
@@ -81,8 +85,9 @@ def stored(machine: Machine, folder: str) -> dict[str, list[Any]]:
         "settled": "SELECT identity, units.name, mark, ?='' FROM settled JOIN units ON units.id=unit",
         "owed": "SELECT unit, trace, ending, ?='' FROM owed",
         "routes": "SELECT unit, distinct_id, grouping, host, key, ?='' FROM routes",
-        # A line that cannot be read counts again where a session is read again.
-        "counters": "SELECT name, value, ?='' FROM counters WHERE name IN ('sent', 'rejected')",
+        # A line that cannot be read counts again where a session is read again, and a body that was superseded was
+        # not sent.
+        "counters": "SELECT name, value, ?='' FROM counters WHERE name = 'rejected'",
     }
     with contextlib.closing(sqlite3.connect(machine.state / layout.STORE)) as store:
         return {name: sorted(store.execute(query, (folder,))) for name, query in asked.items()}

@@ -387,7 +387,7 @@ def build_service(
 
     # Each batch for the local file is a transaction, which waits for the disk and writes whole pages: the larger the
     # better. An event that comes alone waits no longer.
-    batch = BatchLimits(count=1000, patience=0.5) if purpose == "local" else BatchLimits()
+    batch = BatchLimits(count=1000) if purpose == "local" else BatchLimits()
     pace = cadence()
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
     # The status file reports the session sent last, which history never is.

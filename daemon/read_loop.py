@@ -17,11 +17,13 @@ route has no room. Its unread lines stay in its logs, so the logs are the queue.
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.route import Route
@@ -43,7 +45,7 @@ from daemon.reading.reader import Reader, ReadOutcome, ReadState
 from daemon.reading.reporting import Reporting
 from daemon.reading.settlement import Settlement
 from daemon.reading.turns import Turns
-from daemon.routing.decisions import Decisions
+from daemon.routing.decisions import Decisions, Outlook
 from daemon.routing.routing import Held
 from daemon.system import disk
 from daemon.system.workers import Workers
@@ -57,6 +59,10 @@ _TAKEN_BESIDE = 256 * 1024
 """The same beside live sessions, which wait meanwhile."""
 _ENDED = 16
 """How many sessions to read to their end before those that are settled leave memory. Each has some 150 KB there."""
+_AHEAD = 50
+"""At how many sessions that will be read next to look at once: for each by itself, two threads wait for each other."""
+_FRESH = 10.0
+"""For how many seconds what was seen there holds."""
 _AT_ONCE = 200
 """How many sessions of a backfill to look at, at once."""
 
@@ -144,6 +150,10 @@ class ReadLoop:
         self._hire = hire
         self._cadence = cadence
         self._wake = asyncio.Event()
+        self._ran: frozenset[str] = frozenset()
+        self._ran_at = -math.inf
+        self._ahead: dict[str, Outlook | None] = {}
+        self._looked_ahead = 0.0
         self._staff: _Staff | None = None
         self._staffed: Backlog | None = None
 
@@ -188,7 +198,7 @@ class ReadLoop:
             await self.turns.sort(self._ordered)
             files = self.turns.next()
             if files is not None:
-                if await self._step(files):
+                if await self._step(files, self.turns.upcoming):
                     self.turns.resume(files)
             elif not self._enqueue_due(loop.time()):
                 files = self._backfilling.next(
@@ -222,7 +232,7 @@ class ReadLoop:
                 if crew is not None and numbers[files.name] in crew:
                     ended = await self._take_over(crew, numbers[files.name], files)
                 else:
-                    ended = [] if await self._step(files, finish=True) else [files.name]
+                    ended = [] if await self._step(files, line.upcoming, finish=True) else [files.name]
                 for name in ended:
                     del left[name]
                     line.remove(name)
@@ -289,8 +299,19 @@ class ReadLoop:
     async def _ordered(self, sessions: Iterable[SessionFiles]) -> Sequence[Ordered]:
         return await self._workers.read(partial(in_order, sessions))
 
-    async def _step(self, files: SessionFiles, *, finish: bool = False) -> bool:
+    async def _step(
+        self,
+        files: SessionFiles,
+        upcoming: Callable[[], Iterable[SessionFiles]] = tuple,
+        *,
+        finish: bool = False,
+    ) -> bool:
         """Read a slice of a session, if it may be read. Return whether to read it again at once.
+
+        Args:
+            files: the session.
+            upcoming: returns those that will probably be read next.
+            finish: whether the session, if it does not run, has ended once everything is read.
 
         Raises:
             sqlite3.OperationalError: the disk refuses a write, and the service is stopping.
@@ -299,7 +320,7 @@ class ReadLoop:
         try:
             if files.name not in self._sessions:
                 try:
-                    may_read = await self._foresee(files)
+                    may_read = await self._foresee(files, upcoming)
                 except sqlite3.OperationalError as error:
                     self._reader.unreadable.note_store(files, error)
                     return False
@@ -326,7 +347,7 @@ class ReadLoop:
             sqlite3.OperationalError: as for `_step`.
         """
         loop = asyncio.get_running_loop()
-        session, running = self._reader.session(files, loop.time()), self._live.running()
+        session, running = self._reader.session(files, loop.time()), self._running(files)
         outcome = await self._workers.read(
             partial(self._reader.read, session, loop.time(), running=running, finish=finish)
         )
@@ -338,7 +359,14 @@ class ReadLoop:
             raise outcome.held
         return again
 
-    async def _foresee(self, files: SessionFiles) -> bool:
+    def _running(self, files: SessionFiles) -> Container[str]:
+        """Return the ids of the sessions that run, to read one of them. For an old one, a moment ago is as good."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._ran_at + self._cadence.registry or not self._is_old(files):
+            self._ran, self._ran_at = self._live.running(), now
+        return self._ran
+
+    async def _foresee(self, files: SessionFiles, upcoming: Callable[[], Iterable[SessionFiles]]) -> bool:
         """Find out, before a session is read, where its events will go. Return whether it may be read now.
 
         A brand-new session that a running command may still claim is put off briefly.
@@ -347,12 +375,27 @@ class ReadLoop:
             Held: the session has to wait for the user.
             sqlite3.OperationalError: the store cannot be read.
         """
-        outlook = await self._decisions.outlook(files)
+        outlook = await self._outlook(files, upcoming)
         is_new = self._decisions.frozen(files.name) is None and files.name not in self._backfilling.backlog
         if is_new and await self._attendance.puts_off(files, outlook.opening):
             return False
         self._decisions.foresee(files.name, outlook)
         return self.turns.stalled_on(files.name) is None
+
+    async def _outlook(self, files: SessionFiles, upcoming: Callable[[], Iterable[SessionFiles]]) -> Outlook:
+        """Find out what is known about a session before it is read, and about those that will be read next.
+
+        Raises:
+            sqlite3.OperationalError: the store cannot be read.
+        """
+        now = asyncio.get_running_loop().time()
+        if files.name not in self._ahead or now - self._looked_ahead >= _FRESH:
+            others = (each for each in upcoming() if each is not files and each.name not in self._sessions)
+            together = [files, *islice(others, _AHEAD - 1)]
+            found = await self._decisions.outlooks(together) if len(together) > 1 else {}
+            self._ahead = {each.name: found.get(each.name) for each in together}
+            self._looked_ahead = now
+        return self._ahead.pop(files.name, None) or await self._decisions.outlook(files)
 
     async def _hand_over(self, outcome: ReadOutcome) -> None:
         """Note what became final in a slice, and queue its events."""

@@ -22,7 +22,8 @@ import os
 import shlex
 import stat
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -148,6 +149,27 @@ class Projects:
         self._own_folders = {os.path.realpath(path) for path in settings.claude_config_dirs}
         self._tables = [(Folders(include=table.path), table) for table in settings.projects]
         self._known: OrderedDict[str | None, tuple[object, Project]] = OrderedDict()
+        self._seen: dict[str | None, tuple[object, ...]] = {}
+
+    @contextmanager
+    def looking_at(self, folders: Iterable[str]) -> Iterator[None]:
+        """Look at the files of many projects at once, so that `of` need not ask the disk about them in this context."""
+
+        def look() -> dict[str | None, tuple[object, ...]]:
+            seen: dict[str | None, tuple[object, ...]] = {}
+            for folder in dict.fromkeys(folders):
+                with suppress(disk.Unanswered):
+                    disk.at(folder)
+                    seen[folder] = _signature(folder)
+            return seen
+
+        try:
+            # `of` asks about a folder itself that has not answered, and says so.
+            with suppress(disk.Unanswered):
+                self._seen = disk.call("the files of projects", look)
+            yield
+        finally:
+            self._seen = {}
 
     def of(self, folder: str | None) -> Project:
         """Return the settings for the sessions that begin in *folder*, as logged; None if the folder is not known.
@@ -156,7 +178,9 @@ class Projects:
             InvalidProjectError: one of the project's own files cannot be used, and there are no previous settings.
             disk.Unanswered: the folder does not answer.
         """
-        signature = disk.call(folder or "no folder", partial(_signature, folder))
+        signature = self._seen.get(folder)
+        if signature is None:
+            signature = disk.call(folder or "no folder", partial(_signature, folder))
         known = self._known.get(folder)
         if known is not None and known[0] == signature:
             self._known.move_to_end(folder)

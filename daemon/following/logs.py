@@ -123,11 +123,10 @@ class Logs:
             The names of the sessions that have such lines.
         """
         found = set()
-        for files in list(self.sessions.values() if sessions is None else sessions):
-            for path in list(files.mains):
-                for other in others_inside(files.agent, files.session, path):
-                    hosted = self.note_host(files, other)
-                    found.add(hosted.name if hosted is not None else unit_name(files.agent, other))
+        for files, others in others_inside(list(self.sessions.values() if sessions is None else sessions)):
+            for other in others:
+                hosted = self.note_host(files, other)
+                found.add(hosted.name if hosted is not None else unit_name(files.agent, other))
         return found
 
     def note_hosts_around(self, around: Logs) -> None:
@@ -139,11 +138,10 @@ class Logs:
         self._elsewhere |= {name for name in hosted if (files := around.sessions.get(name)) is not None and files.main}
         starts = [began_at(files.agent, path) for files in self.sessions.values() for path in files.mains]
         began = min(starts, default=0) * 1_000_000
-        for files in around.sessions.values():
-            if files.name not in self.sessions and around.touched(files) >= began:
-                for path in files.mains:
-                    for other in others_inside(files.agent, files.session, path):
-                        self.note_host(files, other)
+        elsewhere = (files for name, files in around.sessions.items() if name not in self.sessions)
+        for files, others in others_inside(files for files in elsewhere if around.touched(files) >= began):
+            for other in others:
+                self.note_host(files, other)
 
     def unread_guests(self, rows: Iterable[Hosted]) -> set[str]:
         """Return the names of the sessions of which not all lines in the logs of others are settled.

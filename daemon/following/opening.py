@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +27,7 @@ __all__ = [
     "in_order",
     "named_inside",
     "opening",
+    "openings",
     "others_inside",
     "roots_of",
     "unknown_logs",
@@ -102,19 +103,35 @@ def began_at(agent: Agent, path: str) -> int:
         return _NEVER
 
 
-def others_inside(agent: Agent, session: str, path: str) -> set[str]:
-    """Return the ids of the other sessions whose lines stand in the main log of *session*. Reads the whole log."""
-    found: set[str] = set()
-    if agent.shares_logs:
-        with suppress(OSError):
-            # All of it in one call: most logs are small, and each call hands the work over to another thread.
-            disk.call(_folder(path), lambda: _look_inside(path, HostedLines(agent, session), found))
-    return found
+def others_inside(sessions: Iterable[SessionFiles]) -> Iterator[tuple[SessionFiles, set[str]]]:
+    """Yield sessions, each with the ids of the others whose lines stand in its main logs. Reads these logs whole.
+
+    What does not answer is left out. The disk is asked once for each folder.
+    """
+    by_folder: dict[str, list[SessionFiles]] = {}
+    for files in sessions:
+        if files.agent.shares_logs:
+            by_folder.setdefault(files.folder, []).append(files)
+    for folder, together in by_folder.items():
+        found: list[set[str]] = [set() for _ in together]
+        with suppress(disk.Unanswered):
+            disk.call(folder, partial(_look_inside_all, together, found))
+        # A call that nobody waits for any more may go on to fill what it was given.
+        yield from zip(together, map(set, found), strict=True)
+
+
+def _look_inside_all(sessions: Sequence[SessionFiles], found: Sequence[set[str]]) -> None:
+    """Add to *found*, for each session, the ids of the others that lines of its main logs belong to."""
+    for files, others in zip(sessions, found, strict=True):
+        for path in list(files.mains):
+            with suppress(OSError):
+                _look_inside(path, HostedLines(files.agent, files.session), others)
 
 
 def _look_inside(path: str, tracker: HostedLines, found: set[str]) -> None:
     """Add to *found* the ids of the sessions, other than its own, that lines of a log belong to."""
     folder, parts = _folder(path), list[bytes]()
+    disk.at(folder)
     with open_log(path) as file:
         while block := file.read(_SCAN_BYTES):
             disk.at(folder)
@@ -183,6 +200,27 @@ def opening(files: SessionFiles) -> Opening:
         disk.Unanswered: a folder with its logs does not answer.
     """
     return disk.call(files.folder, lambda: _opening(files))
+
+
+def openings(sessions: Sequence[SessionFiles]) -> dict[str, Opening]:
+    """Return how sessions began, by name, for little more than asking about one of them.
+
+    Those are left out that name no working directory yet, or have a folder that does not answer.
+    """
+
+    def look() -> dict[str, Opening]:
+        found = {}
+        for files in sessions:
+            with suppress(disk.Unanswered):
+                began = _opening(files)
+                if began.cwd is not None:
+                    found[files.name] = began
+        return found
+
+    try:
+        return disk.call("the beginnings of sessions", look)
+    except disk.Unanswered:
+        return {}
 
 
 def _opening(files: SessionFiles) -> Opening:

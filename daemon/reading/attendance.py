@@ -80,6 +80,9 @@ class Attendance:
             files: the session's files.
             began: how it began.
         """
+        if began.at is not None and not self._is_recent(began.at):
+            # As with nearly all: nobody has to be asked, nor another thread.
+            return False
         if await self._workers.read(partial(self._may_be_claimed, files, began)):
             self._put_off.add(files.name)
             return True
@@ -93,7 +96,7 @@ class Attendance:
 
     def _is_young(self, files: SessionFiles, began: Opening) -> bool:
         if began.at is not None:
-            return abs(time.time() - began.at / 1000) < self._young
+            return self._is_recent(began.at)
         # No line says when it began. A client makes its log before it writes to it: while that is empty, nothing is
         # lost by waiting, and if it were read now, its first lines would be, too, before the command claims it.
         seen = []
@@ -102,6 +105,9 @@ class Attendance:
                 seen.append(disk.call(path.rpartition("/")[0], Path(path).stat))
         is_empty = not any(each.st_size for each in seen)
         return is_empty or any(abs(time.time() - each.st_mtime) < self._young for each in seen)
+
+    def _is_recent(self, at: int) -> bool:
+        return abs(time.time() - at / 1000) < self._young
 
     # ------------------------------------------------------------------ commands
 

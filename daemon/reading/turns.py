@@ -13,7 +13,8 @@ room, or it stops or no longer does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 from daemon.delivering.route import Route
 from daemon.following.opening import Ordered
@@ -57,6 +58,10 @@ class Line:
         """Put the sessions in another order. It may have more of them, and must have all."""
         self.names = {name: self.names.get(name) for name in names}
         self._has_changed = True
+
+    def upcoming(self) -> Iterator[SessionFiles]:
+        """Yield its sessions in order, whether or not there is room for them."""
+        return (files for name in self.names if (files := self._turns.sessions.get(name)) is not None)
 
     def first(self) -> SessionFiles | None:
         """Return the first session that can be read now, which stays in line; None if there is none.
@@ -274,6 +279,11 @@ class Turns:
                 del self._lines[before]
             self._line(lane).add(name)
             self._unsorted.add(lane)
+
+    def upcoming(self) -> Iterator[SessionFiles]:
+        """Yield the waiting sessions, about in the order in which they will be read, while the queue stays as it is."""
+        for abreast in zip_longest(*(line.upcoming() for line in self._lines.values())):
+            yield from (files for files in abreast if files is not None)
 
     def next(self) -> SessionFiles | None:
         """Take the next session whose route has room; None if there is none. Lines take turns."""

@@ -17,7 +17,7 @@ import structlog
 
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
-from daemon.following.opening import Opening, opening
+from daemon.following.opening import Opening, opening, openings
 from daemon.following.session_files import SessionFiles
 from daemon.routing.routing import Held, Routing, Ruling
 from daemon.state.reader import StoreReader
@@ -141,10 +141,25 @@ class Decisions:
         Raises:
             sqlite3.OperationalError: the store cannot be read.
         """
-        return await self._workers.read(partial(self._outlook, unit))
+        return await self._workers.read(lambda: self._outlook(unit, opening(unit)))
 
-    def _outlook(self, unit: SessionFiles) -> Outlook:
-        name, began = unit.name, opening(unit)
+    async def outlooks(self, units: Sequence[SessionFiles]) -> dict[str, Outlook]:
+        """Do the same for many sessions at once, which costs less; return what is known of each, by name.
+
+        Those are left out that name no working directory yet, or have a folder that does not answer.
+
+        Raises:
+            sqlite3.OperationalError: the store cannot be read.
+        """
+        return await self._workers.read(partial(self._outlooks, units))
+
+    def _outlooks(self, units: Sequence[SessionFiles]) -> dict[str, Outlook]:
+        began = openings(units)
+        with self._routing.ruling_on(began.values()):
+            return {unit.name: self._outlook(unit, began[unit.name]) for unit in units if unit.name in began}
+
+    def _outlook(self, unit: SessionFiles, began: Opening) -> Outlook:
+        name = unit.name
         frozen = self._unwritten.get(name) or self._reader.route(name)
         if frozen is not None:
             self._frozen[name] = frozen

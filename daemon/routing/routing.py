@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -147,6 +148,10 @@ class Routing:
         )
         self._allowances = Allowances(allowances_file(settings))
         self._line_context = parsers.Context(home=Path.home(), allow_custom_host=settings.allow_custom_host)
+
+    def ruling_on(self, openings: Iterable[Opening]) -> AbstractContextManager[None]:
+        """Return a context in which `rule` asks the disk about the projects of *openings* at once."""
+        return self._projects.looking_at([opening.cwd for opening in openings if opening.cwd is not None])
 
     def rule(self, opening: Opening, frozen: FrozenRoute | None = None, restraint: Restraint = UNRESTRAINED) -> Ruling:
         """Return the current settings and route of a session.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,8 +22,10 @@ from daemon.routing.repository import Repositories
 from daemon.routing.routing import Held, Routing
 from daemon.state.rows import FrozenRoute
 from daemon.state.store import Store
+from daemon.system import disk
 from daemon.system.workers import Workers
 from tests.support.logs import LogBuilder, text
+from tests.support.waiting import PATIENCE
 
 FROZEN = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")
 STRICT = Restraint(content="metadata")
@@ -125,6 +128,40 @@ async def test_the_expected_route_is_known_before_a_session_is_read(bench: Bench
         route = decisions.foreseen[one.name]
         assert route is not None
         assert route.host == "https://us.i.posthog.com"
+
+
+async def test_many_outlooks_at_once_say_what_each_says(bench: Bench) -> None:
+    bench.asks_for("https://eu.i.posthog.com")
+    elsewhere = bench.session("elsewhere", bench.root / "garden")
+    async with bench.running() as (decisions, _):
+        together = await decisions.outlooks(bench.units)
+        assert {name: each.held is None for name, each in together.items()} == {
+            unit.name: unit is elsewhere for unit in bench.units
+        }
+        for unit in bench.units:
+            alone, among = await decisions.outlook(unit), together[unit.name]
+            assert (among.opening, among.ruling, str(among.held)) == (alone.opening, alone.ruling, str(alone.held))
+        # Files that change count the next time.
+        bench.asks_for(None)
+        assert all(each.held is None for each in (await decisions.outlooks(bench.units)).values())
+
+
+async def test_a_project_that_does_not_answer_spoils_no_other_outlook(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = bench.session("elsewhere", bench.root / "garden")
+    answered = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "LOOP_PATIENCE", 0.01)
+        with pytest.raises(disk.Unanswered):
+            disk.call(str(bench.project), lambda: answered.wait(PATIENCE))
+    try:
+        async with bench.running() as (decisions, _):
+            outlooks = await decisions.outlooks(bench.units)
+    finally:
+        answered.set()
+    assert {name for name, each in outlooks.items() if each.held is None} == {elsewhere.name}
+    assert str(outlooks[bench.units[0].name].held).startswith(f"{bench.project} does not answer")
 
 
 async def test_held_sessions_are_listed_and_logged_once_and_released_together(bench: Bench) -> None:

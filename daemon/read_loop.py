@@ -149,6 +149,7 @@ class ReadLoop:
         self._choice = choice
         self._hire = hire
         self._cadence = cadence
+        self._reads_all = False
         self._wake = asyncio.Event()
         self._ran: frozenset[str] = frozenset()
         self._ran_at = -math.inf
@@ -214,6 +215,7 @@ class ReadLoop:
 
     async def read_all(self, ordered: Sequence[Ordered]) -> bool:
         """Read sessions to their end and deliver their events. Return whether everything is settled."""
+        self._reads_all = True
         left = {each.files.name: each.files for each in ordered}
         numbers = {each.files.name: number for number, each in enumerate(ordered)}
         line = self.turns.line(left.values())
@@ -425,6 +427,9 @@ class ReadLoop:
 
     def _is_old(self, files: SessionFiles) -> bool:
         """Whether nobody waits for what is read of a session: it was not written to lately."""
+        if files.name in self._backfilling.backlog and not self._reads_all:
+            # No more of it is read while a request full of its events is on its way: the backlog itself waits for that.
+            return False
         return time.time() - self._logs.touched(files) / 1e9 >= self._cadence.lately
 
     # ------------------------------------------------------------------ what workers read

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from llma_core import markup
 from llma_core.agent import UnknownRecord
 from llma_core.decoding import build, decode_as, decode_object, sendable
 from llma_core.errors import RecordError
@@ -836,7 +837,8 @@ def api_error(error: Raw, cause: Raw) -> ApiError:
 
 
 def api_error_words(words: str) -> str:
-    """Return the text of a permanent error in words: JSON in it is replaced by the message that it holds."""
+    """Return the text of a permanent error in words: JSON or a page in it is replaced by the message that it holds."""
+    words = markup.words(words)
     found = _read_error(words, 0)
     if found.message and "{" in words and "{" not in found.message:
         head = words[: words.index("{")].rstrip()
@@ -845,6 +847,24 @@ def api_error_words(words: str) -> str:
 
 
 _NESTED = 6
+_LISTED = 8
+# Beside those of Anthropic's API: FastAPI's `detail`, a list or a text; AWS's `Message`; OAuth's description; the
+# `title` of RFC 9457; Google's list of errors, whose `status` is a word and whose `code` is the status.
+_TELLING = (
+    "error",
+    "message",
+    "Message",
+    "detail",
+    "errors",
+    "msg",
+    "error_description",
+    "error_message",
+    "title",
+    "cause",
+    "formatted",
+)
+_STATUS_KEYS = ("status", "statusCode", "status_code", "code")
+_TYPE_KEYS = ("type", "code", "status", "__type", "name")
 _LEADING_STATUS = re.compile(r"(?:API Error: ?)?(\d{3})\b[ :]*")
 
 
@@ -853,20 +873,24 @@ def _read_error(value: Any, depth: int) -> ApiError:
         return ApiError()
     if isinstance(value, str):
         return _read_error_text(value, depth)
+    if isinstance(value, list):
+        listed = (_read_error(each, depth + 1) for each in value[:_LISTED])
+        return next((each for each in listed if each != ApiError()), ApiError())
     if not isinstance(value, dict):
         return ApiError()
     inner = ApiError()
-    for key in ("error", "message", "cause", "formatted"):
+    for key in _TELLING:
         found = _read_error(value.get(key), depth + 1)
         inner = ApiError(
             status=inner.status or found.status, type=inner.type or found.type, message=inner.message or found.message
         )
-    status = _status_of(value.get("status")) or _status_of(value.get("statusCode")) or inner.status
-    kind = next((each for each in (value.get("type"), value.get("code")) if _is_error_type(each)), None)
+    status = next((code for key in _STATUS_KEYS if (code := _status_of(value.get(key)))), inner.status)
+    kind = next((value[key] for key in _TYPE_KEYS if _is_error_type(value.get(key))), None)
     return ApiError(status=status, type=inner.type or kind, message=inner.message)
 
 
 def _read_error_text(text: str, depth: int) -> ApiError:
+    text = markup.words(text)
     leading = _LEADING_STATUS.match(text)
     status = _status_of(leading[1]) if leading else None
     if "{" in text:
@@ -887,7 +911,12 @@ def _status_of(value: Any) -> int | None:
 
 
 def _is_error_type(value: Any) -> bool:
-    return isinstance(value, str) and value != "error" and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value) is not None
+    return (
+        isinstance(value, str)
+        and value.lower() != "error"
+        and _status_of(value) is None
+        and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value) is not None
+    )
 
 
 def _decode_any(data: Raw) -> Any:

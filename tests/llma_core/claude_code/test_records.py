@@ -441,6 +441,12 @@ def test_a_count_may_be_spelled_as_a_gateway_likes(count: Any) -> None:
     assert (counts.input, counts.cache_creation_5m) == (10, 10)
 
 
+_PAGE = (
+    "<html>\r\n<head><title>502 Bad Gateway</title><style>h1 {color: red}</style></head>\r\n"
+    "<body><center><h1>502 Bad Gateway</h1></center><hr>nginx</body>\r\n</html>\r\n"
+)
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "said"),
     [
@@ -459,6 +465,30 @@ def test_a_count_may_be_spelled_as_a_gateway_likes(count: Any) -> None:
             (400, "invalid_request_error", "x"),
         ),
         ('500 {"error": "fell over"}', None, (500, None, "fell over")),
+        ({"detail": "Not found"}, None, (None, None, "Not found")),
+        (
+            {"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]},
+            None,
+            (None, "missing", "field required"),
+        ),
+        (
+            {"status": 403, "error": {"Message": "denied", "__type": "AccessDenied"}},
+            None,
+            (403, "AccessDenied", "denied"),
+        ),
+        ({"errors": [None, {"message": "first"}, {"message": "second"}]}, None, (None, None, "first")),
+        (
+            [{"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}}],
+            None,
+            (400, "INVALID_ARGUMENT", "too long"),
+        ),
+        ({"type": "about:blank", "title": "Slow down", "status": 429}, None, (429, None, "Slow down")),
+        ({"error": {"code": "503", "message": "busy"}}, None, (503, None, "busy")),
+        ({"name": "AbortError"}, None, (None, "AbortError", "AbortError")),
+        ({"name": "Error", "message": "fetch failed"}, None, (None, None, "fetch failed")),
+        ({"status": 502, "error": _PAGE}, None, (502, None, "Bad Gateway")),
+        (_PAGE, None, (502, None, "502 Bad Gateway")),
+        (f"502 {_PAGE}", None, (502, None, "502 Bad Gateway")),
         (None, None, (None, None, None)),
         (None, {"code": "ETIMEDOUT"}, (None, "ETIMEDOUT", "ETIMEDOUT")),
     ],

@@ -34,6 +34,9 @@ _WRAPPERS: tuple[tuple[str, TextKind], ...] = (
     ("<system-reminder>", "output"),
     (_INTERRUPT, "interrupt"),
 )
+# Claude Code answers a mistyped command with a line of its own, as a user's text without a tag.
+_UNKNOWN = re.compile(r"Unknown (?:skill|command|slash command): \S+(?: Did you mean \S+)?")
+_LONGEST_REFUSAL = 500
 # Only the tags that Claude Code writes are removed. A prompt about `a<b and c>d` keeps every character.
 _MARKUP = re.compile(r"</?(?:pasted_content|system-reminder|ide_\w+|user-prompt-submit-hook)(?:\s[^<>]*)?>")
 
@@ -48,7 +51,7 @@ def classify(text: str) -> TextKind:
     for prefix, kind in _WRAPPERS:
         if start.startswith(prefix):
             return kind
-    return "human"
+    return "output" if _UNKNOWN.fullmatch(start[:_LONGEST_REFUSAL].rstrip()) else "human"
 
 
 def without_notes(text: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 
 __all__ = ["IDENTITY_SLICES", "identity_key", "unit_name"]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 IDENTITY_SLICES = 256
 """Work on the whole settled table is done in this many slices, by the first byte of its keys."""
 SCHEMA = """
@@ -183,6 +183,13 @@ CREATE TABLE hosted (
     "offset" INTEGER NOT NULL,
     PRIMARY KEY (unit, host, device, inode)
 ) WITHOUT ROWID;
+""",
+    # Of a session that a project's file had turned off, version 6 may have settled nothing. So a copy of it in a fork
+    # counted as the fork's own. Its logs are read once more, which settles it and sends nothing: it stays off.
+    6: """
+UPDATE files SET "offset"=0, tail=x'', history=0
+    WHERE unit IN (SELECT unit FROM restraints WHERE restraint LIKE '{"off":true%');
+UPDATE hosted SET "offset"=0 WHERE unit IN (SELECT unit FROM restraints WHERE restraint LIKE '{"off":true%');
 """,
 }
 """The statements that upgrade a schema version to the next one."""

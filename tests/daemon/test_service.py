@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -865,6 +866,29 @@ async def test_nothing_that_a_fork_copied_from_a_session_under_a_stricter_restra
     titles = {each["properties"].get("$ai_trace_name") for each in posthog.events if each["event"] == "$ai_trace"}
     assert {f"open prompt of {name}" for name, _, _ in originals} <= titles
     assert times_each_came(posthog) == {1}
+
+
+async def test_a_session_that_an_earlier_version_read_while_it_was_off_stays_hidden_in_its_forks(
+    machine: Machine, posthog: CaptureServer, orchard: Path
+) -> None:
+    """That version settled nothing of it, and clients from 2.1.100 to 2.1.300 do not mark copies."""
+    log = LogBuilder(session_id("hidden"), start=now(), cwd=str(orchard), version="2.1.200")
+    log.prompt("hidden plan")
+    log.answer(text("hidden answer"), id="msg_hidden")
+    writes(orchard, "settings.json", POSTHOG_LLMA_CC_ENABLED="false")
+    write_files(machine.projects, log.files())
+    assert await machine.once(posthog.url)
+    with closing(sqlite3.connect(machine.state / "state.db")) as store, store:
+        assert store.execute("DELETE FROM settled").rowcount > 0
+        store.execute("PRAGMA user_version=6")
+    (orchard / ".claude" / "settings.json").unlink()
+    fork = log.fork(session_id("fork"), wait=1)
+    fork.prompt("open prompt")
+    fork.answer(text("open answer"), id="msg_open")
+    write_files(machine.projects, fork.files())
+    assert await machine.once(posthog.url)
+    assert span_ids(posthog, "generation") == ["msg_open"]
+    assert "hidden" not in json.dumps(posthog.events)
 
 
 async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_read_again(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from daemon.config.restraint import Restraint
 from daemon.state.rows import (
     Commit,
     Copies,
@@ -287,6 +288,9 @@ def test_how_far_lines_in_the_log_of_another_session_are_settled_only_grows(tmp_
     store.close()
 
 
+TO_V6 = """
+PRAGMA user_version=6;
+"""
 TO_V5 = """
 DROP TABLE hosted;
 PRAGMA user_version=5;
@@ -333,7 +337,7 @@ def test_rejected_events_of_a_version_that_stored_no_session_stay_listed(tmp_pat
     store.commit(EVERYTHING)
     store.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(TO_V5 + TO_V4)
+    connection.executescript(TO_V6 + TO_V5 + TO_V4)
     connection.close()
     for _ in range(2):
         store = Store(tmp_path)
@@ -356,7 +360,9 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     old.freeze({"orchard/a": FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")})
     old.close()
     connection = sqlite3.connect(tmp_path / "state.db")
-    connection.executescript(TO_V5 + TO_V4 + TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else ""))
+    connection.executescript(
+        TO_V6 + TO_V5 + TO_V4 + TO_V3 + (TO_V2 if version < 3 else "") + (TO_V1 if version < 2 else "")
+    )
     connection.close()
     for _ in range(2):
         store = Store(tmp_path, today=lambda: 100)
@@ -379,6 +385,25 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     assert schema(tmp_path) == schema(fresh)
 
 
+def test_only_what_was_turned_off_is_read_once_more_after_an_upgrade(tmp_path: Path) -> None:
+    off, strict, free = (
+        FileMark(device=1, inode=n, path=unit, unit=unit, offset=9, head=b"h", head_length=1, tail=b"t", history=n == 1)
+        for n, unit in enumerate(("off", "strict", "free"), 1)
+    )
+    restraints = {"off": Restraint(off=True), "strict": Restraint(content="metadata", exclude=('{"off":true}',))}
+    with closing(Store(tmp_path)) as store:
+        store.commit(Commit(files=[off, strict, free]))
+        store.restrain({unit: restraint.dump() for unit, restraint in restraints.items()})
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(TO_V6)
+    connection.close()
+    with closing(Store(tmp_path)) as store:
+        assert list(store.files()) == [replace(off, offset=0, tail=b"", history=False), strict, free]
+        store.commit(Commit(files=[off]))
+    with closing(Store(tmp_path)) as store:
+        assert [mark.offset for mark in store.files()] == [9, 9, 9]
+
+
 V3_TWICE = """
 INSERT INTO units VALUES (1, '-one/s', 3), (2, '-two/s', 7), (3, '-one/t', 4);
 INSERT INTO settled VALUES (identity_key('gen|1'), 1, NULL), (identity_key('gen|2'), 2, NULL),
@@ -398,13 +423,15 @@ def test_what_earlier_versions_kept_for_each_folder_of_a_session_becomes_the_ses
     Store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.create_function("identity_key", 1, identity_key)
-    connection.executescript(TO_V5 + TO_V4 + TO_V3 + V3_TWICE)
+    connection.executescript(TO_V6 + TO_V5 + TO_V4 + TO_V3 + V3_TWICE)
     connection.close()
     for _ in range(2):
         with closing(Store(tmp_path, today=lambda: 8)) as store, closing(store.reader()) as reader:
             session = "claude-code/s"
-            assert [(mark.unit, mark.offset) for mark in store.files()] == [(session, 5), (session, 6)]
-            assert [mark.offset for mark in reader.files_of(session)] == [5, 6]
+            assert [(mark.unit, mark.offset) for mark in store.files()] == [(session, 0), (session, 0)], (
+                "read once more"
+            )
+            assert [mark.offset for mark in reader.files_of(session)] == [0, 0]
             assert owners(store, "gen|1", "gen|2", "gen|2|-two/s", "gen|3") == [session] * 3 + ["claude-code/t"]
             assert list(store.copies()) == [Copies(unit="claude-code/t", original=session)]
             assert sorted((row.unit, row.ending) for row in store.owed()) == [(session, 1), (session, 2)]

@@ -73,7 +73,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Literal, assert_never
 
@@ -172,6 +172,9 @@ _REMEMBERED_LINES = 100_000
 _WORKFLOW = "Workflow"
 _NAMED = frozenset({*AGENT_TOOLS, "Skill", "SlashCommand", _WORKFLOW})
 """Tools whose calls are named by what they start."""
+
+_PROMPTS_ABOVE = 1000
+"""Number of prompts that are looked at, at most, to find out whether two lines are on different branches."""
 
 _SYNTHETIC = "<synthetic>"
 _WARM_UP = "Warmup"
@@ -592,6 +595,41 @@ class SessionAccumulator(Accumulator):
             self._remember(record.uuid, root)
         return root
 
+    def _known_root(
+        self, record: UserRecord | AssistantRecord | SystemRecord | AttachmentRecord, thread: Thread
+    ) -> PromptLine | None:
+        """Return the prompt that a line of the main thread is, or is known to be below; None if that is not known."""
+        if thread.is_subagent or not record.parent_uuid or record.parent_uuid not in self._prompts_by_line:
+            return None
+        return self._prompts_by_line.get(record.uuid or "")
+
+    def _prompts_above(self, root: PromptLine) -> Iterator[PromptLine]:
+        """Yield *root* and the prompts above it in the conversation, as far as they are known, the nearest first."""
+        above: PromptLine | None = root
+        for _ in range(_PROMPTS_ABOVE):
+            if above is None:
+                return
+            yield above
+            above = self._prompts_by_line.get(above.parent or "")
+
+    def _apart_from(self, record: AssistantRecord | SystemRecord, thread: Thread) -> Callable[[Input], bool]:
+        """Return what tells whether an input is known to be on another branch than a line: its model never saw it.
+
+        Another terminal goes on with the session, or a person went back to an earlier prompt and asked again. The two
+        have a prompt above them in common, and the input's own prompt is not above the line.
+        """
+        root = self._known_root(record, thread)
+        own: set[int] = set()
+
+        def is_apart(item: Input) -> bool:
+            if root is None or item.root is None or item.root is root:
+                return False
+            if not own:
+                own.update(map(id, self._prompts_above(root)))
+            return id(item.root) not in own and any(id(above) in own for above in self._prompts_above(item.root))
+
+        return is_apart
+
     def _remember(self, uuid: str, root: PromptLine) -> None:
         self._prompts_by_line[uuid] = root
         if len(self._prompts_by_line) > _REMEMBERED_LINES:
@@ -659,7 +697,8 @@ class SessionAccumulator(Accumulator):
         elif results:
             self._line_context(record, thread)
             calls = tuple(part.tool_use_id for part in results if part.tool_use_id)
-            thread.add_input(InputMessage(role="user", content=bytes(content), origin="tool_result"), answers=calls)
+            message = InputMessage(role="user", content=bytes(content), origin="tool_result")
+            thread.add_input(message, answers=calls, root=self._known_root(record, thread))
             for part in results:
                 self._result(record, part, thread, lines, now)
             return
@@ -681,7 +720,7 @@ class SessionAccumulator(Accumulator):
             self._prompt(record, thread, text, kind, lines, now)
         origin = _origin(kind, added=added and not is_task, is_subagent=thread.is_subagent)
         message = InputMessage(role="user", content=bytes(content), origin=origin)
-        thread.add_input(message)
+        thread.add_input(message, root=self._known_root(record, thread))
         if thread.is_subagent and thread.task is None and origin == "agent_prompt":
             thread.task = message
         elif origin == "prompt" and thread.prompt is not None:
@@ -754,6 +793,7 @@ class SessionAccumulator(Accumulator):
                 name=prompts.name(typed) or None if typed else None,
                 permission_mode=record.permission_mode,
                 is_command=kind == "command",
+                parent=record.parent_uuid,
             )
             if record.prompt_id:
                 self._prompts_by_id[record.prompt_id] = known
@@ -865,7 +905,7 @@ class SessionAccumulator(Accumulator):
                 line_context=line_context,
                 lines=lines,
                 heard_at=now,
-                given=thread.take_inputs(),
+                given=thread.take_inputs(self._apart_from(record, thread)),
                 parent=record.parent_uuid,
                 below={record.uuid} if record.uuid else set(),
                 first_at=at,
@@ -1131,7 +1171,8 @@ class SessionAccumulator(Accumulator):
         if model is None and isinstance(record, AssistantRecord):
             model = record.requested_model
 
-        inputs = thread.pending()
+        is_apart = self._apart_from(record, thread)
+        inputs = [item for item in thread.pending() if not is_apart(item)]
         given = _given(thread.opened_with(line_context), inputs)
         before = self._asked_with(thread, inputs)
         asked = request.id if request is not None else None
@@ -1313,7 +1354,8 @@ class SessionAccumulator(Accumulator):
         origin: Literal["prompt", "client", "notification"] = "prompt" if human else "client"
         if prompts.classify(text_of(queued.prompt)) == "notification":
             origin = "notification"
-        thread.add_input(InputMessage(role="user", content=bytes(queued.prompt), origin=origin))
+        message = InputMessage(role="user", content=bytes(queued.prompt), origin=origin)
+        thread.add_input(message, root=self._known_root(record, thread))
 
     def _request(self, record: ApiRequestRecord, thread: Thread) -> None:
         if thread.request_log is not None:

@@ -43,6 +43,9 @@ STARTERS = AGENT_TOOLS | {"Skill", "Workflow"}
 SIDE = "side:"
 """Prefix of the key of a subagent whose lines are in the main file."""
 
+_KEPT_APART = 64
+"""Number of inputs kept for a message on another branch. If a person went back, nobody ever answers them."""
+
 _REMEMBERED_REQUESTS = 64
 """Number of requests kept to find when a message started. A message names one of the last few of its thread."""
 
@@ -59,6 +62,7 @@ class PromptLine:
         copied: whether another session wrote it first.
         said: the prompt as the model saw it; None if nobody typed it.
         is_command: whether it is a command. A prompt with the same id takes its place (2.1.81 to 2.1.197).
+        parent: the line above it in the conversation.
     """
 
     turn: TurnKey
@@ -68,6 +72,7 @@ class PromptLine:
     copied: bool = False
     said: InputMessage | None = None
     is_command: bool = False
+    parent: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,12 +84,14 @@ class Input:
         at: when it was written, in milliseconds since the epoch.
         answers: the calls whose results it holds.
         part: the part of the conversation it belongs to; see `Conversation.part`.
+        root: the prompt that its line is known to belong to; None if that is not known, and on a subagent's thread.
     """
 
     message: InputMessage
     at: int | None
     answers: tuple[str, ...] = ()
     part: int = 0
+    root: PromptLine | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -449,9 +456,14 @@ class Thread:
                 if call.message is not None and call.message.emitted:
                     yield call.message
 
-    def take_inputs(self) -> list[Input]:
-        """Return the inputs for a message that begins; what comes next is for the message after it."""
-        inputs, self.inputs = self.inputs, []
+    def take_inputs(self, is_apart: Callable[[Input], bool]) -> list[Input]:
+        """Return the inputs for a message that begins; what comes next is for the message after it.
+
+        Args:
+            is_apart: whether an input is on another branch. Such a one is kept for a message there.
+        """
+        inputs = [item for item in self.inputs if not is_apart(item)]
+        self.inputs = [item for item in self.inputs if is_apart(item)][-_KEPT_APART:]
         return inputs
 
     @property
@@ -459,10 +471,18 @@ class Thread:
         """Whether this thread is a subagent's."""
         return bool(self.key)
 
-    def add_input(self, message: InputMessage, *, answers: tuple[str, ...] = ()) -> None:
-        """Add what the model sees with its next request; *answers* are the calls whose results it holds."""
+    def add_input(
+        self, message: InputMessage, *, answers: tuple[str, ...] = (), root: PromptLine | None = None
+    ) -> None:
+        """Add what the model sees with its next request.
+
+        Args:
+            message: what it sees.
+            answers: the calls whose results it holds.
+            root: the prompt that its line is known to belong to.
+        """
         part = self.conversation.part if self.conversation is not None else 0
-        self.inputs.append(Input(message=message, at=self.at, answers=answers, part=part))
+        self.inputs.append(Input(message=message, at=self.at, answers=answers, part=part, root=root))
 
     def opened_with(self, line_context: LineContext) -> InputMessage | None:
         """Return what a line's turn started with: the prompt that was typed, or a subagent's task."""

@@ -560,6 +560,67 @@ def test_an_answer_on_another_branch_gives_up_no_call(log: LogBuilder) -> None:
     assert [call.status for call in of(ToolCall, spans(log.files()))] == ["ok"]
 
 
+def _asked(span: Generation | ApiFailure) -> list[str]:
+    return [json.loads(message.content) for message in span.input]
+
+
+@pytest.mark.parametrize("prompts", [0, 1, 3])
+def test_an_input_holds_nothing_of_another_branch(log: LogBuilder, prompts: int) -> None:
+    """Two terminals go on with one session. The first one's answer begins once both have asked."""
+    for number in range(prompts):
+        log.prompt(f"Before {number}")
+        log.answer(text("Done."))
+    log.prompt("Count")
+    asked = len(log.lines) - 1
+    log.answer(text("One."))
+    begin = len(log.lines) - 1
+    log.prompt("And pears")
+    pears = log.line(-1)
+    log.rewind(begin)
+    log.prompt("And plums")
+    plums = len(log.lines) - 1
+    log.answer(text("No pears."), id="msg_pears")
+    log.line(-1)["parentUuid"] = pears["uuid"]
+    log.rewind(plums)
+    log.api_error()
+    log.answer(text("No plums."), id="msg_plums")
+    log.rewind(asked)
+    log.answer(text("Two."), id="msg_again")
+    found = spans(log.files())
+
+    said = {generation.identity: _asked(generation) for generation in of(Generation, found)}
+    assert (said["msg_pears"], said["msg_plums"], said["msg_again"]) == (["And pears"], ["And plums"], ["Count"])
+    assert _asked(only(ApiFailure, found)) == ["And plums"]
+
+
+def test_a_prompt_that_a_person_went_back_from_is_in_no_later_input(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.answer(text("One."))
+    begin = len(log.lines) - 1
+    log.prompt("And paers")
+    log.rewind(begin)
+    log.prompt("And pears")
+    log.answer(text("Two."))
+    log.prompt("Thanks")
+    log.answer(text("Well."))
+
+    assert [_asked(generation) for generation in of(Generation, spans(log.files()))] == [
+        ["Count"],
+        ["And pears"],
+        ["Thanks"],
+    ]
+
+
+def test_a_prompt_without_an_answer_is_in_the_input_of_the_one_below_it(log: LogBuilder) -> None:
+    log.prompt("Count")
+    log.interrupted()
+    log.prompt("The apples, I mean")
+    log.answer(text("One."))
+
+    first, second, *_ = _asked(only(Generation, spans(log.files())))
+    assert {first, second} == {"The apples, I mean", "Count"}
+
+
 def test_the_end_of_a_background_task_gives_up_no_call(log: LogBuilder, live: Live) -> None:
     log.prompt("Count")
     log.answer(tool_use("Bash", id="toolu_1"))

@@ -28,6 +28,7 @@ from llma_core.privacy import (
     characters,
     figures,
     first_words,
+    is_code,
     is_name,
     members,
 )
@@ -486,7 +487,7 @@ def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
     return {
         "$ai_trace_id": trace,
         "$ai_session_id": context.session,
-        "$ai_parent_id": context.parent_call or trace,
+        "$ai_parent_id": _id(context.parent_call, attribution.policy) if context.parent_call else trace,
     }
 
 
@@ -566,8 +567,8 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
     found = _named(context.framework.prefix).generation(
         trace_id=trace,
         session_id=context.session,
-        parent_id=span.inside or context.parent_call or trace,
-        span_id=span.span_id or span.identity,
+        parent_id=_id(span.inside or context.parent_call or trace, policy),
+        span_id=_id(span.span_id or span.identity, policy),
         model=span.model,
         provider=span.provider,
         span_name=span.kind or _title(span, policy),
@@ -665,6 +666,11 @@ def _tool(name: str, policy: Policy) -> str:
     return name if policy.conversation or not name or is_name(name) else _UNNAMED_TOOL
 
 
+def _id(text: str, policy: Policy) -> str:
+    """Return an id for others to refer to. Some models make up the ids of their calls: one of words is content."""
+    return text if policy.conversation or is_code(text) else identifiers.opaque(text)
+
+
 def _raw_usage(usage: TokenUsage) -> msgspec.Raw | Nested | None:
     """Return a usage as logged, without a split that does not add up: the receiver would take the split from there."""
     assert usage.raw is not None
@@ -733,7 +739,7 @@ def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
         "$ai_trace_name": _trace_name(span.context, attribution),
         "$ai_is_error": True,
         "$ai_error": span.message if policy.conversation else None,
-        "$ai_error_type": span.error_type,
+        "$ai_error_type": span.error_type if policy.conversation or is_code(span.error_type or "") else None,
         "$ai_http_status": span.status,
         f"{span.context.framework.prefix}input_exact": exact,
     }
@@ -811,8 +817,8 @@ def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     return _named(span.context.framework.prefix).tool_call(
         trace_id=_trace_id(span.context, attribution),
         session_id=span.context.session,
-        parent_id=span.generation,
-        span_id=span.call_id,
+        parent_id=_id(span.generation, policy),
+        span_id=_id(span.call_id, policy),
         name=name,
         kind="agent" if span.is_agent else "tool",
         latency=took,

@@ -17,6 +17,7 @@ __all__ = [
     "failure",
     "generation",
     "metric",
+    "opaque",
     "opening_trace",
     "session_trace",
     "side_calls",
@@ -64,6 +65,11 @@ def side_calls(ids: str, session: str, model: str, number: int) -> str:
 def metric(ids: str, session: str, name: str, number: int) -> str:
     """Return the uuid of the event for a figure that a session's ending *number* tells of."""
     return _uuid(f"{ids}metric", session, name, str(number))
+
+
+def opaque(text: str) -> str:
+    """Return an id that stands for another one, and does not tell it."""
+    return _uuid("opaque", text)
 
 
 def session_trace(ids: str, session: str) -> str:

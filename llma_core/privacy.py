@@ -47,6 +47,7 @@ __all__ = [
     "characters",
     "figures",
     "first_words",
+    "is_code",
     "is_name",
     "members",
     "plain",
@@ -231,6 +232,14 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@+-]{0,127}")
 def is_name(text: str) -> bool:
     """Whether a text looks like the name of something in a program. Any other text may be content."""
     return _NAME.fullmatch(text) is not None
+
+
+_CODE = re.compile(r"[!-~]{1,300}")
+
+
+def is_code(text: str) -> bool:
+    """Whether a text looks like an id, or the code of an error: it is short and has no blanks, as words would."""
+    return _CODE.fullmatch(text) is not None
 
 
 def characters(value: Any) -> int:

@@ -651,6 +651,32 @@ def test_a_tool_name_that_is_none_is_content(log: LogBuilder) -> None:
     assert call["$ai_span_name"] == made_up
 
 
+def test_a_calls_id_that_a_model_made_up_of_words_is_content(log: LogBuilder) -> None:
+    made_up = "functions.Look at the list:0"
+    log.answer(tool_use("Agent", {"prompt": "go"}, id=made_up))
+    agent = log.agent(made_up, "go")
+    agent.answer(text("Well."))
+    log.tool_result(made_up, "ada")
+    hidden = replace(ADA, policy=Policy(level="metadata"))
+
+    assert "list" not in json.dumps(sent(log, hidden))
+    [call], [of_agent] = tool_spans(log, hidden), generations(log, hidden)[1:]
+    assert call["$ai_span_id"] == of_agent["$ai_parent_id"]
+    [call], [of_agent] = tool_spans(log), generations(log)[1:]
+    assert call["$ai_span_id"] == of_agent["$ai_parent_id"] == made_up
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("1302", "1302"), ("overloaded_error", "overloaded_error"), ("too many pears", None)]
+)
+def test_the_type_of_an_error_that_is_words_is_content(log: LogBuilder, kind: str, said: str | None) -> None:
+    log.prompt("Count")
+    log.permanent_error(status=429, kind=kind)
+
+    [failure] = generations(log, replace(ADA, policy=Policy(level="metadata")))
+    assert (failure["$ai_http_status"], failure.get("$ai_error_type")) == (429, said)
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "name"),
     [

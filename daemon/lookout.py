@@ -264,6 +264,7 @@ class Lookout:
         """Write which sessions the registry has named: the next run must be able to prove their ends."""
         if seen := self._live.unsaved():
             await self._workers.write(partial(self._store.see, seen))
+            self._live.saved(seen)
 
     def _reopen_owing(self) -> None:
         """Enqueue the sessions with an owed trace that are not in memory and do not run: their traces can be sent."""

@@ -43,6 +43,7 @@ import structlog
 from daemon.delivering.batcher import Batcher, BatchLimits, Flight, Piece
 from daemon.delivering.retry import Backoff, RetryPolicy
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Sink, Stopped
+from daemon.system.completion import uninterrupted
 from llma_core.events import CaptureEvent
 
 __all__ = [
@@ -630,7 +631,7 @@ class Delivery:
                 self._refused_in_a_row = 0
                 self._accepted_since_stop = True
                 self._note_quota(outcome, piece)
-                await _uninterrupted(self._accept(flight))
+                await uninterrupted(self._accept(flight))
             case Rejected() if several:
                 flight.halve()
             case Rejected():
@@ -803,7 +804,7 @@ class Delivery:
             return False
         if self._set_aside and self._stats.batches and isinstance(self._state, (Running, BackingOff)):
             try:
-                await _uninterrupted(self._settle((), accepted=False))
+                await uninterrupted(self._settle((), accepted=False))
             except Exception as error:  # noqa: BLE001 -- kept: the next call raises it
                 self._fail(error)
                 runner.cancel()
@@ -828,17 +829,3 @@ class Delivery:
             sleep.cancel()
         if sleep.done():
             sleep.result()
-
-
-async def _uninterrupted(work: Coroutine[object, object, None]) -> None:
-    """Await *work* to its end. Raise a cancellation that arrives meanwhile only after that."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled

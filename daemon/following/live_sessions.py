@@ -208,9 +208,14 @@ class LiveSessions:
         return Ending(at=sighting.gone_at / 1000, certain=not (sighting.foreign or session in self._left))
 
     def unsaved(self) -> list[Sighting]:
-        """Return what was seen since the last call, to be given to the next run."""
-        unsaved, self._unsaved = [*self._unsaved.values()], {}
-        return unsaved
+        """Return what was seen and is not saved yet, to be given to the next run."""
+        return [*self._unsaved.values()]
+
+    def saved(self, sightings: Iterable[Sighting]) -> None:
+        """Note that *sightings* are saved, unless something else was seen of their sessions meanwhile."""
+        for sighting in sightings:
+            if self._unsaved.get(sighting.session) == sighting:
+                del self._unsaved[sighting.session]
 
     def processes(self) -> frozenset[tuple[int, str]]:
         """Return the processes that provably run now, each with the id of its session."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from functools import partial
 
 from daemon.delivering.delivery import EventOutcome
 from daemon.reading.settlement import Settlement
 from daemon.routing.decisions import Decisions
+from daemon.state.rows import Commit
 from daemon.state.store import Store
 from daemon.system.workers import Workers
 
@@ -32,6 +32,7 @@ class Commits:
         self._store = store
         self._workers = workers
         self._lock = asyncio.Lock()
+        self._unwritten: Commit | None = None
 
     async def before_sending(self) -> None:
         """Write the routes that are not stored yet. Each request awaits this: no event leaves before its route."""
@@ -49,13 +50,29 @@ class Commits:
             sqlite3.DatabaseError: the store is damaged.
         """
         async with self._lock:
-            commit = self._settlement.commit(outcomes)
-            if not commit:
-                return
             try:
-                await self._decisions.write()
-                await self._workers.write(partial(self._store.commit, commit))
+                if self._unwritten is not None:
+                    await self._write(self._unwritten)
+                if commit := self._settlement.commit(outcomes):
+                    await self._write(commit)
             except sqlite3.OperationalError:
                 # The service is stopping. What is not written is read again at the next start.
                 return
-            self._settlement.written(commit)
+
+    async def _write(self, commit: Commit) -> None:
+        """Write *commit*. If that fails or is cancelled, it comes before the next one.
+
+        It may owe the trace of a line that the offsets of the next one pass.
+        """
+        self._unwritten = commit
+
+        def work() -> None:
+            self._store.commit(commit)
+            self._unwritten = None
+
+        try:
+            await self._decisions.write()
+            await self._workers.write(work)
+        finally:
+            if self._unwritten is None:
+                self._settlement.written(commit)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import structlog
 
+from daemon.system.completion import uninterrupted
 from daemon.system.liveness import Liveness
 
 __all__ = ["Workers"]
@@ -48,9 +49,12 @@ class Workers:
             return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     async def change(self, work: Callable[[], _T]) -> _T:
-        """Run *work*, which changes the store, in the store's thread."""
+        """Run *work*, which changes the store, in the store's thread.
+
+        A caller that is cancelled gets the cancellation after the work is done, so that it knows what is in the store.
+        """
         with self._liveness.doing("the store", self._work):
-            return await asyncio.get_running_loop().run_in_executor(self._store, work)
+            return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._store, work))
 
     async def write(self, work: Callable[[], None]) -> None:
         """Run *work*, which changes the store, and repeat it while the disk refuses the write.
@@ -68,6 +72,9 @@ class Workers:
                 if not logged:
                     _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
                     logged = True
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from error
                 if self._stopping.is_set():
                     raise
                 self.store_waits = True

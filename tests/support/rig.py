@@ -352,6 +352,7 @@ class Rig:
         self._running = self._live.running()
         if seen := self._live.unsaved():
             self.store.see(seen)
+            self._live.saved(seen)
 
     def read(self, *, budget: int = _SLICE) -> None:
         """Read everything that is new in the files, originals before their copies.

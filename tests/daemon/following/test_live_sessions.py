@@ -301,6 +301,8 @@ def test_what_one_run_saw_the_next_one_knows(tmp_path: Path, registry: Path) -> 
     path.unlink()
     seen = earlier.unsaved()
     assert [(sighting.session, sighting.gone_at) for sighting in seen] == [("one", None)]
+    assert earlier.unsaved() == seen, "it is not saved yet"
+    earlier.saved(seen)
     assert earlier.unsaved() == []
 
     later = LiveSessions([tmp_path], seen)
@@ -398,7 +400,8 @@ def test_two_processes_with_one_session_are_remembered_once_and_it_runs_while_on
     last = record(second, os.getpid(), "one")
     sessions = LiveSessions([tmp_path, tmp_path / "other"])
     assert sessions.running() == {"one"}
-    assert len(sessions.unsaved()) == 1
+    [seen] = sessions.unsaved()
+    sessions.saved([seen])
     assert sessions.running() == {"one"}
     assert sessions.unsaved() == [], "nothing is new"
 

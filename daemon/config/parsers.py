@@ -305,10 +305,10 @@ def folders(value: object, context: Context) -> tuple[Path, ...]:
 def config_folders(value: object, context: Context) -> tuple[Path, ...]:
     """Parse the clients' configuration folders: like `folders`, or with commas between them, as other tools have it.
 
-    A comma separates only where a path begins after it: a name may contain one.
+    A comma separates only where a path begins after it, or nothing comes: a name may contain one.
     """
     if isinstance(value, str):
-        value = re.sub(r",\s*(?=[/~])", os.pathsep, value)
+        value = re.sub(r"\s*(?:,\s*)+(?=[/~]|$)", os.pathsep, value)
     return folders(value, context)
 
 

@@ -461,9 +461,10 @@ def test_every_config_dir_is_asked_in_order(user: User) -> None:
     assert settings.input == "prompt"
 
 
-@pytest.mark.parametrize("between", [",", ", ", os.pathsep])
-def test_config_dirs_may_have_commas_between_them(user: User, between: str) -> None:
-    settings = user.load({"CLAUDE_CONFIG_DIR": f"~/one{between}/two,2{between}~/three"})
+@pytest.mark.parametrize("end", ["", ",", " , ", os.pathsep])
+@pytest.mark.parametrize("between", [",", ", ", " ,", ",,", os.pathsep])
+def test_config_dirs_may_have_commas_between_them(user: User, between: str, end: str) -> None:
+    settings = user.load({"CLAUDE_CONFIG_DIR": f"~/one{between}/two,2{between}~/three{end}"})
     assert settings.claude_config_dirs == (user.home / "one", Path("/two,2"), user.home / "three")
 
 

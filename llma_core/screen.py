@@ -38,7 +38,7 @@ from llma_core.redaction import (
     scrub,
 )
 
-__all__ = ["automaton", "scrub_text", "surely_clean"]
+__all__ = ["Suspicion", "automaton", "scrub_text", "surely_clean"]
 
 _SHORT = 64
 """A text with fewer characters is scrubbed directly, which is fast enough."""

@@ -10,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from llma_core.spans import TokenUsage
 
 __all__ = ["Reading", "combine"]
+
+
+_COUNTS = ("input", "output", "cache_read", "cache_creation", "cache_creation_5m", "cache_creation_1h")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +41,24 @@ def _greatest(values: Sequence[int | None]) -> int | None:
 def combine(readings: Sequence[Reading]) -> TokenUsage | None:
     """Return a message's counts: those of the last line with a stop reason, else the maximum of each count.
 
+    A count that the line with a stop reason lacks is the maximum, too: what ends a stream may tell its output only.
+
     Returns None if there are no readings.
     """
     if not readings:
         return None
-    for reading in reversed(readings):
-        if reading.final:
-            return reading.usage
     usages = [reading.usage for reading in readings]
+    final = next((reading.usage for reading in reversed(readings) if reading.final), None)
+    if final is not None and None not in (final.input, final.output, final.cache_read, final.cache_creation):
+        return final
+    greatest = _greatest_of_each(usages)
+    if final is None:
+        return greatest
+    lacking = {name: getattr(greatest, name) for name in _COUNTS if getattr(final, name) is None}
+    return replace(final, **lacking)
+
+
+def _greatest_of_each(usages: Sequence[TokenUsage]) -> TokenUsage:
     fullest = max(reversed(usages), key=lambda usage: usage.output or 0)
     return TokenUsage(
         input=_greatest([usage.input for usage in usages]),

@@ -209,8 +209,10 @@ def _usage_of(lines: Sequence[Json]) -> Json:
 def _tokens(lines: Sequence[Json]) -> dict[str, int]:
     shown = [line["message"].get("usage") or {} for line in lines]
     last = [line["message"].get("usage") or {} for line in lines if line["message"].get("stop_reason") is not None]
+    ends = last[-1] if last else {}
     return {
-        name: max((counts.get(key) or 0 for counts in (last[-1:] or shown)), default=0) for name, key in _TOKENS.items()
+        name: ends[key] if ends.get(key) is not None else max((counts.get(key) or 0 for counts in shown), default=0)
+        for name, key in _TOKENS.items()
     }
 
 

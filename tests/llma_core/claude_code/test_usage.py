@@ -38,6 +38,13 @@ def test_of_two_lines_with_a_stop_reason_the_later_one_counts() -> None:
     assert usage.output == 65
 
 
+def test_a_count_that_the_line_with_a_stop_reason_lacks_is_that_of_the_others() -> None:
+    usage = combine([reading(3, cache_read=5, cache_creation=7), reading(64, input=None, final=True)])
+
+    assert usage == TokenUsage(input=10, output=64, cache_read=5, cache_creation=7)
+    assert combine([reading(3), reading(None, input=None, final=True)]) == TokenUsage(input=10, output=3)
+
+
 def test_without_a_stop_reason_each_count_is_its_greatest() -> None:
     usage = combine([reading(3, cache_read=5), reading(64, input=9), reading(5, cache_read=4, reasoning=2)])
 

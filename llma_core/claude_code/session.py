@@ -16,7 +16,9 @@ time. The message is finished when one of these happens:
 
     1. Another message of the same thread, a human prompt or an interrupt line follows. A line that is known to be on
        another branch does not follow it.
-    2. One of its lines has a stop reason, and no further line came for the settle time.
+    2. One of its lines has a stop reason, and no further line came for the settle time. This does not hold for a stop
+       reason that promises more: `tool_use` promises a call. Before 2.1.25 it also promises the call's result, which
+       finishes the message.
     3. The thread's next request was written, and no further line came for the settle time.
     4. Nothing came on the thread for the quiet time.
     5. The caller says that the session has ended.
@@ -1436,7 +1438,9 @@ class SessionAccumulator(Accumulator):
     # ------------------------------------------------------------------ finishing
 
     def _patience(self, message: OpenMessage) -> float:
-        return self._settle if message.has_stop_reason or message.asked_again else self._quiet
+        if message.asked_again:
+            return self._settle
+        return self._settle if message.has_stop_reason and not _promises_more(message) else self._quiet
 
     def _finish(self, thread: Thread, now: float) -> None:
         """Finish the thread's open messages."""
@@ -1907,6 +1911,17 @@ class SessionAccumulator(Accumulator):
     def _drain(self) -> list[Span]:
         spans, self._out = self._out, []
         return spans
+
+
+def _promises_more(message: OpenMessage) -> bool:
+    """Whether the stop reason of an open message tells that another line will finish it, or is one of its own.
+
+    Clients before 2.1.100 log each block by itself. On a machine that hardly lets them run, seconds pass between two.
+    """
+    return message.stop_reason == "tool_use" and (
+        _version(message.line_context.version) < _RESULT_ENDS_MESSAGE_BEFORE
+        or not any(block.type == "tool_use" for block in message.blocks)
+    )
 
 
 def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["ok", "error", "denied", "interrupted"]:

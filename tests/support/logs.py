@@ -509,13 +509,14 @@ class Answer:
         self._more = more
         self._index = 0
 
-    def add(self, *blocks: Json, last: bool = False, **more: Any) -> None:
+    def add(self, *blocks: Json, last: bool = False, late: bool = False, **more: Any) -> None:
         """Write one line, with one block as the client does, or with several.
 
         Args:
             blocks: the line's blocks.
             last: whether no further line follows; versions that write while the response streams know its counts
                 and its stop reason only then.
+            late: whether the client wrote the line only after the response's end, as a busy one does.
             more: further keys of the line.
         """
         writer = self._transcript._writer
@@ -523,6 +524,7 @@ class Answer:
         if not writer.since("2.1.59"):
             # The oldest clients hardly ever wait for the end.
             known = False
+        known = known or late
         cut, aborted = self._cut, self._aborted
         counts = self._counts if known and not (cut or aborted) else self._counts | {"output_tokens": 3}
         message: Json = {"id": self.id, "type": "message", "role": "assistant", "model": self._model}

@@ -150,6 +150,46 @@ def test_before_2_1_25_a_result_ends_the_message_of_its_call() -> None:
     assert [type(span) for span in live.read()] == [OpeningTrace, Generation, ToolCall]
 
 
+@pytest.mark.parametrize("version", ["1.0.128", "2.0.76", "2.1.24"])
+def test_before_2_1_25_only_a_result_ends_a_message_that_calls_tools_however_slowly_it_is_written(version: str) -> None:
+    """A client that hardly gets to run writes its blocks seconds apart, each with the stop reason."""
+    log = LogBuilder(version=version)
+    live = Live(log)
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    for number in (1, 2, 3):
+        answer.add(tool_use("Bash", id=f"toolu_{number}"), late=True)
+        live.read(now=10.0 * number)
+        assert live.accumulator.poll(now=10.0 * number + 9.9) == []
+    log.tool_result("toolu_1", "one")
+
+    assert only(Generation, live.read(now=40.0)).tools_called == ("Bash", "Bash", "Bash")
+
+
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.25", "2.1.72", "2.1.329"])
+def test_a_stop_reason_of_calls_ends_no_message_without_a_call(version: str) -> None:
+    log = LogBuilder(version=version)
+    live = Live(log)
+    log.prompt("Count")
+    answer = log.message(stop_reason="tool_use")
+    answer.add(text("I will look."), late=True)
+    live.read()
+    assert live.accumulator.poll(now=QUIET_SECONDS - 0.1) == []
+    answer.add(tool_use("Bash", id="toolu_1"), late=True)
+    log.tool_result("toolu_1", "one")
+    found = [*live.read(now=QUIET_SECONDS), *live.accumulator.poll(now=QUIET_SECONDS + 2.0)]
+    assert only(Generation, found).tools_called == ("Bash",)
+
+
+def test_a_stop_reason_of_calls_that_never_come_ends_a_message_after_the_quiet_time() -> None:
+    log = LogBuilder(version="2.0.76")
+    live = Live(log)
+    log.prompt("Count")
+    log.message(stop_reason="tool_use").add(text("I will look."), late=True)
+    live.read()
+    assert only(Generation, live.accumulator.poll(now=QUIET_SECONDS)).tools_called == ()
+
+
 @pytest.mark.parametrize("version", ["1.0.128", "2.1.58", "2.1.72", "2.1.100"])
 def test_output_counts_known_only_at_the_end_are_a_lower_bound_without_it(version: str) -> None:
     log = LogBuilder(version=version)

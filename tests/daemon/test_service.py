@@ -1050,7 +1050,8 @@ async def test_while_the_receiver_is_unreachable_busy_sessions_wait_in_their_log
         await until(lambda: len(posthog.without_openings) == 8 * 12, "everything")
     for log in sessions:
         own = [span for span in span_ids(posthog, "generation") if span.startswith(f"msg_{log.session[:8]}_")]
-        assert own == [f"msg_{log.session[:8]}_{turn}" for turn in range(12)]
+        # Two requests at a time may arrive in either order.
+        assert sorted(own) == sorted(f"msg_{log.session[:8]}_{turn}" for turn in range(12))
 
 
 async def test_after_a_suspend_all_files_are_looked_at(

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from datetime import UTC, date
 
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from daemon.cli.live import Board, Dates, line, moment

@@ -215,18 +215,25 @@ def _local_files(root: Path, errors: dict[str, str]) -> Iterator[SourceFile]:
     # Raises, if it is missing or may not be read.
     os.listdir(root)  # noqa: PTH208 - names are enough
 
-    def refuse(error: OSError) -> None:
-        errors[one_line(str(error.filename))] = reason_of(error)
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            # A file may be removed meanwhile.
-            with suppress(FileNotFoundError):
-                # A link may lead anywhere, and reading a pipe or a device may never end.
-                if stat.S_ISREG(path.lstat().st_mode):
-                    yield _local_file(path, path.relative_to(root).as_posix())
+    # Python 3.11's `os.walk` calls itself for each folder in a folder, and so it fails where these are very deep.
+    left = [root]
+    while left:
+        folder = left.pop()
+        below: list[Path] = []
+        try:
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are enough
+                path = folder / name
+                # A file may be removed meanwhile.
+                with suppress(FileNotFoundError):
+                    mode = path.lstat().st_mode
+                    if stat.S_ISDIR(mode):
+                        below.append(path)
+                    # A link may lead anywhere, and reading a pipe or a device may never end.
+                    elif stat.S_ISREG(mode):
+                        yield _local_file(path, path.relative_to(root).as_posix())
+        except OSError as error:
+            errors[one_line(str(error.filename))] = reason_of(error)
+        left += reversed(below)
 
 
 def _local_file(path: Path, name: str) -> SourceFile:

@@ -155,13 +155,21 @@ def _files_below(
 ) -> Iterator[FoundFile]:
     """Yield the logs and meta files in a folder of subagents, and in the folders in it, such as a workflow's."""
     on_folder(folder)
-    for name in _names(folder, on_unlisted):
+    # No function calls itself here: a program can make folders in each other that are deeper than calls may be.
+    left = [(folder, iter(_names(folder, on_unlisted)))]
+    while left:
+        folder, names = left[-1]
+        name = next(names, None)
+        if name is None:
+            left.pop()
+            continue
         path = f"{folder}/{name}"
         if name.endswith(agent.suffixes):
             if agent.classify(path) is not None:
                 yield from _file(path)
         elif _is_folder(path):
-            yield from _files_below(agent, path, on_folder, on_unlisted)
+            on_folder(path)
+            left.append((path, iter(_names(path, on_unlisted))))
 
 
 def plain_folders(folder: str) -> list[str]:
@@ -175,15 +183,17 @@ def plain_folders(folder: str) -> list[str]:
 
 def folders_below(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Yield every folder at and below *folder* that can be listed, without links, with the names of its files."""
-    try:
-        disk.at(folder)
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are enough, and there may be many
-    except OSError:
-        return
-    folders = [name for name in names if _is_folder(f"{folder}/{name}")]
-    yield folder, sorted({*names} - {*folders})
-    for name in folders:
-        yield from folders_below(f"{folder}/{name}")
+    left = [folder]
+    while left:
+        folder = left.pop()
+        try:
+            disk.at(folder)
+            names = sorted(os.listdir(folder))  # noqa: PTH208 - names are enough, and there may be many
+        except OSError:
+            continue
+        folders = [name for name in names if _is_folder(f"{folder}/{name}")]
+        yield folder, sorted({*names} - {*folders})
+        left += [f"{folder}/{name}" for name in reversed(folders)]
 
 
 _Found = TypeVar("_Found")

@@ -53,7 +53,7 @@ def _logs_at(path: Path) -> Iterator[str]:
             yield from (log for log, _ in session_folder_files(agent, str(path).removesuffix(agent.log_suffix)))
     elif path.is_dir():
         logs = set(_logs_in(path))
-        logs.update(log for folder in _folders_in(path) for log in _deeper_logs(folder, logs))
+        logs.update(_deeper_logs(path, logs))
         yield from sorted(logs)
 
 
@@ -66,9 +66,11 @@ def _logs_in(path: Path) -> Iterator[str]:
 
 def _deeper_logs(path: Path, known: Container[str]) -> Iterator[str]:
     """Yield the logs at any depth that say which session they are of: what else stands there may be anything."""
-    yield from (log for log in _logs_in(path) if log not in known and _says_whose_it_is(log))
-    for folder in _folders_in(path):
-        yield from _deeper_logs(folder, known)
+    left = _folders_in(path)
+    while left:
+        folder = left.pop()
+        yield from (log for log in _logs_in(folder) if log not in known and _says_whose_it_is(log))
+        left += _folders_in(folder)
 
 
 def _says_whose_it_is(log: str) -> bool:

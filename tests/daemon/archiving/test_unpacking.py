@@ -214,15 +214,15 @@ def test_a_folder_that_cannot_be_listed_costs_nothing_else(tmp_path: Path, monke
     for name in ("open", "shut"):
         (tmp_path / "store" / name).mkdir(parents=True)
         (tmp_path / "store" / name / "logs.tar").write_bytes(tar(entry(PLACE, log())))
-    scan = os.scandir
+    names = os.listdir
 
-    def refuse(path: str) -> object:
+    def refuse(path: str) -> list[str]:
         if str(path).endswith("/shut"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return scan(path)
+        return names(path)
 
     # Whoever is root may read everything.
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     monkeypatch.chdir(tmp_path)
 
     found = find_sources("store")

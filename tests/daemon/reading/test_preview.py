@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemon.archiving.source import find_sources
+from daemon.following.log_roots import LogRoot
+from daemon.following.log_tree import project_files
+from daemon.following.opening import unknown_logs
 from daemon.reading.explanation import explain
 from daemon.reading.preview import NoLogError, find_logs, preview
+from llma_core.agents import AGENTS
 from tests.support.logs import MODEL, LogBuilder, project_folder, text, tool_use, usage, write_files
 from tests.support.rig import routing_for
 
@@ -375,6 +383,41 @@ def test_a_folder_brings_the_logs_at_every_depth_and_nothing_that_only_looks_lik
         "msg_1",
         "msg_2",
     ]
+
+
+def test_folders_may_be_deeper_than_calls_of_a_program(tmp_path: Path) -> None:
+    log = with_agent()
+    project, name = (tmp_path / "projects" / log.path).parent, f"{log.session}.jsonl"
+    write_files(project, {name: log.files()[log.path]})
+    places = []
+    for top in (project / log.session / "subagents" / "d", project / "other" / "d"):
+        top.parent.mkdir(parents=True, exist_ok=True)
+        folder = str(top)
+        for _ in range(250):
+            os.mkdir(folder)  # noqa: PTH102 - a Path would read the long path again, each time
+            folder += "/d"
+        places.append(folder.removesuffix("d") + "agent-a1.jsonl")
+    root = LogRoot(AGENTS[0], tmp_path / "projects")
+    limit, calls = sys.getrecursionlimit(), len(inspect.stack(0)) + 200
+    try:
+        for place in places:
+            Path(place).parent.mkdir(exist_ok=True)
+            Path(place).write_bytes(log.files()[log.agent_path("a1")])
+        sys.setrecursionlimit(calls)
+        assert list(find_logs([project])) == sorted([str(project / name), *places])
+        assert {path for path, _ in project_files(root.agent, str(project))} == {places[0], str(project / name)}
+        assert unknown_logs([root]) == places[1:]
+        listed = {file.name for each in find_sources(str(tmp_path)).sources for file in each.files}
+        assert listed >= {place.removeprefix(f"{tmp_path}/") for place in places}
+    finally:
+        sys.setrecursionlimit(limit)
+        # pytest, too, removes folders in folders with calls in calls.
+        for place in places:
+            Path(place).unlink(missing_ok=True)
+            folder = place.rpartition("/")[0]
+            while folder.endswith("/d"):
+                os.rmdir(folder)  # noqa: PTH106 - as above
+                folder = folder.removesuffix("/d")
 
 
 def test_logs_of_the_same_name_in_folders_of_the_same_name_all_come(tmp_path: Path) -> None:

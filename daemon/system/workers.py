@@ -51,10 +51,16 @@ class Workers:
     async def change(self, work: Callable[[], _T]) -> _T:
         """Run *work*, which changes the store, in the store's thread.
 
-        A caller that is cancelled gets the cancellation after the work is done, so that it knows what is in the store.
+        A caller that is cancelled gets the cancellation after the work is done or has failed, so that it knows what is
+        in the store.
         """
         with self._liveness.doing("the store", self._work):
-            return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._store, work))
+            future = asyncio.get_running_loop().run_in_executor(self._store, work)
+            try:
+                await uninterrupted(asyncio.wait({future}))
+            except asyncio.CancelledError as cancelled:
+                raise cancelled from future.exception()
+            return future.result()
 
     async def write(self, work: Callable[[], None]) -> None:
         """Run *work*, which changes the store, and repeat it while the disk refuses the write.
@@ -72,9 +78,6 @@ class Workers:
                 if not logged:
                     _log.error("store_unwritable", reason=str(error), action="trying again; nothing is lost")
                     logged = True
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise asyncio.CancelledError from error
                 if self._stopping.is_set():
                     raise
                 self.store_waits = True

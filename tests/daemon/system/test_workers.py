@@ -92,6 +92,29 @@ async def test_a_stopping_service_does_not_wait_for_the_disk() -> None:
     workers.end_store()
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_writer_that_is_cancelled_knows_whether_its_work_was_done(*, refused: bool) -> None:
+    workers = Workers(asyncio.Event(), retry=0.001)
+    busy, done = threading.Event(), threading.Event()
+
+    def write() -> None:
+        busy.wait(PATIENCE)
+        if refused:
+            raise sqlite3.OperationalError("database or disk is full")
+        done.set()
+
+    writing = asyncio.create_task(workers.write(write))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.sleep(0)
+    assert not writing.done()
+    busy.set()
+    await asyncio.wait({writing})
+    assert writing.cancelled()
+    assert done.is_set() == (not refused)
+    workers.end_store()
+
+
 async def test_the_stores_thread_finishes_its_work_before_it_ends() -> None:
     workers = Workers(asyncio.Event())
     began, may_end, ended = threading.Event(), threading.Event(), threading.Event()

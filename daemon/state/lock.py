@@ -225,8 +225,10 @@ class StateLock:
         if self._descriptor is None:
             return
         descriptor, self._descriptor = self._descriptor, None
-        # The file stays. Otherwise one process could lock the removed file while another locks a new one.
-        os.ftruncate(descriptor, 0)
+        # The file stays. Otherwise one process could lock the removed file while another locks a new one. A disk that
+        # has become read-only keeps the old words, which count only while somebody has the lock.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
         os.close(descriptor)
 
     def _wait_for(self, descriptor: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -224,3 +225,17 @@ def test_it_is_known_since_when_the_lock_is_held(tmp_path: Path) -> None:
         os.utime(tmp_path / layout.LOCK, (1000.0, 1000.0))
         assert locked_since(tmp_path) == 1000.0, "looking changes nothing"
     assert locked_since(tmp_path) is None
+
+
+def test_on_a_disk_that_has_become_read_only_the_lock_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _length: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    lock = StateLock(tmp_path)
+    lock.acquire()
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    lock.release()
+    assert not lock.is_held
+    assert look(tmp_path) is None

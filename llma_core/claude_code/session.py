@@ -17,8 +17,8 @@ time. The message is finished when one of these happens:
     1. Another message of the same thread, a human prompt or an interrupt line follows. A line that is known to be on
        another branch does not follow it.
     2. One of its lines has a stop reason, and no further line came for the settle time. This does not hold for a stop
-       reason that promises more: `tool_use` promises a call. Before 2.1.25 it also promises the call's result, which
-       finishes the message.
+       reason that promises more: `tool_use` promises a call, and `end_turn` something after the thoughts. Before 2.1.25
+       `tool_use` also promises the call's result, which finishes the message.
     3. The thread's next request was written, and no further line came for the settle time.
     4. Nothing came on the thread for the quiet time.
     5. The caller says that the session has ended.
@@ -178,6 +178,7 @@ _NAMED = frozenset({*AGENT_TOOLS, "Skill", "SlashCommand", _WORKFLOW})
 _PROMPTS_ABOVE = 1000
 """Number of prompts that are looked at, at most, to find out whether two lines are on different branches."""
 
+_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 _SYNTHETIC = "<synthetic>"
 _WARM_UP = "Warmup"
 _RESULT_ENDS_MESSAGE_BEFORE = (2, 1, 25)
@@ -1918,10 +1919,10 @@ def _promises_more(message: OpenMessage) -> bool:
 
     Clients before 2.1.100 log each block by itself. On a machine that hardly lets them run, seconds pass between two.
     """
-    return message.stop_reason == "tool_use" and (
-        _version(message.line_context.version) < _RESULT_ENDS_MESSAGE_BEFORE
-        or not any(block.type == "tool_use" for block in message.blocks)
-    )
+    kinds = {block.type for block in message.blocks}
+    if message.stop_reason == "tool_use":
+        return _version(message.line_context.version) < _RESULT_ENDS_MESSAGE_BEFORE or "tool_use" not in kinds
+    return message.stop_reason == "end_turn" and bool(kinds) and kinds <= _THOUGHTS
 
 
 def _status(record: UserRecord, part: Block, *, interrupted: bool) -> Literal["ok", "error", "denied", "interrupted"]:

@@ -181,6 +181,21 @@ def test_a_stop_reason_of_calls_ends_no_message_without_a_call(version: str) -> 
     assert only(Generation, found).tools_called == ("Bash",)
 
 
+@pytest.mark.parametrize("version", ["2.0.76", "2.1.72", "2.1.329"])
+@pytest.mark.parametrize("kind", ["thinking", "redacted_thinking"])
+def test_an_answer_is_not_over_while_there_are_only_thoughts(version: str, kind: str) -> None:
+    log = LogBuilder(version=version)
+    live = Live(log)
+    log.prompt("Count")
+    answer = log.message()
+    answer.add(thinking("hm") if kind == "thinking" else {"type": kind, "data": "c2VjcmV0"}, late=True)
+    live.read()
+    assert live.accumulator.poll(now=QUIET_SECONDS - 0.1) == []
+    answer.add(text("Two."), late=True)
+    found = [*live.read(now=QUIET_SECONDS), *live.accumulator.poll(now=QUIET_SECONDS + SETTLE_SECONDS)]
+    assert [block.type for block in only(Generation, found).output] == [kind, "text"]
+
+
 def test_a_stop_reason_of_calls_that_never_come_ends_a_message_after_the_quiet_time() -> None:
     log = LogBuilder(version="2.0.76")
     live = Live(log)

@@ -36,6 +36,7 @@ from daemon.routing.routing import Routing
 from daemon.running.memory import give_back
 from daemon.state.reader import StoreReader
 from daemon.state.store import Store
+from daemon.system.running_clock import RunningClock
 from daemon.system.workers import Workers
 
 __all__ = ["Lookout"]
@@ -62,6 +63,7 @@ class Lookout:
         reporting: reports what was found.
         loop: reads what is enqueued.
         workers: has the thread that reads files.
+        clock: the time by which quiet makes something final.
         cadence: times and sizes.
     """
 
@@ -85,6 +87,7 @@ class Lookout:
         reporting: Reporting,
         loop: ReadLoop,
         workers: Workers,
+        clock: RunningClock,
         cadence: Cadence,
     ) -> None:
         self._again = again
@@ -106,6 +109,7 @@ class Lookout:
         self._reporting = reporting
         self._loop = loop
         self._workers = workers
+        self._clock = clock
         self._cadence = cadence
         self._ticked_at: float | None = None
         self._overflow = False
@@ -210,6 +214,7 @@ class Lookout:
             await asyncio.sleep(self._cadence.tick)
             now, wall = loop.time(), time.time()
             self._ticked_at = time.monotonic()
+            self._clock.now()
             kind = schedule.due(now, wall, watcher, overflow=self._overflow)
             if kind is not None:
                 self._overflow = False
@@ -225,7 +230,7 @@ class Lookout:
                     self._loop.enqueue(files)
             await self._look_at_commands()
             if len(self._sessions) or watcher.polling:
-                for files in self._reader.tend(now, self._live.running(), reading=self._loop.reading):
+                for files in self._reader.tend(self._clock.now(), self._live.running(), reading=self._loop.reading):
                     self._loop.enqueue(files)
             for files in self._reader.retry_stranded(reading=self._loop.reading):
                 self._loop.enqueue(files)
@@ -294,7 +299,7 @@ class Lookout:
             return
         # Settling wakes the read loop, but a stopped route settles nothing.
         self._loop.wake()
-        soon = asyncio.get_running_loop().time() + self._cadence.backlog_patience
+        soon = self._clock.now() + self._cadence.backlog_patience
         settling = any(
             session.due is not None and session.due <= soon
             for session in self._sessions

@@ -48,6 +48,7 @@ from daemon.reading.turns import Turns
 from daemon.routing.decisions import Decisions, Outlook
 from daemon.routing.routing import Held
 from daemon.system import disk
+from daemon.system.running_clock import RunningClock
 from daemon.system.workers import Workers
 from llma_core.events import CaptureEvent
 
@@ -101,6 +102,7 @@ class ReadLoop:
         choice: which sessions other processes may read.
         hire: called with how many bytes of logs there are to read, and how many processes may read them (None: as many
             as are worth it); returns these processes. None: they are read here.
+        clock: the time by which quiet makes something final.
         cadence: times and sizes.
 
     Attributes:
@@ -128,6 +130,7 @@ class ReadLoop:
         workers: Workers,
         choice: Choice,
         hire: Callable[[int, int | None], Crew | None],
+        clock: RunningClock,
         cadence: Cadence,
     ) -> None:
         self.turns = turns
@@ -148,6 +151,7 @@ class ReadLoop:
         self._workers = workers
         self._choice = choice
         self._hire = hire
+        self._clock = clock
         self._cadence = cadence
         self._reads_all = False
         self._wake = asyncio.Event()
@@ -194,14 +198,13 @@ class ReadLoop:
             self._end_staff()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self.turns.sort(self._ordered)
             files = self.turns.next()
             if files is not None:
                 if await self._step(files, self.turns.upcoming):
                     self.turns.resume(files)
-            elif not self._enqueue_due(loop.time()):
+            elif not self._enqueue_due(self._clock.now()):
                 files = self._backfilling.next(
                     self._logs.sessions,
                     held=self._decisions.held,
@@ -263,7 +266,7 @@ class ReadLoop:
         due = [each.due for each in self._sessions if each.due is not None and each.files not in self.turns]
         woken = asyncio.ensure_future(self._wake.wait())
         room = asyncio.ensure_future(self._deliveries.wait_room(self.turns.stalled))
-        self.resting_until = min(due, default=None)
+        self.resting_until = self._clock.steady(min(due)) if due else None
         try:
             async with asyncio.timeout_at(self.resting_until):
                 await asyncio.wait({woken, room}, return_when=asyncio.FIRST_COMPLETED)
@@ -348,11 +351,9 @@ class ReadLoop:
             Held: the session has to wait for the user.
             sqlite3.OperationalError: as for `_step`.
         """
-        loop = asyncio.get_running_loop()
-        session, running = self._reader.session(files, loop.time()), self._running(files)
-        outcome = await self._workers.read(
-            partial(self._reader.read, session, loop.time(), running=running, finish=finish)
-        )
+        now = self._clock.now()
+        session, running = self._reader.session(files, now), self._running(files)
+        outcome = await self._workers.read(partial(self._reader.read, session, now, running=running, finish=finish))
         await self._hand_over(outcome)
         again = self._reader.note(outcome, has_grown=files in self.turns)
         for each in self._reader.called():
@@ -527,7 +528,7 @@ class ReadLoop:
 
     async def _hand_over_slice(self, part: Slice, remote: Remote) -> bool:
         """Hand over a slice that a worker has read. Return whether there is more of its session."""
-        now, name = asyncio.get_running_loop().time(), remote.files.name
+        now, name = self._clock.now(), remote.files.name
         session = self._sessions.get(name) or self._sessions.add(OpenSession(remote, now))
         self.reading = name
         try:

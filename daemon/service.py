@@ -74,6 +74,7 @@ from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus
 from daemon.state.layout import LOCAL, STORE
 from daemon.state.store import Store
+from daemon.system.running_clock import RunningClock
 from daemon.system.workers import Workers
 
 __all__ = ["Service"]
@@ -224,6 +225,7 @@ class Service:
             deliveries=self._deliveries,
         )
 
+        clock = RunningClock(self._cadence.tick, lambda: asyncio.get_running_loop().time())
         self._loop = ReadLoop(
             logs=self._logs,
             live=self._live,
@@ -248,6 +250,7 @@ class Service:
                 first_start=lambda: self._reader.first_start,
             ),
             hire=hire,
+            clock=clock,
             cadence=self._cadence,
         )
         self._lookout = Lookout(
@@ -268,6 +271,7 @@ class Service:
             reporting=self._reporting,
             loop=self._loop,
             workers=self._workers,
+            clock=clock,
             cadence=self._cadence,
         )
 

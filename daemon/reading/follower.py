@@ -34,6 +34,7 @@ from daemon.reading.pipeline import Pipeline
 from daemon.reading.reader import Reader
 from daemon.routing.routing import Held, Routing
 from daemon.state.rows import FileMark
+from daemon.system.running_clock import RunningClock
 from llma_core import view
 from llma_core.view import EventView, PromptView
 
@@ -103,8 +104,10 @@ class Follower(AbstractContextManager["Follower"]):
             live=self._live,
             session_timeout=session_timeout,
             first_start=self._since,
+            dated=True,
             cadence=self._cadence,
         )
+        self._clock = RunningClock(0.0)
         self._hints = _Hints()
         self._watcher = Watcher(
             self._logs.roots,
@@ -142,14 +145,15 @@ class Follower(AbstractContextManager["Follower"]):
 
     def wait(self) -> None:
         """Sleep until something may have happened: a hint came, something is due, or the next sweep is."""
-        dues = [session.due for session in self._sessions if session.due is not None]
-        self._hints.wait(max(0.0, min([self._schedule.next_at, *dues]) - time.monotonic()))
+        dues = [self._clock.steady(session.due) for session in self._sessions if session.due is not None]
+        self._clock.pause = max(0.0, min([self._schedule.next_at, *dues]) - time.monotonic())
+        self._hints.wait(self._clock.pause)
 
     def advance(self) -> Iterator[Seen]:
         """Read what is new and yield what happened, session by session."""
         self._look()
         yield from self._read_queue()
-        for files in self._reader.tend(time.monotonic(), self._live.running()):
+        for files in self._reader.tend(self._clock.now(), self._live.running()):
             self._queue[files.name] = None
         yield from self._read_queue()
 
@@ -196,7 +200,7 @@ class Follower(AbstractContextManager["Follower"]):
                 self._logs.note_read(files)
 
     def _read(self, files: SessionFiles) -> Iterator[Seen]:
-        again, now = True, time.monotonic()
+        again, now = True, self._clock.now()
         if files.name not in self._sessions and (touched := self._logs.touched(files)):
             # The lines count as of when they were written, so that old ones are final at once.
             now -= max(0.0, time.time() - touched / 1e9)

@@ -21,15 +21,17 @@ class OpenSession:
     Attributes:
         pipeline: what reads its files: a `Pipeline`, or what stands for one in another process.
         heard_at: when a new line of it was last read, in seconds of a steady clock; at first, when it was opened.
+        age: how many seconds before that its files were last written to, by the wall clock.
         ended: whether its end was given out. A new line makes it false again.
         due: when time alone makes something final, on the steady clock; None if nothing waits for that.
     """
 
-    __slots__ = ("due", "ended", "heard_at", "pipeline")
+    __slots__ = ("age", "due", "ended", "heard_at", "pipeline")
 
-    def __init__(self, pipeline: Standing, now: float) -> None:
+    def __init__(self, pipeline: Standing, now: float, age: float = 0.0) -> None:
         self.pipeline = pipeline
         self.heard_at = now
+        self.age = age
         self.ended = False
         self.due: float | None = None
 

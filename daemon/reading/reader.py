@@ -12,7 +12,8 @@ have to wait for the user. What happens to the events is up to the driver:
 From time to time, the driver asks for the sessions that have to be read although nothing was written: `tend` returns
 those whose time has come, `retry_unreadable` those that could not be read.
 
-A session has ended when one of these is true. A new line takes it back.
+A session has ended when one of these is true. A new line takes it back. Time in which this process could not run does
+not count.
 
     1. It is not in the client's registry of live processes, although it was before or its client keeps one on this
        machine; and nothing came for `Cadence.gone`.
@@ -155,6 +156,8 @@ class Reader:
         resends: returns the uuids of the events of a session, by name, that are to be sent again although they are
             settled; None if there are none.
         facts: what callers know of sessions; None to learn it from the logs alone.
+        dated: whether lines are read with the time at which they were written as *now*. Otherwise the age of a
+            session's files adds to its quiet.
         cadence: times and sizes.
 
     Attributes:
@@ -183,6 +186,7 @@ class Reader:
         again: Callable[[str], bool] = lambda _name: False,
         resends: Callable[[str], Container[str] | None] = lambda _name: None,
         facts: Facts | None = None,
+        dated: bool = False,
         cadence: Cadence | None = None,
     ) -> None:
         self._facts = facts or Facts()
@@ -204,6 +208,7 @@ class Reader:
         self._timeout = session_timeout
         self._again = again
         self._resends = resends
+        self._dated = dated
         self._cadence = cadence or Cadence()
 
     # ------------------------------------------------------------------ reading
@@ -219,7 +224,7 @@ class Reader:
         if session is not None and session.pipeline.is_spent:
             self.close(files.name)
             session = None
-        return session or self.sessions.add(OpenSession(self._pipeline(files), now))
+        return session or self.sessions.add(OpenSession(self._pipeline(files), now, self._age(files)))
 
     def read(
         self,
@@ -261,7 +266,7 @@ class Reader:
             progress = pipeline.advance(now, self._cadence.slice_bytes if budget is None else budget, last=last)
             steps.append(progress)
             if pipeline.read_bytes != before:
-                session.heard_at, session.ended = now, False
+                session.heard_at, session.age, session.ended = now, self._age(session.files), False
             session.ended = session.ended or progress.ended
             if progress.more:
                 return outcome("more")
@@ -500,13 +505,17 @@ class Reader:
         """
         return wall - self._logs.touched(files) / 1e9 >= self._timeout and not _writer_lives(files)
 
+    def _age(self, files: SessionFiles) -> float:
+        """Return how many seconds ago the files of a session were last written to."""
+        touched = self._logs.touched(files)
+        return max(0.0, time.time() - touched / 1e9) if touched and not self._dated else 0.0
+
     def _is_over(
         self, session: OpenSession, now: float, running: Container[str], *, over: bool, finish: bool, rests: bool
     ) -> bool:
         """Return whether a session has ended whose end was not given out yet.
 
-        With *finish*, it has ended unless it is known to go on. Otherwise a proof decides, its quiet up to *now*, or
-        the time since its files were last written to.
+        With *finish*, it has ended unless it is known to go on. Otherwise a proof decides, or its quiet up to *now*.
         """
         name = session.files.session
         goes_on = name in running or self._executions.of(name).waits or _writer_lives(session.files)
@@ -531,12 +540,13 @@ class Reader:
             return not _writer_lives(session.files)
         if over:
             return True
-        # Old files do not have to wait just because they were read only now.
         touched = self._logs.touched(session.files) / 1e9
         if not touched:
             # All its logs were deleted. It ends if no others take their place soon.
             return now - session.heard_at >= min(self._cadence.gone, self._timeout)
-        quiet = max(now - session.heard_at, time.time() - touched)
+        # Old files do not have to wait just because they were read only now. From then on the wall clock does not
+        # count: it goes on while the machine sleeps, and the client does, too.
+        quiet = now - session.heard_at + session.age
         proof = None if self._live is None else self._live.ending(name)
         # A proof says nothing about what was written after it: the session goes on where nobody registers it.
         if proof is not None and touched <= proof.at + self._cadence.gone and (proof.certain or rests):

@@ -33,6 +33,7 @@ from daemon.following.cadence import Cadence
 from daemon.following.log_roots import LogRoot
 from daemon.following.sweep import Sweep
 from daemon.following.watcher import Watcher
+from daemon.reading.reader import Reader
 from daemon.reading.settlement import Settlement
 from daemon.reading.standing import Standing
 from daemon.routing.repository import Repositories
@@ -1077,6 +1078,82 @@ async def test_after_a_suspend_all_files_are_looked_at(
         a_session("slept", start=now(), cwd="/home/ada/another").write(machine.projects)
         monkeypatch.setattr(time, "time", lambda: clock() + slept)
         await until(arrived, "what was written meanwhile")
+
+
+async def test_an_answer_is_not_final_because_its_client_and_the_daemon_were_frozen(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steady clock goes on while a container is frozen, and the daemon awakes before the client."""
+    machine.cadence = Cadence(tick=0.05)
+    log = a_session("before", start=now(), version="2.1.72")
+    async with machine.following(posthog.url):
+        path = machine.projects / log.path
+        append(path, of_lines(log, 0))
+        await until(lambda: span_ids(posthog) == ["msg_before"], "the answer before")
+        written = len(log.lines)
+        answer = log.message(id="msg_torn", stop_reason="tool_use")
+        answer.add(tool_use("Bash", {"command": "ls"}, id="toolu_1"), late=True)
+        append(path, of_lines(log, written))
+        looked = asyncio.Event()
+        monkeypatch.setattr(Reader, "tend", noting(Reader.tend, looked))
+        await looked.wait()
+        looked.clear()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + 36_000)
+        await looked.wait()
+        written = len(log.lines)
+        answer.add(tool_use("Bash", {"command": "pwd"}, id="toolu_2"), late=True)
+        log.tool_result("toolu_1", "ada")
+        log.tool_result("toolu_2", "/")
+        log.answer(text("Done."), id="msg_after")
+        log.prompt("thanks")
+        append(path, of_lines(log, written))
+        await until(lambda: "msg_after" in span_ids(posthog), "the answer after")
+    sent, preview = {event["uuid"]: event for event in posthog.events}, machine.preview()
+    assert sent == {uuid: preview[uuid] for uuid in sent}
+    assert {"msg_torn", "toolu_1", "toolu_2"} < set(span_ids(posthog))
+
+
+async def test_a_call_is_not_given_up_because_the_machine_was_suspended(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers a question over night, the lid is closed, and no registry names the session."""
+    machine.cadence = Cadence(tick=0.1)
+    log = a_session("evening", start=now())
+    log.answer(tool_use("Bash", {"command": "rm x"}, id="toolu_asked"), id="msg_asked", stop_reason="tool_use")
+    wall = time.time
+    async with machine.following(posthog.url, quiet=3600.0):
+        path = machine.projects / log.path
+        append(path, of_lines(log, 0))
+        await until(lambda: "msg_asked" in span_ids(posthog), "the call's answer")
+        looked = asyncio.Event()
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda: wall() + 36_000)
+            patched.setattr(Reader, "tend", noting(Reader.tend, looked))
+            # What the first look finds is read before the third.
+            for _ in range(3):
+                await looked.wait()
+                looked.clear()
+        written = len(log.lines)
+        log.tool_result("toolu_asked", "removed")
+        log.answer(text("Done."), id="msg_morning")
+        log.prompt("thanks")
+        append(path, of_lines(log, written))
+        await until(lambda: "msg_morning" in span_ids(posthog), "the answer of the next morning")
+    assert span_ids(posthog, "trace") == []
+    sent, preview = {event["uuid"]: event for event in posthog.events}, machine.preview()
+    assert sent == {uuid: preview[uuid] for uuid in sent}
+    assert "toolu_asked" in span_ids(posthog)
+
+
+def noting(work: Callable[..., Any], done: asyncio.Event) -> Callable[..., Any]:
+    """Return *work*, which sets an event whenever it is done."""
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        result = work(*arguments, **options)
+        done.set()
+        return result
+
+    return noted
 
 
 async def test_a_part_that_hangs_is_named_and_one_that_waits_is_not(machine: Machine, posthog: CaptureServer) -> None:

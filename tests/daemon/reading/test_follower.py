@@ -132,6 +132,14 @@ def test_a_session_ends_and_can_continue(tmp_path: Path) -> None:
         assert [each.words for each in seen(follower, 1)] == ["One more"]
 
 
+def test_the_age_of_a_session_counts_once(tmp_path: Path) -> None:
+    written(tmp_path, two_turns(), age=2400.0)
+    with following(tmp_path, timeout=3600.0, cadence=Cadence(rest=3600.0)) as follower:
+        kinds = [each.what.kind for each in follower.advance() if isinstance(each.what, EventView)]
+    assert "generation" in kinds
+    assert "trace" not in kinds
+
+
 def test_a_deleted_log_is_forgotten(tmp_path: Path) -> None:
     log = two_turns()
     projects = written(tmp_path, log)

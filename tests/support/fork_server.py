@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -28,6 +29,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,6 +73,10 @@ class ForkedProcess:
         """Send it SIGKILL."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
     async def _status(self, reader: asyncio.StreamReader) -> int:
         try:
             return int(await reader.readline())
@@ -84,14 +90,17 @@ class ForkServer:
     Args:
         environment: the server's environment, as far as the start of an interpreter depends on it.
         preload: packages to import with all their modules, and single modules.
+
+    Attributes:
+        path: the socket that takes requests.
     """
 
     def __init__(self, environment: Mapping[str, str], *, preload: Iterable[str]) -> None:
         # The path of a socket is limited to about 100 bytes: the folders of tests may be deeper.
         self._folder = tempfile.TemporaryDirectory(prefix="forks-")
-        self._path = str(Path(self._folder.name) / "socket")
+        self.path = str(Path(self._folder.name) / "socket")
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._path)
+            listener.bind(self.path)
             listener.listen(64)
             # Its stdin tells it when to end.
             self._process = subprocess.Popen(
@@ -127,8 +136,12 @@ class ForkServer:
         stdin: Path = Path(os.devnull),
         stdout: Path,
         stderr: Path,
+        controlled: bool = False,
+        ignored: Iterable[signal.Signals] = (),
     ) -> ForkedProcess:
         """Run *module* as `python -m` would, in a session of its own. All three files exist, and may be one terminal.
+
+        What is written is appended to a file.
 
         Args:
             module: The module.
@@ -138,8 +151,10 @@ class ForkServer:
             stdin: The file for its input.
             stdout: The file for its output.
             stderr: The file for its errors.
+            controlled: Whether the terminal that is its input controls it.
+            ignored: The signals that it ignores from its start.
         """
-        reader, writer = await asyncio.open_unix_connection(self._path)
+        reader, writer = await asyncio.open_unix_connection(self.path)
         request = {
             "module": module,
             "arguments": [str(argument) for argument in arguments],
@@ -148,6 +163,8 @@ class ForkServer:
             "stdin": str(stdin),
             "stdout": str(stdout),
             "stderr": str(stderr),
+            "controlled": controlled,
+            "ignored": [int(number) for number in ignored],
         }
         writer.write(json.dumps(request).encode() + b"\n")
         return ForkedProcess(int(await reader.readline()), reader, writer)
@@ -218,7 +235,7 @@ def _reap(running: dict[int, socket.socket]) -> None:
 
 def _opened(request: _Request) -> list[int]:
     """Open the program's input, output and errors. A terminal does not become one that controls it."""
-    flags = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+    flags = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
     paths = (request[name] for name in ("stdin", "stdout", "stderr"))
     return [os.open(path, flag | os.O_NOCTTY) for path, flag in zip(paths, flags, strict=True)]
 
@@ -236,6 +253,10 @@ def _become(request: _Request) -> None:
     for number, opened in enumerate(request["opened"]):
         os.dup2(opened, number)
         os.close(opened)
+    if request["controlled"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
     # The server's own were made for other files, and a terminal cannot be written like a file.
     sys.stdin = _stream(sys.stdin, "r")
     sys.stdout = _stream(sys.stdout, "w")

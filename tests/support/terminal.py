@@ -12,7 +12,7 @@ import signal
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.support.fork_server import ForkedProcess
 from tests.support.processes import ROOT, Ended, environment
 from tests.support.waiting import PATIENCE
 
-__all__ = ["Keyboard", "client_on_terminal", "on_terminal", "plain"]
+__all__ = ["Keyboard", "client_on_terminal", "on_terminal", "plain", "start_on_terminal"]
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -29,6 +29,69 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 def plain(output: str) -> str:
     """Return *output* without colors."""
     return _STYLE.sub("", output)
+
+
+async def start_on_terminal(
+    workspace: Workspace,
+    module: str,
+    *arguments: str,
+    env: Mapping[str, str],
+    cwd: Path = ROOT,
+    columns: int = 80,
+    controlled: bool = True,
+    ignored: Collection[signal.Signals] = (),
+) -> tuple[asyncio.subprocess.Process | ForkedProcess, int]:
+    """Start a module of Python on a terminal, as the leader of its session.
+
+    Args:
+        workspace: the machine.
+        module: the module.
+        arguments: what follows its name.
+        env: the whole environment.
+        cwd: the working folder.
+        columns: the width of the terminal.
+        controlled: whether the terminal controls it: Ctrl-C and a hang-up reach it.
+        ignored: the signals that it ignores from its start.
+
+    Returns:
+        The process, and the descriptor of the terminal's other end, which the caller closes.
+    """
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def prepare() -> None:
+        if controlled:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    process: asyncio.subprocess.Process | ForkedProcess
+    if workspace.forks is not None:
+        path = Path(os.ttyname(terminal))
+        process = await workspace.forks.spawn(
+            module,
+            arguments,
+            environment=env,
+            cwd=cwd,
+            stdin=path,
+            stdout=path,
+            stderr=path,
+            controlled=controlled,
+            ignored=ignored,
+        )
+    else:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            cwd=cwd,
+            env=env,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+    os.close(terminal)
+    return process, controller
 
 
 async def on_terminal(
@@ -53,26 +116,10 @@ async def on_terminal(
     Raises:
         TimeoutError: it took too long, or did not ask a question.
     """
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {"TERM": "xterm", **(environment(workspace) if env is None else env)}
-    process: asyncio.subprocess.Process | ForkedProcess
-    if workspace.forks is not None:
-        path = Path(os.ttyname(terminal))
-        process = await workspace.forks.spawn(
-            "daemon.cli", arguments, environment=variables, cwd=ROOT, stdin=path, stdout=path, stderr=path
-        )
-    else:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "daemon.cli", *arguments),
-            cwd=ROOT,
-            env=variables,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-        )
-    os.close(terminal)
+    process, controller = await start_on_terminal(
+        workspace, "daemon.cli", *arguments, env=variables, columns=columns, controlled=False
+    )
     seen, since = "", 0
     waiting = list(answers)
     try:

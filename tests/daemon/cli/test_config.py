@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
-import sys
-import termios
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
@@ -21,7 +14,8 @@ from daemon.config.table import SETTINGS
 from tests.support.capture_server import CaptureServer
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
-from tests.support.processes import KEY, ROOT, environment, log_lines, previewed, put_logs, session_id, verb
+from tests.support.processes import KEY, environment, log_lines, previewed, put_logs, session_id, verb
+from tests.support.terminal import on_terminal
 from tests.support.waiting import PATIENCE
 
 OTHER_KEY = "phc_another_key_that_no_output_shows"
@@ -168,25 +162,7 @@ async def test_an_unusable_route_stops_with_one_line(
 
 
 async def test_in_80_columns_no_name_is_broken(workspace: Workspace) -> None:
-    master, slave = pty.openpty()
-    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = environment(workspace) | {"TERM": "xterm", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "daemon.cli", "config"]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=slave, stdout=slave, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=env
-    )
-    os.close(slave)
-    shown = b""
-
-    def read() -> None:
-        nonlocal shown
-        with contextlib.suppress(OSError):  # how the end of a terminal is told
-            while data := os.read(master, 65536):
-                shown += data
-
-    async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(asyncio.to_thread(read), process.communicate())
-    os.close(master)
-    lines = shown.decode().splitlines()
+    env = environment(workspace) | {"NO_COLOR": "1"}
+    lines = (await on_terminal(workspace, "config", env=env)).stdout.splitlines()
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in lines)
     assert {setting.variable for setting in SETTINGS} <= {word for line in lines for word in line.split()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from tests.support.capture_server import Answer, CaptureServer, is_ended
 from tests.support.client import Child, Workspace, start
+from tests.support.fork_server import ForkedProcess
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import (
     ROOT,
@@ -31,6 +31,7 @@ from tests.support.processes import (
     until,
     verb,
 )
+from tests.support.terminal import start_on_terminal
 from tests.support.waiting import PATIENCE
 
 Json = dict[str, Any]
@@ -497,26 +498,30 @@ async def test_a_signal_ends_the_wait_for_delivery(workspace: Workspace, posthog
         assert "signal" in line
 
 
+async def on_a_terminal(
+    workspace: Workspace, posthog: CaptureServer, *command: str
+) -> tuple[asyncio.subprocess.Process | ForkedProcess, int]:
+    env = in_root(environment(workspace, posthog.url))
+    return await start_on_terminal(
+        workspace, "tests.support.quick", "exec", "--", *command, env=env, cwd=workspace.work
+    )
+
+
 async def test_ctrl_c_reaches_a_command_on_a_terminal_once(workspace: Workspace, posthog: CaptureServer) -> None:
     log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
     command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
-    whole = [sys.executable, "-m", "tests.support.quick", "exec", "--", "sh", "-c", 'test -t 0 && "$@"', "sh", *command]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(workspace.work)
-        os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
+    process, terminal = await on_a_terminal(workspace, posthog, "sh", "-c", 'test -t 0 && "$@"', "sh", *command)
     try:
         await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
         os.write(terminal, b"\x03")
         await until(signals.exists, "the signal")
         release.touch()
-        ended = asyncio.create_task(asyncio.to_thread(os.waitpid, pid, 0))
         async with asyncio.timeout(PATIENCE):
-            _, status = await ended
+            status = await process.wait()
     finally:
         os.close(terminal)
     # The same key may have ended the shell in between, as without `exec`.
-    assert os.waitstatus_to_exitcode(status) in (8, 130)
+    assert status in (8, 130)
     await until(lambda: len(without_metrics(posthog)) == 4, "the trace")
     assert signals.read_text().split() == ["SIGINT"]
 
@@ -528,24 +533,19 @@ async def test_a_signal_to_exec_alone_is_passed_on_also_on_a_terminal(
 ) -> None:
     log, signals, release = a_log(workspace), workspace.root / "signals", workspace.root / "release"
     command = client(workspace, log, "--signals", signals, "--until", release, "--exit", "8")
-    whole = [sys.executable, "-m", "tests.support.quick", "exec", "--", *map(str, command)]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(workspace.work)
-        os.execve(sys.executable, whole, in_root(environment(workspace, posthog.url)))
+    process, terminal = await on_a_terminal(workspace, posthog, *command)
     try:
         await until(lambda: len(without_metrics(posthog)) == 3, "the session's events")
-        os.kill(pid, number)
+        process.send_signal(number)
         await until(signals.exists, "the signal")
         os.write(terminal, b"\x03")
         await until(lambda: len(signals.read_text().split()) > 1, "the key")
         release.touch()
-        ended = asyncio.create_task(asyncio.to_thread(os.waitpid, pid, 0))
         async with asyncio.timeout(PATIENCE):
-            _, status = await ended
+            status = await process.wait()
     finally:
         os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 8
+    assert status == 8
     assert signals.read_text().split() == [number.name, "SIGINT"]
 
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
 import signal
-import struct
-import sys
-import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from fcntl import ioctl
 
 import pytest
 
 from daemon.state.lock import StateLock, prepare_state_dir
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.client import Workspace
+from tests.support.fork_server import ForkedProcess
 from tests.support.logs import LogBuilder, text
-from tests.support.processes import ROOT, append, environment, now, put_logs, session_id, tree, until, verb
+from tests.support.processes import append, environment, now, put_logs, session_id, tree, until, verb
+from tests.support.terminal import start_on_terminal
 from tests.support.waiting import PATIENCE
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -31,7 +28,7 @@ COLUMNS = 80
 class Screen:
     """A terminal with a daemon on it. What it shows is collected; escape sequences are left out."""
 
-    def __init__(self, leader: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, leader: int, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self._leader: int | None = leader
         self._came = bytearray()
         self.process = process
@@ -78,25 +75,15 @@ async def on_a_terminal(
     """Run `run` on a terminal, which controls it or not."""
     # A folder of projects that is created later is found by a sweep, ten seconds after.
     (workspace.config / "projects").mkdir(parents=True, exist_ok=True)
-    leader, follower = pty.openpty()
-    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
-
-    def prepare() -> None:
-        if controls:
-            ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignores else signal.SIG_DFL)
-
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daemon.cli", "run", *arguments),
-        cwd=ROOT,
+    process, leader = await start_on_terminal(
+        workspace,
+        "daemon.cli",
+        "run",
+        *arguments,
         env=environment(workspace, url, TERM="xterm-256color", **variables),
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-        preexec_fn=prepare,
+        controlled=controls,
+        ignored=[signal.SIGHUP] if ignores else [],
     )
-    os.close(follower)
     screen = Screen(leader, process)
     try:
         yield screen

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pty
 import re
 import signal
-import struct
 import sys
-import termios
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
@@ -24,6 +20,7 @@ from tests.support.client import Child, Workspace, start
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import ROOT, SECRET, append, environment, following, now, put_logs, until, verb
 from tests.support.processes import session_id as session_of
+from tests.support.terminal import start_on_terminal
 from tests.support.waiting import PATIENCE
 
 TAIL = (sys.executable, "-m", "tests.support.quick", "tail")
@@ -306,14 +303,8 @@ async def test_an_invalid_time_exits_with_2(workspace: Workspace, since: str) ->
 
 async def in_a_terminal(workspace: Workspace, columns: int, wanted: str, **variables: str) -> tuple[str, int]:
     """Run it on a terminal until *wanted* appears, press Ctrl-C; return the output and the exit code."""
-    leader, follower = pty.openpty()
-    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = environment(workspace, TERM="xterm-256color", **variables)
-    process = await asyncio.create_subprocess_exec(
-        *TAIL, "--since", "1h", cwd=ROOT, env=env, stdin=follower, stdout=follower, stderr=follower,
-        start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
-    os.close(follower)
+    process, leader = await start_on_terminal(workspace, *TAIL[2:], "--since", "1h", env=env, columns=columns)
     came = bytearray()
     loop = asyncio.get_running_loop()
 

@@ -98,8 +98,9 @@ esac
 """
 
 # Runs the daemon for real, as the agent file says. What waits for it and notes its exit status is a process of its own.
+# The console script is what the fork server runs, if there is one: a new interpreter would take half a second.
 _BOOTSTRAP = r"""
-import os, plistlib, subprocess, sys, time
+import json, os, plistlib, socket, subprocess, sys, time
 from pathlib import Path
 
 here = Path(sys.argv[1])
@@ -116,11 +117,24 @@ quiet = os.open(os.devnull, os.O_RDWR)
 for number in (0, 1, 2):
     os.dup2(quiet, number)
 environ = {**os.environ, **agent["EnvironmentVariables"]}
+program, *arguments = agent["ProgramArguments"]
 with open(agent["StandardErrorPath"], "ab") as errors:
-    child = subprocess.Popen(agent["ProgramArguments"], env=environ, stderr=errors)
-(here / "new").write_text(str(child.pid))
+    if (here / "forks").exists() and Path(program).read_text() == (here / "console-script").read_text():
+        path, cwd = (here / "forks").read_text().splitlines()
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(path)
+            request = {"module": "daemon.cli", "arguments": arguments, "environment": environ, "cwd": cwd}
+            request |= {"stdin": os.devnull, "stdout": os.devnull, "stderr": errors.name}
+            request |= {"controlled": False, "ignored": []}
+            server.sendall(json.dumps(request).encode() + b"\n")
+            answers = server.makefile()
+        pid, ended = int(next(answers)), lambda: int(next(answers))
+    else:
+        child = subprocess.Popen(agent["ProgramArguments"], env=environ, stderr=errors)
+        pid, ended = child.pid, child.wait
+(here / "new").write_text(str(pid))
 (here / "new").rename(loaded)
-(here / "new-code").write_text(str(child.wait()))
+(here / "new-code").write_text(str(ended()))
 if leaving.exists():
     leaving.unlink()
     loaded.unlink()
@@ -159,6 +173,9 @@ class Managers:
         # What a console script does.
         run = f'cd {shlex.quote(str(_ROOT))}\nexec {sys.executable} -m daemon.cli "$@"\n'
         self._write("posthog-llma-daemon", f"#!/bin/sh\n{run}")
+        self.say("console-script", self.program.read_text())
+        if self.workspace.forks is not None:
+            self.say("forks", f"{self.workspace.forks.path}\n{_ROOT}\n")
 
     @property
     def folder(self) -> Path:

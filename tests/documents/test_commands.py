@@ -133,6 +133,9 @@ class House:
     async def run(self, line: str) -> tuple[int, str]:
         """Run a command; return its exit status and all of its output, on which only this machine's names differ."""
         line = line.replace(HOST, self.server.url).replace("~", str(self.workspace.home))
+        given = b""
+        if redirected := re.fullmatch(r"([^<>|;$&]+) < (\S+)", line):
+            line, given = redirected[1], (self.workspace.work / redirected[2]).read_bytes()
         if re.search(r"[<>|;$&]", line):
             # It needs a shell, which finds the program on the PATH.
             shell = ["sh", "-c", line]
@@ -155,7 +158,7 @@ class House:
             arguments += ["--program", str(self.managers.program)]
         if name in ("start", "stop", "restart", "logs", "uninstall"):
             self.managers.install()
-        ended = await verb(self.workspace, name, *arguments, env=self.environment)
+        ended = await verb(self.workspace, name, *arguments, env=self.environment, given=given)
         return ended.status, self.shown(ended.stdout + ended.stderr)
 
     async def _run_until_it_works(self, name: str, *arguments: str) -> tuple[int, str]:

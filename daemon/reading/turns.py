@@ -24,6 +24,11 @@ __all__ = ["Line", "Turns"]
 
 _MANY = 2
 """Fewer sessions need no order."""
+_PASSES = 2
+"""How often to sort before the next session is read: once more for what the first pass has moved to another line.
+
+Sessions may be found faster than they are sorted. What the last pass leaves is sorted after that session's slice.
+"""
 
 
 class Line:
@@ -222,7 +227,9 @@ class Turns:
         Args:
             order: returns sessions in the order in which to read them.
         """
-        while self._unsorted or self._has_fresh:
+        for _ in range(_PASSES):
+            if not (self._unsorted or self._has_fresh):
+                return
             lanes, self._unsorted, self._has_fresh = self._unsorted, set(), False
             waiting = {name: lane for lane, line in self._lines.items() for name in line.names if name in self.sessions}
             self._roots = {name: roots for name, roots in self._roots.items() if name in waiting}

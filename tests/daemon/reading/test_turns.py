@@ -317,3 +317,23 @@ async def test_sessions_that_are_gone_or_not_in_the_queue_are_not_sorted(yard: Y
     await yard.turns.sort(sorting)
     assert sorting.asked == [["orchard/a", "orchard/c"]]
     assert yard.taken() == ["orchard/c", "orchard/a"]
+
+
+async def test_sorting_ends_although_sessions_are_found_faster_than_they_are_sorted(yard: Yard) -> None:
+    """Many programs record at once. Each session that is found meanwhile is sorted before a later one is read."""
+    found = iter(list(yard.sessions.values())[2:])
+    asked = 0
+
+    async def order(sessions: Sequence[SessionFiles]) -> Sequence[Ordered]:
+        nonlocal asked
+        asked += 1
+        late = next(found, None)
+        assert late is not None, "nothing is read while sessions are found"
+        yard.turns.note_found([late, *sessions])
+        yard.turns.add(late)
+        return [Ordered(files, frozenset()) for files in sessions]
+
+    yard.add("orchard/a", "orchard/b")
+    await yard.turns.sort(order)
+    assert asked == 2
+    assert yard.turns.next() is not None

@@ -12,7 +12,7 @@ import pytest
 from daemon.delivering.posthog.web_app import trace_url
 from llma_core import __version__
 from tests.support.capture_server import CaptureServer
-from tests.support.client import Client, Workspace, start_client
+from tests.support.client import Client, Workspace, client_environment, start
 from tests.support.documents import DOCS, Document
 from tests.support.managers import Managers
 from tests.support.messages_api import MessagesApi
@@ -52,23 +52,31 @@ def installed(client: Client, workspace: Workspace) -> Workspace:
     return workspace
 
 
-async def asked(client: Client, workspace: Workspace, prompt: str, env: dict[str, str]) -> tuple[str, str]:
-    """Give the client *prompt*; return the session's id and everything that it asked the API."""
+async def asked(client: Client, workspace: Workspace, *prompts: str, env: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Give the client *prompts*, one after the other in one session.
+
+    Returns:
+        The session's id, and what the client asked the API with each prompt, by the prompt.
+    """
+    given = [{"type": "user", "message": {"role": "user", "content": prompt}} for prompt in prompts]
+    streams = ("--input-format", "stream-json", "--output-format", "stream-json", "--verbose")
     with MessagesApi(SCRIPTS) as api:
-        async with start_client(
-            client,
-            prompt,
-            name=prompt[1:],
-            workspace=workspace,
+        async with start(
+            [*client.command, "-p", *streams],
+            name=prompts[0][1:],
+            environment=client_environment(workspace, api.url, **env),
             cwd=workspace.work,
-            api_url=api.url,
-            # The commands have to bring their permissions along.
-            tools="",
-            **env,
+            output=workspace.output,
+            given="".join(json.dumps(message) + "\n" for message in given).encode(),
         ) as child:
             assert await child.wait() == 0, child.stdout + child.stderr
-            session = json.loads(child.stdout)["session_id"]
-        return session, json.dumps(list(api.requests.values()))
+            said = [json.loads(line) for line in child.stdout.splitlines()]
+        last = [
+            [message for message in request["messages"] if message["role"] == "user"][-1]
+            for request in api.requests.values()
+        ]
+    [session] = {line["session_id"] for line in said if line["type"] == "result"}
+    return session, {prompt: json.dumps(message) for prompt, message in zip(prompts, last, strict=True)}
 
 
 @pytest.mark.parametrize("client", ["current"], indirect=True)
@@ -83,17 +91,17 @@ async def test_its_commands_bring_what_the_daemon_says_into_the_conversation(
         variables = environment(installed, posthog.url)
         env = {name: value for name, value in variables.items() if name.startswith("POSTHOG")}
         env |= {"PATH": f"{programs}:{variables['PATH']}", "PYTHONPATH": str(ROOT)}
-        session, requests = await asked(client, installed, "/llma:llma-open", env)
-        assert trace_url(posthog.url, session) in requests
-        _, requests = await asked(client, installed, "/llma:llma-cost", env)
-        assert "Dollars are estimates at API list prices" in requests
-        assert re.search(r"\$\d+\.\d+ session", requests)
-        _, requests = await asked(client, installed, "/llma:llma-open", env | {"POSTHOG_LLMA_CC_ENABLED": "false"})
-        assert "`posthog-llma-daemon view` shows sessions on this machine" in requests
-        _, requests = await asked(client, installed, "/llma:llma-status", env)
+        off = env | {"POSTHOG_LLMA_CC_ENABLED": "false"}
+        _, requests = await asked(client, installed, "/llma:llma-open", env=off)
+        assert "`posthog-llma-daemon view` shows sessions on this machine" in requests["/llma:llma-open"]
+        prompts = ("/llma:llma-open", "/llma:llma-cost", "/llma:llma-status")
+        session, requests = await asked(client, installed, *prompts, env=env)
+        assert trace_url(posthog.url, session) in requests["/llma:llma-open"]
+        assert "Dollars are estimates at API list prices" in requests["/llma:llma-cost"]
+        assert re.search(r"\$\d+\.\d+ session", requests["/llma:llma-cost"])
         status = await verb(installed, "status", env=variables)
         said = (status.stdout + status.stderr).splitlines()
-        assert [line for line in said if json.dumps(line)[1:-1] not in requests] == []
+        assert [line for line in said if json.dumps(line)[1:-1] not in requests["/llma:llma-status"]] == []
         assert said
         assert posthog.requests == [], "the plugin sends nothing"
 

@@ -88,7 +88,7 @@ class Logs:
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Logs:
     root = tmp_path_factory.mktemp("logs")
-    files = tree() | hosting() | many_sessions(3, 60)
+    files = tree() | hosting() | many_sessions(2, 50)
     write_files(root / "config" / "projects", files)
     events = list(preview(list(find_logs([root / "config"])), routing_for(root)))
     return Logs(
@@ -108,7 +108,7 @@ def counts(server: CaptureServer) -> dict[str, int]:
     [
         *((step, 1) for step in (*START_STEPS, *DELIVERY_STEPS, *COMMIT_STEPS)),
         *((step, 3) for step in ("send", "sent", "answered", "settled", "commit", "committed")),
-        *((step, 400) for step in ("settled",)),
+        *((step, 250) for step in ("settled",)),
     ],
 )
 async def test_only_events_that_were_accepted_and_not_recorded_are_sent_again(

@@ -67,7 +67,8 @@ def test_the_wheel_has_one_package_without_dependencies_and_works_alone(recorded
     environment = tmp_path / "environment"
     run(oldest(), "-m", "venv", "--without-pip", environment, cwd=tmp_path)
     python = environment / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps", wheel, cwd=tmp_path)
+    options = ("--quiet", "--no-index", "--no-deps", "--no-compile")
+    run(sys.executable, "-m", "pip", "--python", python, "install", *options, wheel, cwd=tmp_path)
     program = Path(__file__).with_name("program.py")
     outbox = {"POSTHOG_LLMA_OUTBOX": str(recorded.folder)}
     run(python, "-I", "-X", "dev", "-W", "error", program, cwd=tmp_path, **outbox)

@@ -74,6 +74,7 @@ def test_an_installed_wheel_has_the_templates_and_the_demo_and_finds_its_own_pro
         "--quiet",
         "--no-deps",
         "--no-index",
+        "--no-compile",
     ]
     run(*pip, wheel, cwd=tmp_path, home=home)
     # The dependencies are taken from this environment: nothing is downloaded.

@@ -69,7 +69,7 @@ class LogPath:
     runs: tuple[str, ...] = ()
 
 
-class Glance(Struct, frozen=True, kw_only=True):
+class Glance(Struct, frozen=True, kw_only=True, gc=False):
     """The little of a line that tells whose file it is and when it begins.
 
     Attributes:
@@ -101,7 +101,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     version: str | None = None
 
 
-class UnknownRecord(Struct):
+class UnknownRecord(Struct, gc=False):
     """A line of a type this version does not know; type is "" where the line has none."""
 
     type: str

@@ -43,7 +43,7 @@ class Damage(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Recovered(Struct, frozen=True, kw_only=True):
+class Recovered(Struct, frozen=True, kw_only=True, gc=False):
     """What a line holds.
 
     Attributes:

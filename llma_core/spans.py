@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-class TokenUsage(Struct, frozen=True, kw_only=True):
+class TokenUsage(Struct, frozen=True, kw_only=True, gc=False):
     """The token counts of one API response.
 
     Attributes:
@@ -79,7 +79,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     raw: bytes | None = None
 
 
-class InnerCall(Struct, frozen=True, kw_only=True):
+class InnerCall(Struct, frozen=True, kw_only=True, gc=False):
     """A call that the provider made inside another, such as an advisor's or a compaction's.
 
     Attributes:
@@ -95,7 +95,7 @@ class InnerCall(Struct, frozen=True, kw_only=True):
     usage: TokenUsage
 
 
-class LineRange(Struct, frozen=True, kw_only=True, array_like=True):
+class LineRange(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """The lines of one file that a span is made from. They are settled when the span is settled.
 
     Attributes:
@@ -109,7 +109,7 @@ class LineRange(Struct, frozen=True, kw_only=True, array_like=True):
     end: int
 
 
-class TurnKey(Struct, frozen=True, kw_only=True):
+class TurnKey(Struct, frozen=True, kw_only=True, gc=False):
     """The key of a turn: of a prompt and everything that followed from it.
 
     Attributes:
@@ -137,7 +137,7 @@ class Framework(Struct, frozen=True, kw_only=True):
     library: str | None = None
 
 
-class Context(Struct, frozen=True, kw_only=True):
+class Context(Struct, frozen=True, kw_only=True, gc=False):
     """What was true at a span's last line.
 
     Attributes:
@@ -177,7 +177,7 @@ class Context(Struct, frozen=True, kw_only=True):
     is_subagent: bool = False
 
 
-class ContentBlock(Struct, frozen=True, kw_only=True):
+class ContentBlock(Struct, frozen=True, kw_only=True, gc=False):
     """One block of a message.
 
     Attributes:
@@ -189,7 +189,7 @@ class ContentBlock(Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
-class InputMessage(Struct, frozen=True, kw_only=True):
+class InputMessage(Struct, frozen=True, kw_only=True, gc=False):
     """One message of a thread's conversation, as logged.
 
     Attributes:
@@ -233,7 +233,7 @@ class Request(Struct, frozen=True, kw_only=True):
     exact: bool
 
 
-class Prompt(Struct, frozen=True, kw_only=True):
+class Prompt(Struct, frozen=True, kw_only=True, gc=False):
     """A person's prompt, which starts a turn and its trace. It makes no event of its own.
 
     Attributes:
@@ -249,7 +249,7 @@ class Prompt(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
-class Generation(Struct, frozen=True, kw_only=True):
+class Generation(Struct, frozen=True, kw_only=True, gc=False):
     """One API response.
 
     Attributes:
@@ -319,7 +319,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
-class HookRun(Struct, frozen=True, kw_only=True):
+class HookRun(Struct, frozen=True, kw_only=True, gc=False):
     """One run of a hook, a program that the user lets the client run.
 
     Attributes:
@@ -335,7 +335,7 @@ class HookRun(Struct, frozen=True, kw_only=True):
     error: str | None
 
 
-class ToolCall(Struct, frozen=True, kw_only=True):
+class ToolCall(Struct, frozen=True, kw_only=True, gc=False):
     """One call of a tool, with its result if there is one.
 
     Attributes:
@@ -380,7 +380,7 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
-class ApiFailure(Struct, frozen=True, kw_only=True):
+class ApiFailure(Struct, frozen=True, kw_only=True, gc=False):
     """One API attempt that failed.
 
     Attributes:
@@ -414,7 +414,7 @@ class ApiFailure(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
-class Compaction(Struct, frozen=True, kw_only=True):
+class Compaction(Struct, frozen=True, kw_only=True, gc=False):
     """A compaction: the client replaced the conversation by a summary.
 
     Attributes:
@@ -440,7 +440,7 @@ class Compaction(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
-class SideCalls(Struct, frozen=True, kw_only=True):
+class SideCalls(Struct, frozen=True, kw_only=True, gc=False):
     """Calls of one model that are not logged, such as those for titles: the client's own totals tell of them.
 
     Attributes:
@@ -462,7 +462,7 @@ class SideCalls(Struct, frozen=True, kw_only=True):
     lines: LineRange
 
 
-class Metric(Struct, frozen=True, kw_only=True):
+class Metric(Struct, frozen=True, kw_only=True, gc=False):
     """A figure about a session, by which sessions can be compared.
 
     Attributes:
@@ -660,7 +660,7 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
     result: str | None = None
 
 
-class OpeningTrace(Struct, frozen=True, kw_only=True):
+class OpeningTrace(Struct, frozen=True, kw_only=True, gc=False):
     """The beginning of a session, as its first attempt at an API call on the main thread tells it.
 
     Attributes:
@@ -678,7 +678,7 @@ class OpeningTrace(Struct, frozen=True, kw_only=True):
     prompt: str | None
 
 
-class Trace(Struct, frozen=True, kw_only=True):
+class Trace(Struct, frozen=True, kw_only=True, gc=False):
     """The summary of a session or a turn that has ended.
 
     Attributes:

@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 
-class _Record(Struct, tag_field="type", rename="camel"):
+class _Record(Struct, tag_field="type", rename="camel", gc=False):
     """Fields that any line of a conversation may have."""
 
     session_id: str | None = None
@@ -88,7 +88,7 @@ class _Record(Struct, tag_field="type", rename="camel"):
     agent_name: str | None = None
 
 
-class Message(Struct):
+class Message(Struct, gc=False):
     """The API message inside a line. The keys are those of the provider's API.
 
     If the message's stream broke off, `stop_details` is missing rather than null (2.1.150 and later).
@@ -103,15 +103,15 @@ class Message(Struct):
     usage: Raw = Raw(b"null")
 
 
-class _Fork(Struct, rename="camel"):
+class _Fork(Struct, rename="camel", gc=False):
     session_id: str | None = None
 
 
-class _PermissionDecision(Struct):
+class _PermissionDecision(Struct, gc=False):
     decision: str | None = None
 
 
-class _Origin(Struct):
+class _Origin(Struct, gc=False):
     kind: str | None = None
 
 
@@ -172,7 +172,7 @@ class ApiError:
     message: str | None = None
 
 
-class CompactMetadata(Struct, rename="camel"):
+class CompactMetadata(Struct, rename="camel", gc=False):
     """How a conversation was compacted."""
 
     trigger: str | None = None
@@ -181,7 +181,7 @@ class CompactMetadata(Struct, rename="camel"):
     duration_ms: int | None = None
 
 
-class _HookInfo(Struct, rename="camel"):
+class _HookInfo(Struct, rename="camel", gc=False):
     duration_ms: int | None = None
 
 
@@ -200,7 +200,7 @@ class SystemRecord(_Record, tag="system"):
     hook_errors: list[Raw] | None = None
 
 
-class _Attachment(Struct, rename="camel"):
+class _Attachment(Struct, rename="camel", gc=False):
     type: str | None = None
     prompt: Raw = Raw(b"null")
     human_turn: bool = False
@@ -220,11 +220,11 @@ class AttachmentRecord(_Record, tag="attachment"):
     attachment: _Attachment | None = None
 
 
-class _OutputConfig(Struct):
+class _OutputConfig(Struct, gc=False):
     effort: str | None = None
 
 
-class _Params(Struct):
+class _Params(Struct, gc=False):
     model: str | None = None
     max_tokens: int | None = None
     thinking: Raw = Raw(b"null")
@@ -301,7 +301,7 @@ class _Summary(_Record, tag="summary"):
     summary: str | None = None
 
 
-class TitleRecord(Struct, kw_only=True):
+class TitleRecord(Struct, kw_only=True, gc=False):
     """A title of the session.
 
     Attributes:
@@ -315,7 +315,7 @@ class TitleRecord(Struct, kw_only=True):
     chosen: bool
 
 
-class IgnoredRecord(Struct):
+class IgnoredRecord(Struct, gc=False):
     """A line of a known type that says nothing about calls."""
 
     type: str
@@ -414,11 +414,11 @@ _IGNORED = frozenset(
 _IGNORED_NAMES = frozenset(name.encode() for name in _IGNORED)
 
 
-class _Header(Struct):
+class _Header(Struct, gc=False):
     type: str = ""
 
 
-class Block(Struct):
+class Block(Struct, gc=False):
     """One content block of a message.
 
     Attributes:
@@ -457,7 +457,7 @@ class Block(Struct):
         return (_decode_as_text(self.text) or "") if self.has_words and isinstance(self.text, Raw) else ""
 
 
-class ToolUseResult(Struct, rename="camel"):
+class ToolUseResult(Struct, rename="camel", gc=False):
     """What Claude Code notes about a tool's run, beside the result that the model saw.
 
     Attributes:
@@ -507,20 +507,20 @@ class AgentMeta(Struct, rename="camel"):
 
 
 # Counts are whatever a gateway writes: `10`, `10.0` or `"10"`. See `_count`.
-class _CacheCreation(Struct):
+class _CacheCreation(Struct, gc=False):
     ephemeral_5m_input_tokens: Any = None
     ephemeral_1h_input_tokens: Any = None
 
 
-class _OutputDetails(Struct):
+class _OutputDetails(Struct, gc=False):
     thinking_tokens: Any = None
 
 
-class _ServerTools(Struct):
+class _ServerTools(Struct, gc=False):
     web_search_requests: Any = None
 
 
-class _Usage(Struct):
+class _Usage(Struct, gc=False):
     type: str | None = None
     model: str | None = None
     iterations: Any = None
@@ -941,11 +941,11 @@ def _count(value: Any) -> int | None:
     return value if 0 <= value < 2**63 else None
 
 
-class _MessageId(Struct):
+class _MessageId(Struct, gc=False):
     id: str | None = None
 
 
-class Glance(Struct, rename="camel"):
+class Glance(Struct, rename="camel", gc=False):
     """The few fields of a line that tell which session a file belongs to and when it begins.
 
     Attributes:

@@ -648,6 +648,8 @@ def _metric(span: Metric | Verdict, attribution: Attribution) -> dict[str, Any]:
 
 def _title(span: Generation, policy: Policy) -> str | TraceName | None:
     """Return what a call did, as a title: the tools it called, else the first words of its text."""
+    if len(span.tools_called) == 1:
+        return _tool(span.tools_called[0], policy)
     if span.tools_called:
         counts = Counter(_tool(tool, policy) for tool in span.tools_called)
         return ", ".join(f"{name} ×{count}" if count > 1 else name for name, count in counts.items())  # noqa: RUF001 - as people write it

@@ -34,6 +34,7 @@ class SessionFiles:
         continued: subagents' logs that go on with another one, in the order in which they were written.
         hosts: other sessions whose main logs hold lines of this one: the client went on with this session while it had
             their log open.
+        session: the session's id.
     """
 
     name: str
@@ -44,16 +45,15 @@ class SessionFiles:
     metas: dict[str, str] = field(default_factory=dict)
     continued: list[str] = field(default_factory=list)
     hosts: list[SessionFiles] = field(default_factory=list)
+    session: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.session = self.name.partition("/")[2]
 
     @property
     def guests(self) -> dict[str, SessionFiles]:
         """The logs that hold lines of this session, or may, by path, with the session whose they are otherwise."""
         return {path: host for host in self.hosts for path in (*host.mains, *sorted(host.agents))}
-
-    @property
-    def session(self) -> str:
-        """The session's id."""
-        return self.name.partition("/")[2]
 
     @property
     def main(self) -> str | None:

@@ -1012,6 +1012,8 @@ class Pipeline:
         return place
 
     def _is_history(self, span: _LineSpan) -> bool:
+        if self._first_start is None:
+            return False
         if self._history is not None and self.tails[span.lines.file].history:
             # The mark of its file tells where history ends in it.
             return False
@@ -1021,7 +1023,7 @@ class Pipeline:
             at = span.ended_at if isinstance(span, Generation) else span.at
         is_marked = span.context.session != self.files.session
         is_history = self._is_from_history(events.identity(span), at, span.lines.file, is_marked=is_marked)
-        if not is_history and self._history is not None and at is not None and at < (self._first_start or 0):
+        if not is_history and self._history is not None and at is not None and at < self._first_start:
             self._history.warn(self.files.session)
         return is_history
 

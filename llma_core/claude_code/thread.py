@@ -364,6 +364,7 @@ class Thread:
         unknown_records: for a subagent, lines of unknown types that are not counted on its turn yet.
         conversation: what was said on it; None unless the caller asked for whole inputs.
         request_log: the requests that can be rebuilt; None unless the caller asked for whole inputs.
+        is_subagent: whether it is a subagent's.
     """
 
     key: str
@@ -401,6 +402,10 @@ class Thread:
     unknown_records: int = 0
     conversation: Conversation | None = None
     request_log: RequestLog | None = None
+    is_subagent: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_subagent = bool(self.key)
 
     @property
     def call_id(self) -> str | None:
@@ -443,10 +448,16 @@ class Thread:
 
     def descend(self, line: str | None, parent: str | None) -> None:
         """Note that *line* is below *parent* in the conversation."""
-        if line is not None and parent is not None:
-            for message in self.followed():
-                if parent in message.below:
-                    message.below.add(line)
+        if line is None or parent is None:
+            return
+        if not (self.parked or self.calls):
+            # Usually nothing but the open message is followed, and this is asked of each line.
+            if self.open is not None and parent in self.open.below:
+                self.open.below.add(line)
+            return
+        for message in self.followed():
+            if parent in message.below:
+                message.below.add(line)
 
     def followed(self) -> Iterator[OpenMessage]:
         """Yield the messages for which it matters what is below them: the open ones, and those with open calls."""
@@ -465,11 +476,6 @@ class Thread:
         inputs = [item for item in self.inputs if not is_apart(item)]
         self.inputs = [item for item in self.inputs if is_apart(item)][-_KEPT_APART:]
         return inputs
-
-    @property
-    def is_subagent(self) -> bool:
-        """Whether this thread is a subagent's."""
-        return bool(self.key)
 
     def add_input(
         self, message: InputMessage, *, answers: tuple[str, ...] = (), root: PromptLine | None = None

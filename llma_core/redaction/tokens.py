@@ -34,6 +34,7 @@ _LEFT = (
     rb"|(?<=\[[0-9]m)|(?<=[0-9;\[][0-9]m))"
 )
 _WORD_RUN = re.compile(rb"[A-Za-z0-9]{12,}")
+_FILLING = re.compile(rb"[xX]{4,}|0{4,}|1{4,}")
 
 
 def is_mixed(token: bytes) -> bool:
@@ -260,7 +261,8 @@ def is_sample(body: bytes) -> bool:
         return True
     lower = body.lower()
     if max(lower.count(sample) for sample in (b"x", b"0", b"1")) * 2 >= len(body):
-        return True
+        # A path or a mask may follow a token whose letters may be those of a path: `whsec_a1B2c3D4e5F6g7H8/xxxxxxxx`.
+        return not is_mixed(_FILLING.sub(b" ", body))
     # Words joined by hyphens: `your-key-here`.
     return lower == body and all(part.isalpha() for part in re.split(rb"[_-]", body) if part) and b"your" in body
 

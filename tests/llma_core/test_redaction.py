@@ -600,6 +600,16 @@ PIECES = st.lists(
 ).map("".join)
 
 
+@for_each("after", ["/" + "x" * 100, "/" + "0" * 200, "+" + "X" * 2000])
+def test_a_mask_behind_a_token_makes_no_sample_of_it(after: str) -> None:
+    assert "a1B2c3D4" not in scrub(f"whsec_a1B2c3D4e5F6g7H8{after}")
+
+
+@for_each("sample", ["whsec_" + "x" * 32, "whsec_a1B2" + "x" * 28, "sk-ant-api03-" + "x" * 40, "ghp_" + "0" * 36])
+def test_a_masked_token_is_a_sample(sample: str) -> None:
+    assert scrub(sample) == sample
+
+
 @given(secret=ANY_SECRET, before=WORDS, left=EDGE, right=EDGE, after=WORDS, levels=st.integers(0, 3))
 def test_no_text_around_it_lets_a_secret_out(
     secret: tuple[str, str], before: str, left: str, right: str, after: str, levels: int

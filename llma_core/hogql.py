@@ -1,7 +1,7 @@
 """The questions that are put to PostHog about the events, in HogQL, PostHog's own SQL.
 
-Beside `events` and `view` this is the only module that spells the receiver's names. A `{name}` is a value that PostHog
-puts in; nothing from a log is ever part of a text.
+Beside `events` and `view` this is the only module that spells PostHog's names: a query is a text. A `{name}` is a value
+that PostHog puts in; nothing from a log is ever part of a text.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DOUBLED", "KINDS", "METRIC", "ROWS", "TILES", "TRACE", "Tile", "held"]
-
-TRACE = "$ai_trace"
-METRIC = "$ai_metric"
-KINDS = ("$ai_generation", "$ai_span", TRACE, METRIC)
-"""The names of the events that this project sends."""
+__all__ = ["DOUBLED", "ROWS", "TILES", "Tile", "held"]
 
 ROWS = 50_000
 """The most rows that PostHog gives for one query, and the limit in the texts."""

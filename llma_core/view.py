@@ -20,7 +20,11 @@ from llma_core.privacy import text_of
 from llma_core.spans import Prompt
 
 __all__ = [
+    "EMBEDDING_EVENT",
+    "EVENTS",
+    "FEEDBACK_EVENT",
     "GENERATION_EVENT",
+    "METRIC_EVENT",
     "OWN_COST",
     "PRICE_NAMES",
     "PROJECT_NAME",
@@ -214,15 +218,23 @@ TRACE_EVENT = "$ai_trace"
 """The name of the event that stands for a session or a turn."""
 GENERATION_EVENT = "$ai_generation"
 """The name of the event that stands for a generation."""
+EMBEDDING_EVENT = "$ai_embedding"
+"""The name of the event that stands for a call of a model that turns text into numbers."""
+METRIC_EVENT = "$ai_metric"
+"""The name of the event that holds a measured value."""
+FEEDBACK_EVENT = "$ai_feedback"
+"""The name of the event that holds what a person says of an answer."""
 
 _KINDS: dict[str, _Kind] = {
     GENERATION_EVENT: "generation",
     "$ai_span": "span",
     TRACE_EVENT: "trace",
-    "$ai_embedding": "embedding",
-    "$ai_metric": "metric",
-    "$ai_feedback": "feedback",
+    EMBEDDING_EVENT: "embedding",
+    METRIC_EVENT: "metric",
+    FEEDBACK_EVENT: "feedback",
 }
+EVENTS = tuple(_KINDS)
+"""The names of all events that this project sends."""
 
 
 def read(body: bytes) -> EventView:

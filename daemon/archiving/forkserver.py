@@ -15,7 +15,7 @@ from typing import Literal
 __all__ = ["start_method"]
 
 _NEEDED = ("__main__", "distributed", "distributed.worker", "daemon.archiving.survey", "daemon.archiving.sending")
-"""What workers import. What is not installed is left out."""
+"""The modules that the server imports before it forks a worker. Those that are not installed are left out."""
 _SOCKET_NAME = 32
 """How many bytes the name of the server's socket is longer than that of the temporary folder."""
 _LONGEST = 107

@@ -21,7 +21,7 @@ _DEEPEST = 24
 
 
 def is_archive(name: str) -> bool:
-    """Whether this is the name of an archive."""
+    """Whether a file with this name is an archive: its suffix says so."""
     return name.lower().endswith(ARCHIVES)
 
 

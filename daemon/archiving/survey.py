@@ -35,7 +35,7 @@ class SurveyedSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a source holds.
+    """The logs in a source, before any is unpacked.
 
     Attributes:
         source: the source.
@@ -81,7 +81,7 @@ def survey(source: Source) -> Survey:
         source=source,
         logs=tuple(found.logs.values()),
         sessions=tuple(sessions),
-        # What is named like a log, and says of no session that it is one of its logs.
+        # The file is named like a log, but its path names no session.
         others=found.others + max(0, len(found.logs) - len(claimed)),
         refused=found.refused,
     )

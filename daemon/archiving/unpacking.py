@@ -56,7 +56,7 @@ class Log:
 
 @dataclass(slots=True, kw_only=True)
 class Unpacked:
-    """What a source held.
+    """The logs that were found in a source while it was read.
 
     Attributes:
         logs: its logs, by place and digest.
@@ -274,7 +274,7 @@ def _taped(stream: BinaryIO, budget: _Budget) -> Iterator[_Member]:
                 continue
             content = cast("BinaryIO", data)
             if entry.issparse():
-                # What is not stored takes nothing of the stream.
+                # The holes of a sparse file take no bytes of the stream.
                 content = cast("BinaryIO", _Bounded(content, budget))
             yield from _packed_member(entry.name, float(entry.mtime), content, budget)
             # tarfile keeps every entry it has seen, and an archive may have millions.

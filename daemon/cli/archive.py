@@ -125,10 +125,10 @@ def archive(
 
 
 class _Shown:
-    """What people see of a run.
+    """Shows the progress of a run.
 
     Args:
-        hidden: whether they see only its result.
+        hidden: whether to show only the result.
     """
 
     def __init__(self, *, hidden: bool) -> None:

@@ -157,7 +157,7 @@ def prepare_file(path: Path) -> None:
 
 
 def _is_read(settings: Settings, store: Store, since: float) -> bool:
-    """Whether everything in logs written to since then, in seconds since the epoch, is in the file already.
+    """Whether the local file holds all that was logged from *since* on, in seconds since the epoch.
 
     Then all that a service would do costs a second for nothing: that of ten thousand sessions is half a second.
     """

@@ -153,7 +153,7 @@ class _Writes:
             self._connection.close()
 
     def are_new(self) -> bool:
-        """Whether it was written since this was asked last."""
+        """Whether another process has written the file since the previous call."""
         try:
             if self._connection is None:
                 # The other process may not have made it yet.

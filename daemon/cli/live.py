@@ -209,7 +209,7 @@ class Board:
 
     @property
     def shares_project(self) -> bool:
-        """Whether two sessions on the board have one project, so that its name does not tell whose a line is."""
+        """Whether two sessions on the board share a project. Then lines need the session's id, too."""
         return len({each.project for each in self._sessions.values()}) < len(self._sessions)
 
     def add(self, seen: Seen) -> None:

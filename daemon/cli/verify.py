@@ -30,7 +30,7 @@ __all__ = ["verify"]
 
 _DAY = 86_400.0
 _DAYS = 7
-_SHOWN_VALUES = 4
+_SHOWN_VALUES = 6
 
 
 @click.command("verify")

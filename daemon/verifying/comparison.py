@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from daemon.verifying.expectation import Amounts, ExpectedEvent, ExpectedSession
 from daemon.verifying.holding import HeldGroup, HeldSession
-from llma_core import hogql
+from llma_core import view
 
 __all__ = ["RETENTION_DAYS", "YOUNG_SECONDS", "ModelTotals", "SessionResult", "compare", "unknown"]
 
@@ -21,6 +21,9 @@ _DAY = 86_400.0
 _CENT = 0.01
 _SHARE = 0.01
 """Costs that differ by less than a cent, or less than this share, count as equal: price lists round differently."""
+_IN_NO_LOG = frozenset({view.METRIC_EVENT, view.EMBEDDING_EVENT, view.FEEDBACK_EVENT})
+"""Events of a session that may be in no log: what a command under `exec` says of it, and what a program has recorded,
+whose file is removed once it is delivered."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,9 +147,8 @@ def compare(
         known = expected.events.get(uuid)
         found.doubled += max(number, held.doubled.get(uuid, 0)) > (1 if known is None else known.copies)
     kinds = {uuid: group.kind for group in held.groups for uuid in group.copies}
-    # What a command under `exec` says of its session is a metric, and in no log.
     found.extra = sum(
-        uuid not in expected.events and uuid not in elsewhere and kind != hogql.METRIC for uuid, kind in kinds.items()
+        uuid not in expected.events and uuid not in elsewhere and kind not in _IN_NO_LOG for uuid, kind in kinds.items()
     )
     _compare_traces(found, expected, held)
     _compare_amounts(found, expected, held)
@@ -183,11 +185,19 @@ def _count(found: SessionResult, event: ExpectedEvent) -> None:
 
 
 def _compare_traces(found: SessionResult, expected: ExpectedSession, held: HeldSession) -> None:
-    traces = {group.trace for group in held.groups if group.kind == hogql.TRACE}
-    others = {group.trace for group in held.groups if group.kind not in (hogql.TRACE, hogql.METRIC)}
+    traces = {group.trace for group in held.groups if group.kind == view.TRACE_EVENT}
+    others = {
+        group.trace
+        for group in held.groups
+        if group.kind not in (view.TRACE_EVENT, view.METRIC_EVENT, view.FEEDBACK_EVENT)
+    }
     lost = [expected.events[uuid] for uuid in found.missing]
-    found.events_without_trace = len((others - traces) & {event.trace for event in lost if event.kind == hogql.TRACE})
-    found.traces_without_events = len((traces - others) & {event.trace for event in lost if event.kind != hogql.TRACE})
+    found.events_without_trace = len(
+        (others - traces) & {event.trace for event in lost if event.kind == view.TRACE_EVENT}
+    )
+    found.traces_without_events = len(
+        (traces - others) & {event.trace for event in lost if event.kind != view.TRACE_EVENT}
+    )
 
 
 def _compare_amounts(found: SessionResult, expected: ExpectedSession, held: HeldSession) -> None:

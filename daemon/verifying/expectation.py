@@ -30,7 +30,7 @@ from daemon.state.reader import StoreReader
 from daemon.state.rows import FrozenRoute
 from daemon.state.store import Store
 from daemon.usage.prices import event_dollars
-from llma_core import hogql, view
+from llma_core import view
 from llma_core.events import CaptureEvent
 from llma_core.timestamps import milliseconds
 
@@ -262,7 +262,7 @@ class Expectation:
         identity = emission.settled.identity
         owner = self._store.owner(identity)
         own = owner is not None and owner[0] == emission.settled.unit
-        if event.name != hogql.TRACE or emission.lines is not None:
+        if event.name != view.TRACE_EVENT or emission.lines is not None:
             return int(own)
         ending = int(identity.rpartition("|")[2])
         return ending if own else ending - 1

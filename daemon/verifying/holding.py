@@ -10,7 +10,7 @@ from typing import Any
 
 from daemon.verifying.app import App, AppError, BadQueryError, Project, Question
 from daemon.verifying.expectation import Amounts, ExpectedSession
-from llma_core import hogql
+from llma_core import hogql, view
 
 __all__ = ["EVENTS", "SESSIONS", "HeldGroup", "HeldSession", "Holding", "questions"]
 
@@ -64,7 +64,7 @@ def questions(sessions: Sequence[ExpectedSession], now: float) -> tuple[Question
     """
     times = [at for session in sessions for at in session.times] or [session.session.began for session in sessions]
     values: Mapping[str, str | Sequence[str]] = {
-        "kinds": list(hogql.KINDS),
+        "kinds": list(view.EVENTS),
         "sessions": [name for session in _ids(sessions) for name in _spellings(session)],
         "since": _moment(min(times, default=now) - _HOUR),
         "until": _moment(max([*times, now]) + _DAY),

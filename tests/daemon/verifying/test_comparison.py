@@ -89,9 +89,11 @@ def test_copies_count_in_both_tables_and_a_trace_may_have_ended_more_than_once()
     assert result({"a": event()}, group("a", copies=2)).doubled == 1
 
 
-def test_what_no_log_gives_is_extra_but_for_what_a_command_says_of_its_session() -> None:
-    metric = group("n", kind="$ai_metric", model="", amounts=Amounts())
-    found = result({"a": event()}, group("a", "x"), metric)
+def test_what_no_log_gives_is_extra_but_for_what_commands_and_programs_say_of_their_session() -> None:
+    said = [
+        group(kind, kind=kind, model="", amounts=Amounts()) for kind in ("$ai_metric", "$ai_feedback", "$ai_embedding")
+    ]
+    found = result({"a": event()}, group("a", "x"), *said)
     assert (found.extra, found.tokens_differ, found.cost_differs) == (1, {}, 0.0)
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -19,9 +20,12 @@ from daemon.verifying.app import App, AppError, Pace, Project
 from daemon.verifying.holding import HeldSession, Holding
 from daemon.verifying.verification import Verifier
 from llma_core import hogql
+from llma_core.events import Attribution
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.logs import LogBuilder, text, write_files
+from tests.support.outbox import EVERYTHING, spans
 from tests.support.processes import session_id
+from tests.support.sessions import built
 
 ROW = ["s", "$ai_generation", "t", "m", [["AAAA", 1]], 1, 2, None, None, None]
 
@@ -44,6 +48,15 @@ def write_sessions(folder: Path, number: int) -> None:
         log.prompt("plant")
         log.answer(text("Planted."), id=f"msg_asked_{place}")
         write_files(folder / "config" / "projects", log.files())
+
+
+def test_every_kind_of_event_that_programs_record_is_asked_for(tmp_path: Path) -> None:
+    write_sessions(tmp_path, 1)
+    questions = [*Verifier(settings_of(tmp_path), Selection(), time.time()).explain(lambda _read: None)]
+    assert len(questions) == 2
+    sent = {event.name for event in built(spans(EVERYTHING), Attribution(distinct_id="ada@example.com"))}
+    assert {"$ai_embedding", "$ai_feedback", "$ai_metric"} <= sent
+    assert all(sent <= set(cast("list[str]", question.values["kinds"])) for question in questions)
 
 
 def test_sessions_are_asked_for_together_until_an_answer_would_be_too_long(

@@ -234,7 +234,7 @@ async def test_a_fork_is_compared_by_what_was_settled_and_a_trace_that_went_on_m
 
 
 async def test_explain_shows_the_queries_and_asks_nothing(workspace: Workspace, posthog: CaptureServer) -> None:
-    put_logs(workspace, logs(*(a_session(f"many-{number}", turns=0) for number in range(6))))
+    put_logs(workspace, logs(*(a_session(f"many-{number}", turns=0) for number in range(8))))
     said = await verb(workspace, "verify", "--explain", env=environment(workspace, posthog.url))
     assert said.status == 0, said.stderr
     assert said.stdout.count("FROM events") == 1

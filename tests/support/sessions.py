@@ -15,7 +15,7 @@ from llma_core.claude_code.agent import CLAUDE_CODE
 from llma_core.claude_code.session import SessionAccumulator
 from llma_core.hosted_lines import HostedLines
 from llma_core.lines import Line, LineSplitter
-from llma_core.recovery import read_records
+from llma_core.recovery import is_whole, read_records
 from llma_core.spans import Generation, LineRange, OpeningTrace, Prompt, SessionFacts, Span, Trace
 
 __all__ = ["Feed", "body", "built", "feeds", "identity", "properties", "spans"]
@@ -54,7 +54,10 @@ class Feed:
 
 
 def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None, whole_inputs: bool = False) -> list[Feed]:
-    """Return the inputs from one file, read in pieces whose sizes repeat *chunks*; without it, in one piece."""
+    """Return the inputs from one file, read in pieces whose sizes repeat *chunks*; without it, in one piece.
+
+    Nobody writes to it any more: a last line that lacks only its line end is whole.
+    """
     path = layout.classify(file)
     assert path is not None, f"{file} is no log"
     if path.kind == "meta":
@@ -62,6 +65,8 @@ def feeds(file: str, data: bytes, *, chunks: Sequence[int] | None = None, whole_
         return [] if meta is None else [Feed(file=file, agent=path.agent, meta=meta)]
     splitter = LineSplitter()
     lines = [line for chunk in _cut(data, chunks) for line in splitter.push(chunk)]
+    if is_whole(splitter.rest):
+        lines.append(splitter.finish())
     return [Feed(file=file, agent=path.agent, line=line, requests=whole_inputs) for line in lines]
 
 

@@ -209,13 +209,19 @@ let steps = null;
 let leading = false;
 let chosen = null;
 
-// A table that is made anew while it is live keeps the row that was chosen, and its focus.
-function keep() {
-  if (!chosen || steps) return;
-  const link = [...document.querySelectorAll("[data-row] a")].find((each) => each.getAttribute("href") === chosen);
-  if (!link) return;
-  link.closest("[data-row]").classList.add("chosen");
-  if (document.activeElement === document.body) link.focus({ preventScroll: true });
+let focused = null;
+
+// A part that is made anew while it is live keeps the row that was chosen, and the link that has the focus.
+function remember(event) {
+  const element = document.activeElement;
+  focused = event.detail.target.contains(element) ? element.getAttribute("href") : null;
+}
+
+function keep(event) {
+  const links = [...event.detail.target.querySelectorAll("a")];
+  const link = (address) => links.find((each) => address && each.getAttribute("href") === address);
+  link(chosen)?.closest("[data-row]")?.classList.add("chosen");
+  link(focused)?.focus({ preventScroll: true });
 }
 
 function move(by) {
@@ -260,6 +266,7 @@ function press(event) {
 document.addEventListener("DOMContentLoaded", () => {
   follow();
   document.addEventListener("keydown", press);
+  document.body.addEventListener("htmx:beforeSwap", remember);
   document.body.addEventListener("htmx:afterSwap", keep);
   one("#help").addEventListener("click", () => one("#keys").showModal());
   if (one("#days")) {

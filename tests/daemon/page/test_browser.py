@@ -154,6 +154,15 @@ async def sessions_are_live(shown: Shown) -> None:
         await page.keyboard.press("Tab")
         assert await page.evaluate(_FOCUS) == [True, True]
 
+    # The table that is made anew while somebody is in it keeps the focus where it was.
+    link = row.get_by_role("link")
+    await link.focus()
+    old = await link.element_handle()
+    await page.evaluate("document.body.dispatchEvent(new CustomEvent('live'))")
+    assert old is not None
+    await old.wait_for_element_state("hidden")
+    await expect(link).to_be_focused()
+
     # By the keyboard alone: out of the field, to the row, into the session, along its steps.
     await page.locator('input[type="search"]').focus()
     await page.keyboard.press("Escape")

@@ -93,8 +93,9 @@ class Repositories:
                 self._known.move_to_end(cwd)
                 return self._known[cwd]
         try:
-            disk.call(cwd, partial(os.path.lexists, cwd))
-            facts = _ask_facts(cwd, self._timeout)
+            # Old sessions name folders that are gone. A process of git would only say that it cannot go there.
+            is_there = disk.call(cwd, partial(os.path.isdir, cwd))
+            facts = _ask_facts(cwd, self._timeout) if is_there else Repository(user_email=None, origin=None)
         except (subprocess.TimeoutExpired, disk.Unanswered):
             # The machine may be busy. That says nothing about the folder, so it is not cached.
             return Repository(user_email=None, origin=None)

@@ -406,11 +406,14 @@ def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     fake_git(tmp_path / "bin", f'{{ echo "$@"; env; pwd; tty; }} >>{seen}; cat; {ADDRESS}', monkeypatch)
     monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
 
-    assert Repositories().of("/some folder").user_email == "a@example.com"
+    folder = tmp_path / "some folder"
+    folder.mkdir()
+
+    assert Repositories().of(str(folder)).user_email == "a@example.com"
 
     said = seen.read_text().splitlines()
     safe = "-c core.fsmonitor=false -c core.hooksPath=/dev/null -c safe.bareRepository=explicit"
-    command = f"{safe} -C /some folder config -z --show-scope --show-origin --get-regexp "
+    command = f"{safe} -C {folder} config -z --show-scope --show-origin --get-regexp "
     assert any(line.startswith(command) for line in said)
     assert "GIT_OPTIONAL_LOCKS=0" in said
     assert "GIT_TERMINAL_PROMPT=0" in said
@@ -419,6 +422,15 @@ def test_git_is_run_without_hooks_monitor_locks_terminal_and_prompt(
     assert not any(line.startswith("GIT_TRACE") for line in said)
     assert "/" in said
     assert "not a tty" in said
+
+
+def test_git_is_not_started_for_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = tmp_path / "started"
+    fake_git(tmp_path / "bin", f"echo >>{started}; {ADDRESS}", monkeypatch)
+    gone = Repositories().of(str(tmp_path / "gone"))
+
+    assert gone == Repository(user_email=None, origin=None)
+    assert not started.exists()
 
 
 def test_a_git_that_hangs_is_ended_and_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,11 +484,14 @@ def test_answers_are_remembered_for_the_folders_asked_last(tmp_path: Path, monke
     fake_git(tmp_path / "bin", f'echo "$8 $9" >>{asked}', monkeypatch)
     known = Repositories(capacity=2)
 
-    for cwd in ("/a", "/b", "/a", "/c", "/a", "/b"):
-        known.of(cwd)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+
+    for name in "abacab":
+        known.of(str(tmp_path / name))
 
     folders = [line.split()[0] for line in asked.read_text().splitlines() if line.endswith("config")]
-    assert folders == ["/a", "/b", "/c", "/b"]
+    assert [Path(folder).name for folder in folders] == ["a", "b", "c", "b"]
 
 
 @pytest.mark.parametrize(

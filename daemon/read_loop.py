@@ -421,8 +421,10 @@ class ReadLoop:
             for event in wanted:
                 groups.setdefault(self._settlement.route_of(event.identity) or route, []).append(event)
             old = self._is_old(pipeline.files)
+            # What a worker has read takes little memory until it is settled: the worker has let go of it.
+            bulk = old and isinstance(pipeline, Remote)
             for each, events in groups.items():
-                self._deliveries.put(each, events, old=old)
+                self._deliveries.put(each, events, old=old, bulk=bulk)
         if pipeline.waiting:
             await self._decisions.hold_lines(name, [*pipeline.waiting])
 

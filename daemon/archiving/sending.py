@@ -22,7 +22,7 @@ from daemon.archiving.scratch import scratch
 from daemon.archiving.source import MissingExtraError, SourceError, reason_of
 from daemon.archiving.unpacking import unpack
 from daemon.config.settings import Settings
-from daemon.delivering.batcher import BatchLimits
+from daemon.delivering.batcher import LARGE
 from daemon.delivering.delivery import Delivery, Prepare, Settle
 from daemon.delivering.posthog.sink import CaptureSink
 from daemon.delivering.route import Route
@@ -43,10 +43,6 @@ __all__ = ["Job", "PaceSpec", "Sent", "portable", "send"]
 
 _PATIENCE = 900.0
 """Seconds without an accepted request after which a chain is given up for this run."""
-
-
-_BATCH = BatchLimits(count=1000)
-"""Nobody waits for the events of archives, and each request has its cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +175,7 @@ async def _deliver(job: Job, folder: Path, store: Store, errors: Mapping[str, st
         sink = PacedSink(CaptureSink(route.host, route.key.reveal()), pace, stop)
         sinks.append(sink)
         # More workers send more; one of them needs one connection.
-        return Delivery(sink, batch=_BATCH, prepare=prepare, settle=settle, name=route.name, concurrency=1)
+        return Delivery(sink, batch=LARGE, prepare=prepare, settle=settle, name=route.name, concurrency=1)
 
     def person(opening: Opening) -> str | None:
         return job.persons.get(f"{opening.agent}/{opening.session}")

@@ -363,7 +363,7 @@ def build_service(
         on_current: see `Service`.
     """
     # Most verbs build none, and should not wait for what only a service needs.
-    from daemon.delivering.batcher import BatchLimits
+    from daemon.delivering.batcher import LARGE, BatchLimits
     from daemon.delivering.delivery import Delivery
     from daemon.parallel.crew import Crew
     from daemon.parallel.wire import Setup
@@ -387,7 +387,7 @@ def build_service(
 
     # Each batch for the local file is a transaction, which waits for the disk and writes whole pages: the larger the
     # better. An event that comes alone waits no longer.
-    batch = BatchLimits(count=1000) if purpose == "local" else BatchLimits()
+    batch = LARGE if purpose == "local" else BatchLimits()
     pace = cadence()
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
     # The status file reports the session sent last, which history never is.

@@ -9,7 +9,7 @@ from typing import Self
 
 from llma_core.events import CaptureEvent, fit
 
-__all__ = ["CROWD", "Batch", "BatchLimits", "Batcher", "Flight", "Piece"]
+__all__ = ["CROWD", "LARGE", "Batch", "BatchLimits", "Batcher", "Flight", "Piece"]
 
 
 CROWD = 20
@@ -23,25 +23,34 @@ class BatchLimits:
     Attributes:
         count: the maximum number of events in a batch.
         bytes: the maximum total size, in bytes, of the event bodies in a batch. A larger event is sent alone.
+        count_bulk: the maximum number of events in a batch that holds bulk only; see `Batcher.add`.
+        bytes_bulk: a batch that holds bulk only is full with this many bytes, so that several fit into memory.
         linger: seconds that an event waits for others before its batch is sent as it is.
         linger_old: the same while the batch holds old events only: nobody waits for one.
         patience: seconds that a batch of at least CROWD events waits, while each new event arrives within *linger* of
             the previous one.
 
     Raises:
-        ValueError: *count* or *bytes* is below 1, or a time is negative.
+        ValueError: a count or a number of bytes is below 1, or a time is negative.
     """
 
     count: int = 100
     bytes: int = 5 * 1024 * 1024
+    count_bulk: int = 1000
+    bytes_bulk: int = 2 * 1024 * 1024
     linger: float = 0.025
     linger_old: float = 1.0
     patience: float = 0.1
 
     def __post_init__(self) -> None:
         times = (self.linger, self.linger_old, self.patience)
-        if self.count < 1 or self.bytes < 1 or not all(seconds >= 0 for seconds in times):
+        sizes = (self.count, self.bytes, self.count_bulk, self.bytes_bulk)
+        if min(sizes) < 1 or not all(seconds >= 0 for seconds in times):
             raise ValueError(f"batch limits must be positive, and their times 0 or more, not {self}")
+
+
+LARGE = BatchLimits(count=1000, bytes_bulk=5 * 1024 * 1024)
+"""Limits for where nobody waits for any event, and a batch costs more than the memory that it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +87,7 @@ class Batcher:
         self._open: list[CaptureEvent] = []
         self._open_size = 0
         self._open_is_old = True
+        self._open_is_bulk = True
         self._open_since = 0.0
         self._open_latest = 0.0
         self._open_first = 0
@@ -127,34 +137,44 @@ class Batcher:
         """Return the event with *uuid* in the batcher; None if there is none."""
         return self._by_uuid.get(uuid)
 
-    def add(self, event: CaptureEvent, now: float, *, old: bool = False) -> bool:
+    def add(self, event: CaptureEvent, now: float, *, old: bool = False, bulk: bool = False) -> bool:
         """Add *event* behind all others, and return whether a full batch can be taken.
 
         Args:
             event: the event.
             now: the time.
             old: whether it happened a while ago, so that nobody waits for it.
+            bulk: whether many such events may be sent at once: they are old, and while they wait, no more than they
+                themselves is kept in memory. Each request has its cost.
 
         Raises:
             ValueError: an event with its uuid is in the batcher.
         """
         if event.uuid in self._by_uuid:
             raise ValueError(f"one batch may get two bodies of {event.uuid}: withdraw the first")
-        size = len(event.body)
-        if self._open and self._open_size + size > self._limits.bytes:
+        size, limits = len(event.body), self._limits
+        if self._open and (
+            self._open_size + size > limits.bytes
+            or (not bulk and self._open_is_bulk and len(self._open) >= limits.count)
+        ):
             self._close()
         if not self._open:
             self._open_since = now
-            self._open_is_old = True
+            self._open_is_old = self._open_is_bulk = True
             self._open_first = self.added
         self._open.append(event)
         self._open_is_old = self._open_is_old and old
+        self._open_is_bulk = self._open_is_bulk and bulk
         self._by_uuid[event.uuid] = event
         self.added += 1
         self._open_latest = now
         self._open_size += size
         self._size += size
-        if len(self._open) >= self._limits.count or self._open_size >= self._limits.bytes:
+        if self._open_is_bulk:
+            is_full = len(self._open) >= limits.count_bulk or self._open_size >= min(limits.bytes, limits.bytes_bulk)
+        else:
+            is_full = len(self._open) >= limits.count or self._open_size >= limits.bytes
+        if is_full:
             self._close()
         return bool(self._full)
 

@@ -71,13 +71,14 @@ class Deliveries:
                 return f"{late} to {route.name}"
         return None
 
-    def put(self, route: Route, events: Iterable[CaptureEvent], *, old: bool = False) -> None:
+    def put(self, route: Route, events: Iterable[CaptureEvent], *, old: bool = False, bulk: bool = False) -> None:
         """Queue *events* behind all others of *route*, even if there is no room.
 
         Args:
             route: where they go.
             events: the events.
             old: whether they happened a while ago, so that nobody waits for them.
+            bulk: whether many of them may be sent at once; see `Batcher.add`.
 
         Raises:
             DeliveryClosed: the deliveries are closed.
@@ -90,7 +91,7 @@ class Deliveries:
             watch = asyncio.get_running_loop().create_task(delivery.wait_closed())
             watch.add_done_callback(self._ended)
             self._watches.add(watch)
-        delivery.add(events, old=old)
+        delivery.add(events, old=old, bulk=bulk)
 
     async def wait_room(self, routes: Collection[Route]) -> None:
         """Wait until one of *routes*, none of which has room, has room. Without any routes, wait forever.

@@ -376,12 +376,13 @@ class Delivery:
             await self.wait_room()
             self._queue([event])
 
-    def add(self, events: Iterable[CaptureEvent], *, old: bool = False) -> None:
+    def add(self, events: Iterable[CaptureEvent], *, old: bool = False, bulk: bool = False) -> None:
         """Queue *events* behind all others, even if there is no room: there was some when they were asked for.
 
         Args:
             events: the events.
             old: whether they happened a while ago, so that nobody waits for them.
+            bulk: whether many of them may be sent at once; see `Batcher.add`.
 
         Raises:
             DeliveryClosed: the delivery is closed.
@@ -390,16 +391,16 @@ class Delivery:
         self._raise_error()
         if self._closing:
             raise DeliveryClosed("the delivery is closed")
-        self._queue(events, old=old)
+        self._queue(events, old=old, bulk=bulk)
 
-    def _queue(self, events: Iterable[CaptureEvent], *, old: bool = False) -> None:
+    def _queue(self, events: Iterable[CaptureEvent], *, old: bool = False, bulk: bool = False) -> None:
         now, before, rings = self._clock(), self._batcher.due_at, False
         for event in events:
             earlier = self._withdraw(event.uuid)
             if earlier is not None:
                 self._supersede(*earlier, by=event)
                 rings = True
-            rings = self._batcher.add(event, now, old=old) or rings
+            rings = self._batcher.add(event, now, old=old, bulk=bulk) or rings
         after = self._batcher.due_at
         # Slots that wait for a batch to be due wake up by themselves. During a catch-up this runs thousands of times.
         if rings or before is None or (after is not None and after < before) or self._is_full:

@@ -104,8 +104,32 @@ def test_batches_keep_order_and_limits(sizes: Sequence[int], count: int, limit: 
         assert batch.size <= limit or len(batch.events) == 1
 
 
+def test_more_events_go_together_in_bulk() -> None:
+    batcher = Batcher(BatchLimits(count=2, count_bulk=4, bytes_bulk=100))
+    first, *rest = events(10, 10, 10, 10, 60, 40, 10, 10, 10, 10, 10)
+    assert not batcher.add(first, 0, old=True, bulk=True)
+    assert [batcher.add(each, 0, old=True, bulk=True) for each in rest[:3]] == [False, False, True]
+    assert taken(batcher, 0) == [["u0", "u1", "u2", "u3"]]
+    assert [batcher.add(each, 0, old=True, bulk=True) for each in rest[3:5]] == [False, True]
+    assert taken(batcher, 0) == [["u4", "u5"]]
+    # Another event joins no batch that is too large for it, and lets no more bulk join its own.
+    assert [batcher.add(each, 0, old=True, bulk=True) for each in rest[5:8]] == [False, False, False]
+    assert batcher.add(rest[8], 0, old=True)
+    assert batcher.add(rest[9], 0, old=True, bulk=True)
+    assert taken(batcher, 0) == [["u6", "u7", "u8"], ["u9", "u10"]]
+
+
 @pytest.mark.parametrize(
-    "changes", [{"count": 0}, {"bytes": 0}, {"linger": -1.0}, {"linger": math.nan}, {"linger_old": -1.0}]
+    "changes",
+    [
+        {"count": 0},
+        {"bytes": 0},
+        {"count_bulk": 0},
+        {"bytes_bulk": 0},
+        {"linger": -1.0},
+        {"linger": math.nan},
+        {"linger_old": -1.0},
+    ],
 )
 def test_limits_that_let_nothing_through_cannot_be_built(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="positive"):

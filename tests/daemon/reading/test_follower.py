@@ -102,7 +102,8 @@ def test_old_lines_are_final_at_once_and_new_ones_are_not(tmp_path: Path) -> Non
     written(tmp_path, two_turns("old"), age=600)
     with following(tmp_path, name=session_id("old")) as follower:
         assert len(list(follower.advance())) == 7
-    written(tmp_path, two_turns("new"), age=0)
+    # However long this process is kept from reading them, these lines are new.
+    written(tmp_path, two_turns("new"), age=-PATIENCE)
     with following(tmp_path, name=session_id("new")) as follower:
         assert len(list(follower.advance())) < 6
         assert len(seen(follower, 1)) == 1

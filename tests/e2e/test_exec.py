@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 
 import pytest
 
 from tests.support.capture_server import CaptureServer, is_ended
-from tests.support.client import Client, Workspace, start_client
+from tests.support.client import Client, Workspace, session_of, start_client
 from tests.support.messages_api import MessagesApi
 from tests.support.processes import ROOT, environment
 from tests.support.scenarios import SCRIPTS
@@ -41,7 +40,7 @@ async def test_the_commands_whole_session_has_arrived_when_exec_ends(client: Cli
             ) as child:
                 assert await child.wait() == 0, child.stderr
                 assert child.stderr == ""
-                session = json.loads(child.stdout)["session_id"]
+                session = session_of(child)
             answers = [answer for answer in api.answers if answer.kind in ("main", "subagent")]
         assert posthog.violations == []
     assert len(posthog.events_by_uuid) == len(posthog.events)

@@ -18,7 +18,7 @@ from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.guard import guard
 from tests.support.waiting import PATIENCE
 
-__all__ = ["Child", "Client", "Workspace", "client_environment", "passed_on", "start", "start_client"]
+__all__ = ["Child", "Client", "Workspace", "client_environment", "passed_on", "session_of", "start", "start_client"]
 
 # The only variables that a child inherits: no keys, no proxies, no settings of the machine's user.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL")
@@ -80,11 +80,14 @@ class Child:
 
     Its output goes to files and not through pipes, because a grandchild that outlives it would keep a pipe open and the
     pipe's reader waiting.
+
+    Attributes:
+        name: names it in errors.
     """
 
     def __init__(self, process: asyncio.subprocess.Process | ForkedProcess, *, name: str, output: Path) -> None:
+        self.name = name
         self._process = process
-        self._name = name
         self._stdout = output / f"{name}.stdout"
         self._stderr = output / f"{name}.stderr"
 
@@ -96,6 +99,11 @@ class Child:
     def running(self) -> bool:
         """Whether the process has not ended yet."""
         return self._process.returncode is None
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.returncode
 
     @property
     def stdout(self) -> str:
@@ -121,7 +129,7 @@ class Child:
                 return await self._process.wait()
         except TimeoutError:
             raise TimeoutError(
-                f"{self._name} still runs after {limit:.0f} s; its stderr ends: {self.stderr[-2000:]}"
+                f"{self.name} still runs after {limit:.0f} s; its stderr ends: {self.stderr[-2000:]}"
             ) from None
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -137,10 +145,10 @@ class Child:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while not condition():
             if not self.running:
-                raise ChildProcessError(f"{self._name} has ended; its stderr ends: {self.stderr[-2000:]}")
+                raise ChildProcessError(f"{self.name} has ended; its stderr ends: {self.stderr[-2000:]}")
             if asyncio.get_running_loop().time() > deadline:
                 raise TimeoutError(
-                    f"not within {PATIENCE:.0f} s; the stderr of {self._name} ends: {self.stderr[-2000:]}"
+                    f"not within {PATIENCE:.0f} s; the stderr of {self.name} ends: {self.stderr[-2000:]}"
                 )
             await asyncio.sleep(_POLL_INTERVAL)
 
@@ -306,3 +314,16 @@ def start_client(
         output=workspace.output,
         forks=workspace.forks,
     )
+
+
+def session_of(child: Child) -> str:
+    """Return the session that a client of `start_client` says it had, after its end.
+
+    Raises:
+        ChildProcessError: it printed no result; says what it printed.
+    """
+    try:
+        return str(json.loads(child.stdout)["session_id"])
+    except (ValueError, KeyError, TypeError):
+        said = f"stdout: {child.stdout[-2000:]!r}; stderr: {child.stderr[-2000:]!r}"
+        raise ChildProcessError(f"{child.name} ended with {child.status} and printed no result; {said}") from None

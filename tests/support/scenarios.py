@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from tests.support.cadence import cadence_variables
 from tests.support.capture_server import CaptureServer
-from tests.support.client import Child, Client, Workspace, start_client
+from tests.support.client import Child, Client, Workspace, session_of, start_client
 from tests.support.messages_api import (
     Answer,
     Failure,
@@ -333,7 +333,7 @@ class _Stage:
                         if turn.release is not None:
                             early = await self._release(turn, api, folder, child)
                         status = await child.wait()
-                        session = json.loads(child.stdout)["session_id"]
+                        session = session_of(child)
                     results.append(Result(status=status, session=session, began_at=began_at, ended_at=_now()))
                 answers = api.answers
         return Run(scenario=scenario, folder=folder, answers=answers, results=tuple(results), early=early)

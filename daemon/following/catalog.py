@@ -27,11 +27,13 @@ class Catalog:
 
     Attributes:
         sessions: the files of every session that has any, by the session's name.
+        spools: those of them that programs have recorded. There are few, and they are looked at all the time.
     """
 
     def __init__(self, roots: Sequence[LogRoot] = ()) -> None:
         self._roots = roots
         self.sessions: dict[str, SessionFiles] = {}
+        self.spools: dict[str, SessionFiles] = {}
         self._by_path: dict[str, SessionFiles] = {}
         self._folders: dict[str, str] = {}
         self._agents: dict[str, list[str]] = {}
@@ -57,13 +59,15 @@ class Catalog:
             # One text for all of a folder: there may be thousands.
             folder = self._folders.setdefault(place.folder, place.folder)
             files = self.sessions[name] = SessionFiles(name=name, folder=folder, agent=agent)
+            if agent.is_spool:
+                self.spools[name] = files
         if place.kind == "session":
             self._add_main(files, path)
         elif place.kind == "agent":
             assert place.agent is not None
             owner = self._of_agent(path, place.agent, files)
             if owner is not files and not files.paths:
-                del self.sessions[name]
+                self._forget(name)
             if owner is None:
                 return None
             files = owner
@@ -90,8 +94,12 @@ class Catalog:
         if not files.paths:
             for meta in files.metas:
                 self._by_path.pop(meta, None)
-            self.sessions.pop(files.name, None)
+            self._forget(files.name)
         return files
+
+    def _forget(self, name: str) -> None:
+        self.sessions.pop(name, None)
+        self.spools.pop(name, None)
 
     def find(self, path: str) -> SessionFiles | None:
         """Return the session that *path* was found to belong to."""

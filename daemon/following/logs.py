@@ -90,6 +90,11 @@ class Logs:
         return self._catalog.sessions
 
     @property
+    def spools(self) -> Mapping[str, SessionFiles]:
+        """Those of the sessions that programs have recorded, by name."""
+        return self._catalog.spools
+
+    @property
     def files(self) -> Mapping[str, FileStat]:
         """The status of every log and meta file when it was last seen, by path."""
         return self._sweep.files

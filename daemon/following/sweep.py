@@ -1,7 +1,8 @@
 """The stat sweep: finds the log files that have changed, without any hint.
 
 The result of stat is the truth. A full sweep looks at every file. A hot sweep looks at the files touched in the last
-day and at the modification time of each folder; a quiet tree costs no more than that every few seconds.
+day, and at the modification time of folders in which a log may appear: those of projects, and those of sessions touched
+in the last day. Of the other sessions' folders there are thousands, and each hot sweep looks at some of them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from daemon.system import disk
 from daemon.system.messages import system_reason
 from llma_core.agent import Agent
 
-__all__ = ["FileStat", "Sweep", "is_missing"]
+__all__ = ["TURNS", "FileStat", "Sweep", "is_missing"]
 
 _log = structlog.get_logger(__name__)
 
 HOT_SECONDS = 86_400
-"""Every hot sweep looks at the files touched within this time."""
+"""Every hot sweep looks at the files touched within this time, and at the folders of their sessions."""
+TURNS = 6
+"""Within so many hot sweeps, the folders of all sessions are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ class Sweep:
         self._agents = tuple(dict.fromkeys(root.agent for root in roots))
         self._suffixes = tuple({suffix for agent in self._agents for suffix in agent.suffixes})
         self._folders: dict[str, int] = {}
+        self._inner: dict[str, dict[str, int]] = {}
+        self._turn = 0
+        self._recent: set[str] = set()
         self._projects: dict[str, Agent] = {}
         self._unlisted: frozenset[str] = frozenset()
         self.files: dict[str, FileStat] = {}
@@ -110,8 +116,34 @@ class Sweep:
         gone = [path for path in before - seen if path in self.files and not _may_be_there(path, hidden)]
         for path in gone:
             self.files.pop(path, None)
-        self._folders, self._projects = folders, projects
+        self._projects = projects
+        self._sort(folders)
+        # A clock that was set may have made any file a recent one.
+        self._recent |= self.files.keys()
         return changed, gone
+
+    def _sort(self, folders: Mapping[str, int]) -> None:
+        """Tell the folders of sessions, and those in them, from the folders of projects and roots.
+
+        They are kept by the path of the log of their session, which stands beside its folder.
+        """
+        self._folders, self._inner = {}, {}
+        for folder, modified in folders.items():
+            inside = None if folder in self._projects else self._inside(folder)
+            if inside is None:
+                self._folders[folder] = modified
+                continue
+            agent, above = inside
+            self._inner.setdefault(f"{above}{agent.log_suffix}", {})[folder] = modified
+
+    def _inside(self, folder: str) -> tuple[Agent, str] | None:
+        """Return the session's own folder that *folder* is or stands in, with whose it is; None if it is in none."""
+        while folder:
+            above = folder.rpartition("/")[0]
+            if (agent := self._projects.get(above)) is not None:
+                return agent, folder
+            folder = above
+        return None
 
     def _report(self, unlisted: Mapping[str, OSError]) -> None:
         """Log once for each folder that it cannot be listed, and once that it can be listed again."""
@@ -193,12 +225,13 @@ class Sweep:
         """
         if self._unlisted:
             return self.full()
-        folders = self._folders
+        hot = self._touched_since(int((now - HOT_SECONDS) * 1e9))
+        folders = [self._folders, *self._inner_folders()]
         try:
-            if disk.call("a sweep", lambda: any(_modified(folder) != at for folder, at in folders.items())):
+            if disk.call(
+                "a sweep", lambda: any(_modified(path) != at for each in folders for path, at in each.items())
+            ):
                 return self.full()
-            since = int((now - HOT_SECONDS) * 1e9)
-            hot = [path for path, file in list(self.files.items()) if file.modified >= since]
             found = disk.call("a sweep", lambda: [_status(path) for path in hot])
         except disk.Unanswered:
             # A full sweep leaves out the folder that does not answer.
@@ -210,6 +243,30 @@ class Sweep:
             elif path not in self.files:
                 gone.append(path)
         return changed, gone
+
+    def _inner_folders(self) -> list[dict[str, int]]:
+        """Return the folders of sessions that are looked at now: those of recent ones, and some of the others."""
+        self._turn += 1
+        turn, recent, files = self._turn % TURNS, self._recent, self.files
+        return [
+            folders
+            for number, (log, folders) in enumerate(self._inner.items())
+            if number % TURNS == turn or log in recent or log not in files
+        ]
+
+    def _touched_since(self, since: int) -> list[str]:
+        """Return the files that were touched since a time, in nanoseconds since the epoch."""
+        found = []
+        for path in list(self._recent):
+            file = self.files.get(path)
+            if file is not None and file.modified >= since:
+                found.append(path)
+                continue
+            self._recent.discard(path)
+            if self.files.get(path) is not file:
+                # A hint has come meanwhile.
+                self._recent.add(path)
+        return found
 
     def look(self, path: str) -> bool:
         """Look at one file; return whether it is new or changed. Forgets a path that is gone or is no regular file."""
@@ -237,6 +294,7 @@ class Sweep:
         if known is not None:
             self.positions.setdefault(path, known.size)
         self.files[path] = file
+        self._recent.add(path)
         return True
 
 

@@ -25,6 +25,7 @@ import os
 import stat
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ _MOVE_GROUPERS = (
 # Calls of `ensure` (one each sweep) between two attempts to stop polling: a failed attempt walks the whole tree.
 _TICKS_BETWEEN_ATTEMPTS = 60
 _STOP_TIMEOUT = 5.0
+# In nanoseconds; some file systems count times in steps of two seconds.
+_COARSEST_CLOCK = 3_000_000_000
 
 _T = TypeVar("_T")
 _Identity = tuple[int, int]  # device and inode
@@ -120,6 +123,7 @@ class Watcher:
         self._listener = _LogListener(overflow, self._watches_lost)
         self._observer: BaseObserver | None = None
         self._scheduled: dict[Path, _Scheduled] = {}
+        self._known_links: dict[Path, tuple[int, list[str]]] = {}
         self._foreign_instances: frozenset[str] = frozenset()
         self._started = False
         self._polling = False
@@ -266,7 +270,7 @@ class Watcher:
     def _targets(self) -> dict[Path, _Identity]:
         """Find the folders to watch, by real path; none lies inside another."""
         roots = sorted(_real_folders(map(str, self._roots)))
-        links = sorted(_real_folders(link for root in roots for link in _links(root)))
+        links = sorted(_real_folders(link for root in roots for link in self._links(root)))
         # A link to a folder above a root could put half of the disk under watch.
         links = [link for link in links if not any(root.is_relative_to(link) for root in roots)]
         registries = sorted(_real_folders(map(str, self._registries)))
@@ -279,6 +283,24 @@ class Watcher:
                     if stat.S_ISDIR(status.st_mode):
                         targets[path] = (status.st_dev, status.st_ino)
         return targets
+
+    def _links(self, root: Path) -> list[str]:
+        """Return the direct children of *root* that are symlinks. Hundreds are asked only when *root* has changed."""
+        try:
+            disk.at(str(root))
+            modified = root.stat().st_mtime_ns
+        except OSError:
+            return _links(root)[0]
+        known = self._known_links.get(root)
+        if known is not None and known[0] == modified:
+            return known[1]
+        links, is_whole = _links(root)
+        # What is changed twice within a tick of the file system's clock keeps its time.
+        if is_whole and time.time_ns() - modified > _COARSEST_CLOCK:
+            self._known_links[root] = modified, links
+        else:
+            self._known_links.pop(root, None)
+        return links
 
     def _watched(self, path: Path, identity: _Identity | None) -> bool:
         """Whether *path* has a live watch, and is still the folder on which that watch was placed."""
@@ -418,17 +440,19 @@ def _remedy(code: int | None) -> str:
     )
 
 
-def _links(root: Path) -> list[str]:
-    """Return the direct children of *root* that are symlinks."""
-    found = []
+def _links(root: Path) -> tuple[list[str], bool]:
+    """Return the direct children of *root* that are symlinks, and whether all of its children could be asked."""
+    found, is_whole = [], True
     with contextlib.suppress(OSError):
         disk.at(str(root))
         for child in root.iterdir():
-            with contextlib.suppress(disk.Unanswered):
+            try:
                 disk.at(str(child))
                 if child.is_symlink():
                     found.append(str(child))
-    return found
+            except disk.Unanswered:
+                is_whole = False
+    return found, is_whole
 
 
 def _real_folders(paths: Iterable[str]) -> Iterator[Path]:

@@ -84,7 +84,7 @@ class Spool:
         Returns:
             The sessions that are to be read to their end, and the paths that were removed.
         """
-        spooled = [files for files in self._logs.sessions.values() if files.agent.is_spool]
+        spooled = list(self._logs.spools.values())
         if not spooled:
             return [], []
         try:

@@ -11,7 +11,7 @@ import pytest
 from daemon.following import sweep as sweep_module
 from daemon.following.log_roots import LogRoot, roots_at
 from daemon.following.log_tree import project_files
-from daemon.following.sweep import HOT_SECONDS, Sweep
+from daemon.following.sweep import HOT_SECONDS, TURNS, Sweep
 from llma_core.agent import Agent
 from llma_core.claude_code.agent import CLAUDE_CODE
 from tests.support.logs import write_files
@@ -133,6 +133,23 @@ def test_a_hot_sweep_finds_the_first_log_in_a_folder(tree: Tree, folders: Sequen
     deepest = max(folders, key=len) if folders[-1].endswith("subagents") else folders[-1]
     touched(tree.root / deepest, tree.now + 100)
     assert tree.hot() == ([name], [])
+
+
+@pytest.mark.parametrize(("main", "most"), [(None, 1), (0, 1), (2, TURNS)])
+def test_folders_of_sessions_untouched_for_a_day_are_looked_at_in_turn(tree: Tree, main: int | None, most: int) -> None:
+    folders = [tree.root / f"p/s{number}/subagents" for number in range(2 * TURNS)]
+    for folder in folders:
+        tree.write(f"p/{folder.parent.name}/subagents/agent-{folder.parent.name}.jsonl")
+        if main is not None:
+            tree.write(f"p/{folder.parent.name}.jsonl")
+            touched(tree.root / f"p/{folder.parent.name}.jsonl", NOW - main * HOT_SECONDS)
+        touched(folder, NOW - 2 * HOT_SECONDS)
+    tree.full()
+    for folder in folders:
+        late = folder / "agent-late.jsonl"
+        late.write_bytes(b"{}\n")
+        touched(folder, NOW)
+        assert [str(late.relative_to(tree.root))] in [tree.hot()[0] for _ in range(most)]
 
 
 def test_files_that_tools_write_do_not_cause_a_full_sweep(tree: Tree) -> None:

@@ -81,6 +81,8 @@ def _listen(port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        # A browser may be quicker than what is left to prepare: it waits then, and is not refused.
+        listening.listen()
     except OSError:
         listening.close()
         raise
@@ -92,7 +94,7 @@ async def _serve(settings: Settings, listening: socket.socket, source: FollowedF
 
     from daemon.page.access import Access
     from daemon.page.app import Sources, application
-    from daemon.page.running import Watch
+    from daemon.page.running import Watch, tell_running
 
     source.begin()
     path = events_path(settings.state_dir).absolute()
@@ -151,8 +153,10 @@ async def _serve(settings: Settings, listening: socket.socket, source: FollowedF
         # A browser may be a program that stays; the page must not wait for it.
         await loop.run_in_executor(None, webbrowser.open, access.address)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve(sockets=[listening]))
+        told = tasks.create_task(tell_running(LiveSessions(settings.claude_config_dirs).statuses, source.changes))
         tasks.create_task(source.run())
+        await server.serve(sockets=[listening])
+        told.cancel()
 
 
 @dataclass(frozen=True, slots=True)

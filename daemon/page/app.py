@@ -108,6 +108,8 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # They are part of the program: nobody changes them while it runs.
+        auto_reload=False,
     )
     environment.filters |= {
         "short_id": short_id,
@@ -349,8 +351,11 @@ class _Pages:
     async def live(self, _request: Request) -> Response:
         # Server-sent events. A lost browser is noticed by its connection, so nothing has to be sent meanwhile.
         async def told() -> AsyncIterator[bytes]:
-            async for sessions in self._sources.changes.stream():
-                yield b"event: change\ndata: " + msgspec.json.encode(sessions) + b"\n\n"
+            async for change in self._sources.changes.stream():
+                if change.sessions is not None:
+                    yield b"event: change\ndata: " + msgspec.json.encode(change.sessions) + b"\n\n"
+                if change.running:
+                    yield b"event: running\ndata: -\n\n"
 
         return StreamingResponse(told(), media_type="text/event-stream")
 

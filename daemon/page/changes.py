@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 
-__all__ = ["Changes"]
+__all__ = ["Change", "Changes"]
 
 _GATHER_SECONDS = 0.1
 """After a page was told of a change, those within this time are told together: it needs no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changed since the last time.
+
+    Attributes:
+        sessions: the ids of the sessions that have changed in the file, and none if any may have; None if the file is
+            as it was.
+        running: whether something else is known of running sessions than what the file says.
+    """
+
+    sessions: list[str] | None
+    running: bool = False
 
 
 class Changes:
@@ -25,8 +40,19 @@ class Changes:
         """Tell all pages that some sessions have changed; none named: any may have."""
         named = set(sessions)
         for page in self._waiting:
-            page.sessions |= named
+            page.sessions = named if page.sessions is None else page.sessions | named
             page.changed.set()
+
+    def note_running(self) -> None:
+        """Tell all pages that something else is known of running sessions."""
+        for page in self._waiting:
+            page.running = True
+            page.changed.set()
+
+    @property
+    def are_heard(self) -> bool:
+        """Whether any page is open."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """End all streams: the server stops."""
@@ -34,8 +60,8 @@ class Changes:
         for page in self._waiting:
             page.changed.set()
 
-    async def stream(self) -> AsyncIterator[list[str]]:
-        """Yield the ids of sessions that changed since the last time, until the server stops."""
+    async def stream(self) -> AsyncIterator[Change]:
+        """Yield what changed since the last time, until the server stops."""
         page = _Page()
         self._waiting.add(page)
         loop = asyncio.get_running_loop()
@@ -48,8 +74,9 @@ class Changes:
                     return
                 told = loop.time()
                 page.changed.clear()
-                sessions, page.sessions = sorted(page.sessions), set()
-                yield sessions
+                change = Change(None if page.sessions is None else sorted(page.sessions), page.running)
+                page.sessions, page.running = None, False
+                yield change
         finally:
             self._waiting.discard(page)
 
@@ -57,4 +84,5 @@ class Changes:
 class _Page:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        self.sessions: set[str] = set()
+        self.sessions: set[str] | None = None
+        self.running = False

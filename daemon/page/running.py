@@ -8,21 +8,25 @@ them, one that calls none has answered. A client may log a message only after a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.delivering.local.events import LocalEvents
 from daemon.following.live_sessions import Status
+from daemon.page.changes import Changes
 from llma_core import view
 from llma_core.agents import asking_tools, main_agents
 from llma_core.trace_tree import time_of
 
-__all__ = ["Running", "Watch"]
+__all__ = ["Running", "Watch", "tell_running"]
 
 _LAST_STEPS = 40
 """Steps of a session's end that are looked at. A message rarely calls more tools than that at once."""
 _LONGEST = 120
+_LOOK_SECONDS = 2.0
+"""How often the registry is looked at while a page is open: a few files of a few hundred bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,29 @@ class Watch:
     def _at(event: view.EventView) -> float | None:
         at = time_of(event.timestamp)
         return at.timestamp() if at is not None else None
+
+
+async def tell_running(statuses: Callable[[], Mapping[str, Status]], changes: Changes) -> None:
+    """Tell open pages when the registry says something else of the sessions that run. Never returns.
+
+    Nobody tells of a process that died, so the registry is asked again and again. An open page would have to be drawn
+    anew to ask.
+
+    Args:
+        statuses: returns what the registry says of each session that runs; called in a thread.
+        changes: tells pages.
+    """
+    before: Mapping[str, Status] | None = None
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if not changes.are_heard:
+            before = None
+            continue
+        now = await asyncio.to_thread(statuses)
+        # A page that was just opened may have been drawn before a change.
+        if now != before:
+            changes.note_running()
+        before = now
 
 
 _MAIN = main_agents()

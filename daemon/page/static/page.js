@@ -18,13 +18,21 @@ const listeners = [];
 function follow() {
   const shown = one("#live");
   const source = new EventSource("/live");
-  source.onopen = () => { shown.textContent = "live"; };
-  source.onerror = () => { shown.textContent = source.readyState === 2 ? "ended" : "connecting"; };
-  source.addEventListener("change", (message) => {
-    const sessions = JSON.parse(message.data);
-    document.body.dispatchEvent(new CustomEvent("live"));
+  let opened = false;
+  const tell = (name) => document.body.dispatchEvent(new CustomEvent(name));
+  const changed = (sessions) => {
+    tell("live");
     for (const listener of listeners) listener(sessions);
-  });
+  };
+  source.onopen = () => {
+    shown.textContent = "live";
+    // Nobody told what changed while there was no connection.
+    if (opened) changed([]);
+    opened = true;
+  };
+  source.onerror = () => { shown.textContent = source.readyState === 2 ? "ended" : "connecting"; };
+  source.addEventListener("change", (message) => changed(JSON.parse(message.data)));
+  source.addEventListener("running", () => tell("running"));
   // The browser keeps few connections to one host, and a page that is left may linger.
   addEventListener("pagehide", () => source.close());
 }

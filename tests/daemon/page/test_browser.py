@@ -51,6 +51,11 @@ class Shown:
     def write(self) -> None:
         self.log.write(self.projects)
 
+    def register(self, **said: str) -> None:
+        """Write the record of this process, as a client does that runs the session."""
+        record = self.projects.parent / "sessions" / f"{os.getpid()}.json"
+        record.write_text(json.dumps({"pid": os.getpid(), "sessionId": _SESSION, **said}))
+
     async def open(self, path: str) -> None:
         await self.page.goto(f"{self.base}{path}")
 
@@ -135,6 +140,8 @@ async def sessions_are_live(shown: Shown) -> None:
     await expect(page.locator("#live")).to_have_text("live")
     await expect(page.locator(".card").first).to_contain_text("$0.0")
     await expect(page.locator(".running .state")).to_have_text("waits for you: permission prompt")
+    shown.register(status="busy")
+    await expect(page.locator(".running .state")).to_have_text("works")
 
     # Today's bar, which is the last one, is as wide as any other.
     await expect(page.locator("#days canvas")).to_be_visible()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from daemon.page import changes as module
-from daemon.page.changes import Changes
+from daemon.page.changes import Change, Changes
 from tests.support.waiting import PATIENCE
 
 
@@ -15,7 +15,7 @@ async def test_the_first_change_is_told_at_once_and_the_next_together(monkeypatc
     changes = Changes()
     told = changes.stream()
 
-    async def following() -> list[str]:
+    async def following() -> Change:
         return await asyncio.wait_for(anext(told), PATIENCE)
 
     waits = asyncio.create_task(following())
@@ -25,13 +25,18 @@ async def test_the_first_change_is_told_at_once_and_the_next_together(monkeypatc
     # Whoever gathered now would be at it for an hour.
     monkeypatch.setattr(module, "_GATHER_SECONDS", 3600.0)
     changes.note(["a"])
-    assert await waits == ["a"]
+    assert await waits == Change(["a"])
     monkeypatch.setattr(module, "_GATHER_SECONDS", 0.01)
     changes.note(["c"])
     changes.note(["b", "c"])
-    assert await following() == ["b", "c"]
+    assert await following() == Change(["b", "c"])
     changes.note([])
-    assert await following() == []
+    assert await following() == Change([])
+    changes.note_running()
+    assert await following() == Change(None, running=True)
+    changes.note_running()
+    changes.note(["d"])
+    assert await following() == Change(["d"], running=True)
     changes.close()
     with pytest.raises(StopAsyncIteration):
         await anext(told)

@@ -11,9 +11,12 @@ import pytest
 
 from daemon.delivering.local.sink import LocalSink
 from daemon.following.live_sessions import Status
-from daemon.page.running import Running, Watch
+from daemon.page import running as module
+from daemon.page.changes import Change, Changes
+from daemon.page.running import Running, Watch, tell_running
 from llma_core.events import CaptureEvent
 from tests.support.sample_events import generation, span
+from tests.support.waiting import PATIENCE
 
 
 def calling(event: CaptureEvent, *calls: tuple[str, str, dict[str, str]]) -> CaptureEvent:
@@ -107,3 +110,30 @@ def test_a_failed_attempt_is_told(tmp_path: Path) -> None:
     failed = generation("a", at=1, tokens=None, error=("overloaded_error", "Overloaded"))
     found = look(tmp_path, "busy", [failed])
     assert (found.doing, found.waits_for) == ("overloaded_error", None)
+
+
+async def test_an_open_page_is_told_when_the_registry_says_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+    said, looks = {"a": _status("busy")}, asyncio.Queue[None]()
+    loop, changes = asyncio.get_running_loop(), Changes()
+
+    def statuses() -> dict[str, Status]:
+        loop.call_soon_threadsafe(looks.put_nowait, None)
+        return dict(said)
+
+    telling = asyncio.create_task(tell_running(statuses, changes))
+    told = changes.stream()
+
+    async def following() -> Change:
+        return await asyncio.wait_for(anext(told), PATIENCE)
+
+    assert await following() == Change(None, running=True), "the page may have been drawn before a change"
+    waits = asyncio.create_task(following())
+    for _ in range(3):
+        await asyncio.wait_for(looks.get(), PATIENCE)
+    assert not waits.done()
+    said["a"] = _status("waiting: permission prompt")
+    assert await waits == Change(None, running=True)
+    del said["a"]
+    assert await following() == Change(None, running=True)
+    telling.cancel()

@@ -24,13 +24,14 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import Literal
 
 from daemon.delivering.deliveries import Deliveries
 from daemon.delivering.route import Route
 from daemon.following.cadence import Cadence
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.logs import Changes, Logs
-from daemon.following.opening import Ordered, in_order
+from daemon.following.opening import Opening, Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.history.backfilling import Backfilling
 from daemon.history.backlog import Backlog, Ending
@@ -59,9 +60,14 @@ _TAKEN = 2 * 1024 * 1024
 _TAKEN_BESIDE = 256 * 1024
 """The same beside live sessions, which wait meanwhile."""
 _ENDED = 16
-"""How many sessions to read to their end before those that are settled leave memory. Each has some 150 KB there."""
+"""How many sessions to read together, and to their end before those that are settled leave memory.
+
+Each has some 150 KB there.
+"""
 _AHEAD = 50
 """At how many sessions that will be read next to look at once: for each by itself, two threads wait for each other."""
+_TOGETHER = 1024 * 1024
+"""How many bytes of logs to read of small sessions together. What comes of them is in memory meanwhile."""
 _FRESH = 10.0
 """For how many seconds what was seen there holds."""
 _AT_ONCE = 200
@@ -222,9 +228,12 @@ class ReadLoop:
         left = {each.files.name: each.files for each in ordered}
         numbers = {each.files.name: number for number, each in enumerate(ordered)}
         line = self.turns.line(left.values())
-        few = min(_ENDED, self._cadence.open_sessions)
-        many = few
+        many = few = self._few
         crew = await self._crew(ordered)
+
+        def is_other(files: SessionFiles) -> bool:
+            return crew is not None and numbers[files.name] in crew
+
         try:
             while left:
                 files = line.first()
@@ -234,10 +243,10 @@ class ReadLoop:
                         break
                     await self._deliveries.wait_change(going)
                     continue
-                if crew is not None and numbers[files.name] in crew:
+                if crew is not None and is_other(files):
                     ended = await self._take_over(crew, numbers[files.name], files)
                 else:
-                    ended = [] if await self._step(files, line.upcoming, finish=True) else [files.name]
+                    ended = await self._step_together(files, line.upcoming, is_other)
                 for name in ended:
                     del left[name]
                     line.remove(name)
@@ -324,42 +333,135 @@ class ReadLoop:
         self.reading = files.name
         try:
             if files.name not in self._sessions:
-                try:
-                    may_read = await self._foresee(files, upcoming)
-                except sqlite3.OperationalError as error:
-                    self._reader.unreadable.note_store(files, error)
-                    return False
-                except disk.Unanswered as error:
-                    self._reader.unreadable.note(files, str(error.filename), error)
-                    return False
-                if not may_read:
-                    return files.name not in self._attendance.put_off
-            return await self._read_slice(files, finish=finish)
-        except Held as held:
-            try:
-                await self._decisions.hold([files.name], held)
-            except disk.Unanswered as error:
-                self._reader.unreadable.note(files, str(error.filename), error)
-            return False
+                began = await self._look(files, upcoming)
+                if not isinstance(began, Opening):
+                    return began == "waits"
+            return bool(await self._read_slices([files], [], finish=finish))
         finally:
             self.reading = None
 
-    async def _read_slice(self, files: SessionFiles, *, finish: bool) -> bool:
-        """Read a slice of a session and queue its events. Return whether to read it again at once.
+    async def _step_together(
+        self,
+        files: SessionFiles,
+        upcoming: Callable[[], Iterable[SessionFiles]],
+        is_other: Callable[[SessionFiles], bool],
+    ) -> list[str]:
+        """Read a session to its end, or a slice of it, and with it the small ones that follow: a few of them together.
+
+        For each session by itself, threads would wait for each other a dozen times.
+
+        Args:
+            files: the session.
+            upcoming: returns those that wait, in the order in which they will probably be read.
+            is_other: returns whether somebody else reads a session.
+
+        Returns:
+            The names of those that are not to be read again.
 
         Raises:
-            Held: the session has to wait for the user.
+            sqlite3.OperationalError: the disk refuses a write, and the service is stopping.
+        """
+        first, *others = islice(upcoming(), self._few)
+        left = _TOGETHER - self._size(files)
+        if files.name in self._sessions or left < 0 or first is not files:
+            # Where sessions before it wait for room, one behind it may be a fork of them.
+            return [] if await self._step(files, upcoming, finish=True) else [files.name]
+        over, ready, openings = list[str](), list[SessionFiles](), list[Opening]()
+        try:
+            for each in (files, *others):
+                if each is not files:
+                    left -= self._size(each)
+                    if left < 0 or each.name not in self._ahead or each.name in self._sessions or is_other(each):
+                        break
+                self.reading = each.name
+                began = await self._look(each, upcoming)
+                if isinstance(began, Opening):
+                    ready.append(each)
+                    openings.append(began)
+                elif began == "over":
+                    over.append(each.name)
+                else:
+                    # One of those behind it may be its fork.
+                    break
+            again = await self._read_slices(ready, openings, finish=True) if ready else []
+            return [*over, *(each.name for each in ready if each.name not in again)]
+        finally:
+            self.reading = None
+
+    @property
+    def _few(self) -> int:
+        """How many sessions to read to their end before those that are settled leave memory."""
+        return min(_ENDED, self._cadence.open_sessions)
+
+    def _size(self, files: SessionFiles) -> int:
+        """Return how many bytes the logs of a session had when they were last seen."""
+        return sum([file.size for path in files.paths if (file := self._logs.files.get(path)) is not None])
+
+    async def _look(
+        self, files: SessionFiles, upcoming: Callable[[], Iterable[SessionFiles]]
+    ) -> Opening | Literal["waits", "over"]:
+        """Look at a session before it is read; return how it began, if it may be read now.
+
+        Returns:
+            Without that, whether it waits for room, or there is nothing to read of it for now.
+        """
+        try:
+            began = await self._foresee(files, upcoming)
+        except Held as held:
+            await self._hold(files, held)
+            return "over"
+        except sqlite3.OperationalError as error:
+            self._reader.unreadable.note_store(files, error)
+            return "over"
+        except disk.Unanswered as error:
+            self._reader.unreadable.note(files, str(error.filename), error)
+            return "over"
+        if began is not None:
+            return began
+        return "over" if files.name in self._attendance.put_off else "waits"
+
+    async def _hold(self, files: SessionFiles, held: Held) -> None:
+        try:
+            await self._decisions.hold([files.name], held)
+        except disk.Unanswered as error:
+            self._reader.unreadable.note(files, str(error.filename), error)
+
+    async def _read_slices(
+        self, together: Sequence[SessionFiles], openings: Sequence[Opening], *, finish: bool
+    ) -> set[str]:
+        """Read a slice of each of some sessions and queue their events.
+
+        Args:
+            together: the sessions. Of several, none is in memory.
+            openings: how they began, as far as that is known.
+            finish: as for `_step`.
+
+        Returns:
+            The names of those to read again at once.
+
+        Raises:
             sqlite3.OperationalError: as for `_step`.
         """
         now = self._clock.now()
-        session, running = self._reader.session(files, now), self._running(files)
-        outcome = await self._workers.read(partial(self._reader.read, session, now, running=running, finish=finish))
-        await self._hand_over(outcome)
-        again = self._reader.note(outcome, has_grown=files in self.turns)
-        for each in self._reader.called():
-            self.enqueue(each)
-        if outcome.held is not None:
-            raise outcome.held
+        sessions = [self._reader.session(files, now) for files in together]
+        for files in together:
+            running = self._running(files)
+        outcomes = await self._workers.read(
+            partial(self._reader.read_together, sessions, now, openings, running=running, finish=finish)
+        )
+        again = {files.name for files in together[len(outcomes) :]}
+        for name in again:
+            self._reader.close(name)
+        for outcome in outcomes:
+            files = outcome.session.files
+            self.reading = files.name
+            await self._hand_over(outcome)
+            if self._reader.note(outcome, has_grown=files in self.turns):
+                again.add(files.name)
+            for each in self._reader.called():
+                self.enqueue(each)
+            if outcome.held is not None:
+                await self._hold(files, outcome.held)
         return again
 
     def _running(self, files: SessionFiles) -> Container[str]:
@@ -369,8 +471,8 @@ class ReadLoop:
             self._ran, self._ran_at = self._live.running(), now
         return self._ran
 
-    async def _foresee(self, files: SessionFiles, upcoming: Callable[[], Iterable[SessionFiles]]) -> bool:
-        """Find out, before a session is read, where its events will go. Return whether it may be read now.
+    async def _foresee(self, files: SessionFiles, upcoming: Callable[[], Iterable[SessionFiles]]) -> Opening | None:
+        """Find out, before a session is read, where its events will go; return how it began, if it may be read now.
 
         A brand-new session that a running command may still claim is put off briefly.
 
@@ -381,9 +483,9 @@ class ReadLoop:
         outlook = await self._outlook(files, upcoming)
         is_new = self._decisions.frozen(files.name) is None and files.name not in self._backfilling.backlog
         if is_new and await self._attendance.puts_off(files, outlook.opening):
-            return False
+            return None
         self._decisions.foresee(files.name, outlook)
-        return self.turns.stalled_on(files.name) is None
+        return outlook.opening if self.turns.stalled_on(files.name) is None else None
 
     async def _outlook(self, files: SessionFiles, upcoming: Callable[[], Iterable[SessionFiles]]) -> Outlook:
         """Find out what is known about a session before it is read, and about those that will be read next.

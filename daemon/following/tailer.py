@@ -31,12 +31,15 @@ from llma_core.recovery import is_whole
 __all__ = [
     "Chunk",
     "Fate",
+    "Glance",
     "Identity",
+    "KeepsNothing",
     "KeepsOpen",
     "Marks",
     "Tail",
     "TailState",
     "digest",
+    "glance",
     "mark_at_end",
     "open_log",
     "unknown",
@@ -127,13 +130,15 @@ def unknown(_identity: Identity) -> None:
     """Return no mark for any file."""
 
 
-class _KeepsNothing:
+class KeepsNothing:
     """Keeps no file open."""
 
     def borrow(self, path: str, identity: Identity | None = None) -> None:
+        """Return None."""
         del path, identity
 
     def drop(self, path: str, identity: Identity) -> None:
+        """Do nothing."""
         del path, identity
 
 
@@ -181,6 +186,44 @@ class _Block:
                 return cls(data=found, size=size, rest=None)
             closing.pop_all()
             return cls(data=found, size=size, rest=file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What is found at a path when a log there is opened.
+
+    Attributes:
+        identity: the device and inode of the file.
+        size: its bytes.
+        at_path: what is at the path now, if that is another file: the opened one was kept open.
+        block: all of it, if it is small and was to be read; otherwise None.
+    """
+
+    identity: Identity
+    size: int
+    at_path: Identity | None
+    block: _Block | None
+
+
+def glance(path: str, kept: KeepsOpen, *, begins: bool) -> Glance:
+    """Open the log at *path*, the oldest that is kept open there, and look at it.
+
+    Args:
+        path: where it is.
+        kept: keeps files open.
+        begins: whether to read it if it is small.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with kept.borrow(path) or open_log(path) as file:
+        status, at_path = os.fstat(file.fileno()), _identity_at(path)
+        return Glance(
+            identity=(status.st_dev, status.st_ino),
+            size=status.st_size,
+            at_path=at_path,
+            block=_Block.whole(file, status.st_size) if begins else None,
+        )
 
 
 class TailState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -258,7 +301,7 @@ class Tail:
     ) -> None:
         self.path = path
         self._breaks_off = breaks_off
-        self._kept: KeepsOpen = _KeepsNothing() if kept is None else kept
+        self._kept: KeepsOpen = KeepsNothing() if kept is None else kept
         self.device = 0
         self.inode = 0
         self.size = 0
@@ -293,12 +336,13 @@ class Tail:
     def _folder(self) -> str:
         return self.path.rpartition("/")[0]
 
-    def open(self, *, begins: bool = False) -> bool:
+    def open(self, seen: Glance | None = None, *, begins: bool = False) -> bool:
         """Find out which file this is and what of it is settled; begin at its first byte.
 
         If several successive files at this path are still kept open, this is the oldest.
 
         Args:
+            seen: what was found there a moment ago; None to look now.
             begins: whether to read it right away if it is small, so that `read` need not ask the disk once more. Then
                 call `read` at once, or `forget_beginning`.
 
@@ -311,17 +355,10 @@ class Tail:
         self._splitter = LineSplitter(limit=self._line_bytes)
         self._head = self._before = b""
         self.committed, self.history = 0, False
-        kept = self._kept.borrow(self.path)
-
-        def look() -> tuple[os.stat_result, Identity | None, _Block | None]:
-            with kept or open_log(self.path) as file:
-                status, at_path = os.fstat(file.fileno()), _identity_at(self.path)
-                block = _Block.whole(file, status.st_size) if begins else None
-                return status, at_path, block
-
-        status, at_path, self._begun = disk.call(self._folder, look)
-        self.device, self.inode, self.size = status.st_dev, status.st_ino, status.st_size
-        self._is_found = at_path == self.identity
+        if seen is None:
+            seen = disk.call(self._folder, partial(glance, self.path, self._kept, begins=begins))
+        (self.device, self.inode), self.size, self._begun = seen.identity, seen.size, seen.block
+        self._is_found = seen.at_path == self.identity
         mark = self.known = self._marks(self.identity)
         if mark is None or self._first_agreeing([mark]) is None:
             return False

@@ -33,6 +33,7 @@ import structlog
 
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.delivering.route import Route
+from daemon.following.glances import Glances
 from daemon.following.opening import Opening
 from daemon.following.session_files import SessionFiles, unit_name
 from daemon.following.sweep import is_missing
@@ -127,6 +128,7 @@ class Pipeline:
         has_main: returns whether a session, by id, has a main log.
         is_visited: returns whether another session's subagent works on in this one's folder.
         kept: keeps files open until they are read to their end.
+        glances: what was found of its files a moment ago; None if nobody has looked.
         added: returns what commands add to the session now.
         facts: what callers know of sessions; None if nobody says anything.
         line_bytes: length of a line above which it is skipped and counted.
@@ -160,6 +162,7 @@ class Pipeline:
         has_main: Callable[[str], bool] = lambda _session: False,
         is_visited: Callable[[], bool] = lambda: False,
         kept: KeepsOpen | None = None,
+        glances: Glances | None = None,
         added: Callable[[], Added] = lambda: NOTHING,
         facts: Facts | None = None,
         line_bytes: int = MAX_LINE_BYTES,
@@ -206,6 +209,7 @@ class Pipeline:
         self._has_main = has_main
         self._is_visited = is_visited
         self._kept = kept
+        self._glances = glances
         self._line_bytes = line_bytes
         self._added = added
         self._waiting: list[Trace] = []
@@ -288,6 +292,7 @@ class Pipeline:
             path: where it is.
             begins: whether to read its beginning right away.
         """
+        seen = self._glances.take(path) if self._glances is not None else None
         tail = Tail(
             path,
             self._marks,
@@ -298,7 +303,7 @@ class Pipeline:
             breaks_off=self.files.agent.is_spool,
         )
         with _naming(path):
-            agrees = tail.open(begins=begins)
+            agrees = tail.open(seen, begins=begins)
         agent = self.files.agents.get(path)
         if agent not in self._compared and agent in self._agents.values():
             # Its lines have to be compared with what was read, of which nothing is left.

@@ -42,8 +42,10 @@ import structlog
 
 from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.following.cadence import Cadence
+from daemon.following.glances import Glances
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.logs import Logs
+from daemon.following.opening import Opening
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import Marks, unknown
 from daemon.reading.claims import Claims
@@ -190,6 +192,7 @@ class Reader:
         cadence: Cadence | None = None,
     ) -> None:
         self._facts = facts or Facts()
+        self._glances = Glances(logs.kept)
         self.sessions = OpenSessions() if sessions is None else sessions
         self.unreadable = Unreadable()
         self.first_start = first_start
@@ -286,6 +289,42 @@ class Reader:
             return outcome("store_unreadable", error=error)
         return outcome("caught_up")
 
+    def read_together(
+        self,
+        sessions: Sequence[OpenSession],
+        now: float,
+        openings: Iterable[Opening] = (),
+        *,
+        running: Container[str] = frozenset(),
+        finish: bool = False,
+    ) -> list[ReadOutcome]:
+        """Read a slice of each of some sessions, up to the first that is not read to its end. Otherwise like `read`.
+
+        Of several, the files are looked at together.
+
+        Args:
+            sessions: the sessions, in the order in which they count. Several must be small, and new in memory.
+            now: the steady clock, in seconds.
+            openings: how they began, as far as that is known.
+            running: ids of the sessions that run now.
+            finish: whether each that does not run has ended once everything is read.
+
+        Returns:
+            The outcomes of the first sessions. The others were not begun.
+
+        Raises:
+            sqlite3.DatabaseError: the store is damaged.
+        """
+        if len(sessions) == 1:
+            return [self.read(sessions[0], now, running=running, finish=finish)]
+        outcomes: list[ReadOutcome] = []
+        with self._routing.ruling_on(openings), self._glances.over(session.files for session in sessions):
+            for session in sessions:
+                outcomes.append(self.read(session, now, running=running, finish=finish))
+                if outcomes[-1].state != "caught_up":
+                    break
+        return outcomes
+
     def _salvage(self, session: OpenSession, now: float) -> ReadOutcome:
         """Save what is open in files that were replaced. Reading the new files would not find it."""
         assert isinstance(session.pipeline, Pipeline)
@@ -378,6 +417,7 @@ class Reader:
             has_main=partial(self._logs.has_main, files.agent),
             is_visited=partial(self._logs.is_visited, files.agent, files.session),
             kept=self._logs.kept,
+            glances=self._glances,
             added=partial(self._executions.of, files.session),
             facts=self._facts,
             line_bytes=self._cadence.line_bytes,

@@ -33,7 +33,7 @@ from daemon.following.cadence import Cadence
 from daemon.following.log_roots import LogRoot
 from daemon.following.sweep import Sweep
 from daemon.following.watcher import Watcher
-from daemon.reading.reader import Reader
+from daemon.reading.reader import Reader, ReadOutcome
 from daemon.reading.settlement import Settlement
 from daemon.reading.standing import Standing
 from daemon.routing.repository import Repositories
@@ -487,6 +487,42 @@ async def test_once_drops_settled_sessions_from_memory(
     assert await machine.once(posthog.url)
     assert len(dropped) == len(set(dropped)) >= 15
     assert {event["uuid"]: event for event in posthog.events} == machine.preview()
+
+
+async def test_of_sessions_that_are_read_together_each_counts_as_if_read_alone(
+    machine: Machine, posthog: CaptureServer, orchard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ones are. Between them, one is held, one is longer than a slice, and forks come after their originals."""
+    together: list[int] = []
+
+    class Watched(Reader):
+        def read_together(self, *arguments: Any, **options: Any) -> list[ReadOutcome]:
+            found = super().read_together(*arguments, **options)
+            together.append(len(found))
+            return found
+
+    monkeypatch.setattr("daemon.service.Reader", Watched)
+    machine.cadence = Cadence(slice_bytes=20_000)
+    writes(orchard, POSTHOG_API_KEY="phc_other")
+    write_files(machine.projects, tree())
+    held = a_session("held", cwd=str(orchard))
+    held.write(machine.projects)
+    write_files(machine.projects, many_sessions(20, 1))
+    long = a_session("long")
+    for number in range(40):
+        long.answer(text("I dig on. " * 100), id=f"msg_long_{number}")
+        long.prompt("go on")
+    long.write(machine.projects)
+    expected = machine.preview()
+
+    assert not await machine.once(posthog.url)
+    (orchard / ".claude" / "settings.local.json").unlink()
+    assert await machine.once(posthog.url, history="skip")
+
+    assert max(together) > 1
+    assert {event["uuid"]: event for event in posthog.events} == expected | machine.preview()
+    assert len(expected) == len(posthog.events) - 3
+    assert times_each_came(posthog) == {1}
 
 
 async def test_once_leaves_open_what_is_open_in_a_running_session(machine: Machine, posthog: CaptureServer) -> None:

@@ -445,11 +445,12 @@ class Service:
 
     async def _settle(self, outcomes: Sequence[EventOutcome]) -> None:
         """Count and write the outcomes of an acknowledged batch."""
+        backlog = self._backfilling.backlog
         for outcome in outcomes:
             unit = self._settlement.unit_of(outcome.event.identity)
-            self._backfilling.backlog.settle(unit, outcome.event.uuid, outcome.outcome)
+            backlog.settle(unit, outcome.event.uuid, outcome.outcome)
             self._reporting.note_settled(unit, outcome)
-        if self._backfilling.backlog:
+        if backlog:
             self._loop.wake()
         await self._commits.write(outcomes)
 

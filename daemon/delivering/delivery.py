@@ -396,10 +396,12 @@ class Delivery:
     def _queue(self, events: Iterable[CaptureEvent], *, old: bool = False, bulk: bool = False) -> None:
         now, before, rings = self._clock(), self._batcher.due_at, False
         for event in events:
-            earlier = self._withdraw(event.uuid)
-            if earlier is not None:
-                self._supersede(*earlier, by=event)
-                rings = True
+            # Hardly any event has a body that waits already, and this is done for each of a catch-up.
+            if self._doubtful or self._set_aside or self._batcher.find(event.uuid) is not None:
+                earlier = self._withdraw(event.uuid)
+                if earlier is not None:
+                    self._supersede(*earlier, by=event)
+                    rings = True
             rings = self._batcher.add(event, now, old=old, bulk=bulk) or rings
         after = self._batcher.due_at
         # Slots that wait for a batch to be due wake up by themselves. During a catch-up this runs thousands of times.
@@ -658,15 +660,18 @@ class Delivery:
             final = [*set_aside, *(EventOutcome(event=event, outcome="delivered") for event in delivered)]
             if not final:
                 return
-            settled = [each for outcome in final for each in (*self._superseded_by(outcome.event), outcome)]
+            settled = final
+            if self._superseded:
+                settled = [each for outcome in final for each in (*self._superseded_by(outcome.event), outcome)]
             self._settling = len(set_aside)
             try:
                 if self._settle_callback is not None:
                     await self._settle_callback(settled)
             finally:
                 self._settling = 0
-            for outcome in final:
-                self._superseded.pop(outcome.event.identity, None)
+            if self._superseded:
+                for outcome in final:
+                    self._superseded.pop(outcome.event.identity, None)
             del self._set_aside[: len(set_aside)]
             if not self._set_aside:
                 self._refused_from = sys.maxsize

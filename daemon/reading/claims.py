@@ -157,6 +157,10 @@ class Claims:
     def release(self, identity: str) -> None:
         """Forget that *identity* is on its way: it is in the settled table now, or it will be sent again."""
         self._pending.pop(identity, None)
-        self._aliases.pop(identity, None)
-        self._owing.pop(identity, None)
-        self._endings.pop(identity.rpartition("|")[0], None)
+        # Few have any of these, and a whole batch is released at once.
+        if self._aliases:
+            self._aliases.pop(identity, None)
+        if self._owing:
+            self._owing.pop(identity, None)
+        if self._endings:
+            self._endings.pop(identity.rpartition("|")[0], None)

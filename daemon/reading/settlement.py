@@ -122,11 +122,14 @@ class Settlement:
         """Note that an event is on its way. Few owe or pay a trace: these are known, as each commit asks for them."""
         identity = emission.settled.identity
         self._on_their_way[identity] = emission
-        for names, belongs in ((self._owing, bool(emission.owes)), (self._paying, emission.pays is not None)):
-            if belongs:
-                names.add(identity)
-            else:
-                names.discard(identity)
+        if emission.owes:
+            self._owing.add(identity)
+        else:
+            self._owing.discard(identity)
+        if emission.pays is not None:
+            self._paying.add(identity)
+        else:
+            self._paying.discard(identity)
 
     def _note_copies(self, pipeline: Standing, progress: Progress) -> None:
         """Take note of the lines that are settled when others are, in the same session or in another one."""
@@ -243,16 +246,21 @@ class Settlement:
         emissions: list[Emission] = []
         rejected: list[RejectedEvent] = []
         accepted: list[str] = []
+        sent = 0
+        # As locals: this is what a catch-up does most often here.
+        on_their_way, owing, paying = self._on_their_way, self._owing, self._paying
+        touched, settle = self._touched, self._ledger.settle
         for outcome in outcomes:
-            emission = self._on_their_way.pop(outcome.event.identity, None)
+            event = outcome.event
+            emission = on_their_way.pop(event.identity, None)
             if emission is None:
                 continue
-            self._owing.discard(outcome.event.identity)
-            self._paying.discard(outcome.event.identity)
-            self._touched.update(self._ledger.settle(outcome.event.identity))
+            owing.discard(event.identity)
+            paying.discard(event.identity)
+            touched.update(settle(event.identity))
             emissions.append(emission)
-            uuid, was_refused = outcome.event.uuid, outcome.event.uuid in self.refused
-            if outcome.event.cut:
+            uuid, was_refused = event.uuid, event.uuid in self.refused
+            if event.cut:
                 self._counters["cut"] += 1
             if outcome.outcome == "rejected":
                 rejected.append(self._rejected(outcome, emission))
@@ -260,13 +268,18 @@ class Settlement:
                 self.refused.add(uuid)
                 self.rejecting.add(emission.settled.unit)
             elif outcome.outcome == "delivered":
-                self._counters["kept_local" if emission.route == LOCAL else "sent"] += 1
+                if emission.route is None or emission.route != LOCAL:
+                    sent += 1
+                else:
+                    self._counters["kept_local"] += 1
                 if was_refused:
                     accepted.append(uuid)
                     self._counters["rejected"] -= 1
                     self.refused.discard(uuid)
+        if sent:
+            self._counters["sent"] += sent
         for identity in self._ready_names:
-            self._touched.update(self._ledger.settle(identity))
+            touched.update(settle(identity))
         emissions += self._ready
         self._ready = []
         self._ready_names.clear()

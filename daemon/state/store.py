@@ -201,12 +201,13 @@ class Store:
         """
         with self._transaction() as connection:
             self._write_files(connection, commit.files)
-            connection.executemany(
+            units = dict.fromkeys([row.unit for row in commit.settled])
+            numbers = {unit: self._unit(connection, unit) for unit in units}
+            # These rows have no text, which `Connection` would look for in each of their values.
+            sqlite3.Connection.executemany(
+                connection,
                 "INSERT OR IGNORE INTO settled VALUES (?, ?, ?)",
-                [
-                    (identity_key(row.identity), self._unit(connection, row.unit), row.checksum)
-                    for row in commit.settled
-                ],
+                [(identity_key(row.identity), numbers[row.unit], row.checksum) for row in commit.settled],
             )
             connection.executemany(
                 "INSERT OR IGNORE INTO copies VALUES (?, ?)",

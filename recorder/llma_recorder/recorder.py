@@ -54,8 +54,8 @@ class TraceRecorder:
         trace_id: the trace's id; a new one by default. Several recorders may write to one trace.
         session_id: the session that the trace belongs to, such as a conversation.
         groups: group keys by group type.
-        privacy_mode: whether content stays out: inputs, outputs, tool definitions, error messages and the texts of
-            feedback are not written.
+        privacy_mode: whether content stays out: inputs, outputs, tool definitions, error messages, the texts of
+            feedback and parameters that are text are not written.
         api_key: the PostHog project that the events go to, if not the daemon's own. The daemon's user has to allow it.
         host: the PostHog host of that project.
         local: whether nothing of the trace may leave the machine. The daemon shows it, and never sends it.
@@ -102,7 +102,10 @@ class TraceRecorder:
     @property
     def enabled(self) -> bool:
         """Whether calls are recorded at present: there is an outbox, and nobody has opted out."""
-        return self._target() is not None
+        try:
+            return self._target() is not None
+        except Exception:  # noqa: BLE001 -- recording must never disturb the caller
+            return False
 
     def record_generation(
         self,
@@ -163,7 +166,7 @@ class TraceRecorder:
             output_cost_usd: the part for the output.
             num_turns: how many turns an agent took.
             stop_reason: why the model stopped.
-            error: the exception or the message, if the call failed. Token counts that are all 0 are left out then.
+            error: the exception or the message, if the call failed. Token counts are left out then.
             http_status: the HTTP status. One of 400 or more is an error by itself.
             model_parameters: such as temperature and max_tokens.
             tools: the definitions of the tools that the model may call.
@@ -286,6 +289,7 @@ class TraceRecorder:
         name: str,
         value: float | str | bool = True,
         *,
+        privacy_mode: bool = False,
         properties: Mapping[str, Any] | None = None,
         **more: object,
     ) -> None:
@@ -294,13 +298,15 @@ class TraceRecorder:
         Args:
             name: what is measured.
             value: a number, a word or a truth.
+            privacy_mode: whether content stays out.
             properties: properties of the event.
             more: further properties of the event.
         """
         try:
             if self._target() is None:
                 return
-            line = self._line("metric", {"properties": properties, "more": more}, None, _COMMON)
+            facts = {"privacy_mode": privacy_mode, "properties": properties, "more": more}
+            line = self._line("metric", facts, None, _COMMON)
             line["metric"] = values.text(name) or "metric"
             line["value"] = _score(value)
             self._write(line)
@@ -313,6 +319,7 @@ class TraceRecorder:
         value: float | str | bool | None = None,
         *,
         text: str | None = None,
+        privacy_mode: bool = False,
         properties: Mapping[str, Any] | None = None,
         **more: object,
     ) -> None:
@@ -322,17 +329,19 @@ class TraceRecorder:
             name: the feedback, such as helpful.
             value: a number, a word or a truth.
             text: what the user wrote.
+            privacy_mode: whether content stays out.
             properties: properties of the event.
             more: further properties of the event.
         """
         try:
             if self._target() is None:
                 return
-            line = self._line("feedback", {"properties": properties, "more": more}, None, _COMMON)
+            facts = {"privacy_mode": privacy_mode, "properties": properties, "more": more}
+            line = self._line("feedback", facts, None, _COMMON)
             line["feedback"] = values.text(name) or "feedback"
             if value is not None:
                 line["value"] = _score(value)
-            if not self._privacy_mode:
+            if "privacy_mode" not in line:
                 _put(line, "text", values.text(text, _LONGEST_TEXT))
             self._write(line)
         except Exception:  # noqa: BLE001 -- recording must never disturb the caller
@@ -348,6 +357,7 @@ class TraceRecorder:
         outcome: str | None = None,
         duration_ms: float | None = None,
         name: str | None = None,
+        privacy_mode: bool = False,
         properties: Mapping[str, Any] | None = None,
         **more: object,
     ) -> None:
@@ -361,6 +371,7 @@ class TraceRecorder:
             outcome: ok or failed; by default failed if there is an error.
             duration_ms: how long it took, in milliseconds; by default since the recorder was made.
             name: the trace's name, if it was not known before.
+            privacy_mode: whether content stays out.
             properties: properties of the event.
             more: further properties of the event, such as a verdict.
         """
@@ -371,6 +382,7 @@ class TraceRecorder:
             failure = failures.read(error, http_status)
             facts = {
                 "name": values.text(name) or self._name,
+                "privacy_mode": privacy_mode,
                 "properties": properties,
                 "more": more,
                 "uuid": self._uuid,
@@ -379,7 +391,7 @@ class TraceRecorder:
             latency = number(duration_ms)
             took = (time.perf_counter() - self._started) * 1000
             line["latency_ms"] = round(took if latency is None else latency, 3)
-            if not self._privacy_mode:
+            if "privacy_mode" not in line:
                 _put(line, "input", _encoded(input))
                 _put(line, "output", _encoded(output))
             line["totals"] = self._tally.totals()
@@ -633,6 +645,9 @@ class TraceRecorder:
             _put(line, "tools", _sequence(facts.get("tools")))
         if facts.get("response") is not None or response.provider is not None:
             response.fill(line)
+        if "privacy_mode" in line and "model_parameters" in line:
+            # Prompts, stop sequences and schemas are parameters, too.
+            line["model_parameters"] = _numbers(line["model_parameters"])
         used = _put_usage(line, used, failure)
         if used is not None and used.cache_exclusive is not None:
             line["cache_exclusive"] = used.cache_exclusive
@@ -729,10 +744,15 @@ def _milliseconds(value: object) -> float | None:
     return None if found is None else round(found, 3)
 
 
+def _numbers(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return those parameters that are numbers or truths."""
+    return {key: value for key, value in parameters.items() if isinstance(value, (bool, int, float))}
+
+
 def _put_usage(line: dict[str, Any], used: Usage | None, failure: Failure | None) -> Usage | None:
     """Add the token counts to a line, and return what was added."""
-    # A failed call has used nothing that anybody knows of; a stream that broke off may have.
-    if used is None or (failure is not None and not any(used.counts.values())):
+    # What a failed call reports is no account of what it used: many libraries report zeros.
+    if used is None or failure is not None:
         return None
     line["usage"] = used.counts
     _put(line, "raw_usage", used.raw)

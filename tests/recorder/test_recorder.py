@@ -211,11 +211,15 @@ class RequestError(Exception):
 def test_an_error_has_class_message_and_status_and_no_token_counts(
     recorded: Recorded, given: Any, error: Any, status: int | None
 ) -> None:
-    usage = {"input_tokens": 0, "output_tokens": 0}
-    TraceRecorder().record_generation(model="m", usage=usage, **given)
-    line = recorded.lines("generation")[-1]
+    recorder = TraceRecorder()
+    recorder.record_generation(model="m", usage={"input_tokens": 9, "output_tokens": 0}, total_cost_usd=0.5, **given)
+    recorder.record_trace()
+    line, trace = recorded.lines()[-2:]
     assert (line.get("error"), line.get("http_status")) == (error, status)
     assert ("usage" in line) is (error is None)
+    # The trace's sums are those of its calls.
+    assert trace["totals"]["input_tokens"] == (9 if error is None else 0)
+    assert trace["totals"]["cost_usd"] == line["cost"]["total_usd"] == 0.5
 
 
 def test_an_embedding_has_its_input_and_its_tokens_and_no_vectors(recorded: Recorded) -> None:
@@ -329,18 +333,29 @@ def test_in_privacy_mode_no_content_is_written(recorded: Recorded) -> None:
     given: list[tuple[TraceRecorder, dict[str, Any]]] = [(whole, {}), (single, {"privacy_mode": True})]
     for recorder, private in given:
         recorder.record_generation(
-            input_messages=secret, output_text=secret, tools=[secret], error=ValueError(secret), usage=USAGE, **private
+            input_messages=secret, output_text=secret, tools=[secret], error=ValueError(secret), **private
         )
-        recorder.record_generation(input=secret, output=[secret], structured_output=secret, response=answer, **private)
+        parameters = {"temperature": 0.5, "stop": secret, "response_format": {"name": secret}}
+        recorder.record_generation(
+            input=secret,
+            output=[secret],
+            structured_output=secret,
+            response=answer,
+            model_parameters=parameters,
+            **private,
+        )
         recorder.record_embedding(input=[secret], error=secret, **private)
         recorder.record_span("s", input=secret, output={"a": secret}, error={"message": secret}, **private)
         with recorder.span("s", input=secret, **private) as span, recorder.generation(input=secret, **private) as call:
             call.finish(answer)
             span.finish(secret)
-    whole.record_feedback("helpful", text=secret)
-    whole.record_trace(input=secret, output=secret, error=secret)
+        recorder.record_metric("quality", 4, **private)
+        recorder.record_feedback("helpful", text=secret, **private)
+        recorder.record_trace(input=secret, output=secret, error=secret, **private)
     assert all(line["privacy_mode"] for line in recorded.lines())
-    assert len(recorded.lines()) == 14
+    assert not any("privacy_mode" in line.get("properties", {}) for line in recorded.lines())
+    assert len(recorded.lines()) == 18
     assert secret not in recorded.files[0].read_text()
-    assert recorded.lines("generation")[0]["usage"] == USAGE
-    assert recorded.lines("generation")[0]["error"] == {"type": "ValueError"}
+    failed, answered = recorded.lines("generation")[:2]
+    assert failed["error"] == {"type": "ValueError"}
+    assert (answered["usage"], answered["model_parameters"]) == (USAGE, {"temperature": 0.5})

@@ -13,6 +13,7 @@ the versions of LiteLLM that this was made with.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -41,6 +42,8 @@ _INTERNAL = frozenset(
 """Keys of the metadata that LiteLLM 1.110 and its router put there."""
 _INTERNAL_OF_PROXY = frozenset(("headers", "used_client_oauth_token", "user_agent", "agent_id"))
 """Keys that a proxy puts into the metadata before it keeps a copy of what its client has sent."""
+_REDACTED = "redacted-by-litellm"
+"""What LiteLLM writes in place of content that it is told to keep out of logs."""
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _NO_PARAMETERS = frozenset({"tools", "functions", "user", "stream", "metadata", "extra_body", "input", "messages"})
 
@@ -57,38 +60,38 @@ class Logger(CustomLogger):  # type: ignore[misc]  # LiteLLM need not be install
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Record a call."""
-        _record(kwargs)
+        _record(self, kwargs)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Record a call that failed."""
-        _record(kwargs)
+        _record(self, kwargs)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Record a call."""
-        _record(kwargs)
+        _record(self, kwargs)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Record a call that failed."""
-        _record(kwargs)
+        _record(self, kwargs)
 
 
 logger = Logger()
 """The callback that a proxy's configuration names."""
 
 
-def _record(kwargs: Any) -> None:
+def _record(callback: Logger, kwargs: Any) -> None:
     try:
         payload = member(kwargs, "standard_logging_object")
         if isinstance(payload, dict):
-            _write(kwargs, payload)
+            _write(kwargs, payload, is_private=_is_private(callback, kwargs, payload))
     except Exception:  # noqa: BLE001, S110 -- recording must never disturb the caller
         pass
 
 
-def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
+def _write(kwargs: dict[str, Any], payload: dict[str, Any], *, is_private: bool) -> None:
     parameters = _dict(kwargs.get("litellm_params"))
-    metadata = _metadata(parameters)
-    session = _named(("session_id",), metadata, payload) or text(parameters.get("litellm_session_id"))
+    metadata = _metadata(kwargs, parameters)
+    session = _session(parameters, metadata, payload)
     trace = _trace(kwargs, parameters, metadata, payload, session)
     user = text(kwargs.get("user")) or text(metadata.get("user_id")) or text(payload.get("end_user"))
     api_key, host = _route(kwargs, metadata)
@@ -98,35 +101,52 @@ def _write(kwargs: dict[str, Any], payload: dict[str, Any]) -> None:
         distinct_id=user or trace,
         api_key=api_key,
         host=host,
+        privacy_mode=is_private,
         local=os.environ.get("POSTHOG_MOCK", "").strip().lower() in _TRUE,
     )
     started, ended = number(payload.get("startTime")), number(payload.get("endTime"))
     failed = payload.get("status") == "failure"
-    facts: dict[str, Any] = {
-        "model": _model(payload),
-        "provider": payload.get("custom_llm_provider"),
-        "name": metadata.get("generation_name"),
+    common: dict[str, Any] = {
         "span_id": payload.get("id"),
         "parent_id": metadata.get("parent_run_id") or metadata.get("parent_id"),
         "ended_at": ended,
         "duration_ms": _between(started, ended),
-        "base_url": _base_url(payload, parameters),
         "properties": _properties(parameters, metadata, payload),
-        **(_failure(payload) if failed else {"total_cost_usd": payload.get("response_cost"), "usage": _usage(payload)}),
+        **(_failure(payload) if failed else {}),
+    }
+    tool = _dict(_dict(payload.get("metadata")).get("mcp_tool_call_metadata"))
+    if tool or not payload.get("model"):
+        recorder.record_span(
+            text(tool.get("name")) or text(payload.get("call_type")),
+            kind="tool" if tool else None,
+            input=tool.get("arguments"),
+            output=None if failed else payload.get("response"),
+            **common,
+        )
+        return
+    facts: dict[str, Any] = {
+        "model": _model(payload),
+        "provider": payload.get("custom_llm_provider"),
+        "name": metadata.get("generation_name"),
+        "base_url": _base_url(payload, parameters),
+        **common,
+        **({} if failed else {"total_cost_usd": _cost(payload), "usage": _usage(payload)}),
     }
     if payload.get("call_type") in {"embedding", "aembedding"}:
         recorder.record_embedding(input=_texts(payload.get("messages")), **facts)
         return
     given = _dict(payload.get("model_parameters"))
     costs = {} if failed else _dict(payload.get("cost_breakdown"))
-    is_stream = payload.get("stream") is True
+    # LiteLLM does not say it of a stream that failed.
+    is_stream = payload.get("stream") is True or kwargs.get("stream") is True
+    first_token = _between(started, number(payload.get("completionStartTime")))
     recorder.record_generation(
         input_messages=payload.get("messages"),
         response=None if failed else payload.get("response"),
         input_cost_usd=costs.get("input_cost"),
         output_cost_usd=costs.get("output_cost"),
         stream=is_stream,
-        time_to_first_token_ms=_between(started, number(payload.get("completionStartTime"))) if is_stream else None,
+        time_to_first_token_ms=first_token if is_stream and not failed else None,
         model_parameters={key: value for key, value in given.items() if key not in _NO_PARAMETERS} or None,
         tools=given.get("tools") or given.get("functions"),
         **facts,
@@ -164,9 +184,22 @@ def _trace(
     return text(payload.get("litellm_call_id")) or text(payload.get("id"))
 
 
-def _metadata(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the caller's metadata; a proxy puts what its client sent into an entry of its own."""
-    found = {**_dict(parameters.get("litellm_metadata")), **_dict(parameters.get("metadata"))}
+def _session(parameters: dict[str, Any], metadata: dict[str, Any], payload: dict[str, Any]) -> str | None:
+    """Return the session's id. Where a call names a trace and no session, LiteLLM takes the trace for one."""
+    named = text(metadata.get("session_id"))
+    if named is not None:
+        return named
+    found = text(parameters.get("litellm_session_id")) or text(payload.get("session_id"))
+    return None if found == text(metadata.get("trace_id")) else found
+
+
+def _metadata(kwargs: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the caller's metadata; a proxy puts what its client sent into an entry of its own.
+
+    A router passes that of the Responses API on as a parameter of the request.
+    """
+    places = (_dict(kwargs.get("optional_params")).get("metadata"), parameters.get("litellm_metadata"))
+    found = {key: value for place in (*places, parameters.get("metadata")) for key, value in _dict(place).items()}
     return {**found, **_dict(found.get("requester_metadata"))}
 
 
@@ -192,18 +225,40 @@ def _is_data(value: object) -> bool:
     return value is not None and (isinstance(value, (str, int, float)) or not isinstance(plain(value), str))
 
 
+def _is_private(callback: Logger, kwargs: dict[str, Any], payload: dict[str, Any]) -> bool:
+    """Whether LiteLLM is told to keep content out of logs.
+
+    It replaces messages and answers then, and leaves tools, parameters, documents and errors as they are.
+    """
+    if member(callback, "turn_off_message_logging") is True:
+        return True
+    messages = payload.get("messages")
+    if isinstance(messages, list) and any(member(message, "content") == _REDACTED for message in messages):
+        return True
+    with contextlib.suppress(Exception):  # another version may have it elsewhere
+        from litellm.litellm_core_utils.redact_messages import should_redact_message_logging  # noqa: PLC0415 -- as above
+
+        return bool(should_redact_message_logging(kwargs))
+    return False
+
+
+def _cost(payload: dict[str, Any]) -> Any:
+    """Return what the call cost; None if LiteLLM has no price for it, of which it says that it is 0."""
+    cost = number(payload.get("response_cost"))
+    is_known = bool(cost) or payload.get("cache_hit") is True or bool(_dict(payload.get("cost_breakdown")))
+    return cost if is_known else None
+
+
 def _usage(payload: dict[str, Any]) -> Any:
-    """Return the usage with cached tokens if LiteLLM has it, or else the bare counts."""
+    """Return the usage with cached tokens if LiteLLM has it, or else the bare counts, if there are any."""
     found = (
         _dict(_dict(payload.get("metadata")).get("usage_object"))
         or _dict(_dict(payload.get("hidden_params")).get("usage_object"))
         or _dict(_dict(payload.get("response")).get("usage"))
     )
     if not found:
-        return {
-            "prompt_tokens": payload.get("prompt_tokens"),
-            "completion_tokens": payload.get("completion_tokens"),
-        }
+        counts = {"prompt_tokens": payload.get("prompt_tokens"), "completion_tokens": payload.get("completion_tokens")}
+        return counts if any(counts.values()) else None
     # How long written tokens are cached: Anthropic's own name, at LiteLLM's place.
     written = _dict(_dict(found.get("prompt_tokens_details")).get("cache_creation_token_details"))
     return {"cache_creation": written, **found} if written else found

@@ -18,6 +18,7 @@ from llma_recorder.litellm import Logger
 PROVIDER = os.environ["PROVIDER"]
 OUTBOX = Path(os.environ["POSTHOG_LLMA_OUTBOX"])
 PATIENCE = 120.0
+SECRET = "s3cret"
 HI = [{"role": "user", "content": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
 OPENAI = {"model": "openai/gpt-4o", "api_base": f"{PROVIDER}/v1", "api_key": "sk-none", "messages": HI}
@@ -43,7 +44,43 @@ def synchronous() -> None:
     with contextlib.suppress(litellm.RateLimitError):
         litellm.completion(**LIMITED, metadata={"user_id": "sync failure"})
     litellm.embedding(**EMBED, metadata={"user_id": "sync embedding"})
-    litellm.completion(**OPENAI, user="redacted", turn_off_message_logging=True)
+    litellm.completion(
+        **OPENAI,
+        user="redacted",
+        turn_off_message_logging=True,
+        tools=[{"type": "function", "function": {"name": "f", "description": SECRET}}],
+        stop=[SECRET],
+        temperature=0.5,
+    )
+    with contextlib.suppress(litellm.RateLimitError):
+        litellm.completion(**LIMITED, user="redacted failure", turn_off_message_logging=True)
+    unpriced = {**OPENAI, "model": "openai/gpt-unpriced"}
+    litellm.completion(**unpriced, metadata={"user_id": "unpriced", "trace_id": "a trace"})
+    litellm.create_file(
+        file=("a.jsonl", b"{}"),
+        purpose="batch",
+        custom_llm_provider="openai",
+        api_base=f"{PROVIDER}/v1",
+        api_key="sk-none",
+        metadata={"user_id": "file"},
+    )
+    # What a proxy logs of a tool that it calls.
+    Logger().log_success_event(
+        {
+            "litellm_params": {"metadata": {"user_id": "tool"}},
+            "standard_logging_object": {
+                "call_type": "call_mcp_tool",
+                "model": "MCP: add",
+                "status": "success",
+                "metadata": {"mcp_tool_call_metadata": {"name": "add", "arguments": {"a": 1}}},
+                "response": {"content": [{"type": "text", "text": "2"}]},
+                "response_cost": 0.0,
+            },
+        },
+        None,
+        None,
+        None,
+    )
     # What PostHog does not take.
     litellm.completion(**OPENAI, metadata={"user_id": "refused"})
 
@@ -71,7 +108,12 @@ async def asynchronous() -> None:
     await litellm.acompletion(**OPENAI, user="hosted", posthog_api_key="phc_other", posthog_host="http://127.0.0.1:9")
     router = litellm.Router(model_list=[{"model_name": "any", "litellm_params": {**OPENAI, "messages": None}}])
     await router.acompletion(model="any", messages=HI, metadata={"user_id": "routed", "team": "blue", "agent_id": 7})
-    await asyncio.to_thread(wait_for, 18)
+    await router.aresponses(model="any", input="hi", metadata={"user_id": "routed response", "team": "blue"})
+    with contextlib.suppress(Exception):
+        broken = {**OPENAI, "model": "openai/gpt-4o-broken", "stream": True}
+        async for _ in await litellm.acompletion(**broken, num_retries=0, metadata={"user_id": "broken"}):
+            pass
+    await asyncio.to_thread(wait_for, 24)
 
 
 def wait_for(count: int) -> None:

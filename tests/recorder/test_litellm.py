@@ -220,20 +220,51 @@ def test_a_request_names_its_user_trace_session_parent_and_project(sides: Sides)
 
 
 def test_without_any_user_a_call_is_its_traces(sides: Sides) -> None:
-    known = {*users(*KINDS), REFUSED, "routed", "named", "hosted", "redacted", "mock"}
-    [(user, line)] = [(user, line) for user, line in sides.lines.items() if user not in known]
+    [(user, line)] = [(user, line) for user, line in sides.lines.items() if user == line["trace_id"]]
     assert user == line["trace_id"] == sides.ours[user]["properties"]["$ai_trace_id"]
 
 
 def test_content_that_litellm_is_told_to_keep_out_of_logs_stays_out(sides: Sides) -> None:
     line = sides.lines["redacted"]
-    assert not {"hi", ANSWER} & {message["content"] for message in (*line["input"], *line["output"])}
+    assert line["privacy_mode"] is True
+    assert not {"input", "output", "tools"} & set(line)
+    assert line["model_parameters"] == {"temperature": 0.5}
     assert line["usage"]["input_tokens"] == 1200
+    assert "s3cret" not in json.dumps(sides.lines)
+    failure = sides.lines["redacted failure"]
+    assert (failure["error"], failure["http_status"]) == ({"type": "RateLimitError"}, 429)
+
+
+def test_a_model_that_litellm_has_no_price_for_is_not_free(sides: Sides) -> None:
+    line = sides.lines["unpriced"]
+    assert line["usage"]["input_tokens"] == 1200
+    assert "cost" not in line
+    assert not {"$ai_total_cost_usd", "$ai_cost_passthrough"} & set(sides.ours["unpriced"]["properties"])
+
+
+def test_a_call_that_names_a_trace_alone_belongs_to_no_session(sides: Sides) -> None:
+    assert sides.lines["unpriced"]["trace_id"] == "a trace"
+    assert "session_id" not in sides.lines["unpriced"]
+
+
+def test_what_calls_no_model_is_a_span(sides: Sides) -> None:
+    file, tool = sides.lines["file"], sides.lines["tool"]
+    assert (file["type"], file["name"], file["output"]["id"]) == ("span", "create_file", "file-1")
+    assert "input" not in file
+    assert (tool["type"], tool["kind"], tool["name"], tool["input"]) == ("span", "tool", "add", {"a": 1})
+    assert tool["output"] == {"content": [{"type": "text", "text": "2"}]}
+
+
+def test_a_stream_that_broke_off_is_a_failed_stream(sides: Sides) -> None:
+    line = sides.lines["broken"]
+    assert (line["stream"], line["http_status"], line["error"]["message"]) == (True, 500, "overloaded")
+    assert not {"usage", "cost", "time_to_first_token_ms"} & set(line)
 
 
 def test_what_litellm_adds_to_the_metadata_stays_out(sides: Sides) -> None:
     assert sides.lines["routed"]["properties"] == {"team": "blue", "agent_id": 7}
     assert sides.lines["routed"]["model"] == "gpt-4o"
+    assert sides.lines["routed response"]["properties"] == {"team": "blue"}
     for user in users(*KINDS):
         assert "properties" not in sides.lines[user], user
 
@@ -262,6 +293,17 @@ def test_flaw_a_failure_has_no_tokens_and_no_cost(sides: Sides) -> None:
     counted = ("$ai_input_tokens", "$ai_output_tokens", "$ai_total_cost_usd")
     assert [theirs[name] for name in counted] == [0, 0, 0]
     assert not set(counted) & set(ours)
+
+
+def test_flaw_a_call_without_a_known_price_is_not_free(sides: Sides) -> None:
+    theirs, ours = both(sides, "unpriced")
+    assert theirs["$ai_total_cost_usd"] == 0
+    assert "$ai_total_cost_usd" not in ours
+
+
+def test_flaw_the_upload_of_a_file_is_no_generation(sides: Sides) -> None:
+    assert sides.theirs["file"]["event"] == "$ai_generation"
+    assert sides.ours["file"]["event"] == "$ai_span"
 
 
 def test_flaw_every_event_has_an_identity_and_a_time(sides: Sides) -> None:

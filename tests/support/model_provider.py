@@ -1,8 +1,8 @@
 """A scripted provider of models on loopback: OpenAI's and Anthropic's calls, as far as a client of both needs them.
 
 It also takes batches of events at `/batch/`, as PostHog does, and keeps them as they come. The model's name chooses the
-answer: one with `limited` is refused with the status 429. The last piece of a stream takes a while, as a model does, so
-that the time to the first token and the whole time differ.
+answer: one with `limited` is refused with the status 429, a stream of one with `broken` ends with an error. The last
+piece of a stream takes a while, as a model does, so that the time to the first token and the whole time differ.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ _ANTHROPIC_USAGE: Json = {
     "cache_read_input_tokens": 1000,
     "cache_creation_input_tokens": 300,
     "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+}
+_FILE: Json = {
+    "id": "file-1",
+    "object": "file",
+    "bytes": 2,
+    "created_at": 1_790_000_000,
+    "filename": "a.jsonl",
+    "purpose": "batch",
+    "status": "processed",
 }
 _LIMITED: Json = {"error": {"message": "too many requests", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}
 
@@ -88,7 +97,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/files"):
+            self._answer(_FILE)
+            return
+        body = json.loads(data)
         if self.path == "/batch/":
             is_refused = any(event["distinct_id"] == REFUSED for event in body["batch"])
             if not is_refused:
@@ -164,6 +177,9 @@ def _chunks(body: Json) -> Iterator[bytes]:
 
     for piece in _PIECES:
         yield data({"choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}]})
+    if "broken" in body["model"]:
+        yield data({"error": {"message": "overloaded", "type": "server_error", "code": 500}})
+        return
     yield data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     yield data({"choices": [], "usage": _OPENAI_USAGE})
     yield b"data: [DONE]\n\n"

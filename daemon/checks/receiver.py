@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from daemon.checks import Finding, failure, fine, warning
@@ -12,7 +11,7 @@ from daemon.config.settings import Secret, Settings
 from daemon.config.table import APP_NAME
 from daemon.delivering.posthog.probe import Answer, PostHog, ProxyUnusableError, proxy_for
 from daemon.state import layout
-from daemon.state.store import Store, StoreError
+from daemon.state.store import StoreError, read_store
 from daemon.state.verification import read_verification
 
 __all__ = ["check_arrival", "check_receivers", "check_rejected"]
@@ -44,10 +43,12 @@ def check_rejected(state_dir: Path) -> Iterator[Finding]:
         state_dir: the state directory.
     """
     try:
-        with closing(Store(state_dir, read_only=True)) as store:
+        with read_store(state_dir) as store:
+            if store is None:
+                return
             number = len(store.rejected())
     except (StoreError, sqlite3.Error):
-        # No daemon has run yet, or `status` says what is wrong with it.
+        # `status` says what is wrong with it.
         return
     if number:
         yield warning(

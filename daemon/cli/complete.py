@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
 from functools import wraps
 
 import click
@@ -138,11 +137,11 @@ def rejected_events(context: click.Context, parameter: click.Parameter, incomple
     """Offer the events that PostHog refused, the newest first."""
     del context, parameter
     from daemon.config import loading
-    from daemon.state.store import Store
+    from daemon.state.store import read_store
 
-    with closing(Store(loading.load({}, os.environ).state_dir, read_only=True)) as store:
+    with read_store(loading.load({}, os.environ).state_dir) as store:
         return [
             CompletionItem(row.uuid, help=row.name)
-            for row in store.rejected()[:_MOST]
+            for row in (store.rejected() if store is not None else [])[:_MOST]
             if row.uuid.startswith(incomplete.lower())
         ]

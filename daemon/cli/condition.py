@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from daemon.running.condition import Condition, condition_of
 from daemon.running.problem import Problem
-from daemon.state import layout
-from daemon.state.store import Store, StoreError
+from daemon.state.store import StoreError, read_store
 
 __all__ = ["UnreadableStateError", "read_condition"]
 
@@ -42,9 +40,7 @@ def read_condition(
         UnreadableStateError: the folder or its store cannot be read.
     """
     try:
-        if not (folder / layout.STORE).exists():
-            return condition_of(None, folder, config_dirs, now, outboxes=outboxes)
-        with closing(Store(folder, read_only=True)) as store:
+        with read_store(folder) as store:
             return condition_of(store, folder, config_dirs, now, outboxes=outboxes)
     except StoreError as error:
         what, _, advice = str(error).rpartition("; ")

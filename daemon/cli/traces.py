@@ -177,21 +177,23 @@ def _sent(settings: Settings, folder: Path, prefix: str) -> dict[str, str]:
     """Return the addresses of the sessions that the daemon has sent, or is sending, by their ids."""
     from daemon.delivering.posthog.web_app import session_url, trace_url
     from daemon.state.layout import STORE
-    from daemon.state.reader import StoreReader
+    from daemon.state.store import StoreError, read_store
 
-    if not (folder / STORE).exists():
-        return {}
-    addresses = {}
-    with closing(StoreReader(folder / STORE)) as store:
-        for each in logged_sessions(settings.claude_config_dirs, prefix=prefix):
-            try:
-                route = store.route(each.unit)
-            except sqlite3.Error as error:
-                raise fail(f"cannot read {folder / STORE}: {error}; `{APP_NAME} status` says more") from None
-            if route is not None:
-                # If each prompt is a trace, the session's page lists them.
-                address = session_url if route.grouping == "message" else trace_url
-                addresses[each.session] = address(route.host or settings.host, each.session)
+    addresses: dict[str, str] = {}
+    try:
+        with read_store(folder) as store:
+            if store is None:
+                return addresses
+            with closing(store.reader()) as reader:
+                for each in logged_sessions(settings.claude_config_dirs, prefix=prefix):
+                    if (route := reader.route(each.unit)) is not None:
+                        # If each prompt is a trace, the session's page lists them.
+                        address = session_url if route.grouping == "message" else trace_url
+                        addresses[each.session] = address(route.host or settings.host, each.session)
+    except StoreError as error:
+        raise fail(str(error)) from None
+    except sqlite3.Error as error:
+        raise fail(f"cannot read {folder / STORE}: {error}; `{APP_NAME} status` says more") from None
     return addresses
 
 

@@ -180,13 +180,13 @@ class _Look:
     def condition(self) -> Condition | None:
         """Return what `status` says; None if nothing was ever to be sent from here."""
         from daemon.running.condition import condition_of
-        from daemon.state.store import Store, StoreError
+        from daemon.state.store import StoreError, read_store
 
         folder = self._settings.state_dir
-        if not (folder / STORE).exists():
-            return None
         try:
-            with closing(Store(folder, read_only=True)) as store:
+            with read_store(folder) as store:
+                if store is None:
+                    return None
                 return condition_of(
                     store,
                     folder,

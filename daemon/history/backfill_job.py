@@ -33,7 +33,7 @@ from daemon.routing.routing import Routing
 from daemon.state import layout
 from daemon.state.lock import holder, look
 from daemon.state.rows import RejectedEvent
-from daemon.state.store import Store, StoreError
+from daemon.state.store import StoreError, read_store
 from daemon.system.messages import system_reason
 
 __all__ = ["EXPIRING_DAYS", "BackfillError", "BackfillJob", "BackfillResult", "Deliver", "ExpiringSession"]
@@ -388,15 +388,12 @@ def _claims(folder: Path) -> Iterator[Claims]:
     Raises:
         BackfillError: the state store cannot be read.
     """
-    if not (folder / layout.STORE).is_file():
-        yield Claims()
-        return
-    with (
-        _store_errors(folder),
-        closing(Store(folder, read_only=True)) as store,
-        closing(store.reader()) as reader,
-    ):
-        yield Claims(reader)
+    with _store_errors(folder), read_store(folder) as store:
+        if store is None:
+            yield Claims()
+            return
+        with closing(store.reader()) as reader:
+            yield Claims(reader)
 
 
 @contextmanager

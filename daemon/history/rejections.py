@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -12,7 +13,7 @@ from daemon.following.session_files import SessionFiles
 from daemon.state import layout
 from daemon.state.lock import AlreadyRunning, StateLock, is_locked
 from daemon.state.rows import RejectedEvent
-from daemon.state.store import Store
+from daemon.state.store import Store, read_store
 
 __all__ = ["Rejections", "rejected_events"]
 
@@ -70,16 +71,10 @@ def rejected_events(folder: Path) -> list[RejectedEvent]:
         return []
     if not is_locked(folder):
         try:
-            with StateLock(folder, stage="ends", verb="backfill"):
-                return _listed(Store(folder))
+            with StateLock(folder, stage="ends", verb="backfill"), closing(Store(folder)) as store:
+                return store.rejected()
         except AlreadyRunning:
             # A daemon has started just now.
             pass
-    return _listed(Store(folder, read_only=True))
-
-
-def _listed(store: Store) -> list[RejectedEvent]:
-    try:
-        return store.rejected()
-    finally:
-        store.close()
+    with read_store(folder) as store:
+        return store.rejected() if store is not None else []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.state.connection import Connection
+from daemon.state.connection import Connection, open_to_read
 from daemon.state.rows import FileMark, FrozenRoute
 from daemon.state.schema import identity_key
 
@@ -34,9 +34,7 @@ class StoreReader:
     def _rows(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
         """Run *statement*. The first call opens the connection."""
         if self._connection is None:
-            connection = sqlite3.connect(
-                self._path, factory=Connection, isolation_level=None, check_same_thread=False, timeout=10
-            )
+            connection = open_to_read(self._path, factory=Connection)
             try:
                 # Rows are hardly ever looked up twice, and the operating system caches the file's pages anyway.
                 connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")

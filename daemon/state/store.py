@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from daemon.state import layout
-from daemon.state.connection import Connection
+from daemon.state.connection import Connection, UnwrittenError, open_to_read, version_of
 from daemon.state.reader import StoreReader, mark_of
 from daemon.state.rows import (
     Commit,
@@ -32,7 +32,7 @@ from daemon.state.rows import (
 )
 from daemon.state.schema import IDENTITY_SLICES, SCHEMA, SCHEMA_VERSION, UPGRADES, identity_key, unit_name
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["Store", "StoreError", "read_store"]
 
 _log = structlog.get_logger(__name__)
 _REMEMBERED = 1000
@@ -46,6 +46,10 @@ def _today() -> int:
 
 class StoreError(Exception):
     """The store cannot be used. The message says why, and what to do."""
+
+
+class NoStoreError(StoreError):
+    """There is no store, or no daemon has written anything to it."""
 
 
 class Store:
@@ -63,7 +67,7 @@ class Store:
 
     Raises:
         StoreError: the store cannot be opened, or was written by a newer version. If *read_only*, also if it is damaged
-            or was written by an older version.
+            or was written by an older version, or if there is none.
     """
 
     def __init__(self, folder: Path, *, today: Callable[[], int] = _today, read_only: bool = False) -> None:
@@ -75,6 +79,8 @@ class Store:
         self.lost = False
         try:
             self._connection = self._open()
+        except UnwrittenError as error:
+            raise NoStoreError(f"there is no state store {self._path}; start the daemon, which makes it") from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and not _is_corruption(error):
                 raise StoreError(f"cannot open the state store {self._path}: {error}; check the folder") from error
@@ -94,10 +100,7 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         if self._read_only:
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
-            connection = sqlite3.connect(
-                uri, uri=True, factory=Connection, isolation_level=None, check_same_thread=False, timeout=10
-            )
+            connection = open_to_read(self._path, factory=Connection)
         else:
             connection = sqlite3.connect(
                 self._path, factory=Connection, isolation_level=None, check_same_thread=False, timeout=10
@@ -139,7 +142,7 @@ class Store:
             )
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        version = version_of(connection)
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"the state store {self._path} was written by a newer version (schema {version}); "
@@ -517,6 +520,25 @@ class Store:
     def reader(self) -> StoreReader:
         """Return a reader for another thread."""
         return StoreReader(self._path)
+
+
+@contextlib.contextmanager
+def read_store(folder: Path) -> Iterator[Store | None]:
+    """Open the store in a state directory to read it, also while another process uses, makes, replaces or removes it.
+
+    Yields:
+        The store; None if there is none, or nothing was ever written to it.
+
+    Raises:
+        StoreError: it cannot be read, or another version has written it.
+    """
+    try:
+        store = Store(folder, read_only=True)
+    except NoStoreError:
+        yield None
+        return
+    with contextlib.closing(store):
+        yield store
 
 
 def _is_corruption(error: sqlite3.OperationalError) -> bool:

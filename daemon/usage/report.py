@@ -20,6 +20,7 @@ import msgspec
 from daemon.delivering.local import schema
 from daemon.delivering.local.events import UnreadableEventsError
 from daemon.delivering.local.schema import IS_ATTEMPT, IS_MODEL, IS_TOOL, TELLS_COST
+from daemon.state.connection import open_to_read, version_of
 from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
 __all__ = ["CENT", "By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight", "summed"]
@@ -151,10 +152,9 @@ class Index:
 
     def __init__(self, path: Path, zone: tzinfo | None = None) -> None:
         self._zone = zone
-        uri = f"{path.absolute().as_uri()}?mode=ro"
         try:
-            self._connection = sqlite3.connect(uri, uri=True, timeout=2, check_same_thread=False)
-            version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+            self._connection = open_to_read(path, timeout=2)
+            version = version_of(self._connection)
         except sqlite3.Error as error:
             raise UnreadableEventsError(str(error)) from error
         if version != schema.VERSION:

@@ -25,10 +25,9 @@ from daemon.reading.executions import Executions
 from daemon.reading.reader import Reader
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
-from daemon.state import layout
 from daemon.state.reader import StoreReader
 from daemon.state.rows import FrozenRoute
-from daemon.state.store import Store
+from daemon.state.store import read_store
 from daemon.usage.prices import event_dollars
 from llma_core import view
 from llma_core.events import CaptureEvent
@@ -174,8 +173,8 @@ class Expectation:
         self._stack = ExitStack()
         self._store: StoreReader | None = None
         self._refused: Collection[str] = ()
-        if (settings.state_dir / layout.STORE).is_file():
-            store = self._stack.enter_context(closing(Store(settings.state_dir, read_only=True)))
+        store = self._stack.enter_context(read_store(settings.state_dir))
+        if store is not None:
             self._refused = {event.uuid for event in store.rejected()}
             self._store = self._stack.enter_context(closing(store.reader()))
         executions = Executions(settings.state_dir)

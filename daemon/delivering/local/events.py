@@ -14,6 +14,7 @@ import msgspec
 
 from daemon.delivering.local.call import ATTEMPT
 from daemon.delivering.local.schema import packed
+from daemon.state.connection import open_to_read
 from llma_core.trace_tree import TraceTree, build
 from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, asked, prompt_of, read, words
 
@@ -239,9 +240,8 @@ class LocalEvents:
         return [body for (body,) in rows]
 
     def _query(self, statement: str, values: tuple[object, ...]) -> list[Any]:
-        uri = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as connection:
+            with contextlib.closing(open_to_read(self._path, timeout=_BUSY_TIMEOUT)) as connection:
                 return connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise UnreadableEventsError(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.config.restraint import Restraint
+from daemon.state import connection as opening
+from daemon.state.layout import forget_store
+from daemon.state.reader import StoreReader
 from daemon.state.rows import (
     Commit,
     Copies,
@@ -28,7 +32,7 @@ from daemon.state.rows import (
     Sighting,
 )
 from daemon.state.schema import IDENTITY_SLICES, identity_key
-from daemon.state.store import Store, StoreError
+from daemon.state.store import Store, StoreError, read_store
 
 MARK = FileMark(
     device=1, inode=2, path="/logs/a.jsonl", unit="orchard/a", offset=100, head=b"head", head_length=10, tail=b"tail"
@@ -750,6 +754,44 @@ def test_a_read_only_store_sets_nothing_aside(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="damaged"):
         Store(tmp_path, read_only=True)
     assert list(tmp_path.glob("state.db.corrupt-*")) == []
+
+
+def test_a_store_that_nobody_has_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading it makes nothing."""
+    monkeypatch.setattr(opening, "_PATIENCE_SECONDS", 0)
+    for is_there in (False, True):
+        if is_there:
+            (tmp_path / "state.db").touch()
+        with read_store(tmp_path) as store:
+            assert store is None
+        with pytest.raises(sqlite3.OperationalError), closing(StoreReader(tmp_path / "state.db")) as reader:
+            reader.route("orchard/a")
+        assert [path.stat().st_size for path in tmp_path.iterdir()] == [0] * is_there
+
+
+@pytest.mark.parametrize("before", [b"", b"half of a page"])
+def test_a_store_that_is_being_made_is_read_once_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(before)
+
+    def another_process_goes_on(_seconds: float) -> None:
+        path.unlink(missing_ok=True)
+        with closing(Store(tmp_path)) as store:
+            store.begin(5, [])
+
+    monkeypatch.setattr(time, "sleep", another_process_goes_on)
+    with read_store(tmp_path) as found:
+        assert found is not None
+        assert found.first_start == 5
+
+
+def test_a_store_that_is_removed_while_it_is_opened_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state.db").touch()
+    monkeypatch.setattr(time, "sleep", lambda _seconds: forget_store(tmp_path))
+    with read_store(tmp_path) as found:
+        assert found is None
 
 
 def test_a_table_is_empty_until_something_is_settled(tmp_path: Path) -> None:

@@ -343,7 +343,8 @@ def in_order(sessions: Iterable[SessionFiles]) -> list[Ordered]:
     def key(name: str) -> tuple[bool, int, bool, bool, str]:
         files, beginning = begun[name]
         # Looking for marks of a copy reads more lines; only sessions that began at the same moment need that.
-        is_copy = at_once[beginning.at] > 1 and _is_copy(files.agent, beginning.path)
+        may_be = at_once[beginning.at] > 1 and not files.agent.is_spool
+        is_copy = may_be and _is_copy(files.agent, beginning.path)
         # What programs have recorded may say something of other sessions.
         return not files.agent.is_spool, beginning.at, is_copy, not beginning.own, name
 

@@ -9,10 +9,14 @@ the same line of a conversation wait in the same line, whatever folders they are
 
 Thousands of sessions may wait for a route. None of them is asked for its route again until that route moves: it has
 room, or it stops or no longer does.
+
+Programs may record faster than their files are read, each in a file of its own. None of these is a copy, so their order
+matters little: those that are found later wait behind those in order, until they are about as many.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
@@ -24,6 +28,8 @@ __all__ = ["Line", "Turns"]
 
 _MANY = 2
 """Fewer sessions need no order."""
+_ONE_IN = 2
+"""A line of recorded files is sorted once one in so many of them is in no order."""
 _PASSES = 2
 """How often to sort before the next session is read: once more for what the first pass has moved to another line.
 
@@ -37,10 +43,12 @@ class Line:
     Attributes:
         names: the sessions by name, each with the route that it was found to wait for; None if it was found to wait
             for none, or was not asked yet.
+        is_spool: whether they are what programs have recorded. None of these has lines in common with another one.
     """
 
-    def __init__(self, turns: Turns, names: Iterable[str]) -> None:
+    def __init__(self, turns: Turns, names: Iterable[str], *, is_spool: bool = False) -> None:
         self.names: dict[str, Route | None] = dict.fromkeys(names)
+        self.is_spool = is_spool
         self._turns = turns
         self._has_changed = True
         self._stalled: dict[Route, bool] = {}
@@ -145,6 +153,7 @@ class Turns:
         self._seen = seen
         self._lines: dict[str, Line] = {}
         self._unsorted: set[str] = set()
+        self._unordered = Counter[str]()
         self._has_fresh = False
         self._roots: dict[str, frozenset[str]] = {}
         self._lanes: dict[str, str] = {}
@@ -181,11 +190,11 @@ class Turns:
     def add(self, files: SessionFiles) -> None:
         """Enqueue a session. One that waits already keeps its place."""
         lane = self.lane(files)
-        line = self._line(lane)
-        if files.name not in line.names and not self.was_looked_at(files.name):
+        line = self._line(lane, is_spool=files.agent.is_spool)
+        if files.name not in line.names and not line.is_spool and not self.was_looked_at(files.name):
             self._has_fresh = True
         line.add(files.name)
-        if self._goes_first(files.name):
+        if self._goes_first(files.name) and next(iter(self._lines)) != lane:
             self._lines = {lane: self._lines.pop(lane), **self._lines}
 
     def _goes_first(self, name: str) -> bool:
@@ -193,21 +202,25 @@ class Turns:
         files = self.sessions.get(name)
         return files is not None and files.agent.is_spool and name not in self._active
 
-    def _line(self, lane: str) -> Line:
+    def _line(self, lane: str, *, is_spool: bool = False) -> Line:
         line = self._lines.get(lane)
         if line is None:
-            line = self._lines[lane] = self.line()
+            line = self._lines[lane] = Line(self, (), is_spool=is_spool)
         return line
 
     def note_found(self, sessions: Iterable[SessionFiles]) -> None:
         """Note that *sessions* were found at once, in no particular order, so that `sort` sorts those of one folder."""
-        lanes = set()
+        lanes: dict[str, list[SessionFiles]] = {}
         for files in sessions:
             if files.name not in self._active:
-                lane = self.lane(files)
-                if lane in lanes:
-                    self._unsorted.add(lane)
-                lanes.add(lane)
+                lanes.setdefault(self.lane(files), []).append(files)
+        for lane, together in lanes.items():
+            if len(together) < _MANY:
+                continue
+            if together[0].agent.is_spool:
+                self._unordered[lane] += len(together)
+            else:
+                self._unsorted.add(lane)
 
     def resume(self, files: SessionFiles) -> None:
         """Put a session first in its line, because it is not read to its end: one of its forks may wait behind it."""
@@ -228,10 +241,17 @@ class Turns:
             order: returns sessions in the order in which to read them.
         """
         for _ in range(_PASSES):
+            self._note_unordered()
             if not (self._unsorted or self._has_fresh):
                 return
             lanes, self._unsorted, self._has_fresh = self._unsorted, set(), False
-            waiting = {name: lane for lane, line in self._lines.items() for name in line.names if name in self.sessions}
+            waiting = {
+                name: lane
+                for lane, line in self._lines.items()
+                if lane in lanes or not line.is_spool
+                for name in line.names
+                if name in self.sessions
+            }
             self._roots = {name: roots for name, roots in self._roots.items() if name in waiting}
             self._lanes = {name: lane for name, lane in self._lanes.items() if name in waiting}
             if len(waiting) < _MANY:
@@ -254,6 +274,18 @@ class Turns:
                 # Sessions that a hint has added meanwhile come last.
                 line.arrange([*being_read, *found, *line.names])
 
+    def _note_unordered(self) -> None:
+        """Note which lines of recorded files are to be sorted: those of which about half are in no order yet.
+
+        So however many files wait and however few are found at a time, each file is sorted a few times.
+        """
+        for lane, number in list(self._unordered.items()):
+            line = self._lines.get(lane)
+            if line is not None and _ONE_IN * number >= len(line.names):
+                self._unsorted.add(lane)
+            if line is None or lane in self._unsorted:
+                del self._unordered[lane]
+
     def join(self, ordered: Iterable[Ordered]) -> None:
         """Let sessions with a root in common wait in the same line, that of the first of them.
 
@@ -263,7 +295,7 @@ class Turns:
         asked = {files.name for files, _ in ordered}
         leaders: dict[str, str] = {}
         for lane, line in self._lines.items():
-            for name in line.names:
+            for name in line.names if not line.is_spool else ():
                 if name not in asked:
                     for root in self._roots.get(name, ()):
                         leaders.setdefault(root, lane)

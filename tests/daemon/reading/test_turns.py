@@ -13,6 +13,7 @@ from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.reading.turns import Turns
 from llma_core.claude_code.agent import CLAUDE_CODE
+from llma_core.outbox.agent import OUTBOX
 from tests.support.logs import LogBuilder, text, write_files
 
 
@@ -337,3 +338,30 @@ async def test_sorting_ends_although_sessions_are_found_faster_than_they_are_sor
     await yard.turns.sort(order)
     assert asked == 2
     assert yard.turns.next() is not None
+
+
+async def test_recorded_files_are_asked_for_a_few_times_each_however_many_wait(yard: Yard) -> None:
+    """Two are found while one is read, until there are no more; the first of them were found at once."""
+    sorting = Sorting()
+    names = [f"outbox/{number:02}" for number in range(60)]
+    for name in names:
+        yard.sessions[name] = SessionFiles(name=name, folder="/outbox", agent=OUTBOX)
+    left, taken, number = list(names), list[str](), 8
+    while True:
+        found, left = [yard.sessions[name] for name in left[:number]], left[number:]
+        yard.turns.note_found(found)
+        for files in found:
+            yard.turns.add(files)
+        await yard.turns.sort(sorting)
+        if (first := yard.turns.next()) is None:
+            break
+        taken.append(first.name)
+        number = 2
+    assert taken[0] == names[7], "they are sorted"
+    assert sorted(taken) == names
+    assert sum(map(len, sorting.asked)) < 4 * len(names)
+
+    # A session that is found beside them is sorted without them.
+    yard.add("orchard/a", "orchard/b", *names)
+    await yard.turns.sort(sorting)
+    assert sorting.asked[-1] == ["orchard/a", "orchard/b"]

@@ -9,7 +9,7 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,7 +28,18 @@ from daemon.system.messages import excerpt
 from daemon.system.secret import Secret
 from llma_core import __version__
 
-__all__ = ["App", "AppError", "BadQueryError", "ForbiddenError", "Pace", "Project", "Question", "app_of"]
+__all__ = [
+    "App",
+    "AppError",
+    "BadQueryError",
+    "ForbiddenError",
+    "NoProjectError",
+    "NotThereError",
+    "Pace",
+    "Project",
+    "Question",
+    "app_of",
+]
 
 _TIMEOUT = httpx.Timeout(connect=10.0, read=180.0, write=30.0, pool=10.0)
 """A query may take minutes before the first byte of its answer."""
@@ -54,6 +65,14 @@ class AppError(Exception):
 
 class ForbiddenError(AppError):
     """The personal key may not ask this."""
+
+
+class NotThereError(AppError):
+    """There is nothing at the path, or something else than PostHog's web app answers."""
+
+
+class NoProjectError(AppError):
+    """No project that the personal key may see has the project key."""
 
 
 class BadQueryError(AppError):
@@ -200,32 +219,57 @@ class App:
         A personal key without the scope `project:read` cannot find it, but may know one project only.
 
         Raises:
-            AppError: the key may see projects, and none of them has *key*; or PostHog does not answer.
+            NoProjectError: the key may see projects, and none of them has *key*.
+            AppError: PostHog does not answer.
         """
+        seen = False
         try:
-            current = self._ask("GET", "/api/projects/@current/", scope="project:read")
+            for each in self._projects():
+                seen = True
+                if each.get("api_token") == key.reveal():
+                    return _project(each)
         except ForbiddenError:
-            return Project(id="@current")
-        if isinstance(current, dict) and current.get("api_token") == key.reveal():
-            return _project(current)
+            # A key that is limited to some projects may list none, and its owner may have another one open. A key
+            # without the scope may read none.
+            limits = self._limits()
+            for number in limits:
+                with suppress(ForbiddenError):
+                    each = self.read(f"/api/projects/{number}/", scope="project:read")
+                    seen = True
+                    if each.get("api_token") == key.reveal():
+                        return _project(each)
+            if not seen:
+                return Project(id=limits[0] if len(limits) == 1 else "@current")
+        raise NoProjectError(
+            f"{self.host}: no project that your personal key can see has the project key {key.masked()}, so its events "
+            "go to another project or nowhere; check POSTHOG_API_KEY, and which projects the personal key may see"
+        )
+
+    def _projects(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the projects that the personal key may see, the one that its owner has open first."""
+        current = self._ask("GET", "/api/projects/@current/", scope="project:read")
+        if isinstance(current, dict):
+            yield current
         for place in range(0, _MAX_PROJECTS, _PAGE):
             page = self._ask("GET", f"/api/projects/?limit={_PAGE}&offset={place}", scope="project:read")
             found = page.get("results") if isinstance(page, dict) else None
             projects = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
             for each in projects:
-                if each.get("api_token") == key.reveal():
-                    return _project(each)
-                if "api_token" not in each and "id" in each:
-                    # Lists may leave the key out; then the project itself says it.
-                    whole = self._ask("GET", f"/api/projects/{each['id']}/", scope="project:read")
-                    if isinstance(whole, dict) and whole.get("api_token") == key.reveal():
-                        return _project(whole)
+                # Lists may leave the key out; then the project itself says it.
+                if "api_token" in each or "id" not in each:
+                    yield each
+                else:
+                    yield self.read(f"/api/projects/{each['id']}/", scope="project:read")
             if len(projects) < _PAGE:
-                break
-        raise AppError(
-            f"{self.host}: no project that your personal key can see has the project key {key.masked()}, so its events "
-            "go to another project or nowhere; check POSTHOG_API_KEY, and which projects the personal key may see"
-        )
+                return
+
+    def _limits(self) -> Sequence[str]:
+        """Return the numbers of the projects that the personal key is limited to; none if it is not, or is not told."""
+        with suppress(ForbiddenError, NotThereError, BadQueryError):
+            own = self._ask("GET", "/api/personal_api_keys/@current/", scope="query:read")
+            teams = own.get("scoped_teams") if isinstance(own, dict) else None
+            return [str(team) for team in teams if isinstance(team, int)] if isinstance(teams, list) else []
+        return []
 
     def query(self, project: Project, question: Question) -> list[list[Any]]:
         """Return the rows of an answer. PostHog computes it anew.
@@ -365,7 +409,7 @@ class App:
                 f"{needed} and access to the project: {personal_key_url(self.host)}"
             )
         if status == _NOT_FOUND or answer is None:
-            raise AppError(f"{self.host} answers {status}, not as PostHog's web app does; {self._hint()}")
+            raise NotThereError(f"{self.host} answers {status}, not as PostHog's web app does; {self._hint()}")
         raise BadQueryError(f"{self.host} refuses the request with {status}: {said or 'no reason given'}")
 
     def _hint(self) -> str:

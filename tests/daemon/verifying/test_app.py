@@ -10,7 +10,18 @@ from typing import TypeVar
 import pytest
 
 from daemon.system.secret import Secret
-from daemon.verifying.app import App, AppError, BadQueryError, ForbiddenError, Pace, Project, Question, app_of
+from daemon.verifying.app import (
+    App,
+    AppError,
+    BadQueryError,
+    ForbiddenError,
+    NoProjectError,
+    NotThereError,
+    Pace,
+    Project,
+    Question,
+    app_of,
+)
 from tests.support.capture_server import Accept, Answer, Behaviour, CaptureServer, Drop, Request
 from tests.support.each import for_each
 
@@ -115,8 +126,8 @@ async def test_no_more_is_asked_in_an_hour_than_posthog_allows() -> None:
         (said({"detail": f"no: {PERSONAL}"}, 403), ForbiddenError, "no: [key]"),
         (said({"detail": "Unknown table `ai_events`"}, 400), BadQueryError, "Unknown table"),
         (said({"results": None, "error": "too slow"}), BadQueryError, "too slow"),
-        (Answer(status=404, body=b"<html>"), AppError, "POSTHOG_APP_HOST"),
-        (Answer(status=200, body=b"<html>"), AppError, "POSTHOG_APP_HOST"),
+        (Answer(status=404, body=b"<html>"), NotThereError, "POSTHOG_APP_HOST"),
+        (Answer(status=200, body=b"<html>"), NotThereError, "POSTHOG_APP_HOST"),
         (said({}, 302, Location="https://elsewhere.example.com/login"), AppError, "redirects to elsewhere.example.com"),
     ],
 )
@@ -167,6 +178,36 @@ async def test_the_project_is_the_one_with_the_project_key() -> None:
         # A key that may only ask queries knows its project by another name.
         server.fault = projects(there, current=said({"detail": "missing project:read"}, 403))
         assert await ask(server, lambda app: app.project(Secret(PROJECT_KEY))) == Project(id="@current")
+
+
+async def test_a_key_that_is_limited_to_some_projects_finds_its_own_whatever_project_its_owner_has_open() -> None:
+    here, there = {"id": 7, "api_token": PROJECT_KEY}, {"id": 8, "api_token": "phc_other"}
+    refused = said({"detail": "API keys with scoped projects are only supported on project-based endpoints."}, 403)
+    elsewhere = said({"detail": "API key does not have access to the requested project: ID 12."}, 403)
+    answers: dict[str, Answer] = {}
+
+    def answer(request: Request) -> Behaviour:
+        path = request.path.partition("?")[0]
+        return answers.get(path) or (refused if path == "/api/projects/" else elsewhere)
+
+    async def found(*limits: int) -> Project:
+        answers["/api/personal_api_keys/@current/"] = said({"scoped_teams": limits})
+        return await ask(server, lambda app: app.project(Secret(PROJECT_KEY)))
+
+    async with CaptureServer() as server:
+        server.fault = answer
+        # Without the scope project:read there is no doubt about the only one.
+        assert await found(7) == Project(id="7")
+        assert await found(7, 8) == Project(id="@current")
+        answers |= {"/api/projects/8/": said(there), "/api/projects/7/": said(here)}
+        assert await found(8, 7) == Project(id="7", is_certain=True)
+        with pytest.raises(NoProjectError, match="no project that your personal key can see"):
+            await found(8)
+        # An older PostHog does not tell. The project that is open is another one.
+        answers["/api/projects/@current/"] = said(there)
+        answers["/api/personal_api_keys/@current/"] = said({"detail": "Not found."}, 404)
+        with pytest.raises(NoProjectError):
+            await ask(server, lambda app: app.project(Secret(PROJECT_KEY)))
 
 
 @for_each(

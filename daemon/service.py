@@ -43,6 +43,7 @@ from daemon.following.kept_open import KeptOpen
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
 from daemon.following.logs import Logs
+from daemon.following.opening import opening
 from daemon.following.session_files import SessionFiles
 from daemon.following.watcher import Watcher
 from daemon.history.backfill_request import BackfillDesk
@@ -73,6 +74,7 @@ from daemon.running.memory import give_back
 from daemon.running.notify import Notifier
 from daemon.running.plugin_status import PluginStatus
 from daemon.state.layout import LOCAL, STORE
+from daemon.state.receipts import Receipts
 from daemon.state.store import Store
 from daemon.system.running_clock import RunningClock
 from daemon.system.workers import Workers
@@ -93,7 +95,7 @@ class Service:
     Args:
         config_dirs: Claude Code's config folders. Their folders of logs may be created later.
         outboxes: folders in which programs record their own calls. They may be created later.
-        empties: whether what is settled in them is removed.
+        empties: whether what is settled in them is removed. Then receipts of it are kept.
         store: the state.
         make_delivery: makes the delivery of a route.
         routing: decides the route of a session, and who its events belong to.
@@ -167,7 +169,12 @@ class Service:
             routing=routing, store=store, reader=self._lookup, workers=self._workers, units=self._logs.sessions
         )
         self._commits = Commits(
-            settlement=self._settlement, decisions=self._decisions, store=store, workers=self._workers
+            settlement=self._settlement,
+            decisions=self._decisions,
+            store=store,
+            workers=self._workers,
+            receipts=Receipts(store.folder) if empties else None,
+            folder_of=self._folder_of,
         )
         self._deliveries = Deliveries(make_delivery, self._commits.before_sending, self._settle)
         turns = Turns(
@@ -453,6 +460,10 @@ class Service:
         if backlog:
             self._loop.wake()
         await self._commits.write(outcomes)
+
+    def _folder_of(self, unit: str) -> str | None:
+        files = self._logs.sessions.get(unit)
+        return None if files is None else opening(files).cwd
 
     # ------------------------------------------------------------------ from time to time
 

@@ -6,65 +6,87 @@ that PostHog puts in; nothing from a log is ever part of a text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DOUBLED", "ROWS", "TILES", "Tile", "held"]
+__all__ = ["TILES", "Owner", "Tile", "doubled", "held"]
 
-ROWS = 50_000
-"""The most rows that PostHog gives for one query, and the limit in the texts."""
+Owner = Literal["session", "trace"]
+"""By whose ids events are asked for."""
+
+_PROPERTIES: Mapping[Owner, str] = {"session": "properties.$ai_session_id", "trace": "properties.$ai_trace_id"}
+_COLUMNS: Mapping[Owner, str] = {"session": "session_id", "trace": "trace_id"}
+"""The same in the table of traces."""
 
 _HELD = """
-SELECT session, kind, trace, model,
-    groupArray(tuple(id, copies)) AS held,
-    sum(input) AS input_tokens, sum(output) AS output_tokens,
-    sum(cache_read) AS cache_read_tokens, sum(cache_write) AS cache_write_tokens,
-    sum(cost) AS cost_usd
+SELECT owner, groupArray(tuple(kind, trace, model, held,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd)) AS found
 FROM (
-    SELECT toString(uuid) AS id, count() AS copies, any(event) AS kind,
-        any(properties.$ai_session_id) AS session,
-        any(properties.$ai_trace_id) AS trace,
-        any(properties.$ai_model) AS model,
-        any(toInt(properties.$ai_input_tokens)) AS input,
-        any(toInt(properties.$ai_output_tokens)) AS output,
-        any(toInt(properties.$ai_cache_read_input_tokens)) AS cache_read,
-        any(toInt(properties.$ai_cache_creation_input_tokens)) AS cache_write,
-        any(toFloat(properties.$ai_total_cost_usd)) AS cost
-    FROM events
-    WHERE event IN {kinds} AND properties.$ai_session_id IN {sessions}
-        AND timestamp >= toDateTime({since}, 'UTC') AND timestamp < toDateTime({until}, 'UTC')
-    GROUP BY id
+    SELECT owner, kind, trace, model, groupArray(tuple(id, copies)) AS held,
+        sum(input) AS input_tokens, sum(output) AS output_tokens,
+        sum(cache_read) AS cache_read_tokens, sum(cache_write) AS cache_write_tokens,
+        sum(cost) AS cost_usd
+    FROM (
+        SELECT toString(uuid) AS id, count() AS copies, any(event) AS kind,
+            any(OWNER) AS owner,
+            any(properties.$ai_trace_id) AS trace,
+            any(properties.$ai_model) AS model,
+            any(toInt(properties.$ai_input_tokens)) AS input,
+            any(toInt(properties.$ai_output_tokens)) AS output,
+            any(toInt(properties.$ai_cache_read_input_tokens)) AS cache_read,
+            any(toInt(properties.$ai_cache_creation_input_tokens)) AS cache_write,
+            any(toFloat(properties.$ai_total_cost_usd)) AS cost
+        FROM events
+        WHERE event IN {kinds} AND OWNER IN {owners}
+            AND timestamp >= toDateTime({since}, 'UTC') AND timestamp < toDateTime({until}, 'UTC')
+        GROUP BY id
+    )
+    GROUP BY owner, kind, trace, model
 )
-GROUP BY session, kind, trace, model
-ORDER BY session, trace, kind, model
-LIMIT 50000"""
+GROUP BY owner
+ORDER BY owner
+LIMIT 10000"""
+
+_DOUBLED = """
+SELECT owner, groupArray(tuple(id, copies)) AS found
+FROM (
+    SELECT OWNER AS owner, toString(uuid) AS id, count() AS copies
+    FROM posthog.ai_events AS ai_events
+    WHERE event IN {kinds} AND OWNER IN {owners}
+        AND timestamp >= toDateTime({since}, 'UTC') AND timestamp < toDateTime({until}, 'UTC')
+    GROUP BY owner, id
+    HAVING copies > 1
+)
+GROUP BY owner
+ORDER BY owner
+LIMIT 10000"""
 
 
-def held(offset: int = 0) -> str:
-    """Return the question which events PostHog holds of some sessions.
+def held(by: Owner) -> str:
+    """Return the question which events PostHog holds of some sessions or traces.
 
-    Its values are `kinds` and `sessions`, lists, and `since` and `until`, `2026-11-20 00:00:00` in UTC. A row of the
-    answer is a session, the name of events, a trace and a model, with the uuid of each such event and how often it is
-    there, and the sums over the events, each counted once.
+    Its values are `kinds` and `owners`, lists, and `since` and `until`, `2026-11-20 00:00:00` in UTC. A row of the
+    answer is an owner with its groups: the name of events, a trace and a model, with the uuid of each such event and
+    how often it is there, and the sums over the events, each counted once. So an answer has no more rows than owners
+    were asked for, and stays below the most rows that any version of PostHog gives: 10,000, in later ones 50,000.
 
     Args:
-        offset: how many rows to leave out, because they were given before.
+        by: whose ids the owners are.
     """
-    return f"{_HELD} OFFSET {offset:d}" if offset else _HELD
+    return _HELD.replace("OWNER", _PROPERTIES[by])
 
 
-DOUBLED = """
-SELECT session_id AS session, toString(uuid) AS id, count() AS copies
-FROM posthog.ai_events AS ai_events
-WHERE event IN {kinds} AND session_id IN {sessions}
-    AND timestamp >= toDateTime({since}, 'UTC') AND timestamp < toDateTime({until}, 'UTC')
-GROUP BY session, id
-HAVING copies > 1
-ORDER BY session, id
-LIMIT 50000"""
-"""The question which events stand more than once in the table behind PostHog's pages of traces. It never drops one,
-and keeps them for 30 days. Its values are those of `held`."""
+def doubled(by: Owner) -> str:
+    """Return the question which events stand more than once in the table behind PostHog's pages of traces.
+
+    It never drops one, and keeps them for 30 days. The values are those of `held`; a row of the answer is an owner with
+    the uuid of each such event and how often it is there.
+
+    Args:
+        by: whose ids the owners are.
+    """
+    return _DOUBLED.replace("OWNER", _COLUMNS[by])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,8 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         latency: seconds.
         status: how a tool call ended.
         is_open: whether it is the trace of a session that has not ended.
+        input_tokens: tokens sent that no cache held.
+        given_input_tokens: tokens sent, as the event counts them: with those that a cache held, or without.
         outcome: how a session or turn ended.
         provider: who serves the model, as in the price lists: `anthropic`, `bedrock`, …
         cache_write_5m_tokens: the part of `cache_write_tokens` that is kept for five minutes.
@@ -98,6 +100,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: str | None
     stop_reason: str | None
     project: str | None
+    given_input_tokens: int | None = None
     is_open: bool = False
     outcome: str | None = None
     provider: str | None = None
@@ -263,6 +266,7 @@ def read(body: bytes) -> EventView:
         agent=properties.agent,
         model=properties.model,
         input_tokens=_uncached(properties),
+        given_input_tokens=properties.input_tokens,
         output_tokens=properties.output_tokens,
         cache_read_tokens=properties.cache_read_tokens,
         cache_write_tokens=properties.cache_write_tokens,

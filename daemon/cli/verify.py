@@ -61,7 +61,7 @@ def verify(
     Needs a personal API key with the scopes query:read and project:read; `login --personal-key-stdin` stores one.
 
     Events younger than ten minutes are not judged. Exits with 0 if nothing is missing, and with 1 if something is, or
-    if PostHog cannot be asked.
+    if PostHog cannot be asked about a session.
     """
     if explain and (send_missing or as_json):
         raise click.UsageError("--explain asks nothing, so it goes with neither --send-missing nor --json")
@@ -92,11 +92,14 @@ def verify(
             say(line)
     for note in report.notes:
         say(f"note: {note}", err=True)
-    if not summary.missing:
+    if not summary.missing and not report.nowhere:
         return
-    if make_sink is not None:
+    if report.gone:
+        it = "it, and its file is" if report.gone == 1 else "them, and their files are"
+        say(f"{count(report.gone, 'missing event')} cannot be sent again: programs recorded {it} gone", err=True)
+    if report.sendable and make_sink is not None:
         _send(verifier, settings, report, summary, make_sink)
-    elif not as_json:
+    elif report.sendable and not as_json:
         say(f"`{APP_NAME} verify --send-missing` sends the missing events again", err=True)
     raise click.exceptions.Exit(1)
 
@@ -163,7 +166,7 @@ def _send(verifier: Verifier, settings: Settings, report: Report, summary: Verif
     from daemon.cli.backfill import backfill_errors, send
     from daemon.history.backfill_job import BackfillJob
 
-    missing = report.missing
+    missing = report.sendable
     names = {session.session for session in report.sessions if session.missing}
     chosen = [each for each in verifier.sessions if each.files.session in names]
     with backfill_errors():
@@ -188,7 +191,8 @@ def _lines(report: Report, summary: Verification) -> Iterator[str]:
     )
     parts = [count(summary.events, "event"), f"{summary.missing:,} missing", f"{summary.extra:,} extra"]
     parts.append(f"{summary.doubled:,} held twice")
-    parts += [f"{summary.not_yet:,} not yet"] if summary.not_yet else []
+    unsent = sum(session.unsent for session in report.sessions)
+    parts += [f"{number:,} {words}" for number, words in ((summary.not_yet, "not yet"), (unsent, "not sent")) if number]
     yield ", ".join(parts)
     for model, totals in sorted(report.models.items()):
         yield f"{model}: {_amounts(totals)}"
@@ -216,7 +220,7 @@ def _words(found: SessionResult) -> str:
     if found.cost_differs:
         sign = "+" if found.cost_differs > 0 else "-"
         parts.append(f"cost differs by {sign}{dollars(abs(found.cost_differs))}")
-    if not parts and (found.held or not found.not_yet):
+    if not parts and (found.held or not (found.not_yet or found.unsent or found.expired)):
         parts.append(f"equal, {count(found.held, 'event')}")
     for number, words in (
         (found.not_yet, "{} not yet"),

@@ -1,19 +1,31 @@
-"""Writes to the store what is settled: one transaction for each acknowledged batch."""
+"""Writes to the store what is settled: one transaction for each acknowledged batch.
+
+Of what programs recorded, receipts are written, too: `verify` compares them when the files are gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from daemon.delivering.delivery import EventOutcome
+from daemon.delivering.local.call import EMBEDDING, GENERATION, call
+from daemon.delivering.route import LOCAL
+from daemon.following.log_roots import is_spooled
 from daemon.reading.settlement import Settlement
 from daemon.routing.decisions import Decisions
+from daemon.state.receipts import Receipt, Receipts
 from daemon.state.rows import Commit
 from daemon.state.store import Store
 from daemon.system.workers import Workers
+from llma_core import view
 
 __all__ = ["Commits"]
+
+
+_Recorded = tuple[EventOutcome, str, str, str]
+"""What became of an event that a program recorded, with its unit, and the host and the fingerprint of the key."""
 
 
 class Commits:
@@ -24,13 +36,26 @@ class Commits:
         decisions: the sessions' routes, which are written before anything else of a session.
         store: the state.
         workers: has the thread that writes.
+        receipts: keeps what becomes of events that programs recorded; None to keep nothing.
+        folder_of: returns the working directory of the program that wrote a unit; None if that is not known.
     """
 
-    def __init__(self, *, settlement: Settlement, decisions: Decisions, store: Store, workers: Workers) -> None:
+    def __init__(
+        self,
+        *,
+        settlement: Settlement,
+        decisions: Decisions,
+        store: Store,
+        workers: Workers,
+        receipts: Receipts | None = None,
+        folder_of: Callable[[str], str | None] = lambda _unit: None,
+    ) -> None:
         self._settlement = settlement
         self._decisions = decisions
         self._store = store
         self._workers = workers
+        self._receipts = receipts
+        self._folder_of = folder_of
         self._lock = asyncio.Lock()
         self._unwritten: Commit | None = None
 
@@ -53,20 +78,49 @@ class Commits:
             try:
                 if self._unwritten is not None:
                     await self._write(self._unwritten)
+                recorded = self._recorded(outcomes)
                 if commit := self._settlement.commit(outcomes):
-                    await self._write(commit)
+                    await self._write(commit, recorded)
             except sqlite3.OperationalError:
                 # The service is stopping. What is not written is read again at the next start.
                 return
 
-    async def _write(self, commit: Commit) -> None:
-        """Write *commit*. If that fails or is cancelled, it comes before the next one.
+    def _recorded(self, outcomes: Sequence[EventOutcome]) -> list[_Recorded]:
+        """Return what became of events that programs recorded, of those that may leave this machine."""
+        found = []
+        for outcome in outcomes if self._receipts is not None else ():
+            unit = self._settlement.unit_of(outcome.event.identity)
+            if unit is None or not is_spooled(unit) or outcome.outcome == "superseded":
+                continue
+            route, frozen = self._settlement.route_of(outcome.event.identity), self._decisions.frozen(unit)
+            if route == LOCAL:
+                continue
+            if route is not None:
+                found.append((outcome, unit, route.host, route.fingerprint))
+            elif frozen is not None and frozen.host is not None and frozen.key is not None:
+                found.append((outcome, unit, frozen.host, frozen.key))
+        return found
+
+    def _receive(self, recorded: Sequence[_Recorded]) -> None:
+        assert self._receipts is not None
+        folders = {unit: self._folder_of(unit) for unit in {unit for _, unit, _, _ in recorded}}
+        self._receipts.add(
+            _receipt(outcome, folder=folders[unit], host=host, key=key) for outcome, unit, host, key in recorded
+        )
+
+    async def _write(self, commit: Commit, recorded: Sequence[_Recorded] = ()) -> None:
+        """Write *commit*, after receipts. If that fails or is cancelled, it comes before the next one.
 
         It may owe the trace of a line that the offsets of the next one pass.
         """
         self._unwritten = commit
+        unreceived = [*recorded]
 
         def work() -> None:
+            # The disk may refuse the commit several times.
+            if unreceived:
+                self._receive(unreceived)
+                unreceived.clear()
             self._store.commit(commit)
             self._unwritten = None
 
@@ -76,3 +130,30 @@ class Commits:
         finally:
             if self._unwritten is None:
                 self._settlement.written(commit)
+
+
+def _receipt(outcome: EventOutcome, *, folder: str | None, host: str, key: str) -> Receipt:
+    said = view.read(outcome.event.body)
+    row = call(said)
+    return Receipt(
+        uuid=outcome.event.uuid,
+        kind=outcome.event.name,
+        session=said.session_id,
+        trace=said.trace_id,
+        model=said.model,
+        at=row.at,
+        input=row.input or 0,
+        given=said.given_input_tokens or 0,
+        output=row.output or 0,
+        cache_read=row.cache_read or 0,
+        cache_write_5m=row.cache_write_5m or 0,
+        cache_write_1h=row.cache_write_1h or 0,
+        web_searches=row.web_searches or 0,
+        provider=row.provider,
+        tier=row.tier,
+        prices=row.prices,
+        is_priced=row.kind in (GENERATION, EMBEDDING),
+        folder=folder,
+        host=host,
+        key=key,
+    )

@@ -11,6 +11,7 @@
     executions/              a file (.json) and a lock (.lock) for each command that `exec` runs
     outbox/                  what programs record for the daemon: a file for each process, removed when it is delivered;
                              and a folder with such files for each command that `exec` runs
+    receipts/                which events that programs recorded were sent: a file for each day, for `verify`
     archive/                 what `archive` has settled, in manifest.db, and a lock of its own
     local/                   a separate state directory for the local sink, with its events in events.db, and
                              what the list of prices has answered in prices.json
@@ -41,6 +42,7 @@ __all__ = [
     "MANIFEST",
     "OUTBOX",
     "PRICES",
+    "RECEIPT_SUFFIX",
     "SQLITE_SUFFIXES",
     "STORE",
     "STORE_MARKER",
@@ -53,6 +55,7 @@ __all__ = [
     "make_outbox",
     "outbox_folder",
     "prices_path",
+    "receipts_folder",
     "remove_state",
 ]
 
@@ -70,6 +73,8 @@ LOCAL = "local"
 OUTBOX = "outbox"
 EVENTS = "events.db"
 PRICES = "prices.json"
+RECEIPTS = "receipts"
+RECEIPT_SUFFIX = ".jsonl"
 
 SQLITE_SUFFIXES = ("-wal", "-shm")
 """The suffixes of the files that SQLite keeps next to a database in WAL mode."""
@@ -128,6 +133,11 @@ def make_outbox(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def receipts_folder(state_dir: Path) -> Path:
+    """Return the folder of the receipts of what programs recorded."""
+    return state_dir / RECEIPTS
+
+
 def events_path(state_dir: Path) -> Path:
     """Return the path of the local sink's events."""
     return local_folder(state_dir) / EVENTS
@@ -163,6 +173,7 @@ def remove_state(state_dir: Path) -> list[Path]:
         (archive_folder(state_dir), _FILES),
         (local_folder(state_dir), _FILES),
         (state_dir / EXECUTIONS, _EXECUTION_FILES),
+        (receipts_folder(state_dir), (f"*{RECEIPT_SUFFIX}",)),
         *((folder, _RECORDED) for folder in _outboxes(state_dir)),
         (state_dir, _FILES),
     ):

@@ -65,6 +65,15 @@ class StoreReader:
         )
         return {str(name) for (name,) in rows}
 
+    def sent_since(self, day: int) -> set[str]:
+        """Return the names of the sessions that have a route, and of which something was settled since then.
+
+        Args:
+            day: days since the epoch, UTC.
+        """
+        statement = "SELECT name FROM units JOIN routes ON routes.unit=name WHERE settled_on>=? AND host IS NOT NULL"
+        return {str(name) for (name,) in self._rows(statement, (day,))}
+
     def marked_units(self) -> set[str]:
         """Return the names of the sessions with files that the store knows."""
         return {str(name) for (name,) in self._rows("SELECT DISTINCT unit FROM files", ())}

@@ -22,8 +22,8 @@ _CENT = 0.01
 _SHARE = 0.01
 """Costs that differ by less than a cent, or less than this share, count as equal: price lists round differently."""
 _IN_NO_LOG = frozenset({view.METRIC_EVENT, view.EMBEDDING_EVENT, view.FEEDBACK_EVENT})
-"""Events of a session that may be in no log: what a command under `exec` says of it, and what a program has recorded,
-whose file is removed once it is delivered."""
+"""Events of a session that may be in no log: what a command under `exec` says of it, and what a program has recorded on
+another machine."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,14 +44,16 @@ class SessionResult:
     """How what PostHog holds of one session differs from what was sent.
 
     Attributes:
-        session: its id.
-        project: its first working directory; None if no line has one.
+        session: its id, or that of a trace which belongs to no session.
+        project: its first working directory; None if that is not known.
         events: events that were sent, and are old enough to be held.
         held: of these, those that PostHog holds.
         missing: the uuids of those that it does not hold.
         missing_kinds: how many of them there are, by the event's name.
         refused: how many of them PostHog had refused, so that they were set aside.
-        extra: events that PostHog holds and the logs do not give.
+        gone: the uuids of those of them that no log gives, so that they cannot be sent again: a program has recorded
+            them.
+        extra: events that PostHog holds and the logs do not give. Of a session without a log, nobody can tell.
         doubled: events that PostHog holds more often than they were sent on purpose.
         not_yet: events that are too young to be judged.
         unsent: events that the logs give and that were never sent: history, or what the daemon has yet to send.
@@ -72,6 +74,7 @@ class SessionResult:
     missing: list[str] = field(default_factory=list)
     missing_kinds: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+    gone: list[str] = field(default_factory=list)
     extra: int = 0
     doubled: int = 0
     not_yet: int = 0
@@ -83,6 +86,11 @@ class SessionResult:
     cost_differs: float = 0.0
     unknown: str | None = None
     models: dict[str, ModelTotals] = field(default_factory=dict)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there was anything to compare."""
+        return self.unknown is None and bool(self.events or self.extra)
 
     @property
     def is_equal(self) -> bool:
@@ -100,13 +108,12 @@ class SessionResult:
 
 def unknown(expected: ExpectedSession) -> SessionResult:
     """Return the result of a session that cannot be compared."""
-    session = expected.session
-    return SessionResult(session=session.files.session, project=session.cwd, unknown=expected.unknown)
+    return SessionResult(session=expected.id, project=expected.folder, unknown=expected.unknown)
 
 
 def compare(
     expected: ExpectedSession,
-    by_session: Mapping[str, HeldSession],
+    by_owner: Mapping[str, HeldSession],
     now: float,
     *,
     elsewhere: Container[str] = (),
@@ -116,13 +123,13 @@ def compare(
 
     Args:
         expected: what is expected of it.
-        by_session: what PostHog has of it, and of other sessions, by their ids.
+        by_owner: what PostHog has of it, and of other sessions, by their ids.
         now: seconds since the epoch.
         elsewhere: the uuids of events that the logs of other sessions give.
         sent_again: the uuids of events that were sent again a moment ago.
     """
-    found = SessionResult(session=expected.session.files.session, project=expected.session.cwd)
-    held = _held_of(expected, by_session)
+    found = SessionResult(session=expected.id, project=expected.folder)
+    held = _held_of(expected, by_owner)
     copies: Counter[str] = Counter()
     for group in held.groups:
         copies.update(group.copies)
@@ -142,29 +149,34 @@ def compare(
             found.missing.append(uuid)
             found.missing_kinds[event.kind] += 1
             found.refused += event.state == "refused"
+            if not event.is_logged:
+                found.gone.append(uuid)
             _count(found, event)
     for uuid, number in copies.items():
         known = expected.events.get(uuid)
+        if known is None and not expected.is_logged:
+            continue
         found.doubled += max(number, held.doubled.get(uuid, 0)) > (1 if known is None else known.copies)
-    kinds = {uuid: group.kind for group in held.groups for uuid in group.copies}
-    found.extra = sum(
-        uuid not in expected.events and uuid not in elsewhere and kind not in _IN_NO_LOG for uuid, kind in kinds.items()
-    )
+    if expected.is_logged:
+        kinds = {uuid: group.kind for group in held.groups for uuid in group.copies}
+        found.extra = sum(
+            uuid not in expected.events and uuid not in elsewhere and kind not in _IN_NO_LOG
+            for uuid, kind in kinds.items()
+        )
     _compare_traces(found, expected, held)
     _compare_amounts(found, expected, held)
     return found
 
 
-def _held_of(expected: ExpectedSession, by_session: Mapping[str, HeldSession]) -> HeldSession:
+def _held_of(expected: ExpectedSession, by_owner: Mapping[str, HeldSession]) -> HeldSession:
     """Return what PostHog has of a session: everything with its id, and its events that have another one.
 
     What the latter add up to counts for the session with that id.
     """
-    own = expected.session.files.session
-    held = by_session.get(own, HeldSession())
+    held = by_owner.get(expected.id, HeldSession())
     groups, doubled = list(held.groups), dict(held.doubled)
-    for other in sorted(expected.ids - {own}):
-        there = by_session.get(other, HeldSession())
+    for other in sorted(expected.owners - {expected.id}):
+        there = by_owner.get(other, HeldSession())
         doubled.update(there.doubled)
         for group in there.groups:
             copies = {uuid: number for uuid, number in group.copies.items() if uuid in expected.events}
@@ -206,13 +218,16 @@ def _compare_amounts(found: SessionResult, expected: ExpectedSession, held: Held
     for group in held.groups:
         if not group.model or group.amounts is None:
             continue
-        found.models.setdefault(group.model, ModelTotals()).held.add(group.amounts)
         events = [expected.events.get(uuid) for uuid in group.copies]
         sent = Amounts()
         for event in events:
             if event is not None:
                 sent.add(event.amounts)
-        if None in events:
+        is_known = None not in events
+        # What another machine has recorded of the same session is in the group, too, and does not count here.
+        counts = group.amounts if is_known or expected.is_logged else sent
+        found.models.setdefault(group.model, ModelTotals()).held.add(counts)
+        if not is_known:
             continue
         if group.amounts.tokens != sent.tokens:
             more = sum(group.amounts.tokens) - sum(sent.tokens)

@@ -18,6 +18,7 @@ from daemon.config.restraint import UNRESTRAINED, Restraint
 from daemon.config.settings import Settings
 from daemon.delivering.route import Route
 from daemon.following.live_sessions import LiveSessions
+from daemon.following.log_roots import is_spooled
 from daemon.history.history import History, LoggedSession
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission
@@ -31,10 +32,12 @@ from daemon.state.store import read_store
 from daemon.usage.prices import event_dollars
 from llma_core import view
 from llma_core.events import CaptureEvent
+from llma_core.hogql import Owner
 from llma_core.timestamps import milliseconds
 
-__all__ = ["Amounts", "Expectation", "ExpectedEvent", "ExpectedSession"]
+__all__ = ["Amounts", "Expectation", "ExpectedEvent", "ExpectedSession", "elsewhere"]
 
+_DAY = 86_400.0
 _State = Literal["settled", "refused", "unsent"]
 
 
@@ -53,7 +56,7 @@ class Amounts:
     """Tokens by kind, and what they cost.
 
     Attributes:
-        input: tokens sent that no cache held.
+        input: tokens sent, as the events count them.
         output: tokens that the model wrote.
         cache_read: tokens read from the cache.
         cache_write: tokens written to the cache.
@@ -86,8 +89,8 @@ class ExpectedEvent:
 
     Attributes:
         kind: its name.
-        session: the id of the session it says it belongs to. A few old logs of subagents hold answers of a neighboring
-            session.
+        session: the id of the session it says it belongs to; "" without one. A few old logs of subagents hold answers
+            of a neighboring session.
         trace: the id of its trace.
         model: its model; "" without one.
         at: its time, in seconds since the epoch; None without one.
@@ -95,6 +98,7 @@ class ExpectedEvent:
         is_priced: whether the price of its model is known.
         state: `settled`: it was accepted; `refused`: it was set aside; `unsent`: it was never settled.
         copies: how often it was sent on purpose: once, but for the trace of a session that went on.
+        is_logged: whether a log gives it, so that it can be sent again.
     """
 
     kind: str
@@ -105,7 +109,8 @@ class ExpectedEvent:
     amounts: Amounts
     is_priced: bool
     state: _State
-    copies: int
+    copies: int = 1
+    is_logged: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,21 +118,29 @@ class ExpectedSession:
     """What is expected of one session.
 
     Attributes:
-        session: the session.
+        id: its id, or that of a trace which belongs to no session.
+        folder: its first working directory; None if that is not known.
+        began: when it began, in seconds since the epoch.
         events: its events, by uuid.
+        by: whether it is asked for by the id of a session or of a trace.
+        is_logged: whether there is a log that gives all its events. What programs have recorded is in none.
         route: where they go; None if that is none of the routes of interest, or there are none.
         unknown: why nothing can be said about it; None if its events are known.
     """
 
-    session: LoggedSession
+    id: str
+    folder: str | None
+    began: float
     events: dict[str, ExpectedEvent] = field(default_factory=dict)
+    by: Owner = "session"
+    is_logged: bool = True
     route: Route | None = None
     unknown: str | None = None
 
     @property
-    def ids(self) -> set[str]:
+    def owners(self) -> set[str]:
         """Its id, and those of the sessions that its events say they belong to."""
-        return {self.session.files.session, *(event.session for event in self.events.values())}
+        return {self.id} if self.by == "trace" else {self.id, *(event.session for event in self.events.values())}
 
     @property
     def times(self) -> list[float]:
@@ -163,6 +176,9 @@ class Expectation:
         history: the sessions on disk.
         routes: the routes of interest: other projects and hosts are not asked.
 
+    Attributes:
+        refused: the uuids of the events that are set aside.
+
     Raises:
         StoreError: the store cannot be used.
         sqlite3.Error: it cannot be read.
@@ -172,13 +188,14 @@ class Expectation:
         self._routes = {(route.host, route.fingerprint): route for route in routes}
         self._stack = ExitStack()
         self._store: StoreReader | None = None
-        self._refused: Collection[str] = ()
+        self.refused: Collection[str] = ()
         store = self._stack.enter_context(read_store(settings.state_dir))
         if store is not None:
-            self._refused = {event.uuid for event in store.rejected()}
+            self.refused = {event.uuid for event in store.rejected()}
             self._store = self._stack.enter_context(closing(store.reader()))
         executions = Executions(settings.state_dir)
         executions.refresh()
+        self._logged = {files.name for files in history.logs.sessions.values() if files.paths}
         self._running = LiveSessions(settings.claude_config_dirs).running()
         self._decided = _Decided(self._store)
         self._reader = Reader(
@@ -204,7 +221,7 @@ class Expectation:
         Raises:
             sqlite3.Error: the store cannot be read.
         """
-        found = ExpectedSession(session=session)
+        found = ExpectedSession(id=session.files.session, folder=session.cwd, began=session.began)
         frozen = self._decided.frozen(session.files.name)
         if frozen is not None and frozen.host is not None and not self._note_route(found, frozen):
             return found
@@ -224,11 +241,27 @@ class Expectation:
                         found.events[emission.event.uuid] = self._event(emission, emission.event)
         return found
 
+    def lost_logs(self, since: float) -> set[str]:
+        """Return the ids of the sessions that were sent since then and have no log any more.
+
+        What programs record is not among them: its files are meant to go.
+
+        Args:
+            since: seconds since the epoch.
+
+        Raises:
+            sqlite3.Error: the store cannot be read.
+        """
+        if self._store is None:
+            return set()
+        sent = self._store.sent_since(int(since // _DAY))
+        return {name.partition("/")[2] for name in sent - self._logged if not is_spooled(name)}
+
     def _note_route(self, found: ExpectedSession, frozen: FrozenRoute) -> bool:
         """Note where a session goes, and return whether that is of interest."""
         found.route = self._routes.get((frozen.host or "", frozen.key or ""))
         if found.route is None:
-            found.unknown = f"goes to {frozen.host} with a key of another project"
+            found.unknown = elsewhere(frozen.host)
         return found.route is not None
 
     def _event(self, emission: Emission, event: CaptureEvent) -> ExpectedEvent:
@@ -243,14 +276,14 @@ class Expectation:
             model=said.model or "",
             at=None if at is None else at / 1000,
             amounts=Amounts(
-                input=said.input_tokens or 0,
+                input=said.given_input_tokens or 0,
                 output=said.output_tokens or 0,
                 cache_read=said.cache_read_tokens or 0,
                 cache_write=said.cache_write_tokens or 0,
                 dollars=price.known,
             ),
             is_priced=not price.unpriced,
-            state="refused" if event.uuid in self._refused else "settled" if endings else "unsent",
+            state="refused" if event.uuid in self.refused else "settled" if endings else "unsent",
             copies=max(1, endings),
         )
 
@@ -265,3 +298,8 @@ class Expectation:
             return int(own)
         ending = int(identity.rpartition("|")[2])
         return ending if own else ending - 1
+
+
+def elsewhere(host: str | None) -> str:
+    """Return why a session is not compared whose route is none of the routes of interest."""
+    return f"goes to {host} with a key of another project"

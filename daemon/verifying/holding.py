@@ -12,15 +12,16 @@ from daemon.verifying.app import App, AppError, BadQueryError, Project, Question
 from daemon.verifying.expectation import Amounts, ExpectedSession
 from llma_core import hogql, view
 
-__all__ = ["EVENTS", "SESSIONS", "HeldGroup", "HeldSession", "Holding", "questions"]
+__all__ = ["EVENTS", "OWNERS", "HeldGroup", "HeldSession", "Holding", "questions"]
 
-SESSIONS = 1000
-"""How many sessions one query is about, at most."""
+OWNERS = 1000
+"""How many sessions, or traces, one query is about, at most."""
 EVENTS = 40_000
-"""How many events it is about, at most, unless one session has more: an answer has 50,000 rows."""
+"""How many events it is about, at most, unless one session has more: an answer holds the uuid of each."""
 
 _HOUR = 3600.0
 _DAY = 86_400.0
+_COLUMNS = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,17 +60,18 @@ def questions(sessions: Sequence[ExpectedSession], now: float) -> tuple[Question
     """Return what is asked about *sessions*: which events are held, and which stand twice in the table of traces.
 
     Args:
-        sessions: the sessions, at most SESSIONS.
+        sessions: the sessions, all asked for by the same kind of ids, at most OWNERS of them.
         now: seconds since the epoch.
     """
-    times = [at for session in sessions for at in session.times] or [session.session.began for session in sessions]
+    times = [at for session in sessions for at in session.times] or [session.began for session in sessions]
     values: Mapping[str, str | Sequence[str]] = {
         "kinds": list(view.EVENTS),
-        "sessions": [name for session in _ids(sessions) for name in _spellings(session)],
+        "owners": [name for owner in _owners(sessions) for name in _spellings(owner)],
         "since": _moment(min(times, default=now) - _HOUR),
         "until": _moment(max([*times, now]) + _DAY),
     }
-    return Question(text=hogql.held(), values=values), Question(text=hogql.DOUBLED, values=values)
+    by = sessions[0].by if sessions else "session"
+    return Question(text=hogql.held(by), values=values), Question(text=hogql.doubled(by), values=values)
 
 
 class Holding:
@@ -89,52 +91,49 @@ class Holding:
         self._project = project
 
     def of(self, sessions: Sequence[ExpectedSession], now: float) -> dict[str, HeldSession]:
-        """Return what PostHog has of *sessions* and of those that their events belong to, by their ids.
+        """Return what PostHog has of *sessions* and of those that their events belong to, by what they are asked by.
 
         Raises:
             AppError: PostHog does not answer.
         """
         held, doubled = questions(sessions, now)
-        ids = _ids(sessions)
-        found = {each: HeldSession() for each in ids}
-        known = {spelling: found[each] for each in ids for spelling in _spellings(each)}
-        for row in self._rows(held):
-            session, group = _group(row)
-            if session in known:
-                known[session].groups.append(group)
+        owners = _owners(sessions)
+        found = {each: HeldSession() for each in owners}
+        known = {spelling: found[each] for each in owners for spelling in _spellings(each)}
+        for owner, groups in _pairs(self._app.query(self._project, held)):
+            if owner in known:
+                known[owner].groups += map(_group, groups)
         if not self.notes:
             try:
-                for session, uuid, copies in self._app.query(self._project, doubled):
-                    if session in known:
-                        known[session].doubled[str(uuid).lower()] = int(copies)
+                for owner, copies in _pairs(self._app.query(self._project, doubled)):
+                    if owner in known:
+                        known[owner].doubled |= _copies(copies)
             except BadQueryError as error:
                 self.notes.append(f"the table of traces was not asked: {error}")
         return found
 
-    def _rows(self, question: Question) -> Iterator[list[Any]]:
-        offset = 0
-        while True:
-            text = hogql.held(offset) if offset else question.text
-            rows = self._app.query(self._project, Question(text=text, values=question.values))
-            yield from rows
-            if len(rows) < hogql.ROWS:
-                return
-            offset += len(rows)
+
+def _owners(sessions: Sequence[ExpectedSession]) -> list[str]:
+    return sorted({each for session in sessions for each in session.owners})
 
 
-def _ids(sessions: Sequence[ExpectedSession]) -> list[str]:
-    return sorted({each for session in sessions for each in session.ids})
+def _pairs(rows: Sequence[list[Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each owner in an answer with what there is of it."""
+    for row in rows:
+        if len(row) != _COLUMNS or not isinstance(row[1], list):
+            raise _other_columns()
+        yield str(row[0]), row[1]
 
 
-def _group(row: list[Any]) -> tuple[str, HeldGroup]:
+def _group(found: Any) -> HeldGroup:
     try:
-        session, kind, trace, model, uuids, *counts, dollars = row
+        kind, trace, model, uuids, *counts, dollars = found
         taken, given, read, written = (int(number or 0) for number in counts)
-        return str(session), HeldGroup(
+        return HeldGroup(
             kind=str(kind),
             trace=str(trace or ""),
             model=str(model or ""),
-            copies={str(uuid).lower(): int(copies) for uuid, copies in uuids},
+            copies=_copies(uuids),
             amounts=Amounts(
                 input=taken,
                 output=given,
@@ -144,15 +143,26 @@ def _group(row: list[Any]) -> tuple[str, HeldGroup]:
             ),
         )
     except (TypeError, ValueError):
-        raise AppError("PostHog answers a query with other columns than were asked for") from None
+        raise _other_columns() from None
 
 
-def _spellings(session: str) -> list[str]:
-    """Return how PostHog may spell a session's id: it takes the text of a property out of its JSON as it is there.
+def _copies(found: Any) -> dict[str, int]:
+    try:
+        return {str(uuid).lower(): int(copies) for uuid, copies in found}
+    except (TypeError, ValueError):
+        raise _other_columns() from None
 
-    The id is a file's name. The ids that clients make have one spelling.
+
+def _other_columns() -> AppError:
+    return AppError("PostHog answers a query with other columns than were asked for")
+
+
+def _spellings(owner: str) -> list[str]:
+    """Return how PostHog may spell an id: it takes the text of a property out of its JSON as it is there.
+
+    The id of a session is a file's name, or whatever a program says. The ids that clients make have one spelling.
     """
-    return list(dict.fromkeys([session, json.dumps(session, ensure_ascii=False)[1:-1], json.dumps(session)[1:-1]]))
+    return list(dict.fromkeys([owner, json.dumps(owner, ensure_ascii=False)[1:-1], json.dumps(owner)[1:-1]]))
 
 
 def _moment(at: float) -> str:

@@ -20,6 +20,7 @@ from daemon.delivering.route import Route
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
+from daemon.state.receipts import read_receipts
 from daemon.state.store import Store
 from daemon.system.secret import Secret
 from tests.support.capture_server import CaptureServer, Event
@@ -305,6 +306,7 @@ async def test_what_may_not_leave_the_machine_is_kept_here_once_and_never_sent(
 
     status = json.loads((await verb(workspace, "status", "--json", env=env)).stdout)
     assert (status["recordings"]["kept_local"], status["sent"]) == (2, 2)
+    assert [each.uuid for each in read_receipts(workspace.state)] == [uuid(1), uuid(4)]
     shown = await verb(workspace, "traces", env=env)
     assert [shown.stdout.count(f"── {name}\n") for name in ("kept", "kept_too", "shared")] == [1, 1, 0], shown.stdout
 

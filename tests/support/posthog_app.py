@@ -35,7 +35,7 @@ Json = dict[str, Any]
 
 _HEAVY = ("$ai_input", "$ai_output", "$ai_output_choices", "$ai_input_state", "$ai_output_state", "$ai_tools")
 """Kept out of `events` by PostHog's ingestion."""
-_MAX_ROWS = 50_000
+_MAX_ROWS = 10_000
 
 _TABLES = """
 CREATE TABLE all_events (team_id Int64, uuid UUID, event String, distinct_id String, timestamp DateTime64(6, 'UTC'),
@@ -151,11 +151,11 @@ class App:
         """Answer a query."""
         sql = hogql_to_sql(asked["query"], asked.get("values") or {}, team)
         with self._lock:
-            self.asked[team].append(asked)
             answer = json.loads(
                 str(self._session.query(f"{sql} SETTINGS output_format_json_quote_64bit_integers=0", "JSONCompact"))
             )
-        rows = answer["data"][:_MAX_ROWS] if "LIMIT" in asked["query"] else answer["data"][:100]
+            rows = answer["data"][:_MAX_ROWS] if "LIMIT" in asked["query"] else answer["data"][:100]
+            self.asked[team].append({**asked, "rows": len(rows)})
         return {"results": rows, "columns": [column["name"] for column in answer["meta"]]}
 
 

@@ -80,14 +80,14 @@ class ProjectServer(CaptureServer):
         for event in self.events:
             said = event["properties"]
             session = said["$ai_session_id"]
-            if session in query["values"]["sessions"] and event["uuid"] not in self.lost:
+            if session in query["values"]["owners"] and event["uuid"] not in self.lost:
                 place = (session, event["event"], said["$ai_trace_id"], said.get("$ai_model", ""))
                 groups.setdefault(place, []).append(priced(event)["properties"] | {"uuid": event["uuid"]})
-        rows = [
-            [*place, [[uuid, 1] for uuid in {each["uuid"] for each in found}], *(sum_of(found, name) for name in SUMS)]
-            for place, found in groups.items()
-        ]
-        return {"results": rows}
+        rows: dict[str, list[object]] = {}
+        for (session, *group), found in groups.items():
+            held = [[uuid, 1] for uuid in {each["uuid"] for each in found}]
+            rows.setdefault(session, []).append([*group, held, *(sum_of(found, name) for name in SUMS)])
+        return {"results": [[session, found] for session, found in rows.items()]}
 
     def _accept(self, request: Request) -> None:
         if not request.path.startswith("/flags/"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.following.session_files import SessionFiles
-from daemon.history.history import LoggedSession
 from daemon.verifying.comparison import RETENTION_DAYS, SessionResult, compare
 from daemon.verifying.expectation import Amounts, ExpectedEvent, ExpectedSession
 from daemon.verifying.holding import HeldGroup, HeldSession
-from llma_core.agents import AGENTS
 
 NOW = 2_000_000_000.0
 DAY = 86_400.0
@@ -45,12 +42,11 @@ def result(
     others: dict[str, HeldSession] | None = None,
     elsewhere: tuple[str, ...] = (),
     sent_again: tuple[str, ...] = (),
+    is_logged: bool = True,
     **doubled: int,
 ) -> SessionResult:
-    files = SessionFiles(name="claude-code/s", folder="/", agent=AGENTS[0])
-    session = LoggedSession(files=files, cwd="/work", began=NOW, ended=NOW, written=NOW, size=1)
     held = HeldSession(groups=list(groups), doubled=doubled)
-    expectation = ExpectedSession(session=session, events=expected)
+    expectation = ExpectedSession(id="s", folder="/work", began=NOW, events=expected, is_logged=is_logged)
     return compare(expectation, {"s": held, **(others or {})}, NOW, elsewhere=elsewhere, sent_again=sent_again)
 
 
@@ -124,3 +120,10 @@ def test_an_event_of_a_neighboring_session_is_looked_for_there_and_is_not_extra(
     assert found.models["m"].held == Amounts(input=10, output=5, dollars=2.0)
     assert result(stray, group("a"), others={"n": HeldSession()}).missing == ["x"]
     assert result({"a": event()}, group("a", "x"), elsewhere=("x",)).is_equal
+
+
+def test_of_a_session_that_only_programs_record_nobody_knows_what_another_machine_has_recorded() -> None:
+    recorded = {"a": event(is_logged=False), "b": event(is_logged=False)}
+    found = result(recorded, group("a", "x", copies=2), is_logged=False)
+    assert (found.missing, found.gone, found.extra, found.doubled) == (["b"], ["b"], 0, 1)
+    assert found.models["m"].held == Amounts(input=10, output=5, dollars=2.0)

@@ -17,9 +17,9 @@ from daemon.history.history import Selection
 from daemon.system.secret import Secret
 from daemon.verifying import verification
 from daemon.verifying.app import App, AppError, Pace, Project
+from daemon.verifying.expectation import ExpectedSession
 from daemon.verifying.holding import HeldSession, Holding
 from daemon.verifying.verification import Verifier
-from llma_core import hogql
 from llma_core.events import Attribution
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.logs import LogBuilder, text, write_files
@@ -27,7 +27,7 @@ from tests.support.outbox import EVERYTHING, spans
 from tests.support.processes import session_id
 from tests.support.sessions import built
 
-ROW = ["s", "$ai_generation", "t", "m", [["AAAA", 1]], 1, 2, None, None, None]
+ROW = ["s", [["$ai_generation", "t", "m", [["AAAA", 1]], 1, 2, None, None, None]]]
 
 
 def settings_of(folder: Path, **variables: str) -> Settings:
@@ -68,13 +68,13 @@ def test_sessions_are_asked_for_together_until_an_answer_would_be_too_long(
     def asked() -> list[int]:
         questions = [*verifier.explain(lambda _read: None)]
         assert len(questions) % 2 == 0
-        return [len(question.values["sessions"]) for question in questions[::2]]  # type: ignore[arg-type] # a list
+        return [len(question.values["owners"]) for question in questions[::2]]  # type: ignore[arg-type] # a list
 
     assert asked() == [5]
-    monkeypatch.setattr(verification, "SESSIONS", 2)
+    monkeypatch.setattr(verification, "OWNERS", 2)
     assert asked() == [2, 2, 1]
     # Each session has three events.
-    monkeypatch.setattr(verification, "SESSIONS", 1000)
+    monkeypatch.setattr(verification, "OWNERS", 1000)
     monkeypatch.setattr(verification, "EVENTS", 7)
     assert asked() == [2, 2, 1]
 
@@ -87,7 +87,7 @@ def test_sessions_that_go_to_another_host_or_project_are_not_asked_for(tmp_path:
     )
     (tmp_path / "config.toml").chmod(0o600)
     verifier = Verifier(settings_of(tmp_path), Selection(), time.time())
-    asked = [question.values["sessions"] for question in verifier.explain(lambda _read: None)][::2]
+    asked = [question.values["owners"] for question in verifier.explain(lambda _read: None)][::2]
     # Another project of the same PostHog is asked for by itself; the key goes to no other PostHog.
     assert asked == [[session_id("asked-0")], [session_id("asked-1")]]
 
@@ -100,7 +100,7 @@ async def held(*answers: Answer) -> tuple[dict[str, HeldSession], list[str], lis
         def ask() -> tuple[dict[str, HeldSession], list[str]]:
             with App(server.url, Secret("phx_mine"), pace=Pace(sleep=lambda _seconds: None)) as app:
                 holding = Holding(app, Project(id="1"))
-                return holding.of([], 0.0), holding.notes
+                return holding.of([ExpectedSession(id="s", folder=None, began=0.0)], 0.0), holding.notes
 
         found, notes = await asyncio.to_thread(ask)
         return found, notes, [json.loads(request.body)["query"]["query"] for request in server.requests]
@@ -108,13 +108,6 @@ async def held(*answers: Answer) -> tuple[dict[str, HeldSession], list[str], lis
 
 def rows(*found: object) -> Answer:
     return Answer(body=json.dumps({"results": found}).encode())
-
-
-async def test_an_answer_that_is_full_is_followed_by_the_next_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hogql, "ROWS", 2)
-    _, notes, queries = await held(rows(ROW, ROW), rows(ROW), rows())
-    assert ["OFFSET 2" in query for query in queries] == [False, True, False]
-    assert notes == []
 
 
 async def test_a_posthog_without_the_table_of_traces_says_so_once() -> None:
@@ -125,5 +118,11 @@ async def test_a_posthog_without_the_table_of_traces_says_so_once() -> None:
 
 
 async def test_columns_that_were_not_asked_for_are_an_error() -> None:
-    with pytest.raises(AppError, match="other columns"):
-        await held(rows(["only one"]))
+    for odd in (
+        ["only one"],
+        ["s", "no list"],
+        ["s", [["too", "few"]]],
+        ["s", [["$ai_span", "t", "m", [1], *"12345"]]],
+    ):
+        with pytest.raises(AppError, match="other columns"):
+            await held(rows(odd))

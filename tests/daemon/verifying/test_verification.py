@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from tests.support.capture_server import Accept, CaptureServer, Event, is_ended
 from tests.support.clickhouse import ClickHouseProject, new_project
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, tool_use
+from tests.support.outbox import line, process, uuid, write
 from tests.support.processes import Ended, environment, following, log_lines, put_logs, session_id, until, verb
 
 Json = dict[str, Any]
@@ -22,10 +24,12 @@ HOSTILE = "s') OR 1=1 -- \\' ; DROP TABLE all_events"
 """A session's id is a file's name, and may be anything."""
 
 
-def a_session(name: str, *, days: float = 3, turns: int = 2, identity: str | None = None) -> LogBuilder:
+def a_session(
+    name: str, *, days: float = 3, turns: int = 2, identity: str | None = None, cwd: str = "/home/ada/orchard"
+) -> LogBuilder:
     """Return a session of some days ago: generations, tool calls and a trace."""
     began = datetime.now(UTC) - timedelta(days=days)
-    log = LogBuilder(identity or session_id(name), cwd="/home/ada/orchard", start=began.isoformat())
+    log = LogBuilder(identity or session_id(name), cwd=cwd, start=began.isoformat())
     log.prompt(f"plant {name}")
     for turn in range(turns):
         log.answer(tool_use("Bash", {"command": "dig"}, id=f"toolu_{name}_{turn}"), id=f"msg_{name}_{turn}")
@@ -124,7 +128,7 @@ async def test_losses_doubles_and_prices_are_found_and_what_is_missing_is_sent_a
     assert found["missing"] == sum(len(each["missing"]) for each in found["by_session"])
     # Nine sessions are two questions, and no text of a log is in one: PostHog puts the values in.
     assert len(project.asked) == 2
-    assert all(HOSTILE not in each["query"] and hostile.session in each["values"]["sessions"] for each in project.asked)
+    assert all(HOSTILE not in each["query"] and hostile.session in each["values"]["owners"] for each in project.asked)
 
     missing = {uuid for each in found["by_session"] for uuid in each["missing"]}
     before = len(posthog.events)
@@ -214,6 +218,37 @@ async def test_a_wrong_key_quota_and_missing_scopes_are_said_in_one_line(
     assert (refused.status, len(refused.errors)) == (1, 1)
 
 
+async def test_a_wrong_key_of_one_project_hides_no_other_and_is_no_success(
+    workspace: Workspace, posthog: CaptureServer, project: ClickHouseProject
+) -> None:
+    put_logs(workspace, logs(a_session("right"), a_session("wrong", cwd="/home/ada/field"), a_session("unsent")))
+    config = workspace.home / ".config" / "posthog-llma-daemon" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        f'api_key = "{project.token}"\n[[project]]\npath = "/home/ada/field"\napi_key = "phc_nobody_has"\n'
+    )
+    config.chmod(0o600)
+    env = keys(workspace, posthog, project)
+    del env["POSTHOG_API_KEY"]
+    assert (await verb(workspace, "backfill", "--yes", "--session", session_id("right"), env=env)).status == 0
+    assert (await verb(workspace, "backfill", "--yes", "--session", session_id("wrong"), env=env)).status == 0
+    mine = [each for each in posthog.events if each["properties"]["$ai_session_id"] == session_id("right")]
+    await held(project, mine)
+    ended = await verb(workspace, "verify", env=env)
+    assert ended.status == 1, ended.stdout
+    assert f"{session_id('right')} /home/ada/orchard: equal, {len(mine)} events" in ended.stdout
+    assert (
+        f"{session_id('wrong')} /home/ada/field: not compared: no project that your personal key can see"
+        in ended.stdout
+    )
+    assert "has the project key phc_no" in ended.stderr
+    assert "1 session: 1 equal, 0 not; 2 not compared" in ended.stdout
+    # A session of which nothing was sent is not equal.
+    unsent = await verb(workspace, "verify", "--session", session_id("unsent")[:8], env=env)
+    assert (unsent.status, "/home/ada/orchard: 7 not sent\n" in unsent.stdout) == (0, True), unsent.stdout
+    assert "0 sessions: 0 equal, 0 not; 1 not compared\n0 events, 0 missing" in unsent.stdout
+
+
 async def test_a_fork_is_compared_by_what_was_settled_and_a_trace_that_went_on_may_be_there_twice(
     workspace: Workspace, posthog: CaptureServer, project: ClickHouseProject
 ) -> None:
@@ -231,6 +266,66 @@ async def test_a_fork_is_compared_by_what_was_settled_and_a_trace_that_went_on_m
         await held(project, [event])
     ended, found = await verified(workspace, env)
     assert (ended.status, of(found, "resumed")["equal"], of(found, "resumed")["doubled"]) == (0, True, 0), found
+
+
+async def test_what_programs_recorded_is_compared_although_its_files_are_gone(
+    workspace: Workspace, posthog: CaptureServer, project: ClickHouseProject
+) -> None:
+    env = keys(workspace, posthog, project)
+    log, at = a_session("host"), datetime.now(UTC) - timedelta(days=3)
+    put_logs(workspace, logs(log))
+    workspace.state.mkdir(mode=0o700)
+    called: Json = {"model": "gpt-5", "provider": "openai", "cost": {"total_usd": 0.5}, "cache_exclusive": False,
+                    "usage": {"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 80}}  # fmt: skip
+    lines = [
+        *(line("generation", number, at=at, session_id="pull-7", trace_id="review", **called) for number in (1, 2)),
+        line("trace", 3, at=at, session_id="pull-7", trace_id="review"),
+        line("feedback", 4, at=at, session_id="pull-7", trace_id="review", feedback="helpful", value=True),
+        line("embedding", 5, at=at, model="small", usage={"input_tokens": 8}),
+        line("span", 6, at=at, trace_id='a "quoted" \\ one'),
+        line("generation", 7, at=at, session_id=log.session, trace_id=log.session, **called),
+        line("span", 8, at=at, session_id=log.session, trace_id=log.session),
+    ]
+    path = write(workspace.state / "outbox", process("/home/ada/orchard"), *lines, name="4711-1772442000000-1")
+    os.utime(path, (0, 0))
+    assert (await verb(workspace, "run", "--once", "--from-start", env=env)).status == 0
+    assert not path.exists()
+    lost = [uuid(number) for number in (2, 5, 8)]
+    stranger = next(each for each in posthog.events if each["uuid"] == uuid(1))
+    stranger = {**stranger, "uuid": uuid(50)}  # another machine has recorded it
+    await held(project, [*(each for each in posthog.events if each["uuid"] not in lost), stranger])
+    ended, found = await verified(workspace, env)
+    by_session = {each["session"]: each for each in found["by_session"]}
+    assert {name: each["missing"] for name, each in by_session.items()} == {
+        log.session: [uuid(8)],
+        "pull-7": [uuid(2)],
+        uuid(5): [uuid(5)],
+        'a "quoted" \\ one': [],
+    }
+    assert (ended.status, found["extra"], found["doubled"]) == (1, 0, 0)
+    pull = by_session["pull-7"]
+    assert (pull["project"], pull["events"], pull["gone"]) == ("/home/ada/orchard", 4, [uuid(2)])
+    assert (pull["tokens_differ"], pull["cost_differs"]) == ({}, 0.0)
+    sent, there = (found["by_model"]["gpt-5"][name] for name in ("sent", "held"))
+    assert (sent["input"], sent["cache_read"], sent["dollars"]) == (300, 240, 1.5)
+    assert (there["input"], there["dollars"]) == (200, 1.0)
+    # Two questions for the sessions, and two for the traces without one.
+    assert len(project.asked) == 4
+    # A row is a session or a trace, whatever is in it: older versions of PostHog give 10,000 rows and say nothing.
+    assert all(each["rows"] <= len(each["values"]["owners"]) for each in project.asked)
+
+    before = len(posthog.events)
+    said = await verb(workspace, "verify", "--send-missing", "--session", "pull", env=env)
+    assert (said.status, len(posthog.events)) == (1, before)
+    assert "1 missing event cannot be sent again: programs recorded it" in said.stderr
+    assert "sends the missing events again" not in said.stderr
+    # The client removes its logs after a month, and people do before. Then nothing tells what was in them.
+    (workspace.config / "projects" / log.path).unlink()
+    _, found = await verified(workspace, env)
+    assert "1 session that the daemon has sent in this time cannot be compared: the logs are gone" in found["notes"]
+    assert {each["session"] for each in found["by_session"] if each["missing"]} == {"pull-7", uuid(5), log.session}
+    there = await verb(workspace, "verify", "--project", "/home/ada/elsewhere", env=env)
+    assert (there.status, "no session of these has an event" in there.stdout) == (0, True)
 
 
 async def test_explain_shows_the_queries_and_asks_nothing(workspace: Workspace, posthog: CaptureServer) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -150,8 +151,8 @@ async def _serve(settings: Settings, listening: socket.socket, source: FollowedF
     if opens:
         import webbrowser
 
-        # A browser may be a program that stays; the page must not wait for it.
-        await loop.run_in_executor(None, webbrowser.open, access.address)
+        # A browser may be a program that stays, longer than this one: nothing waits for it.
+        threading.Thread(target=webbrowser.open, args=(access.address,), name="browser", daemon=True).start()
     async with asyncio.TaskGroup() as tasks:
         told = tasks.create_task(tell_running(LiveSessions(settings.claude_config_dirs).statuses, source.changes))
         tasks.create_task(source.run())

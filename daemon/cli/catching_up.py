@@ -32,15 +32,16 @@ if TYPE_CHECKING:
     from daemon.delivering.delivery import EventOutcome
     from daemon.following.tailer import Identity
 
-__all__ = ["CaughtUp", "catch_up", "prepare_file"]
+__all__ = ["BEGINNING_SECONDS", "POLL_SECONDS", "CaughtUp", "catch_up", "is_made", "prepare_file"]
 
 _QUIET_SECONDS = 1.0
 """Catching up says nothing before this time."""
-_BEGINNING_SECONDS = 5.0
+BEGINNING_SECONDS = 5.0
 """How long to wait for the file while another program holds the lock: first of all, it makes the file."""
 _STARTING_SECONDS = 2.0
 """How long to wait for a program that follows the logs, and has not yet read what was logged before it started."""
-_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.05
+"""How often to look meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,10 @@ def _other(lock: StateLock, path: Path, progress: _Progress, patience: float) ->
                 return None
         limits = {"follows": 0.0, "starts": _STARTING_SECONDS, "ends": patience}
         waited = time.monotonic() - began
-        if waited >= limits[other.stage] and (waited >= _BEGINNING_SECONDS or _is_made(path)):
+        if waited >= limits[other.stage] and (waited >= BEGINNING_SECONDS or is_made(path)):
             return other
         progress.wait(other)
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _holder(folder: Path) -> Holder | None:
@@ -134,7 +135,8 @@ def _holder(folder: Path) -> Holder | None:
         return None
 
 
-def _is_made(path: Path) -> bool:
+def is_made(path: Path) -> bool:
+    """Whether the local file is there and of this version: another program may be making it, or updating an old one."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             [found] = connection.execute("PRAGMA user_version").fetchone()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from daemon.cli.catching_up import prepare_file
+from daemon.cli.catching_up import BEGINNING_SECONDS, POLL_SECONDS, is_made, prepare_file
 from daemon.cli.startup import build_service, fail, open_local, prepare_local
 from daemon.delivering.local.sink import LocalSink
 from daemon.page.changes import Changes
@@ -60,18 +60,32 @@ class FollowedFile:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def begin(self) -> None:
-        """Take the lock and prepare to follow, unless another program has the lock.
+    async def begin(self) -> None:
+        """Take the lock and prepare to follow. If another program has the lock, wait until that one has made the file.
 
         Raises:
             click.exceptions.Exit: with 1: the state directory or the file cannot be used.
+        """
+        until = time.monotonic() + BEGINNING_SECONDS
+        while not self._take_over() and not self.is_made() and time.monotonic() < until:  # noqa: ASYNC110 - another process makes it so
+            await asyncio.sleep(POLL_SECONDS)
+
+    def is_made(self) -> bool:
+        """Whether the file is there and of this version; if not, another program makes it or brings it up to date."""
+        return self._service is not None or self._is_current or is_made(self._path)
+
+    def _take_over(self) -> bool:
+        """Take the lock and prepare to follow; return False if another program has the lock.
+
+        Raises:
+            click.exceptions.Exit: as for `begin`.
         """
         prepare_local(self._settings.state_dir)
         try:
             self._lock.acquire()
         except AlreadyRunning as error:
             self._set_current(error.holder.stage == "follows")
-            return
+            return False
         except StateDirError as error:
             raise fail(str(error)) from None
         self._set_current(False)
@@ -86,6 +100,7 @@ class FollowedFile:
             on_current=self._note_current,
         )
         self._service.prepare("send" if store.first_start is None else "skip", time.time())
+        return True
 
     async def run(self) -> None:
         """Follow until `stop` is called. While another program has the lock, tell pages what that one writes.
@@ -123,7 +138,7 @@ class FollowedFile:
         """Find out whether the program that has the lock keeps the file current; take the lock if nobody has it."""
         other = look(self._lock.folder)
         if other is None:
-            self.begin()
+            self._take_over()
         else:
             self._set_current(other.stage == "follows")
 

@@ -97,13 +97,14 @@ async def _serve(settings: Settings, listening: socket.socket, source: FollowedF
     from daemon.page.app import Sources, application
     from daemon.page.running import Watch, tell_running
 
-    source.begin()
+    await source.begin()
     path = events_path(settings.state_dir).absolute()
     live = LiveSessions(settings.claude_config_dirs)
     access = Access(listening.getsockname()[1])
     look = _Look(settings)
     sources = Sources(
         path=path,
+        is_made=source.is_made,
         changes=source.changes,
         running=Watch(path, live.statuses).now,
         condition=look.condition,

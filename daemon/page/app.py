@@ -51,6 +51,7 @@ class Sources:
 
     Attributes:
         path: the local file.
+        is_made: whether it is there; if not, another program is making it, or brings an old one up to date.
         changes: tells what changed in it.
         running: returns the sessions that run now.
         condition: returns what `status` says; None if nothing is sent from this machine.
@@ -60,6 +61,7 @@ class Sources:
     """
 
     path: Path
+    is_made: Callable[[], bool]
     changes: Changes
     running: Callable[[], list[Running]]
     condition: Callable[[], Condition | None]
@@ -363,6 +365,9 @@ class _Pages:
         return self._error(request, 404, "There is no such page.")
 
     async def unreadable(self, request: Request, error: Exception) -> Response:
+        if not self._sources.is_made():
+            words = "Another program is making the local file. This page comes by itself once that is done."
+            return self._page(request, "error.html", 503, words=words, passes=True)
         reason = error.reason if isinstance(error, UnreadableEventsError) else ""
         return self._error(request, 503, f"The local file cannot be read: {reason}")
 
@@ -382,7 +387,7 @@ class _Pages:
         return HTMLResponse(made, status)
 
     def _error(self, request: Request, status: int, words: str) -> Response:
-        return self._page(request, "error.html", status, words=words)
+        return self._page(request, "error.html", status, words=words, passes=False)
 
 
 def _date(days_ago: int) -> str:

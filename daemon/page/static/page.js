@@ -284,6 +284,7 @@ document.addEventListener("DOMContentLoaded", () => {
     listeners.push(() => { due ??= setTimeout(() => { due = null; draw(); }, 2000); });
     addEventListener("resize", () => { if (chart) chart.setSize({ width: one("#days").clientWidth, height: 280 }); });
   }
+  if (one("[data-passes]")) setTimeout(() => location.reload(), 1000);
   const place = one("#steps");
   if (place) {
     steps = new Steps(place);

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from daemon.cli.followed_file import FollowedFile
 from daemon.config import loading
+from daemon.config.settings import Settings
 from daemon.delivering.local.sink import LocalSink
+from daemon.page.access import Access
+from daemon.page.app import Sources, application
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import Stage, StateLock, look, prepare_state_dir
 from daemon.usage.report import Index, Range
@@ -26,6 +31,47 @@ def ask(log: LogBuilder, projects: Path) -> None:
     log.write(projects)
 
 
+def settings_at(folder: Path) -> Settings:
+    flags = {"state_dir": folder / "state", "claude_config_dirs": str(folder / "claude")}
+    return loading.load(flags, {}, config_file=folder / "none.toml", home=folder)
+
+
+async def test_a_page_waits_for_the_file_that_another_program_is_about_to_make(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    prepare_state_dir(state)
+    prepare_state_dir(local_folder(state))
+    other = StateLock(local_folder(state), stage="ends", verb="usage")
+    other.acquire()
+    with FollowedFile(settings_at(tmp_path)) as followed:
+        sources = Sources(
+            path=events_path(state),
+            is_made=followed.is_made,
+            changes=followed.changes,
+            running=list,
+            condition=lambda: None,
+            explain=lambda _session, _uuid: None,
+            posthog_url=lambda _session, _trace: None,
+            reading=followed.reading,
+        )
+        access = Access(8123)
+        transport = httpx.ASGITransport(app=application(sources, access))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8123") as browser:
+            await browser.get(access.address)
+            beginning = asyncio.create_task(followed.begin())
+            for path in ("/", "/sessions", "/parts/running", "/data/days"):
+                early = await browser.get(path)
+                assert (early.status_code, "is making the local file" in early.text) == (503, True), path
+            assert not beginning.done()
+            # Half made, as it is before its tables are.
+            sqlite3.connect(events_path(state)).execute("PRAGMA journal_mode = wal").connection.close()
+            assert "is making the local file" in (await browser.get("/")).text
+            assert not beginning.done()
+            LocalSink(events_path(state)).prepare()
+            await asyncio.wait_for(beginning, PATIENCE)
+            assert "<h1>Overview</h1>" in (await browser.get("/")).text
+    other.release()
+
+
 @pytest.mark.parametrize("stage", ["ends", "follows"])
 async def test_the_page_follows_the_logs_once_nobody_else_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage
@@ -38,8 +84,7 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
     prepare_state_dir(folder)
     path = events_path(tmp_path / "state")
     LocalSink(path).prepare()
-    flags = {"state_dir": tmp_path / "state", "claude_config_dirs": str(config)}
-    settings = loading.load(flags, {}, config_file=tmp_path / "none.toml", home=tmp_path)
+    settings = settings_at(tmp_path)
 
     def calls() -> int:
         with Index(path) as index:
@@ -54,7 +99,7 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
             while not holds():
                 await anext(changes)
 
-        followed.begin()
+        await followed.begin()
         assert followed.reading() == (None if stage == "follows" else 0)
         following = asyncio.create_task(followed.run())
         try:

@@ -29,6 +29,7 @@ from daemon.following.session_files import SessionFiles, unit_name
 from daemon.state.layout import STORE, events_path, prices_path
 from daemon.state.reader import StoreReader
 from daemon.system.messages import escaped, system_reason
+from daemon.usage.list_process import ListProcess
 from daemon.usage.prices import memory
 
 if TYPE_CHECKING:
@@ -65,8 +66,13 @@ def view(*, port: int, no_open: bool, state_dir: Path | None, log_format: str | 
         listening = _listen(port)
     except OSError as error:
         raise fail(f"cannot listen on 127.0.0.1:{port}: {system_reason(error)}; choose another --port") from None
-    # The list of prices takes 15 MB, and is often not needed.
-    with closing(listening), memory.kept_in(prices_path(settings.state_dir)), FollowedFile(settings) as source:
+    # The list of prices takes 15 MB, and is rarely needed.
+    with (
+        closing(listening),
+        ListProcess() as lists,
+        memory.kept_in(prices_path(settings.state_dir), lists.ask),
+        FollowedFile(settings) as source,
+    ):
         try:
             asyncio.run(_serve(settings, listening, source, opens=not no_open))
         except BaseExceptionGroup as group:

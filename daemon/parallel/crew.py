@@ -17,7 +17,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from contextlib import suppress
 import structlog
 
 from daemon.parallel.wire import LENGTH, Setup, Slice, Task, decode_slices, encode_setup, encode_task
+from daemon.system.command import same_python
 
 __all__ = ["WORTHWHILE", "Crew", "cores"]
 
@@ -58,14 +58,8 @@ def launch(connection: socket.socket) -> subprocess.Popen[bytes]:
     Raises:
         OSError: the system refuses it.
     """
-    # The same modules as here, and none from the folder that this process happens to work in.
-    # Whatever formats tracebacks for people is not needed there, and takes a fifth of the start.
-    code = (
-        f"import sys; sys.path[:] = {sys.path!r}; sys.modules['rich'] = None; "
-        f"from daemon.parallel.worker import main; main({connection.fileno()})"
-    )
     return subprocess.Popen(  # noqa: S603 - the interpreter that runs this, and code from here
-        [sys.executable, "-I", "-c", code],
+        same_python(f"from daemon.parallel.worker import main; main({connection.fileno()})"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -42,23 +42,26 @@ class PriceMemory:
         self._identity = identity
         self._answers: dict[str, msgspec.Raw] | None = None
         self._is_new = False
+        self._elsewhere: Callable[[str], bytes | None] | None = None
 
     @contextlib.contextmanager
-    def kept_in(self, path: Path) -> Iterator[None]:
+    def kept_in(self, path: Path, elsewhere: Callable[[str], bytes | None] | None = None) -> Iterator[None]:
         """Take answers from a file, and add those to it that it lacks; a file that cannot be used costs only time.
 
         Args:
             path: the file. It is made if it is missing; its folder is not.
+            elsewhere: asks a list that is not in this process, by a question as JSON, and returns the answer as JSON;
+                None if it could not be asked. It is for programs that run for long.
         """
         identity = self._identity()
         if identity is None:
             yield
             return
-        self._answers, self._is_new = _read(path, identity), False
+        self._answers, self._is_new, self._elsewhere = _read(path, identity), False, elsewhere
         try:
             yield
         finally:
-            answers, self._answers = self._answers, None
+            answers, self._answers, self._elsewhere = self._answers, None, None
             if self._is_new and path.parent.is_dir():
                 with contextlib.suppress(OSError):
                     write_private(path, msgspec.json.encode(_File(list=identity, answers=answers)))
@@ -79,7 +82,8 @@ class PriceMemory:
             # An answer that cannot be read is asked for again.
             with contextlib.suppress(msgspec.MsgspecError):
                 return cast("_T", msgspec.json.decode(known, type=kind))
-        found = ask()
+        told = self._elsewhere(name) if self._elsewhere is not None else None
+        found = ask() if told is None else cast("_T", msgspec.json.decode(told, type=kind))
         self._answers[name] = msgspec.Raw(msgspec.json.encode(found))
         self._is_new = True
         return found

@@ -6,10 +6,10 @@ estimate at list prices: a subscription does not pay it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from llma_core.view import EventView
 
-__all__ = ["Dollars", "Rates", "Tokens", "call_cost", "event_dollars", "memory", "rates", "thresholds"]
+__all__ = ["Dollars", "Rates", "Tokens", "answer", "call_cost", "event_dollars", "memory", "rates", "thresholds"]
 
 memory = PriceMemory(lambda: identity_of_list(__file__))
 """What the list has answered to this program and, while a file is used, to others."""
 
+_EVER = "1970-01-01"
 _PER_MILLION = 1e-6
 _PER_THOUSAND = 1e-3
 # The names of the price list for what the events call `bedrock` and `vertex`.
@@ -139,12 +140,7 @@ def rates(
     if (total := set_by_user.get(OWN_COST)) is not None:
         return Rates(input=0, output=0, cache_read=0, cache_write_5m=0, cache_write_1h=0, web_search=0, request=total)
 
-    def ask() -> Rates | None:
-        prices = _listed(model, provider, tier, day)
-        return _as_rates(prices, sent) if prices is not None else None
-
-    question = ("rates", model, provider, tier, _valid_since(model, provider, day), sent)
-    listed = memory.answer(Rates | None, question, ask)
+    listed = _ask(Rates | None, "rates", model, provider, tier, _valid_since(model, provider, day), sent)
     if listed is None:
         # Without a price for what was written and read, a sum would be too low.
         if not {"input", "output"} <= set_by_user.keys():
@@ -208,29 +204,53 @@ def event_dollars(event: EventView) -> Dollars:
 @lru_cache(maxsize=1024)
 def thresholds(model: str, provider: str | None) -> tuple[int, ...]:
     """Return the sizes of input, in tokens, beyond which a request of this model costs more; usually none."""
-
-    def ask() -> tuple[int, ...]:
-        found = _model(model, provider)
-        if found is None:
-            return ()
-        return tuple(sorted({start for prices in _every_price(found) for start in _starts(prices)}))
-
-    return memory.answer(tuple[int, ...], ("thresholds", model, provider), ask)
+    found: tuple[int, ...] = _ask(tuple[int, ...], "thresholds", model, provider)
+    return found
 
 
 def _valid_since(model: str, provider: str | None, day: str) -> str:
     """Return the date since which the prices of *day* hold; empty if they always did."""
-
-    def ask() -> tuple[str, ...]:
-        found = _model(model, provider)
-        if found is None:
-            return ()
-        dated = [*(found.prices if isinstance(found.prices, list) else ()), *(found.price_variants or ())]
-        starts = (getattr(each.constraint, "start_date", None) for each in dated)
-        return tuple(sorted({start.isoformat() for start in starts if start is not None}))
-
-    starts = memory.answer(tuple[str, ...], ("starts", model, provider), ask)
+    starts: tuple[str, ...] = _ask(tuple[str, ...], "starts", model, provider)
     return max((start for start in starts if start <= day), default="")
+
+
+# ---------------------------------------------------------------------- asking the list
+
+
+def _ask(kind: Any, *question: str | int | None) -> Any:
+    """Return the answer of the list to a question, of this kind, as it is remembered, or from whoever has the list."""
+    return memory.answer(kind, question, partial(answer, question))
+
+
+def answer(question: Sequence[Any]) -> Any:
+    """Ask the list itself, which stays in memory: with the libraries that it needs it takes 15 MB.
+
+    Args:
+        question: `rates`, a model, its provider, a service tier, the date since which the prices hold (empty if they
+            always did) and the input in tokens; `thresholds` or `starts`, a model and its provider.
+
+    Returns:
+        The `Rates`, or None; the sizes of input from which on a request costs more; the dates of new prices.
+    """
+    match question:
+        case "rates", model, provider, tier, since, sent:
+            prices = _listed(model, provider, tier, since or _EVER)
+            return _as_rates(prices, sent) if prices is not None else None
+        case "thresholds", model, provider:
+            every = _every_price(_model(model, provider))
+            return tuple(sorted({start for prices in every for start in _starts(prices)}))
+        case _, model, provider:
+            return _dates(_model(model, provider))
+    raise ValueError(question)
+
+
+def _dates(model: Any) -> tuple[str, ...]:
+    """Return since when the prices of a model in the list hold; none if they always did, or if there is no model."""
+    if model is None:
+        return ()
+    dated = [*(model.prices if isinstance(model.prices, list) else ()), *(model.price_variants or ())]
+    starts = (getattr(each.constraint, "start_date", None) for each in dated)
+    return tuple(sorted({start.isoformat() for start in starts if start is not None}))
 
 
 def _model(model: str, provider: str | None) -> Any:
@@ -282,6 +302,8 @@ def _listed(model: str, provider: str | None, tier: str | None, day: str) -> Mod
 
 
 def _every_price(model: Any) -> Iterator[ModelPrice]:
+    if model is None:
+        return
     prices = model.prices
     yield from [prices] if not isinstance(prices, list) else [each.prices for each in prices]
     for variant in model.price_variants or ():

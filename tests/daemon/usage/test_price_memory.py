@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import StartDateConstraint
 
-from daemon.usage import prices
+from daemon.usage import list_process, prices
 from daemon.usage.price_memory import PriceMemory, identity_of_list
 from daemon.usage.prices import memory, rates, thresholds
+from tests.support.waiting import PATIENCE
 
 QUESTIONS = (
     ("claude-opus-5", "anthropic", None, "2026-11-20", 0),
@@ -59,6 +61,36 @@ def test_a_program_takes_the_answers_that_another_got(tmp_path: Path, monkeypatc
         own = rates(*QUESTIONS[0], own='{"input": 1.5}')
     assert own is not None
     assert own.input == 1.5
+
+
+def test_a_program_that_runs_for_long_asks_a_list_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers() -> list[object]:
+        forget()
+        return [*(rates(*question) for question in QUESTIONS), thresholds("claude-sonnet-4-5", "anthropic")]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the list was asked here")
+
+    expected = answers()
+    with monkeypatch.context() as patched, list_process.ListProcess() as lists:
+        patched.setattr(prices, "answer", refuse)
+        with memory.kept_in(tmp_path / "prices.json", lists.ask):
+            assert answers() == expected
+        assert lists.runs
+        # It ends when it is not asked for a while, and the next question starts another one.
+        patched.setattr(list_process, "_IDLE_SECONDS", 0.0)
+        assert lists.ask('["thresholds", "a-model-without-a-price", null]') == b"[]\n"
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(PATIENCE)
+        assert not lists.runs
+        assert lists.ask('["thresholds", "a-model-without-a-price", null]') == b"[]\n"
+    # Where no process can be started, the list is asked here.
+    monkeypatch.setattr(list_process, "same_python", lambda _code: [str(tmp_path / "missing")])
+    with list_process.ListProcess() as lists, memory.kept_in(tmp_path / "others.json", lists.ask):
+        assert answers() == expected
 
 
 def test_one_answer_is_for_all_days_with_the_same_prices(tmp_path: Path) -> None:

@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 import structlog
 
@@ -74,6 +76,8 @@ from llma_core.spans import (
 __all__ = ["Pipeline"]
 
 _log = structlog.get_logger(__name__)
+_Arguments = ParamSpec("_Arguments")
+_T = TypeVar("_T")
 _META_BYTES = 1024 * 1024
 """Larger meta files are ignored."""
 _NO_CONTENT = Restraint(content="metadata")
@@ -215,11 +219,13 @@ class Pipeline:
         self._waiting: list[Trace] = []
         self._openings: dict[str, OpeningTrace] = {}
         self._decode = files.agent.decoder(whole_inputs=routing.whole_inputs)
+        # What it asks this pipeline must not keep it alive: then all goes when the pipeline does. In a cycle, it would
+        # wait for the garbage collector, which looks at everything else in memory for that.
         self._accumulator = files.agent.accumulator(
             files.session,
-            copied=self._is_copy,
-            opened=self._note_begun,
-            passed=self._passed,
+            copied=_weakly(self._is_copy),
+            opened=_weakly(self._note_begun),
+            passed=_weakly(self._passed),
             whole_inputs=routing.whole_inputs,
         )
         self._metas: dict[str, _MetaVersion] = {}
@@ -1204,6 +1210,18 @@ class Pipeline:
     def _opening(self) -> Opening:
         agent, session = self.files.agent.name, self.files.session
         return Opening(agent=agent, session=session, cwd=self._accumulator.first_cwd, at=self._began)
+
+
+def _weakly(method: Callable[_Arguments, _T]) -> Callable[_Arguments, _T]:
+    """Return what calls a method as long as its object lives, and does not keep it alive."""
+    known = weakref.WeakMethod(method)
+
+    def call(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _T:
+        found = known()
+        assert found is not None, "nobody else calls it"
+        return found(*arguments, **named)
+
+    return call
 
 
 def _read_metas(metas: Mapping[str, _MetaVersion | None]) -> dict[str, tuple[_MetaVersion, bytes]]:

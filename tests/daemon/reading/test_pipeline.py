@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +101,21 @@ def kinds(emissions: Sequence[Emission]) -> list[str]:
 
 def read(pipeline: Pipeline, now: float = 0.0) -> list[Emission]:
     return pipeline.advance(now, EVERYTHING).emissions
+
+
+def test_what_was_read_of_a_session_goes_with_its_pipeline(desk: Desk) -> None:
+    """In a cycle, it would stay until the garbage collector comes, which looks at all of the memory."""
+    log = conversation()
+    desk.write(log)
+    gc.disable()
+    try:
+        pipeline = desk.pipeline(log)
+        assert read(pipeline)
+        known = weakref.ref(pipeline)
+        del pipeline
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 class Table:

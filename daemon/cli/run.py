@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -225,6 +226,8 @@ def _service(
 async def _once(plan: _Plan, store: Store, history: HistoryPolicy, ticker: Ticker | None) -> bool:
     service = _service(plan, store, Notifier(os.environ), ticker)
     service.prepare(history, time.time())
+    # The modules stay. Whenever the collector looks at everything, they would be most of it.
+    gc.freeze()
     return await service.run_once()
 
 

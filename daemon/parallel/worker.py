@@ -5,6 +5,7 @@ It writes no file and has no store. It is nice, so that whatever else runs on th
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -198,6 +199,8 @@ class _Line:
 def main(descriptor: int) -> None:
     """Work, as a process of its own, until the other end of the socket *descriptor* is closed."""
     os.nice(_NICE)
+    # The modules stay. Whenever the collector looks at everything, they would be most of it.
+    gc.freeze()
     serve(
         socket.socket(fileno=descriptor),
         log=lambda hear: structlog.configure(processors=[hear], cache_logger_on_first_use=False),

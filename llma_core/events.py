@@ -62,6 +62,7 @@ __all__ = [
     "CaptureEvent",
     "Grouping",
     "InputMode",
+    "Shared",
     "build",
     "callers_properties",
     "connection_test",
@@ -139,6 +140,36 @@ class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_li
     changes: tuple[Change, ...] = ()
 
 
+class Shared:
+    """Remembers the released properties that all events of one place share, for the attributions that have it.
+
+    Attributes:
+        places: those properties, by place.
+    """
+
+    __slots__ = ("_of", "places")
+
+    def __init__(self) -> None:
+        self.places: dict[tuple[str | None, ...], _Shared] = {}
+        self._of: Attribution | None = None
+
+    def is_of(self, attribution: Attribution) -> bool:
+        """Whether what is remembered holds for *attribution*, too: all that it is made of is the same."""
+        of = self._of
+        return of is attribution or (
+            of is not None
+            and of.policy is attribution.policy
+            and of.properties is attribution.properties
+            and of.identified == attribution.identified
+            and of.purpose == attribution.purpose
+        )
+
+    def begin(self, attribution: Attribution) -> None:
+        """Forget everything, and go on with what holds for *attribution*."""
+        self._of = attribution
+        self.places.clear()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
     """What the settings say about the events of a session.
@@ -155,7 +186,8 @@ class Attribution:
         trace_name: the name of the session's trace, in place of the log's own.
         ending: what the caller of the agent knows at the session's end; None if it has said nothing.
         explain: whether events note what was done to their properties.
-        shared: a cache for `_shared`. It is valid as long as the settings are.
+        shared: a cache for `_shared`. Attributions may have it in common; it is of use if their policy and properties
+            are the same.
     """
 
     distinct_id: str
@@ -168,7 +200,7 @@ class Attribution:
     trace_name: str | None = None
     ending: SessionFacts | None = None
     explain: bool = False
-    shared: dict[tuple[str | None, ...], _Shared] = field(default_factory=dict, init=False, repr=False, compare=False)
+    shared: Shared = field(default_factory=Shared, repr=False, compare=False)
 
 
 def refused_properties(names: Iterable[str]) -> frozenset[str]:
@@ -412,14 +444,17 @@ def _shared(context: Context, attribution: Attribution, repository: str | None) 
         context.effort,
         repository,
     )
-    shared = attribution.shared.get(place)
+    cache = attribution.shared
+    if not cache.is_of(attribution):
+        cache.begin(attribution)
+    shared = cache.places.get(place)
     if shared is None:
-        if len(attribution.shared) >= _PLACES:
-            attribution.shared.clear()
+        if len(cache.places) >= _PLACES:
+            cache.places.clear()
         properties = {**_common(context, attribution, repository), **attribution.properties}
         properties = attribution.policy.release(properties, ids=_IDS)
         overrides = bool(refused_properties(attribution.properties))
-        shared = attribution.shared[place] = _Shared(properties, _encode(properties), overrides)
+        shared = cache.places[place] = _Shared(properties, _encode(properties), overrides)
     return shared
 
 

@@ -1088,7 +1088,8 @@ class Pipeline:
             # Its last ending may have been rejected.
             ending -= 1
         identity = f"{trace}|{ending}"
-        attribution = replace(attribution, ending=self._facts.end(self.files.name))
+        if (end := self._facts.end(self.files.name)) is not None:
+            attribution = replace(attribution, ending=end)
         if said := self._added().trace:
             attribution = replace(attribution, properties={**attribution.properties, **said})
         event = events.build(
@@ -1191,11 +1192,12 @@ class Pipeline:
             if attribution.grouping == "session":
                 self._accumulator.forget_turns()
             known = {} if start is None else events.callers_properties(start)
-            self._attribution = replace(
-                attribution,
-                properties={**attribution.properties, **known, **self._added().properties},
-                trace_name=None if start is None else start.name,
-            )
+            added = self._added().properties
+            if known or added:
+                attribution = replace(attribution, properties={**attribution.properties, **known, **added})
+            if start is not None:
+                attribution = replace(attribution, trace_name=start.name)
+            self._attribution = attribution
         return self._attribution
 
     def _rule(self) -> Ruling:

@@ -38,11 +38,13 @@ from daemon.system import disk
 from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError
-from llma_core.events import Attribution
+from llma_core.events import Attribution, Shared
 from llma_core.privacy import Policy
 
 __all__ = ["Held", "Purpose", "Routing", "Ruling", "allowances_file", "configured_routes", "known_routes"]
 
+_SETTINGS = 256
+"""Of how many settings it is remembered what their sessions have in common."""
 Purpose = Literal["send", "preview", "local"]
 """The purpose of events. `send`: they go to PostHog. `preview`: the user looks at them, even without a configured key.
 `local`: they stay on this machine, whatever host or key is configured."""
@@ -112,6 +114,27 @@ def known_routes(settings: Settings) -> tuple[Route, ...]:
     return tuple(dict.fromkeys((*configured_routes(settings), *_routes(allowed))))
 
 
+class _Leaving:
+    """What the sessions of the same settings have in common of their attribution.
+
+    Attributes:
+        settings: the settings. As long as they are known here, no others have their id.
+        policy: what content may leave.
+        properties: the user's own properties.
+        shared: what was released of these, and of places.
+    """
+
+    __slots__ = ("policy", "properties", "settings", "shared")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.policy = Policy(
+            level=settings.content_level, max_length=settings.max_attribute_length, redact=settings.redact_secrets
+        )
+        self.properties = dict(settings.custom_properties)
+        self.shared = Shared()
+
+
 class Routing:
     """Decides routes. Call it from the reading thread, because asking git can take a few seconds.
 
@@ -147,6 +170,7 @@ class Routing:
             *(table.values.get("input", settings.input) for table in settings.projects),
         )
         self._allowances = Allowances(allowances_file(settings))
+        self._leaving: dict[int, _Leaving] = {}
         self._line_context = parsers.Context(home=Path.home(), allow_custom_host=settings.allow_custom_host)
 
     def ruling_on(self, openings: Iterable[Opening]) -> AbstractContextManager[None]:
@@ -206,19 +230,21 @@ class Routing:
     def attribution(self, frozen: FrozenRoute, ruling: Ruling) -> Attribution:
         """Return what a session's events are attributed to, from the frozen decision and the current settings."""
         settings = ruling.project.settings
+        leaving = self._leaving.get(id(settings))
+        if leaving is None:
+            if len(self._leaving) >= _SETTINGS:
+                self._leaving.clear()
+            leaving = self._leaving[id(settings)] = _Leaving(settings)
         return Attribution(
             distinct_id=frozen.distinct_id,
             identified=frozen.identified,
             grouping="message" if frozen.grouping == "message" else "session",
-            policy=Policy(
-                level=settings.content_level,
-                max_length=settings.max_attribute_length,
-                redact=settings.redact_secrets,
-            ),
+            policy=leaving.policy,
             input_mode=settings.input,
             purpose=settings.purpose,
-            properties=dict(settings.custom_properties),
+            properties=leaving.properties,
             explain=self._explain,
+            shared=leaving.shared,
         )
 
     def named(self, host: str | None, key: str | None, own: Route, *, is_local: bool = False) -> Route:

@@ -37,6 +37,11 @@ class Restraint:
 
     def also(self, other: Restraint) -> Restraint:
         """Return the restraint that is as strict as both."""
+        # Nearly always.
+        if other is self or other is UNRESTRAINED:
+            return self
+        if self is UNRESTRAINED:
+            return other
         lengths = [each for each in (self.max_attribute_length, other.max_attribute_length) if each is not None]
         return Restraint(
             off=self.off or other.off,

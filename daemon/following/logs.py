@@ -254,10 +254,10 @@ class Logs:
         It may have been written to whenever a log was that holds lines of it.
         """
         files = self._sweep.files
-        if not self.exists(session):
-            return 0
-        paths = (*session.paths, *session.guests)
-        return max(file.modified for path in paths if (file := files.get(path)))
+        found = [file.modified for path in session.paths if (file := files.get(path)) is not None]
+        if found and session.hosts:
+            found += [file.modified for path in session.guests if (file := files.get(path)) is not None]
+        return max(found, default=0)
 
     def exists(self, session: SessionFiles) -> bool:
         """Whether any log of *session* existed when it was last looked at."""

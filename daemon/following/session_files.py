@@ -63,4 +63,6 @@ class SessionFiles:
     @property
     def paths(self) -> list[str]:
         """The logs, the main ones first, and what goes on with another log last."""
+        if not self.agents:
+            return [*self.mains]
         return [*self.mains, *sorted(self.agents.keys() - self.continued), *self.continued]

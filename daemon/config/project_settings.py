@@ -300,6 +300,9 @@ def _signature(folder: str | None) -> tuple[object, ...]:
             status = look(path)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             # ValueError: the path contains a NUL or a lone surrogate. No folder does.
+            if path == place:
+                # Nothing can be in it. Most projects have none.
+                return (None,) * len(looks)
             found.append(None)
         except OSError as error:
             found.append(error.errno)

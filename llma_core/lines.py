@@ -67,17 +67,20 @@ class LineSplitter:
 
     def push(self, chunk: bytes) -> list[Line]:
         """Return the lines that the next bytes of the file complete."""
-        if b"\n" not in chunk:
+        at = chunk.find(b"\n")
+        if at < 0:
             self._keep(chunk)
             return []
-        head, *middle, tail = chunk.split(b"\n")
-        lines = [self._complete(head)]
-        for data in middle:
-            start = self.offset
-            self.offset = start + len(data) + 1
-            lines.append(Line(start=start, end=self.offset, data=data if len(data) <= self._limit else None))
-        if tail:
-            self._keep(tail)
+        lines = [self._complete(chunk[:at])]
+        begins, start, limit = at + 1, self.offset, self._limit
+        # Searching for each line end is quicker than `split`, which looks at every byte by itself.
+        while (at := chunk.find(b"\n", begins)) >= 0:
+            end = start + at - begins + 1
+            lines.append(Line(start=start, end=end, data=chunk[begins:at] if at - begins <= limit else None))
+            start, begins = end, at + 1
+        self.offset = start
+        if begins < len(chunk):
+            self._keep(chunk[begins:])
         return lines
 
     def _keep(self, chunk: bytes) -> None:

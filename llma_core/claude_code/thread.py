@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+from msgspec import Struct
+
 from llma_core.claude_code.conversation import Conversation
 from llma_core.claude_code.records import AgentMeta, ApiRequestRecord, AssistantRecord, Block
 from llma_core.claude_code.requests import RequestLog
@@ -50,8 +53,7 @@ _REMEMBERED_REQUESTS = 64
 """Number of requests kept to find when a message started. A message names one of the last few of its thread."""
 
 
-@dataclass(slots=True, kw_only=True)
-class PromptLine:
+class PromptLine(Struct, kw_only=True, eq=False, gc=False):
     """A line that starts a turn. Every line below it in the conversation belongs to it.
 
     Attributes:
@@ -75,8 +77,7 @@ class PromptLine:
     parent: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Input:
+class Input(Struct, kw_only=True, eq=False, gc=False):
     """A message that the model sees with its next request.
 
     Attributes:
@@ -94,8 +95,7 @@ class Input:
     root: PromptLine | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class WholeInput:
+class WholeInput(Struct, kw_only=True, eq=False):
     """The whole input of a message, looked up at its first line.
 
     Attributes:
@@ -109,8 +109,7 @@ class WholeInput:
     request: Request | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class LineContext:
+class LineContext(Struct, kw_only=True, eq=False, gc=False):
     """What is known at a line: from the line's own fields, from its prompt, and from the session so far."""
 
     session: str
@@ -126,8 +125,7 @@ class LineContext:
     skill: str | None
 
 
-@dataclass(slots=True, kw_only=True)
-class OpenMessage:
+class OpenMessage(Struct, kw_only=True, eq=False):
     """An API response whose lines are being collected.
 
     Attributes:
@@ -161,11 +159,11 @@ class OpenMessage:
     model: str | None = None
     request: ApiRequestRecord | None = None
     request_at: int | None = None
-    readings: list[Reading] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)
-    seen: set[bytes] = field(default_factory=set)
-    calls: list[Call] = field(default_factory=list)
+    readings: list[Reading] = msgspec.field(default_factory=list)
+    blocks: list[Block] = msgspec.field(default_factory=list)
+    order: list[int] = msgspec.field(default_factory=list)
+    seen: set[bytes] = msgspec.field(default_factory=set)
+    calls: list[Call] = msgspec.field(default_factory=list)
     stop_reason: str | None = None
     has_stop_reason: bool = False
     broke_off: bool = False
@@ -174,7 +172,7 @@ class OpenMessage:
     copied: bool = False
     emitted: bool = False
     parent: str | None = None
-    below: set[str] = field(default_factory=set)
+    below: set[str] = msgspec.field(default_factory=set)
     is_cut: bool = False
     has_new_ids: bool = False
     whole: WholeInput | None = None
@@ -191,8 +189,7 @@ class OpenMessage:
         self.blocks.insert(at, block)
 
 
-@dataclass(slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, kw_only=True, eq=False, gc=False):
     """A message, among all with its message id.
 
     Attributes:
@@ -208,7 +205,7 @@ class Answer:
     key: str
     thread: str
     request: str | None
-    blocks: set[int] = field(default_factory=set)
+    blocks: set[int] = msgspec.field(default_factory=set)
     steps: int = 0
     prompts: int = 0
     usage: TokenUsage | None = None
@@ -226,8 +223,7 @@ class Answer:
         return thread.steps == self.steps or (any(counts) and counts == before)
 
 
-@dataclass(slots=True, kw_only=True)
-class Result:
+class Result(Struct, kw_only=True, eq=False, gc=False):
     """The result of a tool call.
 
     Attributes:
@@ -244,8 +240,7 @@ class Result:
     heard_at: float
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
+class Call(Struct, kw_only=True, eq=False):
     """A tool call, from its block until its span is given out.
 
     Attributes:
@@ -281,7 +276,7 @@ class Call:
     started_name: str | None = None
     claimed_by: str | None = None
     is_complete: bool = False
-    hooks: list[HookRun] = field(default_factory=list)
+    hooks: list[HookRun] = msgspec.field(default_factory=list)
     hooks_lines: LineRange | None = None
 
     @property

@@ -8,8 +8,8 @@ message streamed (main files up to 2.1.72, subagents up to 2.1.300), only the la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llma_core.spans import TokenUsage
@@ -20,8 +20,7 @@ __all__ = ["Reading", "combine"]
 _COUNTS = ("input", "output", "cache_read", "cache_creation", "cache_creation_5m", "cache_creation_1h")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True, gc=False):
     """The token counts on one line of a message.
 
     Attributes:

@@ -30,6 +30,7 @@ class HostedLines:
     def __init__(self, agent: Agent, session: str, *, is_main: bool = True) -> None:
         self._agent = agent
         self._session = session
+        self._session_of = agent.session_of
         self._is_main = is_main
         self._copies: bool | None = None
         """Whether lines that name another session are copies for now; None before the conversation's first line."""
@@ -54,7 +55,7 @@ class HostedLines:
         """
         if self._copies and not self._is_main:
             return None
-        named = self._agent.session_of(record)
+        named = self._session_of(record)
         if self._copies is False and (named is None or named == self._session):
             return None
         owner = self.owner(line)

@@ -73,8 +73,14 @@ class AssumedClaims(Claims):
 
     def owner(self, identity: str) -> tuple[str, bytes | None] | None:
         """Return what is assumed: that nobody has taken it whose session was not read here."""
-        self._fact(identity, asks=True)
-        return self._pending.get(identity)
+        pending = self._pending.get(identity)
+        fact = self._facts.get(identity)
+        if fact is None:
+            # Like `_fact`, which would ask for the same things again.
+            self._facts[identity] = Fact(identity, asked=True, owner=pending, met=self._met.get(identity))
+        elif not fact.asked and not fact.taken:
+            fact.asked, fact.owner, fact.met = True, pending, self._met.get(identity)
+        return pending
 
     def met(self, identity: str) -> tuple[str, bytes] | None:
         """Return what is assumed: that nobody has begun it whose session was not read here."""

@@ -44,12 +44,14 @@ from daemon.reading.added import NOTHING, Added
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
 from daemon.reading.facts import Facts
+from daemon.reading.ledger import LineEnd
 from daemon.reading.logged_history import LoggedHistory
 from daemon.routing.routing import Held, Routing, Ruling
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
 from daemon.system import disk
 from llma_core import events
-from llma_core.agent import UnknownRecord
+from llma_core.agent import Decoded, UnknownRecord
+from llma_core.errors import RecordError
 from llma_core.events import Attribution, CaptureEvent
 from llma_core.hosted_lines import HostedLines
 from llma_core.lines import MAX_LINE_BYTES, Line
@@ -632,7 +634,7 @@ class Pipeline:
     def _take_lines(self, path: str, lines: list[Line], progress: Progress, now: float) -> None:
         if not lines:
             return
-        ends = progress.ends.setdefault(path, [])
+        progress.ends.setdefault(path, []).extend(self._ends(path, lines))
         agent, is_guest, owners = self._agents[path], path in self.guests, self._owners.get(path)
         is_spool = self.files.agent.is_spool
         decode, feed, compared = self._decode, self._accumulator.feed, self._compared.get(agent)
@@ -640,43 +642,59 @@ class Pipeline:
         lines.reverse()
         while lines:
             line = lines.pop()
-            data, end = line.data, line.end
-            ends.append((end, self._ending_of(path, line)))
+            data = line.data
             if is_guest and (data is None or owners is None or owners.has_none(data)):
                 continue
             progress.lines += not is_guest
-            place = LineRange(file=path, start=line.start, end=end)
-            # What is settled was counted when it was read first.
-            is_new = not self._is_committed(place)
+            place = LineRange(file=path, start=line.start, end=line.end)
             if data is None:
-                progress.bad_lines += is_new
+                progress.bad_lines += self._is_new(place)
                 self._complain(path, line, "longer than the limit")
                 continue
             if compared is not None and self._is_repeated(compared, data, place, progress):
                 continue
             if self._began is None and not is_guest:
                 self._began = self.files.agent.glance(data).at
-            found = read_records(data, decode)
-            if found.damage is not None and not is_guest:
-                progress.bad_lines += is_new
-                self._complain(path, line, found.damage.reason, found.damage)
-            for record in found.records:
+            try:
+                records: Sequence[Decoded] = (decode(data),)
+            except RecordError:
+                records = self._recovered(path, line, data, progress)
+            for record in records:
                 owner = owners.owner_of(record, data) if owners is not None else None
-                if is_guest:
-                    if owner != self.files.session:
-                        continue
-                    progress.lines += 1
-                    self._hosted.add(path)
-                    self._guest_bytes += line.end - line.start
-                elif owner is not None and self._is_neighbor(owner):
-                    self._note_hosted(owner, place, progress)
+                if (is_guest or owner is not None) and not self._is_own(owner, place, progress):
                     continue
                 if isinstance(record, UnknownRecord):
-                    self._note_unknown(record.type)
-                    progress.unknown_lines += is_new and is_spool
+                    self._note_unknown(record.type, place, progress)
                 if spans := feed(record, place, agent=agent, now=now):
                     self._admit(spans, progress)
-            progress.ignored_fields += self._accumulator.ignored_fields() * is_new
+            if is_spool:
+                progress.ignored_fields += self._accumulator.ignored_fields() * self._is_new(place)
+
+    def _recovered(self, path: str, line: Line, data: bytes, progress: Progress) -> Sequence[Decoded]:
+        """Return the whole records in a damaged line."""
+        found = read_records(data, self._decode)
+        if found.damage is not None and path not in self.guests:
+            progress.bad_lines += self._is_new(LineRange(file=path, start=line.start, end=line.end))
+            self._complain(path, line, found.damage.reason, found.damage)
+        return found.records
+
+    def _is_new(self, lines: LineRange) -> bool:
+        """Whether lines are to be counted: those that are settled were counted when they were read first."""
+        return not self._is_committed(lines)
+
+    def _is_own(self, owner: str | None, place: LineRange, progress: Progress) -> bool:
+        """Whether a record belongs to the session, by the other session than the log's that it is said to belong to."""
+        if place.file in self.guests:
+            if owner != self.files.session:
+                return False
+            progress.lines += 1
+            self._hosted.add(place.file)
+            self._guest_bytes += place.end - place.start
+            return True
+        if owner is None or not self._is_neighbor(owner):
+            return True
+        self._note_hosted(owner, place, progress)
+        return False
 
     def _note_hosted(self, session: str, place: LineRange, progress: Progress) -> None:
         """Note that a line belongs to another session, which is read for it."""
@@ -697,19 +715,23 @@ class Pipeline:
         progress.repeats.append((place, file, end))
         return True
 
-    def _ending_of(self, path: str, line: Line) -> bytes:
-        """Return the TAIL_BYTES before the end of *line*; b"" where they are not all known."""
-        data = line.data
-        line_end = b"\n" if data is None or line.end - line.start > len(data) else b""
-        if data is not None and len(data) >= TAIL_BYTES:
-            self._endings[path] = ending = (data[-TAIL_BYTES:] + line_end)[-TAIL_BYTES:]
-            return ending
-        ending = b"" if data is None else (self._endings.get(path, b"") + data + line_end)[-TAIL_BYTES:]
-        self._endings[path] = ending
-        return ending if len(ending) == min(TAIL_BYTES, line.end) else b""
+    def _ends(self, path: str, lines: Iterable[Line]) -> Iterator[LineEnd]:
+        """Yield the end of each line with the TAIL_BYTES before it; with b"" where they are not all known."""
+        before = self._endings.get(path, b"")
+        for line in lines:
+            data, end = line.data, line.end
+            line_end = b"\n" if data is None or end - line.start > len(data) else b""
+            if data is not None and len(data) >= TAIL_BYTES:
+                before = data[len(line_end) - TAIL_BYTES :] + line_end
+                yield end, before
+            else:
+                before = b"" if data is None else (before + data + line_end)[-TAIL_BYTES:]
+                yield end, before if len(before) == min(TAIL_BYTES, end) else b""
+        self._endings[path] = before
 
-    def _note_unknown(self, kind: str) -> None:
+    def _note_unknown(self, kind: str, place: LineRange, progress: Progress) -> None:
         """Log each unknown type once. Text that does not look like a type name may be content, so it is not logged."""
+        progress.unknown_lines += self.files.agent.is_spool and self._is_new(place)
         kind = kind if _TYPE_NAME.fullmatch(kind) else "unnamed"
         if kind not in self._unknown and len(self._unknown) < _UNKNOWN_TYPES:
             self._unknown.add(kind)
@@ -824,8 +846,11 @@ class Pipeline:
         """Turn spans into emissions. Traces wait while a command of the session runs."""
         waits = self._added().waits
         for span in spans:
-            if waits and isinstance(span, Trace):
-                self._waiting.append(span)
+            if isinstance(span, Trace):
+                if waits:
+                    self._waiting.append(span)
+                else:
+                    self._admit_trace(span, progress)
                 continue
             if isinstance(span, OpeningTrace):
                 self._openings[span.session] = span
@@ -834,8 +859,8 @@ class Pipeline:
                 self._facts.note(span, self.files.name)
                 continue
             try:
-                opening = None if isinstance(span, Trace) else self._open_trace(span)
-                emission = self._trace(span) if isinstance(span, Trace) else self._event(span)
+                opening = self._open_trace(span) if span.context.session in self._openings else None
+                emission = self._emission(span) or self._kept_back(span)
             except BaseException:
                 self.is_spent = True
                 raise
@@ -843,8 +868,20 @@ class Pipeline:
                 progress.emissions.append(opening)
             if emission is not None:
                 progress.emissions.append(emission)
-            if isinstance(span, Trace):
-                progress.emissions += self._verdicts(span)
+            else:
+                # It may be what copies in other sessions wait for.
+                self._pass_over(events.identity(span))
+
+    def _admit_trace(self, span: Trace, progress: Progress) -> None:
+        """Turn a trace into emissions."""
+        try:
+            emission = self._trace(span)
+        except BaseException:
+            self.is_spent = True
+            raise
+        if emission is not None:
+            progress.emissions.append(emission)
+        progress.emissions += self._verdicts(span)
 
     def _released_traces(self) -> list[Span]:
         """Return the traces that waited for a command, if it has ended."""
@@ -854,21 +891,16 @@ class Pipeline:
         self._waiting.clear()
         return released
 
-    def _event(self, span: _LineSpan) -> Emission | None:
-        emission = self._emission(span) or self._kept_back(span)
-        if emission is None:
-            # It may be what copies in other sessions wait for.
-            self._pass_over(events.identity(span))
-        return emission
-
     def _open_trace(self, span: _LineSpan) -> Emission | None:
-        """Return the opening trace that goes out before *span*, the first event of its session that is ours to send.
+        """Return the opening trace that goes out before *span*, if that is the first event that is ours to send.
+
+        Its session has one that did not go out yet.
 
         It rests on the same lines: none of them is committed before it is settled, so that a crash does not lose it.
         """
-        session = span.context.session
-        if session not in self._openings or isinstance(span, Prompt) or not self._may_send(span):
+        if isinstance(span, Prompt) or self._sent_from(span) is None:
             return None
+        session = span.context.session
         identity = events.opening_key(session)
         owner = self._claims.owner(identity)
         if owner is None and self._is_past(span):
@@ -897,14 +929,18 @@ class Pipeline:
         """Whether *span* is settled or history."""
         return self._is_committed(span.lines) or self._is_history(span)
 
-    def _may_send(self, span: _LineSpan) -> bool:
-        """Whether the event of *span* may be one to send: it is new, or those of the session are sent again."""
+    def _sent_from(self, span: _LineSpan) -> _Place | None:
+        """Return where *span* happened, if its event may be one to send: it is new, or those of the session again."""
         if self.resends is None and self._is_past(span):
-            return False
-        session = span.context.session
-        return self._place(span.context.cwd).allowed and (
-            session == self.files.session or self._may_send_of(unit_name(self.files.agent, session))
-        )
+            return None
+        context = span.context
+        place = self._place(context.cwd)
+        if not place.allowed:
+            return None
+        session = context.session
+        if session != self.files.session and not self._may_send_of(unit_name(self.files.agent, session)):
+            return None
+        return place
 
     def _may_send_of(self, original: str) -> bool:
         """Whether copies of a session's lines may be sent. Where its restraint is the stricter one, it holds for them.
@@ -957,7 +993,8 @@ class Pipeline:
 
     def _emission(self, span: _LineSpan) -> Emission | None:
         lines = span.lines
-        if not self._may_send(span):
+        place = self._sent_from(span)
+        if place is None:
             return None
         if isinstance(span, SideCalls) and self._is_visited():
             # The client counts a subagent's calls after `/clear` here, too, and they are sent as the other session's.
@@ -977,9 +1014,12 @@ class Pipeline:
             settled = Settled(identity=identity, unit=self.files.name, checksum=checksum)
             self._owed.update((owed.trace, owed.ending) for owed in self._claims.owes(identity))
             return Emission(settled=settled, event=None, lines=lines, again=True)
-        if self._is_past(span) if owner is None else self.resends is None:
+        # What is past got here only because events are sent again.
+        if owner is not None and self.resends is None:
             return None
-        attribution = self.attribution()
+        if owner is None and self.resends is not None and self._is_past(span):
+            return None
+        attribution = self._attribution or self.attribution()
         event, route = None, None
         if isinstance(span, Recorded):
             assert self._route is not None
@@ -994,18 +1034,18 @@ class Pipeline:
             else:
                 self.routes[route] = None
         if not isinstance(span, Prompt):
-            repository = self._repository(self._place(span.context.cwd), span.context.cwd)
+            repository = place.repository if place.asked else self._repository(place, span.context.cwd)
             event = events.build(span, attribution, repository=repository, name=identity)
         if owner is not None and not self._is_resent(event):
             return None
         # What is sent again has owed its trace when it was sent first.
-        owes = tuple(self._owe(span)) if owner is None else ()
+        owes = self._owe(span) if owner is None else ()
         self._claims.take(identity, self.files.name, checksum, owes)
         return Emission(
             settled=Settled(identity=identity, unit=self.files.name, checksum=checksum),
             event=event,
             lines=lines,
-            also=self._also(span, identity),
+            also=self._also(span, identity) if checksum is not None else None,
             owes=owes,
             prompt=span if isinstance(span, Prompt) else None,
             route=route,
@@ -1038,25 +1078,27 @@ class Pipeline:
             self._history.warn(self.files.session)
         return is_history
 
-    def _owe(self, span: _LineSpan) -> Iterator[Owed]:
-        """Yield the traces that are owed because of *span*, but not those that are owed already.
+    def _owe(self, span: _LineSpan) -> tuple[Owed, ...]:
+        """Return the traces that are owed because of *span*, but not those that are owed already.
 
         If turns have the traces, the end of a session is owed, too, as soon as a command has to do with the session:
         what the command says of it is sent then. What programs record owes nothing: they record its trace, too.
         """
         if isinstance(span, Recorded):
-            return
+            return ()
         session = span.context.session
         by_turn = self.attribution().grouping == "message"
         keys: list[TurnKey | None] = [span.context.turn] if by_turn else []
         if (not by_turn or self._added() != NOTHING) and not self._is_neighbor(session):
             keys.append(None)
+        owed: tuple[Owed, ...] = ()
         for turn in keys:
             trace = events.trace_key(session, turn)
             ending = self._claims.ending(trace)
-            if not self._is_owed(trace, ending) and (ending == 1 or turn is None):
+            if (ending == 1 or turn is None) and not self._is_owed(trace, ending):
                 self._owed.add((trace, ending))
-                yield Owed(trace=trace, ending=ending, unit=self.files.name)
+                owed += (Owed(trace=trace, ending=ending, unit=self.files.name),)
+        return owed
 
     def _is_owed(self, trace: str, ending: int) -> bool:
         return (trace, ending) in self._owed or any(

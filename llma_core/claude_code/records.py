@@ -931,12 +931,15 @@ _DIGITS = re.compile(r"([0-9]{1,19})(?:\.0+)?")
 
 def _count(value: Any) -> int | None:
     """Return a count, however a gateway spells it: `10`, `10.0`, `"10"` or `"10.0"`; None for what is none."""
-    if isinstance(value, str) and (digits := _DIGITS.fullmatch(value)):
-        value = int(digits[1])
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if value is None:
         return None
+    if type(value) is not int:
+        if isinstance(value, str) and (digits := _DIGITS.fullmatch(value)):
+            value = int(digits[1])
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return None
     # The receiver's columns are signed 64-bit integers. It would drop an event with a larger or negative count.
     return value if 0 <= value < 2**63 else None
 
@@ -999,7 +1002,11 @@ def names_another(data: bytes, session: str) -> bool:
 
 def session_of(record: object) -> str | None:
     """Return the session that a record names; None if it names none."""
-    return record.session_id if isinstance(record, _Record | TitleRecord) else None
+    return record.session_id if isinstance(record, _NAMING) else None
+
+
+# It is asked of every line, and `_Record | TitleRecord` would be built each time.
+_NAMING = (_Record, TitleRecord)
 
 
 def decode_meta(data: bytes) -> AgentMeta | None:

@@ -19,6 +19,10 @@ from llma_core.privacy import Policy, ToolContent, plain
 __all__ = ["calls", "decoded", "messages", "parameters", "state", "tool_names"]
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,100};base64,")
+_SHORTEST_MEDIA = 256
+_BASE64 = re.compile(r"(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])(?=[^0-9]*[0-9])[A-Za-z0-9+/_\r\n-]+={0,2}\s*")
+"""Base64 that is long has small letters, capital letters and digits. What has only some of them may be a word."""
+_MEDIA_TYPES = ("mime_type", "mimeType", "media_type")
 _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
 """Types of blocks that are text. The text is under `text`, or under the name of the type."""
 _WORDS = ("content", "text", "refusal", "reasoning", "reasoning_content", "thinking", "summary")
@@ -55,13 +59,37 @@ def _without_media(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_media(item) for item in value]
     if isinstance(value, dict):
-        held = {key: _without_media(item) for key, item in value.items()}
+        held = {
+            key: _media_size(item, value) if _is_media(key, item, value) else _without_media(item)
+            for key, item in value.items()
+        }
         for key in ("data", "file_data", "b64_json"):
             # The media of an image block stays, for the placeholder that tells its size.
-            if isinstance(held.get(key), str) and ("format" in held or key != "data"):
-                held[key] = f"[{len(held[key]) * 3 // 4} bytes]"
+            media = held.get(key)
+            if isinstance(media, str) and media == value[key] and ("format" in held or key != "data"):
+                held[key] = _media_size(media, value)
         return held
     return value
+
+
+def _is_media(key: str, item: Any, around: dict[str, Any]) -> bool:
+    """Whether a value of an object is what providers write media as, each under a key of its own: long base64.
+
+    Text never is, whatever it looks like. What `Policy` knows as an image or a document stays, because it tells more.
+    """
+    return (
+        isinstance(item, str)
+        and len(item) >= _SHORTEST_MEDIA
+        and key not in _WORDS
+        and key not in _TEXTS
+        and not (key == "blob" or (key == "data" and "type" in around))
+        and _BASE64.fullmatch(item) is not None
+    )
+
+
+def _media_size(data: str, around: dict[str, Any]) -> str:
+    named = next((name for key in _MEDIA_TYPES if isinstance(name := around.get(key), str)), None)
+    return f"[{f'{named} ' if named else ''}{len(data) * 3 // 4} bytes]"
 
 
 def messages(data: bytes | None, policy: Policy, role: str) -> list[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.support.outbox import EVERYTHING, Json, line, process, spans, uuid
 from tests.support.sessions import body, built
 
 ADA = Attribution(distinct_id="ada@example.com")
+PICTURE = base64.b64encode(bytes(range(256)) + bytes(range(255, -1, -1)) + bytes(range(88))).decode()
 SCHEMA = Path(__file__).parents[3] / "recorder" / "llma_recorder" / "line.schema.json"
 
 
@@ -92,6 +94,39 @@ def test_what_failed_has_no_token_counts() -> None:
     assert (found["$ai_is_error"], found["$ai_error_type"]) == (True, "Timeout")
     assert not [name for name in found if "tokens" in name]
     assert properties("embedding", error={})["$ai_is_error"] is True
+
+
+@for_each(
+    "block, shown",
+    [
+        ({"audio": {"id": "a", "data": PICTURE, "transcript": "hello"}}, "[600 bytes]"),
+        ({"content": [{"type": "image_generation_call", "result": PICTURE}]}, "[600 bytes]"),
+        ({"content": [{"type": "reasoning", "encrypted_content": PICTURE}]}, "[600 bytes]"),
+        ({"content": [{"inline_data": {"mime_type": "image/png", "data": PICTURE}}]}, "[image/png 600 bytes]"),
+        ({"parts": [{"inlineData": {"mimeType": "image/png", "data": PICTURE}}]}, "[image/png 600 bytes]"),
+        ({"content": [{"image": {"format": "png", "source": {"bytes": PICTURE}}}]}, "[600 bytes]"),
+        ({"content": [{"type": "image", "source": {"type": "base64", "data": PICTURE}}]}, "[image 600 bytes]"),
+        ({"data": [{"b64_json": PICTURE}]}, "[600 bytes]"),
+        ({"content": [{"file": {"file_data": f"data:text/csv;base64,{PICTURE}"}}]}, "[text/csv 600 bytes]"),
+        ({"content": [{"input_audio": {"data": PICTURE, "format": "wav"}}]}, "[600 bytes]"),
+    ],
+)
+def test_media_leave_as_their_size_whoever_the_provider_is(block: Json, shown: str) -> None:
+    found = properties("generation", input=[{"role": "user", **block}], output=[{"role": "assistant", **block}])
+    tool = properties("span", input=block, output=[block])
+
+    for name, holder in (("$ai_input", found), ("$ai_output_choices", found), ("$ai_input_state", tool)):
+        text = json.dumps(holder[name])
+        assert PICTURE not in text
+        assert shown in text, text
+
+
+def test_text_is_no_media_whatever_it_looks_like() -> None:
+    found = properties("generation", input=PICTURE, output=[{"role": "assistant", "content": PICTURE}])
+
+    assert found["$ai_input"] == [{"role": "user", "content": PICTURE}]
+    assert found["$ai_output_choices"] == [{"role": "assistant", "content": PICTURE}]
+    assert properties("span", input={"genome": "ACGT" * 200})["$ai_input_state"] == {"genome": "ACGT" * 200}
 
 
 def test_the_callers_cost_is_kept_also_when_it_is_nothing() -> None:

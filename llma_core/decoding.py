@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -132,10 +133,11 @@ def build(struct: type[Struct], value: dict[str, Any]) -> Struct:
             if isinstance(item, dict):
                 known[name] = build(nested, item)
         else:
-            try:
-                known[name] = msgspec.convert(item, hint)
-            except msgspec.ValidationError:
-                continue
+            # In JSON, 10.0 is an integer; the decoder wants it without the fraction.
+            for fit in (item, int(item)) if isinstance(item, float) and item.is_integer() else (item,):
+                with suppress(msgspec.ValidationError):
+                    known[name] = msgspec.convert(fit, hint)
+                    break
     return struct(**known)
 
 

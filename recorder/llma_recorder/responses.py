@@ -106,8 +106,9 @@ def _read(given: object) -> Response:
     found = _of_known_form(given)
     if found is None:
         found = Response()
-        if isinstance(given, (dict, list, tuple)):
-            output = plain(given)
+        output = plain(given)
+        # An object that does not say what it consists of has become its repr, such as a stream.
+        if isinstance(output, (dict, list)):
             found.output = output if isinstance(output, list) else [output]
     found.model = found.model or _word(member(given, "model"))
     found.usage = found.usage or usage.read(member(given, "usage"))

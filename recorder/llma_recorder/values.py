@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import math
 import numbers
+import re
 from typing import Any
 
 __all__ = ["LONGEST_NAME", "MOST", "count", "flag", "member", "number", "text"]
@@ -14,6 +15,9 @@ LONGEST_NAME = 2000
 
 MOST = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
+
+
+_DIGITS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 def member(thing: object, name: str) -> Any:
@@ -41,14 +45,21 @@ def text(value: object, limit: int = LONGEST_NAME) -> str | None:
 
 
 def number(value: object) -> float | int | None:
-    """Return a finite, non-negative number; None for anything else. Decimals and numpy's numbers are numbers."""
+    """Return a finite, non-negative number; None for anything else.
+
+    Decimals and numpy's numbers are numbers, and so is a text of digits, as in a header that a gateway adds.
+    """
     if value is None or value is True or value is False:
         return None
     if type(value) is int:
         return value if 0 <= value <= MOST else None
     try:
+        if isinstance(value, str):
+            # `float` also reads `nan`, `1_0` and other people's digits.
+            if _DIGITS.fullmatch(value) is None:
+                return None
         # A mock can be turned into a number, and is none.
-        if not isinstance(value, (numbers.Real, decimal.Decimal)):
+        elif not isinstance(value, (numbers.Real, decimal.Decimal)):
             return None
         found = float(value)
     except Exception:  # noqa: BLE001 -- the caller's __float__ may raise anything
@@ -59,7 +70,7 @@ def number(value: object) -> float | int | None:
 def count(value: object) -> int | None:
     """Return a non-negative whole number; None for anything else."""
     found = number(value)
-    return None if found is None else int(found)
+    return None if found is None or found != int(found) else int(found)
 
 
 def flag(value: object) -> bool | None:

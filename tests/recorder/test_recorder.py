@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import decimal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -359,3 +361,37 @@ def test_in_privacy_mode_no_content_is_written(recorded: Recorded) -> None:
     failed, answered = recorded.lines("generation")[:2]
     assert failed["error"] == {"type": "ValueError"}
     assert (answered["usage"], answered["model_parameters"]) == (USAGE, {"temperature": 0.5})
+
+
+@for_each(
+    "given, cost",
+    [
+        (0, 0),
+        (0.0, 0),
+        ("0.0123", 0.0123),
+        ("1e-05", 1e-05),
+        (decimal.Decimal("0.5"), 0.5),
+        (-1, None),
+        ("-1", None),
+        ("$5", None),
+        ("nan", None),
+        (True, None),
+    ],
+)
+def test_a_cost_is_the_callers_if_it_is_one(recorded: Recorded, given: Any, cost: float | None) -> None:
+    TraceRecorder().record_generation(model="m", total_cost_usd=given)
+    assert recorded.lines("generation")[-1].get("cost", {}).get("total_usd") == cost
+
+
+def test_nothing_raises_where_even_the_working_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setenv("POSTHOG_LLMA_OUTBOX", "outbox")
+    gone.rmdir()
+    recorder = TraceRecorder()
+    assert not recorder.enabled
+    recorder.record_span("s")
+    assert not recorder.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -272,7 +273,9 @@ def test_a_stream_is_not_consumed(recorded: Recorded) -> None:
             True,
         ),
         ({"input_tokens": 5.0, "output_tokens": None}, {"input_tokens": 5}, None),
-        ({"input_tokens": -1, "output_tokens": "7", "reasoning_tokens": True}, None, None),
+        ({"input_tokens": "5", "output_tokens": "7.0"}, {"input_tokens": 5, "output_tokens": 7}, None),
+        ({"input_tokens": -1, "output_tokens": "-7", "reasoning_tokens": True}, None, None),
+        ({"input_tokens": 5.5, "output_tokens": "nan"}, None, None),
         ({"input_tokens": float("nan"), "output_tokens": 10**30}, None, None),
         ({}, None, None),
         ("many", None, None),
@@ -284,3 +287,12 @@ def test_token_counts_are_read_from_all_shapes(
 ) -> None:
     found = read(recorded, None, usage=usage)
     assert (found.get("usage"), found.get("cache_exclusive")) == (counts, exclusive)
+
+
+def test_an_object_of_an_unknown_form_that_says_what_it_consists_of_is_the_output(recorded: Recorded) -> None:
+    @dataclasses.dataclass
+    class Transcription:
+        text: str
+
+    assert read(recorded, Transcription("hello"))["output"] == [{"text": "hello"}]
+    assert "output" not in read(recorded, iter(["a stream"]))

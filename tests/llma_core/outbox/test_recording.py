@@ -230,6 +230,15 @@ def test_secrets_are_scrubbed_and_long_tool_content_is_cut() -> None:
     assert key not in json.dumps(long)
 
 
+def test_a_whole_number_may_have_a_fraction_of_nothing_as_the_schema_says() -> None:
+    found = properties(
+        "generation", usage={"input_tokens": 9.0, "output_tokens": 1.5}, http_status=503.0, num_turns=2.0
+    )
+
+    assert (found["$ai_input_tokens"], found["$ai_http_status"], found["recorder_turns"]) == (9, 503, 2)
+    assert "$ai_output_tokens" not in found
+
+
 def test_a_value_of_another_type_costs_only_itself() -> None:
     odd = line("generation", 1, model=7, latency_ms="soon", usage={"input_tokens": "9", "output_tokens": 3},
                http_status=-1, properties=[1], colour="red", stop_reason=None)  # fmt: skip

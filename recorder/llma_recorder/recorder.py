@@ -569,11 +569,12 @@ class TraceRecorder:
         """Return the fields that all kinds of lines have."""
         now = time.time_ns() // 1_000_000
         own = facts.get("uuid")
+        ended = _time(facts.get("ended_at"))
         line = {
             "v": 1,
             "type": kind,
             "uuid": own or uuid7(now),
-            "at": moment(facts.get("ended") or _time(facts.get("ended_at")) or now),
+            "at": moment(facts.get("ended") or (now if ended is None else ended)),
             **self._common,
         }
         _read(line, facts, fields)

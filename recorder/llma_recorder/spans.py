@@ -34,10 +34,12 @@ class Timed:
     ) -> None:
         self._trace = trace
         self._record = record
-        self._facts = facts
+        self._given = facts
+        self._facts: dict[str, Any] = {}
         self._scope: scope.Scope | None = None
         self._started = 0.0
         self._is_finished = False
+        self._entered_again = 0
         self.id: str | None = None
         """Its span id while it is open, for `parent_id` elsewhere; None if nothing is recorded."""
 
@@ -70,7 +72,12 @@ class Timed:
 
     def _enter(self, frame: FrameType | None) -> None:
         try:
-            if self._record is not None:
+            if self._scope is not None:
+                # It is open already, and what it measures ends where it was entered first.
+                self._entered_again += 1
+            elif self._record is not None:
+                self._facts = dict(self._given)
+                self._is_finished = False
                 self.id = uuid7(time.time_ns() // 1_000_000)
                 if self._facts.get("parent_id") is None:
                     self._facts["parent_id"] = scope.enclosing(self._trace)
@@ -81,6 +88,9 @@ class Timed:
 
     def _leave(self, error: BaseException | None) -> None:
         try:
+            if self._entered_again:
+                self._entered_again -= 1
+                return
             open_scope, self._scope = self._scope, None
             if open_scope is None or self._record is None:
                 return

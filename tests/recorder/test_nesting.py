@@ -53,6 +53,23 @@ def test_what_runs_inside_a_span_is_its_child(recorded: Recorded) -> None:
     assert recorded.line("generation")["parent_id"] == outer.id
 
 
+def test_a_span_may_be_entered_again_inside_itself_and_afterwards(recorded: Recorded) -> None:
+    recorder = TraceRecorder()
+    span = recorder.span("step", input="i")
+    with span, span:
+        recorder.record_span("leaf")
+        span.finish("first")
+    with span:
+        pass
+    recorder.record_span("outside")
+    assert [line["name"] for line in recorded.lines("span")] == ["leaf", "step", "step", "outside"]
+    leaf, first, second, outside = recorded.lines("span")
+    assert leaf["parent_id"] == first["span_id"] != second["span_id"]
+    assert (first["output"], second["input"]) == ("first", "i")
+    assert "output" not in second
+    assert "parent_id" not in outside
+
+
 def test_errors_pass_through_and_are_recorded_where_they_passed(recorded: Recorded) -> None:
     recorder = TraceRecorder()
 

@@ -120,11 +120,15 @@ TILES = (
         name="Cost by day and model",
         description="What the calls of each model cost, in US dollars as PostHog computes them.",
         query="""
-SELECT toStartOfDay(timestamp) AS day, properties.$ai_model AS model,
-    round(sum(toFloat(properties.$ai_total_cost_usd)), 4) AS cost_usd
-FROM events
-WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
-    AND isNotNull(properties.$ai_total_cost_usd)
+SELECT toStartOfDay(at) AS day, model, round(sum(cost), 4) AS cost_usd
+FROM (
+    SELECT any(timestamp) AS at, any(properties.$ai_model) AS model,
+        any(toFloat(properties.$ai_total_cost_usd)) AS cost
+    FROM events
+    WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+        AND isNotNull(properties.$ai_total_cost_usd)
+    GROUP BY uuid
+)
 GROUP BY day, model
 ORDER BY day, model
 LIMIT 10000""",
@@ -138,11 +142,16 @@ LIMIT 10000""",
         name="Cost by repository, branch and pull request",
         description="Where the money goes. The pull request is the property `pull_request`, which CI can add.",
         query="""
-SELECT properties.$ai_git_repo AS repository, properties.$ai_git_branch AS branch,
-    properties.pull_request AS pull_request, round(sum(toFloat(properties.$ai_total_cost_usd)), 4) AS cost_usd,
-    uniq(properties.$ai_session_id) AS sessions, uniq(uuid) AS calls
-FROM events
-WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+SELECT repository, branch, pull_request, round(sum(cost), 4) AS cost_usd,
+    uniq(session) AS sessions, countIf(isNotNull(output)) AS calls
+FROM (
+    SELECT any(properties.$ai_git_repo) AS repository, any(properties.$ai_git_branch) AS branch,
+        any(properties.pull_request) AS pull_request, any(properties.$ai_session_id) AS session,
+        any(toFloat(properties.$ai_total_cost_usd)) AS cost, any(properties.$ai_output_tokens) AS output
+    FROM events
+    WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+    GROUP BY uuid
+)
 GROUP BY repository, branch, pull_request
 ORDER BY cost_usd DESC, repository, branch, pull_request
 LIMIT 100""",
@@ -152,14 +161,15 @@ LIMIT 100""",
         name="Cache hit rate",
         description="The share of the input that the cache held, in percent of all input tokens.",
         query="""
-SELECT toStartOfDay(timestamp) AS day,
+SELECT toStartOfDay(at) AS day,
     round(100 * sum(cached) / nullIf(sum(cached) + sum(fresh), 0), 1) AS hit_rate
 FROM (
-    SELECT timestamp, ifNull(toInt(properties.$ai_cache_read_input_tokens), 0) AS cached,
-        ifNull(toInt(properties.$ai_input_tokens), 0)
-            + ifNull(toInt(properties.$ai_cache_creation_input_tokens), 0) AS fresh
+    SELECT any(timestamp) AS at, any(ifNull(toInt(properties.$ai_cache_read_input_tokens), 0)) AS cached,
+        any(ifNull(toInt(properties.$ai_input_tokens), 0)
+            + ifNull(toInt(properties.$ai_cache_creation_input_tokens), 0)) AS fresh
     FROM events
     WHERE event = '$ai_generation' AND properties.$ai_framework = 'claude-code' AND {filters}
+    GROUP BY uuid
 )
 GROUP BY day
 ORDER BY day
@@ -220,4 +230,5 @@ ORDER BY errors DESC, what, error
 LIMIT 100""",
     ),
 )
-"""The tiles of the dashboard, in their order."""
+"""The tiles of the dashboard, in their order. An event that was sent twice is in PostHog's table twice until that merges,
+so sums are over uuids."""

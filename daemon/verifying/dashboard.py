@@ -1,7 +1,8 @@
 """The dashboard: some questions about the events that everybody has, as tiles that PostHog shows.
 
-It is found again by a mark that stands in its description, and in its tags where the plan has tags. A user may rename
-it and move its tiles; what is brought up to date is the question of each tile.
+It is found again by a mark that stands in its description, and in its tags where the plan has tags, and so is each tile.
+A user may rename it, move its tiles, describe them and draw them in other ways; what is brought up to date is the question
+of each tile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.config.table import APP_NAME
-from daemon.verifying.app import App, Project
+from daemon.verifying.app import App, AppError, Project
 from llma_core import hogql
 from llma_core.hogql import Tile
 
@@ -78,7 +79,9 @@ class Dashboard:
         """
         if existing is None:
             existing = self._app.write("POST", f"{self._path}/dashboards/", _dashboard(), scope=_WRITE)
-        identity = existing["id"]
+        identity = existing.get("id")
+        if identity is None:
+            raise AppError(f"{self._app.host} answers with a dashboard that has no number")
         there = self._app.read(f"{self._path}/dashboards/{identity}/", scope=_READ)
         known = [tile["insight"] for tile in _list(there, "tiles") if isinstance(tile.get("insight"), dict)]
         created = updated = unchanged = 0
@@ -89,10 +92,10 @@ class Dashboard:
                 body = {**wanted, "dashboards": [identity]}
                 self._app.write("POST", f"{self._path}/insights/", body, scope=_TILES)
                 created += 1
-            elif mine.get("query") == wanted["query"]:
+            elif _question(mine) == _question(wanted):
                 unchanged += 1
             else:
-                change = {name: wanted[name] for name in ("query", "description")}
+                change = {"query": wanted["query"]}
                 self._app.write("PATCH", f"{self._path}/insights/{mine['id']}/", change, scope=_TILES)
                 updated += 1
         place = "" if self._project.id == "@current" else f"/project/{self._project.id}"
@@ -122,10 +125,17 @@ def _tile(tile: Tile) -> dict[str, Any]:
     return {
         "name": tile.name,
         "description": f"{tile.description} ({_mark(tile)})",
-        "tags": [_TAG],
+        "tags": [_TAG, _mark(tile)],
         "saved": True,
         "query": query,
     }
+
+
+def _question(insight: Mapping[str, Any]) -> object:
+    """Return the text of a tile's question. What PostHog and a user add to a query is their own."""
+    query = insight.get("query")
+    source = query.get("source") if isinstance(query, dict) else None
+    return source.get("query") if isinstance(source, dict) else None
 
 
 def _mark(tile: Tile) -> str:

@@ -7,9 +7,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from llma_core import hogql
 from tests.support.capture_server import CaptureServer
-from tests.support.clickhouse import ClickHouseProject, new_project
+from tests.support.clickhouse import ClickHouseProject, new_project, priced
 from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text, tool_use
 from tests.support.processes import environment, put_logs, session_id, verb
@@ -54,6 +56,8 @@ async def test_every_tile_says_on_clickhouse_what_happened(
     env = keys(workspace, posthog, project)
     assert (await verb(workspace, "backfill", "--yes", env=env)).status == 0
     await asyncio.to_thread(project.hold, posthog.events)
+    # What was sent twice is there twice for a while, and counts once.
+    await asyncio.to_thread(project.hold, posthog.events[::2])
 
     def rows(tile: hogql.Tile) -> list[Json]:
         answer = project.ask("POST", "query/", {"query": {"kind": "HogQLQuery", "query": tile.query}})
@@ -64,10 +68,14 @@ async def test_every_tile_says_on_clickhouse_what_happened(
     found = {tile.key: await asyncio.to_thread(rows, tile) for tile in hogql.TILES}
     [spent] = found["cost-by-day-and-model"]
     assert spent["model"].startswith("claude")
-    assert spent["cost_usd"] > 0
+    generations = [event for event in posthog.events if event["event"] == "$ai_generation"]
+    dollars = sum(priced(event)["properties"].get("$ai_total_cost_usd", 0) for event in generations)
+    assert spent["cost_usd"] == pytest.approx(dollars, abs=1e-4)
     [where] = found["cost-by-repository-branch-and-pull-request"]
     assert (where["pull_request"], where["sessions"], where["cost_usd"]) == ("7", 1, spent["cost_usd"])
     assert where["branch"]
+    # A failed attempt is no call, as in `usage`.
+    assert (where["calls"], len(generations)) == (4, 5)
     tokens = [event["properties"] for event in posthog.events if event["properties"].get("$ai_output_tokens")]
     cached = sum(each.get("$ai_cache_read_input_tokens", 0) for each in tokens)
     written = sum(each.get("$ai_cache_creation_input_tokens", 0) for each in tokens)
@@ -108,9 +116,13 @@ async def test_it_is_created_once_and_then_brought_up_to_date_where_it_is(
     await asyncio.to_thread(project.ask, "PATCH", f"dashboards/{board['id']}/", change)
     tiles = (await asyncio.to_thread(project.ask, "GET", f"dashboards/{board['id']}/"))["tiles"]
     first, second = (tile["insight"] for tile in tiles[:2])
-    old = {"name": "My cost", "query": {"kind": "old"}}
+    old = {"name": "My cost", "description": "My words", "query": {"kind": "old"}}
     await asyncio.to_thread(project.ask, "PATCH", f"insights/{first['id']}/", old)
     await asyncio.to_thread(project.ask, "PATCH", f"insights/{second['id']}/", {"dashboards": []})
+    # PostHog adds to a query what it likes, and its reader has chosen another drawing.
+    third = tiles[2]["insight"]
+    drawn = {**third["query"], "display": "ActionsBar", "source": {**third["query"]["source"], "version": 2}}
+    await asyncio.to_thread(project.ask, "PATCH", f"insights/{third['id']}/", {"query": drawn})
     answers = [("Write it? [Y/n]:", "")]
     again = await on_terminal(workspace, "dashboard", answers=answers, columns=200, env=env)
     assert again.status == 0, again.stdout
@@ -120,7 +132,9 @@ async def test_it_is_created_once_and_then_brought_up_to_date_where_it_is(
     assert board["name"] == "Mine"
     tiles = (await asyncio.to_thread(project.ask, "GET", f"dashboards/{board['id']}/"))["tiles"]
     [mended] = [tile["insight"] for tile in tiles if tile["insight"]["id"] == first["id"]]
-    assert (mended["name"], mended["query"]) == ("My cost", first["query"])
+    assert (mended["name"], mended["description"], mended["query"]) == ("My cost", "My words", first["query"])
+    [kept] = [tile["insight"] for tile in tiles if tile["insight"]["id"] == third["id"]]
+    assert kept["query"] == drawn
 
     narrow = await asyncio.to_thread(new_project, web_app, ["query:read", "project:read", "dashboard:read"])
     refused = await verb(workspace, "dashboard", "--yes", env=keys(workspace, posthog, narrow))

@@ -230,5 +230,5 @@ ORDER BY errors DESC, what, error
 LIMIT 100""",
     ),
 )
-"""The tiles of the dashboard, in their order. An event that was sent twice is in PostHog's table twice until that merges,
-so sums are over uuids."""
+"""The tiles of the dashboard, in their order. An event that was sent twice is in PostHog's table twice until that
+merges, so sums are over uuids."""

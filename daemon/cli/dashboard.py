@@ -44,6 +44,11 @@ def dashboard(*, shown: bool, yes: bool) -> None:
         raise fail("cannot ask without a terminal: add --yes to write it, or --print to see it", 2)
     with asking(host, key) as app:
         project = app.project(settings.api_key)
+        if not project.is_certain:
+            raise fail(
+                f"the personal key may not read projects, so nobody knows whether its project is the one with the key "
+                f"{settings.api_key.masked()}; give it the scope project:read"
+            )
         board = Dashboard(app, project)
         existing = board.find()
         where = f"{host}, project {project.name or project.id}"

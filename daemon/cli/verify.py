@@ -95,8 +95,8 @@ def verify(
     if not summary.missing and not report.nowhere:
         return
     if report.gone:
-        it = "it, and its file is" if report.gone == 1 else "them, and their files are"
-        say(f"{count(report.gone, 'missing event')} cannot be sent again: programs recorded {it} gone", err=True)
+        what = count(report.gone, "missing event")
+        say(f"{what} cannot be sent again: recorded by a program, and in no session's log", err=True)
     if report.sendable and make_sink is not None:
         _send(verifier, settings, report, summary, make_sink)
     elif report.sendable and not as_json:

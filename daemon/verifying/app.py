@@ -48,7 +48,7 @@ _POLICY = RetryPolicy(base=1.0, cap=30.0, retry_after_cap=3600.0)
 _PAGE = 100
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_REASON_CHARS = 200
-_MAX_PROJECTS = 10_000
+_MAX_LISTED = 10_000
 _SCOPE = re.compile(r"\b[a-z_]{2,40}:(?:read|write)\b")
 
 _UNAUTHORIZED = 401
@@ -250,18 +250,12 @@ class App:
         current = self._ask("GET", "/api/projects/@current/", scope="project:read")
         if isinstance(current, dict):
             yield current
-        for place in range(0, _MAX_PROJECTS, _PAGE):
-            page = self._ask("GET", f"/api/projects/?limit={_PAGE}&offset={place}", scope="project:read")
-            found = page.get("results") if isinstance(page, dict) else None
-            projects = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-            for each in projects:
-                # Lists may leave the key out; then the project itself says it.
-                if "api_token" in each or "id" not in each:
-                    yield each
-                else:
-                    yield self.read(f"/api/projects/{each['id']}/", scope="project:read")
-            if len(projects) < _PAGE:
-                return
+        for each in self.list("/api/projects/", scope="project:read"):
+            # Lists may leave the key out; then the project itself says it.
+            if "api_token" in each or "id" not in each:
+                yield each
+            else:
+                yield self.read(f"/api/projects/{each['id']}/", scope="project:read")
 
     def _limits(self) -> Sequence[str]:
         """Return the numbers of the projects that the personal key is limited to; none if it is not, or is not told."""
@@ -289,8 +283,8 @@ class App:
             raise BadQueryError(f"{self.host} gives no rows for a query: {self._excerpt(str(said or 'no reason'))}")
         return rows
 
-    def list(self, path: str, *, scope: str) -> list[dict[str, Any]]:
-        """Return everything that a list of the API holds, page by page.
+    def list(self, path: str, *, scope: str) -> Iterator[dict[str, Any]]:
+        """Yield everything that a list of the API holds, page by page.
 
         Args:
             path: its path, without a query.
@@ -299,14 +293,17 @@ class App:
         Raises:
             AppError: PostHog does not answer.
         """
-        found: list[dict[str, Any]] = []
-        while True:
-            page = self._ask("GET", f"{path}?limit={_PAGE}&offset={len(found)}", scope=scope)
-            rows = page.get("results") if isinstance(page, dict) else None
+        place = 0
+        while place < _MAX_LISTED:
+            page = self._thing(self._ask("GET", f"{path}?limit={_PAGE}&offset={place}", scope=scope))
+            rows = page.get("results")
             rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-            found += rows
-            if len(rows) < _PAGE:
-                return found
+            yield from rows
+            # A page may be shorter than was asked for.
+            place += len(rows)
+            is_last = not page["next"] if "next" in page else len(rows) < _PAGE
+            if is_last or not rows:
+                return
 
     def read(self, path: str, *, scope: str) -> dict[str, Any]:
         """Return one thing of the API.

@@ -1,8 +1,8 @@
 """The dashboard: some questions about the events that everybody has, as tiles that PostHog shows.
 
-It is found again by a mark that stands in its description, and in its tags where the plan has tags, and so is each tile.
-A user may rename it, move its tiles, describe them and draw them in other ways; what is brought up to date is the question
-of each tile.
+It is found again by a mark that stands in its description, and in its tags where the plan has tags, and so is each
+tile. A user may rename it, move its tiles, describe them and draw them in other ways; what is brought up to date is the
+question of each tile.
 """
 
 from __future__ import annotations

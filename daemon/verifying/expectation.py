@@ -222,8 +222,8 @@ class Expectation:
             sqlite3.Error: the store cannot be read.
         """
         found = ExpectedSession(id=session.files.session, folder=session.cwd, began=session.began)
-        frozen = self._decided.frozen(session.files.name)
-        if frozen is not None and frozen.host is not None and not self._note_route(found, frozen):
+        known = self._decided.frozen(session.files.name)
+        if known is not None and known.host is not None and not self._note_route(found, known):
             return found
         for outcome in self._reader.read_whole(session.files, running=self._running):
             if outcome.held is not None:
@@ -239,6 +239,9 @@ class Expectation:
                 for emission in step.emissions:
                     if emission.event is not None and emission.leaves:
                         found.events[emission.event.uuid] = self._event(emission, emission.event)
+        if known is not None and not found.events and found.unknown is None:
+            # What PostHog holds of it is no surprise, and what is not to be sent any more counts as settled, too.
+            found.unknown = "was sent, and now its folder is excluded or off"
         return found
 
     def lost_logs(self, since: float) -> set[str]:

@@ -210,6 +210,19 @@ async def test_a_key_that_is_limited_to_some_projects_finds_its_own_whatever_pro
             await ask(server, lambda app: app.project(Secret(PROJECT_KEY)))
 
 
+async def test_a_list_is_read_to_its_end_however_long_its_pages_are() -> None:
+    async with CaptureServer() as server:
+        there: list[dict[str, object]] = [{"id": number} for number in range(5)]
+
+        def answer(request: Request) -> Behaviour:
+            place = int(request.path.rpartition("=")[2])
+            return said({"results": there[place : place + 2], "next": "x" if place + 2 < len(there) else None})
+
+        server.fault = answer
+        assert await ask(server, lambda app: [*app.list("/api/projects/7/dashboards/", scope="s")]) == there
+        assert [request.path.rpartition("offset=")[2] for request in server.requests] == ["0", "2", "4"]
+
+
 @for_each(
     "ingestion, web",
     [

@@ -139,6 +139,11 @@ async def test_it_is_created_once_and_then_brought_up_to_date_where_it_is(
     narrow = await asyncio.to_thread(new_project, web_app, ["query:read", "project:read", "dashboard:read"])
     refused = await verb(workspace, "dashboard", "--yes", env=keys(workspace, posthog, narrow))
     assert (refused.status, "the scope dashboard:write" in refused.errors[0]) == (1, True)
+    # Nothing is written to a project that may be another one.
+    blind = await asyncio.to_thread(new_project, web_app, ["dashboard:write", "insight:write"])
+    unsure = await verb(workspace, "dashboard", "--yes", env=keys(workspace, posthog, blind))
+    assert (unsure.status, "give it the scope project:read" in unsure.errors[0]) == (1, True)
+    assert (await asyncio.to_thread(blind.ask, "GET", "dashboards/"))["results"] == []
     for said in (made, again, refused):
         assert project.personal not in said.stdout + said.stderr
 

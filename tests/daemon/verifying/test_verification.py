@@ -243,6 +243,15 @@ async def test_a_wrong_key_of_one_project_hides_no_other_and_is_no_success(
     )
     assert "has the project key phc_no" in ended.stderr
     assert "1 session: 1 equal, 0 not; 2 not compared" in ended.stdout
+    # Nothing is known of a session that was sent before its folder was excluded; of one that was not, nothing is asked.
+    exclude = {"POSTHOG_LLMA_EXCLUDE": "/home/ada/orchard"}
+    excluded = await verb(workspace, "verify", "--session", session_id("right"), env={**env, **exclude})
+    assert (excluded.status, excluded.stdout.splitlines()[0]) == (
+        0,
+        f"{session_id('right')} /home/ada/orchard: not compared: was sent, and now its folder is excluded or off",
+    )
+    unasked = await verb(workspace, "verify", "--explain", "--session", session_id("unsent"), env={**env, **exclude})
+    assert "nothing is asked" in unasked.stderr
     # A session of which nothing was sent is not equal.
     unsent = await verb(workspace, "verify", "--session", session_id("unsent")[:8], env=env)
     assert (unsent.status, "/home/ada/orchard: 7 not sent\n" in unsent.stdout) == (0, True), unsent.stdout
@@ -317,7 +326,7 @@ async def test_what_programs_recorded_is_compared_although_its_files_are_gone(
     before = len(posthog.events)
     said = await verb(workspace, "verify", "--send-missing", "--session", "pull", env=env)
     assert (said.status, len(posthog.events)) == (1, before)
-    assert "1 missing event cannot be sent again: programs recorded it" in said.stderr
+    assert "1 missing event cannot be sent again: recorded by a program" in said.stderr
     assert "sends the missing events again" not in said.stderr
     # The client removes its logs after a month, and people do before. Then nothing tells what was in them.
     (workspace.config / "projects" / log.path).unlink()

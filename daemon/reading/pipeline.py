@@ -966,9 +966,10 @@ class Pipeline:
     def _kept_back(self, span: _LineSpan) -> Emission | None:
         """Return the emission of what the session's restraint forbids for good; None if it does not.
 
-        It is settled unsent, so that copies of it in other sessions are known to be copies.
+        It is settled unsent, so that copies of it in other sessions are known to be copies. Lines that were read
+        before count, too: an earlier version may have settled nothing of them.
         """
-        if self.resends is not None or self._is_past(span) or self._place(span.context.cwd).allowed:
+        if self.resends is not None or self._place(span.context.cwd).allowed or self._is_history(span):
             return None
         identity, restraint = events.identity(span), self._rule().restraint
         is_forbidden = restraint.off or restraint.include or restraint.exclude

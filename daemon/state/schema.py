@@ -6,7 +6,7 @@ import hashlib
 
 __all__ = ["IDENTITY_SLICES", "identity_key", "unit_name"]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 IDENTITY_SLICES = 256
 """Work on the whole settled table is done in this many slices, by the first byte of its keys."""
 SCHEMA = """
@@ -190,6 +190,16 @@ CREATE TABLE hosted (
 UPDATE files SET "offset"=0, tail=x'', history=0
     WHERE unit IN (SELECT unit FROM restraints WHERE restraint LIKE '{"off":true%');
 UPDATE hosted SET "offset"=0 WHERE unit IN (SELECT unit FROM restraints WHERE restraint LIKE '{"off":true%');
+""",
+    # Of what a project's file had left out of a session, version 7 may have settled nothing either. The logs of such a
+    # session seem to have grown by a byte, so that they are read: what is left out is settled, and the lines keep
+    # counting as read, so that nothing of them is sent.
+    7: """
+CREATE TEMP TABLE limited AS
+    SELECT unit FROM restraints WHERE restraint LIKE '%"include":[[%' OR restraint LIKE '%"exclude":["%';
+UPDATE files SET "offset"="offset"-1, tail=x'' WHERE "offset">0 AND unit IN (SELECT unit FROM temp.limited);
+UPDATE hosted SET "offset"="offset"-1 WHERE "offset">0 AND unit IN (SELECT unit FROM temp.limited);
+DROP TABLE temp.limited;
 """,
 }
 """The statements that upgrade a schema version to the next one."""

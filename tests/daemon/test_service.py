@@ -928,6 +928,40 @@ async def test_a_session_that_an_earlier_version_read_while_it_was_off_stays_hid
     assert "hidden" not in json.dumps(posthog.events)
 
 
+async def test_what_an_earlier_version_left_out_of_a_session_stays_hidden_in_its_forks(
+    machine: Machine, posthog: CaptureServer, orchard: Path
+) -> None:
+    """That version settled nothing of what it left out. What it has sent is not sent again."""
+    log = LogBuilder(session_id("hidden"), start=now(), cwd=str(orchard), version="2.1.200")
+    log.prompt("open prompt")
+    log.answer(text("open answer"), id="msg_open")
+    writes(orchard, "settings.json", POSTHOG_LLMA_EXCLUDE=str(orchard / "secret"))
+    write_files(machine.projects, log.files())
+    assert await machine.once(posthog.url)
+    with closing(sqlite3.connect(machine.state / "state.db")) as store:
+        sent = store.execute("SELECT identity FROM settled").fetchall()
+    log.cd(str(orchard / "secret"))
+    log.prompt("hidden plan")
+    log.answer(text("hidden answer"), id="msg_hidden")
+    write_files(machine.projects, log.files())
+    assert await machine.once(posthog.url)
+    with closing(sqlite3.connect(machine.state / "state.db")) as store, store:
+        store.execute("CREATE TEMP TABLE sent (identity BLOB)")
+        store.executemany("INSERT INTO sent VALUES (?)", sent)
+        assert store.execute("DELETE FROM settled WHERE identity NOT IN (SELECT * FROM sent)").rowcount > 0
+        store.execute("PRAGMA user_version=7")
+    (orchard / ".claude" / "settings.json").unlink()
+    fork = log.fork(session_id("fork"), wait=1)
+    fork.cd(str(orchard))
+    fork.prompt("last prompt")
+    fork.answer(text("last answer"), id="msg_last")
+    write_files(machine.projects, fork.files())
+    assert await machine.once(posthog.url)
+    assert sorted(span_ids(posthog, "generation")) == ["msg_last", "msg_open"]
+    assert "hidden" not in json.dumps(posthog.events)
+    assert times_each_came(posthog) == {1}
+
+
 async def test_lines_whose_restraint_cannot_be_written_end_the_service_and_are_read_again(
     machine: Machine, posthog: CaptureServer, orchard: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:

@@ -292,6 +292,9 @@ def test_how_far_lines_in_the_log_of_another_session_are_settled_only_grows(tmp_
     store.close()
 
 
+TO_V7 = """
+PRAGMA user_version=7;
+"""
 TO_V6 = """
 PRAGMA user_version=6;
 """
@@ -389,6 +392,33 @@ def test_a_store_of_an_older_version_goes_on_as_one_of_this(tmp_path: Path, vers
     assert schema(tmp_path) == schema(fresh)
 
 
+def test_only_what_was_left_out_in_part_seems_to_have_grown_after_an_upgrade(tmp_path: Path) -> None:
+    restraints = {
+        "included": Restraint(include=(("/home/ada/orchard",),)),
+        "excluded": Restraint(content="metadata", exclude=("secret",)),
+        "unread": Restraint(exclude=("secret",)),
+        "strict": Restraint(content="metadata", max_attribute_length=9),
+        "free": None,
+    }
+    marks = [
+        FileMark(device=1, inode=n, path=unit, unit=unit, offset=9, head=b"h", head_length=1, tail=b"t", history=n == 1)
+        for n, unit in enumerate(restraints, 1)
+    ]
+    marks[2] = replace(marks[2], offset=0, tail=b"")
+    hosted = [Hosted(unit=unit, host="host", device=1, inode=9, offset=5) for unit in ("excluded", "free")]
+    with closing(Store(tmp_path)) as store:
+        store.commit(Commit(files=marks, hosted=hosted))
+        store.restrain({unit: restraint.dump() for unit, restraint in restraints.items() if restraint is not None})
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(TO_V7)
+    connection.close()
+    for _ in range(2):
+        with closing(Store(tmp_path)) as store:
+            grown = [replace(mark, offset=8, tail=b"") for mark in marks[:2]]
+            assert list(store.files()) == [*grown, *marks[2:]]
+            assert sorted((row.unit, row.offset) for row in store.hosted()) == [("excluded", 4), ("free", 5)]
+
+
 def test_only_what_was_turned_off_is_read_once_more_after_an_upgrade(tmp_path: Path) -> None:
     off, strict, free = (
         FileMark(device=1, inode=n, path=unit, unit=unit, offset=9, head=b"h", head_length=1, tail=b"t", history=n == 1)
@@ -402,10 +432,11 @@ def test_only_what_was_turned_off_is_read_once_more_after_an_upgrade(tmp_path: P
     connection.executescript(TO_V6)
     connection.close()
     with closing(Store(tmp_path)) as store:
-        assert list(store.files()) == [replace(off, offset=0, tail=b"", history=False), strict, free]
+        in_part = replace(strict, offset=8, tail=b"")
+        assert list(store.files()) == [replace(off, offset=0, tail=b"", history=False), in_part, free]
         store.commit(Commit(files=[off]))
     with closing(Store(tmp_path)) as store:
-        assert [mark.offset for mark in store.files()] == [9, 9, 9]
+        assert [mark.offset for mark in store.files()] == [9, 8, 9]
 
 
 V3_TWICE = """

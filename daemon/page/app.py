@@ -24,6 +24,7 @@ from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.page.access import Access, Guard
 from daemon.page.changes import Changes
 from daemon.page.detail import detail
+from daemon.page.memory import Thrift
 from daemon.page.running import Running
 from daemon.page.text import markdown, visible
 from daemon.running.condition import Condition
@@ -97,7 +98,7 @@ def application(sources: Sources, access: Access) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, access=access)],
+        middleware=[Middleware(Guard, access=access), Middleware(Thrift)],
         exception_handlers={404: pages.missing, UnreadableEventsError: pages.unreadable, Exception: pages.broken},
     )
 

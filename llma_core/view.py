@@ -319,13 +319,24 @@ def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
+_NO_PRICES = (None,) * len(PRICE_NAMES)
+
+
 def _own_prices(properties: _Properties) -> tuple[tuple[str, float], ...]:
     """Return the prices that are numbers: a custom property may hold anything."""
     if properties.passthrough and isinstance(properties.total_cost, int | float):
         return ((OWN_COST, float(properties.total_cost)),)
+    given_prices = (
+        properties.input_price,
+        properties.output_price,
+        properties.cache_read_price,
+        properties.cache_write_price,
+        properties.request_price,
+    )
+    if given_prices == _NO_PRICES:
+        return ()
     prices = []
-    for kind in PRICE_NAMES:
-        given = getattr(properties, f"{kind}_price")
+    for kind, given in zip(PRICE_NAMES, given_prices, strict=True):
         if given is None or isinstance(given, bool):
             continue
         with suppress(ValueError, TypeError, OverflowError):

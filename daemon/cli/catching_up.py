@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from daemon.delivering.delivery import EventOutcome
+    from daemon.delivering.route import Route
     from daemon.following.tailer import Identity
 
-__all__ = ["BEGINNING_SECONDS", "POLL_SECONDS", "CaughtUp", "catch_up", "is_made", "prepare_file"]
+__all__ = ["BEGINNING_SECONDS", "POLL_SECONDS", "CaughtUp", "Progress", "catch_up", "is_made", "prepare_file"]
 
 _QUIET_SECONDS = 1.0
 """Catching up says nothing before this time."""
@@ -82,7 +83,7 @@ def catch_up(
     """
     path = events_path(settings.state_dir)
     with ExitStack() as stack:
-        progress = stack.enter_context(_Progress())
+        progress = stack.enter_context(Progress())
         lock = StateLock(local_folder(settings.state_dir), stage="ends", verb=verb)
         other = _other(lock, path, progress, patience)
         if other is None:
@@ -101,7 +102,7 @@ def catch_up(
     return CaughtUp(path, is_whole)
 
 
-def _other(lock: StateLock, path: Path, progress: _Progress, patience: float) -> Holder | None:
+def _other(lock: StateLock, path: Path, progress: Progress, patience: float) -> Holder | None:
     """Take the lock and return None, or return who has it: it keeps the file current, or was waited for long enough.
 
     Raises:
@@ -184,15 +185,22 @@ def _is_read(settings: Settings, store: Store, since: float) -> bool:
 
 
 async def _read(
-    settings: Settings, store: Store, path: Path, progress: _Progress, *, since: float, session: str | None
+    settings: Settings, store: Store, path: Path, progress: Progress, *, since: float, session: str | None
 ) -> bool:
-    service = build_service(settings, store, lambda _route: LocalSink(path), purpose="local", watch=progress.count)
+    def make_sink(_route: Route) -> LocalSink:
+        # Few who ask what was used ever search, and whoever does completes the index.
+        return LocalSink(path, defers=lambda: True)
+
+    service = build_service(settings, store, make_sink, purpose="local", watch=progress.count)
     service.prepare("send" if store.first_start is None else "skip", time.time())
     return await service.run_once(lambda files: session in (None, files.session), since=since)
 
 
-class _Progress:
-    """Says on a terminal what takes longer than a second: reading, or waiting for another program that reads."""
+class Progress:
+    """Says on a terminal what takes longer than a second: reading, indexing, or waiting for another program that reads.
+
+    A context manager.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -208,12 +216,17 @@ class _Progress:
         self._stack.close()
 
     def count(self, outcomes: Sequence[EventOutcome]) -> None:
+        """Say how many events were read."""
         self._events += len(outcomes)
         self._tell(f"reading session logs: {count(self._events, 'event')}")
 
     def wait(self, other: Holder) -> None:
         """Say that another program is waited for."""
         self._tell(f"waiting for {other}, which reads the logs")
+
+    def index(self, left: int) -> None:
+        """Say that the words of this many events are still to be indexed."""
+        self._tell(f"indexing words for the search: {count(left, 'event')} left")
 
     def _tell(self, told: str) -> None:
         if not sys.stderr.isatty() or time.monotonic() - self._began < _QUIET_SECONDS:

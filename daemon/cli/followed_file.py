@@ -11,9 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import structlog
+
 from daemon.cli.catching_up import BEGINNING_SECONDS, POLL_SECONDS, is_made, prepare_file
 from daemon.cli.startup import build_service, fail, open_local, prepare_local
 from daemon.delivering.local.sink import LocalSink
+from daemon.delivering.local.text_index import TextIndex
 from daemon.page.changes import Changes
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, look
@@ -24,10 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FollowedFile"]
 
+_log = structlog.get_logger(__name__)
+
 _LOOK_SECONDS = 0.25
 """How often a file that another process writes is looked at."""
 _LOOKS_PER_TRY = 4
 """At every how many of these looks to find out whether that process still has the lock."""
+_PAUSE_SECONDS = 0.02
+"""How long to wait between two transactions that index words, so that others get to the file."""
+_RETRY_SECONDS = 10.0
+"""How long to wait after one that failed."""
 
 
 class FollowedFile:
@@ -50,6 +59,7 @@ class FollowedFile:
         self._stack = ExitStack()
         self._service: Service | None = None
         self._is_current = False
+        self._follows = asyncio.Event()
         self._stopping = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -95,7 +105,7 @@ class FollowedFile:
         self._service = build_service(
             self._settings,
             store,
-            lambda _route: LocalSink(self._path, tell=self.changes.note),
+            lambda _route: LocalSink(self._path, tell=self.changes.note, defers=lambda: not self._is_current),
             purpose="local",
             on_current=self._note_current,
         )
@@ -119,7 +129,11 @@ class FollowedFile:
                 if looks % _LOOKS_PER_TRY == 0 and not self._stopping.is_set():
                     self._look()
         if self._service is not None and not self._stopping.is_set():
-            await self._service.run()
+            indexing = asyncio.create_task(self._index())
+            try:
+                await self._service.run()
+            finally:
+                indexing.cancel()
 
     def stop(self) -> None:
         """End `run`, and all streams of changes."""
@@ -142,9 +156,24 @@ class FollowedFile:
         else:
             self._set_current(other.stage == "follows")
 
+    async def _index(self) -> None:
+        """Once all logs are read, index their words, a little at a time, so that no search has to wait for it."""
+        await self._follows.wait()
+        index = TextIndex(self._path)
+        is_behind = True
+        while is_behind:
+            pause = _PAUSE_SECONDS
+            try:
+                is_behind = await asyncio.to_thread(index.advance)
+            except sqlite3.Error as error:
+                _log.debug("words_not_indexed", reason=str(error), action="trying again")
+                pause = _RETRY_SECONDS
+            await asyncio.sleep(pause)
+
     def _note_current(self) -> None:
         self._lock.note_current()
         self._set_current(True)
+        self._follows.set()
 
     def _set_current(self, is_current: bool) -> None:
         if is_current != self._is_current:

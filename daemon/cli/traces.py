@@ -14,7 +14,7 @@ import click
 from msgspec import structs
 
 from daemon.cli import complete
-from daemon.cli.catching_up import catch_up
+from daemon.cli.catching_up import Progress, catch_up
 from daemon.cli.message import document, say
 from daemon.cli.moment import Moment
 from daemon.cli.project import chosen as chosen_project
@@ -85,8 +85,10 @@ def traces(
         return
     settings = load_settings({"state_dir": state_dir}, log_level="error")
     path = _current(settings, trace_id, since, limit, narrowed=errors or project is not None or search is not None)
-    local = LocalEvents(path)
     try:
+        with Progress() as progress:
+            among = LocalEvents(path, indexing=progress.index).search(search) if search is not None else None
+        local = LocalEvents(path)
         belongs = chosen_project(project, settings, path) if project is not None else None
         chosen = local.traces(
             limit if trace_id is None else None,
@@ -95,7 +97,7 @@ def traces(
             sessions=belongs.sessions if belongs is not None else None,
             projects=belongs.names if belongs is not None else None,
             failed=errors,
-            among=local.search(search) if search is not None else None,
+            among=among,
         )
         if trace_id is not None:
             chosen = _only(chosen, trace_id)

@@ -62,13 +62,18 @@ WHERE kind = 5 AND client_cost IS NOT NULL;
 
 
 def age(path: Path, version: int, *, without: str | None = None) -> None:
-    """Make the file at *path* what the given version of its tables, 0, 2, 3 or 4, would have made of the same events.
+    """Make the file at *path* what the given version of its tables, 0 or 2 to 5, would have made of the same events.
 
     Args:
         path: the file; nobody has it open.
         version: the version.
         without: the uuid of an event whose body is gone, while its call is still there.
     """
+    if version > 4:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("ALTER TABLE kept DROP COLUMN indexed")
+            connection.execute(f"PRAGMA user_version = {version}")
+        return
     old = path.with_name("old.db")
     with closing(sqlite3.connect(old, isolation_level=None)) as connection:
         connection.execute("ATTACH ? AS new", (str(path),))

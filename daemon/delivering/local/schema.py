@@ -7,7 +7,7 @@ and every report reads only them. Words that repeat, such as ids and names, stan
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Container, Sequence
 from uuid import UUID
 
 import msgspec
@@ -23,8 +23,10 @@ from daemon.delivering.local.call import (
     Searchable,
     call,
     searchable,
+    session_of,
 )
 from llma_core import view
+from llma_core.view import EventView
 
 __all__ = [
     "IS_ATTEMPT",
@@ -32,21 +34,32 @@ __all__ = [
     "IS_TOOL",
     "TELLS_COST",
     "VERSION",
+    "Kept",
     "Words",
     "add",
     "bytes_kept",
     "drop_bodies",
     "forget_calls",
+    "index_events",
+    "index_more",
+    "indexed",
     "keep_bytes",
+    "last_received",
+    "note_indexed",
     "packed",
     "prepare",
     "word_id",
 ]
 
-VERSION = 5
+VERSION = 6
 """The version of the tables, in SQLite's `user_version`. Files of version 0 have only bodies. Those of versions 2 to 4
-have other indexes, and numbers of calls that say nothing about their events."""
+have other indexes, and numbers of calls that say nothing about their events. In those of version 5, all texts are
+indexed."""
 _WITH_CALLS = 2
+_NUMBERED_AS_EVENTS = 5
+
+_INDEXED_TOGETHER = 1000
+"""Of how many events the texts are indexed in one go."""
 
 IS_MODEL = f"kind IN ({GENERATION}, {EMBEDDING})"
 """SQL for the finished calls of a model. Indexes hold all that reports read of them, so these read no whole row; SQLite
@@ -60,7 +73,8 @@ TELLS_COST = f"kind = {TRACE} AND client_cost IS NOT NULL"
 
 # `received` gives the order of arrival, and is the number of the event's row in `calls`, by which an event is found by
 # its uuid. A replaced event gets a new number, as if it had just arrived. `kept` tells how many bytes of bodies there
-# are without a look at every one. A file that an older version has made keeps its index of uuids.
+# are without a look at every one, and up to which number the texts of events are indexed. A file that an older version
+# has made keeps its index of uuids.
 _EVENTS = """
 CREATE TABLE IF NOT EXISTS events (
     received INTEGER PRIMARY KEY,
@@ -74,10 +88,11 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_by_trace ON events (trace_id, timestamp);
 CREATE INDEX IF NOT EXISTS events_by_session ON events (session_id, timestamp);
-CREATE TABLE kept (bytes INTEGER NOT NULL);
-INSERT INTO kept SELECT coalesce(sum(size), 0) FROM events;
+CREATE TABLE kept (bytes INTEGER NOT NULL, indexed INTEGER NOT NULL DEFAULT 0);
+INSERT INTO kept (bytes) SELECT coalesce(sum(size), 0) FROM events;
 DROP INDEX IF EXISTS events_by_size;
 """
+_ALL_INDEXED = "UPDATE kept SET indexed = (SELECT coalesce(max(received), 0) FROM events)"
 # The columns that end in _id hold numbers of `words`. An index of uuids alone, which are random, would cost the most of
 # all that is written: each would change a page of its own. Sessions are written one after another, and each event has
 # one of them for good, so behind it in an index the uuids are side by side. 0 is no session.
@@ -152,7 +167,7 @@ INSERT INTO text_index (text_index, rank) VALUES ('hashsize', 16777216);
 # No statement that adds anything is REPLACE: that begins a savepoint, before which SQLite writes down what the index of
 # texts holds in memory. For each event, this took a third of the time that one takes.
 _INSERT_EVENT = """
-INSERT INTO events (received, uuid, name, trace_id, session_id, timestamp, size, body)
+INSERT OR IGNORE INTO events (received, uuid, name, trace_id, session_id, timestamp, size, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_CALL = f"""
@@ -160,10 +175,21 @@ INSERT OR IGNORE INTO calls (
     id, uuid, kind, at, seconds, session_id, trace_id, span, parent, name_id, model_id, provider_id, tier_id,
     project_id, branch_id, agent_id, version_id, status_id, input, output, cache_read, cache_write_5m, cache_write_1h,
     web_searches, prices_id, client_cost
-) VALUES (coalesce(?, 1 + max(
-    (SELECT coalesce(max(id), 0) FROM calls), (SELECT coalesce(max(received), 0) FROM events)
-)), {", ".join("?" * 25)})
+) VALUES ({", ".join("?" * 26)})
 """  # noqa: S608 - only question marks are put in
+_LAST = "SELECT max((SELECT coalesce(max(id), 0) FROM calls), (SELECT coalesce(max(received), 0) FROM events))"
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """An event to be written.
+
+    Attributes:
+        row: its uuid, name, trace, session, timestamp, size and body, as they stand in the table of bodies.
+        view: what it says.
+    """
+
+    row: tuple[str, str, str | None, str | None, str, int, bytes]
+    view: EventView
 
 
 class Words:
@@ -217,14 +243,24 @@ def prepare(connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version == VERSION:
             return
-        _run(connection, _EVENTS)
-        if version < _WITH_CALLS:
-            _run(connection, f"{_WORDS};{_CALLS};{_TEXTS};{_TEXT_INDEX}")
-            _fill(connection)
+        if version < _NUMBERED_AS_EVENTS:
+            _renew(connection, version)
         else:
-            _renumber(connection)
-        _run(connection, _CALL_INDEXES)
+            connection.execute("ALTER TABLE kept ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0")
+            connection.execute(_ALL_INDEXED)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _renew(connection: sqlite3.Connection, version: int) -> None:
+    """Create what a new file, or one of an older version, lacks."""
+    _run(connection, _EVENTS)
+    if version < _WITH_CALLS:
+        _run(connection, f"{_WORDS};{_CALLS};{_TEXTS};{_TEXT_INDEX}")
+        _fill(connection)
+    else:
+        _renumber(connection)
+        connection.execute(_ALL_INDEXED)
+    _run(connection, _CALL_INDEXES)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
@@ -248,52 +284,64 @@ def _renumber(connection: sqlite3.Connection) -> None:
 
 
 def _fill(connection: sqlite3.Connection) -> None:
-    """Make the rows of events that an older version has kept."""
+    """Make the rows of events that an older version has kept, and index their texts."""
     words = Words(connection)
     for received, uuid, body in connection.execute("SELECT received, uuid, body FROM events ORDER BY received"):
-        try:
-            seen = view.read(body)
-        except (ValueError, msgspec.MsgspecError, RecursionError):
-            # An older version has kept what this one cannot read. It stays as it is.
-            continue
-        _add_call(connection, words, received, uuid, call(seen))
-        for text in searchable(seen, body):
-            _add_text(connection, words, received, text)
+        seen = _seen(body)
+        if seen is not None:
+            _add_calls(connection, [_call_row(words, received, uuid, call(seen))])
+    while index_more(connection, words, _INDEXED_TOGETHER):
+        pass
 
 
-def add(
-    connection: sqlite3.Connection,
-    words: Words,
-    event: tuple[str, str, str | None, str | None, str, int, bytes],
-    row: Call,
-    texts: Iterator[Searchable],
-) -> int:
-    """Write an event with its row and its texts. What was written for the same uuid before is replaced.
+def _seen(body: bytes) -> EventView | None:
+    """Return what a stored event says; None if an older version has kept what this one cannot read. It stays so."""
+    try:
+        return view.read(body)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def add(connection: sqlite3.Connection, words: Words, events: Sequence[Kept]) -> tuple[int, int]:
+    """Write events with their rows, in their order. What was written for the same uuids before is replaced.
 
     Args:
         connection: the open file, in a transaction.
         words: its words.
-        event: uuid, name, trace, session, timestamp, size and body.
-        row: what `call` makes of it.
-        texts: what `searchable` finds in it.
+        events: the events.
 
     Returns:
-        By how many bytes there is more of bodies now.
+        The number of the first of them, and by how many bytes there is more of bodies now.
     """
+    [first] = connection.execute(_LAST).fetchone()
+    first += 1
+    calls = [_call_row(words, number, each.row[0], call(each.view)) for number, each in enumerate(events, first)]
     replaced = 0
-    received = _add_call(connection, words, None, event[0], row)
-    if not received:
-        replaced = _drop(connection, words.number(row.session) or 0, event[0])
-        received = _add_call(connection, words, None, event[0], row)
-    try:
-        connection.execute(_INSERT_EVENT, (received, *event))
-    except sqlite3.IntegrityError:
+    there: Container[int] = range(first, first + len(calls))
+    if _add_calls(connection, calls) < len(calls):
+        there = _numbers(connection, "calls", "id", first)
+        for number, each in enumerate(events, first):
+            if number not in there:
+                replaced += _drop(connection, words.number(session_of(each.view)) or 0, each.row[0])
+                _add_calls(connection, [calls[number - first]])
+        # Of an event that was given twice, the last one stays.
+        there = _numbers(connection, "calls", "id", first)
+    rows = [(number, *each.row) for number, each in enumerate(events, first) if number in there]
+    if connection.executemany(_INSERT_EVENT, rows).rowcount < len(rows):
         # A file of an older version may hold an event that could not be read, and so has no row of a call.
-        replaced = connection.execute("DELETE FROM events WHERE uuid = ? RETURNING size", event[:1]).fetchone()[0]
-        connection.execute(_INSERT_EVENT, (received, *event))
-    for text in texts:
-        _add_text(connection, words, received, text)
-    return event[5] - replaced
+        there = _numbers(connection, "events", "received", first)
+        for row in rows:
+            if row[0] not in there:
+                [[old]] = connection.execute("DELETE FROM events WHERE uuid = ? RETURNING size", row[1:2]).fetchall()
+                replaced += old
+                connection.execute(_INSERT_EVENT, row)
+    return first, sum([row[6] for row in rows]) - replaced
+
+
+def _numbers(connection: sqlite3.Connection, table: str, column: str, first: int) -> Container[int]:
+    """Return the numbers of rows from *first* on."""
+    question = f"SELECT {column} FROM {table} WHERE {column} >= ?"  # noqa: S608 - names from here
+    return {number for (number,) in connection.execute(question, (first,))}
 
 
 def _drop(connection: sqlite3.Connection, session: int, uuid: str) -> int:
@@ -312,49 +360,99 @@ def packed(uuid: str) -> bytes:
     return bytes.fromhex(uuid.replace("-", ""))
 
 
-def _add_call(connection: sqlite3.Connection, words: Words, received: int | None, uuid: str, row: Call) -> int:
-    """Write the row of an event; return its number, or 0 if there is one of the same uuid, which stays.
+def _add_calls(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
+    """Write rows of events; return how many: where there is one of the same uuid, that one stays."""
+    return connection.executemany(_INSERT_CALL, rows).rowcount
+
+
+def _call_row(words: Words, received: int, uuid: str, row: Call) -> tuple[object, ...]:
+    """Return the row of an event as `_INSERT_CALL` takes it.
+
+    Args:
+        words: the words of the file.
+        received: the event's number.
+        uuid: its uuid.
+        row: what `call` makes of it.
+    """
+    number = words.number
+    return (
+        received,
+        packed(uuid),
+        row.kind,
+        row.at,
+        row.seconds,
+        number(row.session),
+        number(row.trace),
+        row.span,
+        row.parent,
+        number(row.name),
+        number(row.model),
+        number(row.provider),
+        number(row.tier),
+        number(row.project),
+        number(row.branch),
+        number(row.agent),
+        number(row.version),
+        number(row.status),
+        row.input,
+        row.output,
+        row.cache_read,
+        row.cache_write_5m,
+        row.cache_write_1h,
+        row.web_searches,
+        number(row.prices),
+        row.client_cost,
+    )
+
+
+# ---------------------------------------------------------------------- texts
+
+
+def indexed(connection: sqlite3.Connection) -> int:
+    """Return the number up to which the texts of events are indexed."""
+    return int(connection.execute("SELECT indexed FROM kept").fetchone()[0])
+
+
+def note_indexed(connection: sqlite3.Connection, last: int) -> None:
+    """Note that the texts of events are indexed up to number *last*, and no further."""
+    connection.execute("UPDATE kept SET indexed = ?", (last,))
+
+
+def last_received(connection: sqlite3.Connection) -> int:
+    """Return the number of the event that arrived last; 0 if none has a body."""
+    return int(connection.execute("SELECT coalesce(max(received), 0) FROM events").fetchone()[0])
+
+
+def index_events(connection: sqlite3.Connection, words: Words, first: int, events: Sequence[Kept]) -> None:
+    """Index the texts of events that were just added, numbered from *first* on; all before them must be indexed."""
+    for number, each in enumerate(events, first):
+        for text in searchable(each.view, each.row[6]):
+            _add_text(connection, words, number, text)
+    note_indexed(connection, last_received(connection))
+
+
+def index_more(connection: sqlite3.Connection, words: Words, most: int) -> bool:
+    """Index the texts of the next events that are not indexed, in the order of their arrival.
 
     Args:
         connection: the open file, in a transaction.
         words: its words.
-        received: the number; None makes one above all others.
-        uuid: the event's uuid.
-        row: what `call` makes of the event.
+        most: of how many events at most.
+
+    Returns:
+        Whether there are more of them.
     """
-    number = words.number
-    added = connection.execute(
-        _INSERT_CALL,
-        (
-            received,
-            packed(uuid),
-            row.kind,
-            row.at,
-            row.seconds,
-            number(row.session),
-            number(row.trace),
-            row.span,
-            row.parent,
-            number(row.name),
-            number(row.model),
-            number(row.provider),
-            number(row.tier),
-            number(row.project),
-            number(row.branch),
-            number(row.agent),
-            number(row.version),
-            number(row.status),
-            row.input,
-            row.output,
-            row.cache_read,
-            row.cache_write_5m,
-            row.cache_write_1h,
-            row.web_searches,
-            number(row.prices),
-            row.client_cost,
-        ),
-    )
-    return added.lastrowid or 0 if added.rowcount else 0
+    question = "SELECT received, body FROM events WHERE received > ? ORDER BY received LIMIT ?"
+    last = count = 0
+    for received, body in connection.execute(question, (indexed(connection), most)):
+        last, count = received, count + 1
+        seen = _seen(body)
+        if seen is not None:
+            for text in searchable(seen, body):
+                _add_text(connection, words, received, text)
+    if count:
+        note_indexed(connection, last)
+    return count == most
 
 
 def _add_text(connection: sqlite3.Connection, words: Words, received: int, text: Searchable) -> None:

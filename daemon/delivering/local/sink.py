@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from daemon.delivering.local import schema
-from daemon.delivering.local.call import call, searchable, session_of
+from daemon.delivering.local.call import session_of
 from daemon.delivering.sink import AttemptOutcome, Delivered, Rejected, Retryable, Stopped
 from daemon.system.messages import system_reason
 from llma_core.events import CaptureEvent
-from llma_core.view import EventView, read
+from llma_core.view import read
 
 __all__ = [
     "EVENT_LIMIT",
@@ -53,6 +53,10 @@ _CHECKPOINT = 16 * 1024 * 1024
 """With more pages in memory, and more bytes of the write-ahead log before they are copied into the file, a first
 catch-up waits a third as long for the disk."""
 
+_FEW = 500
+"""The texts of a batch of fewer events are indexed with it, even by a sink that may leave them for later. Whoever has
+left some for later indexes as many more with each batch, until none are left."""
+
 _DAYS = 400
 """How long the rows of calls are kept; longer where the bodies are."""
 
@@ -67,6 +71,7 @@ class LocalSink:
         path: the file. It is created with mode 0600, and missing folders above it with 0700.
         keep_bytes: how many bytes of events to keep. The sink deletes the oldest events beyond that.
         tell: called in the event loop once events are kept, with the ids of their sessions; see `session_of`.
+        defers: returns whether the texts of many events may be left for `TextIndex`, which whoever searches completes.
     """
 
     def __init__(
@@ -75,10 +80,12 @@ class LocalSink:
         keep_bytes: int = KEEP_BYTES,
         *,
         tell: Callable[[frozenset[str]], None] | None = None,
+        defers: Callable[[], bool] = lambda: False,
     ) -> None:
         self._path = path
         self._keep_bytes = keep_bytes
         self._tell = tell
+        self._defers = defers
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
         # Only the worker thread uses the fields below.
@@ -145,7 +152,7 @@ class LocalSink:
             return failure, frozenset()
         return Delivered(), frozenset(session for event in kept if (session := event.row[3]) is not None)
 
-    def _keep(self, kept: Sequence[_Kept]) -> Retryable | Stopped | None:
+    def _keep(self, kept: Sequence[schema.Kept]) -> Retryable | Stopped | None:
         """Write events in one transaction; return what failed."""
         try:
             connection = self._connect()
@@ -165,12 +172,20 @@ class LocalSink:
             return Retryable(reason=f"{self._path.name}: {system_reason(error)}")
         return None
 
-    def _write(self, connection: sqlite3.Connection, events: Sequence[_Kept]) -> None:
+    def _write(self, connection: sqlite3.Connection, events: Sequence[schema.Kept]) -> None:
         """Write *events*, and delete the oldest bodies beyond the limit."""
-        total = schema.bytes_kept(connection)
         words = self._words = self._words or schema.Words(connection)
-        for event in events:
-            total += schema.add(connection, words, event.row, call(event.view), searchable(event.view, event.row[6]))
+        indexed = schema.indexed(connection)
+        is_behind = schema.last_received(connection) > indexed
+        first, more = schema.add(connection, words, events)
+        if self._defers() and (is_behind or len(events) >= _FEW):
+            # Where the last bodies and calls have gone, their numbers are used again.
+            schema.note_indexed(connection, min(indexed, first - 1))
+        elif is_behind:
+            schema.index_more(connection, words, len(events) + _FEW)
+        else:
+            schema.index_events(connection, words, first, events)
+        total = schema.bytes_kept(connection) + more
         if total > self._keep_bytes:
             last = 0
             for received, size in connection.execute("SELECT received, size FROM events ORDER BY received"):
@@ -223,14 +238,7 @@ class LocalSink:
                 connection.close()
 
 
-class _Kept(msgspec.Struct, frozen=True, gc=False):
-    """An event to be written: its row in the table of bodies, and what it says."""
-
-    row: tuple[str, str, str | None, str | None, str, int, bytes]
-    view: EventView
-
-
-def _kept(event: CaptureEvent) -> _Kept:
+def _kept(event: CaptureEvent) -> schema.Kept:
     """Return what to write for *event*.
 
     Raises:
@@ -244,4 +252,4 @@ def _kept(event: CaptureEvent) -> _Kept:
         # The error is not repeated: it may quote the event.
         raise ValueError("an event is not JSON, or a field of it has the wrong type") from None
     row = (event.uuid, event.name, seen.trace_id or None, session_of(seen), seen.timestamp, len(event.body), event.body)
-    return _Kept(row, seen)
+    return schema.Kept(row, seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import Stage, StateLock, look, prepare_state_dir
 from daemon.usage.report import Index, Range
 from tests.support.logs import LogBuilder, text
+from tests.support.processes import until as until_true
 from tests.support.waiting import PATIENCE
 
 SESSION = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
@@ -77,6 +79,8 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage
 ) -> None:
     monkeypatch.setattr("daemon.cli.followed_file._LOOK_SECONDS", 0.01)
+    # Whatever is read before the file is current is left for later.
+    monkeypatch.setattr("daemon.delivering.local.sink._FEW", 0)
     config, folder = tmp_path / "claude", local_folder(tmp_path / "state")
     log = LogBuilder(session=SESSION)
     ask(log, config / "projects")
@@ -89,6 +93,12 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
     def calls() -> int:
         with Index(path) as index:
             return index.total(Range()).tokens.calls
+
+    def words_are_indexed() -> bool:
+        with closing(sqlite3.connect(path)) as connection:
+            found = connection.execute("SELECT count(*) FROM text_index WHERE text_index MATCH 'seven'").fetchall()
+            behind = connection.execute("SELECT (SELECT max(received) FROM events) - indexed FROM kept").fetchall()
+        return (found, behind) == ([(1,)], [(0,)])
 
     other = StateLock(folder, stage=stage, verb="usage")
     other.acquire()
@@ -111,6 +121,7 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
                 found = look(folder)
                 assert found is not None
                 assert (found.stage, found.verb) == ("follows", "view")
+                await until_true(words_are_indexed, "the words that nobody has searched for")
                 ask(log, config / "projects")
                 await until(lambda: calls() == 2)
         finally:

@@ -227,7 +227,7 @@ def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -
     assert documents() == before
 
 
-@pytest.mark.parametrize("version", [0, 2, 3, 4])
+@pytest.mark.parametrize("version", [0, 2, 3, 4, 5])
 def test_a_file_of_an_older_version_is_brought_up_to_date(config: Path, tmp_path: Path, version: int) -> None:
     orchard(config)
     path = events_path(tmp_path / "state")
@@ -248,6 +248,11 @@ def test_a_file_of_an_older_version_is_brought_up_to_date(config: Path, tmp_path
     age(path, version)
     assert documents() == before
     assert schema() == made
+    with closing(sqlite3.connect(path)) as connection:
+        # Its texts are indexed already, or now.
+        assert connection.execute("SELECT indexed FROM kept").fetchone() == (
+            connection.execute("SELECT max(received) FROM events").fetchone()
+        )
 
 
 def test_calls_are_chosen_by_time_and_project(config: Path) -> None:

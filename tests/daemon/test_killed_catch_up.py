@@ -25,6 +25,7 @@ TEXTS = """
 SELECT session.word, text FROM text_index JOIN texts ON texts.id = text_index.rowid
 JOIN words AS session ON session.id = texts.session_id ORDER BY 1, 2
 """
+INDEXES = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
 
 
 def orchard() -> dict[str, bytes]:
@@ -46,7 +47,7 @@ async def content(workspace: Workspace) -> tuple[list[object], ...]:
     assert drawn.status == 0, drawn.stderr
     path = events_path(workspace.state)
     with closing(sqlite3.connect(path)) as connection:
-        rows = [connection.execute(question).fetchall() for question in (CALLS, TEXTS)]
+        rows = [connection.execute(question).fetchall() for question in (CALLS, TEXTS, INDEXES)]
         [behind] = connection.execute("SELECT max(received) - (SELECT indexed FROM kept) FROM events").fetchone()
         check = connection.execute("INSERT INTO text_index (text_index) VALUES ('integrity-check')").fetchall()
     assert (behind, check) == (0, [])

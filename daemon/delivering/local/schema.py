@@ -7,7 +7,7 @@ and every report reads only them. Words that repeat, such as ids and names, stan
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -39,12 +39,14 @@ __all__ = [
     "add",
     "bytes_kept",
     "drop_bodies",
+    "drop_indexes",
     "forget_calls",
     "index_events",
     "index_more",
     "indexed",
     "keep_bytes",
     "last_received",
+    "make_indexes",
     "note_indexed",
     "packed",
     "prepare",
@@ -86,8 +88,6 @@ CREATE TABLE IF NOT EXISTS events (
     size INTEGER NOT NULL,
     body BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS events_by_trace ON events (trace_id, timestamp);
-CREATE INDEX IF NOT EXISTS events_by_session ON events (session_id, timestamp);
 CREATE TABLE kept (bytes INTEGER NOT NULL, indexed INTEGER NOT NULL DEFAULT 0);
 INSERT INTO kept (bytes) SELECT coalesce(sum(size), 0) FROM events;
 DROP INDEX IF EXISTS events_by_size;
@@ -129,17 +129,21 @@ CREATE TABLE calls (
 CREATE UNIQUE INDEX calls_by_uuid ON calls (coalesce(session_id, 0), uuid);
 """
 _IS_CALL = "coalesce(session_id, 0) = ? AND uuid = ?"
-_CALL_INDEXES = f"""
-CREATE INDEX calls_by_time ON calls (at);
-CREATE INDEX calls_by_session ON calls (session_id, at, project_id);
-CREATE INDEX calls_of_models ON calls (
+# A first catch-up puts the rows in without these, and makes them in the end: rows of many sessions would change pages
+# all over them.
+_INDEXES = {
+    "events_by_trace": "events (trace_id, timestamp)",
+    "events_by_session": "events (session_id, timestamp)",
+    "calls_by_time": "calls (at)",
+    "calls_by_session": "calls (session_id, at, project_id)",
+    "calls_of_models": f"""calls (
     at, kind, session_id, project_id, branch_id, agent_id, model_id, provider_id, tier_id, prices_id, input, output,
     cache_read, cache_write_5m, cache_write_1h, web_searches
-) WHERE {IS_MODEL};
-CREATE INDEX calls_of_tools ON calls (kind, at, name_id, status_id, seconds, session_id, project_id) WHERE {IS_TOOL};
-CREATE INDEX attempts ON calls (at, session_id, project_id, branch_id, agent_id, model_id) WHERE {IS_ATTEMPT};
-CREATE INDEX client_costs ON calls (session_id, at, project_id, client_cost) WHERE {TELLS_COST};
-"""
+) WHERE {IS_MODEL}""",
+    "calls_of_tools": f"calls (kind, at, name_id, status_id, seconds, session_id, project_id) WHERE {IS_TOOL}",
+    "attempts": f"calls (at, session_id, project_id, branch_id, agent_id, model_id) WHERE {IS_ATTEMPT}",
+    "client_costs": f"calls (session_id, at, project_id, client_cost) WHERE {TELLS_COST}",
+}
 # The old calls get the numbers of their events. Those whose events are gone get numbers below all others.
 _RENUMBERED = """
 INSERT INTO calls SELECT coalesce(events.received, -calls_before.id), {columns}
@@ -227,13 +231,16 @@ def word_id(connection: sqlite3.Connection, word: str) -> int | None:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables, or bring those of an older version up to date, in one transaction.
+    """Create the tables and indexes, or bring those of an older version up to date, in one transaction.
+
+    Indexes are missing where a first catch-up was killed.
 
     Raises:
         sqlite3.DatabaseError: a newer version has written the file.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version == VERSION:
+        make_indexes(connection)
         return
     if version > VERSION:
         raise sqlite3.DatabaseError(f"a newer version has written it (schema {version}); update posthog-llma-daemon")
@@ -241,11 +248,9 @@ def prepare(connection: sqlite3.Connection) -> None:
     with connection:
         # Another process may have been quicker.
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version == VERSION:
-            return
         if version < _NUMBERED_AS_EVENTS:
             _renew(connection, version)
-        else:
+        elif version < VERSION:
             connection.execute("ALTER TABLE kept ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0")
             connection.execute(_ALL_INDEXED)
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -260,7 +265,31 @@ def _renew(connection: sqlite3.Connection, version: int) -> None:
     else:
         _renumber(connection)
         connection.execute(_ALL_INDEXED)
-    _run(connection, _CALL_INDEXES)
+    _make(connection, _INDEXES)
+
+
+def make_indexes(connection: sqlite3.Connection) -> None:
+    """Make the indexes that are missing."""
+    question = "SELECT name FROM sqlite_schema WHERE type = 'index'"
+    there = {name for (name,) in connection.execute(question)}
+    if missing := _INDEXES.keys() - there:
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            _make(connection, missing)
+
+
+def _make(connection: sqlite3.Connection, indexes: Iterable[str]) -> None:
+    for name in indexes:
+        connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {_INDEXES[name]}")
+
+
+def drop_indexes(connection: sqlite3.Connection) -> None:
+    """Drop the indexes if the file holds nothing. `make_indexes` makes them again."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if connection.execute(_LAST).fetchone() == (0,):
+            for name in _INDEXES:
+                connection.execute(f"DROP INDEX IF EXISTS {name}")
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

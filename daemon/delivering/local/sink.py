@@ -72,6 +72,8 @@ class LocalSink:
         keep_bytes: how many bytes of events to keep. The sink deletes the oldest events beyond that.
         tell: called in the event loop once events are kept, with the ids of their sessions; see `session_of`.
         defers: returns whether the texts of many events may be left for `TextIndex`, which whoever searches completes.
+        alone: whether nobody needs the file to answer quickly before it is closed. Then a new one gets its indexes in
+            the end.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class LocalSink:
         *,
         tell: Callable[[frozenset[str]], None] | None = None,
         defers: Callable[[], bool] = lambda: False,
+        alone: bool = False,
     ) -> None:
         self._path = path
         self._keep_bytes = keep_bytes
         self._tell = tell
         self._defers = defers
+        self._alone = alone
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
         # Only the worker thread uses the fields below.
@@ -135,7 +139,7 @@ class LocalSink:
         if self._closed:
             return
         self._closed = True
-        closing = asyncio.get_running_loop().run_in_executor(self._worker, self._disconnect)
+        closing = asyncio.get_running_loop().run_in_executor(self._worker, self._end)
         # The thread does what it was given, then ends: even if this call is cancelled, nothing stays open.
         self._worker.shutdown(wait=False)
         await asyncio.shield(closing)
@@ -222,6 +226,8 @@ class LocalSink:
         oldest = int((time.time() - _DAYS * 86_400) * 1000)
         with connection:
             schema.forget_calls(connection, oldest)
+        if self._alone:
+            schema.drop_indexes(connection)
         return connection
 
     def _is_same_file(self) -> bool:
@@ -229,6 +235,13 @@ class LocalSink:
             return self._path.stat().st_ino == self._inode
         except FileNotFoundError:
             return False
+
+    def _end(self) -> None:
+        if self._alone and self._connection is not None and self._is_same_file():
+            # If this fails, whoever opens the file next does it.
+            with contextlib.suppress(sqlite3.Error):
+                schema.make_indexes(self._connection)
+        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection, self._words = self._connection, None, None

@@ -328,3 +328,27 @@ async def test_bodies_of_an_older_version_without_a_call_stay_until_they_are_rep
     with closing(sqlite3.connect(path)) as connection:
         sums = connection.execute("SELECT bytes, (SELECT sum(size) FROM events) FROM kept").fetchall()
     assert sums == [(sum(len(event.body) for event in (*events, generation("g3"))),) * 2]
+
+
+async def test_a_new_file_gets_its_indexes_from_who_fills_it_or_from_who_comes_next(tmp_path: Path) -> None:
+    def indexes(path: Path) -> list[str]:
+        with closing(sqlite3.connect(path)) as connection:
+            found = connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")
+            return sorted(sql for (sql,) in found)
+
+    LocalSink(usual := tmp_path / "usual.db").prepare()
+    for name in ("closed", "left"):
+        sink = LocalSink(path := tmp_path / f"{name}.db", alone=True)
+        await sink.send([generation("g")])
+        assert len(indexes(path)) == 1
+        if name == "left":
+            # Somebody else opens the file before this one is closed, as after a kill.
+            LocalSink(path).prepare()
+            assert indexes(path) == indexes(usual)
+        await sink.send([generation("h")])
+        await sink.aclose()
+        assert indexes(path) == indexes(usual)
+        again = LocalSink(path, alone=True)
+        await again.send([generation("i")])
+        assert indexes(path) == indexes(usual), "a file that holds something keeps them"
+        await again.aclose()

@@ -171,7 +171,15 @@ class Endings:
 
 
 def _counts(usage: TokenUsage) -> _Counts:
-    return _Counts(*(getattr(usage, name) or 0 for name in _Counts._fields))
+    return _Counts(
+        usage.input or 0,
+        usage.output or 0,
+        usage.cache_read or 0,
+        usage.cache_creation or 0,
+        usage.cache_creation_5m or 0,
+        usage.cache_creation_1h or 0,
+        usage.web_searches or 0,
+    )
 
 
 def _usage(counts: _Counts) -> TokenUsage:

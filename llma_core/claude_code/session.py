@@ -95,6 +95,7 @@ from llma_core.claude_code.records import (
     AttachmentRecord,
     Block,
     CostStateRecord,
+    IgnoredRecord,
     Record,
     RequestBlobRecord,
     RequestShapeRecord,
@@ -146,6 +147,7 @@ from llma_core.spans import (
     Prompt,
     SideCalls,
     Span,
+    TokenUsage,
     ToolCall,
     TurnKey,
     checksum_of,
@@ -216,6 +218,7 @@ _PATHS = ("accounts", "models", "projects", "publishers")
 _PREFIX = re.compile(r"([a-z][a-z0-9_.-]{0,40})/")
 
 
+@lru_cache(maxsize=64)
 def _provider(model: str | None) -> str | None:
     """Return who served *model*, judged by the form of its id; None if it does not say, as a gateway's does not."""
     name = (model or "").lower()
@@ -336,22 +339,25 @@ class SessionAccumulator(Accumulator):
         self._heard_at = now
         if agent is not None and self._is_of_another_folder(lines.file):
             _rename(record, self.session)
+        # The most common ones come first.
         match record:
-            case UserRecord():
-                thread = self._thread_of(record, agent, now)
-                self._user(record, thread, lines, now)
             case AssistantRecord():
                 thread = self._thread_of(record, agent, now)
                 if agent is not None and _is_inherited(record, thread):
                     thread.inherited.append((record, lines))
                 else:
                     self._assistant(record, thread, lines, now)
+            case UserRecord():
+                thread = self._thread_of(record, agent, now)
+                self._user(record, thread, lines, now)
+            case ApiRequestRecord():
+                self._request(record, self._thread(agent or record.agent_id or "", now))
+            case IgnoredRecord():
+                pass
             case SystemRecord():
                 self._system(record, self._thread_of(record, agent, now), lines, now)
             case AttachmentRecord():
                 self._attachment(record, self._thread_of(record, agent, now), lines)
-            case ApiRequestRecord():
-                self._request(record, self._thread(agent or record.agent_id or "", now))
             case RequestShapeRecord() | RequestBlobRecord():
                 self._request_part(record, agent or record.agent_id or "")
             case CostStateRecord() | AgentSettingRecord() | TitleRecord():
@@ -359,10 +365,10 @@ class SessionAccumulator(Accumulator):
             case UnknownRecord():
                 self._count_unknown(agent, now)
             case _:
-                pass
+                assert_never(record)
         if self._links_changed:
             self._link()
-        return self._drain()
+        return self._drain() if self._out else []
 
     def _is_of_another_folder(self, file: str) -> bool:
         """Whether a subagent's log is in another session's folder: it goes on there after `/clear` (2.1.332)."""
@@ -886,8 +892,8 @@ class SessionAccumulator(Accumulator):
                 self._give_up_calls_above(record, thread, line_context)
                 self._synthetic_error(record, thread, line_context, lines, now)
             return
-        parts = blocks(message.content)
-        identity = self._key_of_message(message.id, record, parts, thread, lines)
+        parts, counts = blocks(message.content), usage(message)
+        identity = self._key_of_message(message.id, record, parts, counts, thread, lines)
         if identity in self._finished or self._is_open_elsewhere(identity, thread):
             self._late_line(identity, record, thread, line_context, lines)
             return
@@ -919,7 +925,7 @@ class SessionAccumulator(Accumulator):
                 thread.open.whole = WholeInput(before=thread.conversation.so_far(), part=thread.conversation.part)
             thread.rest()
         self._ensure_prompt(thread, line_context, identity)
-        self._extend(thread.open, record, parts, line_context, at, lines, now)
+        self._extend(thread.open, record, parts, counts, line_context, at, lines, now)
         request = thread.requests.get(record.request_ref or "")
         if request is not None:
             thread.open.request, thread.open.request_at = request
@@ -950,7 +956,13 @@ class SessionAccumulator(Accumulator):
                 self._finish_message(thread, message, now)
 
     def _key_of_message(
-        self, name: str | None, record: AssistantRecord, parts: list[Block], thread: Thread, lines: LineRange
+        self,
+        name: str | None,
+        record: AssistantRecord,
+        parts: list[Block],
+        counts: TokenUsage | None,
+        thread: Thread,
+        lines: LineRange,
     ) -> str:
         """Return the key of the message that a line with the message id *name* belongs to.
 
@@ -959,10 +971,12 @@ class SessionAccumulator(Accumulator):
         """
         if not name or record.message is None:
             return record.uuid or self._id_by_place(thread, lines)
-        request, keys = record.request_id, {hash(_block_key(part)) for part in parts}
+        request = record.request_id
         has_new_ids = _has_new_ids(record)
         known = self._answers.setdefault(f"{record.message.model}|{request}" if has_new_ids else name, [])
-        counts = usage(record.message)
+        # Where requests tell answers apart, what is in them does not matter.
+        by_request = request and not has_new_ids and all(answer.request for answer in known)
+        keys: set[int] = set() if by_request else {hash(_block_key(part)) for part in parts}
         for answer in reversed(known):
             if request and answer.request and not has_new_ids:
                 is_same = request == answer.request
@@ -997,6 +1011,7 @@ class SessionAccumulator(Accumulator):
         open_message: OpenMessage,
         record: AssistantRecord,
         parts: list[Block],
+        counts: TokenUsage | None,
         line_context: LineContext,
         at: int | None,
         lines: LineRange,
@@ -1026,7 +1041,6 @@ class SessionAccumulator(Accumulator):
             open_message.broke_off = broken
             open_message.has_stop_reason = True
             open_message.stop_reason = message.stop_reason
-        counts = usage(message)
         if counts is not None:
             final = message.stop_reason is not None and not open_message.broke_off
             open_message.readings.append(Reading(usage=counts, final=final))

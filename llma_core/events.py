@@ -619,7 +619,9 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
         input=given,
         output=policy.answer(span.output),
         # Names are joined by commas, so a name with a comma would look like two.
-        tools_called=",".join([_tool(tool, policy).replace(",", "_") for tool in span.tools_called]),
+        tools_called=",".join([_tool(tool, policy).replace(",", "_") for tool in span.tools_called])
+        if span.tools_called
+        else "",
         tool_call_count=len(span.tools_called),
         parameters=_parameters(span),
         user_prompt=context.prompt if policy.conversation else None,
@@ -643,9 +645,8 @@ def _count_tokens(found: _GenerationProperties, usage: TokenUsage) -> None:
     found.usage = _raw_usage(usage) if usage.raw else None
     found.input_tokens, found.output_tokens = usage.input, usage.output
     found.cache_read, found.cache_creation = usage.cache_read, usage.cache_creation
-    split = usage.cache_creation_5m, usage.cache_creation_1h
-    if None not in split and sum(filter(None, split)) == usage.cache_creation:
-        found.cache_creation_5m, found.cache_creation_1h = split
+    if _adds_up(usage):
+        found.cache_creation_5m, found.cache_creation_1h = usage.cache_creation_5m, usage.cache_creation_1h
     found.exclusive = True
     found.total = None if usage.input is None or usage.output is None else usage.input + usage.output
     found.reasoning, found.web_searches = usage.reasoning or None, usage.web_searches or None
@@ -708,11 +709,17 @@ def _id(text: str, policy: Policy) -> str:
     return text if policy.conversation or is_code(text) else identifiers.opaque(text)
 
 
+def _adds_up(usage: TokenUsage) -> bool:
+    """Whether it is known for how long each token was written to the cache."""
+    short, long = usage.cache_creation_5m, usage.cache_creation_1h
+    return short is not None and long is not None and short + long == usage.cache_creation
+
+
 def _raw_usage(usage: TokenUsage) -> msgspec.Raw | Nested | None:
     """Return a usage as logged, without a split that does not add up: the receiver would take the split from there."""
     assert usage.raw is not None
-    split = usage.cache_creation_5m, usage.cache_creation_1h
-    if split != (None, None) and (None in split or sum(filter(None, split)) != usage.cache_creation):
+    is_split = usage.cache_creation_5m is not None or usage.cache_creation_1h is not None
+    if is_split and not _adds_up(usage):
         counts = msgspec.json.decode(usage.raw, type=dict[str, msgspec.Raw])
         counts.pop("cache_creation", None)
         return figures(_encode(counts))
@@ -1061,9 +1068,7 @@ def _recorded_call(span: Recorded, policy: Policy) -> dict[str, Any]:
     usage, cost = span.usage or TokenUsage(), span.cost or RecordedCost()
     parts = (cost.input, cost.output)
     total = sum(filter(None, parts)) if cost.total is None and None not in parts else cost.total
-    split: tuple[int | None, ...] = (usage.cache_creation_5m, usage.cache_creation_1h)
-    if None in split or sum(filter(None, split)) != usage.cache_creation:
-        split = (None, None)
+    split = (usage.cache_creation_5m, usage.cache_creation_1h) if _adds_up(usage) else (None, None)
     cached = (usage.cache_read, usage.cache_creation) != (None, None)
     found = {
         "$ai_model": span.model,

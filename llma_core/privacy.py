@@ -358,21 +358,20 @@ class Policy:
         level: the content level.
         max_length: longest string of tool inputs, results and tool errors, in characters.
         redact: whether secrets are scrubbed.
+        conversation: whether prompts, answers, trace names and the messages of API errors may leave.
+        tools: whether tool inputs, tool results and tool errors may leave.
     """
 
     level: ContentLevel = "full"
     max_length: int = 12_000
     redact: bool = True
+    # They follow from the level, and every event asks for them a dozen times.
+    conversation: bool = field(init=False, repr=False, compare=False)
+    tools: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def conversation(self) -> bool:
-        """Whether prompts, answers, trace names and the messages of API errors may leave."""
-        return self.level != "metadata"
-
-    @property
-    def tools(self) -> bool:
-        """Whether tool inputs, tool results and tool errors may leave."""
-        return self.level == "full"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conversation", self.level != "metadata")
+        object.__setattr__(self, "tools", self.level == "full")
 
     def said(self, literal: bytes | None) -> Messages | None:
         """Return the text of an answer, a JSON string, as a message; None if there is none or it may not leave."""
@@ -682,12 +681,15 @@ def _piece_as_logged(logged: Logged) -> bytes:
 
 def _needs_no_replacing(policy: Policy, raw: bytes) -> bool:
     """Whether a value is not null and has no media and no deep nesting; and, if it will not be searched, no escapes."""
-    return not (_holds_media(raw) or (not policy.redact and hides_text(raw)) or not _is_flat(raw))
+    return _is_flat(raw) and not _holds_media(raw) and (policy.redact or not hides_text(raw))
 
 
 def _is_flat(data: bytes) -> bool:
     """Whether a value is not null and has too few brackets to be nested too deep."""
-    return data.strip() != b"null" and data.count(b"{") + data.count(b"[") <= _DEEPEST
+    if data.strip() == b"null":
+        return False
+    # A bracket has a partner.
+    return len(data) <= 2 * _DEEPEST or data.count(b"{") + data.count(b"[") <= _DEEPEST
 
 
 # ---------------------------------------------------------------------- piece by piece

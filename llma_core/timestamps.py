@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 __all__ = ["milliseconds"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def milliseconds(timestamp: str | None) -> int | None:
@@ -20,5 +21,4 @@ def milliseconds(timestamp: str | None) -> int | None:
     except (ValueError, OverflowError):
         return None
     # Integer arithmetic: a float would round some milliseconds to their neighbour.
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    return (moment - _EPOCH) // _MILLISECOND

@@ -544,6 +544,7 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _QUOTE = ord('"')
+_BRACE = ord("{")
 _decode_strings = msgspec.json.Decoder(list[str]).decode
 
 
@@ -708,7 +709,7 @@ def block(raw: bytes) -> Block | None:
 
 def tool_use_result(record: UserRecord) -> ToolUseResult:
     """Return what Claude Code notes about a tool's run, beside the result that the model saw."""
-    if bytes(memoryview(record.tool_use_result)[:1]) != b"{":
+    if record.tool_use_result == _NULL or memoryview(record.tool_use_result)[0] != _BRACE:
         return ToolUseResult()
     return decode_as(ToolUseResult, _decode_result, record.tool_use_result) or ToolUseResult()
 

@@ -38,7 +38,7 @@ from llma_core.redaction import (
     scrub,
 )
 
-__all__ = ["Suspicion", "automaton", "scrub_text", "surely_clean"]
+__all__ = ["Suspicion", "automaton", "prepare", "scrub_text", "surely_clean"]
 
 _SHORT = 64
 """A text with fewer characters is scrubbed directly, which is fast enough."""
@@ -195,6 +195,11 @@ class _Screen:
                 rules = suspected(_encode(text), is_text=True)
         return scrub(text, found, rules) if rules else text
 
+    def prepare(self) -> None:
+        """See `prepare` below."""
+        if self._seen < _WORTH_IT:
+            self._automaton_after(_WORTH_IT)
+
     def _automaton_after(self, size: int) -> Suspicion | None:
         """Return the automaton if there is one. It is built after enough bytes were looked at without it."""
         if self._seen < _WORTH_IT:
@@ -205,6 +210,8 @@ class _Screen:
 
 
 _screen = _Screen()
+prepare = _screen.prepare
+"""Build the automaton now: for a process that is forked by others, each of which would build its own."""
 surely_clean = _screen.surely_clean
 """Whether JSON is sure to hold no secret: the same as `is_clean`, but faster."""
 scrub_text = _screen.scrub

@@ -31,7 +31,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from daemon.archiving.forkserver import start_method
+from daemon.archiving.forkserver import deaf, start_method
 from daemon.archiving.scratch import remove_left
 from daemon.archiving.sending import PaceSpec
 from daemon.archiving.source import MissingExtraError, shown
@@ -207,8 +207,7 @@ def assemble(jobs: int, scheduler: str | None) -> Iterator[Crew]:
 @contextmanager
 def _pooled(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
     pools: list[ProcessPoolExecutor] = []
-    with _deaf():
-        method = start_method()
+    method = start_method()
 
     def hire() -> Executor:
         context = multiprocessing.get_context(method)
@@ -221,16 +220,6 @@ def _pooled(jobs: int, pace: PaceSpec) -> Iterator[Crew]:
         finally:
             for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let no thread or process that is started here get Ctrl-C: it is for the command, which ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -268,7 +257,7 @@ def _begin() -> None:
 @contextmanager
 def _local_cluster(jobs: int, pace: PaceSpec, folder: Path) -> Iterator[Crew]:
     with ExitStack() as stack:
-        with _deaf():
+        with deaf():
             # It imports what the workers need while this process starts the scheduler.
             context: Any = multiprocessing.get_context(start_method())
             distributed = _dask()

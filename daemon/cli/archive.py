@@ -71,6 +71,11 @@ def archive(
 
     Exits with 0 if everything is settled, and with 1 if a source could not be read or sent.
     """
+    from daemon.archiving.forkserver import start_method
+
+    if scheduler is None and jobs is not None and jobs > 1:
+        # It imports what workers need while this process does the same. Whoever names no number may need none.
+        start_method()
     settings = load_settings({"state_dir": state_dir}, log_format=log_format, log_level=log_level)
     from daemon.archiving.archiving import Archiving
     from daemon.archiving.crew import CrewLostError, assemble, usable_cores

@@ -76,6 +76,7 @@ from daemon.running.plugin_status import PluginStatus
 from daemon.state.layout import LOCAL, STORE
 from daemon.state.receipts import Receipts
 from daemon.state.store import Store
+from daemon.system import disk
 from daemon.system.running_clock import RunningClock
 from daemon.system.workers import Workers
 
@@ -463,7 +464,10 @@ class Service:
 
     def _folder_of(self, unit: str) -> str | None:
         files = self._logs.sessions.get(unit)
-        return None if files is None else opening(files).cwd
+        try:
+            return None if files is None else opening(files).cwd
+        except disk.Unanswered:
+            return None
 
     # ------------------------------------------------------------------ from time to time
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from daemon.delivering.delivery import EventOutcome
 from daemon.delivering.local.call import EMBEDDING, GENERATION, call
-from daemon.delivering.route import LOCAL
+from daemon.delivering.route import LOCAL, Route
 from daemon.following.log_roots import is_spooled
 from daemon.reading.settlement import Settlement
 from daemon.routing.decisions import Decisions
@@ -24,8 +25,8 @@ from llma_core import view
 __all__ = ["Commits"]
 
 
-_Recorded = tuple[EventOutcome, str, str, str]
-"""What became of an event that a program recorded, with its unit, and the host and the fingerprint of the key."""
+_Recorded = tuple[EventOutcome, str, Route | None]
+"""What became of an event that a program recorded, with its unit, and its route if that is not its unit's."""
 
 
 class Commits:
@@ -87,26 +88,34 @@ class Commits:
 
     def _recorded(self, outcomes: Sequence[EventOutcome]) -> list[_Recorded]:
         """Return what became of events that programs recorded, of those that may leave this machine."""
-        found = []
+        found: list[_Recorded] = []
+        spooled: dict[str | None, bool] = {None: False}
         for outcome in outcomes if self._receipts is not None else ():
             unit = self._settlement.unit_of(outcome.event.identity)
-            if unit is None or not is_spooled(unit) or outcome.outcome == "superseded":
-                continue
-            route, frozen = self._settlement.route_of(outcome.event.identity), self._decisions.frozen(unit)
-            if route == LOCAL:
-                continue
-            if route is not None:
-                found.append((outcome, unit, route.host, route.fingerprint))
-            elif frozen is not None and frozen.host is not None and frozen.key is not None:
-                found.append((outcome, unit, frozen.host, frozen.key))
+            if unit not in spooled:
+                spooled[unit] = unit is not None and is_spooled(unit)
+            if unit is not None and spooled[unit] and outcome.outcome != "superseded":
+                route = self._settlement.route_of(outcome.event.identity)
+                if route != LOCAL:
+                    found.append((outcome, unit, route))
         return found
 
     def _receive(self, recorded: Sequence[_Recorded]) -> None:
+        """Write receipts. The routes of their units are in the store by now; memory may have forgotten them."""
         assert self._receipts is not None
-        folders = {unit: self._folder_of(unit) for unit in {unit for _, unit, _, _ in recorded}}
-        self._receipts.add(
-            _receipt(outcome, folder=folders[unit], host=host, key=key) for outcome, unit, host, key in recorded
-        )
+        units = {unit for _, unit, _ in recorded}
+        folders = {unit: self._folder_of(unit) for unit in units}
+        with closing(self._store.reader()) as lookup:
+            routes = {unit: lookup.route(unit) for unit in units}
+        receipts = []
+        for outcome, unit, route in recorded:
+            frozen = routes[unit]
+            host, key = (route.host, route.fingerprint) if route is not None else (None, None)
+            if route is None and frozen is not None:
+                host, key = frozen.host, frozen.key
+            if host is not None and key is not None:
+                receipts.append(_receipt(outcome, folder=folders[unit], host=host, key=key))
+        self._receipts.add(receipts)
 
     async def _write(self, commit: Commit, recorded: Sequence[_Recorded] = ()) -> None:
         """Write *commit*, after receipts. If that fails or is cancelled, it comes before the next one.

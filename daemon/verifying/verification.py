@@ -124,7 +124,7 @@ class Verifier:
         self._routes = [
             route
             for route in known_routes(settings)
-            if route.host == settings.host or (settings.app_host is None and app_of(route.host, None) == self.host)
+            if route.host == settings.host or app_of(route.host, None) == self.host
         ]
         if not self._routes:
             raise VerificationError(f"there is no POSTHOG_API_KEY, so nothing was sent; run `{APP_NAME} login`")

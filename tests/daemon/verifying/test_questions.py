@@ -91,6 +91,17 @@ def test_sessions_that_go_to_another_host_or_project_are_not_asked_for(tmp_path:
     # Another project of the same PostHog is asked for by itself; the key goes to no other PostHog.
     assert asked == [[session_id("asked-0")], [session_id("asked-1")]]
 
+    # Events of one project go through a reverse proxy, and both to one PostHog.
+    proxied = settings_of(
+        tmp_path,
+        POSTHOG_LLMA_ALLOW_CUSTOM_HOST="true",
+        POSTHOG_HOST="https://e.example.com",
+        POSTHOG_APP_HOST="https://eu.posthog.com",
+    )
+    verifier = Verifier(proxied, Selection(), time.time())
+    asked = [question.values["owners"] for question in verifier.explain(lambda _read: None)][::2]
+    assert sorted(map(str, asked)) == sorted(str([session_id(f"asked-{number}")]) for number in range(3))
+
 
 async def held(*answers: Answer) -> tuple[dict[str, HeldSession], list[str], list[str]]:
     """Return what is held, the notes and the queries, if PostHog answers so."""

@@ -113,10 +113,12 @@ class Writer(Struct, frozen=True, kw_only=True):
     Attributes:
         pid: its number.
         started: when it started, or a little later, in milliseconds since the epoch.
+        number: the log's place among those that the process writes, one after the other.
     """
 
     pid: int
     started: int
+    number: int
 
 
 class Accumulator(ABC):

@@ -57,9 +57,9 @@ from daemon.reading.open_sessions import OpenSession, OpenSessions
 from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
 from daemon.reading.unreadable import Unreadable
+from daemon.reading.writing import is_finished
 from daemon.routing.routing import Held, Routing
 from daemon.state.rows import FileMark, FrozenRoute
-from daemon.system.process import has_ended
 
 __all__ = ["Decided", "ReadOutcome", "ReadState", "Reader"]
 
@@ -543,7 +543,7 @@ class Reader:
             files: its files.
             wall: the wall clock, in seconds since the epoch.
         """
-        return wall - self._logs.touched(files) / 1e9 >= self._timeout and not _writer_lives(files)
+        return wall - self._logs.touched(files) / 1e9 >= self._timeout and is_finished(files) is not False
 
     def _age(self, files: SessionFiles) -> float:
         """Return how many seconds ago the files of a session were last written to."""
@@ -558,7 +558,7 @@ class Reader:
         With *finish*, it has ended unless it is known to go on. Otherwise a proof decides, or its quiet up to *now*.
         """
         name = session.files.session
-        goes_on = name in running or self._executions.of(name).waits or _writer_lives(session.files)
+        goes_on = name in running or self._executions.of(name).waits or is_finished(session.files) is False
         return not session.ended and (
             self._has_ended(session, now, running, over=over, rests=rests) or (finish and not goes_on)
         )
@@ -576,8 +576,9 @@ class Reader:
         name = session.files.session
         if name in running or self._executions.of(name).waits:
             return False
-        if session.files.agent.writer(name) is not None:
-            return not _writer_lives(session.files)
+        finished = is_finished(session.files)
+        if finished is not None:
+            return finished
         if over:
             return True
         touched = self._logs.touched(session.files) / 1e9
@@ -592,9 +593,3 @@ class Reader:
         if proof is not None and touched <= proof.at + self._cadence.gone and (proof.certain or rests):
             return quiet >= min(self._cadence.gone, self._timeout)
         return quiet >= (min(self._cadence.rest, self._timeout) if rests else self._timeout)
-
-
-def _writer_lives(files: SessionFiles) -> bool:
-    """Whether the name of a log tells its writer, and that process lives."""
-    writer = files.agent.writer(files.session)
-    return writer is not None and not has_ended(writer.pid, writer.started / 1000)

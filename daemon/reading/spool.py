@@ -1,9 +1,10 @@
-"""The outbox's files at their end: each is read to its end and removed once its process is gone.
+"""The outbox's files at their end: each is read to its end and removed once its process is done with it.
 
 A program writes them for the daemon alone, so nobody else removes them. A file goes when three things are true: its
-process has ended, everything in it is settled and nothing of it was rejected, and it has not grown since. Where
-somebody uses the local file, that has to have it first. A process that only seems to be gone, as in a container with
-numbers of its own, notices that its file was removed, and makes another one.
+process has ended or goes on in another file, everything in it is settled and nothing of it was rejected, and it has not
+grown since. Where somebody uses the local file, that has to have it first, as long as there is room: a full outbox
+takes no more calls. A process that only seems to be gone, as in a container with numbers of its own, notices that its
+file was removed, and makes another one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import FileStat
 from daemon.reading.facts import Facts
+from daemon.reading.writing import is_finished
 from daemon.state.reader import StoreReader
 from daemon.system import disk
 from daemon.system.messages import system_reason
-from daemon.system.process import has_ended
 from daemon.system.workers import Workers
 
 __all__ = ["Spool"]
@@ -36,10 +37,12 @@ _UNBORN_SECONDS = 3600.0
 """For how long a session that a file says something of may have no log."""
 _SHOWN_SECONDS = 7 * 86_400.0
 """Age up to which a file waits for the local file."""
+_SHOWN_BYTES = 200_000_000
+"""Size of all files up to which they wait for it. Programs stop recording at 1 GB."""
 
 
 class Spool:
-    """Looks after the files whose process is gone. Use it from one event loop only.
+    """Looks after the files whose process is done with them. Use it from one event loop only.
 
     Args:
         logs: the logs.
@@ -79,7 +82,7 @@ class Spool:
         self._failed: set[str] = set()
 
     async def tend(self) -> tuple[list[SessionFiles], list[str]]:
-        """Look at every file whose process is gone.
+        """Look at every file whose process is done with it.
 
         Returns:
             The sessions that are to be read to their end, and the paths that were removed.
@@ -129,8 +132,8 @@ class Spool:
         return False
 
     def _seen_here(self, known: Mapping[str, FileStat]) -> Mapping[str, FileStat]:
-        """Return the files that the local file has all of, if anybody uses it, and those that are old."""
-        if not self._shown.exists():
+        """Return the files that the local file has all of, if anybody uses it, and those that are old or too many."""
+        if not self._shown.exists() or sum(file.size for file in known.values()) > _SHOWN_BYTES:
             return known
         since = (time.time() - _SHOWN_SECONDS) * 1e9
         try:
@@ -164,10 +167,5 @@ class Spool:
 
 
 def _over(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
-    """Return the sessions whose writer is known and has ended."""
-    found = []
-    for files in sessions:
-        writer = files.agent.writer(files.session)
-        if writer is not None and has_ended(writer.pid, writer.started / 1000):
-            found.append(files)
-    return found
+    """Return the sessions whose writer is done with them."""
+    return [files for files in sessions if is_finished(files)]

@@ -2,8 +2,8 @@
 
     <outbox>/<pid>-<started>-<n>.jsonl
 
-*started* is when the process began, in milliseconds since the epoch, or when it began to record. A file with another
-name is none of these: nothing would tell when it may go.
+*started* is when the process began, in milliseconds since the epoch, or when it began to record. With a higher *n*, the
+process has gone on in another file. A file with another name is none of these: nothing would tell when it may go.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llma_core.timestamps import milliseconds
 
 __all__ = ["OUTBOX"]
 
-_NAME = re.compile(r"([1-9][0-9]{0,9})-([0-9]{1,15})-[0-9]{1,9}")
+_NAME = re.compile(r"([1-9][0-9]{0,9})-([0-9]{1,15})-([0-9]{1,9})")
 
 
 class _Outbox(Agent):
@@ -45,7 +45,7 @@ class _Outbox(Agent):
 
     def writer(self, session: str) -> Writer | None:
         found = _NAME.fullmatch(session)
-        return Writer(pid=int(found[1]), started=int(found[2])) if found else None
+        return Writer(pid=int(found[1]), started=int(found[2]), number=int(found[3])) if found else None
 
     def glance(self, line: bytes) -> Glance:
         said = _decoded(line)

@@ -20,6 +20,7 @@ from daemon.delivering.route import Route
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
+from daemon.state.layout import LOCAL, STORE
 from daemon.state.receipts import read_receipts
 from daemon.state.store import Store
 from daemon.system.secret import Secret
@@ -120,6 +121,41 @@ async def test_what_was_written_without_a_daemon_is_sent_and_its_file_removed(
     assert times_each_came(posthog) == {1}
     assert counters(quick)["bad_lines"] == 1
     assert odd.exists()
+
+
+async def test_a_process_that_lives_keeps_only_its_last_file(quick: Machine, posthog: CaptureServer) -> None:
+    pid, started, _ = MINE.split("-")
+    for number in (1, 2, 10):
+        write(quick.outbox, process(), line("span", number), name=f"{pid}-{started}-{number}")
+    others = [f"{pid}-{int(started) + 1}-3", f"{os.getppid()}-{started}-3"]
+    for number, other in enumerate(others, 20):
+        write(quick.outbox, process(), line("span", number), name=other)
+
+    async with quick.following(posthog.url):
+        await until(lambda: len(numbers(posthog)) == 5, "all lines")
+        kept = {f"{pid}-{started}-10.jsonl", *(f"{other}.jsonl" for other in others)}
+        await until(lambda: {path.name for path in quick.outbox.iterdir()} == kept, "the removal")
+        write(quick.outbox, line("span", 30), name=f"{pid}-{started}-10")
+        await until(lambda: uuid(30) in numbers(posthog), "the last file's next line")
+
+    assert times_each_came(posthog) == {1}
+
+
+async def test_files_wait_for_the_local_file_only_as_long_as_there_is_room(
+    quick: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(quick.outbox, process(), line("span", 1), name=gone())
+    local = quick.state / LOCAL / STORE
+    local.parent.mkdir(mode=0o700, parents=True)
+    local.touch()
+
+    assert await quick.once(posthog.url)
+    assert path.exists(), "the local file lacks it"
+    monkeypatch.setattr("daemon.reading.spool._SHOWN_BYTES", 0)
+    assert await quick.once(posthog.url)
+
+    assert not path.exists()
+    assert numbers(posthog) == [uuid(1)]
 
 
 async def test_a_file_stays_until_its_events_are_accepted(quick: Machine, posthog: CaptureServer) -> None:

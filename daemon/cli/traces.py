@@ -109,7 +109,11 @@ def traces(
         return
     if not found:
         folders = ", ".join(map(str, settings.claude_config_dirs))
-        raise fail(f"no session logs in {folders}; set CLAUDE_CONFIG_DIR if they are elsewhere")
+        why = f"no session logs in {folders}; set CLAUDE_CONFIG_DIR if they are elsewhere"
+        if outboxes := [str(folder) for folder in settings.outboxes if folder.is_dir()]:
+            # What was sent is removed there.
+            why += f". No recorded calls wait in {', '.join(outboxes)} either; from now on, this keeps them"
+        raise fail(why)
     if as_json:
         for trace in found:
             click.echo(document(_document(trace)))

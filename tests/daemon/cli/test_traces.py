@@ -128,6 +128,15 @@ def test_without_any_session_it_says_where_it_looked(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert f"no session logs in {tmp_path}/home/.claude" in " ".join(result.stderr.split())
     assert "set CLAUDE_CONFIG_DIR" in " ".join(result.stderr.split())
+    assert "recorded" not in result.stderr
+
+
+def test_where_programs_record_it_says_that_nothing_recorded_is_left(tmp_path: Path) -> None:
+    outbox = tmp_path / "none" / "outbox"
+    outbox.parent.mkdir(mode=0o700)
+    outbox.mkdir(mode=0o700)
+    result = run(tmp_path / "none")
+    assert f"No recorded calls wait in {outbox} either" in " ".join(result.stderr.split())
 
 
 SESSIONS = tuple(f"{number}f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b" for number in range(3))

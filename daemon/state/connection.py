@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Connection", "UnwrittenError", "open_to_read", "version_of"]
+__all__ = ["PATIENCE_SECONDS", "Connection", "UnwrittenError", "open_to_read", "version_of"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STORED = re.compile("\uffff([0-9a-f]{4})")
-_PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 1.0
+"""How long whatever is wrong with a file may take to pass."""
 _RETRY_SECONDS = 0.02
 _PASSING = frozenset(
     {
@@ -65,23 +66,28 @@ def _restored(data: bytes) -> str:
 
 
 def open_to_read(
-    path: Path, *, factory: type[sqlite3.Connection] = sqlite3.Connection, timeout: float = 10.0
+    path: Path,
+    *,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
+    timeout: float = 10.0,
+    patience: float = PATIENCE_SECONDS,
 ) -> sqlite3.Connection:
     """Open a database to read it, also while other processes make, replace, remove or close it.
 
-    Whoever does that is done in a moment, so whatever is wrong with the file gets a second to pass. Once it is open,
+    Whoever does that is done in a moment, so whatever is wrong with the file gets some time to pass. Once it is open,
     the connection sees one database, whatever becomes of the file.
 
     Args:
         path: the file. It has a version once it is written.
         factory: the class of the connection.
         timeout: seconds to wait while another process locks it.
+        patience: seconds to wait for anything else that may pass.
 
     Raises:
         UnwrittenError: there is no file, or it is still empty.
         sqlite3.Error: the file cannot be read.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         try:
             return _opened(path, factory, timeout)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.state.connection import Connection, open_to_read
+from daemon.state.connection import PATIENCE_SECONDS, Connection, open_to_read
 from daemon.state.rows import FileMark, FrozenRoute
 from daemon.state.schema import identity_key
 
@@ -21,10 +21,15 @@ class StoreReader:
 
     It caches nothing, because nearly all rows belong to sessions that are over. Use it from one thread at a time. Every
     method but `close` raises sqlite3.OperationalError if the file cannot be read for now.
+
+    Args:
+        path: the file of the store.
+        patience: seconds to wait while another process makes, replaces or removes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience: float = PATIENCE_SECONDS) -> None:
         self._path = path
+        self._patience = patience
         self._connection: sqlite3.Connection | None = None
 
     def _row(self, statement: str, values: Sequence[object]) -> Any:
@@ -34,7 +39,7 @@ class StoreReader:
     def _rows(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
         """Run *statement*. The first call opens the connection."""
         if self._connection is None:
-            connection = open_to_read(self._path, factory=Connection)
+            connection = open_to_read(self._path, factory=Connection, patience=self._patience)
             try:
                 # Rows are hardly ever looked up twice, and the operating system caches the file's pages anyway.
                 connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")

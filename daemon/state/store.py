@@ -518,8 +518,8 @@ class Store:
                     )
 
     def reader(self) -> StoreReader:
-        """Return a reader for another thread."""
-        return StoreReader(self._path)
+        """Return a reader for another thread. It waits for nobody: no other process replaces a store that is open."""
+        return StoreReader(self._path, patience=0.0)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.config.restraint import Restraint
-from daemon.state import connection as opening
 from daemon.state.layout import forget_store
 from daemon.state.reader import StoreReader
 from daemon.state.rows import (
@@ -787,15 +786,17 @@ def test_a_read_only_store_sets_nothing_aside(tmp_path: Path) -> None:
     assert list(tmp_path.glob("state.db.corrupt-*")) == []
 
 
-def test_a_store_that_nobody_has_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_nobody_has_written_is_none(tmp_path: Path) -> None:
     """Reading it makes nothing."""
-    monkeypatch.setattr(opening, "_PATIENCE_SECONDS", 0)
+    with read_store(tmp_path) as store:
+        assert store is None
     for is_there in (False, True):
         if is_there:
             (tmp_path / "state.db").touch()
-        with read_store(tmp_path) as store:
-            assert store is None
-        with pytest.raises(sqlite3.OperationalError), closing(StoreReader(tmp_path / "state.db")) as reader:
+        with (
+            pytest.raises(sqlite3.OperationalError),
+            closing(StoreReader(tmp_path / "state.db", patience=0)) as reader,
+        ):
             reader.route("orchard/a")
         assert [path.stat().st_size for path in tmp_path.iterdir()] == [0] * is_there
 

@@ -202,6 +202,7 @@ class Service:
             marks=self._lookup.mark,
             former=self._lookup.files_of,
             hosts=self._lookup.hosts,
+            stored_of=self._lookup.stored_of,
             decided=self._decisions,
             executions=self._attendance.executions,
             live=self._live,

@@ -119,7 +119,8 @@ class KeptOpen:
 
     def _make_room(self, modified: int) -> bool:
         """Make room for a log modified at this time; return False if all logs kept open are newer."""
-        if len(self) < self._limit:
+        # Each path has one at least, so for most of thousands of logs nothing is counted.
+        if len(self._open) < self._limit and len(self) < self._limit:
             self._oldest = min(self._oldest, modified)
             return True
         if modified <= self._oldest:

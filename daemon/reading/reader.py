@@ -145,6 +145,7 @@ class Reader:
         settlement: knows which events are on their way and which are settled; None if nothing is ever delivered.
         marks: returns how a file was last known.
         former: returns the files that the store knows of a session by its name.
+        stored_of: returns those of some sessions, by name, of which *former* or *hosts* may return something.
         hosts: returns the names of the sessions in whose logs a session, by name, has lines, as far as the store knows.
         decided: knows what was decided about sessions before; None if nothing was.
         executions: the records of the commands under `exec`; None if there are none.
@@ -179,6 +180,7 @@ class Reader:
         marks: Marks = unknown,
         former: Callable[[str], Iterable[FileMark]] = lambda _name: (),
         hosts: Callable[[str], Iterable[str]] = lambda _name: (),
+        stored_of: Callable[[Sequence[str]], Iterable[str]] = lambda names: names,
         decided: Decided | None = None,
         executions: Executions | None = None,
         live: LiveSessions | None = None,
@@ -203,6 +205,8 @@ class Reader:
         self._marks = marks
         self._former = former
         self._hosts = hosts
+        self._stored_of = stored_of
+        self._unstored: set[str] = set()
         self._called: dict[str, SessionFiles] = {}
         self._decided: Decided = decided or _Undecided()
         self._executions = executions or Executions(None)
@@ -318,11 +322,19 @@ class Reader:
         if len(sessions) == 1:
             return [self.read(sessions[0], now, running=running, finish=finish)]
         outcomes: list[ReadOutcome] = []
-        with self._routing.ruling_on(openings), self._glances.over(session.files for session in sessions):
-            for session in sessions:
-                outcomes.append(self.read(session, now, running=running, finish=finish))
-                if outcomes[-1].state != "caught_up":
-                    break
+        names = [session.name for session in sessions]
+        try:
+            self._unstored = {*names} - {*self._stored_of(names)}
+        except sqlite3.OperationalError as error:
+            return [ReadOutcome(session=sessions[0], state="store_unreadable", steps=(), error=error)]
+        try:
+            with self._routing.ruling_on(openings), self._glances.over(session.files for session in sessions):
+                for session in sessions:
+                    outcomes.append(self.read(session, now, running=running, finish=finish))
+                    if outcomes[-1].state != "caught_up":
+                        break
+        finally:
+            self._unstored = set()
         return outcomes
 
     def _salvage(self, session: OpenSession, now: float) -> ReadOutcome:
@@ -404,7 +416,7 @@ class Reader:
             claims=self._claims,
             routing=self._routing,
             marks=self._marks,
-            former=self._former,
+            former=self._former_files,
             find_hosts=partial(self._find_hosts, files),
             frozen=self._decided.frozen(name),
             restraint=self._decided.restraint(name),
@@ -423,7 +435,12 @@ class Reader:
             line_bytes=self._cadence.line_bytes,
         )
 
+    def _former_files(self, name: str) -> Iterable[FileMark]:
+        return () if name in self._unstored else self._former(name)
+
     def _find_hosts(self, files: SessionFiles) -> None:
+        if files.name in self._unstored:
+            return
         for host in map(self._logs.sessions.get, self._hosts(files.name)):
             if host is not None:
                 self._logs.note_host(host, files.session)

@@ -155,15 +155,20 @@ class Decisions:
 
     def _outlooks(self, units: Sequence[SessionFiles]) -> dict[str, Outlook]:
         began = openings(units)
+        stored = self._reader.stored_of(list(began))
         with self._routing.ruling_on(began.values()):
-            return {unit.name: self._outlook(unit, began[unit.name]) for unit in units if unit.name in began}
+            return {
+                unit.name: self._outlook(unit, began[unit.name], is_stored=unit.name in stored)
+                for unit in units
+                if unit.name in began
+            }
 
-    def _outlook(self, unit: SessionFiles, began: Opening) -> Outlook:
+    def _outlook(self, unit: SessionFiles, began: Opening, *, is_stored: bool = True) -> Outlook:
         name = unit.name
-        frozen = self._unwritten.get(name) or self._reader.route(name)
+        frozen = self._unwritten.get(name) or (self._reader.route(name) if is_stored else None)
         if frozen is not None:
             self._frozen[name] = frozen
-        if (restraint := self._stored(name)) != UNRESTRAINED:
+        if is_stored and (restraint := self._stored(name)) != UNRESTRAINED:
             self._restraints[name] = restraint
         try:
             return Outlook(opening=began, ruling=self._rule(name, began)() if began.cwd is not None else None)

@@ -83,6 +83,13 @@ class StoreReader:
         """Return the names of the sessions with files that the store knows."""
         return {str(name) for (name,) in self._rows("SELECT DISTINCT unit FROM files", ())}
 
+    def stored_of(self, units: Sequence[str]) -> set[str]:
+        """Return those of some sessions, by name, of which anything is stored but settled identities."""
+        names = ",".join("?" * len(units))
+        tables = ("files", "routes", "restraints", "hosted")
+        statement = " UNION ".join(f"SELECT unit FROM {table} WHERE unit IN ({names})" for table in tables)  # noqa: S608 - only our own names
+        return {str(name) for (name,) in self._rows(statement, [*units] * len(tables))}
+
     def mark(self, identity: tuple[int, int]) -> FileMark | None:
         """Return the mark of the file with this device and inode, whatever its path was; None for an unknown file."""
         row = self._row("SELECT * FROM files WHERE device=? AND inode=?", identity)

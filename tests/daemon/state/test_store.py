@@ -283,6 +283,18 @@ def test_whose_logs_hold_lines_of_a_session_is_kept_as_long_as_both_sessions(tmp
     store.close()
 
 
+def test_of_which_sessions_something_is_stored_is_told_for_many_at_once(store: Store) -> None:
+    with closing(store.reader()) as reader:
+        assert reader.stored_of([]) == set()
+        store.commit(Commit(files=[replace(MARK, unit="read")], settled=[Settled(identity="gen|1", unit="settled")]))
+        store.commit(Commit(hosted=[Hosted(unit="hosted", host="host", device=1, inode=2)]))
+        store.freeze({"routed": FrozenRoute(distinct_id="ada", identified=True, grouping="session")})
+        store.restrain({"restrained": "1"})
+        names = ["new", "read", "settled", "hosted", "host", "routed", "restrained"]
+        assert reader.stored_of(names) == {"read", "hosted", "routed", "restrained"}
+        assert reader.stored_of(["new", "read"]) == {"read"}
+
+
 def test_how_far_lines_in_the_log_of_another_session_are_settled_only_grows(tmp_path: Path) -> None:
     store = Store(tmp_path, today=lambda: 100)
     for offset in (0, 70, 0, 30):

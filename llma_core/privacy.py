@@ -534,6 +534,9 @@ _WORDS_BLOCKS = (b'"text"', b'"thinking"')
 """Types, as JSON, of the blocks that consist of a text. The text's key is the same as the type."""
 _PLACEHELD = (b'"redacted_thinking"', b'"image"', b'"document"', b'"audio"')
 """Types, as JSON, of the blocks that a placeholder replaces."""
+_OPENING = b"[{"
+_MEDIA_KEYS = frozenset({"source", "data", "blob"})
+"""Names of what holds media or a blob; see `_holds_media`."""
 _BEGINNINGS = {role: b'{"role":"%b","content":' % role.encode() for role in ("user", "assistant", "system")}
 """The beginning of a message as JSON, by its role. Only messages with these roles may leave as they were logged."""
 
@@ -607,7 +610,7 @@ def _blocks_as_logged(policy: Policy, raw: bytes) -> list[bytes]:
         blocks = _decode_blocks(raw)
     except (msgspec.MsgspecError, RecursionError):
         raise _NotVerbatimError from None
-    if (len(raw) <= policy.max_length or not policy.tools) and _needs_no_replacing(policy, raw):
+    if len(raw) <= policy.max_length or not policy.tools:
         return [_short_block_as_logged(policy, fields) for fields in blocks]
     return [_block_as_logged(policy, _encode(fields)) for fields in blocks]
 
@@ -621,8 +624,6 @@ def _block_as_logged(policy: Policy, raw: bytes) -> bytes:
     if kind in _WORDS_BLOCKS:
         return _words_block(kind, _words_of(kind, fields))
     if len(raw) <= policy.max_length or not policy.tools:
-        if not _needs_no_replacing(policy, raw):
-            raise _NotVerbatimError
         return _short_block_as_logged(policy, fields)
     key = "input" if "input" in fields else "content"
     if key not in fields or kind in _PLACEHELD:
@@ -639,12 +640,17 @@ def _block_as_logged(policy: Policy, raw: bytes) -> bytes:
 
 
 def _short_block_as_logged(policy: Policy, fields: dict[str, msgspec.Raw]) -> bytes:
-    """Return a block that needs no cutting, and no replacing unless its type says so."""
+    """Return a block that needs no cutting."""
     kind = bytes(fields.get("type", b""))
     if kind in _WORDS_BLOCKS:
         return _words_block(kind, _words_of(kind, fields))
-    if kind in _PLACEHELD:
+    if kind in _PLACEHELD or b"\\" in kind or not _MEDIA_KEYS.isdisjoint(fields):
         raise _NotVerbatimError
+    for value in fields.values():
+        # Most of a block is the text of a result. What it reads like makes no difference.
+        view = memoryview(value)
+        if view[0] in _OPENING and not _needs_no_replacing(policy, bytes(view)):
+            raise _NotVerbatimError
     if policy.level != "full":
         return _encode({key: value for key, value in fields.items() if key in _TOOL_NAMES})
     fields.pop("signature", None)

@@ -1089,11 +1089,11 @@ class Pipeline:
             return ()
         session = span.context.session
         by_turn = self.attribution().grouping == "message"
-        keys: list[TurnKey | None] = [span.context.turn] if by_turn else []
+        turns: tuple[TurnKey | None, ...] = (span.context.turn,) if by_turn else ()
         if (not by_turn or self._added() != NOTHING) and not self._is_neighbor(session):
-            keys.append(None)
+            turns += (None,)
         owed: tuple[Owed, ...] = ()
-        for turn in keys:
+        for turn in turns:
             trace = events.trace_key(session, turn)
             ending = self._claims.ending(trace)
             if (ending == 1 or turn is None) and not self._is_owed(trace, ending):

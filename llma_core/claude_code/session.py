@@ -1473,11 +1473,14 @@ class SessionAccumulator(Accumulator):
         self._finished[message.id] = message.copied
         if message.copied:
             self._passed(settled_name("gen", message.id), message.lines)
-        own = {call.id for call in message.calls}
-        # A result may have been written before the first line of its message. It belongs to the next message's input.
-        inputs = [item for item in message.given if not own.intersection(item.answers)]
-        thread.inputs = [item for item in message.given if own.intersection(item.answers)] + thread.inputs
-        message.given = []
+        inputs, message.given = message.given, []
+        if inputs and message.calls:
+            own = {call.id for call in message.calls}
+            # A result may have been written before its message's first line. It belongs to the next message's input.
+            early = [item for item in inputs if not own.isdisjoint(item.answers)]
+            if early:
+                inputs = [item for item in inputs if own.isdisjoint(item.answers)]
+                thread.inputs = early + thread.inputs
         if thread.conversation is not None and message.whole is not None:
             self._add_to_conversation(thread.conversation, message, message.whole, inputs)
         self._emit_or_wait(lambda: self._emit_message(thread, message, inputs), thread, message.lines, now)

@@ -468,8 +468,9 @@ class Thread:
         Args:
             is_apart: whether an input is on another branch. Such a one is kept for a message there.
         """
-        inputs = [item for item in self.inputs if not is_apart(item)]
-        self.inputs = [item for item in self.inputs if is_apart(item)][-_KEPT_APART:]
+        apart = [item for item in self.inputs if is_apart(item)]
+        inputs = [item for item in self.inputs if not is_apart(item)] if apart else self.inputs
+        self.inputs = apart[-_KEPT_APART:]
         return inputs
 
     def add_input(

@@ -1,7 +1,8 @@
 """What a response of an SDK says: text, tool calls, usage, why the model stopped.
 
 Responses are objects of the Anthropic and OpenAI SDKs, or the same as dicts: messages, chat completions, text
-completions, the Responses API, embeddings, the final objects of streams, and the Claude Agent SDK's result message.
+completions, the Responses API, embeddings, the final objects of streams, a list of all chunks of a streamed chat
+completion, and the Claude Agent SDK's result message.
 They are told apart by what they hold, so that a wrapped or copied one is understood as well.
 """
 
@@ -103,6 +104,9 @@ def _read(given: object) -> Response:
         and inner is not None
     ):
         given = inner
+    chunks = _items(given)
+    if chunks and _word(member(chunks[0], "object")) == "chat.completion.chunk":
+        return _streamed(chunks)
     found = _of_known_form(given)
     if found is None:
         found = Response()
@@ -163,6 +167,46 @@ def _completion(choices: list[Any]) -> Response:
             found.output.append(message(words))
         found.stop_reason = found.stop_reason or _word(member(choice, "finish_reason"))
     return found
+
+
+def _streamed(chunks: list[Any]) -> Response:
+    """Join all chunks of a chat completion. Only the last one has a usage, if it was asked for."""
+    found = Response(provider=_provider(chunks[0]))
+    texts: dict[int, dict[str, list[str]]] = {}
+    calls: dict[int, dict[int, dict[str, Any]]] = {}
+    for chunk in chunks:
+        found.model = found.model or _word(member(chunk, "model"))
+        found.service_tier = found.service_tier or _word(member(chunk, "service_tier"))
+        found.usage = usage.read(member(chunk, "usage")) or found.usage
+        for choice in _items(member(chunk, "choices")) or []:
+            place, delta = count(member(choice, "index")) or 0, member(choice, "delta")
+            found.stop_reason = found.stop_reason or _word(member(choice, "finish_reason"))
+            pieces = texts.setdefault(place, {"content": []})
+            for key in ("content", "refusal", "reasoning_content"):
+                if isinstance(piece := member(delta, key), str):
+                    pieces.setdefault(key, []).append(piece)
+            for call in _items(member(delta, "tool_calls")) or []:
+                _add_call(calls.setdefault(place, {}), call)
+    found.output = []
+    for place, pieces in sorted(texts.items()):
+        answer: dict[str, Any] = {"role": "assistant", **{key: "".join(words) for key, words in pieces.items()}}
+        if made := calls.get(place):
+            answer["content"] = answer["content"] or None
+            answer["tool_calls"] = [made[index] for index in sorted(made)]
+        found.output.append(answer)
+    return found
+
+
+def _add_call(calls: dict[int, dict[str, Any]], piece: object) -> None:
+    """Add a piece of a tool call. The first one has the id and the name, all have parts of the arguments."""
+    index, function = count(member(piece, "index")) or 0, member(piece, "function")
+    call = calls.setdefault(index, {"type": "function", "function": {"arguments": ""}})
+    if (identity := _word(member(piece, "id"))) is not None:
+        call["id"] = identity
+    if (name := _word(member(function, "name"))) is not None:
+        call["function"]["name"] = name
+    if isinstance(words := member(function, "arguments"), str):
+        call["function"]["arguments"] += words
 
 
 def _response(given: object, output: list[Any]) -> Response:

@@ -180,8 +180,8 @@ class Generation(Timed):
 
         Args:
             response: a response of the Anthropic or OpenAI SDK, or the same as a dict: a message, a chat completion, a
-                response of the Responses API, embeddings, or the final object of a stream. What it says need not be
-                said by the other arguments, which come before it.
+                response of the Responses API, embeddings, the final object of a stream, or the list of all chunks of a
+                chat completion. What it says need not be said by the other arguments, which come before it.
             model: as in `TraceRecorder.record_generation`, and so are all others.
             output_text: the answer's text.
             output: the answer as messages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -35,8 +36,9 @@ class Sdk(ModuleType):
 
 def test_the_examples_run(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
-    create = SimpleNamespace(create=lambda **_: ANSWER)
+    assert len(blocks) == 5
+    stream = SimpleNamespace(text_stream=["Yes", "."], get_final_message=lambda: ANSWER)
+    create = SimpleNamespace(create=lambda **_: ANSWER, stream=lambda **_: contextlib.nullcontext(stream))
     names: dict[str, Any] = {"client": SimpleNamespace(messages=create), "embed": lambda _: VECTORS, "options": None}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
@@ -44,11 +46,12 @@ def test_the_examples_run(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(names["review"]("Review it"))
     kinds = [line["type"] for line in recorded.lines()]
     assert kinds == [
-        *("generation", "trace", "embedding", "span"),
+        *("generation", "trace", "generation", "embedding", "span"),
         *("generation", "embedding", "span", "metric", "feedback", "trace"),
         *("session", "session"),
     ]
     assert recorded.lines("generation")[0]["output"] == [{"role": "assistant", "content": ANSWER["content"]}]
+    assert recorded.lines("generation")[1]["stream"] is True
     assert recorded.lines("embedding")[0]["parent_id"] == recorded.lines("span")[0]["span_id"]
     assert recorded.lines("span")[0]["properties"] == {"hits": 2}
     assert recorded.lines("trace")[1]["properties"] == {"verdict": "approve", "tier": "T1"}

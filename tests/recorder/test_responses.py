@@ -296,3 +296,30 @@ def test_an_object_of_an_unknown_form_that_says_what_it_consists_of_is_the_outpu
 
     assert read(recorded, Transcription("hello"))["output"] == [{"text": "hello"}]
     assert "output" not in read(recorded, iter(["a stream"]))
+
+
+def test_the_chunks_of_a_stream_are_one_answer(recorded: Recorded) -> None:
+    def chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
+        choices = [{"index": 0, "delta": delta, "finish_reason": more.pop("finish_reason", None)}]
+        return {"object": "chat.completion.chunk", "model": "gpt-4o", "choices": choices, **more}
+
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+    chunks: list[Any] = [
+        chunk({"role": "assistant", "content": "Let "}),
+        chunk({"content": "me see."}, usage=None),
+        chunk({"tool_calls": [call]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}),
+        chunk({}, finish_reason="tool_calls"),
+        {"object": "chat.completion.chunk", "model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 9}},
+    ]
+    found = read(recorded, chunks)
+    assert found["output"] == [
+        {
+            "role": "assistant",
+            "content": "Let me see.",
+            "tool_calls": [{"type": "function", "id": "c", "function": {"name": "f", "arguments": '{"a":1}'}}],
+        }
+    ]
+    assert (found["model"], found["stop_reason"], found["usage"]) == ("gpt-4o", "tool_calls", {"input_tokens": 9})
+    assert read(recorded, [*chunks[:1], None, 7])["output"] == [{"role": "assistant", "content": "Let "}]

@@ -46,6 +46,18 @@ def oldest() -> str:
     return sys.executable
 
 
+def test_nothing_in_it_is_newer_than_the_oldest_python(tmp_path: Path) -> None:
+    newer = tmp_path / "newer.py"
+    newer.write_text("match 1:\n    case 1:\n        pass\n")
+    for path, fits in ((ROOT / "llma_recorder", True), (newer, False)):
+        arguments = ["--no-tips", "--no-parse-comments", f"-t={VERSIONS[0]}-", str(path)]
+        program = "import sys; from vermin import main; sys.argv[0] = 'vermin'; main()"
+        asked = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert (asked.returncode == 0) is fits, asked.stdout + asked.stderr
+
+
 def test_the_wheel_has_one_package_without_dependencies_and_works_alone(recorded: Recorded, tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     pytest.importorskip("pip")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from daemon.following.logs import Logs
 from daemon.following.session_files import SessionFiles
 from daemon.following.sweep import FileStat
 from daemon.reading.facts import Facts
-from daemon.reading.writing import is_finished
+from daemon.reading.writing import finished
 from daemon.state.reader import StoreReader
 from daemon.system import disk
 from daemon.system.messages import system_reason
@@ -91,7 +91,7 @@ class Spool:
         if not spooled:
             return [], []
         try:
-            over = await self._workers.read(partial(_over, spooled))
+            over = await self._workers.read(partial(finished, spooled))
             resting = [files for files in over if self._is_done(files) is None]
             unread = await self._workers.read(partial(self._logs.unread, resting, self._lookup.offset))
         except sqlite3.OperationalError:
@@ -164,8 +164,3 @@ class Spool:
             with suppress(OSError):  # the folder of a command that still has files
                 Path(folder).rmdir()
         return removed
-
-
-def _over(sessions: Iterable[SessionFiles]) -> list[SessionFiles]:
-    """Return the sessions whose writer is done with them."""
-    return [files for files in sessions if is_finished(files)]

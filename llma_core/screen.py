@@ -23,6 +23,7 @@ from llma_core.redaction import (
     ALL_RULES,
     BEFORE_KEY,
     COMMANDS,
+    ENTRY,
     IDENTIFIED,
     PASSWORD_STEMS,
     POSITIONS,
@@ -87,6 +88,7 @@ def _expressions() -> Iterator[tuple[bytes, bool, Rules]]:
     yield b"|".join(map(re.escape, READERS)), False, _rules("inputs")
     yield rb"jwt\.", False, _rules("calls")
     yield b"|".join(map(re.escape, POSITIONS)), False, _rules("positions")
+    yield ENTRY, False, _rules("positions")
     yield IDENTIFIED, True, _rules("calls")
     yield rb""" -pass(?:in|out|wd|word)? [\\"']*pass:""", False, _rules("commands")
     # A password that stands before its name, or for something.

@@ -9,7 +9,8 @@ How a secret is recognized. Two things give a secret away:
     2. the name before it, such as `DB_PASSWORD=...`, `"api_key": "..."`, `--token ...` or `Authorization: Bearer ...`,
        also where a place of its own names it: `name: DB_PASSWORD` beside `value: ...`, a session's cookie, a manifest
        of a Kubernetes Secret, the flag of a command that takes a password, such as `mysql -p...`, what is piped to a
-       command that reads one, or the position in a command, such as `net user NAME ...`.
+       command that reads one, or the position in a command, such as `net user NAME ...`, in a call, such as
+       `new PDO(dsn, user, '...')`, or in a line of .pgpass.
 
 A name is weaker evidence than a form. In code, most of what follows `token` is a type, a variable or a count. So the
 value after a name is judged (`values.Name.hides`). How the value is written counts, too: in quotes, in an environment
@@ -41,7 +42,7 @@ from llma_core.redaction.inputs import READERS
 from llma_core.redaction.names import BEFORE_KEY, PASSWORD_STEMS, STEMS, is_telling, name_from
 from llma_core.redaction.pairs import judging_keys
 from llma_core.redaction.places import marker
-from llma_core.redaction.positions import POSITIONS
+from llma_core.redaction.positions import ENTRY, POSITIONS
 from llma_core.redaction.rules import ALL_RULES, Rule, Rules
 from llma_core.redaction.scrubbing import scrub, scrub_member
 from llma_core.redaction.setters import SETTERS, SETTINGS
@@ -52,6 +53,7 @@ __all__ = [
     "ALL_RULES",
     "BEFORE_KEY",
     "COMMANDS",
+    "ENTRY",
     "IDENTIFIED",
     "PASSWORD_STEMS",
     "POSITIONS",

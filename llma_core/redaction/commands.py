@@ -72,12 +72,18 @@ _COMMANDS = (
     _command(b"--creds --src-creds --dest-creds", rb"--(?:src-|dest-)?creds" + _SPACE + _USER + b":"),
     _command(b"redis-cli", rb"(?:-a|--pass)" + _SPACE),
     _command(b"ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami ldappasswd ldapcompare", rb"-w" + _MAYBE_SPACE),
-    _command(b"smbclient rpcclient", rb"-U" + _MAYBE_SPACE + rb"""(?:\\{0,63}["'])?[^\s%"'\\]{1,64}%"""),
+    _command(b"smbclient rpcclient winexe", rb"-U" + _MAYBE_SPACE + rb"""(?:\\{0,63}["'])?[^\s%"'\\]{1,64}%"""),
     _command(b"curl", rb"(?:-[a-zA-Z]{0,5}[uU]|--(?:proxy-)?user)" + _MAYBE_SPACE + _USER + b":"),
     _command(b"sqlcmd bcp isql tsql", rb"-P" + _MAYBE_SPACE),
     _command(b"mosquitto_pub mosquitto_sub mosquitto_rr ipmitool", rb"-P" + _MAYBE_SPACE),
     _command(b"useradd usermod", rb"-p" + _SPACE),
-    _command(b"cqlsh rdesktop psexec evil-winrm ncftpget ncftpput", rb"-p" + _SPACE, sure=False),
+    _command(
+        b"""cqlsh rdesktop psexec evil-winrm ncftpget ncftpput twine cypher-shell rabbitmqadmin hdbsql beeline""",
+        rb"-p" + _SPACE,
+        sure=False,
+    ),
+    # They take lists of passwords, too.
+    _command(b"crackmapexec netexec nxc", rb"-p" + _SPACE + rb"(?![^\s]{1,128}\.(?:txt|lst)\b)", sure=False),
     _command(b"7z 7za 7zz unrar rar", rb"-p"),
     _command(b"add-generic-password add-internet-password", rb"-w" + _SPACE),
     _command(b"unlock-keychain create-keychain", rb"-p" + _SPACE),
@@ -102,8 +108,9 @@ _BY_WORD: Final = {
 COMMANDS: Final = (
     *b"""
     mysql mariadb mongo sshpass redis-cli ldap openssl passwd from-literal SecureString secretsmanager smbclient
-    rpcclient keygen -creds sqlcmd bcp isql tsql mosquitto_ ipmitool useradd usermod cqlsh rdesktop psexec
-    evil-winrm ncftp unrar generic-password internet-password -keychain etcdctl lftp
+    rpcclient winexe keygen -creds sqlcmd bcp isql tsql mosquitto_ ipmitool useradd usermod cqlsh rdesktop psexec
+    evil-winrm ncftp crackmapexec netexec nxc twine cypher-shell rabbitmqadmin hdbsql beeline
+    unrar generic-password internet-password -keychain etcdctl lftp
     """.split(),
     *(b"7z ", b"7za ", b"7zz ", b"rar "),
     *(b"login ", b"http -a", b"https -a", b"zip ", b"secret set"),

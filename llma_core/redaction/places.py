@@ -44,7 +44,7 @@ def hint(literal: bytes, rare: bytes = b"") -> re.Pattern[bytes]:
 
 
 _WITH_B = re.compile(rb"""b(?:earer|asic |itmqctl|y +(?:password +)?\\*["'])""")
-_WITH_G = re.compile(rb"g(?:(?<=sig)(?:nature)?(?:=|\\{1,8}u003d)|(?<=\.log)in\(|(?<=pg)pass)")
+_WITH_G = re.compile(rb"g(?:(?<=sig)(?:nature)?(?:=|\\{1,8}u003d)|(?<=\.log)in\(|(?<=vault log)in |(?<=pg)pass)")
 _WITH_K = re.compile(rb"k(?:(?<=cook)ie|(?<=hook)s|(?<=psk))")
 
 
@@ -54,7 +54,7 @@ def shares_b(lower: bytes) -> bool:
 
 
 def shares_g(lower: bytes) -> bool:
-    """Whether the name of a signature, `.login(` or `pgpass` is in a text in small letters: one search for all."""
+    """Whether a signature's name, `.login(`, `vault login` or `pgpass` is in a text in small letters: one search."""
     return _WITH_G.search(lower) is not None
 
 

@@ -7,6 +7,75 @@ from itertools import product
 __all__ = ["NEGATIVES", "POSITIVES"]
 
 _WRITTEN = r"""
+api.example.com:5432:orders:ada:<password>
+db:5432:orchard:ada:${PGPASSWORD}
+db:5432:orchard:ada:$PGPASSWORD1
+*:*:*:*:*
+*:*:*:ada:your_password
+hostname:port:database:username:password
+2026-03-02:54:32:10:ada1
+src/app.py:5432:17:error:unused-import1
+app.py:5432:17:error:unused-import1
+0.0.0.0:5432->5432/tcp
+127.0.0.1:5432:5432
+postgres:5432:5432:rw:shared1
+image:5432:latest:ada:x
+fe80:5432:0:0:1a2b3c
+host:1234:orders:ada:h4nter22
+redis-cli -a "$REDIS_PASSWORD1"
+AUTH LOGIN
+AUTH PLAIN
+250-AUTH LOGIN PLAIN XOAUTH2
+the AUTH token1 is missing
+set AUTH header2 first
+AUTH <password>
+AUTH $REDIS_PASS1
+AUTH_TOKEN_2 AUTH required4
+sqlplus /nolog
+sqlplus / as sysdba
+sqlplus /@orcl
+sqlplus scott/$PASS1@orcl
+sqlplus scott/<password>@orcl
+sqlplus "$DB_USER/$DB_PASSWORD@$DB_TNS"
+sqlplus @script1.sql
+sqlplus -s ada@orcl
+see sqlplus docs/reference1
+vault login -method=oidc
+vault login -method=github1
+vault login $VAULT_TOKEN1
+vault login <token>
+vault login "$TOKEN2"
+vault login token=$TOKEN1
+run vault login before deploy
+new PDO($dsn, $user, $password);
+new PDO($dsn, 'ada', getenv('DB_PASSWORD1'));
+new PDO("mysql:host=h", "ada", "");
+new PDO('sqlite:/srv/orchard1.db')
+new PDO('mysql:host=h', 'username', 'password')
+new PDO($dsn, $user, $password, ['charset1' => 'utf8mb4']);
+mysqli_connect($host, $user, $password, 'orchard1')
+mysqli_connect("localhost", "my_user", "my_password", "my_db")
+new mysqli("localhost", "ada", $password, "orchard1")
+pymysql.connect("localhost", "ada", password1, "orchard1")
+DriverManager.getConnection(url, user, System.getenv("PASSWORD1"))
+DriverManager.getConnection("jdbc:sqlite:orchard1.db")
+pool.getConnection("orchard1", "read2")
+new NetworkCredential(user, password1)
+new NetworkCredential("ada", Environment.Password1)
+new UsernamePasswordCredentials("ada", password1)
+smtp.PlainAuth("", user, password1, host)
+smtp.PlainAuth("", "ada", os.Getenv("SMTP_PASS1"), "h")
+ldap_bind($c, $dn1, $password1)
+ldap_bind($c)
+conn.simple_bind_s(who1, cred1)
+ftp_login($c, $user1, $pass1)
+oci_connect($user1, $pass1, 'h/orchard1')
+oci_connect('ada', $pass1, '//h/orchard1')
+imap_open($box, $user, $pass1)
+DBI->connect($dsn, $user, $pass1)
+twine upload -u ada dist/orchard-1.0
+twine upload -u ada -p $TWINE_PASSWORD1
+nxc smb h -u users1.txt -p passwords1.txt --dry
 echo "localhost:5432:*:ada:<password>" > ~/.pgpass
 echo "$HOST:5432:$DB:$USER:$PASSWORD" > ~/.pgpass
 #hostname:port:database:username:password in .pgpass
@@ -587,6 +656,48 @@ _OTHERS = (
     ("cat ~/.pgpass\ndb.example.com:5432:shop:ada:{}", "swordfish"),
     ("cat > ~/.pgpass <<EOF\n*:*:*:postgres:{}\nEOF", "hunter2x"),
     ('echo "10.0.0.1:6432:shop:ada:{}" >> ~/.pgpass', "hunter2x"),
+    # What nothing names: a whole line of .pgpass, a command of Redis, an argument of a command or a call.
+    ("db.example.com:5432:shop:ada:{}", "swordfish"),
+    ("[db-1]\n10.0.0.1:6432:*:ada:{}\n", "hunter2x"),
+    ("*:*:*:postgres:{}", "hunter2x"),
+    ("echo 'db:5433:shop:ada:{}' >> $FILE", "hunter2x"),
+    ("redis-cli -h cache -a {} ping", "hunter2x"),
+    ("AUTH {}", "hunter2x"),
+    ("127.0.0.1:6379> AUTH {}\nOK", "hunter2x"),
+    ("> AUTH default {}", "hunter2x"),
+    ("redis-cli <<EOF\nAUTH {}\nPING\nEOF", "hunter2x"),
+    ("sqlplus scott/{}@db:1521/orcl", "tiger"),
+    ("sqlplus -s scott/{}@//db:1521/orcl @a.sql", "hunter2x"),
+    ('sqlplus scott/"{}"@orcl', "hunter2x"),
+    ("sqlplus sys/{} as sysdba", "hunter2x"),
+    ("sqlldr userid=scott/{} control=a.ctl", "hunter2x"),
+    ("vault login {}", "hvs.h4nter2x"),
+    ("vault login -no-print {}", "8f2c1d4e5b6a"),
+    ("vault login token={}", "8f2c1d4e5b6a"),
+    ("new PDO('mysql:host=localhost;dbname=shop', 'ada', '{}')", "swordfish"),
+    ('new \\PDO("mysql:host=db;charset=utf8mb4", "ada", "{}", [])', "hunter2x"),
+    ("new PDO($dsn, $user, '{}');", "hunter2x"),
+    ("new PDO(\n    'pgsql:host=db',\n    'ada',\n    '{}',\n)", "hunter2x"),
+    ("mysqli_connect('localhost', 'ada', '{}', 'shop')", "hunter2x"),
+    ('new mysqli("localhost", "ada", "{}", "shop")', "swordfish"),
+    ('pymysql.connect("localhost", "ada", "{}", "shop")', "hunter2x"),
+    ('MySQLdb.connect("localhost", "ada", "{}", "shop")', "hunter2x"),
+    ('DriverManager.getConnection("jdbc:mysql://db/shop", "ada", "{}");', "swordfish"),
+    ('DriverManager.getConnection(url, user(), "{}")', "hunter2x"),
+    ('new NetworkCredential("ada", "{}")', "hunter2x"),
+    ('new UsernamePasswordCredentials("ada", "{}")', "hunter2x"),
+    ('smtp.PlainAuth("", "ada", "{}", "mail.example.com")', "hunter2x"),
+    ('ldap_bind($ldap, "cn=admin,dc=example", "{}")', "hunter2x"),
+    ('conn.simple_bind_s("cn=admin", "{}")', "hunter2x"),
+    ('ftp_login($ftp, "ada", "{}")', "hunter2x"),
+    ("oci_connect('ada', '{}', '//db/shop')", "hunter2x"),
+    ('odbc_connect("shop", "ada", "{}")', "hunter2x"),
+    ("imap_open($box, 'ada', '{}')", "hunter2x"),
+    ("DBI->connect('DBI:mysql:shop', 'ada', '{}')", "hunter2x"),
+    ("twine upload -u ada -p {} dist/*", "hunter2x"),
+    ("winexe -U ada%{} //h cmd", "hunter2x"),
+    ("cypher-shell -u neo4j -p {}", "hunter2x"),
+    ("beeline -u jdbc:hive2://h -n ada -p {}", "hunter2x"),
     # Pre-shared keys.
     ('network={{\n  ssid="home"\n  psk="{}"\n}}', "swordfish"),
     ("  psk={}", "a3f9" * 16),

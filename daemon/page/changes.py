@@ -30,9 +30,13 @@ class Changes:
     """Tells pages which sessions have changed. For one event loop.
 
     A page that is slow gets the changes of the meantime at once, so nothing piles up.
+
+    Args:
+        gather: seconds after a page was told of a change in which the next ones wait for one another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gather: float = _GATHER_SECONDS) -> None:
+        self._gather = gather
         self._waiting: set[_Page] = set()
         self._closed = False
 
@@ -69,7 +73,7 @@ class Changes:
         try:
             while not self._closed:
                 await page.changed.wait()
-                await asyncio.sleep(max(0.0, told + _GATHER_SECONDS - loop.time()))
+                await asyncio.sleep(max(0.0, told + self._gather - loop.time()))
                 if self._closed:
                     return
                 told = loop.time()

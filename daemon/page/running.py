@@ -101,7 +101,9 @@ class Watch:
         return at.timestamp() if at is not None else None
 
 
-async def tell_running(statuses: Callable[[], Mapping[str, Status]], changes: Changes) -> None:
+async def tell_running(
+    statuses: Callable[[], Mapping[str, Status]], changes: Changes, every: float = _LOOK_SECONDS
+) -> None:
     """Tell open pages when the registry says something else of the sessions that run. Never returns.
 
     Nobody tells of a process that died, so the registry is asked again and again. An open page would have to be drawn
@@ -110,10 +112,11 @@ async def tell_running(statuses: Callable[[], Mapping[str, Status]], changes: Ch
     Args:
         statuses: returns what the registry says of each session that runs; called in a thread.
         changes: tells pages.
+        every: seconds between two looks.
     """
     before: Mapping[str, Status] | None = None
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(every)
         if not changes.are_heard:
             before = None
             continue

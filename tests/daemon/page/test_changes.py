@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from daemon.page import changes as module
 from daemon.page.changes import Change, Changes
 from tests.support.waiting import PATIENCE
 
 
-async def test_the_first_change_is_told_at_once_and_the_next_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = Changes()
-    told = changes.stream()
+async def _next(told: AsyncIterator[Change]) -> Change:
+    return await asyncio.wait_for(anext(told), PATIENCE)
 
-    async def following() -> Change:
-        return await asyncio.wait_for(anext(told), PATIENCE)
 
-    waits = asyncio.create_task(following())
-    for _ in range(10):
-        # The tasks that wait begin.
-        await asyncio.sleep(0)
+async def test_the_first_change_is_told_at_once() -> None:
     # Whoever gathered now would be at it for an hour.
-    monkeypatch.setattr(module, "_GATHER_SECONDS", 3600.0)
+    changes = Changes(gather=3600.0)
+    waits = asyncio.create_task(_next(changes.stream()))
+    for _ in range(10):
+        # The task that waits begins.
+        await asyncio.sleep(0)
     changes.note(["a"])
     assert await waits == Change(["a"])
-    monkeypatch.setattr(module, "_GATHER_SECONDS", 0.01)
+
+
+async def test_what_follows_a_change_is_told_together() -> None:
+    changes = Changes(gather=0.01)
+    told = changes.stream()
+    waits = asyncio.create_task(_next(told))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    changes.note(["a"])
+    assert await waits == Change(["a"])
     changes.note(["c"])
     changes.note(["b", "c"])
-    assert await following() == Change(["b", "c"])
+    assert await _next(told) == Change(["b", "c"])
     changes.note([])
-    assert await following() == Change([])
+    assert await _next(told) == Change([])
     changes.note_running()
-    assert await following() == Change(None, running=True)
+    assert await _next(told) == Change(None, running=True)
     changes.note_running()
     changes.note(["d"])
-    assert await following() == Change(["d"], running=True)
+    assert await _next(told) == Change(["d"], running=True)
     changes.close()
     with pytest.raises(StopAsyncIteration):
         await anext(told)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import httpx
-import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from daemon.page import memory as module
 from daemon.page.memory import Thrift
 from tests.support.waiting import PATIENCE
 
 
-async def test_memory_is_given_back_once_after_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_given_back_once_after_several_requests() -> None:
     loop, given = asyncio.get_running_loop(), asyncio.Queue[int]()
     answered = 0
 
@@ -26,9 +24,10 @@ async def test_memory_is_given_back_once_after_several_requests(monkeypatch: pyt
         answered += 1
         return PlainTextResponse("content")
 
-    monkeypatch.setattr(module, "give_back", lambda: loop.call_soon_threadsafe(given.put_nowait, answered))
-    monkeypatch.setattr(module, "_SECONDS", 0.5)
-    app = Starlette(routes=[Route("/", content)], middleware=[Middleware(Thrift)])
+    def give_back() -> None:
+        loop.call_soon_threadsafe(given.put_nowait, answered)
+
+    app = Starlette(routes=[Route("/", content)], middleware=[Middleware(Thrift, give_back=give_back, after=0.5)])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as browser:
         for asked in (3, 6):
             for _ in range(3):

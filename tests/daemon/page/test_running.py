@@ -11,7 +11,6 @@ import pytest
 
 from daemon.delivering.local.sink import LocalSink
 from daemon.following.live_sessions import Status
-from daemon.page import running as module
 from daemon.page.changes import Change, Changes
 from daemon.page.running import Running, Watch, tell_running
 from llma_core.events import CaptureEvent
@@ -112,8 +111,7 @@ def test_a_failed_attempt_is_told(tmp_path: Path) -> None:
     assert (found.doing, found.waits_for) == ("overloaded_error", None)
 
 
-async def test_an_open_page_is_told_when_the_registry_says_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+async def test_an_open_page_is_told_when_the_registry_says_something_else() -> None:
     said, looks = {"a": _status("busy")}, asyncio.Queue[None]()
     loop, changes = asyncio.get_running_loop(), Changes()
 
@@ -121,7 +119,7 @@ async def test_an_open_page_is_told_when_the_registry_says_something_else(monkey
         loop.call_soon_threadsafe(looks.put_nowait, None)
         return dict(said)
 
-    telling = asyncio.create_task(tell_running(statuses, changes))
+    telling = asyncio.create_task(tell_running(statuses, changes, every=0.001))
     told = changes.stream()
 
     async def following() -> Change:

@@ -13,6 +13,7 @@ from daemon.delivering.posthog.probe import Answer, PostHog, ProxyUnusableError,
 from daemon.state import layout
 from daemon.state.store import StoreError, read_store
 from daemon.state.verification import read_verification
+from daemon.system.figures import count
 
 __all__ = ["check_arrival", "check_receivers", "check_rejected"]
 
@@ -75,6 +76,12 @@ def check_arrival(settings: Settings) -> Iterator[Finding]:
             "arrival",
             f"{found.missing:,} of {found.events:,} events were missing in PostHog ({found.at})",
             f"{how}; with --send-missing it sends what is missing again",
+        )
+    elif found is not None and found.nowhere:
+        yield warning(
+            "arrival",
+            f"{count(found.nowhere, 'session')} went to no project that the personal key can see ({found.at})",
+            f"`{APP_NAME} verify` shows which key they were sent with",
         )
     elif found is not None:
         yield fine("arrival", f"nothing was missing in PostHog ({found.at}); {how}")

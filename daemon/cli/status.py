@@ -231,8 +231,9 @@ def _behind(condition: Condition) -> str:
 def _verified(found: Verification, now: float) -> str:
     """Say how the last verification went."""
     lost = f"{count(found.missing, 'event')} missing" if found.missing else "nothing missing"
-    return f"{_ago(found.at, now)} ago, {count(found.sessions, 'session')}: {lost}" + (
-        f"; `{APP_NAME} verify` shows which" if found.missing else ""
+    nowhere = f"; {count(found.nowhere, 'session')} went to no project that can be seen" if found.nowhere else ""
+    return f"{_ago(found.at, now)} ago, {count(found.sessions, 'session')}: {lost}{nowhere}" + (
+        f"; `{APP_NAME} verify` shows which" if found.missing or found.nowhere else ""
     )
 
 

@@ -92,7 +92,7 @@ def verify(
             say(line)
     for note in report.notes:
         say(f"note: {note}", err=True)
-    if not summary.missing and not report.nowhere:
+    if not summary.missing and not summary.nowhere:
         return
     if report.gone:
         what = count(report.gone, "missing event")

@@ -33,6 +33,7 @@ class Verification:
         extra: events that PostHog holds of these sessions and the logs do not give.
         doubled: events that PostHog holds more often than they were to be sent.
         not_yet: events too young to be judged.
+        nowhere: sessions that were sent with a key which no project has that the personal key can see.
     """
 
     at: str
@@ -45,6 +46,7 @@ class Verification:
     extra: int
     doubled: int
     not_yet: int
+    nowhere: int = 0
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):

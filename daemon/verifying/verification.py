@@ -83,6 +83,7 @@ class Report:
             extra=sum(session.extra for session in compared),
             doubled=sum(session.doubled for session in compared),
             not_yet=sum(session.not_yet for session in self.sessions),
+            nowhere=self.nowhere,
         )
 
     def add(self, result: SessionResult) -> None:

@@ -243,6 +243,10 @@ async def test_a_wrong_key_of_one_project_hides_no_other_and_is_no_success(
     )
     assert "has the project key phc_no" in ended.stderr
     assert "1 session: 1 equal, 0 not; 2 not compared" in ended.stdout
+    status = " ".join((await verb(workspace, "status", env=env)).stdout.split())
+    assert "1 session: nothing missing; 1 session went to no project that can be seen; `" in status
+    doctor = " ".join((await verb(workspace, "doctor", env=env)).stdout.split())
+    assert "1 session went to no project that the personal key can see (" in doctor
     # Nothing is known of a session that was sent before its folder was excluded; of one that was not, nothing is asked.
     exclude = {"POSTHOG_LLMA_EXCLUDE": "/home/ada/orchard"}
     excluded = await verb(workspace, "verify", "--session", session_id("right"), env={**env, **exclude})

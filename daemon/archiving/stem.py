@@ -1,17 +1,9 @@
-"""What every worker of the fork server begins with. Importing this module makes it.
-
-A worker that is forked afterwards does not build the automaton that looks for secrets, and its garbage collector never
-looks at what was imported before.
-"""
+"""What every worker of the fork server begins with. Importing this module makes it."""
 
 from __future__ import annotations
 
-import gc
-
-from llma_core import screen
+from daemon.system.forking import get_ready
 
 __all__: list[str] = []
 
-screen.prepare()
-gc.collect()
-gc.freeze()
+get_ready()

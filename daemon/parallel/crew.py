@@ -17,16 +17,17 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import structlog
 
 from daemon.parallel.wire import LENGTH, Setup, Slice, Task, decode_slices, encode_setup, encode_task
 from daemon.system.command import same_python
 
-__all__ = ["WORTHWHILE", "Crew", "cores"]
+__all__ = ["WORTHWHILE", "Crew", "Launch", "cores", "launch"]
 
 _log = structlog.get_logger(__name__)
 
@@ -52,18 +53,39 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def launch(connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Start a worker that listens to *connection*.
+Launch = Callable[[Sequence[socket.socket]], Sequence[subprocess.Popen[bytes]]]
+"""Starts workers, one that listens to each of the given sockets. Returns processes, which end them all on SIGTERM.
 
-    Raises:
-        OSError: the system refuses it.
+It raises OSError if the system refuses it.
+"""
+
+
+def launch(connections: Sequence[socket.socket]) -> list[subprocess.Popen[bytes]]:
+    """Start a worker for each of *connections*; see `Launch`.
+
+    On Linux they are forked from one process, which has imported what they need. On other systems a process may not
+    fork once it has used some of the system's libraries.
     """
+    if sys.platform == "linux":
+        return [_started(connections)]
+    started: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as stack:
+        for connection in connections:
+            process = _started([connection])
+            stack.callback(process.kill)
+            started.append(process)
+        stack.pop_all()
+    return started
+
+
+def _started(connections: Sequence[socket.socket]) -> subprocess.Popen[bytes]:
+    descriptors = [connection.fileno() for connection in connections]
     return subprocess.Popen(  # noqa: S603 - the interpreter that runs this, and code from here
-        same_python(f"from daemon.parallel.worker import main; main({connection.fileno()})"),
+        same_python(f"from daemon.parallel.worker import main; main({descriptors})"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        pass_fds=[connection.fileno()],
+        pass_fds=descriptors,
         # A signal from the terminal is for this process, which ends the workers.
         start_new_session=True,
     )
@@ -88,7 +110,6 @@ class _Worker(asyncio.BufferedProtocol):
         ahead: bytes of their logs.
         buffered: bytes of what it has sent and was not taken.
         groups: the groups of sessions that it has got one of.
-        process: its process.
     """
 
     def __init__(self, crew: Crew) -> None:
@@ -96,7 +117,6 @@ class _Worker(asyncio.BufferedProtocol):
         self.ahead = 0
         self.buffered = 0
         self.groups: set[str] = set()
-        self.process: subprocess.Popen[bytes] | None = None
         self._crew = crew
         self._transport: asyncio.Transport | None = None
         self._is_paused = False
@@ -146,17 +166,9 @@ class _Worker(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def end(self) -> None:
-        """End the worker at once."""
+        """Let the worker end when it next has something to tell or to ask."""
         if self._transport is not None:
             self._transport.abort()
-        if self.process is not None:
-            self.process.kill()
-
-    def wait(self) -> None:
-        """Wait until it has ended. One that hangs in a system call ends when that returns."""
-        if self.process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(_ENDING_SECONDS)
 
 
 class Crew:
@@ -165,7 +177,7 @@ class Crew:
     Args:
         setup: what the workers go by.
         jobs: the most workers to have.
-        launch: starts a worker that listens to a socket.
+        launch: starts the workers.
         shared: how much more there has to be to read than what one worker alone has to read.
 
     Attributes:
@@ -177,7 +189,7 @@ class Crew:
         setup: Setup,
         jobs: int,
         *,
-        launch: Callable[[socket.socket], subprocess.Popen[bytes] | None] = launch,
+        launch: Launch = launch,
         shared: float = _SHARED,
     ) -> None:
         self.on_news: Callable[[], None] = lambda: None
@@ -186,6 +198,7 @@ class Crew:
         self._launch = launch
         self._shared = shared
         self._workers: list[_Worker] = []
+        self._processes: Sequence[subprocess.Popen[bytes]] = ()
         self._left: deque[Task] = deque()
         self._numbers: set[int] = set()
         self._sessions: dict[int, _Session] = {}
@@ -225,18 +238,20 @@ class Crew:
 
     async def _start(self, number: int) -> None:
         setup = encode_setup(self._setup)
-        for _ in range(number):
-            here, there = socket.socketpair()
-            with there:
-                try:
-                    process = self._launch(there)
-                except OSError as error:
-                    here.close()
-                    _log.warning("worker_not_started", reason=str(error), action="reading without it")
-                    break
-            loop = asyncio.get_running_loop()
+        pairs = [socket.socketpair() for _ in range(number)]
+        try:
+            self._processes = self._launch([there for _, there in pairs])
+        except OSError as error:
+            for here, _ in pairs:
+                here.close()
+            _log.warning("workers_not_started", reason=str(error), action="reading without them")
+            return
+        finally:
+            for _, there in pairs:
+                there.close()
+        loop = asyncio.get_running_loop()
+        for here, _ in pairs:
             _, worker = await loop.create_connection(lambda: _Worker(self), sock=here)
-            worker.process = process
             worker.send(setup)
             self._workers.append(worker)
 
@@ -290,7 +305,6 @@ class Crew:
         _log.warning("worker_lost", action="its sessions are read without it; nothing is lost")
         self._workers.remove(worker)
         worker.end()
-        worker.wait()
         for session in worker.sessions.values():
             if not session.is_over:
                 session.has_failed = session.is_over = True
@@ -390,8 +404,12 @@ class Crew:
         self._is_closing = True
         for worker in self._workers:
             worker.end()
-        for worker in self._workers:
-            worker.wait()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            # A worker that hangs in a system call ends when that returns.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_ENDING_SECONDS)
         self._workers.clear()
         self._sessions.clear()
         self._numbers.clear()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from daemon.following.logs import Logs
 from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.parallel.choice import Choice, NothingStored
-from daemon.parallel.crew import Crew, launch
+from daemon.parallel.crew import Crew, Launch, launch
 from daemon.parallel.remote import Remote
 from daemon.parallel.wire import Setup, Slice
 from daemon.reading.claims import Claims
@@ -36,7 +34,7 @@ def preview(
     *,
     jobs: int | None = None,
     around: Logs | None = None,
-    launch: Callable[[socket.socket], subprocess.Popen[bytes] | None] = launch,
+    launch: Launch = launch,
 ) -> Generator[CaptureEvent, None, None]:
     """Yield the events of *logs*, as `daemon.reading.preview` does.
 
@@ -49,7 +47,7 @@ def preview(
             reason. These events are not yielded.
         jobs: how many processes may read at a time; None: as many as are worth it.
         around: all logs that are followed, if *logs* are among them.
-        launch: starts a worker that listens to a socket.
+        launch: starts the workers.
 
     Raises:
         OSError: a log cannot be read.

@@ -5,11 +5,11 @@ It writes no file and has no store. It is nice, so that whatever else runs on th
 
 from __future__ import annotations
 
-import gc
 import os
 import select
+import signal
 import socket
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from daemon.parallel.wire import LENGTH, Said, Setup, Slice, Task, decode_setup,
 from daemon.reading.pipeline import Pipeline
 from daemon.state.rows import FileMark, Owed
 from daemon.system import disk
+from daemon.system.forking import get_ready
 from llma_core import __version__
 
 __all__ = ["Sessions", "main", "serve"]
@@ -196,11 +197,46 @@ class _Line:
         self._connection.sendall(body)
 
 
-def main(descriptor: int) -> None:
-    """Work, as a process of its own, until the other end of the socket *descriptor* is closed."""
+def main(descriptors: Sequence[int]) -> None:
+    """Work, as a process of its own, until the other end of the socket is closed whose descriptor is given.
+
+    For several sockets, fork a worker for each of them, and end when they have ended. SIGTERM ends them at once.
+    """
     os.nice(_NICE)
-    # The modules stay. Whenever the collector looks at everything, they would be most of it.
-    gc.freeze()
+    get_ready()
+    if len(descriptors) == 1:
+        _work(descriptors[0])
+        return
+    workers: set[int] = set()
+
+    def end(_number: int, _frame: object) -> None:
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    for descriptor in descriptors:
+        worker = os.fork()
+        if not worker:
+            # Were the ends of the others open in here, too, these would not see that theirs are closed.
+            for other in descriptors:
+                if other != descriptor:
+                    os.close(other)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            try:
+                _work(descriptor)
+            finally:
+                os._exit(0)
+        workers.add(worker)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    while workers:
+        worker, _ = os.wait()
+        workers.discard(worker)
+
+
+def _work(descriptor: int) -> None:
     serve(
         socket.socket(fileno=descriptor),
         log=lambda hear: structlog.configure(processors=[hear], cache_logger_on_first_use=False),

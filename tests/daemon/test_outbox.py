@@ -30,7 +30,7 @@ from tests.support.logs import LogBuilder, text
 from tests.support.machine import Machine, a_session, of_lines, times_each_came
 from tests.support.outbox import EVERYTHING, line, process, uuid, write
 from tests.support.processes import bodies, environment, following, now, until, verb
-from tests.support.workers import in_a_thread
+from tests.support.workers import in_threads
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ async def test_what_a_caller_knows_holds_for_a_session_that_a_worker_has_read(
         log_of(quick, session)
     write(quick.outbox, process(), facts(private, 1, "start", privacy_mode=True), name=gone())
 
-    assert await quick.once(posthog.url, launch=in_a_thread)
+    assert await quick.once(posthog.url, launch=in_threads)
 
     sent = " ".join(bodies(posthog).values())
     assert ("private is done" in sent, "open is done" in sent) == (False, True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
-import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ from daemon.delivering.route import Route
 from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk
 from daemon.history.first_start import HistoryPolicy
-from daemon.parallel.crew import Crew
+from daemon.parallel.crew import Crew, Launch
 from daemon.parallel.wire import Setup
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
@@ -37,7 +35,7 @@ from tests.support.logs import LogBuilder, text
 from tests.support.processes import session_id, until
 from tests.support.waiting import PATIENCE
 
-__all__ = ["YEAR", "Launch", "Logged", "Machine", "a_session", "of_lines", "span_ids", "times_each_came"]
+__all__ = ["YEAR", "Logged", "Machine", "a_session", "of_lines", "span_ids", "times_each_came"]
 
 Logged = list[MutableMapping[str, Any]]
 """What was logged, as `structlog.testing.capture_logs` collects it."""
@@ -45,7 +43,6 @@ Logged = list[MutableMapping[str, Any]]
 YEAR = 365 * 86400.0
 
 
-Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
 """Starts a worker that listens to a socket."""
 
 

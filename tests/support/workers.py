@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Sequence
 
 from daemon.parallel.worker import serve
 
-__all__ = ["in_a_thread", "thread_for"]
+__all__ = ["in_threads", "thread_for"]
 
 
-def in_a_thread(connection: socket.socket) -> None:
-    """Launch a worker."""
-    thread_for(connection).start()
+def in_threads(connections: Sequence[socket.socket]) -> tuple[()]:
+    """Launch workers."""
+    for connection in connections:
+        thread_for(connection).start()
+    return ()
 
 
 def thread_for(connection: socket.socket) -> threading.Thread:

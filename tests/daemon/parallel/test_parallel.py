@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +28,16 @@ from daemon.delivering.sink import AttemptOutcome, Delivered
 from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk, BackfillRequest
 from daemon.parallel import crew
+from daemon.parallel.crew import Launch
 from daemon.parallel.wire import LENGTH, Setup, encode_setup
 from daemon.state import layout
 from llma_core.events import CaptureEvent
 from tests.support.histories import History, forks, histories, hosted
 from tests.support.logs import LogBuilder, text, write_files
-from tests.support.machine import Launch, Logged, Machine
-from tests.support.processes import session_id, until
+from tests.support.machine import Logged, Machine
+from tests.support.processes import running_below, session_id, until
 from tests.support.waiting import PATIENCE
-from tests.support.workers import in_a_thread, thread_for
+from tests.support.workers import in_threads, thread_for
 
 
 @dataclass
@@ -129,7 +132,7 @@ async def test_what_workers_read_comes_to_the_same_events_and_the_same_state(
     drawn: Drawn, slice_bytes: int, grouping: str
 ) -> None:
     alone = await told(drawn.files, None, slice_bytes=slice_bytes, grouping=grouping)
-    together = await told(drawn.files, in_a_thread, slice_bytes=slice_bytes, grouping=grouping)
+    together = await told(drawn.files, in_threads, slice_bytes=slice_bytes, grouping=grouping)
 
     assert together[0] == alone[0]
     for table, rows in alone[1].items():
@@ -157,16 +160,26 @@ class Launcher:
 
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def __call__(self, connection: socket.socket) -> subprocess.Popen[bytes]:
-        self.processes.append(crew.launch(connection))
-        return self.processes[-1]
+    def __call__(self, connections: Sequence[socket.socket]) -> Sequence[subprocess.Popen[bytes]]:
+        self.processes += crew.launch(connections)
+        return self.processes
 
-    def killing_the_first(self, connection: socket.socket) -> subprocess.Popen[bytes]:
-        """Start a worker; the first is killed once it has been told what to read."""
-        process = self(connection)
-        if len(self.processes) == 1:
-            asyncio.get_running_loop().call_later(0, process.kill)
-        return process
+    def killing_one(self, connections: Sequence[socket.socket]) -> Sequence[subprocess.Popen[bytes]]:
+        """Start workers, and kill one of them before it is told what to read."""
+        started = self(connections)
+        forked = 0 if len(started) == len(connections) else 1
+        deadline = time.monotonic() + PATIENCE
+        while len(self.running()) < len(connections) + forked:
+            assert time.monotonic() < deadline, "not all workers were started"
+        # What has forked them is older.
+        os.kill(max(self.running()), signal.SIGKILL)
+        return started
+
+    def running(self) -> set[int]:
+        """Return the processes that run: the workers, and what has forked them."""
+        return {pid for process in self.processes for pid in running_below(process.pid)} | {
+            process.pid for process in self.processes if process.poll() is None
+        }
 
 
 async def test_real_workers_read_everything_and_one_that_is_killed_costs_nothing(
@@ -175,15 +188,13 @@ async def test_real_workers_read_everything_and_one_that_is_killed_costs_nothing
     write_files(machine.projects, apart(12))
     receiver, launcher = Receiver(), Launcher()
 
-    settled = await machine.once(
-        "http://127.0.0.1:9", make_delivery=receiver.delivery, launch=launcher.killing_the_first
-    )
+    settled = await machine.once("http://127.0.0.1:9", make_delivery=receiver.delivery, launch=launcher.killing_one)
 
     assert settled
     assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
     assert len(receiver.events) == len(dict(receiver.events)), "no event comes twice"
     assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["worker_lost"]
-    assert [process.returncode for process in launcher.processes] == [-signal.SIGKILL] * 2, "both have ended"
+    assert launcher.running() == set(), "both have ended"
 
 
 async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) -> None:
@@ -207,8 +218,8 @@ async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) ->
         await asyncio.wait({run}, timeout=PATIENCE)
 
     assert run.cancelled()
-    assert len(launcher.processes) == 2
-    assert [process.returncode for process in launcher.processes] == [-signal.SIGKILL] * 2
+    assert launcher.processes
+    assert launcher.running() == set()
 
 
 async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machine: Machine) -> None:
@@ -216,9 +227,11 @@ async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machin
     machine.cadence = Cadence(tick=0.01)
     receiver, desk, threads = Receiver(), BackfillDesk(machine.state), list[threading.Thread]()
 
-    def launch(connection: socket.socket) -> None:
-        threads.append(thread_for(connection))
-        threads[-1].start()
+    def launch(connections: Sequence[socket.socket]) -> tuple[()]:
+        for connection in connections:
+            threads.append(thread_for(connection))
+            threads[-1].start()
+        return ()
 
     logs = {path.stem: path.stat().st_size for path in machine.projects.glob("*/*.jsonl")}
     request = BackfillRequest(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.parallel.choice import Choice
+from daemon.parallel.crew import Launch
 from daemon.parallel.preview import preview
 from daemon.parallel.wire import Setup, Slice, Task
 from daemon.reading.preview import find_logs
@@ -29,13 +29,11 @@ from tests.support.logs import write_files
 from tests.support.machine import Logged, Machine
 from tests.support.processes import ROOT, are_running, environment, running_below, until
 from tests.support.waiting import PATIENCE
-from tests.support.workers import in_a_thread
-
-Launch = Callable[[socket.socket], "subprocess.Popen[bytes] | None"]
+from tests.support.workers import in_threads
 
 
 def said(
-    machine: Machine, jobs: int, *, launch: Launch = in_a_thread, slice_bytes: int = 1 << 20, grouping: str = "session"
+    machine: Machine, jobs: int, *, launch: Launch = in_threads, slice_bytes: int = 1 << 20, grouping: str = "session"
 ) -> list[bytes]:
     """Return the bodies of the events, read by *jobs* processes."""
     setup = Setup(
@@ -50,8 +48,7 @@ def said(
 
 def only_the_first() -> Launch:
     """Return what starts one worker; all others are lost before they have read anything."""
-    left = [in_a_thread]
-    return lambda connection: left.pop()(connection) if left else None
+    return lambda connections: in_threads(connections[:1])
 
 
 @given(
@@ -67,7 +64,7 @@ def test_any_sessions_are_previewed_as_in_one_process(
     with tempfile.TemporaryDirectory(prefix="machine-") as folder, capture_logs():
         machine = Machine(Path(folder))
         write_files(machine.projects, drawn.files)
-        launch = only_the_first() if loses else in_a_thread
+        launch = only_the_first() if loses else in_threads
 
         together = said(machine, 3, launch=launch, slice_bytes=slice_bytes, grouping=grouping)
 
@@ -114,7 +111,7 @@ def test_ctrl_c_ends_preview_and_its_workers(machine: Machine, workspace: Worksp
         guard().release(child.pid)
 
     assert (child.returncode, errors.split()) == (1, [b"Aborted!"])
-    assert len(started) == 2
+    assert len(started) >= 2
     # They are killed; a busy machine takes its time to end them.
     asyncio.run(until(lambda: not are_running(started), "the workers end"))
     assert first == whole[0] + b"\n"

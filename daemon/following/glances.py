@@ -7,7 +7,7 @@ longer than it takes to read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import Glance, KeepsNothing, KeepsOpen, glance
@@ -34,15 +34,16 @@ class Glances:
     @contextmanager
     def over(self, sessions: Iterable[SessionFiles]) -> Iterator[None]:
         """Look at the logs of small sessions, and read them, so that `take` knows them in this context."""
-        paths = [path for files in sessions for path in files.paths]
+        # Whoever keeps them open may wait for the disk.
+        kept = {path: self._kept.borrow(path) for files in sessions for path in files.paths}
 
         def look() -> dict[str, Glance]:
             found = {}
-            for path in paths:
+            for path, file in kept.items():
                 # Whoever opens it finds out what is wrong.
-                with suppress(OSError):
+                with suppress(OSError), file or nullcontext():
                     disk.at(path.rpartition("/")[0])
-                    found[path] = glance(path, self._kept, begins=True)
+                    found[path] = glance(path, file, begins=True)
             return found
 
         try:

@@ -205,18 +205,18 @@ class Glance:
     block: _Block | None
 
 
-def glance(path: str, kept: KeepsOpen, *, begins: bool) -> Glance:
-    """Open the log at *path*, the oldest that is kept open there, and look at it.
+def glance(path: str, kept: BinaryIO | None, *, begins: bool) -> Glance:
+    """Look at the log at *path*.
 
     Args:
         path: where it is.
-        kept: keeps files open.
+        kept: the oldest log that is kept open there, which is closed; None to open what is there now.
         begins: whether to read it if it is small.
 
     Raises:
         OSError: it cannot be read.
     """
-    with kept.borrow(path) or open_log(path) as file:
+    with kept or open_log(path) as file:
         status, at_path = os.fstat(file.fileno()), _identity_at(path)
         return Glance(
             identity=(status.st_dev, status.st_ino),
@@ -356,7 +356,8 @@ class Tail:
         self._head = self._before = b""
         self.committed, self.history = 0, False
         if seen is None:
-            seen = disk.call(self._folder, partial(glance, self.path, self._kept, begins=begins))
+            kept = self._kept.borrow(self.path)
+            seen = disk.call(self._folder, partial(glance, self.path, kept, begins=begins))
         (self.device, self.inode), self.size, self._begun = seen.identity, seen.size, seen.block
         self._is_found = seen.at_path == self.identity
         mark = self.known = self._marks(self.identity)

@@ -77,6 +77,8 @@ class TraceTree:
         roots: the operations that nothing else in the trace started, in the order of their starts.
         prompt: the first prompt; "" if it is not known or not kept.
         title: the newest title that its operations carry; "" without one.
+        is_unended: whether a session goes on of which its events are. Who records the calls of a program need not end
+            their trace.
     """
 
     trace_id: str
@@ -89,6 +91,7 @@ class TraceTree:
     roots: tuple[Node, ...]
     prompt: str = ""
     title: str = ""
+    is_unended: bool = False
 
     @property
     def name(self) -> str:
@@ -155,6 +158,8 @@ def build(
         roots=tuple(_with_prompts(_arrange(operations, words), asked or {})),
         prompt=next((said for each in (trace, opening) if each is not None and (said := words.get(each.uuid))), prompt),
         title=next((event.trace_name for event in reversed(operations) if event.trace_name), ""),
+        # Only what comes from a session's log names its client's version.
+        is_unended=trace is None and (opening is not None or any(event.version for event in operations)),
     )
 
 

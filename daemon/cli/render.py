@@ -176,9 +176,9 @@ def _headline(trace: TraceTree, zone: tzinfo | None) -> Text:
     line.append("  ".join(fact for fact in facts if fact))
     if totals.errors:
         line.append(f"  {count(totals.errors, 'error')}", style="red")
-    if trace.event is None:
+    if trace.is_unended:
         line.append("  not ended", style="dim")
-    elif trace.event.outcome not in (None, "ok"):
+    elif trace.event is not None and trace.event.outcome not in (None, "ok"):
         line.append(f"  {_short(trace.event.outcome)}", style="red" if has_failed(trace.event) else "dim")
     return line
 

@@ -4,6 +4,7 @@ import io
 from datetime import UTC
 from typing import Literal
 
+import msgspec
 from rich.console import Console, RenderableType
 
 from daemon.cli.render import delivered, figure_table, name_cell, tree
@@ -28,7 +29,14 @@ def drawn(what: RenderableType, *, color: bool = False) -> str:
 
 def test_a_trace_without_any_operation_can_be_drawn() -> None:
     assert "Count the files" in drawn(tree(build("trace-1", views(trace()))))
-    assert "not ended" in drawn(tree(build("trace-1", [])))
+    assert "not ended" in drawn(tree(build("trace-1", views(opening()))))
+
+
+def test_only_the_trace_of_a_session_is_told_to_go_on() -> None:
+    """Nobody has to end the trace of calls that a program records."""
+    call = read(generation("a", at=2).body)
+    assert "not ended" not in drawn(tree(build("trace-1", [call])))
+    assert "not ended" in drawn(tree(build("trace-1", [msgspec.structs.replace(call, version="2.1.150")])))
 
 
 def test_the_tree_shows_tokens_durations_and_outcomes() -> None:

@@ -457,7 +457,7 @@ def index_events(connection: sqlite3.Connection, words: Words, first: int, event
     for number, each in enumerate(events, first):
         for text in searchable(each.view, each.row[6]):
             _add_text(connection, words, number, text)
-    note_indexed(connection, last_received(connection))
+    note_indexed(connection, first + len(events) - 1)
 
 
 def index_more(connection: sqlite3.Connection, words: Words, most: int) -> bool:

@@ -283,13 +283,15 @@ def _make(connection: sqlite3.Connection, indexes: Iterable[str]) -> None:
         connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {_INDEXES[name]}")
 
 
-def drop_indexes(connection: sqlite3.Connection) -> None:
-    """Drop the indexes if the file holds nothing. `make_indexes` makes them again."""
+def drop_indexes(connection: sqlite3.Connection) -> bool:
+    """Drop the indexes if the file holds nothing, and return whether it does. `make_indexes` makes them again."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        if connection.execute(_LAST).fetchone() == (0,):
+        holds_nothing = connection.execute(_LAST).fetchone() == (0,)
+        if holds_nothing:
             for name in _INDEXES:
                 connection.execute(f"DROP INDEX IF EXISTS {name}")
+    return bool(holds_nothing)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

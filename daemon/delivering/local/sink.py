@@ -72,8 +72,8 @@ class LocalSink:
         keep_bytes: how many bytes of events to keep. The sink deletes the oldest events beyond that.
         tell: called in the event loop once events are kept, with the ids of their sessions; see `session_of`.
         defers: returns whether the texts of many events may be left for `TextIndex`, which whoever searches completes.
-        alone: whether nobody needs the file to answer quickly before it is closed. Then a new one gets its indexes in
-            the end.
+        alone: whether nobody needs the file to answer quickly before it is closed. Then a new one gets its indexes, and
+            its write-ahead log, in the end.
     """
 
     def __init__(
@@ -226,8 +226,10 @@ class LocalSink:
         oldest = int((time.time() - _DAYS * 86_400) * 1000)
         with connection:
             schema.forget_calls(connection, oldest)
-        if self._alone:
-            schema.drop_indexes(connection)
+        if self._alone and schema.drop_indexes(connection):
+            # What is added to an empty file need not be written twice. While somebody else reads it, it stays as it is.
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = TRUNCATE")
         return connection
 
     def _is_same_file(self) -> bool:
@@ -241,6 +243,7 @@ class LocalSink:
             # If this fails, whoever opens the file next does it.
             with contextlib.suppress(sqlite3.Error):
                 schema.make_indexes(self._connection)
+                self._connection.execute("PRAGMA journal_mode = WAL")
         self._disconnect()
 
     def _disconnect(self) -> None:

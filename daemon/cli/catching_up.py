@@ -23,6 +23,7 @@ from daemon.following.log_roots import log_roots
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import AlreadyRunning, Holder, StateDirError, StateLock, look
 from daemon.state.store import Store
+from daemon.system import collector
 from daemon.system.figures import count
 from daemon.system.messages import system_reason
 
@@ -193,6 +194,7 @@ async def _read(
 
     service = build_service(settings, store, make_sink, purpose="local", watch=progress.count)
     service.prepare("send" if store.first_start is None else "skip", time.time())
+    collector.pass_over()
     return await service.run_once(lambda files: session in (None, files.session), since=since)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import time
@@ -45,6 +44,7 @@ from daemon.running.notify import Notifier
 from daemon.service import Service
 from daemon.state.lock import Stage, StateLock
 from daemon.state.store import Store
+from daemon.system import collector
 from daemon.system.figures import count
 from daemon.system.terminal import Terminal
 
@@ -226,8 +226,7 @@ def _service(
 async def _once(plan: _Plan, store: Store, history: HistoryPolicy, ticker: Ticker | None) -> bool:
     service = _service(plan, store, Notifier(os.environ), ticker)
     service.prepare(history, time.time())
-    # The modules stay. Whenever the collector looks at everything, they would be most of it.
-    gc.freeze()
+    collector.pass_over()
     return await service.run_once()
 
 

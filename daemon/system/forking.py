@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+from daemon.system import collector
 from llma_core import screen
 
 __all__ = ["get_ready"]
@@ -17,4 +18,4 @@ def get_ready() -> None:
     """
     screen.prepare()
     gc.collect()
-    gc.freeze()
+    collector.pass_over()

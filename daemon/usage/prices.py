@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from daemon.delivering.local.call import EMBEDDING, GENERATION, call
+from daemon.system import collector
 from daemon.usage.price_memory import PriceMemory, identity_of_list
 from llma_core.view import OWN_COST
 
@@ -255,9 +256,10 @@ def _dates(model: Any) -> tuple[str, ...]:
 
 def _model(model: str, provider: str | None) -> Any:
     """Return the model's entry in the price list; None if it has none."""
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - a fifth of a second, and often needless
+    with collector.paused():
+        from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - a fifth of a second, and often needless
 
-    snapshot = get_snapshot()
+        snapshot = get_snapshot()
     # The client marks a long context and fast mode in the model's name. Some providers write the name behind theirs.
     plain = model.partition("[")[0].partition(" (")[0].strip()
     for who, name in _candidates(plain, provider):

@@ -58,7 +58,7 @@ class Commits:
         self._receipts = receipts
         self._folder_of = folder_of
         self._lock = asyncio.Lock()
-        self._unwritten: Commit | None = None
+        self._unwritten: tuple[Commit, Sequence[_Recorded]] | None = None
 
     async def before_sending(self) -> None:
         """Write the routes that are not stored yet. Each request awaits this: no event leaves before its route."""
@@ -78,7 +78,7 @@ class Commits:
         async with self._lock:
             try:
                 if self._unwritten is not None:
-                    await self._write(self._unwritten)
+                    await self._write(*self._unwritten)
                 recorded = self._recorded(outcomes)
                 if commit := self._settlement.commit(outcomes):
                     await self._write(commit, recorded)
@@ -117,13 +117,13 @@ class Commits:
                 receipts.append(_receipt(outcome, folder=folders[unit], host=host, key=key))
         self._receipts.add(receipts)
 
-    async def _write(self, commit: Commit, recorded: Sequence[_Recorded] = ()) -> None:
-        """Write *commit*, after receipts. If that fails or is cancelled, it comes before the next one.
+    async def _write(self, commit: Commit, recorded: Sequence[_Recorded]) -> None:
+        """Write *commit*, after receipts. If that fails or is cancelled, both come before the next one.
 
         It may owe the trace of a line that the offsets of the next one pass.
         """
-        self._unwritten = commit
         unreceived = [*recorded]
+        self._unwritten = commit, unreceived
 
         def work() -> None:
             # The disk may refuse the commit several times.

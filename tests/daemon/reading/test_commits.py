@@ -15,18 +15,26 @@ from structlog.testing import capture_logs
 
 from daemon.delivering.delivery import EventOutcome
 from daemon.following.catalog import Catalog
+from daemon.following.log_roots import log_roots
 from daemon.reading.claims import Claims
 from daemon.reading.commits import Commits
 from daemon.reading.pipeline import Pipeline
 from daemon.reading.settlement import Settlement
 from daemon.routing.decisions import Decisions
+from daemon.state.receipts import Receipts, read_receipts
+from daemon.state.rows import FrozenRoute
 from daemon.state.store import Store
 from daemon.system.workers import Workers
 from llma_core.events import CaptureEvent
 from tests.support.logs import LogBuilder, text
+from tests.support.outbox import EVERYTHING, write
 from tests.support.processes import until
 from tests.support.rig import routing_for
 from tests.support.waiting import PATIENCE
+
+ROUTE = FrozenRoute(
+    distinct_id="review-bot", identified=True, grouping="session", host="https://us.i.posthog.com", key="00"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +64,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def a_desk(root: Path) -> AsyncIterator[Desk]:
-    log = LogBuilder(version="2.1.200")
-    log.prompt("Count the trees")
-    log.answer(text("One."))
-    path = root / "config" / "projects" / log.path
-    log.write(root / "config" / "projects")
-    files = Catalog().add(str(path))
+async def a_desk(root: Path, *, recorded: bool = False) -> AsyncIterator[Desk]:
+    if recorded:
+        path = write(root / "outbox", EVERYTHING)
+    else:
+        log = LogBuilder(version="2.1.200")
+        log.prompt("Count the trees")
+        log.answer(text("One."))
+        path = root / "config" / "projects" / log.path
+        log.write(root / "config" / "projects")
+    files = Catalog(log_roots([root / "config"], [root / "outbox"])).add(str(path))
     assert files is not None
     folder = root / "state"
     folder.mkdir(mode=0o700)
@@ -73,8 +84,12 @@ async def a_desk(root: Path) -> AsyncIterator[Desk]:
     pipeline = Pipeline(files, claims=claims, routing=routing, marks=lookup.mark)
     events = settlement.note(pipeline, pipeline.advance(0.0, 1 << 30))
     events += settlement.note(pipeline, pipeline.advance(10.0, 1 << 30))
+    if recorded:
+        decisions.freeze(files.name, ROUTE)
     yield Desk(
-        commits=Commits(settlement=settlement, decisions=decisions, store=store, workers=workers),
+        commits=Commits(
+            settlement=settlement, decisions=decisions, store=store, workers=workers, receipts=Receipts(folder)
+        ),
         settlement=settlement,
         store=store,
         workers=workers,
@@ -124,6 +139,18 @@ async def test_a_trace_is_still_owed_if_the_disk_refused_to_write_that(tmp_path:
         await desk.workers.change(partial(refuse, desk.store, refuses=False))
         await desk.settle()
         assert desk.written() == ([desk.size], [1])
+
+
+async def test_a_receipt_is_written_with_a_commit_that_the_disk_refused(tmp_path: Path) -> None:
+    async with a_desk(tmp_path, recorded=True) as desk:
+        await desk.workers.change(partial(refuse, desk.store, refuses=True))
+        desk.stopping.set()
+        await desk.settle()
+        assert [*read_receipts(desk.store.folder)] == []
+        await desk.workers.change(partial(refuse, desk.store, refuses=False))
+        await desk.commits.write()
+        assert desk.store.counters()["sent"] == len(desk.events)
+        assert [each.uuid for each in read_receipts(desk.store.folder)] == [event.uuid for event in desk.events]
 
 
 def refuse(store: Store, *, refuses: bool) -> None:

@@ -8,7 +8,8 @@
 What counts first is read first: a worker has a few sessions at a time, in their order, and stops when it is too far
 ahead. So memory is bounded, whatever there is to read. Sessions that may have lines in common go to the same worker.
 
-A worker is killed when it is not needed any more. It writes nothing, so that costs nothing.
+Workers are killed when they are not needed any more. They write nothing, so that costs nothing. One that hangs is given
+up before that, and its sessions are read here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -32,7 +34,7 @@ __all__ = ["WORTHWHILE", "Crew", "Launch", "cores", "launch"]
 _log = structlog.get_logger(__name__)
 
 WORTHWHILE = 32 * 1024 * 1024
-"""Bytes of logs for which a worker is worth its start, which takes a third of a second of a processor."""
+"""Bytes of logs for which a worker is worth its start: up to a third of a second of a processor."""
 _MOST = 4
 """More workers than this make no more than one process can deliver."""
 _AHEAD = 8 * 1024 * 1024
@@ -42,7 +44,9 @@ _BUFFERED = 4 * 1024 * 1024
 _SHARED = 1.3
 """How much more there has to be to read than what one worker alone has to read."""
 _PATIENCE = 60.0
-"""How long a worker may take for a slice, in seconds. Only a disk that hangs takes longer."""
+"""How long a worker that has something to read may say nothing, in seconds. Only one that hangs takes longer."""
+_LOOKS = 4
+"""How often to look for such a worker in that time."""
 _ENDING_SECONDS = 0.5
 
 
@@ -110,6 +114,7 @@ class _Worker(asyncio.BufferedProtocol):
         ahead: bytes of their logs.
         buffered: bytes of what it has sent and was not taken.
         groups: the groups of sessions that it has got one of.
+        heard_at: since when it says nothing, by the steady clock, in seconds.
     """
 
     def __init__(self, crew: Crew) -> None:
@@ -117,6 +122,7 @@ class _Worker(asyncio.BufferedProtocol):
         self.ahead = 0
         self.buffered = 0
         self.groups: set[str] = set()
+        self.heard_at = time.monotonic()
         self._crew = crew
         self._transport: asyncio.Transport | None = None
         self._is_paused = False
@@ -137,6 +143,7 @@ class _Worker(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.heard_at = time.monotonic()
         self._view = self._view[nbytes:]
         if len(self._view):
             return
@@ -163,10 +170,16 @@ class _Worker(asyncio.BufferedProtocol):
             self._transport.pause_reading()
         elif self.buffered <= _BUFFERED and self._is_paused:
             self._is_paused = False
+            self.heard_at = time.monotonic()
             self._transport.resume_reading()
 
+    @property
+    def owes(self) -> bool:
+        """Whether it has something to read, and may tell what comes of it."""
+        return not self._is_paused and any(not session.is_over for session in self.sessions.values())
+
     def end(self) -> None:
-        """Let the worker end when it next has something to tell or to ask."""
+        """Let the worker end when it next has something to tell or to ask. One that hangs is killed with the others."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -203,6 +216,7 @@ class Crew:
         self._numbers: set[int] = set()
         self._sessions: dict[int, _Session] = {}
         self._wake = asyncio.Event()
+        self._next_look: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._has_begun = False
 
@@ -226,10 +240,10 @@ class Crew:
         return sizes.total() >= self._shared * max(sizes.values(), default=1)
 
     async def begin(self, tasks: Sequence[Task]) -> None:
-        """Give the workers what to read, in this order, after what they have. The first call starts them."""
+        """Give the workers what to read, in this order, after what they have. The first tasks start them."""
         self._left.extend(tasks)
         self._numbers.update(task.number for task in tasks)
-        if not self._has_begun:
+        if tasks and not self._has_begun:
             self._has_begun = True
             await self._start(min(self._jobs, len({task.group for task in tasks})))
         if not self._workers:
@@ -238,8 +252,10 @@ class Crew:
 
     async def _start(self, number: int) -> None:
         setup = encode_setup(self._setup)
-        pairs = [socket.socketpair() for _ in range(number)]
+        pairs: list[tuple[socket.socket, socket.socket]] = []
         try:
+            # If the system refuses one of them, those before it have to be closed.
+            pairs.extend(socket.socketpair() for _ in range(number))
             self._processes = self._launch([there for _, there in pairs])
         except OSError as error:
             for here, _ in pairs:
@@ -254,6 +270,18 @@ class Crew:
             _, worker = await loop.create_connection(lambda: _Worker(self), sock=here)
             worker.send(setup)
             self._workers.append(worker)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._next_look = asyncio.get_running_loop().call_later(_PATIENCE / _LOOKS, self._look_for_silent)
+
+    def _look_for_silent(self) -> None:
+        """Give up the workers that owe something and have said nothing for too long: nobody may be waiting for them."""
+        silent_since = time.monotonic() - _PATIENCE
+        for worker in [each for each in self._workers if each.owes and each.heard_at < silent_since]:
+            self.lose(worker)
+        if self._workers:
+            self._look_later()
 
     def __contains__(self, number: int) -> bool:
         """Whether a worker reads a task, or will."""
@@ -270,6 +298,8 @@ class Crew:
             if worker.ahead and worker.ahead + task.size > _AHEAD:
                 return
             self._left.popleft()
+            if not worker.owes:
+                worker.heard_at = time.monotonic()
             session = self._sessions[task.number] = _Session(task)
             session.worker = worker
             worker.sessions[task.number] = session
@@ -299,7 +329,7 @@ class Crew:
         self.on_news()
 
     def lose(self, worker: _Worker) -> None:
-        """Note that a worker is gone: what it has not finished is read here."""
+        """Note that a worker is gone or hangs: what it has not finished is read here."""
         if self._is_closing or worker not in self._workers:
             return
         _log.warning("worker_lost", action="its sessions are read without it; nothing is lost")
@@ -350,11 +380,7 @@ class Crew:
                 self.drop(number)
                 return []
             self._wake.clear()
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await self._wake.wait()
-            except TimeoutError:
-                self.lose(worker)
+            await self._wake.wait()
         found: list[Slice] = []
         size = 0
         while session is not None and session.slices and size < most:
@@ -402,6 +428,8 @@ class Crew:
     def close(self) -> None:
         """End the workers. Nothing more is read by them."""
         self._is_closing = True
+        if self._next_look is not None:
+            self._next_look.cancel()
         for worker in self._workers:
             worker.end()
         for process in self._processes:

@@ -198,9 +198,12 @@ class _Line:
 
 
 def main(descriptors: Sequence[int]) -> None:
-    """Work, as a process of its own, until the other end of the socket is closed whose descriptor is given.
+    """Read, as a process of its own, for whoever holds the other end of a socket, until that is closed.
 
     For several sockets, fork a worker for each of them, and end when they have ended. SIGTERM ends them at once.
+
+    Args:
+        descriptors: those of the ends of the sockets that are used here.
     """
     os.nice(_NICE)
     get_ready()
@@ -211,7 +214,9 @@ def main(descriptors: Sequence[int]) -> None:
 
     def end(_number: int, _frame: object) -> None:
         for worker in workers:
-            os.kill(worker, signal.SIGKILL)
+            # The signal may come when one has just been waited for.
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for descriptor in descriptors:

@@ -50,7 +50,7 @@ class BatchLimits:
 
 
 LARGE = BatchLimits(count=1000, bytes_bulk=5 * 1024 * 1024)
-"""Limits for where nobody waits for any event, and a batch costs more than the memory that it takes."""
+"""The limits where nobody waits for any event, and fewer batches are worth the memory that larger ones take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,8 @@ class Batcher:
             event: the event.
             now: the time.
             old: whether it happened a while ago, so that nobody waits for it.
-            bulk: whether many such events may be sent at once: they are old, and while they wait, no more than they
-                themselves is kept in memory. Each request has its cost.
+            bulk: whether many such events may be sent at once, as each request has its cost: they are old, and nothing
+                but the events themselves stays in memory while they wait.
 
         Raises:
             ValueError: an event with its uuid is in the batcher.

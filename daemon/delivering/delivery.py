@@ -396,7 +396,7 @@ class Delivery:
     def _queue(self, events: Iterable[CaptureEvent], *, old: bool = False, bulk: bool = False) -> None:
         now, before, rings = self._clock(), self._batcher.due_at, False
         for event in events:
-            # Hardly any event has a body that waits already, and this is done for each of a catch-up.
+            # An earlier body hardly ever waits, and a catch-up does this for each event.
             if self._doubtful or self._set_aside or self._batcher.find(event.uuid) is not None:
                 earlier = self._withdraw(event.uuid)
                 if earlier is not None:

@@ -78,17 +78,22 @@ def test_nothing_lingers_at_the_end_of_time() -> None:
 
 @given(
     sizes=st.lists(st.integers(1, 120)),
+    bulk=st.sets(st.integers(0, 20)),
     count=st.integers(1, 5),
+    count_bulk=st.integers(1, 10),
     limit=st.integers(1, 100),
     takes=st.lists(st.booleans()),
 )
-def test_batches_keep_order_and_limits(sizes: Sequence[int], count: int, limit: int, takes: Sequence[bool]) -> None:
-    batcher = Batcher(BatchLimits(count=count, bytes=limit, linger=3))
+def test_batches_keep_order_and_limits(
+    sizes: Sequence[int], bulk: set[int], count: int, count_bulk: int, limit: int, takes: Sequence[bool]
+) -> None:
+    batcher = Batcher(BatchLimits(count=count, bytes=limit, count_bulk=count_bulk, linger=3))
     put = events(*sizes)
+    in_bulk = {each.uuid for number, each in enumerate(put) if number in bulk}
     got: list[CaptureEvent] = []
     batches = []
     for now, each in enumerate(put):
-        batcher.add(each, now)
+        batcher.add(each, now, bulk=each.uuid in in_bulk)
         if now < len(takes) and takes[now] and (batch := batcher.take(now)) is not None:
             batches.append(batch)
             got += batch.events
@@ -100,7 +105,7 @@ def test_batches_keep_order_and_limits(sizes: Sequence[int], count: int, limit: 
     assert got == put
     for batch in batches:
         assert batch.size == sum(len(each.body) for each in batch.events)
-        assert len(batch.events) <= count
+        assert len(batch.events) <= (count_bulk if all(each.uuid in in_bulk for each in batch.events) else count)
         assert batch.size <= limit or len(batch.events) == 1
 
 

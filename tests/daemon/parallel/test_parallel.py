@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from daemon.delivering.batcher import BatchLimits
 from daemon.delivering.delivery import Delivery, Prepare, Settle
 from daemon.delivering.route import Route
 from daemon.delivering.sink import AttemptOutcome, Delivered
@@ -60,6 +61,21 @@ class Receiver:
 
     def delivery(self, route: Route, prepare: Prepare, settle: Settle) -> Delivery:
         return Delivery(self, prepare=prepare, settle=settle, name=route.name, concurrency=1)
+
+
+@dataclass
+class Counting(Receiver):
+    """Takes five events at a time, or any number in bulk, and remembers how many came together."""
+
+    sizes: list[int] = field(default_factory=list)
+
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
+        self.sizes.append(len(events))
+        return await super().send(events)
+
+    def delivery(self, route: Route, prepare: Prepare, settle: Settle) -> Delivery:
+        limits = BatchLimits(count=5, linger=PATIENCE, linger_old=PATIENCE)
+        return Delivery(self, batch=limits, prepare=prepare, settle=settle, name=route.name, concurrency=1)
 
 
 Told = tuple[list[tuple[str, bytes]], dict[str, list[Any]]]
@@ -275,6 +291,19 @@ async def test_without_sockets_for_workers_everything_is_read_without_them(
     assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
     assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["workers_not_started"]
     assert [each.fileno() for pair in made for each in pair] == [-1, -1]
+
+
+async def test_only_what_workers_have_read_goes_in_large_batches(tmp_path: Path) -> None:
+    """What is read here keeps its session in memory until it is settled."""
+    alone, together = Counting(), Counting()
+    for receiver, launch, name in ((alone, None, "alone"), (together, in_threads, "together")):
+        machine = Machine(tmp_path / name)
+        machine.moves_in(apart(6), age=3_600)
+        assert await machine.once("http://127.0.0.1:9", make_delivery=receiver.delivery, launch=launch)
+        assert {uuid: json.loads(body) for uuid, body in receiver.events} == machine.preview()
+
+    assert max(alone.sizes) == 5
+    assert max(together.sizes) > 5
 
 
 def everything_of(machine: Machine, *, jobs: int) -> BackfillRequest:

@@ -223,6 +223,7 @@ class Service:
             was_rejected=lambda name: name in self._settlement.rejecting,
             shown=store.folder / LOCAL / STORE,
             quiet=self._cadence.gone,
+            most=self._cadence.spool_bytes,
             empties=empties,
         )
         self._reporting = Reporting(

@@ -18,6 +18,7 @@ class Cadence:
     Attributes:
         slice_bytes: bytes read of one session before another session gets its turn.
         line_bytes: a line longer than this is skipped and counted.
+        spool_bytes: size up to which recorded files that PostHog has wait until the local file has them, too.
         tick: interval between checks for work that is due.
         hot_sweep: interval between sweeps over recently touched files. A wall clock that jumps by more than this counts
             as a suspend.
@@ -43,6 +44,7 @@ class Cadence:
 
     slice_bytes: int = 4 * 1024 * 1024
     line_bytes: int = MAX_LINE_BYTES
+    spool_bytes: int = 200_000_000
     tick: float = 1.0
     hot_sweep: float = 10.0
     full_sweep: float = 600.0

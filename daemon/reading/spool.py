@@ -37,8 +37,6 @@ _UNBORN_SECONDS = 3600.0
 """For how long a session that a file says something of may have no log."""
 _SHOWN_SECONDS = 7 * 86_400.0
 """Age up to which a file waits for the local file."""
-_SHOWN_BYTES = 200_000_000
-"""Size of all files up to which they wait for it. Programs stop recording at 1 GB."""
 
 
 class Spool:
@@ -54,6 +52,7 @@ class Spool:
         shown: the store of the local file, which may not exist. A file waits until that has it, too, for as long as
             anybody can be expected to look at what is recorded here.
         quiet: seconds for which a file must not have been written to.
+        most: size of all files, in bytes, up to which they wait for the local file. Programs stop recording at 1 GB.
         empties: whether files are removed. Without it, they are only read to their end.
     """
 
@@ -68,6 +67,7 @@ class Spool:
         was_rejected: Callable[[str], bool],
         shown: Path,
         quiet: float,
+        most: int,
         empties: bool,
     ) -> None:
         self._shown = shown
@@ -78,6 +78,7 @@ class Spool:
         self._facts = facts
         self._was_rejected = was_rejected
         self._quiet = quiet
+        self._most = most
         self._empties = empties
         self._failed: set[str] = set()
 
@@ -133,7 +134,7 @@ class Spool:
 
     def _seen_here(self, known: Mapping[str, FileStat]) -> Mapping[str, FileStat]:
         """Return the files that the local file has all of, if anybody uses it, and those that are old or too many."""
-        if not self._shown.exists() or sum(file.size for file in known.values()) > _SHOWN_BYTES:
+        if not self._shown.exists() or sum(file.size for file in known.values()) > self._most:
             return known
         since = (time.time() - _SHOWN_SECONDS) * 1e9
         try:

@@ -28,10 +28,8 @@ __all__ = ["KEPT_DAYS", "Receipt", "Receipts", "full_days", "read_receipts"]
 _log = structlog.get_logger(__name__)
 
 KEPT_DAYS = 30
-_MAX_DAY_BYTES = 64 * 1024 * 1024
+_DAY_BYTES = 64 * 1024 * 1024
 """How much is kept of one day: some two hundred thousand events."""
-_MAX_BYTES = 256 * 1024 * 1024
-"""How much is kept of all days before the current one; of more, the oldest days go first."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
@@ -88,11 +86,22 @@ class Receipts:
     Args:
         state_dir: the state directory.
         now: returns the time.
+        most: bytes to keep of all days before the current one; of more, the oldest days go first.
+        most_a_day: bytes to keep of one day.
     """
 
-    def __init__(self, state_dir: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        most: int = 256 * 1024 * 1024,
+        most_a_day: int = _DAY_BYTES,
+    ) -> None:
         self._folder = layout.receipts_folder(state_dir)
         self._now = now
+        self._most = most
+        self._most_a_day = most_a_day
         self._tidied: date | None = None
         self._fails = False
 
@@ -118,7 +127,7 @@ class Receipts:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(descriptor).st_size
-            if size >= _MAX_DAY_BYTES:
+            if size >= self._most_a_day:
                 return
             # The disk may have been full in the middle of a line.
             is_whole = not size or os.pread(descriptor, 1, size - 1) == b"\n"
@@ -128,7 +137,7 @@ class Receipts:
 
     def _tidy(self, today: date) -> None:
         """Remove the receipts of old days, and of more of them than may be kept."""
-        left = _MAX_BYTES
+        left = self._most
         for day, path in sorted(_days(self._folder), reverse=True):
             if day == today:
                 continue
@@ -164,14 +173,18 @@ def read_receipts(state_dir: Path, since: float | None = None) -> Iterator[Recei
                         yield any_json.decode(line, Receipt)
 
 
-def full_days(state_dir: Path) -> list[str]:
+def full_days(state_dir: Path, most: int = _DAY_BYTES) -> list[str]:
     """Return the days on which more events were settled than receipts are kept of, such as `2026-11-30`.
+
+    Args:
+        state_dir: the state directory.
+        most: bytes that are kept of one day.
 
     Raises:
         OSError: the folder cannot be read.
     """
     days = sorted(_days(layout.receipts_folder(state_dir)))
-    return [day.isoformat() for day, path in days if path.stat().st_size >= _MAX_DAY_BYTES]
+    return [day.isoformat() for day, path in days if path.stat().st_size >= most]
 
 
 def _path(folder: Path, day: date) -> Path:

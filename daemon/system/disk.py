@@ -83,12 +83,13 @@ _hanging: dict[str, _Job] = {}
 _idle: list[queue.SimpleQueue[_Job]] = []
 
 
-def call(folder: str, work: Callable[[], _T]) -> _T:
+def call(folder: str, work: Callable[[], _T], *, patience: float | None = None) -> _T:
     """Do *work* and return what it returns.
 
     Args:
         folder: where it begins: a folder, or a name that is no path, which hangs for itself.
         work: changes nothing but what it returns.
+        patience: how long one step may take, in seconds; None for as long as is right in this thread.
 
     Raises:
         Unanswered: the folder, or another that *work* came to, does not answer.
@@ -106,7 +107,8 @@ def call(folder: str, work: Callable[[], _T]) -> _T:
         jobs = queue.SimpleQueue()
         threading.Thread(target=_work, args=(jobs,), name="disk", daemon=True).start()
     jobs.put(job)
-    patience = LOOP_PATIENCE if _in_event_loop() else PATIENCE
+    if patience is None:
+        patience = LOOP_PATIENCE if _in_event_loop() else PATIENCE
     while not job.done.acquire(timeout=max(0.01, job.since + patience - time.monotonic())):
         with _lock:
             if job.is_done or time.monotonic() < job.since + patience:

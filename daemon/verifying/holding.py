@@ -12,12 +12,7 @@ from daemon.verifying.app import App, AppError, BadQueryError, Project, Question
 from daemon.verifying.expectation import Amounts, ExpectedSession
 from llma_core import hogql, view
 
-__all__ = ["EVENTS", "OWNERS", "HeldGroup", "HeldSession", "Holding", "questions"]
-
-OWNERS = 1000
-"""How many sessions, or traces, one query is about, at most."""
-EVENTS = 40_000
-"""How many events it is about, at most, unless one session has more: an answer holds the uuid of each."""
+__all__ = ["HeldGroup", "HeldSession", "Holding", "questions"]
 
 _HOUR = 3600.0
 _DAY = 86_400.0
@@ -60,7 +55,7 @@ def questions(sessions: Sequence[ExpectedSession], now: float) -> tuple[Question
     """Return what is asked about *sessions*: which events are held, and which stand twice in the table of traces.
 
     Args:
-        sessions: the sessions, all asked for by the same kind of ids, at most OWNERS of them.
+        sessions: the sessions, all asked for by the same kind of ids, a thousand of them at most.
         now: seconds since the epoch.
     """
     times = [at for session in sessions for at in session.times] or [session.began for session in sessions]

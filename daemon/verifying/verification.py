@@ -24,7 +24,7 @@ from daemon.system.messages import system_reason
 from daemon.verifying.app import App, NoProjectError, Project, Question, app_of
 from daemon.verifying.comparison import YOUNG_SECONDS, ModelTotals, SessionResult, compare, unknown
 from daemon.verifying.expectation import Expectation, ExpectedSession
-from daemon.verifying.holding import EVENTS, OWNERS, Holding, questions
+from daemon.verifying.holding import Holding, questions
 from daemon.verifying.recorded import Recorded
 from llma_core.hogql import Owner
 
@@ -104,6 +104,8 @@ class Verifier:
         settings: the settings in force.
         selection: which sessions to verify.
         now: seconds since the epoch.
+        owners: how many sessions, or traces, one query is about, at most.
+        events: how many events it is about, at most, unless one session has more: an answer holds the uuid of each.
 
     Attributes:
         history: the sessions on disk.
@@ -114,13 +116,17 @@ class Verifier:
         VerificationError: there is no project key, so that no event can have been sent.
     """
 
-    def __init__(self, settings: Settings, selection: Selection, now: float) -> None:
+    def __init__(
+        self, settings: Settings, selection: Selection, now: float, *, owners: int = 1000, events: int = 40_000
+    ) -> None:
         self.history = History(settings.claude_config_dirs)
         self.sessions: Sequence[LoggedSession] = list(selection.among(self.history.sessions()))
         self._selection = selection
         self.host = app_of(settings.host, settings.app_host)
         self._settings = settings
         self._now = now
+        self._owners = owners
+        self._events = events
         # The personal key is given to one host only.
         self._routes = [
             route
@@ -260,7 +266,7 @@ class Verifier:
             elif session.route is not None:
                 key = session.route, session.by
                 queue = queues.setdefault(key, [])
-                if queue and (len(queue) == OWNERS or events[key] + len(session.events) > EVENTS):
+                if queue and (len(queue) == self._owners or events[key] + len(session.events) > self._events):
                     yield session.route, queue
                     queue = queues[key] = []
                     events[key] = 0

@@ -142,7 +142,7 @@ async def test_a_process_that_lives_keeps_only_its_last_file(quick: Machine, pos
 
 
 async def test_files_wait_for_the_local_file_only_as_long_as_there_is_room(
-    quick: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch
+    quick: Machine, posthog: CaptureServer
 ) -> None:
     path = write(quick.outbox, process(), line("span", 1), name=gone())
     local = quick.state / LOCAL / STORE
@@ -151,7 +151,7 @@ async def test_files_wait_for_the_local_file_only_as_long_as_there_is_room(
 
     assert await quick.once(posthog.url)
     assert path.exists(), "the local file lacks it"
-    monkeypatch.setattr("daemon.reading.spool._SHOWN_BYTES", 0)
+    quick.cadence = replace(quick.cadence, spool_bytes=0)
     assert await quick.once(posthog.url)
 
     assert not path.exists()

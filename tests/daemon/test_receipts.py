@@ -10,10 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from daemon.delivering.route import Route
-from daemon.state import receipts
 from daemon.state.layout import receipts_folder, remove_state
 from daemon.state.receipts import Receipt, Receipts, full_days, read_receipts
 from daemon.system.secret import Secret
@@ -73,9 +70,7 @@ async def test_a_receipt_says_where_each_recorded_event_went_and_never_what_it_s
     assert stat.S_IMODE((receipts_folder(machine.state) / name).stat().st_mode) == 0o600
 
 
-def test_receipts_are_kept_for_a_month_and_no_more_of_them_than_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_receipts_are_kept_for_a_month_and_no_more_of_them_than_fit(tmp_path: Path) -> None:
     now = NOON
     book = Receipts(tmp_path, now=lambda: now)
     for number in range(32):
@@ -85,15 +80,13 @@ def test_receipts_are_kept_for_a_month_and_no_more_of_them_than_fit(
     recent = (now - timedelta(days=1)).timestamp()
     assert [each.uuid for each in read_receipts(tmp_path, recent)] == [uuid(30), uuid(31)]
 
-    monkeypatch.setattr(receipts, "_MAX_BYTES", 500)
     now += timedelta(days=1)
-    book.add([receipt(40)])
+    Receipts(tmp_path, now=lambda: now, most=500).add([receipt(40)])
     assert days(tmp_path)[-2:] == ["2026-05-01.jsonl", "2026-05-02.jsonl"]
     assert len(days(tmp_path)) < 5
 
-    monkeypatch.setattr(receipts, "_MAX_DAY_BYTES", 1)
-    book.add([receipt(41)])
-    assert full_days(tmp_path)[-1] == "2026-05-02"
+    Receipts(tmp_path, now=lambda: now, most_a_day=1).add([receipt(41)])
+    assert full_days(tmp_path, most=1)[-1] == "2026-05-02"
     assert uuid(41) not in {each.uuid for each in read_receipts(tmp_path)}
     assert remove_state(tmp_path) == []
 

@@ -146,15 +146,11 @@ async def test_many_outlooks_at_once_say_what_each_says(bench: Bench) -> None:
         assert all(each.held is None for each in (await decisions.outlooks(bench.units)).values())
 
 
-async def test_a_project_that_does_not_answer_spoils_no_other_outlook(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_project_that_does_not_answer_spoils_no_other_outlook(bench: Bench) -> None:
     elsewhere = bench.session("elsewhere", bench.root / "garden")
     answered = threading.Event()
-    with monkeypatch.context() as patch:
-        patch.setattr(disk, "LOOP_PATIENCE", 0.01)
-        with pytest.raises(disk.Unanswered):
-            disk.call(str(bench.project), lambda: answered.wait(PATIENCE))
+    with pytest.raises(disk.Unanswered):
+        disk.call(str(bench.project), lambda: answered.wait(PATIENCE), patience=0.01)
     try:
         async with bench.running() as (decisions, _):
             outlooks = await decisions.outlooks(bench.units)

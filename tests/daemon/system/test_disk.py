@@ -34,11 +34,8 @@ def hang(answered: threading.Event) -> Callable[[str], disk.Unanswered]:
             disk.at(folder)
             answered.wait(PATIENCE)
 
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ("PATIENCE", "LOOP_PATIENCE"):
-                patch.setattr(disk, name, 0.05)
-            with pytest.raises(disk.Unanswered) as raised:
-                disk.call("/logs", work)
+        with pytest.raises(disk.Unanswered) as raised:
+            disk.call("/logs", work, patience=0.05)
         return raised.value
 
     return asked

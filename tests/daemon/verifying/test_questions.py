@@ -15,7 +15,6 @@ from daemon.config import loading
 from daemon.config.settings import Settings
 from daemon.history.history import Selection
 from daemon.system.secret import Secret
-from daemon.verifying import verification
 from daemon.verifying.app import App, AppError, Pace, Project
 from daemon.verifying.expectation import ExpectedSession
 from daemon.verifying.holding import HeldSession, Holding
@@ -59,24 +58,19 @@ def test_every_kind_of_event_that_programs_record_is_asked_for(tmp_path: Path) -
     assert all(sent <= set(cast("list[str]", question.values["kinds"])) for question in questions)
 
 
-def test_sessions_are_asked_for_together_until_an_answer_would_be_too_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sessions_are_asked_for_together_until_an_answer_would_be_too_long(tmp_path: Path) -> None:
     write_sessions(tmp_path, 5)
-    verifier = Verifier(settings_of(tmp_path), Selection(), time.time())
 
-    def asked() -> list[int]:
+    def asked(**most: int) -> list[int]:
+        verifier = Verifier(settings_of(tmp_path), Selection(), time.time(), **most)
         questions = [*verifier.explain(lambda _read: None)]
         assert len(questions) % 2 == 0
         return [len(question.values["owners"]) for question in questions[::2]]  # type: ignore[arg-type] # a list
 
     assert asked() == [5]
-    monkeypatch.setattr(verification, "OWNERS", 2)
-    assert asked() == [2, 2, 1]
+    assert asked(owners=2) == [2, 2, 1]
     # Each session has three events.
-    monkeypatch.setattr(verification, "OWNERS", 1000)
-    monkeypatch.setattr(verification, "EVENTS", 7)
-    assert asked() == [2, 2, 1]
+    assert asked(events=7) == [2, 2, 1]
 
 
 def test_sessions_that_go_to_another_host_or_project_are_not_asked_for(tmp_path: Path) -> None:

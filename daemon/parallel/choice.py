@@ -188,5 +188,11 @@ class Choice:
             and self._facts.start(task.name) is None
             and self._facts.end(task.name) is None
             and not any(self._logs.has_main(files.agent, session) for session in part.neighbors)
+            and not any(map(self._is_private, part.relied_on))
             and agree(self._claims, part.facts)
         )
+
+    def _is_private(self, name: str) -> bool:
+        """Whether a caller says that a session is private, which no worker knows."""
+        start = self._facts.start(name)
+        return start is not None and start.is_private

@@ -131,6 +131,7 @@ class Slice(Struct, array_like=True, kw_only=True):
         needed: where the oldest line starts that is still needed, for each file that has one.
         originals: the names of the sessions that copied lines are of.
         neighbors: the sessions, by id, that were asked for a main log and were assumed to have none.
+        relied_on: the names of the sessions whose restraint, as it was found, holds for this one, too.
         has_repeats: see `Pipeline`.
         frozen: the session's route, as decided with its first event.
         route: its host and key; None before the first event.
@@ -152,6 +153,7 @@ class Slice(Struct, array_like=True, kw_only=True):
     needed: dict[str, int] = {}
     originals: list[str] = []
     neighbors: list[str] = []
+    relied_on: list[str] = []
     has_repeats: bool = False
     frozen: FrozenRoute | None = None
     route: tuple[str, str] | None = None

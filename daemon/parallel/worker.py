@@ -83,6 +83,7 @@ class Sessions:
     def _slices(self, task: Task, claims: AssumedClaims, restraints: dict[str, Restraint]) -> Iterator[Slice]:
         marks = {(mark.device, mark.inode): mark for mark in task.marks}
         neighbors: list[str] = []
+        relied_on: list[str] = []
         owed: dict[Owed, None] = {}
 
         def mark(identity: Identity) -> FileMark | None:
@@ -97,6 +98,7 @@ class Sessions:
         def restraint_of(unit: str) -> Restraint:
             if unit not in restraints:
                 raise Unknowable(unit)
+            relied_on.append(unit)
             return restraints[unit]
 
         files = SessionFiles(
@@ -143,6 +145,7 @@ class Sessions:
                 needed=pipeline.needed_from(),
                 originals=sorted(pipeline.originals),
                 neighbors=neighbors,
+                relied_on=relied_on,
                 has_repeats=pipeline.has_repeats,
                 frozen=pipeline.frozen,
                 route=(route.host, route.key.reveal()) if route is not None else None,

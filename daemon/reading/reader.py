@@ -207,6 +207,7 @@ class Reader:
         self._hosts = hosts
         self._stored_of = stored_of
         self._unstored: set[str] = set()
+        self._closed: dict[str, Restraint] = {}
         self._called: dict[str, SessionFiles] = {}
         self._decided: Decided = decided or _Undecided()
         self._executions = executions or Executions(None)
@@ -420,7 +421,7 @@ class Reader:
             find_hosts=partial(self._find_hosts, files),
             frozen=self._decided.frozen(name),
             restraint=self._decided.restraint(name),
-            restraint_of=self._decided.restraint_of,
+            restraint_of=self._restraint_of,
             owed=tuple if settlement is None else partial(settlement.owed_by, name),
             first_start=None if files.agent.is_spool else self.first_start or None,
             history=None if files.agent.is_spool else self._history,
@@ -434,6 +435,12 @@ class Reader:
             facts=self._facts,
             line_bytes=self._cadence.line_bytes,
         )
+
+    def _restraint_of(self, name: str) -> Restraint:
+        """Return the restraint of another session. Of one that was just read, what was found need not be stored yet."""
+        session = self.sessions.get(name)
+        known = self._decided.restraint_of(name).also(self._closed.get(name, UNRESTRAINED))
+        return known if session is None else known.also(session.pipeline.restraint)
 
     def _former_files(self, name: str) -> Iterable[FileMark]:
         return () if name in self._unstored else self._former(name)
@@ -456,6 +463,9 @@ class Reader:
             self._settlement.drop(session.pipeline)
         else:
             self._claims.forget(name)
+            if session.pipeline.restraint != UNRESTRAINED:
+                # Nobody stores it, and copies of the session come later.
+                self._closed[name] = session.pipeline.restraint
 
     def drop(self, files: SessionFiles) -> None:
         """Take a session out of memory, and forget its deleted files."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from daemon.delivering.route import Route
+from daemon.parallel.crew import Launch
 from daemon.reading.preview import find_logs, preview
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
@@ -29,7 +30,7 @@ from tests.support.client import Workspace
 from tests.support.logs import LogBuilder, text
 from tests.support.machine import Machine, a_session, of_lines, times_each_came
 from tests.support.outbox import EVERYTHING, line, process, uuid, write
-from tests.support.processes import bodies, environment, following, now, until, verb
+from tests.support.processes import bodies, environment, following, now, session_id, until, verb
 from tests.support.workers import in_threads
 
 
@@ -370,6 +371,31 @@ async def test_what_a_caller_knows_holds_for_a_session_that_a_worker_has_read(
 
     sent = " ".join(bodies(posthog).values())
     assert ("private is done" in sent, "open is done" in sent) == (False, True)
+
+
+@pytest.mark.parametrize("launch", [None, in_threads])
+async def test_a_fork_says_nothing_that_its_original_may_not_say_although_both_are_read_together(
+    quick: Machine, posthog: CaptureServer, launch: Launch | None
+) -> None:
+    """Its caller knows of the original alone that it is private."""
+    original = LogBuilder(session_id("original"), version="2.1.329")
+    original.prompt("hidden plan")
+    original.answer(text("hidden answer"))
+    fork = original.fork(session_id("fork"))
+    fork.prompt("open prompt")
+    fork.answer(text("open answer"), id="msg_open")
+    for session in (original, fork):
+        log_of(quick, session)
+    write(quick.outbox, process(), facts(original, 1, "start", privacy_mode=True), name=gone())
+    logs = list(find_logs([quick.outbox, quick.config]))
+    routing = Routing(quick.settings(POSTHOG_LLMA_INPUT="full"), Repositories(), purpose="preview")
+    previewed = {event.uuid: json.loads(event.body) for event in preview(logs, routing)}
+
+    assert await quick.once(posthog.url, launch=launch, POSTHOG_LLMA_INPUT="full")
+
+    assert "hidden" not in json.dumps(posthog.events)
+    assert "open answer" in json.dumps(posthog.events)
+    assert received(posthog) == previewed
 
 
 async def test_what_a_caller_knows_of_a_session_is_said_with_its_events(quick: Machine, posthog: CaptureServer) -> None:

@@ -81,12 +81,13 @@ class _File:
 
     Args:
         path: its path. It must not exist.
+        number: which of the process's files it is.
 
     Raises:
         OSError: it cannot be made.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, number: int) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(path, flags, _PRIVATE)
         if descriptor < _FIRST_OWN_DESCRIPTOR:
@@ -97,6 +98,7 @@ class _File:
             descriptor = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_DESCRIPTOR)
             os.close(low)
         self.path = path
+        self.number = number
         self._descriptor = descriptor
         status = os.fstat(descriptor)
         self._identity = (status.st_dev, status.st_ino)
@@ -276,24 +278,39 @@ class Outbox:
         try:
             file = process.file
             if file is None or file.size() + size > LARGEST_FILE:
-                file = process.file = self._new_file(process)
+                file = self._new_file(process)
+                if file.number + 1 == process.next_name:
+                    # A later one, of a thread that has not waited, stays: the daemon removes all but the last.
+                    process.file = file
             return file
         finally:
             if is_ours:
                 process.opening.release()
 
     def _new_file(self, process: _Process) -> _File:
+        # A program that this process was before (exec keeps the pid and the time) has used some. The daemon removes all
+        # but the last one, so what comes later needs a higher number.
+        if not process.next_name:
+            number = _next_number(process.prefix)
+            process.next_name = max(number, process.next_name)
         for _ in range(_NAMES_TRIED):
-            name = process.next_name
+            number = process.next_name
             process.next_name += 1
-            # A program that this process was before (exec keeps the pid and the time) has used the first ones.
+            # Another thread may have taken it.
             with contextlib.suppress(FileExistsError):
-                file = _File(f"{process.prefix}-{name}.jsonl")
+                file = _File(f"{process.prefix}-{number}.jsonl", number)
                 break
         else:
             raise FileExistsError(process.prefix)
         data = encoding.line(_first_line(process))
-        if file.append(data) != len(data):
+        written = 0
+        try:
+            written = file.append(data)
+        finally:
+            if written != len(data):
+                # Shorter lines may still fit into the file before, which has to be the last one then.
+                os.unlink(file.path)
+        if written != len(data):
             raise OSError("no room for the first line")
         process.written.append(file.path)
         return file
@@ -343,6 +360,13 @@ class Outbox:
 
 
 _outboxes: dict[str, Outbox] = {}
+
+
+def _next_number(prefix: str) -> int:
+    """Return the number that follows those of a process's files."""
+    folder, start = os.path.split(f"{prefix}-")
+    found = [name[len(start) : -len(".jsonl")] for name in os.listdir(folder) if name.startswith(start)]
+    return max((int(number) for number in found if number.isdecimal()), default=-1) + 1
 
 
 def _first_line(process: _Process) -> dict[str, Any]:

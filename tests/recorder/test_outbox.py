@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import json
 import os
 import stat
@@ -147,6 +148,41 @@ def test_a_file_is_followed_by_another_when_it_is_full_or_gone(
     assert recorder.flush()
 
 
+def test_the_file_that_is_written_to_is_the_last_one(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon removes those before, although a thread was slow to open one, and another one got no first line."""
+    recorder = TraceRecorder()
+    opened, others_are_done = threading.Event(), threading.Event()
+    slow = threading.Thread(target=recorder.record_span, args=("slow",))
+    real = os.open
+
+    def slowly(*given: Any) -> int:
+        descriptor = real(*given)
+        if threading.current_thread() is slow:
+            opened.set()
+            others_are_done.wait(LIMIT)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", slowly)
+    slow.start()
+    assert opened.wait(LIMIT)
+    recorder.record_span("quick")
+    others_are_done.set()
+    slow.join(LIMIT)
+    recorder.record_span("after")
+    assert names(recorded) == ["slow", "quick", "after"]
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(outbox, "LARGEST_FILE", 2000)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        recorder.record_span("lost", output="x" * 1900)
+    recorder.record_span("last")
+    assert [path.stem.rpartition("-")[2] for path in recorded.files] == ["0", "1"]
+    assert names(recorded) == ["slow", "quick", "after", "last"]
+
+
 def test_lines_of_a_removed_outbox_are_not_asked_for(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "_LOOK_AGAIN", 0)
     recorder = TraceRecorder()
@@ -266,11 +302,19 @@ def test_the_ends_of_a_trace_before_and_after_a_fork_are_one_event(recorded: Rec
 
 
 def test_exec_keeps_the_pid_and_gets_a_file_of_its_own(recorded: Recorded) -> None:
-    again = "from llma_recorder import TraceRecorder; TraceRecorder().record_span('second')"
-    run(f'recorder.record_span("first")\nos.execv(sys.executable, [sys.executable, "-c", "{again}"])', recorded)
-    assert sorted(names(recorded)) == ["first", "second"]
-    first, second = recorded.files
-    assert (first.stem[:-2], second.stem[:-2]) == (first.stem[:-2], first.stem[:-2])
+    """It comes behind all others: the daemon removes those before the last."""
+    code = """
+recorder.record_span("first")
+folder = os.environ["POSTHOG_LLMA_OUTBOX"]
+[made] = os.listdir(folder)
+os.rename(os.path.join(folder, made), os.path.join(folder, made.replace("-0.jsonl", "-12.jsonl")))
+again = "from llma_recorder import TraceRecorder; TraceRecorder().record_span('second')"
+os.execv(sys.executable, [sys.executable, "-c", again])
+"""
+    run(code, recorded)
+    assert names(recorded) == ["first", "second"]
+    first, second = (path.stem.rpartition("-") for path in recorded.files)
+    assert (first[0], first[2], second[2]) == (second[0], "12", "13")
 
 
 def test_what_happens_at_the_end_of_the_interpreter_is_recorded(recorded: Recorded) -> None:

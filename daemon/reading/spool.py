@@ -138,7 +138,7 @@ class Spool:
             return known
         since = (time.time() - _SHOWN_SECONDS) * 1e9
         try:
-            with closing(StoreReader(self._shown)) as store:
+            with closing(StoreReader(self._shown, patience=0.0)) as store:
                 return {
                     path: file
                     for path, file in known.items()

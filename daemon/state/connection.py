@@ -92,7 +92,7 @@ def open_to_read(
         try:
             return _opened(path, factory, timeout)
         except sqlite3.Error as error:
-            if not path.exists():
+            if _is_gone(path):
                 raise UnwrittenError(str(error)) from None
             if not _may_pass(error) or time.monotonic() >= deadline:
                 raise
@@ -122,6 +122,17 @@ def version_of(connection: sqlite3.Connection) -> int:
         sqlite3.Error: it cannot be read.
     """
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        # What is wrong with it, SQLite has said.
+        pass
+    return False
 
 
 def _may_pass(error: sqlite3.Error) -> bool:

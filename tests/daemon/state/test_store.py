@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.config.restraint import Restraint
+from daemon.state.connection import UnwrittenError, open_to_read
 from daemon.state.layout import forget_store
 from daemon.state.reader import StoreReader
 from daemon.state.rows import (
@@ -811,6 +812,12 @@ def test_a_store_that_nobody_has_written_is_none(tmp_path: Path) -> None:
         ):
             reader.route("orchard/a")
         assert [path.stat().st_size for path in tmp_path.iterdir()] == [0] * is_there
+
+
+def test_a_store_that_cannot_be_looked_at_is_not_taken_for_none(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        open_to_read(tmp_path / ("long" * 100), patience=0)
+    assert not isinstance(raised.value, UnwrittenError)
 
 
 @pytest.mark.parametrize("before", [b"", b"half of a page"])

@@ -444,8 +444,7 @@ class ReadLoop:
         """
         now = self._clock.now()
         sessions = [self._reader.session(files, now) for files in together]
-        for files in together:
-            running = self._running(files)
+        running = self._running(together)
         outcomes = await self._workers.read(
             partial(self._reader.read_together, sessions, now, openings, running=running, finish=finish)
         )
@@ -464,10 +463,10 @@ class ReadLoop:
                 await self._hold(files, outcome.held)
         return again
 
-    def _running(self, files: SessionFiles) -> Container[str]:
-        """Return the ids of the sessions that run, to read one of them. For an old one, a moment ago is as good."""
+    def _running(self, together: Iterable[SessionFiles]) -> Container[str]:
+        """Return the ids of the sessions that run, to read some. For old ones, those of a moment ago are as good."""
         now = asyncio.get_running_loop().time()
-        if now >= self._ran_at + self._cadence.registry or not self._is_old(files):
+        if now >= self._ran_at + self._cadence.registry or not all(map(self._is_old, together)):
             self._ran, self._ran_at = self._live.running(), now
         return self._ran
 

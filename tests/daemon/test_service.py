@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import json
 import os
@@ -32,6 +33,7 @@ from daemon.delivering.sink import AttemptOutcome
 from daemon.following.cadence import Cadence
 from daemon.following.log_roots import LogRoot
 from daemon.following.sweep import Sweep
+from daemon.following.tailer import open_log
 from daemon.following.watcher import Watcher
 from daemon.reading.reader import Reader, ReadOutcome
 from daemon.reading.settlement import Settlement
@@ -39,6 +41,7 @@ from daemon.reading.standing import Standing
 from daemon.routing.repository import Repositories
 from daemon.routing.routing import Routing
 from daemon.state import layout
+from daemon.state.reader import StoreReader
 from daemon.state.rows import FrozenRoute
 from daemon.state.store import Store
 from llma_core.events import CaptureEvent
@@ -522,6 +525,40 @@ async def test_of_sessions_that_are_read_together_each_counts_as_if_read_alone(
     assert max(together) > 1
     assert {event["uuid"]: event for event in posthog.events} == expected | machine.preview()
     assert len(expected) == len(posthog.events) - 3
+    assert times_each_came(posthog) == {1}
+
+
+@pytest.mark.parametrize("fault", ["disk", "store"])
+async def test_what_cannot_be_read_costs_nothing_of_what_is_read_with_it(
+    machine: Machine, posthog: CaptureServer, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    write_files(machine.projects, many_sessions(8, 1))
+    broken, asked = session_id("many/3"), list[int]()
+
+    def failing(path: str, **options: Any) -> Any:
+        if broken in path:
+            raise OSError(errno.EIO, "the disk is broken", path)
+        return open_log(path, **options)
+
+    def refusing(reader: StoreReader, units: Sequence[str]) -> set[str]:
+        asked.append(len(units))
+        # The first time is before they are read.
+        if len(asked) == 2:
+            raise sqlite3.OperationalError("disk I/O error")
+        return stored_of(reader, units)
+
+    stored_of = StoreReader.stored_of
+    with monkeypatch.context() as patch:
+        if fault == "disk":
+            for module in ("tailer", "kept_open"):
+                patch.setattr(f"daemon.following.{module}.open_log", failing)
+        else:
+            patch.setattr(StoreReader, "stored_of", refusing)
+        assert not await machine.once(posthog.url)
+    expected = machine.preview()
+    assert len(posthog.events) == len(expected) * 7 // 8
+    assert await machine.once(posthog.url, history="skip")
+    assert {event["uuid"]: event for event in posthog.events} == expected
     assert times_each_came(posthog) == {1}
 
 

@@ -42,9 +42,13 @@ class Changes:
 
     def note(self, sessions: Iterable[str]) -> None:
         """Tell all pages that some sessions have changed; none named: any may have."""
-        named = set(sessions)
+        named = frozenset(sessions)
         for page in self._waiting:
-            page.sessions = named if page.sessions is None else page.sessions | named
+            if page.sessions is None or not named:
+                page.sessions = named
+            elif page.sessions:
+                page.sessions |= named
+            # Otherwise any may have changed already.
             page.changed.set()
 
     def note_running(self) -> None:
@@ -88,5 +92,5 @@ class Changes:
 class _Page:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        self.sessions: set[str] | None = None
+        self.sessions: frozenset[str] | None = None
         self.running = False

@@ -39,6 +39,10 @@ async def test_what_follows_a_change_is_told_together() -> None:
     assert await _next(told) == Change(["b", "c"])
     changes.note([])
     assert await _next(told) == Change([])
+    changes.note(["a"])
+    changes.note([])
+    changes.note(["b"])
+    assert await _next(told) == Change([]), "any may have changed"
     changes.note_running()
     assert await _next(told) == Change(None, running=True)
     changes.note_running()

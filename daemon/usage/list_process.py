@@ -20,6 +20,8 @@ __all__ = ["ListProcess", "serve"]
 
 _IDLE_SECONDS = 5.0
 """A page asks many questions at once, or none for hours."""
+_ANSWER_SECONDS = 10.0
+"""How long an answer may take. The first one loads the list, which takes a fifth of a second."""
 
 
 class ListProcess:
@@ -52,24 +54,47 @@ class ListProcess:
         with self._lock:
             if self._ending is not None:
                 self._ending.cancel()
-            try:
-                if self._process is None:
-                    self._process = _start()
-                assert self._process.stdin is not None
-                assert self._process.stdout is not None
-                self._process.stdin.write(question.encode() + b"\n")
-                self._process.stdin.flush()
-                answer = self._process.stdout.readline()
-            except OSError:
-                answer = b""
-            self._ending = threading.Timer(_IDLE_SECONDS if answer else 0.0, self._end)
-            self._ending.daemon = True
-            self._ending.start()
-        return answer or None
+            waited = self._process is not None
+            answer = self._exchange(question)
+            if answer is None and waited:
+                # Something may have ended the process while it waited: a system that is short of memory, for example.
+                answer = self._exchange(question)
+            if answer is not None:
+                self._ending = threading.Timer(_IDLE_SECONDS, self._end)
+                self._ending.daemon = True
+                self._ending.start()
+        return answer
+
+    def _exchange(self, question: str) -> bytes | None:
+        """Ask the process, which is started if there is none, and ended if it does not answer."""
+        limit = None
+        try:
+            if self._process is None:
+                self._process = _start()
+            limit = threading.Timer(_ANSWER_SECONDS, self._process.kill)
+            limit.daemon = True
+            limit.start()
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(question.encode() + b"\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except OSError:
+            answer = b""
+        finally:
+            if limit is not None:
+                limit.cancel()
+        if answer.endswith(b"\n"):
+            return answer
+        self._stop()
+        return None
 
     def _end(self) -> None:
         with self._lock:
-            process, self._process = self._process, None
+            self._stop()
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
         if process is not None:
             # It writes nothing.
             process.kill()

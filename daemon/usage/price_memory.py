@@ -74,17 +74,19 @@ class PriceMemory:
             question: values that JSON has.
             ask: asks the list.
         """
-        if self._answers is None:
+        # A thread may ask while the program ends.
+        answers, elsewhere = self._answers, self._elsewhere
+        if answers is None:
             return ask()
         name = msgspec.json.encode(question).decode()
-        known = self._answers.get(name)
+        known = answers.get(name)
         if known is not None:
             # An answer that cannot be read is asked for again.
             with contextlib.suppress(msgspec.MsgspecError):
                 return cast("_T", msgspec.json.decode(known, type=kind))
-        told = self._elsewhere(name) if self._elsewhere is not None else None
+        told = elsewhere(name) if elsewhere is not None else None
         found = ask() if told is None else cast("_T", msgspec.json.decode(told, type=kind))
-        self._answers[name] = msgspec.Raw(msgspec.json.encode(found))
+        answers[name] = msgspec.Raw(msgspec.json.encode(found))
         self._is_new = True
         return found
 

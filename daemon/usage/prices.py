@@ -240,7 +240,7 @@ def answer(question: Sequence[Any]) -> Any:
         case "thresholds", model, provider:
             every = _every_price(_model(model, provider))
             return tuple(sorted({start for prices in every for start in _starts(prices)}))
-        case _, model, provider:
+        case "starts", model, provider:
             return _dates(_model(model, provider))
     raise ValueError(question)
 

@@ -93,6 +93,27 @@ def test_a_program_that_runs_for_long_asks_a_list_in_another_process(
         assert answers() == expected
 
 
+def test_a_process_of_the_list_that_is_killed_is_started_again() -> None:
+    question = '["thresholds", "a-model-without-a-price", null]'
+    with list_process.ListProcess() as lists:
+        assert lists.ask(question) == b"[]\n"
+        process = lists._process
+        assert process is not None
+        process.kill()
+        process.wait(PATIENCE)
+        assert lists.ask(question) == b"[]\n"
+        assert lists.runs
+
+
+@pytest.mark.parametrize("does", ["read question; exec sleep 600", "read question; printf '['", "exit 1"])
+def test_a_process_of_the_list_that_gives_no_answer_is_ended(monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    monkeypatch.setattr(list_process, "same_python", lambda _code: ["/bin/sh", "-c", does])
+    monkeypatch.setattr(list_process, "_ANSWER_SECONDS", 0.05 if "sleep" in does else PATIENCE)
+    with list_process.ListProcess() as lists:
+        assert lists.ask("[]") is None
+        assert not lists.runs
+
+
 def test_one_answer_is_for_all_days_with_the_same_prices(tmp_path: Path) -> None:
     providers = {each.id: each for each in get_snapshot().providers}
     dated = [

@@ -139,7 +139,8 @@ class _Properties(msgspec.Struct):
     span_name: str | None = msgspec.field(default=None, name="$ai_span_name")
     trace_name: str | None = msgspec.field(default=None, name="$ai_trace_name")
     span_type: str | None = msgspec.field(default=None, name="$ai_span_type")
-    agent: str | None = msgspec.field(default=None, name="$ai_agent_name")
+    # A caller may set these three, to any value.
+    agent: Any = msgspec.field(default=None, name="$ai_agent_name")
     model: str | None = msgspec.field(default=None, name="$ai_model")
     input_tokens: int | None = msgspec.field(default=None, name="$ai_input_tokens")
     output_tokens: int | None = msgspec.field(default=None, name="$ai_output_tokens")
@@ -150,13 +151,13 @@ class _Properties(msgspec.Struct):
     error: str | None = msgspec.field(default=None, name="$ai_error")
     error_type: str | None = msgspec.field(default=None, name="$ai_error_type")
     stop_reason: str | None = msgspec.field(default=None, name="$ai_stop_reason")
-    project: str | None = msgspec.field(default=None, name="$ai_project_name")
+    project: Any = msgspec.field(default=None, name="$ai_project_name")
     provider: str | None = msgspec.field(default=None, name="$ai_provider")
     cache_write_5m_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_5m_input_tokens")
     cache_write_1h_tokens: int | None = msgspec.field(default=None, name="$ai_cache_creation_1h_input_tokens")
     web_searches: int | None = msgspec.field(default=None, name="$ai_web_search_count")
     service_tier: str | None = msgspec.field(default=None, name="$ai_service_tier")
-    branch: str | None = msgspec.field(default=None, name="$ai_git_branch")
+    branch: Any = msgspec.field(default=None, name="$ai_git_branch")
     http_status: int | None = msgspec.field(default=None, name="$ai_http_status")
     input_price: Any = msgspec.field(default=None, name=PRICE_NAMES["input"])
     output_price: Any = msgspec.field(default=None, name=PRICE_NAMES["output"])
@@ -263,7 +264,7 @@ def read(body: bytes) -> EventView:
         parent_id=properties.parent_id,
         label=_label(kind, properties),
         span_type=properties.span_type,
-        agent=properties.agent,
+        agent=_as_text(properties.agent),
         model=properties.model,
         input_tokens=_uncached(properties),
         given_input_tokens=properties.input_tokens,
@@ -276,7 +277,7 @@ def read(body: bytes) -> EventView:
         error_type=properties.error_type,
         status=properties.own("tool_status"),
         stop_reason=properties.stop_reason,
-        project=properties.project,
+        project=_as_text(properties.project),
         is_open=properties.own("trace") == "open",
         outcome=properties.own("outcome"),
         provider=properties.provider,
@@ -284,7 +285,7 @@ def read(body: bytes) -> EventView:
         cache_write_1h_tokens=properties.cache_write_1h_tokens,
         web_searches=properties.web_searches,
         service_tier=properties.service_tier,
-        branch=properties.branch,
+        branch=_as_text(properties.branch),
         version=properties.own("version"),
         http_status=properties.http_status,
         client_cost=properties.own("client_cost_usd"),

@@ -39,7 +39,8 @@ async def test_a_receipt_says_where_each_recorded_event_went_and_never_what_it_s
 ) -> None:
     machine.cadence = replace(machine.cadence, tick=0.02, hot_sweep=0.2, gone=0.0)
     machine.writes_config(f'[[project]]\npath = "{machine.root}/tabled"\napi_key = "{ALLOWED}"\n')
-    lines = (line("span", 20, api_key=ALLOWED), line("metric", 22, metric="m", value=1))
+    named = {"$ai_project_name": 7}
+    lines = (line("span", 20, api_key=ALLOWED), line("metric", 22, metric="m", value=1, properties=named))
     write(machine.outbox, EVERYTHING, *lines, name="4711-1772442000000-1")
     # The last one is set aside.
     posthog.fault = lambda request: (

@@ -48,6 +48,12 @@ def test_an_event_of_another_kind_reads_back_as_far_as_it_goes() -> None:
     assert isinstance(view, EventView)
 
 
+def test_what_a_caller_may_set_to_any_value_is_shown_as_text() -> None:
+    body = b'{"event":"$ai_span","properties":{"$ai_project_name":7,"$ai_agent_name":["a"],"$ai_git_branch":"main"}}'
+    found = read(body)
+    assert (found.project, found.agent, found.branch) == ("7", '["a"]', "main")
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"properties":5}'])
 def test_what_is_no_event_does_not_read_back(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):

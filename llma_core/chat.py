@@ -9,7 +9,7 @@ text counts as a tool's content, so that a level keeps it back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -19,10 +19,11 @@ from llma_core.privacy import Policy, ToolContent, plain
 __all__ = ["calls", "decoded", "messages", "parameters", "state", "tool_names"]
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,100};base64,")
+_NOTHING: Mapping[str, Any] = {}
 _SHORTEST_MEDIA = 256
 _BASE64 = re.compile(r"(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])(?=[^0-9]*[0-9])[A-Za-z0-9+/_\r\n-]+={0,2}\s*")
 """Base64 that is long has small letters, capital letters and digits. What has only some of them may be a word."""
-_MEDIA_TYPES = ("mime_type", "mimeType", "media_type")
+_MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
 _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
 """Types of blocks that are text. The text is under `text`, or under the name of the type."""
 _WORDS = ("content", "text", "refusal", "reasoning", "reasoning_content", "thinking", "summary")
@@ -45,49 +46,48 @@ def decoded(data: bytes | None) -> Any:
     if data is None:
         return None
     try:
-        return plain(_without_media(msgspec.json.decode(data)))
+        return _without_media(plain(msgspec.json.decode(data)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _without_media(value: Any) -> Any:
+def _without_media(value: Any, key: str | None = None, around: Mapping[str, Any] = _NOTHING) -> Any:
+    """Return a value with placeholders for the media that `plain` does not know.
+
+    Args:
+        value: the value.
+        key: the key that it, or a list with it, stands under; None without one.
+        around: the object that it stands in, under the key.
+    """
     if isinstance(value, str):
         found = _DATA_URI.match(value)
-        if found is None:
-            return value
-        return f"[{found[1] or 'data'} {(len(value) - found.end()) * 3 // 4} bytes]"
+        if found is not None:
+            return f"[{found[1] or 'data'} {(len(value) - found.end()) * 3 // 4} bytes]"
+        return _media_size(value, around) if key is not None and _is_media(key, value, around) else value
     if isinstance(value, list):
-        return [_without_media(item) for item in value]
+        return [_without_media(item, key) for item in value]
     if isinstance(value, dict):
-        held = {
-            key: _media_size(item, value) if _is_media(key, item, value) else _without_media(item)
-            for key, item in value.items()
-        }
-        for key in ("data", "file_data", "b64_json"):
-            # The media of an image block stays, for the placeholder that tells its size.
-            media = held.get(key)
-            if isinstance(media, str) and media == value[key] and ("format" in held or key != "data"):
-                held[key] = _media_size(media, value)
-        return held
+        return {name: _without_media(item, name, value) for name, item in value.items()}
     return value
 
 
-def _is_media(key: str, item: Any, around: dict[str, Any]) -> bool:
-    """Whether a value of an object is what providers write media as, each under a key of its own: long base64.
+def _is_media(key: str, item: str, around: Mapping[str, Any]) -> bool:
+    """Whether a text under a key is what providers write media as: long base64, or anything where only media stand.
 
-    Text never is, whatever it looks like. What `Policy` knows as an image or a document stays, because it tells more.
+    What people and models say never is, whatever it looks like.
     """
+    if key in ("file_data", "b64_json") or (key == "data" and "format" in around):
+        return True
     return (
-        isinstance(item, str)
-        and len(item) >= _SHORTEST_MEDIA
+        len(item) >= _SHORTEST_MEDIA
         and key not in _WORDS
         and key not in _TEXTS
-        and not (key == "blob" or (key == "data" and "type" in around))
+        and key not in _NAMES
         and _BASE64.fullmatch(item) is not None
     )
 
 
-def _media_size(data: str, around: dict[str, Any]) -> str:
+def _media_size(data: str, around: Mapping[str, Any]) -> str:
     named = next((name for key in _MEDIA_TYPES if isinstance(name := around.get(key), str)), None)
     return f"[{f'{named} ' if named else ''}{len(data) * 3 // 4} bytes]"
 

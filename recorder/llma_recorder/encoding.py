@@ -25,6 +25,7 @@ LONGEST_LINE = 8_000_000
 
 _DEEPEST = 60
 _LONGEST_REPR = 1000
+_SHORTEST_MEDIA = 256
 _LARGEST_INTEGER = 2**64
 _SHORTEST_CUT = 256
 """Strings up to this length are not cut as long as cutting longer ones is enough."""
@@ -252,9 +253,8 @@ def _decoded(value: bytes | bytearray | memoryview) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        shown = repr(data[:_LONGEST_REPR])
-        more = len(data) - _LONGEST_REPR
-        return shown if more <= 0 else f"{shown}… [{more} more bytes]"
+        # Most likely media, which do not leave the machine; this is how the daemon shows them.
+        return repr(data) if len(data) < _SHORTEST_MEDIA else f"[{len(data)} bytes]"
 
 
 def _shown(value: object) -> str:

@@ -142,6 +142,7 @@ ODD: dict[str, Callable[[], Any]] = {
         ({"big": 2**70}, f'{{"big":{2**70}}}'),
         (b"text", '"text"'),
         (b"\xff", "\"b'\\\\xff'\""),
+        (b"\xff\xd8" * 300, '"[600 bytes]"'),
         ((1, {2}), "[1,[2]]"),
         (Color.RED, '"red"'),
         (Level.HIGH, "3"),

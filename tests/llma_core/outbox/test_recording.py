@@ -109,6 +109,9 @@ def test_what_failed_has_no_token_counts() -> None:
         ({"data": [{"b64_json": PICTURE}]}, "[600 bytes]"),
         ({"content": [{"file": {"file_data": f"data:text/csv;base64,{PICTURE}"}}]}, "[text/csv 600 bytes]"),
         ({"content": [{"input_audio": {"data": PICTURE, "format": "wav"}}]}, "[600 bytes]"),
+        ({"images": [PICTURE]}, "[600 bytes]"),
+        ({"content": [{"type": "media", "mediaType": "image/png", "data": PICTURE}]}, "[image/png 600 bytes]"),
+        ({"content": [{"type": "blob", "blob": PICTURE}]}, "[600 bytes]"),
     ],
 )
 def test_media_leave_as_their_size_whoever_the_provider_is(block: Json, shown: str) -> None:
@@ -127,6 +130,10 @@ def test_text_is_no_media_whatever_it_looks_like() -> None:
     assert found["$ai_input"] == [{"role": "user", "content": PICTURE}]
     assert found["$ai_output_choices"] == [{"role": "assistant", "content": PICTURE}]
     assert properties("span", input={"genome": "ACGT" * 200})["$ai_input_state"] == {"genome": "ACGT" * 200}
+    rows = {"format": "csv", "data": ["a", "b"]}
+    assert properties("span", input=rows)["$ai_input_state"] == rows
+    call = {"id": PICTURE, "type": "function", "function": {"name": "count", "arguments": "{}"}}
+    assert properties("generation", output=[{"tool_calls": [call]}])["$ai_output_choices"][0]["tool_calls"] == [call]
 
 
 def test_the_callers_cost_is_kept_also_when_it_is_nothing() -> None:

@@ -64,15 +64,15 @@ _LOGIN = re.compile(
     + _BLANK
     + rb"""b?(?P<escapes>\\{0,63})(?P<quote>["'])"""
 )
-# A line of .pgpass, where the file is named.
-_ENTRY = re.compile(
-    rb""":(?<=[\w.*\]-]:)(?:[0-9]{2,5}|\*):[\w.*-]{1,64}:[\w.@*-]{1,64}:([^\s"'\\:<>|]{3,256})(?=[\s"'\\|]|\Z)"""
-)
-# A whole line of .pgpass.
+# A whole line of .pgpass. Where the file is named, its port may be any, and `grep -n` may have put a number before it.
 _PORT_HINT = re.compile(ENTRY)
+_ANY_PORT = re.compile(rb":(?:\*|[0-9]{2,5}):[\w.*-]")
 _HOST = re.compile(rb"""(?:\A|(?<=[\s"'`])|(?<=\\[nrt]))[\w.*-]{1,128}\Z""")
-_WHOLE_ENTRY = re.compile(
-    rb":" + _PORT + rb""":(?![0-9]{1,64}:)[\w.*-]{1,64}:[\w.@*-]{1,64}:([^\s"'`\\:<>|]{3,256})(?=[\s"'`\\]|\Z)"""
+_NAMED_HOST = re.compile(
+    rb"""(?:\A|(?<=[\s"'`:=])|(?<=\\[nrt]))(?:[\w.*-]{1,128}|/[\w./-]{1,128}|\[[0-9A-Fa-f:.]{2,45}\])\Z"""
+)
+_ENTRY = re.compile(
+    rb""":(?:\*|[0-9]{2,5}):(?![0-9]{1,64}:)[\w.*-]{1,64}:[\w.@*-]{1,64}:([^\s"'`\\:<>|]{3,256})(?=[\s"'`\\|>]|\Z)"""
 )
 _HOST_REACH = 130
 # SQL*Plus and SQL*Loader; the searches begin with the rarest letter. A sentence may have them, too.
@@ -139,18 +139,16 @@ def positions_in(data: bytes) -> Iterator[Found]:
     yield from connections_in(data)
     yield from _entries_in(data)
     yield from _redis_in(data)
-    for line in _ENTRY.finditer(data) if b"pgpass" in data else ():
-        if PASSWORD.hides(as_text(line[1]), "variable"):
-            yield Found(*line.span(1), "password", by_name=True)
 
 
 def _entries_in(data: bytes) -> Iterator[Found]:
     """Find the passwords in whole lines of .pgpass."""
-    for port in _PORT_HINT.finditer(data):
-        line = _WHOLE_ENTRY.match(data, port.start())
+    ports, host = (_ANY_PORT, _NAMED_HOST) if b"pgpass" in data else (_PORT_HINT, _HOST)
+    for port in ports.finditer(data):
+        line = _ENTRY.match(data, port.start())
         if (
             line is not None
-            and _HOST.search(data, max(0, port.start() - _HOST_REACH), port.start()) is not None
+            and host.search(data, max(0, port.start() - _HOST_REACH), port.start()) is not None
             and PASSWORD.hides(as_text(line[1]), "variable")
         ):
             yield Found(*line.span(1), "password", by_name=True)

@@ -656,6 +656,8 @@ _OTHERS = (
     ("cat ~/.pgpass\ndb.example.com:5432:shop:ada:{}", "swordfish"),
     ("cat > ~/.pgpass <<EOF\n*:*:*:postgres:{}\nEOF", "hunter2x"),
     ('echo "10.0.0.1:6432:shop:ada:{}" >> ~/.pgpass', "hunter2x"),
+    ("grep -n . ~/.pgpass\n3:db:5432:shop:ada:{}", "hunter2x"),
+    ("echo /var/run/postgresql:5433:shop:ada:{}>~/.pgpass", "hunter2x"),
     # What nothing names: a whole line of .pgpass, a command of Redis, an argument of a command or a call.
     ("db.example.com:5432:shop:ada:{}", "swordfish"),
     ("[db-1]\n10.0.0.1:6432:*:ada:{}\n", "hunter2x"),

@@ -508,6 +508,7 @@ def test_at_least_95_of_100_texts_of_the_corpus_without_a_secret_stay() -> None:
     [
         *('ok ? "PASS" : "FAIL"', "**Tests pass**: `cmd`", '"$PWD:/work"', "'password' => 'required|string|min:8'"),
         *('"password=" + password', 'publicKeyToken="b03f5f7f11d50a3a"', "rootIpnsPrivateKey: Uint8Array"),
+        *(".pgpass is read in app.py:5432:17:error:x1", ".pgpass src/app.py:543:error:unused:import1"),
         *(
             "${POSTGRES_PASSWORD:?set it first}",
             "const token = authHeader?.substring(7)",

@@ -104,8 +104,9 @@ def _read(given: object) -> Response:
         and inner is not None
     ):
         given = inner
-    chunks = _items(given)
-    if chunks and _word(member(chunks[0], "object")) == "chat.completion.chunk":
+    chunks = _items(given) or []
+    # Azure begins with one that only says how the prompt was judged.
+    if any(_word(member(chunk, "object")) == "chat.completion.chunk" for chunk in chunks[:2]):
         return _streamed(chunks)
     found = _of_known_form(given)
     if found is None:
@@ -171,7 +172,7 @@ def _completion(choices: list[Any]) -> Response:
 
 def _streamed(chunks: list[Any]) -> Response:
     """Join all chunks of a chat completion. Only the last one has a usage, if it was asked for."""
-    found = Response(provider=_provider(chunks[0]))
+    found = Response(provider=_provider(chunks[-1]))
     texts: dict[int, dict[str, list[str]]] = {}
     calls: dict[int, dict[int, dict[str, Any]]] = {}
     for chunk in chunks:
@@ -182,11 +183,14 @@ def _streamed(chunks: list[Any]) -> Response:
             place, delta = count(member(choice, "index")) or 0, member(choice, "delta")
             found.stop_reason = found.stop_reason or _word(member(choice, "finish_reason"))
             pieces = texts.setdefault(place, {"content": []})
-            for key in ("content", "refusal", "reasoning_content"):
+            for key in ("content", "refusal", "reasoning_content", "reasoning"):
                 if isinstance(piece := member(delta, key), str):
                     pieces.setdefault(key, []).append(piece)
             for call in _items(member(delta, "tool_calls")) or []:
                 _add_call(calls.setdefault(place, {}), call)
+            # As one call was made before there were several.
+            if (function := member(delta, "function_call")) is not None:
+                _add_call(calls.setdefault(place, {}), {"function": function})
     found.output = []
     for place, pieces in sorted(texts.items()):
         answer: dict[str, Any] = {"role": "assistant", **{key: "".join(words) for key, words in pieces.items()}}

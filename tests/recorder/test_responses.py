@@ -323,3 +323,10 @@ def test_the_chunks_of_a_stream_are_one_answer(recorded: Recorded) -> None:
     ]
     assert (found["model"], found["stop_reason"], found["usage"]) == ("gpt-4o", "tool_calls", {"input_tokens": 9})
     assert read(recorded, [*chunks[:1], None, 7])["output"] == [{"role": "assistant", "content": "Let "}]
+    # Azure begins with what its filters say; others write `reasoning`; older clients name one function.
+    azure = {"object": "", "model": "", "choices": [], "prompt_filter_results": []}
+    thought, one = chunk({"reasoning": "Hm."}), chunk({"function_call": {"name": "f", "arguments": "{}"}})
+    found = read(recorded, [azure, thought, one])
+    made = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = {"role": "assistant", "content": None, "reasoning": "Hm.", "tool_calls": [made]}
+    assert (found["model"], found["output"]) == ("gpt-4o", [said])

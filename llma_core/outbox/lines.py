@@ -120,7 +120,6 @@ class _About(_Line, kw_only=True):
     host: Any = None
     latency_ms: float | None = None
     cost: CostLine | None = None
-    error: ErrorLine | None = None
     http_status: int | None = None
     num_turns: int | None = None
 
@@ -134,6 +133,7 @@ class EventLine(_About, kw_only=True):
     output: Raw | None = None
     usage: UsageLine | None = None
     cache_exclusive: bool | None = None
+    error: ErrorLine | None = None
     raw_usage: Raw | None = None
     time_to_first_token_ms: float | None = None
     stream: bool | None = None
@@ -227,7 +227,7 @@ def _check(line: _Line, fields: dict[str, Raw]) -> None:
         if value is None and name in fields and bytes(fields[name]) != b"null":
             line.ignored += 1
     if isinstance(line, _About):
-        for part in (line.cost, line.error, getattr(line, "usage", None), getattr(line, "totals", None)):
+        for part in (getattr(line, name, None) for name in ("cost", "error", "usage", "totals")):
             for name in part.__struct_fields__ if part is not None else ():
                 if not _is_usable(name, getattr(part, name)):
                     setattr(part, name, None)

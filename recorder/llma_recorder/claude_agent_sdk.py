@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llma_recorder import attribution, failures
+from llma_recorder import attribution
 from llma_recorder.identifiers import moment, uuid7
 from llma_recorder.outbox import outbox
 from llma_recorder.values import count, member, number, text
@@ -128,8 +128,8 @@ class _Caller:
             async for message in messages:
                 self._see(message)
                 yield message
-        except Exception as error:
-            self._break_off(error)
+        except Exception:
+            self._break_off()
             raise
         finally:
             # A caller that has seen enough ends the SDK's iterator, too, as it would without this one around it.
@@ -163,14 +163,9 @@ class _Caller:
         if named != self._session:
             self._begin(named)
         self._is_running = False
-        failure = None
-        if member(message, "is_error") is True:
-            why = subtype if subtype != _SUCCESS else text(member(message, "terminal_reason")) or _ERROR
-            said = member(message, "errors") or member(message, "result")
-            words = "; ".join(map(str, said)) if isinstance(said, list) else said
-            failure = self._failure(why, words)
+        if member(message, "is_error") is True and subtype == _SUCCESS:
             # A request that failed ends a session that calls itself a success.
-            subtype = why
+            subtype = text(member(message, "terminal_reason")) or _ERROR
         # Of the counts, only the turns begin again with each turn of a conversation.
         self._turns += count(member(message, "num_turns")) or 0
         cost = number(member(message, "total_cost_usd"))
@@ -181,18 +176,15 @@ class _Caller:
                 "duration_api_ms": number(member(message, "duration_api_ms")),
                 "cost": None if cost is None else {"total_usd": cost},
                 "subtype": subtype,
-                "error": failure,
             },
         )
 
-    def _break_off(self, error: Exception) -> None:
+    def _break_off(self) -> None:
         """Record the end of a session of which the SDK raises an error in place of a result."""
         try:
             if self._is_running:
                 self._is_running = False
-                failure = failures.read(error)
-                said = None if failure is None else self._failure(failure.kind, failure.message)
-                self._write("end", {"num_turns": self._turns or None, "subtype": _ERROR, "error": said})
+                self._write("end", {"num_turns": self._turns or None, "subtype": _ERROR})
         except Exception:  # noqa: BLE001 -- recording must never disturb the caller
             self._lost()
 
@@ -207,10 +199,6 @@ class _Caller:
             line["privacy_mode"] = True
         line.update({name: fact for name, fact in facts.items() if fact is not None})
         target.write(line)
-
-    def _failure(self, kind: str | None, message: Any) -> dict[str, Any]:
-        said = {"type": kind, "message": None if self._is_private else text(message)}
-        return {name: words for name, words in said.items() if words is not None}
 
     def _lost(self) -> None:
         with contextlib.suppress(Exception):

@@ -84,15 +84,15 @@ async def test_a_conversation_says_whose_it_is_once_and_what_it_took_after_each_
 FAILURES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "a limit": (
         [result(subtype="error_max_turns", is_error=True, errors=["Reached it", "twice"])],
-        {**END, "subtype": "error_max_turns", "error": {"type": "error_max_turns", "message": "Reached it; twice"}},
+        {**END, "subtype": "error_max_turns"},
     ),
     "a request, in a session that calls itself a success": (
         [result(is_error=True, terminal_reason="api_error", result="API Error: 400")],
-        {**END, "subtype": "api_error", "error": {"type": "api_error", "message": "API Error: 400"}},
+        {**END, "subtype": "api_error"},
     ),
     "the client itself": (
         [ValueError("it died")],
-        {"subtype": "error", "error": {"type": "ValueError", "message": "it died"}},
+        {"subtype": "error"},
     ),
 }
 
@@ -115,8 +115,8 @@ async def test_a_failure_is_said_once_and_the_errors_of_the_sdk_pass(
             [message async for message in client.receive_messages()]
 
         _, end = facts(Recorded(folder))
-        hidden = {"error": {"type": expected["error"]["type"]}, "privacy_mode": True} if private else {}
-        assert end == {"phase": "end", "session_id": "s-1", **expected, **hidden}
+        # What the error says is in the log of the session, if it is anywhere.
+        assert end == {"phase": "end", "session_id": "s-1", **expected, **({"privacy_mode": True} if private else {})}
 
 
 async def test_odd_messages_and_odd_facts_disturb_nobody(recorded: Recorded) -> None:

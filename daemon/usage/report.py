@@ -20,7 +20,7 @@ import msgspec
 from daemon.delivering.local import schema
 from daemon.delivering.local.events import UnreadableEventsError
 from daemon.delivering.local.schema import IS_ATTEMPT, IS_MODEL, IS_TOOL, TELLS_COST
-from daemon.state.connection import open_to_read, version_of
+from daemon.state.connection import open_to_read
 from daemon.usage.prices import Dollars, Tokens, rates, thresholds
 
 __all__ = ["CENT", "By", "Group", "Index", "Range", "Slice", "ToolGroup", "midnight", "summed"]
@@ -154,14 +154,13 @@ class Index:
         self._zone = zone
         try:
             self._connection = open_to_read(path, timeout=2)
-            version = version_of(self._connection)
+            try:
+                schema.check_version(self._connection)
+            except sqlite3.Error:
+                self._connection.close()
+                raise
         except sqlite3.Error as error:
             raise UnreadableEventsError(str(error)) from error
-        if version != schema.VERSION:
-            self._connection.close()
-            newer = "a newer version has written it; update posthog-llma-daemon"
-            older = "an older version has written it; stop the daemon of that version"
-            raise UnreadableEventsError(newer if version > schema.VERSION else older)
         self._words: dict[int, str] = {}
 
     def close(self) -> None:

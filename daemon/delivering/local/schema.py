@@ -25,6 +25,7 @@ from daemon.delivering.local.call import (
     searchable,
     session_of,
 )
+from daemon.state.connection import version_of
 from llma_core import view
 from llma_core.view import EventView
 
@@ -38,6 +39,7 @@ __all__ = [
     "Words",
     "add",
     "bytes_kept",
+    "check_version",
     "drop_bodies",
     "drop_indexes",
     "forget_calls",
@@ -230,6 +232,19 @@ def word_id(connection: sqlite3.Connection, word: str) -> int | None:
     return int(row[0]) if row else None
 
 
+def check_version(connection: sqlite3.Connection) -> None:
+    """Check that the tables are those of this version.
+
+    Raises:
+        sqlite3.DatabaseError: another version has written the file; the message says what to do.
+    """
+    version = version_of(connection)
+    if version > VERSION:
+        raise sqlite3.DatabaseError(f"a newer version has written it (schema {version}); update posthog-llma-daemon")
+    if version < VERSION:
+        raise sqlite3.DatabaseError("an older version has written it; stop the daemon of that version")
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Create the tables and indexes, or bring those of an older version up to date, in one transaction.
 
@@ -238,22 +253,28 @@ def prepare(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: a newer version has written the file.
     """
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    version = version_of(connection)
     if version == VERSION:
         make_indexes(connection)
         return
-    if version > VERSION:
-        raise sqlite3.DatabaseError(f"a newer version has written it (schema {version}); update posthog-llma-daemon")
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        # Another process may have been quicker.
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version < _NUMBERED_AS_EVENTS:
-            _renew(connection, version)
-        elif version < VERSION:
-            connection.execute("ALTER TABLE kept ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0")
-            connection.execute(_ALL_INDEXED)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    if version < VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            _update(connection)
+    check_version(connection)
+
+
+def _update(connection: sqlite3.Connection) -> None:
+    """Make the tables those of this version, in a transaction, unless another process was quicker."""
+    version = version_of(connection)
+    if version >= VERSION:
+        return
+    if version < _NUMBERED_AS_EVENTS:
+        _renew(connection, version)
+    else:
+        connection.execute("ALTER TABLE kept ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0")
+        connection.execute(_ALL_INDEXED)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _renew(connection: sqlite3.Connection, version: int) -> None:
@@ -285,6 +306,8 @@ def _make(connection: sqlite3.Connection, indexes: Iterable[str]) -> None:
 
 def drop_indexes(connection: sqlite3.Connection) -> bool:
     """Drop the indexes if the file holds nothing, and return whether it does. `make_indexes` makes them again."""
+    if connection.execute(_LAST).fetchone() != (0,):
+        return False
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         holds_nothing = connection.execute(_LAST).fetchone() == (0,)
@@ -507,9 +530,10 @@ def drop_bodies(connection: sqlite3.Connection, last: int) -> None:
 
 def forget_calls(connection: sqlite3.Connection, before: int) -> None:
     """Delete the rows of calls that ended before a time, in milliseconds since the epoch, and have no body any more."""
-    connection.execute(
-        "DELETE FROM calls WHERE at > 0 AND at < ? AND id NOT IN (SELECT received FROM events)", (before,)
-    )
+    old = "FROM calls WHERE at > 0 AND at < ? AND id NOT IN (SELECT received FROM events)"
+    # Whoever has nothing to delete does not wait for others who write.
+    if connection.execute(f"SELECT EXISTS (SELECT 1 {old})", (before,)).fetchone() == (1,):
+        connection.execute(f"DELETE {old}", (before,))
 
 
 def bytes_kept(connection: sqlite3.Connection) -> int:

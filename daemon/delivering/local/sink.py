@@ -29,8 +29,10 @@ __all__ = [
 EVENT_LIMIT = 32 * 1024 * 1024
 KEEP_BYTES = 1_000_000_000
 
-# Seconds to wait while another process locks the file. The delivery tries again anyway.
-_BUSY_TIMEOUT = 0.5
+_BUSY_TIMEOUT = 2.0
+"""Seconds to wait with a batch while another process locks the file. The delivery tries again, and says so."""
+_PREPARE_TIMEOUT = 10.0
+"""The same with what has to be done before the first batch: nobody tries again."""
 # SQLite's codes for errors that can go away, by themselves or by what the user does, while the file stays as it is.
 _TRANSIENT = frozenset(
     {
@@ -129,7 +131,7 @@ class LocalSink:
             OSError: the file cannot be created.
         """
         try:
-            self._connect()
+            self._connect(_PREPARE_TIMEOUT)
         finally:
             # The connection belongs to the thread that opened it.
             self._disconnect()
@@ -159,7 +161,7 @@ class LocalSink:
     def _keep(self, kept: Sequence[schema.Kept]) -> Retryable | Stopped | None:
         """Write events in one transaction; return what failed."""
         try:
-            connection = self._connect()
+            connection = self._connect(_BUSY_TIMEOUT)
             # Another process may write, too: a daemon keeps here what may not leave the machine.
             connection.execute("BEGIN IMMEDIATE")
             with connection:
@@ -199,8 +201,12 @@ class LocalSink:
             schema.drop_bodies(connection, last)
         schema.keep_bytes(connection, total)
 
-    def _connect(self) -> sqlite3.Connection:
-        """Return the open connection. Open a new one if there is none, or if the file was deleted or replaced."""
+    def _connect(self, timeout: float) -> sqlite3.Connection:
+        """Return the open connection. Open a new one if there is none, or if the file was deleted or replaced.
+
+        Args:
+            timeout: seconds for which a new one waits while another process locks the file.
+        """
         if self._connection is not None and self._is_same_file():
             return self._connection
         self._disconnect()
@@ -213,7 +219,7 @@ class LocalSink:
             self._inode = os.fstat(descriptor).st_ino
         finally:
             os.close(descriptor)
-        connection = self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT)
+        connection = self._connection = sqlite3.connect(self._path, timeout=timeout)
         # A file that has pages keeps their size.
         connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA journal_mode = WAL")

@@ -14,6 +14,7 @@ from daemon.delivering.local.events import LocalEvents, LocalTrace, UnreadableEv
 from daemon.delivering.local.sink import EVENT_LIMIT, LocalSink
 from daemon.delivering.sink import Delivered, Rejected, Retryable, Sink, Stopped
 from daemon.state.layout import events_path
+from daemon.usage.report import Index
 from tests.support.local_file import age
 from tests.support.sample_events import generation, span, trace
 
@@ -150,7 +151,8 @@ async def test_an_event_that_is_sent_again_is_one_call(sink: LocalSink, path: Pa
     assert rows == [(3, 4)]
 
 
-async def test_a_locked_file_is_retryable(sink: LocalSink, path: Path) -> None:
+async def test_a_locked_file_is_retryable(sink: LocalSink, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.delivering.local.sink._BUSY_TIMEOUT", 0.0)
     await sink.send([generation("g")])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -352,3 +354,23 @@ async def test_a_new_file_gets_its_indexes_from_who_fills_it_or_from_who_comes_n
         await again.send([generation("i")])
         assert indexes(path) == indexes(usual), "a file that holds something keeps them"
         await again.aclose()
+
+
+async def test_a_file_that_lacks_nothing_is_prepared_while_others_write(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g")])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        LocalSink(path).prepare()
+        other.execute("ROLLBACK")
+
+
+async def test_a_file_of_a_newer_version_is_neither_prepared_nor_read(sink: LocalSink, path: Path) -> None:
+    await sink.send([generation("g")])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(sqlite3.DatabaseError, match=r"newer version.*update"):
+        LocalSink(path).prepare()
+    with pytest.raises(UnreadableEventsError, match=r"newer version.*update"):
+        Index(path)
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA user_version").fetchone() == (99,)

@@ -77,8 +77,7 @@ class TraceTree:
         roots: the operations that nothing else in the trace started, in the order of their starts.
         prompt: the first prompt; "" if it is not known or not kept.
         title: the newest title that its operations carry; "" without one.
-        is_unended: whether a session goes on of which its events are. Who records the calls of a program need not end
-            their trace.
+        is_unended: whether it is of a session that has not ended. The trace of recorded calls need not be ended.
     """
 
     trace_id: str

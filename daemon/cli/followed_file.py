@@ -33,8 +33,8 @@ _LOOK_SECONDS = 0.25
 """How often a file that another process writes is looked at."""
 _LOOKS_PER_TRY = 4
 """At every how many of these looks to find out whether that process still has the lock."""
-_PAUSE_SECONDS = 0.02
-"""How long to wait between two transactions that index words, so that others get to the file."""
+_INDEXING_SECONDS = 0.5
+"""For how long words are indexed in one go: whoever stops the page may have to wait for its end."""
 _RETRY_SECONDS = 10.0
 """How long to wait after one that failed."""
 
@@ -59,7 +59,7 @@ class FollowedFile:
         self._stack = ExitStack()
         self._service: Service | None = None
         self._is_current = False
-        self._follows = asyncio.Event()
+        self._became_current = asyncio.Event()
         self._stopping = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -77,14 +77,14 @@ class FollowedFile:
             click.exceptions.Exit: with 1: the state directory or the file cannot be used.
         """
         until = time.monotonic() + BEGINNING_SECONDS
-        while not self._take_over() and not self.is_made() and time.monotonic() < until:  # noqa: ASYNC110 - another process makes it so
+        while not await self._take_over() and not self.is_made() and time.monotonic() < until:  # noqa: ASYNC110 - another process makes it so
             await asyncio.sleep(POLL_SECONDS)
 
     def is_made(self) -> bool:
         """Whether the file is there and of this version; if not, another program makes it or brings it up to date."""
         return self._service is not None or self._is_current or is_made(self._path)
 
-    def _take_over(self) -> bool:
+    async def _take_over(self) -> bool:
         """Take the lock and prepare to follow; return False if another program has the lock.
 
         Raises:
@@ -101,7 +101,8 @@ class FollowedFile:
         self._set_current(False)
         self._stack.callback(self._lock.release)
         store = self._stack.enter_context(open_local(self._lock))
-        prepare_file(self._path)
+        # Pages are served meanwhile, and an old file, or one that was left without indexes, takes its time.
+        await asyncio.to_thread(prepare_file, self._path)
         self._service = build_service(
             self._settings,
             store,
@@ -118,6 +119,16 @@ class FollowedFile:
         Raises:
             click.exceptions.Exit: as for `begin`.
         """
+        indexing = asyncio.create_task(self._index())
+        try:
+            await self._wait_for_turn()
+            if self._service is not None and not self._stopping.is_set():
+                await self._service.run()
+        finally:
+            indexing.cancel()
+
+    async def _wait_for_turn(self) -> None:
+        """Tell pages what another program writes, until that one has ended or this one is stopped."""
         with _Writes(self._path) as writes:
             looks = 0
             while self._service is None and not self._stopping.is_set():
@@ -127,13 +138,7 @@ class FollowedFile:
                     await asyncio.wait_for(self._stopping.wait(), _LOOK_SECONDS)
                 looks += 1
                 if looks % _LOOKS_PER_TRY == 0 and not self._stopping.is_set():
-                    self._look()
-        if self._service is not None and not self._stopping.is_set():
-            indexing = asyncio.create_task(self._index())
-            try:
-                await self._service.run()
-            finally:
-                indexing.cancel()
+                    await self._look()
 
     def stop(self) -> None:
         """End `run`, and all streams of changes."""
@@ -148,36 +153,37 @@ class FollowedFile:
             return None
         return self._service.waiting if self._service is not None else 0
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         """Find out whether the program that has the lock keeps the file current; take the lock if nobody has it."""
         other = look(self._lock.folder)
         if other is None:
-            self._take_over()
+            await self._take_over()
         else:
             self._set_current(other.stage == "follows")
 
     async def _index(self) -> None:
-        """Once all logs are read, index their words, a little at a time, so that no search has to wait for it."""
-        await self._follows.wait()
+        """Whenever all logs have been read, index their words, so that no search has to wait for it. Never returns."""
         index = TextIndex(self._path)
-        is_behind = True
-        while is_behind:
-            pause = _PAUSE_SECONDS
-            try:
-                is_behind = await asyncio.to_thread(index.advance)
-            except sqlite3.Error as error:
-                _log.debug("words_not_indexed", reason=str(error), action="trying again")
-                pause = _RETRY_SECONDS
-            await asyncio.sleep(pause)
+        while True:
+            await self._became_current.wait()
+            self._became_current.clear()
+            left = 1
+            while left:
+                try:
+                    left = await asyncio.to_thread(index.complete, within=_INDEXING_SECONDS)
+                except sqlite3.Error as error:
+                    _log.debug("words_not_indexed", reason=str(error), action="trying again")
+                    await asyncio.sleep(_RETRY_SECONDS)
 
     def _note_current(self) -> None:
         self._lock.note_current()
         self._set_current(True)
-        self._follows.set()
 
     def _set_current(self, is_current: bool) -> None:
         if is_current != self._is_current:
             self._is_current = is_current
+            if is_current:
+                self._became_current.set()
             self.changes.note(())
 
 
@@ -185,25 +191,35 @@ class _Writes:
     """Tells whether another process has written the local file. A context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._uri = f"{path.as_uri()}?mode=ro"
+        self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
         self._before: int | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._close()
 
     def are_new(self) -> bool:
-        """Whether another process has written the file since the previous call."""
+        """Whether another process has written the file since the previous call, or put another one in its place."""
         try:
+            inode = self._path.stat().st_ino
+            is_other = self._connection is not None and inode != self._inode
+            if is_other:
+                self._close()
             if self._connection is None:
                 # The other process may not have made it yet.
-                self._connection = sqlite3.connect(self._uri, uri=True)
+                self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)
+                self._inode = inode
             [version] = self._connection.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             return False
         before, self._before = self._before, version
-        return before is not None and version != before
+        return is_other or (before is not None and version != before)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._before = None

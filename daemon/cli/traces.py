@@ -23,6 +23,7 @@ from daemon.cli.sessions import logged_sessions
 from daemon.cli.startup import fail, load_settings, state_dir_option
 from daemon.config.table import APP_NAME
 from daemon.delivering.local.events import LocalEvents, LocalTrace, UnreadableEventsError
+from daemon.delivering.local.text_index import TextIndex
 from daemon.state.layout import events_path
 from daemon.system.messages import escaped
 from daemon.usage.prices import event_dollars
@@ -85,9 +86,9 @@ def traces(
         return
     settings = load_settings({"state_dir": state_dir}, log_level="error")
     path = _current(settings, trace_id, since, limit, narrowed=errors or project is not None or search is not None)
+    if search is not None:
+        _index_words(path)
     try:
-        with Progress() as progress:
-            among = LocalEvents(path, indexing=progress.index).search(search) if search is not None else None
         local = LocalEvents(path)
         belongs = chosen_project(project, settings, path) if project is not None else None
         chosen = local.traces(
@@ -97,7 +98,7 @@ def traces(
             sessions=belongs.sessions if belongs is not None else None,
             projects=belongs.names if belongs is not None else None,
             failed=errors,
-            among=among,
+            among=local.search(search) if search is not None else None,
         )
         if trace_id is not None:
             chosen = _only(chosen, trace_id)
@@ -130,6 +131,19 @@ def _current(settings: Settings, wanted: str | None, since: float | None, limit:
         # The latest traces are those of the latest sessions. The time is that of the main log; subagents write before.
         since = logged[limit - 1].modified
     return catch_up(settings, verb="traces", since=since).path
+
+
+def _index_words(path: Path) -> None:
+    """Index the words of all events, and say on a terminal how many are left.
+
+    Raises:
+        click.exceptions.Exit: with 1: the file cannot be written.
+    """
+    try:
+        with Progress() as progress:
+            TextIndex(path).complete(progress.index)
+    except sqlite3.Error as error:
+        raise fail(f"cannot index the words in {path}: {error}; fix that and try again") from None
 
 
 def _draw(found: Sequence[TraceTree]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
+from daemon.delivering.local.text_index import TextIndex
 from daemon.page.access import Access, Guard
 from daemon.page.changes import Changes
 from daemon.page.detail import detail
@@ -44,6 +46,8 @@ _LABELS = 80
 _ROWS = 500
 """Sessions that the table shows."""
 _SORTS = ("last", "cost", "calls", "tokens", "name")
+_INDEXING_SECONDS = 0.3
+"""How long a search may index words that are left before it shows what it finds. The page asks again every second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +231,7 @@ class _Pages:
         only_errors = given.get("errors") == "1"
         wanted = Range(since=midnight(days - 1), projects=frozenset({project}) if project else None)
         events = LocalEvents(self._sources.path)
+        left, why = self._index_words() if words else (0, "")
         with self._index() as index:
             more = 0
             if sort == "last" and not (words or project or only_errors):
@@ -255,8 +260,17 @@ class _Pages:
             "failures": failures,
             "running": running,
             "projects": projects,
+            "left": left,
+            "why": why,
             "given": {"q": words, "project": project, "sort": sort, "days": days, "errors": only_errors},
         }
+
+    def _index_words(self) -> tuple[int, str]:
+        """Index words for a moment; return of about how many events they are left then, and what went wrong."""
+        try:
+            return TextIndex(self._sources.path).complete(within=_INDEXING_SECONDS), ""
+        except sqlite3.Error as error:
+            return 0, str(error)
 
     # ------------------------------------------------------------------ one session
 
@@ -367,7 +381,7 @@ class _Pages:
 
     async def unreadable(self, request: Request, error: Exception) -> Response:
         if not self._sources.is_made():
-            words = "Another program is making the local file. This page comes by itself once that is done."
+            words = "Another program is making the local file. This page loads by itself once that is done."
             return self._page(request, "error.html", 503, words=words, passes=True)
         reason = error.reason if isinstance(error, UnreadableEventsError) else ""
         return self._error(request, 503, f"The local file cannot be read: {reason}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,6 @@ import msgspec
 
 from daemon.delivering.local.call import ATTEMPT
 from daemon.delivering.local.schema import packed
-from daemon.delivering.local.text_index import TextIndex
 from daemon.state.connection import open_to_read
 from llma_core.trace_tree import TraceTree, build
 from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, asked, prompt_of, read, words
@@ -56,16 +55,14 @@ class LocalTrace:
 
 
 class LocalEvents:
-    """Reads the events that a LocalSink wrote, even while it is writing. Only a search writes: it completes the index.
+    """Reads the events that a LocalSink wrote, even while it is writing. Never writes.
 
     Args:
         path: the sink's file.
-        indexing: called before a search from time to time with about how many events are still to be indexed.
     """
 
-    def __init__(self, path: Path, *, indexing: Callable[[int], None] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._indexing = indexing
 
     def traces(
         self,
@@ -130,10 +127,10 @@ class LocalEvents:
     def search(self, words: str) -> list[str]:
         """Return the ids of traces whose names, prompts or answers hold all *words*, the newest first.
 
-        The last word may be the beginning of one.
+        The last word may be the beginning of one. Finds what is indexed; `TextIndex` completes the index.
 
         Raises:
-            UnreadableEventsError: the file is missing, not readable or damaged, or its index cannot be completed.
+            UnreadableEventsError: the file is missing, not readable or damaged.
         """
         return self._found(words, "trace_id")
 
@@ -142,10 +139,6 @@ class LocalEvents:
         quoted = ['"{}"'.format(word.replace('"', '""')) for word in words.split()]
         if not quoted:
             return []
-        try:
-            TextIndex(self._path).complete(self._indexing)
-        except sqlite3.Error as error:
-            raise UnreadableEventsError(str(error)) from error
         rows = self._query(
             f"""
             SELECT word, max(received) AS newest FROM text_index
@@ -160,7 +153,7 @@ class LocalEvents:
         """Return the ids of sessions whose names, prompts or answers hold all *words*; see `search`.
 
         Raises:
-            UnreadableEventsError: the file is missing, not readable or damaged, or its index cannot be completed.
+            UnreadableEventsError: the file is missing, not readable or damaged.
         """
         return frozenset(self._found(words, "session_id"))
 

@@ -8,20 +8,21 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 
+from daemon.cli import followed_file
 from daemon.cli.followed_file import FollowedFile
 from daemon.config import loading
 from daemon.config.settings import Settings
+from daemon.delivering.local.events import LocalEvents
 from daemon.delivering.local.sink import LocalSink
-from daemon.page.access import Access
-from daemon.page.app import Sources, application
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import Stage, StateLock, look, prepare_state_dir
 from daemon.usage.report import Index, Range
 from tests.support.logs import LogBuilder, text
+from tests.support.page import browsing
 from tests.support.processes import until as until_true
+from tests.support.sample_events import generation
 from tests.support.waiting import PATIENCE
 
 SESSION = "0f4d1c52-6a0e-4b57-9a35-0c1d2e3f4a5b"
@@ -45,20 +46,7 @@ async def test_a_page_waits_for_the_file_that_another_program_is_about_to_make(t
     other = StateLock(local_folder(state), stage="ends", verb="usage")
     other.acquire()
     with FollowedFile(settings_at(tmp_path)) as followed:
-        sources = Sources(
-            path=events_path(state),
-            is_made=followed.is_made,
-            changes=followed.changes,
-            running=list,
-            condition=lambda: None,
-            explain=lambda _session, _uuid: None,
-            posthog_url=lambda _session, _trace: None,
-            reading=followed.reading,
-        )
-        access = Access(8123)
-        transport = httpx.ASGITransport(app=application(sources, access))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8123") as browser:
-            await browser.get(access.address)
+        async with browsing(events_path(state), is_made=followed.is_made, reading=followed.reading) as browser:
             beginning = asyncio.create_task(followed.begin())
             for path in ("/", "/sessions", "/parts/running", "/data/days"):
                 early = await browser.get(path)
@@ -128,3 +116,32 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
             followed.stop()
             await following
     assert look(folder) is None
+
+
+async def test_words_that_others_left_are_indexed_beside_a_program_that_follows(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    prepare_state_dir(state)
+    prepare_state_dir(local_folder(state))
+    path = events_path(state)
+    sink = LocalSink(path, defers=lambda: True)
+    await sink.send([generation(f"g{number}", text=f"pear{number}") for number in range(600)])
+    await sink.aclose()
+    with StateLock(local_folder(state), stage="follows"), FollowedFile(settings_at(tmp_path)) as followed:
+        await followed.begin()
+        following = asyncio.create_task(followed.run())
+        await until_true(lambda: LocalEvents(path).search("pear599") == ["trace-1"], "the words that were left")
+        followed.stop()
+        await following
+
+
+def test_a_file_that_another_one_replaces_counts_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with followed_file._Writes(path) as writes:
+        assert not writes.are_new()
+        LocalSink(path).prepare()
+        assert [writes.are_new(), writes.are_new()] == [False, False]
+        for each in tmp_path.iterdir():
+            each.rename(tmp_path / f"moved-{each.name}")
+        assert not writes.are_new()
+        LocalSink(path).prepare()
+        assert [writes.are_new(), writes.are_new()] == [True, False]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
+from daemon.delivering.local import schema
+from daemon.delivering.local.events import LocalEvents
 from daemon.delivering.local.sink import LocalSink
 from daemon.delivering.local.text_index import TextIndex
 from daemon.delivering.sink import Delivered
@@ -40,7 +41,13 @@ def rows(path: Path, question: str) -> list[object]:
         return connection.execute(question).fetchall()
 
 
+def search(path: Path, words: str) -> list[str]:
+    TextIndex(path).complete()
+    return LocalEvents(path).search(words)
+
+
 def found(path: Path) -> list[list[str]]:
+    TextIndex(path).complete()
     words = [*(f"pear{each:04}" for each in range(40)), "pear1", "plant", "Plant row 7", "orchard", "APPLES", "none"]
     local = LocalEvents(path)
     return [[*local.search(each), *sorted(local.sessions_with(each))] for each in words]
@@ -76,8 +83,7 @@ async def test_an_event_that_is_replaced_before_it_is_indexed_is_found_by_its_la
     path = await kept(tmp_path / "events.db", [[trace("Before")]], defers=False)
     batch = [trace("Meanwhile"), *(generation(f"g{number}") for number in range(600)), trace("After")]
     await kept(path, [batch], defers=True)
-    local = LocalEvents(path)
-    assert [local.search(name) for name in ("Meanwhile", "After")] == [[], ["trace-1"]]
+    assert [search(path, name) for name in ("Meanwhile", "After")] == [[], ["trace-1"]]
     assert rows(path, "SELECT bytes FROM kept") == rows(path, "SELECT sum(size) FROM events")
 
 
@@ -87,14 +93,13 @@ async def test_texts_are_indexed_although_their_numbers_were_used_before(tmp_pat
     # Its bodies did not stay, and their calls are too old by now.
     await kept(path, [history(600)], defers=True)
     assert rows(path, "SELECT min(received) FROM events") == [(1,)]
-    assert LocalEvents(path).search("pear0001") == ["t1"]
+    assert search(path, "pear0001") == ["t1"]
 
 
 async def test_what_goes_before_it_is_indexed_is_not_found(tmp_path: Path) -> None:
     events = [generation(f"g{number:04}", trace_id=f"t{number}", text=f"pear{number}") for number in range(1200)]
     path = await kept(tmp_path / "events.db", [events], defers=True, keep=100 * len(events[-1].body))
-    local = LocalEvents(path)
-    assert [local.search(f"pear{number}") for number in (0, 1000, 1150, 1199)] == [[], [], ["t1150"], ["t1199"]]
+    assert [search(path, f"pear{number}") for number in (0, 1000, 1150, 1199)] == [[], [], ["t1150"], ["t1199"]]
     assert rows(path, "SELECT count(*) FROM texts WHERE received NOT IN (SELECT received FROM events)") == [(0,)]
     assert rows(path, "SELECT count(*) > 90 FROM texts") == [(1,)]
 
@@ -103,7 +108,7 @@ async def test_several_may_search_at_the_same_time_while_events_arrive(tmp_path:
     events = history(2400)
     path = await kept(tmp_path / "events.db", [events[:1200], events[1200:]], defers=True)
     with ThreadPoolExecutor(4) as pool:
-        searches = [pool.submit(LocalEvents(path).search, "pear2397") for _ in range(3)]
+        searches = [pool.submit(search, path, "pear2397") for _ in range(3)]
         sink = LocalSink(path)
         live = [generation(f"live{number}", trace_id="live", text=f"plum{number}") for number in range(3)]
         for each in live:
@@ -111,37 +116,48 @@ async def test_several_may_search_at_the_same_time_while_events_arrive(tmp_path:
                 pass
         await sink.aclose()
         assert [each.result() for each in searches] == [["t0"]] * 3
-    assert LocalEvents(path).search("plum2") == ["live"]
+    assert search(path, "plum2") == ["live"]
     whole = await kept(tmp_path / "whole.db", [events, live], defers=False)
     assert rows(path, "SELECT received, text FROM texts JOIN text_index ON id = text_index.rowid") == rows(
         whole, "SELECT received, text FROM texts JOIN text_index ON id = text_index.rowid"
     )
 
 
-async def test_a_search_says_how_much_is_left_to_index(tmp_path: Path) -> None:
+async def test_whoever_completes_the_index_is_told_how_much_is_left(tmp_path: Path) -> None:
     path = await kept(tmp_path / "events.db", [history(2400)], defers=True)
     told: list[int] = []
-    LocalEvents(path, indexing=told.append).search("pear0001")
+    assert TextIndex(path).complete(told.append) == 0
     assert told == [2400, 1400, 400]
-    LocalEvents(path, indexing=told.append).search("pear0001")
+    assert TextIndex(path).complete(told.append) == 0
     assert len(told) == 3
 
 
-async def test_a_file_is_completed_a_little_at_a_time(tmp_path: Path) -> None:
+async def test_an_index_is_completed_as_far_as_there_is_time(tmp_path: Path) -> None:
     path = await kept(tmp_path / "events.db", [history(1200)], defers=True)
-    index = TextIndex(path)
-    assert (index.advance(), index.advance(), index.advance()) == (True, False, False)
-    assert LocalEvents(path).search("pear1197") == ["t0"]
+    assert TextIndex(path).complete(within=0.0) == 1200
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert TextIndex(path).complete(within=0.05) == 1200, "another process has locked it for so long"
+        other.execute("ROLLBACK")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.index_more(connection, schema.Words(connection), 1000)
+    assert LocalEvents(path).search("pear0001") == ["t1"]
+    assert LocalEvents(path).search("pear1197") == []
+    assert TextIndex(path).complete(within=0.0) == 200
+    assert search(path, "pear1197") == ["t0"]
 
 
-async def test_a_search_that_cannot_complete_the_index_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_index_that_cannot_be_completed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.delivering.local.text_index._BUSY_TIMEOUT", 0.0)
     path = await kept(tmp_path / "events.db", [history(600)], defers=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UnreadableEventsError, match="locked"):
-            LocalEvents(path).search("pear0001")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            TextIndex(path).complete()
         other.execute("ROLLBACK")
-    assert LocalEvents(path).search("pear0001") == ["t1"]
+        for version, why in ((99, "newer version.*update"), (5, "older version.*stop the daemon")):
+            other.execute(f"PRAGMA user_version = {version}")
+            with pytest.raises(sqlite3.DatabaseError, match=why):
+                TextIndex(path).complete()
+        other.execute(f"PRAGMA user_version = {schema.VERSION}")
+    assert search(path, "pear0001") == ["t1"]

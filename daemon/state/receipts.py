@@ -10,6 +10,7 @@ They are written before the store, so that a crash between the two leaves a rece
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -23,11 +24,11 @@ from daemon.state import layout
 from daemon.system import any_json
 from daemon.system.messages import system_reason
 
-__all__ = ["KEPT_DAYS", "Receipt", "Receipts", "full_days", "read_receipts"]
+__all__ = ["Receipt", "Receipts", "full_days", "read_receipts"]
 
 _log = structlog.get_logger(__name__)
 
-KEPT_DAYS = 30
+_KEPT_DAYS = 30
 _DAY_BYTES = 64 * 1024 * 1024
 """How much is kept of one day: some two hundred thousand events."""
 
@@ -113,6 +114,9 @@ class Receipts:
         today = self._now().date()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._folder.is_symlink():
+                # Nobody would read them there, nor remove them with the other files of the state directory.
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if self._tidied != today:
                 self._tidy(today)
                 self._tidied = today
@@ -142,27 +146,20 @@ class Receipts:
             if day == today:
                 continue
             left -= path.stat().st_size
-            if left < 0 or day < today - timedelta(days=KEPT_DAYS):
+            if left < 0 or day < today - timedelta(days=_KEPT_DAYS):
                 path.unlink(missing_ok=True)
 
 
-def read_receipts(state_dir: Path, since: float | None = None) -> Iterator[Receipt]:
+def read_receipts(state_dir: Path) -> Iterator[Receipt]:
     """Yield the receipts in a state directory, in the order in which they were settled. An event may have several.
 
     Lines that cannot be read are passed over.
 
-    Args:
-        state_dir: the state directory.
-        since: leaves out events that were settled on earlier days, in seconds since the epoch.
-
     Raises:
         OSError: a file cannot be read.
     """
-    first = date.min if since is None else datetime.fromtimestamp(since, UTC).date()
     decoder = msgspec.json.Decoder(Receipt)
-    for day, path in sorted(_days(layout.receipts_folder(state_dir))):
-        if day < first:
-            continue
+    for _, path in sorted(_days(layout.receipts_folder(state_dir))):
         with path.open("rb") as file:
             for line in file:
                 with suppress(ValueError, msgspec.MsgspecError, RecursionError):

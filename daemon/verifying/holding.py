@@ -16,6 +16,7 @@ __all__ = ["HeldGroup", "HeldSession", "Holding", "questions"]
 
 _HOUR = 3600.0
 _DAY = 86_400.0
+_LAST_TIME = 4_260_211_200.0
 _COLUMNS = 2
 
 
@@ -161,4 +162,5 @@ def _spellings(owner: str) -> list[str]:
 
 
 def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time as ClickHouse reads it. Programs may record any, and it knows none before 1970 or after 2105."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_TIME), UTC).strftime("%Y-%m-%d %H:%M:%S")

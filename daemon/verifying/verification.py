@@ -58,7 +58,8 @@ class Report:
     @property
     def sendable(self) -> list[str]:
         """The uuids of all missing events that can be sent again."""
-        return [uuid for session in self.sessions for uuid in session.missing if uuid not in session.gone]
+        gone = {uuid for session in self.sessions for uuid in session.gone}
+        return [uuid for session in self.sessions for uuid in session.missing if uuid not in gone]
 
     @property
     def gone(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -16,8 +17,8 @@ from daemon.config.settings import Settings
 from daemon.history.history import Selection
 from daemon.system.secret import Secret
 from daemon.verifying.app import App, AppError, Pace, Project
-from daemon.verifying.expectation import ExpectedSession
-from daemon.verifying.holding import HeldSession, Holding
+from daemon.verifying.expectation import Amounts, ExpectedEvent, ExpectedSession
+from daemon.verifying.holding import HeldSession, Holding, questions
 from daemon.verifying.verification import Verifier
 from llma_core.events import Attribution
 from tests.support.capture_server import Answer, CaptureServer
@@ -56,6 +57,16 @@ def test_every_kind_of_event_that_programs_record_is_asked_for(tmp_path: Path) -
     sent = {event.name for event in built(spans(EVERYTHING), Attribution(distinct_id="ada@example.com"))}
     assert {"$ai_embedding", "$ai_feedback", "$ai_metric"} <= sent
     assert all(sent <= set(cast("list[str]", question.values["kinds"])) for question in questions)
+
+
+def test_a_time_that_no_query_can_have_asks_for_what_is_nearest_to_it() -> None:
+    event = ExpectedEvent(
+        kind="$ai_span", session="", trace="t", model="", at=None, amounts=Amounts(), is_priced=True, state="settled"
+    )
+    times = (-62_135_596_800.0, 253_402_300_799.0)
+    events = {str(at): replace(event, at=at) for at in times}
+    for question in questions([ExpectedSession(id="t", folder=None, began=0.0, events=events, by="trace")], 0.0):
+        assert (question.values["since"], question.values["until"]) == ("1970-01-01 00:00:00", "2105-01-01 00:00:00")
 
 
 def test_sessions_are_asked_for_together_until_an_answer_would_be_too_long(tmp_path: Path) -> None:

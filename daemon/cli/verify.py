@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from daemon.verifying.comparison import ModelTotals, SessionResult
     from daemon.verifying.verification import Report, Verifier
 
-__all__ = ["verify"]
+__all__ = ["lines", "verify"]
 
 _DAY = 86_400.0
 _DAYS = 7
 _SHOWN_VALUES = 6
+_SHOWN_SESSIONS = 20
+"""If there are no more sessions than this, each is shown. Of more, only those that are not equal."""
 
 
 @click.command("verify")
@@ -41,6 +44,7 @@ _SHOWN_VALUES = 6
     f"[default: {_DAYS}d, unless --session is given]",
 )
 @session_options
+@click.option("--all", "shows_all", is_flag=True, help="Show each session, however many are equal.")
 @click.option("--send-missing", is_flag=True, help="Send the missing events again, under the same ids.")
 @click.option("--explain", is_flag=True, help="Print the queries instead of asking PostHog.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -50,6 +54,7 @@ def verify(
     since: float | None,
     projects: tuple[str, ...],
     sessions: tuple[str, ...],
+    shows_all: bool,
     send_missing: bool,
     explain: bool,
     as_json: bool,
@@ -88,7 +93,7 @@ def verify(
     if as_json:
         click.echo(document(_document(report, summary), indent=2))
     else:
-        for line in _lines(report, summary):
+        for line in lines(report, summary, shows_all=shows_all):
             say(line)
     for note in report.notes:
         say(f"note: {note}", err=True)
@@ -178,12 +183,18 @@ def _send(verifier: Verifier, settings: Settings, report: Report, summary: Verif
 # ---------------------------------------------------------------------- words
 
 
-def _lines(report: Report, summary: Verification) -> Iterator[str]:
-    for session in report.sessions:
-        yield f"{session.session} {session.project or ''}".rstrip() + f": {_words(session)}"
+def lines(report: Report, summary: Verification, *, shows_all: bool) -> Iterator[str]:
+    """Yield the lines that say what was found.
+
+    Args:
+        report: what was found.
+        summary: the same in numbers.
+        shows_all: whether each session has a line, however many there are.
+    """
     if not report.sessions:
         yield "no session of these has an event"
         return
+    yield from _session_lines(report.sessions, shows_all=shows_all or len(report.sessions) <= _SHOWN_SESSIONS)
     others = len(report.sessions) - summary.sessions
     yield ""
     yield f"{count(summary.sessions, 'session')}: {summary.equal:,} equal, {summary.sessions - summary.equal:,} not" + (
@@ -196,6 +207,22 @@ def _lines(report: Report, summary: Verification) -> Iterator[str]:
     yield ", ".join(parts)
     for model, totals in sorted(report.models.items()):
         yield f"{model}: {_amounts(totals)}"
+
+
+def _session_lines(sessions: Sequence[SessionResult], *, shows_all: bool) -> Iterator[str]:
+    reasons: Counter[str] = Counter()
+    left = 0
+    for session in sessions:
+        if shows_all or not (session.is_equal or session.unknown):
+            yield f"{session.session} {session.project or ''}".rstrip() + f": {_words(session)}"
+        elif session.unknown:
+            reasons[session.unknown] += 1
+        else:
+            left += 1
+    for reason, number in reasons.items():
+        yield f"{count(number, 'session')} not compared: {reason}"
+    if left:
+        yield f"{count(left, 'session')} without a difference; `{APP_NAME} verify --all` shows each"
 
 
 def _words(found: SessionResult) -> str:

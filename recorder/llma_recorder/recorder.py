@@ -55,7 +55,7 @@ class TraceRecorder:
         session_id: the session that the trace belongs to, such as a conversation.
         groups: group keys by group type.
         privacy_mode: whether content stays out: inputs, outputs, tool definitions, error messages, the texts of
-            feedback and parameters that are text are not written.
+            feedback, and parameters other than numbers are not written.
         api_key: the PostHog project that the events go to, if not the daemon's own. The daemon's user has to allow it.
         host: the PostHog host of that project.
         local: whether nothing of the trace may leave the machine. The daemon shows it, and never sends it.

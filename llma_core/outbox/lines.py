@@ -175,6 +175,8 @@ _session = msgspec.json.Decoder(SessionLine).decode
 _ADDED = ("ignored", "moment")
 _HEAD = ("v", "type", "uuid")
 _OBJECTS = ("groups", "properties", "raw_usage", "model_parameters")
+_RESTRAINTS = ("privacy_mode", "local")
+_ROUTES = ("api_key", "host")
 
 
 def decode(data: bytes) -> ProcessLine | EventLine | SessionLine | UnknownRecord:
@@ -237,9 +239,14 @@ def _check(line: _Line, fields: dict[str, Raw]) -> None:
 
 
 def _is_usable(name: str, value: Any) -> bool:
-    """Whether a value is none that no count, duration or cost has, and no empty text."""
-    if isinstance(value, bool):
+    """Whether a value is none that no count, duration or cost has, and no empty text.
+
+    What keeps a line back is one whatever it is; without that, the line would go where it may not.
+    """
+    if isinstance(value, bool) or name in _RESTRAINTS:
         return True
+    if name in _ROUTES:
+        return bool(value != "")
     if isinstance(value, int | float):
         return math.isfinite(value) and 0 <= value <= _MOST
     if isinstance(value, Raw):

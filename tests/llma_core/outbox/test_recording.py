@@ -264,9 +264,16 @@ def test_ids_may_be_numbers_and_privacy_and_routes_are_never_overlooked() -> Non
     assert (found["distinct_id"], found["properties"]["$ai_trace_id"]) == ("42", "7")
     assert found["properties"]["$ai_session_id"] == "8"
     assert "secret words" not in json.dumps(found)
-    [odd] = spans(line("span", 1, host=5, api_key={"a": 1}))
-    assert isinstance(odd, Recorded)
-    assert (odd.host, odd.key) == ("no text", "no text")
+    restraints: list[Any] = [-1, 2**60, "", [], {}, "no"]
+    for odd_value in restraints:
+        assert "secret words" not in json.dumps(event("span", privacy_mode=odd_value, input="secret words")), odd_value
+        [odd] = spans(line("span", 1, local=odd_value))
+        assert isinstance(odd, Recorded)
+        assert odd.is_local, odd_value
+    for place in (5, -5, 2**60, {"a": 1}):
+        [odd] = spans(line("span", 1, host=place, api_key=place))
+        assert isinstance(odd, Recorded)
+        assert (odd.host, odd.key) == ("no text", "no text"), place
 
 
 def test_what_is_no_line_of_this_version() -> None:

@@ -21,7 +21,8 @@ __all__ = ["calls", "decoded", "messages", "parameters", "state", "tool_names"]
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,100};base64,")
 _NOTHING: Mapping[str, Any] = {}
 _SHORTEST_MEDIA = 256
-_BASE64 = re.compile(r"(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])(?=[^0-9]*[0-9])[A-Za-z0-9+/_\r\n-]+={0,2}\s*")
+# No character is tried twice: a value may be a megabyte of line ends.
+_BASE64 = re.compile(r"(?=[^a-z]*+[a-z])(?=[^A-Z]*+[A-Z])(?=[^0-9]*+[0-9])[A-Za-z0-9+/_\r\n-]++={0,2}+\s*+")
 """Base64 that is long has small letters, capital letters and digits. What has only some of them may be a word."""
 _MEDIA_TYPES = ("mime_type", "mimeType", "media_type", "mediaType")
 _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal")
@@ -36,7 +37,7 @@ _NAMES = (
 _CALLS = ("tool_calls", "function_call", "function", "message")
 """Keys of objects that are gone through in turn."""
 _TOOL_ROLES = ("tool", "function")
-_MEDIA = ("image_url", "input_image", "input_audio", "file", "input_file", "audio", "video")
+_MEDIA = ("image_url", "input_image", "input_audio", "file", "input_file", "audio", "video", "media", "document")
 _SETTINGS = ("service_tier", "effort", "reasoning_effort", "verbosity", "speed", "type", "encoding_format")
 """Parameters of requests that are words and no content."""
 

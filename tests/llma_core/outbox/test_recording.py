@@ -110,8 +110,14 @@ def test_what_failed_has_no_token_counts() -> None:
         ({"content": [{"file": {"file_data": f"data:text/csv;base64,{PICTURE}"}}]}, "[text/csv 600 bytes]"),
         ({"content": [{"input_audio": {"data": PICTURE, "format": "wav"}}]}, "[600 bytes]"),
         ({"images": [PICTURE]}, "[600 bytes]"),
-        ({"content": [{"type": "media", "mediaType": "image/png", "data": PICTURE}]}, "[image/png 600 bytes]"),
+        ({"content": [{"type": "media", "mediaType": "image/png", "data": PICTURE}]}, "image/png 600 bytes]"),
         ({"content": [{"type": "blob", "blob": PICTURE}]}, "[600 bytes]"),
+        ({"content": [{"type": "media", "mime_type": "video/mp4", "data": PICTURE}]}, "video/mp4 600 bytes]"),
+        ({"content": [{"type": "video", "source": {"type": "base64", "data": PICTURE}}]}, "600 bytes]"),
+        ({"content": [{"type": "document", "data": PICTURE}]}, "600 bytes]"),
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": PICTURE}]}, "[600 bytes]"),
+        ({"content": [{"type": "resource", "resource": {"blob": PICTURE}}]}, "[600 bytes]"),
+        ({"content": [{"type": "resource", "resource": {"uri": "a", "blob": PICTURE}}]}, "[blob 600 bytes]"),
     ],
 )
 def test_media_leave_as_their_size_whoever_the_provider_is(block: Json, shown: str) -> None:
@@ -134,6 +140,9 @@ def test_text_is_no_media_whatever_it_looks_like() -> None:
     assert properties("span", input=rows)["$ai_input_state"] == rows
     call = {"id": PICTURE, "type": "function", "function": {"name": "count", "arguments": "{}"}}
     assert properties("generation", output=[{"tool_calls": [call]}])["$ai_output_choices"][0]["tool_calls"] == [call]
+    # Looking at it takes no longer for each line end that follows another.
+    log = {"log": f"Step1{chr(10) * 300_000}."}
+    assert "Step1" in properties("span", input=log)["$ai_input_state"]["log"]
 
 
 def test_the_callers_cost_is_kept_also_when_it_is_nothing() -> None:

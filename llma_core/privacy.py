@@ -660,6 +660,10 @@ def _short_block_as_logged(policy: Policy, fields: dict[str, msgspec.Raw]) -> by
         view = memoryview(value)
         if view[0] in _OPENING and not _needs_no_replacing(policy, bytes(view)):
             raise _NotVerbatimError
+    if not policy.redact:
+        text = "input" if "input" in fields else "content"
+        if hides_text(_encode({key: value for key, value in fields.items() if key != text})):
+            raise _NotVerbatimError
     if policy.level != "full":
         return _encode({key: value for key, value in fields.items() if key in _TOOL_NAMES})
     fields.pop("signature", None)

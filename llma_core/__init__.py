@@ -4,7 +4,7 @@
       lines.LineSplitter                     -> complete lines, each with its place in the file
       agent.Agent.decoder                    -> records; `claude_code.records` is the only module that knows their keys
       agent.Accumulator.feed                 -> spans, each given out once, when it is final
-      events.build                           -> events, encoded; the only module that writes the receiver's names
+      events.build                           -> events, encoded, under the names that PostHog knows
 
 Nothing in this package reads a file, a clock or the network. Nothing logs or waits. Bytes, times and settings come in,
 and values go out. So a log can be replayed at any time, and gives the same events to the byte. Reading, waiting,
@@ -12,7 +12,9 @@ storing and sending are the job of the `daemon` package; the top of `daemon/serv
 
 Agents
     An agent is a program that writes session logs, such as Claude Code. `agent` declares what the daemon may ask of
-    one, `agents` lists those there are, and `claude_code` has everything that only Claude Code does.
+    one, `agents` lists those there are, and `claude_code` has everything that only Claude Code does. `outbox` has the
+    lines that programs record of their own calls: they are one more kind of log. `recovery` finds whole records in
+    damaged lines, and `hosted_lines` tells which lines of a log belong to another session.
 
 Spans
     A span says what happened in the terms of tracing (`spans`). It is a generation (one model call, however many lines
@@ -28,10 +30,11 @@ When a span is final
 What may leave the machine
     `privacy` applies the content level, scrubs secrets, and cuts what is too long. It lets most content leave as the
     bytes it was logged as. `redaction` has the rules that find secrets. `screen` looks at text first and finds in one
-    pass that most of it holds none.
+    pass that most of it holds none. `chat` goes through the messages of any provider, as programs record them.
 
-Showing events
-    `view` reads events back for whoever displays them.
+Events
+    `events` makes them. `properties` has what all of them share, `recorded_events` what only recorded ones have. `view`
+    reads events back for whoever displays them, `trace_tree` arranges them, and `hogql` asks PostHog for them.
 """
 
 from __future__ import annotations

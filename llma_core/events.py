@@ -1,4 +1,7 @@
-"""Turns spans into capture events. Only this module and `view`, which reads events back, know the receiver's names.
+"""Turns spans into capture events.
+
+`properties` has what all events have in common, and `recorded_events` what those have that programs recorded. Only
+these modules, and `view` and `hogql`, which read events back and ask for them, know the receiver's names.
 
 An unknown value is absent from an event: it is never 0, never "" and never null. For the receiver, 0 tokens means
 "free", while an absent count means "unknown".
@@ -7,15 +10,15 @@ An unknown value is absent from an event: it is never 0, never "" and never null
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple, TypeVar, assert_never, cast
+from typing import Any, TypeVar, assert_never, cast
 
 import msgspec
 
-from llma_core import __version__, agents, chat, identifiers
+from llma_core import __version__, identifiers
 from llma_core.cut import beginnings, cut_strings
 from llma_core.privacy import (
     Change,
@@ -32,6 +35,19 @@ from llma_core.privacy import (
     is_name,
     members,
 )
+from llma_core.properties import (
+    IDS,
+    LIBRARY,
+    Attribution,
+    Common,
+    adds_up,
+    common,
+    common_properties,
+    raw_usage,
+    seconds,
+    tool_name,
+)
+from llma_core.recorded_events import recorded_attribution, recorded_properties
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -42,8 +58,6 @@ from llma_core.spans import (
     OpeningTrace,
     Prompt,
     Recorded,
-    RecordedCost,
-    RecordedTotals,
     SessionFacts,
     SideCalls,
     TokenUsage,
@@ -58,27 +72,15 @@ __all__ = [
     "AI_EVENT_LIMIT",
     "BATCH_EVENT_LIMIT",
     "SIDE_CALLS",
-    "Attribution",
     "CaptureEvent",
-    "Grouping",
-    "InputMode",
-    "Shared",
     "build",
-    "callers_properties",
     "connection_test",
     "fit",
     "identity",
     "opening_key",
-    "project_name",
-    "refused_properties",
     "timestamp",
     "trace_key",
-    "users_properties",
 ]
-
-_LIBRARY = "posthog-llma-daemon"
-_PLACES = 100
-"""Number of places whose shared properties are kept; see `_shared`."""
 
 SIDE_CALLS = "side calls"
 """The name of a generation that stands for calls which the client does not log."""
@@ -86,9 +88,6 @@ AI_EVENT_LIMIT = 7_864_320
 """Largest event for the AI batch path, in bytes: 7.5 MiB. The path's limit is 8 MiB; a proxy may need some room."""
 BATCH_EVENT_LIMIT = 921_600
 """Largest event for `/batch/`, in bytes: 900 KiB, the limit that PostHog's own SDKs use there."""
-
-Grouping = Literal["session", "message"]
-InputMode = Literal["delta", "prompt", "full"]
 
 _CONTENT = (
     "$ai_input",
@@ -99,24 +98,6 @@ _CONTENT = (
     "$ai_error",
     "$ai_user_prompt",
     "$ai_feedback_text",
-)
-# Ids say what an event is and what it belongs to. Scrubbing them would tear a trace apart.
-_IDS = frozenset({"$ai_trace_id", "$ai_session_id", "$ai_span_id", "$ai_parent_id"})
-_PRICES = ("_token_price", "_request_price", "_search_price")
-_FREE_NAMES = frozenset(
-    {
-        "$ai_agent_name",
-        "$ai_git_branch",
-        "$ai_git_repo",
-        "$ai_project_name",
-        "$ai_prompt_name",
-        "$ai_prompt_version",
-        "$ai_purpose",
-    },
-)
-_ANYBODYS_NAMES = frozenset({"$ai_prompt_name", "$ai_prompt_version"})
-_RESERVED = frozenset(
-    {"$geoip_disable", "$insert_id", "$lib", "$lib_version", "$process_person_profile", "distinct_id", "token"},
 )
 
 
@@ -138,92 +119,6 @@ class CaptureEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_li
     body: bytes
     cut: bool = False
     changes: tuple[Change, ...] = ()
-
-
-class Shared:
-    """Remembers the released properties that all events of one place share, for the attributions that have it.
-
-    Attributes:
-        places: those properties, by place.
-    """
-
-    __slots__ = ("_of", "places")
-
-    def __init__(self) -> None:
-        self.places: dict[tuple[str | None, ...], _Shared] = {}
-        self._of: Attribution | None = None
-
-    def is_of(self, attribution: Attribution) -> bool:
-        """Whether what is remembered holds for *attribution*, too: all that it is made of is the same."""
-        of = self._of
-        return of is attribution or (
-            of is not None
-            and of.policy is attribution.policy
-            and of.properties is attribution.properties
-            and of.identified == attribution.identified
-            and of.purpose == attribution.purpose
-        )
-
-    def begin(self, attribution: Attribution) -> None:
-        """Forget everything, and go on with what holds for *attribution*."""
-        self._of = attribution
-        self.places.clear()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribution:
-    """What the settings say about the events of a session.
-
-    Attributes:
-        distinct_id: the PostHog distinct id of the events.
-        identified: whether that id stands for a person. A made-up id gets no person profile.
-        grouping: whether there is one trace for each session or for each prompt.
-        policy: what content may leave.
-        input_mode: what the input of a generation is. `delta`: what was added since the generation before. `prompt`:
-            only the human prompt. `full`: the whole request; the accumulator must collect whole inputs for this.
-        purpose: POSTHOG_AI_PURPOSE.
-        properties: the user's own properties, without the refused ones; see `refused_properties`.
-        trace_name: the name of the session's trace, in place of the log's own.
-        ending: what the caller of the agent knows at the session's end; None if it has said nothing.
-        explain: whether events note what was done to their properties.
-        shared: a cache for `_shared`. Attributions may have it in common; it is of use if their policy and properties
-            are the same.
-    """
-
-    distinct_id: str
-    identified: bool = True
-    grouping: Grouping = "session"
-    policy: Policy = field(default_factory=Policy)
-    input_mode: InputMode = "delta"
-    purpose: str | None = None
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    trace_name: str | None = None
-    ending: SessionFacts | None = None
-    explain: bool = False
-    shared: Shared = field(default_factory=Shared, repr=False, compare=False)
-
-
-def refused_properties(names: Iterable[str]) -> frozenset[str]:
-    """Return those of *names* that the user's own properties may not use: ids, tokens, content and measurements.
-
-    Prices, the purpose, and the names of project, agent, branch and repository are allowed.
-    """
-    return frozenset(
-        name
-        for name in names
-        if name in _RESERVED
-        or name.startswith(agents.prefixes())
-        or (name.startswith("$ai_") and name not in _FREE_NAMES and not name.endswith(_PRICES))
-    )
-
-
-def users_properties(names: Iterable[str]) -> frozenset[str]:
-    """Return those of *names* that only the user may set, and no file that a repository or a command brings.
-
-    These are all of PostHog's own: a person's properties affect more than the event, and prices, the project, the
-    repository and the agent would falsify costs and who caused them. Only the prompt's name and version are free.
-    """
-    return frozenset(name for name in names if name.startswith("$") and name not in _ANYBODYS_NAMES)
 
 
 # ---------------------------------------------------------------------- identity
@@ -268,11 +163,11 @@ def connection_test(trace: str, uuid: str, at: int) -> CaptureEvent:
         uuid: the event's uuid.
         at: its time, in milliseconds since the epoch.
     """
-    name = f"{_LIBRARY}: connection test"
+    name = f"{LIBRARY}: connection test"
     properties = {
-        "$lib": _LIBRARY,
+        "$lib": LIBRARY,
         "$lib_version": __version__,
-        "$ai_lib": _LIBRARY,
+        "$ai_lib": LIBRARY,
         "$ai_lib_version": __version__,
         "$ai_trace_id": trace,
         "$ai_trace_name": name,
@@ -357,7 +252,7 @@ def build(
         case OpeningTrace():
             event_name, uuid, at = "$ai_trace", identifiers.opening_trace(ids, session), span.at
         case Recorded():
-            attribution = _recorded_attribution(span, attribution)
+            attribution = recorded_attribution(span, attribution)
             event_name, uuid, at = f"$ai_{span.kind}", span.identity, span.at
         case _:
             assert_never(span)
@@ -368,11 +263,11 @@ def build(
         properties = _properties(span, attribution, repository)
         everything = replace(attribution, policy=replace(attribution.policy, level="full"))
         changes = _withheld(_properties(span, everything, repository), properties, attribution.policy.level)
-        released = _encode(attribution.policy.release(properties, ids=_IDS, changes=changes))
+        released = _encode(attribution.policy.release(properties, ids=IDS, changes=changes))
         parts: tuple[bytes | memoryview, ...] = (released,)
     else:
-        released = attribution.policy.encode(_own(span, attribution), ids=_IDS)
-        parts = _joined(released, _shared(span.context, attribution, repository))
+        released = attribution.policy.encode(_own(span, attribution), ids=IDS)
+        parts = _joined(released, common(span.context, attribution, repository))
     envelope = _encode(_Envelope(event=event_name, uuid=uuid, distinct_id=attribution.distinct_id, timestamp=sent_at))
     body = b"".join((envelope[:-1], b',"properties":', *parts, b"}"))
     return fit(
@@ -388,14 +283,14 @@ def _properties(
 ) -> dict[str, Any]:
     """Return all properties that the level lets leave, not yet scrubbed and cut; None is what is not known."""
     own = members(_own(span, attribution))
-    return {**own, **_common(span.context, attribution, repository), **attribution.properties}
+    return {**own, **common_properties(span.context, attribution, repository), **attribution.properties}
 
 
 def _own(span: _Event, attribution: Attribution) -> Properties:
     """Return the properties that only *span* determines."""
     match span:
         case Recorded():
-            return _recorded(span, attribution)
+            return recorded_properties(span, attribution)
         case Generation():
             return _generation(span, attribution)
         case ApiFailure():
@@ -416,49 +311,7 @@ def _own(span: _Event, attribution: Attribution) -> Properties:
             assert_never(span)
 
 
-class _Shared(NamedTuple):
-    """The released properties that all events of one place share.
-
-    Attributes:
-        properties: the properties by name.
-        encoded: the same as a JSON object.
-        overrides: whether one may have the name of a property that spans have of their own. That takes a refused
-            property of the user, which the caller should have taken out.
-    """
-
-    properties: dict[str, Any]
-    encoded: bytes
-    overrides: bool
-
-
-def _shared(context: Context, attribution: Attribution, repository: str | None) -> _Shared:
-    """Return the properties that all events of one place share. They are built once for each place."""
-    place = (
-        context.framework.name,
-        context.cwd,
-        context.agent,
-        context.branch,
-        context.version,
-        context.entrypoint,
-        context.permission_mode,
-        context.effort,
-        repository,
-    )
-    cache = attribution.shared
-    if not cache.is_of(attribution):
-        cache.begin(attribution)
-    shared = cache.places.get(place)
-    if shared is None:
-        if len(cache.places) >= _PLACES:
-            cache.places.clear()
-        properties = {**_common(context, attribution, repository), **attribution.properties}
-        properties = attribution.policy.release(properties, ids=_IDS)
-        overrides = bool(refused_properties(attribution.properties))
-        shared = cache.places[place] = _Shared(properties, _encode(properties), overrides)
-    return shared
-
-
-def _joined(own: bytes, shared: _Shared) -> tuple[bytes | memoryview, ...]:
+def _joined(own: bytes, shared: Common) -> tuple[bytes | memoryview, ...]:
     """Return the parts of a JSON object with an event's own properties, followed by the shared ones."""
     if shared.overrides:
         return (_encode({**msgspec.json.decode(own, type=dict[str, msgspec.Raw]), **shared.properties}),)
@@ -473,8 +326,6 @@ def _withheld(everything: Mapping[str, Any], properties: Mapping[str, Any], leve
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST = 2**53
-"""Longest duration in milliseconds. A log may hold any number, and a longer one is not a duration."""
 
 
 def timestamp(at: int | None) -> str | None:
@@ -502,12 +353,6 @@ def _date(day: int) -> str | None:
         return None
 
 
-def _seconds(start: int | None, end: float | None) -> float | None:
-    if start is None or end is None or not 0 <= end - start <= _LONGEST:
-        return None
-    return (end - start) / 1000
-
-
 def _trace_id(context: Context, attribution: Attribution) -> str:
     return context.session if attribution.grouping == "session" else context.turn.id
 
@@ -523,33 +368,6 @@ def _place(context: Context, attribution: Attribution) -> dict[str, Any]:
         "$ai_trace_id": trace,
         "$ai_session_id": context.session,
         "$ai_parent_id": _id(context.parent_call, attribution.policy) if context.parent_call else trace,
-    }
-
-
-def project_name(context: Context) -> str | None:
-    """Return the base name of the working directory; None if it is unknown."""
-    return (context.cwd or "").replace("\\", "/").rstrip("/").rpartition("/")[2] or None
-
-
-def _common(context: Context, attribution: Attribution, repository: str | None) -> dict[str, Any]:
-    framework, prefix = context.framework.name, context.framework.prefix
-    return {
-        "$lib": _LIBRARY,
-        "$lib_version": __version__,
-        "$ai_lib": context.framework.library or _LIBRARY,
-        "$ai_lib_version": context.version if context.framework.library else __version__,
-        "$ai_framework": framework,
-        "$ai_project_name": project_name(context),
-        "$ai_agent_name": _tool(context.agent or framework, attribution.policy),
-        "$ai_git_branch": context.branch,
-        "$ai_git_repo": repository,
-        "$ai_purpose": attribution.purpose,
-        "$geoip_disable": True,
-        "$process_person_profile": None if attribution.identified else False,
-        f"{prefix}version": None if context.framework.library else context.version,
-        f"{prefix}entrypoint": context.entrypoint,
-        f"{prefix}permission_mode": context.permission_mode,
-        f"{prefix}effort": context.effort,
     }
 
 
@@ -614,12 +432,12 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
         if span.service_tier != "standard"
         else None,
         request_id=span.request_id,
-        latency=_seconds(span.started_at, span.ended_at),
+        latency=seconds(span.started_at, span.ended_at),
         stop_reason=span.stop_reason,
         input=given,
         output=policy.answer(span.output),
         # Names are joined by commas, so a name with a comma would look like two.
-        tools_called=",".join([_tool(tool, policy).replace(",", "_") for tool in span.tools_called])
+        tools_called=",".join([tool_name(tool, policy).replace(",", "_") for tool in span.tools_called])
         if span.tools_called
         else "",
         tool_call_count=len(span.tools_called),
@@ -642,10 +460,10 @@ def _generation(span: Generation, attribution: Attribution) -> _GenerationProper
 
 def _count_tokens(found: _GenerationProperties, usage: TokenUsage) -> None:
     """Let *found* tell the token counts of *usage*."""
-    found.usage = _raw_usage(usage) if usage.raw else None
+    found.usage = raw_usage(usage) if usage.raw else None
     found.input_tokens, found.output_tokens = usage.input, usage.output
     found.cache_read, found.cache_creation = usage.cache_read, usage.cache_creation
-    if _adds_up(usage):
+    if adds_up(usage):
         found.cache_creation_5m, found.cache_creation_1h = usage.cache_creation_5m, usage.cache_creation_1h
     found.exclusive = True
     found.total = None if usage.input is None or usage.output is None else usage.input + usage.output
@@ -685,9 +503,9 @@ def _metric(span: Metric | Verdict, attribution: Attribution) -> dict[str, Any]:
 def _title(span: Generation, policy: Policy) -> str | TraceName | None:
     """Return what a call did, as a title: the tools it called, else the first words of its text."""
     if len(span.tools_called) == 1:
-        return _tool(span.tools_called[0], policy)
+        return tool_name(span.tools_called[0], policy)
     if span.tools_called:
-        counts = Counter(_tool(tool, policy) for tool in span.tools_called)
+        counts = Counter(tool_name(tool, policy) for tool in span.tools_called)
         return ", ".join(f"{name} ×{count}" if count > 1 else name for name, count in counts.items())  # noqa: RUF001 - as people write it
     for block in span.output if policy.conversation else ():
         if block.type == "text" and (words := " ".join(first_words(block.raw, _TITLE_LOOKED_AT).split())):
@@ -696,34 +514,11 @@ def _title(span: Generation, policy: Policy) -> str | TraceName | None:
 
 
 _TITLE_LOOKED_AT = 1000
-_UNNAMED_TOOL = "unnamed_tool"
-
-
-def _tool(name: str, policy: Policy) -> str:
-    """Return the name of a tool. One that is no name was made up by the model, and is content."""
-    return name if policy.conversation or not name or is_name(name) else _UNNAMED_TOOL
 
 
 def _id(text: str, policy: Policy) -> str:
     """Return an id for others to refer to. Some models make up the ids of their calls: one of words is content."""
     return text if policy.conversation or is_code(text) else identifiers.opaque(text)
-
-
-def _adds_up(usage: TokenUsage) -> bool:
-    """Whether it is known for how long each token was written to the cache."""
-    short, long = usage.cache_creation_5m, usage.cache_creation_1h
-    return short is not None and long is not None and short + long == usage.cache_creation
-
-
-def _raw_usage(usage: TokenUsage) -> msgspec.Raw | Nested | None:
-    """Return a usage as logged, without a split that does not add up: the receiver would take the split from there."""
-    assert usage.raw is not None
-    is_split = usage.cache_creation_5m is not None or usage.cache_creation_1h is not None
-    if is_split and not _adds_up(usage):
-        counts = msgspec.json.decode(usage.raw, type=dict[str, msgspec.Raw])
-        counts.pop("cache_creation", None)
-        return figures(_encode(counts))
-    return figures(usage.raw)
 
 
 class _Parameters(msgspec.Struct, omit_defaults=True):
@@ -775,7 +570,7 @@ def _failure(span: ApiFailure, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_id": span.identity,
         "$ai_model": span.model,
         "$ai_provider": span.provider,
-        "$ai_latency": _seconds(span.started_at, span.at),
+        "$ai_latency": seconds(span.started_at, span.at),
         "$ai_input": given,
         "$ai_tools_called": "",
         "$ai_tool_call_count": 0,
@@ -848,14 +643,14 @@ def _with_prefix(properties: type[_S], prefix: str) -> type[_S]:
 
 def _tool_call(span: ToolCall, attribution: Attribution) -> _ToolCallProperties:
     policy = attribution.policy
-    name = _tool(span.name, policy)
+    name = tool_name(span.name, policy)
     server, tool = _mcp(name)
     if span.subject and (policy.tools or is_name(span.subject)):
         # The older name of the tool says the same.
         name = f"{'Agent' if span.is_agent else name}: {span.subject}"
     is_error = span.status == "error"
-    measured = _seconds(0, span.duration_ms)
-    waited = _seconds(span.called_at, span.ended_at)
+    measured = seconds(0, span.duration_ms)
+    waited = seconds(span.called_at, span.ended_at)
     # Who was interrupted or denied was not waited for to its end.
     took = measured if span.status in ("ok", "error") and measured is not None else waited
     return _named(span.context.framework.prefix).tool_call(
@@ -887,8 +682,8 @@ def _hooks(runs: Sequence[HookRun], policy: Policy) -> list[dict[str, Any]]:
     found = []
     for run in runs:
         described = {
-            "name": _tool(run.name, policy) or None,
-            "seconds": _seconds(0, run.duration_ms),
+            "name": tool_name(run.name, policy) or None,
+            "seconds": seconds(0, run.duration_ms),
             "failed": run.failed or None,
             "error": policy.tool_words(run.error),
         }
@@ -911,7 +706,7 @@ def _compaction(span: Compaction, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_id": span.identity,
         "$ai_span_name": "compaction",
         "$ai_span_type": "compaction",
-        "$ai_latency": _seconds(0, span.duration_ms),
+        "$ai_latency": seconds(0, span.duration_ms),
         "$ai_input_state": _words(span.trigger, span.tokens_before, "before"),
         "$ai_output_state": "\n\n".join(filter(None, (_words(None, span.tokens_after, "after"), summary))) or None,
         "$ai_trace_name": _trace_name(span.context, attribution),
@@ -957,7 +752,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         "$ai_span_id": trace,
         "$ai_trace_name": name,
         "$ai_span_name": name,
-        "$ai_latency": _seconds(0, span.worked_ms),
+        "$ai_latency": seconds(0, span.worked_ms),
         "$ai_total_input_tokens": span.input_tokens,
         "$ai_total_output_tokens": span.output_tokens,
         "$ai_input_state": _asked(span.prompt, policy),
@@ -966,7 +761,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         # An attempt that failed has an event of its own. The receiver would count it twice if the trace said it too.
         f"{prefix}outcome": span.outcome,
         f"{prefix}stopped_by": span.stopped_by,
-        f"{prefix}wall_seconds": _seconds(span.started_at, span.ended_at),
+        f"{prefix}wall_seconds": seconds(span.started_at, span.ended_at),
         f"{prefix}generations": span.generations,
         f"{prefix}tool_calls": span.tool_calls,
         f"{prefix}subagents": span.subagents,
@@ -974,7 +769,7 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
         f"{prefix}compactions": span.compactions,
         f"{prefix}unknown_records": span.unknown_records or None,
         f"{prefix}hook_runs": span.hook_runs or None,
-        f"{prefix}hook_seconds": _seconds(0, span.hook_ms) if span.hook_runs else None,
+        f"{prefix}hook_seconds": seconds(0, span.hook_ms) if span.hook_runs else None,
         f"{prefix}hook_errors": span.hook_errors or None,
         f"{prefix}client_cost_usd": span.client_cost_usd,
         f"{prefix}lines_added": span.lines_added,
@@ -986,186 +781,10 @@ def _trace(span: Trace, attribution: Attribution) -> dict[str, Any]:
 def _ending(facts: SessionFacts, prefix: str) -> dict[str, Any]:
     return {
         f"{prefix}turns": facts.turns,
-        f"{prefix}api_seconds": _seconds(0, facts.api_ms),
+        f"{prefix}api_seconds": seconds(0, facts.api_ms),
         f"{prefix}caller_cost_usd": facts.cost,
         f"{prefix}result": facts.result if is_name(facts.result or "") else None,
     }
-
-
-# ---------------------------------------------------------------------- what programs record themselves
-
-
-def _recorded_attribution(span: Recorded, attribution: Attribution) -> Attribution:
-    """Return *attribution* with what the line says of itself: whose it is, its properties and groups, and its privacy.
-
-    Nobody is known to a line that names no person, where the settings name none: then its trace stands for one.
-    """
-    said = _members(span.properties)
-    properties = {name: value for name, value in said.items() if name not in refused_properties(said)}
-    if groups := _members(span.groups):
-        properties["$groups"] = groups
-    distinct_id, identified = attribution.distinct_id, attribution.identified
-    if span.distinct_id is not None:
-        distinct_id, identified = span.distinct_id, True
-    elif not identified:
-        distinct_id = span.trace
-    policy = replace(attribution.policy, level="metadata") if span.is_private else attribution.policy
-    if not properties and (distinct_id, policy) == (attribution.distinct_id, attribution.policy):
-        return attribution
-    return replace(
-        attribution,
-        distinct_id=distinct_id,
-        identified=identified,
-        policy=policy,
-        properties={**attribution.properties, **properties},
-    )
-
-
-def callers_properties(facts: SessionFacts) -> dict[str, Any]:
-    """Return the properties, without the refused ones, and the groups that the caller gives a session."""
-    said = _members(facts.properties)
-    found = {name: value for name, value in said.items() if name not in refused_properties(said)}
-    groups = _members(facts.groups)
-    return {**found, "$groups": groups} if groups else found
-
-
-def _members(data: bytes | None) -> dict[str, Any]:
-    """Return what a JSON object holds, without null; nothing if there is none, or it cannot be decoded."""
-    value = chat.decoded(data)
-    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
-
-
-def _recorded(span: Recorded, attribution: Attribution) -> dict[str, Any]:
-    policy = attribution.policy
-    is_trace = span.kind == "trace"
-    own = span.trace if is_trace else span.span or span.identity
-    found: dict[str, Any] = {
-        "$ai_trace_id": span.trace,
-        "$ai_session_id": span.session,
-        "$ai_parent_id": None if is_trace else span.parent or span.trace,
-        "$ai_span_id": None if span.kind in ("metric", "feedback") else own,
-        "$ai_span_name": _label(span.name, policy),
-        "$ai_trace_name": _label(span.name, policy) if is_trace else None,
-    }
-    if span.kind in ("metric", "feedback"):
-        return found | _recorded_score(span, policy)
-    found["$ai_latency"] = _seconds(0, span.latency_ms)
-    if span.kind in ("generation", "embedding"):
-        found |= _recorded_call(span, policy)
-    else:
-        found |= _recorded_span(span, policy)
-    found["$ai_is_error"] = span.error is not None or span.outcome == "failed"
-    if span.error is not None:
-        may_leave = policy.tools if span.kind == "span" else policy.conversation
-        found["$ai_error"] = span.error.message or None if may_leave else None
-        found["$ai_error_type"] = span.error.type if policy.conversation or is_name(span.error.type or "") else None
-    found["$ai_http_status"] = span.http_status
-    return found
-
-
-def _recorded_call(span: Recorded, policy: Policy) -> dict[str, Any]:
-    """Return the properties that a generation or an embedding has of its own."""
-    usage, cost = span.usage or TokenUsage(), span.cost or RecordedCost()
-    parts = (cost.input, cost.output)
-    total = sum(filter(None, parts)) if cost.total is None and None not in parts else cost.total
-    split = (usage.cache_creation_5m, usage.cache_creation_1h) if _adds_up(usage) else (None, None)
-    cached = (usage.cache_read, usage.cache_creation) != (None, None)
-    found = {
-        "$ai_model": span.model,
-        "$ai_provider": span.provider,
-        "$ai_input_tokens": usage.input,
-        "$ai_cache_read_input_tokens": usage.cache_read,
-        "$ai_cache_creation_input_tokens": usage.cache_creation,
-        "$ai_cache_creation_5m_input_tokens": split[0],
-        "$ai_cache_creation_1h_input_tokens": split[1],
-        "$ai_cache_reporting_exclusive": span.is_exclusive if span.is_exclusive is not None or not cached else False,
-        "$ai_usage": _raw_usage(usage) if usage.raw else None,
-        "$ai_total_cost_usd": total,
-        "$ai_input_cost_usd": cost.input,
-        "$ai_output_cost_usd": cost.output,
-        # The receiver keeps a total that it is told is the caller's, and estimates none.
-        "$ai_cost_passthrough": True if total is not None else None,
-        "$ai_base_url": span.base_url,
-        "$ai_request_id": span.request_id,
-    }
-    if span.kind == "embedding":
-        given = chat.decoded(span.input) if policy.conversation else None
-        return {**found, "$ai_input": given}
-    called = [_tool(name, policy) for name in chat.calls(span.output)]
-    tools: Any = span.tools
-    if tools is not None:
-        offered = chat.decoded(tools) if policy.conversation else [{"name": name} for name in chat.tool_names(tools)]
-        tools = offered or None
-    return {
-        **found,
-        "$ai_output_tokens": usage.output,
-        "$ai_total_tokens": None if None in (usage.input, usage.output) else (usage.input or 0) + (usage.output or 0),
-        "$ai_reasoning_tokens": usage.reasoning or None,
-        "$ai_web_search_count": usage.web_searches or None,
-        "$ai_time_to_first_token": _seconds(0, span.first_token_ms),
-        "$ai_stream": span.stream,
-        "$ai_stop_reason": span.stop_reason,
-        "$ai_service_tier": span.service_tier,
-        "$ai_model_parameters": chat.parameters(span.parameters, policy),
-        "$ai_input": chat.messages(span.input, policy, "user"),
-        "$ai_output_choices": chat.messages(span.output, policy, "assistant"),
-        "$ai_tools": tools,
-        "$ai_tools_called": ",".join(name.replace(",", "_") for name in called),
-        "$ai_tool_call_count": len(called),
-        f"{span.context.framework.prefix}turns": span.turns,
-    }
-
-
-def _recorded_span(span: Recorded, policy: Policy) -> dict[str, Any]:
-    """Return the properties that a span or a trace has of its own."""
-    prefix, is_trace = span.context.framework.prefix, span.kind == "trace"
-    found = {
-        "$ai_input_state": chat.state(span.input, policy, of_trace=is_trace),
-        "$ai_output_state": chat.state(span.output, policy, of_trace=is_trace),
-    }
-    if not is_trace:
-        kind = span.span_type or "span"
-        return {**found, "$ai_span_type": kind if is_name(kind) else "span"}
-    totals = span.totals or RecordedTotals()
-    return {
-        **found,
-        "$ai_total_input_tokens": totals.input_tokens,
-        "$ai_total_output_tokens": totals.output_tokens,
-        f"{prefix}trace": "final",
-        f"{prefix}outcome": span.outcome or ("failed" if span.error is not None else None),
-        f"{prefix}generations": totals.generations,
-        f"{prefix}spans": totals.spans,
-        f"{prefix}embeddings": totals.embeddings,
-        f"{prefix}errors": totals.errors,
-        # The receiver adds up the costs of the calls. A cost of the trace would count a second time.
-        f"{prefix}client_cost_usd": totals.cost,
-    }
-
-
-def _recorded_score(span: Recorded, policy: Policy) -> dict[str, Any]:
-    """Return the properties that a metric or a feedback has of its own."""
-    prefix, name = span.context.framework.prefix, _label(span.label, policy)
-    value = chat.decoded(span.value)
-    if isinstance(value, list | dict) or (isinstance(value, str) and not (policy.conversation or is_name(value))):
-        value = None
-    if span.kind == "metric":
-        return {"$ai_metric_name": name, "$ai_metric_value": value}
-    text = span.text if policy.conversation else None
-    if not text and span.label and is_name(span.label):
-        # The receiver shows a feedback by its text alone.
-        text = (
-            span.label
-            if value is None
-            else f"{span.label}: {value if isinstance(value, str) else _encode(value).decode()}"
-        )
-    return {"$ai_feedback_text": text, f"{prefix}feedback": name, f"{prefix}feedback_value": value}
-
-
-def _label(name: str | None, policy: Policy) -> TraceName | str | None:
-    """Return what a program calls something. Where no content may leave, only what looks like a name does."""
-    if name is None or policy.conversation:
-        return policy.trace_name(name)
-    return name if is_name(name) else None
 
 
 # ---------------------------------------------------------------------- sizes

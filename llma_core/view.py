@@ -1,6 +1,6 @@
 """Reads events back, for whoever shows them: what an event says, and the words that describe it best.
 
-This module and `events` are the only ones that spell the receiver's names.
+The other modules that spell the receiver's names are named in `events`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Literal, cast
 import msgspec
 
 from llma_core import agents, events
-from llma_core.events import Attribution
 from llma_core.privacy import text_of
+from llma_core.properties import Attribution, project_name
 from llma_core.spans import Prompt
 
 __all__ = [
@@ -369,7 +369,7 @@ def prompt(span: Prompt, attribution: Attribution) -> PromptView:
     policy, context = attribution.policy, span.context
     released = policy.release(
         {
-            "$ai_project_name": events.project_name(context),
+            "$ai_project_name": project_name(context),
             "$ai_user_prompt": context.prompt if policy.conversation else None,
         }
     )

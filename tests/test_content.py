@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from llma_core.events import Attribution, Grouping, InputMode
 from llma_core.privacy import ContentLevel, Policy
+from llma_core.properties import Attribution, Grouping, InputMode
 from tests.support.cases import CASES, Files
 from tests.support.each import for_each
 from tests.support.sessions import body, built, spans

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from llma_core.claude_code.session import SessionAccumulator
-from llma_core.events import Attribution
 from llma_core.privacy import Policy
+from llma_core.properties import Attribution
 from tests.support.logs import (
     LogBuilder,
     image,

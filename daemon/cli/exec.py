@@ -19,7 +19,7 @@ from daemon.config.settings import ConfigError, Settings
 from daemon.executing.foreground import NotStartedError
 from daemon.reading.command_run import run_command
 from daemon.reading.command_sessions import CommandSessions, is_served
-from llma_core import events
+from llma_core.properties import refused_properties
 
 __all__ = ["exec"]
 
@@ -36,7 +36,7 @@ def _properties(ctx: click.Context, param: click.Parameter, given: tuple[str, ..
         if name in found:
             raise click.BadParameter(f"{parsers.shown(name)} is given twice; remove one")
         found[name] = value
-    if refused := sorted(events.refused_properties(found)):
+    if refused := sorted(refused_properties(found)):
         raise click.BadParameter(f"{parsers.shown(refused[0])} is reserved; use another name")
     try:
         return parsers.json_object(found, parsers.Context(home=Path.home()))

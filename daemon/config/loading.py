@@ -19,7 +19,7 @@ from daemon.config.table import APP_NAME, SETTINGS, Setting, key_of
 from daemon.system.messages import one_line, system_reason
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError, read_regular
-from llma_core import events
+from llma_core.properties import refused_properties
 
 __all__ = ["default_config_file", "load", "read_block"]
 
@@ -313,7 +313,7 @@ def _warn_of_key_form(key: Secret | None, label: str) -> Iterator[str]:
 
 def _allowed_properties(properties: Mapping[str, Any], label: str, warnings: list[str]) -> Mapping[str, Any]:
     """Leave out custom properties that would replace the daemon's own, with one warning each."""
-    refused = events.refused_properties(properties)
+    refused = refused_properties(properties)
     for name in sorted(refused):
         problem = f"{parsers.shown(name)} is a property that the daemon sets, so yours was left out; rename it"
         warnings.append(f"POSTHOG_LLMA_CUSTOM_PROPERTIES ({label}): {problem}")

@@ -40,7 +40,7 @@ from daemon.config.table import SETTINGS
 from daemon.system import disk
 from daemon.system.messages import one_line, system_reason
 from daemon.system.small_file import UnreadableFileError, read_with_status
-from llma_core import events
+from llma_core.properties import users_properties
 
 __all__ = ["FOLDER", "LOCAL_FILE", "SHARED_FILE", "InvalidProjectError", "Project", "Projects", "RouteRequest"]
 
@@ -411,7 +411,7 @@ def _with_properties(settings: Settings, file: _File) -> tuple[Settings, list[st
         elif settings.purpose != file.values["purpose"]:
             warnings.append(_overridden("purpose", file, settings))
     given = dict(file.values.get("custom_properties", {}))
-    for name in sorted(events.users_properties(given)):
+    for name in sorted(users_properties(given)):
         del given[name]
         warnings.append(
             f"{_VARIABLES['custom_properties']} ({file.path}): {shown(name)} is one of PostHog's own properties, so it "

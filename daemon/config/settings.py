@@ -17,8 +17,8 @@ from daemon.config.table import APP_NAME, SETTINGS, Setting
 from daemon.state.layout import outbox_folder
 from daemon.system.messages import one_line
 from daemon.system.secret import Secret
-from llma_core import events
 from llma_core.privacy import ContentLevel
+from llma_core.properties import Grouping, InputMode
 
 __all__ = ["ConfigError", "Enabled", "Entry", "ProjectTable", "Secret", "Settings"]
 
@@ -111,8 +111,8 @@ class Settings:
     content: ContentLevel
     redact_secrets: bool
     distinct_id: str | None
-    trace_grouping: events.Grouping
-    input: events.InputMode
+    trace_grouping: Grouping
+    input: InputMode
     max_attribute_length: int
     custom_properties: Mapping[str, Any]
     include: tuple[str, ...]

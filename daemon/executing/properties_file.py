@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from daemon.config import parsers
 from daemon.system.messages import system_reason
-from llma_core import events
+from llma_core.properties import refused_properties, users_properties
 
 __all__ = ["LIMIT_BYTES", "VARIABLE", "PropertiesFile", "PropertiesFileError"]
 
@@ -86,7 +86,7 @@ class PropertiesFile:
             raise PropertiesFileError(f"is not UTF-8 (byte {error.start})") from None
         except ValueError as error:
             raise PropertiesFileError(str(error)) from None
-        refused = events.refused_properties(properties) | events.users_properties(properties)
+        refused = refused_properties(properties) | users_properties(properties)
         return {name: value for name, value in properties.items() if name not in refused}, refused
 
     def _bytes(self) -> bytes:

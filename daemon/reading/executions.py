@@ -34,7 +34,7 @@ from daemon.state import layout
 from daemon.system import any_json
 from daemon.system.messages import system_reason
 from daemon.system.private_file import write_private
-from llma_core import events
+from llma_core.properties import refused_properties
 
 __all__ = ["Execution", "Executions", "Notice"]
 
@@ -278,7 +278,7 @@ def _read(path: Path) -> Execution | None:
 
 
 def _allowed(properties: Mapping[str, Any]) -> dict[str, Any]:
-    refused = events.refused_properties(properties)
+    refused = refused_properties(properties)
     return {name: value for name, value in properties.items() if name not in refused}
 
 

@@ -52,9 +52,11 @@ from daemon.system import disk
 from llma_core import events
 from llma_core.agent import Decoded, UnknownRecord
 from llma_core.errors import RecordError
-from llma_core.events import Attribution, CaptureEvent
+from llma_core.events import CaptureEvent
 from llma_core.hosted_lines import HostedLines
 from llma_core.lines import MAX_LINE_BYTES, Line
+from llma_core.properties import Attribution
+from llma_core.recorded_events import callers_properties
 from llma_core.recovery import Damage, read_records
 from llma_core.spans import (
     ApiFailure,
@@ -1234,7 +1236,7 @@ class Pipeline:
             attribution = self._routing.attribution(self.frozen, ruling)
             if attribution.grouping == "session":
                 self._accumulator.forget_turns()
-            known = {} if start is None else events.callers_properties(start)
+            known = {} if start is None else callers_properties(start)
             added = self._added().properties
             if known or added:
                 attribution = replace(attribution, properties={**attribution.properties, **known, **added})

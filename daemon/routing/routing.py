@@ -38,8 +38,8 @@ from daemon.system import disk
 from daemon.system.messages import one_line
 from daemon.system.secret import Secret
 from daemon.system.small_file import UnreadableFileError
-from llma_core.events import Attribution, Shared
 from llma_core.privacy import Policy
+from llma_core.properties import Attribution, Shared
 
 __all__ = ["Held", "Purpose", "Routing", "Ruling", "allowances_file", "configured_routes", "known_routes"]
 

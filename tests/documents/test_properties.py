@@ -30,6 +30,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
 }
 RECORDED = "What programs record"
+WRITING = ("events", "properties", "recorded_events")
+"""The modules of the core that spell them."""
 PREFIX, RECORDER = agents.prefixes()
 ONLY_THE_USERS = {"$ai_prompt_name", "$ai_prompt_version", "$insert_id"}
 """Names that the source spells because a user's own property may, or must not, have them."""
@@ -93,7 +95,7 @@ def sent() -> Mapping[str, Mapping[str, set[type]]]:
 
 def spelled() -> set[str]:
     """Return every name of a property that the source spells."""
-    source = (ROOT / "llma_core" / "events.py").read_text("utf-8")
+    source = "".join((ROOT / "llma_core" / f"{name}.py").read_text("utf-8") for name in WRITING)
     own = {f"{PREFIX}{name}" for name in re.findall(r"prefix\}([a-z_0-9]+)[\"']", source)}
     # Some are of recorded lines only; no agent has both.
     own -= {f"{PREFIX}{name.removeprefix(RECORDER)}" for name in documented()[RECORDED]}
@@ -115,7 +117,7 @@ def test_every_property_that_is_sent_is_documented() -> None:
 def test_every_property_that_the_source_spells_is_documented() -> None:
     """This also finds one that no session of the tests has."""
     everywhere = {name for table in documented().values() for name in table}
-    missing = [f"{PAGE.name}: add a row for `{name}` of llma_core/events.py" for name in spelled() - everywhere]
+    missing = [f"{PAGE.name}: add a row for `{name}` of llma_core" for name in spelled() - everywhere]
     assert not missing, "\n".join(missing)
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import llma_core
 from llma_core import events
-from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, Attribution, CaptureEvent
+from llma_core.events import AI_EVENT_LIMIT, BATCH_EVENT_LIMIT, CaptureEvent
 from llma_core.privacy import ContentLevel, Policy
+from llma_core.properties import Attribution, InputMode, refused_properties
 from llma_core.spans import Generation, Prompt, TokenUsage, ToolCall, Trace, TurnKey
 from tests.support.logs import LogBuilder, redacted_thinking, text, thinking, tool_use, usage
 from tests.support.requests import SHAPE
@@ -559,7 +560,7 @@ def test_at_metadata_of_the_full_input_only_the_tools_names_are_said() -> None:
 
 
 @pytest.mark.parametrize("mode", ["delta", "prompt"])
-def test_only_the_full_input_says_what_was_requested(mode: events.InputMode) -> None:
+def test_only_the_full_input_says_what_was_requested(mode: InputMode) -> None:
     for said in requesting(with_requests(), replace(ADA, input_mode=mode)):
         assert {"$ai_tools", "claude_code_input_exact"}.isdisjoint(said)
 
@@ -1136,7 +1137,7 @@ def test_a_subagents_events_carry_its_type(log: LogBuilder) -> None:
     ],
 )
 def test_a_users_own_property_may_not_replace_what_is_measured(name: str, refused: bool) -> None:
-    assert events.refused_properties([name]) == ({name} if refused else frozenset())
+    assert refused_properties([name]) == ({name} if refused else frozenset())
 
 
 def test_every_property_that_is_sent_and_no_name_is_refused(log: LogBuilder) -> None:
@@ -1146,7 +1147,7 @@ def test_every_property_that_is_sent_and_no_name_is_refused(log: LogBuilder) -> 
     names = {name for event in sent(log, repository="ada/orchard") for name in event["properties"]}
     free = {"$ai_project_name", "$ai_agent_name", "$ai_git_branch", "$ai_git_repo", "$ai_purpose"}
 
-    may_be_given = names - events.refused_properties(names)
+    may_be_given = names - refused_properties(names)
 
     # The names of the library and the framework are constants of this project.
     assert may_be_given <= free

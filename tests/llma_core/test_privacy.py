@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llma_core import events, privacy
+from llma_core import privacy
 from llma_core.privacy import Change, ContentLevel, Policy, characters, figures, text_of
+from llma_core.properties import Attribution, Grouping, InputMode
 from llma_core.spans import ContentBlock, InputMessage
 from tests.support.logs import LogBuilder, image, redacted_thinking, text, thinking, tool_use
 from tests.support.sessions import body, built, spans
@@ -367,8 +368,8 @@ def session_with_everything() -> dict[str, bytes]:
     return log.files()
 
 
-def everything_said(level: ContentLevel, grouping: events.Grouping, mode: events.InputMode) -> str:
-    attribution = events.Attribution(
+def everything_said(level: ContentLevel, grouping: Grouping, mode: InputMode) -> str:
+    attribution = Attribution(
         distinct_id="ada@example.com", grouping=grouping, policy=Policy(level=level), input_mode=mode
     )
     found = spans(session_with_everything(), whole_inputs=mode == "full")
@@ -377,22 +378,22 @@ def everything_said(level: ContentLevel, grouping: events.Grouping, mode: events
 
 
 @pytest.fixture(params=["session", "message"])
-def grouping(request: pytest.FixtureRequest) -> events.Grouping:
+def grouping(request: pytest.FixtureRequest) -> Grouping:
     return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=["delta", "prompt", "full"])
-def mode(request: pytest.FixtureRequest) -> events.InputMode:
+def mode(request: pytest.FixtureRequest) -> InputMode:
     return request.param  # type: ignore[no-any-return]
 
 
-def test_at_metadata_no_word_of_the_content_leaves(grouping: events.Grouping, mode: events.InputMode) -> None:
+def test_at_metadata_no_word_of_the_content_leaves(grouping: Grouping, mode: InputMode) -> None:
     said = everything_said("metadata", grouping, mode)
 
     assert [word for word in (*CONVERSATION, *TOOL, *NEVER) if word in said] == []
 
 
-def test_without_tool_content_no_word_of_a_tool_leaves(grouping: events.Grouping, mode: events.InputMode) -> None:
+def test_without_tool_content_no_word_of_a_tool_leaves(grouping: Grouping, mode: InputMode) -> None:
     said = everything_said("no_tool_content", grouping, mode)
 
     # What a subagent reports to the model that started it is an answer. REPORTWORD is in one.
@@ -400,9 +401,7 @@ def test_without_tool_content_no_word_of_a_tool_leaves(grouping: events.Grouping
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_names_and_no_folder_leave_at_every_level(
-    level: ContentLevel, grouping: events.Grouping, mode: events.InputMode
-) -> None:
+def test_names_and_no_folder_leave_at_every_level(level: ContentLevel, grouping: Grouping, mode: InputMode) -> None:
     said = everything_said(level, grouping, mode)
 
     assert [word for word in NAMES if word not in said] == []
@@ -410,7 +409,7 @@ def test_names_and_no_folder_leave_at_every_level(
 
 
 @pytest.mark.parametrize("mode", ["delta", "full"])
-def test_at_full_all_content_leaves(mode: events.InputMode) -> None:
+def test_at_full_all_content_leaves(mode: InputMode) -> None:
     said = everything_said("full", "session", mode)
 
     kept = set(CONVERSATION) | set(TOOL)
@@ -419,7 +418,7 @@ def test_at_full_all_content_leaves(mode: events.InputMode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["delta", "full"])
-def test_without_tool_content_the_conversation_leaves(mode: events.InputMode) -> None:
+def test_without_tool_content_the_conversation_leaves(mode: InputMode) -> None:
     said = everything_said("no_tool_content", "session", mode)
 
     assert [word for word in CONVERSATION if word not in said] == []
@@ -430,8 +429,7 @@ def test_levels_change_content_and_nothing_that_is_measured(level: ContentLevel)
     found = spans(session_with_everything())
     full = [body(event) for event in built(found)]
     less = [
-        body(event)
-        for event in built(found, events.Attribution(distinct_id="ada@example.com", policy=Policy(level=level)))
+        body(event) for event in built(found, Attribution(distinct_id="ada@example.com", policy=Policy(level=level)))
     ]
 
     content = {
@@ -496,8 +494,8 @@ def session_with_a_token_everywhere() -> dict[str, bytes]:
     return log.files()
 
 
-def with_token(policy: Policy, grouping: events.Grouping, mode: events.InputMode, **more: Any) -> list[Any]:
-    attribution = events.Attribution(
+def with_token(policy: Policy, grouping: Grouping, mode: InputMode, **more: Any) -> list[Any]:
+    attribution = Attribution(
         distinct_id="ada@example.com",
         grouping=grouping,
         policy=policy,
@@ -511,9 +509,7 @@ def with_token(policy: Policy, grouping: events.Grouping, mode: events.InputMode
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_piece_of_a_secret_leaves_at_any_level(
-    level: ContentLevel, grouping: events.Grouping, mode: events.InputMode
-) -> None:
+def test_no_piece_of_a_secret_leaves_at_any_level(level: ContentLevel, grouping: Grouping, mode: InputMode) -> None:
     sent = with_token(Policy(level=level, max_length=1000), grouping, mode)
 
     assert len(sent) > 10
@@ -528,7 +524,7 @@ def test_no_piece_of_a_secret_leaves_wherever_a_cut_falls(limit: int) -> None:
         assert [piece for piece in PIECES if piece.encode() in event.body] == []
 
 
-def test_scrubbing_changes_no_id_and_can_be_turned_off(grouping: events.Grouping) -> None:
+def test_scrubbing_changes_no_id_and_can_be_turned_off(grouping: Grouping) -> None:
     scrubbed = with_token(Policy(), grouping, "delta")
     plain = with_token(Policy(redact=False), grouping, "delta")
 

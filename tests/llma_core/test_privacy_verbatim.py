@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from llma_core import events, privacy
 from llma_core.claude_code.framework import FRAMEWORK
-from llma_core.events import Attribution, CaptureEvent
+from llma_core.events import CaptureEvent
 from llma_core.privacy import Policy
+from llma_core.properties import Attribution
 from llma_core.spans import (
     ApiFailure,
     Compaction,

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from llma_core import events
-from llma_core.events import Attribution
 from llma_core.privacy import ContentLevel, Policy
+from llma_core.properties import Attribution
 from llma_core.spans import OpeningTrace, Prompt, SessionFacts, Trace
 from llma_core.view import EventView, PromptView, prompt, read, words
 from tests.support.logs import LogBuilder, text, tool_use, usage

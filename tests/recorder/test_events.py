@@ -6,7 +6,7 @@ from typing import Any
 
 from llma_recorder import TraceRecorder
 
-from llma_core.events import Attribution
+from llma_core.properties import Attribution
 from llma_core.spans import Recorded as RecordedSpan
 from tests.recorder.program import RESPONSE
 from tests.support.outbox import spans

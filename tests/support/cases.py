@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from llma_core.events import Attribution
 from llma_core.privacy import Policy
+from llma_core.properties import Attribution
 from tests.support.logs import LogBuilder, image, redacted_thinking, text, thinking, tool_use, usage
 
 __all__ = ["CASES", "Case", "Files"]

@@ -15,6 +15,7 @@ from llma_core.claude_code.agent import CLAUDE_CODE
 from llma_core.claude_code.session import SessionAccumulator
 from llma_core.hosted_lines import HostedLines
 from llma_core.lines import Line, LineSplitter
+from llma_core.properties import Attribution
 from llma_core.recovery import is_whole, read_records
 from llma_core.spans import Generation, LineRange, OpeningTrace, Prompt, SessionFacts, Span, Trace
 
@@ -139,12 +140,12 @@ def _is_of_a_neighbour(span: Span, session: str, files: Mapping[str, bytes]) -> 
 
 def built(
     found: Sequence[Span],
-    attribution: events.Attribution | None = None,
+    attribution: Attribution | None = None,
     *,
     repository: str | None = None,
 ) -> list[events.CaptureEvent]:
     """Return the events of *found* as they are sent. Prompts have none, and the grouping decides about traces."""
-    attribution = attribution or events.Attribution(distinct_id="ada@example.com")
+    attribution = attribution or Attribution(distinct_id="ada@example.com")
     return [
         events.build(span, attribution, name=identity(span), repository=repository)
         for span in found

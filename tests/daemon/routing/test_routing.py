@@ -17,7 +17,7 @@ from daemon.routing.repository import Repositories
 from daemon.routing.routing import Held, Purpose, Routing, configured_routes
 from daemon.state.rows import FrozenRoute
 from daemon.system.secret import Secret
-from llma_core.events import Attribution
+from llma_core.properties import Attribution
 from tests.support.waiting import PATIENCE
 
 FROZEN = FrozenRoute(distinct_id="ada@example.com", identified=True, grouping="session")

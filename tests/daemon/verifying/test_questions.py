@@ -20,7 +20,7 @@ from daemon.verifying.app import App, AppError, Pace, Project
 from daemon.verifying.expectation import Amounts, ExpectedEvent, ExpectedSession
 from daemon.verifying.holding import HeldSession, Holding, questions
 from daemon.verifying.verification import Verifier
-from llma_core.events import Attribution
+from llma_core.properties import Attribution
 from tests.support.capture_server import Answer, CaptureServer
 from tests.support.logs import LogBuilder, text, write_files
 from tests.support.outbox import EVERYTHING, spans

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llma_core import events
 from llma_core.claude_code import records
 from llma_core.claude_code.session import QUIET_SECONDS, SETTLE_SECONDS, SessionAccumulator
 from llma_core.errors import RecordError
 from llma_core.privacy import ContentLevel, Policy
+from llma_core.properties import Attribution, Grouping, InputMode
 from llma_core.spans import (
     ApiFailure,
     Compaction,
@@ -2105,26 +2105,24 @@ def busy_session(version: str = "2.1.329") -> LogBuilder:
 
 
 VARIANTS = {version: busy_session(version) for version in ("2.0.76", "2.1.25", "2.1.72", "2.1.200", "2.1.329")}
-GROUPINGS: tuple[events.Grouping, ...] = ("session", "message")
-MODES: tuple[events.InputMode, ...] = ("delta", "full")
+GROUPINGS: tuple[Grouping, ...] = ("session", "message")
+MODES: tuple[InputMode, ...] = ("delta", "full")
 
 
-def bodies(found: Iterable[Span], modes: tuple[events.InputMode, ...] = MODES) -> Counter[bytes]:
+def bodies(found: Iterable[Span], modes: tuple[InputMode, ...] = MODES) -> Counter[bytes]:
     """Count the event bodies of *found*, in both groupings and with each of *modes*."""
     return Counter(body for span in found for body in _bodies(pickle.dumps(span), modes))
 
 
 @cache
-def _bodies(pickled: bytes, modes: tuple[events.InputMode, ...]) -> list[bytes]:
+def _bodies(pickled: bytes, modes: tuple[InputMode, ...]) -> list[bytes]:
     """Return the event bodies of a span. Most examples come to the same spans, and building bodies takes longest."""
     span = pickle.loads(pickled)
     return [
         event.body
         for grouping in GROUPINGS
         for mode in modes
-        for event in built(
-            [span], events.Attribution(distinct_id="ada@example.com", grouping=grouping, input_mode=mode)
-        )
+        for event in built([span], Attribution(distinct_id="ada@example.com", grouping=grouping, input_mode=mode))
     ]
 
 
@@ -2381,7 +2379,7 @@ def harmless(lines: Iterable[tuple[bytes, str | None]]) -> None:
 def _is_built_clean(pickled: bytes) -> None:
     """Build every event of a span, once for all examples: most of what they come to has no damage."""
     attributions = (
-        events.Attribution(distinct_id="ada", grouping=grouping, policy=Policy(level=level), input_mode=mode)
+        Attribution(distinct_id="ada", grouping=grouping, policy=Policy(level=level), input_mode=mode)
         for level in LEVELS
         for grouping in GROUPINGS
         for mode in MODES

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from llma_core.agent import UnknownRecord
 from llma_core.errors import RecordError
-from llma_core.events import Attribution
 from llma_core.outbox import lines as formats
 from llma_core.outbox.agent import OUTBOX
 from llma_core.privacy import ContentLevel, Policy
+from llma_core.properties import Attribution
 from llma_core.spans import Recorded
 from tests.support.each import for_each
 from tests.support.outbox import EVERYTHING, Json, line, process, spans, uuid

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,6 +205,17 @@ def test_traces_are_chosen_by_time_project_failures_and_words(logged: Path) -> N
     result = run(logged, "--errors", "--project", "meadow")
     assert (result.exit_code, result.stdout, "no trace is like that" in result.stderr) == (0, "", True)
     assert run(logged, "--url", "--errors").exit_code == 2
+
+
+def test_a_search_that_cannot_index_words_says_why(logged: Path) -> None:
+    assert run(logged).exit_code == 0
+    with closing(sqlite3.connect(events_path(logged))) as connection, connection:
+        connection.execute("UPDATE kept SET indexed = 0")
+        connection.execute("CREATE TRIGGER fails BEFORE UPDATE ON kept BEGIN SELECT RAISE(ABORT, 'disk fails'); END")
+    result = run(logged, "--search", "number1")
+    assert result.exit_code == 1
+    assert "cannot index the words in" in result.stderr
+    assert "disk fails; fix that and try again" in " ".join(result.stderr.split())
 
 
 def test_a_session_of_many_traces_is_shown_by_its_own_id(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:

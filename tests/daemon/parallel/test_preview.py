@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from daemon.parallel import crew
 from daemon.parallel.choice import Choice
 from daemon.parallel.crew import Launch
 from daemon.parallel.preview import preview
@@ -69,6 +71,23 @@ def test_any_sessions_are_previewed_as_in_one_process(
         together = said(machine, 3, launch=launch, slice_bytes=slice_bytes, grouping=grouping)
 
         assert together == said(machine, 1, grouping=grouping)
+
+
+def test_what_a_worker_that_hangs_should_have_read_is_previewed(machine: Machine, logged: Logged) -> None:
+    write_files(machine.projects, apart(3))
+    silent: list[socket.socket] = []
+
+    def launch(connections: Sequence[socket.socket]) -> tuple[()]:
+        silent.append(connections[0].dup())
+        return in_threads(connections[1:])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "_PATIENCE", 0.1)
+        together = said(machine, 2, launch=launch)
+
+    silent[0].close()
+    assert together == said(machine, 1)
+    assert "worker_lost" in {line["event"] for line in logged}
 
 
 def test_a_log_that_changes_under_a_worker_is_read_here(machine: Machine, logged: Logged) -> None:

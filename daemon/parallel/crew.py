@@ -29,7 +29,7 @@ import structlog
 from daemon.parallel.wire import LENGTH, Setup, Slice, Task, decode_slices, encode_setup, encode_task
 from daemon.system.command import same_python
 
-__all__ = ["WORTHWHILE", "Crew", "Launch", "cores", "launch"]
+__all__ = ["PATIENCE", "WORTHWHILE", "Crew", "Launch", "cores", "launch"]
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ _BUFFERED = 4 * 1024 * 1024
 """How many bytes of what came from a worker may wait to be taken, before it has to wait."""
 _SHARED = 1.3
 """How much more there has to be to read than what one worker alone has to read."""
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """How long a worker that has something to read may say nothing, in seconds. Only one that hangs takes longer."""
 _LOOKS = 4
 """How often to look for such a worker in that time."""
@@ -192,6 +192,7 @@ class Crew:
         jobs: the most workers to have.
         launch: starts the workers.
         shared: how much more there has to be to read than what one worker alone has to read.
+        patience: how long a worker that has something to read may say nothing, in seconds.
 
     Attributes:
         on_news: called when something has come from a worker.
@@ -204,12 +205,14 @@ class Crew:
         *,
         launch: Launch = launch,
         shared: float = _SHARED,
+        patience: float = PATIENCE,
     ) -> None:
         self.on_news: Callable[[], None] = lambda: None
         self._setup = setup
         self._jobs = jobs
         self._launch = launch
         self._shared = shared
+        self._patience = patience
         self._workers: list[_Worker] = []
         self._processes: Sequence[subprocess.Popen[bytes]] = ()
         self._left: deque[Task] = deque()
@@ -273,11 +276,11 @@ class Crew:
         self._look_later()
 
     def _look_later(self) -> None:
-        self._next_look = asyncio.get_running_loop().call_later(_PATIENCE / _LOOKS, self._look_for_silent)
+        self._next_look = asyncio.get_running_loop().call_later(self._patience / _LOOKS, self._look_for_silent)
 
     def _look_for_silent(self) -> None:
         """Give up the workers that owe something and have said nothing for too long: nobody may be waiting for them."""
-        silent_since = time.monotonic() - _PATIENCE
+        silent_since = time.monotonic() - self._patience
         for worker in [each for each in self._workers if each.owes and each.heard_at < silent_since]:
             self.lose(worker)
         if self._workers:

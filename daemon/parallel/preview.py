@@ -10,7 +10,7 @@ from daemon.following.logs import Logs
 from daemon.following.opening import Ordered, in_order
 from daemon.following.session_files import SessionFiles
 from daemon.parallel.choice import Choice, NothingStored
-from daemon.parallel.crew import Crew, Launch, launch
+from daemon.parallel.crew import PATIENCE, Crew, Launch, launch
 from daemon.parallel.remote import Remote
 from daemon.parallel.wire import Setup, Slice
 from daemon.reading.claims import Claims
@@ -35,6 +35,7 @@ def preview(
     jobs: int | None = None,
     around: Logs | None = None,
     launch: Launch = launch,
+    patience: float = PATIENCE,
 ) -> Generator[CaptureEvent, None, None]:
     """Yield the events of *logs*, as `daemon.reading.preview` does.
 
@@ -48,6 +49,7 @@ def preview(
         jobs: how many processes may read at a time; None: as many as are worth it.
         around: all logs that are followed, if *logs* are among them.
         launch: starts the workers.
+        patience: how long a worker that has something to read may say nothing, in seconds.
 
     Raises:
         OSError: a log cannot be read.
@@ -77,7 +79,7 @@ def preview(
             yield from events_of(leaving(files, reader.read_whole(files), on_held))
         return
     with asyncio.Runner() as runner:
-        taking = _Taking(Crew(setup, number, launch=launch), choice, reader, runner)
+        taking = _Taking(Crew(setup, number, launch=launch, patience=patience), choice, reader, runner)
         try:
             taking.begin(ordered)
             for place, each in enumerate(ordered):

@@ -22,6 +22,7 @@ from daemon.delivering.route import Route
 from daemon.following.cadence import Cadence
 from daemon.history.backfill_request import BackfillDesk
 from daemon.history.first_start import HistoryPolicy
+from daemon.parallel import crew
 from daemon.parallel.crew import Crew, Launch
 from daemon.parallel.wire import Setup
 from daemon.reading.preview import find_logs, preview
@@ -64,7 +65,7 @@ def _deliver(route: Route, prepare: Prepare, settle: Settle) -> Delivery:
 
 
 class Machine:
-    """A small machine: Claude Code's config folder, the daemon's state, and its cadence."""
+    """A small machine: Claude Code's config folder, the daemon's state, its cadence, and its patience with workers."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -76,6 +77,7 @@ class Machine:
         self.state.mkdir(mode=0o700)
         self.config_file = root / "config.toml"
         self.cadence = Cadence()
+        self.patience = crew.PATIENCE
 
     def writes_config(self, content: str) -> None:
         """Write the user's config.toml."""
@@ -180,7 +182,7 @@ class Machine:
         setup = Setup(
             settings=settings, purpose="send", line_bytes=self.cadence.line_bytes, slice_bytes=self.cadence.slice_bytes
         )
-        return Crew(setup, jobs or 2, launch=launch, shared=0.0)
+        return Crew(setup, jobs or 2, launch=launch, shared=0.0, patience=self.patience)
 
     @asynccontextmanager
     async def following(self, url: str, **options: Any) -> AsyncIterator[asyncio.Task[None]]:

@@ -205,10 +205,10 @@ class Launcher:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_real_workers_read_everything_and_one_that_is_killed_or_hangs_costs_nothing(
-    machine: Machine, logged: Logged, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    machine: Machine, logged: Logged, number: signal.Signals
 ) -> None:
     if number == signal.SIGSTOP:
-        monkeypatch.setattr(crew, "_PATIENCE", 0.2)
+        machine.patience = 0.2
     write_files(machine.projects, apart(12))
     receiver, launcher = Receiver(), Launcher()
 
@@ -343,11 +343,11 @@ async def test_workers_read_for_a_running_daemon_what_a_backfill_asks_for(machin
 
 
 async def test_a_backfill_beside_following_does_not_wait_for_a_worker_that_hangs(
-    machine: Machine, logged: Logged, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, logged: Logged
 ) -> None:
     machine.moves_in(apart(6), age=3_600)
     machine.cadence = Cadence(tick=0.01)
-    monkeypatch.setattr(crew, "_PATIENCE", 0.1)
+    machine.patience = 0.1
     receiver, desk, silent = Receiver(), BackfillDesk(machine.state), list[socket.socket]()
 
     def launch(connections: Sequence[socket.socket]) -> tuple[()]:

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.parallel import crew
 from daemon.parallel.choice import Choice
 from daemon.parallel.crew import Launch
 from daemon.parallel.preview import preview
@@ -35,7 +34,13 @@ from tests.support.workers import in_threads
 
 
 def said(
-    machine: Machine, jobs: int, *, launch: Launch = in_threads, slice_bytes: int = 1 << 20, grouping: str = "session"
+    machine: Machine,
+    jobs: int,
+    *,
+    launch: Launch = in_threads,
+    slice_bytes: int = 1 << 20,
+    grouping: str = "session",
+    patience: float = PATIENCE,
 ) -> list[bytes]:
     """Return the bodies of the events, read by *jobs* processes."""
     setup = Setup(
@@ -45,7 +50,7 @@ def said(
         slice_bytes=slice_bytes,
     )
     logs = list(find_logs([machine.projects]))
-    return [event.body for event in preview(logs, setup, jobs=jobs, launch=launch)]
+    return [event.body for event in preview(logs, setup, jobs=jobs, launch=launch, patience=patience)]
 
 
 def only_the_first() -> Launch:
@@ -81,9 +86,7 @@ def test_what_a_worker_that_hangs_should_have_read_is_previewed(machine: Machine
         silent.append(connections[0].dup())
         return in_threads(connections[1:])
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crew, "_PATIENCE", 0.1)
-        together = said(machine, 2, launch=launch)
+    together = said(machine, 2, launch=launch, patience=0.1)
 
     silent[0].close()
     assert together == said(machine, 1)

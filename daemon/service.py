@@ -169,12 +169,13 @@ class Service:
         self._decisions = Decisions(
             routing=routing, store=store, reader=self._lookup, workers=self._workers, units=self._logs.sessions
         )
+        self._receipts = Receipts(store.folder) if empties else None
         self._commits = Commits(
             settlement=self._settlement,
             decisions=self._decisions,
             store=store,
             workers=self._workers,
-            receipts=Receipts(store.folder) if empties else None,
+            receipts=self._receipts,
             folder_of=self._folder_of,
         )
         self._deliveries = Deliveries(make_delivery, self._commits.before_sending, self._settle)
@@ -484,6 +485,8 @@ class Service:
     async def _prune(self) -> None:
         await prune(self._store, self._workers, self._logs, forget=self._decisions.forget)
         await self._workers.change(partial(self._store.forget_sightings, _SIGHTING_DAYS))
+        if self._receipts is not None:
+            await self._workers.change(self._receipts.tidy)
 
     async def _health_loop(self) -> None:
         while True:

@@ -103,7 +103,6 @@ class Receipts:
         self._now = now
         self._most = most
         self._most_a_day = most_a_day
-        self._tidied: date | None = None
         self._fails = False
 
     def add(self, receipts: Iterable[Receipt]) -> None:
@@ -111,21 +110,30 @@ class Receipts:
         data = b"".join(any_json.encode(receipt) + b"\n" for receipt in receipts)
         if not data:
             return
-        today = self._now().date()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._folder.is_symlink():
                 # Nobody would read them there, nor remove them with the other files of the state directory.
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            if self._tidied != today:
-                self._tidy(today)
-                self._tidied = today
-            self._append(_path(self._folder, today), data)
+            self._append(_path(self._folder, self._now().date()), data)
             self._fails = False
         except OSError as error:
             if not self._fails:
                 self._fails = True
                 _log.warning("receipts_not_written", folder=str(self._folder), reason=system_reason(error))
+
+    def tidy(self) -> None:
+        """Remove the receipts of old days, and the oldest ones of more than may be kept."""
+        today, left = self._now().date(), self._most
+        try:
+            for day, path in sorted(_days(self._folder), reverse=True):
+                if day == today:
+                    continue
+                left -= path.stat().st_size
+                if left < 0 or day < today - timedelta(days=_KEPT_DAYS):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("receipts_not_removed", folder=str(self._folder), reason=system_reason(error))
 
     def _append(self, path: Path, data: bytes) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -138,16 +146,6 @@ class Receipts:
             os.write(descriptor, data if is_whole else b"\n" + data)
         finally:
             os.close(descriptor)
-
-    def _tidy(self, today: date) -> None:
-        """Remove the receipts of old days, and of more of them than may be kept."""
-        left = self._most
-        for day, path in sorted(_days(self._folder), reverse=True):
-            if day == today:
-                continue
-            left -= path.stat().st_size
-            if left < 0 or day < today - timedelta(days=_KEPT_DAYS):
-                path.unlink(missing_ok=True)
 
 
 def read_receipts(state_dir: Path) -> Iterator[Receipt]:

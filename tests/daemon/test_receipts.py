@@ -46,6 +46,8 @@ async def test_a_receipt_says_where_each_recorded_event_went_and_never_what_it_s
     posthog.fault = lambda request: (
         Answer(status=400, body=b"no") if uuid(22).encode() in gzip.decompress(request.body) else Accept()
     )
+    # One of years ago goes, whatever comes now.
+    Receipts(machine.state, now=lambda: NOON - timedelta(days=2000)).add([receipt(30)])
     assert await machine.once(posthog.url)
 
     found = {each.uuid: each for each in read_receipts(machine.state)}
@@ -77,17 +79,25 @@ def test_receipts_are_kept_for_a_month_and_no_more_of_them_than_fit(tmp_path: Pa
     for number in range(32):
         now = NOON + timedelta(days=number)
         book.add([receipt(number)])
+    book.tidy()
     assert (len(days(tmp_path)), days(tmp_path)[0]) == (31, "2026-04-01.jsonl")
     assert [each.uuid for each in read_receipts(tmp_path)][-2:] == [uuid(30), uuid(31)]
 
     now += timedelta(days=1)
-    Receipts(tmp_path, now=lambda: now, most=500).add([receipt(40)])
+    small = Receipts(tmp_path, now=lambda: now, most=500)
+    small.add([receipt(40)])
+    small.tidy()
     assert days(tmp_path)[-2:] == ["2026-05-01.jsonl", "2026-05-02.jsonl"]
     assert len(days(tmp_path)) < 5
 
     Receipts(tmp_path, now=lambda: now, most_a_day=1).add([receipt(41)])
     assert full_days(tmp_path, most=1)[-1] == "2026-05-02"
     assert uuid(41) not in {each.uuid for each in read_receipts(tmp_path)}
+    # They also go when nothing is recorded any more.
+    now += timedelta(days=31)
+    book.tidy()
+    assert days(tmp_path) == []
+    book.add([receipt(42)])
     assert remove_state(tmp_path) == []
 
 

@@ -940,9 +940,14 @@ class Pipeline:
         if not place.allowed:
             return None
         session = context.session
-        if session != self.files.session and not self._may_send_of(unit_name(self.files.agent, session)):
-            return None
-        return place
+        if session == self.files.session:
+            return place
+        original = unit_name(self.files.agent, session)
+        if self._is_private(original) and self.restraint.content != _NO_CONTENT.content:
+            # Its own log was not read, so nothing tells what else here is a copy of it.
+            self.restraint = self.restraint.also(_NO_CONTENT)
+            self._ruling = self._attribution = None
+        return place if self._may_send_of(original) else None
 
     def _may_send_of(self, original: str) -> bool:
         """Whether copies of a session's lines may be sent. Where its restraint is the stricter one, it holds for them.
@@ -1247,12 +1252,16 @@ class Pipeline:
 
     def _rule(self) -> Ruling:
         if self._ruling is None:
-            start = self._facts.start(self.files.name)
-            if start is not None and start.is_private:
+            if self._is_private(self.files.name):
                 self.restraint = self.restraint.also(_NO_CONTENT)
             self._ruling = self._routing.rule(self._opening(), self.frozen, self.restraint)
             self.restraint = self._ruling.restraint
         return self._ruling
+
+    def _is_private(self, name: str) -> bool:
+        """Whether the caller of a session, by name, says that no content of it may leave."""
+        start = self._facts.start(name)
+        return start is not None and start.is_private
 
     def _opening(self) -> Opening:
         agent, session = self.files.agent.name, self.files.session

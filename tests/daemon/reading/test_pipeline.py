@@ -21,8 +21,11 @@ from daemon.following.session_files import SessionFiles
 from daemon.following.tailer import mark_at_end, open_log
 from daemon.reading.claims import Claims
 from daemon.reading.emission import Emission, Progress, Replaced
+from daemon.reading.facts import Facts
 from daemon.reading.pipeline import Pipeline
 from daemon.state.rows import FileMark, FrozenRoute, Owed, Settled
+from llma_core.spans import SessionFacts
+from tests.support import outbox
 from tests.support.logs import LogBuilder, text, tool_use, write_files
 from tests.support.marks import known
 from tests.support.rig import routing_for
@@ -938,6 +941,22 @@ def test_a_copy_that_says_whose_it_is_obeys_the_restraint_of_that_session(desk: 
     sent = [said(emission)["properties"] for emission in emissions if emission.event is not None]
     assert {each["$ai_session_id"] for each in sent} == {FORK}
     assert "hidden answer" not in json.dumps(sent)
+
+
+def test_a_copy_obeys_what_a_caller_says_of_a_session_that_was_not_read(desk: Desk) -> None:
+    log, fork = a_fork_in_mid_turn()
+    desk.write(fork)
+    facts = Facts()
+    said_so = outbox.line("session", 1, agent="claude-code", session_id=log.session, phase="start", privacy_mode=True)
+    [private] = outbox.spans(outbox.process() + said_so)
+    assert isinstance(private, SessionFacts)
+    facts.note(private, "recorder/1-1-1")
+    pipeline = desk.pipeline(fork, facts=facts)
+    emissions = read(pipeline) + pipeline.end(1.0).emissions
+    sent = [said(emission)["properties"] for emission in emissions if emission.event is not None]
+    assert {name for each in sent for name, value in each.items() if "hidden" in json.dumps(value)} == {
+        "$ai_agent_name"
+    }
 
 
 def test_a_title_that_the_user_gives_a_fork_is_the_forks_own(desk: Desk) -> None:

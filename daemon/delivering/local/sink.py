@@ -51,6 +51,7 @@ _TRANSIENT = frozenset(
 _PAGE = 16 * 1024
 """Bytes of a page of a new file. A body has 4 KB, and takes the fewest pages that way: half of the usual ones."""
 _CACHE_KB = 8_000
+_SORT_KB = 2_000
 _CHECKPOINT = 16 * 1024 * 1024
 """With more pages in memory, and more bytes of the write-ahead log before they are copied into the file, a first
 catch-up waits a third as long for the disk."""
@@ -248,6 +249,8 @@ class LocalSink:
         if self._alone and self._connection is not None and self._is_same_file():
             # If this fails, whoever opens the file next does it.
             with contextlib.suppress(sqlite3.Error):
+                # SQLite sorts in as much memory, which makes an index no sooner.
+                self._connection.execute(f"PRAGMA cache_size = -{_SORT_KB}")
                 schema.make_indexes(self._connection)
                 self._connection.execute("PRAGMA journal_mode = WAL")
         self._disconnect()

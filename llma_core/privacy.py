@@ -48,7 +48,6 @@ __all__ = [
     "figures",
     "first_words",
     "is_code",
-    "is_media",
     "is_name",
     "members",
     "plain",
@@ -319,7 +318,7 @@ def _mcp_media_type(value: Mapping[str, Any]) -> Any:
     return value.get("mimeType") or value.get("mime_type")
 
 
-def is_media(value: Mapping[str, Any]) -> bool:
+def _is_media(value: Mapping[str, Any]) -> bool:
     """Whether a value is an image, a document or a sound, in the provider's form or in that of an MCP server."""
     kind = value.get("type")
     return (kind in _MEDIA and "source" in value) or (kind in _MCP_MEDIA and isinstance(value.get("data"), str))
@@ -349,7 +348,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        if is_media(value):
+        if _is_media(value):
             return _media(value)
         if _is_blob(value):
             # An MCP server's resource: what it is stays, its bytes do not.
@@ -523,7 +522,7 @@ class Policy:
             return {"type": "thinking", "thinking": plain(block.get("thinking", ""))}
         if kind == "redacted_thinking":
             return {"type": "thinking", "thinking": "[redacted by the provider]"}
-        if kind in _MEDIA or is_media(block):
+        if kind in _MEDIA or _is_media(block):
             return _media(block)
         # All other blocks are calls and results of tools, including server tools that this version does not know.
         if not self.tools:

@@ -71,8 +71,10 @@ class TextIndex:
 
     def _writing(self, timeout: float) -> sqlite3.Connection:
         connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=timeout)
-        # What a power failure takes from the index is indexed again, so no transaction waits for the disk.
-        connection.execute("PRAGMA synchronous = NORMAL")
+        # What a power failure takes from the index is indexed again, so no transaction waits for the disk. Without a
+        # write-ahead log, as a first catch-up may leave the file while others read it, the file itself is at stake.
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
 

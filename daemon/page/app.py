@@ -47,7 +47,7 @@ _ROWS = 500
 """Sessions that the table shows."""
 _SORTS = ("last", "cost", "calls", "tokens", "name")
 _INDEXING_SECONDS = 0.3
-"""How long a search may index words that are left before it shows what it finds. The page asks again every second."""
+"""A person hardly waits for this, and the page asks again every second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,7 @@ class Sources:
         explain: returns what became of an event on its way out, by session and uuid.
         posthog_url: returns the address of a trace in PostHog; None if it was not sent.
         reading: returns how many sessions are still to be read, 0 if that is not known; None once the file is current.
+        indexing: for how many seconds a search may index words that are left before it shows what it finds by then.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Sources:
     explain: Callable[[str, str], Any]
     posthog_url: Callable[[str, str], str | None]
     reading: Callable[[], int | None]
+    indexing: float = _INDEXING_SECONDS
 
 
 def application(sources: Sources, access: Access) -> Starlette:
@@ -268,7 +270,7 @@ class _Pages:
     def _index_words(self) -> tuple[int, str]:
         """Index words for a moment; return of about how many events they are left then, and what went wrong."""
         try:
-            return TextIndex(self._sources.path).complete(within=_INDEXING_SECONDS), ""
+            return TextIndex(self._sources.path).complete(within=self._sources.indexing), ""
         except sqlite3.Error as error:
             return 0, str(error)
 

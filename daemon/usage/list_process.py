@@ -25,9 +25,16 @@ _ANSWER_SECONDS = 10.0
 
 
 class ListProcess:
-    """Asks the list in a process of its own. For any thread; a context manager that ends the process."""
+    """Asks the list in a process of its own. For any thread; a context manager that ends the process.
 
-    def __init__(self) -> None:
+    Args:
+        idle: seconds without a question after which the process ends.
+        limit: seconds that an answer may take.
+    """
+
+    def __init__(self, *, idle: float = _IDLE_SECONDS, limit: float = _ANSWER_SECONDS) -> None:
+        self._idle = idle
+        self._limit = limit
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._ending: threading.Timer | None = None
@@ -60,7 +67,7 @@ class ListProcess:
                 # Something may have ended the process while it waited: a system that is short of memory, for example.
                 answer = self._exchange(question)
             if answer is not None:
-                self._ending = threading.Timer(_IDLE_SECONDS, self._end)
+                self._ending = threading.Timer(self._idle, self._end)
                 self._ending.daemon = True
                 self._ending.start()
         return answer
@@ -71,7 +78,7 @@ class ListProcess:
         try:
             if self._process is None:
                 self._process = _start()
-            limit = threading.Timer(_ANSWER_SECONDS, self._process.kill)
+            limit = threading.Timer(self._limit, self._process.kill)
             limit.daemon = True
             limit.start()
             assert self._process.stdin is not None

@@ -77,6 +77,7 @@ class LocalSink:
         defers: returns whether the texts of many events may be left for `TextIndex`, which whoever searches completes.
         alone: whether nobody needs the file to answer quickly before it is closed. Then a new one gets its indexes, and
             its write-ahead log, in the end.
+        patience: seconds to wait with a batch while another process locks the file.
     """
 
     def __init__(
@@ -87,12 +88,14 @@ class LocalSink:
         tell: Callable[[frozenset[str]], None] | None = None,
         defers: Callable[[], bool] = lambda: False,
         alone: bool = False,
+        patience: float = _BUSY_TIMEOUT,
     ) -> None:
         self._path = path
         self._keep_bytes = keep_bytes
         self._tell = tell
         self._defers = defers
         self._alone = alone
+        self._patience = patience
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
         # Only the worker thread uses the fields below.
@@ -162,7 +165,7 @@ class LocalSink:
     def _keep(self, kept: Sequence[schema.Kept]) -> Retryable | Stopped | None:
         """Write events in one transaction; return what failed."""
         try:
-            connection = self._connect(_BUSY_TIMEOUT)
+            connection = self._connect(self._patience)
             # Another process may write, too: a daemon keeps here what may not leave the machine.
             connection.execute("BEGIN IMMEDIATE")
             with connection:

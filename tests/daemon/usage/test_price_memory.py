@@ -79,8 +79,8 @@ def test_a_program_that_runs_for_long_asks_a_list_in_another_process(
         with memory.kept_in(tmp_path / "prices.json", lists.ask):
             assert answers() == expected
         assert lists.runs
-        # It ends when it is not asked for a while, and the next question starts another one.
-        patched.setattr(list_process, "_IDLE_SECONDS", 0.0)
+    # It ends when it is not asked for a while, and the next question starts another one.
+    with list_process.ListProcess(idle=0.0) as lists:
         assert lists.ask('["thresholds", "a-model-without-a-price", null]') == b"[]\n"
         for thread in threading.enumerate():
             if isinstance(thread, threading.Timer):
@@ -108,8 +108,7 @@ def test_a_process_of_the_list_that_is_killed_is_started_again() -> None:
 @pytest.mark.parametrize("does", ["read question; exec sleep 600", "read question; printf '['", "exit 1"])
 def test_a_process_of_the_list_that_gives_no_answer_is_ended(monkeypatch: pytest.MonkeyPatch, does: str) -> None:
     monkeypatch.setattr(list_process, "same_python", lambda _code: ["/bin/sh", "-c", does])
-    monkeypatch.setattr(list_process, "_ANSWER_SECONDS", 0.05 if "sleep" in does else PATIENCE)
-    with list_process.ListProcess() as lists:
+    with list_process.ListProcess(limit=0.05 if "sleep" in does else PATIENCE) as lists:
         assert lists.ask("[]") is None
         assert not lists.runs
 

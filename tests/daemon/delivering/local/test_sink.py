@@ -151,8 +151,8 @@ async def test_an_event_that_is_sent_again_is_one_call(sink: LocalSink, path: Pa
     assert rows == [(3, 4)]
 
 
-async def test_a_locked_file_is_retryable(sink: LocalSink, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.delivering.local.sink._BUSY_TIMEOUT", 0.0)
+async def test_a_locked_file_is_retryable(path: Path) -> None:
+    sink = LocalSink(path, patience=0.0)
     await sink.send([generation("g")])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -163,6 +163,7 @@ async def test_a_locked_file_is_retryable(sink: LocalSink, path: Path, monkeypat
     other.close()
     assert await sink.send([generation("h")]) == Delivered()
     assert uuids(path) == [generation("g").uuid, generation("h").uuid]
+    await sink.aclose()
 
 
 async def test_a_full_disk_is_retryable_and_keeps_nothing_of_the_batch(sink: LocalSink, path: Path) -> None:

@@ -21,7 +21,7 @@ _DEEPEST = 24
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file with this name is an archive: its suffix says so."""
+    """Whether a file is an archive, judging by the suffix of its name."""
     return name.lower().endswith(ARCHIVES)
 
 

@@ -1,4 +1,4 @@
-"""What every worker of the fork server begins with. Importing this module makes it."""
+"""Prepares the fork server: importing this module builds what each worker would build for itself."""
 
 from __future__ import annotations
 

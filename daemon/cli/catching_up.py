@@ -138,7 +138,7 @@ def _holder(folder: Path) -> Holder | None:
 
 
 def is_made(path: Path) -> bool:
-    """Whether the local file is there and of this version: another program may be making it, or updating an old one."""
+    """Whether the local file exists and has this version's tables. Otherwise another program may be making it."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             [found] = connection.execute("PRAGMA user_version").fetchone()

@@ -81,7 +81,7 @@ class FollowedFile:
             await asyncio.sleep(POLL_SECONDS)
 
     def is_made(self) -> bool:
-        """Whether the file is there and of this version; if not, another program makes it or brings it up to date."""
+        """Whether the file exists and has this version's tables. Otherwise another program is making or updating it."""
         return self._service is not None or self._is_current or is_made(self._path)
 
     async def _take_over(self) -> bool:

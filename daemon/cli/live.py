@@ -209,7 +209,7 @@ class Board:
 
     @property
     def shares_project(self) -> bool:
-        """Whether two sessions on the board share a project. Then lines need the session's id, too."""
+        """Whether two sessions on the board are of the same project. Then each line also shows its session's id."""
         return len({each.project for each in self._sessions.values()}) < len(self._sessions)
 
     def add(self, seen: Seen) -> None:

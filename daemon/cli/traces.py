@@ -112,7 +112,7 @@ def traces(
         folders = ", ".join(map(str, settings.claude_config_dirs))
         why = f"no session logs in {folders}; set CLAUDE_CONFIG_DIR if they are elsewhere"
         if outboxes := [str(folder) for folder in settings.outboxes if folder.is_dir()]:
-            # What was sent is removed there.
+            # The daemon removes recorded files there once their events are sent.
             why += f". No recorded calls wait in {', '.join(outboxes)} either; from now on, this keeps them"
         raise fail(why)
     if as_json:

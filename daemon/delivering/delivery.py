@@ -455,7 +455,7 @@ class Delivery:
         return next(found, None) or self._batcher.find(uuid)
 
     def _has_to_wait(self, flight: Flight) -> bool:
-        """Whether an earlier body of an event in *flight* is in a request, or is about to be."""
+        """Whether a flight before *flight* holds an event with the same uuid: that one is sent first."""
         ahead = self._flights[: self._flights.index(flight)]
         if not ahead:
             return False

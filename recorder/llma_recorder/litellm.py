@@ -236,7 +236,7 @@ def _is_private(callback: Logger, kwargs: dict[str, Any], payload: dict[str, Any
     if isinstance(messages, list) and any(member(message, "content") == _REDACTED for message in messages):
         return True
     with contextlib.suppress(Exception):  # another version may have it elsewhere
-        from litellm.litellm_core_utils.redact_messages import should_redact_message_logging  # noqa: PLC0415 -- as above
+        from litellm.litellm_core_utils.redact_messages import should_redact_message_logging  # noqa: PLC0415 -- not in every version
 
         return bool(should_redact_message_logging(kwargs))
     return False

@@ -63,7 +63,7 @@ _WITH_CALLS = 2
 _NUMBERED_AS_EVENTS = 5
 
 _INDEXED_TOGETHER = 1000
-"""Of how many events the texts are indexed in one go."""
+"""How many events are indexed in one transaction."""
 
 IS_MODEL = f"kind IN ({GENERATION}, {EMBEDDING})"
 """SQL for the finished calls of a model. Indexes hold all that reports read of them, so these read no whole row; SQLite

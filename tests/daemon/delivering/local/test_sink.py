@@ -357,6 +357,22 @@ async def test_a_new_file_gets_its_indexes_from_who_fills_it_or_from_who_comes_n
         await again.aclose()
 
 
+async def test_a_new_file_gets_its_write_ahead_log_once_it_is_filled(tmp_path: Path) -> None:
+    """Until then, nothing is written to it twice."""
+    path, log = tmp_path / "new.db", tmp_path / "new.db-wal"
+    sink = LocalSink(path, alone=True)
+    for name in ("g", "h"):
+        await sink.send([generation(name)])
+        assert not log.exists()
+    await sink.aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    again = LocalSink(path, alone=True)
+    await again.send([generation("i")])
+    assert log.exists(), "a file that holds something keeps it"
+    await again.aclose()
+
+
 async def test_a_file_that_lacks_nothing_is_prepared_while_others_write(sink: LocalSink, path: Path) -> None:
     await sink.send([generation("g")])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -22,7 +22,13 @@ def main_agents() -> frozenset[str]:
 
 def prefixes() -> tuple[str, ...]:
     """Return how the names of the agents' own event properties begin."""
-    return tuple(agent.framework.prefix for agent in AGENTS)
+    return _prefixes(AGENTS)
+
+
+@cache
+def _prefixes(among: tuple[Agent, ...]) -> tuple[str, ...]:
+    # Whoever reads events back asks this for each of them.
+    return tuple(agent.framework.prefix for agent in among)
 
 
 def asking_tools() -> frozenset[str]:

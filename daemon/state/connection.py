@@ -34,6 +34,13 @@ _PASSING = frozenset(
 """What SQLite says of a database that another process makes, replaces or removes just then."""
 
 
+_NOTHING: dict[None, None] = {}
+# Python asks every value that is neither a number nor a text how it wants to be stored, which takes longer than storing
+# it: before 3.12 half of the time of a row. These say at once that they stay what they are.
+sqlite3.register_adapter(type(None), _NOTHING.get)
+sqlite3.register_adapter(bytes, bytes)
+
+
 class UnwrittenError(sqlite3.OperationalError):
     """There is no database, or nobody has written anything to it."""
 

@@ -14,9 +14,11 @@ CREATE TABLE events (
     received INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, trace_id TEXT,
     session_id TEXT, timestamp TEXT NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL
 );
+INSERT INTO events SELECT * FROM new.events;
+"""
+_BODIES = """
 CREATE INDEX events_by_trace ON events (trace_id, timestamp);
 CREATE INDEX events_by_session ON events (session_id, timestamp);
-INSERT INTO events SELECT * FROM new.events;
 """
 _COLUMNS = """
 kind, at, seconds, session_id, trace_id, span, parent, name_id, model_id, provider_id, tier_id, project_id, branch_id,
@@ -62,7 +64,7 @@ WHERE kind = 5 AND client_cost IS NOT NULL;
 
 
 def age(path: Path, version: int, *, without: str | None = None) -> None:
-    """Make the file at *path* what the given version of its tables, 0 or 2 to 5, would have made of the same events.
+    """Make the file at *path* what the given version of its tables, 0 or 2 to 6, would have made of the same events.
 
     Args:
         path: the file; nobody has it open.
@@ -71,13 +73,21 @@ def age(path: Path, version: int, *, without: str | None = None) -> None:
     """
     if version > 4:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("ALTER TABLE kept DROP COLUMN indexed")
+            if version == 5:
+                connection.execute("ALTER TABLE kept DROP COLUMN indexed")
+            connection.executescript(f"DROP INDEX calls_by_trace; {_BODIES}")
             connection.execute(f"PRAGMA user_version = {version}")
         return
     old = path.with_name("old.db")
     with closing(sqlite3.connect(old, isolation_level=None)) as connection:
         connection.execute("ATTACH ? AS new", (str(path),))
-        wanted = [_EVENTS, _ROWS if version else "", _SIZES if version > 2 else "", _KINDS if version > 3 else ""]
+        wanted = [
+            _EVENTS,
+            _BODIES,
+            _ROWS if version else "",
+            _SIZES if version > 2 else "",
+            _KINDS if version > 3 else "",
+        ]
         connection.executescript("".join(wanted))
         if without is not None:
             [[gone]] = connection.execute("DELETE FROM events WHERE uuid = ? RETURNING received", (without,)).fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,20 @@ from typing import Any
 
 import msgspec
 
-from daemon.delivering.local.call import ATTEMPT
+from daemon.delivering.local.call import ATTEMPT, GENERATION, TRACE
 from daemon.delivering.local.schema import packed
 from daemon.state.connection import open_to_read
 from llma_core.trace_tree import TraceTree, build
-from llma_core.view import GENERATION_EVENT, TRACE_EVENT, EventView, asked, prompt_of, read, words
+from llma_core.view import EventView, asked, prompt_of, read, words
 
 __all__ = ["LocalEvents", "LocalTrace", "UnreadableEventsError"]
 
 # Seconds to wait while another process locks the file.
 _BUSY_TIMEOUT = 0.5
-_OF_TRACES = "trace_id IN (SELECT words.word FROM calls JOIN words ON words.id = calls.trace_id WHERE {})"
+# Whatever arrived since the oldest body that is kept has one, too.
+_KEPT = "calls.id >= (SELECT min(received) FROM events)"
+_OF_TRACES = "trace_id IN (SELECT trace_id FROM calls WHERE {})"
+_WORDS = "SELECT id FROM words WHERE word IN (SELECT value FROM json_each(?))"
 
 
 class UnreadableEventsError(Exception):
@@ -92,37 +96,43 @@ class LocalEvents:
         where: list[str] = []
         values: list[object] = []
         if prefix:
-            where.append("(substr(trace_id, 1, ?) = ? OR substr(session_id, 1, ?) = ?)")
+            begun = "(SELECT id FROM words WHERE substr(word, 1, ?) = ?)"
+            where.append(f"(trace_id IN {begun} OR session_id IN {begun})")
             values += [len(prefix), prefix] * 2
         if among is not None:
-            where.append("trace_id IN (SELECT value FROM json_each(?))")
+            where.append(f"trace_id IN ({_WORDS})")
             values.append(msgspec.json.encode(list(among)).decode())
         either = []
         if sessions is not None:
-            either.append("session_id IN (SELECT value FROM json_each(?))")
+            either.append(f"session_id IN ({_WORDS})")
             values.append(msgspec.json.encode(sorted(sessions)).decode())
         if projects is not None:
-            named = "calls.project_id IN (SELECT id FROM words WHERE word IN (SELECT value FROM json_each(?)))"
-            either.append(_OF_TRACES.format(named))
+            either.append(_OF_TRACES.format(f"project_id IN ({_WORDS})"))
             values.append(msgspec.json.encode(sorted(projects)).decode())
         if either:
             where.append(f"({' OR '.join(either)})")
         if failed:
             ended = "SELECT id FROM words WHERE word IN ('error', 'failed')"
-            where.append(_OF_TRACES.format(f"(calls.kind = {ATTEMPT} OR calls.status_id IN ({ended}))"))
+            where.append(_OF_TRACES.format(f"kind = {ATTEMPT} OR status_id IN ({ended})"))
         if since is not None:
             # Checked for each trace, by its newest event.
-            values.append(datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00"))
+            values.append(math.ceil(since * 1000))
         rows = self._query(
             f"""
-            SELECT trace_id, max(session_id), max(timestamp) AS last, count(*) FROM events
-            WHERE trace_id IS NOT NULL{"".join(f" AND {each}" for each in where)}
-            GROUP BY trace_id {"HAVING last >= ?" if since is not None else ""}
-            ORDER BY last DESC, max(received) DESC LIMIT ?
+            SELECT traces.word, sessions.word, last, number FROM (
+                SELECT trace_id, max(session_id) AS session_id, max(at) AS last, count(*) AS number, max(id) AS newest
+                FROM calls WHERE {_KEPT} AND trace_id IS NOT NULL{"".join(f" AND {each}" for each in where)}
+                GROUP BY trace_id {"HAVING last >= ?" if since is not None else ""}
+                ORDER BY last DESC, newest DESC LIMIT ?
+            ) JOIN words AS traces ON traces.id = trace_id LEFT JOIN words AS sessions ON sessions.id = session_id
+            ORDER BY last DESC, newest DESC
             """,  # noqa: S608 - only the conditions above are put in, without values
             (*values, -1 if limit is None else limit),
         )
-        return [LocalTrace(trace_id=row[0], session_id=row[1], last=row[2], events=row[3]) for row in rows]
+        return [
+            LocalTrace(trace_id=trace, session_id=session, last=_time(last), events=number)
+            for trace, session, last, number in rows
+        ]
 
     def search(self, words: str) -> list[str]:
         """Return the ids of traces whose names, prompts or answers hold all *words*, the newest first.
@@ -185,8 +195,12 @@ class LocalEvents:
             UnreadableEventsError: the file is missing, not readable or damaged.
         """
         rows = self._query(
-            "SELECT body FROM events WHERE session_id = ? AND name <> ? ORDER BY timestamp DESC, received DESC LIMIT ?",
-            (session, TRACE_EVENT, number),
+            f"""
+            SELECT body FROM calls JOIN events ON received = calls.id
+            WHERE calls.session_id = (SELECT id FROM words WHERE word = ?) AND {_KEPT} AND kind <> {TRACE}
+            ORDER BY at DESC, received DESC LIMIT ?
+            """,  # noqa: S608 - only a condition from here is put in
+            (session, number),
         )
         return [body for (body,) in rows]
 
@@ -197,13 +211,14 @@ class LocalEvents:
             UnreadableEventsError: the file is missing, not readable or damaged.
         """
         rows = self._query(
-            """
-            SELECT session_id, body FROM events WHERE received IN (
-                SELECT max(received) FROM events
-                WHERE name IN (?, ?) AND session_id IN (SELECT value FROM json_each(?)) GROUP BY session_id
+            f"""
+            SELECT events.session_id, body FROM events WHERE received IN (
+                SELECT max(id) FROM calls
+                WHERE session_id IN ({_WORDS}) AND {_KEPT} AND kind IN ({TRACE}, {GENERATION}, {ATTEMPT})
+                GROUP BY session_id
             )
-            """,
-            (TRACE_EVENT, GENERATION_EVENT, msgspec.json.encode(list(sessions)).decode()),
+            """,  # noqa: S608 - only conditions from here are put in
+            (msgspec.json.encode(list(sessions)).decode(),),
         )
         return {session: name for session, body in rows if (name := read(body).trace_name)}
 
@@ -236,7 +251,13 @@ class LocalEvents:
         return build(trace_id, events, words=described, prompt=prompt, asked=begun)
 
     def _trace(self, trace_id: str) -> list[bytes]:
-        rows = self._query("SELECT body FROM events WHERE trace_id = ? ORDER BY received", (trace_id,))
+        rows = self._query(
+            f"""
+            SELECT body FROM calls JOIN events ON received = calls.id
+            WHERE calls.trace_id = (SELECT id FROM words WHERE word = ?) AND {_KEPT} ORDER BY received
+            """,  # noqa: S608 - only a condition from here is put in
+            (trace_id,),
+        )
         return [body for (body,) in rows]
 
     def _query(self, statement: str, values: tuple[object, ...]) -> list[Any]:
@@ -245,3 +266,10 @@ class LocalEvents:
                 return connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise UnreadableEventsError(str(error)) from error
+
+
+def _time(at: int) -> str:
+    """Return a time in milliseconds since the epoch as RFC 3339, in UTC; "" if it is unknown."""
+    if not at:
+        return ""
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -55,12 +55,13 @@ __all__ = [
     "word_id",
 ]
 
-VERSION = 6
+VERSION = 7
 """The version of the tables, in SQLite's `user_version`. Files of version 0 have only bodies. Those of versions 2 to 4
 have other indexes, and numbers of calls that say nothing about their events. In those of version 5, all texts are
-indexed."""
+indexed. Those of versions up to 6 have indexes of bodies, and none of the traces of calls."""
 _WITH_CALLS = 2
 _NUMBERED_AS_EVENTS = 5
+_NOTES_INDEXED = 6
 
 _INDEXED_TOGETHER = 1000
 """How many events are indexed in one transaction."""
@@ -92,7 +93,12 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE kept (bytes INTEGER NOT NULL, indexed INTEGER NOT NULL DEFAULT 0);
 INSERT INTO kept (bytes) SELECT coalesce(sum(size), 0) FROM events;
+"""
+# Bodies are found by the rows of their calls. To make an index of them, SQLite would read every one.
+_WITHOUT_INDEXES = """
 DROP INDEX IF EXISTS events_by_size;
+DROP INDEX IF EXISTS events_by_trace;
+DROP INDEX IF EXISTS events_by_session;
 """
 _ALL_INDEXED = "UPDATE kept SET indexed = (SELECT coalesce(max(received), 0) FROM events)"
 # The columns that end in _id hold numbers of `words`. An index of uuids alone, which are random, would cost the most of
@@ -134,10 +140,9 @@ _IS_CALL = "coalesce(session_id, 0) = ? AND uuid = ?"
 # A first catch-up puts the rows in without these, and makes them in the end: rows of many sessions would change pages
 # all over them.
 _INDEXES = {
-    "events_by_trace": "events (trace_id, timestamp)",
-    "events_by_session": "events (session_id, timestamp)",
     "calls_by_time": "calls (at)",
     "calls_by_session": "calls (session_id, at, project_id)",
+    "calls_by_trace": "calls (trace_id, at, session_id)",
     "calls_of_models": f"""calls (
     at, kind, session_id, project_id, branch_id, agent_id, model_id, provider_id, tier_id, prices_id, input, output,
     cache_read, cache_write_5m, cache_write_1h, web_searches
@@ -271,9 +276,15 @@ def _update(connection: sqlite3.Connection) -> None:
         return
     if version < _NUMBERED_AS_EVENTS:
         _renew(connection, version)
-    else:
+    elif version < _NOTES_INDEXED:
         connection.execute("ALTER TABLE kept ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0")
         connection.execute(_ALL_INDEXED)
+    _run(connection, _WITHOUT_INDEXES)
+    words = Words(connection)
+    _add_missing(connection, words)
+    while version < _WITH_CALLS and index_more(connection, words, _INDEXED_TOGETHER):
+        pass
+    _make(connection, _INDEXES)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
@@ -282,11 +293,9 @@ def _renew(connection: sqlite3.Connection, version: int) -> None:
     _run(connection, _EVENTS)
     if version < _WITH_CALLS:
         _run(connection, f"{_WORDS};{_CALLS};{_TEXTS};{_TEXT_INDEX}")
-        _fill(connection)
     else:
         _renumber(connection)
         connection.execute(_ALL_INDEXED)
-    _make(connection, _INDEXES)
 
 
 def make_indexes(connection: sqlite3.Connection) -> None:
@@ -337,15 +346,13 @@ def _renumber(connection: sqlite3.Connection) -> None:
     _run(connection, "DROP TABLE calls_before; DROP TABLE texts_before")
 
 
-def _fill(connection: sqlite3.Connection) -> None:
-    """Make the rows of events that an older version has kept, and index their texts."""
-    words = Words(connection)
-    for received, uuid, body in connection.execute("SELECT received, uuid, body FROM events ORDER BY received"):
+def _add_missing(connection: sqlite3.Connection, words: Words) -> None:
+    """Make the rows of events that an older version has kept without one."""
+    question = "SELECT received, uuid, body FROM events WHERE received NOT IN (SELECT id FROM calls) ORDER BY received"
+    for received, uuid, body in connection.execute(question):
         seen = _seen(body)
         if seen is not None:
             _add_calls(connection, [_call_row(words, received, uuid, call(seen))])
-    while index_more(connection, words, _INDEXED_TOGETHER):
-        pass
 
 
 def _seen(body: bytes) -> EventView | None:

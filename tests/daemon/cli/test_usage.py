@@ -227,7 +227,7 @@ def test_deleting_the_local_file_costs_only_time(config: Path, tmp_path: Path) -
     assert documents() == before
 
 
-@pytest.mark.parametrize("version", [0, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [0, 2, 3, 4, 5, 6])
 def test_a_file_of_an_older_version_is_brought_up_to_date(config: Path, tmp_path: Path, version: int) -> None:
     orchard(config)
     path = events_path(tmp_path / "state")

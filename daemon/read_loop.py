@@ -117,6 +117,7 @@ class ReadLoop:
         resting_until: when the loop's rest ends, on the event loop's clock; None if it does not rest, or only a hint
             will wake it.
         caught_up: set once `run` has read everything that there was to read, for the first time.
+        progress: how many bytes of logs `read_all` has read, and how many it has still to read.
     """
 
     def __init__(
@@ -143,6 +144,8 @@ class ReadLoop:
         self.reading: str | None = None
         self.resting_until: float | None = None
         self.caught_up = asyncio.Event()
+        self.progress = (0, 0)
+        self._unread: dict[str, int] = {}
         self._logs = logs
         self._live = live
         self._reader = reader
@@ -226,6 +229,8 @@ class ReadLoop:
         """Read sessions to their end and deliver their events. Return whether everything is settled."""
         self._reads_all = True
         left = {each.files.name: each.files for each in ordered}
+        self._unread = {name: self._size(files) for name, files in left.items()}
+        self.progress = (0, sum(self._unread.values()))
         numbers = {each.files.name: number for number, each in enumerate(ordered)}
         line = self.turns.line(left.values())
         many = few = self._few
@@ -250,6 +255,7 @@ class ReadLoop:
                 for name in ended:
                     del left[name]
                     line.remove(name)
+                    self._note_unread(name, 0)
                     self._backfilling.backlog.finish(name, "held" if name in self._decisions.held else "read")
                 if ended and len(self._sessions) >= many:
                     await self._drop_settled(left)
@@ -268,6 +274,11 @@ class ReadLoop:
             or self._reader.unreadable
             or self._settlement.waiting
         )
+
+    def _note_unread(self, name: str, left: int) -> None:
+        """Note how many bytes of a session's logs `read_all` has still to read."""
+        (read, unread), more = self.progress, self._unread[name] - left
+        self.progress, self._unread[name] = (read + more, unread - more), left
 
     async def _rest(self) -> None:
         """Wait for something to read: a hint, a session that is due, or room on a route that had none."""
@@ -505,7 +516,10 @@ class ReadLoop:
         """Note what became final in a slice, and queue its events."""
         pipeline = outcome.session.pipeline
         name, frozen, route = pipeline.files.name, pipeline.frozen, pipeline.route
-        self._backfilling.backlog.read(name, sum(tail.position for tail in pipeline.tails.values()))
+        position = sum([tail.position for tail in pipeline.tails.values()])
+        self._backfilling.backlog.read(name, position)
+        if name in self._unread:
+            self._note_unread(name, max(0, self._size(pipeline.files) - position))
         self._decisions.tell(pipeline.warnings)
         # This is stored before a line counts as settled whose events it forbids.
         await self._decisions.restrain([name], pipeline.restraint)

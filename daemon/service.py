@@ -403,6 +403,10 @@ class Service:
         """How many sessions wait to be read."""
         return len(self._loop.turns)
 
+    def progress(self) -> tuple[int, int]:
+        """Return how many bytes of logs `run_once` has read, and how many it has still to read. For any thread."""
+        return self._loop.progress
+
     def refusal(self) -> Stopped | None:
         """Return why nothing can be delivered for now; None if something can."""
         return self._deliveries.refusal()

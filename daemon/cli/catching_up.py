@@ -190,7 +190,7 @@ async def _read(
 ) -> bool:
     def make_sink(_route: Route) -> LocalSink:
         # Few who ask what was used ever search, and whoever does completes the index.
-        return LocalSink(path, defers=lambda: True, alone=True)
+        return LocalSink(path, defers=lambda: True, alone=True, logs=service.progress)
 
     service = build_service(settings, store, make_sink, purpose="local", watch=progress.count)
     service.prepare("send" if store.first_start is None else "skip", time.time())

@@ -363,13 +363,16 @@ def _seen(body: bytes) -> EventView | None:
         return None
 
 
-def add(connection: sqlite3.Connection, words: Words, events: Sequence[Kept]) -> tuple[int, int]:
+def add(
+    connection: sqlite3.Connection, words: Words, events: Sequence[Kept], *, bodies: bool = True
+) -> tuple[int, int]:
     """Write events with their rows, in their order. What was written for the same uuids before is replaced.
 
     Args:
         connection: the open file, in a transaction.
         words: its words.
         events: the events.
+        bodies: whether to write their bodies, too. Where not, no older event may have one.
 
     Returns:
         The number of the first of them, and by how many bytes there is more of bodies now.
@@ -387,6 +390,8 @@ def add(connection: sqlite3.Connection, words: Words, events: Sequence[Kept]) ->
                 _add_calls(connection, [calls[number - first]])
         # Of an event that was given twice, the last one stays.
         there = _numbers(connection, "calls", "id", first)
+    if not bodies:
+        return first, -replaced
     rows = [(number, *each.row) for number, each in enumerate(events, first) if number in there]
     if connection.executemany(_INSERT_EVENT, rows).rowcount < len(rows):
         # A file of an older version may hold an event that could not be read, and so has no row of a call.

@@ -60,6 +60,11 @@ _FEW = 500
 """The texts of a batch of fewer events are indexed with it, even by a sink that may leave them for later. Whoever has
 left some for later indexes as many more with each batch, until none are left."""
 
+_SPARE = 1.25
+"""By how much more than is kept must be expected to come, before bodies are left out for it."""
+_MEASURED = 16
+"""Nothing is expected before a part of what is kept, one in so many, has come."""
+
 _DAYS = 400
 """How long the rows of calls are kept; longer where the bodies are."""
 
@@ -77,6 +82,8 @@ class LocalSink:
         defers: returns whether the texts of many events may be left for `TextIndex`, which whoever searches completes.
         alone: whether nobody needs the file to answer quickly before it is closed. Then a new one gets its indexes, and
             its write-ahead log, in the end.
+        logs: returns how many bytes of logs were read for this sink, and how many will be. Events whose bodies would be
+            deleted for what is still to come get only their rows.
         patience: seconds to wait with a batch while another process locks the file.
     """
 
@@ -88,6 +95,7 @@ class LocalSink:
         tell: Callable[[frozenset[str]], None] | None = None,
         defers: Callable[[], bool] = lambda: False,
         alone: bool = False,
+        logs: Callable[[], tuple[int, int]] = lambda: (0, 0),
         patience: float = _BUSY_TIMEOUT,
     ) -> None:
         self._path = path
@@ -95,6 +103,7 @@ class LocalSink:
         self._tell = tell
         self._defers = defers
         self._alone = alone
+        self._logs = logs
         self._patience = patience
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
@@ -102,6 +111,7 @@ class LocalSink:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._words: schema.Words | None = None
+        self._came = 0
 
     @property
     def event_limit(self) -> int:
@@ -187,6 +197,11 @@ class LocalSink:
         words = self._words = self._words or schema.Words(connection)
         indexed = schema.indexed(connection)
         is_behind = schema.last_received(connection) > indexed
+        if self._expects_enough(events):
+            schema.drop_bodies(connection, schema.last_received(connection))
+            schema.add(connection, words, events, bodies=False)
+            schema.keep_bytes(connection, 0)
+            return
         first, more = schema.add(connection, words, events)
         if self._defers() and (is_behind or len(events) >= _FEW):
             # Where the last bodies and calls have gone, their numbers are used again.
@@ -204,6 +219,17 @@ class LocalSink:
                     break
             schema.drop_bodies(connection, last)
         schema.keep_bytes(connection, total)
+
+    def _expects_enough(self, events: Sequence[schema.Kept]) -> bool:
+        """Whether so many bodies will come that those of *events*, and all before them, would be deleted again."""
+        read, unread = self._logs()
+        self._came += sum([each.row[5] for each in events])
+        # Of the last that was read, nothing has come yet. So rather less is expected than will come.
+        return (
+            read > 0
+            and self._came >= self._keep_bytes // _MEASURED
+            and unread * self._came / read >= self._keep_bytes * _SPARE
+        )
 
     def _connect(self, timeout: float) -> sqlite3.Connection:
         """Return the open connection. Open a new one if there is none, or if the file was deleted or replaced.

@@ -34,6 +34,7 @@ from daemon.history.backfill_request import BackfillDesk, BackfillRequest
 from daemon.parallel import crew
 from daemon.parallel.crew import Launch
 from daemon.parallel.wire import LENGTH, Setup, encode_setup
+from daemon.service import Service
 from daemon.state import layout
 from daemon.system.command import same_python
 from llma_core.events import CaptureEvent
@@ -76,6 +77,19 @@ class Counting(Receiver):
     def delivery(self, route: Route, prepare: Prepare, settle: Settle) -> Delivery:
         limits = BatchLimits(count=5, linger=PATIENCE, linger_old=PATIENCE)
         return Delivery(self, batch=limits, prepare=prepare, settle=settle, name=route.name, concurrency=1)
+
+
+@dataclass
+class Gauging(Counting):
+    """Asks with each batch how much is still to be read."""
+
+    service: Service | None = None
+    progress: list[tuple[int, int]] = field(default_factory=list)
+
+    async def send(self, events: Sequence[CaptureEvent]) -> AttemptOutcome:
+        assert self.service is not None
+        self.progress.append(self.service.progress())
+        return await super().send(events)
 
 
 Told = tuple[list[tuple[str, bytes]], dict[str, list[Any]]]
@@ -222,6 +236,26 @@ async def test_real_workers_read_everything_and_one_that_is_killed_or_hangs_cost
     # On a busy machine the other one may say nothing for a moment, too.
     assert {line["event"] for line in logged if line["log_level"] != "debug"} == {"worker_lost"}
     await until(lambda: not launcher.running(), "the end of all workers")
+
+
+@pytest.mark.parametrize("launch", [None, in_threads])
+async def test_what_is_still_to_be_read_becomes_what_was_read(machine: Machine, launch: Launch | None) -> None:
+    machine.cadence = Cadence(slice_bytes=512)
+    files = apart(3)
+    write_files(machine.projects, files)
+    receiver = Gauging()
+    async with machine.service(
+        "http://127.0.0.1:9", history="send", make_delivery=receiver.delivery, launch=launch
+    ) as service:
+        receiver.service = service
+        assert await service.run_once()
+        size = sum(map(len, files.values()))
+        assert service.progress() == (size, 0)
+    assert {read + unread for read, unread in receiver.progress} == {size}
+    # What workers have read of so little comes at once.
+    assert len(set(receiver.progress)) > 1 or launch is not None
+    assert receiver.progress == sorted(receiver.progress)
+    assert receiver.progress[0] > (0, 0)
 
 
 async def test_workers_end_with_the_run_that_is_interrupted(machine: Machine) -> None:

@@ -118,6 +118,40 @@ async def test_keeps_the_newest_events(path: Path) -> None:
     assert uuids(path) == [events[number].uuid for number in (5, 8, 9)]
 
 
+@pytest.mark.parametrize("held", [0, 3])
+async def test_bodies_that_later_ones_would_replace_are_not_written(path: Path, held: int) -> None:
+    """As much of logs comes with each event."""
+    events = [generation(f"g{number:03}", trace_id=f"t{number}", text="x" * 1000) for number in range(100)]
+    for event in events[:held]:
+        earlier = LocalSink(path)
+        await earlier.send([event])
+        await earlier.aclose()
+    size, read = len(events[99].body), 0
+    sink = LocalSink(path, keep_bytes=20 * size, alone=True, logs=lambda: (read * 500, (100 - read) * 500))
+    local, most = LocalEvents(path), 0
+    for first in range(0, 100, 5):
+        read = first + 5
+        await sink.send(events[first : first + 5])
+        if read < 70:
+            most = max(most, len(local.traces()))
+    await sink.aclose()
+    assert most == 0
+    assert [trace.trace_id for trace in local.traces()] == [f"t{number}" for number in range(99, 79, -1)]
+    assert (local.last("t79", 3), local.last("t80", 3)) == ([], [events[80].body])
+    assert (local.events("t79"), len(local.events("t80"))) == ([], 1)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM calls").fetchone() == (100,)
+        sums = connection.execute("SELECT bytes, (SELECT sum(size) FROM events) FROM kept").fetchall()
+    assert sums == [(20 * size,) * 2]
+    # What was left out can be sent again, and nothing is there twice.
+    again = LocalSink(path)
+    await again.send(events[5:6])
+    await again.aclose()
+    assert local.traces(1, prefix="t5")[0].events == 1
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM calls").fetchone() == (100,)
+
+
 async def test_the_rows_of_calls_stay_when_bodies_go_and_texts_go_with_them(path: Path) -> None:
     events = [
         generation(f"g{number}", trace_id=f"t{number}", text=f"pear{number} " + "x" * 1000) for number in range(4)

@@ -353,7 +353,6 @@ class Service:
             wanted: returns whether to read a session.
             since: read only sessions that were written to since then, in seconds since the epoch.
         """
-        loop = asyncio.get_running_loop()
         try:
             await self._lookout.first_sweep()
             waiting = self._loop.turns.names
@@ -367,7 +366,7 @@ class Service:
             ]
             # To sort a session, its first line is read: of a long history, only few may be chosen.
             order = await self._loop.in_order(chosen)
-            settled = await self._with_patience(loop.create_task(self._loop.read_all(order)))
+            settled = await self._deliveries.outlast(self._loop.read_all(order), self._cadence.once_patience)
             await self._lookout.tend_spool()
             if not self._again:
                 await self._prune()
@@ -435,26 +434,6 @@ class Service:
                 self._logs.close()
                 await self._workers.end_reader()
                 self._lookup.close()
-
-    async def _with_patience(self, work: asyncio.Task[bool]) -> bool:
-        """Wait for *work*; give up if no batch is accepted for a while. Return its result, or False."""
-        failed = asyncio.create_task(self._deliveries.wait_failed())
-        try:
-            while True:
-                before = self._deliveries.batches
-                done, _ = await asyncio.wait(
-                    {work, failed}, timeout=self._cadence.once_patience, return_when=asyncio.FIRST_COMPLETED
-                )
-                if work in done:
-                    return work.result()
-                if failed in done:
-                    failed.result()
-                if self._deliveries.batches == before:
-                    return False
-        finally:
-            work.cancel()
-            failed.cancel()
-            await asyncio.wait({work, failed})
 
     # ------------------------------------------------------------------ settling
 

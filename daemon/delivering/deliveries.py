@@ -7,7 +7,7 @@ sessions of such a route meanwhile. The other routes go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from daemon.delivering.delivery import Delivery, Prepare, Settle
@@ -122,6 +122,31 @@ class Deliveries:
             Exception: the error of `settle` (or of a faulty sink) that ended the delivery.
         """
         await asyncio.shield(self._failure)
+
+    async def outlast(self, work: Coroutine[object, object, bool], patience: float) -> bool:
+        """Do *work* that puts events; give up if no batch is accepted for *patience* seconds.
+
+        Returns:
+            What *work* returns; False if it was given up.
+
+        Raises:
+            Exception: what *work* raises, or the error that ended a delivery.
+        """
+        working, failed = asyncio.create_task(work), asyncio.create_task(self.wait_failed())
+        try:
+            while True:
+                before = self.batches
+                done, _ = await asyncio.wait({working, failed}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if working in done:
+                    return working.result()
+                if failed in done:
+                    failed.result()
+                if self.batches == before:
+                    return False
+        finally:
+            working.cancel()
+            failed.cancel()
+            await asyncio.wait({working, failed})
 
     async def flush(self) -> bool:
         """Flush all deliveries (see `Delivery.flush`), and return whether everything put before is settled.

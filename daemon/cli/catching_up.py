@@ -6,8 +6,9 @@ import asyncio
 import math
 import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ def catch_up(
     since: float | None = None,
     session: str | None = None,
     patience: float = math.inf,
+    meanwhile: Callable[[], object] | None = None,
 ) -> CaughtUp:
     """Read what the logs have grown, into the local file, and warn if that file does not hold everything then.
 
@@ -78,6 +80,7 @@ def catch_up(
         since: read only sessions that were written since then, in seconds since the epoch; None reads all.
         session: read only the session with this id.
         patience: seconds to wait for another verb that is reading.
+        meanwhile: called in a thread once everything is read and the last of it is being written, if anything is.
 
     Raises:
         click.exceptions.Exit: with 1: the state directory or the file cannot be used.
@@ -92,7 +95,7 @@ def catch_up(
             store = stack.enter_context(open_local(lock))
             prepare_file(path)
             is_whole = _is_read(settings, store, since or 0.0) or asyncio.run(
-                _read(settings, store, path, progress, since=since or 0.0, session=session)
+                _read(settings, store, path, progress, since=since or 0.0, session=session, meanwhile=meanwhile)
             )
         else:
             is_whole = other.stage == "follows"
@@ -186,13 +189,29 @@ def _is_read(settings: Settings, store: Store, since: float) -> bool:
 
 
 async def _read(
-    settings: Settings, store: Store, path: Path, progress: Progress, *, since: float, session: str | None
+    settings: Settings,
+    store: Store,
+    path: Path,
+    progress: Progress,
+    *,
+    since: float,
+    session: str | None,
+    meanwhile: Callable[[], object] | None,
 ) -> bool:
     def make_sink(_route: Route) -> LocalSink:
         # Few who ask what was used ever search, and whoever does completes the index.
         return LocalSink(path, defers=lambda: True, alone=True, logs=service.progress)
 
-    service = build_service(settings, store, make_sink, purpose="local", watch=progress.count)
+    def watch(outcomes: Sequence[EventOutcome]) -> None:
+        nonlocal meanwhile
+        progress.count(outcomes)
+        _, unread = service.progress()
+        if meanwhile is not None and not unread:
+            # What is left is done by SQLite, which needs no interpreter.
+            threading.Thread(target=meanwhile, daemon=True).start()
+            meanwhile = None
+
+    service = build_service(settings, store, make_sink, purpose="local", watch=watch)
     service.prepare("send" if store.first_start is None else "skip", time.time())
     collector.pass_over()
     return await service.run_once(lambda files: session in (None, files.session), since=since)

@@ -28,7 +28,7 @@ from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.state.layout import prices_path
 from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
 from daemon.usage.forks import Inherited, inherited
-from daemon.usage.prices import memory
+from daemon.usage.prices import load_list, memory
 from daemon.usage.report import CENT, By, Group, Index, Range, ToolGroup, midnight, summed
 from llma_core.trace_tree import short_id
 
@@ -112,7 +112,14 @@ def usage(
         begin = midnight(budget[1] - 1)
     elif statusline:
         begin = midnight(0)
-    caught_up = catch_up(settings, verb="usage", since=begin, patience=_STATUS_PATIENCE if statusline else math.inf)
+    known_prices = prices_path(settings.state_dir)
+    caught_up = catch_up(
+        settings,
+        verb="usage",
+        since=begin,
+        patience=_STATUS_PATIENCE if statusline else math.inf,
+        meanwhile=None if known_prices.exists() else load_list,
+    )
     path = caught_up.path
     try:
         belongs = chosen(project, settings, path) if project is not None else None
@@ -122,7 +129,7 @@ def usage(
             sessions=belongs.sessions if belongs is not None else None,
             projects=belongs.names if belongs is not None else None,
         )
-        with memory.kept_in(prices_path(settings.state_dir)), Index(path) as index:
+        with memory.kept_in(known_prices), Index(path) as index:
             if budget is not None:
                 _check(index.total(wanted), *budget)
             elif statusline:

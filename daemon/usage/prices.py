@@ -20,11 +20,23 @@ from daemon.usage.price_memory import PriceMemory, identity_of_list
 from llma_core.view import OWN_COST
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelPrice
 
     from llma_core.view import EventView
 
-__all__ = ["Dollars", "Rates", "Tokens", "answer", "call_cost", "event_dollars", "memory", "rates", "thresholds"]
+__all__ = [
+    "Dollars",
+    "Rates",
+    "Tokens",
+    "answer",
+    "call_cost",
+    "event_dollars",
+    "load_list",
+    "memory",
+    "rates",
+    "thresholds",
+]
 
 memory = PriceMemory(lambda: identity_of_list(__file__))
 """What the list has answered to this program and, while a file is used, to others."""
@@ -254,12 +266,17 @@ def _dates(model: Any) -> tuple[str, ...]:
     return tuple(sorted({start.isoformat() for start in starts if start is not None}))
 
 
-def _model(model: str, provider: str | None) -> Any:
-    """Return the model's entry in the price list; None if it has none."""
+def load_list() -> DataSnapshot:
+    """Return the list of prices, which is loaded by the first call."""
     with collector.paused():
         from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - a fifth of a second, and often needless
 
-        snapshot = get_snapshot()
+        return get_snapshot()
+
+
+def _model(model: str, provider: str | None) -> Any:
+    """Return the model's entry in the price list; None if it has none."""
+    snapshot = load_list()
     # The client marks a long context and fast mode in the model's name. Some providers write the name behind theirs.
     plain = model.partition("[")[0].partition(" (")[0].strip()
     for who, name in _candidates(plain, provider):

@@ -370,6 +370,7 @@ def build_service(
     from daemon.reading.executions import Executions
     from daemon.routing.repository import Repositories
     from daemon.routing.routing import Routing
+    from daemon.running.memory import share_heap
     from daemon.running.plugin_status import PluginStatus
     from daemon.service import Service
 
@@ -389,6 +390,7 @@ def build_service(
     # better. An event that comes alone waits no longer.
     batch = LARGE if purpose == "local" else BatchLimits()
     pace = cadence()
+    share_heap()
     folders = config_dirs if config_dirs is not None else settings.claude_config_dirs
     # The status file reports the session sent last, which history never is.
     tells_plugin = settings.plugin_status_file and purpose == "send" and not again

@@ -118,7 +118,7 @@ def usage(
         verb="usage",
         since=begin,
         patience=_STATUS_PATIENCE if statusline else math.inf,
-        meanwhile=None if known_prices.exists() else load_list,
+        meanwhile=None if known_prices.exists() else _load_prices,
     )
     path = caught_up.path
     try:
@@ -153,6 +153,14 @@ def usage(
                 _overview(index, wanted, LocalEvents(path), settings, since)
     except UnreadableEventsError as error:
         raise fail(f"cannot read {path}: {error.reason}; move it away to start over") from error
+
+
+def _load_prices() -> None:
+    from daemon.running.memory import give_back
+
+    # The list takes the place of what was read.
+    give_back()
+    load_list()
 
 
 # ---------------------------------------------------------------------- one line

@@ -111,7 +111,7 @@ class LocalSink:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._words: schema.Words | None = None
-        self._came = 0
+        self._came = 0  # bytes of bodies that this sink was given
 
     @property
     def event_limit(self) -> int:
@@ -190,6 +190,7 @@ class LocalSink:
         except OSError as error:
             self._disconnect()
             return Retryable(reason=f"{self._path.name}: {system_reason(error)}")
+        self._came += sum([each.row[5] for each in kept])
         return None
 
     def _write(self, connection: sqlite3.Connection, events: Sequence[schema.Kept]) -> None:
@@ -197,7 +198,7 @@ class LocalSink:
         words = self._words = self._words or schema.Words(connection)
         indexed = schema.indexed(connection)
         is_behind = schema.last_received(connection) > indexed
-        if self._expects_enough(events):
+        if self._expects_enough():
             schema.drop_bodies(connection, schema.last_received(connection))
             schema.add(connection, words, events, bodies=False)
             schema.keep_bytes(connection, 0)
@@ -220,10 +221,9 @@ class LocalSink:
             schema.drop_bodies(connection, last)
         schema.keep_bytes(connection, total)
 
-    def _expects_enough(self, events: Sequence[schema.Kept]) -> bool:
-        """Whether so many bodies will come that those of *events*, and all before them, would be deleted again."""
+    def _expects_enough(self) -> bool:
+        """Whether so many bodies will come that those of this batch, and all before, would be deleted again."""
         read, unread = self._logs()
-        self._came += sum([each.row[5] for each in events])
         # Of the last that was read, nothing has come yet. So rather less is expected than will come.
         return (
             read > 0

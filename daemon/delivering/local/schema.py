@@ -6,6 +6,7 @@ and every report reads only them. Words that repeat, such as ids and names, stan
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from uuid import UUID
@@ -352,7 +353,9 @@ def _add_missing(connection: sqlite3.Connection, words: Words) -> None:
     for received, uuid, body in connection.execute(question):
         seen = _seen(body)
         if seen is not None:
-            _add_calls(connection, [_call_row(words, received, uuid, call(seen))])
+            # One whose uuid is none stays as it is, like a body that cannot be read: the rest of the file is of use.
+            with contextlib.suppress(ValueError):
+                _add_calls(connection, [_call_row(words, received, uuid, call(seen))])
 
 
 def _seen(body: bytes) -> EventView | None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -374,6 +375,28 @@ async def test_bodies_of_an_older_version_without_a_call_stay_until_they_are_rep
     with closing(sqlite3.connect(path)) as connection:
         sums = connection.execute("SELECT bytes, (SELECT sum(size) FROM events) FROM kept").fetchall()
     assert sums == [(sum(len(event.body) for event in (*events, generation("g3"))),) * 2]
+
+
+async def test_a_body_of_an_older_version_whose_uuid_is_none_stays_and_the_file_can_be_used(tmp_path: Path) -> None:
+    for version in (0, 4, 6):
+        path = tmp_path / f"{version}.db"
+        events = [generation(f"g{number}") for number in range(2)]
+        sink = LocalSink(path)
+        await sink.send(events)
+        await sink.aclose()
+        age(path, version)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE events SET uuid = 'no uuid' WHERE uuid = ?", (events[0].uuid,))
+            if version:
+                connection.execute("DELETE FROM calls WHERE uuid = ?", (UUID(events[0].uuid).bytes,))
+        sink = LocalSink(path)
+        sink.prepare()
+        await sink.send([generation("g2")])
+        await sink.aclose()
+        assert uuids(path) == [events[1].uuid, generation("g2").uuid], version
+        with closing(sqlite3.connect(path)) as connection:
+            stored = connection.execute("SELECT body FROM events WHERE uuid = 'no uuid'").fetchall()
+        assert stored == [(events[0].body,)], version
 
 
 async def test_a_new_file_gets_its_indexes_from_who_fills_it_or_from_who_comes_next(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from daemon.cli.message import say
-from daemon.cli.startup import build_service, fail, open_local, prepare_local
+from daemon.cli.startup import build_service, cadence, fail, open_local, prepare_local
 from daemon.config.settings import Settings
 from daemon.delivering.local.schema import VERSION
 from daemon.delivering.local.sink import LocalSink
@@ -41,8 +41,6 @@ _QUIET_SECONDS = 1.0
 """Catching up says nothing before this time."""
 BEGINNING_SECONDS = 5.0
 """How long to wait for the file while another program holds the lock: first of all, it makes the file."""
-_STARTING_SECONDS = 2.0
-"""How long to wait for a program that follows the logs, and has not yet read what was logged before it started."""
 POLL_SECONDS = 0.05
 """How often to look meanwhile."""
 
@@ -124,7 +122,7 @@ def _other(lock: StateLock, path: Path, progress: Progress, patience: float) -> 
                 raise fail(str(error)) from None
             else:
                 return None
-        limits = {"follows": 0.0, "starts": _STARTING_SECONDS, "ends": patience}
+        limits = {"follows": 0.0, "starts": cadence().starting, "ends": patience}
         waited = time.monotonic() - began
         if waited >= limits[other.stage] and (waited >= BEGINNING_SECONDS or is_made(path)):
             return other

@@ -17,6 +17,7 @@ from daemon.cli.catching_up import BEGINNING_SECONDS, POLL_SECONDS, is_made, pre
 from daemon.cli.startup import build_service, fail, open_local, prepare_local
 from daemon.delivering.local.sink import LocalSink
 from daemon.delivering.local.text_index import TextIndex
+from daemon.following.cadence import Cadence
 from daemon.page.changes import Changes
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import AlreadyRunning, StateDirError, StateLock, look
@@ -29,8 +30,6 @@ __all__ = ["FollowedFile"]
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 0.25
-"""How often a file that another process writes is looked at."""
 _LOOKS_PER_TRY = 4
 """At every how many of these looks to find out whether that process still has the lock."""
 _INDEXING_SECONDS = 0.5
@@ -46,13 +45,15 @@ class FollowedFile:
 
     Args:
         settings: the settings in force.
+        pace: times and sizes.
 
     Attributes:
         changes: tells pages what has changed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pace: Cadence | None = None) -> None:
         self.changes = Changes()
+        self._pace = pace or Cadence()
         self._settings = settings
         self._path = events_path(settings.state_dir).absolute()
         self._lock = StateLock(local_folder(settings.state_dir), patience=0, stage="starts", verb="view")
@@ -106,7 +107,12 @@ class FollowedFile:
         self._service = build_service(
             self._settings,
             store,
-            lambda _route: LocalSink(self._path, tell=self.changes.note, defers=lambda: not self._is_current),
+            lambda _route: LocalSink(
+                self._path,
+                tell=self.changes.note,
+                defers=lambda: not self._is_current,
+                few=self._pace.few_texts,
+            ),
             purpose="local",
             on_current=self._note_current,
         )
@@ -135,7 +141,7 @@ class FollowedFile:
                 if writes.are_new():
                     self.changes.note(())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), _LOOK_SECONDS)
+                    await asyncio.wait_for(self._stopping.wait(), self._pace.look)
                 looks += 1
                 if looks % _LOOKS_PER_TRY == 0 and not self._stopping.is_set():
                     await self._look()

@@ -23,7 +23,7 @@ from daemon.cli.moment import Moment
 from daemon.cli.project import chosen
 from daemon.cli.render import figure_table, name_cell, stdout
 from daemon.cli.sessions import logged_sessions
-from daemon.cli.startup import fail, load_settings, state_dir_option
+from daemon.cli.startup import cadence, fail, load_settings, state_dir_option
 from daemon.delivering.local.events import LocalEvents, UnreadableEventsError
 from daemon.state.layout import prices_path
 from daemon.system.figures import count, dollars, printable, share, short_duration, short_tokens
@@ -47,8 +47,6 @@ _BUDGET = re.compile(r"\$?(\d+(?:\.\d+)?)(?:/(day|week|month))?", re.ASCII)
 _PERIODS = {"day": 1, "week": 7, "month": 30}
 _NOTE = "Dollars are estimates at API list prices; a subscription does not pay them."
 _STATUS_BYTES = 1024 * 1024
-_STATUS_PATIENCE = 2.0
-"""How long a status line waits for another verb that reads the logs, in seconds."""
 _STATUS_SECONDS = 0.2
 """How long to wait for what Claude Code writes on standard input. A person's script may leave it open and silent."""
 
@@ -117,7 +115,7 @@ def usage(
         settings,
         verb="usage",
         since=begin,
-        patience=_STATUS_PATIENCE if statusline else math.inf,
+        patience=cadence().status_line if statusline else math.inf,
         meanwhile=None if known_prices.exists() else _load_prices,
     )
     path = caught_up.path

@@ -21,7 +21,7 @@ import structlog
 
 from daemon.cli.followed_file import FollowedFile
 from daemon.cli.message import say
-from daemon.cli.startup import fail, load_settings, log_options, state_dir_option
+from daemon.cli.startup import cadence, fail, load_settings, log_options, state_dir_option
 from daemon.following.live_sessions import LiveSessions
 from daemon.following.log_roots import log_roots
 from daemon.following.logs import Logs
@@ -71,7 +71,7 @@ def view(*, port: int, no_open: bool, state_dir: Path | None, log_format: str | 
         closing(listening),
         ListProcess() as lists,
         memory.kept_in(prices_path(settings.state_dir), lists.ask),
-        FollowedFile(settings) as source,
+        FollowedFile(settings, cadence()) as source,
     ):
         try:
             asyncio.run(_serve(settings, listening, source, opens=not no_open))

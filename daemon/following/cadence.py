@@ -40,6 +40,11 @@ class Cadence:
         work: how long one piece of work in a thread may take. Only a hanging file system takes longer.
         store_retry: interval between attempts to write to a store that the disk refuses.
         late: how late anything that is due may be before the daemon counts as stuck.
+        starting: how long a verb waits for a program that follows the logs, and has not yet read what was logged before
+            that program started.
+        status_line: how long a status line waits for another verb that reads the logs.
+        look: interval between looks at a local file that another process writes.
+        few_texts: of how many events the texts are left to be indexed later, where that may be.
     """
 
     slice_bytes: int = 4 * 1024 * 1024
@@ -63,3 +68,7 @@ class Cadence:
     work: float = 300.0
     store_retry: float = 5.0
     late: float = 60.0
+    starting: float = 2.0
+    status_line: float = 2.0
+    look: float = 0.25
+    few_texts: int = 500

@@ -57,8 +57,6 @@ _CHECKPOINT = 16 * 1024 * 1024
 catch-up waits a third as long for the disk."""
 
 _FEW = 500
-"""The texts of a batch of fewer events are indexed with it, even by a sink that may leave them for later. Whoever has
-left some for later indexes as many more with each batch, until none are left."""
 
 _SPARE = 1.25
 """By how much more than is kept must be expected to come, before bodies are left out for it."""
@@ -85,6 +83,8 @@ class LocalSink:
         logs: returns how many bytes of logs were read for this sink, and how many will be. Events whose bodies would be
             deleted for what is still to come get only their rows.
         patience: seconds to wait with a batch while another process locks the file.
+        few: the texts of a batch of fewer events are indexed with it, even by a sink that may leave them for later.
+            Whoever has left some for later indexes as many more with each batch, until none are left.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class LocalSink:
         alone: bool = False,
         logs: Callable[[], tuple[int, int]] = lambda: (0, 0),
         patience: float = _BUSY_TIMEOUT,
+        few: int = _FEW,
     ) -> None:
         self._path = path
         self._keep_bytes = keep_bytes
@@ -105,6 +106,7 @@ class LocalSink:
         self._alone = alone
         self._logs = logs
         self._patience = patience
+        self._few = few
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-sink")
         self._closed = False
         # Only the worker thread uses the fields below.
@@ -204,11 +206,11 @@ class LocalSink:
             schema.keep_bytes(connection, 0)
             return
         first, more = schema.add(connection, words, events)
-        if self._defers() and (is_behind or len(events) >= _FEW):
+        if self._defers() and (is_behind or len(events) >= self._few):
             # Where the last bodies and calls have gone, their numbers are used again.
             schema.note_indexed(connection, min(indexed, first - 1))
         elif is_behind:
-            schema.index_more(connection, words, len(events) + _FEW)
+            schema.index_more(connection, words, len(events) + self._few)
         else:
             schema.index_events(connection, words, first, events)
         total = schema.bytes_kept(connection) + more

@@ -27,10 +27,12 @@ class TextIndex:
 
     Args:
         path: the file.
+        patience: seconds to wait while another process locks it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience: float = _BUSY_TIMEOUT) -> None:
         self._path = path
+        self._patience = patience
 
     def complete(self, tell: Callable[[int], None] | None = None, *, within: float = math.inf) -> int:
         """Index the texts of all events that the file holds now, or of as many as there is time for.
@@ -46,13 +48,13 @@ class TextIndex:
             sqlite3.Error: the file is missing, damaged or of another version, or cannot be written.
         """
         deadline = time.monotonic() + within
-        with closing(open_to_read(self._path, timeout=_BUSY_TIMEOUT)) as connection:
+        with closing(open_to_read(self._path, timeout=self._patience)) as connection:
             schema.check_version(connection)
             last = schema.last_received(connection)
             left = last - schema.indexed(connection)
         if left <= 0:
             return 0
-        with closing(self._writing(min(_BUSY_TIMEOUT, within))) as connection:
+        with closing(self._writing(min(self._patience, within))) as connection:
             words, is_behind = schema.Words(connection), True
             # What arrives meanwhile is not waited for.
             while is_behind and left > 0 and time.monotonic() < deadline:

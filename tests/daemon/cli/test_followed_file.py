@@ -16,6 +16,7 @@ from daemon.config import loading
 from daemon.config.settings import Settings
 from daemon.delivering.local.events import LocalEvents
 from daemon.delivering.local.sink import LocalSink
+from daemon.following.cadence import Cadence
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import Stage, StateLock, look, prepare_state_dir
 from daemon.usage.report import Index, Range
@@ -63,12 +64,7 @@ async def test_a_page_waits_for_the_file_that_another_program_is_about_to_make(t
 
 
 @pytest.mark.parametrize("stage", ["ends", "follows"])
-async def test_the_page_follows_the_logs_once_nobody_else_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage
-) -> None:
-    monkeypatch.setattr("daemon.cli.followed_file._LOOK_SECONDS", 0.01)
-    # Whatever is read before the file is current is left for later.
-    monkeypatch.setattr("daemon.delivering.local.sink._FEW", 0)
+async def test_the_page_follows_the_logs_once_nobody_else_does(tmp_path: Path, stage: Stage) -> None:
     config, folder = tmp_path / "claude", local_folder(tmp_path / "state")
     log = LogBuilder(session=SESSION)
     ask(log, config / "projects")
@@ -90,7 +86,8 @@ async def test_the_page_follows_the_logs_once_nobody_else_does(
 
     other = StateLock(folder, stage=stage, verb="usage")
     other.acquire()
-    with FollowedFile(settings) as followed:
+    # The texts of whatever is read before the file is current are left for later.
+    with FollowedFile(settings, Cadence(look=0.01, few_texts=0)) as followed:
         changes = followed.changes.stream()
 
         async def until(holds: Callable[[], bool]) -> None:

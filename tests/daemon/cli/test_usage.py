@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from daemon.cli.usage import usage
+from daemon.cli import main
 from daemon.delivering.local.sink import LocalSink
+from daemon.following.cadence import Cadence
 from daemon.state.layout import events_path, local_folder
 from daemon.state.lock import StateLock
 from tests.support.local_file import age
@@ -39,8 +40,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(*arguments: str, given: str | None = None) -> Result:
-    return CliRunner().invoke(usage, list(arguments), input=given, catch_exceptions=False)
+def run(*arguments: str, given: str | None = None, pace: Cadence | None = None) -> Result:
+    return CliRunner().invoke(main, ["usage", *arguments], input=given, catch_exceptions=False, obj=pace)
 
 
 def documents(*arguments: str) -> dict[str, Any]:
@@ -190,28 +191,22 @@ def test_a_verb_that_is_reading_is_waited_for_as_it_may_read_less(
     assert documents()["total"]["calls"] == 14
 
 
-def test_a_status_line_waits_only_a_moment_and_says_that_not_all_is_read(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_status_line_waits_only_a_moment_and_says_that_not_all_is_read(config: Path, tmp_path: Path) -> None:
     orchard(config)
     documents()
-    monkeypatch.setattr("daemon.cli.usage._STATUS_PATIENCE", 0.0)
     with StateLock(local_folder(tmp_path / "state"), stage="ends", verb="traces"):
-        result = run("--statusline")
+        result = run("--statusline", pace=Cadence(status_line=0.0))
     assert result.stdout == "$0.00 today · not all read yet\n"
     assert f"`traces` (pid {os.getpid()}) is still reading the logs" in result.stderr
 
 
-def test_what_a_page_shows_before_it_has_read_the_logs_is_called_incomplete(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_page_shows_before_it_has_read_the_logs_is_called_incomplete(config: Path, tmp_path: Path) -> None:
     [log, *_] = orchard(config)
     documents()
     turn(log, 7)
     log.write(config / "projects")
-    monkeypatch.setattr("daemon.cli.catching_up._STARTING_SECONDS", 0.0)
     with StateLock(local_folder(tmp_path / "state"), stage="starts", verb="view") as page:
-        result = run("--json", *SINCE)
+        result = run("--json", *SINCE, pace=Cadence(starting=0.0))
         assert json.loads(result.stdout)["total"]["calls"] == 12
         assert "`view` (pid" in result.stderr
         assert "not complete yet" in result.stderr
@@ -378,7 +373,7 @@ def test_the_status_line_is_one_line_and_knows_the_session(
     given.write_text(json.dumps({"session_id": SESSIONS[2], "model": {"id": "x"}}))
     with given.open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        usage.main(["--statusline"], standalone_mode=False)
+        main.main(["usage", "--statusline"], standalone_mode=False)
     assert capsys.readouterr().out == "$0.02 session · $0.00 today\n"
     assert run("--statusline").stdout == "$0.00 today\n"
 

@@ -147,17 +147,16 @@ async def test_an_index_is_completed_as_far_as_there_is_time(tmp_path: Path) -> 
     assert search(path, "pear1197") == ["t0"]
 
 
-async def test_an_index_that_cannot_be_completed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.delivering.local.text_index._BUSY_TIMEOUT", 0.0)
+async def test_an_index_that_cannot_be_completed_says_why(tmp_path: Path) -> None:
     path = await kept(tmp_path / "events.db", [history(600)], defers=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            TextIndex(path).complete()
+            TextIndex(path, patience=0.0).complete()
         other.execute("ROLLBACK")
         for version, why in ((99, "newer version.*update"), (5, "older version.*stop the daemon")):
             other.execute(f"PRAGMA user_version = {version}")
             with pytest.raises(sqlite3.DatabaseError, match=why):
-                TextIndex(path).complete()
+                TextIndex(path, patience=0.0).complete()
         other.execute(f"PRAGMA user_version = {schema.VERSION}")
     assert search(path, "pear0001") == ["t1"]

@@ -33,7 +33,6 @@ _CHUNK = 256 * 1024
 _RATIO = 200
 """How many times its size a source may unpack to. Logs come to 5 to 30 times, and rarely to 100."""
 _FREE = 64 * 1024 * 1024
-"""Bytes that any source may unpack to."""
 _MOST_MEMBERS = 2_000_000
 _DIGESTED = 64 * 1024
 _LATEST = 2.0**33
@@ -84,6 +83,7 @@ def unpack(
     *,
     wanted: Mapping[tuple[str, bytes], str] | None = None,
     head: int | None = None,
+    free: int = _FREE,
 ) -> Unpacked:
     """Write the logs of *source* below *folder*, which becomes a configuration folder.
 
@@ -92,6 +92,7 @@ def unpack(
         folder: an empty folder.
         wanted: the logs to write, by place and digest, with the places to write them to. None: all.
         head: how many bytes of each log to write; None for all.
+        free: bytes that any source may unpack to, however small it is.
 
     Raises:
         SourceError: it cannot be read to its end, or unpacks to far too much.
@@ -101,7 +102,7 @@ def unpack(
     found = writer.found
     try:
         for file in source.files:
-            for member in _members(source, file, _Budget(_RATIO * source.size + _FREE)):
+            for member in _members(source, file, _Budget(_RATIO * source.size + free)):
                 place = place_of(member.name)
                 if place is None:
                     found.others += 1

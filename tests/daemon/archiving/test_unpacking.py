@@ -11,10 +11,10 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from daemon.archiving import unpacking
 from daemon.archiving.source import MissingExtraError, Source, SourceError, find_sources
 from daemon.archiving.unpacking import Unpacked, unpack
 from tests.support.each import for_each
@@ -54,10 +54,10 @@ def source(folder: Path, name: str, data: bytes) -> Source:
     return found
 
 
-def unpacked(folder: Path, name: str, data: bytes) -> tuple[Unpacked, dict[str, bytes]]:
+def unpacked(folder: Path, name: str, data: bytes, **options: Any) -> tuple[Unpacked, dict[str, bytes]]:
     target = folder / "target"
     target.mkdir()
-    found = unpack(source(folder, name, data), target)
+    found = unpack(source(folder, name, data), target, **options)
     return found, {
         path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()
     }
@@ -190,10 +190,8 @@ def test_what_unpacks_to_far_too_much_is_refused_before_the_disk_is_full(
         "sparse.tar": sparse(),
     }.get(name, gzip.compress(zeros))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unpacking, "_FREE", 1_000_000)
-        with pytest.raises(SourceError, match="unpacks to more than 200 times"):
-            unpacked(folder, name, data)
+    with pytest.raises(SourceError, match="unpacks to more than 200 times"):
+        unpacked(folder, name, data, free=1_000_000)
 
 
 @for_each("url, package", [("s3://bucket/logs", "fsspec.core"), ("packed.jsonl.zst", "zstandard")])

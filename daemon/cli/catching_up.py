@@ -198,7 +198,7 @@ async def _read(
 ) -> bool:
     def make_sink(_route: Route) -> LocalSink:
         # Few who ask what was used ever search, and whoever does completes the index.
-        return LocalSink(path, defers=lambda: True, alone=True, logs=service.progress)
+        return LocalSink(path, defers=lambda: True, alone=True, logs=service.progress, few=cadence().few_texts)
 
     def watch(outcomes: Sequence[EventOutcome]) -> None:
         nonlocal meanwhile

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from daemon.cli import run_main
@@ -41,7 +42,6 @@ class _Fate:
 
 def _prepare(fate: _Fate) -> None:
     batcher.LARGE = batcher.BatchLimits(count=10)
-    sink._FEW = 1
     text_index._AT_ONCE = 10
     schema.add = fate.after("adding", schema.add)
     sink.LocalSink._keep = fate.after("added", sink.LocalSink._keep)  # type: ignore[method-assign] # as a method
@@ -51,4 +51,4 @@ def _prepare(fate: _Fate) -> None:
 
 if __name__ == "__main__":
     _prepare(_Fate(os.environ.get("LLMA_DIES", "")))
-    run_main(cadence())
+    run_main(replace(cadence(), few_texts=1))

@@ -205,7 +205,7 @@ async def _read(
         progress.count(outcomes)
         _, unread = service.progress()
         if meanwhile is not None and not unread:
-            # What is left is done by SQLite, which needs no interpreter.
+            # SQLite makes the indexes now. Python's threads can run meanwhile.
             threading.Thread(target=meanwhile, daemon=True).start()
             meanwhile = None
 

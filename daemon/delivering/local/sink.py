@@ -224,9 +224,9 @@ class LocalSink:
         schema.keep_bytes(connection, total)
 
     def _expects_enough(self) -> bool:
-        """Whether so many bodies will come that those of this batch, and all before, would be deleted again."""
+        """Whether the logs that are still unread will fill the file, so that all bodies up to now would be deleted."""
         read, unread = self._logs()
-        # Of the last that was read, nothing has come yet. So rather less is expected than will come.
+        # Events arrive later than their lines are read, so this expects too few bodies rather than too many.
         return (
             read > 0
             and self._came >= self._keep_bytes // _MEASURED
